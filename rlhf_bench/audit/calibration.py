@@ -1,0 +1,72 @@
+"""Is a reward model as sure as it is right?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlhf_bench.audit.pairs import accuracy, right
+from rlhf_bench.stats import FloatArray
+from rlhf_bench.types import Estimate
+
+__all__ = ["BINS", "DEFINITION", "Bin", "Calibration", "calibration"]
+
+BINS = 10
+DEFINITION = (
+    "p = sigmoid(|score of chosen - score of rejected|), the probability that the model gives to the side it prefers; "
+    "share_chosen = how often that side is the chosen one; ten bins of p from 0.5 to 1. Counting each pair in both "
+    "orders over [0, 1] would only add the mirror image of these bins and give the same expected calibration error"
+)
+
+
+@dataclass(frozen=True)
+class Bin:
+    low: float
+    high: float
+    n: int  # pairs
+    mean_predicted: float | None  # None where the bin is empty
+    share: Estimate  # over prompts
+
+    def to_dict(self) -> dict[str, Any]:
+        share_chosen = self.share.value if self.n else None
+        return {
+            "low": self.low,
+            "high": self.high,
+            "n": self.n,
+            "mean_predicted": self.mean_predicted,
+            "share_chosen": share_chosen,
+            "share": self.share.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    bins: list[Bin]
+    ece: float  # expected calibration error: mean over pairs of |share_chosen - mean_predicted| of their bin
+
+
+def calibration(differences: FloatArray, prompts: Sequence[str]) -> Calibration:
+    """Bins and expected calibration error of score differences, chosen minus rejected, (N,); see DEFINITION.
+
+    Guo et al. 2017 (arXiv:1706.04599), eq. 3, for the two-way choice between the sides of a pair.
+    """
+    predicted = 1.0 / (1.0 + np.exp(-np.abs(differences)))
+    correct = right(differences)
+    edges = np.linspace(0.5, 1.0, BINS + 1)
+    at = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, BINS - 1)
+    bins, error = [], 0.0
+    for k in range(BINS):
+        index = np.flatnonzero(at == k)
+        share = accuracy(correct[None, index], [prompts[i] for i in index.tolist()]) if len(index) else _EMPTY
+        mean = float(predicted[index].mean()) if len(index) else None
+        if mean is not None:
+            error += abs(float(correct[index].mean()) - mean) * len(index) / len(differences)
+        bins.append(Bin(round(float(edges[k]), 6), round(float(edges[k + 1]), 6), len(index), mean, share))
+    return Calibration(bins, error if len(differences) else math.nan)
+
+
+_EMPTY = Estimate(math.nan, math.nan, math.nan, 0, method="none")

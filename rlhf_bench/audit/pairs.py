@@ -1,0 +1,134 @@
+"""Scores of both sides of preference pairs, and how often the chosen side has the higher one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from rlhf_bench.data import PreferenceData, mini
+from rlhf_bench.progress import Progress
+from rlhf_bench.stats import FloatArray, crossed, mean_estimate, share_estimate
+from rlhf_bench.types import Estimate, PreferencePair
+
+__all__ = ["PairScores", "Scorer", "accuracy", "audit_pairs", "by_category", "mistakes", "right", "score_pairs"]
+
+_CHUNK = 512  # pairs between two signs of progress
+
+
+class Scorer(Protocol):
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+        """Raw reward of each response, (N,)."""
+
+
+class PairScores(NamedTuple):
+    """Raw rewards of each pair's two sides."""
+
+    chosen: FloatArray  # (N,)
+    rejected: FloatArray  # (N,)
+
+    @property
+    def margins(self) -> FloatArray:
+        """Chosen minus rejected, (N,): negative where the model is wrong."""
+        return self.chosen - self.rejected
+
+
+def score_pairs(
+    model: Scorer, pairs: Sequence[PreferencePair], *, progress: Progress | None = None, label: str = "scoring pairs"
+) -> PairScores:
+    """Both sides of each pair, in order. Raises NotFinite."""
+    progress = progress or Progress(quiet=True)
+    chosen, rejected = np.empty(len(pairs)), np.empty(len(pairs))
+    with progress.task(label, total=len(pairs)) as task:
+        for start in range(0, len(pairs), _CHUNK):
+            part = pairs[start : start + _CHUNK]
+            prompts = [pair.prompt for pair in part]
+            scores = model.score(prompts * 2, [pair.chosen for pair in part] + [pair.rejected for pair in part])
+            chosen[start : start + len(part)] = scores[: len(part)].numpy()
+            rejected[start : start + len(part)] = scores[len(part) :].numpy()
+            task.advance(len(part))
+    return PairScores(chosen, rejected)
+
+
+def right(margins: FloatArray) -> FloatArray:
+    """1 where the chosen side has more, 0 where it has less, one half at a tie."""
+    return np.where(margins == 0, 0.5, margins > 0).astype(np.float64)
+
+
+def accuracy(correct: FloatArray, prompts: Sequence[str], *, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Share of pairs that are right, (S, N): 1 right, 0 wrong, 0.5 a tie, under each of S seeds; a prompt a pair.
+
+    Prompts are resampled and have equal weight: the pairs of one prompt are averaged first. One seed: a share where
+    nothing ties (Wilson with one pair a prompt), else a mean cut to [0, 1]. Several: prompts crossed with seeds.
+    """
+    groups: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(i)
+    if len(correct) == 1 and not (correct == 0.5).any():
+        return share_estimate([correct[0, index] for index in groups.values()], level=level, seed=seed)
+    cells = np.array([[row[index].mean() for index in groups.values()] for row in correct])  # (S, P)
+    mean = crossed(cells, level=level, seed=seed) if len(cells) > 1 else mean_estimate(cells[0], level=level, seed=seed)
+    return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high)) if mean.n > 1 else mean
+
+
+def audit_pairs(
+    pairs: Sequence[PreferencePair], scores: Sequence[PairScores], untrained: Sequence[PairScores] = ()
+) -> dict[str, Any]:
+    """One row of the audit: accuracy beside "the longer one", "the shorter one", an untrained model and the ceiling.
+
+    `scores`, `untrained`: one entry a seed. Length is in characters. Untrained and ceiling are None where not known.
+    """
+    prompts = [pair.prompt for pair in pairs]
+    excess = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs], dtype=np.float64)
+
+    def of(margins: Sequence[FloatArray]) -> dict[str, Any]:
+        return accuracy(np.array([right(row) for row in margins]), prompts).to_dict()
+
+    return {
+        "accuracy": of([found.margins for found in scores]),
+        "longer": of([excess]),
+        "shorter": of([-excess]),
+        "untrained": of([found.margins for found in untrained]) if untrained else None,
+        "ceiling": _ceiling(pairs),
+        "pairs": len(pairs),
+    }
+
+
+def by_category(
+    pairs: Sequence[PreferencePair], scores: Sequence[PairScores], untrained: Sequence[PairScores] = ()
+) -> dict[str, Any]:
+    """A row a category, by name; none where the data have no categories."""
+    rows = {}
+    for category in sorted({pair.category for pair in pairs if pair.category is not None}):
+        index = np.array([i for i, pair in enumerate(pairs) if pair.category == category])
+        own = [[PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained)]
+        rows[category] = audit_pairs([pairs[i] for i in index], *own)
+    return rows
+
+
+def mistakes(seed: int, data: PreferenceData, scores: PairScores) -> list[dict[str, Any]]:
+    """Every pair whose rejected response scored as high as the chosen one or higher, with both texts and scores."""
+    return [
+        {
+            "seed": seed,
+            "pair_id": pair.id,
+            "split": data.split,
+            "category": pair.category,
+            "margin": float(margin),
+            "chosen_score": float(chosen),
+            "rejected_score": float(rejected),
+            "prompt": pair.prompt,
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+        }
+        for pair, margin, chosen, rejected in zip(data.pairs, scores.margins, *scores, strict=True)
+        if margin <= 0
+    ]
+
+
+def _ceiling(pairs: Sequence[PreferencePair]) -> float | None:
+    known = all(isinstance(pair.meta.get("p_chosen"), float) for pair in pairs)
+    return mini.ceiling(pairs) if pairs and known else None

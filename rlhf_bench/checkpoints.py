@@ -1,0 +1,187 @@
+"""Reading and writing checkpoints: plain Hugging Face folders plus `training.json`.
+
+A checkpoint is written beside its place, flushed to disk and renamed, so a folder that exists is complete. Its hash
+covers weights, configuration and tokenizer; a checkpoint records its parents' hashes, so that a changed parent is seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_bench.errors import CheckpointError, StaleParent
+from rlhf_bench.files import sha256_file
+
+__all__ = [
+    "STAGES",
+    "Checkpoint",
+    "checkpoint_hash",
+    "find_runs",
+    "fsync_tree",
+    "open_checkpoint",
+    "read_training",
+    "replacing",
+    "run_seeds",
+    "stage_path",
+]
+
+STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
+TRAINING_FILE = "training.json"
+HASHED = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One stage's folder and what its training.json says."""
+
+    path: Path
+    stage: str
+    seed: int
+    hash: str
+    training: dict[str, Any]
+
+
+def checkpoint_hash(path: Path) -> str:
+    """Hex hash of weights, configuration and tokenizer of a model folder.
+
+    Raises:
+        CheckpointError: the folder holds no weights, or a safetensors file is cut short or of another kind.
+    """
+    weights = sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])
+    if not weights:
+        raise CheckpointError(f"{path} holds no weights (*.safetensors); expected a model folder")
+    digest = hashlib.sha256()
+    for file in [*weights, *(path / name for name in HASHED)]:
+        if file.exists():
+            stat = file.stat()
+            if file.suffix == ".safetensors":
+                _check_safetensors(file)
+            digest.update(f"{file.name}:{_cached_sha256(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=256)
+def _cached_sha256(file: Path, size: int, mtime_ns: int) -> str:
+    return sha256_file(file)
+
+
+def _check_safetensors(file: Path) -> None:
+    """A safetensors file is 8 bytes of header length, a JSON header and the data that the header describes."""
+    size = file.stat().st_size
+    again = "train the stage again with --force or restore the file"
+    try:
+        with file.open("rb") as handle:
+            header_size = int.from_bytes(handle.read(8), "little")
+            if size < 8 or header_size > size:
+                raise ValueError
+            header = json.loads(handle.read(header_size))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{file} is no safetensors file (its header cannot be read); {again}") from None
+    expected = 8 + header_size + max(ends, default=0)
+    if size != expected:
+        raise CheckpointError(f"{file} is damaged: {size} bytes, its header describes {expected}; {again}")
+
+
+def stage_path(run: Path, stage: str, seed: int | None) -> Path:
+    """checkpoints/<run>/<stage>, or checkpoints/<run>/seed-<n>/<stage> in a run of several seeds."""
+    return run / stage if seed is None else run / f"seed-{seed}" / stage
+
+
+def run_seeds(run: Path) -> list[int | None]:
+    """The seeds of a run: [None] for a run of one seed, else the numbers of its seed-<n> folders."""
+    seeds = sorted(int(p.name[5:]) for p in run.glob("seed-*") if p.is_dir() and p.name[5:].isdigit())
+    return list(seeds) or [None]
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Folders under `root` that hold a stage or a seed."""
+    if not root.is_dir():
+        return []
+    return sorted(
+        p for p in root.iterdir()
+        if p.is_dir() and (run_seeds(p) != [None] or any((p / stage / TRAINING_FILE).exists() for stage in STAGES))
+    )  # fmt: skip
+
+
+def read_training(path: Path) -> dict[str, Any] | None:
+    """training.json of a checkpoint folder; None where there is none."""
+    file = path / TRAINING_FILE
+    if not file.exists():
+        return None
+    try:
+        data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}); train the stage again with --force") from error
+    return data
+
+
+def open_checkpoint(path: Path, *, check_parents: bool = True) -> Checkpoint:
+    """A finished stage of ours, checked: it is there, its weights are whole, its parents are what it was trained on.
+
+    Raises:
+        CheckpointError: missing or damaged; the message names the command that makes it.
+        StaleParent: a parent was trained again since.
+    """
+    training = read_training(path)
+    if training is None:
+        raise CheckpointError(f"{path} does not exist; make it with: rlhf-bench train {path.name}{_run_option(path)}")
+    actual = checkpoint_hash(path)
+    if training.get("hash") not in (None, actual):
+        raise CheckpointError(
+            f"{path}: its files hash to {actual}, its training.json says {training['hash']}; it was changed after "
+            f"training: make it again with: rlhf-bench train {path.name}{_run_option(path)} --force"
+        )
+    if check_parents:
+        for name, parent in (training.get("parents") or {}).items():
+            # a parent that is recorded but gone (moved to save space) cannot contradict anything
+            folder = path.parent / name
+            if folder.is_dir() and (now := checkpoint_hash(folder)) != parent["hash"]:
+                raise StaleParent(
+                    f"{path} was trained from {name} {parent['hash']}, but {folder} is now {now}; "
+                    f"train it again with: rlhf-bench train {path.name}{_run_option(path)} --force"
+                )
+    return Checkpoint(path, str(training.get("stage", path.name)), int(training.get("seed", 0)), actual, training)
+
+
+def _run_option(path: Path) -> str:
+    run = path.parent.parent if path.parent.name.startswith("seed-") else path.parent
+    return f" --run {run.name}" if run.name != "default" else ""
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A fresh folder beside `target` that takes its place, flushed to disk, when the block ends without an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.new-{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    try:
+        yield fresh
+        fsync_tree(fresh)
+        old = target.with_name(f".{target.name}.old-{os.getpid()}")
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Flush every file of a folder, and the folder, to disk."""
+    paths: Sequence[Path] = [p for p in folder.rglob("*") if p.is_file()]
+    for path in [*paths, folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,53 @@
+"""rlhf-bench audit"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress, results_option
+
+__all__ = ["audit"]
+
+
+@click.command(
+    cls=BenchCommand,
+    examples=["rlhf-bench audit", "rlhf-bench audit --reward-model path/to/reward --data pairs.jsonl --limit 500"],
+)
+@click.option("--run", metavar="NAME", default="default", show_default=True, help="The run whose reward model to audit.")
+@click.option("--reward-model", metavar="PATH", help="A reward model other than the run's own.")
+@click.option("--data", metavar="SOURCE", help="Pairs from here.  [default: the data the run was trained on]")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many pairs.")
+@checkpoints_option
+@results_option
+def audit(
+    run: str, reward_model: str | None, data: str | None, limit: int | None, checkpoints: Path, results: Path
+) -> None:
+    """Find where a reward model is wrong.
+
+    Accuracy by category beside "the longer one", "the shorter one" and an untrained model; calibration; every pair it
+    got wrong. Where the run was evaluated, its report page shows the audit.
+    """
+    from rlhf_bench.audit import audit as run_audit
+    from rlhf_bench.audit import audit_text
+    from rlhf_bench.report import write_report
+
+    progress = make_progress()
+    folder = run_audit(
+        run=run,
+        reward_model=reward_model,
+        data=data,
+        limit=limit,
+        checkpoints=checkpoints,
+        results=results,
+        progress=progress,
+    )
+    click.echo(audit_text(folder))
+    click.echo()
+    click.echo(f"audit: {folder / 'audit.json'}")
+    click.echo(f"mistakes: {folder / 'mistakes.jsonl'}")
+    if (folder.parent / "manifest.json").is_file():
+        progress.log("drawing the report page")
+        for path in write_report(folder.parent, only=["page"]):
+            click.echo(f"report page: {path}")

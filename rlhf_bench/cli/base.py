@@ -1,0 +1,214 @@
+"""What every command shares: help that ends with examples, errors as one line, the exit status, common options."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from rlhf_bench.errors import BadValue, BenchError, Interrupted, UnknownName
+
+if TYPE_CHECKING:
+    from rlhf_bench.progress import Progress
+
+__all__ = [
+    "BenchCommand",
+    "BenchGroup",
+    "checkpoints_option",
+    "find_result",
+    "make_progress",
+    "name_values",
+    "remember_result",
+    "results_option",
+]
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+GLOBAL_FLAGS = ("--debug", "--quiet")
+DEFAULT_RESULTS = Path("results")
+
+
+class BenchCommand(click.Command):
+    """A command whose help ends with two examples, as they would be typed."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"  {example}\n")
+
+
+class BenchGroup(click.Group):
+    """A group that turns every error into one line and an exit status: 1 failed, 2 wrong usage, 130 interrupted."""
+
+    command_class = BenchCommand
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    format_epilog = BenchCommand.format_epilog
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order in which they are used
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            raise UnknownName("command", name, self.commands)
+        return super().resolve_command(ctx, args)
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, *unused: Any, **extra: Any
+    ) -> NoReturn:
+        words = list(sys.argv[1:] if args is None else args)
+        # The global flags may stand anywhere, since one adds them at the end of a command that has just failed.
+        flags = [word for word in words if word in GLOBAL_FLAGS]
+        words = flags + [word for word in words if word not in GLOBAL_FLAGS]
+        extra["standalone_mode"] = False
+        try:
+            status = super().main(words, "rlhf-bench", **extra)
+        except BaseException as error:
+            if "--debug" in flags:
+                traceback.print_exception(error)
+            status = report_error(error, words)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def report_error(error: BaseException, words: Sequence[str]) -> int:
+    """Print `error` on standard error as one line and return the exit status."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return 2
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, BrokenPipeError):  # `rlhf-bench list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    status, line = _describe(error, words)
+    click.echo(" ".join(line.split()), err=True)
+    return status
+
+
+def _describe(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
+    if isinstance(error, click.Abort):  # click's wrapping of Ctrl-C
+        error = error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else KeyboardInterrupt()
+    if isinstance(error, Interrupted):
+        return 130, f"interrupted: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        again = shlex.join(["rlhf-bench", *words])
+        return 130, f"interrupted: what was finished is kept; the same command goes on from there: {again}"
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        known = [name for param in error.ctx.command.get_params(error.ctx) for name in param.opts]
+        error = UnknownName("option", error.option_name, [name for name in known if name.startswith("-")])
+    if isinstance(error, click.UsageError):
+        text = error.format_message().rstrip(".")
+        where = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
+        return error.exit_code, f"error: {text[:1].lower()}{text[1:]}{where}"
+    if isinstance(error, click.ClickException):
+        return error.exit_code, f"error: {error.format_message()}"
+    if isinstance(error, BenchError):
+        return error.exit_status, f"error: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        return 1, f"error: {_os_error(error)}"
+    again = shlex.join(["rlhf-bench", "--debug", *(word for word in words if word != "--debug")])
+    reason = next(iter(str(error).splitlines()), "")
+    return 1, f"error: {type(error).__name__}: {reason} (unforeseen; the traceback is shown by: {again})"
+
+
+def _os_error(error: OSError) -> str:
+    advice = {
+        errno.ENOSPC: "; make room and run the same command again: what was finished is kept",
+        errno.EACCES: "; choose a folder that you may write to, or change its permissions",
+        errno.EPERM: "; choose a folder that you may write to, or change its permissions",
+        errno.EROFS: "; choose a folder that you may write to",
+    }
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}{advice.get(error.errno or 0, '')}"
+
+
+def make_progress() -> Progress:
+    """The progress display that the global options ask for."""
+    from rlhf_bench.progress import Progress
+
+    return Progress(quiet=bool(click.get_current_context().find_root().params.get("quiet")))
+
+
+def checkpoints_option(command: Decorated) -> Decorated:
+    return click.option(
+        "--checkpoints",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("checkpoints"),
+        show_default=True,
+        help="Folder of all runs' checkpoints.",
+    )(command)
+
+
+def results_option(command: Decorated) -> Decorated:
+    return click.option(
+        "--results",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_RESULTS,
+        show_default=True,
+        help="Folder of all results.",
+    )(command)
+
+
+def name_values(option: str, given: Iterable[str], *, expected: str) -> dict[str, str]:
+    """{"mine": "path"} from ["mine=path"]; `expected` is the form and an example. Raises BadValue."""
+    pairs: dict[str, str] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise BadValue(f"{option}: given {text!r}, expected {expected}")
+        if name in pairs:
+            raise BadValue(f"{option}: the name {name!r} is given twice, expected a name of its own for each")
+        pairs[name] = path
+    return pairs
+
+
+def result_names(results: Path) -> list[str]:
+    """`<suite>/<run>` of every result, the newest first."""
+    manifests = sorted(results.glob("*/*/manifest.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parent.relative_to(results).as_posix() for path in manifests]
+
+
+def find_result(given: str | None, results: Path) -> Path:
+    """A result's folder from its path, `<suite>/<run>`, or its run; none given is the one evaluated last.
+
+    Raises UnknownName, or BadValue if there is no result at all.
+    """
+    names = result_names(results)
+    if given is None:
+        last = results / ".last"
+        given = last.read_text(encoding="utf-8").strip() if last.is_file() else None
+        if given not in names:
+            given = names[0] if names else None
+        if given is None:
+            raise BadValue(f"no result in {results}/; make one with: rlhf-bench eval --suite hh-test")
+    for folder in (Path(given), results / given):
+        if (folder / "manifest.json").is_file():
+            return folder
+    same_run = [name for name in names if name.split("/")[1] == given]
+    if len(same_run) == 1:
+        return results / same_run[0]
+    raise UnknownName("result", given, same_run or names)
+
+
+def remember_result(result: Path, results: Path) -> None:
+    """Note the result that was evaluated last, for commands that are given none."""
+    try:
+        (results / ".last").write_text(result.relative_to(results).as_posix() + "\n", encoding="utf-8")
+    except (OSError, ValueError):
+        return  # a convenience: the newest result is taken instead

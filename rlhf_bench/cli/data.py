@@ -1,0 +1,61 @@
+"""rlhf-bench data"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlhf_bench.cli.base import BenchCommand, BenchGroup, name_values
+
+__all__ = ["data"]
+
+
+@click.group(
+    cls=BenchGroup,
+    examples=[
+        "rlhf-bench data prepare hh-mini --out data/hh-mini",
+        "rlhf-bench data prepare pairs.jsonl --out data/pairs",
+    ],
+)
+def data() -> None:
+    """Prepare data sets."""
+
+
+@data.command(
+    "prepare",
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench data prepare hh-mini --out data/hh-mini",
+        "rlhf-bench data prepare pairs.jsonl.gz --out data/pairs --filter hh-edge-cases --seed 1",
+    ],
+)
+@click.argument("source")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to save the DatasetDict in."
+)
+@click.option("--filter", "filters", default="none", show_default=True, help="Filters of the training split.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the splits.")
+@click.option(
+    "--column", "columns", metavar="OURS=THEIRS", multiple=True, help="A column's name, such as prompt=question."
+)
+@click.option("--revision", help="Revision of a hub data set.  [default: the pinned one]")
+def prepare(source: str, out: Path, filters: str, seed: int, columns: tuple[str, ...], revision: str | None) -> None:
+    """Filter and split SOURCE, and save train, validation and test as a DatasetDict.
+
+    SOURCE is hh-mini, a hub data set, a file or a folder: rlhf-bench list data.
+    """
+    mapping = name_values("--column", columns, expected="OURS=THEIRS, such as --column prompt=question")
+
+    from rlhf_bench.data import named_filters
+    from rlhf_bench.data import prepare as run_prepare
+
+    prepared = run_prepare(
+        source, out, seed=seed, filters=named_filters(filters), columns=mapping or None, revision=revision
+    )
+    for note in prepared.notes:
+        click.echo(note)
+    for split, n_pairs in prepared.pairs.items():
+        removed = "".join(f", {count} removed: {rule}" for rule, count in prepared.counts[split].items() if count)
+        click.echo(f"{split}: {n_pairs} pairs{removed}, fingerprint {prepared.fingerprints[split]}")
+    click.echo(f"saved: {prepared.path}")

@@ -1,0 +1,92 @@
+"""rlhf-bench list"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from rlhf_bench.cli.base import BenchCommand, checkpoints_option, result_names, results_option
+from rlhf_bench.cli.train import STAGES
+from rlhf_bench.errors import UnknownName
+
+__all__ = ["list_"]
+
+KINDS = ("recipes", "suites", "data", "runs", "results")
+
+
+@click.command(
+    "list",
+    cls=BenchCommand,
+    examples=["rlhf-bench list", "rlhf-bench list recipes"],
+)
+@click.argument("kind", required=False, metavar="[recipes|suites|data|runs|results]")
+@checkpoints_option
+@results_option
+def list_(kind: str | None, checkpoints: Path, results: Path) -> None:
+    """List recipes, suites, data, runs, results.
+
+    Without a kind, all of them; for data also the card of the embedded data set.
+    """
+    if kind is not None and kind not in KINDS:
+        raise UnknownName("kind", kind, KINDS)
+    tables: dict[str, Callable[[], list[tuple[str, str]]]] = {
+        "recipes": _recipes,
+        "suites": _suites,
+        "data": _data,
+        "runs": lambda: _runs(checkpoints),
+        "results": lambda: [(name, str(results / name)) for name in result_names(results)],
+    }
+    for name in [kind] if kind else KINDS:
+        if not kind:
+            click.echo(f"{name}:")
+        _print_rows(tables[name](), indent="" if kind else "  ")
+    if kind == "data":
+        from rlhf_bench.data.mini import card
+
+        click.echo()
+        click.echo(card().rstrip("\n"))
+
+
+def _print_rows(rows: list[tuple[str, str]], indent: str) -> None:
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, what in rows or [("none", "")]:
+        click.echo(f"{indent}{name:<{width}}  {what}".rstrip())
+
+
+def _recipes() -> list[tuple[str, str]]:
+    from trainers.recipe import list_recipes
+
+    return sorted(list_recipes().items())
+
+
+def _suites() -> list[tuple[str, str]]:
+    from rlhf_bench.config import read_yaml, suites_dir
+
+    files = sorted(suites_dir().glob("*.yaml"))
+    return [(file.stem, " ".join(str(read_yaml(file).get("description", "")).split())) for file in files]
+
+
+def _data() -> list[tuple[str, str]]:
+    from rlhf_bench.data import known_sources
+
+    return [
+        *known_sources().items(),
+        ("OWNER/NAME", "any other data set of the Hugging Face hub; its columns are named with --column"),
+        ("FILE", "jsonl, jsonl.gz, json, parquet or csv with prompt/chosen/rejected or chosen/rejected"),
+        ("FOLDER", "of such files, or a DatasetDict saved by datasets"),
+    ]
+
+
+def _runs(checkpoints: Path) -> list[tuple[str, str]]:
+    rows = []
+    for run in sorted(path for path in checkpoints.glob("*") if path.is_dir() and not path.name.startswith(".")):
+        seeds = sorted(run.glob("seed-*"))
+        parts = [
+            (f"{folder.name}: " if seeds else "")
+            + (", ".join(stage for stage in STAGES if (folder / stage / "training.json").is_file()) or "nothing")
+            for folder in seeds or [run]
+        ]
+        rows.append((run.name, "; ".join(parts)))
+    return rows

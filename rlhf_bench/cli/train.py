@@ -1,0 +1,92 @@
+"""rlhf-bench train"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress
+from rlhf_bench.errors import UnknownName
+
+__all__ = ["train"]
+
+STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
+
+
+@click.command(
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench train all",
+        "rlhf-bench train ppo dpo --recipe mini --run strong --set ppo.kl_coef=0.1 --seeds 3",
+    ],
+)
+@click.argument("stages", nargs=-1, metavar="[all|base|sft|reward|ppo|grpo|dpo]...")
+@click.option("--recipe", default="mini", show_default=True, help="A recipe's name, or the path of a YAML file.")
+@click.option("--run", metavar="NAME", help="Name of the checkpoints' folder.  [default: default]")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one key of the recipe.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Train every stage with this many seeds.")
+@click.option(
+    "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it anew."
+)
+@click.option("--force", is_flag=True, help="Train again, with everything that descends from it.")
+@click.option("--report-to", type=click.Choice(["tensorboard", "wandb"]), help="Also log there.")
+@click.option("--explain", is_flag=True, help="Print every key of the recipe with its description, and train nothing.")
+@checkpoints_option
+def train(
+    stages: tuple[str, ...],
+    recipe: str,
+    run: str | None,
+    overrides: tuple[str, ...],
+    seeds: int | None,
+    resume: bool,
+    force: bool,
+    report_to: str | None,
+    explain: bool,
+    checkpoints: Path,
+) -> None:
+    """Train all stages, or those named.
+
+    A stage that is complete with the same configuration is not trained again, and one that was interrupted goes on
+    from where it was.
+    """
+    wanted = _expand(stages)
+    if explain:
+        _explain(stages)
+        return
+
+    from trainers.pipeline import train as run_stages
+
+    folder = run_stages(
+        wanted,
+        recipe=recipe,
+        run=run,
+        overrides=list(overrides),
+        seeds=seeds,
+        resume=resume,
+        force=force,
+        root=checkpoints,
+        report_to=report_to,
+        progress=make_progress(),
+    )
+    elsewhere = "" if checkpoints == Path("checkpoints") else f" --checkpoints {checkpoints}"
+    click.echo(f"checkpoints: {folder}")
+    click.echo(f"next: rlhf-bench eval --suite hh-test --run {folder.name}{elsewhere}")
+
+
+def _expand(stages: Sequence[str]) -> list[str]:
+    """In the order of training, each once."""
+    for stage in stages:
+        if stage not in (*STAGES, "all"):
+            raise UnknownName("stage", stage, ["all", *STAGES])
+    return [stage for stage in STAGES if not stages or "all" in stages or stage in stages]
+
+
+def _explain(stages: Sequence[str]) -> None:
+    from trainers.recipe import explain
+
+    for stage in [None] if not stages or "all" in stages else stages:
+        for key, kind, default, description in explain(stage):
+            click.echo(f"{key}  ({kind}{f', default {default}' if default not in ('', 'required') else ''})")
+            click.echo(f"    {description}")

@@ -1,0 +1,23 @@
+"""Preference data: sources, filters, splits, and the embedded data set in `mini`."""
+
+from rlhf_bench.data.filters import FILTERS, Filters, apply_filters, named_filters
+from rlhf_bench.data.prepare import Prepared, prepare
+from rlhf_bench.data.sources import MINI, PreferenceData, known_sources, load_preferences
+from rlhf_bench.data.splits import SPLITS, Fractions, default_fractions, split_of
+
+__all__ = [
+    "FILTERS",
+    "MINI",
+    "SPLITS",
+    "Filters",
+    "Fractions",
+    "PreferenceData",
+    "Prepared",
+    "apply_filters",
+    "default_fractions",
+    "known_sources",
+    "load_preferences",
+    "named_filters",
+    "prepare",
+    "split_of",
+]

@@ -1,0 +1,70 @@
+"""The HH form: a dialogue as one string of turns, `\\n\\nHuman: ...` and `\\n\\nAssistant: ...`.
+
+Bai et al. 2022 (arXiv:2204.05862). The prompt is everything up to and including the last `\\n\\nAssistant:`, the
+response what follows. Every source is brought to this form, so that one stop string and one template hold for all of
+them; only a prompt that ends in its own cue, `TL;DR:`, is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["ASSISTANT", "HUMAN", "Message", "clean_response", "form_prompt", "render", "split_conversation"]
+
+HUMAN = "\n\nHuman:"
+ASSISTANT = "\n\nAssistant:"
+TLDR = "TL;DR:"
+END_OF_TEXT = "<|endoftext|>"
+_TURNS = {"user": HUMAN, "human": HUMAN, "assistant": ASSISTANT, "gpt": ASSISTANT}
+
+
+class Message(NamedTuple):
+    role: str
+    content: str
+
+
+def split_conversation(text: str) -> tuple[str, str] | None:
+    """(prompt, response) of a whole conversation, cut after its last `\\n\\nAssistant:`; None without one."""
+    head, marker, response = text.rpartition(ASSISTANT)
+    return (head + marker, response) if marker else None
+
+
+def form_prompt(prompt: str) -> str:
+    """A prompt in the HH form; "" if there is nothing in it. Applied twice it changes nothing.
+
+    A prompt that ends with `\\n\\nAssistant:` or with `TL;DR:` is one already and loses only whitespace after the
+    cue (a space there would make the response's own space a second one); any other text becomes a Human turn.
+    """
+    text = prompt.rstrip()
+    if text.endswith((ASSISTANT, TLDR)):
+        return text
+    text = text.lstrip()
+    if not text:
+        return ""
+    turn = f"\n\n{text}" if text.startswith(HUMAN.strip()) else f"{HUMAN} {text}"
+    return turn + ASSISTANT
+
+
+def render(messages: Sequence[Message]) -> str:
+    """Messages as a prompt in the HH form. System text has no turn of its own there: it stands before the first one.
+
+    Raises KeyError with the role if it is not system, user or assistant.
+    """
+    if len(messages) == 1 and messages[0].role == "user":
+        return form_prompt(messages[0].content)
+    parts: list[str] = []
+    for message in messages:
+        content = message.content.strip()
+        parts.append(content if message.role == "system" else f"{_TURNS[message.role]} {content}")
+    return "".join(parts) + ASSISTANT if parts else ""
+
+
+def clean_response(text: str) -> str:
+    """The response with exactly one leading space and nothing after its last word; "" if nothing is left.
+
+    It is cut at a literal end-of-text marker: what follows one is no part of the response, and a tokenizer would read
+    the marker itself as the special token.
+    """
+    text = text.split(END_OF_TEXT, 1)[0].strip()
+    return f" {text}" if text else ""

@@ -1,0 +1,130 @@
+"""Data sets of the Hugging Face hub, and a quick, clear answer where the hub cannot be reached."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlhf_bench.data.files import Source, from_datasets
+from rlhf_bench.errors import DataError
+
+__all__ = ["HUB_SOURCES", "HubSource", "is_hub_id", "read_hub"]
+
+PROBE_SECONDS = 3.0
+_TRUE = {"1", "ON", "YES", "TRUE"}  # huggingface_hub's own reading
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """What is known of a hub data set. `splits` maps our names to the source's where they differ."""
+
+    note: str
+    revision: str = "main"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+
+HUB_SOURCES: Mapping[str, HubSource] = {
+    "Anthropic/hh-rlhf": HubSource(
+        note="helpful and harmless dialogues, two responses each (arXiv 2204.05862); contains offensive text",
+        revision="09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa",
+    ),
+    "Dahoas/synthetic-instruct-gptj-pairwise": HubSource(
+        note="plain instructions with a better and a GPT-J response; train only, so all splits are made here",
+    ),
+    "trl-lib/tldr-preference": HubSource(
+        note="Reddit posts with two summaries (arXiv 2009.01325); its validation split is what others evaluate on",
+        splits={"test": "validation"},
+    ),
+}
+
+
+def is_hub_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith((".", "-"))
+
+
+def read_hub(name: str, revision: str | None) -> Source:
+    """The splits of a hub data set, at `revision`, else at the one that is known for it, else at "main".
+
+    Without a network the cache is tried; DataError within seconds if it is not there.
+    """
+    import datasets
+
+    known = HUB_SOURCES.get(name, HubSource(note=""))
+    revision = revision or known.revision
+    offline = _offline_by_choice() or not _reachable()
+    try:
+        with _offline() if offline else _as_it_is():
+            loaded = datasets.load_dataset(name, revision=revision)
+    except Exception as error:  # connection, missing or gated set, damaged files: all end in the same advice
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        if offline:
+            reason = "the hub cannot be reached and the data set is not in the cache"
+        raise DataError(
+            f"{name!r} is no file or folder here, and as a data set of the hub (revision {revision}) it cannot be "
+            f"loaded: {reason}; give a local file instead, with --data FILE or the recipe's data.source"
+        ) from error
+    if isinstance(loaded, dict) and known.splits:
+        loaded = dict(loaded)
+        for ours, theirs in known.splits.items():
+            if ours not in loaded and theirs in loaded:
+                loaded[ours] = loaded.pop(theirs)
+    source = from_datasets(loaded, name)
+    commit = _commit(loaded)
+    notes = [
+        f"hub revision {commit or revision}" + (f" (asked for: {revision})" if commit not in (None, revision) else "")
+    ]
+    if known.splits:
+        notes += [f"its split {theirs} is used as {ours}" for ours, theirs in known.splits.items()]
+    return Source(source.splits, notes + source.notes)
+
+
+def _commit(loaded: Any) -> str | None:
+    """The commit that was read: `datasets` keeps it only inside the addresses of the files that it fetched."""
+    for split in loaded.values() if isinstance(loaded, dict) else [loaded]:
+        match = re.search(r"@([0-9a-f]{40})/", " ".join(split.info.download_checksums or {}))
+        if match:
+            return match.group(1)
+    return None
+
+
+def _offline_by_choice() -> bool:
+    return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
+
+
+def _reachable() -> bool:
+    """One request without retries: `datasets` itself retries for over 20 seconds before it gives up."""
+    import huggingface_hub
+
+    try:
+        # Any answer will do. The session carries the user's proxies and certificates.
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=PROBE_SECONDS)
+    except Exception:  # the HTTP library, and so its errors, differ between versions
+        return False
+    return True
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Offline mode for one call, so that what is in the cache is still found. Both libraries read these at each use."""
+    import datasets
+    import huggingface_hub
+
+    modules: list[Any] = [datasets.config, huggingface_hub.constants]
+    before = [module.HF_HUB_OFFLINE for module in modules]
+    try:
+        for module in modules:
+            module.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for module, value in zip(modules, before, strict=True):
+            module.HF_HUB_OFFLINE = value
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    yield

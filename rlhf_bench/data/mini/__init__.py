@@ -1,0 +1,18 @@
+"""hh-mini: preference pairs in the HH form whose gold reward is known. `card()` describes it."""
+
+from rlhf_bench.data.mini.data_card import card
+from rlhf_bench.data.mini.gold import COMPONENTS, gold_components, gold_reward
+from rlhf_bench.data.mini.pairs import CATEGORIES, SPLITS, UNSEEN_CATEGORIES, VERSION, ceiling, generate
+
+__all__ = [
+    "CATEGORIES",
+    "COMPONENTS",
+    "SPLITS",
+    "UNSEEN_CATEGORIES",
+    "VERSION",
+    "card",
+    "ceiling",
+    "generate",
+    "gold_components",
+    "gold_reward",
+]

@@ -1,0 +1,208 @@
+"""Draws the splits of hh-mini, and the annotator who prefers one response of each pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rlhf_bench.data.mini.gold import judge
+from rlhf_bench.data.mini.intent import Intent, resolve
+from rlhf_bench.data.mini.prompts import FIRST_LEADS, GREETINGS, LATER_LEADS, TAILS, join_turns
+from rlhf_bench.data.mini.reading import read_response
+from rlhf_bench.data.mini.responses import draw_response, good_response
+from rlhf_bench.data.mini.rng import PROBABILITY_ONE, Stream, hash_int, preference_threshold
+from rlhf_bench.data.mini.turns import TEXTS, TURNS
+from rlhf_bench.errors import BadValue, DataError, UnknownName
+from rlhf_bench.types import PreferencePair, make_pair
+
+__all__ = [
+    "BIAS",
+    "CATEGORIES",
+    "LABEL_NOISE",
+    "SLOPE",
+    "SPLITS",
+    "UNSEEN_CATEGORIES",
+    "VERSION",
+    "ceiling",
+    "generate",
+]
+
+VERSION = "1"
+SPLITS: dict[str, int] = {"train": 20_000, "validation": 1_000, "test": 2_500, "test_unseen": 600}
+"""Split -> number of pairs."""
+
+_WEIGHTS = {"facts": 22, "arithmetic": 16, "how_to": 22, "small_talk": 15, "harmful": 13, "false_premise": 12}
+_UNSEEN_WEIGHTS = {"compare": 50, "safe_context": 50}
+CATEGORIES: tuple[str, ...] = tuple(_WEIGHTS)
+UNSEEN_CATEGORIES: tuple[str, ...] = tuple(_UNSEEN_WEIGHTS)
+
+SLOPE = 230  # hundredths per unit of utility: how sharply the annotator tells two responses apart
+LABEL_NOISE = 30  # per mille of labels flipped
+BIAS = {"first_two_phrases": 125, "third_phrase": 75, "later_phrase": 50, "word": 1, "words": 40}
+"""What the annotator adds to gold, in hundredths: per enthusiastic phrase (of which gold takes 35), per word."""
+
+_TEST_SHARE, _VALIDATION_SHARE = 200, 80  # per mille of prompts
+
+# (category, kind) of a first turn, and what can follow on it
+_STARTS: dict[str, tuple[tuple[tuple[str, str], int], ...]] = {
+    "facts": ((("facts", "fact"), 80), (("facts", "check"), 20)),
+    "arithmetic": (
+        (("arithmetic", "sum_plus"), 28),
+        (("arithmetic", "story_plus"), 18),
+        (("arithmetic", "sum_minus"), 18),
+        (("arithmetic", "story_minus"), 11),
+        (("arithmetic", "sum_bigger"), 25),
+    ),
+    "how_to": (
+        (("how_to", "steps"), 36),
+        (("how_to", "two_steps"), 12),
+        (("how_to", "first"), 18),
+        (("how_to", "last"), 12),
+        (("how_to", "after"), 22),
+    ),
+    "small_talk": ((("small_talk", "talk"), 15), (("small_talk", "talk_named"), 85)),
+    "harmful": ((("harmful", "request"), 100),),
+    "false_premise": ((("false_premise", "premise"), 70), (("false_premise", "check"), 30)),
+    "compare": ((("compare", "compare"), 100),),
+    "safe_context": ((("safe_context", "context"), 100),),
+}
+_FOLLOW_UPS: dict[str, tuple[tuple[str, str], ...]] = {
+    "facts": (("facts", "fact_its"), ("facts", "fact_its"), ("facts", "fact_there")),
+    "arithmetic": (("arithmetic", "sum_more"),),
+    "how_to": (("how_to", "next"),),
+    "small_talk": (("small_talk", "recall_name"), ("small_talk", "recall_hobby"), ("small_talk", "talk")),
+    "harmful": (("harmful", "insist"),),
+}
+_TURN_COUNTS = ((1, 73), (2, 20), (3, 7))
+
+
+def generate(split: str, *, seed: int = 0, n: int | None = None) -> list[PreferencePair]:
+    """The pairs of a split: the same bytes for the same `seed` on every platform.
+
+    split: a key of `SPLITS`. n: how many pairs, in place of the split's own size; fewer are the beginning of more.
+    Training prompts may come up more than once; those of the other splits do not. Splits share no prompt.
+
+    Raises UnknownName for another split, BadValue for a negative n.
+    """
+    if split not in SPLITS:
+        raise UnknownName("split of hh-mini", split, SPLITS)
+    wanted = SPLITS[split] if n is None else n
+    if wanted < 0:
+        raise BadValue(f"hh-mini: n is {wanted}; expected 0 or more pairs; leave it out for the whole split")
+    unseen = split == "test_unseen"
+    pairs: list[PreferencePair] = []
+    seen: set[str] = set()
+    index = 0
+    while len(pairs) < wanted:
+        prompt, intents = _draw_prompt(Stream(VERSION, seed, "unseen" if unseen else "prompt", index), unseen)
+        # a response costs far more than a prompt: where the prompt belongs is settled first
+        if (unseen or _split_of(prompt, seed) == split) and not (split != "train" and prompt in seen):
+            pairs.append(_draw_pair(Stream(VERSION, seed, split, "pair", index), prompt, intents))
+            seen.add(prompt)
+        index += 1
+    return pairs
+
+
+def _split_of(prompt: str, seed: int) -> str:
+    """The split that a prompt of the training categories belongs to: a function of the prompt and the seed alone."""
+    place = hash_int("split", seed, prompt) % 1000
+    if place < _TEST_SHARE:
+        return "test"
+    return "validation" if place < _TEST_SHARE + _VALIDATION_SHARE else "train"
+
+
+def _draw_prompt(rng: Stream, unseen: bool) -> tuple[str, list[Intent]]:
+    """A prompt of one to three human turns, and what each turn asks."""
+    weights = _UNSEEN_WEIGHTS if unseen else _WEIGHTS
+    category = rng.weighted(tuple(weights.items()))
+    turns = rng.weighted(_TURN_COUNTS)
+    continues = turns > 1 and category in _FOLLOW_UPS and rng.chance(700)
+    human: list[str] = []
+    assistant: list[str] = []
+    intents: list[Intent] = []
+    for index in range(turns):
+        left = turns - 1 - index
+        related = continues and left < 2  # the last two turns belong together, and what comes before need not
+        follow = _follow_up(rng, category, intents) if related and left == 0 else None
+        if follow is None:
+            topic = category if related or left == 0 else rng.pick(CATEGORIES)
+            follow = _start(rng, topic, intents)
+        text, intent = follow
+        human.append(text)
+        intents.append(intent)
+        if left:
+            assistant.append(good_response(rng, intent))
+    return join_turns(human, assistant), intents
+
+
+def _start(rng: Stream, category: str, before: list[Intent]) -> tuple[str, Intent]:
+    """A turn that opens a topic, with a lead and a tail at times."""
+    text = rng.pick(TEXTS[rng.weighted(_STARTS[category])])
+    turn = resolve(before, TURNS[text])
+    assert turn is not None, "an opening turn needs no context"
+    if category == "small_talk":
+        lead = rng.pick(GREETINGS) if not before and rng.chance(350) else ""
+        tail = ""
+    else:
+        lead = rng.pick(LATER_LEADS if before else FIRST_LEADS) if rng.chance(400) else ""
+        tail = rng.pick(TAILS) if rng.chance(150) else ""
+    return " ".join(part for part in (lead, text, tail) if part), turn
+
+
+def _follow_up(rng: Stream, category: str, before: list[Intent]) -> tuple[str, Intent] | None:
+    """A turn that needs the one before it and asks something new; None if that one leaves nothing to ask."""
+    for _ in range(8):
+        text = rng.pick(TEXTS[rng.pick(_FOLLOW_UPS[category])])
+        turn = resolve(before, TURNS[text])
+        last = before[-1]
+        repeats = turn is not None and (turn.country, turn.attribute) == (last.country, last.attribute) != ("", "")
+        if turn is not None and not repeats:
+            return text, turn
+    return None
+
+
+def _draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePair:
+    intent = intents[-1]
+    first = draw_response(rng, intent)
+    second = draw_response(rng, intent)
+    while second == first:
+        second = draw_response(rng, intent)
+    (gold_a, utility_a), (gold_b, utility_b) = _utility(intent, first), _utility(intent, second)
+    threshold = preference_threshold(utility_a - utility_b, slope=SLOPE, noise=LABEL_NOISE)
+    prefers_first = rng.bits() >> 32 < threshold
+    if not prefers_first:
+        first, second, gold_a, gold_b = second, first, gold_b, gold_a
+        threshold = PROBABILITY_ONE - threshold
+    meta = {
+        "p_chosen": threshold / PROBABILITY_ONE,
+        "gold_chosen": gold_a / 100,
+        "gold_rejected": gold_b / 100,
+        "turns": len(intents),
+        "intent": intent.kind,
+    }
+    return make_pair(prompt, first, second, category=intent.category, meta=meta)
+
+
+def _utility(intent: Intent, response: str) -> tuple[int, int]:
+    """Gold, and gold with the annotator's bias, in hundredths."""
+    reading = read_response(response)
+    gold = sum(judge(intent, reading).values())
+    steps = (BIAS["first_two_phrases"], BIAS["first_two_phrases"], BIAS["third_phrase"])
+    bonus = sum(steps[: reading.phrases]) + BIAS["later_phrase"] * max(reading.phrases - 3, 0)
+    return gold, gold + bonus + BIAS["word"] * min(reading.n_words, BIAS["words"])
+
+
+def ceiling(pairs: Iterable[PreferencePair]) -> float:
+    """The best accuracy that a reward model can reach on `pairs` in expectation: the mean of max(p, 1 - p).
+
+    p is the probability with which the annotator prefers the chosen side, bias and label noise included.
+    Raises DataError where a pair does not carry it (`meta["p_chosen"]`), or where there is no pair.
+    """
+    best: list[float] = []
+    for pair in pairs:
+        p = pair.meta.get("p_chosen")
+        if not isinstance(p, float):
+            raise DataError(f"pair {pair.id}: no meta['p_chosen']; the ceiling is known for pairs of hh-mini alone")
+        best.append(max(p, 1 - p))
+    if not best:
+        raise DataError("ceiling of no pairs; expected at least one pair of hh-mini")
+    return sum(best) / len(best)

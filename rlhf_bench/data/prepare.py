@@ -1,0 +1,111 @@
+"""A data source, filtered and split, saved to disk: `load_preferences` reads it back as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_bench.data.filters import Filters
+from rlhf_bench.data.sources import PreferenceData, Reader
+from rlhf_bench.data.splits import Fractions
+from rlhf_bench.errors import DataError
+
+__all__ = ["Prepared", "prepare"]
+
+PROVENANCE = "prepared.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was written, by split."""
+
+    path: Path
+    pairs: dict[str, int]
+    counts: dict[str, dict[str, int]]
+    fingerprints: dict[str, str]
+    notes: list[str]
+
+
+def prepare(
+    source: str,
+    out_dir: str | Path,
+    *,
+    seed: int = 0,
+    filters: Filters | None = None,
+    columns: Mapping[str, str] | None = None,
+    revision: str | None = None,
+    fractions: Fractions | None = None,
+) -> Prepared:
+    """Save every split of a source as a DatasetDict, with the columns id, prompt, chosen, rejected, margin, category.
+
+    The filters are for training and so act on the train split alone. `prepared.json` beside the data says what it was
+    made from. Raises DataError if `out_dir` holds anything already, and what `load_preferences` raises.
+    """
+    out = Path(out_dir)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{str(out)!r} exists already; give a new folder, or remove that one first")
+    reader = Reader(source, seed=seed, columns=columns, revision=revision, fractions=fractions)
+    loaded = {split: reader.load(split, filters=filters if split == "train" else None) for split in reader.splits}
+    prepared = Prepared(
+        path=out,
+        pairs={split: len(data) for split, data in loaded.items()},
+        counts={split: data.counts for split, data in loaded.items()},
+        fingerprints={split: data.fingerprint for split, data in loaded.items()},
+        notes=next(iter(loaded.values())).notes,
+    )
+    provenance = {
+        "source": source, "seed": seed, "filters": repr(filters), "notes": prepared.notes, "pairs": prepared.pairs,
+        "counts": prepared.counts, "fingerprints": prepared.fingerprints,
+    }  # fmt: skip
+    _save(loaded, provenance, out)
+    return prepared
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _save(loaded: Mapping[str, PreferenceData], provenance: Mapping[str, object], out: Path) -> None:
+    """Written beside and then renamed, so that a half-written set is never taken for a whole one."""
+    import datasets
+
+    features = datasets.Features(
+        {name: datasets.Value("string") for name in ("id", "prompt", "chosen", "rejected")}
+        | {"margin": datasets.Value("float64"), "category": datasets.Value("string")}
+    )
+    columns = {
+        split: {name: [getattr(pair, name) for pair in data.pairs] for name in features}
+        for split, data in loaded.items()
+    }
+    saved = datasets.DatasetDict({split: datasets.Dataset.from_dict(c, features) for split, c in columns.items()})
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise DataError(f"{str(out)!r} cannot be written ({error.strerror or error}); give another folder") from error
+    try:
+        with _no_progress_bars():
+            saved.save_to_disk(str(beside / "data"))
+        (beside / "data" / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        if out.exists():
+            out.rmdir()  # empty, else it was refused
+        os.replace(beside / "data", out)
+    except OSError as error:
+        raise DataError(f"{str(out)!r} cannot be written ({error.strerror or error}); give another folder") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,228 @@
+"""One function for every source of preference pairs: `load_preferences`.
+
+    hh-mini                         the embedded data set
+    a file, a folder, a saved set   files.py
+    org/name                        a data set of the hub, hub.py
+
+Where a source has splits, they are used, and what it lacks is made of its train split by the prompts' hashes. Always a
+prompt of a test split is in no other split, nor a prompt of validation in train: such rows are dropped and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from rlhf_bench.data import hub
+from rlhf_bench.data.columns import detect, read_pairs
+from rlhf_bench.data.files import Source, data_suffix, read_path
+from rlhf_bench.data.filters import Filters, apply_filters
+from rlhf_bench.data.splits import (
+    SPLITS,
+    Fractions,
+    check_fractions,
+    check_split,
+    default_fractions,
+    order_key,
+    split_of,
+)
+from rlhf_bench.errors import BadValue, DataError, UnknownName
+from rlhf_bench.types import PreferencePair, Prompt, fingerprint, prompt_id
+
+__all__ = ["MINI", "PreferenceData", "Reader", "known_sources", "load_preferences"]
+
+MINI = "hh-mini"
+# Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
+_GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
+
+
+@dataclass(frozen=True)
+class PreferenceData:
+    """The pairs of one split, and what became of every row that was read.
+
+    `counts["read"]` is the number of rows read for this split, or made of it; every other count is of rows that are
+    not in `pairs`, so that read = len(pairs) + all others.
+    """
+
+    source: str
+    split: str
+    pairs: list[PreferencePair]
+    counts: dict[str, int]
+    notes: list[str]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The different prompts, in the order of their first pair."""
+        return [Prompt(prompt_id(text), text) for text in dict.fromkeys(pair.prompt for pair in self.pairs)]
+
+    def summary(self) -> str:
+        """One line for the log."""
+        return f"{self.source}, {self.split}: {len(self.pairs):,} pairs ({describe_counts(self.counts)})"
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """ "2,312 read; 5 different prompts, 4 empty response"."""
+    dropped = ", ".join(f"{n:,} {rule}" for rule, n in counts.items() if rule != "read")
+    return f"{counts['read']:,} read" + (f"; {dropped}" if dropped else "")
+
+
+def known_sources() -> dict[str, str]:
+    """Names that need no path, with a line about each."""
+    embedded = {MINI: "the embedded data set: short dialogues whose gold reward is known"}
+    return embedded | {name: known.note for name, known in hub.HUB_SOURCES.items()}
+
+
+def load_preferences(
+    source: str,
+    split: str,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    filters: Filters | None = None,
+    revision: str | None = None,
+    fractions: Fractions | None = None,
+) -> PreferenceData:
+    """The pairs of one split of a source.
+
+    source: "hh-mini", a path, or a hub data set's "org/name"
+    split: train, validation or test; test_unseen where a source has it (hh-mini)
+    seed: of the splits made here, of hh-mini and of the choice that `limit` makes
+    limit: at most so many pairs, chosen by the seed and the pair's hash: those of a smaller limit are among them
+    columns: our name -> the source's column, where they differ (columns.FIELDS)
+    filters: none unless given; they are for training
+    revision: of a hub data set
+    fractions: of the splits made here; by default .8/.1/.1 below 5,000 rows, else .9/.05/.05
+
+    Raises UnknownName (source, split, column), BadValue (limit, fractions), DataError (anything wrong with the data).
+    """
+    reader = Reader(source, seed=seed, columns=columns, revision=revision, fractions=fractions)
+    return reader.load(split, limit=limit, filters=filters)
+
+
+@dataclass
+class Reader:
+    """A source that is read once and asked for several splits."""
+
+    source: str
+    seed: int = 0
+    columns: Mapping[str, str] | None = None
+    revision: str | None = None
+    fractions: Fractions | None = None
+    _read: dict[str, tuple[list[PreferencePair], dict[str, int]]] = field(default_factory=dict, repr=False)
+    _notes: list[str] = field(default_factory=list, repr=False)
+
+    def load(self, split: str, *, limit: int | None = None, filters: Filters | None = None) -> PreferenceData:
+        check_split(split)
+        if limit is not None and limit < 1:
+            raise BadValue(f"limit {limit} given; expected 1 or more, or none for all pairs")
+        if self.fractions is not None:
+            check_fractions(self.fractions)
+        pairs, counts = self._mini(split) if self.source == MINI else self._from_source(split)
+        if filters is not None:
+            pairs, removed = apply_filters(pairs, filters)
+            counts |= removed
+        if limit is not None and len(pairs) > limit:
+            counts["over the limit"] = len(pairs) - limit
+            order = sorted(range(len(pairs)), key=lambda i: (order_key(self.seed, pairs[i].id), i))
+            pairs = [pairs[i] for i in sorted(order[:limit])]
+        if not pairs:
+            raise DataError(
+                f"no pair is left in split {split!r} of {self.source}: {describe_counts(counts)}; "
+                "give more rows, or other filters or split fractions"
+            )
+        return PreferenceData(self.source, split, pairs, counts, list(self._notes), fingerprint(pairs))
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that can be asked for."""
+        made_here = {"train", "validation", "test"}
+        if self.source == MINI:
+            return list(SPLITS)
+        own = self._opened.splits
+        return [split for split in SPLITS if split in own or (split in made_here and "train" in own)]
+
+    @cached_property
+    def _opened(self) -> Source:
+        return _open(self.source, self.revision)
+
+    def _mini(self, split: str) -> tuple[list[PreferencePair], dict[str, int]]:
+        from rlhf_bench.data import mini
+
+        pairs = list(mini.generate(split, seed=self.seed))
+        self._notes = [f"generated with seed {self.seed}, version {mini.VERSION}"]
+        return pairs, {"read": len(pairs)}
+
+    def _from_source(self, split: str) -> tuple[list[PreferencePair], dict[str, int]]:
+        if split not in self.splits:
+            has = ", ".join(self._opened.splits)
+            raise DataError(
+                f"{self.source} has no split {split!r} and none can be made of what it has ({has}); "
+                "give a source with a train split, or one undivided file"
+            )
+        own = self._opened.splits
+        part = split if split in own else "train"
+        pairs, counts = self._pairs(part)
+        counts = dict(counts)
+        pairs = self._share(pairs, split, counts)
+        for other in _GIVES_WAY_TO.get(part, ()):
+            if other in own:
+                pairs = self._without(pairs, other, counts)
+        return pairs, counts
+
+    def _pairs(self, own: str) -> tuple[list[PreferencePair], dict[str, int]]:
+        """The pairs of one of the source's own splits, and their counts."""
+        if own not in self._read:
+            part = self._opened.splits[own]
+            known = hub.HUB_SOURCES[self.source].columns if self.source in hub.HUB_SOURCES else {}
+            name = self.source if len(self._opened.splits) == 1 else f"{self.source} ({own})"
+            layout = detect(part.columns, {**known, **(self.columns or {})}, name)
+            self._read[own] = read_pairs(part.rows, layout, name)
+            for note in [*self._opened.notes, layout.note]:
+                if note not in self._notes:
+                    self._notes.append(note)
+        return self._read[own]
+
+    def _share(self, pairs: list[PreferencePair], split: str, counts: dict[str, int]) -> list[PreferencePair]:
+        """The part of the source's train split that `split` gets, where the source lacks splits of its own."""
+        own = self._opened.splits
+        missing = {name for name in ("validation", "test") if name not in own}
+        if split not in {"train", *missing} or not missing:
+            return pairs
+        fractions = self.fractions or default_fractions(counts["read"])
+        validation = fractions.validation if "validation" in missing else 0.0
+        test = fractions.test if "test" in missing else 0.0
+        shares = Fractions(1.0 - validation - test, validation, test)
+        kept = [pair for pair in pairs if split_of(pair.prompt, self.seed, shares) == split]
+        if len(kept) < len(pairs):
+            counts["in other splits"] = len(pairs) - len(kept)
+        note = f"{' and '.join(sorted(missing))} made of train by the prompts' hashes, seed {self.seed}"
+        if note not in self._notes:
+            self._notes.append(note)
+        return kept
+
+    def _without(self, pairs: list[PreferencePair], other: str, counts: dict[str, int]) -> list[PreferencePair]:
+        taken = {pair.prompt for pair in self._pairs(other)[0]}
+        kept = [pair for pair in pairs if pair.prompt not in taken]
+        if len(kept) < len(pairs):
+            counts[f"prompt also in {other}"] = len(pairs) - len(kept)
+        return kept
+
+
+def _open(source: str, revision: str | None) -> Source:
+    path = Path(source).expanduser()
+    if source and path.exists():
+        return read_path(path)
+    if hub.is_hub_id(source) and data_suffix(source) is None:
+        return hub.read_hub(source, revision)
+    looks_like_a_path = data_suffix(source) is not None or "/" in source or "\\" in source or source.startswith("~")
+    if looks_like_a_path:
+        return read_path(path)  # says that it is missing, and what is beside it
+    short = [name for name in hub.HUB_SOURCES if name.split("/")[1] == source]
+    raise UnknownName("data source (no file, folder or org/name)", source, short or known_sources())

@@ -1,0 +1,159 @@
+"""Small file helpers that the whole project shares: atomic writes, JSON lines, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_bench.errors import DataError
+
+__all__ = [
+    "append_jsonl",
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "json_text",
+    "plain",
+    "read_jsonl",
+    "sha256_file",
+    "write_jsonl",
+]
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds either its old content or all of the new one, even after a power cut.
+
+    The bytes go to a new file beside `path`, are flushed to disk, and the file is renamed. Missing folders are made.
+    Raises OSError where the folder cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """As `atomic_write_bytes`, UTF-8, line ends as they are in `text` on every platform."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: NaN becomes None, infinity the string "Infinity", dataclasses and NumPy plain."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # a NumPy or torch scalar or array
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON that every reader accepts (no bare NaN); U+2028 and other scripts stay readable."""
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def read_jsonl(path: Path, *, drop_partial: bool = False) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file, one per line that ends in a newline byte; blank lines are passed over.
+
+    Lines are cut at b"\\n" alone: `str.splitlines` would also cut at U+2028, which JSON strings may hold.
+    `drop_partial` leaves out a last line without a newline (a write that was interrupted).
+    Raises DataError naming the line that is no JSON object, OSError where the file cannot be read.
+    """
+    lines = Path(path).read_bytes().split(b"\n")
+    if drop_partial:
+        lines = lines[:-1]
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
+            raise DataError(f"{path}: line {number} is not JSON ({error}); expected one JSON object a line") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: line {number} is a {type(row).__name__}; expected one JSON object a line")
+        rows.append(row)
+    return rows
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write all `rows` at once, atomically."""
+    atomic_write_text(path, "".join(json_text(row) + "\n" for row in rows))
+
+
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add `rows` and flush them to disk. A line cut short by an earlier crash is removed first."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        _cut_partial_line(file.fileno())
+        file.write("".join(json_text(row) + "\n" for row in rows).encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _cut_partial_line(descriptor: int) -> None:
+    end = os.lseek(descriptor, 0, os.SEEK_END)
+    position = end
+    while position > 0:  # back to the last newline, a piece at a time
+        start = max(0, position - 65536)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        found = os.read(descriptor, position - start).rfind(b"\n")
+        if found >= 0:
+            position = start + found + 1
+            break
+        position = start
+    if position < end:
+        os.ftruncate(descriptor, position)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut; not every platform lets a folder be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,95 @@
+"""What each metric is: its column header, unit, direction, digits, and the per-response columns it is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rlhf_bench.errors import UnknownName
+
+__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "Metric", "describe"]
+
+Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
+
+GOLD_PREFIX = "gold_"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    name: str
+    title: str  # short column header
+    unit: str  # "" where a number has none
+    higher_is_better: bool | None  # None: neither, or it depends
+    digits: int  # decimals worth printing
+    description: str
+    kind: Kind = "mean"
+    columns: tuple[str, ...] = ()  # columns of the scores it is made from; its own name if empty
+    needs_model: bool = False  # has no meaning for the data's own responses, which no model was asked for
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.columns or (self.name,)
+
+
+def _kl(name: str, title: str, description: str) -> list[Metric]:
+    return [
+        Metric(name, title, "nats/response", None, 2, f"{description}, summed over a response", needs_model=True),
+        Metric(
+            f"{name}_token", f"{title}/token", "nats/token", None, 4, f"{description}, mean of a response's tokens",
+            needs_model=True,
+        ),
+    ]  # fmt: skip
+
+
+_ALL = [
+    Metric("reward", "Reward", "", True, 3, "the reward model's scalar at the last token, raw"),
+    Metric(
+        "reward_std", "Reward std", "", None, 3, "standard deviation of the raw reward over responses (ddof 1)",
+        kind="std", columns=("reward",),
+    ),
+    Metric(
+        "reward_z", "Reward (z)", "reference sd", True, 3,
+        "reward minus the mean of the reference's responses, over their standard deviation, within each seed",
+    ),
+    Metric("gold", "Gold", "", True, 3, "the known true reward of data that have one"),
+    *_kl("kl_exact", "KL exact", "KL to the reference, over the whole vocabulary at each prefix drawn"),
+    *_kl("kl_k1", "KL k1", "KL to the reference by log pi - log ref of the drawn tokens"),
+    *_kl("kl_k3", "KL k3", "KL to the reference by r - 1 - log r of the drawn tokens, r = ref / pi"),
+    Metric("rouge1", "ROUGE-1", "F", True, 3, "words shared with the chosen response, stemmed"),
+    Metric("rouge2", "ROUGE-2", "F", True, 3, "pairs of words shared with the chosen response, stemmed"),
+    Metric("rougeL", "ROUGE-L", "F", True, 3, "longest common subsequence with the chosen response, stemmed"),
+    Metric("n_tokens", "Tokens", "tokens", None, 1, "tokens of a response, end-of-text included"),
+    Metric("n_words", "Words", "words", None, 1, "words of a response"),
+    Metric(
+        "ended", "Ended", "share", True, 3, "share of responses that ended by themselves (end-of-text or stop string)",
+        kind="share",
+    ),
+    Metric("distinct1", "Distinct-1", "share", True, 3, "distinct words of a response; falls with its length"),
+    Metric("distinct2", "Distinct-2", "share", True, 3, "distinct pairs of words of a response; falls with its length"),
+    Metric("repetition", "Repetition", "share", False, 3, "4-grams of words that repeat an earlier one"),
+    Metric("copied", "Copied", "share", None, 3, "4-grams of words that stand in the prompt"),
+    Metric(
+        "perplexity", "Perplexity", "", False, 2, "of the chosen responses, by token, end-of-text included",
+        kind="perplexity", columns=("chosen_logprob", "chosen_tokens"), needs_model=True,
+    ),
+    Metric(
+        "bits_per_byte", "Bits/byte", "bits/byte", False, 3, "of the chosen responses; comparable between tokenizers",
+        kind="bits_per_byte", columns=("chosen_logprob", "chosen_bytes"), needs_model=True,
+    ),
+]  # fmt: skip
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+
+# The metrics that pairs of models are compared by; of the two rewards only the one that may be pooled.
+COMPARED = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended")
+
+
+def describe(name: str) -> Metric:
+    """The metric called `name`; `gold_<component>` is made up for any component. Raises UnknownName."""
+    if name in METRICS:
+        return METRICS[name]
+    component = name.removeprefix(GOLD_PREFIX)
+    if component and component != name:
+        title = component.replace("_", " ")
+        return Metric(name, f"Gold: {title}", "", True, 3, f"the part of the gold reward that is for: {title}")
+    raise UnknownName("metric", name, METRICS)

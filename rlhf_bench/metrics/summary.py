@@ -1,0 +1,158 @@
+"""From a table of per-response scores to every Estimate of metrics.json.
+
+Within a seed, a prompt's samples are averaged and prompts are resampled. Over several seeds prompts are crossed with
+seeds; differences of models are taken within a seed first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+
+from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, Metric, describe
+from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
+from rlhf_bench.stats import (
+    FloatArray,
+    crossed,
+    crossed_difference,
+    crossed_ratio,
+    crossed_share,
+    holm,
+    std_estimate,
+)
+from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.store import ANCHORS
+from rlhf_bench.types import Estimate
+
+__all__ = ["NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "summarize"]
+
+NO_MODEL = "the data's own responses, not sampled from a model"
+NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
+NOT_AVAILABLE = "not available"
+
+_RAW = ("reward", "reward_std")  # in units of one seed's reward model
+
+
+def summarize(
+    scores: pd.DataFrame,
+    *,
+    reference: str,
+    seed: int = 0,
+    level: float = 0.95,
+    models: Sequence[str] = (),
+    reasons: Mapping[tuple[str, str], str] | None = None,
+) -> dict[str, Any]:
+    """The keys "models", "per_seed", "pairwise" and "missing" of metrics.json, Estimates as dicts.
+
+    `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns that METRICS names;
+    others are left alone. `reward_z` is computed anew from `reward`. `models` gives the order of models that are no
+    stage of training. `reasons` says why a (model, metric) has no value, for "missing". A pair (a, b) has the later
+    model first, so a difference reads as what the later one gained; `seed` sets the resampling alone.
+
+    Raises UnknownName if the reference has no row, DataError for missing keys or rows that occur twice.
+    """
+    if "reward" in scores.columns:
+        scores = add_reward_z(scores, reference)
+    metrics = _metrics(scores)
+    columns = dict.fromkeys(column for metric in metrics for column in metric.sources)
+    table = score_table(scores, list(columns), models=models)
+    one_seed = len(table.seeds) == 1
+
+    pooled: dict[str, dict[str, Any]] = {model: {} for model in table.models}
+    per_seed: dict[str, dict[str, dict[str, Any]]] = {str(s): {m: {} for m in table.models} for s in table.seeds}
+    missing: dict[tuple[str, str], str] = {}
+    for model in table.models:
+        for metric in metrics:
+            found = {
+                str(s): estimate
+                for i, s in enumerate(table.seeds)
+                if (estimate := _estimate(table, model, metric, slice(i, i + 1), level, seed)).n
+            }
+            for name, estimate in found.items():
+                per_seed[name][model][metric.name] = estimate.to_dict()
+            if not found:
+                missing[model, metric.name] = _default_reason(model, metric)
+            elif not one_seed and metric.name in _RAW:
+                missing[model, metric.name] = NOT_POOLED
+            else:
+                estimate = _estimate(table, model, metric, slice(None), level, seed)
+                if estimate.n:
+                    pooled[model][metric.name] = estimate.to_dict()
+                else:
+                    missing[model, metric.name] = "no prompt has a value under every seed"
+    for (model, name), reason in (reasons or {}).items():
+        if model in pooled and name not in pooled[model] and missing.get((model, name)) != NOT_POOLED:
+            missing[model, name] = reason
+    return {
+        "models": pooled,
+        "per_seed": per_seed,
+        "pairwise": list(_pairwise(table, [metric.name for metric in metrics], level, seed)),
+        "missing": [{"model": model, "metric": name, "reason": reason} for (model, name), reason in missing.items()],
+    }
+
+
+def _metrics(scores: pd.DataFrame) -> list[Metric]:
+    """The metrics whose columns are there, the gold components by name after the gold reward."""
+    names = list(METRICS)
+    after_gold = names.index("gold") + 1
+    names[after_gold:after_gold] = sorted(str(c) for c in scores.columns if str(c).startswith(GOLD_PREFIX))
+    found = [describe(name) for name in names]
+    return [metric for metric in found if all(column in scores.columns for column in metric.sources)]
+
+
+def _default_reason(model: str, metric: Metric) -> str:
+    return NO_MODEL if metric.needs_model and model in ANCHORS else NOT_AVAILABLE
+
+
+def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level: float, seed: int) -> Estimate:
+    """One number of one model, from the (S, P, K) responses of the seeds asked for."""
+    blocks = [table.block(model, column)[seeds] for column in metric.sources]
+    if metric.kind == "share":
+        return crossed_share(blocks[0], level=level, seed=seed)
+    if metric.kind == "std":
+        return std_estimate(blocks[0][0], level=level, seed=seed)  # raw rewards: one seed at a time
+    cells = [nanmean(block, axis=2) for block in blocks]  # (S, P)
+    if metric.kind == "perplexity":
+        return crossed_ratio(-cells[0], cells[1], exponentiate=True, level=level, seed=seed)
+    if metric.kind == "bits_per_byte":
+        return crossed_ratio(-cells[0] / math.log(2), cells[1], level=level, seed=seed)
+    return crossed(cells[0], level=level, seed=seed)
+
+
+def _pairwise(table: ScoreTable, names: Sequence[str], level: float, seed: int) -> Iterator[dict[str, Any]]:
+    """A row a metric and pair of models, the later model first; Holm over the pairs within a metric."""
+    own_scale = "reward" if len(table.seeds) > 1 else "reward_z"  # the reward that is not compared
+    players = [model for model in table.models if model not in ANCHORS]
+    for name in (n for n in COMPARED if n in names and n != own_scale):
+        cells = {model: nanmean(table.block(model, name), axis=2) for model in players}
+        rows = [
+            row
+            for earlier, later in combinations(players, 2)
+            if (row := _pair(table, name, later, earlier, cells[later], cells[earlier], level, seed))
+        ]
+        for row, p in zip(rows, holm([row["p_paired"] for row in rows]), strict=True):
+            yield {**row, "p_holm": p}
+
+
+def _pair(
+    table: ScoreTable, name: str, a: str, b: str, x: FloatArray, y: FloatArray, level: float, seed: int
+) -> dict[str, Any] | None:
+    """a minus b from their (S, P) cells, or None where they share no prompt."""
+    found = crossed_difference(x, y, level=level, seed=seed)
+    if not found.estimate.n:
+        return None
+    within = {str(s): crossed((x - y)[i : i + 1], level=level, seed=seed) for i, s in enumerate(table.seeds)}
+    return {
+        "metric": name,
+        "a": a,
+        "b": b,
+        "difference": found.estimate.to_dict(),
+        "p_paired": found.p_paired,
+        "p_wilcoxon": found.p_wilcoxon,
+        "detectable": found.detectable,
+        "per_seed": {s: estimate.to_dict() for s, estimate in within.items() if estimate.n},
+    }

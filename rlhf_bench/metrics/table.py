@@ -1,0 +1,96 @@
+"""The scores as dense arrays: one (models, seeds, prompts, samples) block a column, whatever the order of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from rlhf_bench.errors import DataError, UnknownName
+from rlhf_bench.stats import FloatArray
+from rlhf_bench.store import order_models
+
+__all__ = ["KEYS", "ScoreTable", "add_reward_z", "score_table"]
+
+KEYS = ("model", "seed", "prompt_id", "sample")
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    models: list[str]
+    seeds: list[int]
+    prompts: list[str]
+    blocks: dict[str, FloatArray]  # column -> (M, S, P, K), NaN where there is no value
+
+    def block(self, model: str, column: str) -> FloatArray:
+        """(S, P, K) of one model."""
+        block: FloatArray = self.blocks[column][self.models.index(model)]
+        return block
+
+
+def _check_keys(scores: pd.DataFrame) -> None:
+    lacking = [key for key in KEYS if key not in scores.columns]
+    if lacking:
+        raise DataError(f"scores without the column {', '.join(lacking)} given; expected a row a response with them")
+    if scores.empty:
+        raise DataError("scores without a row given; expected a row a response; run the evaluation first")
+    double = scores.duplicated(list(KEYS))
+    if double.any():
+        row = scores.loc[double].iloc[0]
+        key = ", ".join(f"{key} {row[key]}" for key in KEYS)
+        raise DataError(f"two rows of scores given for {key}; expected one; remove the copies")
+
+
+def score_table(scores: pd.DataFrame, columns: Sequence[str], *, models: Sequence[str] = ()) -> ScoreTable:
+    """Dense blocks of `columns`; models in the order of the tables, those not named in `models` by their names.
+
+    Every model gets a place for every prompt of the table, so that a prompt it lacks counts as missing. Values that
+    are not finite become NaN. Raises DataError for missing keys, an empty table and rows that occur twice.
+    """
+    _check_keys(scores)
+    there = sorted(set(scores["model"].astype(str)))
+    names = order_models([*(m for m in models if m in there), *there])
+    seeds = sorted({int(seed) for seed in scores["seed"]})
+    at_prompt, prompts = _codes(scores["prompt_id"].astype(str))
+    at_sample, samples = _codes(scores["sample"].astype(int))
+    at_model = scores["model"].astype(str).map({name: i for i, name in enumerate(names)}).to_numpy(dtype=np.int64)
+    at_seed = scores["seed"].astype(int).map({seed: i for i, seed in enumerate(seeds)}).to_numpy(dtype=np.int64)
+    blocks = {}
+    for column in columns:
+        values = scores[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        block = np.full((len(names), len(seeds), len(prompts), len(samples)), np.nan)
+        block[at_model, at_seed, at_prompt, at_sample] = np.where(np.isfinite(values), values, np.nan)
+        blocks[column] = block
+    return ScoreTable(names, seeds, [str(prompt) for prompt in prompts], blocks)
+
+
+def _codes(keys: pd.Series) -> tuple[npt.NDArray[np.int64], list[object]]:
+    codes, found = pd.factorize(keys, sort=True)
+    return codes.astype(np.int64), list(found)
+
+
+def add_reward_z(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """A copy with the column `reward_z`: each seed's rewards, z-scored by that seed's responses of the reference.
+
+    A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds (METHODS). The
+    mean and standard deviation (ddof 1) are over the reference's responses and are taken as given in the intervals.
+    NaN where a seed has fewer than two rewards of the reference or they are all the same.
+
+    Raises UnknownName if no row is of the reference.
+    """
+    names = set(scores["model"].astype(str))
+    if reference not in names:
+        raise UnknownName("reference model", reference, names)
+    raw = scores["reward"].to_numpy(dtype=np.float64, na_value=np.nan)
+    seeds = scores["seed"].to_numpy()
+    is_reference = (scores["model"] == reference).to_numpy() & np.isfinite(raw)
+    z = np.full(len(raw), np.nan)
+    for seed in np.unique(seeds):
+        mine = seeds == seed
+        of_reference = np.sort(raw[mine & is_reference])  # sorted: the sum must not depend on the order of the rows
+        if len(of_reference) > 1 and np.ptp(of_reference) > 0:
+            z[mine] = (raw[mine] - of_reference.mean()) / of_reference.std(ddof=1)
+    return scores.assign(reward_z=z)

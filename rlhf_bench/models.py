@@ -1,0 +1,271 @@
+"""Making and loading models: plain transformers models, on the right device, with dropout off.
+
+Dropout is off everywhere, in training too: policy and reference must be the same function of their weights, or KL at
+initialisation is not 0 and the DPO loss not ln 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as transformers_logging
+
+from rlhf_bench.errors import CheckpointError, ModelError
+from rlhf_bench.hub import hub_answers
+
+__all__ = [
+    "END_OF_TEXT",
+    "PAD",
+    "autocast",
+    "best_precision",
+    "default_device",
+    "load_policy",
+    "load_reward_model",
+    "load_tokenizer",
+    "max_positions",
+    "new_gpt2",
+    "seeded",
+    "to_reward_model",
+    "train_tokenizer",
+]
+
+END_OF_TEXT = "<|endoftext|>"
+PAD = "<|pad|>"
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+
+def default_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_precision(device: torch.device) -> str:
+    """`bf16` where the processor multiplies it faster than fp32 (AMX or AVX-512 bf16, a GPU since Ampere)."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return "bf16" if any(getattr(torch.cpu, probe, bool)() for probe in probes) else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Autocast for `bf16`, nothing for `fp32`."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's global generator seeded inside the block and put back after it, for initialisers that take no generator."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def train_tokenizer(texts: list[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with GPT-2's splitting; pads with end-of-text, as GPT-2 does."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TEXT,
+        bos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_gpt2(
+    tokenizer: PreTrainedTokenizerBase, *, layers: int, heads: int, width: int, positions: int, seed: int
+) -> PreTrainedModel:
+    """A GPT-2 with random weights.
+
+    Positions start at a tenth of GPT-2's scale: a small model on little data learns what the words mean before it
+    learns where they stand. The activation is GPT-2's tanh approximation in its fused form.
+    """
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=positions,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        activation_function="gelu_pytorch_tanh",
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    config._attn_implementation = "eager"
+    with seeded(seed):
+        model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        model.transformer.wpe.weight.mul_(0.1)
+    return cast(PreTrainedModel, model.eval())
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub model, with a pad token (end-of-text where it has none).
+
+    Raises:
+        CheckpointError: there is no tokenizer, or it has no end-of-text token.
+    """
+    with _readable(path):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path), **_where(path))
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{path}: its tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_policy(
+    path: str | Path, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer, from a folder or the hub; dropout off.
+
+    Raises:
+        CheckpointError: nothing there, or it cannot be read.
+        ModelError: it is no causal language model.
+    """
+    tokenizer = load_tokenizer(path)
+    config = _config(path)
+    if any("SequenceClassification" in name for name in config.architectures or []):
+        raise ModelError(f"{path} is a reward model; expected a causal language model such as checkpoints/RUN/sft")
+    with _readable(path):
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path), dtype=dtype, attn_implementation=_attention(device), **_where(path)
+        )
+    if model.get_input_embeddings().weight.shape[0] < len(tokenizer):
+        raise ModelError(
+            f"{path}: its tokenizer has {len(tokenizer)} tokens, its embedding only "
+            f"{model.get_input_embeddings().weight.shape[0]}; the two belong to different models"
+        )
+    return model.to(device or default_device()).eval(), tokenizer
+
+
+def load_reward_model(
+    path: str | Path, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A sequence classifier with one output and its tokenizer.
+
+    Raises:
+        CheckpointError: nothing there, or it cannot be read.
+        ModelError: it has more than one output, or is no sequence classifier.
+    """
+    tokenizer = load_tokenizer(path)
+    config = _config(path)
+    if not any("SequenceClassification" in name for name in config.architectures or []):
+        raise ModelError(
+            f"{path} is no reward model ({', '.join(config.architectures or ['unknown'])}); expected a sequence "
+            "classifier with one output such as checkpoints/RUN/reward"
+        )
+    if config.num_labels != 1:
+        raise ModelError(f"{path} has {config.num_labels} outputs; a reward model has 1: train one with num_labels=1")
+    with _readable(path):
+        model = AutoModelForSequenceClassification.from_pretrained(
+            str(path), dtype=dtype, attn_implementation=_attention(device), **_where(path)
+        )
+    return model.to(device or default_device()).eval(), tokenizer
+
+
+def to_reward_model(
+    path: str | Path, *, seed: int, device: torch.device | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A policy's backbone under a new scalar head, with a pad token of its own.
+
+    Transformers reads a classifier's score at the last id that is not the pad id; a pad that is also end-of-text would
+    make it read one token early.
+    """
+    tokenizer = load_tokenizer(path)
+    _config(path)
+    with _readable(path), seeded(seed):
+        model = AutoModelForSequenceClassification.from_pretrained(
+            str(path), num_labels=1, dtype=torch.float32, attn_implementation=_attention(device), **_where(path)
+        )
+        if tokenizer.pad_token_id == tokenizer.eos_token_id:
+            tokenizer.add_special_tokens({"pad_token": PAD})
+            if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+                model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model.to(device or default_device()).eval(), tokenizer
+
+
+def max_positions(model: nn.Module) -> int:
+    """How many tokens the model can read at once; a large number where its configuration names no limit."""
+    config: Any = model.config
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+
+
+def _attention(device: torch.device | None) -> str:
+    # On a CPU the backward of fused attention is slower than plain attention at these lengths.
+    return "sdpa" if (device or default_device()).type == "cuda" else "eager"
+
+
+def _where(path: str | Path) -> dict[str, Any]:
+    return {"local_files_only": Path(path).exists() or not hub_answers()}
+
+
+def _config(path: str | Path) -> Any:
+    with _readable(path):
+        return AutoConfig.from_pretrained(str(path), **_where(path))
+
+
+@contextlib.contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Turns whatever loading raises into one line that names the path."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise CheckpointError(_why(path, error)) from error
+
+
+def _why(path: str | Path, error: Exception) -> str:
+    if not Path(path).exists():
+        looks_like_path = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
+        if looks_like_path:
+            return f"{path} does not exist; expected a model folder"
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        return (
+            f"{path!s} is neither a folder nor a model that the hub or its cache gives{offline}; "
+            "download it where there is a network and give the folder's path instead"
+        )
+    if not (Path(path) / "config.json").exists():
+        return f"{path} has no config.json; expected a Hugging Face model folder"
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, json.JSONDecodeError):
+        first = f"a broken JSON file ({first})"
+    return f"{path} cannot be loaded: {first[:200]}; train or download it again"

@@ -1,0 +1,95 @@
+"""Responses side by side, for a person to read: sample 0 of every model on evenly spaced prompts."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+from rlhf_bench.report.result import Result
+from rlhf_bench.report.tables import Cell, Column, Table, number_text
+
+__all__ = ["PromptView", "ResponseView", "responses_markdown", "responses_table", "side_by_side"]
+
+
+class ResponseView(NamedTuple):
+    model: str
+    text: str
+    reward: float  # raw, of the shown seed; NaN if there is none
+    gold: float
+    finish_reason: str
+    n_tokens: int
+
+
+class PromptView(NamedTuple):
+    prompt_id: str
+    prompt: str
+    responses: list[ResponseView]  # in the order of the tables: anchors last
+
+
+def side_by_side(result: Result, cap: int) -> list[PromptView]:
+    """At most `cap` prompts, evenly spaced over the data so that every category is seen; the first seed."""
+    seed = result.seeds[0]
+    wanted = {"reward": "reward", "gold": "gold"}
+    scores = result.scores[(result.scores["seed"] == seed) & (result.scores["sample"] == 0)]
+    numbers = {
+        name: dict(zip(zip(scores["model"], scores["prompt_id"], strict=True), scores[column], strict=True))
+        for name, column in wanted.items()
+        if column in scores.columns
+    }
+    prompts: dict[str, str] = {}
+    found: dict[tuple[str, str], ResponseView] = {}
+    for row in result.responses():
+        if row["seed"] != seed or row["sample"] != 0:
+            continue
+        key = (row["model"], row["prompt_id"])
+        prompts.setdefault(row["prompt_id"], row["prompt"])
+        reward, gold = (float(numbers.get(name, {}).get(key, math.nan)) for name in wanted)
+        found[key] = ResponseView(row["model"], row["response"], reward, gold, row["finish_reason"], row["n_tokens"])
+    ids = list(prompts)
+    picked = ids if len(ids) <= cap else [ids[i * len(ids) // cap] for i in range(cap)]
+    return [PromptView(p, prompts[p], [found[m, p] for m in result.models if (m, p) in found]) for p in picked]
+
+
+def responses_markdown(result: Result, *, cap: int = 50) -> str:
+    views = side_by_side(result, cap)
+    total = result.manifest["data"].get("n_prompts", "?")
+    lines = [
+        f"# Responses on {result.data_label}",
+        "",
+        f"{len(views)} of {total} prompts, evenly spaced; sample 0 of each model, seed {result.seeds[0]}.",
+    ]
+    for number, view in enumerate(views, 1):
+        lines += ["", f"## {number}. Prompt {view.prompt_id}", "", _fenced(view.prompt.strip("\n"))]
+        for response in view.responses:
+            facts = [f"reward {number_text(response.reward, 3)}"]
+            facts += [f"gold {number_text(response.gold, 3)}"] if result.has_gold else []
+            facts += [f"{response.n_tokens} tokens", f"finish: {response.finish_reason}"]
+            lines += ["", f"**{response.model}** ({', '.join(facts)})", "", _fenced(response.text)]
+    return "\n".join(lines) + "\n"
+
+
+def responses_table(result: Result, *, cap: int = 50) -> Table:
+    """A row a prompt; a text, a reward and a gold column for each model."""
+    views = side_by_side(result, cap)
+    columns = [Column("prompt_id", "Prompt id"), Column("prompt", "Prompt")]
+    for model in result.models:
+        columns += [Column(model, model), Column(f"{model}_reward", "reward")]
+        columns += [Column(f"{model}_gold", "gold")] if result.has_gold else []
+    rows: list[list[Cell]] = []
+    for view in views:
+        by_model = {response.model: response for response in view.responses}
+        row: list[Cell] = [view.prompt_id, view.prompt]
+        for model in result.models:
+            response = by_model.get(model)
+            row += [response.text, response.reward] if response else [None, None]
+            row += [response.gold if response else None] if result.has_gold else []
+        rows.append(row)
+    return Table("responses", "Responses side by side", columns, rows)
+
+
+def _fenced(text: str) -> str:
+    """A code block that no text can close: its fence is longer than any run of backticks inside."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"

@@ -1,0 +1,269 @@
+"""The report's tables as plain data; `writers` turns them into Markdown, CSV, LaTeX and Excel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from rlhf_bench.report.result import Result, known
+from rlhf_bench.store import ANCHORS
+from rlhf_bench.types import Estimate
+
+__all__ = [
+    "Cell",
+    "Column",
+    "Table",
+    "cell_text",
+    "gold_table",
+    "missing_lines",
+    "number_text",
+    "pairwise_table",
+    "per_seed_table",
+    "summary_table",
+    "summary_text",
+]
+
+Cell = Estimate | str | float | int | None
+
+
+class Column(NamedTuple):
+    key: str  # the CSV's name
+    title: str
+    digits: int = 3  # decimals
+    interval: bool = False  # holds Estimates: four columns in a CSV, even where no row has one
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` hold a cell for each column; a cell is an Estimate, a text, a number or None (not available)."""
+
+    name: str
+    title: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+
+_COLUMNS = [
+    Column("reward_std", "Reward std", 3, interval=True),
+    Column("gold", "Gold", 3, interval=True),
+    Column("kl_exact", "KL exact (nats)", 2, interval=True),
+    Column("kl_k1", "KL k1 (nats)", 2, interval=True),
+    Column("kl_k3", "KL k3 (nats)", 2, interval=True),
+    Column("rouge1", "ROUGE-1", 3, interval=True),
+    Column("rouge2", "ROUGE-2", 3, interval=True),
+    Column("rougeL", "ROUGE-L", 3, interval=True),
+    Column("n_tokens", "Tokens", 1, interval=True),
+    Column("ended", "Ended", 3, interval=True),
+    Column("distinct1", "Distinct-1", 3, interval=True),
+    Column("distinct2", "Distinct-2", 3, interval=True),
+    Column("repetition", "Repetition", 3, interval=True),
+    Column("perplexity", "Perplexity", 2, interval=True),
+]
+_TRAINING = [Column("train_seconds", "Training (s)", 0), Column("train_samples", "Training samples", 0)]
+_TERMINAL = ("gold", "kl_exact", "rougeL", "n_tokens", "ended")
+
+
+def summary_table(result: Result) -> Table:
+    """Rows are models. The reward is raw for one seed; for several it is z-scored within each seed."""
+    columns = [c for c in (_reward(result), *_COLUMNS) if c.key != "gold" or result.has_gold]
+    marks = result.metrics.get("marks", {})
+    rows: list[list[Cell]] = [
+        [_name(model), *(result.estimate(model, c.key) for c in columns), *_training(result, model)]
+        for model in result.models
+    ]
+    marked = [c._replace(title=f"{c.title} †") if c.key in marks else c for c in columns]
+    notes = [_intervals(result), *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks)]
+    title = f"{result.manifest['suite']} on {result.data_label}"
+    return Table("summary", title, [Column("model", "Model"), *marked, *_TRAINING], rows, notes)
+
+
+def per_seed_table(result: Result) -> Table:
+    """Every seed's own numbers; the reward is raw, so compare it within a seed only."""
+    columns = [
+        c for c in (Column("reward", "Reward (raw)", interval=True), *_COLUMNS) if c.key != "gold" or result.has_gold
+    ]
+    rows: list[list[Cell]] = [
+        [seed, _name(model), *(result.estimate(model, c.key, seed) for c in columns)]
+        for seed in result.seeds
+        for model in result.models
+    ]
+    notes = ["Raw rewards of different seeds come from different reward models: compare them within a seed only."]
+    return Table(
+        "per_seed",
+        f"Each seed on {result.data_label}",
+        [Column("seed", "Seed", 0), Column("model", "Model"), *columns],
+        rows,
+        notes,
+    )
+
+
+def gold_table(result: Result) -> Table:
+    """The gold reward and its components, or a table without rows where the data have none."""
+    parts = [Column(key, key.removeprefix("gold_").replace("_", " "), interval=True) for key in result.gold_parts]
+    columns = [Column("gold", "Gold", interval=True), *parts]
+    rows: list[list[Cell]] = [
+        [_name(model), *(result.estimate(model, c.key) for c in columns)] for model in result.models
+    ]
+    notes = [_intervals(result)] if result.has_gold else ["These data have no known gold reward."]
+    title = f"Gold reward and its components on {result.data_label}"
+    return Table("gold", title, [Column("model", "Model"), *columns], rows if result.has_gold else [], notes)
+
+
+def pairwise_table(result: Result) -> Table:
+    """Differences of two models on the same prompts, a minus b."""
+    columns = [
+        Column("metric", "Metric"),
+        Column("a", "a"),
+        Column("b", "b"),
+        Column("difference", "a - b", interval=True),
+        Column("p_paired", "p (paired)", 4),
+        Column("p_wilcoxon", "p (Wilcoxon)", 4),
+        Column("p_holm", "p (Holm)", 4),
+        Column("detectable", "Detectable"),
+        Column("seeds_agree", "Seeds of that sign"),
+    ]
+    rows: list[list[Cell]] = []
+    for row in result.metrics.get("pairwise", []):
+        difference = Estimate.from_dict(row["difference"])
+        signs = [cell["value"] * difference.value > 0 for cell in row.get("per_seed", {}).values()]
+        agree = f"{sum(signs)} of {len(signs)}" if signs else None
+        tests = [row["p_paired"], row.get("p_wilcoxon"), row["p_holm"], row["detectable"]]
+        rows.append([row["metric"], row["a"], row["b"], difference, *tests, agree])
+    notes = [
+        "Paired over prompts. p (Holm) corrects p (paired) over the pairs within a metric.",
+        "Detectable: the smallest difference that this many prompts show in 80 % of repetitions.",
+    ]
+    return Table("pairwise", f"Pairwise differences on {result.data_label}", columns, rows, notes)
+
+
+def missing_lines(result: Result) -> list[str]:
+    """One line a reason: which numbers are not available, and why. Gaps nobody explained are listed as such."""
+    reasons: dict[str, dict[str, list[str]]] = {}  # reason -> metric -> models
+    explained = set()
+    for row in result.metrics.get("missing", []):
+        explained.add((row["model"], row["metric"]))
+        reasons.setdefault(row["reason"], {}).setdefault(row["metric"], []).append(row["model"])
+    for column in summary_table(result).columns[1:-2]:
+        for model in result.models:
+            if not known(result.estimate(model, column.key)) and (model, column.key) not in explained:
+                reasons.setdefault("no reason recorded", {}).setdefault(column.key, []).append(model)
+    return [line for reason, metrics in reasons.items() for line in _reason_lines(reason, metrics)]
+
+
+def _reason_lines(reason: str, metrics: dict[str, list[str]]) -> Iterable[str]:
+    by_models: dict[tuple[str, ...], list[str]] = {}
+    for metric, models in metrics.items():
+        by_models.setdefault(tuple(models), []).append(metric)
+    for group, names in by_models.items():
+        yield f"{', '.join(group)}: {', '.join(names)}: {reason}"
+
+
+def number_text(value: float | None, digits: int) -> str:
+    """`value` with that many decimals; a number too small to show there gets two significant digits instead."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        return f"{value:.2g}" if value else text.removeprefix("-")
+    return text
+
+
+def cell_text(cell: Cell, digits: int) -> str:
+    """`value [low, high]`; a dash where there is no number."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, Estimate):
+        if not known(cell):
+            return "–" if math.isnan(cell.value) else number_text(cell.value, digits)
+        if math.isnan(cell.low) or math.isnan(cell.high):
+            return f"{number_text(cell.value, digits)} [–]"
+        return f"{number_text(cell.value, digits)} {_bounds(cell, digits)}"
+    return str(cell) if isinstance(cell, int) else number_text(cell, digits)
+
+
+def summary_text(result: Result, *, width: int = 120) -> str:
+    """The main columns as plain text for a terminal `width` characters wide.
+
+    Intervals stand beside the values where they fit, else on a line below; columns that still do not fit are left
+    out and named.
+    """
+    table = summary_table(result)
+    shown = [i for i, c in enumerate(table.columns) if c.key in ("model", result.reward_key, *_TERMINAL)]
+    titles = [table.columns[i].title.replace(f" by {result.reference}", "") for i in shown]
+    digits = [table.columns[i].digits for i in shown]
+    body = [[cell_text(row[i], d) for i, d in zip(shown, digits, strict=True)] for row in table.rows]
+    for line in body:
+        line[0] = line[0] if len(line[0]) <= 20 else line[0][:19] + "…"
+    left_out: list[str] = []
+    if _total(_widths([titles, *body])) > width:
+        body = [half for line in body for half in _stacked(line)]
+    while _total(_widths([titles, *body])) > width and len(titles) > 2:
+        left_out.insert(0, titles.pop())
+        body = [line[:-1] for line in body]
+    widths = _widths([titles, *body])
+    rule = "─" * _total(widths)
+    prompts, samples = result.manifest["data"].get("n_prompts", "?"), result.sampling.get("samples", "?")
+    seeds = f"seed{'' if len(result.seeds) == 1 else 's'} {', '.join(map(str, result.seeds))}"
+    head = [
+        f"{table.title}: {prompts} prompts × {samples} samples, {seeds}, reference {result.reference}",
+        rule,
+        _line(titles, widths),
+        rule,
+    ]
+    tail = [rule, *table.notes, *([f"Not shown: {', '.join(left_out)}"] if left_out else [])]
+    missing = len(missing_lines(result))
+    tail += [f"Not available: {missing} group(s) of numbers; the reasons stand in tables/summary.md"] if missing else []
+    return "\n".join([*head, *(_line(line, widths) for line in body), *tail]) + "\n"
+
+
+def _bounds(cell: Estimate, digits: int) -> str:
+    return f"[{number_text(cell.low, digits)}, {number_text(cell.high, digits)}]"
+
+
+def _stacked(line: list[str]) -> list[list[str]]:
+    parts = [text.partition(" [") if i else (text, "", "") for i, text in enumerate(line)]
+    return [[value for value, _, _ in parts], [f"[{low}" if low else "" for _, _, low in parts]]
+
+
+def _widths(lines: list[list[str]]) -> list[int]:
+    return [max(len(text) for text in column) for column in zip(*lines, strict=True)]
+
+
+def _total(widths: list[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _line(texts: list[str], widths: list[int]) -> str:
+    first, *rest = [
+        text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(texts, widths, strict=True))
+    ]
+    return "  ".join([first, *rest]).rstrip()
+
+
+def _reward(result: Result) -> Column:
+    title = "Reward (raw)" if result.reward_key == "reward" else f"Reward (z by {result.reference})"
+    return Column(result.reward_key, title, interval=True)
+
+
+def _name(model: str) -> str:
+    return f"{model} (data)" if model in ANCHORS else model
+
+
+def _training(result: Result, model: str) -> list[Cell]:
+    """Mean seconds and samples of the model's own stage over seeds."""
+    runs: list[dict[str, Any]] = result.metrics.get("training", {}).get(model, [])
+    if not runs:
+        return [None, None]
+    return [sum(float(run[key]) for run in runs) / len(runs) for key in ("seconds", "samples")]
+
+
+def _intervals(result: Result) -> str:
+    cells = [result.estimate(model, result.reward_key) for model in result.models]
+    level = next((cell.level for cell in cells if cell), 0.95)
+    over = "prompts" if len(result.seeds) == 1 else f"prompts and {len(result.seeds)} seeds"
+    return f"value [low, high]: {level:.0%} confidence interval over {over}"

@@ -1,0 +1,148 @@
+"""Two numbers of every model against each other, both with their intervals."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from rlhf_bench.report.pareto import pareto_front
+from rlhf_bench.report.result import Result, known
+from rlhf_bench.report.style import Look, arms, looks, marker_look, place_labels, tidy
+from rlhf_bench.types import Estimate
+
+__all__ = ["gold_vs_kl", "gold_vs_reward", "reward_vs_kl", "titled"]
+
+_KL = "KL to {reference}, exact per prefix (nats per response)"
+
+
+def reward_vs_kl(result: Result) -> Figure | None:
+    figure = _against(result, "kl_exact", result.reward_key, _KL, result.reward_label, pareto=True)
+    return titled(figure, result, "Reward against KL")
+
+
+def gold_vs_kl(result: Result) -> Figure | None:
+    figure = _against(result, "kl_exact", "gold", _KL, "gold reward", pareto=True)
+    return titled(figure, result, "Gold reward against KL")
+
+
+def gold_vs_reward(result: Result) -> Figure | None:
+    figure = _against(result, result.reward_key, "gold", result.reward_label, "gold reward", pareto=False)
+    return titled(figure, result, "Gold reward against learned reward")
+
+
+def titled(figure: Figure | None, result: Result, title: str) -> Figure | None:
+    if figure is not None:
+        axes = figure.axes[0]
+        axes.set_title(f"{title} · {result.data_label}", loc="left")
+        tidy(axes)
+    return figure
+
+
+def _against(result: Result, x: str, y: str, x_label: str, y_label: str, *, pareto: bool) -> Figure | None:
+    """Every model as a point with both intervals; with several seeds each seed as a small marker."""
+    points = {}
+    for name in result.models:
+        across, up = _x_of(result, name, x), result.estimate(name, y)
+        if known(across) and known(up):
+            points[name] = (across, up)
+    if not points:
+        return None
+    style = looks(result.models)
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    axes = figure.subplots()
+    if x == "kl_exact":
+        axes.axvline(0, color="#999999", linestyle=":", linewidth=1)
+    front = pareto_front({n: (a.value, u.value) for n, (a, u) in points.items()}) if pareto and len(points) > 1 else []
+    if front:
+        axes.step(
+            [points[n][0].value for n in front],
+            [points[n][1].value for n in front],
+            where="post",
+            color="#777777",
+            linestyle="--",
+            linewidth=1.2,
+            zorder=1,
+            label="Pareto front (more reward, less KL): " + ", ".join(front),
+        )
+    several = len(result.seeds) > 1
+    for name, (across, up) in points.items():
+        _point(axes, across, up, style[name])
+        for seed in result.seeds if several else []:
+            a, u = _x_of(result, name, x, seed), result.estimate(name, y, seed)
+            if known(a) and known(u):
+                axes.scatter(
+                    [a.value], [u.value], s=11, zorder=5, **marker_look(Look(style[name].colour, "o", filled=False))
+                )
+    axes.set(xlabel=x_label.format(reference=result.reference), ylabel=y_label)
+    _spread_x(axes, [a.value for a, _ in points.values()])
+    axes.margins(0.08)
+    if several:
+        axes.scatter([], [], s=11, facecolor="white", edgecolor="#777777", label="small circles: each seed")
+    if front or several:
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=1)
+    bars = [box for a, u in points.values() for box in _bar_boxes(axes, a, u)]
+    corners = [(points[n][0].value, points[n][1].value) for n in front]
+    bars += [box for start, end in pairwise(corners) for box in _step_boxes(axes, start, end)]
+    place_labels(axes, [(n, a.value, u.value, style[n].colour) for n, (a, u) in points.items()], bars)
+    return figure
+
+
+def _x_of(result: Result, name: str, metric: str, seed: int | None = None) -> Estimate | None:
+    estimate = result.estimate(name, metric, seed)
+    if metric == "kl_exact" and name == result.reference and not known(estimate):
+        return Estimate(0.0, 0.0, 0.0, 0, method="definition")  # KL of the reference to itself
+    return estimate
+
+
+def _point(axes: Axes, across: Estimate, up: Estimate, look: Look) -> None:
+    axes.errorbar(
+        across.value,
+        up.value,
+        xerr=arms(across),
+        yerr=arms(up),
+        fmt="none",
+        ecolor=look.colour,
+        elinewidth=1.1,
+        capsize=2.5,
+        zorder=3,
+    )
+    axes.scatter([across.value], [up.value], s=60, zorder=4, **marker_look(look))
+
+
+def _spread_x(axes: Axes, values: list[float]) -> None:
+    """One model far away (often base) must not press the others together: then the axis is logarithmic from there on.
+
+    It stays linear up to the median model. Ticks are 1, 2 and 5 times powers of ten, as plain numbers.
+    """
+    positive = sorted(v for v in values if v > 0)
+    if len(positive) < 3 or positive[-1] <= 8 * positive[len(positive) // 2]:
+        return
+    threshold = positive[len(positive) // 2]
+    axes.set_xscale("symlog", linthresh=threshold)
+    steps = [m * 10.0**k for k in range(-6, 7) for m in (1, 2, 5)]
+    ticks = [0.0, *(t for t in steps if threshold / 4 < t < 1.5 * positive[-1])]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel(f"{axes.get_xlabel()}; linear to {threshold:.2g}, then logarithmic")
+
+
+def _bar_boxes(axes: Axes, across: Estimate, up: Estimate) -> list[Bbox]:
+    """Where the error bars are, in pixels."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    (left,), (right,) = arms(across)
+    (below,), (above,) = arms(up)
+    x, y = across.value, up.value
+    ends = axes.transData.transform([(x - left, y), (x + right, y), (x, y - below), (x, y + above)])
+    (x0, y0), (x1, _), (x2, y2), (_, y3) = ends
+    return [Bbox.from_extents(x0, y0 - 2, x1, y0 + 2), Bbox.from_extents(x2 - 2, y2, x2 + 2, y3)]
+
+
+def _step_boxes(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> list[Bbox]:
+    """Where one step of the front is, in pixels: first along x, then up."""
+    (x0, y0), (x1, y1) = axes.transData.transform([start, end])
+    return [Bbox.from_extents(x0, y0 - 3, x1, y0 + 3), Bbox.from_extents(x1 - 3, y0, x1 + 3, y1)]

@@ -1,0 +1,217 @@
+"""Tables as Markdown, CSV, LaTeX (booktabs) and Excel."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from openpyxl import Workbook
+from openpyxl.cell import Cell as SheetCell
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles import Alignment, Font
+from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.worksheet import Worksheet
+
+from rlhf_bench.files import atomic_write_bytes, atomic_write_text
+from rlhf_bench.report.responses import responses_markdown, responses_table
+from rlhf_bench.report.result import Result
+from rlhf_bench.report.tables import (
+    Cell,
+    Column,
+    Table,
+    cell_text,
+    gold_table,
+    missing_lines,
+    number_text,
+    pairwise_table,
+    per_seed_table,
+    summary_table,
+)
+from rlhf_bench.types import Estimate
+
+__all__ = ["csv_text", "markdown_text", "tex_escape", "tex_text", "write_tables", "write_workbook"]
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "†": r"$^\dagger$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+_TEX_COLUMNS = 5  # beside the keys: more of them with intervals do not fit a page
+_EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
+
+
+def write_tables(result: Result, folder: Path) -> list[Path]:
+    """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md."""
+    summary = summary_table(result)
+    # each with the number of columns that name a row
+    tables = [(summary, 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1)]
+    written: list[Path] = []
+
+    def write(name: str, text: str) -> None:
+        atomic_write_text(folder / name, text)
+        written.append(folder / name)
+
+    for table, keys in tables:
+        missing = missing_lines(result) if table is summary else []
+        write(f"{table.name}.md", markdown_text(table, missing=missing))
+        write(f"{table.name}.csv", csv_text(table))
+        write(f"{table.name}.tex", tex_text(table, keys=keys))
+    write("responses.md", responses_markdown(result))
+    write_workbook(folder / "summary.xlsx", [*(table for table, _ in tables), responses_table(result)])
+    return [*written, folder / "summary.xlsx"]
+
+
+def markdown_text(table: Table, *, missing: Sequence[str] = ()) -> str:
+    """A heading, a pipe table, the notes, and the list of what is not available."""
+    header = [column.title for column in table.columns]
+    lines = [f"# {table.title}", "", _pipes(header), _pipes(["---", *["---:"] * (len(header) - 1)])]
+    for row in table.rows:
+        lines.append(_pipes([cell_text(cell, c.digits) for cell, c in zip(row, table.columns, strict=True)]))
+    for note in table.notes:
+        lines += ["", _inline(note)]
+    if missing:
+        lines += ["", "## Not available", "", *(f"- {_inline(line)}" for line in missing)]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(table: Table) -> str:
+    """One row a table row, full precision; an Estimate takes four columns: value, _low, _high, _n. Empty: none."""
+    estimates = _estimate_columns(table)
+    header: list[str] = []
+    for i, column in enumerate(table.columns):
+        header.append(column.key)
+        header += [f"{column.key}_{part}" for part in ("low", "high", "n")] if i in estimates else []
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    for row in table.rows:
+        writer.writerow(["" if value is None else value for value in _flat(row, estimates)])
+    return buffer.getvalue()
+
+
+def tex_escape(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def tex_text(table: Table, *, keys: int = 1) -> str:
+    r"""A LaTeX float: \input it after \usepackage{booktabs}. Wide tables become panels, one below the other.
+
+    `keys` is the number of leading columns that name a row and are repeated in each panel.
+    """
+    numbers = range(keys, len(table.columns))
+    panels = [numbers[i : i + _TEX_COLUMNS] for i in range(0, len(numbers), _TEX_COLUMNS)]
+    lines = ["% needs \\usepackage{booktabs}", "\\begin{table*}", "\\centering", "\\footnotesize"]
+    lines.append(f"\\caption{{{tex_escape(table.title)}. {tex_escape(' '.join(table.notes))}}}")
+    for number, panel in enumerate(panels):
+        columns = [*range(keys), *panel]
+        lines += ["\\par\\medskip"] if number else []
+        lines += [f"\\begin{{tabular}}{{{'l' * keys}{'r' * len(panel)}}}", "\\toprule"]
+        lines += [_tex_row(tex_escape(table.columns[i].title) for i in columns), "\\midrule"]
+        lines += [_tex_row(_tex_cell(row[i], table.columns[i]) for i in columns) for row in table.rows]
+        lines += ["\\bottomrule", "\\end{tabular}"]
+    return "\n".join([*lines, "\\end{table*}"]) + "\n"
+
+
+def write_workbook(path: Path, tables: Iterable[Table]) -> None:
+    """One sheet a table. Numbers are numbers; text stays text even where it begins like a formula."""
+    workbook = Workbook()
+    workbook.remove(workbook.worksheets[0])
+    for table in tables:
+        _fill(workbook.create_sheet(table.name), table)
+    buffer = io.BytesIO()
+    workbook.save(buffer)
+    atomic_write_bytes(path, buffer.getvalue())
+
+
+def _fill(sheet: Worksheet, table: Table) -> None:
+    estimates = _estimate_columns(table)
+    titles: list[str] = []
+    for i, column in enumerate(table.columns):
+        titles += [column.title, "low", "high", "n"] if i in estimates else [column.title]
+    for j, title in enumerate(titles, 1):
+        _put(sheet.cell(1, j), title)
+        sheet.cell(1, j).font = Font(bold=True)
+        sheet.column_dimensions[get_column_letter(j)].width = min(60, max(10, len(title) + 2))
+    for i, row in enumerate(table.rows, 2):
+        for j, value in enumerate(_flat(row, estimates), 1):
+            _put(sheet.cell(i, j), value)
+    for i, note in enumerate(table.notes, len(table.rows) + 3):
+        _put(sheet.cell(i, 1), note, wrap=False)
+    sheet.freeze_panes = "B2"
+
+
+def _put(cell: SheetCell, value: str | float | int | None, *, wrap: bool = True) -> None:
+    if isinstance(value, str):
+        text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", value)
+        cell.value = text if len(text) <= _EXCEL_CELL else text[: _EXCEL_CELL - 1] + "…"
+        cell.data_type = "s"  # openpyxl would make a formula of "=..."
+        cell.quotePrefix = text.startswith(("=", "+", "-", "@"))  # and Excel would, once the cell is edited
+        if wrap and len(text) > 60:
+            cell.alignment = Alignment(wrap_text=True, vertical="top")
+    elif value is not None:
+        cell.value = value
+
+
+def _estimate_columns(table: Table) -> set[int]:
+    return {i for i, column in enumerate(table.columns) if column.interval}
+
+
+def _flat(row: list[Cell], estimates: set[int]) -> list[str | float | int | None]:
+    """The row with each Estimate as value, low, high, n. NaN becomes None; infinities are kept as text."""
+    values: list[str | float | int | None] = []
+    for i, cell in enumerate(row):
+        if isinstance(cell, Estimate):
+            values += [_finite(cell.value), _finite(cell.low), _finite(cell.high), cell.n]
+        elif i in estimates:
+            values += [None] * 4
+        else:
+            values.append(_finite(cell) if isinstance(cell, float) else cell)
+    return values
+
+
+def _finite(value: float) -> float | str | None:
+    if math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
+
+
+def _tex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + " \\\\"
+
+
+def _tex_cell(cell: Cell, column: Column) -> str:
+    if isinstance(cell, Estimate) and math.isfinite(cell.value):
+        value, low, high = (number_text(x, column.digits) for x in (cell.value, cell.low, cell.high))
+        return f"{_tex_number(value)} {{\\scriptsize [{_tex_number(low)}, {_tex_number(high)}]}}"
+    text = cell_text(cell, column.digits)
+    return tex_escape(text) if isinstance(cell, str) else _tex_number(text)
+
+
+def _tex_number(text: str) -> str:
+    return f"$-${text[1:]}" if text.startswith("-") else tex_escape(text)
+
+
+def _pipes(cells: list[str]) -> str:
+    return "| " + " | ".join(_inline(cell) for cell in cells) + " |"
+
+
+def _inline(text: str) -> str:
+    """Text for one cell or line of Markdown: no line break, no cell border, no HTML."""
+    text = " ".join(text.split())
+    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # an underscore inside a word is never emphasis

@@ -1,0 +1,98 @@
+"""Reward models: a scalar for a prompt and a response, read at the last real token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_bench.errors import NotFinite
+from rlhf_bench.logprobs import hidden_states
+from rlhf_bench.models import load_reward_model, max_positions
+from rlhf_bench.text import Batch, Encoded, collate, encode, length_batches
+
+__all__ = ["RewardModel", "ScoreModel"]
+
+
+class ScoreModel(nn.Module):
+    """A sequence classifier whose forward gives one score per sequence, (B,)."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The score at the last real token, wherever the padding is."""
+        head: Any = getattr(self.model, "score", None)
+        if head is None:  # an encoder reads its score where it likes
+            out: Any = self.model(input_ids=batch.ids, attention_mask=batch.attention_mask.long())
+            return out.logits.squeeze(-1).float()  # type: ignore[no-any-return]
+        hidden = hidden_states(self.model, batch)
+        last = torch.where(batch.attention_mask, batch.position_ids, -1).argmax(-1)
+        return head(hidden[torch.arange(len(last), device=last.device), last]).squeeze(-1).float()  # type: ignore[no-any-return]
+
+
+class RewardModel:
+    """A reward model with its own tokenizer and limits."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_prompt: int | None = None,
+        max_response: int | None = None,
+        name: str = "the reward model",
+    ) -> None:
+        limit = max_positions(model)
+        self.model, self.tokenizer, self.name = ScoreModel(model), tokenizer, name
+        self.max_response = max_response or min(512, limit // 2)
+        self.max_prompt = max_prompt or min(limit - self.max_response, 1536)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, device: torch.device | None = None, max_prompt: int | None = None,
+        max_response: int | None = None,
+    ) -> RewardModel:  # fmt: skip
+        model, tokenizer = load_reward_model(path, device=device)
+        return cls(model, tokenizer, max_prompt=max_prompt, max_response=max_response, name=str(path))
+
+    def encode(
+        self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool] | None = None
+    ) -> list[Encoded]:
+        return encode(
+            self.tokenizer, prompts, responses, ended=ended, max_prompt=self.max_prompt, max_response=self.max_response
+        )
+
+    @torch.no_grad()
+    def score(
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        ended: Sequence[bool] | None = None,
+        *,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Raw reward of each response, (N,) float32 on the CPU. `ended[i]` False: response i was cut by its limit.
+
+        Raises:
+            NotFinite: a reward is NaN or infinite; the message names the first such response.
+        """
+        rows = self.encode(prompts, responses, ended)
+        scores = torch.empty(len(rows))
+        pad = self.tokenizer.pad_token_id
+        for group in length_batches([row.length for row in rows], batch_size):
+            batch = collate([rows[i] for i in group], pad_id=pad).to(self.model.model.device)
+            scores[group] = self.model(batch).float().cpu()
+        bad = (~scores.isfinite()).nonzero()
+        if len(bad):
+            i = int(bad[0])
+            raise NotFinite(
+                f"{self.name} gave {scores[i].item()} for response {i} of {len(rows)}; expected a finite number: "
+                "train the reward model again or use another"
+            )
+        return scores

@@ -1,0 +1,28 @@
+"""Numbers with error bars: pure functions, float64 arrays in, `Estimate` out.
+
+Prompts are the unit that is resampled, never rows (METHODS, "Numbers with error bars"). All randomness comes from the
+`seed` argument, used through a generator of its own: the global state of NumPy is neither read nor changed.
+"""
+
+from rlhf_bench.stats.compare import Difference, detectable_difference, difference, holm
+from rlhf_bench.stats.crossed import crossed, crossed_difference, crossed_ratio, crossed_share
+from rlhf_bench.stats.estimates import mean_estimate, ratio_estimate, share_estimate, std_estimate
+from rlhf_bench.stats.resample import RESAMPLES, FloatArray, prompt_means
+
+__all__ = [
+    "RESAMPLES",
+    "Difference",
+    "FloatArray",
+    "crossed",
+    "crossed_difference",
+    "crossed_ratio",
+    "crossed_share",
+    "detectable_difference",
+    "difference",
+    "holm",
+    "mean_estimate",
+    "prompt_means",
+    "ratio_estimate",
+    "share_estimate",
+    "std_estimate",
+]

@@ -1,0 +1,99 @@
+"""Two models on the same prompts: the paired difference, its p values, and what so many prompts could have shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from rlhf_bench.errors import BadValue
+from rlhf_bench.stats.resample import FloatArray, Values, check_level, mean_interval, prompt_means
+from rlhf_bench.types import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A minus B. `p_paired` tests the mean (the primary test) and agrees with the interval of `estimate`."""
+
+    estimate: Estimate
+    p_paired: float  # two-sided; NaN with fewer than 2 prompts
+    p_wilcoxon: float | None  # signed-rank, which tests symmetry about 0 instead; None where nothing differs
+    detectable: float  # smallest true difference found with 80 % power; NaN with fewer than 2 prompts
+
+
+def difference(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> Difference:
+    """Mean over prompts of a - b, paired by prompt; a and b as in `mean_estimate`, in the same order of prompts.
+
+    Bootstrap-t over prompts, and the p value that inverts it: p < 1 - level exactly where the interval leaves out 0.
+    A prompt that lacks either side is left out and counted. Raises BadValue if the numbers of prompts differ.
+    """
+    check_level(level)
+    x, y = prompt_means(a), prompt_means(b)
+    if x.shape != y.shape:
+        raise BadValue(f"{len(x)} and {len(y)} prompts given; expected the same prompts on both sides of a difference")
+    d = x - y
+    d = d[np.isfinite(d)]
+    n, n_missing = len(d), len(x) - len(d)
+    low, high, p, method = mean_interval(d, level=level, seed=seed)
+    value = float(d.mean()) if n else math.nan
+    sd = float(d.std(ddof=1)) if n > 1 else math.nan
+    return Difference(
+        estimate=Estimate(value, low, high, n, level, method, 1, n_missing),
+        p_paired=p,
+        p_wilcoxon=wilcoxon_p(d),
+        detectable=detectable_difference(sd, n, level=level) if n > 1 else math.nan,
+    )
+
+
+def wilcoxon_p(differences: FloatArray) -> float | None:
+    """Two-sided Wilcoxon signed-rank p (scipy); zeros are dropped, and None is returned where nothing is left."""
+    scale = float(np.abs(differences).max()) if len(differences) else 0.0
+    if scale == 0:
+        return None
+    d = np.round(differences / scale, 12)  # a tie stays a tie after averages that rounded differently
+    return float(stats.wilcoxon(d[d != 0]).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) step-down adjustment, in the order given: p_(i) times (m - i + 1), made monotone, at most 1.
+
+    A NaN stays NaN and does not count in m.
+    """
+    adjusted = [math.nan] * len(p_values)
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def detectable_difference(sd: float, n: int, *, level: float = 0.95, power: float = 0.8) -> float:
+    """Smallest true mean difference that a paired two-sided t test at 1 - level finds with this power.
+
+    `sd` is that of the n per-prompt differences (ddof 1); the power is exact, not the normal approximation.
+    """
+    check_level(level)
+    if n < 2:
+        raise BadValue(f"{n} prompts given; expected at least 2 to say what difference they could show")
+    return detectable_from_se(sd / math.sqrt(n), n - 1, level=level, power=power)
+
+
+def detectable_from_se(se: float, df: float, *, level: float, power: float = 0.8) -> float:
+    if not 1 - level < power < 1:
+        raise BadValue(f"power {power!r} given; expected a number between {1 - level:g} and 1, such as 0.8")
+    critical = float(stats.t.ppf(0.5 + level / 2, df))
+    # |T| > critical with T = (Z + delta) / sqrt(V / df): averaged over V, chi-squared, at the middles of 2,000 equal
+    # shares. scipy's noncentral t is the same number, but NaN for some of the few degrees of freedom of few seeds.
+    limits = critical * np.sqrt(stats.chi2.ppf((np.arange(2_000) + 0.5) / 2_000, df) / df)
+
+    def shortfall(delta: float) -> float:
+        return float((special.ndtr(delta - limits) + special.ndtr(-delta - limits)).mean()) - power
+
+    upper = critical + 1.0
+    while shortfall(upper) < 0:
+        upper *= 1.5
+    return se * float(optimize.brentq(shortfall, 0.0, upper, xtol=1e-9))

@@ -1,0 +1,173 @@
+"""The bootstrap over prompts that every interval shares, and the studentised interval made from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from rlhf_bench.errors import BadValue
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+Values: TypeAlias = FloatArray | Sequence[float] | Sequence[Sequence[float]] | Sequence[FloatArray]
+
+RESAMPLES = 2_000
+MIN_PROMPTS = 10  # fewer than this and a resample repeats itself too often to say more than a plain t
+CHUNK = 4_000_000  # entries of a matrix of counts held at once: 32 MB
+MAX_DEGENERATE = 0.01  # share of resamples without any spread above which a bootstrap-t is not to be had
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+    p: float  # two-sided, against the null value
+    method: str
+
+
+def check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise BadValue(f"confidence level {level!r} given; expected a number between 0 and 1, such as 0.95")
+
+
+def check_seed(seed: int) -> None:
+    if seed < 0:
+        raise BadValue(f"seed {seed!r} given; expected an integer of 0 or more")
+
+
+def ragged(values: Values) -> FloatArray:
+    """(n, K): a row a prompt, padded with NaN to the largest number of samples; not-finite values become NaN."""
+    if isinstance(values, np.ndarray):
+        table = np.array(values, dtype=np.float64)
+        if table.ndim == 1:
+            table = table[:, None]
+    else:
+        rows = [np.atleast_1d(np.asarray(row, dtype=np.float64)) for row in values]
+        table = np.full((len(rows), max((row.size for row in rows), default=1)), np.nan)
+        for i, row in enumerate(rows):
+            table[i, : row.size] = row
+    if table.ndim != 2:
+        raise BadValue(f"values of shape {table.shape} given; expected (prompts,) or (prompts, samples)")
+    table[~np.isfinite(table)] = np.nan
+    return table
+
+
+def nanmean(table: FloatArray, axis: int) -> FloatArray:
+    """Mean of the finite values along `axis`, NaN (and no warning) where there are none."""
+    there = np.isfinite(table)
+    count = there.sum(axis=axis)
+    total = np.where(there, table, 0.0).sum(axis=axis)
+    mean: FloatArray = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    return mean
+
+
+def prompt_means(values: Values) -> FloatArray:
+    """(n,): the mean of each prompt's finite values, NaN for a prompt that has none.
+
+    `values` holds a number a prompt, or a list of numbers (one a sample) a prompt, not necessarily of equal lengths.
+    """
+    return nanmean(ragged(values), axis=1)
+
+
+def _draw_counts(n: int, seed: int, resamples: int) -> Iterator[FloatArray]:
+    """Chunks (b, n) of how often each of n prompts occurs in each resample; the chunks hold `resamples` rows in all."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    rows = max(1, CHUNK // n)
+    for start in range(0, resamples, rows):
+        b = min(rows, resamples - start)
+        drawn = generator.integers(0, n, size=(b, n)) + n * np.arange(b)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _stored_counts(n: int, seed: int, resamples: int) -> FloatArray:
+    counts = np.concatenate(list(_draw_counts(n, seed, resamples)))
+    counts.setflags(write=False)
+    return counts
+
+
+def resampled_sums(features: FloatArray, *, seed: int, resamples: int = RESAMPLES) -> FloatArray:
+    """(n, k) per-prompt features -> (resamples, k): their sums over each resample of n prompts.
+
+    The resamples are a function of (n, seed, resamples) alone, so all metrics of a table share them; the matrix of
+    counts is kept between calls, unless n is so large that it has to go through memory in chunks.
+    """
+    check_seed(seed)
+    n = len(features)
+    if n * resamples <= CHUNK:
+        sums: FloatArray = _stored_counts(n, seed, resamples) @ features
+        return sums
+    return np.concatenate([counts @ features for counts in _draw_counts(n, seed, resamples)])
+
+
+def is_constant(x: FloatArray) -> bool:
+    """True if the values differ by no more than rounding does."""
+    return bool(np.ptp(x) <= 1e-12 * np.abs(x).max())
+
+
+def constant_interval(value: float, n: int, null: float) -> Interval:
+    """All n prompts gave the same value: zero width, and the p value of the sign-flip test, 2^(1-n)."""
+    if n < 2:
+        return Interval(math.nan, math.nan, math.nan, "none")
+    return Interval(value, value, 1.0 if value == null else 2.0 ** (1 - n), "constant")
+
+
+def t_interval(value: float, se: float, df: float, *, level: float, null: float = 0.0) -> Interval:
+    """value -+ t quantile * se, and the two-sided p value of value = null."""
+    half = float(stats.t.ppf(0.5 + level / 2, df)) * se
+    p = 2 * float(stats.t.sf(abs(value - null) / se, df))
+    return Interval(value - half, value + half, p, "t")
+
+
+def bootstrap_t_interval(
+    value: float, se: float, df: float, values_b: FloatArray, ses_b: FloatArray, *, level: float, null: float = 0.0
+) -> Interval:
+    """The equal-tailed studentised interval (Efron & Tibshirani 1993, section 12.5), its inversion as a p value.
+
+    `values_b`, `ses_b` (B,): statistic and standard error of each resample. With t* = (value* - value) / se*, the
+    limits are value - q * se at the quantiles q of t*. p < 1 - level exactly where the interval leaves out `null`;
+    beyond the resolution of B resamples, 2 / (B + 1), the tail of Student's t stands in. Where more than 1 % of the
+    resamples have no spread (a handful of prompts differ from the rest), the interval is a plain t.
+    """
+    plain = t_interval(value, se, df, level=level, null=null)
+    degenerate = ses_b <= 1e-7 * se
+    if degenerate.mean() > MAX_DEGENERATE:
+        return plain
+    pivots = np.divide(values_b - value, ses_b, out=np.zeros_like(ses_b), where=~degenerate)
+    pivots[degenerate] = np.inf * np.sign(np.round((values_b[degenerate] - value) / se, 7)) if degenerate.any() else 0
+    pivots[np.isnan(pivots)] = 0.0  # no spread and no shift
+    pivots.sort()
+    b = len(pivots)
+    rank = max(1, round((b + 1) * (1 - level) / 2))
+    lowest, highest = float(pivots[rank - 1]), float(pivots[b - rank])
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        return plain
+    t = (value - null) / se
+    above = (float((pivots >= t).sum()) + 1) / (b + 1)
+    below = (float((pivots <= t).sum()) + 1) / (b + 1)
+    p = min(1.0, 2 * min(above, below))
+    if p <= 2 / (b + 1):
+        p = min(p, plain.p)
+    return Interval(value - highest * se, value - lowest * se, p, "bootstrap-t")
+
+
+def mean_interval(x: FloatArray, *, level: float, seed: int, null: float = 0.0) -> Interval:
+    """Interval of the mean of x (n,), all finite: bootstrap-t, or t below 10 prompts, or zero width."""
+    n = len(x)
+    if n < 2:
+        return Interval(math.nan, math.nan, math.nan, "none")
+    value = float(x.mean())
+    if is_constant(x):
+        return constant_interval(value, n, null)
+    se = float(x.std(ddof=1)) / math.sqrt(n)
+    if n < MIN_PROMPTS:
+        return t_interval(value, se, n - 1, level=level, null=null)
+    centred = x - value  # sums of squares lose no digits to a large offset
+    sums = resampled_sums(np.column_stack([centred, centred**2]), seed=seed)  # (B, 2)
+    means = sums[:, 0] / n
+    variances = np.maximum(sums[:, 1] / n - means**2, 0) * n / (n - 1)
+    return bootstrap_t_interval(value, se, n - 1, value + means, np.sqrt(variances / n), level=level, null=null)

@@ -1,0 +1,48 @@
+"""Suites: short YAML files that say on what and how models are compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from rlhf_bench.config import Config, load_config, read_yaml, suites_dir
+from rlhf_bench.errors import UnknownName
+
+__all__ = ["Suite", "list_suites", "load_suite"]
+
+
+class Suite(Config):
+    """What a suite file can say."""
+
+    version: int = Field(ge=1, description="goes up when results of the suite stop being comparable")
+    description: str = Field("", description="what the suite is for, in one line")
+    data: str | None = Field(None, description="data source; null: the one that the run was trained on")
+    split: str = Field("test", description="split that the prompts come from")
+    prompts: int = Field(150, ge=1, description="prompts, chosen by a hash of the suite's seed and the prompt")
+    samples: int = Field(4, ge=1, description="responses a prompt")
+    seed: int = Field(0, ge=0, description="seed of the prompts' choice, of sampling and of resampling")
+    temperature: float = Field(1.0, ge=0, description="sampling temperature")
+    top_k: int = Field(0, ge=0, description="draw from the k likeliest tokens; 0: all")
+    top_p: float = Field(1.0, gt=0, le=1, description="draw from the smallest set with this probability")
+    max_new_tokens: int | None = Field(None, ge=1, description="longest response; null: as in training")
+    stop: tuple[str, ...] | None = Field(None, description="stop strings; null: as in training")
+    reference: str = Field("sft", description="model that KL is taken to")
+
+
+def list_suites() -> dict[str, str]:
+    """Name and description of each shipped suite."""
+    return {p.stem: str(read_yaml(p).get("description", "")) for p in sorted(suites_dir().glob("*.yaml"))}
+
+
+def load_suite(name: str) -> Suite:
+    """A shipped suite by name, or a YAML file by path.
+
+    Raises:
+        UnknownName: no such suite.
+        BadValue: the file says something that a suite cannot say.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else suites_dir() / f"{name}.yaml"
+    if not path.is_file():
+        raise UnknownName("suite", name, list_suites())
+    return load_config(Suite, path, [])

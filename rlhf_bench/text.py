@@ -1,0 +1,141 @@
+"""Dialogues to token ids and masks.
+
+One convention throughout: a mask is True where something counts. Prompt and response are tokenised apart and joined,
+so no token straddles the boundary. Masks are made here, once, and carried along; they are never rebuilt from
+`ids != pad`, because GPT-2 has no pad token and pads with its end-of-text token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Batch", "Encoded", "collate", "count_truncated", "encode", "encode_prompts", "length_batches"]
+
+
+class Encoded(NamedTuple):
+    """Token ids of one prompt and one response; `response` ends with end-of-text unless it was cut or never ended."""
+
+    prompt: list[int]
+    response: list[int]
+    prompt_cut: bool = False
+    response_cut: bool = False
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+
+class Batch(NamedTuple):
+    """Padded sequences. Masks are True where a token counts."""
+
+    ids: Tensor  # (B, T) int64
+    attention_mask: Tensor  # (B, T) bool: real tokens, prompt and response
+    response_mask: Tensor  # (B, T) bool: response tokens, end-of-text included
+    position_ids: Tensor  # (B, T) int64: 0 at the first real token, whatever the padding
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(*(tensor.to(device) for tensor in self))
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, max_prompt: int
+) -> list[tuple[list[int], bool]]:
+    """Ids of each prompt, cut from the left to `max_prompt` tokens, and whether it was cut."""
+    rows: list[list[int]] = _ids(tokenizer, prompts)
+    return [(row[-max_prompt:], len(row) > max_prompt) for row in rows]
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    *,
+    max_prompt: int,
+    max_response: int,
+    ended: Sequence[bool] | None = None,
+) -> list[Encoded]:
+    """Tokenise prompts and responses apart, add end-of-text to each response, cut what is too long.
+
+    Prompts are cut from the left, responses from the right; a cut response loses its end-of-text token. `ended[i]`
+    False says that response i never ended, so that no end-of-text token is added. An empty prompt becomes one
+    end-of-text token: a causal model needs a first token to predict from.
+    """
+    eos = tokenizer.eos_token_id
+    heads = encode_prompts(tokenizer, prompts, max_prompt=max_prompt)
+    encoded = []
+    for i, ((prompt, prompt_cut), response) in enumerate(zip(heads, _ids(tokenizer, responses), strict=True)):
+        if ended is None or ended[i]:
+            response = [*response, eos]
+        encoded.append(
+            Encoded(prompt or [eos], response[:max_response], prompt_cut, response_cut=len(response) > max_response)
+        )
+    return encoded
+
+
+def count_truncated(rows: Iterable[Encoded]) -> dict[str, int]:
+    """How many prompts and responses were cut, for the log."""
+    rows = list(rows)
+    return {
+        "prompts_cut": sum(row.prompt_cut for row in rows),
+        "responses_cut": sum(row.response_cut for row in rows),
+    }
+
+
+def collate(
+    rows: Sequence[Encoded],
+    *,
+    pad_id: int,
+    side: Literal["left", "right"] = "right",
+    multiple_of: int = 8,
+) -> Batch:
+    """Pad rows to one length, rounded up to `multiple_of` (few distinct shapes are faster than the last token saved)."""
+    longest = max(row.length for row in rows)
+    width = -(-longest // multiple_of) * multiple_of
+    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    attention = np.zeros((len(rows), width), dtype=bool)
+    response = np.zeros((len(rows), width), dtype=bool)
+    positions = np.zeros((len(rows), width), dtype=np.int64)
+    for i, row in enumerate(rows):
+        start = 0 if side == "right" else width - row.length
+        end = start + row.length
+        ids[i, start:end] = row.prompt + row.response
+        attention[i, start:end] = True
+        response[i, start + len(row.prompt) : end] = True
+        positions[i, start:end] = np.arange(row.length)
+    return Batch(*(torch.from_numpy(array) for array in (ids, attention, response, positions)))
+
+
+def length_batches(
+    lengths: Sequence[int], batch_size: int, *, rng: np.random.Generator | None = None, pool: int = 50
+) -> Iterator[list[int]]:
+    """Indices in batches of similar length.
+
+    With `rng`: shuffled, then sorted within pools of `pool` batches, then the batches shuffled: little padding and an
+    order that is still random. Without: sorted over everything, longest first. Every index appears exactly once.
+    """
+    if rng is None:
+        order = np.argsort(np.asarray(lengths), kind="stable")[::-1]
+        yield from (chunk.tolist() for chunk in _chunks(order, batch_size))
+        return
+    batches: list[list[int]] = []
+    for group in _chunks(rng.permutation(len(lengths)), batch_size * pool):
+        by_length = group[np.argsort(np.asarray(lengths)[group], kind="stable")]
+        batches += [chunk.tolist() for chunk in _chunks(by_length, batch_size)]
+    yield from (batches[i] for i in rng.permutation(len(batches)))
+
+
+def _chunks(array: np.ndarray, size: int) -> list[np.ndarray]:
+    return [array[i : i + size] for i in range(0, len(array), size)]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    rows: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return rows

@@ -1,0 +1,123 @@
+"""The few shapes that travel between all parts of the project."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+__all__ = [
+    "Completion",
+    "Estimate",
+    "FinishReason",
+    "PreferencePair",
+    "Prompt",
+    "fingerprint",
+    "make_pair",
+    "prompt_id",
+    "stable_hash",
+]
+
+FinishReason = Literal["eos", "stop", "length"]
+
+
+def stable_hash(*parts: str, length: int = 16) -> str:
+    """Hex SHA-256 of the JSON list of `parts`: the same on every platform, no two lists of parts alike."""
+    text = json.dumps(list(parts), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def prompt_id(prompt: str) -> str:
+    return stable_hash(prompt)
+
+
+class Prompt(NamedTuple):
+    """What a model is given."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """One prompt and two responses, the preferred one first.
+
+    A prompt is one string; in the HH form everything up to and including the last `\\n\\nAssistant:`. A response
+    begins with a space and carries no end-of-text marker.
+    """
+
+    id: str
+    prompt: str
+    chosen: str
+    rejected: str
+    margin: float | None = None
+    category: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_pair(
+    prompt: str,
+    chosen: str,
+    rejected: str,
+    *,
+    margin: float | None = None,
+    category: str | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> PreferencePair:
+    """A pair whose id is the hash of its three texts."""
+    pair_id = stable_hash(prompt, chosen, rejected)
+    return PreferencePair(pair_id, prompt, chosen, rejected, margin, category, meta or {})
+
+
+def fingerprint(pairs: Iterable[PreferencePair]) -> str:
+    """Hash of the ids in their order: two data sets with the same fingerprint hold the same texts."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(pair.id.encode())
+    return digest.hexdigest()[:16]
+
+
+class Completion(NamedTuple):
+    """One sampled response.
+
+    `ids` are the response's tokens, the end-of-text token included if it was drawn, a stop string and what follows
+    it left out; `logps` the log-probabilities that they were drawn with (nats, after temperature, top-k and top-p).
+    """
+
+    prompt_id: str
+    sample: int
+    text: str
+    ids: tuple[int, ...]
+    logps: tuple[float, ...]
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its confidence interval. `n` counts prompts, never rows.
+
+    `method` names how the interval was made; `low` and `high` are NaN where it cannot be made (n < 2).
+    `n_missing` counts prompts left out because their value was missing or not finite.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    level: float = 0.95
+    method: str = "t"
+    n_seeds: int = 1
+    n_missing: int = 0
+
+    def excludes(self, x: float) -> bool:
+        """True if the interval lies wholly on one side of x."""
+        return self.low > x or self.high < x
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Estimate:
+        return cls(**data)

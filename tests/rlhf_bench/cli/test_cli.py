@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from rlhf_bench import __version__
+from rlhf_bench.cli import cli
+from rlhf_bench.cli.base import BenchCommand, BenchGroup, find_result, name_values, remember_result
+from rlhf_bench.errors import BadValue, CheckpointError, Interrupted, UnknownName
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def call(line: str) -> Result:
+    return CliRunner().invoke(cli, shlex.split(line))
+
+
+def commands(group: click.Group, path: str = "rlhf-bench") -> Iterator[tuple[str, click.Command]]:
+    yield path, group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+COMMANDS = dict(commands(cli))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("trian", "error: unknown command 'trian'; did you mean 'train'?"),
+        ("data prepair", "error: unknown command 'prepair'; did you mean 'prepare'?"),
+        ("train --recip mini", "error: unknown option '--recip'; did you mean '--recipe'?"),
+        ("eval --suit hh-test", "error: unknown option '--suit'; did you mean '--suite'?"),
+        ("--versoin", "error: unknown option '--versoin'; did you mean '--version'?"),
+        ("train sftt", "error: unknown stage 'sftt'; did you mean 'sft'?"),
+        ("train xyz", "error: unknown stage 'xyz'; known: all, base, dpo, grpo, ppo, reward, sft"),
+        ("list suits", "error: unknown kind 'suits'; did you mean 'suites'?"),
+        (
+            "eval --limit 0",
+            "error: invalid value for '--limit': 0 is not in the range x>=1; see: rlhf-bench eval --help",
+        ),
+        (
+            "audit --limit many",
+            "error: invalid value for '--limit': 'many' is not a valid integer range; see: rlhf-bench audit --help",
+        ),
+        (
+            "train --seeds 0",
+            "error: invalid value for '--seeds': 0 is not in the range x>=1; see: rlhf-bench train --help",
+        ),
+        (
+            "eval --model dpo",
+            "error: --model: given 'dpo', expected NAME=PATH, such as --model mine=checkpoints/mine/dpo",
+        ),
+        (
+            "eval --model a=x --model a=y",
+            "error: --model: the name 'a' is given twice, expected a name of its own for each",
+        ),
+        ("compare a", "error: missing argument 'B'; see: rlhf-bench compare --help"),
+        ("report nothing", "error: unknown result 'nothing'; known: none"),
+        ("data prepare hh-mini", "error: missing option '--out'; see: rlhf-bench data prepare --help"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(line: str, message: str) -> None:
+    result = call(line)
+    assert result.stderr == message + "\n"
+    assert result.stdout == ""
+    assert result.exit_code == 2
+
+
+def test_unknown_recipe_suite_and_key() -> None:
+    for line, message in [
+        ("train all --recipe minni", "error: unknown recipe 'minni'; did you mean 'mini'?"),
+        ("eval --suite hh-tst", "error: unknown suite 'hh-tst'; did you mean 'hh-test'?"),
+        ("train all --set ppo.kl_coeff=1", "error: unknown key 'ppo.kl_coeff'; did you mean 'ppo.kl_coef'?"),
+    ]:
+        result = call(line)
+        assert (result.stderr, result.exit_code) == (message + "\n", 2)
+    assert not list(Path.cwd().iterdir())  # nothing was begun
+
+
+def test_report_without_any_result() -> None:
+    result = call("report --show")
+    assert result.stderr == "error: no result in results/; make one with: rlhf-bench eval --suite hh-test\n"
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_help_ends_with_two_examples_that_parse(path: str) -> None:
+    words = path.split()[1:]
+    result = CliRunner().invoke(cli, [*words, "--help"])
+    assert result.exit_code == 0
+    heading, *examples = result.output.splitlines()[-3:]
+    assert heading == "Examples:"
+    for example in examples:
+        assert example.startswith(f"  {path}")
+        _parse(shlex.split(example)[1:])
+
+
+def _parse(words: list[str]) -> None:
+    """Parse as click would, without running anything; an unknown option or argument raises."""
+    command: click.Command = cli
+    context = None
+    while isinstance(command, click.Group):
+        command, words = command.commands[words[0]], words[1:]
+    context = command.make_context("x", words)
+    assert context.args == []
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_option_has_help(path: str) -> None:
+    command = COMMANDS[path]
+    assert command.help
+    for param in command.params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{path} {param.opts[0]}"
+
+
+def test_version_and_no_arguments() -> None:
+    assert call("--version").output == f"rlhf-bench, version {__version__}\n"
+    result = call("")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: rlhf-bench")
+
+
+# What a command may raise, through a command line of its own.
+
+
+def raising(error: BaseException, line: str = "go") -> Result:
+    @click.group(cls=BenchGroup)
+    @click.option("--debug", is_flag=True)
+    @click.option("--quiet", is_flag=True)
+    def group(debug: bool, quiet: bool) -> None:
+        pass
+
+    @group.command("go", cls=BenchCommand)
+    def go() -> None:
+        raise error
+
+    return CliRunner().invoke(group, shlex.split(line))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (CheckpointError("no sft in checkpoints/mini"), 1, "error: no sft in checkpoints/mini"),
+        (BadValue("limit: given 0, expected 1 or more"), 2, "error: limit: given 0, expected 1 or more"),
+        (UnknownName("suite", "hh-tst", ["hh-test"]), 2, "error: unknown suite 'hh-tst'; did you mean 'hh-test'?"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            1,
+            "error: a/b: No space left on device; make room and run the same command again: what was finished is kept",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "results"),
+            1,
+            "error: results: Permission denied; choose a folder that you may write to, or change its permissions",
+        ),
+        (
+            ValueError("two\nlines"),
+            1,
+            "error: ValueError: two (unforeseen; the traceback is shown by: rlhf-bench --debug go)",
+        ),
+        (
+            Interrupted("ppo is kept up to step 20; the same command goes on from there"),
+            130,
+            "interrupted: ppo is kept up to step 20; the same command goes on from there",
+        ),
+        (
+            KeyboardInterrupt(),
+            130,
+            "interrupted: what was finished is kept; the same command goes on from there: rlhf-bench go",
+        ),
+    ],
+)
+def test_an_error_is_one_line_with_its_status(error: BaseException, status: int, message: str) -> None:
+    result = raising(error)
+    assert result.stderr.lstrip("\n") == message + "\n"
+    assert result.exit_code == status
+
+
+@pytest.mark.parametrize("line", ["--debug go", "go --debug"])
+def test_debug_shows_the_traceback_wherever_it_stands(line: str) -> None:
+    result = raising(CheckpointError("broken"), line)
+    assert "Traceback (most recent call last)" in result.stderr
+    assert result.stderr.endswith("\nerror: broken\n")
+    assert result.exit_code == 1
+
+
+def test_name_values() -> None:
+    assert name_values("--model", ["a=x/y", "b=c=d"], expected="NAME=PATH") == {"a": "x/y", "b": "c=d"}
+    for wrong in ("a", "=x", "a="):
+        with pytest.raises(BadValue):
+            name_values("--model", [wrong], expected="NAME=PATH")
+
+
+@pytest.fixture
+def make_result() -> Callable[[str], Path]:
+    def make(name: str) -> Path:
+        folder = Path("results", name)
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text("{}")
+        return folder
+
+    return make
+
+
+def test_a_result_is_found_by_folder_name_run_or_as_the_last(make_result: Callable[[str], Path]) -> None:
+    results = Path("results")
+    mini, strong = make_result("hh-test/mini"), make_result("hh-test/strong")
+    for given in ("results/hh-test/mini", "hh-test/mini", "mini"):
+        assert find_result(given, results) == mini
+    for last in (mini, strong):
+        remember_result(last, results)
+        assert find_result(None, results) == last
+    with pytest.raises(UnknownName, match="did you mean 'hh-test/mini'"):
+        find_result("hh-test/minni", results)
+    make_result("other/mini")
+    with pytest.raises(UnknownName, match="known: hh-test/mini, other/mini"):
+        find_result("mini", results)  # two suites have it
+
+
+def test_list_runs_shows_which_stages_are_complete() -> None:
+    for stage in ("base", "sft"):
+        Path("checkpoints/mini", stage).mkdir(parents=True)
+        Path("checkpoints/mini", stage, "training.json").write_text("{}")
+    Path("checkpoints/three/seed-0/base").mkdir(parents=True)
+    assert call("list runs").output.splitlines() == ["mini   base, sft", "three  seed-0: nothing"]
+    assert call("list results").output == "none\n"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rlhf_bench.data.filters import Filters, apply_filters, named_filters
+from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.types import PreferencePair, make_pair
+
+PROMPT = "\n\nHuman: Hi\n\nAssistant:"
+
+
+def pair(chosen: int, rejected: int, prompt: str = PROMPT) -> PreferencePair:
+    """A pair with responses of so many characters, the leading space not counted."""
+    return make_pair(prompt, " " + "c" * chosen, " " + "r" * rejected)
+
+
+def test_no_filters_remove_nothing() -> None:
+    pairs = [pair(1, 100), make_pair(PROMPT, " same", " same")]
+    assert apply_filters(pairs, Filters()) == (pairs, {})
+
+
+def test_hh_edge_cases_at_each_bound() -> None:
+    preset = named_filters("hh-edge-cases")
+    long_prompt = PROMPT.rjust(4_000 - 21)  # with " " + 20 characters: 4,000 in all
+    kept = [pair(10, 10), pair(10, 20), pair(20, 10), pair(20, 20, long_prompt)]
+    removed = [
+        make_pair(PROMPT, " the same text", " the same text"),
+        pair(9, 10),
+        pair(10, 9),
+        pair(10, 21),  # 0.476
+        pair(21, 10),  # 2.1
+        pair(20, 20, " " + long_prompt),
+        make_pair(PROMPT, " same", " same"),  # also short: counted under the first rule
+    ]
+    assert [preset.reason(p) for p in kept] == [None] * 4
+    left, counts = apply_filters([*removed, *kept], preset)
+    assert left == kept
+    assert counts == {
+        "identical responses": 2,
+        "response under 10 characters": 2,
+        "length ratio outside [0.5, 2]": 2,
+        "conversation over 4000 characters": 1,
+    }
+
+
+def test_the_longer_response_counts() -> None:
+    # 23 + 1 + 30 = 54 with the longer response, 23 + 1 + 10 = 34 with the shorter
+    assert len(PROMPT) == 23
+    assert Filters(max_chars=54).reason(pair(30, 10)) is None
+    assert Filters(max_chars=53).reason(pair(30, 10)) == "conversation over 53 characters"
+    assert Filters(max_chars=53).reason(pair(10, 30)) == "conversation over 53 characters"
+
+
+def test_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"^unknown filter 'hh-edge-case'; did you mean 'hh-edge-cases'\?$"):
+        named_filters("hh-edge-case")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_length_ratio": 2.0, "max_length_ratio": 0.5}, "length ratio [2.0, 0.5] given"),
+        ({"min_length_ratio": math.nan}, "length ratio [nan, inf] given"),
+        ({"min_chars": -1}, "min_chars -1 given"),
+        ({"max_chars": 0}, "max_chars 0 given"),
+    ],
+)
+def test_values_are_checked(values: dict[str, float], message: str) -> None:
+    with pytest.raises(BadValue) as caught:
+        Filters(**values)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(message)

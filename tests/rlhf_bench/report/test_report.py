@@ -1,0 +1,217 @@
+"""The whole report: plots, the page, and that drawing twice gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+
+from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.report import plot_training_curve, write_report
+from rlhf_bench.report.curves import STAGE_PANELS, _running_mean, _values, stage_of
+from rlhf_bench.report.pareto import pareto_front
+from rlhf_bench.report.plots import PLOTS
+from rlhf_bench.report.result import load_result
+from rlhf_bench.report.style import drawing, looks
+
+from .make_result import MODELS, log_rows, make_result
+
+
+@pytest.fixture(scope="module")
+def page(one_seed: Path) -> str:
+    write_report(one_seed)
+    return (one_seed / "report.html").read_text("utf-8")
+
+
+def test_pareto_front_worked_by_hand() -> None:
+    points = {
+        "sft": (0.0, 0.0),
+        "a": (2.0, 1.0),
+        "b": (3.0, 0.9),  # a has less KL and more reward
+        "c": (5.0, 1.5),
+        "d": (5.0, 1.4),  # c has the same KL and more reward
+        "e": (4.0, 1.0),  # a has the same reward at less KL
+        "base": (9.0, -2.0),
+    }
+    assert pareto_front(points) == ["sft", "a", "c"]
+    assert pareto_front({"x": (1.0, 1.0), "twin": (1.0, 1.0)}) == ["x", "twin"]  # neither is better
+    assert pareto_front({}) == []
+
+
+def test_reward_vs_kl_names_the_front_and_draws_both_intervals(one_seed: Path) -> None:
+    with drawing():
+        figure = PLOTS["reward_vs_kl"](load_result(one_seed))
+    assert figure is not None
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == ["Pareto front (more reward, less KL): sft, bon-16, grpo, ppo"]
+    assert axes.get_xlabel() == "KL to sft, exact per prefix (nats per response)"
+    assert axes.get_title(loc="left") == "Reward against KL · hh-mini (test)"
+    assert len(axes.containers) == len(MODELS)  # an error bar a model; the anchors have no KL
+    for container in axes.containers:
+        assert container.has_xerr  # type: ignore[attr-defined]
+        assert container.has_yerr  # type: ignore[attr-defined]
+
+
+def test_labels_do_not_overlap(three_seeds: Path) -> None:
+    for name in ("reward_vs_kl", "gold_vs_kl", "gold_vs_reward"):
+        with drawing():
+            figure = PLOTS[name](load_result(three_seeds))
+        assert figure is not None
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+        assert len(boxes) >= len(MODELS)
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), name
+
+
+def test_every_model_has_its_own_look() -> None:
+    names = [*MODELS, "chosen", "rejected", "other"]
+    found = looks(names)
+    assert len({look.colour for look in found.values()}) == len(names)
+    assert len({look.marker for look in found.values()}) == len(names)  # readable in grey
+    assert found["dpo"] == looks(["dpo"])["dpo"]  # whatever else is on the plot
+
+
+def test_redrawing_gives_the_same_bytes(page: str, one_seed: Path) -> None:
+    kinds = {".md", ".csv", ".tex", ".svg", ".png", ".html"}
+    before = {p: p.read_bytes() for p in one_seed.rglob("*") if p.suffix in kinds}
+    assert len(before) == 13 + 2 * len(PLOTS) + 1
+    after = {p: p.read_bytes() for p in write_report(one_seed) if p.suffix in kinds}
+    assert [p.name for p in before if after[p] != before[p]] == []
+
+
+def test_drawing_leaves_no_global_state(bare: Path, tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    write_report(bare, only=["plots"])
+    plot_training_curve(log_rows("sft"), "sft", tmp_path / "c.png")
+    assert dict(mpl.rcParams) == before
+
+
+def test_page_asks_nothing_of_the_network(page: str) -> None:
+    addresses = re.findall(r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']([^"']*)""", page)
+    assert len(addresses) > len(PLOTS)
+    assert {address[:5] for address in addresses if not address.startswith("#")} == {"data:"}
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+    for target in re.findall(r'href="#([^"]*)"', page):
+        assert f'id="{target}"' in page
+
+
+def test_page_escapes_what_models_wrote(page: str) -> None:
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in page
+
+
+def test_page_holds_every_section(page: str) -> None:
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings == [
+        "Summary",
+        "Plots",
+        "Pairwise differences",
+        "Gold reward and its components",
+        "Training",
+        "Reward model",
+        "Responses side by side",
+        "Not available",
+        "Manifest",
+    ]
+    assert page.count('class="arrow" title=') >= 4
+    assert "expected calibration error 0.041" in page
+    assert "unseen categories" in page
+    assert "it is the text that others are compared with" in page
+
+
+def test_several_seeds_are_shown_one_by_one(three_seeds: Path) -> None:
+    write_report(three_seeds, only=["page"])  # no plots yet: the page stands without them
+    page = (three_seeds / "report.html").read_text("utf-8")
+    assert "<h2>Each seed</h2>" in page
+    assert "Reward (z by sft)" in page
+    assert "Audit, seed 2" in page
+
+
+def test_one_model_without_gold(bare: Path) -> None:
+    names = {path.name for path in write_report(bare)}
+    assert {"reward_vs_kl.svg", "length.png", "summary.md", "report.html"} <= names
+    assert not any(name.startswith("gold_vs") for name in names)
+    page = (bare / "report.html").read_text("utf-8")
+    assert "Gold reward" not in page
+    assert "Audit" not in page
+    assert "These data have no known gold reward." in (bare / "tables" / "gold.md").read_text("utf-8")
+    assert "Gold" not in (bare / "tables" / "summary.md").read_text("utf-8")
+
+
+def test_an_old_plot_is_removed_when_its_numbers_are_gone(tmp_path: Path) -> None:
+    path = make_result(tmp_path / "r", models=("sft",), gold=False, audit=False)
+    (path / "plots").mkdir()
+    (path / "plots" / "gold_vs_kl.svg").write_text("old")
+    write_report(path, only=["plots"])
+    assert not (path / "plots" / "gold_vs_kl.svg").exists()
+
+
+def test_numbers_that_are_nan_everywhere(tmp_path: Path) -> None:
+    """A response file of another tokenizer: no KL, no training log."""
+    path = make_result(tmp_path / "r", models=("sft", "mine"), audit=False)
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+    for key in ("kl_exact", "kl_k1", "kl_k3"):
+        metrics["models"]["mine"][key] |= {"value": None, "low": None, "high": None}
+        metrics["missing"].append({"model": "mine", "metric": key, "reason": "response file"})
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    for log in (path / "training").iterdir():
+        log.unlink()
+    names = {p.name for p in write_report(path)}
+    assert "training_curves.svg" not in names
+    assert "- mine: kl_exact, kl_k1, kl_k3: response file" in (path / "tables" / "summary.md").read_text("utf-8")
+
+
+def test_unknown_part_and_missing_folder(one_seed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="unknown report part 'plot'; did you mean 'plots'"):
+        write_report(one_seed, only=["plot"])
+    with pytest.raises(StoreError, match=r"manifest\.json does not exist"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_a_folder_where_nothing_can_be_written(tmp_path: Path) -> None:
+    path = make_result(tmp_path / "r", models=("sft",), audit=False)
+    (path / "tables").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write .*choose a folder that can be written"):
+        write_report(path, only=["tables"])
+
+
+@pytest.mark.parametrize("stage", list(STAGE_PANELS))
+def test_training_curve_of_each_stage(stage: str, tmp_path: Path) -> None:
+    path = tmp_path / stage / "training_curve.png"
+    plot_training_curve(log_rows(stage, steps=30), stage, path)
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [p.name for p in path.parent.iterdir()] == ["training_curve.png"]
+    assert stage_of("my-model", log_rows(stage, steps=2)) == (stage if stage != "base" else "sft")
+
+
+@pytest.mark.parametrize("rows", [[], [{"step": 1, "loss": math.nan}], [{"step": 1, "loss": None, "x": "text"}]])
+def test_training_curve_without_values(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    plot_training_curve(rows, "sft", tmp_path / "c.svg")
+    assert (tmp_path / "c.svg").exists()
+
+
+def test_curve_values_and_running_mean_by_hand() -> None:
+    rows = [{"step": 1, "loss": 1.0}, {"step": 1, "eval_loss": 9.0}, {"step": 2, "loss": 4.0}, {"step": 3, "loss": 7.0}]
+    step, value = _values(rows, "loss")
+    assert step.tolist() == [1, 2, 3]
+    assert _running_mean(value, 1).tolist() == [2.5, 4.0, 5.5]  # (1+4)/2, (1+4+7)/3, (4+7)/2
+
+
+def test_the_report_needs_no_torch() -> None:
+    code = (
+        "import sys, rlhf_bench.report.page, rlhf_bench.report.plots, rlhf_bench.report.writers;"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

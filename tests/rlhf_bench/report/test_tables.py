@@ -1,0 +1,210 @@
+"""Tables: exact text of cells, full precision in CSV, text that stays text in LaTeX and Excel."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+from openpyxl import load_workbook
+
+from rlhf_bench.report import summary_text, write_report
+from rlhf_bench.report.responses import responses_markdown, side_by_side
+from rlhf_bench.report.result import load_result
+from rlhf_bench.report.tables import Column, Table, cell_text, missing_lines, number_text, pairwise_table, summary_table
+from rlhf_bench.report.writers import csv_text, markdown_text, tex_escape, tex_text, write_workbook
+from rlhf_bench.types import Estimate
+
+from .make_result import NASTY, make_result
+
+TABLE = Table(
+    "t",
+    "A & B",
+    [Column("model", "Model"), Column("kl", "KL_exact", 2, interval=True), Column("s", "Samples", 0)],
+    [["a_b|c", Estimate(1.005, -0.5, 2.5, 30), 7], ["=x", None, None]],
+    ["100% of it"],
+)
+
+
+@pytest.mark.parametrize(
+    ("cell", "digits", "text"),
+    [
+        (Estimate(0.51234, 0.4406, 0.5829, 150), 3, "0.512 [0.441, 0.583]"),
+        (Estimate(-0.0004, -0.02, 0.01, 150), 2, "-0.0004 [-0.02, 0.01]"),  # not -0.00
+        (Estimate(-0.0, 0.0, 0.0, 150), 2, "0.00 [0.00, 0.00]"),
+        (Estimate(2.0, math.nan, math.nan, 1), 1, "2.0 [–]"),
+        (Estimate(math.nan, math.nan, math.nan, 0), 1, "–"),
+        (Estimate(math.inf, math.nan, math.nan, 3), 1, "inf"),
+        (None, 2, "–"),
+        (2048, 0, "2048"),
+        (41.6, 0, "42"),
+        ("=text", 0, "=text"),
+    ],
+)
+def test_cell_text(cell: Estimate | str | float | None, digits: int, text: str) -> None:
+    assert cell_text(cell, digits) == text
+
+
+def test_number_text_of_small_and_missing_numbers() -> None:
+    assert number_text(0.000123, 3) == "0.00012"
+    assert number_text(None, 3) == "–"
+    assert number_text(-math.inf, 3) == "-inf"
+
+
+def test_markdown_exactly() -> None:
+    assert markdown_text(TABLE, missing=["a, b: kl: no tokenizer in common"]) == (
+        "# A & B\n\n"
+        "| Model | KL_exact | Samples |\n"
+        "| --- | ---: | ---: |\n"
+        "| a_b\\|c | 1.00 [-0.50, 2.50] | 7 |\n"
+        "| =x | – | – |\n\n"
+        "100% of it\n\n"
+        "## Not available\n\n"
+        "- a, b: kl: no tokenizer in common\n"
+    )
+
+
+def test_csv_exactly_and_back() -> None:
+    text = csv_text(TABLE)
+    assert text == "model,kl,kl_low,kl_high,kl_n,s\na_b|c,1.005,-0.5,2.5,30,7\n=x,,,,,\n"
+
+
+def test_csv_has_the_full_precision_of_metrics(one_seed: Path) -> None:
+    rows = {row["model"]: row for row in csv.DictReader(csv_text(summary_table(load_result(one_seed))).split("\n"))}
+    metrics = json.loads((one_seed / "metrics.json").read_text("utf-8"))["models"]
+    for model, shown in (("ppo", "ppo"), ("chosen", "chosen (data)")):
+        cell = metrics[model]["reward"]
+        row = rows[shown]
+        assert [float(row[f"reward{part}"]) for part in ("", "_low", "_high")] == [
+            cell[k] for k in ("value", "low", "high")
+        ]
+        assert int(row["reward_n"]) == cell["n"] == 12  # prompts, not the 24 rows
+    assert rows["chosen (data)"]["kl_exact"] == ""
+
+
+def test_tex_escapes_and_uses_booktabs() -> None:
+    assert tex_escape("a_b & 5% {x} \\ $1 #2 ~ ^") == (
+        r"a\_b \& 5\% \{x\} \textbackslash{} \$1 \#2 \textasciitilde{} \textasciicircum{}"
+    )
+    lines = tex_text(TABLE).split("\n")
+    assert "\\caption{A \\& B. 100\\% of it}" in lines
+    assert "Model & KL\\_exact & Samples \\\\" in lines
+    assert "a\\_b|c & 1.00 {\\scriptsize [$-$0.50, 2.50]} & 7 \\\\" in lines
+    assert [line for line in lines if line.startswith("\\") and "rule" in line] == [
+        "\\toprule",
+        "\\midrule",
+        "\\bottomrule",
+    ]
+
+
+def test_wide_tex_tables_become_panels(one_seed: Path) -> None:
+    text = tex_text(summary_table(load_result(one_seed)))
+    assert text.count("\\begin{tabular}{lrrrrr}") == 3  # 17 columns beside the model: 5 + 5 + 5 + 2
+    assert text.count("\\begin{tabular}{lrr}") == 1
+    assert text.count("\nppo & ") == 4
+
+
+def test_excel_never_makes_a_formula_of_text(tmp_path: Path) -> None:
+    texts = ["=1+1", "+1", "-1 apple", "@SUM(A1)", "\x01control", "x" * 40_000]
+    table = Table("t", "t", [Column("a", "=A"), Column("b", "B")], [[text, 1.5] for text in texts])
+    write_workbook(tmp_path / "t.xlsx", [table])
+    sheet = load_workbook(tmp_path / "t.xlsx")["t"]
+    cells = [sheet.cell(row, 1) for row in range(1, 8)]
+    assert [cell.data_type for cell in cells] == ["s"] * 7  # "f" would be a formula
+    assert [cell.value for cell in cells[:6]] == ["=A", "=1+1", "+1", "-1 apple", "@SUM(A1)", "\ufffdcontrol"]
+    assert [cell.quotePrefix for cell in cells[:5]] == [True] * 5
+    assert len(str(cells[6].value)) == 32_767
+    assert sheet.cell(2, 2).value == 1.5
+    assert sheet.cell(2, 2).data_type == "n"
+
+
+def test_workbook_has_a_sheet_a_table(one_seed: Path) -> None:
+    write_report(one_seed, only=["tables"])
+    book = load_workbook(one_seed / "tables" / "summary.xlsx")
+    assert book.sheetnames == ["summary", "pairwise", "per_seed", "gold", "responses"]
+    assert book["summary"]["B1"].value == "Reward (raw)"
+    assert isinstance(book["summary"]["B2"].value, float)
+    assert book["responses"]["C2"].value == NASTY
+    assert book["responses"]["C2"].data_type == "s"
+
+
+def test_reward_is_raw_for_one_seed_and_z_for_several(one_seed: Path, three_seeds: Path) -> None:
+    one, three = (summary_table(load_result(path)) for path in (one_seed, three_seeds))
+    assert one.columns[1].title == "Reward (raw)"
+    assert three.columns[1].title == "Reward (z by sft)"
+    assert three.notes == ["value [low, high]: 95% confidence interval over prompts and 3 seeds"]
+    assert [row[0] for row in one.rows][-2:] == ["chosen (data)", "rejected (data)"]
+
+
+def test_training_cost_is_the_mean_over_seeds(three_seeds: Path) -> None:
+    table = summary_table(load_result(three_seeds))
+    sft = next(row for row in table.rows if row[0] == "sft")
+    assert sft[-2:] == [45.0, 2048.0]  # 42, 45 and 48 seconds
+
+
+def test_marked_columns_say_why(tmp_path: Path) -> None:
+    path = make_result(tmp_path / "r", models=("sft",))
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+    metrics["marks"] = {"kl_k3": "sampled at top-p 0.9: biased"}
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    text = markdown_text(summary_table(load_result(path)))
+    assert "| KL k3 (nats) † |" in text
+    assert "† KL k3 (nats): sampled at top-p 0.9: biased" in text
+
+
+def test_missing_numbers_are_listed_with_their_reason(one_seed: Path) -> None:
+    assert missing_lines(load_result(one_seed)) == [
+        "chosen, rejected: kl_exact, kl_k1, kl_k3, perplexity: no model wrote these responses: the data's own",
+        "chosen: rougeL: it is the text that others are compared with",
+        "chosen: rouge1, rouge2: no reason recorded",  # a gap that the evaluation forgot to explain is not hidden
+    ]
+
+
+def test_pairwise_counts_seeds_of_the_same_sign(tmp_path: Path) -> None:
+    path = make_result(tmp_path / "r", models=("sft", "dpo"))
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+
+    def at(value: float) -> dict[str, object]:
+        return Estimate(value, value - 1, value + 1, 9).to_dict()
+
+    row = {"metric": "reward", "a": "dpo", "b": "sft", "difference": at(0.5), "p_paired": 0.2, "p_wilcoxon": None}
+    row |= {"p_holm": 0.2, "detectable": 1.4, "per_seed": {"0": at(0.9), "1": at(-0.1), "2": at(0.7)}}
+    metrics["pairwise"] = [row]
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    cells = pairwise_table(load_result(path)).rows[0]
+    assert cells[-1] == "2 of 3"
+    assert cells[5] is None  # Wilcoxon was not made
+    assert load_result(path).differs("dpo", ["reward"]) == 0  # p = 0.2
+
+
+def test_arrows_follow_the_sign_towards_the_reference(one_seed: Path) -> None:
+    result = load_result(one_seed)  # pairs are stored as (base, sft) and (sft, ppo): a minus b
+    assert result.differs("base", ["reward"]) == -1
+    assert result.differs("ppo", ["reward"]) == 1
+    assert result.differs("sft", ["reward"]) == 0
+    assert result.differs("chosen", ["reward"]) == 0  # never tested
+
+
+@pytest.mark.parametrize("fixture", ["one_seed", "three_seeds", "bare"])
+def test_summary_text_fits_the_terminal(fixture: str, request: pytest.FixtureRequest) -> None:
+    text = summary_text(request.getfixturevalue(fixture))
+    assert max(len(line) for line in text.split("\n")) <= 120
+    assert "Ended" in text
+
+
+def test_summary_text_names_what_a_narrow_terminal_hides(one_seed: Path) -> None:
+    text = summary_text(one_seed, width=80)
+    table = text.split("\n")[1:-4]
+    assert max(len(line) for line in table) <= 80
+    assert "Not shown: ROUGE-L, Tokens, Ended" in text
+
+
+def test_responses_are_fenced_and_evenly_spaced(one_seed: Path) -> None:
+    result = load_result(one_seed)
+    text = responses_markdown(result, cap=3)
+    assert f"````text\n{NASTY}\n````" in text  # the response holds three backticks: the fence has four
+    assert [view.prompt_id for view in side_by_side(result, 3)] == ["p0000", "p0004", "p0008"]
+    assert [reply.model for reply in side_by_side(result, 1)[0].responses] == result.models
+    assert "3 of 12 prompts, evenly spaced; sample 0 of each model, seed 0." in text

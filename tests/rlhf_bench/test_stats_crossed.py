@@ -1,0 +1,110 @@
+"""Prompts crossed with seeds, worked by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from rlhf_bench import stats
+from rlhf_bench.types import Estimate
+
+
+def around(value: float, se: float, df: float, n: int, n_seeds: int) -> Estimate:
+    half = scipy_stats.t.ppf(0.975, df) * se
+    low, high = pytest.approx(value - half), pytest.approx(value + half)
+    return Estimate(value, low, high, n, method="crossed-t", n_seeds=n_seeds)
+
+
+def test_crossed_by_hand():
+    # seed means 2 6, prompt means 2 6, mean 4: MS_seed = 2 * 8 = 16, MS_prompt = 16; residuals 1 -1 -1 1: MS_res = 4
+    # Var = (16 + 16 - 4) / 4 = 7, df = 28^2 / (16^2 + 16^2 + 4^2) = 784 / 528
+    estimate = stats.crossed(np.array([[1.0, 3.0], [3.0, 9.0]]))
+    assert estimate == around(4.0, math.sqrt(7), 784 / 528, n=2, n_seeds=2)
+
+
+def test_a_negative_component_widens_the_interval():
+    # seed means 4 4: MS_seed = 0 < MS_res = 2, so MS_res is not subtracted; MS_prompt = 2 * (9 + 1 + 16) / 2 = 26
+    # Var = 26 / 6, df = 26^2 / (26^2 / 2) = 2
+    estimate = stats.crossed(np.array([[0.0, 4.0, 8.0], [2.0, 2.0, 8.0]]))
+    assert estimate == around(4.0, math.sqrt(26 / 6), 2, n=3, n_seeds=2)
+    # nothing but residuals of +-1: Var = MS_res / 4 = 1, df 1
+    assert stats.crossed(np.array([[1.0, 3.0], [3.0, 1.0]])) == around(2.0, 1.0, 1, n=2, n_seeds=2)
+
+
+def test_one_seed_and_seeds_that_do_not_differ_are_the_prompts_alone():
+    x = np.random.default_rng(0).lognormal(size=40)
+    alone = stats.mean_estimate(x, seed=2)
+    assert stats.crossed(x[None], seed=2) == alone
+    assert stats.crossed(np.stack([x, x, x]), seed=2) == replace(alone, n_seeds=3)
+
+
+def test_a_prompt_missing_under_one_seed_is_left_out_and_a_seed_without_values_is_no_seed():
+    nan = math.nan
+    cells = np.array([[1.0, 3.0, nan, 5.0], [3.0, 9.0, 7.0, nan], [nan, nan, nan, nan]])
+    estimate = stats.crossed(cells)
+    assert estimate == replace(around(4.0, math.sqrt(7), 784 / 528, n=2, n_seeds=2), n_missing=2)
+    none = stats.crossed(np.array([[1.0, nan], [nan, 1.0]]))
+    assert (none.n, none.n_missing) == (0, 2)
+    assert math.isnan(none.value)
+    assert stats.crossed(np.full((2, 3), nan)).n_missing == 3
+
+
+def test_seeds_that_differ_much_leave_the_degrees_of_freedom_of_the_seeds():
+    prompts = np.random.default_rng(1).standard_normal(150)
+    cells = np.array([-10.0, 0.0, 10.0])[:, None] + prompts
+    estimate = stats.crossed(cells)
+    # the seeds' mean alone: sd 10, se 10 / sqrt(3), t(0.975, 2) = 4.303
+    assert estimate.high - estimate.value == pytest.approx(4.302653 * 10 / math.sqrt(3), rel=0.01)
+
+
+def test_crossed_share():
+    samples = np.zeros((2, 40, 4))
+    samples[0, :30] = 1.0
+    samples[1, 5:35, :2] = 1.0
+    plain = stats.crossed(samples.mean(axis=2))
+    assert stats.crossed_share(samples) == replace(plain, low=max(plain.low, 0.0), high=min(plain.high, 1.0))
+    # all ended, under every seed: 0.025^(1/40) = 0.911903 with n = prompts
+    ones = stats.crossed_share(np.ones((3, 40, 4)))
+    assert ones == Estimate(1.0, pytest.approx(0.911903, abs=1e-6), 1.0, 40, method="clopper-pearson", n_seeds=3)
+    nearly = np.ones((3, 40, 4))
+    nearly[1, 3, 2] = 0.0
+    assert stats.crossed_share(nearly).method == "clopper-pearson"
+    assert stats.crossed_share(samples[:1]) == stats.share_estimate(samples[0])
+    assert stats.crossed_share(np.ones((2, 40, 1))).method == "wilson"
+
+
+def test_crossed_ratio_is_the_geometric_mean_of_the_seeds():
+    # logs 20/10 = 2 and 40/10 = 4: exp(3)
+    a, b = np.array([[4.0, 6.0, 10.0], [8.0, 12.0, 20.0]]), np.array([[2.0, 4.0, 4.0]] * 2)
+    estimate = stats.crossed_ratio(a, b, exponentiate=True)
+    assert (estimate.value, estimate.n, estimate.n_seeds) == (pytest.approx(math.exp(3)), 3, 2)
+    # residuals a - r b over mean b 10/3: 0 -0.6 0.6 and 0 -1.2 1.2 around 2 and 4
+    log = stats.crossed(np.array([[2.0, 1.4, 2.6], [4.0, 2.8, 5.2]]))
+    assert (estimate.low, estimate.high) == (pytest.approx(math.exp(log.low)), pytest.approx(math.exp(log.high)))
+    assert stats.crossed_ratio(a[:1], b[:1]) == stats.ratio_estimate(a[0], b[0])
+
+
+def test_crossed_difference_is_taken_within_the_seed():
+    seeds = np.array([-10.0, 10.0])[:, None]
+    b = seeds + np.array([1.0, 5.0, 9.0, 2.0])
+    d = np.array([[1.0, 3.0, 2.0, 2.0], [3.0, 9.0, 5.0, 7.0]])
+    found = stats.crossed_difference(b + d, b)
+    plain = stats.crossed(d)
+    assert (found.estimate.low, found.estimate.high) == (pytest.approx(plain.low), pytest.approx(plain.high))
+    assert found.p_wilcoxon == 0.125  # four averages over seeds, all positive: 2 / 2^4
+    assert (found.p_paired < 0.05) == found.estimate.excludes(0)
+    assert found.detectable > 0
+    # p is 0.05 at the edge of the interval
+    edge = stats.crossed_difference(d - plain.low, np.zeros_like(d))
+    assert edge.p_paired == pytest.approx(0.05, abs=1e-9)
+
+
+def test_crossed_difference_of_one_seed_and_of_nothing():
+    x = np.random.default_rng(0).standard_normal((1, 30))
+    assert stats.crossed_difference(x, 0 * x) == stats.difference(x[0], 0 * x[0])
+    empty = stats.crossed_difference(x, np.full_like(x, math.nan))
+    assert (empty.estimate.n, empty.estimate.n_missing, empty.p_wilcoxon) == (0, 30, None)

@@ -1,0 +1,112 @@
+"""Imports run one way, as DESIGN lays down; read from the source, so that a lazy import counts as well."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A module may import from its own level and from those above it. A package's modules stand at the package's level.
+LEVELS = [
+    ["types", "errors", "__init__"],
+    ["config", "config_keys", "suite", "stats", "text", "logprobs", "files", "hub", "progress"],
+    ["data", "models", "sampling", "store"],
+    ["checkpoints", "scoring", "judge"],
+    ["metrics"],
+    ["measure", "evaluate", "audit", "compare", "selftest"],
+    ["report"],
+    ["cli", "__main__"],
+]
+LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+# The command line loads trainers when these commands run, never when it is imported.
+LAZY_TRAINERS = {"rlhf_bench/cli/train.py", "rlhf_bench/cli/list.py", "rlhf_bench/selftest.py"}
+NO_TORCH = ("metrics", "report")
+HEAVY = {"torch", "transformers", "datasets", "accelerate"}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(file: Path) -> Iterator[tuple[str, int, bool]]:
+    """(module, line, at the top level) of each import; `from a import b` counts as a.b, since b may be a module."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    in_functions = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        top = id(node) not in in_functions
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: a relative import; write rlhf_bench.<module>"
+            yield from ((f"{node.module}.{alias.name}", node.lineno, top) for alias in node.names)
+
+
+def unit(file: Path) -> str:
+    """The first name below rlhf_bench: `rlhf_bench/report/page.py` -> "report"."""
+    return file.relative_to(ROOT / "rlhf_bench").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", sources("rlhf_bench"), ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_imports_run_one_way(file: Path) -> None:
+    own = unit(file)
+    assert own in LEVEL, f"{own} has no place among the levels; DESIGN's layout says where it belongs"
+    for module, line, top in imported(file):
+        where = f"{file.relative_to(ROOT)}:{line} imports {module}"
+        package, _, rest = module.partition(".")
+        if package == "trainers":
+            assert file.relative_to(ROOT).as_posix() in LAZY_TRAINERS, where
+            assert not top, f"{where} at its top"
+        if package == "rlhf_bench":
+            name = rest.split(".")[0]
+            level = LEVEL.get(name, 0)  # a name of rlhf_bench/__init__.py itself, such as __version__
+            assert level <= LEVEL[own], where
+
+
+@pytest.mark.parametrize("name", NO_TORCH)
+def test_metrics_and_report_import_no_torch(name: str) -> None:
+    for file in sources(f"rlhf_bench/{name}"):
+        for module, line, _ in imported(file):
+            assert module.split(".")[0] not in HEAVY, f"{file.relative_to(ROOT)}:{line} imports {module}"
+
+
+@pytest.mark.parametrize("name", NO_TORCH)
+def test_metrics_and_report_load_no_torch(name: str) -> None:
+    """Nor through what they import, so that a report can be redrawn where torch is slow to load or missing."""
+    code = f"import sys, rlhf_bench.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    code = f"import sys, rlhf_bench.cli; print(sorted({HEAVY | {'pandas', 'rich', 'trainers'}!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for package in ("rlhf_bench", "trainers") for file in sources(package) if file.stem != "__main__"],
+    ids=lambda file: file.relative_to(ROOT).as_posix(),
+)
+def test_all_names_what_is_there(file: Path) -> None:
+    name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    names = getattr(module, "__all__", None)
+    if names is None:
+        # A package's inner modules may do without, where its own __init__ says what is public.
+        assert file.stem == "__init__" or name.count(".") > 1, f"{name} has no __all__"
+        return
+    assert len(set(names)) == len(names)
+    for public in names:
+        assert hasattr(module, public), f"{name}.__all__ names {public!r}, which is not there"

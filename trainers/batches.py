@@ -1,0 +1,52 @@
+"""Which rows make which optimiser step: a function of the seed and the step's number alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from rlhf_bench.text import Encoded, length_batches
+
+__all__ = ["Order", "count_steps", "micro_batches"]
+
+Row = TypeVar("Row")
+
+
+def count_steps(rows: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
+    """Optimiser steps of `epochs` passes, at most `max_steps`, at least 1."""
+    steps = max(1, math.ceil(rows / batch_size * epochs - 1e-9))
+    return min(steps, max_steps) if max_steps else steps
+
+
+class Order:
+    """Rows of each step: every epoch a new shuffle in batches of similar length.
+
+    `order[step]` can be asked for in any sequence, so that a resumed stage sees what it would have seen.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.per_epoch = math.ceil(len(lengths) / batch_size)
+        self._epoch = -1
+        self._batches: list[list[int]] = []
+
+    def __getitem__(self, step: int) -> list[int]:
+        epoch, index = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            rng = np.random.Generator(np.random.Philox(key=self.seed, counter=epoch))
+            self._batches = list(length_batches(self.lengths, self.batch_size, rng=rng))
+            self._epoch = epoch
+        return self._batches[index]
+
+
+def micro_batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+    """Pieces of at most `size` rows."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def count_tokens(rows: Iterable[Encoded]) -> int:
+    return sum(row.length for row in rows)

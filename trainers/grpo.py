@@ -1,0 +1,105 @@
+"""Group relative policy optimisation, Shao et al. 2024 (arXiv:2402.03300).
+
+Each prompt is answered `num_generations` times; a response's advantage is its reward relative to its group. The pull
+towards the reference is the k3 estimate in the loss, whose gradient is that of KL(reference || policy).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlhf_bench.logprobs import LogprobModel
+from rlhf_bench.models import load_policy
+from trainers.batches import count_tokens
+from trainers.optim import clip_and_step, learning_rate_factor, make_optimizer, set_learning_rate
+from trainers.policy_gradient import (
+    clipped_policy_terms,
+    group_advantages,
+    k3,
+    normalise_dapo,
+    normalise_dr_grpo,
+    normalise_grpo,
+)
+from trainers.recipe import GrpoConfig
+from trainers.rollout import RolloutMaker, select
+from trainers.stage import Stage, StageResult
+
+__all__ = ["train"]
+
+
+def train(stage: Stage) -> StageResult:
+    config = stage.recipe.grpo
+    model, tokenizer = load_policy(stage.parent("sft"), device=stage.device)
+    reference_model, _ = load_policy(stage.parent("sft"), device=stage.device)
+    policy, reference = LogprobModel(model), LogprobModel(reference_model)
+    maker = RolloutMaker(stage, config, policy, reference, tokenizer)
+    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
+    loop = stage.loop(
+        config, steps=config.steps, modules={"policy": model}, optimizer=optimizer,
+        evaluate=maker.evaluate, best_key="eval_reward", higher=True,
+    )  # fmt: skip
+    for step in loop:
+        set_learning_rate(optimizer, learning_rate_factor(step, config.steps, config))
+        rollout = maker.make(step, samples=config.num_generations)
+        rewards = rollout.scores - config.missing_eos_penalty * ~rollout.ended
+        groups = rewards.view(-1, config.num_generations)
+        advantages = (group_advantages(groups) if config.scale_rewards else groups - groups.mean(1, keepdim=True)).view(-1)
+        spread = groups.std(1)
+        loop.log(
+            {
+                **rollout.statistics(),
+                "reward_std": spread.mean().item(),
+                "frac_reward_zero_std": (spread == 0).float().mean().item(),
+            },
+            samples=len(rollout.rows),
+            tokens=count_tokens(rollout.rows),
+        )
+        # With one update a rollout the policy is the one that drew it: old log-probabilities are its own, the ratio 1.
+        single = config.epochs * config.minibatches == 1
+        old_logps = None if single else maker.logps(policy, rollout.batch)
+        log: dict[str, float] = {}
+        for epoch in range(config.epochs):
+            generator = torch.Generator().manual_seed(stage.seed * 1_000_003 + step * 101 + epoch)
+            shuffled = torch.randperm(len(rollout.rows), generator=generator)
+            for minibatch in shuffled.chunk(config.minibatches):
+                log = _zeros()
+                tokens = int(rollout.batch.response_mask[minibatch].sum())
+                for index in maker.micro_batches(rollout.batch, minibatch):
+                    batch = select(rollout.batch, index)
+                    width = batch.ids.shape[1]
+                    mask = batch.response_mask
+                    with stage.autocast():
+                        out = policy(batch, config.temperature)
+                    old = out.logps.detach() if old_logps is None else old_logps[index, :width]
+                    terms = clipped_policy_terms(
+                        out.logps, old, advantages[index, None], mask,
+                        low=config.cliprange, high=config.cliprange_high or config.cliprange,
+                    )  # fmt: skip
+                    kl = k3(out.logps, rollout.reference_logps[index, :width], mask)
+                    loss = _normalise(
+                        config, terms.loss + config.beta * kl, mask, len(minibatch), tokens, maker.sampling.max_new_tokens
+                    )
+                    log["loss"] += loss.item()
+                    log["kl"] += kl.detach().sum().item() / tokens
+                    log["entropy"] += out.entropy.detach().sum().item() / tokens
+                    log["clip_ratio/region_mean"] += terms.clipped.sum().item() / tokens
+                    loop.log(log)
+                    loss.backward()
+                log["grad_norm"] = clip_and_step(optimizer, config.max_grad_norm, where=f"grpo, step {step + 1}")
+        loop.log({**log, "learning_rate": optimizer.param_groups[0]["lr"]})
+    return StageResult.of(model, tokenizer, loop, {})
+
+
+def _normalise(
+    config: GrpoConfig, per_token: Tensor, mask: Tensor, sequences: int, tokens: int, max_length: int
+) -> Tensor:
+    if config.loss_type == "dr_grpo":
+        return normalise_dr_grpo(per_token, mask, sequences=sequences, max_length=max_length)
+    if config.loss_type == "dapo":
+        return normalise_dapo(per_token, mask, tokens=tokens)
+    return normalise_grpo(per_token, mask, sequences=sequences)
+
+
+def _zeros() -> dict[str, float]:
+    return dict.fromkeys(("loss", "kl", "entropy", "clip_ratio/region_mean"), 0.0)

@@ -1,0 +1,210 @@
+"""The step loop that every stage shares: log, evaluate, keep the best, save, resume, stop when asked.
+
+    loop = Loop(stage, steps=..., modules={"policy": model}, optimizer=optimizer)
+    for step in loop:
+        ...
+        loop.log({"loss": loss})
+
+What a step does is a function of the seed and the step's number alone, so that a stage continued from a saved state
+ends with the same weights, bit for bit, as one that was left alone. A state holds everything else: weights, optimiser,
+numbers that change (`scalars`), the length of the log, the seconds spent. Two slots are written in turn, each with a
+hash, so that a state cut short by a crash is recognised and the one before it used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlhf_bench.errors import Interrupted, NotFinite
+from rlhf_bench.files import atomic_write_bytes, json_text, read_jsonl
+from rlhf_bench.progress import Progress
+from trainers.recipe import OptimizerConfig
+
+__all__ = ["Loop"]
+
+Evaluate = Callable[[], Mapping[str, float]]
+
+
+class Loop:
+    """Iterate over the steps of one stage.
+
+    `modules` are trained (the first is what is kept); `evaluate` gives `eval_*` numbers, of which `best_key` (higher
+    is better with `higher`, else lower) decides under `keep: best`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Path,
+        config: OptimizerConfig,
+        progress: Progress,
+        *,
+        steps: int,
+        modules: Mapping[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        evaluate: Evaluate | None = None,
+        best_key: str = "eval_loss",
+        higher: bool = False,
+        save_seconds: float = 30.0,
+    ) -> None:
+        self.name, self.work, self.config, self.progress = name, work, config, progress
+        self.steps, self.modules, self.optimizer = steps, dict(modules), optimizer
+        self.evaluate, self.best_key, self.sign = evaluate, best_key, 1.0 if higher else -1.0
+        self.save_seconds = save_seconds
+        self.step = 0
+        self.seconds = 0.0
+        self.samples = 0
+        self.tokens = 0
+        self.scalars: dict[str, float] = {}
+        self.final: dict[str, float] = {}
+        self.best: dict[str, float] | None = None
+        self.log_file = work / "log.jsonl"
+        self._row: dict[str, Any] = {}
+        self._stop = False
+
+    def __iter__(self) -> Iterator[int]:
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._restore()
+        began = saved = time.monotonic()
+        earlier = self.seconds
+        with _interrupts(self), self.progress.task(self.name, total=self.steps, start=self.step) as task:
+            while self.step < self.steps:
+                self._row = {}
+                yield self.step
+                self.step += 1
+                self.seconds = earlier + time.monotonic() - began
+                self._evaluate()
+                self._write_row()
+                task.advance(**{k: v for k, v in self._row.items() if k in _SHOWN})
+                due = time.monotonic() - saved >= self.save_seconds
+                if self._stop or (due and self.step < self.steps):
+                    self._save()
+                    saved = time.monotonic()
+                if self._stop and self.step < self.steps:
+                    raise Interrupted(
+                        f"{self.name}: interrupted after step {self.step} of {self.steps}, which is kept; "
+                        "the same command continues from there"
+                    )
+        if self.config.keep == "best" and self.best is not None:
+            next(iter(self.modules.values())).load_state_dict(torch.load(self.work / "best.pt", weights_only=True))
+            self.final |= self.best
+
+    def log(self, row: Mapping[str, float], *, samples: int = 0, tokens: int = 0) -> None:
+        """Numbers of the step under way.
+
+        Raises:
+            NotFinite: one of them is NaN or infinite. Call it before the optimiser steps.
+        """
+        for key, value in row.items():
+            if not math.isfinite(value):
+                raise NotFinite(
+                    f"{self.name}: {key} is {value} at step {self.step + 1} of {self.steps}; the state of an earlier "
+                    "step is kept: lower the learning rate and run the command again"
+                )
+        self.samples += samples
+        self.tokens += tokens
+        self._row.update(row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return read_jsonl(self.log_file) if self.log_file.exists() else []
+
+    def _evaluate(self) -> None:
+        every = self.config.eval_every
+        last = self.step == self.steps
+        if self.evaluate is None or not (last or (every and self.step % every == 0)):
+            return
+        numbers = {key: float(value) for key, value in self.evaluate().items()}
+        self.log(numbers)
+        self.final = numbers
+        if self.config.keep != "best" or self.best_key not in numbers:
+            return
+        if self.best is None or self.sign * numbers[self.best_key] > self.sign * self.best[self.best_key]:
+            self.best = {**numbers, "best_step": float(self.step)}
+            buffer = io.BytesIO()
+            torch.save(next(iter(self.modules.values())).state_dict(), buffer)
+            atomic_write_bytes(self.work / "best.pt", buffer.getvalue())
+
+    def _write_row(self) -> None:
+        row = {"step": self.step, **self._row, "num_tokens": self.tokens, "seconds": round(self.seconds, 3)}
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json_text(row) + "\n")
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scalars": self.scalars,
+            "numbers": {"seconds": self.seconds, "samples": self.samples, "tokens": self.tokens},
+            "log_bytes": self.log_file.stat().st_size,
+            "best": self.best,
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        payload = buffer.getvalue()
+        slots = sorted(self.work.glob("state-*.pt"), key=lambda p: p.stat().st_mtime_ns)
+        target = slots[0] if len(slots) > 1 else self.work / f"state-{len(slots)}.pt"
+        atomic_write_bytes(target, hashlib.sha256(payload).digest() + payload)
+
+    def _restore(self) -> None:
+        states = [state for path in self.work.glob("state-*.pt") if (state := _read_state(path)) is not None]
+        if not states:
+            self.log_file.unlink(missing_ok=True)
+            return
+        state = max(states, key=lambda s: int(s["step"]))
+        self.step = state["step"]
+        for name, module in self.modules.items():
+            module.load_state_dict(state["modules"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scalars, self.best = state["scalars"], state["best"]
+        self.seconds = state["numbers"]["seconds"]
+        self.samples, self.tokens = state["numbers"]["samples"], state["numbers"]["tokens"]
+        os.truncate(self.log_file, state["log_bytes"])
+        self.progress.log(f"{self.name}: continues after step {self.step} of {self.steps}")
+
+
+_SHOWN = ("loss", "eval_loss", "accuracy", "reward", "objective/scores", "kl", "objective/kl", "rewards/accuracies")
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    """A state whose hash fits, else None."""
+    data = path.read_bytes()
+    if hashlib.sha256(data[32:]).digest() != data[:32]:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(data[32:]), weights_only=True, map_location="cpu")
+    return state
+
+
+class _interrupts:
+    """Ctrl-C and a polite kill let the step finish; a second one stops at once."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._on_signal)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self.loop._stop:
+            raise KeyboardInterrupt
+        self.loop._stop = True
+        self.loop.progress.log(f"{self.loop.name}: stopping after this step (again to stop at once)")

@@ -1,0 +1,217 @@
+"""From a recipe to six checkpoints: what is complete, what must be trained, in which order."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlhf_bench.checkpoints import STAGES, open_checkpoint, read_training, run_seeds, stage_path
+from rlhf_bench.config import diff
+from rlhf_bench.data import PreferenceData, named_filters
+from rlhf_bench.data.sources import Reader
+from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
+from rlhf_bench.files import atomic_write_text, json_text
+from rlhf_bench.models import default_device
+from rlhf_bench.progress import Progress
+from trainers.recipe import Recipe, load_recipe
+from trainers.save import save_stage
+from trainers.stage import Stage, StageResult
+
+__all__ = ["PARENTS", "train"]
+
+PARENTS: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "sft": ("base",),
+    "reward": ("sft",),
+    "ppo": ("sft", "reward"),
+    "grpo": ("sft", "reward"),
+    "dpo": ("sft",),
+}
+
+
+def train(
+    stages: Sequence[str] = STAGES,
+    *,
+    recipe: str = "mini",
+    run: str | None = None,
+    overrides: Sequence[str] = (),
+    seeds: int | None = None,
+    resume: bool = True,
+    force: bool = False,
+    root: Path = Path("checkpoints"),
+    report_to: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train `stages` and what they descend from; returns the run's folder.
+
+    A stage that is complete with the same configuration is left alone. `seeds` = N trains seeds seed ... seed + N - 1,
+    each in a folder of its own.
+
+    Raises:
+        ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
+        UsageError: a recipe, key or value that does not exist or fit.
+        Interrupted: asked to stop; what was trained is kept.
+    """
+    progress = progress or Progress(quiet=True)
+    resolved = load_recipe(recipe, list(overrides))
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown:
+        raise UnknownName("stage", unknown[0], STAGES)
+    folder = root / (run or "default")
+    wanted = with_ancestors(stages, resolved)
+    data = _data(resolved, progress)
+    trained = 0
+    for seed in _seeds(resolved, folder, seeds):
+        for name in wanted:
+            job = Stage(
+                name=name,
+                recipe=resolved,
+                seed=resolved.seed if seed is None else seed,
+                folder=stage_path(folder, name, seed).parent,
+                work=stage_path(folder, f".{name}.work", seed),
+                progress=progress,
+                data=data,
+                device=default_device(),
+            )
+            trained += run_stage(job, resume=resume, force=force and name in stages)
+    if not trained:
+        progress.log(f"{folder}: everything is complete ({', '.join(wanted)}); nothing to train")
+    return folder
+
+
+def with_ancestors(stages: Sequence[str], recipe: Recipe) -> list[str]:
+    """The stages and what they descend from, in the order of training."""
+    wanted = set(stages)
+    while more := {p for stage in wanted for p in parents_of(stage, recipe)} - wanted:
+        wanted |= more
+    return [stage for stage in STAGES if stage in wanted]
+
+
+def parents_of(stage: str, recipe: Recipe) -> tuple[str, ...]:
+    return (recipe.reward.backbone,) if stage == "reward" else PARENTS[stage]
+
+
+def configuration(recipe: Recipe, name: str) -> dict[str, Any]:
+    """The keys that decide what a stage becomes: its own section and what all stages share."""
+    shared = recipe.model_dump(mode="json", include={"model", "data", "stop", "precision"})
+    return {**shared, name: recipe.model_dump(mode="json", include={name})[name]}
+
+
+def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
+    """Train one stage unless it is complete; True if it was trained."""
+    target, wanted = stage.folder / stage.name, configuration(stage.recipe, stage.name)
+    if not force and _complete(target, wanted, stage.seed):
+        return False
+    parents = {name: open_checkpoint(stage.parent(name)) for name in parents_of(stage.name, stage.recipe)}
+    if force or not resume:
+        shutil.rmtree(stage.work, ignore_errors=True)
+    _check_under_way(stage, wanted)
+    if target.exists():
+        _remove_with_descendants(stage)
+    stage.progress.log(f"{stage.name}: seed {stage.seed}, {stage.precision} on {stage.device}, {target}")
+    result = _train(stage)
+    save_stage(stage, result, target, wanted, {name: {"hash": p.hash} for name, p in parents.items()})
+    shutil.rmtree(stage.work, ignore_errors=True)
+    numbers = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
+    stage.progress.log(f"{stage.name}: complete in {result.seconds:.0f} s{'; ' + numbers if numbers else ''}")
+    return True
+
+
+def _train(stage: Stage) -> StageResult:
+    trainer = importlib.import_module(f"trainers.{stage.name}")
+    with _deterministic():
+        result: StageResult = trainer.train(stage)
+    return result
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Deterministic kernels on a CPU, where they cost little; put back afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if not torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # every buffer here is written before it is read
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:
+    training = read_training(target)
+    if training is None:
+        return False
+    open_checkpoint(target)  # whole, and its parents are what it was trained on
+    differences = [str(d) for d in diff(training["config"], wanted)]
+    if training["seed"] != seed:
+        differences.append(f"seed: {training['seed']} -> {seed}")
+    if differences:
+        raise ConfigChanged(
+            f"{target} is complete with another configuration ({'; '.join(differences)}); "
+            "use --force to train it again, or --run NAME for a run of its own"
+        )
+    return True
+
+
+def _check_under_way(stage: Stage, wanted: dict[str, Any]) -> None:
+    """An interrupted stage continues only with the configuration that it began with."""
+    file = stage.work / "config.json"
+    if file.exists():
+        import json
+
+        differences = diff(json.loads(file.read_text(encoding="utf-8")), wanted)
+        if differences:
+            raise ConfigChanged(
+                f"{stage.name} was interrupted under another configuration ({'; '.join(map(str, differences))}); "
+                "give the same configuration to continue, or --no-resume to start anew"
+            )
+    else:
+        shutil.rmtree(stage.work, ignore_errors=True)
+        atomic_write_text(file, json_text(wanted))
+
+
+def _remove_with_descendants(stage: Stage) -> None:
+    """A stage that is trained again takes everything that descends from it along."""
+    gone = {stage.name}
+    for name in STAGES:
+        if gone & set(parents_of(name, stage.recipe)) or name == stage.name:
+            gone.add(name)
+            if (stage.folder / name).exists():
+                stage.progress.log(f"{stage.folder / name}: removed, to be trained again")
+                shutil.rmtree(stage.folder / name)
+            if name != stage.name:
+                shutil.rmtree(stage.folder / f".{name}.work", ignore_errors=True)
+
+
+def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
+    """[None] for a run of one seed without a folder of its own."""
+    there = run_seeds(folder) if folder.exists() else [None]
+    if seeds is None:
+        return there
+    if there == [None] and any((folder / stage).exists() for stage in STAGES):
+        raise CheckpointError(
+            f"{folder} holds a run of one seed; use --run NAME to train {seeds} seeds in a folder of their own"
+        )
+    return [recipe.seed + i for i in range(seeds)]
+
+
+def _data(recipe: Recipe, progress: Progress) -> Any:
+    reader = Reader(recipe.data.source, seed=recipe.data.seed)
+
+    @cache
+    def load(split: str) -> PreferenceData:
+        training = split == "train"
+        filters = named_filters(recipe.data.filters) if training and recipe.data.filters != "none" else None
+        data = reader.load(split, limit=recipe.data.limit if training else None, filters=filters)
+        for line in (*data.notes, data.summary()):
+            progress.log(f"data: {line}")
+        return data
+
+    return load

@@ -1,0 +1,187 @@
+"""What a recipe can say: every key, its type, its bounds and its meaning.
+
+A recipe is a YAML file in trainers/recipes (or anywhere, given by path). Keys that a recipe leaves out take the
+defaults below, which are those of `mini`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from rlhf_bench.config import Config, ConfigKey, load_config, read_yaml
+from rlhf_bench.config import explain as explain_keys
+from rlhf_bench.data.filters import FILTERS
+from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.sampling import HUMAN_TURN
+
+__all__ = [
+    "BaseConfig",
+    "DataConfig",
+    "DpoConfig",
+    "GrpoConfig",
+    "NewModel",
+    "OptimizerConfig",
+    "PpoConfig",
+    "Recipe",
+    "RewardConfig",
+    "RolloutConfig",
+    "SftConfig",
+    "explain",
+    "list_recipes",
+    "load_recipe",
+]
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class NewModel(Config):
+    """A GPT-2 to initialise at random."""
+
+    n_layer: int = Field(4, ge=1, description="layers")
+    n_head: int = Field(4, ge=1, description="attention heads; divides n_embd")
+    n_embd: int = Field(128, ge=8, description="width")
+    n_positions: int = Field(256, ge=16, description="longest sequence the model can read, in tokens")
+    vocab_size: int = Field(1200, ge=257, le=65536, description="tokens of the byte-level BPE trained on the data")
+
+
+class DataConfig(Config):
+    source: str = Field("hh-mini", description="hh-mini, a hub data set, a file or a folder")
+    seed: int = Field(0, ge=0, description="seed of the split (and of the grammar of hh-mini)")
+    limit: int | None = Field(None, ge=1, description="use only the first N training pairs")
+    filters: str = Field("none", description=f"filter of the training pairs: {', '.join(FILTERS)}")
+    max_prompt_tokens: int = Field(128, ge=1, description="longer prompts are cut from the left")
+    max_response_tokens: int = Field(64, ge=2, description="longer responses are cut from the right")
+
+
+class OptimizerConfig(Config):
+    """What every stage shares: optimiser, schedule, evaluation while training, which checkpoint is kept."""
+
+    lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="after the warm-up, down to 0")
+    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up linearly")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay, on matrices only")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment")
+    adam_beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's second moment")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
+    batch_size: int = Field(64, ge=1, description="rows of an optimiser step: documents, pairs or prompts")
+    micro_batch_size: int = Field(256, ge=1, description="sequences of one forward pass; lower it to save memory")
+    eval_every: int = Field(100, ge=0, description="steps between evaluations on the validation split; 0: at the end")
+    eval_size: int = Field(256, ge=1, description="validation rows of such an evaluation")
+    keep: Literal["last", "best"] = Field("last", description="which checkpoint is kept: the last or the best so far")
+
+
+class BaseConfig(OptimizerConfig):
+    epochs: float = Field(1.0, gt=0, description="passes over the documents")
+    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+
+
+class SftConfig(OptimizerConfig):
+    epochs: float = Field(1.0, gt=0, description="passes over the chosen responses")
+    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+    loss_on: Literal["response", "sequence"] = Field("response", description="tokens that are learned")
+
+
+class RewardConfig(OptimizerConfig):
+    epochs: float = Field(2.0, gt=0, description="passes over the pairs")
+    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+    backbone: Literal["sft", "base"] = Field("sft", description="stage whose weights the reward model starts from")
+    head_lr: float = Field(1e-3, gt=0, description="learning rate of the new scalar head")
+
+
+class DpoConfig(OptimizerConfig):
+    epochs: float = Field(1.0, gt=0, description="passes over the pairs")
+    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+    max_pairs: int | None = Field(None, ge=1, description="use only so many training pairs")
+    beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
+
+
+class RolloutConfig(OptimizerConfig):
+    """What PPO and GRPO share."""
+
+    steps: int = Field(40, ge=1, description="rollouts, each followed by its updates")
+    temperature: float = Field(1.0, gt=0, description="sampling temperature, also of the policy ratio")
+    missing_eos_penalty: float = Field(0.0, ge=0, description="taken from the reward of a response that never ended")
+    epochs: int = Field(1, ge=1, description="passes over each rollout")
+    minibatches: int = Field(1, ge=1, description="optimiser steps of one pass over a rollout")
+    cliprange: float = Field(0.2, gt=0, lt=1, description="PPO's clipping of the policy ratio")
+
+
+class PpoConfig(RolloutConfig):
+    kl_coef: float = Field(0.1, ge=0, description="weight of the per-token KL inside the reward")
+    kl_target: float | None = Field(None, gt=0, description="adapt kl_coef towards this KL, nats per response")
+    kl_horizon: float = Field(10_000, gt=0, description="responses over which kl_coef adapts")
+    gamma: float = Field(1.0, ge=0, le=1, description="discount of GAE")
+    lam: float = Field(0.95, ge=0, le=1, description="lambda of GAE")
+    vf_coef: float = Field(0.5, ge=0, description="weight of the value loss")
+    cliprange_value: float = Field(0.2, gt=0, description="clipping of the value's change")
+    critic: Literal["reward", "policy"] = Field("reward", description="weights the critic's backbone starts from")
+    critic_lr: float = Field(5e-4, gt=0, description="learning rate of the critic")
+    whiten_rewards: bool = Field(False, description="divide per-token rewards by their std over the rollout")
+    entropy_coef: float = Field(0.0, ge=0, description="weight of an entropy bonus")
+
+
+class GrpoConfig(RolloutConfig):
+    num_generations: int = Field(8, ge=2, description="responses a prompt (the group)")
+    beta: float = Field(0.05, ge=0, description="weight of the k3 estimate in the loss")
+    loss_type: Literal["grpo", "dr_grpo", "dapo"] = Field("grpo", description="length normaliser of the loss")
+    scale_rewards: bool = Field(True, description="divide by the group's std")
+    cliprange_high: float | None = Field(None, gt=0, description="upper clipping (DAPO's clip-higher); null: cliprange")
+
+
+class Recipe(Config):
+    """One training pipeline, from nothing (or a pretrained model) to six checkpoints."""
+
+    description: str = Field("", description="what this recipe is for, in one line")
+    seed: int = Field(0, ge=0, description="seed of weights, data order and sampling")
+    model: str | NewModel = Field(
+        default_factory=NewModel, description="hub name or folder of a pretrained model, or a GPT-2 to initialise"
+    )
+    data: DataConfig = Field(default_factory=DataConfig, description="preference pairs")
+    stop: tuple[str, ...] = Field((HUMAN_TURN,), description="strings that end a sampled response; cut before them")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware is good at it")
+    save_seconds: float = Field(30.0, ge=0, description="seconds between saved states for resuming; 0: every step")
+    base: BaseConfig = Field(default_factory=BaseConfig, description="language model on whole dialogues")
+    sft: SftConfig = Field(default_factory=SftConfig, description="supervised fine-tuning on chosen responses")
+    reward: RewardConfig = Field(default_factory=RewardConfig, description="Bradley-Terry reward model")
+    ppo: PpoConfig = Field(default_factory=PpoConfig, description="proximal policy optimisation")
+    grpo: GrpoConfig = Field(default_factory=GrpoConfig, description="group relative policy optimisation")
+    dpo: DpoConfig = Field(default_factory=DpoConfig, description="direct preference optimisation")
+
+
+def list_recipes() -> dict[str, str]:
+    """Name and description of each shipped recipe."""
+    return {p.stem: str(read_yaml(p).get("description", "")) for p in sorted(RECIPES.glob("*.yaml"))}
+
+
+def load_recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+    """A shipped recipe by name or a YAML file by path, with `key=value` overrides.
+
+    Raises:
+        UnknownName: no such recipe or key.
+        BadValue: a value of the wrong type or out of range.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        raise UnknownName("recipe", name, list_recipes())
+    recipe = load_config(Recipe, path, overrides)
+    if isinstance(recipe.model, NewModel):
+        room = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
+        if recipe.model.n_positions < room:
+            raise BadValue(
+                f"model.n_positions: given {recipe.model.n_positions}, expected at least {room} "
+                "(data.max_prompt_tokens + data.max_response_tokens)"
+            )
+        if recipe.model.n_embd % recipe.model.n_head:
+            raise BadValue(f"model.n_head: given {recipe.model.n_head}, expected a divisor of {recipe.model.n_embd}")
+    return recipe
+
+
+def explain(stage: str | None = None) -> list[ConfigKey]:
+    """Each key with its type, default and meaning; only a section's with `stage`."""
+    rows = explain_keys(Recipe, stage or "")
+    if not rows:
+        raise UnknownName("section", stage or "", Recipe.model_fields)
+    return rows

@@ -1,0 +1,163 @@
+"""Rollouts: what PPO and GRPO learn from, made once for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_bench.logprobs import LogprobModel, token_kl
+from rlhf_bench.sampling import SamplingConfig, sample
+from rlhf_bench.scoring import RewardModel, gold_reward_for
+from rlhf_bench.text import Batch, Encoded, collate, encode_prompts
+from rlhf_bench.types import Completion
+from trainers.recipe import RolloutConfig
+from trainers.stage import Stage
+
+__all__ = ["Rollout", "RolloutMaker", "select"]
+
+
+class Rollout(NamedTuple):
+    """Responses to some prompts, `samples` of each in a row, and what was thought of them. B = prompts x samples."""
+
+    rows: list[Encoded]
+    batch: Batch  # (B, T)
+    scores: Tensor  # (B,) raw reward
+    ended: Tensor  # (B,) bool: ended itself, by end-of-text or a stop string
+    reference_logps: Tensor  # (B, T) at the sampling temperature
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.batch.response_mask.sum(1)
+
+    def statistics(self) -> dict[str, float]:
+        lengths = self.lengths.float()
+        return {
+            "reward": self.scores.mean().item(),
+            "completions/mean_length": lengths.mean().item(),
+            "completions/clipped_ratio": 1.0 - self.ended.float().mean().item(),
+        }
+
+
+def select(batch: Batch, index: Tensor | Sequence[int]) -> Batch:
+    """Some rows of a batch, without the columns that are padding in all of them."""
+    part = Batch(*(tensor[index] for tensor in batch))
+    width = int(part.attention_mask.sum(1).max())
+    return Batch(*(tensor[:, :width] for tensor in part))
+
+
+class RolloutMaker:
+    """Draws prompts in an order that depends on the seed alone, samples, scores, and asks the reference."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        config: RolloutConfig,
+        policy: LogprobModel,
+        reference: LogprobModel,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        recipe = stage.recipe
+        self.stage, self.config, self.tokenizer = stage, config, tokenizer
+        self.policy, self.reference = policy, reference
+        self.reward = RewardModel.load(
+            stage.parent("reward"), device=stage.device,
+            max_prompt=recipe.data.max_prompt_tokens, max_response=recipe.data.max_response_tokens,
+        )  # fmt: skip
+        self.sampling = SamplingConfig(
+            max_new_tokens=recipe.data.max_response_tokens, max_prompt_tokens=recipe.data.max_prompt_tokens,
+            temperature=config.temperature, stop=recipe.stop,
+        )  # fmt: skip
+        self.prompts = stage.data("train").prompts
+        self.held_out = stage.data("validation").prompts[: config.eval_size]
+        self.evaluate = _evaluator(self)
+        self._epoch, self._order = -1, np.arange(0)
+
+    def make(self, step: int, *, samples: int) -> Rollout:
+        """The rollout of one step: `batch_size` prompts, `samples` responses each."""
+        prompts = [self.prompts[i] for i in self._indices(step)]
+        seed = self.stage.seed * 1_000_003 + step  # a prompt that returns in a later step is answered anew
+        with self.stage.autocast():
+            groups = sample(self.policy.model, self.tokenizer, prompts, self.sampling, samples=samples, seed=seed)
+        completions = [completion for group in groups for completion in group]
+        texts = [prompt.text for prompt in prompts for _ in range(samples)]
+        ended = [completion.finish_reason != "length" for completion in completions]
+        with self.stage.autocast():
+            scores = self.reward.score(texts, [completion.text for completion in completions], ended)
+        rows = self.rows(texts, completions)
+        batch = collate(rows, pad_id=self.tokenizer.pad_token_id).to(self.stage.device)
+        return Rollout(
+            rows, batch, scores.to(self.stage.device), torch.tensor(ended, device=self.stage.device),
+            self.logps(self.reference, batch),
+        )  # fmt: skip
+
+    def rows(self, texts: Sequence[str], completions: Sequence[Completion]) -> list[Encoded]:
+        heads = encode_prompts(self.tokenizer, texts, max_prompt=self.sampling.max_prompt_tokens)
+        return [
+            Encoded(head or [self.tokenizer.eos_token_id], list(completion.ids))
+            for (head, _), completion in zip(heads, completions, strict=True)
+        ]
+
+    @torch.no_grad()
+    def logps(self, model: LogprobModel, batch: Batch) -> Tensor:
+        """Log-probabilities of the response tokens, by the same forward as training's, in micro-batches. (B, T)"""
+        out = torch.zeros(batch.ids.shape, device=batch.ids.device)
+        for index in self.micro_batches(batch):
+            part = select(batch, index)
+            with self.stage.autocast():
+                out[index, : part.ids.shape[1]] = model(part, self.config.temperature).logps.float()
+        return out
+
+    def micro_batches(self, batch: Batch, index: Tensor | None = None) -> Iterator[Tensor]:
+        """Rows `index` (default: all) in micro-batches of similar length."""
+        index = torch.arange(len(batch.ids)) if index is None else index
+        lengths = batch.attention_mask.sum(1).cpu()[index]
+        yield from index[lengths.argsort(stable=True)].split(self.config.micro_batch_size)
+
+    def _indices(self, step: int) -> list[int]:
+        size, count = self.config.batch_size, len(self.prompts)
+        indices = []
+        for position in range(step * size, (step + 1) * size):
+            epoch, place = divmod(position, count)
+            indices.append(int(self._permutation(epoch)[place]))
+        return indices
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._epoch != epoch:
+            self._epoch = epoch
+            rng = np.random.Generator(np.random.Philox(key=self.stage.seed, counter=epoch))
+            self._order = rng.permutation(len(self.prompts))
+        return self._order
+
+
+def _evaluator(maker: RolloutMaker) -> Callable[[], dict[str, float]]:
+    """One response to each held-out prompt: reward, gold where it is known, exact KL, share ended."""
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        prompts, stage = maker.held_out, maker.stage
+        with stage.autocast():
+            groups = sample(maker.policy.model, maker.tokenizer, prompts, maker.sampling, seed=stage.seed)
+        completions = [group[0] for group in groups]
+        texts, responses = [p.text for p in prompts], [c.text for c in completions]
+        ended = [c.finish_reason != "length" for c in completions]
+        numbers = {
+            "eval_reward": maker.reward.score(texts, responses, ended).mean().item(),
+            "eval_ended": float(np.mean(ended)),
+            "eval_length": float(np.mean([len(c.ids) for c in completions])),
+        }
+        batch = collate(maker.rows(texts, completions), pad_id=maker.tokenizer.pad_token_id).to(stage.device)
+        kl = 0.0
+        for index in maker.micro_batches(batch):
+            kl += token_kl(maker.policy.model, maker.reference.model, select(batch, index)).exact.sum().item()
+        numbers["eval_kl"] = kl / len(prompts)
+        gold = gold_reward_for(stage.recipe.data.source, texts, responses, ended)
+        if gold is not None:
+            numbers["eval_gold"] = float(gold.total.mean())
+        return numbers
+
+    return evaluate

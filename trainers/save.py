@@ -1,0 +1,124 @@
+"""Writing a finished stage: a plain Hugging Face folder, training.json, log, curve and model card."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from rlhf_bench.checkpoints import checkpoint_hash, replacing
+from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
+from rlhf_bench.report.curves import plot_training_curve
+from trainers.stage import Stage, StageResult
+
+__all__ = ["save_stage"]
+
+
+def save_stage(
+    stage: Stage, result: StageResult, target: Path, config: dict[str, Any], parents: dict[str, dict[str, str]]
+) -> None:
+    """Write everything beside `target`, flush it, and rename: a folder that exists is complete."""
+    with replacing(target) as folder:
+        model, tokenizer = result.model, result.tokenizer
+        if model.can_generate():
+            model.generation_config = GenerationConfig(
+                bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id, do_sample=True,
+            )  # fmt: skip
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        rows: list[dict[str, Any]] = []
+        if (stage.work / "log.jsonl").exists():
+            shutil.copyfile(stage.work / "log.jsonl", folder / "log.jsonl")
+            rows = read_jsonl(folder / "log.jsonl")
+        if rows:
+            plot_training_curve(rows, stage.name, folder / "training_curve.png")
+        training = {
+            "stage": stage.name,
+            "seed": stage.seed,
+            "hash": checkpoint_hash(folder),
+            "config": config,
+            "recipe": stage.recipe.description,
+            "parents": parents,
+            "data": _data(stage),
+            "prompt_form": "hh",
+            "metrics": result.metrics,
+            "samples": result.samples,
+            "tokens": result.tokens,
+            "steps": result.steps,
+            "seconds": round(result.seconds, 2),
+            "counts": result.counts,
+            "precision": stage.precision,
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        atomic_write_text(folder / "training.json", json_text(training, indent=2) + "\n")
+        atomic_write_text(folder / "README.md", _model_card(stage, result, training))
+
+
+def _data(stage: Stage) -> dict[str, Any]:
+    data = stage.data("train")
+    return {
+        "source": data.source,
+        "seed": stage.recipe.data.seed,
+        "fingerprint": data.fingerprint,
+        "pairs": len(data.pairs),
+        "counts": data.counts,
+    }
+
+
+def versions() -> dict[str, str]:
+    names = ("torch", "transformers", "tokenizers", "datasets", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs; None outside a checkout."""
+    run = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
+        env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}, check=False,
+    )  # fmt: skip
+    return run.stdout.strip() or None
+
+
+def _model_card(stage: Stage, result: StageResult, training: dict[str, Any]) -> str:
+    kind = "AutoModelForSequenceClassification" if stage.name == "reward" else "AutoModelForCausalLM"
+    metrics = "\n".join(f"| {key} | {value:.4g} |" for key, value in result.metrics.items())
+    parents = ", ".join(f"{name} ({parent['hash']})" for name, parent in training["parents"].items()) or "none"
+    return f"""---
+library_name: transformers
+tags: [rlhf-bench, {stage.name}]
+---
+
+# {stage.name}, seed {stage.seed}
+
+Trained by rlhf-bench on `{training["data"]["source"]}` ({training["data"]["pairs"]:,} training pairs, fingerprint
+{training["data"]["fingerprint"]}). Parents: {parents}. {result.steps} steps, {result.samples:,} samples,
+{result.tokens:,} tokens, {result.seconds:.0f} s in {training["precision"]}. The whole configuration is in
+`training.json`, every step in `log.jsonl`.
+
+| metric (validation split) | value |
+| --- | --- |
+{metrics}
+
+Load it with plain transformers:
+
+```python
+from transformers import {kind}, AutoTokenizer
+
+model = {kind}.from_pretrained("{stage.name}")
+tokenizer = AutoTokenizer.from_pretrained("{stage.name}")
+```
+
+A prompt is a dialogue in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space.
+"""

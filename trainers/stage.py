@@ -1,0 +1,82 @@
+"""What a stage is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_bench.data import PreferenceData
+from rlhf_bench.models import autocast, best_precision
+from rlhf_bench.progress import Progress
+from rlhf_bench.text import Encoded, count_truncated, encode
+from rlhf_bench.types import PreferencePair
+from trainers.loop import Loop
+from trainers.recipe import Recipe
+
+__all__ = ["Stage", "StageResult"]
+
+
+@dataclass
+class Stage:
+    """Everything one stage of one seed needs: the recipe, its data, its parents' folders and where to work."""
+
+    name: str
+    recipe: Recipe
+    seed: int
+    folder: Path  # holds the finished stages of this seed
+    work: Path  # log and states while training
+    progress: Progress
+    data: Callable[[str], PreferenceData]  # by split, loaded once for all stages
+    device: torch.device
+
+    @property
+    def precision(self) -> str:
+        return best_precision(self.device) if self.recipe.precision == "auto" else self.recipe.precision
+
+    def autocast(self) -> Any:
+        return autocast(self.precision, self.device)
+
+    def parent(self, name: str) -> Path:
+        return self.folder / name
+
+    def pairs(self, split: str, limit: int | None = None) -> list[PreferencePair]:
+        return self.data(split).pairs[:limit]
+
+    def encode_pairs(
+        self, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]
+    ) -> tuple[list[tuple[Encoded, Encoded]], dict[str, int]]:
+        """Chosen and rejected of each pair as tokens; what is equal after truncation is dropped and counted."""
+        data = self.recipe.data
+        limits = {"max_prompt": data.max_prompt_tokens, "max_response": data.max_response_tokens}
+        prompts = [p.prompt for p in pairs]
+        chosen = encode(tokenizer, prompts, [p.chosen for p in pairs], **limits)
+        rejected = encode(tokenizer, prompts, [p.rejected for p in pairs], **limits)
+        kept = [(w, l) for w, l in zip(chosen, rejected, strict=True) if w.response != l.response]
+        counts = count_truncated([*chosen, *rejected]) | {"equal_after_truncation": len(pairs) - len(kept)}
+        return kept, counts
+
+    def loop(self, config: Any, **arguments: Any) -> Loop:
+        return Loop(self.name, self.work, config, self.progress, save_seconds=self.recipe.save_seconds, **arguments)
+
+
+@dataclass
+class StageResult:
+    """A trained model, and what training.json will say of it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    metrics: dict[str, float] = field(default_factory=dict)
+    samples: int = 0  # documents, pairs or responses seen
+    tokens: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+    counts: dict[str, int] = field(default_factory=dict)  # rows cut or dropped
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, loop: Loop, counts: dict[str, int]) -> StageResult:
+        return cls(model, tokenizer, loop.final, loop.samples, loop.tokens, loop.seconds, loop.steps, counts)
