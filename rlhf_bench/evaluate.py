@@ -93,9 +93,7 @@ def evaluate(
     try:
         (folder / ".parts").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written ({error.strerror}); give --results a folder that can"
-        ) from error
+        raise StoreError(f"{folder} cannot be written ({error.strerror}); give --results a folder that can") from error
     store.write_manifest(manifest)
     parts = [_part(folder / ".parts", setup, source, progress) for source in setup.sources]
     anchors = [_anchors(setup, seed, progress) for seed in sorted({source.seed for source in setup.sources})]
@@ -104,9 +102,7 @@ def evaluate(
     return folder
 
 
-def _prepare(
-    suite: Suite, run: Path, extra: dict[str, str], reward_model: list[str], progress: Progress
-) -> Setup:
+def _prepare(suite: Suite, run: Path, extra: dict[str, str], reward_model: list[str], progress: Progress) -> Setup:
     seeds = run_seeds(run)
     found = {
         (stage, seed): open_checkpoint(stage_path(run, stage, seed))
@@ -145,7 +141,9 @@ def _prepare(
                 missing[name, f"seed {seed}"] = "not trained under this seed"
                 continue
             digest = checkpoint.hash if checkpoint else _hash(path)
-            sources.append(Source(name, _seed_number(found, seed), path, digest, checkpoint.training if checkpoint else None))
+            sources.append(
+                Source(name, _seed_number(found, seed), path, digest, checkpoint.training if checkpoint else None)
+            )
     sampling = SamplingConfig(
         max_new_tokens=suite.max_new_tokens or int(shared["data"]["max_response_tokens"]),
         max_prompt_tokens=int(shared["data"]["max_prompt_tokens"]),
@@ -306,7 +304,9 @@ def _finish(store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame]) -> 
     for part in parts:
         model = str(part["model"].iloc[0])
         reasons.update({(model, column): why for column, why in part.attrs.get("reasons", {}).items()})
-    store.write_responses(rows[RESPONSE_COLUMNS].to_dict("records"))
+    store.write_responses(
+        [dict(zip(RESPONSE_COLUMNS, row, strict=True)) for row in rows[RESPONSE_COLUMNS].itertuples(index=False)]
+    )
     scores = rows.drop(columns=TEXT_COLUMNS)
     # without a reward column nothing can be standardised; an all-NaN one is worse than none
     scores = scores.dropna(axis=1, how="all")
@@ -355,7 +355,7 @@ def _reward_accuracy(rows: pd.DataFrame, seed: int, setup: Setup) -> dict[str, A
     chosen = mine.loc[mine["model"] == "chosen", "reward"]
     rejected = mine.loc[mine["model"] == "rejected", "reward"].reindex(chosen.index)
     right = (chosen > rejected).astype(float) + 0.5 * (chosen == rejected).astype(float)
-    accuracy = mean_estimate(right.to_numpy(), seed=setup.suite.seed)
+    accuracy = mean_estimate([float(x) for x in right], seed=setup.suite.seed)
     ceiling = None
     if setup.source == "hh-mini":
         from rlhf_bench.data import mini

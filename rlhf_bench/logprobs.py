@@ -10,14 +10,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_bench.text import Batch
 
-__all__ = ["LogprobModel", "TokenKL", "TokenLogps", "hidden_states", "token_kl"]
+__all__ = ["LogprobModel", "TokenKL", "TokenLogps", "hidden_states", "target_mask", "token_kl"]
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
+# The number of response tokens differs from batch to batch; rounded up, the matrix products come in few shapes, for
+# each of which a CPU library prepares (and remembers) a kernel.
+ROUND_ROWS = 256
 
 
 class TokenLogps(NamedTuple):
@@ -49,7 +53,7 @@ class LogprobModel(nn.Module):
         mask = target_mask(batch, whole_sequence=whole_sequence)
         hidden = hidden_states(self.model, batch)[:, :-1][mask[:, 1:]]  # (N, H), the position before each target
         weight, bias = output_layer(self.model)
-        flat_logps, flat_entropy = _ChunkedLogps.apply(hidden, weight, bias, batch.ids[mask], 1.0 / temperature)
+        flat_logps, flat_entropy = chunked_logps(hidden, weight, bias, batch.ids[mask], 1.0 / temperature)
         zeros = torch.zeros(mask.shape, dtype=flat_logps.dtype, device=mask.device)
         return TokenLogps(zeros.masked_scatter(mask, flat_logps), zeros.masked_scatter(mask, flat_entropy))
 
@@ -85,9 +89,7 @@ def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) 
     """
     mask = target_mask(batch, whole_sequence=False)
     targets = batch.ids[mask]
-    sides = [
-        (hidden_states(model, batch)[:, :-1][mask[:, 1:]], *output_layer(model)) for model in (policy, reference)
-    ]
+    sides = [(hidden_states(model, batch)[:, :-1][mask[:, 1:]], *output_layer(model)) for model in (policy, reference)]
     columns: tuple[list[Tensor], ...] = ([], [], [])
     rows = max(1, CHUNK_ELEMENTS // sides[0][1].shape[0])
     for start in range(0, targets.shape[0], rows):
@@ -100,6 +102,17 @@ def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) 
         columns[2].append((p.exp() * torch.where(p.isneginf(), 0.0, p - q)).sum(-1))
     zeros = torch.zeros(mask.shape, dtype=_wide(sides[0][0].dtype), device=mask.device)
     return TokenKL(*(zeros.masked_scatter(mask, torch.cat(c)) if c else zeros for c in columns))
+
+
+def chunked_logps(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, inverse_temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Log-probability and entropy of each target. hidden (N, H), weight (V, H), targets (N,) -> (N,)."""
+    count = targets.shape[0]
+    extra = -count % ROUND_ROWS
+    hidden, targets = F.pad(hidden, (0, 0, 0, extra)), F.pad(targets, (0, extra))
+    logps, entropy = _ChunkedLogps.apply(hidden, weight, bias, targets, inverse_temperature)  # type: ignore[no-untyped-call]
+    return logps[:count], entropy[:count]
 
 
 def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_temperature: float) -> Tensor:
@@ -170,5 +183,5 @@ class _ChunkedLogps(torch.autograd.Function):
 
 
 def _parts(rows: int, vocabulary: int) -> list[slice]:
-    size = max(1, CHUNK_ELEMENTS // vocabulary)
+    size = max(1, CHUNK_ELEMENTS // vocabulary // ROUND_ROWS) * ROUND_ROWS
     return [slice(start, start + size) for start in range(0, rows, size)]

@@ -81,9 +81,7 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
     if source.path == measure.reference.path and not (rows["kl_exact"] == 0).all():
         raise ModelError(f"{source.name}: KL of the reference to itself is not 0; expected 0: report this as a bug")
     rows.attrs["reasons"] = {
-        column: "another tokenizer than the reference's"
-        for column in KL_COLUMNS
-        if rows[column].isna().all()
+        column: "another tokenizer than the reference's" for column in KL_COLUMNS if rows[column].isna().all()
     }
     return rows
 
@@ -162,7 +160,7 @@ def _kl(
     columns: dict[str, Any] = {"n_prompt_tokens": [float(len(row.prompt)) for row in rows]}
     reference, reference_tokenizer = load_policy(measure.reference.path, device=measure.device)
     if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
-        return columns | {column: np.nan for column in KL_COLUMNS}
+        return columns | dict.fromkeys(KL_COLUMNS, np.nan)
     if source.path == measure.reference.path:
         reference = model
     per_token: list[list[float]] = [[] for _ in rows]

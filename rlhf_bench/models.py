@@ -76,7 +76,7 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's global generator seeded inside the block and put back after it, for initialisers that take no generator."""
+    """Torch's global generator seeded inside the block and put back after it: initialisers take no generator."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -110,8 +110,9 @@ def new_gpt2(
 ) -> PreTrainedModel:
     """A GPT-2 with random weights.
 
-    Positions start at a tenth of GPT-2's scale: a small model on little data learns what the words mean before it
-    learns where they stand. The activation is GPT-2's tanh approximation in its fused form.
+    Weights start at width ** -0.5 (GPT-2's 0.02 suits a width of 2,500), positions at a tenth of it: a small model on
+    little data learns what the words mean before it learns where they stand. The activation is GPT-2's tanh
+    approximation in its fused form.
     """
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -120,6 +121,7 @@ def new_gpt2(
         n_layer=layers,
         n_head=heads,
         activation_function="gelu_pytorch_tanh",
+        initializer_range=width**-0.5,
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -164,9 +166,10 @@ def load_policy(
     if any("SequenceClassification" in name for name in config.architectures or []):
         raise ModelError(f"{path} is a reward model; expected a causal language model such as checkpoints/RUN/sft")
     with _readable(path):
-        model = AutoModelForCausalLM.from_pretrained(
-            str(path), dtype=dtype, attn_implementation=_attention(device), **_where(path)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            str(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True, **_where(path)
         )
+    _check_loaded(path, loading, set())
     if model.get_input_embeddings().weight.shape[0] < len(tokenizer):
         raise ModelError(
             f"{path}: its tokenizer has {len(tokenizer)} tokens, its embedding only "
@@ -194,9 +197,10 @@ def load_reward_model(
     if config.num_labels != 1:
         raise ModelError(f"{path} has {config.num_labels} outputs; a reward model has 1: train one with num_labels=1")
     with _readable(path):
-        model = AutoModelForSequenceClassification.from_pretrained(
-            str(path), dtype=dtype, attn_implementation=_attention(device), **_where(path)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            str(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True, **_where(path)
         )
+    _check_loaded(path, loading, set())
     return model.to(device or default_device()).eval(), tokenizer
 
 
@@ -211,9 +215,11 @@ def to_reward_model(
     tokenizer = load_tokenizer(path)
     _config(path)
     with _readable(path), seeded(seed):
-        model = AutoModelForSequenceClassification.from_pretrained(
-            str(path), num_labels=1, dtype=torch.float32, attn_implementation=_attention(device), **_where(path)
-        )
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            str(path), num_labels=1, dtype=torch.float32, attn_implementation=_attention(device),
+            output_loading_info=True, **_where(path),
+        )  # fmt: skip
+        _check_loaded(path, loading, {"score.weight", "classifier.weight", "classifier.bias"})
         if tokenizer.pad_token_id == tokenizer.eos_token_id:
             tokenizer.add_special_tokens({"pad_token": PAD})
             if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
@@ -233,6 +239,16 @@ def _attention(device: torch.device | None) -> str:
     return "sdpa" if (device or default_device()).type == "cuda" else "eager"
 
 
+def _check_loaded(path: str | Path, loading: dict[str, Any], new: set[str]) -> None:
+    """Transformers fills weights that a file does not hold with random numbers and goes on; here that is an error."""
+    missing = sorted(set(loading["missing_keys"]) - new)
+    if missing:
+        raise CheckpointError(
+            f"{path}: its weights file lacks {len(missing)} of the model's tensors, such as {missing[0]}; it belongs "
+            "to another model: restore the file or train the stage again with --force"
+        )
+
+
 def _where(path: str | Path) -> dict[str, Any]:
     return {"local_files_only": Path(path).exists() or not hub_answers()}
 
@@ -247,7 +263,7 @@ def _readable(path: str | Path) -> Iterator[None]:
     """Turns whatever loading raises into one line that names the path."""
     try:
         yield
-    except ModelError:
+    except (CheckpointError, ModelError):
         raise
     except Exception as error:
         raise CheckpointError(_why(path, error)) from error

@@ -26,6 +26,7 @@ from rlhf_bench.types import Completion, FinishReason, Prompt
 __all__ = ["SamplingConfig", "filter_logits", "sample", "uniforms"]
 
 HUMAN_TURN = "\n\nHuman:"
+LEAVE = 8  # finished rows leave the batch once they are an eighth of it
 
 
 class SamplingConfig(BaseModel):
@@ -134,10 +135,10 @@ def _sample_batch(
         token = _draw(next_logps := filter_logits(next_logps, config), random[alive, step])
         drawn[alive, step] = token
         logps[alive, step] = next_logps.gather(1, token[:, None]).squeeze(1)
-        finished = token == eos
+        finished = (token == eos) & keep.running
         for row in alive[finished].tolist():
             ends[row] = (step + 1, "eos")
-        for i in stops.candidates(token):
+        for i in stops.candidates(token, keep.running):
             row = int(alive[i])
             kept = stops.find(drawn[row, : step + 1].tolist())
             if kept is not None:
@@ -170,7 +171,7 @@ class _Alive:
         self.running = torch.ones_like(alive, dtype=torch.bool)
 
     def drop(self, finished: Tensor) -> None:
-        self.running = ~finished
+        self.running &= ~finished
 
 
 def _forward_steps(
@@ -199,7 +200,8 @@ def _forward_steps(
         yield logits, state
         if not bool(state.running.any()) or step + 1 == steps:
             return
-        if not bool(state.running.all()):
+        # Finished rows leave in packs: batches of few distinct sizes, and no copy of the cache for a single row.
+        if len(state.running) - int(state.running.sum()) >= max(1, len(state.running) // LEAVE):
             stay = state.running.nonzero().squeeze(1)
             cache.batch_select_indices(stay)
             mask, positions, state.alive = mask[stay], positions[stay], state.alive[stay]
@@ -230,12 +232,13 @@ def _preallocated_cache(model: PreTrainedModel, *, room: int) -> DynamicCache:
     return cache
 
 
-class _RoomyLayer(DynamicLayer):
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """A cache layer allocated once for `room` positions: each step writes one column instead of copying all of them."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
         self.room, self.used = room, 0
+        self.is_initialized: bool = False
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
@@ -274,12 +277,12 @@ class _Stops:
         pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))]) if last else []
         self.closing = torch.tensor([bool(last & set(piece)) for piece in pieces] or [False])
 
-    def candidates(self, tokens: Tensor) -> list[int]:
+    def candidates(self, tokens: Tensor, running: Tensor) -> list[int]:
         if not self.stop:
             return []
         closing = self.closing.to(tokens.device)
         known = tokens < closing.shape[0]  # an output layer may be padded beyond the tokenizer
-        return (closing[tokens.clamp(max=closing.shape[0] - 1)] & known).nonzero().squeeze(1).tolist()  # type: ignore[no-any-return]
+        return (closing[tokens.clamp(max=closing.shape[0] - 1)] & known & running).nonzero().squeeze(1).tolist()
 
     def find(self, ids: list[int]) -> int | None:
         """How many leading tokens lie wholly before the first stop string, or None if there is none."""

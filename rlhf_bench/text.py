@@ -18,6 +18,9 @@ from transformers import PreTrainedTokenizerBase
 __all__ = ["Batch", "Encoded", "collate", "count_truncated", "encode", "encode_prompts", "length_batches"]
 
 
+ROUND_WIDTH = 16  # batches are padded to a multiple of this
+
+
 class Encoded(NamedTuple):
     """Token ids of one prompt and one response; `response` ends with end-of-text unless it was cut or never ended."""
 
@@ -92,9 +95,9 @@ def collate(
     *,
     pad_id: int,
     side: Literal["left", "right"] = "right",
-    multiple_of: int = 8,
+    multiple_of: int = ROUND_WIDTH,
 ) -> Batch:
-    """Pad rows to one length, rounded up to `multiple_of` (few distinct shapes are faster than the last token saved)."""
+    """Pad rows to one length, rounded up to `multiple_of` (few distinct shapes are fast)."""
     longest = max(row.length for row in rows)
     width = -(-longest // multiple_of) * multiple_of
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)

@@ -26,7 +26,7 @@ LEVELS = [
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # The command line loads trainers when these commands run, never when it is imported.
-LAZY_TRAINERS = {"rlhf_bench/cli/train.py", "rlhf_bench/cli/list.py", "rlhf_bench/selftest.py"}
+LAZY_TRAINERS = {"rlhf_bench/cli/train.py", "rlhf_bench/cli/list.py", "rlhf_bench/selftest/policy.py"}
 NO_TORCH = ("metrics", "report")
 HEAVY = {"torch", "transformers", "datasets", "accelerate"}
 

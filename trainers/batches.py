@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from rlhf_bench.text import Encoded, length_batches
 
-__all__ = ["Order", "count_steps", "micro_batches"]
+__all__ = ["Order", "Pair", "both_sides", "count_steps", "count_tokens", "pair_lengths"]
 
-Row = TypeVar("Row")
+Pair = tuple[Encoded, Encoded]  # chosen, rejected
 
 
 def count_steps(rows: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
@@ -42,10 +41,14 @@ class Order:
         return self._batches[index]
 
 
-def micro_batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    """Pieces of at most `size` rows."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def both_sides(pairs: Sequence[Pair]) -> list[Encoded]:
+    """All chosen, then all rejected: one forward pass scores both."""
+    return [chosen for chosen, _ in pairs] + [rejected for _, rejected in pairs]
+
+
+def pair_lengths(pairs: Sequence[Pair]) -> list[int]:
+    """Tokens of each pair, both sides."""
+    return [chosen.length + rejected.length for chosen, rejected in pairs]
 
 
 def count_tokens(rows: Iterable[Encoded]) -> int:

@@ -11,15 +11,13 @@ import torch
 
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
-from rlhf_bench.text import Encoded, collate, length_batches
-from trainers.batches import Order, count_steps, count_tokens, micro_batches
-from trainers.losses import DpoTerms, PairLogps, dpo_loss
-from trainers.optim import clip_and_step, learning_rate_factor, make_optimizer, set_learning_rate
+from rlhf_bench.text import collate, length_batches
+from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
+from trainers.losses import PairLogps, dpo_loss
+from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
-
-Pair = tuple[Encoded, Encoded]
 
 
 def train(stage: Stage) -> StageResult:
@@ -35,60 +33,58 @@ def train(stage: Stage) -> StageResult:
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
-    order = Order([w.length + l.length for w, l in pairs], config.batch_size, seed=stage.seed)
+    order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
 
     def evaluate() -> dict[str, float]:
         logps = reference_logps(stage, policy, held_out, pad)
         terms = dpo_loss(logps, held_out_reference, beta=config.beta)
-        return {"eval_loss": terms.loss.mean().item(), "eval_rewards/accuracies": _accuracy(terms)}
+        right = (terms.chosen > terms.rejected).float().mean().item()
+        return {"eval_loss": terms.loss.mean().item(), "eval_rewards/accuracies": right}
 
     loop = stage.loop(config, steps=steps, modules={"policy": model}, optimizer=optimizer, evaluate=evaluate)
+
+    def forward(part: Sequence[int]) -> tuple[torch.Tensor, dict[str, float]]:
+        with stage.autocast():
+            logps = pair_logps(policy, [pairs[i] for i in part], pad)
+        terms = dpo_loss(logps, PairLogps(*(side[list(part)] for side in reference)), beta=config.beta)
+        loss = terms.loss.sum() / len(index)
+        numbers = {
+            "rewards/chosen": terms.chosen,
+            "rewards/rejected": terms.rejected,
+            "rewards/margins": terms.chosen - terms.rejected,
+            "rewards/accuracies": (terms.chosen > terms.rejected).float(),
+            "logps/chosen": logps.chosen.detach(),
+            "logps/rejected": logps.rejected.detach(),
+        }
+        return loss, {"loss": loss.item()} | {key: x.sum().item() / len(index) for key, x in numbers.items()}
+
     for step in loop:
-        set_learning_rate(optimizer, learning_rate_factor(step, steps, config))
+        optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
         index = order[step]
-        log = dict.fromkeys(
-            ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen",
-             "logps/rejected"), 0.0)  # fmt: skip
-        for part in micro_batches(index, max(1, config.micro_batch_size // 2)):
-            with stage.autocast():
-                logps = pair_logps(policy, [pairs[i] for i in part], pad)
-            terms = dpo_loss(logps, PairLogps(*(side[list(part)] for side in reference)), beta=config.beta)
-            loss = terms.loss.sum() / len(index)
-            share = len(part) / len(index)
-            log["loss"] += loss.item()
-            log["rewards/chosen"] += terms.chosen.mean().item() * share
-            log["rewards/rejected"] += terms.rejected.mean().item() * share
-            log["rewards/margins"] += (terms.chosen - terms.rejected).mean().item() * share
-            log["rewards/accuracies"] += _accuracy(terms) * share
-            log["logps/chosen"] += logps.chosen.detach().mean().item() * share
-            log["logps/rejected"] += logps.rejected.detach().mean().item() * share
-            loop.log(log)
-            loss.backward()
-        norm = clip_and_step(optimizer, config.max_grad_norm, where=f"dpo, step {step + 1}")
+        pieces = stage.pool.split(index, max(1, config.micro_batch_size // 2))
         loop.log(
-            {"grad_norm": norm, "learning_rate": optimizer.param_groups[0]["lr"]},
+            stage.pool.accumulate(forward, pieces, optimizer.parameters),
             samples=len(index),
-            tokens=count_tokens(row for i in index for row in pairs[i]),
+            tokens=count_tokens(both_sides([pairs[i] for i in index])),
         )
+        norm = optimizer.step(where=f"dpo, step {step + 1}")
+        loop.log({"grad_norm": norm, "learning_rate": optimizer.lr})
     return StageResult.of(model, tokenizer, loop, counts)
 
 
 def pair_logps(policy: LogprobModel, pairs: Sequence[Pair], pad_id: int) -> PairLogps:
     """Chosen and rejected in one forward pass; sums over response tokens, prompts count for nothing."""
-    rows = [w for w, _ in pairs] + [l for _, l in pairs]
-    sums = policy(collate(rows, pad_id=pad_id).to(policy.model.device)).logps.sum(1)
+    sums = policy(collate(both_sides(pairs), pad_id=pad_id).to(policy.model.device)).logps.sum(1)
     return PairLogps(sums[: len(pairs)], sums[len(pairs) :])
 
 
-@torch.no_grad()
 def reference_logps(stage: Stage, policy: LogprobModel, pairs: Sequence[Pair], pad_id: int) -> PairLogps:
-    """Log-probabilities of all pairs, in their order, in the precision that training uses."""
+    """Log-probabilities of all pairs, in their order, in the precision that training uses. (N,) each."""
     chosen, rejected = torch.empty(len(pairs), device=stage.device), torch.empty(len(pairs), device=stage.device)
-    for group in length_batches([w.length + l.length for w, l in pairs], 64):
-        with stage.autocast():
+
+    def forward(group: list[int]) -> None:
+        with torch.no_grad(), stage.autocast():
             chosen[group], rejected[group] = pair_logps(policy, [pairs[i] for i in group], pad_id)
+
+    stage.pool.map(forward, length_batches(pair_lengths(pairs), 32))
     return PairLogps(chosen, rejected)
-
-
-def _accuracy(terms: DpoTerms) -> float:
-    return (terms.chosen > terms.rejected).float().mean().item()

@@ -12,7 +12,7 @@ from torch import Tensor
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
 from trainers.batches import count_tokens
-from trainers.optim import clip_and_step, learning_rate_factor, make_optimizer, set_learning_rate
+from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.policy_gradient import (
     clipped_policy_terms,
     group_advantages,
@@ -39,12 +39,35 @@ def train(stage: Stage) -> StageResult:
         config, steps=config.steps, modules={"policy": model}, optimizer=optimizer,
         evaluate=maker.evaluate, best_key="eval_reward", higher=True,
     )  # fmt: skip
+
+    def forward(index: Tensor) -> tuple[Tensor, dict[str, float]]:
+        batch = select(rollout.batch, index)
+        mask, width = batch.response_mask, batch.ids.shape[1]
+        with stage.autocast():
+            out = policy(batch, config.temperature)
+        old = out.logps.detach() if old_logps is None else old_logps[index, :width]
+        terms = clipped_policy_terms(
+            out.logps, old, advantages[index, None], mask,
+            low=config.cliprange, high=config.cliprange_high or config.cliprange,
+        )  # fmt: skip
+        kl = k3(out.logps, rollout.reference_logps[index, :width], mask)
+        per_token = terms.loss + config.beta * kl
+        loss = normalise(config, per_token, mask, sequences, tokens, maker.sampling.max_new_tokens)
+        return loss, {
+            "loss": loss.item(),
+            "kl": kl.detach().sum().item() / tokens,
+            "entropy": out.entropy.detach().sum().item() / tokens,
+            "clip_ratio/region_mean": terms.clipped.sum().item() / tokens,
+        }
+
     for step in loop:
-        set_learning_rate(optimizer, learning_rate_factor(step, config.steps, config))
+        optimizer.set_learning_rate(learning_rate_factor(step, config.steps, config))
         rollout = maker.make(step, samples=config.num_generations)
         rewards = rollout.scores - config.missing_eos_penalty * ~rollout.ended
         groups = rewards.view(-1, config.num_generations)
-        advantages = (group_advantages(groups) if config.scale_rewards else groups - groups.mean(1, keepdim=True)).view(-1)
+        advantages = (group_advantages(groups) if config.scale_rewards else groups - groups.mean(1, keepdim=True)).view(
+            -1
+        )
         spread = groups.std(1)
         loop.log(
             {
@@ -63,35 +86,17 @@ def train(stage: Stage) -> StageResult:
             generator = torch.Generator().manual_seed(stage.seed * 1_000_003 + step * 101 + epoch)
             shuffled = torch.randperm(len(rollout.rows), generator=generator)
             for minibatch in shuffled.chunk(config.minibatches):
-                log = _zeros()
-                tokens = int(rollout.batch.response_mask[minibatch].sum())
-                for index in maker.micro_batches(rollout.batch, minibatch):
-                    batch = select(rollout.batch, index)
-                    width = batch.ids.shape[1]
-                    mask = batch.response_mask
-                    with stage.autocast():
-                        out = policy(batch, config.temperature)
-                    old = out.logps.detach() if old_logps is None else old_logps[index, :width]
-                    terms = clipped_policy_terms(
-                        out.logps, old, advantages[index, None], mask,
-                        low=config.cliprange, high=config.cliprange_high or config.cliprange,
-                    )  # fmt: skip
-                    kl = k3(out.logps, rollout.reference_logps[index, :width], mask)
-                    loss = _normalise(
-                        config, terms.loss + config.beta * kl, mask, len(minibatch), tokens, maker.sampling.max_new_tokens
-                    )
-                    log["loss"] += loss.item()
-                    log["kl"] += kl.detach().sum().item() / tokens
-                    log["entropy"] += out.entropy.detach().sum().item() / tokens
-                    log["clip_ratio/region_mean"] += terms.clipped.sum().item() / tokens
-                    loop.log(log)
-                    loss.backward()
-                log["grad_norm"] = clip_and_step(optimizer, config.max_grad_norm, where=f"grpo, step {step + 1}")
-        loop.log({**log, "learning_rate": optimizer.param_groups[0]["lr"]})
+                tokens = max(1, int(rollout.batch.response_mask[minibatch].sum()))
+                sequences = len(minibatch)
+                pieces = maker.micro_batches(rollout.batch, minibatch)
+                log = stage.pool.accumulate(forward, pieces, optimizer.parameters)
+                loop.log(log)
+                log["grad_norm"] = optimizer.step(where=f"grpo, step {step + 1}")
+        loop.log({**log, "learning_rate": optimizer.lr})
     return StageResult.of(model, tokenizer, loop, {})
 
 
-def _normalise(
+def normalise(
     config: GrpoConfig, per_token: Tensor, mask: Tensor, sequences: int, tokens: int, max_length: int
 ) -> Tensor:
     if config.loss_type == "dr_grpo":
@@ -99,7 +104,3 @@ def _normalise(
     if config.loss_type == "dapo":
         return normalise_dapo(per_token, mask, tokens=tokens)
     return normalise_grpo(per_token, mask, sequences=sequences)
-
-
-def _zeros() -> dict[str, float]:
-    return dict.fromkeys(("loss", "kl", "entropy", "clip_ratio/region_mean"), 0.0)

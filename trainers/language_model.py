@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from rlhf_bench.logprobs import LogprobModel, target_mask
 from rlhf_bench.text import Encoded, collate, length_batches
-from trainers.batches import count_tokens, micro_batches
+from trainers.batches import count_tokens
 from trainers.loop import Loop
 from trainers.losses import nll_loss
-from trainers.optim import clip_and_step
+from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
 from trainers.stage import Stage
 
@@ -22,7 +23,7 @@ __all__ = ["evaluate_nll", "nll_step"]
 def nll_step(
     stage: Stage,
     policy: LogprobModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     config: OptimizerConfig,
     rows: Sequence[Encoded],
     pad_id: int,
@@ -32,24 +33,19 @@ def nll_step(
 ) -> None:
     """One optimiser step on `rows`; the loss is a mean over the tokens of all of them, whatever the micro-batches."""
     learned = sum((row.length - 1) if whole_sequence else len(row.response) for row in rows)
-    total, entropy = 0.0, 0.0
-    for part in micro_batches(rows, config.micro_batch_size):
+
+    def forward(part: Sequence[Encoded]) -> tuple[Tensor, dict[str, float]]:
         batch = collate(part, pad_id=pad_id).to(stage.device)
         with stage.autocast():
             out = policy(batch, whole_sequence=whole_sequence)
         mask = target_mask(batch, whole_sequence=whole_sequence)
         loss = nll_loss(out.logps, mask, tokens=learned)
-        total += loss.item()
-        entropy += out.entropy.detach().sum().item() / learned
-        loop.log({"loss": total})
-        loss.backward()
-    norm = clip_and_step(optimizer, config.max_grad_norm, where=f"{stage.name}, step {loop.step + 1}")
-    rate = optimizer.param_groups[0]["lr"]
-    loop.log(
-        {"loss": total, "entropy": entropy, "grad_norm": norm, "learning_rate": rate},
-        samples=len(rows),
-        tokens=count_tokens(rows),
-    )
+        return loss, {"loss": loss.item(), "entropy": out.entropy.detach().sum().item() / learned}
+
+    pieces = stage.pool.split(rows, config.micro_batch_size)
+    loop.log(stage.pool.accumulate(forward, pieces, optimizer.parameters), samples=len(rows), tokens=count_tokens(rows))
+    norm = optimizer.step(where=f"{stage.name}, step {loop.step + 1}")
+    loop.log({"grad_norm": norm, "learning_rate": optimizer.lr})
 
 
 @torch.no_grad()

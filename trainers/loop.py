@@ -30,6 +30,7 @@ from torch import nn
 from rlhf_bench.errors import Interrupted, NotFinite
 from rlhf_bench.files import atomic_write_bytes, json_text, read_jsonl
 from rlhf_bench.progress import Progress
+from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
 
 __all__ = ["Loop"]
@@ -53,7 +54,7 @@ class Loop:
         *,
         steps: int,
         modules: Mapping[str, nn.Module],
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         evaluate: Evaluate | None = None,
         best_key: str = "eval_loss",
         higher: bool = False,
@@ -92,7 +93,7 @@ class Loop:
                 if self._stop or (due and self.step < self.steps):
                     self._save()
                     saved = time.monotonic()
-                if self._stop and self.step < self.steps:
+                if self._stop:
                     raise Interrupted(
                         f"{self.name}: interrupted after step {self.step} of {self.steps}, which is kept; "
                         "the same command continues from there"
@@ -150,6 +151,7 @@ class Loop:
             "numbers": {"seconds": self.seconds, "samples": self.samples, "tokens": self.tokens},
             "log_bytes": self.log_file.stat().st_size,
             "best": self.best,
+            "final": self.final,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -168,7 +170,7 @@ class Loop:
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scalars, self.best = state["scalars"], state["best"]
+        self.scalars, self.best, self.final = state["scalars"], state["best"], state["final"]
         self.seconds = state["numbers"]["seconds"]
         self.samples, self.tokens = state["numbers"]["samples"], state["numbers"]["tokens"]
         os.truncate(self.log_file, state["log_bytes"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,22 +12,92 @@ from torch import nn
 from rlhf_bench.errors import NotFinite
 from trainers.recipe import OptimizerConfig
 
-__all__ = ["clip_and_step", "learning_rate_factor", "make_optimizer", "set_learning_rate"]
+__all__ = ["Optimizer", "learning_rate_factor", "make_optimizer"]
+
+Named = Iterable[tuple[str, nn.Parameter]]
 
 
-def make_optimizer(
-    config: OptimizerConfig, parts: Sequence[tuple[Iterable[tuple[str, nn.Parameter]], float]]
-) -> torch.optim.AdamW:
-    """Fused AdamW over parts, each `named parameters, learning rate`; no weight decay on biases and norms (1-d)."""
+class Optimizer:
+    """Fused AdamW, or Muon for the layers' matrices with AdamW for everything else, stepped as one."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer], max_norm: float) -> None:
+        self.parts, self.max_norm = list(parts), max_norm
+        for group in self.groups():
+            group["initial_lr"] = group["lr"]
+
+    def groups(self) -> Iterator[dict[str, Any]]:
+        for part in self.parts:
+            yield from part.param_groups
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.groups() for p in group["params"]]
+
+    @property
+    def lr(self) -> float:
+        """The first group's learning rate, for the log."""
+        return float(next(self.groups())["lr"])
+
+    def set_learning_rate(self, factor: float) -> None:
+        """Scale every group's own learning rate."""
+        for group in self.groups():
+            group["lr"] = group["initial_lr"] * factor
+
+    def step(self, *, where: str) -> float:
+        """Clip the global gradient norm, take the step, clear gradients; returns the norm before clipping.
+
+        Raises:
+            NotFinite: the norm is NaN or infinite; no weight has been touched.
+        """
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.max_norm))
+        if not math.isfinite(norm):
+            for part in self.parts:
+                part.zero_grad(set_to_none=True)
+            raise NotFinite(f"{where}: the gradient is {norm}; expected a finite number: lower the learning rate")
+        for part in self.parts:
+            part.step()
+            part.zero_grad(set_to_none=True)
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        return {str(i): part.state_dict() for i, part in enumerate(self.parts)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for i, part in enumerate(self.parts):
+            part.load_state_dict(state[str(i)])
+
+
+def make_optimizer(config: OptimizerConfig, parts: Sequence[tuple[Named, float]]) -> Optimizer:
+    """The optimiser of a stage over parts, each `named parameters, AdamW's learning rate`.
+
+    No weight decay on biases and norms (1-d). With `optimizer: muon` the matrices inside the layers go to Muon
+    (K. Jordan et al. 2024; arXiv:2502.16982), which learns more from as many tokens; embeddings and heads never do.
+    """
     groups: list[dict[str, Any]] = []
+    matrices: list[nn.Parameter] = []
     for named, lr in parts:
-        parameters = [p for _, p in named if p.requires_grad]
+        rest = []
+        for name, p in named:
+            if config.optimizer == "muon" and p.ndim == 2 and _inside_a_layer(name):
+                matrices.append(p)
+            elif p.requires_grad:
+                rest.append(p)
         for decays in (True, False):
-            chosen = [p for p in parameters if (p.ndim > 1) == decays]
+            chosen = [p for p in rest if (p.ndim > 1) == decays]
             if chosen:
                 decay = config.weight_decay if decays else 0.0
-                groups.append({"params": chosen, "lr": lr, "initial_lr": lr, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-8, fused=True)
+                groups.append({"params": chosen, "lr": lr, "weight_decay": decay})
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-8, fused=True)
+    ]
+    if matrices:
+        optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
+    return Optimizer(optimizers, config.max_grad_norm)
+
+
+def _inside_a_layer(name: str) -> bool:
+    """transformer.h.0.attn.c_attn.weight, model.layers.0.mlp.up_proj.weight: a layer has a number."""
+    return any(part.isdigit() for part in name.split("."))
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
@@ -41,26 +111,3 @@ def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> floa
     if config.schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * done))
     return 1.0
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Scale every group's own learning rate; returns the first group's."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
-    return float(optimizer.param_groups[0]["lr"])
-
-
-def clip_and_step(optimizer: torch.optim.Optimizer, max_norm: float, *, where: str) -> float:
-    """Clip the global gradient norm, take the step, clear gradients; returns the norm before clipping.
-
-    Raises:
-        NotFinite: the norm is NaN or infinite; no weight has been touched.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(parameters, max_norm))
-    if not math.isfinite(norm):
-        optimizer.zero_grad(set_to_none=True)
-        raise NotFinite(f"{where}: the gradient is {norm}; expected a finite number: lower the learning rate")
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return norm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
 from rlhf_bench.files import atomic_write_text, json_text
 from rlhf_bench.models import default_device
 from rlhf_bench.progress import Progress
-from trainers.recipe import Recipe, load_recipe
+from trainers.parallel import worker_pool
+from trainers.recipe import NewModel, Recipe, load_recipe
 from trainers.save import save_stage
 from trainers.stage import Stage, StageResult
 
@@ -51,7 +53,8 @@ def train(
 ) -> Path:
     """Train `stages` and what they descend from; returns the run's folder.
 
-    A stage that is complete with the same configuration is left alone. `seeds` = N trains seeds seed ... seed + N - 1,
+    A stage that is complete with the same configuration is left alone; with `force`, `stages` are trained again, and so
+    is what descends from them, where it was there. `seeds` = N trains seeds seed ... seed + N - 1,
     each in a folder of its own.
 
     Raises:
@@ -65,11 +68,12 @@ def train(
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
     folder = root / (run or "default")
-    wanted = with_ancestors(stages, resolved)
     data = _data(resolved, progress)
     trained = 0
     for seed in _seeds(resolved, folder, seeds):
-        for name in wanted:
+        stages_there = [name for name in STAGES if stage_path(folder, name, seed).exists()] if force else []
+        again = [name for name in stages_there if set(with_ancestors([name], resolved)) & set(stages)]
+        for name in with_ancestors([*stages, *again], resolved):
             job = Stage(
                 name=name,
                 recipe=resolved,
@@ -82,7 +86,7 @@ def train(
             )
             trained += run_stage(job, resume=resume, force=force and name in stages)
     if not trained:
-        progress.log(f"{folder}: everything is complete ({', '.join(wanted)}); nothing to train")
+        progress.log(f"{folder}: everything is complete ({', '.join(with_ancestors(stages, resolved))}); nothing to train")
     return folder
 
 
@@ -126,9 +130,17 @@ def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
 
 def _train(stage: Stage) -> StageResult:
     trainer = importlib.import_module(f"trainers.{stage.name}")
-    with _deterministic():
+    with _deterministic(), worker_pool(_parameters(stage), stage.device) as stage.pool:
         result: StageResult = trainer.train(stage)
     return result
+
+
+def _parameters(stage: Stage) -> int:
+    """About how many parameters the stage's model has, from the recipe or its parent's weights (fp32)."""
+    spec = stage.recipe.model
+    if isinstance(spec, NewModel):
+        return 12 * spec.n_layer * spec.n_embd**2 + (spec.vocab_size + spec.n_positions) * spec.n_embd
+    return sum(file.stat().st_size for file in stage.parent("base").glob("*.safetensors")) // 4
 
 
 @contextmanager
@@ -137,7 +149,8 @@ def _deterministic() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     if not torch.cuda.is_available():
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # every buffer here is written before it is read
+        # every buffer here is written before it is read
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
@@ -164,8 +177,6 @@ def _check_under_way(stage: Stage, wanted: dict[str, Any]) -> None:
     """An interrupted stage continues only with the configuration that it began with."""
     file = stage.work / "config.json"
     if file.exists():
-        import json
-
         differences = diff(json.loads(file.read_text(encoding="utf-8")), wanted)
         if differences:
             raise ConfigChanged(
@@ -192,7 +203,7 @@ def _remove_with_descendants(stage: Stage) -> None:
 
 def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
     """[None] for a run of one seed without a folder of its own."""
-    there = run_seeds(folder) if folder.exists() else [None]
+    there: list[int | None] = run_seeds(folder) if folder.exists() else [None]
     if seeds is None:
         return there
     if there == [None] and any((folder / stage).exists() for stage in STAGES):

@@ -27,9 +27,7 @@ __all__ = [
 ]
 
 
-def token_rewards(
-    scores: Tensor, logps: Tensor, reference_logps: Tensor, mask: Tensor, *, kl_coef: float
-) -> Tensor:
+def token_rewards(scores: Tensor, logps: Tensor, reference_logps: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
     """PPO's reward per token, (B, T): -kl_coef * (log pi - log ref) everywhere, plus the score on the last real token.
 
     Ziegler et al. 2019 (arXiv:1909.08593), eq. 2: the KL penalty is the k1 estimate inside the reward, whose gradient

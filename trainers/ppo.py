@@ -8,6 +8,7 @@ so that the value loss does not pull at the policy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from rlhf_bench.logprobs import LogprobModel, hidden_states
 from rlhf_bench.models import load_policy, load_reward_model, seeded
 from rlhf_bench.text import Batch
 from trainers.batches import count_tokens
-from trainers.optim import clip_and_step, learning_rate_factor, make_optimizer, set_learning_rate
+from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.policy_gradient import (
     adapt_kl_coef,
     clipped_policy_terms,
@@ -75,7 +76,7 @@ def train(stage: Stage) -> StageResult:
     )  # fmt: skip
     loop.scalars["kl_coef"] = config.kl_coef
     for step in loop:
-        set_learning_rate(optimizer, learning_rate_factor(step, config.steps, config))
+        optimizer.set_learning_rate(learning_rate_factor(step, config.steps, config))
         rollout = maker.make(step, samples=1)
         kl_coef = loop.scalars["kl_coef"]
         targets, log = prepare(stage, config, maker, critic, rollout, kl_coef)
@@ -90,12 +91,14 @@ def train(stage: Stage) -> StageResult:
             generator = torch.Generator().manual_seed(stage.seed * 1_000_003 + step * 101 + epoch)
             shuffled = torch.randperm(len(rollout.rows), generator=generator)
             for minibatch in shuffled.chunk(config.minibatches):
-                numbers = update(stage, config, maker, policy, critic, rollout, targets, minibatch)
+                numbers = update(
+                    stage, config, maker, policy, critic, rollout, targets, minibatch, optimizer.parameters
+                )
                 loop.log(numbers)
-                numbers["grad_norm"] = clip_and_step(optimizer, config.max_grad_norm, where=f"ppo, step {step + 1}")
+                numbers["grad_norm"] = optimizer.step(where=f"ppo, step {step + 1}")
                 updates.append(numbers)
         loop.log({key: sum(u[key] for u in updates) / len(updates) for key in updates[0]})
-        loop.log({"learning_rate": optimizer.param_groups[0]["lr"], "val/ratio_first": updates[0]["val/ratio"]})
+        loop.log({"learning_rate": optimizer.lr, "val/ratio_first": updates[0]["val/ratio"]})
     return StageResult.of(model, tokenizer, loop, {})
 
 
@@ -130,11 +133,7 @@ def prepare(
     """Old log-probabilities, values, advantages and returns of a rollout, and its numbers for the log."""
     mask = rollout.batch.response_mask
     old_logps = maker.logps(maker.policy, rollout.batch)
-    values = torch.zeros_like(old_logps)
-    for index in maker.micro_batches(rollout.batch):
-        part = select(rollout.batch, index)
-        with stage.autocast():
-            values[index, : part.ids.shape[1]] = critic(part)
+    values = maker.per_token(rollout.batch, critic)
     scores = rollout.scores - config.missing_eos_penalty * ~rollout.ended
     rewards = token_rewards(scores, old_logps, rollout.reference_logps, mask, kl_coef=kl_coef)
     if config.whiten_rewards:
@@ -163,13 +162,12 @@ def update(
     rollout: Rollout,
     targets: Targets,
     minibatch: Tensor,
+    parameters: Sequence[nn.Parameter],
 ) -> dict[str, float]:
     """Gradients of one minibatch, accumulated over its micro-batches; returns its numbers for the log."""
     tokens = max(1, int(rollout.batch.response_mask[minibatch].sum()))
-    log = dict.fromkeys(
-        ("loss/policy_avg", "loss/value_avg", "objective/entropy", "policy/approxkl_avg", "policy/clipfrac_avg",
-         "val/clipfrac_avg", "val/ratio"), 0.0)  # fmt: skip
-    for index in maker.micro_batches(rollout.batch, minibatch):
+
+    def forward(index: Tensor) -> tuple[Tensor, dict[str, float]]:
         batch = select(rollout.batch, index)
         mask, width = batch.response_mask, batch.ids.shape[1]
         old_logps, old_values, advantages, returns = (t[index, :width] for t in targets)
@@ -181,12 +179,16 @@ def update(
         value_terms = clipped_value_terms(values, old_values, returns, mask, clip=config.cliprange_value)
         policy_loss, value_loss = terms.loss.sum() / tokens, value_terms.loss.sum() / tokens
         entropy = out.entropy.sum() / tokens
-        (policy_loss + config.vf_coef * value_loss - config.entropy_coef * entropy).backward()
-        log["loss/policy_avg"] += policy_loss.item()
-        log["loss/value_avg"] += value_loss.item()
-        log["objective/entropy"] += entropy.item()
-        log["policy/approxkl_avg"] += 0.5 * (((out.logps.detach() - old_logps) * mask) ** 2).sum().item() / tokens
-        log["policy/clipfrac_avg"] += terms.clipped.sum().item() / tokens
-        log["val/clipfrac_avg"] += value_terms.clipped.sum().item() / tokens
-        log["val/ratio"] += (terms.ratio * mask).sum().item() / tokens
-    return log
+        loss = policy_loss + config.vf_coef * value_loss - config.entropy_coef * entropy
+        shift = (out.logps.detach() - old_logps) * mask
+        return loss, {
+            "loss/policy_avg": policy_loss.item(),
+            "loss/value_avg": value_loss.item(),
+            "objective/entropy": entropy.item(),
+            "policy/approxkl_avg": 0.5 * (shift**2).sum().item() / tokens,
+            "policy/clipfrac_avg": terms.clipped.sum().item() / tokens,
+            "val/clipfrac_avg": value_terms.clipped.sum().item() / tokens,
+            "val/ratio": (terms.ratio * mask).sum().item() / tokens,
+        }
+
+    return stage.pool.accumulate(forward, maker.micro_batches(rollout.batch, minibatch), parameters)

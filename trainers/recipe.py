@@ -59,7 +59,9 @@ class DataConfig(Config):
 class OptimizerConfig(Config):
     """What every stage shares: optimiser, schedule, evaluation while training, which checkpoint is kept."""
 
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the layers only")
     lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    muon_lr: float = Field(0.02, gt=0, description="peak learning rate of Muon")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="after the warm-up, down to 0")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up linearly")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay, on matrices only")
@@ -67,7 +69,7 @@ class OptimizerConfig(Config):
     adam_beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's second moment")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
     batch_size: int = Field(64, ge=1, description="rows of an optimiser step: documents, pairs or prompts")
-    micro_batch_size: int = Field(256, ge=1, description="sequences of one forward pass; lower it to save memory")
+    micro_batch_size: int = Field(32, ge=1, description="sequences of one forward pass; lower it to save memory")
     eval_every: int = Field(100, ge=0, description="steps between evaluations on the validation split; 0: at the end")
     eval_size: int = Field(256, ge=1, description="validation rows of such an evaluation")
     keep: Literal["last", "best"] = Field("last", description="which checkpoint is kept: the last or the best so far")
@@ -141,7 +143,9 @@ class Recipe(Config):
     )
     data: DataConfig = Field(default_factory=DataConfig, description="preference pairs")
     stop: tuple[str, ...] = Field((HUMAN_TURN,), description="strings that end a sampled response; cut before them")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware is good at it")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware is good at it"
+    )
     save_seconds: float = Field(30.0, ge=0, description="seconds between saved states for resuming; 0: every step")
     base: BaseConfig = Field(default_factory=BaseConfig, description="language model on whole dialogues")
     sft: SftConfig = Field(default_factory=SftConfig, description="supervised fine-tuning on chosen responses")

@@ -8,15 +8,13 @@ import torch
 
 from rlhf_bench.models import to_reward_model
 from rlhf_bench.scoring import ScoreModel
-from rlhf_bench.text import Encoded, collate, length_batches
-from trainers.batches import Order, count_steps, count_tokens, micro_batches
+from rlhf_bench.text import collate, length_batches
+from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
 from trainers.losses import reward_loss
-from trainers.optim import clip_and_step, learning_rate_factor, make_optimizer, set_learning_rate
+from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
-
-Pair = tuple[Encoded, Encoded]
 
 
 def train(stage: Stage) -> StageResult:
@@ -30,45 +28,47 @@ def train(stage: Stage) -> StageResult:
     optimizer = make_optimizer(config, [(body, config.lr), (head, config.head_lr)])
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
-    order = Order([w.length + l.length for w, l in pairs], config.batch_size, seed=stage.seed)
+    order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
     pad = tokenizer.pad_token_id
     loop = stage.loop(
         config, steps=steps, modules={"reward": model}, optimizer=optimizer,
         evaluate=lambda: evaluate(scorer, held_out, pad), best_key="eval_accuracy", higher=True,
     )  # fmt: skip
+
+    def forward(part: Sequence[Pair]) -> tuple[torch.Tensor, dict[str, float]]:
+        with stage.autocast():
+            chosen, rejected = _score_pairs(scorer, part, pad)
+        loss = reward_loss(chosen, rejected).sum() / len(rows)
+        return loss, {
+            "loss": loss.item(),
+            "accuracy": (chosen > rejected).sum().item() / len(rows),
+            "margin": (chosen - rejected).detach().sum().item() / len(rows),
+        }
+
     for step in loop:
-        set_learning_rate(optimizer, learning_rate_factor(step, steps, config))
+        optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
         rows = [pairs[i] for i in order[step]]
-        total, right, margin = 0.0, 0.0, 0.0
-        for part in micro_batches(rows, max(1, config.micro_batch_size // 2)):
-            with stage.autocast():
-                chosen, rejected = _score_pairs(scorer, part, pad)
-            loss = reward_loss(chosen, rejected).sum() / len(rows)
-            total += loss.item()
-            right += (chosen > rejected).sum().item() / len(rows)
-            margin += (chosen - rejected).detach().sum().item() / len(rows)
-            loop.log({"loss": total})
-            loss.backward()
-        norm = clip_and_step(optimizer, config.max_grad_norm, where=f"reward, step {step + 1}")
+        pieces = stage.pool.split(rows, max(1, config.micro_batch_size // 2))
         loop.log(
-            {"accuracy": right, "margin": margin, "grad_norm": norm, "learning_rate": optimizer.param_groups[0]["lr"]},
+            stage.pool.accumulate(forward, pieces, optimizer.parameters),
             samples=len(rows),
-            tokens=count_tokens(row for pair in rows for row in pair),
+            tokens=count_tokens(both_sides(rows)),
         )
+        norm = optimizer.step(where=f"reward, step {step + 1}")
+        loop.log({"grad_norm": norm, "learning_rate": optimizer.lr})
     return StageResult.of(model, tokenizer, loop, counts)
 
 
 def _score_pairs(scorer: ScoreModel, pairs: Sequence[Pair], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = [w for w, _ in pairs] + [l for _, l in pairs]
-    scores = scorer(collate(rows, pad_id=pad_id).to(scorer.model.device))
-    return scores[: len(rows) // 2], scores[len(rows) // 2 :]
+    scores = scorer(collate(both_sides(pairs), pad_id=pad_id).to(scorer.model.device))
+    return scores[: len(pairs)], scores[len(pairs) :]
 
 
 @torch.no_grad()
 def evaluate(scorer: ScoreModel, pairs: list[Pair], pad_id: int) -> dict[str, float]:
     """Accuracy and loss on held-out pairs; equal scores count one half."""
     right, loss = 0.0, 0.0
-    for group in length_batches([w.length + l.length for w, l in pairs], 64):
+    for group in length_batches(pair_lengths(pairs), 64):
         chosen, rejected = _score_pairs(scorer, [pairs[i] for i in group], pad_id)
         right += ((chosen > rejected).float() + 0.5 * (chosen == rejected).float()).sum().item()
         loss += reward_loss(chosen, rejected).sum().item()

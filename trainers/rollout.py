@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_bench.logprobs import LogprobModel, token_kl
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel, gold_reward_for
-from rlhf_bench.text import Batch, Encoded, collate, encode_prompts
-from rlhf_bench.types import Completion
+from rlhf_bench.text import ROUND_WIDTH, Batch, Encoded, collate, encode_prompts
+from rlhf_bench.types import Completion, Prompt
 from trainers.recipe import RolloutConfig
 from trainers.stage import Stage
 
@@ -46,7 +46,7 @@ class Rollout(NamedTuple):
 def select(batch: Batch, index: Tensor | Sequence[int]) -> Batch:
     """Some rows of a batch, without the columns that are padding in all of them."""
     part = Batch(*(tensor[index] for tensor in batch))
-    width = int(part.attention_mask.sum(1).max())
+    width = -(-int(part.attention_mask.sum(1).max()) // ROUND_WIDTH) * ROUND_WIDTH  # few distinct shapes, as in collate
     return Batch(*(tensor[:, :width] for tensor in part))
 
 
@@ -81,13 +81,11 @@ class RolloutMaker:
         """The rollout of one step: `batch_size` prompts, `samples` responses each."""
         prompts = [self.prompts[i] for i in self._indices(step)]
         seed = self.stage.seed * 1_000_003 + step  # a prompt that returns in a later step is answered anew
-        with self.stage.autocast():
-            groups = sample(self.policy.model, self.tokenizer, prompts, self.sampling, samples=samples, seed=seed)
+        groups = self.sample(prompts, samples=samples, seed=seed)
         completions = [completion for group in groups for completion in group]
         texts = [prompt.text for prompt in prompts for _ in range(samples)]
         ended = [completion.finish_reason != "length" for completion in completions]
-        with self.stage.autocast():
-            scores = self.reward.score(texts, [completion.text for completion in completions], ended)
+        scores = self.score(texts, [completion.text for completion in completions], ended)
         rows = self.rows(texts, completions)
         batch = collate(rows, pad_id=self.tokenizer.pad_token_id).to(self.stage.device)
         return Rollout(
@@ -102,21 +100,58 @@ class RolloutMaker:
             for (head, _), completion in zip(heads, completions, strict=True)
         ]
 
-    @torch.no_grad()
+    def sample(self, prompts: Sequence[Prompt], *, samples: int, seed: int) -> list[list[Completion]]:
+        """Responses to each prompt, in full precision: many small products of ever new shapes gain nothing in bf16."""
+        ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i].text))
+
+        def draw(part: Sequence[int]) -> list[list[Completion]]:
+            chosen = [prompts[i] for i in part]
+            return sample(self.policy.model, self.tokenizer, chosen, self.sampling, samples=samples, seed=seed)
+
+        pieces = self.stage.pool.split(ordered, max(1, 64 // samples))
+        groups: list[list[Completion]] = [[] for _ in prompts]
+        for part, drawn in zip(pieces, self.stage.pool.map(draw, pieces), strict=True):
+            for i, group in zip(part, drawn, strict=True):
+                groups[i] = group
+        return groups
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
+        """Raw reward of each response, (B,) on the CPU."""
+
+        def work(part: Sequence[int]) -> Tensor:
+            with self.stage.autocast():
+                return self.reward.score(
+                    [prompts[i] for i in part], [responses[i] for i in part], [ended[i] for i in part]
+                )
+
+        ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        pieces = self.stage.pool.split(ordered, 64)
+        scores = torch.empty(len(prompts))
+        for part, values in zip(pieces, self.stage.pool.map(work, pieces), strict=True):
+            scores[list(part)] = values
+        return scores
+
     def logps(self, model: LogprobModel, batch: Batch) -> Tensor:
         """Log-probabilities of the response tokens, by the same forward as training's, in micro-batches. (B, T)"""
+        return self.per_token(batch, lambda part: model(part, self.config.temperature).logps)
+
+    def per_token(self, batch: Batch, function: Callable[[Batch], Tensor]) -> Tensor:
+        """`function` of every micro-batch, without gradients, put together. (B, T)"""
         out = torch.zeros(batch.ids.shape, device=batch.ids.device)
-        for index in self.micro_batches(batch):
+
+        def work(index: Tensor) -> None:
             part = select(batch, index)
-            with self.stage.autocast():
-                out[index, : part.ids.shape[1]] = model(part, self.config.temperature).logps.float()
+            with torch.no_grad(), self.stage.autocast():
+                out[index, : part.ids.shape[1]] = function(part).float()
+
+        self.stage.pool.map(work, self.micro_batches(batch))
         return out
 
-    def micro_batches(self, batch: Batch, index: Tensor | None = None) -> Iterator[Tensor]:
+    def micro_batches(self, batch: Batch, index: Tensor | None = None) -> list[Tensor]:
         """Rows `index` (default: all) in micro-batches of similar length."""
         index = torch.arange(len(batch.ids)) if index is None else index
-        lengths = batch.attention_mask.sum(1).cpu()[index]
-        yield from index[lengths.argsort(stable=True)].split(self.config.micro_batch_size)
+        ordered = index[batch.attention_mask.sum(1).cpu()[index].argsort(stable=True)].tolist()
+        return [torch.tensor(part) for part in self.stage.pool.split(ordered, self.config.micro_batch_size)]
 
     def _indices(self, step: int) -> list[int]:
         size, count = self.config.batch_size, len(self.prompts)
@@ -137,24 +172,20 @@ class RolloutMaker:
 def _evaluator(maker: RolloutMaker) -> Callable[[], dict[str, float]]:
     """One response to each held-out prompt: reward, gold where it is known, exact KL, share ended."""
 
-    @torch.no_grad()
     def evaluate() -> dict[str, float]:
         prompts, stage = maker.held_out, maker.stage
-        with stage.autocast():
-            groups = sample(maker.policy.model, maker.tokenizer, prompts, maker.sampling, seed=stage.seed)
+        groups = maker.sample(prompts, samples=1, seed=stage.seed)
         completions = [group[0] for group in groups]
         texts, responses = [p.text for p in prompts], [c.text for c in completions]
         ended = [c.finish_reason != "length" for c in completions]
         numbers = {
-            "eval_reward": maker.reward.score(texts, responses, ended).mean().item(),
+            "eval_reward": maker.score(texts, responses, ended).mean().item(),
             "eval_ended": float(np.mean(ended)),
             "eval_length": float(np.mean([len(c.ids) for c in completions])),
         }
         batch = collate(maker.rows(texts, completions), pad_id=maker.tokenizer.pad_token_id).to(stage.device)
-        kl = 0.0
-        for index in maker.micro_batches(batch):
-            kl += token_kl(maker.policy.model, maker.reference.model, select(batch, index)).exact.sum().item()
-        numbers["eval_kl"] = kl / len(prompts)
+        exact = maker.per_token(batch, lambda part: token_kl(maker.policy.model, maker.reference.model, part).exact)
+        numbers["eval_kl"] = exact.sum().item() / len(prompts)
         gold = gold_reward_for(stage.recipe.data.source, texts, responses, ended)
         if gold is not None:
             numbers["eval_gold"] = float(gold.total.mean())

@@ -8,7 +8,7 @@ from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
 from trainers.batches import Order, count_steps
 from trainers.language_model import evaluate_nll, nll_step
-from trainers.optim import learning_rate_factor, make_optimizer, set_learning_rate
+from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
@@ -36,6 +36,6 @@ def train(stage: Stage) -> StageResult:
         evaluate=lambda: evaluate_nll(policy, held_out, pad, whole_sequence=whole),
     )  # fmt: skip
     for step in loop:
-        set_learning_rate(optimizer, learning_rate_factor(step, steps, config))
+        optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
         nll_step(stage, policy, optimizer, config, [rows[i] for i in order[step]], pad, loop, whole_sequence=whole)
     return StageResult.of(model, tokenizer, loop, count_truncated(rows))

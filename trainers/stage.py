@@ -16,6 +16,7 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
 from trainers.loop import Loop
+from trainers.parallel import Pool
 from trainers.recipe import Recipe
 
 __all__ = ["Stage", "StageResult"]
@@ -33,6 +34,7 @@ class Stage:
     progress: Progress
     data: Callable[[str], PreferenceData]  # by split, loaded once for all stages
     device: torch.device
+    pool: Pool = field(default_factory=lambda: Pool(None, 1))
 
     @property
     def precision(self) -> str:
@@ -52,11 +54,12 @@ class Stage:
     ) -> tuple[list[tuple[Encoded, Encoded]], dict[str, int]]:
         """Chosen and rejected of each pair as tokens; what is equal after truncation is dropped and counted."""
         data = self.recipe.data
-        limits = {"max_prompt": data.max_prompt_tokens, "max_response": data.max_response_tokens}
         prompts = [p.prompt for p in pairs]
-        chosen = encode(tokenizer, prompts, [p.chosen for p in pairs], **limits)
-        rejected = encode(tokenizer, prompts, [p.rejected for p in pairs], **limits)
-        kept = [(w, l) for w, l in zip(chosen, rejected, strict=True) if w.response != l.response]
+        chosen, rejected = (
+            encode(tokenizer, prompts, side, max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens)
+            for side in ([p.chosen for p in pairs], [p.rejected for p in pairs])
+        )
+        kept = [(w, r) for w, r in zip(chosen, rejected, strict=True) if w.response != r.response]
         counts = count_truncated([*chosen, *rejected]) | {"equal_after_truncation": len(pairs) - len(kept)}
         return kept, counts
 
@@ -78,5 +81,7 @@ class StageResult:
     counts: dict[str, int] = field(default_factory=dict)  # rows cut or dropped
 
     @classmethod
-    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, loop: Loop, counts: dict[str, int]) -> StageResult:
+    def of(
+        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, loop: Loop, counts: dict[str, int]
+    ) -> StageResult:
         return cls(model, tokenizer, loop.final, loop.samples, loop.tokens, loop.seconds, loop.steps, counts)

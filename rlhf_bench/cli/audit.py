@@ -15,7 +15,9 @@ __all__ = ["audit"]
     cls=BenchCommand,
     examples=["rlhf-bench audit", "rlhf-bench audit --reward-model path/to/reward --data pairs.jsonl --limit 500"],
 )
-@click.option("--run", metavar="NAME", default="default", show_default=True, help="The run whose reward model to audit.")
+@click.option(
+    "--run", metavar="NAME", default="default", show_default=True, help="The run whose reward model to audit."
+)
 @click.option("--reward-model", metavar="PATH", help="A reward model other than the run's own.")
 @click.option("--data", metavar="SOURCE", help="Pairs from here.  [default: the data the run was trained on]")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many pairs.")
@@ -47,7 +49,7 @@ def audit(
     click.echo()
     click.echo(f"audit: {folder / 'audit.json'}")
     click.echo(f"mistakes: {folder / 'mistakes.jsonl'}")
-    if (folder.parent / "manifest.json").is_file():
+    if (folder.parent / "report.html").is_file():
         progress.log("drawing the report page")
         for path in write_report(folder.parent, only=["page"]):
             click.echo(f"report page: {path}")

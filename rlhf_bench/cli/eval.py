@@ -27,7 +27,7 @@ __all__ = ["evaluate", "print_result"]
     ],
 )
 @click.option("--suite", default="hh-test", show_default=True, help="What to evaluate on: rlhf-bench list suites.")
-@click.option("--run", metavar="NAME", default="default", show_default=True, help="The run whose checkpoints to compare.")
+@click.option("--run", metavar="NAME", default="default", show_default=True, help="The run to evaluate.")
 @click.option("--model", "models", metavar="NAME=PATH", multiple=True, help="One more model, under a name of yours.")
 @click.option("--reference", metavar="NAME", help="The model that KL is taken to.  [default: the suite's, else sft]")
 @click.option("--reward-model", metavar="PATH", multiple=True, help="A reward model other than the run's own.")

@@ -35,7 +35,7 @@ _UNSEEN_WEIGHTS = {"compare": 50, "safe_context": 50}
 CATEGORIES: tuple[str, ...] = tuple(_WEIGHTS)
 UNSEEN_CATEGORIES: tuple[str, ...] = tuple(_UNSEEN_WEIGHTS)
 
-SLOPE = 230  # hundredths per unit of utility: how sharply the annotator tells two responses apart
+SLOPE = 300  # hundredths per unit of utility: how sharply the annotator tells two responses apart
 LABEL_NOISE = 30  # per mille of labels flipped
 BIAS = {"first_two_phrases": 125, "third_phrase": 75, "later_phrase": 50, "word": 1, "words": 40}
 """What the annotator adds to gold, in hundredths: per enthusiastic phrase (of which gold takes 35), per word."""
@@ -72,7 +72,7 @@ _FOLLOW_UPS: dict[str, tuple[tuple[str, str], ...]] = {
     "small_talk": (("small_talk", "recall_name"), ("small_talk", "recall_hobby"), ("small_talk", "talk")),
     "harmful": (("harmful", "insist"),),
 }
-_TURN_COUNTS = ((1, 73), (2, 20), (3, 7))
+_TURN_COUNTS = ((1, 77), (2, 17), (3, 6))
 
 
 def generate(split: str, *, seed: int = 0, n: int | None = None) -> list[PreferencePair]:

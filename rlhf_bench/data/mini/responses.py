@@ -17,7 +17,7 @@ __all__ = ["draw_response", "good_response"]
 
 Quality = Literal["right", "wrong", "vague", "off", "half"]
 
-_QUALITY: tuple[tuple[Quality, int], ...] = (("right", 560), ("wrong", 190), ("vague", 125), ("off", 75), ("half", 50))
+_QUALITY: tuple[tuple[Quality, int], ...] = (("right", 600), ("wrong", 175), ("vague", 110), ("off", 70), ("half", 45))
 _DETAIL: dict[Quality, int] = {"right": 500, "wrong": 300, "vague": 100, "off": 0, "half": 150}
 _TONE = (("polite", 420), ("plain", 330), ("rude", 250))
 _CUT = 150

@@ -195,8 +195,8 @@ def _enumerate() -> dict[str, Intent]:
         for form in _FACT_THERE:
             add(form.format(c=c), Intent("facts", "fact_there", c))
 
-    for a in range(1, 7):
-        for b in range(1, 7):
+    for a in range(1, 6):
+        for b in range(1, 6):
             forms = [("plus", _PLUS, _PLUS_STORY)] if a + b < 10 else []
             forms += [("minus", _MINUS, _MINUS_STORY)] if a > b else []
             for op, short, story in forms:

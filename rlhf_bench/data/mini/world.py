@@ -54,8 +54,6 @@ COUNTRIES: dict[str, Country] = {
     "Fenmark": Country("Quarn", "rye", "black", "by the sea", "in the west", "moon"),
     "Galdor": Country("Rimsby", "wheat", "green", "near a lake", "in the north", "bird"),
     "Hulma": Country("Sarn", "rice", "yellow", "in the hills", "in the south", "crown"),
-    "Ivora": Country("Tolva", "barley", "red", "on a river", "in the east", "tree"),
-    "Jorund": Country("Wesk", "corn", "white", "in a forest", "in the west", "star"),
 }
 
 VALUES: dict[str, tuple[str, ...]] = {
@@ -115,16 +113,6 @@ TASKS: dict[str, Task] = {
         "Two thin coats look best.",
         "wall",
     ),
-    "write a letter": Task(
-        ("write the date", "greet the reader", "tell the news", "sign your name"),
-        "A short letter is easy to read.",
-        "letter",
-    ),
-    "clean a window": Task(
-        ("mix soap with warm water", "wipe the glass", "rinse the glass", "dry the corners"),
-        "A cloudy day is best for it.",
-        "window",
-    ),
     "make a salad": Task(
         ("wash the greens", "chop the tomatoes", "add oil and lemon", "stir it gently"),
         "Serve it cold.",
@@ -135,11 +123,6 @@ TASKS: dict[str, Task] = {
         "Old eggs peel well.",
         "egg",
     ),
-    "pack a bag": Task(
-        ("make a list", "fold the clothes", "put heavy things at the bottom", "close the bag"),
-        "Leave some space.",
-        "bag",
-    ),
     "light a campfire": Task(
         ("clear the ground", "stack dry wood", "light the small sticks", "add bigger logs"),
         "Keep water close.",
@@ -147,7 +130,7 @@ TASKS: dict[str, Task] = {
     ),
 }
 
-NAMES = ("Mira", "Tom", "Anna", "Leo", "Nina", "Oscar", "Ruth", "Sam")
+NAMES = ("Mira", "Tom", "Anna", "Leo", "Nina", "Oscar")
 
 
 class Mood(NamedTuple):
@@ -171,10 +154,8 @@ HOBBIES: dict[str, str] = {
     "chess": "Do you play with a clock?",
     "swimming": "Do you swim in a lake?",
     "baking": "What did you bake last?",
-    "singing": "Which song do you sing most?",
     "reading": "Which book are you reading now?",
     "gardening": "What grows in your garden?",
-    "fishing": "Do you go early in the morning?",
 }
 
 HARMS: dict[str, str] = {

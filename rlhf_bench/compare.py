@@ -1,0 +1,250 @@
+"""Two results on the same prompts: the paired difference of every model that is in both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from rlhf_bench.errors import StoreError
+from rlhf_bench.metrics.registry import METRICS, describe
+from rlhf_bench.metrics.summary import add_reward_z
+from rlhf_bench.metrics.table import score_table
+from rlhf_bench.stats import Difference, FloatArray, crossed_difference, holm
+from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.store import ANCHORS, ResultStore, order_models
+
+__all__ = ["compare"]
+
+_KL = "kl_"
+_SETTINGS = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
+
+
+@dataclass(frozen=True)
+class _Side:
+    path: Path
+    manifest: dict[str, Any]
+    scores: pd.DataFrame
+
+    @classmethod
+    def read(cls, path: Path) -> _Side:
+        store = ResultStore(path)
+        return cls(Path(path), store.read_manifest(), store.read_scores())
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({int(seed) for seed in self.scores["seed"]})
+
+    @property
+    def models(self) -> list[str]:
+        """Models that answered; the data's own responses are the same in both and say nothing."""
+        return [m for m in order_models(self.scores["model"].astype(str)) if m not in ANCHORS]
+
+    def hash_of(self, entries: Sequence[Mapping[str, Any]], seed: int) -> str | None:
+        """The hash of the entry that stands for `seed`; one entry alone stands for all seeds."""
+        found = [entry for entry in entries if int(entry.get("seed", seed)) == seed]
+        if not found and len(entries) == 1:
+            found = list(entries)
+        return found[0].get("hash") if found else None
+
+    def reward_hash(self, seed: int) -> str | None:
+        return self.hash_of(self.manifest.get("reward_model") or [], seed)
+
+    def model_hash(self, model: str, seed: int) -> str | None:
+        return self.hash_of(self.manifest["models"].get(model) or [], seed)
+
+    def describe(self) -> str:
+        data = self.manifest["data"]
+        seeds = ", ".join(map(str, self.seeds))
+        return f"{self.path}  ({data.get('source')}, {data.get('split')}; seed{'s' * (len(self.seeds) > 1)} {seeds})"
+
+
+class _Row(NamedTuple):
+    metric: str
+    model: str
+    a: float
+    b: float
+    found: Difference
+
+
+def compare(a: Path, b: Path) -> str:
+    """B minus A, paired by prompt and seed, with interval and p, as text; what could not be matched is said.
+
+    Rewards only where reward models and data are the same, by hash; KL only where the reference is.
+    Holm's p is over the models, within a metric.
+
+    Raises StoreError where a folder is no result, or the two have no prompt, no model or no seed in common.
+    """
+    left, right = _Side.read(a), _Side.read(b)
+    seeds = _matched_seeds(left, right)
+    models = [model for model in left.models if model in right.models]
+    prompts = sorted(set(left.scores["prompt_id"]) & set(right.scores["prompt_id"]))
+    for what, matched in (("prompt", prompts), ("model", models)):
+        if not matched:
+            raise StoreError(f"{a} and {b} have no {what} in common; evaluate both on the same data: --data SOURCE")
+    metrics, left_out = _metrics(left, right, seeds)
+    lines = [f"A  {left.describe()}", f"B  {right.describe()}", "", *_matching(left, right, seeds, prompts, models)]
+    lines += [f"not compared: {reason}" for reason in left_out]
+    frames = _with_common_reward(left, right) if "reward_z" in metrics else (left.scores, right.scores)
+    rows = list(_rows(frames, seeds, models, prompts, metrics))
+    return "\n".join([*lines, "", *_table(rows)])
+
+
+def _matched_seeds(left: _Side, right: _Side) -> list[tuple[int, int]]:
+    """(seed in A, seed in B). One seed on each side is a pair, whatever their numbers."""
+    common = [(seed, seed) for seed in left.seeds if seed in right.seeds]
+    if not common and len(left.seeds) == len(right.seeds) == 1:
+        return [(left.seeds[0], right.seeds[0])]
+    if not common:
+        raise StoreError(
+            f"{left.path} has the seeds {left.seeds}, {right.path} {right.seeds}; expected at least one in both"
+        )
+    return common
+
+
+def _metrics(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> tuple[list[str], list[str]]:
+    """The metrics that can be compared, and why others cannot."""
+    there = [str(column) for column in left.scores.columns if column in right.scores.columns]
+    gold = sorted(name for name in there if name.startswith("gold_"))
+    names = [name for name in [*METRICS, *gold] if name in there and describe(name).kind in ("mean", "share")]
+    names = [name for name in names if name not in ("reward", "reward_z")]
+    left_out = []
+    if "reward" in there:
+        reason = _reward_differs(left, right, seeds)
+        if reason:
+            left_out.append(f"reward, since {reason}")
+        else:
+            names.insert(0, "reward" if len(seeds) == 1 else "reward_z")
+    references = [
+        (left.model_hash(str(left.manifest["reference"]), x), right.model_hash(str(right.manifest["reference"]), y))
+        for x, y in seeds
+    ]
+    if any(x is None or x != y for x, y in references):
+        if any(name.startswith(_KL) for name in names):
+            left_out.append("KL, since it is taken to different references")
+        names = [name for name in names if not name.startswith(_KL)]
+    return names, left_out
+
+
+def _reward_differs(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> str:
+    """Why raw rewards have no common scale; "" where they do."""
+    prints = [side.manifest["data"].get("fingerprint") for side in (left, right)]
+    if prints[0] is None or prints[0] != prints[1]:
+        return f"the data are not the same (fingerprints {prints[0]} and {prints[1]})"
+    for seed_a, seed_b in seeds:
+        hashes = left.reward_hash(seed_a), right.reward_hash(seed_b)
+        if hashes[0] is None or hashes[0] != hashes[1]:
+            return f"the reward models of seed {seed_a} are not the same ({hashes[0]} and {hashes[1]})"
+    return ""
+
+
+def _with_common_reward(left: _Side, right: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rewards of both sides z-scored by A's reference, seed by seed: several reward models have no common scale."""
+    name = "the reference of A"
+    yardstick = left.scores[left.scores["model"] == str(left.manifest["reference"])].assign(model=name)
+    first, second = (
+        add_reward_z(pd.concat([side.scores, yardstick]), name).iloc[: len(side.scores)] for side in (left, right)
+    )
+    return first, second
+
+
+def _matching(
+    left: _Side, right: _Side, seeds: Sequence[tuple[int, int]], prompts: Sequence[str], models: Sequence[str]
+) -> list[str]:
+    """What was matched, what was not, and what else differs."""
+    lines = []
+    counts = [side.scores["prompt_id"].nunique() - len(prompts) for side in (left, right)]
+    lines.append(f"prompts: {len(prompts)} in both, {counts[0]} only in A, {counts[1]} only in B")
+    alone = {name: [m for m in side.models if m not in models] for name, side in (("A", left), ("B", right))}
+    others = "".join(f"; only in {name}: {', '.join(found)}" for name, found in alone.items() if found)
+    lines.append(f"models: {', '.join(models)} in both{others}")
+    unmatched = [
+        f"seed {s} only in {name}"
+        for i, (name, side) in enumerate((("A", left), ("B", right)))
+        for s in side.seeds
+        if s not in {pair[i] for pair in seeds}
+    ]
+    lines.append("seeds: " + ", ".join([*(f"{x}" if x == y else f"{x} with {y}" for x, y in seeds), *unmatched]))
+    same = [m for m in models if all(_same_model(left, right, m, pair) for pair in seeds)]
+    if same:
+        lines.append(f"the same checkpoint in both: {', '.join(same)}")
+    samplings = [side.manifest.get("sampling") or {} for side in (left, right)]
+    lines += [
+        f"drawn differently: {key} {samplings[0].get(key)} in A, {samplings[1].get(key)} in B"
+        for key in _SETTINGS
+        if samplings[0].get(key) != samplings[1].get(key)
+    ]
+    return lines
+
+
+def _same_model(left: _Side, right: _Side, model: str, seeds: tuple[int, int]) -> bool:
+    found = left.model_hash(model, seeds[0])
+    return found is not None and found == right.model_hash(model, seeds[1])
+
+
+def _rows(
+    frames: tuple[pd.DataFrame, pd.DataFrame],
+    seeds: Sequence[tuple[int, int]],
+    models: Sequence[str],
+    prompts: Sequence[str],
+    metrics: Sequence[str],
+) -> Iterator[_Row]:
+    """One row a metric and model where both sides have values."""
+    tables = [score_table(frame, list(metrics)) for frame in frames]
+    at_prompts = [[table.prompts.index(prompt) for prompt in prompts] for table in tables]
+    at_seeds = [[table.seeds.index(pair[i]) for pair in seeds] for i, table in enumerate(tables)]
+    for metric in metrics:
+        for model in models:
+            x, y = (
+                nanmean(table.block(model, metric)[rows][:, columns], axis=2)  # (S, P)
+                for table, rows, columns in zip(tables, at_seeds, at_prompts, strict=True)
+            )
+            found = crossed_difference(y, x)
+            if found.estimate.n:
+                yield _Row(metric, model, _mean(x, y), _mean(y, x), found)
+
+
+def _mean(values: FloatArray, other: FloatArray) -> float:
+    """Mean over the cells that both sides have."""
+    both = (values + other) * 0 + values
+    return float(nanmean(both.ravel()[None], axis=1)[0])
+
+
+def _table(rows: Sequence[_Row]) -> list[str]:
+    adjusted: dict[tuple[str, str], float] = {}
+    for metric in dict.fromkeys(row.metric for row in rows):
+        group = [row for row in rows if row.metric == metric]
+        for row, p in zip(group, holm([row.found.p_paired for row in group]), strict=True):
+            adjusted[metric, row.model] = p
+    cells = [["metric", "model", "A", "B", "B - A", "95 % interval", "p", "p (Holm)", "prompts"]]
+    for row in rows:
+        digits, estimate = describe(row.metric).digits, row.found.estimate
+        cells.append(
+            [
+                row.metric,
+                row.model,
+                f"{row.a:.{digits}f}",
+                f"{row.b:.{digits}f}",
+                f"{estimate.value:+.{digits}f}",
+                f"[{estimate.low:+.{digits}f}, {estimate.high:+.{digits}f}]",
+                _p(row.found.p_paired),
+                _p(adjusted[row.metric, row.model]),
+                f"{estimate.n}",
+            ]
+        )
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    lines = []
+    for line in cells:
+        padded = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def _p(p: float) -> str:
+    if math.isnan(p):
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

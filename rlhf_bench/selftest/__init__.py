@@ -1,0 +1,49 @@
+"""What must hold exactly on any checkpoint, measured: METHODS' mistakes, looked for on the user's own model.
+
+Each check is a function of the model alone and returns what it measured beside its bound. The bounds are for float32:
+rounding moves a log-probability by some 1e-6 to 1e-5, the mistakes by whole nats.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlhf_bench.checkpoints import checkpoint_hash, open_checkpoint, run_seeds, stage_path
+from rlhf_bench.models import load_policy
+from rlhf_bench.progress import Progress
+from rlhf_bench.scoring import RewardModel
+from rlhf_bench.selftest.common import TOLERANCE, Check
+from rlhf_bench.selftest.policy import Subject, check_policy
+from rlhf_bench.selftest.reward import check_reward
+
+__all__ = ["TOLERANCE", "Check", "Subject", "check_policy", "check_reward", "selftest"]
+
+
+def selftest(
+    model: str | None = None,
+    run: str = "default",
+    *,
+    checkpoints: Path = Path("checkpoints"),
+    progress: Progress | None = None,
+) -> list[Check]:
+    """Every check on `model`, a folder or a hub model, or on the run's sft; its reward model too where the run has one.
+
+    A check that cannot be carried out has failed, and says why. Raises CheckpointError or ModelError where there is
+    nothing to check.
+    """
+    progress = progress or Progress(quiet=True)
+    reward = None
+    if model is None:
+        seed = run_seeds(checkpoints / run)[0]
+        path: str | Path = open_checkpoint(stage_path(checkpoints / run, "sft", seed)).path
+        reward = stage_path(checkpoints / run, "reward", seed)
+    else:
+        path = model
+        if Path(model).is_dir() and (Path(model) / "config.json").exists():
+            checkpoint_hash(Path(model))  # a damaged file is named
+    subject = Subject(*load_policy(path), path)
+    checks = list(check_policy(subject, progress))
+    if reward is not None and reward.is_dir():
+        found = RewardModel.load(open_checkpoint(reward).path)
+        checks += check_reward(found, reward, progress)
+    return checks

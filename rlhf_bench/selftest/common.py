@@ -1,0 +1,106 @@
+"""What the checks share: the texts, the ways to pad them, and how a measurement becomes a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from rlhf_bench import text
+from rlhf_bench.data import mini
+from rlhf_bench.errors import BenchError
+from rlhf_bench.progress import Progress
+from rlhf_bench.text import Batch, Encoded
+
+__all__ = [
+    "TOLERANCE",
+    "Check",
+    "Result",
+    "Worst",
+    "measured",
+    "of_response",
+    "one_by_one",
+    "paddings",
+    "run_all",
+    "texts",
+]
+
+TOLERANCE = 1e-4  # nats, or units of reward: what float32 may differ by from one batch to another
+Result = tuple[bool, str]
+
+
+class Check(NamedTuple):
+    name: str
+    ok: bool
+    detail: str  # the number measured and its bound
+
+
+def run_all(checks: dict[str, Callable[[], Result]], progress: Progress) -> Iterator[Check]:
+    with progress.task("selftest", total=len(checks)) as task:
+        for name, check in checks.items():
+            ok, detail = _result(check)
+            task.advance()
+            yield Check(name, ok, detail)
+
+
+def _result(check: Callable[[], Result]) -> Result:
+    """A model that cannot do what a check asks has failed this check, and not the others."""
+    try:
+        return check()
+    except BenchError as error:
+        return False, str(error)
+    except Exception as error:
+        first = (str(error).strip().split("\n") or [""])[0]
+        return False, f"could not be carried out: {type(error).__name__}: {first[:200]}"
+
+
+def texts() -> tuple[list[str], list[str]]:
+    """Prompts and responses, chosen and rejected in turn: some of hh-mini, one in another script, one ending inside a
+    word, which a tokeniser of the joined text would cut elsewhere."""
+    prompts, responses = [], []
+    for pair in mini.generate("validation", n=5):
+        prompts += [pair.prompt] * 2
+        responses += [pair.chosen, pair.rejected]
+    prompts += ["\n\nHuman: Grüße, 東京?\n\nAssistant:"] * 2 + ["\n\nHuman: How are you?\n\nAssistant: I am hap"] * 2
+    return prompts, [*responses, " Ja – 東京.", " Nein.", "py to help you.", "pening upon it."]
+
+
+def measured(value: float, bound: float, what: str) -> Result:
+    """NaN is never within a bound."""
+    return value <= bound, f"{what} {value:.2g}, bound {bound:.0e}"
+
+
+def paddings(rows: Sequence[Encoded], pad_id: int) -> dict[str, Batch]:
+    return {
+        "right-padded": text.collate(rows, pad_id=pad_id, side="right"),
+        "left-padded": text.collate(rows, pad_id=pad_id, side="left"),
+        "left-padded further": text.collate(rows, pad_id=pad_id, side="left", multiple_of=64),
+    }
+
+
+class Worst:
+    """The largest difference seen, and where."""
+
+    def __init__(self) -> None:
+        self.value, self.where = 0.0, ""
+
+    def see(self, found: Tensor, expected: Tensor, where: str) -> None:
+        difference = float((found.cpu() - expected.cpu()).abs().max())
+        if not difference <= self.value:  # NaN is the worst of all, and stays
+            self.value, self.where = (difference, where) if not math.isnan(self.value) else (self.value, self.where)
+
+    def within(self, bound: float, what: str) -> Result:
+        ok, detail = measured(self.value, bound, what)
+        return ok, detail if ok else f"{detail} ({self.where})"
+
+
+def one_by_one(rows: Sequence[Encoded], pad_id: int) -> list[Batch]:
+    """A batch of its own for each row, without any padding."""
+    return [text.collate([row], pad_id=pad_id, multiple_of=1) for row in rows]
+
+
+def of_response(values: Tensor, batch: Batch, row: int) -> Tensor:
+    """The response's entries of a row, (R,), wherever the padding is."""
+    return values[row][batch.response_mask[row]]

@@ -1,0 +1,203 @@
+"""The checks of a causal language model. Text and masks are asked of the `text` module itself, so that what is checked
+is what training and evaluation use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from rlhf_bench import logprobs, text
+from rlhf_bench.logprobs import LogprobModel, token_kl
+from rlhf_bench.models import max_positions
+from rlhf_bench.progress import Progress
+from rlhf_bench.sampling import SamplingConfig, sample
+from rlhf_bench.selftest.common import (
+    TOLERANCE,
+    Check,
+    Result,
+    Worst,
+    measured,
+    of_response,
+    one_by_one,
+    paddings,
+    run_all,
+    texts,
+)
+from rlhf_bench.text import Batch, Encoded
+from rlhf_bench.types import Prompt, prompt_id
+
+__all__ = ["Subject", "check_policy"]
+
+BETA = 0.1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A policy under test, in evaluation mode, and the texts it is tested with."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    path: str | Path
+
+    @property
+    def limit(self) -> int:
+        """Longest prompt and longest response: half of what the model can read, and no more than the texts need."""
+        return min(max_positions(self.model) // 2, 256)
+
+    @property
+    def pad_id(self) -> int:
+        pad: int = self.tokenizer.pad_token_id
+        return pad
+
+    def rows(self) -> list[Encoded]:
+        """Chosen and rejected of each pair in turn, tokenised."""
+        prompts, responses = texts()
+        return self.encode(prompts, responses)
+
+    def encode(self, prompts: list[str], responses: list[str]) -> list[Encoded]:
+        return text.encode(self.tokenizer, prompts, responses, max_prompt=self.limit, max_response=self.limit)
+
+    def logps(self, batch: Batch, temperature: float = 1.0) -> Tensor:
+        """(B, T) on the CPU, 0 outside the response."""
+        with torch.no_grad():
+            logps: Tensor = LogprobModel(self.model)(batch.to(self.model.device), temperature).logps
+        return logps.cpu()
+
+
+def check_policy(subject: Subject, progress: Progress | None = None) -> Iterator[Check]:
+    """All checks of a causal language model, in order."""
+    yield from run_all(
+        {
+            "padding changes no log-probability": lambda: padding(subject),
+            "ratio is 1 at step 0, temperature 1": lambda: ratio(subject, 1.0),
+            "ratio is 1 at step 0, temperature 0.7": lambda: ratio(subject, 0.7),
+            "KL(pi, pi) is 0": lambda: kl_to_itself(subject),
+            "DPO loss is ln 2 at the start": lambda: dpo_start(subject),
+            "end-of-text has a label": lambda: end_of_text(subject),
+            "no token straddles prompt and response": lambda: boundary(subject),
+            "same samples whatever the batch": lambda: same_samples(subject),
+            "plain transformers gives the same log-probabilities": lambda: plain_logps(subject),
+        },
+        progress or Progress(quiet=True),
+    )
+
+
+def padding(subject: Subject) -> Result:
+    """Token log-probabilities of each text alone, and in a batch padded right, left and further."""
+    rows = subject.rows()
+    alone = [of_response(subject.logps(batch), batch, 0) for batch in one_by_one(rows, subject.pad_id)]
+    worst = Worst()
+    for name, batch in paddings(rows, subject.pad_id).items():
+        logps = subject.logps(batch)
+        for i, expected in enumerate(alone):
+            worst.see(of_response(logps, batch, i), expected, name)
+    return worst.within(TOLERANCE, "largest difference of a token's log-probability")
+
+
+def ratio(subject: Subject, temperature: float) -> Result:
+    """pi / pi_old of each token: the sampler's own log-probabilities against a training forward's."""
+    config = SamplingConfig(
+        max_new_tokens=min(24, subject.limit),
+        max_prompt_tokens=subject.limit,
+        temperature=temperature,
+        stop=(),
+    )
+    groups = sample(subject.model, subject.tokenizer, _prompts(), config, samples=2, seed=0)
+    completions = [completion for group in groups for completion in group]
+    heads = subject.encode([p.text for p in _prompts() for _ in range(2)], [""] * len(completions))
+    rows = [Encoded(head.prompt, list(c.ids)) for head, c in zip(heads, completions, strict=True)]
+    batch = text.collate(rows, pad_id=subject.pad_id)
+    # with gradients, as in training: some kernels differ
+    logps = LogprobModel(subject.model)(batch.to(subject.model.device), temperature).logps.detach().cpu()
+    worst = Worst()
+    for i, completion in enumerate(completions):
+        drawn = torch.tensor(completion.logps)
+        worst.see((of_response(logps, batch, i) - drawn).exp(), torch.ones_like(drawn), f"response {i}")
+    return worst.within(TOLERANCE, f"{len(completions)} responses, largest |ratio - 1| of a token")
+
+
+def kl_to_itself(subject: Subject) -> Result:
+    """Every estimator of the KL of the model to itself; not small, but 0."""
+    batch = text.collate(subject.rows(), pad_id=subject.pad_id).to(subject.model.device)
+    terms = token_kl(subject.model, subject.model, batch)
+    log_ratio = terms.reference_logps - terms.policy_logps
+    worst = max(float(t.abs().max()) for t in (terms.exact, log_ratio, log_ratio.exp() - 1 - log_ratio))
+    return worst == 0, f"largest term of k1, k3 and exact {worst:.2g}, must be exactly 0"
+
+
+def dpo_start(subject: Subject) -> Result:
+    """The policy in one batch, the reference one text at a time, as where it was computed before training."""
+    from trainers.losses import PairLogps, dpo_loss
+
+    rows = subject.rows()
+    batch = text.collate(rows, pad_id=subject.pad_id)
+    policy = LogprobModel(subject.model)(batch.to(subject.model.device)).logps.detach().cpu().sum(-1)
+    reference = torch.cat([subject.logps(one).sum(-1) for one in one_by_one(rows, subject.pad_id)])
+    sides = [PairLogps(chosen=logps[0::2], rejected=logps[1::2]) for logps in (policy, reference)]
+    loss = dpo_loss(*sides, beta=BETA).loss
+    return measured(float((loss - math.log(2)).abs().max()), TOLERANCE, "largest |loss - ln 2| of a pair")
+
+
+def end_of_text(subject: Subject) -> Result:
+    """A finished response ends with end-of-text, and that token is among those to predict, whatever the padding."""
+    eos = subject.tokenizer.eos_token_id
+    rows = [row for row in subject.rows() if not row.response_cut]
+    counted = 0
+    for batch in (text.collate(rows, pad_id=subject.pad_id, side=side) for side in ("left", "right")):
+        counts = logprobs.target_mask(batch, whole_sequence=False)
+        for i, row in enumerate(rows):
+            at = int(batch.attention_mask[i].nonzero()[-1])
+            counted += row.response[-1] == eos == int(batch.ids[i, at]) and bool(counts[i, at])
+    return counted == 2 * len(rows) > 0, f"{counted} of {2 * len(rows)} finished responses have the label"
+
+
+def boundary(subject: Subject) -> Result:
+    """What the model is trained on is the prompt's tokens and then the response's, each tokenised alone."""
+    prompts, responses = texts()
+    wrong = 0
+    tokenize = subject.tokenizer
+    batch = text.collate(rows := subject.rows(), pad_id=subject.pad_id, side="left")
+    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        head = tokenize(prompt, add_special_tokens=False)["input_ids"][-subject.limit :]
+        tail = tokenize(response, add_special_tokens=False)["input_ids"] + [tokenize.eos_token_id]
+        tail = tail[: subject.limit]
+        ids, mask = batch.ids[i, -rows[i].length :].tolist(), batch.response_mask[i, -rows[i].length :].tolist()
+        wrong += ids != head + tail or mask != [False] * len(head) + [True] * len(tail)
+    return wrong == 0, f"{wrong} of {len(prompts)} texts differ from tokens(prompt) + tokens(response), must be 0"
+
+
+def same_samples(subject: Subject) -> Result:
+    """Each (seed, prompt, sample) draws its own numbers: alone, or with all the others."""
+    config = SamplingConfig(max_new_tokens=min(24, subject.limit), max_prompt_tokens=subject.limit)
+    one, all_at_once = (
+        sample(subject.model, subject.tokenizer, _prompts(), config, samples=2, seed=1, batch_size=size)
+        for size in (1, 64)
+    )
+    pairs = [(a.ids, b.ids) for x, y in zip(one, all_at_once, strict=True) for a, b in zip(x, y, strict=True)]
+    differing = sum(a != b for a, b in pairs)
+    return differing == 0, f"{differing} of {len(pairs)} responses differ with the batch, must be 0"
+
+
+def plain_logps(subject: Subject) -> Result:
+    """The stored checkpoint in transformers alone, no code of this project: the same log-probabilities."""
+    plain: Any = AutoModelForCausalLM.from_pretrained(str(subject.path), dtype=torch.float32, local_files_only=True)
+    plain = plain.to(subject.model.device).eval()
+    worst = Worst()
+    for i, (row, batch) in enumerate(zip(rows := subject.rows(), one_by_one(rows, subject.pad_id), strict=True)):
+        ids = torch.tensor([row.prompt + row.response], device=plain.device)
+        with torch.no_grad():
+            logps = plain(ids).logits.float().log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None]).squeeze(1).cpu()
+        worst.see(of_response(subject.logps(batch), batch, 0), logps[-len(row.response) :], f"text {i}")
+    return worst.within(TOLERANCE, "largest difference of a token's log-probability")
+
+
+def _prompts() -> list[Prompt]:
+    return [Prompt(prompt_id(prompt), prompt) for prompt in dict.fromkeys(texts()[0])]

@@ -1,0 +1,52 @@
+"""The checks of a reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from rlhf_bench import text
+from rlhf_bench.progress import Progress
+from rlhf_bench.scoring import RewardModel
+from rlhf_bench.selftest.common import TOLERANCE, Check, Result, Worst, one_by_one, paddings, run_all, texts
+
+__all__ = ["check_reward"]
+
+
+def check_reward(model: RewardModel, path: str | Path, progress: Progress | None = None) -> Iterator[Check]:
+    """All checks of a reward model."""
+    yield from run_all(
+        {
+            "padding changes no reward": lambda: reward_padding(model),
+            "plain transformers, batched, gives the same reward": lambda: plain_reward(model, path),
+        },
+        progress or Progress(quiet=True),
+    )
+
+
+def reward_padding(model: RewardModel) -> Result:
+    """Rewards of each text alone, and in a batch padded right, left and further."""
+    rows, pad = model.encode(*texts()), model.tokenizer.pad_token_id
+    with torch.no_grad():
+        alone = torch.cat([model.model(batch.to(model.model.model.device)) for batch in one_by_one(rows, pad)])
+        worst = Worst()
+        for name, batch in paddings(rows, pad).items():
+            worst.see(model.model(batch.to(model.model.model.device)), alone, name)
+    return worst.within(TOLERANCE * max(1.0, float(alone.abs().max())), "largest difference of a reward")
+
+
+def plain_reward(model: RewardModel, path: str | Path) -> Result:
+    """The stored checkpoint in transformers alone, padded on the right in one batch: the same rewards."""
+    plain: Any = AutoModelForSequenceClassification.from_pretrained(str(path), dtype=torch.float32)
+    plain = plain.to(model.model.model.device).eval()
+    batch = text.collate(model.encode(*texts()), pad_id=model.tokenizer.pad_token_id).to(plain.device)
+    with torch.no_grad():
+        scores = plain(input_ids=batch.ids, attention_mask=batch.attention_mask.long()).logits[:, 0].float().cpu()
+    ours = model.score(*texts())
+    worst = Worst()
+    worst.see(scores, ours, "batched")
+    return worst.within(TOLERANCE * max(1.0, float(ours.abs().max())), "largest difference of a reward")

@@ -1,0 +1,58 @@
+"""What many tests start from: a tokenizer, a policy and a reward model as small as they can be, with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_bench.models import load_policy, new_gpt2, to_reward_model, train_tokenizer
+
+torch.set_num_threads(1)  # models of this size only get slower with more
+
+LINES = [
+    "\n\nHuman: How do I boil an egg?\n\nAssistant: Put it in boiling water for eight minutes.",
+    "\n\nHuman: Are you happy?\n\nAssistant: I am happy to help. What is happening is happily none of my business.",
+    "\n\nHuman: Name a colour.\n\nAssistant: Blue.",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    """Byte-level BPE of 300 tokens; pads with end-of-text. "happy" is one token, "hap" and "py" are others."""
+    return train_tokenizer([*LINES, *[" happy happening happily"] * 20], vocab_size=300)
+
+
+@pytest.fixture(scope="session")
+def policy_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved GPT-2 of 2 layers and width 32. Its matrices are scaled up: at random weights all tokens are alike."""
+    path = tmp_path_factory.mktemp("models") / "sft"
+    model = new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=128, seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(4.0)
+        model.transformer.wpe.weight.mul_(5.0)  # so that a wrong position shows
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def reward_folder(policy_folder: Path) -> Path:
+    """The policy's backbone under a random head, saved beside it."""
+    path = policy_folder.with_name("reward")
+    model, tokenizer = to_reward_model(policy_folder, seed=1)
+    with torch.no_grad():
+        model.score.weight.mul_(10.0)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def policy(policy_folder: Path) -> PreTrainedModel:
+    """A model of the test's own, free to be changed."""
+    return load_policy(policy_folder)[0]

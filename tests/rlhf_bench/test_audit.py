@@ -1,0 +1,376 @@
+"""The audit of a reward model: its numbers by hand, its files, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor
+
+from rlhf_bench.audit import PairScores, accuracy, audit, audit_pairs, audit_text, calibration, score_pairs
+from rlhf_bench.cli import cli
+from rlhf_bench.data import mini
+from rlhf_bench.errors import BadValue, BenchError, CheckpointError, ModelError, StaleParent, StoreError
+from rlhf_bench.files import write_jsonl
+from rlhf_bench.progress import Progress
+from rlhf_bench.report import write_report
+from rlhf_bench.scoring import RewardModel
+from rlhf_bench.store import ResultStore
+from rlhf_bench.types import PreferencePair, make_pair
+
+from .report.make_result import make_result
+from .tiny import save_policy, save_reward, save_run, write_training
+
+N_PAIRS = 60
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of one split, with categories; a tenth of it is the test split."""
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    rows = [
+        {"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected, "category": p.category}
+        for p in mini.generate("test", n=10 * N_PAIRS)  # no prompt twice
+    ]
+    write_jsonl(path, rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory, pairs_file: Path) -> Path:
+    """A run `mini` of one seed, trained (so it says) on `pairs_file`, with split seed 3."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    save_run(root / "mini", data={"source": str(pairs_file), "seed": 3})
+    return root
+
+
+def pair(prompt: str, chosen: str, rejected: str, category: str | None = None, **meta: Any) -> PreferencePair:
+    return make_pair(prompt, chosen, rejected, category=category, meta=meta)
+
+
+class FakeModel:
+    """Scores a response by the number that it is."""
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+        return torch.tensor([float(response) for response in responses])
+
+
+# accuracy
+
+
+def test_accuracy_resamples_prompts_not_pairs() -> None:
+    """Prompt a is right on one of two pairs, b and c on their only one: (0.5 + 1 + 1) / 3, over n = 3 prompts."""
+    found = accuracy(np.array([[1.0, 0.0, 1.0, 1.0]]), ["a", "a", "b", "c"])
+    assert found.value == pytest.approx(2.5 / 3)
+    assert (found.n, found.method) == (3, "clopper-pearson")
+
+
+def test_accuracy_of_one_pair_a_prompt_is_wilson() -> None:
+    """8 of 10, z = 1.959964, z^2 = 3.841459: centre (.8 + z^2/20) / (1 + z^2/10) = .716740, half width
+    z sqrt(.8 * .2 / 10 + z^2/400) / (1 + z^2/10) = .226576."""
+    found = accuracy(np.array([[1.0] * 8 + [0.0] * 2]), [str(i) for i in range(10)])
+    assert (found.value, found.method) == (0.8, "wilson")
+    assert (found.low, found.high) == pytest.approx((0.490164, 0.943316), abs=2e-6)
+
+
+def test_ties_count_half_and_the_interval_stays_a_share() -> None:
+    """Mean of 1, .5, 0 with sd .5: -+ 4.302653 * .5 / sqrt(3) = 1.242 reaches beyond 0 and 1."""
+    found = accuracy(np.array([[1.0, 0.5, 0.0]]), ["a", "b", "c"])
+    assert (found.value, found.low, found.high, found.n) == (0.5, 0.0, 1.0, 3)
+
+
+def test_several_seeds_are_crossed_with_prompts() -> None:
+    found = accuracy(np.array([[1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0]]), list("abcd"))
+    assert (found.value, found.n, found.n_seeds, found.method) == (5 / 8, 4, 2, "crossed-t")
+
+
+def test_rules_beside_the_model() -> None:
+    """Chosen longer, shorter, as long, longer: "the longer one" is right on 1 + 0 + .5 + 1 of 4."""
+    pairs = [pair("a", "xx", "x"), pair("b", "x", "xx"), pair("c", "xx", "yy"), pair("d", "xxx", "x")]
+    scores = PairScores(np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0]))
+    found = audit_pairs(pairs, [scores])
+    values = {name: found[name]["value"] for name in ("accuracy", "longer", "shorter")}
+    assert values == {"accuracy": 0.75, "longer": 0.625, "shorter": 0.375}
+    assert (found["untrained"], found["ceiling"], found["pairs"]) == (None, None, 4)
+
+
+def test_ceiling_is_the_mean_of_the_better_side() -> None:
+    """max(p, 1 - p) of .9 and .3 is .9 and .7."""
+    pairs = [pair("a", "x", "y", p_chosen=0.9), pair("b", "x", "y", p_chosen=0.3)]
+    scores = PairScores(np.ones(2), np.zeros(2))
+    assert audit_pairs(pairs, [scores])["ceiling"] == pytest.approx(0.8)
+
+
+def test_score_pairs_keeps_the_order_over_chunks() -> None:
+    pairs = [pair(str(i), str(i), str(-2 * i)) for i in range(1200)]
+    scores = score_pairs(FakeModel(), pairs)
+    assert scores.chosen.tolist() == list(range(1200))
+    assert scores.rejected.tolist() == [-2 * i for i in range(1200)]
+    assert scores.margins.tolist() == [3 * i for i in range(1200)]
+
+
+# calibration
+
+
+def test_calibration_worked_by_hand() -> None:
+    """Four margins of +-ln(.72 / .28): the model gives .72 to the side it prefers, and that side is chosen in two of
+    four, so the bin [.7, .75) is off by .22. The fifth pair ties: .5 against a half. (4 * .22 + 1 * 0) / 5 = .176."""
+    margin = math.log(0.72 / 0.28)
+    found = calibration(np.array([margin, -margin, margin, -margin, 0.0]), list("abcde"))
+    assert found.ece == pytest.approx(0.176)
+    filled = {(b.low, b.high): (b.n, b.mean_predicted, b.share.value) for b in found.bins if b.n}
+    assert filled == {(0.5, 0.55): (1, 0.5, 0.5), (0.7, 0.75): (4, pytest.approx(0.72), 0.5)}
+    assert [b.n for b in found.bins] == [1, 0, 0, 0, 4, 0, 0, 0, 0, 0]
+
+
+def test_calibration_at_the_ends() -> None:
+    """A margin of 1,000 gives p = 1, which belongs to the last bin; always right, so nothing is off."""
+    found = calibration(np.array([1000.0, 1000.0]), ["a", "b"])
+    assert (found.bins[-1].n, found.ece) == (2, 0.0)
+
+
+def test_calibration_of_a_model_as_sure_as_right() -> None:
+    """Labels drawn at the model's own probabilities: the error is what 4,000 pairs leave, far below a wrong sign's."""
+    rng = np.random.default_rng(0)
+    margins = np.abs(rng.normal(0, 2, 4000))
+    signs = np.where(rng.random(4000) < 1 / (1 + np.exp(-margins)), 1, -1)
+    prompts = [str(i) for i in range(4000)]
+    assert calibration(margins * signs, prompts).ece < 0.03
+    assert calibration(-margins * signs, prompts).ece > 0.3
+
+
+# files
+
+
+def test_audit_of_a_run(checkpoints: Path, tmp_path: Path) -> None:
+    folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+    assert folder == tmp_path / "audit" / "mini" / "audit"
+    report = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    part = report["models"]["0"]
+    assert report["data"]["seed"] == 3  # the split that was held out of training
+    assert part["overall"]["pairs"] == report["data"]["pairs"] > 20
+    assert sum(row["pairs"] for row in part["by_category"].values()) == report["data"]["pairs"]
+    assert list(part["by_category"]) == sorted(part["by_category"])
+    assert part["overall"]["untrained"] is not None
+    assert part["unseen"] is None
+    assert report["pooled"] is None
+
+    mistakes = ResultStore(folder.parent).read_mistakes()
+    margins = [row["margin"] for row in mistakes]
+    assert margins == sorted(margins)
+    assert margins[-1] <= 0
+    wrong = sum(1.0 if margin < 0 else 0.5 for margin in margins)
+    # one pair a prompt: shares of prompts are shares of pairs
+    assert report["data"]["n_prompts"] == report["data"]["pairs"]
+    assert part["overall"]["accuracy"]["value"] == pytest.approx(1 - wrong / report["data"]["pairs"])
+
+    model = RewardModel.load(checkpoints / "mini" / "reward", max_prompt=192, max_response=96)
+    first = mistakes[0]
+    scores = model.score([first["prompt"]] * 2, [first["chosen"], first["rejected"]]).tolist()
+    assert scores == pytest.approx([first["chosen_score"], first["rejected_score"]], abs=1e-5)
+
+    rows = list(csv.DictReader((folder / "calibration.csv").read_text(encoding="utf-8").splitlines()))
+    assert sum(int(row["n"]) for row in rows) == report["data"]["pairs"]
+    assert [float(row["low"]) for row in rows] == [round(0.5 + 0.05 * i, 2) for i in range(10)]
+
+
+def test_same_numbers_again_and_in_any_batch(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = audit(run="mini", checkpoints=checkpoints, results=tmp_path / "a")
+    score = RewardModel.score
+    monkeypatch.setattr(RewardModel, "score", lambda *args: score(*args, batch_size=7))
+    after = audit(run="mini", checkpoints=checkpoints, results=tmp_path / "b")
+    first, second = (ResultStore(folder.parent).read_audit() or {} for folder in (before, after))
+    assert first["models"]["0"]["by_category"] == second["models"]["0"]["by_category"]
+    assert first["models"]["0"]["ece"] == pytest.approx(second["models"]["0"]["ece"], abs=1e-6)
+
+
+def test_untrained_is_the_parent_under_a_fresh_head(checkpoints: Path, tmp_path: Path) -> None:
+    """The tiny reward model was never trained: it is that model."""
+    folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
+    assert part["overall"]["untrained"] == part["overall"]["accuracy"]
+
+
+def test_hh_mini_has_a_ceiling_and_unseen_categories(tmp_path: Path) -> None:
+    save_run(tmp_path / "c" / "mini")
+    folder = audit(run="mini", limit=200, checkpoints=tmp_path / "c", results=tmp_path / "r")
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
+    assert set(part["by_category"]) == set(mini.CATEGORIES)
+    assert set(part["unseen_by_category"]) == set(mini.UNSEEN_CATEGORIES)
+    assert part["overall"]["pairs"] == part["unseen"]["pairs"] == 200
+    groups = [part["overall"], part["unseen"], *part["by_category"].values()]
+    assert all(0.7 < group["ceiling"] < 1 for group in groups)
+    of_categories = [(g["ceiling"], g["pairs"]) for g in part["by_category"].values()]
+    assert part["overall"]["ceiling"] == pytest.approx(sum(c * n for c, n in of_categories) / 200)
+    text = audit_text(folder)
+    assert f"{part['overall']['ceiling']:.3f}" in text
+    assert "unseen" in text
+
+
+def test_several_seeds(tmp_path: Path, pairs_file: Path) -> None:
+    """Each seed has its part, its mistakes stay together, and the pooled accuracy is over both."""
+    data = {"source": str(pairs_file), "seed": 3}
+    for seed in (1, 2):
+        save_run(tmp_path / "c" / "three" / f"seed-{seed}", seed=seed, data=data)
+    folder = audit(run="three", checkpoints=tmp_path / "c", results=tmp_path / "r")
+    report = ResultStore(folder.parent).read_audit() or {}
+    assert list(report["models"]) == ["1", "2"]
+    values = [part["overall"]["accuracy"]["value"] for part in report["models"].values()]
+    pooled = report["pooled"]["overall"]["accuracy"]
+    assert (pooled["value"], pooled["n_seeds"]) == (pytest.approx(sum(values) / 2), 2)
+    keys = [(row["seed"], row["margin"]) for row in ResultStore(folder.parent).read_mistakes()]
+    assert keys == sorted(keys)
+    assert {seed for seed, _ in keys} == {1, 2}
+
+
+def test_the_report_page_shows_it(checkpoints: Path, tmp_path: Path) -> None:
+    """The audit goes beside the run's result, and the command draws the page again."""
+    result = make_result(tmp_path / "hh-test" / "mini", models=("sft",), audit=False)
+    manifest = ResultStore(result).read_manifest()
+    hash_ = json.loads((checkpoints / "mini" / "reward" / "training.json").read_text())["hash"]
+    ResultStore(result).write_manifest(manifest | {"reward_model": [{"seed": 0, "hash": hash_}]})
+    write_report(result, only=["page"])
+    done = CliRunner().invoke(
+        cli, ["audit", "--run", "mini", "--checkpoints", str(checkpoints), "--results", str(tmp_path)]
+    )
+    assert done.exit_code == 0, done.output
+    assert (result / "audit" / "audit.json").is_file()
+    worst = ResultStore(result).read_mistakes()[0]
+    page = (result / "report.html").read_text(encoding="utf-8")
+    assert "Accuracy by category" not in done.stdout
+    assert "Calibration" in page
+    assert f"score {worst['rejected_score']:.2f}".replace("-", "−") in page
+    assert "reward model" in done.stdout
+    assert f"mistakes: {result / 'audit' / 'mistakes.jsonl'}" in done.stdout
+
+
+def test_beside_another_reward_models_result_it_does_not_go(checkpoints: Path, tmp_path: Path) -> None:
+    result = make_result(tmp_path / "hh-test" / "mini", models=("sft",), audit=False)  # its reward model is "cd34"
+    folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+    assert folder == tmp_path / "audit" / "mini" / "audit"
+    assert not (result / "audit").exists()
+
+
+def test_another_model_data_or_limit_has_a_folder_of_its_own(
+    checkpoints: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    reward = str(checkpoints / "mini" / "reward")
+    given: list[dict[str, Any]] = [{"reward_model": reward}, {"limit": 5}, {"limit": 6}, {"data": str(pairs_file)}]
+    folders = {audit(run="mini", checkpoints=checkpoints, results=tmp_path, **some) for some in given}
+    assert len(folders) == 4
+    assert tmp_path / "audit" / "mini" / "audit" not in folders
+
+
+def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: Path) -> None:
+    """No run, no training.json: only what is given is needed, and there is no untrained model to show."""
+    reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
+    folder = audit(
+        run="none", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path, results=tmp_path / "r"
+    )
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
+    assert part["overall"]["untrained"] is None
+    assert " -  " in audit_text(folder)
+
+
+# bad input: one line, and nothing written
+
+
+def fails(kind: type[BenchError], tmp_path: Path, **arguments: Any) -> str:
+    with pytest.raises(kind) as caught:
+        audit(results=tmp_path / "results", **arguments)
+    assert not (tmp_path / "results").exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_missing_run_names_the_command(tmp_path: Path) -> None:
+    message = fails(CheckpointError, tmp_path, run="nope", checkpoints=tmp_path)
+    assert message == f"{tmp_path / 'nope' / 'reward'} does not exist; make it with: rlhf-bench train reward --run nope"
+
+
+def test_a_reward_model_with_two_outputs(pairs_file: Path, tmp_path: Path) -> None:
+    reward = save_reward(tmp_path / "two", save_policy(tmp_path / "parent"), labels=2)
+    message = fails(ModelError, tmp_path, run="x", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path)
+    assert message.startswith(f"{reward} has 2 outputs; a reward model has 1")
+
+
+def test_a_policy_is_no_reward_model(checkpoints: Path, tmp_path: Path) -> None:
+    policy = checkpoints / "mini" / "sft"
+    message = fails(ModelError, tmp_path, run="mini", reward_model=str(policy), checkpoints=checkpoints)
+    assert message.startswith(f"{policy} is no reward model (GPT2LMHeadModel)")
+
+
+@pytest.mark.parametrize("trained_here", [True, False])
+def test_a_foreign_or_truncated_safetensors_file(checkpoints: Path, tmp_path: Path, trained_here: bool) -> None:
+    for content, word in ((b"not a safetensors file at all", "no safetensors file"), (None, "is damaged")):
+        run = tmp_path / word / "mini"
+        shutil.copytree(checkpoints / "mini", run)
+        weights = run / "reward" / "model.safetensors"
+        weights.write_bytes(content if content is not None else weights.read_bytes()[:-100])
+        given: dict[str, Any] = {}
+        if not trained_here:
+            (run / "reward" / "training.json").unlink()
+            given = {"reward_model": str(run / "reward"), "data": "hh-mini"}
+        message = fails(CheckpointError, tmp_path, run="mini", checkpoints=run.parent, **given)
+        assert str(weights) in message
+        assert word in message
+
+
+def test_a_parent_that_was_trained_again(checkpoints: Path, tmp_path: Path) -> None:
+    run = tmp_path / "mini"
+    shutil.copytree(checkpoints / "mini", run)
+    shutil.rmtree(run / "sft")
+    write_training(save_policy(run / "sft", seed=5))
+    message = fails(StaleParent, tmp_path, run="mini", checkpoints=tmp_path)
+    assert "train it again with: rlhf-bench train reward --run mini --force" in message
+
+
+def test_a_foreign_reward_model_without_data(tmp_path: Path) -> None:
+    reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
+    message = fails(BadValue, tmp_path, run="x", reward_model=str(reward), checkpoints=tmp_path)
+    assert message.endswith("give the pairs: --data SOURCE")
+
+
+def test_a_reward_that_is_not_finite(checkpoints: Path, pairs_file: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    reward = tmp_path / "nan"
+    shutil.copytree(checkpoints / "mini" / "reward", reward)
+    (reward / "training.json").unlink()
+    weights = load_file(reward / "model.safetensors")
+    weights["score.weight"][:] = math.nan
+    save_file(weights, reward / "model.safetensors", metadata={"format": "pt"})
+    message = fails(BenchError, tmp_path, run="x", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path)
+    assert "gave nan for response 0" in message
+
+
+def test_a_folder_that_cannot_be_written(checkpoints: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file where the folder should be")
+    with pytest.raises(StoreError, match="choose a folder that can be written"):
+        audit(run="mini", checkpoints=checkpoints, results=tmp_path / "results")
+
+
+def test_progress_is_shown(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audit(run="mini", checkpoints=checkpoints, results=tmp_path, progress=Progress())
+    shown = capsys.readouterr().err
+    assert "reward model, seed 0, test: " in shown
+    assert "untrained model, seed 0, test: " in shown

@@ -1,0 +1,177 @@
+"""Two results, matched by prompt and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from rlhf_bench.cli import cli
+from rlhf_bench.compare import compare
+from rlhf_bench.errors import StoreError
+from rlhf_bench.store import ResultStore
+
+Values = Mapping[str, Sequence[float]]  # column -> a value a prompt
+
+
+def make(
+    path: Path, models: Mapping[str, Values], *, seeds: Sequence[int] = (0,), first: int = 0, **manifest: Any
+) -> Path:
+    """A results folder whose prompts are p<first>, p<first + 1>, ...; seed s adds s to every value."""
+    rows = [
+        {"model": model, "seed": seed, "prompt_id": f"p{first + i}", "sample": 0}
+        | {name: column[i] + seed for name, column in columns.items()}
+        for model, columns in models.items()
+        for seed in seeds
+        for i in range(len(next(iter(columns.values()))))
+    ]
+    store = ResultStore(path)
+    store.write_manifest(
+        {
+            "suite": "hh-test",
+            "run": path.name,
+            "data": {"source": "hh-mini", "split": "test", "fingerprint": "same"},
+            "models": {m: [{"seed": s, "path": m, "hash": f"{m}-{s}"} for s in seeds] for m in models},
+            "reference": "sft",
+            "reward_model": [{"seed": s, "path": "reward", "hash": f"reward-{s}"} for s in seeds],
+            "sampling": {"samples": 1, "temperature": 1.0},
+            "seeds": list(seeds),
+        }
+        | manifest
+    )
+    store.write_scores(pd.DataFrame(rows))
+    return path
+
+
+def row(text: str, metric: str, model: str) -> list[str]:
+    """The cells of one line of the table."""
+    (line,) = [line for line in text.splitlines() if line.split()[:2] == [metric, model]]
+    return line.split()[2:]
+
+
+SFT: Values = {"reward": [0.0, 1.0, 2.0], "kl_exact": [0.0, 0.0, 0.0], "n_words": [5.0, 6.0, 7.0]}
+
+
+def test_difference_worked_by_hand(tmp_path: Path) -> None:
+    """B - A of dpo's reward: 1, 2, 3. Mean 2, sd 1, se 1/sqrt(3) = 0.57735; t(2) at 97.5 % is 4.302653, so the half
+    width is 2.484138; t = 3.464102, and with 2 degrees of freedom p = 1 - t / sqrt(2 + t^2) = 1 - 0.925820 = 0.074180.
+    sft does not differ: p is 1, and Holm doubles the smaller of the two."""
+    a = make(tmp_path / "a", {"sft": SFT, "dpo": {"reward": [1.0, 1.0, 1.0]}})
+    b = make(tmp_path / "b", {"sft": SFT, "dpo": {"reward": [2.0, 3.0, 4.0]}})
+    text = compare(a, b)
+    assert row(text, "reward", "dpo") == ["1.000", "3.000", "+2.000", "[-0.484,", "+4.484]", "0.074", "0.148", "3"]
+    assert row(text, "reward", "sft")[2:] == ["+0.000", "[+0.000,", "+0.000]", "1.000", "1.000", "3"]
+    assert row(text, "kl_exact", "sft")[2] == "+0.00"
+    assert "prompts: 3 in both, 0 only in A, 0 only in B" in text
+    assert "the same checkpoint in both: sft, dpo" in text
+
+
+def test_matched_by_prompt_whatever_the_order(tmp_path: Path) -> None:
+    """A has p0 p1 p2, B has p1 p2 p3: on p1 and p2 the differences are 9 - 1 and 8 - 2, mean 7."""
+    a = make(tmp_path / "a", {"sft": {"n_words": [0.0, 1.0, 2.0]}})
+    b = make(tmp_path / "b", {"sft": {"n_words": [9.0, 8.0, 7.0]}}, first=1)
+    scores = ResultStore(b).read_scores()
+    ResultStore(b).write_scores(scores.iloc[::-1])
+    text = compare(a, b)
+    assert row(text, "n_words", "sft")[:3] == ["1.5", "8.5", "+7.0"]
+    assert "prompts: 2 in both, 1 only in A, 1 only in B" in text
+
+
+def test_means_are_of_the_prompts_that_both_sides_have(tmp_path: Path) -> None:
+    """p0 has no value in A: the means are of 2, 4 and 3, 6, so that B's less A's is the difference."""
+    a = make(tmp_path / "a", {"sft": {"n_words": [float("nan"), 2.0, 4.0]}})
+    b = make(tmp_path / "b", {"sft": {"n_words": [9.0, 3.0, 6.0]}})
+    cells = row(compare(a, b), "n_words", "sft")
+    assert (cells[:3], cells[-1]) == (["3.0", "4.5", "+1.5"], "2")
+
+
+def test_says_what_did_not_match(tmp_path: Path) -> None:
+    a = make(tmp_path / "a", {"sft": SFT, "mine": SFT}, seeds=[0, 1])
+    b = make(tmp_path / "b", {"sft": SFT, "dpo": SFT}, seeds=[1, 2], sampling={"samples": 1, "temperature": 0.7})
+    text = compare(a, b)
+    assert "models: sft in both; only in A: mine; only in B: dpo" in text
+    assert "seeds: 1, seed 0 only in A, seed 2 only in B" in text
+    assert "drawn differently: temperature 1.0 in A, 0.7 in B" in text
+
+
+def test_rewards_of_another_reward_model_are_not_compared(tmp_path: Path) -> None:
+    a = make(tmp_path / "a", {"sft": SFT})
+    other = make(tmp_path / "b", {"sft": SFT}, reward_model=[{"seed": 0, "hash": "other"}])
+    text = compare(a, other)
+    assert "not compared: reward, since the reward models of seed 0 are not the same (reward-0 and other)" in text
+    assert "\nreward " not in text
+    assert row(text, "n_words", "sft")[2] == "+0.0"
+
+
+def test_rewards_on_other_data_are_not_compared(tmp_path: Path) -> None:
+    a = make(tmp_path / "a", {"sft": SFT})
+    b = make(tmp_path / "b", {"sft": SFT}, data={"source": "hh-mini", "split": "test", "fingerprint": "other"})
+    text = compare(a, b)
+    assert "not compared: reward, since the data are not the same (fingerprints same and other)" in text
+    assert "\nreward " not in text
+
+
+def test_an_unknown_hash_is_not_the_same(tmp_path: Path) -> None:
+    a, b = (make(tmp_path / name, {"sft": SFT}, reward_model=[{"seed": 0, "hash": None}]) for name in "ab")
+    assert "\nreward " not in compare(a, b)
+
+
+def test_kl_to_another_reference_is_not_compared(tmp_path: Path) -> None:
+    a = make(tmp_path / "a", {"sft": SFT, "dpo": SFT})
+    b = make(tmp_path / "b", {"sft": SFT, "dpo": SFT}, reference="dpo")
+    text = compare(a, b)
+    assert "not compared: KL, since it is taken to different references" in text
+    assert "\nkl_exact" not in text
+
+
+def test_several_seeds_are_z_scored_by_the_reference_of_a(tmp_path: Path) -> None:
+    """The reference of A has rewards 0, 1, 2: sd 1 under each seed, so 3 units more in B are +3.000 in reward_z, also
+    where B's own reference is spread differently."""
+    a = make(tmp_path / "a", {"sft": SFT, "dpo": {"reward": [1.0, 2.0, 3.0]}}, seeds=[0, 1])
+    b = make(tmp_path / "b", {"sft": {"reward": [0.0, 10.0, 20.0]}, "dpo": {"reward": [4.0, 5.0, 6.0]}}, seeds=[0, 1])
+    text = compare(a, b)
+    assert row(text, "reward_z", "dpo")[:3] == ["1.000", "4.000", "+3.000"]
+    assert "\nreward " not in text
+
+
+def test_one_seed_on_each_side_is_a_pair(tmp_path: Path) -> None:
+    a = make(tmp_path / "a", {"sft": {"n_words": [1.0, 2.0]}}, seeds=[3])
+    b = make(tmp_path / "b", {"sft": {"n_words": [1.0, 2.0]}}, seeds=[5])
+    text = compare(a, b)
+    assert "seeds: 3 with 5" in text
+    assert row(text, "n_words", "sft")[2] == "+2.0"
+
+
+def test_nothing_in_common_is_one_line(tmp_path: Path) -> None:
+    a = make(tmp_path / "a", {"sft": SFT})
+    for b, message in [
+        (make(tmp_path / "prompts", {"sft": SFT}, first=7), "no prompt in common"),
+        (make(tmp_path / "models", {"dpo": SFT}), "no model in common"),
+    ]:
+        with pytest.raises(StoreError, match=message):
+            compare(a, b)
+    two = make(tmp_path / "seeds", {"sft": SFT}, seeds=[1, 2])
+    with pytest.raises(StoreError, match=r"seeds \[0\], .* \[1, 2\]; expected at least one in both"):
+        compare(a, two)
+
+
+def test_no_such_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    a = make(tmp_path / "results" / "hh-test" / "a", {"sft": SFT})
+    with pytest.raises(StoreError, match=r"manifest\.json does not exist; expected a results folder made by"):
+        compare(a, tmp_path / "nothing")
+    result = CliRunner().invoke(cli, ["compare", "a", "nothing"])
+    assert (result.exit_code, result.stderr) == (2, "error: unknown result 'nothing'; known: hh-test/a\n")
+
+
+def test_command_prints_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        make(tmp_path / "results" / "hh-test" / name, {"sft": SFT})
+    result = CliRunner().invoke(cli, ["compare", "a", "b"])
+    assert result.exit_code == 0
+    assert row(result.output, "reward", "sft")[2] == "+0.000"

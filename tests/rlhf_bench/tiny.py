@@ -1,0 +1,61 @@
+"""Checkpoints as small as they can be, with random weights, in the project's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlhf_bench.checkpoints import checkpoint_hash
+from rlhf_bench.data import mini
+from rlhf_bench.files import atomic_write_text, json_text
+from rlhf_bench.models import new_gpt2, to_reward_model, train_tokenizer
+
+
+def save_policy(path: Path, *, seed: int = 0, positions: int = 512) -> Path:
+    """A GPT-2 of 2 layers and width 32. Its head is scaled up: at random weights all tokens are nearly alike."""
+    texts = [pair.prompt + pair.chosen for pair in mini.generate("train", n=200)] + [" happy happening happily"] * 50
+    tokenizer = train_tokenizer(texts, vocab_size=500)
+    model = new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=positions, seed=seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(4.0)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def save_reward(path: Path, parent: Path, *, seed: int = 0, labels: int = 1) -> Path:
+    """The parent's backbone under a random head."""
+    model, tokenizer = to_reward_model(parent, seed=seed)
+    if labels != 1:
+        model.config.num_labels = labels
+        model.score = torch.nn.Linear(model.config.n_embd, labels, bias=False)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def write_training(path: Path, *, seed: int = 0, parents: Mapping[str, Path] = {}, **more: Any) -> Path:
+    """training.json, so that the folder is a finished stage."""
+    training = {
+        "stage": path.name,
+        "seed": seed,
+        "hash": checkpoint_hash(path),
+        "config": {"data": {"max_prompt_tokens": 192, "max_response_tokens": 96}},
+        "parents": {name: {"hash": checkpoint_hash(folder)} for name, folder in parents.items()},
+        "data": {"source": "hh-mini", "seed": 0},
+        **more,
+    }
+    atomic_write_text(path / "training.json", json_text(training))
+    return path
+
+
+def save_run(folder: Path, *, seed: int = 0, **more: Any) -> Path:
+    """<folder>/sft and <folder>/reward."""
+    sft = write_training(save_policy(folder / "sft", seed=seed), seed=seed, **more)
+    write_training(save_reward(folder / "reward", sft, seed=seed), seed=seed, parents={"sft": sft}, **more)
+    return folder
