@@ -15,7 +15,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     PYTHONUNBUFFERED=1
 
 # torch alone first: the big layer is reused as long as these lines stay as they are.
-RUN pip install "torch>=2.6,<2.14" --index-url "$TORCH_INDEX"
+RUN pip install "torch>=2.9,<2.14" --index-url "$TORCH_INDEX"
 
 COPY pyproject.toml README.md LICENSE /src/
 COPY rlhf_bench /src/rlhf_bench

@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 # FAST=1 is a shortened training, to see that everything works.
 FAST ?=
 RECIPE ?= $(if $(filter-out 0,$(FAST)),mini-short,mini)
-RUN ?= $(RECIPE)
+RUN ?= $(if $(filter-out 0,$(FAST)),mini-short,default)
 TRAIN_ARGS ?=
 EVAL_ARGS ?=
 TEST_ARGS ?=
@@ -35,7 +35,7 @@ help: ## what can be made
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed; name one: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet "torch>=2.6,<2.14" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP) install --quiet "torch>=2.9,<2.14" $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	$(PIP) install --quiet --editable .
 	@touch $@
 

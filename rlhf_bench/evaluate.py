@@ -23,7 +23,7 @@ from rlhf_bench.checkpoints import Checkpoint, checkpoint_hash, open_checkpoint,
 from rlhf_bench.data import load_preferences
 from rlhf_bench.data.splits import order_key
 from rlhf_bench.errors import BadValue, CheckpointError, StoreError, UnknownName
-from rlhf_bench.files import json_text
+from rlhf_bench.files import exclusive, json_text
 from rlhf_bench.measure import Measure, Source, measure_anchors, measure_model
 from rlhf_bench.metrics.rouge import SETTINGS as ROUGE_SETTINGS
 from rlhf_bench.metrics.summary import summarize
@@ -94,11 +94,12 @@ def evaluate(
         (folder / ".parts").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror}); give --results a folder that can") from error
-    store.write_manifest(manifest)
-    parts = [_part(folder / ".parts", setup, source, progress) for source in setup.sources]
-    anchors = [_anchors(setup, seed, progress) for seed in sorted({source.seed for source in setup.sources})]
-    _finish(store, setup, [*parts, *anchors])
-    shutil.rmtree(folder / ".parts", ignore_errors=True)
+    with exclusive(folder):
+        store.write_manifest(manifest)
+        parts = [_part(folder / ".parts", setup, source, progress) for source in setup.sources]
+        anchors = [_anchors(setup, seed, progress) for seed in sorted({source.seed for source in setup.sources})]
+        _finish(store, setup, [*parts, *anchors])
+        shutil.rmtree(folder / ".parts", ignore_errors=True)
     return folder
 
 

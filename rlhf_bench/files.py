@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.errors import DataError
+from rlhf_bench.errors import DataError, StoreError
 
 __all__ = [
     "append_jsonl",
     "atomic_write_bytes",
     "atomic_write_text",
+    "exclusive",
     "json_text",
     "plain",
     "read_jsonl",
@@ -113,6 +116,27 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         file.write("".join(json_text(row) + "\n" for row in rows).encode("utf-8"))
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; the lock goes with the process, however that ends.
+
+    Raises StoreError at once where another process holds it, OSError where the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StoreError(
+                f"{folder} is in use by process {file.read().strip() or 'unknown'}; wait until it ends or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def sha256_file(path: Path) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_bench.errors import ModelError
+from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.logprobs import LogprobModel, token_kl
 from rlhf_bench.metrics.rouge import rouge_all
 from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
@@ -62,12 +62,16 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
 
     Raises:
         ModelError: the model answers nothing at all.
+        NotFinite: its probabilities are NaN.
     """
     model, tokenizer = load_policy(source.path, device=measure.device)
-    groups = sample(
-        model, tokenizer, measure.prompts, measure.sampling,
-        samples=measure.samples, seed=measure.seed, batch_size=128, on_batch=on_batch,
-    )  # fmt: skip
+    try:
+        groups = sample(
+            model, tokenizer, measure.prompts, measure.sampling,
+            samples=measure.samples, seed=measure.seed, batch_size=128, on_batch=on_batch,
+        )  # fmt: skip
+    except NotFinite as error:
+        raise NotFinite(f"{source.name} ({source.path}): {error}") from error
     completions = [completion for group in groups for completion in group]
     if not any(completion.text.strip() for completion in completions):
         raise ModelError(

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
-from rlhf_bench.errors import BadValue
+from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.text import encode_prompts, length_batches
 from rlhf_bench.types import Completion, FinishReason, Prompt
 
@@ -88,6 +88,7 @@ def sample(
 
     Raises:
         BadValue: prompt and response together exceed what the model can read.
+        NotFinite: the model gives NaN where a probability is expected.
     """
     encoded = [ids or [tokenizer.eos_token_id] for ids, _ in
                encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=config.max_prompt_tokens)]  # fmt: skip
@@ -132,7 +133,10 @@ def _sample_batch(
     alive = torch.arange(total, device=device)
     for step, (next_logps, keep) in enumerate(_forward_steps(model, prompts, samples, steps, drawn, alive)):
         alive = keep.alive
-        token = _draw(next_logps := filter_logits(next_logps, config), random[alive, step])
+        next_logps = filter_logits(next_logps, config)
+        if bool(next_logps.isnan().any()):
+            raise NotFinite("the probabilities of the next token are NaN; the weights are damaged or have diverged")
+        token = _draw(next_logps, random[alive, step])
         drawn[alive, step] = token
         logps[alive, step] = next_logps.gather(1, token[:, None]).squeeze(1)
         finished = (token == eos) & keep.running

@@ -20,6 +20,7 @@ from trainers.policy_gradient import (
     normalise_dapo,
     normalise_dr_grpo,
     normalise_grpo,
+    without_spread,
 )
 from trainers.recipe import GrpoConfig
 from trainers.rollout import RolloutMaker, select
@@ -73,7 +74,7 @@ def train(stage: Stage) -> StageResult:
             {
                 **rollout.statistics(),
                 "reward_std": spread.mean().item(),
-                "frac_reward_zero_std": (spread == 0).float().mean().item(),
+                "frac_reward_zero_std": without_spread(groups).float().mean().item(),
             },
             samples=len(rollout.rows),
             tokens=count_tokens(rollout.rows),

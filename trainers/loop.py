@@ -33,7 +33,9 @@ from rlhf_bench.progress import Progress
 from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
 
-__all__ = ["Loop"]
+__all__ = ["LOWER", "Loop"]
+
+LOWER = "; finished stages are kept: lower the learning rate and begin this one anew with --no-resume"
 
 Evaluate = Callable[[], Mapping[str, float]]
 
@@ -73,6 +75,7 @@ class Loop:
         self.best: dict[str, float] | None = None
         self.log_file = work / "log.jsonl"
         self._row: dict[str, Any] = {}
+        self._at = 0  # number of the step under way, counted from 1
         self._stop = False
 
     def __iter__(self) -> Iterator[int]:
@@ -82,7 +85,7 @@ class Loop:
         earlier = self.seconds
         with _interrupts(self), self.progress.task(self.name, total=self.steps, start=self.step) as task:
             while self.step < self.steps:
-                self._row = {}
+                self._row, self._at = {}, self.step + 1
                 yield self.step
                 self.step += 1
                 self.seconds = earlier + time.monotonic() - began
@@ -110,10 +113,7 @@ class Loop:
         """
         for key, value in row.items():
             if not math.isfinite(value):
-                raise NotFinite(
-                    f"{self.name}: {key} is {value} at step {self.step + 1} of {self.steps}; the state of an earlier "
-                    "step is kept: lower the learning rate and run the command again"
-                )
+                raise NotFinite(f"{self._where()}: {key} is {value}{LOWER}")
         self.samples += samples
         self.tokens += tokens
         self._row.update(row)
@@ -121,12 +121,18 @@ class Loop:
     def rows(self) -> list[dict[str, Any]]:
         return read_jsonl(self.log_file) if self.log_file.exists() else []
 
+    def _where(self) -> str:
+        return f"{self.name}, step {self._at} of {self.steps}"
+
     def _evaluate(self) -> None:
         every = self.config.eval_every
         last = self.step == self.steps
         if self.evaluate is None or not (last or (every and self.step % every == 0)):
             return
-        numbers = {key: float(value) for key, value in self.evaluate().items()}
+        try:
+            numbers = {key: float(value) for key, value in self.evaluate().items()}
+        except NotFinite as error:
+            raise NotFinite(f"{self._where()}: {error}{LOWER}") from error
         self.log(numbers)
         self.final = numbers
         if self.config.keep != "best" or self.best_key not in numbers:

@@ -18,7 +18,7 @@ from rlhf_bench.config import diff
 from rlhf_bench.data import PreferenceData, named_filters
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
-from rlhf_bench.files import atomic_write_text, json_text
+from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.models import default_device
 from rlhf_bench.progress import Progress
 from trainers.parallel import worker_pool
@@ -48,14 +48,13 @@ def train(
     resume: bool = True,
     force: bool = False,
     root: Path = Path("checkpoints"),
-    report_to: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train `stages` and what they descend from; returns the run's folder.
 
     A stage that is complete with the same configuration is left alone; with `force`, `stages` are trained again, and so
-    is what descends from them, where it was there. `seeds` = N trains seeds seed ... seed + N - 1,
-    each in a folder of its own.
+    is what descends from them, where it was there. `seeds` = N trains seeds seed ... seed + N - 1, each in a folder of
+    its own.
 
     Raises:
         ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
@@ -84,9 +83,11 @@ def train(
                 data=data,
                 device=default_device(),
             )
-            trained += run_stage(job, resume=resume, force=force and name in stages)
+            with exclusive(job.folder):
+                trained += run_stage(job, resume=resume, force=force and name in stages)
     if not trained:
-        progress.log(f"{folder}: everything is complete ({', '.join(with_ancestors(stages, resolved))}); nothing to train")
+        names = ", ".join(with_ancestors(stages, resolved))
+        progress.log(f"{folder}: everything is complete ({names}); nothing to train")
     return folder
 
 
@@ -174,9 +175,10 @@ def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:
 
 
 def _check_under_way(stage: Stage, wanted: dict[str, Any]) -> None:
-    """An interrupted stage continues only with the configuration that it began with."""
+    """An interrupted stage continues only with the configuration that it began with; with no state there is nothing to
+    continue."""
     file = stage.work / "config.json"
-    if file.exists():
+    if file.exists() and any(stage.work.glob("state-*.pt")):
         differences = diff(json.loads(file.read_text(encoding="utf-8")), wanted)
         if differences:
             raise ConfigChanged(

@@ -24,6 +24,7 @@ __all__ = [
     "normalise_grpo",
     "token_rewards",
     "whiten",
+    "without_spread",
 ]
 
 
@@ -119,10 +120,16 @@ def group_advantages(rewards: Tensor, *, eps: float = 1e-4) -> Tensor:
 
     rewards: (P, G). std has ddof 1 and eps is 1e-4, as in TRL. A group without spread gets 0 everywhere.
     """
-    centred = rewards - rewards.mean(1, keepdim=True)
     if rewards.shape[1] == 1:
         return torch.zeros_like(rewards)
-    return centred / (rewards.std(1, keepdim=True) + eps)
+    centred = rewards - rewards.mean(1, keepdim=True)
+    # the mean of equal numbers is rounded, so their std is not always 0
+    return (centred / (rewards.std(1, keepdim=True) + eps)).masked_fill(without_spread(rewards)[:, None], 0.0)
+
+
+def without_spread(rewards: Tensor) -> Tensor:
+    """Groups whose rewards are all the same, which teach nothing. (P, G) -> (P,) bool."""
+    return (rewards == rewards[:, :1]).all(1)
 
 
 def k3(logps: Tensor, reference_logps: Tensor, mask: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from rlhf_bench.config import Config, ConfigKey, load_config, read_yaml
 from rlhf_bench.config import explain as explain_keys
-from rlhf_bench.data.filters import FILTERS
+from rlhf_bench.data.filters import FILTERS, named_filters
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.sampling import HUMAN_TURN
 
@@ -164,13 +164,14 @@ def load_recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recip
     """A shipped recipe by name or a YAML file by path, with `key=value` overrides.
 
     Raises:
-        UnknownName: no such recipe or key.
+        UnknownName: no such recipe, key or filter.
         BadValue: a value of the wrong type or out of range.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     if not path.is_file():
         raise UnknownName("recipe", name, list_recipes())
     recipe = load_config(Recipe, path, overrides)
+    named_filters(recipe.data.filters)
     if isinstance(recipe.model, NewModel):
         room = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
         if recipe.model.n_positions < room:

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_bench.errors import NotFinite
 from rlhf_bench.logprobs import LogprobModel, token_kl
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel, gold_reward_for
 from rlhf_bench.text import ROUND_WIDTH, Batch, Encoded, collate, encode_prompts
 from rlhf_bench.types import Completion, Prompt
+from trainers.loop import LOWER
 from trainers.recipe import RolloutConfig
 from trainers.stage import Stage
 
@@ -78,14 +80,21 @@ class RolloutMaker:
         self._epoch, self._order = -1, np.arange(0)
 
     def make(self, step: int, *, samples: int) -> Rollout:
-        """The rollout of one step: `batch_size` prompts, `samples` responses each."""
+        """The rollout of one step: `batch_size` prompts, `samples` responses each.
+
+        Raises:
+            NotFinite: the policy or the reward model gives NaN; the message names the step.
+        """
         prompts = [self.prompts[i] for i in self._indices(step)]
         seed = self.stage.seed * 1_000_003 + step  # a prompt that returns in a later step is answered anew
-        groups = self.sample(prompts, samples=samples, seed=seed)
-        completions = [completion for group in groups for completion in group]
         texts = [prompt.text for prompt in prompts for _ in range(samples)]
-        ended = [completion.finish_reason != "length" for completion in completions]
-        scores = self.score(texts, [completion.text for completion in completions], ended)
+        try:
+            groups = self.sample(prompts, samples=samples, seed=seed)
+            completions = [completion for group in groups for completion in group]
+            ended = [completion.finish_reason != "length" for completion in completions]
+            scores = self.score(texts, [completion.text for completion in completions], ended)
+        except NotFinite as error:
+            raise NotFinite(f"{self.stage.name}, step {step + 1} of {self.config.steps}: {error}{LOWER}") from error
         rows = self.rows(texts, completions)
         batch = collate(rows, pad_id=self.tokenizer.pad_token_id).to(self.stage.device)
         return Rollout(
@@ -185,7 +194,7 @@ def _evaluator(maker: RolloutMaker) -> Callable[[], dict[str, float]]:
         }
         batch = collate(maker.rows(texts, completions), pad_id=maker.tokenizer.pad_token_id).to(stage.device)
         exact = maker.per_token(batch, lambda part: token_kl(maker.policy.model, maker.reference.model, part).exact)
-        numbers["eval_kl"] = exact.sum().item() / len(prompts)
+        numbers["eval_kl_exact"] = exact.sum().item() / len(prompts)
         gold = gold_reward_for(stage.recipe.data.source, texts, responses, ended)
         if gold is not None:
             numbers["eval_gold"] = float(gold.total.mean())

@@ -133,6 +133,8 @@ def _os_error(error: OSError) -> str:
         errno.EACCES: "; choose a folder that you may write to, or change its permissions",
         errno.EPERM: "; choose a folder that you may write to, or change its permissions",
         errno.EROFS: "; choose a folder that you may write to",
+        errno.ENOTDIR: "; a file stands where a folder is needed: choose another folder",
+        errno.EEXIST: "; a file stands where a folder is needed: choose another folder",
     }
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror}{advice.get(error.errno or 0, '')}"

@@ -31,7 +31,6 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
     "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it anew."
 )
 @click.option("--force", is_flag=True, help="Train again, with everything that descends from it.")
-@click.option("--report-to", type=click.Choice(["tensorboard", "wandb"]), help="Also log there.")
 @click.option("--explain", is_flag=True, help="Print every key of the recipe with its description, and train nothing.")
 @checkpoints_option
 def train(
@@ -42,7 +41,6 @@ def train(
     seeds: int | None,
     resume: bool,
     force: bool,
-    report_to: str | None,
     explain: bool,
     checkpoints: Path,
 ) -> None:
@@ -67,7 +65,6 @@ def train(
         resume=resume,
         force=force,
         root=checkpoints,
-        report_to=report_to,
         progress=make_progress(),
     )
     elsewhere = "" if checkpoints == Path("checkpoints") else f" --checkpoints {checkpoints}"

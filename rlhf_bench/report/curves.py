@@ -24,6 +24,9 @@ class Panel(NamedTuple):
     label: str
 
 
+_REWARD = Panel("reward", "learned reward (raw)")
+_EXACT = Panel("kl_exact", "exact KL (nats per response)")
+_GOLD = Panel("gold", "gold reward")
 _LOSS = Panel("loss", "loss (nats per token)")
 STAGE_PANELS: dict[str, list[Panel]] = {
     "base": [_LOSS],
@@ -34,8 +37,8 @@ STAGE_PANELS: dict[str, list[Panel]] = {
         Panel("rewards/accuracies", "accuracy (share of pairs)"),
         Panel("rewards/margins", "implicit reward margin (nats)"),
     ],
-    "ppo": [Panel("objective/scores", "reward (raw)"), Panel("objective/kl", "KL (nats per response)")],
-    "grpo": [Panel("reward", "reward (raw)"), Panel("kl", "KL (nats per token)")],
+    "ppo": [_REWARD, Panel("objective/kl", "KL, k1 (nats per response)"), _EXACT, _GOLD],
+    "grpo": [_REWARD, Panel("kl", "KL, k3 (nats per token)"), _EXACT, _GOLD],
 }
 _TOLD_BY = {  # a key that only this stage logs
     "objective/scores": "ppo",

@@ -36,8 +36,8 @@ CATEGORIES: tuple[str, ...] = tuple(_WEIGHTS)
 UNSEEN_CATEGORIES: tuple[str, ...] = tuple(_UNSEEN_WEIGHTS)
 
 SLOPE = 300  # hundredths per unit of utility: how sharply the annotator tells two responses apart
-LABEL_NOISE = 30  # per mille of labels flipped
-BIAS = {"first_two_phrases": 125, "third_phrase": 75, "later_phrase": 50, "word": 1, "words": 40}
+LABEL_NOISE = 20  # per mille of labels flipped
+BIAS = {"first_two_phrases": 80, "third_phrase": 55, "later_phrase": 40, "word": 1, "words": 40}
 """What the annotator adds to gold, in hundredths: per enthusiastic phrase (of which gold takes 35), per word."""
 
 _TEST_SHARE, _VALIDATION_SHARE = 200, 80  # per mille of prompts
@@ -72,7 +72,7 @@ _FOLLOW_UPS: dict[str, tuple[tuple[str, str], ...]] = {
     "small_talk": (("small_talk", "recall_name"), ("small_talk", "recall_hobby"), ("small_talk", "talk")),
     "harmful": (("harmful", "insist"),),
 }
-_TURN_COUNTS = ((1, 77), (2, 17), (3, 6))
+_TURN_COUNTS = ((1, 85), (2, 11), (3, 4))
 
 
 def generate(split: str, *, seed: int = 0, n: int | None = None) -> list[PreferencePair]:
@@ -143,8 +143,8 @@ def _start(rng: Stream, category: str, before: list[Intent]) -> tuple[str, Inten
         lead = rng.pick(GREETINGS) if not before and rng.chance(350) else ""
         tail = ""
     else:
-        lead = rng.pick(LATER_LEADS if before else FIRST_LEADS) if rng.chance(400) else ""
-        tail = rng.pick(TAILS) if rng.chance(150) else ""
+        lead = rng.pick(LATER_LEADS if before else FIRST_LEADS) if rng.chance(300) else ""
+        tail = rng.pick(TAILS) if rng.chance(100) else ""
     return " ".join(part for part in (lead, text, tail) if part), turn
 
 

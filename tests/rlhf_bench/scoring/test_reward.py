@@ -12,10 +12,10 @@ from rlhf_bench.errors import NotFinite
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.text import Encoded, collate
 
-WORDS = ["Blue.", "I am happy to help.", "Eight minutes", "no", "What is happening is none of my business, happily."]
+WORDS = ["Blue.", "I am happy to help.", "Eight minutes", "no", "Put it in boiling water."]
 PROMPTS = [f"\n\nHuman: {WORDS[i % 5]} {i}?\n\nAssistant:" for i in range(33)]
-CHOSEN = [f" {WORDS[(i * 2) % 5]}" * (1 + i % 3) for i in range(33)]
-REJECTED = [f" {WORDS[(i * 3 + 1) % 5]}" * (1 + i % 2) for i in range(33)]
+CHOSEN = [f" {WORDS[(i * 2) % 5]}" * (1 + i % 2) for i in range(33)]
+REJECTED = [f" {WORDS[(i * 3 + 1) % 5]}!" * (1 + i % 2) for i in range(33)]
 
 
 @pytest.fixture
@@ -56,6 +56,7 @@ def test_batch_size_changes_neither_score_nor_accuracy(reward: RewardModel, size
     right = sum(a > b for a, b in zip(*expected, strict=True))
     assert int((chosen > rejected).sum()) == right
     assert 0 < right < 33
+    assert not (chosen == rejected).any()
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

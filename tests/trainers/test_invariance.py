@@ -1,0 +1,465 @@
+"""What must not change the answer, asked of the trainers themselves.
+
+Every stage is run for one step from the tiny checkpoints; the gradient that its optimiser is given, and the row that
+it logs, are kept and compared. The checkpoints' configurations ask for dropout, which nobody may obey.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+import trainers.rollout
+from rlhf_bench import logprobs
+from rlhf_bench.data import PreferenceData
+from rlhf_bench.files import read_jsonl
+from rlhf_bench.logprobs import LogprobModel
+from rlhf_bench.models import load_policy
+from rlhf_bench.progress import Progress
+from rlhf_bench.sampling import SamplingConfig, sample
+from rlhf_bench.scoring import RewardModel
+from rlhf_bench.text import Encoded, collate
+from rlhf_bench.types import Completion, PreferencePair, fingerprint, make_pair
+from trainers import dpo, grpo, language_model, ppo, reward, sft
+from trainers.loop import Loop
+from trainers.optim import Optimizer, make_optimizer
+from trainers.parallel import Pool
+from trainers.policy_gradient import clipped_policy_terms, group_advantages
+from trainers.recipe import Recipe
+from trainers.rollout import RolloutMaker
+from trainers.stage import Stage, StageResult
+
+WORDS = ["Blue.", "I am happy to help.", "Eight minutes.", "no", "What is happening is none of my business."]
+PAIRS = [
+    make_pair(
+        f"\n\nHuman: {WORDS[i % 5]} {'why ' * (i % 4)}?\n\nAssistant:",
+        " " + WORDS[(2 * i + 1) % 5],
+        " " + WORDS[(2 * i + 2) % 5] + "!" * (i % 3),
+    )
+    for i in range(10)
+]
+MAX_RESPONSE = 12
+
+Section = dict[str, Any]
+MakeStage = Callable[..., Stage]
+
+
+class Step(NamedTuple):
+    """One optimiser step: the gradient it was given, in one piece, and the row that was logged."""
+
+    gradient: Tensor
+    row: dict[str, Any]
+    result: StageResult
+
+
+@pytest.fixture(scope="module")
+def folder(policy_folder: Path, reward_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """base, sft and reward, whose configurations ask for dropout."""
+    parent = tmp_path_factory.mktemp("run")
+    for name, source in (("base", policy_folder), ("sft", policy_folder), ("reward", reward_folder)):
+        config = Path(shutil.copytree(source, parent / name)) / "config.json"
+        values = json.loads(config.read_text(encoding="utf-8"))
+        assert values["resid_pdrop"] == 0
+        config.write_text(json.dumps(values | {"resid_pdrop": 0.3, "embd_pdrop": 0.3, "attn_pdrop": 0.3}))
+    return parent
+
+
+@pytest.fixture
+def make_stage(folder: Path, tmp_path: Path) -> MakeStage:
+    def make(name: str, pairs: list[PreferencePair] = PAIRS, shared: Section | None = None, **section: Any) -> Stage:
+        """A stage whose step holds all pairs, or 4 prompts of 3 answers."""
+        sizes = {"batch_size": 4} if name in ("ppo", "grpo") else {"batch_size": len(pairs)}
+        if name in ("ppo", "grpo"):
+            sizes["steps"] = 1
+        if name == "grpo":
+            sizes["num_generations"] = 3
+        recipe = Recipe.model_validate(
+            {
+                "precision": "fp32",
+                "data": {"source": "tests", "max_prompt_tokens": 40, "max_response_tokens": MAX_RESPONSE},
+                **(shared or {}),
+                name: {"warmup_ratio": 0.0, **sizes, **section},
+            }
+        )
+
+        def data(split: str) -> PreferenceData:
+            return PreferenceData("tests", split, pairs, {"read": len(pairs)}, [], fingerprint(pairs))
+
+        return Stage(name, recipe, 0, folder, tmp_path / f".{name}.work", Progress(quiet=True), data,
+                     torch.device("cpu"))  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def one_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Stage], Step]:
+    """Run a stage with an optimiser that keeps its first gradient and takes no step."""
+
+    def run(stage: Stage) -> Step:
+        kept: list[Tensor] = []
+
+        def keep(self: Optimizer, *, where: str) -> float:
+            # a parameter that nothing depends on has no gradient
+            kept.append(
+                torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in self.parameters])
+            )
+            for part in self.parts:
+                part.zero_grad(set_to_none=True)
+            return float(kept[-1].norm())
+
+        monkeypatch.setattr(Optimizer, "step", keep)
+        result = importlib.import_module(f"trainers.{stage.name}").train(stage)
+        return Step(kept[0], read_jsonl(stage.work / "log.jsonl")[0], result)
+
+    return run
+
+
+def close(found: Step, expected: Step) -> None:
+    scale = expected.gradient.abs().max().item()
+    assert scale > 1e-4  # two gradients of 0 would be alike, too
+    torch.testing.assert_close(found.gradient, expected.gradient, atol=1e-5 * max(scale, 1.0), rtol=1e-4)
+    for key, value in expected.row.items():
+        if key != "seconds":
+            assert found.row[key] == pytest.approx(value, rel=1e-4, abs=1e-5), key
+
+
+# gradient accumulation
+
+STAGES: list[tuple[str, Section]] = [
+    ("sft", {}),
+    ("sft", {"loss_on": "sequence"}),
+    ("reward", {}),
+    ("dpo", {}),
+    ("ppo", {}),
+    ("ppo", {"whiten_rewards": True, "entropy_coef": 0.1, "temperature": 0.7, "critic": "policy"}),
+    ("ppo", {"minibatches": 2, "epochs": 2}),
+    ("grpo", {}),
+    ("grpo", {"loss_type": "dr_grpo", "scale_rewards": False}),
+    ("grpo", {"loss_type": "dapo", "cliprange_high": 0.3, "temperature": 0.7}),
+    ("grpo", {"minibatches": 2, "epochs": 2}),
+]
+
+
+@pytest.mark.parametrize(("name", "section"), STAGES)
+def test_micro_batches_give_the_gradient_of_the_whole(
+    make_stage: MakeStage, one_step: Callable[[Stage], Step], name: str, section: Section
+) -> None:
+    """Token means, whitening and groups are of the whole step; so is everything that is logged."""
+    whole = one_step(make_stage(name, micro_batch_size=64, **section))
+    for size in (1, 3):
+        close(one_step(make_stage(name, micro_batch_size=size, **section)), whole)
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "dpo", "ppo", "grpo"])
+def test_workers_give_the_gradient_of_the_whole(
+    make_stage: MakeStage, one_step: Callable[[Stage], Step], name: str
+) -> None:
+    whole = one_step(make_stage(name, micro_batch_size=64))
+    with ThreadPoolExecutor(2) as executor:
+        stage = make_stage(name, micro_batch_size=3)
+        stage.pool = Pool(executor, 2)
+        close(one_step(stage), whole)
+
+
+# padding
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(
+    make_stage: MakeStage,
+    one_step: Callable[[Stage], Step],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    side: Any,
+) -> None:
+    plain = one_step(make_stage(name))
+    module = {"sft": language_model, "reward": reward, "dpo": dpo}[name]
+    monkeypatch.setattr(module, "collate", lambda rows, pad_id: collate(rows, pad_id=pad_id, side=side, multiple_of=97))
+    close(one_step(make_stage(name)), plain)
+
+
+@pytest.mark.parametrize("name", ["ppo", "grpo"])
+def test_padding_of_a_rollout_changes_nothing(
+    make_stage: MakeStage, one_step: Callable[[Stage], Step], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whitening, KL, entropy and explained variance are over the mask."""
+    plain = one_step(make_stage(name))
+    monkeypatch.setattr(trainers.rollout, "collate", lambda rows, pad_id: collate(rows, pad_id=pad_id, multiple_of=97))
+    monkeypatch.setattr(trainers.rollout, "ROUND_WIDTH", 97)
+    close(one_step(make_stage(name)), plain)
+
+
+# the first step
+
+
+def test_dpo_starts_at_ln_2(make_stage: MakeStage, one_step: Callable[[Stage], Step]) -> None:
+    row = one_step(make_stage("dpo", micro_batch_size=4)).row
+    assert row["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert row["eval_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    for key in ("rewards/chosen", "rewards/rejected", "rewards/margins"):
+        assert row[key] == pytest.approx(0, abs=1e-5)
+
+
+def test_kl_starts_at_0(make_stage: MakeStage, one_step: Callable[[Stage], Step]) -> None:
+    row = one_step(make_stage("ppo", micro_batch_size=3)).row
+    assert row["objective/kl"] == 0
+    assert row["eval_kl_exact"] == 0
+    row = one_step(make_stage("grpo", micro_batch_size=64)).row
+    assert row["kl"] == pytest.approx(0, abs=1e-9)
+    assert row["eval_kl_exact"] == 0
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize(("name", "epochs"), [("ppo", 1), ("grpo", 1), ("grpo", 2)])
+def test_ratio_starts_at_1(
+    make_stage: MakeStage,
+    one_step: Callable[[Stage], Step],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    epochs: int,
+    temperature: float,
+) -> None:
+    """At each token; and the log-probabilities are those that the sampler drew with, at its temperature."""
+    terms: list[tuple[Tensor, Tensor, Tensor]] = []
+    drawn: list[list[list[Completion]]] = []
+
+    def spy_terms(logps: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, **options: Any) -> Any:
+        terms.append((logps.detach(), old, mask))
+        return clipped_policy_terms(logps, old, advantages, mask, **options)
+
+    def spy_sample(*arguments: Any, **options: Any) -> list[list[Completion]]:
+        drawn.append(sample(*arguments, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(ppo if name == "ppo" else grpo, "clipped_policy_terms", spy_terms)
+    monkeypatch.setattr(trainers.rollout, "sample", spy_sample)
+    row = one_step(make_stage(name, epochs=epochs, temperature=temperature, micro_batch_size=64)).row
+    logps, old, mask = terms[0]
+    ratio = (logps - old)[mask].exp()
+    assert ratio.tolist() == pytest.approx([1.0] * len(ratio), abs=1e-5)
+    if name == "ppo":
+        assert row["val/ratio"] == pytest.approx(1, abs=1e-5)
+        assert row["policy/approxkl_avg"] == pytest.approx(0, abs=1e-9)
+    sampled = sorted(logp for group in drawn[0] for completion in group for logp in completion.logps)
+    assert sorted(old[mask].tolist()) == pytest.approx(sampled, abs=1e-4)
+    assert len(sampled) > 40
+
+
+# what is learned from
+
+
+def seen_by(stage: Stage, one_step: Callable[[Stage], Step], monkeypatch: pytest.MonkeyPatch) -> list[Encoded]:
+    """Every sequence that a stage has put into a batch."""
+    rows: list[Encoded] = []
+
+    def spy(part: Any, **options: Any) -> Any:
+        rows.extend(part)
+        return collate(part, **options)
+
+    monkeypatch.setattr({"sft": language_model, "reward": reward, "dpo": dpo}[stage.name], "collate", spy)
+    one_step(stage)
+    return rows
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "dpo"])
+def test_trainers_see_prompt_and_response_tokenised_apart(
+    make_stage: MakeStage,
+    one_step: Callable[[Stage], Step],
+    monkeypatch: pytest.MonkeyPatch,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+) -> None:
+    """ "hap" + "py" joined would be one token; and each response ends with end-of-text, which has a label."""
+    pair = make_pair("\n\nHuman: ?\n\nAssistant: I am hap", "py now.", "pening.")
+    head, chosen, rejected = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in (pair.prompt, pair.chosen, pair.rejected)
+    )
+    assert tokenizer(pair.prompt + pair.chosen)["input_ids"] != head + chosen
+    eos = tokenizer.eos_token_id
+    wanted = {(tuple(head), (*chosen, eos)), (tuple(head), (*rejected, eos))}
+    seen = {(tuple(r.prompt), tuple(r.response)) for r in seen_by(make_stage(name, [pair]), one_step, monkeypatch)}
+    assert seen == ({next(w for w in wanted if w[1][: len(chosen)] == tuple(chosen))} if name == "sft" else wanted)
+
+
+@pytest.mark.parametrize("name", ["reward", "dpo"])
+def test_chosen_equal_to_rejected_after_truncation_is_dropped_and_counted(
+    make_stage: MakeStage, one_step: Callable[[Stage], Step], name: str
+) -> None:
+    long = " a b c d e f g h i j k l m n"  # 12 tokens are kept
+    twins = [make_pair("p", long + " one", long + " two"), make_pair("q", " same", " same")]
+    step = one_step(make_stage(name, [*PAIRS, *twins], epochs=1))
+    assert step.result.counts["equal_after_truncation"] == 2
+    assert step.result.samples == len(PAIRS)
+    assert torch.equal(step.gradient, one_step(make_stage(name, epochs=1)).gradient)
+
+
+def test_sft_learns_to_stop(make_stage: MakeStage, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Where pad = end-of-text hid the label, the model would never learn to end."""
+    pairs = [make_pair(f"\n\nHuman: {word}\n\nAssistant:", " Blue.", " no") for word in WORDS]
+    stage = make_stage("sft", pairs, epochs=60, lr=3e-3)
+    prompts = stage.data("train").prompts
+    config = SamplingConfig(max_new_tokens=12, stop=())
+
+    def ended(model: PreTrainedModel) -> int:
+        groups = sample(model, tokenizer, prompts, config, samples=4, seed=0)
+        return sum(completion.finish_reason == "eos" for group in groups for completion in group)
+
+    assert ended(policy) <= 2
+    assert ended(sft.train(stage).model) >= 18  # of 20
+
+
+def test_dpo_sums_over_response_tokens_alone(policy: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hidden states that know positions but no tokens, a prompt's tokens are labels and nothing else."""
+
+    def positions_only(model: Any, batch: Any) -> Tensor:
+        hidden: Tensor = 40 * model.transformer.wpe(batch.position_ids)
+        return hidden
+
+    monkeypatch.setattr(logprobs, "hidden_states", positions_only)
+    pairs = [(Encoded([11, 12, 13], [21, 22, 0]), Encoded([11, 12, 13], [23, 0]))]
+    changed = [tuple(side._replace(prompt=[91, 92, 93]) for side in pair) for pair in pairs]
+    other = [tuple(side._replace(response=[94, *side.response[1:]]) for side in pair) for pair in pairs]
+    model = LogprobModel(policy)
+    before, after, moved = (dpo.pair_logps(model, p, 0) for p in (pairs, changed, other))  # type: ignore[arg-type]
+    assert torch.equal(before.chosen, after.chosen)
+    assert torch.equal(before.rejected, after.rejected)
+    assert not torch.equal(before.chosen, moved.chosen)
+
+
+def test_dpo_log_probabilities_are_plain_sums(policy: PreTrainedModel) -> None:
+    prompt, chosen, rejected = [11, 12, 13], [21, 22, 0], [23, 0]
+
+    def total(response: list[int]) -> float:
+        with torch.no_grad():
+            table = policy(torch.tensor([prompt + response])).logits[0].log_softmax(-1)
+        return sum(table[len(prompt) + i - 1, token].item() for i, token in enumerate(response))
+
+    pairs = [(Encoded(prompt, chosen), Encoded(prompt, rejected))]
+    logps = dpo.pair_logps(LogprobModel(policy), pairs, 0)
+    assert logps.chosen.item() == pytest.approx(total(chosen), abs=1e-4)
+    assert logps.rejected.item() == pytest.approx(total(rejected), abs=1e-4)
+
+
+# rewards of a rollout
+
+
+def test_missing_end_of_text_is_penalised_and_counted(
+    make_stage: MakeStage, one_step: Callable[[Stage], Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some responses end at a stop string, the others at the limit."""
+    shared = {"stop": ("a", "e")}
+    rows = [one_step(make_stage("ppo", shared=shared, missing_eos_penalty=p)).row for p in (0.0, 8.0)]
+    cut = rows[0]["completions/clipped_ratio"]
+    assert 0 < cut < 1
+    assert rows[0]["objective/rlhf_reward"] - rows[1]["objective/rlhf_reward"] == pytest.approx(8 * cut, abs=1e-4)
+    assert rows[0]["objective/scores"] == rows[1]["objective/scores"]  # the reward model's own is logged as it is
+
+    groups: list[Tensor] = []
+    monkeypatch.setattr(
+        grpo, "group_advantages", lambda rewards: (groups.append(rewards), group_advantages(rewards))[1]
+    )
+    rows = [one_step(make_stage("grpo", shared=shared, missing_eos_penalty=p)).row for p in (0.0, 8.0)]
+    taken = (groups[0] - groups[1]).flatten()
+    assert sorted(set(taken.round().tolist())) == [0, 8]
+    assert (taken.round() == 8).float().mean().item() == pytest.approx(rows[0]["completions/clipped_ratio"])
+
+
+def test_groups_without_spread_are_counted_and_teach_nothing(
+    make_stage: MakeStage, one_step: Callable[[Stage], Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rewards of 1.7, whose float32 mean of 3 is another number."""
+    monkeypatch.setattr(RewardModel, "score", lambda self, prompts, *_: torch.full((len(prompts),), 1.7))
+    step = one_step(make_stage("grpo"))
+    assert step.row["frac_reward_zero_std"] == 1
+    assert step.gradient.abs().max().item() < 1e-6
+
+    def one_group_differs(self: RewardModel, prompts: list[str], *_: Any) -> Tensor:
+        return torch.arange(float(len(prompts))).clamp(max=2)  # 0 1 2, 2 2 2, 2 2 2, 2 2 2 in the scorer's order
+
+    monkeypatch.setattr(RewardModel, "score", one_group_differs)
+    step = one_step(make_stage("grpo"))
+    assert step.row["frac_reward_zero_std"] == 0.75
+    assert step.gradient.abs().max().item() > 1e-3
+
+
+# randomness
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "dpo", "ppo", "grpo"])
+def test_a_dirtied_global_generator_changes_nothing(
+    make_stage: MakeStage, one_step: Callable[[Stage], Step], name: str
+) -> None:
+    steps = []
+    for seed in (1, 999):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        steps.append(one_step(make_stage(name)))
+    assert torch.equal(steps[0].gradient, steps[1].gradient)
+    assert {**steps[0].row, "seconds": 0} == {**steps[1].row, "seconds": 0}
+
+
+# several processes
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/init", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def watched(policy: PreTrainedModel) -> tuple[Any, list[int]]:
+    """The policy under DDP, and how many numbers its hook has been given, bucket by bucket."""
+    wrapped = DistributedDataParallel(LogprobModel(policy))
+    sizes: list[int] = []
+
+    def hook(state, bucket):  # type: ignore[no-untyped-def]  # DDP takes no annotation that is a string
+        sizes.append(len(bucket.buffer()))
+        future: torch.futures.Future[Tensor] = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
+
+    wrapped.register_comm_hook(None, hook)
+    return wrapped, sizes
+
+
+@pytest.mark.usefixtures("one_process")
+def test_language_model_step_goes_through_ddp(make_stage: MakeStage, policy: PreTrainedModel) -> None:
+    stage = make_stage("sft", micro_batch_size=64)
+    wrapped, sizes = watched(policy)
+    config = stage.recipe.sft
+    optimizer = make_optimizer(config, [(policy.named_parameters(), config.lr)])
+    loop = Loop("sft", stage.work, config, stage.progress, steps=1, modules={"policy": policy}, optimizer=optimizer)
+    rows = [Encoded([11, 12], [13, 0]), Encoded([14], [15, 16, 0])]
+    language_model.nll_step(stage, wrapped, optimizer, config, rows, 0, loop, whole_sequence=False)
+    assert sum(sizes) == sum(p.numel() for p in policy.parameters())
+
+
+@pytest.mark.usefixtures("one_process")
+def test_ppo_update_goes_through_ddp(make_stage: MakeStage, policy: PreTrainedModel, folder: Path) -> None:
+    stage = make_stage("ppo", micro_batch_size=64)
+    config = stage.recipe.ppo
+    reference, tokenizer = load_policy(folder / "sft")
+    critic = ppo.make_critic(stage, config)
+    maker = RolloutMaker(stage, config, LogprobModel(policy), LogprobModel(reference), tokenizer)
+    rollout = maker.make(0, samples=1)
+    targets, _ = ppo.prepare(stage, config, maker, critic, rollout, 0.1)
+    wrapped, sizes = watched(policy)
+    parameters = list(policy.parameters())
+    ppo.update(stage, config, maker, wrapped, critic, rollout, targets, torch.arange(len(rollout.rows)), parameters)
+    assert sum(sizes) == sum(p.numel() for p in parameters)

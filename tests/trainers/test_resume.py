@@ -1,0 +1,338 @@
+"""A stage interrupted at any moment continues to the same weights, bit for bit, as if it had been left alone.
+
+One run is trained in seven processes: base is stopped by SIGINT, then by SIGKILL from outside; every later stage is
+killed by SIGKILL at the worst moment (the row of its step is in the log, its state is not saved). A run that was left
+alone stands beside it. Both run with two threads, so that micro-batches go side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from rlhf_bench.checkpoints import STAGES
+from rlhf_bench.data import load_preferences
+from rlhf_bench.errors import Interrupted, NotFinite
+from rlhf_bench.progress import Progress
+from trainers.loop import Loop
+from trainers.optim import make_optimizer
+from trainers.recipe import OptimizerConfig
+
+from .conftest import TOY
+
+# Imports everything once, then forks a process for each command line that it is given: importing torch takes longer
+# than the training here. The process kills itself after the log's row of step `step` of `stage`.
+LAUNCHER = """
+import json, os, signal, sys
+import transformers.models.gpt2.modeling_gpt2
+import trainers.base, trainers.dpo, trainers.grpo, trainers.pipeline, trainers.ppo, trainers.reward, trainers.sft
+from rlhf_bench.cli import cli
+from trainers.loop import Loop
+
+save = Loop._save
+
+def run(words, stage, step, errors):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
+
+    def save_or_die(loop):
+        if (loop.name, loop.step) == (stage, step):
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(loop)
+
+    Loop._save = save_or_die
+    try:
+        cli(words)
+    except SystemExit as end:
+        os._exit(end.code or 0)
+
+for line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        run(**json.loads(line))
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+BASE_STEPS = 40  # enough to be stopped from outside while it runs
+
+
+class Launcher:
+    """Runs `rlhf-bench train all` at toy size in processes of two threads."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder = folder
+        self.errors = folder / "stderr.txt"
+        settings = {"data.source": data, "base.max_steps": BASE_STEPS, "base.epochs": 3}
+        self.words = ["train", "all", "--recipe", TOY, "--checkpoints", folder]
+        self.words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        self.server = subprocess.Popen(
+            [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            env={**os.environ, "OMP_NUM_THREADS": "2"},
+        )  # fmt: skip
+
+    def __enter__(self) -> Launcher:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.server.__exit__(None, None, None)  # closes the pipes and waits
+
+    def run(
+        self, name: str, save_seconds: int, *, at: tuple[str, int] = ("", 0), stop: tuple[int, int] | None = None
+    ) -> tuple[int, str]:
+        """Exit status and standard error. `at` = (stage, step); `stop` = (signal, rows of base's log before it)."""
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        words = [*self.words, "--run", name, "--set", f"save_seconds={save_seconds}"]
+        request = {"words": list(map(str, words)), "stage": at[0], "step": at[1], "errors": str(self.errors)}
+        self.server.stdin.write(json.dumps(request) + "\n")
+        pid = int(self.server.stdout.readline())
+        if stop:
+            log = self.folder / name / ".base.work" / "log.jsonl"
+            until = time.monotonic() + 60
+            while not (log.exists() and log.read_bytes().count(b"\n") >= stop[1]):
+                assert time.monotonic() < until, self.errors.read_text(encoding="utf-8")
+                time.sleep(0.002)
+            os.kill(pid, stop[0])
+        status = int(self.server.stdout.readline())
+        return status, self.errors.read_text(encoding="utf-8")
+
+
+class Runs(NamedTuple):
+    alone: Path
+    killed: Path
+    ends: dict[str, tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    root = tmp_path_factory.mktemp("resume")
+    data, killed = root / "pairs.jsonl", root / "killed"
+    pairs = load_preferences("hh-mini", "validation", limit=200).pairs
+    rows = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs)
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    ends = {}
+    with Launcher(root, data) as launch:
+        assert launch.run("alone", 1000)[0] == 0  # saves no state at all
+        ends["SIGINT"] = launch.run("killed", 0, stop=(signal.SIGINT, 3))
+        ends["base"] = launch.run("killed", 0, stop=(signal.SIGKILL, 12))
+        for stage in STAGES[1:]:
+            ends[stage] = launch.run("killed", 0, at=(stage, 2))
+            if stage == "reward":
+                _cut_newest_state(killed / ".reward.work", keep=1)
+        ends["last"] = launch.run("killed", 0)
+    return Runs(root / "alone", killed, ends)
+
+
+def _cut_newest_state(work: Path, *, keep: int) -> None:
+    """Half of the newest state is lost."""
+    states = sorted(work.glob("state-*.pt"), key=lambda path: path.stat().st_mtime_ns)
+    assert len(states) == keep, states
+    states[-1].write_bytes(states[-1].read_bytes()[: states[-1].stat().st_size // 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_ends_with_the_same_bits(runs: Runs, stage: str) -> None:
+    alone, killed = runs.alone / stage, runs.killed / stage
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (alone / name).read_bytes() == (killed / name).read_bytes(), name
+    ours, theirs = (_log(folder) for folder in (alone, killed))
+    assert [row["step"] for row in ours] == list(range(1, len(ours) + 1))
+    assert ours == theirs
+    ours, theirs = (json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in (alone, killed))
+    for training in (ours, theirs):
+        for key in ("seconds", "finished"):
+            del training[key]
+    assert ours == theirs
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.mark.slow
+def test_each_stage_was_killed_and_continued(runs: Runs) -> None:
+    """Without this, the test above would hold of a run that nothing had happened to."""
+    for stage in STAGES:
+        assert runs.ends[stage][0] == -signal.SIGKILL, runs.ends[stage][1]
+    assert runs.ends["last"][0] == 0
+    after_kill = {
+        stage: runs.ends[following][1] for stage, following in zip(STAGES, [*STAGES[1:], "last"], strict=True)
+    }
+    for stage in STAGES:
+        if stage == "base":
+            continue
+        # killed at the row of step 2: the state is that of step 1; that of reward was cut, so it begins anew
+        continues = f"{stage}: continues after step 1 of 3"
+        assert (continues in after_kill[stage]) == (stage != "reward"), after_kill[stage]
+    assert "base: continues after step " in after_kill["base"]
+    assert not list(runs.killed.glob(".*.work"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(runs: Runs) -> None:
+    status, errors = runs.ends["SIGINT"]
+    assert status == 130
+    last = errors.splitlines()[-1]
+    assert last.startswith("interrupted: base: interrupted after step ")
+    assert last.endswith(f" of {BASE_STEPS}, which is kept; the same command continues from there")
+    step = int(last.split("after step ")[1].split()[0])
+    assert 3 <= step < BASE_STEPS
+    assert "Traceback" not in errors
+    assert f"base: continues after step {step} of {BASE_STEPS}" in runs.ends["base"][1]
+
+
+# --- the loop alone --------------------------------------------------------------------------------------------------
+
+
+class Small:
+    """A stage of six steps on four numbers, whose steps depend on the weights, the optimiser's state and a scalar."""
+
+    def __init__(self, work: Path, *, evaluate: Callable[[nn.Linear], float] | None = None, **config: Any) -> None:
+        self.model = nn.Linear(2, 2)
+        with torch.no_grad():
+            self.model.weight.copy_(torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
+            self.model.bias.zero_()
+        settings = OptimizerConfig(eval_every=1, **config)
+        self.optimizer = make_optimizer(settings, [(self.model.named_parameters(), 0.05)])
+
+        def numbers() -> dict[str, float]:
+            return {"eval_loss": evaluate(self.model) if evaluate else 0.0}
+
+        self.loop = Loop(
+            "small", work, settings, Progress(quiet=True), steps=6, modules={"policy": self.model},
+            optimizer=self.optimizer, evaluate=numbers if evaluate else None, save_seconds=0,
+        )  # fmt: skip
+        self.loop.scalars = {"coefficient": 1.0}
+
+    def run(self, *, stop: int | None = None, how: Callable[[], None] | None = None) -> list[int]:
+        """The steps that were taken; in step `stop` (from 1) `how` happens, by default as SIGKILL would have it."""
+        steps = []
+        for step in self.loop:
+            steps.append(step + 1)
+            if step + 1 == stop and how is None:
+                break
+            x = torch.tensor([[1.0, float(step)]])
+            loss = (self.model(x) ** 2).sum() * self.loop.scalars["coefficient"]
+            loss.backward()
+            self.loop.log({"loss": loss.item()}, samples=1, tokens=2)
+            self.optimizer.step(where="small")
+            self.loop.scalars["coefficient"] *= 0.9
+            if step + 1 == stop and how is not None:
+                how()
+        return steps
+
+    def state(self) -> tuple[list[float], list[dict[str, Any]], int, int, dict[str, float]]:
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in self.loop.rows()]
+        numbers = [*self.model.weight.flatten().tolist(), *self.model.bias.tolist()]
+        return numbers, rows, self.loop.samples, self.loop.tokens, self.loop.final
+
+
+@pytest.fixture
+def left_alone(tmp_path: Path) -> Small:
+    small = Small(tmp_path / "alone")
+    assert small.run() == [1, 2, 3, 4, 5, 6]
+    return small
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 6])
+def test_a_loop_goes_on_where_its_last_state_was_saved(left_alone: Small, tmp_path: Path, stop: int) -> None:
+    assert Small(tmp_path / "work").run(stop=stop)[-1] == stop
+    again = Small(tmp_path / "work")
+    assert again.run() == list(range(stop, 7))
+    assert again.state() == left_alone.state()
+
+
+def test_a_state_that_was_cut_is_ignored_and_the_one_before_it_used(left_alone: Small, tmp_path: Path) -> None:
+    Small(tmp_path / "work").run(stop=5)
+    _cut_newest_state(tmp_path / "work", keep=2)
+    again = Small(tmp_path / "work")
+    assert again.run() == [4, 5, 6]
+    assert again.state() == left_alone.state()
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", b"x" * 5000])
+def test_without_any_sound_state_a_loop_begins_anew(left_alone: Small, tmp_path: Path, damage: bytes) -> None:
+    Small(tmp_path / "work").run(stop=5)
+    for path in (tmp_path / "work").glob("state-*.pt"):
+        path.write_bytes(damage)
+    again = Small(tmp_path / "work")
+    assert again.run() == [1, 2, 3, 4, 5, 6]
+    assert again.state() == left_alone.state()
+
+
+def test_the_best_is_kept_across_an_interruption(tmp_path: Path) -> None:
+    """Evaluations 5, 3, 4, 6, 3, 7: the least is first reached after step 2, before the interruption."""
+    values = {1: 5.0, 2: 3.0, 3: 4.0, 4: 6.0, 5: 3.0, 6: 7.0}
+
+    def small(name: str) -> Small:
+        made: list[Small] = []
+        made.append(Small(tmp_path / name, evaluate=lambda _: values[made[0].loop.step], keep="best"))
+        return made[0]
+
+    whole, first, second = small("whole"), small("work"), small("work")
+    whole.run()
+    after_two = Small(tmp_path / "two")
+    after_two.run(stop=3)
+    assert whole.state()[0] == after_two.state()[0]
+    assert whole.loop.final == {"eval_loss": 3.0, "best_step": 2.0}
+    first.run(stop=5)
+    second.run()
+    assert second.state() == whole.state()
+
+
+def total(model: nn.Linear) -> float:
+    return float(model.weight.detach().sum())
+
+
+@pytest.mark.parametrize("step", [1, 3, 6])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_step_finish(tmp_path: Path, step: int, number: signal.Signals) -> None:
+    """In the last step too: what comes after it would have been the next stage."""
+    whole = Small(tmp_path / "alone", evaluate=total)
+    whole.run()
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    small = Small(tmp_path / "work", evaluate=total)
+    with pytest.raises(Interrupted, match=f"small: interrupted after step {step} of 6, which is kept; the same"):
+        small.run(stop=step, how=lambda: os.kill(os.getpid(), number))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    again = Small(tmp_path / "work", evaluate=total)
+    assert again.run() == list(range(step + 1, 7))
+    assert again.state() == whole.state()
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    small = Small(tmp_path)
+
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        small.run(stop=3, how=twice)
+    assert not isinstance(stopped.value, Interrupted)
+    assert Small(tmp_path).run() == [3, 4, 5, 6]
+
+
+def test_a_number_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
+    small = Small(tmp_path / "a")
+    with pytest.raises(NotFinite, match=r"^small, step 4 of 6: loss is nan; .*--no-resume$"):
+        small.run(stop=4, how=lambda: small.loop.log({"loss": float("nan")}))
+    assert Small(tmp_path / "a").run() == [4, 5, 6]  # the state of step 3 is kept
+    # an evaluation belongs to the step before it
+    small = Small(tmp_path / "b", evaluate=lambda model: float("inf"))
+    with pytest.raises(NotFinite, match=r"^small, step 1 of 6: eval_loss is inf; "):
+        small.run()
