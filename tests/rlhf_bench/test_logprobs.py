@@ -257,9 +257,9 @@ def test_gradients_go_through_a_wrapper(policy: PreTrainedModel) -> None:
     wrapped(batch_of()).logps.sum().backward()
     assert sum(len(flat) for flat in reduced) == sum(p.numel() for p in policy.parameters())
 
-    LogprobModel(reference)(batch_of()).logps.sum().backward()
+    sum(naive(reference, row)[0].sum() for row in ROWS[:3]).backward()  # type: ignore[union-attr]
     for mine, plain in zip(policy.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, 2 * plain.grad, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(mine.grad, 2 * plain.grad, atol=1e-3, rtol=1e-4)
 
     reduced.clear()
     wrapped.module(batch_of()).logps.sum().backward()

@@ -86,6 +86,12 @@ def test_inverse_distribution_function() -> None:
     assert sampling._draw(logps, u).tolist() == [0, 0, 2, 2, 2, 3, 3, 3]
 
 
+def test_no_uniform_number_gives_a_token_of_probability_0() -> None:
+    """u = 0 least of all, which lies on the edge of its empty interval."""
+    u = torch.tensor([0.0, 0.4999, 0.5001, 1 - 2**-53], dtype=torch.float64)
+    assert sampling._draw(logits_of(0.0, 0.5, 0.0, 0.5, 0.0).repeat(4, 1), u).tolist() == [1, 1, 3, 3]
+
+
 def test_draws_follow_the_probabilities() -> None:
     """Chi-squared of 20,000 draws with the streams that sampling uses; a false alarm once in a million."""
     p = np.array([0.02, 0.4, 0.08, 0.2, 0.3])

@@ -362,10 +362,11 @@ def test_missing_end_of_text_is_penalised_and_counted(
     make_stage: MakeStage, one_step: Callable[[Stage], Step], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some responses end at a stop string, the others at the limit."""
-    shared = {"stop": ("a", "e")}
+    shared = {"stop": ("a", "e", "i")}
     rows = [one_step(make_stage("ppo", shared=shared, missing_eos_penalty=p)).row for p in (0.0, 8.0)]
     cut = rows[0]["completions/clipped_ratio"]
     assert 0 < cut < 1
+    assert cut != 0.5  # or the penalty could be taken from the wrong ones
     assert rows[0]["objective/rlhf_reward"] - rows[1]["objective/rlhf_reward"] == pytest.approx(8 * cut, abs=1e-4)
     assert rows[0]["objective/scores"] == rows[1]["objective/scores"]  # the reward model's own is logged as it is
 
@@ -384,9 +385,10 @@ def test_groups_without_spread_are_counted_and_teach_nothing(
 ) -> None:
     """Rewards of 1.7, whose float32 mean of 3 is another number."""
     monkeypatch.setattr(RewardModel, "score", lambda self, prompts, *_: torch.full((len(prompts),), 1.7))
-    step = one_step(make_stage("grpo"))
-    assert step.row["frac_reward_zero_std"] == 1
-    assert step.gradient.abs().max().item() < 1e-6
+    for prompts in (1, 4):
+        step = one_step(make_stage("grpo", batch_size=prompts))
+        assert step.row["frac_reward_zero_std"] == 1
+        assert step.gradient.abs().max().item() < 1e-6
 
     def one_group_differs(self: RewardModel, prompts: list[str], *_: Any) -> Tensor:
         return torch.arange(float(len(prompts))).clamp(max=2)  # 0 1 2, 2 2 2, 2 2 2, 2 2 2 in the scorer's order
