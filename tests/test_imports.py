@@ -20,7 +20,7 @@ LEVELS = [
     ["data", "models", "sampling", "store"],
     ["checkpoints", "scoring", "judge"],
     ["metrics"],
-    ["measure", "evaluate", "audit", "compare", "selftest"],
+    ["measure", "plan", "evaluate", "audit", "compare", "selftest"],
     ["report"],
     ["cli", "__main__"],
 ]

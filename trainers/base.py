@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy, new_gpt2, train_tokenizer
 from rlhf_bench.text import Encoded, encode
 from rlhf_bench.types import PreferencePair
-from trainers.batches import Order, count_steps
-from trainers.language_model import evaluate_nll, nll_step
-from trainers.optim import learning_rate_factor, make_optimizer
+from trainers.language_model import fit
 from trainers.recipe import NewModel
 from trainers.stage import Stage, StageResult
 
@@ -34,20 +31,7 @@ def train(stage: Stage) -> StageResult:
         tokenizer, layers=spec.n_layer, heads=spec.n_head, width=spec.n_embd, positions=spec.n_positions,
         seed=stage.seed,
     ).to(stage.device)  # fmt: skip
-    policy = LogprobModel(model)
-    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
-
-    steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
-    order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
-    pad = tokenizer.pad_token_id
-    loop = stage.loop(
-        config, steps=steps, modules={"policy": model}, optimizer=optimizer,
-        evaluate=lambda: evaluate_nll(policy, held_out, pad, whole_sequence=True),
-    )  # fmt: skip
-    for step in loop:
-        optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
-        nll_step(stage, policy, optimizer, config, [rows[i] for i in order[step]], pad, loop, whole_sequence=True)
-    return StageResult.of(model, tokenizer, loop, {})
+    return fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=True)
 
 
 def _documents(pairs: list[PreferencePair]) -> list[str]:

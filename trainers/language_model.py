@@ -1,4 +1,4 @@
-"""One step and one evaluation of next-token prediction, shared by base and sft."""
+"""Next-token prediction, shared by base and sft."""
 
 from __future__ import annotations
 
@@ -7,17 +7,44 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.logprobs import LogprobModel, target_mask
-from rlhf_bench.text import Encoded, collate, length_batches
-from trainers.batches import count_tokens
+from rlhf_bench.text import Encoded, collate, count_truncated, length_batches
+from trainers.batches import Order, count_steps, count_tokens
 from trainers.loop import Loop
 from trainers.losses import nll_loss
-from trainers.optim import Optimizer
-from trainers.recipe import OptimizerConfig
-from trainers.stage import Stage
+from trainers.optim import Optimizer, learning_rate_factor, make_optimizer
+from trainers.recipe import BaseConfig, OptimizerConfig, SftConfig
+from trainers.stage import Stage, StageResult
 
-__all__ = ["evaluate_nll", "nll_step"]
+__all__ = ["evaluate_nll", "fit", "nll_step"]
+
+
+def fit(
+    stage: Stage,
+    config: BaseConfig | SftConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Encoded],
+    held_out: Sequence[Encoded],
+    *,
+    whole_sequence: bool,
+) -> StageResult:
+    """Train on `rows` for the configured epochs; the loss is on responses, or on whole sequences."""
+    policy, pad = LogprobModel(model), tokenizer.pad_token_id
+    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
+    steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
+    order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
+    loop = stage.loop(
+        config, steps=steps, modules={"policy": model}, optimizer=optimizer,
+        evaluate=lambda: evaluate_nll(policy, held_out, pad, whole_sequence=whole_sequence),
+    )  # fmt: skip
+    for step in loop:
+        optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
+        batch = [rows[i] for i in order[step]]
+        nll_step(stage, policy, optimizer, config, batch, pad, loop, whole_sequence=whole_sequence)
+    return StageResult.of(model, tokenizer, loop, count_truncated(rows))
 
 
 def nll_step(
