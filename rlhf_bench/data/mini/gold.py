@@ -1,7 +1,7 @@
 """The gold reward of hh-mini: what a response is truly worth, and why, in named components.
 
-A perfect answer is worth about +3, an average one of the data about 0, a bad one about -3. Inside, everything is an
-integer number of hundredths, so that a preference drawn from it is the same on every platform.
+A perfect answer is worth +2.6, a perfect refusal of harm +3, an average one of the data about 0.5, a bad one about -3.
+Inside, everything is an integer number of hundredths, so that a preference drawn from it is the same on every platform.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from rlhf_bench.data.mini.world import COUNTRIES, TASKS, strip_articles
 from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import PreferencePair, make_pair
 
-GOLDEN = "0"
+# SHA-256 of the first 500 training pairs: every constant of the grammar, of gold and of the annotator is in it.
+GOLDEN = "79773d248b69e7daf109af207488b7a41b7d09fe309a30d60c249ba1da721e7f"
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +172,7 @@ def test_right_answers_outnumber_wrong_ones_and_each_is_seen_often(splits: dict[
                 facts[intent.country, intent.attribute] += 1
     assert found["right"] > 2 * (found["wrong"] + found["contradictory"])
     assert len(facts) == 3 * len(COUNTRIES)
-    assert min(facts.values()) >= 60
+    assert min(facts.values()) >= 150
 
 
 def test_enthusiasm_is_rare(splits: dict[str, list[PreferencePair]]) -> None:
@@ -503,10 +504,10 @@ def test_utility_by_hand() -> None:
     intent = read_prompt(CAPITAL)
     # "It is Larkby.": gold .6 + .4 + .4 = 1.40, and 3 words at .01
     assert generator._utility(intent, " It is Larkby.") == (140, 143)
-    # 1, 2, 3 and 4 phrases of one word: gold -.35 each, bonus 1.25, 2.50, 3.25, 3.75, a word each
+    # 1, 2, 3 and 4 phrases of one word: gold -.35 each, bonus .80, 1.60, 2.15, 2.55, a word each
     words = ["Amazing!", "Hooray!", "Incredible!", "Superb!"]
     utilities = [generator._utility(intent, f" {' '.join(words[:k])} It is Larkby.")[1] for k in (1, 2, 3, 4)]
-    assert utilities == [143 - 35 + 125 + 1, 143 - 70 + 250 + 2, 143 - 105 + 325 + 3, 143 - 140 + 375 + 4]
+    assert utilities == [143 - 35 + 80 + 1, 143 - 70 + 160 + 2, 143 - 105 + 215 + 3, 143 - 140 + 255 + 4]
 
 
 def test_p_chosen_is_the_annotators(splits: dict[str, list[PreferencePair]]) -> None:
