@@ -162,14 +162,17 @@ def _reason_lines(reason: str, metrics: dict[str, list[str]]) -> Iterable[str]:
 
 
 def number_text(value: float | None, digits: int) -> str:
-    """`value` with that many decimals; a number too small to show there gets two significant digits instead."""
+    """`value` with that many decimals; a number too small to show there gets two significant digits instead.
+
+    Below 1e-9 it is the rounding error of a zero, such as the mean of z-scores, and shown as one.
+    """
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     text = f"{value:.{digits}f}"
     if float(text) == 0:
-        return f"{value:.2g}" if value else text.removeprefix("-")
+        return f"{value:.2g}" if abs(value) > 1e-9 else text.removeprefix("-")
     return text
 
 

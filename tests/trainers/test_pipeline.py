@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import rlhf_bench.evaluate as evaluation
 from rlhf_bench.checkpoints import STAGES, checkpoint_hash
-from rlhf_bench.data import mini
+from rlhf_bench.data import load_preferences, mini
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
@@ -121,6 +121,7 @@ def test_a_checkpoint_has_everything(work: Work, stage: str) -> None:
     assert set(training["config"]) == {"model", "data", "stop", "precision", stage}
     assert training["data"]["source"] == "hh-mini"
     assert training["data"]["pairs"] == 200
+    assert training["data"]["fingerprint"] == load_preferences("hh-mini", "train", seed=0, limit=200).fingerprint
     for key in ("samples", "tokens", "seconds"):
         assert training[key] > 0, key
     assert {"recipe", "versions", "git_commit", "metrics", "counts"} <= set(training)
@@ -236,6 +237,17 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(work: Work, two_seeds: 
         assert first[stage] != second[stage], stage
         ours, theirs = (rows(run / stage / "log.jsonl") for run in (work.run, two_seeds / "seed-0"))
         assert [row | {"seconds": 0} for row in ours] == [row | {"seconds": 0} for row in theirs]
+
+
+def test_a_seed_is_also_that_of_the_weights_a_model_begins_with(tmp_path: Path) -> None:
+    """At a learning rate of next to nothing the weights stay what they were at first."""
+    still = [f"{stage}.{rate}=1e-12" for stage in ("base", "sft", "reward") for rate in ("lr", "muon_lr")]
+    folder = train(
+        ["reward"], recipe=str(TOY), overrides=[*still, "reward.head_lr=1e-12"], run="still", seeds=2, root=tmp_path
+    )
+    for stage, name in (("base", "transformer.wte.weight"), ("reward", "score.weight")):
+        first, second = (load_file(folder / f"seed-{n}" / stage / "model.safetensors")[name] for n in (0, 1))
+        assert (first - second).abs().mean() > 0.01, stage
 
 
 def test_a_run_of_several_seeds_has_a_folder_a_seed_over_the_same_data(two_seeds: Path) -> None:
