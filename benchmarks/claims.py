@@ -47,11 +47,9 @@ def main(folder: str = "results/hh-test/default") -> None:
     audit = store.read_audit()
     for seed, row in (audit or {"models": {}})["models"].items():
         overall = row["overall"]
-        gap = overall["ceiling"] - overall["accuracy"]["value"]
-        text = (
-            f"{show(Estimate.from_dict(overall['accuracy']))}, ceiling {overall['ceiling']:.3f}, {overall.get('pairs', overall.get('n'))} pairs"
-        )
-        say(f"reward model within 3 points of the ceiling, {seed}", text, gap <= 0.03)
+        accuracy, ceiling = Estimate.from_dict(overall["accuracy"]), overall["ceiling"]
+        text = f"{show(accuracy)}, ceiling {ceiling:.3f}, {overall['pairs']} pairs"
+        say(f"reward model within 3 points of the ceiling, {seed}", text, ceiling - accuracy.value <= 0.03)
 
 
 def difference(metrics: dict[str, Any], metric: str, a: str, b: str, seed: str | None) -> Estimate:
