@@ -283,6 +283,13 @@ def test_two_seeds_are_evaluated_each_with_its_own_models(work: Work, two_seeds:
             assert value == pytest.approx(mine["reward"].mean(), abs=1e-9)
         pooled = metrics["models"][model]["gold"]
         assert (pooled["n_seeds"], pooled["n"]) == (2, 4)  # prompts, not rows
+    responses = rows(folder / "responses.jsonl")
+    for seed in (0, 1):
+        mine = [row for row in responses if (row["model"], row["seed"]) == ("chosen", seed)]
+        reward = RewardModel.load(two_seeds / f"seed-{seed}" / "reward", max_prompt=128, max_response=24)
+        expected = reward.score([r["prompt"] for r in mine], [r["response"] for r in mine], [True] * len(mine))
+        stored = scores.loc[(scores["model"] == "chosen") & (scores["seed"] == seed), "reward"]
+        assert stored.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     # each seed's rewards have a scale of their own
     assert ("sft", "reward") in {(m["model"], m["metric"]) for m in metrics["missing"]}
 
