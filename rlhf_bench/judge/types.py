@@ -1,0 +1,51 @@
+"""What travels between the judge's parts: a comparison, the question put to a judge, what was read in its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Comparison", "Order", "Question", "Reading", "Side", "Status"]
+
+Order = Literal["model_first", "baseline_first"]
+Side = Literal["model", "baseline", "tie"]
+# read: a verdict; the others are counted, and never scored. missing: not asked yet.
+Status = Literal["read", "unreadable", "refused", "failed", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two responses to one prompt."""
+
+    prompt_id: str
+    prompt: str
+    seed: int
+    sample: int
+    model: str
+    baseline: str
+    model_response: str
+    baseline_response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call: what the judge is sent. `repeat` tells apart the same question asked again to measure repeatability."""
+
+    messages: tuple[Mapping[str, str], ...]  # {"role": ..., "content": ...}
+    max_tokens: int
+    schema: Mapping[str, Any] | None = None  # JSON schema of the answer, where the server offers it
+    template: str = ""  # name@version
+    template_hash: str = ""
+    repeat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a parser made of one raw answer. `first` and `second` are the places in the question, not the models."""
+
+    status: Status
+    winner: Literal["first", "second", "tie"] | None = None
+    soft: float | None = None  # probability that the first wins, where log-probabilities were offered
+    note: str = ""  # why an answer was unreadable
+    meta: Mapping[str, Any] = field(default_factory=dict)
