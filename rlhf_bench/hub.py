@@ -5,24 +5,27 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
-from urllib.parse import urlsplit
 
-__all__ = ["hub_answers"]
+__all__ = ["hub_answers", "offline_by_choice"]
+
+PROBE_SECONDS = 3.0
+_TRUE = {"1", "ON", "YES", "TRUE"}  # huggingface_hub's own reading
 
 
 @functools.cache
-def hub_answers(timeout: float = 3.0) -> bool:
-    """True if a connection to the hub can be opened. Behind a proxy it is taken for granted."""
-    from huggingface_hub import constants
+def hub_answers() -> bool:
+    """True unless the user works offline or one request, without retries, gets no answer at all."""
+    if offline_by_choice():
+        return False
+    import huggingface_hub
 
-    if constants.is_offline_mode():
-        return False
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return True
-    url = urlsplit(constants.ENDPOINT)
     try:
-        with socket.create_connection((url.hostname or "", url.port or 443), timeout=timeout):
-            return True
-    except OSError:
+        # Any answer will do. The session carries the user's proxies and certificates.
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=PROBE_SECONDS)
+    except Exception:  # the HTTP library, and so its errors, differ between versions
         return False
+    return True
+
+
+def offline_by_choice() -> bool:
+    return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +10,9 @@ from typing import Any
 
 from rlhf_bench.data.files import Source, from_datasets
 from rlhf_bench.errors import DataError
+from rlhf_bench.hub import hub_answers
 
 __all__ = ["HUB_SOURCES", "HubSource", "is_hub_id", "read_hub"]
-
-PROBE_SECONDS = 3.0
-_TRUE = {"1", "ON", "YES", "TRUE"}  # huggingface_hub's own reading
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def read_hub(name: str, revision: str | None) -> Source:
 
     known = HUB_SOURCES.get(name, HubSource(note=""))
     revision = revision or known.revision
-    offline = _offline_by_choice() or not _reachable()
+    offline = not hub_answers()
     try:
         with _offline() if offline else _as_it_is():
             loaded = datasets.load_dataset(name, revision=revision)
@@ -90,22 +87,6 @@ def _commit(loaded: Any) -> str | None:
         if match:
             return match.group(1)
     return None
-
-
-def _offline_by_choice() -> bool:
-    return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
-
-
-def _reachable() -> bool:
-    """One request without retries: `datasets` itself retries for over 20 seconds before it gives up."""
-    import huggingface_hub
-
-    try:
-        # Any answer will do. The session carries the user's proxies and certificates.
-        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=PROBE_SECONDS)
-    except Exception:  # the HTTP library, and so its errors, differ between versions
-        return False
-    return True
 
 
 @contextmanager

@@ -39,14 +39,6 @@ REWARD_PADDING = "padding changes no reward"
 REWARD_PLAIN = "plain transformers, batched, gives the same reward"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_run(tmp_path_factory.mktemp("checkpoints") / "mini")

@@ -16,6 +16,7 @@ from rlhf_bench.data import Filters, Fractions, PreferenceData, load_preferences
 from rlhf_bench.data import hub as hub_module
 from rlhf_bench.data.hh import clean_response, form_prompt
 from rlhf_bench.errors import BadValue, BenchError, DataError, UnknownName
+from rlhf_bench.hub import hub_answers
 
 HH_FILE = Path(__file__).parents[3].parent / "shared" / "data" / "hh-rlhf-harmless-base-test.jsonl.gz"
 WHOLE = Fractions(1.0, 0.0, 0.0)  # everything in train: these tests look at rows, not at splits
@@ -400,9 +401,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return content[name]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(hub_module, "_reachable", lambda: True)
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(hub_module, "hub_answers", lambda: True)
     return content
 
 
@@ -461,15 +460,24 @@ def test_hub_with_other_names(hub: dict[str, Any]) -> None:
     assert "splits not used: train_sft" in data.notes
 
 
+@pytest.fixture
+def unprobed() -> Iterator[None]:
+    """What the hub answered is remembered for the whole process; not from one test to the next."""
+    hub_answers.cache_clear()
+    yield
+    hub_answers.cache_clear()
+
+
 ADVICE = "; give a local file instead, with --data FILE or the recipe's data.source"
 UNREACHABLE = "the hub cannot be reached and the data set is not in the cache"
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"])
+@pytest.mark.usefixtures("unprobed")
 def test_hub_offline_by_choice(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(name, "1")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.setattr(hub_module, "_reachable", lambda: pytest.fail("asked the network in offline mode"))
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: pytest.fail("asked the network in offline mode"))
     before = datasets.config.HF_HUB_OFFLINE
     with pytest.raises(DataError) as caught:
         load_preferences("no-such-owner/no-such-set", "train")
@@ -480,6 +488,7 @@ def test_hub_offline_by_choice(name: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert datasets.config.HF_HUB_OFFLINE is before
 
 
+@pytest.mark.usefixtures("unprobed")
 def test_hub_without_a_network_asks_once_and_then_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[bool] = []
 
