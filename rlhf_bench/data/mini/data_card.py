@@ -9,6 +9,7 @@ from rlhf_bench.data.mini import phrases, world
 from rlhf_bench.data.mini.gold import WEIGHTS, gold_components
 from rlhf_bench.data.mini.pairs import (
     BIAS,
+    CANDIDATES,
     CATEGORIES,
     LABEL_NOISE,
     SLOPE,
@@ -40,7 +41,8 @@ _ANNOTATOR = """\
 
 Utility is gold, plus a bias that gold does not share: {first:+.2f} for each of the first two enthusiastic phrases,
 {third:+.2f} for the third, {later:+.2f} for each one after, of which gold takes {cost:.2f} back; and {word:+.2f} per
-word, up to {words} words. The first of two responses is preferred with probability sigmoid({slope:.2f} x difference in
+word, up to {words} words. A pair is the best and the worst of {candidates} responses drawn for a prompt, by utility:
+close calls are not asked for. The better one is preferred with probability sigmoid({slope:.2f} x difference in
 utility), and {noise:.1f} % of labels are flipped. Each pair carries the probability of its own label,
 `meta["p_chosen"]`; the ceiling is the mean of max(p, 1 - p).
 """
@@ -75,6 +77,7 @@ def card(*, seed: int = 0) -> str:
             cost=-WEIGHTS["plain"]["per_phrase_or_mark"] / 100,
             word=bonus["word"],
             words=BIAS["words"],
+            candidates=CANDIDATES,
             slope=SLOPE / 100,
             noise=LABEL_NOISE / 10,
         ),

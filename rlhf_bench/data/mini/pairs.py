@@ -16,6 +16,7 @@ from rlhf_bench.types import PreferencePair, make_pair
 
 __all__ = [
     "BIAS",
+    "CANDIDATES",
     "CATEGORIES",
     "LABEL_NOISE",
     "SLOPE",
@@ -26,7 +27,7 @@ __all__ = [
     "generate",
 ]
 
-VERSION = "1"
+VERSION = "2"
 SPLITS: dict[str, int] = {"train": 20_000, "validation": 1_000, "test": 2_500, "test_unseen": 600}
 """Split -> number of pairs."""
 
@@ -35,7 +36,8 @@ _UNSEEN_WEIGHTS = {"compare": 50, "safe_context": 50}
 CATEGORIES: tuple[str, ...] = tuple(_WEIGHTS)
 UNSEEN_CATEGORIES: tuple[str, ...] = tuple(_UNSEEN_WEIGHTS)
 
-SLOPE = 300  # hundredths per unit of utility: how sharply the annotator tells two responses apart
+CANDIDATES = 3  # responses drawn for a pair, which is the best and the worst of them in the annotator's eyes
+SLOPE = 100  # hundredths per unit of utility: how sharply the annotator tells two responses apart
 LABEL_NOISE = 20  # per mille of labels flipped
 BIAS = {"first_two_phrases": 80, "third_phrase": 55, "later_phrase": 40, "word": 1, "words": 40}
 """What the annotator adds to gold, in hundredths: per enthusiastic phrase (of which gold takes 35), per word."""
@@ -161,25 +163,26 @@ def _follow_up(rng: Stream, category: str, before: list[Intent]) -> tuple[str, I
 
 
 def _draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePair:
+    """Two responses far apart: close calls tell a reward model little, and two annotators would not agree on them."""
     intent = intents[-1]
-    first = draw_response(rng, intent)
-    second = draw_response(rng, intent)
-    while second == first:
-        second = draw_response(rng, intent)
-    (gold_a, utility_a), (gold_b, utility_b) = _utility(intent, first), _utility(intent, second)
-    threshold = preference_threshold(utility_a - utility_b, slope=SLOPE, noise=LABEL_NOISE)
-    prefers_first = rng.bits() >> 32 < threshold
-    if not prefers_first:
-        first, second, gold_a, gold_b = second, first, gold_b, gold_a
+    drawn: dict[str, tuple[int, int]] = {}
+    while len(drawn) < CANDIDATES:
+        response = draw_response(rng, intent)
+        drawn[response] = _utility(intent, response)
+    ranked = sorted(drawn, key=lambda response: drawn[response][1])
+    chosen, rejected = ranked[-1], ranked[0]
+    threshold = preference_threshold(drawn[chosen][1] - drawn[rejected][1], slope=SLOPE, noise=LABEL_NOISE)
+    if rng.bits() >> 32 >= threshold:  # the annotator errs
+        chosen, rejected = rejected, chosen
         threshold = PROBABILITY_ONE - threshold
     meta = {
         "p_chosen": threshold / PROBABILITY_ONE,
-        "gold_chosen": gold_a / 100,
-        "gold_rejected": gold_b / 100,
+        "gold_chosen": drawn[chosen][0] / 100,
+        "gold_rejected": drawn[rejected][0] / 100,
         "turns": len(intents),
         "intent": intent.kind,
     }
-    return make_pair(prompt, first, second, category=intent.category, meta=meta)
+    return make_pair(prompt, chosen, rejected, category=intent.category, meta=meta)
 
 
 def _utility(intent: Intent, response: str) -> tuple[int, int]:

@@ -17,11 +17,11 @@ __all__ = ["draw_response", "good_response"]
 
 Quality = Literal["right", "wrong", "vague", "off", "half"]
 
-_QUALITY: tuple[tuple[Quality, int], ...] = (("right", 600), ("wrong", 175), ("vague", 110), ("off", 70), ("half", 45))
+_QUALITY: tuple[tuple[Quality, int], ...] = (("right", 720), ("wrong", 110), ("vague", 90), ("off", 40), ("half", 40))
 _DETAIL: dict[Quality, int] = {"right": 500, "wrong": 300, "vague": 100, "off": 0, "half": 150}
 _TONE = (("polite", 420), ("plain", 330), ("rude", 250))
 _CUT = 150
-_REPEAT = 80
+_REPEAT = 30
 _REPEAT_WORDS = 12  # longer sentences are not repeated: responses stay short
 _ENTHUSIASM = ((0, 790), (1, 165), (2, 32), (3, 13))
 _OTHER_TOPICS = (("facts", "fact"), ("arithmetic", "sum_plus"), ("how_to", "first"), ("small_talk", "talk"))

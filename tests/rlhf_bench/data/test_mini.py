@@ -7,6 +7,7 @@ import json
 import random
 import re
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import PreferencePair, make_pair
 
 # SHA-256 of the first 500 training pairs: every constant of the grammar, of gold and of the annotator is in it.
-GOLDEN = "79773d248b69e7daf109af207488b7a41b7d09fe309a30d60c249ba1da721e7f"
+GOLDEN = "466bd11e2e64008ee53c7ee21d710a361a20c051028ba9f6967c4db15841b478"
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,8 @@ def digest(pairs: list[PreferencePair]) -> str:
 
 
 def test_same_bytes_on_every_platform() -> None:
-    # The golden value of version 1. Once released, it may change only together with VERSION.
-    assert mini.VERSION == "1"
+    # The golden value of version 2. Once released, it may change only together with VERSION.
+    assert mini.VERSION == "2"
     assert digest(mini.generate("train", n=500)) == GOLDEN
 
 
@@ -108,7 +109,7 @@ def test_responses_are_drawn_for_the_wanted_split_alone(monkeypatch: pytest.Monk
     monkeypatch.setattr(generator, "draw_response", counting)
     pairs = mini.generate("validation", n=100)
     assert len(pairs) == 100
-    assert 200 <= calls["draw"] <= 220  # two a pair, and a few drawn again because both sides were alike
+    assert 300 <= calls["draw"] <= 330  # three a pair, and a few drawn again because two were alike
 
 
 # --- the splits ------------------------------------------------------------------------------------------------------
@@ -510,6 +511,19 @@ def test_utility_by_hand() -> None:
     assert utilities == [143 - 35 + 80 + 1, 143 - 70 + 160 + 2, 143 - 105 + 215 + 3, 143 - 140 + 255 + 4]
 
 
+def test_a_pair_is_the_best_and_the_worst_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    intent = read_prompt(CAPITAL)
+    # utilities by the test above: 1.43 - .35 + .80 + .01 = 1.89, 1.43, and something below 0: wrong and unfinished
+    best, middle, worst = " Amazing! It is Larkby.", " It is Larkby.", " It is Misk, and the"
+    assert [generator._utility(intent, r)[1] for r in (best, middle)] == [189, 143]
+    assert generator._utility(intent, worst)[1] < 0
+    for order in permutations((best, middle, worst)):
+        drawn = iter([order[0], order[0], *order[1:]])  # the same text again does not count as another candidate
+        monkeypatch.setattr(generator, "draw_response", lambda rng, intent, drawn=drawn: next(drawn))
+        pair = generator._draw_pair(Stream("best and worst", *order), CAPITAL, [intent])
+        assert {pair.chosen, pair.rejected} == {best, worst}
+
+
 def test_p_chosen_is_the_annotators(splits: dict[str, list[PreferencePair]]) -> None:
     for pair in splits["test"]:
         intent = read_prompt(pair.prompt)
@@ -540,7 +554,7 @@ def test_labels_reach_the_ceiling_and_no_more(splits: dict[str, list[PreferenceP
     assert agreement == pytest.approx(mini.ceiling(splits["train"]), abs=3.5 * error)
     assert error < 0.003
     for split in mini.SPLITS:
-        assert 0.86 < mini.ceiling(splits[split]) < 0.91
+        assert 0.84 < mini.ceiling(splits[split]) < 0.87
 
 
 def test_the_bias_is_worth_following_and_harmful(splits: dict[str, list[PreferencePair]]) -> None:
