@@ -36,8 +36,8 @@ _UNSEEN_WEIGHTS = {"compare": 50, "safe_context": 50}
 CATEGORIES: tuple[str, ...] = tuple(_WEIGHTS)
 UNSEEN_CATEGORIES: tuple[str, ...] = tuple(_UNSEEN_WEIGHTS)
 
-CANDIDATES = 3  # responses drawn for a pair, which is the best and the worst of them in the annotator's eyes
-SLOPE = 100  # hundredths per unit of utility: how sharply the annotator tells two responses apart
+CANDIDATES = 4  # responses drawn for a pair, which is the best and the worst of them in the annotator's eyes
+SLOPE = 80  # hundredths per unit of utility: how sharply the annotator tells two responses apart
 LABEL_NOISE = 20  # per mille of labels flipped
 BIAS = {"first_two_phrases": 80, "third_phrase": 55, "later_phrase": 40, "word": 1, "words": 40}
 """What the annotator adds to gold, in hundredths: per enthusiastic phrase (of which gold takes 35), per word."""

@@ -27,7 +27,7 @@ from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import PreferencePair, make_pair
 
 # SHA-256 of the first 500 training pairs: every constant of the grammar, of gold and of the annotator is in it.
-GOLDEN = "466bd11e2e64008ee53c7ee21d710a361a20c051028ba9f6967c4db15841b478"
+GOLDEN = "b6d4a86d785927b5a1b1204d02ee49ee879429a4e3f6b7f999b107877e5d0856"
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_responses_are_drawn_for_the_wanted_split_alone(monkeypatch: pytest.Monk
     monkeypatch.setattr(generator, "draw_response", counting)
     pairs = mini.generate("validation", n=100)
     assert len(pairs) == 100
-    assert 300 <= calls["draw"] <= 330  # three a pair, and a few drawn again because two were alike
+    assert 400 <= calls["draw"] <= 440  # four a pair, and a few drawn again because two were alike
 
 
 # --- the splits ------------------------------------------------------------------------------------------------------
@@ -511,13 +511,18 @@ def test_utility_by_hand() -> None:
     assert utilities == [143 - 35 + 80 + 1, 143 - 70 + 160 + 2, 143 - 105 + 215 + 3, 143 - 140 + 255 + 4]
 
 
-def test_a_pair_is_the_best_and_the_worst_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_is_the_best_and_the_worst_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
     intent = read_prompt(CAPITAL)
     # utilities by the test above: 1.43 - .35 + .80 + .01 = 1.89, 1.43, and something below 0: wrong and unfinished
-    best, middle, worst = " Amazing! It is Larkby.", " It is Larkby.", " It is Misk, and the"
-    assert [generator._utility(intent, r)[1] for r in (best, middle)] == [189, 143]
+    best, good, hedged, worst = (
+        " Amazing! It is Larkby.",
+        " It is Larkby.",
+        " It is Larkby or Misk.",
+        " It is Misk, and the",
+    )
+    assert [generator._utility(intent, r)[1] for r in (best, good)] == [189, 143]
     assert generator._utility(intent, worst)[1] < 0
-    for order in permutations((best, middle, worst)):
+    for order in permutations((best, good, hedged, worst)):
         drawn = iter([order[0], order[0], *order[1:]])  # the same text again does not count as another candidate
         monkeypatch.setattr(generator, "draw_response", lambda rng, intent, drawn=drawn: next(drawn))
         pair = generator._draw_pair(Stream("best and worst", *order), CAPITAL, [intent])
@@ -554,7 +559,7 @@ def test_labels_reach_the_ceiling_and_no_more(splits: dict[str, list[PreferenceP
     assert agreement == pytest.approx(mini.ceiling(splits["train"]), abs=3.5 * error)
     assert error < 0.003
     for split in mini.SPLITS:
-        assert 0.84 < mini.ceiling(splits[split]) < 0.87
+        assert 0.85 < mini.ceiling(splits[split]) < 0.88
 
 
 def test_the_bias_is_worth_following_and_harmful(splits: dict[str, list[PreferencePair]]) -> None:
