@@ -56,6 +56,7 @@ def save_stage(
             "steps": result.steps,
             "seconds": round(result.seconds, 2),
             "counts": result.counts,
+            **result.record,
             "precision": stage.precision,
             "threads": torch.get_num_threads(),
             "versions": versions(),
