@@ -464,9 +464,7 @@ def test_language_model_step_goes_through_ddp(make_stage: MakeStage, policy: Pre
 
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("critic", ["reward", "shared"])
-def test_ppo_update_goes_through_ddp(
-    make_stage: MakeStage, policy: PreTrainedModel, folder: Path, critic: str
-) -> None:
+def test_ppo_update_goes_through_ddp(make_stage: MakeStage, policy: PreTrainedModel, folder: Path, critic: str) -> None:
     stage = make_stage("ppo", micro_batch_size=64, critic=critic)
     config = stage.recipe.ppo
     reference, tokenizer = load_policy(folder / "sft")
