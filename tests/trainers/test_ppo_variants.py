@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.logprobs import LogprobModel
@@ -15,6 +15,7 @@ from rlhf_bench.text import Encoded, collate
 from trainers import ppo
 from trainers.critic import ActorCritic, Critic
 from trainers.recipe import PpoConfig
+from trainers.rollout import RolloutMaker
 
 from . import test_invariance
 from .test_policy_gradient import masked, near
@@ -90,8 +91,21 @@ def test_updates_stop_at_the_approximate_kl(make_stage: Any, limit: float, updat
     assert all(p.grad is None for p in model.parameters())  # what was computed beyond the limit is forgotten
 
 
-def test_kl_in_the_loss_is_not_in_the_reward(make_stage: Any, one_step: Any) -> None:
-    """At the reference KL is 0 either way; the reward per token holds none of it."""
-    row = one_step(make_stage("ppo", kl_in="loss", kl_coef=0.5, epochs=2, lr=0.01)).row
-    assert row["loss/kl_avg"] >= 0
-    assert row["objective/kl_coef"] == 0.5
+@pytest.mark.parametrize("kl_in", ["reward", "loss"])
+def test_kl_is_in_the_reward_or_in_the_loss(
+    make_stage: Any, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kl_in: str
+) -> None:
+    """A reference half a nat below the policy at each token: k1 is .5 a token, k3 e^-.5 - 1 + .5 = 0.106531."""
+    stage = make_stage("ppo", advantage="reward", whiten_advantages=False, kl_in=kl_in)
+    config, model = stage.recipe.ppo, LogprobModel(policy)
+    maker = RolloutMaker(stage, config, model, model, tokenizer)
+    rollout = maker.make(0, samples=1)
+    mask = rollout.batch.response_mask
+    rollout = rollout._replace(reference_logps=rollout.reference_logps - 0.5 * mask)
+    targets, log = ppo.prepare(config, maker, None, rollout, 0.2)
+    assert log["objective/kl"] == pytest.approx(0.5 * mask.sum().item() / len(mask), rel=1e-5)
+    expected = rollout.scores - (0.2 * 0.5 * mask.sum(1) if kl_in == "reward" else 0.0)
+    torch.testing.assert_close(targets.advantages, expected[:, None] * mask, atol=1e-4, rtol=1e-4)
+    parameters, rows = list(policy.parameters()), torch.arange(len(mask))
+    numbers = ppo.update(stage, config, maker, ActorCritic(model, None), rollout, targets, rows, parameters)
+    assert numbers.get("loss/kl_avg") == (pytest.approx(0.106531, abs=1e-4) if kl_in == "loss" else None)
