@@ -70,9 +70,15 @@ def test_grpo_with_k3_in_the_loss_reaches_an_optimum_of_its_own() -> None:
     assert distance(logits, forward_optimum(BETA * 3 / 2)) < 1e-4
 
 
-@pytest.mark.parametrize("kl_in", ["reward", "loss"])
-def test_grpo_with_std_reaches_neither(kl_in: str) -> None:
-    logits = grpo_policy(advantage="group", size=4, kl_in=kl_in)
+def test_grpo_with_std_and_kl_in_the_reward_ends_at_the_optimum_all_the_same() -> None:
+    """There r - beta log(pi / ref) is one number for all responses: no group has spread. Only the way there differs."""
+    logits = grpo_policy(advantage="group", size=4, kl_in="reward")
+    assert distance(logits, reverse_optimum(BETA)) < 5e-3
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_grpo_with_std_and_k3_in_the_loss_reaches_neither(size: int) -> None:
+    logits = grpo_policy(advantage="group", size=size, kl_in="loss")
     assert min(distance(logits, optimum(BETA)) for optimum in (reverse_optimum, forward_optimum)) > 0.02
 
 
