@@ -127,6 +127,7 @@ def test_a_checkpoint_has_everything(work: Work, stage: str) -> None:
     for key in ("samples", "tokens", "seconds"):
         assert training[key] > 0, key
     assert {"recipe", "versions", "git_commit", "metrics", "counts"} <= set(training)
+    assert training["alarms"] == []
     assert EVALUATED[stage] in training["metrics"]
 
 
