@@ -50,10 +50,16 @@ class LogprobModel(nn.Module):
 
     def forward(self, batch: Batch, temperature: float = 1.0, whole_sequence: bool = False) -> TokenLogps:
         """Log-probability and entropy of each response token; of each token but the first with `whole_sequence`."""
+        return self.of_hidden(hidden_states(self.model, batch), batch, temperature, whole_sequence)
+
+    def of_hidden(
+        self, hidden: Tensor, batch: Batch, temperature: float = 1.0, whole_sequence: bool = False
+    ) -> TokenLogps:
+        """The same from the backbone's last hidden state, (B, T, H), for a forward that reads it for more than this."""
         mask = target_mask(batch, whole_sequence=whole_sequence)
-        hidden = hidden_states(self.model, batch)[:, :-1][mask[:, 1:]]  # (N, H), the position before each target
+        before = hidden[:, :-1][mask[:, 1:]]  # (N, H), the position before each target
         weight, bias = output_layer(self.model)
-        flat_logps, flat_entropy = chunked_logps(hidden, weight, bias, batch.ids[mask], 1.0 / temperature)
+        flat_logps, flat_entropy = chunked_logps(before, weight, bias, batch.ids[mask], 1.0 / temperature)
         zeros = torch.zeros(mask.shape, dtype=flat_logps.dtype, device=mask.device)
         return TokenLogps(zeros.masked_scatter(mask, flat_logps), zeros.masked_scatter(mask, flat_entropy))
 

@@ -1,26 +1,40 @@
 """Group relative policy optimisation, Shao et al. 2024 (arXiv:2402.03300).
 
-Each prompt is answered `num_generations` times; a response's advantage is its reward relative to its group. The pull
-towards the reference is the k3 estimate in the loss, whose gradient is that of KL(reference || policy).
+Each prompt is answered `num_generations` times; a response's advantage is its reward relative to its group. By default
+the pull towards the reference is the k3 estimate in the loss, whose gradient is that of KL(reference || policy); k1
+inside the reward gives that of KL(policy || reference).
+
+The published relatives are this trainer with other pieces, each a function of its own:
+
+    Dr. GRPO     advantage=mean, loss_type=dr_grpo
+    DAPO         loss_type=dapo, cliprange_high above cliprange
+    GSPO         ratio=sequence, cliprange some 3e-4
+    RLOO         advantage=rloo, kl_in=reward, and ratio=product (as TRL) or none (as the paper)
+    REINFORCE    advantage=mean, ratio=none
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
+from trainers.advantages import GROUP_ADVANTAGES, rank_exponential_advantages, without_spread
 from trainers.batches import count_tokens
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.policy_gradient import (
-    clipped_policy_terms,
-    group_advantages,
+    POLICY_TERMS,
+    entropy_bonus,
+    entropy_pull,
     k3,
     normalise_dapo,
     normalise_dr_grpo,
     normalise_grpo,
-    without_spread,
+    sequence_rewards,
 )
 from trainers.recipe import GrpoConfig
 from trainers.rollout import RolloutMaker, select
@@ -34,6 +48,7 @@ def train(stage: Stage) -> StageResult:
     model, tokenizer = load_policy(stage.parent("sft"), device=stage.device)
     reference_model, _ = load_policy(stage.parent("sft"), device=stage.device)
     policy, reference = LogprobModel(model), LogprobModel(reference_model)
+    compare = advantage_function(config)
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
     loop = stage.loop(
@@ -47,13 +62,20 @@ def train(stage: Stage) -> StageResult:
         with stage.autocast():
             out = policy(batch, config.temperature)
         old = out.logps.detach() if old_logps is None else old_logps[index, :width]
-        terms = clipped_policy_terms(
+        terms = POLICY_TERMS[config.ratio](
             out.logps, old, advantages[index, None], mask,
             low=config.cliprange, high=config.cliprange_high or config.cliprange,
         )  # fmt: skip
         kl = k3(out.logps, rollout.reference_logps[index, :width], mask)
-        per_token = terms.loss + config.beta * kl
+        per_token = terms.loss + config.beta * kl if config.kl_in == "loss" else terms.loss
         loss = normalise(config, per_token, mask, sequences, tokens, maker.sampling.max_new_tokens)
+        if config.entropy_coef:
+            mean = out.entropy.sum() / tokens
+            loss = loss + (
+                entropy_bonus(mean, coef=config.entropy_coef)
+                if config.entropy_target is None
+                else entropy_pull(mean, coef=config.entropy_coef, target=config.entropy_target, now=entropy)
+            )
         return loss, {
             "loss": loss.item(),
             "kl": kl.detach().sum().item() / tokens,
@@ -64,11 +86,16 @@ def train(stage: Stage) -> StageResult:
     for step in loop:
         optimizer.set_learning_rate(learning_rate_factor(step, config.steps, config))
         rollout = maker.make(step, samples=config.num_generations)
+        # With one update a rollout the policy is the one that drew it: old log-probabilities are its own, the ratio 1.
+        single = config.epochs * config.minibatches == 1
+        old_logps = None if single and config.kl_in == "loss" else maker.logps(policy, rollout.batch)
         rewards = rollout.scores - config.missing_eos_penalty * ~rollout.ended
+        if old_logps is not None and config.kl_in == "reward":
+            mask = rollout.batch.response_mask
+            rewards = sequence_rewards(rewards, old_logps, rollout.reference_logps, mask, kl_coef=config.beta)
         groups = rewards.view(-1, config.num_generations)
-        advantages = (group_advantages(groups) if config.scale_rewards else groups - groups.mean(1, keepdim=True)).view(
-            -1
-        )
+        advantages = compare(groups).view(-1)
+        entropy = maker.entropy(rollout.batch) if config.entropy_target is not None else float("nan")
         spread = groups.std(1)
         loop.log(
             {
@@ -79,9 +106,6 @@ def train(stage: Stage) -> StageResult:
             samples=len(rollout.rows),
             tokens=count_tokens(rollout.rows),
         )
-        # With one update a rollout the policy is the one that drew it: old log-probabilities are its own, the ratio 1.
-        single = config.epochs * config.minibatches == 1
-        old_logps = None if single else maker.logps(policy, rollout.batch)
         log: dict[str, float] = {}
         for epoch in range(config.epochs):
             generator = torch.Generator().manual_seed(stage.seed * 1_000_003 + step * 101 + epoch)
@@ -94,7 +118,14 @@ def train(stage: Stage) -> StageResult:
                 loop.log(log)
                 log["grad_norm"] = optimizer.step(where=f"grpo, step {step + 1}")
         loop.log({**log, "learning_rate": optimizer.lr})
-    return StageResult.of(model, tokenizer, loop, {})
+    return StageResult.of(model, tokenizer, loop, {}, {"reward": maker.reward_record})
+
+
+def advantage_function(config: GrpoConfig) -> Callable[[Tensor], Tensor]:
+    """From the rewards of groups to their advantages, (P, G) both."""
+    if config.advantage == "rank_exponential" and config.rank_decay is not None:
+        return partial(rank_exponential_advantages, decay=config.rank_decay)
+    return GROUP_ADVANTAGES[config.advantage]
 
 
 def normalise(

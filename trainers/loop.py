@@ -30,6 +30,7 @@ from torch import nn
 from rlhf_bench.errors import Interrupted, NotFinite
 from rlhf_bench.files import atomic_write_bytes, json_text, read_jsonl
 from rlhf_bench.progress import Progress
+from trainers.alarms import alarms_at, find_alarms
 from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
 
@@ -75,6 +76,8 @@ class Loop:
         self.best: dict[str, float] | None = None
         self.log_file = work / "log.jsonl"
         self._row: dict[str, Any] = {}
+        self._written: list[dict[str, Any]] = []  # the log's rows so far
+        self._alarmed: set[str] = set()  # alarms are said once
         self._at = 0  # number of the step under way, counted from 1
         self._stop = False
 
@@ -147,6 +150,11 @@ class Loop:
         row = {"step": self.step, **self._row, "num_tokens": self.tokens, "seconds": round(self.seconds, 3)}
         with self.log_file.open("a", encoding="utf-8") as file:
             file.write(json_text(row) + "\n")
+        self._written.append(row)
+        for alarm in alarms_at(self._written):
+            if alarm.name not in self._alarmed:
+                self._alarmed.add(alarm.name)
+                self.progress.log(f"alarm: {self.name}, step {alarm.step} of {self.steps}: {alarm.message}")
 
     def _save(self) -> None:
         state = {
@@ -180,6 +188,8 @@ class Loop:
         self.seconds = state["numbers"]["seconds"]
         self.samples, self.tokens = state["numbers"]["samples"], state["numbers"]["tokens"]
         os.truncate(self.log_file, state["log_bytes"])
+        self._written = self.rows()
+        self._alarmed = {alarm.name for alarm in find_alarms(self._written)}
         self.progress.log(f"{self.name}: continues after step {self.step} of {self.steps}")
 
 

@@ -43,6 +43,11 @@ class Optimizer:
         for group in self.groups():
             group["lr"] = group["initial_lr"] * factor
 
+    def clear(self) -> None:
+        """Forget the gradients without a step."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
     def step(self, *, where: str) -> float:
         """Clip the global gradient norm, take the step, clear gradients; returns the norm before clipping.
 
@@ -51,12 +56,11 @@ class Optimizer:
         """
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.max_norm))
         if not math.isfinite(norm):
-            for part in self.parts:
-                part.zero_grad(set_to_none=True)
+            self.clear()
             raise NotFinite(f"{where}: the gradient is {norm}; expected a finite number: lower the learning rate")
         for part in self.parts:
             part.step()
-            part.zero_grad(set_to_none=True)
+        self.clear()
         return norm
 
     def state_dict(self) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.models import default_device
 from rlhf_bench.progress import Progress
+from trainers.combinations import check_combinations
 from trainers.parallel import worker_pool
 from trainers.recipe import NewModel, Recipe, load_recipe
+from trainers.reward_sources import MODEL, parse_sources
 from trainers.save import save_stage
 from trainers.stage import Stage, StageResult
 
@@ -36,6 +38,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "grpo": ("sft", "reward"),
     "dpo": ("sft",),
 }
+REWARD_SOURCE = {"function", "weights"}  # keys of the reward section that only ppo and grpo obey
 
 
 def train(
@@ -63,6 +66,7 @@ def train(
     """
     progress = progress or Progress(quiet=True)
     resolved = load_recipe(recipe, list(overrides))
+    check_combinations(resolved)
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
@@ -100,13 +104,25 @@ def with_ancestors(stages: Sequence[str], recipe: Recipe) -> list[str]:
 
 
 def parents_of(stage: str, recipe: Recipe) -> tuple[str, ...]:
-    return (recipe.reward.backbone,) if stage == "reward" else PARENTS[stage]
+    """What the stage starts from; ppo and grpo need the reward model only where something of it is used."""
+    if stage == "reward":
+        return (recipe.reward.backbone,)
+    uses_model = MODEL in parse_sources(recipe.reward.function)
+    if (stage == "grpo" and not uses_model) or (stage == "ppo" and not uses_model and recipe.ppo.critic != "reward"):
+        return ("sft",)
+    return PARENTS[stage]
 
 
 def configuration(recipe: Recipe, name: str) -> dict[str, Any]:
-    """The keys that decide what a stage becomes: its own section and what all stages share."""
+    """The keys that decide what a stage becomes: its own section and what all stages share.
+
+    Where rewards come from is said in the reward model's section, but decides what ppo and grpo become.
+    """
     shared = recipe.model_dump(mode="json", include={"model", "data", "stop", "precision"})
-    return {**shared, name: recipe.model_dump(mode="json", include={name})[name]}
+    own = recipe.model_dump(mode="json", include={name}, exclude={"reward": REWARD_SOURCE})[name]
+    if name in ("ppo", "grpo"):
+        shared |= recipe.model_dump(mode="json", include={"reward": REWARD_SOURCE})
+    return {**shared, name: own}
 
 
 def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Rewards, advantages and losses of PPO and GRPO, as pure functions of tensors.
+"""Rewards and losses of PPO and GRPO, as pure functions of tensors.
 
 Per-token tensors are (B, T), laid out like the batch and 0 outside the response mask. Denominators are arguments: they
 are counted over the whole optimiser step, so that accumulated micro-batches give the gradient of the whole.
@@ -6,25 +6,29 @@ are counted over the whole optimiser step, so that accumulated micro-batches giv
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "POLICY_TERMS",
     "ClippedTerms",
+    "PolicyTerms",
     "adapt_kl_coef",
     "clipped_policy_terms",
     "clipped_value_terms",
-    "gae",
-    "group_advantages",
+    "entropy_bonus",
+    "entropy_pull",
+    "gspo_policy_terms",
     "k3",
     "normalise_dapo",
     "normalise_dr_grpo",
     "normalise_grpo",
+    "reinforce_policy_terms",
+    "sequence_policy_terms",
+    "sequence_rewards",
     "token_rewards",
-    "whiten",
-    "without_spread",
 ]
 
 
@@ -42,35 +46,10 @@ def token_rewards(scores: Tensor, logps: Tensor, reference_logps: Tensor, mask: 
     return rewards
 
 
-def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation, Schulman et al. 2016 (arXiv:1506.02438), eq. 11 and 16.
-
-        delta_t = r_t + gamma V_{t+1} - V_t,      A_t = delta_t + gamma lam A_{t+1}
-
-    V is 0 after the last real token. values[b, t] is the value before token t is drawn. Returns advantages and
-    returns (A + V), both (B, T) and 0 outside the mask.
-    """
-    advantages = torch.zeros_like(rewards)
-    following = torch.zeros_like(rewards[:, 0])
-    for t in range(rewards.shape[1] - 1, -1, -1):
-        inside = t + 1 < rewards.shape[1]
-        next_value = values[:, t + 1] * mask[:, t + 1] if inside else torch.zeros_like(following)
-        delta = rewards[:, t] + gamma * next_value - values[:, t]
-        following = (delta + gamma * lam * following) * mask[:, t]
-        advantages[:, t] = following
-    return advantages, (advantages + values) * mask
-
-
-def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
-    """(x - mean) / sqrt(var + eps) over the mask of the whole rollout; var with ddof 0; 0 outside the mask.
-
-    A single number becomes 0. Without `shift_mean` the mean is put back (rewards keep their sign).
-    """
-    count = mask.sum().clamp(min=1)
-    mean = (x * mask).sum() / count
-    variance = (((x - mean) ** 2) * mask).sum() / count
-    white = (x - mean) * torch.rsqrt(variance + eps)
-    return (white if shift_mean else white + mean) * mask
+def sequence_rewards(scores: Tensor, logps: Tensor, reference_logps: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
+    """The score less kl_coef times the k1 estimate summed over the response, (B,): one reward for the whole response
+    (RLOO, arXiv:2402.14740, section 2.1). As in `token_rewards`, the gradient is that of the reverse KL."""
+    return scores - kl_coef * ((logps - reference_logps) * mask).sum(1)
 
 
 def adapt_kl_coef(kl_coef: float, kl: float, *, target: float, horizon: float, samples: int) -> float:
@@ -98,10 +77,69 @@ def clipped_policy_terms(
     low = high is PPO's; high > low is DAPO's clip-higher (arXiv:2503.14476). Log-probabilities are taken at the
     sampling temperature. advantages: (B, T) or (B, 1).
     """
-    ratio = torch.exp((logps - old_logps) * mask)
+    return _surrogate(torch.exp((logps - old_logps) * mask), advantages, mask, low=low, high=high)
+
+
+def gspo_policy_terms(
+    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, *, low: float, high: float
+) -> ClippedTerms:
+    """GSPO, Zheng et al. 2025 (arXiv:2507.18071), eq. 5 to 7: one ratio a response, the geometric mean of its tokens'.
+
+        s = ( pi(y) / pi_old(y) ) ** (1 / |y|),      -min( s A, clip(s, 1 - low, 1 + high) A )
+
+    Every token of a response holds the response's term, so that the mean over its tokens is that term: to be
+    normalised by `normalise_grpo`. s is near 1: the paper clips at 3e-4 and 4e-4. advantages: (B, 1), or
+    (B, T) constant along a response.
+    """
+    mean = ((logps - old_logps) * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+    return _surrogate(torch.exp(mean).expand(mask.shape), advantages, mask, low=low, high=high)
+
+
+def sequence_policy_terms(
+    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, *, low: float, high: float
+) -> ClippedTerms:
+    """The clipped surrogate with the response as the one action: its ratio is the product of its tokens'.
+
+    This is what importance sampling asks for; TRL's RLOO trainer has it, and plain PPO on whole responses. Laid
+    out as in `gspo_policy_terms`, to be normalised by `normalise_grpo`.
+    """
+    total = ((logps - old_logps) * mask).sum(1, keepdim=True)
+    return _surrogate(torch.exp(total).expand(mask.shape), advantages, mask, low=low, high=high)
+
+
+def reinforce_policy_terms(
+    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, *, low: float, high: float
+) -> ClippedTerms:
+    """REINFORCE, Williams 1992: -A log pi at each token, no ratio and so nothing clipped.
+
+    Right only for the policy that drew the samples: one update a rollout. `low` and `high` are not used; they are there
+    so that the forms can be exchanged.
+    """
+    nothing = torch.zeros_like(mask)
+    return ClippedTerms(-advantages * logps * mask, nothing, torch.exp((logps - old_logps) * mask).detach())
+
+
+def _surrogate(ratio: Tensor, advantages: Tensor, mask: Tensor, *, low: float, high: float) -> ClippedTerms:
     plain = -advantages * ratio
     bounded = -advantages * ratio.clamp(1.0 - low, 1.0 + high)
     return ClippedTerms(torch.maximum(plain, bounded) * mask, (bounded > plain) & mask, ratio.detach())
+
+
+class PolicyTerms(Protocol):
+    """The policy's loss per token; see `clipped_policy_terms` for the shapes."""
+
+    def __call__(
+        self, logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, *, low: float, high: float
+    ) -> ClippedTerms: ...
+
+
+# The names of `ppo.ratio` and `grpo.ratio`.
+POLICY_TERMS: dict[str, PolicyTerms] = {
+    "token": clipped_policy_terms,
+    "sequence": gspo_policy_terms,
+    "product": sequence_policy_terms,
+    "none": reinforce_policy_terms,
+}
 
 
 def clipped_value_terms(
@@ -115,23 +153,6 @@ def clipped_value_terms(
     return ClippedTerms(loss, (bounded_error > plain_error) & mask, torch.ones_like(loss))
 
 
-def group_advantages(rewards: Tensor, *, eps: float = 1e-4) -> Tensor:
-    """GRPO's advantage, Shao et al. 2024 (arXiv:2402.03300), 4.1.2: (r - mean) / (std + eps) within the group.
-
-    rewards: (P, G). std has ddof 1 and eps is 1e-4, as in TRL. A group without spread gets 0 everywhere.
-    """
-    if rewards.shape[1] == 1:
-        return torch.zeros_like(rewards)
-    centred = rewards - rewards.mean(1, keepdim=True)
-    # the mean of equal numbers is rounded, so their std is not always 0
-    return (centred / (rewards.std(1, keepdim=True) + eps)).masked_fill(without_spread(rewards)[:, None], 0.0)
-
-
-def without_spread(rewards: Tensor) -> Tensor:
-    """Groups whose rewards are all the same, which teach nothing. (P, G) -> (P,) bool."""
-    return (rewards == rewards[:, :1]).all(1)
-
-
 def k3(logps: Tensor, reference_logps: Tensor, mask: Tensor) -> Tensor:
     """r - 1 - log r with log r = log ref - log pi, per token (J. Schulman, "Approximating KL Divergence", 2020).
 
@@ -139,6 +160,20 @@ def k3(logps: Tensor, reference_logps: Tensor, mask: Tensor) -> Tensor:
     """
     log_ratio = (reference_logps - logps) * mask
     return torch.expm1(log_ratio) - log_ratio
+
+
+def entropy_bonus(entropy: Tensor, *, coef: float) -> Tensor:
+    """-coef times the mean entropy, a scalar in nats a token: the more the better (arXiv:1707.06347, eq. 9)."""
+    return -coef * entropy
+
+
+def entropy_pull(entropy: Tensor, *, coef: float, target: float, now: float) -> Tensor:
+    """A pull from either side: its gradient is that of coef / 2 (entropy - target)^2.
+
+    The distance is taken from `now`, the mean entropy of the whole rollout before its first update: a constant, so that
+    micro-batches add up to the gradient of the whole. 0 where the entropy is on target.
+    """
+    return coef * (now - target) * entropy
 
 
 def normalise_grpo(per_token: Tensor, mask: Tensor, *, sequences: int) -> Tensor:

@@ -2,62 +2,58 @@
 
 arXiv:1707.06347 with the details of arXiv:1909.08593 and arXiv:2403.17031: per-token KL to the reference inside the
 reward, a critic with a value head and a clipped value loss, GAE, advantages whitened over the mask of the whole
-rollout, several epochs and minibatches, a fixed or an adaptive KL coefficient. The critic is a network of its own,
-so that the value loss does not pull at the policy.
+rollout, several epochs and minibatches, a fixed or an adaptive KL coefficient. By default the critic is a network of
+its own, so that the value loss does not pull at the policy.
+
+Beside it stand the plain forms that are published under the same name: the response's reward as its advantage, without
+a critic, and the reward less the response's mean value, with one advantage and one ratio a response.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from rlhf_bench.errors import ModelError
-from rlhf_bench.logprobs import LogprobModel, hidden_states
-from rlhf_bench.models import load_policy, load_reward_model, seeded
+from rlhf_bench.logprobs import LogprobModel, TokenLogps
+from rlhf_bench.models import load_policy
 from rlhf_bench.text import Batch
+from trainers.advantages import gae, reward_minus_value, whiten
 from trainers.batches import count_tokens
+from trainers.critic import ActorCritic, Critic, make_critic
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.policy_gradient import (
+    POLICY_TERMS,
     adapt_kl_coef,
-    clipped_policy_terms,
     clipped_value_terms,
-    gae,
+    entropy_bonus,
+    entropy_pull,
+    k3,
+    normalise_dapo,
+    normalise_grpo,
+    sequence_rewards,
     token_rewards,
-    whiten,
 )
 from trainers.recipe import PpoConfig
 from trainers.rollout import Rollout, RolloutMaker, select
 from trainers.stage import Stage, StageResult
 
-__all__ = ["Critic", "train"]
+__all__ = ["train"]
 
-
-class Critic(nn.Module):
-    """A backbone with a scalar head on every position."""
-
-    def __init__(self, backbone: PreTrainedModel, head: nn.Linear) -> None:
-        super().__init__()
-        self.backbone, self.head = backbone, head
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Value before each response token is drawn, (B, T) like the batch, 0 outside the response mask."""
-        hidden = hidden_states(self.backbone, batch)
-        values = self.head(hidden).squeeze(-1).float()  # (B, T), the value after each token
-        before = torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)
-        return before * batch.response_mask
+Forward = Callable[[Batch, float], tuple[TokenLogps, Tensor | None]]  # ActorCritic's, perhaps under a wrapper
 
 
 class Targets(NamedTuple):
-    """What one rollout is learned towards; all (B, T)."""
+    """What one rollout is learned towards; tensors are (B, T)."""
 
     old_logps: Tensor
-    old_values: Tensor
+    old_values: Tensor  # 0 without a critic
     advantages: Tensor
     returns: Tensor
+    kl_coef: float  # in force for this rollout
+    entropy: float  # mean of the rollout, nats a token; NaN where nothing asks for it
 
 
 def train(stage: Stage) -> StageResult:
@@ -65,13 +61,15 @@ def train(stage: Stage) -> StageResult:
     model, tokenizer = load_policy(stage.parent("sft"), device=stage.device)
     reference_model, _ = load_policy(stage.parent("sft"), device=stage.device)
     policy, reference = LogprobModel(model), LogprobModel(reference_model)
-    critic = make_critic(stage, config)
+    model_and_critic = ActorCritic(policy, make_critic(stage, config, model))
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)
     optimizer = make_optimizer(
-        config, [(model.named_parameters(), config.lr), (critic.named_parameters(), config.critic_lr)]
+        config,
+        [(model.named_parameters(), config.lr), (model_and_critic.own_parameters(), config.critic_lr)],
     )
+    own = {} if model_and_critic.own is None else {"critic": model_and_critic.own}
     loop = stage.loop(
-        config, steps=config.steps, modules={"policy": model, "critic": critic}, optimizer=optimizer,
+        config, steps=config.steps, modules={"policy": model, **own}, optimizer=optimizer,
         evaluate=maker.evaluate, best_key="eval_reward", higher=True,
     )  # fmt: skip
     loop.scalars["kl_coef"] = config.kl_coef
@@ -79,86 +77,93 @@ def train(stage: Stage) -> StageResult:
         optimizer.set_learning_rate(learning_rate_factor(step, config.steps, config))
         rollout = maker.make(step, samples=1)
         kl_coef = loop.scalars["kl_coef"]
-        targets, log = prepare(stage, config, maker, critic, rollout, kl_coef)
+        targets, log = prepare(config, maker, model_and_critic.critic, rollout, kl_coef)
         loop.log({**rollout.statistics(), **log}, samples=len(rollout.rows), tokens=count_tokens(rollout.rows))
         if config.kl_target is not None:
             loop.scalars["kl_coef"] = adapt_kl_coef(
                 kl_coef, log["objective/kl"],
                 target=config.kl_target, horizon=config.kl_horizon, samples=len(rollout.rows),
             )  # fmt: skip
-        updates = []
-        for epoch in range(config.epochs):
-            generator = torch.Generator().manual_seed(stage.seed * 1_000_003 + step * 101 + epoch)
-            shuffled = torch.randperm(len(rollout.rows), generator=generator)
-            for minibatch in shuffled.chunk(config.minibatches):
-                numbers = update(
-                    stage, config, maker, policy, critic, rollout, targets, minibatch, optimizer.parameters
-                )
-                loop.log(numbers)
-                numbers["grad_norm"] = optimizer.step(where=f"ppo, step {step + 1}")
-                updates.append(numbers)
+        updates: list[dict[str, float]] = []
+        for minibatch in minibatches(stage, config, step, len(rollout.rows)):
+            numbers = update(stage, config, maker, model_and_critic, rollout, targets, minibatch, optimizer.parameters)
+            loop.log(numbers)
+            if config.target_kl is not None and numbers["policy/approxkl_avg"] > config.target_kl:
+                optimizer.clear()  # the policy has gone as far as this rollout may take it
+                break
+            numbers["grad_norm"] = optimizer.step(where=f"ppo, step {step + 1}")
+            updates.append(numbers)
         loop.log({key: sum(u[key] for u in updates) / len(updates) for key in updates[0]})
         loop.log({"learning_rate": optimizer.lr, "val/ratio_first": updates[0]["val/ratio"]})
-    return StageResult.of(model, tokenizer, loop, {})
-
-
-def make_critic(stage: Stage, config: PpoConfig) -> Critic:
-    """The critic, its head at 0: the first values are 0 and not noise.
-
-    Raises:
-        ModelError: the reward model reads another vocabulary than the policy.
-    """
-    if config.critic == "policy":
-        backbone, _ = load_policy(stage.parent("sft"), device=stage.device)
-    else:
-        backbone, tokenizer = load_reward_model(stage.parent("reward"), device=stage.device)
-        _, policy_tokenizer = load_policy(stage.parent("sft"))
-        if any(tokenizer.get_vocab().get(token) != i for token, i in policy_tokenizer.get_vocab().items()):
-            raise ModelError(
-                "ppo.critic=reward needs a reward model with the policy's vocabulary; the two differ: "
-                "use --set ppo.critic=policy"
-            )
-    with seeded(stage.seed):
-        head = nn.Linear(backbone.config.hidden_size, 1).to(stage.device)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    base: PreTrainedModel = backbone.base_model
-    return Critic(base, head)
+        if config.target_kl is not None:
+            loop.log({"policy/updates": len(updates)})
+    return StageResult.of(model, tokenizer, loop, {}, {"reward": maker.reward_record})
 
 
 @torch.no_grad()
 def prepare(
-    stage: Stage, config: PpoConfig, maker: RolloutMaker, critic: Critic, rollout: Rollout, kl_coef: float
+    config: PpoConfig, maker: RolloutMaker, critic: Critic | None, rollout: Rollout, kl_coef: float
 ) -> tuple[Targets, dict[str, float]]:
     """Old log-probabilities, values, advantages and returns of a rollout, and its numbers for the log."""
     mask = rollout.batch.response_mask
     old_logps = maker.logps(maker.policy, rollout.batch)
-    values = maker.per_token(rollout.batch, critic)
+    values = torch.zeros_like(old_logps) if critic is None else maker.per_token(rollout.batch, critic)
     scores = rollout.scores - config.missing_eos_penalty * ~rollout.ended
-    rewards = token_rewards(scores, old_logps, rollout.reference_logps, mask, kl_coef=kl_coef)
-    if config.whiten_rewards:
-        rewards = whiten(rewards, mask, shift_mean=False)
-    advantages, returns = gae(rewards, values, mask, gamma=config.gamma, lam=config.lam)
+    inside = kl_coef if config.kl_in == "reward" else 0.0
+    make = token_targets if config.advantage == "gae" else response_targets
+    advantages, returns = make(config, scores, old_logps, rollout.reference_logps, values, mask, inside)
     kl = ((old_logps - rollout.reference_logps) * mask).sum(1)
-    count = mask.sum().clamp(min=1)
-    centred = (returns - (returns * mask).sum() / count) * mask
-    residual, spread = ((returns - values) ** 2 * mask).sum(), (centred**2).sum()
     log = {
         "objective/kl": kl.mean().item(),
         "objective/kl_coef": kl_coef,
         "objective/scores": rollout.scores.mean().item(),
         "objective/rlhf_reward": (scores - kl_coef * kl).mean().item(),
-        "val/explained_variance": (1 - residual / spread.clamp(min=1e-8)).item(),
     }
-    return Targets(old_logps, values, whiten(advantages, mask), returns), log
+    if critic is not None:
+        count = mask.sum().clamp(min=1)
+        centred = (returns - (returns * mask).sum() / count) * mask
+        residual, spread = ((returns - values) ** 2 * mask).sum(), (centred**2).sum()
+        log["val/explained_variance"] = (1 - residual / spread.clamp(min=1e-8)).item()
+    entropy = maker.entropy(rollout.batch) if config.entropy_target is not None else float("nan")
+    return Targets(old_logps, values, advantages, returns, kl_coef, entropy), log
+
+
+def token_targets(
+    config: PpoConfig, scores: Tensor, logps: Tensor, reference_logps: Tensor, values: Tensor, mask: Tensor,
+    kl_coef: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Advantages and returns by GAE, (B, T) each. scores: (B,), all others (B, T)."""
+    rewards = token_rewards(scores, logps, reference_logps, mask, kl_coef=kl_coef)
+    if config.whiten_rewards:
+        rewards = whiten(rewards, mask, shift_mean=False)
+    advantages, returns = gae(rewards, values, mask, gamma=config.gamma, lam=config.lam)
+    return whiten(advantages, mask) if config.whiten_advantages else advantages, returns
+
+
+def response_targets(
+    config: PpoConfig, scores: Tensor, logps: Tensor, reference_logps: Tensor, values: Tensor, mask: Tensor,
+    kl_coef: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One advantage and one return a response, at each of its tokens, (B, T) each. Whitened over responses."""
+    rewards = sequence_rewards(scores, logps, reference_logps, mask, kl_coef=kl_coef)  # (B,)
+    advantages = rewards if config.advantage == "reward" else reward_minus_value(rewards, values, mask)
+    if config.whiten_advantages:
+        advantages = whiten(advantages, mask.any(1))
+    return advantages[:, None] * mask, rewards[:, None] * mask
+
+
+def minibatches(stage: Stage, config: PpoConfig, step: int, rows: int) -> Iterator[Tensor]:
+    """Row numbers of each update of a rollout: every epoch a shuffle that depends on seed, step and epoch alone."""
+    for epoch in range(config.epochs):
+        generator = torch.Generator().manual_seed(stage.seed * 1_000_003 + step * 101 + epoch)
+        yield from torch.randperm(rows, generator=generator).chunk(config.minibatches)
 
 
 def update(
     stage: Stage,
     config: PpoConfig,
     maker: RolloutMaker,
-    policy: LogprobModel,
-    critic: Critic,
+    model_and_critic: Forward,
     rollout: Rollout,
     targets: Targets,
     minibatch: Tensor,
@@ -167,28 +172,47 @@ def update(
     """Gradients of one minibatch, accumulated over its micro-batches; returns its numbers for the log."""
     tokens = max(1, int(rollout.batch.response_mask[minibatch].sum()))
 
+    def normalise(per_token: Tensor, mask: Tensor) -> Tensor:
+        """The mean over tokens, or over responses where the response is the action."""
+        if config.ratio in ("sequence", "product"):
+            return normalise_grpo(per_token, mask, sequences=len(minibatch))
+        return normalise_dapo(per_token, mask, tokens=tokens)
+
     def forward(index: Tensor) -> tuple[Tensor, dict[str, float]]:
         batch = select(rollout.batch, index)
         mask, width = batch.response_mask, batch.ids.shape[1]
-        old_logps, old_values, advantages, returns = (t[index, :width] for t in targets)
+        old_logps, old_values, advantages, returns = (t[index, :width] for t in targets[:4])
         with stage.autocast():
-            out, values = policy(batch, config.temperature), critic(batch)
-        terms = clipped_policy_terms(
+            out, values = model_and_critic(batch, config.temperature)
+        terms = POLICY_TERMS[config.ratio](
             out.logps, old_logps, advantages, mask, low=config.cliprange, high=config.cliprange
         )
-        value_terms = clipped_value_terms(values, old_values, returns, mask, clip=config.cliprange_value)
-        policy_loss, value_loss = terms.loss.sum() / tokens, value_terms.loss.sum() / tokens
-        entropy = out.entropy.sum() / tokens
-        loss = policy_loss + config.vf_coef * value_loss - config.entropy_coef * entropy
+        policy_loss, entropy = normalise(terms.loss, mask), out.entropy.sum() / tokens
         shift = (out.logps.detach() - old_logps) * mask
-        return loss, {
+        loss = policy_loss
+        numbers = {
             "loss/policy_avg": policy_loss.item(),
-            "loss/value_avg": value_loss.item(),
             "objective/entropy": entropy.item(),
             "policy/approxkl_avg": 0.5 * (shift**2).sum().item() / tokens,
             "policy/clipfrac_avg": terms.clipped.sum().item() / tokens,
-            "val/clipfrac_avg": value_terms.clipped.sum().item() / tokens,
             "val/ratio": (terms.ratio * mask).sum().item() / tokens,
         }
+        if values is not None:
+            value_terms = clipped_value_terms(values, old_values, returns, mask, clip=config.cliprange_value)
+            value_loss = value_terms.loss.sum() / tokens
+            loss = loss + config.vf_coef * value_loss
+            numbers["loss/value_avg"] = value_loss.item()
+            numbers["val/clipfrac_avg"] = value_terms.clipped.sum().item() / tokens
+        if config.kl_in == "loss":
+            kl = normalise(k3(out.logps, rollout.reference_logps[index, :width], mask), mask)
+            loss = loss + targets.kl_coef * kl
+            numbers["loss/kl_avg"] = kl.item()
+        if config.entropy_coef:
+            loss = loss + (
+                entropy_bonus(entropy, coef=config.entropy_coef)
+                if config.entropy_target is None
+                else entropy_pull(entropy, coef=config.entropy_coef, target=config.entropy_target, now=targets.entropy)
+            )
+        return loss, numbers
 
     return stage.pool.accumulate(forward, maker.micro_batches(rollout.batch, minibatch), parameters)

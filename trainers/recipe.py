@@ -91,6 +91,14 @@ class RewardConfig(OptimizerConfig):
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     backbone: Literal["sft", "base"] = Field("sft", description="stage whose weights the reward model starts from")
     head_lr: float = Field(1e-3, gt=0, description="learning rate of the new scalar head")
+    function: str | tuple[str, ...] = Field(
+        "model",
+        description="what ppo and grpo are rewarded by: model (this stage's), gold (where it is known), a Python "
+        "function package.module:name of prompts and responses that returns floats, or a list of them to be summed",
+    )
+    weights: tuple[float, ...] | None = Field(
+        None, description="weight of each reward in the list of reward.function; null: 1 each"
+    )
 
 
 class DpoConfig(OptimizerConfig):
@@ -108,28 +116,59 @@ class RolloutConfig(OptimizerConfig):
     missing_eos_penalty: float = Field(0.0, ge=0, description="taken from the reward of a response that never ended")
     epochs: int = Field(1, ge=1, description="passes over each rollout")
     minibatches: int = Field(1, ge=1, description="optimiser steps of one pass over a rollout")
-    cliprange: float = Field(0.2, gt=0, lt=1, description="PPO's clipping of the policy ratio")
+    cliprange: float = Field(0.2, gt=0, lt=1, description="clipping of the policy ratio (GSPO: some 3e-4)")
+    ratio: Literal["token", "sequence", "product", "none"] = Field(
+        "token",
+        description="policy ratio of each token, of the response as the geometric mean (sequence, GSPO) or the product "
+        "(product, RLOO) of its tokens', or REINFORCE's form without one (none)",
+    )
+    entropy_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus, or of the pull to entropy_target")
+    entropy_target: float | None = Field(
+        None, ge=0, description="pull the mean entropy towards this, nats a token; null: a bonus, the more the better"
+    )
 
 
 class PpoConfig(RolloutConfig):
-    kl_coef: float = Field(0.1, ge=0, description="weight of the per-token KL inside the reward")
+    advantage: Literal["gae", "reward", "reward_minus_value"] = Field(
+        "gae",
+        description="GAE per token; or one a response: its reward (no critic), or its reward less its mean value",
+    )
+    whiten_advantages: bool = Field(True, description="advantages of a rollout to mean 0 and std 1")
+    kl_coef: float = Field(0.1, ge=0, description="weight of the KL to the reference")
+    kl_in: Literal["reward", "loss"] = Field(
+        "reward", description="KL per token inside the reward (k1) or added to the loss (k3)"
+    )
     kl_target: float | None = Field(None, gt=0, description="adapt kl_coef towards this KL, nats per response")
     kl_horizon: float = Field(10_000, gt=0, description="responses over which kl_coef adapts")
     gamma: float = Field(1.0, ge=0, le=1, description="discount of GAE")
     lam: float = Field(0.95, ge=0, le=1, description="lambda of GAE")
     vf_coef: float = Field(0.5, ge=0, description="weight of the value loss")
     cliprange_value: float = Field(0.2, gt=0, description="clipping of the value's change")
-    critic: Literal["reward", "policy"] = Field("reward", description="weights the critic's backbone starts from")
-    critic_lr: float = Field(5e-4, gt=0, description="learning rate of the critic")
+    critic: Literal["reward", "policy", "shared"] | None = Field(
+        None,
+        description="weights the critic's backbone starts from, or shared: a head on the policy's own backbone; null: "
+        "reward where the reward model gives the reward, else policy",
+    )
+    critic_lr: float = Field(5e-4, gt=0, description="learning rate of the critic (of its head, where it is shared)")
+    target_kl: float | None = Field(
+        None, gt=0, description="no more updates of a rollout once a minibatch's approximate KL, nats a token, is above"
+    )
     whiten_rewards: bool = Field(False, description="divide per-token rewards by their std over the rollout")
-    entropy_coef: float = Field(0.0, ge=0, description="weight of an entropy bonus")
 
 
 class GrpoConfig(RolloutConfig):
-    num_generations: int = Field(8, ge=2, description="responses a prompt (the group)")
-    beta: float = Field(0.05, ge=0, description="weight of the k3 estimate in the loss")
+    num_generations: int = Field(8, ge=1, description="responses a prompt (the group), at least 2")
+    advantage: Literal["group", "mean", "rloo", "rank_linear", "rank_exponential", "rank_tournament"] = Field(
+        "group",
+        description="reward less the group's mean over its std; less the mean; less the mean of the others (leave one "
+        "out); or by rank in the group: linear, exponential, wins minus losses",
+    )
+    rank_decay: float | None = Field(None, gt=0, description="lambda of rank_exponential, a rank; null: 1")
+    beta: float = Field(0.05, ge=0, description="weight of the KL to the reference")
+    kl_in: Literal["loss", "reward"] = Field(
+        "loss", description="KL per token added to the loss (k3) or, summed, inside the reward (k1)"
+    )
     loss_type: Literal["grpo", "dr_grpo", "dapo"] = Field("grpo", description="length normaliser of the loss")
-    scale_rewards: bool = Field(True, description="divide by the group's std")
     cliprange_high: float | None = Field(None, gt=0, description="upper clipping (DAPO's clip-higher); null: cliprange")
 
 

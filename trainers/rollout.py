@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from rlhf_bench.text import ROUND_WIDTH, Batch, Encoded, collate, encode_prompts
 from rlhf_bench.types import Completion, Prompt
 from trainers.loop import LOWER
 from trainers.recipe import RolloutConfig
+from trainers.reward_sources import GOLD, MODEL, Score, gold_source, load_function, parse_sources, weighted_sum
 from trainers.stage import Stage
 
 __all__ = ["Rollout", "RolloutMaker", "select"]
@@ -66,10 +67,7 @@ class RolloutMaker:
         recipe = stage.recipe
         self.stage, self.config, self.tokenizer = stage, config, tokenizer
         self.policy, self.reference = policy, reference
-        self.reward = RewardModel.load(
-            stage.parent("reward"), device=stage.device,
-            max_prompt=recipe.data.max_prompt_tokens, max_response=recipe.data.max_response_tokens,
-        )  # fmt: skip
+        self.score, self.reward_record = self._rewards()
         self.sampling = SamplingConfig(
             max_new_tokens=recipe.data.max_response_tokens, max_prompt_tokens=recipe.data.max_prompt_tokens,
             temperature=config.temperature, stop=recipe.stop,
@@ -84,6 +82,7 @@ class RolloutMaker:
 
         Raises:
             NotFinite: the policy or the reward model gives NaN; the message names the step.
+            ModelError: a reward function raised, or did not return a finite number for each row.
         """
         prompts = [self.prompts[i] for i in self._indices(step)]
         seed = self.stage.seed * 1_000_003 + step  # a prompt that returns in a later step is answered anew
@@ -124,25 +123,55 @@ class RolloutMaker:
                 groups[i] = group
         return groups
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
-        """Raw reward of each response, (B,) on the CPU."""
+    def _rewards(self) -> tuple[Score, dict[str, Any]]:
+        """The raw reward of each response, (N,) on the CPU, and what training.json says of where it comes from."""
+        section = self.stage.recipe.reward
+        names = parse_sources(section.function)
+        weights = section.weights or (1.0,) * len(names)
+        sources, hashes = [], {}
+        for name in names:
+            if name == MODEL:
+                sources.append(self._model_source())
+            elif name == GOLD:
+                sources.append(gold_source(self.stage.recipe.data.source))
+            else:
+                function, hashes[name] = load_function(name)
+                sources.append(function)
+        return weighted_sum(sources, weights), {
+            "function": list(names), "weights": list(weights), "source_hashes": hashes,
+        }  # fmt: skip
 
-        def work(part: Sequence[int]) -> Tensor:
-            with self.stage.autocast():
-                return self.reward.score(
-                    [prompts[i] for i in part], [responses[i] for i in part], [ended[i] for i in part]
-                )
+    def _model_source(self) -> Score:
+        stage, data = self.stage, self.stage.recipe.data
+        reward = RewardModel.load(
+            stage.parent("reward"), device=stage.device,
+            max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens,
+        )  # fmt: skip
 
-        ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        pieces = self.stage.pool.split(ordered, 64)
-        scores = torch.empty(len(prompts))
-        for part, values in zip(pieces, self.stage.pool.map(work, pieces), strict=True):
-            scores[list(part)] = values
-        return scores
+        def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
+            def work(part: Sequence[int]) -> Tensor:
+                with stage.autocast():
+                    return reward.score(
+                        [prompts[i] for i in part], [responses[i] for i in part], [ended[i] for i in part]
+                    )
+
+            ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+            pieces = stage.pool.split(ordered, 64)
+            scores = torch.empty(len(prompts))
+            for part, values in zip(pieces, stage.pool.map(work, pieces), strict=True):
+                scores[list(part)] = values
+            return scores
+
+        return score
 
     def logps(self, model: LogprobModel, batch: Batch) -> Tensor:
         """Log-probabilities of the response tokens, by the same forward as training's, in micro-batches. (B, T)"""
         return self.per_token(batch, lambda part: model(part, self.config.temperature).logps)
+
+    def entropy(self, batch: Batch) -> float:
+        """Mean entropy of the policy over the response tokens, at the sampling temperature, nats a token."""
+        per_token = self.per_token(batch, lambda part: self.policy(part, self.config.temperature).entropy)
+        return per_token.sum().item() / max(1, int(batch.response_mask.sum()))
 
     def per_token(self, batch: Batch, function: Callable[[Batch], Tensor]) -> Tensor:
         """`function` of every micro-batch, without gradients, put together. (B, T)"""

@@ -17,6 +17,7 @@ from transformers import GenerationConfig
 from rlhf_bench.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
 from rlhf_bench.report.curves import plot_training_curve
+from trainers.alarms import find_alarms
 from trainers.stage import Stage, StageResult
 
 __all__ = ["save_stage"]
@@ -56,6 +57,8 @@ def save_stage(
             "steps": result.steps,
             "seconds": round(result.seconds, 2),
             "counts": result.counts,
+            "alarms": [alarm._asdict() for alarm in find_alarms(rows)],
+            **result.record,
             "precision": stage.precision,
             "threads": torch.get_num_threads(),
             "versions": versions(),

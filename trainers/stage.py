@@ -79,9 +79,17 @@ class StageResult:
     seconds: float = 0.0
     steps: int = 0
     counts: dict[str, int] = field(default_factory=dict)  # rows cut or dropped
+    record: dict[str, Any] = field(default_factory=dict)  # more for training.json, by its name there
 
     @classmethod
     def of(
-        cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, loop: Loop, counts: dict[str, int]
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        loop: Loop,
+        counts: dict[str, int],
+        record: dict[str, Any] | None = None,
     ) -> StageResult:
-        return cls(model, tokenizer, loop.final, loop.samples, loop.tokens, loop.seconds, loop.steps, counts)
+        return cls(
+            model, tokenizer, loop.final, loop.samples, loop.tokens, loop.seconds, loop.steps, counts, record or {}
+        )

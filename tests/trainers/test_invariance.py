@@ -34,11 +34,13 @@ from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.text import Encoded, collate
 from rlhf_bench.types import Completion, PreferencePair, fingerprint, make_pair
-from trainers import dpo, grpo, language_model, ppo, reward, sft
+from trainers import dpo, language_model, ppo, reward, sft
+from trainers.advantages import GROUP_ADVANTAGES, group_advantages
+from trainers.critic import ActorCritic, make_critic
 from trainers.loop import Loop
 from trainers.optim import Optimizer, make_optimizer
 from trainers.parallel import Pool
-from trainers.policy_gradient import clipped_policy_terms, group_advantages
+from trainers.policy_gradient import POLICY_TERMS, clipped_policy_terms
 from trainers.recipe import Recipe
 from trainers.rollout import RolloutMaker
 from trainers.stage import Stage, StageResult
@@ -148,7 +150,15 @@ STAGES: list[tuple[str, Section]] = [
     ("ppo", {"whiten_rewards": True, "entropy_coef": 0.1, "temperature": 0.7, "critic": "policy"}),
     ("ppo", {"minibatches": 2, "epochs": 2}),
     ("grpo", {}),
-    ("grpo", {"loss_type": "dr_grpo", "scale_rewards": False}),
+    ("ppo", {"critic": "shared", "entropy_coef": 0.1, "entropy_target": 1.0}),
+    ("ppo", {"kl_in": "loss", "whiten_advantages": False, "target_kl": 1.0, "minibatches": 2}),
+    ("ppo", {"advantage": "reward", "epochs": 2}),
+    ("ppo", {"advantage": "reward_minus_value", "ratio": "product"}),
+    ("grpo", {"loss_type": "dr_grpo", "advantage": "mean"}),
+    ("grpo", {"ratio": "sequence", "cliprange": 4e-4, "minibatches": 2, "epochs": 2}),
+    ("grpo", {"advantage": "rloo", "ratio": "product", "kl_in": "reward", "minibatches": 2}),
+    ("grpo", {"advantage": "rank_exponential", "rank_decay": 2.0, "ratio": "none", "kl_in": "reward"}),
+    ("grpo", {"advantage": "rank_tournament", "entropy_coef": 0.1, "entropy_target": 1.0}),
     ("grpo", {"loss_type": "dapo", "cliprange_high": 0.3, "temperature": 0.7}),
     ("grpo", {"minibatches": 2, "epochs": 2}),
 ]
@@ -246,7 +256,7 @@ def test_ratio_starts_at_1(
         drawn.append(sample(*arguments, **options))
         return drawn[-1]
 
-    monkeypatch.setattr(ppo if name == "ppo" else grpo, "clipped_policy_terms", spy_terms)
+    monkeypatch.setitem(POLICY_TERMS, "token", spy_terms)
     monkeypatch.setattr(trainers.rollout, "sample", spy_sample)
     row = one_step(make_stage(name, epochs=epochs, temperature=temperature, micro_batch_size=64)).row
     logps, old, mask = terms[0]
@@ -371,8 +381,8 @@ def test_missing_end_of_text_is_penalised_and_counted(
     assert rows[0]["objective/scores"] == rows[1]["objective/scores"]  # the reward model's own is logged as it is
 
     groups: list[Tensor] = []
-    monkeypatch.setattr(
-        grpo, "group_advantages", lambda rewards: (groups.append(rewards), group_advantages(rewards))[1]
+    monkeypatch.setitem(
+        GROUP_ADVANTAGES, "group", lambda rewards: (groups.append(rewards), group_advantages(rewards))[1]
     )
     rows = [one_step(make_stage("grpo", shared=shared, missing_eos_penalty=p)).row for p in (0.0, 8.0)]
     taken = (groups[0] - groups[1]).flatten()
@@ -425,9 +435,9 @@ def one_process(tmp_path: Path) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def watched(policy: PreTrainedModel) -> tuple[Any, list[int]]:
-    """The policy under DDP, and how many numbers its hook has been given, bucket by bucket."""
-    wrapped = DistributedDataParallel(LogprobModel(policy))
+def watched(model: torch.nn.Module) -> tuple[Any, list[int]]:
+    """The model under DDP, and how many numbers its hook has been given, bucket by bucket."""
+    wrapped = DistributedDataParallel(model)
     sizes: list[int] = []
 
     def hook(state, bucket):  # type: ignore[no-untyped-def]  # DDP takes no annotation that is a string
@@ -443,7 +453,7 @@ def watched(policy: PreTrainedModel) -> tuple[Any, list[int]]:
 @pytest.mark.usefixtures("one_process")
 def test_language_model_step_goes_through_ddp(make_stage: MakeStage, policy: PreTrainedModel) -> None:
     stage = make_stage("sft", micro_batch_size=64)
-    wrapped, sizes = watched(policy)
+    wrapped, sizes = watched(LogprobModel(policy))
     config = stage.recipe.sft
     optimizer = make_optimizer(config, [(policy.named_parameters(), config.lr)])
     loop = Loop("sft", stage.work, config, stage.progress, steps=1, modules={"policy": policy}, optimizer=optimizer)
@@ -453,15 +463,16 @@ def test_language_model_step_goes_through_ddp(make_stage: MakeStage, policy: Pre
 
 
 @pytest.mark.usefixtures("one_process")
-def test_ppo_update_goes_through_ddp(make_stage: MakeStage, policy: PreTrainedModel, folder: Path) -> None:
-    stage = make_stage("ppo", micro_batch_size=64)
+@pytest.mark.parametrize("critic", ["reward", "shared"])
+def test_ppo_update_goes_through_ddp(make_stage: MakeStage, policy: PreTrainedModel, folder: Path, critic: str) -> None:
+    stage = make_stage("ppo", micro_batch_size=64, critic=critic)
     config = stage.recipe.ppo
     reference, tokenizer = load_policy(folder / "sft")
-    critic = ppo.make_critic(stage, config)
+    model = ActorCritic(LogprobModel(policy), make_critic(stage, config, policy))
     maker = RolloutMaker(stage, config, LogprobModel(policy), LogprobModel(reference), tokenizer)
     rollout = maker.make(0, samples=1)
-    targets, _ = ppo.prepare(stage, config, maker, critic, rollout, 0.1)
-    wrapped, sizes = watched(policy)
-    parameters = list(policy.parameters())
-    ppo.update(stage, config, maker, wrapped, critic, rollout, targets, torch.arange(len(rollout.rows)), parameters)
+    targets, _ = ppo.prepare(config, maker, model.critic, rollout, 0.1)
+    wrapped, sizes = watched(model)
+    parameters = list(model.parameters())
+    ppo.update(stage, config, maker, wrapped, rollout, targets, torch.arange(len(rollout.rows)), parameters)
     assert sum(sizes) == sum(p.numel() for p in parameters)

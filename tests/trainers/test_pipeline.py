@@ -118,13 +118,16 @@ def test_a_checkpoint_has_everything(work: Work, stage: str) -> None:
     assert training["hash"] == checkpoint_hash(folder)
     parents = {name: {"hash": checkpoint_hash(work.run / name)} for name in PARENTS[stage]}
     assert training["parents"] == parents
-    assert set(training["config"]) == {"model", "data", "stop", "precision", stage}
+    source = {"reward"} if stage in ("ppo", "grpo") else set()  # where rewards come from decides what these become
+    assert set(training["config"]) == {"model", "data", "stop", "precision", stage} | source
+    assert ("reward" in training) == bool(source)
     assert training["data"]["source"] == "hh-mini"
     assert training["data"]["pairs"] == 200
     assert training["data"]["fingerprint"] == load_preferences("hh-mini", "train", seed=0, limit=200).fingerprint
     for key in ("samples", "tokens", "seconds"):
         assert training[key] > 0, key
     assert {"recipe", "versions", "git_commit", "metrics", "counts"} <= set(training)
+    assert training["alarms"] == []
     assert EVALUATED[stage] in training["metrics"]
 
 

@@ -10,19 +10,16 @@ import torch
 from scipy import signal, stats
 from torch import Tensor
 
+from trainers.advantages import gae, group_advantages, whiten, without_spread
 from trainers.policy_gradient import (
     adapt_kl_coef,
     clipped_policy_terms,
     clipped_value_terms,
-    gae,
-    group_advantages,
     k3,
     normalise_dapo,
     normalise_dr_grpo,
     normalise_grpo,
     token_rewards,
-    whiten,
-    without_spread,
 )
 
 

@@ -1,0 +1,121 @@
+"""Each alarm on a log made for it: silent up to its limit, one clear line beyond, raised once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from rlhf_bench.progress import Progress
+from trainers.alarms import ALARMS, alarms_at, find_alarms
+from trainers.loop import Loop
+from trainers.optim import make_optimizer
+from trainers.recipe import OptimizerConfig
+
+Row = dict[str, Any]
+
+
+def log(*columns: tuple[str, list[float]]) -> list[Row]:
+    """A log from its columns, steps counted from 1."""
+    length = len(columns[0][1])
+    return [{"step": i + 1, **{key: values[i] for key, values in columns}} for i in range(length)]
+
+
+LENGTHS = ("completions/mean_length", [9.0] * 10)
+CASES: list[tuple[str, list[Row], list[Row], int, str]] = [
+    # name, a log at the limit, a log beyond, the step that raises it, how its line begins
+    (
+        "approximate_kl",
+        log(("policy/approxkl_avg", [0.01, 0.1])),
+        log(("policy/approxkl_avg", [0.01, 0.11, 0.2])),
+        2,
+        "approximate KL between the policy and the one that drew the rollout is 0.11 nats a token, above 0.1: ",
+    ),
+    (
+        # the mean of the last 5 against that of the first 5: 2 and .2; 2 and .18
+        "entropy_collapse",
+        log(("entropy", [2.0] * 5 + [0.2] * 5), LENGTHS),
+        log(("entropy", [2.0] * 5 + [0.18] * 5), LENGTHS),
+        10,
+        "entropy fell from 2 to 0.18 nats a token: ",
+    ),
+    (
+        "groups_without_spread",
+        log(("frac_reward_zero_std", [1.0, 0.5, 0.5, 0.5, 0.0])),
+        log(("frac_reward_zero_std", [0.0, 1.0, 0.5, 0.5, 0.5, 0.25])),
+        6,
+        "55% of the groups have responses of one reward and teach nothing: ",
+    ),
+    (
+        "responses_do_not_end",
+        log(("completions/clipped_ratio", [0.5] * 5)),
+        log(("completions/clipped_ratio", [0.5] * 5 + [1.0])),
+        6,
+        "60% of the responses reach the limit of their length without ending: ",
+    ),
+    (
+        "exploding_gradient",
+        log(("grad_norm", [0.5] * 20 + [10.0])),
+        log(("grad_norm", [0.5] * 20 + [11.0])),
+        21,
+        "the gradient's norm is 11, 22 times the median of the 20 steps before: ",
+    ),
+    (
+        "first_ratio",
+        log(("val/ratio_first", [1.0, 1.009, 0.991])),
+        log(("val/ratio_first", [1.0, 0.98])),
+        2,
+        "the policy ratio at the first minibatch is 0.98 and not 1: ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "sound", "wrong", "step", "begins"), CASES, ids=[case[0] for case in CASES])
+def test_each_alarm_at_its_limit_and_beyond(
+    name: str, sound: list[Row], wrong: list[Row], step: int, begins: str
+) -> None:
+    assert find_alarms(sound) == []
+    (alarm,) = find_alarms(wrong)
+    assert (alarm.name, alarm.step) == (name, step)
+    assert alarm.message.startswith(begins)
+    assert "\n" not in alarm.message
+
+
+def test_every_alarm_is_tested() -> None:
+    assert [case[0] for case in CASES] == list(ALARMS)
+
+
+def test_an_alarm_is_raised_once() -> None:
+    rows = log(("policy/approxkl_avg", [0.2, 0.05, 0.3]), ("val/ratio_first", [1.0, 1.5, 1.0]))
+    assert [(a.name, a.step) for a in find_alarms(rows)] == [("approximate_kl", 1), ("first_ratio", 2)]
+    assert [a.name for a in alarms_at(rows)] == ["approximate_kl"]
+
+
+def test_too_few_rows_and_other_stages_raise_nothing() -> None:
+    assert find_alarms([]) == []
+    assert find_alarms(log(("frac_reward_zero_std", [1.0] * 4))) == []
+    assert find_alarms(log(("grad_norm", [0.1] * 19 + [99.0]))) == []
+    # a language model's entropy falls because it learns: only rollouts are watched
+    assert find_alarms(log(("entropy", [7.0] * 5 + [0.1] * 5))) == []
+
+
+def test_the_loop_says_each_alarm_once_resumed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(Progress, "log", lambda self, line: lines.append(line))
+
+    def loop() -> Loop:
+        model, config = nn.Linear(2, 2), OptimizerConfig()
+        optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
+        return Loop("ppo", tmp_path / "work", config, Progress(quiet=True), steps=4, modules={"policy": model},
+                    optimizer=optimizer, save_seconds=0)  # fmt: skip
+
+    first = loop()
+    for step in first:
+        first.log({"policy/approxkl_avg": 0.5 if step else 0.0})
+    assert [line.partition(": ")[0] for line in lines] == ["alarm"]
+    assert lines[0].startswith("alarm: ppo, step 2 of 4: approximate KL between the policy and the one that drew ")
+    second = loop()  # from the state after step 3
+    assert [step for step in second if not second.log({"policy/approxkl_avg": 0.5})] == [3]
+    assert lines[1:] == ["ppo: continues after step 3 of 4"]

@@ -1,0 +1,97 @@
+"""Values that make no sense together are an error that says why; those that do are not."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_bench.errors import BadValue
+from trainers.combinations import check_combinations
+from trainers.pipeline import train
+from trainers.recipe import Recipe, list_recipes, load_recipe
+
+from .conftest import TOY
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"grpo": {"ratio": "sequence", "loss_type": "dapo"}},
+            "grpo.loss_type=dapo: it weighs a response by its length, grpo.ratio=sequence is one action a response, "
+            "each of equal weight; set grpo.loss_type=grpo",
+        ),
+        ({"grpo": {"ratio": "product", "loss_type": "dr_grpo"}}, "grpo.loss_type=dr_grpo: it weighs a response by "),
+        (
+            {"grpo": {"num_generations": 1}},
+            "grpo.num_generations: given 1, expected at least 2: grpo.advantage=group compares the responses to one "
+            "prompt",
+        ),
+        (
+            {"grpo": {"ratio": "none", "epochs": 2}},
+            "grpo.ratio=none: given grpo.epochs=2 and grpo.minibatches=1; REINFORCE is right only for the policy that "
+            "drew the samples, so set both to 1 or choose a ratio",
+        ),
+        ({"grpo": {"ratio": "none", "cliprange_high": 0.3}}, "grpo.cliprange_high=0.3: grpo.ratio=none has no ratio"),
+        ({"grpo": {"rank_decay": 0.5}}, "grpo.rank_decay=0.5: only grpo.advantage=rank_exponential has it, not group"),
+        ({"grpo": {"entropy_target": 2.0}}, "grpo.entropy_target=2: nothing pulls towards it at grpo.entropy_coef=0"),
+        ({"ppo": {"ratio": "sequence"}}, "ppo.ratio=sequence: one ratio a response cannot weigh GAE's advantages"),
+        ({"ppo": {"ratio": "product"}}, "ppo.ratio=product: one ratio a response cannot weigh GAE's advantages"),
+        ({"ppo": {"ratio": "none", "minibatches": 2}}, "ppo.ratio=none: given ppo.epochs=1 and ppo.minibatches=2; "),
+        ({"ppo": {"advantage": "reward", "critic": "shared"}}, "ppo.critic=shared: ppo.advantage=reward has no critic"),
+        (
+            {"ppo": {"advantage": "reward_minus_value", "whiten_rewards": True}},
+            "ppo.whiten_rewards: it scales rewards per token, ppo.advantage=reward_minus_value has one a response",
+        ),
+        ({"ppo": {"target_kl": 0.1, "epochs": 1}}, "ppo.target_kl=0.1: with one update a rollout there is none to "),
+        ({"ppo": {"kl_target": 6.0, "kl_coef": 0.0}}, "ppo.kl_target=6: kl_coef adapts by factors and ppo.kl_coef=0 "),
+        (
+            {"reward": {"function": ["model", "gold"], "weights": [1.0]}},
+            "reward.weights: given 1 for 2 rewards (model, gold), expected one for each in reward.function",
+        ),
+        (
+            {"reward": {"function": "gold"}, "data": {"source": "pairs.jsonl"}},
+            "reward.function=gold: data.source=pairs.jsonl has no known gold reward, only hh-mini has",
+        ),
+        ({"reward": {"function": []}}, "reward.function: given an empty list, expected model, gold or package.module:"),
+        ({"reward": {"function": "golden"}}, "reward.function: given 'golden', expected model, gold or package.module"),
+        ({"reward": {"function": "a.b:c d"}}, "reward.function: given 'a.b:c d', expected model, gold or "),
+        ({"reward": {"function": ["gold", "gold"]}}, "reward.function: 'gold' stands twice; name it once and set its "),
+    ],
+)
+def test_what_makes_no_sense(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadValue) as error:
+        check_combinations(Recipe.model_validate(sections))
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_it_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match=r"^ppo\.ratio=sequence: "):
+        train(["base"], recipe=str(TOY), overrides=["ppo.ratio=sequence"], root=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_makes_sense_is_allowed() -> None:
+    for name in list_recipes():
+        check_combinations(load_recipe(name))
+    for advantage, ratio, kl_in in itertools.product(
+        ("group", "mean", "rloo", "rank_linear", "rank_exponential", "rank_tournament"),
+        ("token", "sequence", "product", "none"),
+        ("loss", "reward"),
+    ):
+        check_combinations(Recipe.model_validate({"grpo": {"advantage": advantage, "ratio": ratio, "kl_in": kl_in}}))
+    for critic, advantage in itertools.product(("reward", "policy", "shared", None), ("gae", "reward_minus_value")):
+        check_combinations(Recipe.model_validate({"ppo": {"critic": critic, "advantage": advantage}}))
+
+
+def test_the_defaults_are_those_of_mini() -> None:
+    """The recipe that ships names none of the new keys, so that it trains as it always has."""
+    mini = load_recipe("mini")
+    assert (mini.ppo.advantage, mini.ppo.ratio, mini.ppo.kl_in, mini.ppo.critic) == ("gae", "token", "reward", None)
+    assert (mini.ppo.whiten_advantages, mini.ppo.entropy_coef, mini.ppo.target_kl) == (True, 0.0, None)
+    assert (mini.grpo.advantage, mini.grpo.ratio, mini.grpo.kl_in) == ("group", "token", "loss")
+    assert (mini.grpo.loss_type, mini.grpo.entropy_coef, mini.reward.function) == ("grpo", 0.0, "model")

@@ -1,0 +1,121 @@
+"""What a log shows to be going wrong, as pure functions of its rows.
+
+A check looks at the rows up to one step and says in one line what it saw, or None. Limits are far beyond what a sound
+run does: an alarm is a reason to look, and changes nothing in the training. `ALARMS` names them; each is raised once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, median
+from typing import Any, NamedTuple
+
+__all__ = ["ALARMS", "Alarm", "alarms_at", "find_alarms"]
+
+Rows = Sequence[Mapping[str, Any]]
+Check = Callable[[Rows], str | None]
+
+WINDOW = 5  # rows that are averaged, so that a single odd rollout is no alarm
+
+
+class Alarm(NamedTuple):
+    name: str
+    step: int  # of the row that raised it, counted from 1
+    message: str
+
+
+def alarms_at(rows: Rows) -> list[Alarm]:
+    """What the last of the rows raises, whether or not an earlier one did."""
+    found = [(name, check(rows)) for name, check in ALARMS.items()]
+    return [Alarm(name, int(rows[-1]["step"]), message) for name, message in found if message is not None]
+
+
+def find_alarms(rows: Rows) -> list[Alarm]:
+    """Each alarm of a whole log at the first step that raises it, in the order of the steps."""
+    first: dict[str, Alarm] = {}
+    for end in range(1, len(rows) + 1):
+        for alarm in alarms_at(rows[:end]):
+            first.setdefault(alarm.name, alarm)
+    return list(first.values())
+
+
+def approximate_kl(rows: Rows, *, limit: float = 0.1) -> str | None:
+    """The updates of one rollout took the policy further than clipping is good for (usual targets: 0.01 to 0.03)."""
+    value = rows[-1].get("policy/approxkl_avg", 0.0)
+    if value <= limit:
+        return None
+    return (
+        f"approximate KL between the policy and the one that drew the rollout is {value:.3g} nats a token, above "
+        f"{limit:g}: lower the learning rate or set ppo.target_kl"
+    )
+
+
+def entropy_collapse(rows: Rows, *, share: float = 0.1) -> str | None:
+    """The policy has all but stopped choosing: the entropy of the last rows against that of the first, in rollouts."""
+    key = "objective/entropy" if "objective/entropy" in rows[-1] else "entropy"
+    if len(rows) < 2 * WINDOW or key not in rows[-1] or "completions/mean_length" not in rows[-1]:
+        return None
+    now, before = fmean(_last(rows, key)), fmean(row[key] for row in rows[:WINDOW])
+    if now >= share * before:
+        return None
+    return f"entropy fell from {before:.3g} to {now:.3g} nats a token: raise the weight of the KL, or set entropy_coef"
+
+
+def groups_without_spread(rows: Rows, *, limit: float = 0.5) -> str | None:
+    """Groups whose rewards are all the same teach nothing."""
+    values = _last(rows, "frac_reward_zero_std")
+    if len(values) < WINDOW or fmean(values) <= limit:
+        return None
+    return (
+        f"{fmean(values):.0%} of the groups have responses of one reward and teach nothing: raise grpo.num_generations "
+        "or use a reward that tells responses apart"
+    )
+
+
+def responses_do_not_end(rows: Rows, *, limit: float = 0.5) -> str | None:
+    """Responses grow to the limit, or never end."""
+    values = _last(rows, "completions/clipped_ratio")
+    if len(values) < WINDOW or fmean(values) <= limit:
+        return None
+    return (
+        f"{fmean(values):.0%} of the responses reach the limit of their length without ending: raise "
+        "data.max_response_tokens or set missing_eos_penalty"
+    )
+
+
+def exploding_gradient(rows: Rows, *, factor: float = 20.0, history: int = 20) -> str | None:
+    """The gradient's norm, before clipping, against the median of the rows before."""
+    before = [row["grad_norm"] for row in rows[-history - 1 : -1] if "grad_norm" in row]
+    value = rows[-1].get("grad_norm", 0.0)
+    if len(before) < history or value <= factor * median(before):
+        return None
+    return (
+        f"the gradient's norm is {value:.3g}, {value / max(median(before), 1e-12):.0f} times the median of the "
+        f"{history} steps before: lower the learning rate"
+    )
+
+
+def first_ratio(rows: Rows, *, limit: float = 0.01) -> str | None:
+    """At a rollout's first minibatch the policy still is the one that drew it: the mean ratio is 1."""
+    value = rows[-1].get("val/ratio_first", 1.0)
+    if math.isclose(value, 1.0, abs_tol=limit):
+        return None
+    return (
+        f"the policy ratio at the first minibatch is {value:.4g} and not 1: old and new log-probabilities come from "
+        "different forwards (precision, dropout or temperature)"
+    )
+
+
+ALARMS: dict[str, Check] = {
+    "approximate_kl": approximate_kl,
+    "entropy_collapse": entropy_collapse,
+    "groups_without_spread": groups_without_spread,
+    "responses_do_not_end": responses_do_not_end,
+    "exploding_gradient": exploding_gradient,
+    "first_ratio": first_ratio,
+}
+
+
+def _last(rows: Rows, key: str) -> list[float]:
+    return [row[key] for row in rows[-WINDOW:] if key in row]

@@ -1,0 +1,96 @@
+"""Values of a recipe that are each allowed but make no sense together: an error that says why, before anything runs."""
+
+from __future__ import annotations
+
+from rlhf_bench.errors import BadValue
+from trainers.recipe import GrpoConfig, PpoConfig, Recipe, RewardConfig, RolloutConfig
+from trainers.reward_sources import parse_sources
+
+__all__ = ["check_combinations"]
+
+
+def check_combinations(recipe: Recipe) -> None:
+    """
+    Raises:
+        BadValue: the first combination that makes no sense: the keys, what was given and why it cannot be.
+    """
+    _rewards(recipe.reward, recipe.data.source)
+    for name, config in (("ppo", recipe.ppo), ("grpo", recipe.grpo)):
+        _rollout(name, config)
+    _ppo(recipe.ppo)
+    _grpo(recipe.grpo)
+
+
+def _rewards(config: RewardConfig, data: str) -> None:
+    names = parse_sources(config.function)
+    if config.weights is not None and len(config.weights) != len(names):
+        raise BadValue(
+            f"reward.weights: given {len(config.weights)} for {len(names)} rewards ({', '.join(names)}), expected one "
+            "for each in reward.function"
+        )
+    if "gold" in names and data != "hh-mini":
+        raise BadValue(
+            f"reward.function=gold: data.source={data} has no known gold reward, only hh-mini has: "
+            "name the reward model (model) or a Python function"
+        )
+
+
+def _rollout(name: str, config: RolloutConfig) -> None:
+    updates = config.epochs * config.minibatches
+    if config.ratio == "none" and updates > 1:
+        raise BadValue(
+            f"{name}.ratio=none: given {name}.epochs={config.epochs} and {name}.minibatches={config.minibatches}; "
+            "REINFORCE is right only for the policy that drew the samples, so set both to 1 or choose a ratio"
+        )
+    if config.entropy_target is not None and config.entropy_coef == 0:
+        raise BadValue(
+            f"{name}.entropy_target={config.entropy_target:g}: nothing pulls towards it at {name}.entropy_coef=0; "
+            "set a weight above 0"
+        )
+
+
+def _ppo(config: PpoConfig) -> None:
+    if config.advantage == "gae" and config.ratio in ("sequence", "product"):
+        raise BadValue(
+            f"ppo.ratio={config.ratio}: one ratio a response cannot weigh GAE's advantages, which differ from token to "
+            "token; set ppo.advantage to reward or reward_minus_value, or ppo.ratio=token"
+        )
+    if config.advantage == "reward" and config.critic is not None:
+        raise BadValue(
+            f"ppo.critic={config.critic}: ppo.advantage=reward has no critic; leave ppo.critic out, or set "
+            "ppo.advantage=reward_minus_value"
+        )
+    if config.advantage != "gae" and config.whiten_rewards:
+        raise BadValue(
+            f"ppo.whiten_rewards: it scales rewards per token, ppo.advantage={config.advantage} has one a response; "
+            "use ppo.whiten_advantages"
+        )
+    if config.target_kl is not None and config.epochs * config.minibatches == 1:
+        raise BadValue(
+            f"ppo.target_kl={config.target_kl:g}: with one update a rollout there is none to leave out; raise "
+            "ppo.epochs or ppo.minibatches"
+        )
+    if config.kl_target is not None and config.kl_coef == 0:
+        raise BadValue(
+            f"ppo.kl_target={config.kl_target:g}: kl_coef adapts by factors and ppo.kl_coef=0 stays 0; start above 0"
+        )
+
+
+def _grpo(config: GrpoConfig) -> None:
+    if config.num_generations < 2:
+        raise BadValue(
+            f"grpo.num_generations: given {config.num_generations}, expected at least 2: "
+            f"grpo.advantage={config.advantage} compares the responses to one prompt"
+        )
+    if config.ratio in ("sequence", "product") and config.loss_type != "grpo":
+        raise BadValue(
+            f"grpo.loss_type={config.loss_type}: it weighs a response by its length, grpo.ratio={config.ratio} is one "
+            "action a response, each of equal weight; set grpo.loss_type=grpo"
+        )
+    if config.ratio == "none" and config.cliprange_high is not None:
+        raise BadValue(f"grpo.cliprange_high={config.cliprange_high:g}: grpo.ratio=none has no ratio to clip")
+    if config.rank_decay is not None and config.advantage != "rank_exponential":
+        raise BadValue(
+            f"grpo.rank_decay={config.rank_decay:g}: only grpo.advantage=rank_exponential has it, "
+            f"not {config.advantage}"
+        )

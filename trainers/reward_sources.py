@@ -1,0 +1,188 @@
+"""Where a rollout's rewards come from: the reward model, a known gold reward, Python functions, or a weighted sum.
+
+    rlhf-bench train grpo --set reward.function=my_rewards:brevity
+    rlhf-bench train ppo --set "reward.function=[model, my_rewards:brevity]" --set "reward.weights=[1, 0.1]"
+
+A function is called once a rollout with all prompts and all responses, `function(prompts, responses)`, two lists of as
+many strings, and returns a float for each (a list, an array or a tensor). Its module may lie in the current folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_bench.errors import BadValue, ModelError
+from rlhf_bench.files import sha256_file
+from rlhf_bench.scoring import gold_reward_for
+
+__all__ = ["GOLD", "MODEL", "RewardFunction", "Score", "gold_source", "load_function", "parse_sources", "weighted_sum"]
+
+MODEL, GOLD = "model", "gold"
+
+Score = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Tensor]  # prompts, responses, ended -> (N,)
+RewardFunction = Callable[[list[str], list[str]], Any]
+
+
+def parse_sources(given: str | Sequence[str]) -> tuple[str, ...]:
+    """The names in reward.function, each `model`, `gold` or `package.module:name`.
+
+    Raises:
+        BadValue: none, one twice, or one that is none of these.
+    """
+    names = (given,) if isinstance(given, str) else tuple(given)
+    expected = f"expected {MODEL}, {GOLD} or package.module:name, or a list of them"
+    if not names:
+        raise BadValue(f"reward.function: given an empty list, {expected}")
+    for i, name in enumerate(names):
+        module, colon, function = name.partition(":")
+        dotted = all(part.isidentifier() for part in (*module.split("."), *function.split(".")))
+        if name not in (MODEL, GOLD) and not (colon and dotted):
+            raise BadValue(f"reward.function: given {name!r}, {expected}")
+        if name in names[:i]:
+            raise BadValue(f"reward.function: {name!r} stands twice; name it once and set its weight in reward.weights")
+    return names
+
+
+def load_function(name: str) -> tuple[Score, str | None]:
+    """A Python reward function by `package.module:name`, checked at each call, and the SHA-256 of its module's source.
+
+    Raises:
+        BadValue: the module cannot be imported, or holds no such function.
+    """
+    module_name, _, path = name.partition(":")
+    try:
+        with _current_folder_first():
+            module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the user's module does on import
+        raise BadValue(
+            f"reward.function={name}: importing {module_name} gives {_one_line(error)}; expected a module that is "
+            "installed or in the current folder"
+        ) from error
+    function: Any = module
+    for part in path.split("."):
+        function = getattr(function, part, None)
+    if not callable(function):
+        raise BadValue(
+            f"reward.function={name}: {module_name} has no function {path}; expected one of prompts and responses"
+        )
+    return checked(function, name), _source_hash(module)
+
+
+def checked(function: RewardFunction, name: str) -> Score:
+    """The function as a score of every response, (N,) float32 on the CPU, with its faults named.
+
+    Raises:
+        ModelError: at a call: it raised, returned another number of values, or one that is no finite number; the
+            message names the row.
+    """
+
+    def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
+        try:
+            values = list(function(list(prompts), list(responses)))
+        except Exception as error:  # whatever the user's function raises
+            raise ModelError(_who_raised(function, name, prompts, responses, error)) from error
+        if len(values) != len(responses):
+            raise ModelError(
+                f"reward.function={name} returned {len(values)} values for {len(responses)} responses; expected one "
+                "for each"
+            )
+        for i, value in enumerate(values):
+            number = _number(value)
+            if number is None or not math.isfinite(number):
+                raise ModelError(
+                    f"reward.function={name} gave {_shorten(value)} for {_row(i, prompts, responses)}; expected a "
+                    "finite number"
+                )
+        return torch.tensor([float(value) for value in values])
+
+    return score
+
+
+def gold_source(source: str) -> Score:
+    """The gold reward of data whose truth is known, (N,) float32 on the CPU."""
+
+    def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
+        gold = gold_reward_for(source, prompts, responses, ended)
+        if gold is None:
+            raise BadValue(f"reward.function={GOLD}: {source} has no known gold reward")
+        return torch.tensor(gold.total, dtype=torch.float32)
+
+    return score
+
+
+def weighted_sum(sources: Sequence[Score], weights: Sequence[float]) -> Score:
+    """Sum of weight times reward, (N,); a single source of weight 1 as it is."""
+    if list(weights) == [1.0]:
+        return sources[0]
+
+    def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
+        parts = [weight * source(prompts, responses, ended) for source, weight in zip(sources, weights, strict=True)]
+        return torch.stack(parts).sum(0)
+
+    return score
+
+
+def _who_raised(
+    function: RewardFunction, name: str, prompts: Sequence[str], responses: Sequence[str], error: Exception
+) -> str:
+    """Each row is tried alone: the first that raises is the one to look at."""
+    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        try:
+            function([prompt], [response])
+        except Exception as alone:
+            return (
+                f"reward.function={name} raised {_one_line(alone)} for {_row(i, prompts, responses)}; expected a "
+                "finite number"
+            )
+    return (
+        f"reward.function={name} raised {_one_line(error)} for {len(responses)} responses together, for none of them "
+        "alone; expected a finite number for each"
+    )
+
+
+def _number(value: Any) -> float | None:
+    """As float32, in which rewards are kept: 1e300 is infinite there."""
+    try:
+        return float(torch.tensor(float(value), dtype=torch.float32))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _row(i: int, prompts: Sequence[str], responses: Sequence[str]) -> str:
+    return f"row {i} of {len(responses)} (prompt {_shorten(prompts[i])}, response {_shorten(responses[i])})"
+
+
+def _shorten(value: Any, width: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= width else f"{text[: width // 2 - 2]}...{text[-width // 2 + 1 :]}"
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+
+
+def _source_hash(module: Any) -> str | None:
+    """None for a module without a source file."""
+    file = Path(getattr(module, "__file__", None) or "")
+    return sha256_file(file)[:16] if file.suffix == ".py" and file.is_file() else None
+
+
+@contextlib.contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """A console script does not search the current folder, where a user's own module usually is."""
+    before = list(sys.path)
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path[:] = before
