@@ -43,6 +43,7 @@ __all__ = [
     "load_tokenizer",
     "max_positions",
     "new_gpt2",
+    "readable_tokens",
     "seeded",
     "to_reward_model",
     "train_tokenizer",
@@ -232,6 +233,14 @@ def max_positions(model: nn.Module) -> int:
     """How many tokens the model can read at once; a large number where its configuration names no limit."""
     config: Any = model.config
     return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+
+
+def readable_tokens(path: str | Path) -> int:
+    """How many tokens a model can read at once, from its configuration alone; a large number where it names no limit.
+
+    Raises CheckpointError if there is none.
+    """
+    return int(getattr(_config(path), "max_position_embeddings", None) or 1 << 20)
 
 
 def _attention(device: torch.device | None) -> str:
