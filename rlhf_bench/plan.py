@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import (
     Checkpoint,
     checkpoint_hash,
@@ -197,15 +198,23 @@ def _models(
         for name in [*run.stages, *request.models]:
             checkpoint = run.found.get((name, seed))
             if name in request.models:
-                path = request.models[name]
-                sources.append(
-                    Source(name, run.number(seed), Path(path), _hash(path), None, request.templates.get(name, "hh"))
-                )
+                path, template = request.models[name], request.templates.get(name, "hh")
+                _check_template(name, path, template)
+                sources.append(Source(name, run.number(seed), Path(path), _hash(path), None, template))
             elif checkpoint is not None:
                 sources.append(Source(name, run.number(seed), checkpoint.path, checkpoint.hash, checkpoint.training))
             else:
                 missing[name, f"seed {seed}"] = "not trained under this seed"
     return sources, missing
+
+
+def _check_template(name: str, path: str, template: str) -> None:
+    """That the tokenizer has the template, before anything is sampled."""
+    if template == "chat":
+        from rlhf_bench.models import load_tokenizer
+        from rlhf_bench.templates import Template
+
+        Template.of(template, load_tokenizer(path), name=name)
 
 
 def _scorers(
@@ -271,8 +280,12 @@ def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig
 
 
 def _hash(path: str) -> str:
-    """Hash of a local folder; a hub name stands for itself."""
-    return checkpoint_hash(Path(path)) if Path(path).is_dir() else path
+    """Hash of a local folder, an adapter's with that of its base; a hub name stands for itself."""
+    if not Path(path).is_dir():
+        return path
+    base = adapter_base(path)
+    own = checkpoint_hash(Path(path))
+    return own if base is None else stable_hash(own, _hash(base))
 
 
 def _choose(asked: Sequence[T], suite: Suite) -> list[T]:

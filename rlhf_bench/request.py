@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench import __version__
+from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import STAGES, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StoreError
 from rlhf_bench.files import json_text
@@ -97,6 +98,7 @@ class Request:
         A name on the hub stands for itself. Nothing is read but folders and the suite.
         """
         paths = [*self.models.values(), *self.reward_models.values(), *(file for _, file in self.responses)]
+        paths += [base for path in self.models.values() if (base := adapter_base(path))]
         paths += [self.spec.data] if self.spec.data else []
         files = {path: list(_files(Path(path))) for path in dict.fromkeys(paths)}
         run = self.run_path

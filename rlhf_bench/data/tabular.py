@@ -108,7 +108,8 @@ def _sheet_rows(path: Path, content: bytes, bad: BadRows) -> list[Numbered]:
     from openpyxl import load_workbook
 
     try:
-        workbook = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+        # A response that begins with "=" was made a formula by whoever wrote the file: its text is what was meant.
+        workbook = load_workbook(io.BytesIO(content), read_only=True, data_only=False)
         sheet = workbook[_SHEET if _SHEET in workbook.sheetnames else workbook.sheetnames[0]]
         lines = [[_cell(value) for value in line] for line in sheet.iter_rows(values_only=True)]
     except Exception as error:  # openpyxl raises whatever zip and XML readers do
