@@ -89,8 +89,9 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
         ModelError: the model answers nothing at all.
         NotFinite: its probabilities are NaN.
     """
-    is_reference = measure.reference is not None and source.path == measure.reference.path
-    model, tokenizer = measure.reference_model if is_reference else load_policy(source.path, device=measure.device)
+    same = measure.reference is not None and source.path == measure.reference.path
+    is_reference = same and measure.reference is not None and source.template == measure.reference.template
+    model, tokenizer = measure.reference_model if same else load_policy(source.path, device=measure.device)
     template = Template.of(source.template, tokenizer, name=source.name)
     prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
     sampling = measure.sampling.model_copy(update={"stop": (*measure.sampling.stop, *template.stop)})

@@ -48,4 +48,4 @@ def write_alpaca(result_dir: Path, folder: Path) -> list[Path]:
 def _instruction(prompt: str) -> str:
     """The human's text of a prompt that makes the same prompt again when it is read, else the prompt."""
     turns = split_turns(prompt)
-    return turns[0].content if len(turns) == 1 and form_prompt(turns[0].content) == prompt else prompt.strip()
+    return turns[0].content if len(turns) == 1 and form_prompt(turns[0].content) == prompt else prompt
