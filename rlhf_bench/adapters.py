@@ -59,6 +59,7 @@ def merged(model: Any, path: str | Path, base: str) -> Any:
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # what peft and transformers have to tell each other
             # peft only warns where weights of the adapter are missing, and would go on with random or zero ones
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             adapted: Any = PeftModel.from_pretrained(model, str(path))

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from rlhf_bench import adapters, measure
 from rlhf_bench import evaluate as evaluation
@@ -129,8 +130,6 @@ def test_models_without_prompts(work: Path, tmp_path: Path) -> None:
 def test_an_adapter_is_its_base_with_the_update_added(work: Path) -> None:
     """W of the merged model is W of the base plus (lora_alpha / r) (B A)^T, the transpose because GPT-2's Conv1D stores
     (in, out); lora_alpha is 8 by default, r is 2."""
-    from safetensors.torch import load_file
-
     weights = load_file(work / "lora" / "adapter_model.safetensors")
     a, b = (next(w for name, w in weights.items() if f"h.0.attn.c_attn.lora_{x}." in name) for x in "AB")
     (base, _), (merged, tokenizer) = load_policy(work / "a"), load_policy(work / "lora")
@@ -171,6 +170,13 @@ def test_an_adapter_whose_base_is_missing_or_of_another_shape(work: Path, tmp_pa
     with pytest.raises(CheckpointError, match=r"does not fit its base model .*wide .*size mismatch") as error:
         load_policy(damaged(work, tmp_path, base_model_name_or_path=str(wide)))
     assert "\n" not in str(error.value)
+    shutil.rmtree(path)
+    file = damaged(work, tmp_path) / "adapter_model.safetensors"
+    weights = load_file(file)
+    weights.pop(next(iter(weights)))
+    save_file(weights, file)
+    with pytest.raises(CheckpointError, match=r"does not fit its base model .*missing adapter keys"):
+        load_policy(path)
     shutil.rmtree(path)
     with pytest.raises(CheckpointError, match="names no base model"):
         adapter_base(damaged(work, tmp_path, base_model_name_or_path=None))

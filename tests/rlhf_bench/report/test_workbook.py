@@ -18,7 +18,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=4
 
 @given(st.lists(st.builds(str.__add__, st.sampled_from(["=", "+", "-", "@", "\t=", ""]), TEXT), min_size=1, max_size=8))
 @example(['=HYPERLINK("http://example.org","x")', "=1+1", "+1", "-1", "@SUM(A1)", "=", "{=1}", "#REF!", "1e5", "TRUE"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_text_stays_text(texts: list[str]) -> None:
     columns = [Column("prompt", "=Prompt"), Column("mine_response", "mine_response")]
     with tempfile.TemporaryDirectory() as folder:
