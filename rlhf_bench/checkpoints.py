@@ -35,7 +35,10 @@ __all__ = [
 
 STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 TRAINING_FILE = "training.json"
-HASHED = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model")
+HASHED = (
+    "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model",
+    "adapter_config.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,31 +9,39 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pandas as pd
 
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import exclusive
-from rlhf_bench.measure import Measure, Source, measure_anchors, measure_model
+from rlhf_bench.manifest import make_manifest
+from rlhf_bench.measure_text import Texts, anchor_rows, answered, text_rows
 from rlhf_bench.metrics.summary import summarize
-from rlhf_bench.models import default_device
-from rlhf_bench.plan import Setup, make_manifest, prepare
+from rlhf_bench.plan import Setup, prepare
 from rlhf_bench.progress import Progress
+from rlhf_bench.request import Request
 from rlhf_bench.stats import mean_estimate
 from rlhf_bench.store import ResultStore
-from rlhf_bench.suite import load_suite
 
-__all__ = ["evaluate"]
+if TYPE_CHECKING:
+    from rlhf_bench.measure import Measure, Source
+
+__all__ = ["evaluate", "run_request"]
 
 
 def evaluate(
-    suite: str = "hh-test",
+    suite: str | None = None,
     *,
-    run: str = "default",
+    run: str | None = None,
     models: Mapping[str, str] | None = None,
+    templates: Mapping[str, str] | None = None,
+    responses: Sequence[tuple[str | None, str]] = (),
+    columns: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
     reference: str | None = None,
-    reward_model: Sequence[str] = (),
+    reward_models: Mapping[str, str] | None = None,
     data: str | None = None,
     limit: int | None = None,
     samples: int | None = None,
@@ -43,21 +51,60 @@ def evaluate(
     results: Path = Path("results"),
     progress: Progress | None = None,
 ) -> Path:
-    """Run a suite over a run's checkpoints and `models` (name -> path); returns the results folder.
+    """Run a suite over a run's checkpoints, `models` and response files; returns the results folder.
+
+    suite: a name or a YAML file; hh-test, or `responses` where the prompts are those of response files
+    run: a trained run; `default` unless models come with data of their own, or responses with their prompts
+    models: name -> path or hub name of a causal language model
+    templates: name of one of `models` -> the form of its prompts (templates.TEMPLATES); hh by default
+    responses: (name, file) each; without a name a file's models are called as in the file
+    columns: prompt, response, reference -> the columns of the response files, where they are not recognised
+    skip_bad: leave out rows of response files that cannot be used
+    reference: the model that KL is taken to and rewards are standardised by
+    reward_models: name -> path; the first is `reward` in every table, others are shown beside it
+    data: a data source for the prompts; by default what the run was trained on
 
     What is stored already is reused; another configuration gets a folder of its own.
 
     Raises:
         UsageError: an unknown suite, model or value.
         CheckpointError: a checkpoint that is missing, damaged or stale.
+        DataError: data or a response file that cannot be used.
         StoreError: the results folder cannot be written.
     """
+    request = Request.of(
+        suite, run, models=dict(models or {}), templates=dict(templates or {}), responses=tuple(responses),
+        columns=dict(columns or {}), skip_bad=skip_bad, reference=reference, reward_models=dict(reward_models or {}),
+        data=data, limit=limit, samples=samples, seed=seed, checkpoints=Path(checkpoints),
+    )  # fmt: skip
+    return run_request(request, force=force, results=Path(results), progress=progress)
+
+
+def run_request(
+    request: Request,
+    *,
+    force: bool = False,
+    results: Path = Path("results"),
+    expected: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """As `evaluate`. `expected` is the key of a result that is to be repeated.
+
+    Raises StoreError where models, data or versions of the suite are no longer those of that key.
+    """
     progress = progress or Progress(quiet=True)
-    changes = {"prompts": limit, "samples": samples, "seed": seed, "reference": reference, "data": data}
-    spec = load_suite(suite).model_copy(update={k: v for k, v in changes.items() if v is not None})
-    setup = prepare(spec, checkpoints / run, dict(models or {}), list(reward_model), progress)
-    manifest = make_manifest(suite, run, setup)
-    folder = _folder(results / Path(suite).stem, run, manifest["key"], force=force)
+    parent = results / Path(request.suite).stem
+    if not force and (stored := _stored(parent, request)):
+        progress.log(f"{stored}: everything is stored; nothing to compute")
+        return stored
+    setup = prepare(request, progress)
+    manifest = make_manifest(request, setup)
+    if expected not in (None, manifest["key"]):
+        raise StoreError(
+            f"models, data or suite are no longer what they were: their hash is {manifest['key']}, the manifest says "
+            f"{expected}; restore them, or evaluate what is there now without --from"
+        )
+    folder = _folder(parent, request.label, manifest["key"], force=force)
     store = ResultStore(folder)
     if _complete(store):
         progress.log(f"{folder}: everything is stored; nothing to compute")
@@ -68,11 +115,25 @@ def evaluate(
         raise StoreError(f"{folder} cannot be written ({error.strerror}); give --results a folder that can") from error
     with exclusive(folder):
         store.write_manifest(manifest)
-        parts = [_part(folder / ".parts", setup, source, progress) for source in setup.sources]
-        anchors = [_anchors(setup, seed, progress) for seed in sorted({source.seed for source in setup.sources})]
+        parts: list[pd.DataFrame] = []
+        anchors: list[pd.DataFrame] = []
+        for number in setup.seeds:  # a seed's reference and reward models are loaded once, and let go before the next
+            measure = _measure(setup, number)
+            parts += [_part(folder / ".parts", setup, measure, p, progress) for p in setup.parts if p.seed == number]
+            anchors += _anchors(setup, measure, number, progress)
         _finish(store, setup, [*parts, *anchors])
         shutil.rmtree(folder / ".parts", ignore_errors=True)
     return folder
+
+
+def _stored(parent: Path, request: Request) -> Path | None:
+    """The complete result of the same request on files that have not changed since; nothing is loaded to see it."""
+    stamp = request.stamp()
+    for manifest in sorted(parent.glob(f"{request.label}*/manifest.json")):
+        store = ResultStore(manifest.parent)
+        if _complete(store) and store.read_manifest().get("stamp") == stamp:
+            return manifest.parent
+    return None
 
 
 def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
@@ -98,35 +159,68 @@ def _complete(store: ResultStore) -> bool:
     return (store.path / "metrics.json").exists()
 
 
-def _measure(setup: Setup, seed: int) -> Measure:
-    reward = setup.reward_models.get(seed)
-    reference = next(s for s in setup.sources if s.name == setup.reference and s.seed == seed)
+def _measure(setup: Setup, seed: int) -> Measure | None:
+    """What one seed's models are measured with; None where texts alone are counted and compared."""
+    if setup.sampling is None:
+        return None
+    from rlhf_bench.measure import Measure
+    from rlhf_bench.models import default_device
+
     return Measure(
-        pairs=setup.pairs, source=setup.source, sampling=setup.sampling, samples=setup.suite.samples,
-        seed=setup.suite.seed * 1_000_003 + seed, reference=reference, reward_model=reward[0] if reward else None,
+        items=setup.items, source=setup.source, sampling=setup.sampling, samples=setup.suite.samples,
+        seed=setup.suite.seed * 1_000_003 + seed,
+        reference=next((m for m in setup.models if m.name == setup.reference and m.seed == seed), None),
+        scorers=setup.scorers[seed],
+        # texts from elsewhere may be longer than what is sampled here
+        max_response=None if setup.texts else setup.sampling.max_new_tokens,
         device=default_device(),
     )  # fmt: skip
 
 
-def _part(folder: Path, setup: Setup, source: Source, progress: Progress) -> pd.DataFrame:
+def _part(
+    folder: Path, setup: Setup, measure: Measure | None, part: Source | Texts, progress: Progress
+) -> pd.DataFrame:  # fmt: skip
     """All rows of one model under one seed, from the store or computed and stored."""
-    file = folder / f"{source.name}-{source.seed}.parquet"
+    file = folder / f"{quote(part.name, safe='')}-{part.seed}.parquet"
     if file.exists():
         return pd.read_parquet(file)
-    total = len(setup.pairs) * setup.suite.samples
-    with progress.task(f"{source.name}, seed {source.seed}", total=total) as task:
-        rows = measure_model(_measure(setup, source.seed), source, on_batch=lambda n: task.advance(n))
+    total = len(setup.items) * setup.suite.samples
+    if isinstance(part, Texts):
+        total = sum(len(part.by_prompt[item.prompt]) for item in setup.items)
+    with progress.task(f"{part.name}, seed {part.seed}", total=total) as task:
+        if measure is None:
+            assert isinstance(part, Texts)
+            rows = text_rows(part.name, part.seed, answered(part, setup.items), source=setup.source)
+            task.advance(len(rows))
+        elif isinstance(part, Texts):
+            from rlhf_bench.measure import measure_texts
+
+            rows = measure_texts(measure, part)
+            task.advance(len(rows))
+        else:
+            from rlhf_bench.measure import measure_model
+
+            rows = measure_model(measure, part, on_batch=lambda n: task.advance(n))
     temporary = file.with_suffix(".tmp")
     rows.to_parquet(temporary, index=False)
     temporary.replace(file)
     return rows
 
 
-def _anchors(setup: Setup, seed: int, progress: Progress) -> pd.DataFrame:
-    with progress.task(f"chosen and rejected, seed {seed}", total=2 * len(setup.pairs)) as task:
-        rows = measure_anchors(_measure(setup, seed), seed)
-        task.advance(len(rows))
-    return rows
+def _anchors(setup: Setup, measure: Measure | None, seed: int, progress: Progress) -> list[pd.DataFrame]:
+    """The data's own responses; none where there are none."""
+    anchors = anchor_rows(setup.items)
+    if not anchors:
+        return []
+    with progress.task(f"{' and '.join(anchors)}, seed {seed}", total=sum(map(len, anchors.values()))) as task:
+        if measure is None:
+            frames = [text_rows(name, seed, rows, source=setup.source) for name, rows in anchors.items()]
+        else:
+            from rlhf_bench.measure import measure_anchors
+
+            frames = [measure_anchors(measure, seed)]
+        task.advance(sum(map(len, frames)))
+    return frames
 
 
 RESPONSE_COLUMNS = ["model", "seed", "prompt_id", "sample", "prompt", "response", "reference", "finish_reason",
@@ -136,10 +230,12 @@ TEXT_COLUMNS = ["prompt", "response", "reference", "finish_reason", "n_prompt_to
 
 def _finish(store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame]) -> None:
     rows = pd.concat(parts, ignore_index=True)
+    paired = any(item.chosen is not None and item.rejected is not None for item in setup.items)
     reasons = dict(setup.missing)
     for part in parts:
         model = str(part["model"].iloc[0])
         reasons.update({(model, column): why for column, why in part.attrs.get("reasons", {}).items()})
+    gone = {(name, metric): why for (name, metric), why in setup.missing.items() if name not in set(rows["model"])}
     store.write_responses(
         [dict(zip(RESPONSE_COLUMNS, row, strict=True)) for row in rows[RESPONSE_COLUMNS].itertuples(index=False)]
     )
@@ -148,37 +244,32 @@ def _finish(store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame]) -> 
     scores = scores.dropna(axis=1, how="all")
     summary = summarize(scores, reference=setup.reference, seed=setup.suite.seed, reasons=reasons)
     store.write_scores(scores)
-    for source in setup.sources:
+    for source in setup.models:
         log = source.path / "log.jsonl"
         if log.exists():
             store.copy_log(source.name, source.seed, log)
-    for seed, (path, _) in setup.reward_models.items():
-        if (path / "log.jsonl").exists():
-            store.copy_log("reward", seed, path / "log.jsonl")
+    for seed, scorers in setup.scorers.items():
+        if scorers and (scorers[0].path / "log.jsonl").exists():
+            store.copy_log("reward", seed, scorers[0].path / "log.jsonl")
     store.write_metrics(
         {
             **summary,
-            "missing": [*summary["missing"], *_not_run(setup.missing, summary["missing"])],
+            "missing": [*summary["missing"], *_rows_of(gone)],
             "training": _training(setup),
-            "reward_model": [_reward_accuracy(rows, seed, setup) for seed in setup.reward_models],
+            "reward_model": [_reward_accuracy(rows, seed, setup) for seed, s in setup.scorers.items() if s and paired],
             "marks": _marks(setup, rows),
         }
     )
 
 
-def _not_run(missing: Mapping[tuple[str, str], str], listed: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    there = {(row["model"], row["metric"]) for row in listed}
-    return [
-        {"model": model, "metric": metric, "reason": reason}
-        for (model, metric), reason in missing.items()
-        if (model, metric) not in there
-    ]
+def _rows_of(missing: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:
+    return [{"model": model, "metric": metric, "reason": reason} for (model, metric), reason in missing.items()]
 
 
 def _training(setup: Setup) -> dict[str, list[dict[str, Any]]]:
     """What each model cost to train, from its training.json."""
     costs: dict[str, list[dict[str, Any]]] = {}
-    for source in setup.sources:
+    for source in setup.models:
         if source.training is not None:
             cost = {key: source.training[key] for key in ("samples", "tokens", "seconds")}
             costs.setdefault(source.name, []).append({"seed": source.seed, **cost})
@@ -192,18 +283,13 @@ def _reward_accuracy(rows: pd.DataFrame, seed: int, setup: Setup) -> dict[str, A
     rejected = mine.loc[mine["model"] == "rejected", "reward"].reindex(chosen.index)
     right = (chosen > rejected).astype(float) + 0.5 * (chosen == rejected).astype(float)
     accuracy = mean_estimate([float(x) for x in right], seed=setup.suite.seed)
-    ceiling = None
-    if setup.source == "hh-mini":
-        from rlhf_bench.data import mini
-
-        ceiling = mini.ceiling(setup.pairs)
-    return {"seed": seed, "accuracy": accuracy.to_dict(), "ceiling": ceiling}
+    return {"seed": seed, "accuracy": accuracy.to_dict(), "ceiling": setup.ceiling}
 
 
 def _marks(setup: Setup, rows: pd.DataFrame) -> dict[str, str]:
     """Columns whose numbers need a word of caution, and the word."""
     kl = [column for column in rows.columns if column.startswith("kl_")]
-    if not setup.sampling.exact:
+    if setup.sampling is not None and not setup.sampling.exact:
         s = setup.sampling
         why = f"biased: sampled at temperature {s.temperature:g}, top-p {s.top_p:g}, top-k {s.top_k}"
         return dict.fromkeys(kl, why)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,15 +15,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.logprobs import LogprobModel, token_kl
-from rlhf_bench.metrics.rouge import rouge_all
-from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
-from rlhf_bench.models import load_policy, load_tokenizer
+from rlhf_bench.measure_text import Answered, Texts, anchor_rows, answered, text_rows
+from rlhf_bench.models import load_policy
 from rlhf_bench.sampling import SamplingConfig, sample
-from rlhf_bench.scoring import RewardModel, gold_reward_for
+from rlhf_bench.scoring import RewardModel
+from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_batches
-from rlhf_bench.types import Completion, PreferencePair, Prompt, prompt_id
+from rlhf_bench.types import Completion, Item, Prompt
 
-__all__ = ["Measure", "Source", "measure_anchors", "measure_model"]
+__all__ = ["Measure", "Scorer", "Source", "measure_anchors", "measure_model", "measure_texts"]
 
 KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")
 BATCH = 64
@@ -37,24 +38,48 @@ class Source:
     path: Path
     hash: str
     training: dict[str, Any] | None
+    template: str = "hh"  # the form that its prompts are given in
+
+
+class Scorer(NamedTuple):
+    """A reward model and the column of the scores that it fills."""
+
+    column: str
+    path: Path
+    hash: str
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is asked of every model alike."""
+    """What is asked of every model alike under one seed. Reference and reward models are loaded once, when needed."""
 
-    pairs: Sequence[PreferencePair]  # one a prompt
+    items: Sequence[Item]
     source: str
     sampling: SamplingConfig
     samples: int
     seed: int
-    reference: Source
-    reward_model: Path | None
+    reference: Source | None  # None: KL has no meaning
+    scorers: Sequence[Scorer]
+    max_response: int | None  # longest response that is scored, in tokens; None: what the reward model can read
     device: torch.device
 
-    @property
-    def prompts(self) -> list[Prompt]:
-        return [Prompt(prompt_id(pair.prompt), pair.prompt) for pair in self.pairs]
+    @cached_property
+    def reference_model(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        assert self.reference is not None
+        return load_policy(self.reference.path, device=self.device)
+
+    @cached_property
+    def reward_models(self) -> list[tuple[str, RewardModel]]:
+        return [
+            (
+                scorer.column,
+                RewardModel.load(
+                    scorer.path, device=self.device,
+                    max_prompt=self.sampling.max_prompt_tokens, max_response=self.max_response,
+                ),
+            )
+            for scorer in self.scorers
+        ]  # fmt: skip
 
 
 def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int], None]) -> pd.DataFrame:
@@ -64,10 +89,15 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
         ModelError: the model answers nothing at all.
         NotFinite: its probabilities are NaN.
     """
-    model, tokenizer = load_policy(source.path, device=measure.device)
+    same = measure.reference is not None and source.path == measure.reference.path
+    is_reference = same and measure.reference is not None and source.template == measure.reference.template
+    model, tokenizer = measure.reference_model if same else load_policy(source.path, device=measure.device)
+    template = Template.of(source.template, tokenizer, name=source.name)
+    prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
+    sampling = measure.sampling.model_copy(update={"stop": (*measure.sampling.stop, *template.stop)})
     try:
         groups = sample(
-            model, tokenizer, measure.prompts, measure.sampling,
+            model, tokenizer, prompts, sampling,
             samples=measure.samples, seed=measure.seed, batch_size=128, on_batch=on_batch,
         )  # fmt: skip
     except NotFinite as error:
@@ -76,75 +106,46 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
     if not any(completion.text.strip() for completion in completions):
         raise ModelError(
             f"{source.name} ({source.path}): all {len(completions)} responses are empty; expected text: check that "
-            "its tokenizer belongs to it and that it was trained on dialogues of this form"
+            "its tokenizer belongs to it and that it was trained on prompts of this form (--prompt-template)"
         )
-    pairs = [pair for pair in measure.pairs for _ in range(measure.samples)]
-    rows = _text_rows(measure, source.name, source.seed, pairs, completions)
-    rows = rows.assign(**_kl(measure, source, model, tokenizer, pairs, completions))
-    rows = rows.assign(**_chosen(measure, model, tokenizer))
-    if source.path == measure.reference.path and not (rows["kl_exact"] == 0).all():
+    rows = [
+        Answered(item, c.sample, template.read(c.text), c.finish_reason, float(len(c.ids)))
+        for item, group in zip(measure.items, groups, strict=True)
+        for c in group
+    ]
+    table = add_rewards(measure, text_rows(source.name, source.seed, rows, source=measure.source))
+    given = [prompt.text for prompt in prompts for _ in range(measure.samples)]
+    kl, why = _kl(measure, source, model, tokenizer, given, completions)
+    table = table.assign(**kl, **_chosen(measure, model, tokenizer, template))
+    if is_reference and not (table["kl_exact"] == 0).all():
         raise ModelError(f"{source.name}: KL of the reference to itself is not 0; expected 0: report this as a bug")
-    rows.attrs["reasons"] = {
-        column: "another tokenizer than the reference's" for column in KL_COLUMNS if rows[column].isna().all()
-    }
-    return rows
+    table.attrs["reasons"] = dict.fromkeys(KL_COLUMNS, why) if why else {}
+    return table
+
+
+def measure_texts(measure: Measure, texts: Texts) -> pd.DataFrame:
+    """The responses of a file, by everything that needs no model of theirs."""
+    table = text_rows(texts.name, texts.seed, answered(texts, measure.items), source=measure.source)
+    if table["n_tokens"].isna().any():
+        table["n_tokens"] = table["n_tokens"].fillna(_token_counts(measure, table["response"]))
+    return add_rewards(measure, table)
 
 
 def measure_anchors(measure: Measure, seed: int) -> pd.DataFrame:
-    """The data's own chosen and rejected responses, by every measure that needs no sampling."""
+    """The data's own chosen and rejected responses, by every measure that needs no sampling; none: no row."""
     frames = []
-    for name in ("chosen", "rejected"):
-        responses = [
-            Completion(prompt_id(pair.prompt), 0, getattr(pair, name), (), (), "eos") for pair in measure.pairs
-        ]
-        rows = _text_rows(measure, name, seed, list(measure.pairs), responses)
-        frames.append(rows.assign(n_tokens=_token_counts(measure, responses)))
-    return pd.concat(frames, ignore_index=True)
+    for name, rows in anchor_rows(measure.items).items():
+        table = text_rows(name, seed, rows, source=measure.source)
+        frames.append(add_rewards(measure, table.assign(n_tokens=_token_counts(measure, table["response"]))))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _text_rows(
-    measure: Measure, name: str, seed: int, pairs: Sequence[PreferencePair], completions: Sequence[Completion]
-) -> pd.DataFrame:
-    """What can be said of a response from its text alone, by rules or by a reward model."""
-    prompts, texts = [pair.prompt for pair in pairs], [c.text for c in completions]
-    ended = [c.finish_reason != "length" for c in completions]
-    rows = pd.DataFrame(
-        {
-            "model": name,
-            "seed": seed,
-            "prompt_id": [c.prompt_id for c in completions],
-            "sample": [c.sample for c in completions],
-            "category": [pair.category for pair in pairs],
-            "prompt": prompts,
-            "response": texts,
-            "reference": [pair.chosen for pair in pairs],
-            "finish_reason": [c.finish_reason for c in completions],
-            "n_prompt_tokens": np.nan,
-            "n_tokens": [float(len(c.ids)) for c in completions],
-            "n_words": [n_words(text) for text in texts],
-            "ended": [float(e) for e in ended],
-            "distinct1": [distinct_n(text, 1) for text in texts],
-            "distinct2": [distinct_n(text, 2) for text in texts],
-            "repetition": [repetition(text) for text in texts],
-            "copied": [copied_share(text, prompt) for text, prompt in zip(texts, prompts, strict=True)],
-        }
-    )
-    if name != "chosen":  # the chosen response is what ROUGE compares with
-        scores = rouge_all(rows["reference"], texts)
-        for column in ("rouge1", "rouge2", "rougeL"):
-            rows[column] = [getattr(score, column) for score in scores]
-    if measure.reward_model is not None:
-        reward = RewardModel.load(
-            measure.reward_model, device=measure.device,
-            max_prompt=measure.sampling.max_prompt_tokens, max_response=measure.sampling.max_new_tokens,
-        )  # fmt: skip
-        rows["reward"] = reward.score(prompts, texts, ended).double().numpy()
-    gold = gold_reward_for(measure.source, prompts, texts, ended)
-    if gold is not None:
-        rows["gold"] = gold.total
-        for component, values in gold.components.items():
-            rows[f"gold_{component}"] = values
-    return rows
+def add_rewards(measure: Measure, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column for each reward model. A response of unknown end is scored as one that ended."""
+    prompts, texts = list(table["prompt"]), list(table["response"])
+    ended = [reason != "length" for reason in table["finish_reason"]]
+    columns = {column: reward.score(prompts, texts, ended).double().numpy() for column, reward in measure.reward_models}
+    return table.assign(**columns)
 
 
 def _kl(
@@ -152,21 +153,23 @@ def _kl(
     source: Source,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[PreferencePair],
+    prompts: Sequence[str],
     completions: Sequence[Completion],
-) -> dict[str, Any]:
-    """KL of each response to the reference, both models scored by the same forward on the same batch."""
-    heads = encode_prompts(tokenizer, [p.prompt for p in pairs], max_prompt=measure.sampling.max_prompt_tokens)
+) -> tuple[dict[str, Any], str | None]:
+    """KL of each response to the reference, both models scored by the same forward on the same batch; or why not."""
+    heads = encode_prompts(tokenizer, prompts, max_prompt=measure.sampling.max_prompt_tokens)
     rows = [
         Encoded(head or [tokenizer.eos_token_id], list(c.ids))
         for (head, _), c in zip(heads, completions, strict=True)
     ]  # fmt: skip
     columns: dict[str, Any] = {"n_prompt_tokens": [float(len(row.prompt)) for row in rows]}
-    reference, reference_tokenizer = load_policy(measure.reference.path, device=measure.device)
+    if measure.reference is None:
+        return columns | dict.fromkeys(KL_COLUMNS, np.nan), "the reference is a response file"
+    if measure.reference.template != source.template:
+        return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another prompt template than the reference's"
+    reference, reference_tokenizer = measure.reference_model
     if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
-        return columns | dict.fromkeys(KL_COLUMNS, np.nan)
-    if source.path == measure.reference.path:
-        reference = model
+        return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another tokenizer than the reference's"
     per_token: list[list[float]] = [[] for _ in rows]
     numbers = np.zeros((len(rows), 3))
     for group in length_batches([row.length for row in rows], BATCH):
@@ -182,15 +185,22 @@ def _kl(
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
         columns[name] = numbers[:, i]
         columns[f"{name}_token"] = numbers[:, i] / lengths
-    return columns | {"token_kl": per_token}
+    return columns | {"token_kl": per_token}, None
 
 
-def _chosen(measure: Measure, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
+def _chosen(
+    measure: Measure, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: Template
+) -> dict[str, np.ndarray]:
     """Log-probability, tokens and bytes of the data's chosen responses, on the rows of sample 0, for perplexity."""
+    there = [i for i, item in enumerate(measure.items) if item.chosen is not None]
+    items = [measure.items[i] for i in there]
     rows = encode(
-        tokenizer, [p.prompt for p in measure.pairs], [p.chosen for p in measure.pairs],
-        max_prompt=measure.sampling.max_prompt_tokens, max_response=measure.sampling.max_new_tokens,
-    )  # fmt: skip
+        tokenizer,
+        [template.prompt(item.prompt) for item in items],
+        [template.response(item.chosen or "") for item in items],
+        max_prompt=measure.sampling.max_prompt_tokens,
+        max_response=measure.sampling.max_new_tokens,
+    )
     policy, total = LogprobModel(model), np.zeros(len(rows))
     with torch.no_grad():
         for group in length_batches([row.length for row in rows], BATCH):
@@ -199,18 +209,20 @@ def _chosen(measure: Measure, model: PreTrainedModel, tokenizer: PreTrainedToken
     columns = {
         "chosen_logprob": total,
         "chosen_tokens": np.array([float(len(row.response)) for row in rows]),
-        "chosen_bytes": np.array([float(len(pair.chosen.encode())) for pair in measure.pairs]),
+        "chosen_bytes": np.array([float(len((item.chosen or "").encode())) for item in items]),
     }
     spread = {}
     for name, values in columns.items():
-        wide = np.full((len(rows), measure.samples), np.nan)
-        wide[:, 0] = values
+        wide = np.full((len(measure.items), measure.samples), np.nan)
+        wide[there, 0] = values
         spread[name] = wide.reshape(-1)
     return spread
 
 
-def _token_counts(measure: Measure, responses: Sequence[Completion]) -> list[float]:
-    """Tokens of the data's responses as the reference's tokenizer counts them, end-of-text included."""
-    tokenizer = load_tokenizer(measure.reference.path)
-    rows: list[list[int]] = tokenizer([c.text for c in responses], add_special_tokens=False)["input_ids"]
-    return [float(len(row) + 1) for row in rows]
+def _token_counts(measure: Measure, texts: pd.Series[str]) -> pd.Series[float]:
+    """Tokens of responses as the reference's tokenizer counts them, end-of-text included; NaN without a reference."""
+    if measure.reference is None or texts.empty:
+        return pd.Series(np.nan, index=texts.index)
+    _, tokenizer = measure.reference_model
+    rows: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return pd.Series([float(len(row) + 1) for row in rows], index=texts.index)

@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from rlhf_bench.adapters import adapter_base, has_tokenizer, merged
 from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.hub import hub_answers
 
@@ -43,6 +44,7 @@ __all__ = [
     "load_tokenizer",
     "max_positions",
     "new_gpt2",
+    "readable_tokens",
     "seeded",
     "to_reward_model",
     "train_tokenizer",
@@ -143,8 +145,12 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: there is no tokenizer, or it has no end-of-text token.
     """
+    base = adapter_base(path)
+    if base is not None and not has_tokenizer(path):
+        with _of_adapter(path):
+            return load_tokenizer(base)
     with _readable(path):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path), **_where(path))
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(*_name(path), **_where(path))
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{path}: its tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
@@ -155,27 +161,40 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 def load_policy(
     path: str | Path, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model and its tokenizer, from a folder or the hub; dropout off.
+    """A causal language model and its tokenizer, from a folder, an adapter's folder or the hub; dropout off.
+
+    A hub name may end in @REVISION.
 
     Raises:
         CheckpointError: nothing there, or it cannot be read.
         ModelError: it is no causal language model.
     """
     tokenizer = load_tokenizer(path)
-    config = _config(path)
-    if any("SequenceClassification" in name for name in config.architectures or []):
-        raise ModelError(f"{path} is a reward model; expected a causal language model such as checkpoints/RUN/sft")
-    with _readable(path):
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            str(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True, **_where(path)
-        )
-    _check_loaded(path, loading, set())
+    base = adapter_base(path)
+    if base is None:
+        model = _load_causal(path, device, dtype)
+    else:
+        with _of_adapter(path):
+            whole = _load_causal(base, device, dtype)
+        model = merged(whole, path, base)
     if model.get_input_embeddings().weight.shape[0] < len(tokenizer):
         raise ModelError(
             f"{path}: its tokenizer has {len(tokenizer)} tokens, its embedding only "
             f"{model.get_input_embeddings().weight.shape[0]}; the two belong to different models"
         )
     return model.to(device or default_device()).eval(), tokenizer
+
+
+def _load_causal(path: str | Path, device: torch.device | None, dtype: torch.dtype) -> Any:
+    config = _config(path)
+    if any("SequenceClassification" in name for name in config.architectures or []):
+        raise ModelError(f"{path} is a reward model; expected a causal language model such as checkpoints/RUN/sft")
+    with _readable(path):
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            *_name(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True, **_where(path)
+        )
+    _check_loaded(path, loading, set())
+    return model
 
 
 def load_reward_model(
@@ -198,7 +217,7 @@ def load_reward_model(
         raise ModelError(f"{path} has {config.num_labels} outputs; a reward model has 1: train one with num_labels=1")
     with _readable(path):
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            str(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True, **_where(path)
+            *_name(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True, **_where(path)
         )
     _check_loaded(path, loading, set())
     return model.to(device or default_device()).eval(), tokenizer
@@ -216,7 +235,7 @@ def to_reward_model(
     _config(path)
     with _readable(path), seeded(seed):
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            str(path), num_labels=1, dtype=torch.float32, attn_implementation=_attention(device),
+            *_name(path), num_labels=1, dtype=torch.float32, attn_implementation=_attention(device),
             output_loading_info=True, **_where(path),
         )  # fmt: skip
         _check_loaded(path, loading, {"score.weight", "classifier.weight", "classifier.bias"})
@@ -231,6 +250,16 @@ def to_reward_model(
 def max_positions(model: nn.Module) -> int:
     """How many tokens the model can read at once; a large number where its configuration names no limit."""
     config: Any = model.config
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+
+
+def readable_tokens(path: str | Path) -> int:
+    """How many tokens a model can read at once, from its configuration alone; a large number where it names no limit.
+
+    Raises CheckpointError if there is none.
+    """
+    with _of_adapter(path) if (base := adapter_base(path)) else contextlib.nullcontext():
+        config = _config(base or path)
     return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
 
 
@@ -249,13 +278,29 @@ def _check_loaded(path: str | Path, loading: dict[str, Any], new: set[str]) -> N
         )
 
 
+def _name(path: str | Path) -> tuple[str]:
+    """A folder, or a hub name without its revision: the one positional argument of `from_pretrained`."""
+    return (str(path) if Path(path).exists() else str(path).partition("@")[0],)
+
+
 def _where(path: str | Path) -> dict[str, Any]:
-    return {"local_files_only": Path(path).exists() or not hub_answers()}
+    here = Path(path).exists()
+    revision = None if here else str(path).partition("@")[2]
+    return {"local_files_only": here or not hub_answers()} | ({"revision": revision} if revision else {})
+
+
+@contextlib.contextmanager
+def _of_adapter(path: str | Path) -> Iterator[None]:
+    """Says of an error in a base model whose adapter asked for it."""
+    try:
+        yield
+    except (CheckpointError, ModelError) as error:
+        raise CheckpointError(f"{path} is an adapter and its base model cannot be used: {error}") from error
 
 
 def _config(path: str | Path) -> Any:
     with _readable(path):
-        return AutoConfig.from_pretrained(str(path), **_where(path))
+        return AutoConfig.from_pretrained(*_name(path), **_where(path))
 
 
 @contextlib.contextmanager

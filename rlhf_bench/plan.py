@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-
-from rlhf_bench.checkpoints import Checkpoint, checkpoint_hash, open_checkpoint, read_training, run_seeds, stage_path
+from rlhf_bench.adapters import adapter_base
+from rlhf_bench.checkpoints import (
+    Checkpoint,
+    checkpoint_hash,
+    open_checkpoint,
+    read_training,
+    run_seeds,
+    stage_path,
+)
 from rlhf_bench.data import load_preferences
 from rlhf_bench.data.splits import order_key
-from rlhf_bench.errors import BadValue, CheckpointError, UnknownName
-from rlhf_bench.files import json_text
-from rlhf_bench.measure import Source
-from rlhf_bench.metrics.rouge import SETTINGS as ROUGE_SETTINGS
-from rlhf_bench.models import default_device
+from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
+from rlhf_bench.files import sha256_file
+from rlhf_bench.matching import files_items, match, read_files
+from rlhf_bench.measure_text import Texts, anchor_rows
+from rlhf_bench.metrics.summary import NO_MODEL
 from rlhf_bench.progress import Progress
-from rlhf_bench.sampling import HUMAN_TURN, SamplingConfig
+from rlhf_bench.request import DEFAULT_RUN, Request
+from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import Suite
-from rlhf_bench.types import PreferencePair, fingerprint, stable_hash
+from rlhf_bench.types import Item, PreferencePair, fingerprint, stable_hash
 
-__all__ = ["Setup", "make_manifest", "prepare"]
+if TYPE_CHECKING:
+    from rlhf_bench.measure import Scorer, Source
+    from rlhf_bench.sampling import SamplingConfig
+
+__all__ = ["Setup", "prepare"]
 
 POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
+HUMAN_TURN = "\n\nHuman:"
+_OF_MODELS = ("kl_exact", "kl_k1", "kl_k3", "perplexity")
+Found = Mapping[tuple[str, int | None], Checkpoint]
+T = TypeVar("T", PreferencePair, Item)
 
 
 @dataclass(frozen=True)
@@ -36,148 +47,251 @@ class Setup:
     """What one evaluation is made of, before anything is computed."""
 
     suite: Suite
-    pairs: list[PreferencePair]  # one a prompt
+    items: list[Item]  # one a prompt
     source: str
+    split: str
     data_seed: int
-    sources: list[Source]  # a model under a seed
-    reward_models: dict[int, tuple[Path, str]]  # seed -> folder, hash
+    fingerprint: str
+    ceiling: float | None  # the best accuracy that a reward model can have on these pairs, where it is known
+    models: list[Source]  # a model under a seed
+    texts: list[Texts]  # likewise, of a response file
+    scorers: dict[int, list[Scorer]]  # seed -> reward models
     reference: str
-    sampling: SamplingConfig
+    sampling: SamplingConfig | None  # None: nothing is sampled
     missing: dict[tuple[str, str], str]
 
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({model.seed for model in self.models} | {text.seed for text in self.texts})
 
-def prepare(suite: Suite, run: Path, extra: dict[str, str], reward_model: list[str], progress: Progress) -> Setup:
-    seeds = run_seeds(run)
+    @property
+    def parts(self) -> list[Source | Texts]:
+        """A model under a seed, in the order in which they are measured: seed by seed."""
+        everything: list[Source | Texts] = [*self.models, *self.texts]
+        return [part for seed in self.seeds for part in everything if part.seed == seed]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The finished stages of a trained run; none at all where no run takes part."""
+
+    path: Path | None
+    found: Found
+    seeds: list[int | None]
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        return next(iter(self.found.values())).training["config"] if self.found else None
+
+    @property
+    def stages(self) -> list[str]:
+        return [stage for stage in POLICIES if any(name == stage for name, _ in self.found)]
+
+    def number(self, seed: int | None) -> int:
+        """The seed of a run without seed folders is what its checkpoints say."""
+        if seed is not None:
+            return seed
+        return next(iter(self.found.values())).seed if self.found else 0
+
+
+def prepare(request: Request, progress: Progress) -> Setup:
+    """Read and check everything that was asked for.
+
+    Raises UsageError, CheckpointError and DataError, before anything is computed or written.
+    """
+    suite, run = request.spec, _open_run(request)
+    files = read_files(request, progress)
+    names = [*run.stages, *request.models, *files.names]
+    _check_names(names)
+    if not names:
+        raise CheckpointError("nothing to evaluate; give --run NAME, --model NAME=PATH or --responses NAME=FILE")
+    reference = suite.reference
+    if reference not in names:
+        if request.reference is not None or run.path is not None:
+            raise UnknownName("reference model", reference, names)
+        reference = names[0]
+        progress.log(f"reference: {reference}, the first that is given; --reference names another")
+
+    source = suite.data or (str(run.config["data"]["source"]) if run.config else None)
+    data_seed = int(run.config["data"]["seed"]) if run.config else 0
+    ceiling = None
+    if source is None:
+        if not request.responses:
+            raise BadValue("--model without a run: no prompts to evaluate on; give --data SOURCE or --run NAME")
+        source, split = ", ".join(Path(file).name for _, file in request.responses), "all"
+        items = _choose(files_items(files, progress), suite)
+        print_of_data = stable_hash(*(part or "" for item in items for part in (item.prompt, item.chosen)))
+    else:
+        split = suite.split
+        loaded = load_preferences(source, split, seed=data_seed)
+        progress.log(f"data: {loaded.summary()}")
+        pairs = _choose(match(loaded.pairs, files, progress), suite)
+        items = [Item(pair.prompt, pair.chosen, pair.rejected, pair.category) for pair in pairs]
+        print_of_data = fingerprint(pairs)
+        if source == "hh-mini":
+            from rlhf_bench.data import mini
+
+            ceiling = mini.ceiling(pairs)
+
+    seeds: list[int | None] = run.seeds if run.found else list(files.seeds) or [None]
+    models, missing = _models(request, run, seeds)
+    texts = [
+        Texts(mine.model or "", run.number(seed), path, sha256_file(path)[:16], mine.by_prompt)
+        for seed in seeds
+        for path, mine in files.under(run.number(seed))
+    ]
+    for name in files.names:
+        if all(text.name != name for text in texts):
+            raise DataError(
+                f"the file of {name} has responses under the seeds {files.seeds}, none of which is evaluated"
+            )
+    scorers = _scorers(request, run, seeds, missing)
+    missing |= _missing_of_texts(files.names, list(anchor_rows(items)))
+    sampling = _sampling(suite, run, [m.path for m in models]) if models or any(scorers.values()) else None
+    return Setup(
+        suite, items, source, split, data_seed, print_of_data, ceiling, models, texts, scorers, reference, sampling,
+        missing,
+    )  # fmt: skip
+
+
+def _open_run(request: Request) -> _Run:
+    path = request.run_path
+    if path is None:
+        return _Run(None, {}, [])
+    seeds = run_seeds(path)
     found = {
-        (stage, seed): open_checkpoint(stage_path(run, stage, seed))
+        (stage, seed): open_checkpoint(stage_path(path, stage, seed))
         for seed in seeds
         for stage in (*POLICIES, "reward")
-        if read_training(stage_path(run, stage, seed)) is not None
+        if read_training(stage_path(path, stage, seed)) is not None
     }
-    trained = [stage for stage in POLICIES if any(name == stage for name, _ in found)]
-    clash = sorted(set(extra) & {*trained, "chosen", "rejected"})
-    if clash:
-        raise BadValue(f"--model {clash[0]}=...: the run has a model of that name; choose another")
     if not found:
-        named = "" if run.name == "default" else f" --run {run.name}"
-        raise CheckpointError(f"{run} holds no checkpoint; make them with: rlhf-bench train all{named}")
-    names = [*trained, *extra]
-    if suite.reference not in names:
-        raise UnknownName("reference model", suite.reference, names)
+        named = "" if path.name == DEFAULT_RUN else f" --run {path.name}"
+        raise CheckpointError(f"{path} holds no checkpoint; make them with: rlhf-bench train all{named}")
+    return _Run(path, found, seeds)
 
-    shared = next(iter(found.values())).training["config"]
-    source = suite.data or str(shared["data"]["source"])
-    data_seed = int(shared["data"]["seed"])
-    loaded = load_preferences(source, suite.split, seed=data_seed)
-    progress.log(f"data: {loaded.summary()}")
-    pairs = _choose(loaded.pairs, suite)
 
-    reward_models, missing = _reward_models(found, seeds, run, reward_model)
-    for stage in POLICIES:
-        if stage not in trained:
-            missing[stage, "everything"] = f"not trained; make it with: rlhf-bench train {stage} --run {run.name}"
+def _check_names(names: Sequence[str]) -> None:
+    for i, name in enumerate(names):
+        if name in ANCHORS:
+            raise BadValue(f"the name {name!r} is the data's own response in every table; choose another for the model")
+        if name in names[:i]:
+            raise BadValue(f"two models have the name {name!r}; give one of them another: NAME=...")
+
+
+def _models(
+    request: Request, run: _Run, seeds: Sequence[int | None]
+) -> tuple[list[Source], dict[tuple[str, str], str]]:
+    missing: dict[tuple[str, str], str] = {}
+    if run.path is not None:
+        for stage in POLICIES:
+            if stage not in run.stages:
+                missing[stage, "everything"] = (
+                    f"not trained; make it with: rlhf-bench train {stage} --run {run.path.name}"
+                )
+    if not run.stages and not request.models:
+        return [], missing
+    from rlhf_bench.measure import Source
+
     sources = []
     for seed in seeds:
-        for name in names:
-            checkpoint = found.get((name, seed))
-            path = Path(extra[name]) if name in extra else checkpoint.path if checkpoint else None
-            if path is None:
+        for name in [*run.stages, *request.models]:
+            checkpoint = run.found.get((name, seed))
+            if name in request.models:
+                path, template = request.models[name], request.templates.get(name, "hh")
+                _check_template(name, path, template)
+                sources.append(Source(name, run.number(seed), Path(path), _hash(path), None, template))
+            elif checkpoint is not None:
+                sources.append(Source(name, run.number(seed), checkpoint.path, checkpoint.hash, checkpoint.training))
+            else:
                 missing[name, f"seed {seed}"] = "not trained under this seed"
-                continue
-            digest = checkpoint.hash if checkpoint else _hash(path)
-            sources.append(
-                Source(name, _seed_number(found, seed), path, digest, checkpoint.training if checkpoint else None)
-            )
-    sampling = SamplingConfig(
-        max_new_tokens=suite.max_new_tokens or int(shared["data"]["max_response_tokens"]),
-        max_prompt_tokens=int(shared["data"]["max_prompt_tokens"]),
-        temperature=suite.temperature, top_k=suite.top_k, top_p=suite.top_p,
-        stop=tuple(suite.stop if suite.stop is not None else shared.get("stop", (HUMAN_TURN,))),
-    )  # fmt: skip
-    return Setup(suite, pairs, source, data_seed, sources, reward_models, suite.reference, sampling, missing)
+    return sources, missing
 
 
-def _seed_number(found: Mapping[tuple[str, int | None], Checkpoint], seed: int | None) -> int:
-    """The seed of a run without seed folders is what its checkpoints say."""
-    return seed if seed is not None else next(iter(found.values())).seed
+def _check_template(name: str, path: str, template: str) -> None:
+    """That the tokenizer has the template, before anything is sampled."""
+    if template == "chat":
+        from rlhf_bench.models import load_tokenizer
+        from rlhf_bench.templates import Template
+
+        Template.of(template, load_tokenizer(path), name=name)
 
 
-def _reward_models(
-    found: Mapping[tuple[str, int | None], Checkpoint],
-    seeds: Sequence[int | None],
-    run: Path,
-    given: Sequence[str],
-) -> tuple[dict[int, tuple[Path, str]], dict[tuple[str, str], str]]:
-    if len(given) > 1:
-        raise BadValue(f"--reward-model: given {len(given)}, expected one; run an evaluation for each")
-    models: dict[int, tuple[Path, str]] = {}
-    for seed in seeds:
-        number = _seed_number(found, seed)
-        if given:
-            models[number] = (Path(given[0]), _hash(Path(given[0])))
-        elif ("reward", seed) in found:
-            checkpoint = found["reward", seed]
-            models[number] = (checkpoint.path, checkpoint.hash)
-    if models:
-        return models, {}
-    why = f"no reward model; make it with: rlhf-bench train reward --run {run.name}, or give --reward-model PATH"
-    return {}, {("all", "reward"): why}
+def _scorers(
+    request: Request, run: _Run, seeds: Sequence[int | None], missing: dict[tuple[str, str], str]
+) -> dict[int, list[Scorer]]:
+    """Each seed's reward models: those given, the first as "reward"; else the run's own."""
+    own = {seed: run.found["reward", seed] for seed in seeds if ("reward", seed) in run.found}
+    if not own and not request.reward_models:
+        make = f"make it with: rlhf-bench train reward --run {run.path.name}, or " if run.path else ""
+        why = f"no reward model; {make}give --reward-model PATH"
+        missing |= {("all", "reward"): why, ("all", "reward_std"): why}
+        return {run.number(seed): [] for seed in seeds}
+    from rlhf_bench.measure import Scorer
 
-
-def _hash(path: Path) -> str:
-    """Hash of a local folder; a hub name stands for itself."""
-    return checkpoint_hash(path) if path.is_dir() else str(path)
-
-
-def _choose(pairs: Sequence[PreferencePair], suite: Suite) -> list[PreferencePair]:
-    """One pair a prompt, `suite.prompts` of them, by a hash that nothing else depends on."""
-    by_prompt: dict[str, PreferencePair] = {}
-    for pair in pairs:
-        by_prompt.setdefault(pair.prompt, pair)
-    ordered = sorted(by_prompt.values(), key=lambda pair: order_key(suite.seed, pair.prompt))
-    return ordered[: suite.prompts]
-
-
-def make_manifest(suite_name: str, run: str, setup: Setup) -> dict[str, Any]:
-    by_model: dict[str, list[dict[str, Any]]] = {}
-    for source in setup.sources:
-        entry = {"seed": source.seed, "path": str(source.path), "hash": source.hash, "kind": "checkpoint"}
-        by_model.setdefault(source.name, []).append(entry)
-    asked = {
-        "suite": Path(suite_name).stem,
-        "suite_version": setup.suite.version,
-        "run": run,
-        "data": {
-            "source": setup.source,
-            "seed": setup.data_seed,
-            "split": setup.suite.split,
-            "fingerprint": fingerprint(setup.pairs),
-            "n_prompts": len(setup.pairs),
-        },
-        "models": by_model,
-        "reference": setup.reference,
-        "reward_model": [
-            {"seed": seed, "path": str(path), "hash": digest} for seed, (path, digest) in setup.reward_models.items()
-        ],
-        "sampling": {"samples": setup.suite.samples, **setup.sampling.model_dump(mode="json")},
-        "seed": setup.suite.seed,
-        "seeds": sorted({source.seed for source in setup.sources}),
-        "rouge": ROUGE_SETTINGS,
-    }
+    given = [
+        Scorer("reward" if i == 0 else f"reward:{name}", Path(path), _hash(path))
+        for i, (name, path) in enumerate(request.reward_models.items())
+    ]
+    if given:
+        return {run.number(seed): given for seed in seeds}
     return {
-        **asked,
-        "key": stable_hash(json_text(_identity(asked))),
-        "versions": {name: version(name) for name in ("torch", "transformers", "pandas", "scipy", "rouge-score")},
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "hardware": f"{platform.machine()} {default_device()}",
-        "command": " ".join(["rlhf-bench", *sys.argv[1:]]),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        run.number(seed): [Scorer("reward", own[seed].path, own[seed].hash)] if seed in own else [] for seed in seeds
     }
 
 
-def _identity(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the numbers: everything but where the folders lie."""
-    models = {name: [(m["seed"], m["hash"]) for m in entries] for name, entries in asked["models"].items()}
-    rewards = [(m["seed"], m["hash"]) for m in asked["reward_model"]]
-    return {**asked, "models": models, "reward_model": rewards}
+def _missing_of_texts(names: Sequence[str], anchors: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Why a response file lacks what a model has; only what is lacking in the end is shown."""
+    reasons: dict[tuple[str, str], str] = {}
+    for name in names:
+        reasons |= dict.fromkeys(
+            [(name, metric) for metric in _OF_MODELS], "a response file: this needs the model itself"
+        )
+        reasons[name, "ended"] = "the response file does not say how its responses ended"
+    if names:
+        reasons |= {(anchor, metric): NO_MODEL for anchor in anchors for metric in _OF_MODELS}
+        counted = "nobody counted the tokens: that needs the tokenizer of a reference model"
+        reasons |= {(name, "n_tokens"): counted for name in (*names, *anchors)}
+    if "chosen" not in anchors:
+        reasons |= {("all", metric): "no reference texts to compare with" for metric in ("rouge1", "rouge2", "rougeL")}
+    return reasons
+
+
+def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:
+    """As in training; without a run the suite's, within what the smallest model can read."""
+    from rlhf_bench.sampling import SamplingConfig
+
+    if run.config:
+        data = run.config["data"]
+        length, prompt = suite.max_new_tokens or int(data["max_response_tokens"]), int(data["max_prompt_tokens"])
+        stop = run.config.get("stop", (HUMAN_TURN,))
+    else:
+        from rlhf_bench.models import readable_tokens
+
+        length, stop = suite.max_new_tokens or 128, (HUMAN_TURN,)
+        room = min((readable_tokens(path) for path in models), default=1 << 20)
+        prompt = min(1024, room - length)
+        if prompt < 1:
+            raise BadValue(f"max_new_tokens: given {length}, expected fewer than the {room} that a model can read")
+    return SamplingConfig(
+        max_new_tokens=length, max_prompt_tokens=prompt, temperature=suite.temperature, top_k=suite.top_k,
+        top_p=suite.top_p, stop=tuple(suite.stop if suite.stop is not None else stop),
+    )  # fmt: skip
+
+
+def _hash(path: str) -> str:
+    """Hash of a local folder, an adapter's with that of its base; a hub name stands for itself."""
+    if not Path(path).is_dir():
+        return path
+    base = adapter_base(path)
+    own = checkpoint_hash(Path(path))
+    return own if base is None else stable_hash(own, _hash(base))
+
+
+def _choose(asked: Sequence[T], suite: Suite) -> list[T]:
+    """One a prompt, `suite.prompts` of them, by a hash that nothing else depends on."""
+    by_prompt: dict[str, T] = {}
+    for one in asked:
+        by_prompt.setdefault(one.prompt, one)
+    ordered = sorted(by_prompt.values(), key=lambda one: order_key(suite.seed, one.prompt))
+    return ordered[: suite.prompts]

@@ -19,7 +19,9 @@ class Suite(Config):
     description: str = Field("", description="what the suite is for, in one line")
     data: str | None = Field(None, description="data source; null: the one that the run was trained on")
     split: str = Field("test", description="split that the prompts come from")
-    prompts: int = Field(150, ge=1, description="prompts, chosen by a hash of the suite's seed and the prompt")
+    prompts: int | None = Field(
+        150, ge=1, description="prompts, chosen by a hash of the suite's seed and the prompt; null: all"
+    )
     samples: int = Field(4, ge=1, description="responses a prompt")
     seed: int = Field(0, ge=0, description="seed of the prompts' choice, of sampling and of resampling")
     temperature: float = Field(1.0, ge=0, description="sampling temperature")

@@ -12,6 +12,7 @@ __all__ = [
     "Completion",
     "Estimate",
     "FinishReason",
+    "Item",
     "PreferencePair",
     "Prompt",
     "fingerprint",
@@ -69,6 +70,19 @@ def make_pair(
     """A pair whose id is the hash of its three texts."""
     pair_id = stable_hash(prompt, chosen, rejected)
     return PreferencePair(pair_id, prompt, chosen, rejected, margin, category, meta or {})
+
+
+class Item(NamedTuple):
+    """A prompt of an evaluation and what is known of it; None where the prompts come from a file without it."""
+
+    prompt: str
+    chosen: str | None = None  # the data's better response, or a file's reference text: what ROUGE compares with
+    rejected: str | None = None
+    category: str | None = None
+
+    @property
+    def id(self) -> str:
+        return prompt_id(self.prompt)
 
 
 def fingerprint(pairs: Iterable[PreferencePair]) -> str:

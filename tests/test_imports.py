@@ -17,10 +17,10 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     ["types", "errors", "__init__"],
     ["config", "config_keys", "suite", "stats", "text", "logprobs", "files", "hub", "progress"],
-    ["data", "models", "sampling", "store"],
+    ["data", "models", "adapters", "templates", "sampling", "store"],
     ["checkpoints", "scoring", "judge"],
     ["metrics"],
-    ["measure", "plan", "evaluate", "audit", "compare", "selftest"],
+    ["measure", "measure_text", "request", "matching", "plan", "manifest", "evaluate", "audit", "compare", "selftest"],
     ["report"],
     ["cli", "__main__"],
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,76 +15,188 @@ from rlhf_bench.cli.base import (
     remember_result,
     results_option,
 )
+from rlhf_bench.errors import BadValue, UnknownName
 
 __all__ = ["evaluate", "print_result"]
+
+TEMPLATES = ("hh", "plain", "alpaca", "chatml", "llama2", "chat")
+COLUMNS = ("prompt", "response", "reference", "model")
 
 
 @click.command(
     "eval",
     cls=BenchCommand,
     examples=[
-        "rlhf-bench eval --suite hh-test",
         "rlhf-bench eval --suite hh-test --run mini --model mine=path/to/checkpoint --limit 50",
+        "rlhf-bench eval --responses mine=outputs.jsonl --responses theirs=model_outputs.json",
     ],
 )
-@click.option("--suite", default="hh-test", show_default=True, help="What to evaluate on: rlhf-bench list suites.")
-@click.option("--run", metavar="NAME", default="default", show_default=True, help="The run to evaluate.")
-@click.option("--model", "models", metavar="NAME=PATH", multiple=True, help="One more model, under a name of yours.")
-@click.option("--reference", metavar="NAME", help="The model that KL is taken to.  [default: the suite's, else sft]")
-@click.option("--reward-model", metavar="PATH", multiple=True, help="A reward model other than the run's own.")
+@click.option(
+    "--suite", help="What to evaluate on: rlhf-bench list suites.  [default: hh-test; responses for files alone]"
+)
+@click.option(
+    "--run",
+    metavar="NAME",
+    help="The run to evaluate.  [default: default; none for --responses, or --model with --data]",
+)
+@click.option(
+    "--model",
+    "models",
+    metavar="NAME=PATH",
+    multiple=True,
+    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be.",
+)
+@click.option(
+    "--prompt-template",
+    "templates",
+    metavar="[NAME=]TEMPLATE",
+    multiple=True,
+    help="Form of the prompts of --model: hh, plain, alpaca, chatml, llama2, or chat (the tokenizer's own).",
+)
+@click.option(
+    "--responses",
+    metavar="[NAME=]FILE",
+    multiple=True,
+    help="Responses written elsewhere: jsonl, json, csv, parquet or xlsx, of one model or several.",
+)
+@click.option(
+    "--columns",
+    metavar="ROLE=NAME,...",
+    help="Columns of the response files, where they are not recognised: prompt, response, reference, model.",
+)
+@click.option("--skip-bad", is_flag=True, help="Leave out rows of response files that cannot be used.")
+@click.option(
+    "--reference",
+    metavar="NAME",
+    help="The model that KL is taken to.  [default: the suite's; without a run the first given]",
+)
+@click.option(
+    "--reward-model",
+    "reward_models",
+    metavar="[NAME=]PATH",
+    multiple=True,
+    help="A reward model in place of the run's own; further ones score beside the first.",
+)
 @click.option("--data", metavar="SOURCE", help="Prompts from here.  [default: the data the run was trained on]")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
 @click.option("--samples", type=click.IntRange(min=1), help="Responses a prompt.  [default: the suite's]")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampling.  [default: the suite's]")
+@click.option(
+    "--from",
+    "manifest",
+    metavar="MANIFEST",
+    type=click.Path(path_type=Path),
+    help="Repeat the evaluation of a manifest.json; no other option about what is evaluated is taken.",
+)
 @click.option("--force", is_flag=True, help="Evaluate again what is stored already.")
 @checkpoints_option
 @results_option
 def evaluate(
-    suite: str,
-    run: str,
+    suite: str | None,
+    run: str | None,
     models: tuple[str, ...],
+    templates: tuple[str, ...],
+    responses: tuple[str, ...],
+    columns: str | None,
+    skip_bad: bool,
     reference: str | None,
-    reward_model: tuple[str, ...],
+    reward_models: tuple[str, ...],
     data: str | None,
     limit: int | None,
     samples: int | None,
     seed: int | None,
+    manifest: Path | None,
     force: bool,
     checkpoints: Path,
     results: Path,
 ) -> None:
-    """Evaluate checkpoints side by side.
+    """Evaluate checkpoints and responses side by side.
 
-    A run's, and others that are given, on the same prompts. What is stored already is reused; tables, plots and a
-    report page are written beside it.
+    A run's checkpoints, other models, and responses that were written elsewhere, on the same prompts. What is stored
+    already is reused; tables, plots and a report page are written beside it.
     """
-    expected = "NAME=PATH, such as --model mine=checkpoints/mine/dpo"
-    named = name_values("--model", models, expected=expected)
+    named = name_values("--model", models, expected="NAME=PATH, such as --model mine=checkpoints/mine/dpo")
+    asked: dict[str, Any] = {
+        "models": named,
+        "templates": _templates(templates, named),
+        "responses": tuple(_named_file(given) for given in responses),
+        "columns": _columns(columns),
+        "skip_bad": skip_bad,
+        "reference": reference,
+        "reward_models": _reward_models(reward_models),
+        "data": data,
+        "limit": limit,
+        "samples": samples,
+        "seed": seed,
+    }
 
-    from rlhf_bench.evaluate import evaluate as run_suite
+    from rlhf_bench.evaluate import run_request
     from rlhf_bench.report import write_report
+    from rlhf_bench.request import Request, read_request
 
+    if manifest is None:
+        request = Request.of(suite, run, **asked, checkpoints=checkpoints)
+        key = None
+    else:
+        if suite or run or any(asked.values()):
+            raise BadValue("--from: given with other options about what is evaluated; expected it alone")
+        request, key = read_request(manifest)
     progress = make_progress()
-    result = run_suite(
-        suite,
-        run=run,
-        models=named,
-        reference=reference,
-        reward_model=list(reward_model),
-        data=data,
-        limit=limit,
-        samples=samples,
-        seed=seed,
-        force=force,
-        checkpoints=checkpoints,
-        results=results,
-        progress=progress,
-    )
+    result = run_request(request, force=force, results=results, expected=key, progress=progress)
     if not _is_drawn(result):
         progress.log("drawing tables, plots and the report page")
         write_report(result)
     remember_result(result, results)
     print_result(result)
+
+
+def _named_file(given: str) -> tuple[str | None, str]:
+    """("mine", "a.jsonl") from "mine=a.jsonl"; a path alone has no name."""
+    name, equals, path = given.partition("=")
+    if not equals or "/" in name:
+        return None, given
+    if not (name and path):
+        raise BadValue(f"--responses: given {given!r}, expected NAME=FILE, such as --responses mine=outputs.jsonl")
+    return name, path
+
+
+def _columns(given: str | None) -> dict[str, str]:
+    expected = "ROLE=NAME,..., such as --columns prompt=question,response=answer,reference=gold"
+    columns = name_values("--columns", given.split(",") if given else [], expected=expected)
+    for role in columns:
+        if role not in COLUMNS:
+            raise UnknownName("column", role, COLUMNS)
+    return columns
+
+
+def _reward_models(given: tuple[str, ...]) -> dict[str, str]:
+    """Under their own names: the folder's, or its run's where a folder is only called "reward"."""
+    models: dict[str, str] = {}
+    for text in given:
+        name, path = _named_file(text)
+        folder = Path(path)
+        name = name or (folder.parent.name if folder.name == "reward" else folder.name) or "reward"
+        if name in models:
+            raise BadValue(f"--reward-model: two are called {name!r}; give one of them a name: NAME=PATH")
+        models[name] = path
+    return models
+
+
+def _templates(given: tuple[str, ...], models: dict[str, str]) -> dict[str, str]:
+    """model -> template; one without a name is every model's that has none of its own."""
+    everybody = [text for text in given if "=" not in text]
+    if len(everybody) > 1:
+        raise BadValue(
+            f"--prompt-template: given {', '.join(everybody)}; expected one for all, or NAME=TEMPLATE for each"
+        )
+    if everybody and not models:
+        raise BadValue("--prompt-template: given without a --model; the models of a run have prompts of their own")
+    own = name_values("--prompt-template", [text for text in given if "=" in text], expected="[NAME=]TEMPLATE")
+    templates = dict.fromkeys(models, everybody[0]) | own if everybody else own
+    for template in templates.values():
+        if template not in TEMPLATES:
+            raise UnknownName("prompt template", template, TEMPLATES)
+    return templates
 
 
 def _is_drawn(result: Path) -> bool:

@@ -8,14 +8,33 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import DataError, nearest
 
-__all__ = ["SPLIT_NAMES", "SUFFIXES", "Rows", "Source", "data_suffix", "read_path", "split_name"]
+__all__ = [
+    "SPLIT_NAMES",
+    "SUFFIXES",
+    "Numbered",
+    "OnBad",
+    "Rows",
+    "Source",
+    "csv_rows",
+    "data_suffix",
+    "first_line",
+    "json_rows",
+    "jsonl_rows",
+    "parquet_rows",
+    "read_bytes",
+    "read_path",
+    "split_name",
+]
+
+Numbered = tuple[int, Mapping[str, Any]]  # where a row stands in its file, from 1, and the row
+OnBad = Callable[[int, str], None]  # told where a row stands that cannot be read, and why
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv")
 # What others call their splits; the first that a source has is taken.
@@ -108,7 +127,7 @@ def _read_saved(path: Path) -> Source:
     try:
         loaded = datasets.load_from_disk(str(path))
     except Exception as error:  # whatever pyarrow, json or datasets make of a damaged folder
-        raise DataError(f"{str(path)!r} is no readable saved data set ({_first_line(error)}); save it again") from error
+        raise DataError(f"{str(path)!r} is no readable saved data set ({first_line(error)}); save it again") from error
     return from_datasets(loaded, str(path))
 
 
@@ -131,29 +150,49 @@ def _read_file(path: Path) -> list[Mapping[str, Any]]:
     suffix = data_suffix(path.name)
     if suffix is None:
         raise DataError(f"data file {str(path)!r} has an unknown ending; expected {', '.join(SUFFIXES)}")
-    try:
-        content = path.read_bytes()
-        if suffix.endswith(".gz"):
-            content = gzip.decompress(content)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{str(path)!r} is no intact gzip file ({_first_line(error)}); fetch it again") from error
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read ({error.strerror or error})") from error
+    content = read_bytes(path, packed=suffix.endswith(".gz"))
     if suffix == ".parquet":
-        rows = _parquet(path, content)
+        rows = parquet_rows(path, content)
     else:
-        try:
-            rows = {".csv": _csv, ".json": _json}.get(suffix, _jsonl)(path, content.removeprefix(b"\xef\xbb\xbf"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"{str(path)!r} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        rows = {".csv": csv_rows, ".json": json_rows}.get(suffix, jsonl_rows)(path, content)
     if not rows:
         raise DataError(f"{str(path)!r} is empty; expected at least one row")
-    return rows
+    return [row for _, row in rows]
 
 
-def _jsonl(path: Path, content: bytes) -> list[Mapping[str, Any]]:
-    content.decode("utf-8")  # the whole at once: an error then names the byte of the file, not of a line
-    rows: list[Mapping[str, Any]] = []
+def read_bytes(path: Path, *, packed: bool) -> bytes:
+    """A file's content without gzip's packing and without a byte-order mark."""
+    try:
+        content = path.read_bytes()
+        if packed:
+            content = gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{str(path)!r} is no intact gzip file ({first_line(error)}); fetch it again") from error
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read ({error.strerror or error})") from error
+    return content.removeprefix(b"\xef\xbb\xbf")
+
+
+def _decode(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def _raise(path: Path, unit: str) -> OnBad:
+    """What is done with a row that cannot be read where nothing else is asked for."""
+
+    def on_bad(number: int, why: str) -> None:
+        raise DataError(f"{unit} {number} of {str(path)!r} {why}")
+
+    return on_bad
+
+
+def jsonl_rows(path: Path, content: bytes, on_bad: OnBad | None = None) -> list[Numbered]:
+    on_bad = on_bad or _raise(path, "line")
+    _decode(path, content)  # the whole at once: an error then names the byte of the file, not of a line
+    rows: list[Numbered] = []
     # By b"\n" alone: str.splitlines() would also cut at U+2028, which JSON allows inside a text.
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
@@ -161,48 +200,54 @@ def _jsonl(path: Path, content: bytes) -> list[Mapping[str, Any]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"line {number} of {str(path)!r} is no JSON ({_first_line(error)}); correct or remove it"
-            ) from error
-        if not isinstance(row, dict):
-            raise DataError(f"line {number} of {str(path)!r} is {type(row).__name__}; expected an object with columns")
-        rows.append(row)
+            on_bad(number, f"is no JSON ({first_line(error)}); correct or remove it")
+            continue
+        if isinstance(row, dict):
+            rows.append((number, row))
+        else:
+            on_bad(number, f"is {type(row).__name__}; expected an object with columns")
     return rows
 
 
-def _json(path: Path, content: bytes) -> list[Mapping[str, Any]]:
-    text = content.decode("utf-8")
+def json_rows(path: Path, content: bytes, on_bad: OnBad | None = None) -> list[Numbered]:
+    text = _decode(path, content)
     if not text.strip():
         return []
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{str(path)!r} is no JSON ({_first_line(error)}); a file with an object a line is named .jsonl"
+            f"{str(path)!r} is no JSON ({first_line(error)}); a file with an object a line is named .jsonl"
         ) from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, list) or (on_bad is None and not all(isinstance(row, dict) for row in rows)):
         raise DataError(f"{str(path)!r} holds {type(rows).__name__}; expected a list of objects, one for each row")
-    return rows
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) and on_bad is not None:
+            on_bad(number, f"is {type(row).__name__}; expected an object with columns")
+    return [(number, row) for number, row in enumerate(rows, start=1) if isinstance(row, dict)]
 
 
-def _csv(path: Path, content: bytes) -> list[Mapping[str, Any]]:
-    text = content.decode("utf-8")
+def csv_rows(path: Path, content: bytes, on_bad: OnBad | None = None, *, delimiter: str = ",") -> list[Numbered]:
+    on_bad = on_bad or _raise(path, "row")
+    text = _decode(path, content)
     before = csv.field_size_limit(_MAX_FIELD)  # a conversation may exceed the default of 128 KiB
     try:
-        rows: list[Mapping[str, Any]] = []
+        rows: list[Numbered] = []
         # newline="" keeps the line ends inside quoted fields as they are.
-        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), strict=True), start=1):
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        for number, row in enumerate(reader, start=1):
             if None in row or None in row.values():
-                raise DataError(f"row {number} of {str(path)!r} has another number of fields than the header; quote it")
-            rows.append(row)
+                on_bad(number, "has another number of fields than the header; quote it")
+            else:
+                rows.append((number, row))
     except csv.Error as error:
-        raise DataError(f"{str(path)!r} is no CSV ({_first_line(error)})") from error
+        raise DataError(f"{str(path)!r} is no CSV ({first_line(error)})") from error
     finally:
         csv.field_size_limit(before)
     return rows
 
 
-def _parquet(path: Path, content: bytes) -> list[Mapping[str, Any]]:
+def parquet_rows(path: Path, content: bytes) -> list[Numbered]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -211,9 +256,9 @@ def _parquet(path: Path, content: bytes) -> list[Mapping[str, Any]]:
     try:
         rows: list[Mapping[str, Any]] = pq.read_table(pa.BufferReader(content)).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{str(path)!r} is no readable Parquet file ({_first_line(error)}); write it again") from error
-    return rows
+        raise DataError(f"{str(path)!r} is no readable Parquet file ({first_line(error)}); write it again") from error
+    return list(enumerate(rows, start=1))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -7,16 +7,28 @@ them; only a prompt that ends in its own cue, `TL;DR:`, is left as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["ASSISTANT", "HUMAN", "Message", "clean_response", "form_prompt", "render", "split_conversation"]
+__all__ = [
+    "ASSISTANT",
+    "HUMAN",
+    "Message",
+    "clean_response",
+    "form_prompt",
+    "render",
+    "split_conversation",
+    "split_turns",
+]
 
 HUMAN = "\n\nHuman:"
 ASSISTANT = "\n\nAssistant:"
 TLDR = "TL;DR:"
 END_OF_TEXT = "<|endoftext|>"
 _TURNS = {"user": HUMAN, "human": HUMAN, "assistant": ASSISTANT, "gpt": ASSISTANT}
+
+_MARKS = re.compile(f"({re.escape(HUMAN)}|{re.escape(ASSISTANT)})")
 
 
 class Message(NamedTuple):
@@ -28,6 +40,18 @@ def split_conversation(text: str) -> tuple[str, str] | None:
     """(prompt, response) of a whole conversation, cut after its last `\\n\\nAssistant:`; None without one."""
     head, marker, response = text.rpartition(ASSISTANT)
     return (head + marker, response) if marker else None
+
+
+def split_turns(prompt: str) -> list[Message]:
+    """The turns of a prompt in the HH form, without the last, empty one of the assistant; the inverse of `render`.
+
+    Text before the first turn is the system's. A prompt without turns is one user turn.
+    """
+    head, *parts = _MARKS.split(prompt.removesuffix(ASSISTANT))
+    turns = [Message("system", head.strip())] if parts and head.strip() else []
+    for mark, content in zip(parts[::2], parts[1::2], strict=True):
+        turns.append(Message("user" if mark == HUMAN else "assistant", content.strip()))
+    return turns or [Message("user", prompt.strip())]
 
 
 def form_prompt(prompt: str) -> str:

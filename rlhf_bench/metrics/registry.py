@@ -7,11 +7,12 @@ from typing import Literal
 
 from rlhf_bench.errors import UnknownName
 
-__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "Metric", "describe"]
+__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "REWARD_PREFIX", "Metric", "describe"]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 
 GOLD_PREFIX = "gold_"
+REWARD_PREFIX = "reward:"  # a reward model that scores beside the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,12 @@ COMPARED = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "n_tokens", "end
 
 
 def describe(name: str) -> Metric:
-    """The metric called `name`; `gold_<component>` is made up for any component. Raises UnknownName."""
+    """The metric called `name`; `gold_<component>` and `reward:<model>` are made up for any. Raises UnknownName."""
     if name in METRICS:
         return METRICS[name]
+    scorer = name.removeprefix(REWARD_PREFIX)
+    if scorer and scorer != name:
+        return Metric(name, f"Reward: {scorer}", "", True, 3, f"the scalar of the further reward model {scorer}, raw")
     component = name.removeprefix(GOLD_PREFIX)
     if component and component != name:
         title = component.replace("_", " ")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, Metric, describe
+from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, REWARD_PREFIX, Metric, describe
 from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
 from rlhf_bench.stats import (
     FloatArray,
@@ -96,8 +96,10 @@ def summarize(
 
 
 def _metrics(scores: pd.DataFrame) -> list[Metric]:
-    """The metrics whose columns are there, the gold components by name after the gold reward."""
+    """The metrics whose columns are there: further rewards after the first, gold components by name after the gold."""
     names = list(METRICS)
+    after_reward = names.index("reward_z") + 1
+    names[after_reward:after_reward] = [str(c) for c in scores.columns if str(c).startswith(REWARD_PREFIX)]
     after_gold = names.index("gold") + 1
     names[after_gold:after_gold] = sorted(str(c) for c in scores.columns if str(c).startswith(GOLD_PREFIX))
     found = [describe(name) for name in names]
@@ -127,7 +129,8 @@ def _pairwise(table: ScoreTable, names: Sequence[str], level: float, seed: int) 
     """A row a metric and pair of models, the later model first; Holm over the pairs within a metric."""
     own_scale = "reward" if len(table.seeds) > 1 else "reward_z"  # the reward that is not compared
     players = [model for model in table.models if model not in ANCHORS]
-    for name in (n for n in COMPARED if n in names and n != own_scale):
+    compared = [*COMPARED, *(name for name in names if name.startswith(REWARD_PREFIX))]
+    for name in (n for n in compared if n in names and n != own_scale):
         cells = {model: nanmean(table.block(model, name), axis=2) for model in players}
         rows = [
             row

@@ -17,8 +17,8 @@ class ResponseView(NamedTuple):
     text: str
     reward: float  # raw, of the shown seed; NaN if there is none
     gold: float
-    finish_reason: str
-    n_tokens: int
+    finish_reason: str | None  # None, as n_tokens, where a response file does not say
+    n_tokens: float | None
 
 
 class PromptView(NamedTuple):
@@ -64,7 +64,8 @@ def responses_markdown(result: Result, *, cap: int = 50) -> str:
         for response in view.responses:
             facts = [f"reward {number_text(response.reward, 3)}"]
             facts += [f"gold {number_text(response.gold, 3)}"] if result.has_gold else []
-            facts += [f"{response.n_tokens} tokens", f"finish: {response.finish_reason}"]
+            facts += [] if response.n_tokens is None else [f"{response.n_tokens} tokens"]
+            facts += [] if response.finish_reason is None else [f"finish: {response.finish_reason}"]
             lines += ["", f"**{response.model}** ({', '.join(facts)})", "", _fenced(response.text)]
     return "\n".join(lines) + "\n"
 

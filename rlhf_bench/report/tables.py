@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from rlhf_bench.metrics.registry import REWARD_PREFIX, describe
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
@@ -63,12 +64,13 @@ _COLUMNS = [
     Column("perplexity", "Perplexity", 2, interval=True),
 ]
 _TRAINING = [Column("train_seconds", "Training (s)", 0), Column("train_samples", "Training samples", 0)]
+_FEW = 8  # reasons that a terminal shows
 _TERMINAL = ("gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 
 def summary_table(result: Result) -> Table:
     """Rows are models. The reward is raw for one seed; for several it is z-scored within each seed."""
-    columns = [c for c in (_reward(result), *_COLUMNS) if c.key != "gold" or result.has_gold]
+    columns = [c for c in (_reward(result), *_scorers(result), *_COLUMNS) if c.key != "gold" or result.has_gold]
     marks = result.metrics.get("marks", {})
     rows: list[list[Cell]] = [
         [_name(model), *(result.estimate(model, c.key) for c in columns), *_training(result, model)]
@@ -148,7 +150,8 @@ def missing_lines(result: Result) -> list[str]:
         reasons.setdefault(row["reason"], {}).setdefault(row["metric"], []).append(row["model"])
     for column in summary_table(result).columns[1:-2]:
         for model in result.models:
-            if not known(result.estimate(model, column.key)) and (model, column.key) not in explained:
+            told = {(model, column.key), ("all", column.key)} & explained
+            if not told and not known(result.estimate(model, column.key)):
                 reasons.setdefault("no reason recorded", {}).setdefault(column.key, []).append(model)
     return [line for reason, metrics in reasons.items() for line in _reason_lines(reason, metrics)]
 
@@ -196,7 +199,7 @@ def summary_text(result: Result, *, width: int = 120) -> str:
     out and named.
     """
     table = summary_table(result)
-    shown = [i for i, c in enumerate(table.columns) if c.key in ("model", result.reward_key, *_TERMINAL)]
+    shown = [i for i, c in enumerate(table.columns) if _is_shown(result, c.key)]
     titles = [table.columns[i].title.replace(f" by {result.reference}", "") for i in shown]
     digits = [table.columns[i].digits for i in shown]
     body = [[cell_text(row[i], d) for i, d in zip(shown, digits, strict=True)] for row in table.rows]
@@ -219,9 +222,23 @@ def summary_text(result: Result, *, width: int = 120) -> str:
         rule,
     ]
     tail = [rule, *table.notes, *([f"Not shown: {', '.join(left_out)}"] if left_out else [])]
-    missing = len(missing_lines(result))
-    tail += [f"Not available: {missing} group(s) of numbers; the reasons stand in tables/summary.md"] if missing else []
+    missing = missing_lines(result)
+    if len(missing) <= _FEW:
+        tail += [f"Not available: {line}" for line in missing]
+    else:
+        tail += [f"Not available: {len(missing)} group(s) of numbers; the reasons stand in tables/summary.md"]
     return "\n".join([*head, *(_line(line, widths) for line in body), *tail]) + "\n"
+
+
+def _is_shown(result: Result, key: str) -> bool:
+    """The main columns, and for responses from files those that stand in for what a file lacks."""
+    if key == "model":
+        return True
+    main = {result.reward_key, *_TERMINAL}
+    if not any(known(result.estimate(model, "kl_exact")) for model in result.models):
+        main |= {"rouge1", "rouge2", "distinct2", "repetition"}
+    is_main = key in main or key.startswith(REWARD_PREFIX)
+    return is_main and any(known(result.estimate(model, key)) for model in result.models)
 
 
 def _bounds(cell: Estimate, digits: int) -> str:
@@ -251,6 +268,12 @@ def _line(texts: list[str], widths: list[int]) -> str:
 def _reward(result: Result) -> Column:
     title = "Reward (raw)" if result.reward_key == "reward" else f"Reward (z by {result.reference})"
     return Column(result.reward_key, title, interval=True)
+
+
+def _scorers(result: Result) -> list[Column]:
+    """Reward models that score beside the first."""
+    keys = [key for cells in result.metrics["models"].values() for key in cells if key.startswith(REWARD_PREFIX)]
+    return [Column(key, describe(key).title, interval=True) for key in dict.fromkeys(keys)]
 
 
 def _name(model: str) -> str:

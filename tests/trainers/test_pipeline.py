@@ -19,6 +19,7 @@ from click.testing import Result
 from safetensors.torch import load_file
 
 import rlhf_bench.evaluate as evaluation
+from rlhf_bench import measure
 from rlhf_bench.checkpoints import STAGES, checkpoint_hash
 from rlhf_bench.data import load_preferences, mini
 from rlhf_bench.logprobs import LogprobModel
@@ -467,7 +468,7 @@ def test_the_same_evaluation_reuses_its_folder_and_another_gets_its_own(work: Wo
 
     before = snapshot(work.result)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "measure_model", lambda *_, **__: pytest.fail("measured again"))
+        patch.setattr(measure, "measure_model", lambda *_, **__: pytest.fail("measured again"))
         assert evaluate(6) == work.result
     other = evaluate(3)
     assert re.fullmatch(r"toy-[0-9a-f]{6}", other.name)
@@ -493,19 +494,19 @@ def test_an_interrupted_evaluation_completes_to_the_same_numbers(work: Work, tmp
 
     whole = evaluate("whole")
     calls: list[str] = []
-    measure_model, measure_anchors = evaluation.measure_model, evaluation.measure_anchors
+    measure_model, measure_anchors = measure.measure_model, measure.measure_anchors
 
     def stop_at(position: int) -> None:
         """Ctrl-C when the work on part `position` (from 0) is under way."""
 
-        def counted(measure: Any, source: Any, **more: Any) -> pd.DataFrame:
-            table = measure_model(measure, source, **more)
+        def counted(asked: Any, source: Any, **more: Any) -> pd.DataFrame:
+            table = measure_model(asked, source, **more)
             if len(calls) == position:
                 raise KeyboardInterrupt
             calls.append(source.name)
             return table
 
-        patch.setattr(evaluation, "measure_model", counted)
+        patch.setattr(measure, "measure_model", counted)
 
     with pytest.MonkeyPatch.context() as patch:
         stop_at(1)
@@ -513,10 +514,10 @@ def test_an_interrupted_evaluation_completes_to_the_same_numbers(work: Work, tmp
             evaluate("broken")
         assert calls == ["base"]
         stop_at(100)
-        patch.setattr(evaluation, "measure_anchors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(measure, "measure_anchors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             evaluate("broken")
-        patch.setattr(evaluation, "measure_anchors", measure_anchors)
+        patch.setattr(measure, "measure_anchors", measure_anchors)
         folder = evaluate("broken")
     assert calls == ["base", "sft", "ppo", "grpo", "dpo", "stranger"]  # each once
     assert read_json(folder / "metrics.json") == read_json(whole / "metrics.json")

@@ -1,0 +1,150 @@
+"""What an evaluation was asked for: enough to repeat it, and to see without loading a model that it is done already."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlhf_bench import __version__
+from rlhf_bench.adapters import adapter_base
+from rlhf_bench.checkpoints import STAGES, run_seeds, stage_path
+from rlhf_bench.errors import BadValue, StoreError
+from rlhf_bench.files import json_text
+from rlhf_bench.suite import Suite, load_suite
+from rlhf_bench.types import stable_hash
+
+__all__ = ["Request", "read_request"]
+
+DEFAULT_RUN = "default"
+NO_RUN_SUITE = "responses"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `evaluate`. `run` None: no trained run takes part."""
+
+    suite: str
+    run: str | None
+    models: Mapping[str, str] = field(default_factory=dict)  # name -> path or hub name
+    templates: Mapping[str, str] = field(default_factory=dict)  # name of a model -> its prompt template
+    responses: tuple[tuple[str | None, str], ...] = ()  # (name, file); None: as the file calls its models
+    columns: Mapping[str, str] = field(default_factory=dict)
+    skip_bad: bool = False
+    reference: str | None = None
+    reward_models: Mapping[str, str] = field(default_factory=dict)  # name -> path; the first is "reward"
+    data: str | None = None
+    limit: int | None = None
+    samples: int | None = None
+    seed: int | None = None
+    checkpoints: Path = Path("checkpoints")
+
+    @classmethod
+    def of(cls, suite: str | None, run: str | None, **asked: Any) -> Request:
+        """With the defaults of suite and run, which depend on what else is given.
+
+        The run `default` takes part unless models bring their own data or texts their own prompts; without a run and
+        data the prompts are those of the response files.
+        """
+        elsewhere = asked["responses"] or (asked["models"] and asked["data"])
+        run = run or (None if elsewhere else DEFAULT_RUN)
+        from_files = asked["responses"] and not run and not asked["data"]
+        request = cls(suite or (NO_RUN_SUITE if from_files else "hh-test"), run, **asked)
+        unknown = sorted(set(request.templates) - set(request.models))
+        if unknown:
+            raise BadValue(
+                f"--prompt-template {unknown[0]}=...: no --model has that name; give --model {unknown[0]}=PATH"
+            )
+        return request
+
+    @functools.cached_property
+    def spec(self) -> Suite:
+        """The suite with what was asked for in its place. Raises UnknownName, BadValue."""
+        changes = {
+            "prompts": self.limit, "samples": self.samples, "seed": self.seed, "reference": self.reference,
+            "data": self.data,
+        }  # fmt: skip
+        return load_suite(self.suite).model_copy(update={k: v for k, v in changes.items() if v is not None})
+
+    @property
+    def label(self) -> str:
+        """Name of the results folder: the run, else what was given."""
+        names = self.run or "+".join([*self.models, *(name or Path(file).stem for name, file in self.responses)])
+        return "".join(c if c.isalnum() or c in "-_+." else "-" for c in names)[:60].strip(".") or "given"
+
+    @property
+    def run_path(self) -> Path | None:
+        return self.checkpoints / self.run if self.run else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "checkpoints": str(self.checkpoints), "responses": [list(r) for r in self.responses]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Request:
+        return cls(
+            **{
+                **data,
+                "checkpoints": Path(data["checkpoints"]),
+                "responses": tuple((name, file) for name, file in data["responses"]),
+            }
+        )
+
+    def stamp(self) -> str:
+        """Hash of what was asked and of name, size and time of each file that it depends on: equal, so is the result.
+
+        A name on the hub stands for itself. Nothing is read but folders and the suite.
+        """
+        paths = [*self.models.values(), *self.reward_models.values(), *(file for _, file in self.responses)]
+        paths += [base for path in self.models.values() if (base := adapter_base(path))]
+        paths += [self.spec.data] if self.spec.data else []
+        files = {path: list(_files(Path(path))) for path in dict.fromkeys(paths)}
+        run = self.run_path
+        if run is not None:
+            for seed in run_seeds(run):
+                files |= {
+                    str(folder): list(_files(folder))
+                    for stage in STAGES
+                    if (folder := stage_path(run, stage, seed)).is_dir()
+                }
+            files |= {source: list(_files(Path(source))) for source in _data_of(run)}
+        asked = {**self.to_dict(), "suite": [self.suite, self.spec.model_dump(mode="json")]}
+        return stable_hash(__version__, json_text(asked), json_text(files))
+
+
+def _files(path: Path) -> Iterator[tuple[str, int, int]]:
+    """(name, bytes, nanoseconds) of a file, or of every file of a folder; nothing for a hub name."""
+    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] if path.is_file() else []
+    for file in inside:
+        stat = file.stat()
+        yield file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns
+
+
+def _data_of(run: Path) -> set[str]:
+    """The data sources that a run's stages were trained on, as their training.json names them."""
+    sources = set()
+    for file in run.glob("**/training.json"):
+        try:
+            sources.add(str(json.loads(file.read_bytes())["data"]["source"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # `prepare` says what is wrong with it
+    return sources
+
+
+def read_request(manifest: Path) -> tuple[Request, str]:
+    """What the evaluation of a manifest.json was asked for, and the key of its numbers.
+
+    Raises StoreError where the file is missing, broken or says nothing of it.
+    """
+    file = manifest / "manifest.json" if manifest.is_dir() else manifest
+    try:
+        stored = json.loads(file.read_bytes())
+        return Request.from_dict(stored["request"]), str(stored["key"])
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read ({error.strerror}); give a result's manifest.json") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{file} does not say what was asked for; expected a manifest.json of rlhf-bench eval"
+        ) from error

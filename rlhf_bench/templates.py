@@ -1,0 +1,121 @@
+"""Prompts for models that were not trained in the HH form (DESIGN, "Tokens and masks").
+
+A prompt of the data is a dialogue in the HH form. A template writes the same turns as another model expects them, says
+which strings end its answer, and how the answer begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_bench.data.hh import Message, split_turns
+from rlhf_bench.errors import ModelError, UnknownName
+
+__all__ = ["TEMPLATES", "Template", "check_template"]
+
+TEMPLATES = ("hh", "plain", "alpaca", "chatml", "llama2", "chat")
+_ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+)
+_PROBE = "rlhf-bench-probe"
+
+
+def check_template(name: str) -> str:
+    """`name`, if it is one of TEMPLATES. Raises UnknownName."""
+    if name not in TEMPLATES:
+        raise UnknownName("prompt template", name, TEMPLATES)
+    return name
+
+
+@dataclass(frozen=True)
+class Template:
+    """How one model is asked: its prompts, and the strings that end its answers beside those of the data."""
+
+    name: str
+    write: Callable[[Sequence[Message]], str]
+    stop: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, template: str, tokenizer: Any, *, name: str = "the model") -> Template:
+        """The template called `template` for a model with this tokenizer.
+
+        Raises UnknownName for another name than TEMPLATES has, ModelError for `chat` where the tokenizer has no chat
+        template or one that cannot write a plain question.
+        """
+        check_template(template)
+        if template == "alpaca":
+            return cls(template, _alpaca, ("\n\n### Instruction:",))
+        if template == "chatml":
+            return cls(template, _chatml, ("<|im_end|>",))
+        if template == "llama2":
+            return cls(template, lambda turns: _llama2(turns, tokenizer), ("[INST]", "</s>"))
+        if template == "chat":
+            return _chat(tokenizer, name)
+        return cls(template, _plain)
+
+    def prompt(self, text: str) -> str:
+        """A prompt in the HH form as this template has it. A prompt that is no dialogue (TL;DR) is one user turn."""
+        return text if self.name == "hh" else self.write(split_turns(text))
+
+    def response(self, text: str) -> str:
+        """A response of the data as this model would write it: only the HH form has a space before it."""
+        return text if self.name == "hh" else text.lstrip()
+
+    def read(self, text: str) -> str:
+        """What this model wrote, as a response of the data: the inverse of `response`."""
+        return text if self.name == "hh" or not text.strip() else f" {text.lstrip()}"
+
+
+def _plain(turns: Sequence[Message]) -> str:
+    return "\n\n".join(turn.content for turn in turns) + "\n\n"
+
+
+def _alpaca(turns: Sequence[Message]) -> str:
+    """Taori et al. 2023, "Alpaca"; further turns repeat the two headings, as FastChat writes them."""
+    heading = {"user": "### Instruction:\n", "assistant": "### Response:\n", "system": ""}
+    body = "\n\n".join(f"{heading[turn.role]}{turn.content}" for turn in turns)
+    return f"{_ALPACA}{body}\n\n### Response:\n"
+
+
+def _chatml(turns: Sequence[Message]) -> str:
+    body = "".join(f"<|im_start|>{turn.role}\n{turn.content}<|im_end|>\n" for turn in turns)
+    return f"{body}<|im_start|>assistant\n"
+
+
+def _llama2(turns: Sequence[Message], tokenizer: Any) -> str:
+    """arXiv 2307.09288, appendix A.3.3: each user turn in [INST], a system text before the first in <<SYS>>."""
+    bos, eos = tokenizer.bos_token or "", tokenizer.eos_token or ""
+    text, system = "", ""
+    for turn in turns:
+        if turn.role == "system":
+            system = f"<<SYS>>\n{turn.content}\n<</SYS>>\n\n"
+        elif turn.role == "user":
+            text += f"{bos}[INST] {system}{turn.content} [/INST]"
+            system = ""
+        else:
+            text += f" {turn.content} {eos}"
+    return text
+
+
+def _chat(tokenizer: Any, name: str) -> Template:
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"{name}: --prompt-template chat asked for, but its tokenizer has no chat template; "
+            f"choose another: {', '.join(t for t in TEMPLATES if t != 'chat')}"
+        )
+
+    def write(turns: Sequence[Message], *, answer: bool = True) -> str:
+        messages = [turn._asdict() for turn in turns]
+        try:
+            text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
+        except Exception as error:  # jinja's, and whatever a template raises on purpose
+            why = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(f"{name}: its chat template refuses a prompt ({why[0][:200]}); choose another") from error
+        return text
+
+    # What the template writes after an answer is what ends one; it need not be the end-of-text token.
+    turns = [Message("user", "Hello"), Message("assistant", _PROBE)]
+    end = write(turns, answer=False).partition(_PROBE)[2].strip()
+    return Template("chat", write, (end,) if end else ())

@@ -1,0 +1,207 @@
+"""Models from elsewhere: no run, adapters, templates, several reward models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rlhf_bench import adapters, measure
+from rlhf_bench import evaluate as evaluation
+from rlhf_bench.adapters import adapter_base
+from rlhf_bench.data import mini
+from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
+from rlhf_bench.models import load_policy
+from rlhf_bench.plan import _hash
+from rlhf_bench.scoring import RewardModel
+
+from .tiny import save_policy, save_reward
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models a and b of one tokenizer, two reward models, an adapter of a, and a file of pairs."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    save_policy(folder / "a", positions=160)
+    save_policy(folder / "b", seed=1, positions=160)
+    save_reward(folder / "judge", folder / "a", seed=1)
+    save_reward(folder / "other", folder / "a", seed=2)
+    pairs = [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in mini.generate("test", n=60)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    save_adapter(folder / "lora", folder / "a")
+    return folder
+
+
+def save_adapter(path: Path, base: Path) -> None:
+    """LoRA of rank 2 whose update is not zero."""
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = load_policy(base)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a Conv1D has its weights the other way round
+        adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator)
+    adapted.peft_config["default"].base_model_name_or_path = str(base)
+    adapted.save_pretrained(path)
+
+
+def run(work: Path, results: Path, **more: Any) -> Path:
+    asked: dict[str, Any] = {
+        "models": {"a": str(work / "a"), "b": str(work / "b")}, "data": str(work / "pairs.jsonl"), "reference": "a",
+        "limit": 2, "samples": 2, "results": results,
+    }  # fmt: skip
+    return evaluation.evaluate("hh-test", **{**asked, **more})
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / name).read_text())
+    return found
+
+
+def test_without_any_run_every_model_is_loaded_once(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the reference and each reward model, though every part of the seed needs them."""
+    loaded: list[str] = []
+    load, load_reward = measure.load_policy, RewardModel.load
+    monkeypatch.setattr(measure, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
+    monkeypatch.setattr(
+        RewardModel, "load", lambda path, **k: (loaded.append(Path(path).name), load_reward(path, **k))[1]
+    )
+    folder = run(work, tmp_path, reward_models={"judge": str(work / "judge"), "held": str(work / "other")})
+    assert sorted(loaded) == ["a", "b", "judge", "other"]
+    assert folder == tmp_path / "hh-test" / "a+b"
+    found, scores = read(folder, "metrics.json"), pd.read_parquet(folder / "scores.parquet")
+    for model in ("a", "b", "chosen", "rejected"):
+        assert {"reward", "reward:held"} <= set(found["models"][model])
+    assert {"reward", "reward:held", "kl_exact"} <= {row["metric"] for row in found["pairwise"]}
+    assert (scores.loc[scores["model"] == "a", "kl_exact"] == 0).all()
+    assert (scores.loc[scores["model"] == "b", "kl_exact"] > 0).all()
+    # each column is its own model's, the first given being the reward
+    chosen = scores[scores["model"] == "chosen"]
+    responses = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
+    texts = [row for row in responses if row["model"] == "chosen"]
+    for column, name in (("reward", "judge"), ("reward:held", "other")):
+        scorer = load_reward(work / name, max_prompt=160 - 128, max_response=128)
+        expected = scorer.score([r["prompt"] for r in texts], [r["response"] for r in texts])
+        assert chosen[column].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    manifest = read(folder, "manifest.json")
+    assert [m.get("column", "reward") for m in manifest["reward_model"]] == ["reward", "reward:held"]
+
+
+def test_a_model_with_a_template_of_its_own(work: Path, tmp_path: Path) -> None:
+    folder = run(work, tmp_path, templates={"b": "alpaca"})
+    missing = {(m["model"], m["metric"]): m["reason"] for m in read(folder, "metrics.json")["missing"]}
+    assert missing["b", "kl_exact"] == "another prompt template than the reference's"
+    assert ("a", "kl_exact") not in missing
+    responses = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
+    mine = [row for row in responses if row["model"] == "b"]
+    assert all(row["prompt"].endswith("\n\nAssistant:") for row in mine)  # the table's prompt is the data's
+    assert all(row["response"].startswith(" ") for row in mine if row["response"].strip())
+    assert read(folder, "manifest.json")["models"]["b"][0]["template"] == "alpaca"
+    with pytest.raises(ModelError, match="b: --prompt-template chat asked for, but its tokenizer has no chat template"):
+        run(work, tmp_path, templates={"b": "chat"})
+
+
+def test_models_without_prompts(work: Path, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="holds no checkpoint"):  # the default run would have them
+        run(work, tmp_path, data=None, checkpoints=tmp_path)
+    file = tmp_path / "t.jsonl"
+    file.write_text(json.dumps({"prompt": "Name a colour.", "response": "Blue.", "reference": "Red."}) + "\n")
+    folder = run(work, tmp_path, data=None, responses=[("t", str(file))], samples=1)
+    found = read(folder, "metrics.json")["models"]
+    assert {found[m]["rougeL"]["n"] for m in ("a", "b", "t")} == {1}
+    assert found["t"]["n_tokens"]["n"] == 1  # counted by the reference's tokenizer
+
+
+# --- adapters --------------------------------------------------------------------------------------------------------
+
+
+def test_an_adapter_is_its_base_with_the_update_added(work: Path) -> None:
+    """W of the merged model is W of the base plus (lora_alpha / r) (B A)^T, the transpose because GPT-2's Conv1D stores
+    (in, out); lora_alpha is 8 by default, r is 2."""
+    weights = load_file(work / "lora" / "adapter_model.safetensors")
+    a, b = (next(w for name, w in weights.items() if f"h.0.attn.c_attn.lora_{x}." in name) for x in "AB")
+    (base, _), (merged, tokenizer) = load_policy(work / "a"), load_policy(work / "lora")
+    before, after = (m.transformer.h[0].attn.c_attn.weight for m in (base, merged))
+    torch.testing.assert_close(after, before + 8 / 2 * (b @ a).T, rtol=0, atol=1e-5)
+    assert (after - before).abs().max() > 0.01
+    assert type(merged) is type(base)
+    assert len(tokenizer) == 500  # the base's: the adapter brings none
+    assert _hash(str(work / "lora")) != _hash(str(work / "a"))
+
+
+def test_an_adapter_is_evaluated_like_any_model(work: Path, tmp_path: Path) -> None:
+    folder = run(work, tmp_path, models={"a": str(work / "a"), "tuned": str(work / "lora")}, samples=1)
+    assert read(folder, "metrics.json")["models"]["tuned"]["kl_exact"]["value"] > 0
+
+
+def damaged(work: Path, tmp_path: Path, **config: Any) -> Path:
+    path = tmp_path / "lora"
+    shutil.copytree(work / "lora", path)
+    file = path / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **config}))
+    return path
+
+
+def test_an_adapter_whose_base_is_missing_or_of_another_shape(work: Path, tmp_path: Path) -> None:
+    path = damaged(work, tmp_path, base_model_name_or_path="./gone")
+    with pytest.raises(
+        CheckpointError, match=r"is an adapter and its base model cannot be used: \./gone does not exist"
+    ):
+        load_policy(path)
+    wide = tmp_path / "wide"
+    from rlhf_bench.models import new_gpt2
+
+    _, tokenizer = load_policy(work / "a")
+    new_gpt2(tokenizer, layers=2, heads=2, width=48, positions=64, seed=0).save_pretrained(wide)
+    tokenizer.save_pretrained(wide)
+    shutil.rmtree(path)
+    with pytest.raises(CheckpointError, match=r"does not fit its base model .*wide .*size mismatch") as error:
+        load_policy(damaged(work, tmp_path, base_model_name_or_path=str(wide)))
+    assert "\n" not in str(error.value)
+    shutil.rmtree(path)
+    file = damaged(work, tmp_path) / "adapter_model.safetensors"
+    weights = load_file(file)
+    weights.pop(next(iter(weights)))
+    save_file(weights, file)
+    with pytest.raises(CheckpointError, match=r"does not fit its base model .*missing adapter keys"):
+        load_policy(path)
+    shutil.rmtree(path)
+    with pytest.raises(CheckpointError, match="names no base model"):
+        adapter_base(damaged(work, tmp_path, base_model_name_or_path=None))
+
+
+def test_peft_is_asked_for_by_name(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"peft is not installed; install it with: pip install 'rlhf-bench\[peft\]'"):
+        adapter_base(work / "lora")
+    assert adapter_base(work / "a") is None
+
+
+def test_a_hub_name_with_a_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlhf_bench import models
+
+    monkeypatch.setattr(models, "hub_answers", lambda: True)
+    assert models._name("org/model@v1.0") == ("org/model",)
+    assert models._where("org/model@v1.0") == {"local_files_only": False, "revision": "v1.0"}
+    assert models._where("org/model") == {"local_files_only": False}
+
+
+def test_a_response_longer_than_a_model_can_read(work: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "long.yaml"
+    suite.write_text("version: 1\nmax_new_tokens: 160\n")
+    with pytest.raises(BadValue, match="max_new_tokens: given 160, expected fewer than the 160 that a model can read"):
+        evaluation.evaluate(
+            str(suite), models={"a": str(work / "a")}, data=str(work / "pairs.jsonl"), results=tmp_path
+        )  # fmt: skip

@@ -1,0 +1,268 @@
+"""Response files evaluated: without any model, beside a run's models, and again."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rouge_score.rouge_scorer import RougeScorer
+
+from rlhf_bench import evaluate as evaluation
+from rlhf_bench.data import mini
+from rlhf_bench.data.responses import read_responses
+from rlhf_bench.errors import BadValue, BenchError, DataError
+from rlhf_bench.progress import Progress
+from rlhf_bench.report import summary_text, write_report
+from rlhf_bench.report.alpaca import write_alpaca
+
+from .tiny import save_run
+
+TEXTS = [
+    ("How long for an egg?", "Boil it for eight minutes.", "Eight minutes in boiling water."),
+    ("Why is the sky blue?", "Because of scattering.", "Air scatters blue light more than red."),
+    ("Name a colour.", "Blue, I think.", "Blue."),
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def predictions(path: Path, n: int = 3, **more: Any) -> Path:
+    return write(path, [{"prompt": p, "generated": g, "reference": r} | more for p, g, r in TEXTS[:n]])
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return found
+
+
+class Log(Progress):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_rouge_of_a_file_is_that_of_rouge_score(tmp_path: Path) -> None:
+    file = predictions(tmp_path / "a.jsonl")
+    folder = evaluation.evaluate(responses=[("mine", str(file))], results=tmp_path / "results")
+    assert folder == tmp_path / "results" / "responses" / "mine"
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    scores = [scorer.score(reference, text) for _, text, reference in TEXTS]
+    found = metrics(folder)["models"]
+    for name in ("rouge1", "rouge2", "rougeL"):
+        assert found["mine"][name]["value"] == pytest.approx(sum(s[name].fmeasure for s in scores) / 3, abs=1e-12)
+        assert found["mine"][name]["n"] == 3
+    assert list(found) == ["mine", "chosen"]  # the references are an anchor; nothing was rejected
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["sampling"] == {"samples": 1}
+    assert [entry["kind"] for entry in manifest["models"]["mine"]] == ["responses"]
+
+
+def test_what_a_file_lacks_is_said_with_its_reason(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"prompt": p, "response": g} for p, g, _ in TEXTS])
+    folder = evaluation.evaluate(responses=[(None, str(file))], results=tmp_path / "results")
+    missing = {(m["model"], m["metric"]): m["reason"] for m in metrics(folder)["missing"]}
+    assert missing["a", "kl_exact"] == missing["a", "perplexity"] == "a response file: this needs the model itself"
+    assert missing["a", "ended"] == "the response file does not say how its responses ended"
+    assert missing["a", "n_tokens"].startswith("nobody counted the tokens")
+    assert missing["all", "reward"] == "no reward model; give --reward-model PATH"
+    assert missing["all", "rougeL"] == "no reference texts to compare with"
+    write_report(folder)
+    for text in (summary_text(folder), (folder / "tables" / "summary.md").read_text()):
+        for reason in set(missing.values()):
+            assert reason in text
+        assert "no reason recorded" not in text
+    assert "KL" not in summary_text(folder).partition("Not available")[0]  # no column without a number
+
+
+def test_no_torch_is_loaded_for_texts_alone(tmp_path: Path) -> None:
+    file = predictions(tmp_path / "a.jsonl")
+    code = (
+        "import sys; from rlhf_bench.evaluate import evaluate; "
+        f"evaluate(responses=[('a', {str(file)!r})], results=__import__('pathlib').Path({str(tmp_path / 'r')!r})); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_only_prompts_that_all_files_share_and_the_others_are_named(tmp_path: Path) -> None:
+    a = predictions(tmp_path / "a.jsonl")
+    b = write(tmp_path / "b.jsonl", [{"prompt": p, "generated": g, "reference": "x"} for p, g, _ in TEXTS[1:]])
+    log = Log()
+    folder = evaluation.evaluate(
+        responses=[("a", str(a)), ("b", str(b))], results=tmp_path / "results", progress=log
+    )  # fmt: skip
+    found = metrics(folder)["models"]
+    assert {found[m]["n_words"]["n"] for m in ("a", "b", "chosen")} == {2}
+    assert f"{a}: 1 of its 3 prompts are not among those of the other files (row 1): left out" in log.lines
+    assert any("2 prompts have another reference text than in an earlier file (rows 1, 2)" in s for s in log.lines)
+    assert {row["metric"] for row in metrics(folder)["pairwise"]} == {"rougeL"}
+    c = write(tmp_path / "c.jsonl", [{"prompt": "Else?", "response": "No."}])
+    with pytest.raises(DataError, match="have no prompt in common"):
+        evaluation.evaluate(responses=[("a", str(a)), ("c", str(c))], results=tmp_path / "results")
+
+
+def test_samples_and_limit(tmp_path: Path) -> None:
+    rows = [{"prompt": p, "response": f"{g} {i}", "reference": r} for p, g, r in TEXTS for i in range(2)]
+    file = write(tmp_path / "a.jsonl", rows[:-1])
+    folder = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results")
+    assert json.loads((folder / "manifest.json").read_text())["sampling"] == {"samples": "1 to 2"}
+    scores = pd.read_parquet(folder / "scores.parquet")
+    assert sorted(scores.loc[scores["model"] == "a", "sample"]) == [0, 0, 0, 1, 1]
+    assert metrics(folder)["models"]["a"]["rougeL"]["n"] == 3  # prompts, not rows
+    few = evaluation.evaluate(responses=[("a", str(file))], limit=2, results=tmp_path / "results")
+    assert few != folder
+    assert metrics(few)["models"]["a"]["rougeL"]["n"] == 2
+
+
+@pytest.mark.parametrize(
+    ("responses", "message"),
+    [
+        ([("a", "a.jsonl"), ("a", "b.jsonl")], "two models have the name 'a'"),
+        ([("rejected", "a.jsonl")], "the name 'rejected' is the data's own response"),
+    ],
+)
+def test_names_that_cannot_be(
+    responses: list[tuple[str | None, str]], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jsonl", "b.jsonl"):
+        predictions(tmp_path / name)
+    with pytest.raises(BadValue, match=message):
+        evaluation.evaluate(responses=responses)
+    assert not Path("results").exists()
+
+
+def test_a_repeated_evaluation_loads_nothing_and_a_changed_file_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = predictions(tmp_path / "a.jsonl")
+
+    def again() -> Path:
+        return evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results")
+
+    folder = again()
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "prepare", lambda *_: pytest.fail("prepared again"))
+        assert again() == folder
+    predictions(file, n=2)
+    other = again()
+    assert other != folder
+    assert metrics(other)["models"]["a"]["n_words"]["n"] == 2
+    assert again() == other
+
+
+# --- beside models ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """checkpoints/default of random weights, evaluated on three prompts with two samples each."""
+    folder = tmp_path_factory.mktemp("texts")
+    config = {"data": {"source": "hh-mini", "seed": 0, "max_prompt_tokens": 128, "max_response_tokens": 24}}
+    save_run(folder / "checkpoints" / "default", config=config, samples=1, tokens=1, seconds=1.0)
+    evaluation.evaluate(
+        limit=3, samples=2, checkpoints=folder / "checkpoints", results=folder / "results"
+    )  # fmt: skip
+    return folder
+
+
+def test_our_own_responses_as_a_file_give_the_numbers_of_the_model(work: Path, tmp_path: Path) -> None:
+    """Reward, gold, ROUGE, lengths and ends of the text file equal those of the model that wrote it, row by row."""
+    first = work / "results" / "hh-test" / "default"
+    folder = evaluation.evaluate(
+        run="default", responses=[("copy", str(first / "responses.jsonl"))], limit=3, samples=2,
+        checkpoints=work / "checkpoints", results=tmp_path / "results",
+    )  # fmt: skip
+    scores = pd.read_parquet(folder / "scores.parquet")
+    columns = [
+        "prompt_id",
+        "sample",
+        "reward",
+        "reward_std",
+        "gold",
+        "rouge1",
+        "rougeL",
+        "n_tokens",
+        "n_words",
+        "ended",
+    ]
+    columns = [column for column in columns if column in scores]
+    assert {"reward", "gold", "ended"} <= set(columns)
+    sft, copy = (scores.loc[scores["model"] == m, columns].reset_index(drop=True) for m in ("sft", "copy"))
+    assert len(sft) == 6
+    pd.testing.assert_frame_equal(sft, copy, rtol=0, atol=1e-5)
+    missing = {(m["model"], m["metric"]): m["reason"] for m in metrics(folder)["missing"]}
+    assert missing["copy", "kl_exact"] == "a response file: this needs the model itself"
+    assert math.isfinite(metrics(folder)["models"]["copy"]["reward"]["value"])
+
+
+def test_a_file_is_matched_to_the_prompts_of_the_run(work: Path, tmp_path: Path) -> None:
+    pairs = list(mini.generate("test"))[:6]
+    rows = [{"prompt": p.prompt, "response": p.chosen} for p in pairs[:5]] + [{"prompt": "Else?", "response": "No."}]
+    file, log = write(tmp_path / "a.jsonl", rows), Log()
+    folder = evaluation.evaluate(
+        run="default", responses=[("a", str(file))], samples=1, checkpoints=work / "checkpoints",
+        results=tmp_path / "results", progress=log,
+    )  # fmt: skip
+    found = metrics(folder)["models"]
+    prompts = len({pair.prompt for pair in pairs[:5]})
+    assert {found[m]["reward"]["n"] for m in ("sft", "a", "chosen")} == {prompts}
+    assert found["a"]["rougeL"]["value"] == 1.0  # the data's own chosen responses, against themselves
+    assert f"{file}: 1 of its {prompts + 1} prompts are not among those of the data (row 6): left out" in log.lines
+    with pytest.raises(DataError, match=r"none of the .* prompts of the data is answered in"):
+        evaluation.evaluate(
+            run="default", responses=[("a", str(write(tmp_path / "b.jsonl", rows[5:])))],
+            checkpoints=work / "checkpoints", results=tmp_path / "results",
+        )  # fmt: skip
+
+
+def test_a_reward_model_scores_texts_without_any_policy(work: Path, tmp_path: Path) -> None:
+    file = predictions(tmp_path / "a.jsonl")
+    reward = work / "checkpoints" / "default" / "reward"
+    folder = evaluation.evaluate(
+        responses=[("a", str(file))], reward_models={"own": str(reward)}, results=tmp_path / "results"
+    )  # fmt: skip
+    found = metrics(folder)["models"]
+    assert {found[m]["reward"]["n"] for m in ("a", "chosen")} == {3}
+    assert metrics(folder)["reward_model"] == []  # no pairs: no accuracy
+
+
+def test_the_export_for_alpaca_eval_reads_back_as_the_same_texts(work: Path, tmp_path: Path) -> None:
+    folder = work / "results" / "hh-test" / "default"
+    files = write_alpaca(folder, tmp_path)
+    assert [file.name for file in files] == ["sft.json", "chosen.json"]
+    rows = json.loads(files[0].read_text())
+    assert set(rows[0]) == {"instruction", "output", "generator", "dataset"}
+    (back,) = read_responses(files[0]).models
+    stored = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
+    ours = {r["prompt"]: r["response"].strip() for r in stored if (r["model"], r["sample"]) == ("sft", 0)}
+    assert {prompt: answers[0].text.strip() for prompt, answers in back.by_prompt.items()} == ours
+
+
+def test_a_manifest_repeats_its_evaluation(work: Path, tmp_path: Path) -> None:
+    from rlhf_bench.request import read_request
+
+    first = work / "results" / "hh-test" / "default"
+    request, key = read_request(first / "manifest.json")
+    again = evaluation.run_request(request, expected=key, results=tmp_path / "results")
+    assert again.is_relative_to(tmp_path)
+    assert metrics(again) == metrics(first)
+    assert (again / "responses.jsonl").read_bytes() == (first / "responses.jsonl").read_bytes()
+    with pytest.raises(BenchError, match="no longer what they were"):
+        evaluation.run_request(request, expected="0" * 16, results=tmp_path / "other")
+    shutil.rmtree(again)
