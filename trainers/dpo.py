@@ -73,7 +73,7 @@ def train(stage: Stage) -> StageResult:
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,
             "rewards/margins": chosen - rejected,
-            "rewards/accuracies": (chosen > rejected).float(),
+            "rewards/accuracies": (chosen > rejected).to(chosen.dtype),
             "logps/chosen": logps.chosen.detach(),
             "logps/rejected": logps.rejected.detach(),
         }
