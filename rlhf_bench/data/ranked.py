@@ -87,10 +87,11 @@ def read_ranked(
     n_rows = 0
     for n_rows, row in enumerate(rows, start=1):
         ranked = _row(Cells(row, layout.names, f"row {n_rows} of {source}"))
+        found: list[PreferencePair] = []
         if not ranked.prompt:
-            found, skipped = [], {"empty prompt": 1}
+            skipped = {"empty prompt": 1}
         elif not is_unicode(ranked.prompt + "".join(ranked.responses)):
-            found, skipped = [], {"half a surrogate pair": 1}
+            skipped = {"half a surrogate pair": 1}
         else:
             found, skipped = to_pairs(ranked, which)
             kept.append(ranked)
