@@ -193,9 +193,10 @@ def _one_line(model_type: type[Config], errors: list[ErrorDetails]) -> BadValue 
         return BadValue(f"{key}: missing, and it has no default")
     same = [_expected(error) for error in errors if _key(error["loc"], known) == key]
     expected = " or ".join(dict.fromkeys(same))
-    if not key:  # a rule over several keys: its own words name them
+    ruled = first["type"] in ("value_error", "assertion_error")
+    if not key or (ruled and isinstance(first["input"], Mapping)):  # over several keys: its own words name them
         return BadValue(expected)
-    if first["type"] in ("value_error", "assertion_error"):
+    if ruled:
         return BadValue(f"{key}: given {_show(first['input'])}; {expected}")
     return BadValue(f"{key}: given {_show(first['input'])}, expected {expected}")
 

@@ -1,90 +1,169 @@
-"""Direct preference optimisation, Rafailov et al. 2023 (arXiv:2305.18290).
+"""Direct preference optimisation, Rafailov et al. 2023 (arXiv:2305.18290), and its family: `dpo.loss` says which.
 
-The reference's log-probabilities are computed once, before the first step, by the same forward as the policy's.
+The reference's log-probabilities are computed once, before the first step, by the same forward as the policy's, and
+kept on disk. Losses without a reference (cpo, orpo, slic) never compute them. KTO alone keeps the reference model as
+well: its KL asks for prompts with other pairs' responses, which change with the step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
-from rlhf_bench.text import collate, length_batches
+from rlhf_bench.text import Encoded, collate, length_batches
 from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
-from trainers.losses import PairLogps, dpo_loss
 from trainers.optim import learning_rate_factor, make_optimizer
+from trainers.preference_losses import PREFERENCE_LOSSES, PairBatch, PairLogps, kto_kl
+from trainers.reference_cache import remembered
 from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
 
+FORWARD_PAIRS = 32  # of one forward pass without a gradient
+
+
+class StepTotals(NamedTuple):
+    """What a loss takes from all pairs of a step, so that micro-batches do not change it."""
+
+    sft_tokens: float  # tokens of the SFT term a pair
+    kl: Tensor  # () KTO's reference point, else 0
+
 
 def train(stage: Stage) -> StageResult:
     config = stage.recipe.dpo
-    model, tokenizer = load_policy(stage.parent("sft"), device=stage.device)
-    policy = LogprobModel(model)
-    pad = tokenizer.pad_token_id
+    method = PREFERENCE_LOSSES[config.loss]
+    sft_weight = method.sft_weight if config.sft_weight is None else config.sft_weight
+    sft, device = stage.parent("sft"), stage.device
+    model, tokenizer = load_policy(sft, device=device)
+    policy, pad = LogprobModel(model), tokenizer.pad_token_id
     pairs, counts = stage.encode_pairs(tokenizer, stage.pairs("train", config.max_pairs))
     held_out, _ = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size))
+
     # the policy still is the reference here: nothing has been trained
-    reference = reference_logps(stage, policy, pairs, pad)
-    held_out_reference = reference_logps(stage, policy, held_out, pad)
+    def under_reference(some: Sequence[Pair]) -> PairLogps:
+        if not method.needs_reference:
+            return PairLogps(*torch.zeros(2, len(some), device=device))
+        return remembered(stage, sft, some, lambda: reference_logps(stage, policy, some, pad))
+
+    reference, held_out_reference = under_reference(pairs), under_reference(held_out)
+    frozen = LogprobModel(load_policy(sft, device=device)[0]) if config.loss == "kto" else None
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
 
-    def evaluate() -> dict[str, float]:
-        logps = reference_logps(stage, policy, held_out, pad)
-        terms = dpo_loss(logps, held_out_reference, beta=config.beta)
-        right = (terms.chosen > terms.rejected).float().mean().item()
-        return {"eval_loss": terms.loss.mean().item(), "eval_rewards/accuracies": right}
+    def totals_of(some: Sequence[Pair]) -> StepTotals:
+        tokens = sum(chosen.length - 1 if method.sft_on_prompt else len(chosen.response) for chosen, _ in some)
+        kl = torch.zeros((), device=device) if frozen is None else mismatched_kl(stage, policy, frozen, some, pad)
+        return StepTotals(tokens / len(some), kl)
 
-    loop = stage.loop(config, steps=steps, modules={"policy": model}, optimizer=optimizer, evaluate=evaluate)
-
-    def forward(part: Sequence[int]) -> tuple[torch.Tensor, dict[str, float]]:
+    def losses(some: Sequence[Pair], against: PairLogps, totals: StepTotals) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each pair, (B,), and the numbers that are logged, (B,) each."""
         with stage.autocast():
-            logps = pair_logps(policy, [pairs[i] for i in part], pad)
-        terms = dpo_loss(logps, PairLogps(*(side[list(part)] for side in reference)), beta=config.beta)
-        loss = terms.loss.sum() / len(index)
+            logps, nll = score_pairs(policy, some, pad, prompt_too=method.sft_on_prompt)
+        lengths = torch.tensor([[len(side.response) for side in pair] for pair in some], device=device)
+        tokens = PairLogps(*lengths.T)
+        loss, chosen, rejected = method.terms(PairBatch(logps, against, tokens, totals.kl), config)
         numbers = {
-            "rewards/chosen": terms.chosen,
-            "rewards/rejected": terms.rejected,
-            "rewards/margins": terms.chosen - terms.rejected,
-            "rewards/accuracies": (terms.chosen > terms.rejected).float(),
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected,
+            "rewards/margins": chosen - rejected,
+            "rewards/accuracies": (chosen > rejected).to(chosen.dtype),
             "logps/chosen": logps.chosen.detach(),
             "logps/rejected": logps.rejected.detach(),
         }
+        if sft_weight:
+            term = method.sft_term(nll, tokens.chosen, totals.sft_tokens)
+            loss = loss + sft_weight * term
+            numbers["nll_loss"] = term.detach()
+        return loss, numbers
+
+    def evaluate() -> dict[str, float]:
+        totals = totals_of(held_out)
+        loss, right = torch.empty(2, len(held_out), device=device)
+
+        def score(group: list[int]) -> None:
+            with torch.no_grad():
+                loss[group], numbers = losses([held_out[i] for i in group], take(held_out_reference, group), totals)
+            right[group] = numbers["rewards/accuracies"]
+
+        stage.pool.map(score, length_batches(pair_lengths(held_out), FORWARD_PAIRS))
+        return {"eval_loss": loss.mean().item(), "eval_rewards/accuracies": right.mean().item()}
+
+    loop = stage.loop(config, steps=steps, modules={"policy": model}, optimizer=optimizer, evaluate=evaluate)
+
+    def forward(part: Sequence[int]) -> tuple[Tensor, dict[str, float]]:
+        each, numbers = losses([pairs[i] for i in part], take(reference, part), totals)
+        loss = each.sum() / len(index)
         return loss, {"loss": loss.item()} | {key: x.sum().item() / len(index) for key, x in numbers.items()}
 
     for step in loop:
         optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
         index = order[step]
+        totals = totals_of([pairs[i] for i in index])
         pieces = stage.pool.split(index, max(1, config.micro_batch_size // 2))
         loop.log(
             stage.pool.accumulate(forward, pieces, optimizer.parameters),
             samples=len(index),
             tokens=count_tokens(both_sides([pairs[i] for i in index])),
         )
+        if frozen is not None:
+            loop.log({"kl": totals.kl.item()})
         norm = optimizer.step(where=f"dpo, step {step + 1}")
         loop.log({"grad_norm": norm, "learning_rate": optimizer.lr})
     return StageResult.of(model, tokenizer, loop, counts)
 
 
+def score_pairs(
+    policy: LogprobModel, pairs: Sequence[Pair], pad_id: int, *, prompt_too: bool = False
+) -> tuple[PairLogps, Tensor]:
+    """Both sides in one forward pass: log-probabilities, sums over response tokens, and the negative log-likelihood of
+    the chosen side, (B,), over its response or, with `prompt_too`, over all its tokens but the first."""
+    batch = collate(both_sides(pairs), pad_id=pad_id).to(policy.model.device)
+    logps = policy(batch, whole_sequence=prompt_too).logps
+    sums = (logps * batch.response_mask).sum(1)
+    return PairLogps(sums[: len(pairs)], sums[len(pairs) :]), -logps[: len(pairs)].sum(1)
+
+
 def pair_logps(policy: LogprobModel, pairs: Sequence[Pair], pad_id: int) -> PairLogps:
-    """Chosen and rejected in one forward pass; sums over response tokens, prompts count for nothing."""
-    sums = policy(collate(both_sides(pairs), pad_id=pad_id).to(policy.model.device)).logps.sum(1)
-    return PairLogps(sums[: len(pairs)], sums[len(pairs) :])
+    """Sums over response tokens; prompts count for nothing."""
+    return score_pairs(policy, pairs, pad_id)[0]
 
 
 def reference_logps(stage: Stage, policy: LogprobModel, pairs: Sequence[Pair], pad_id: int) -> PairLogps:
     """Log-probabilities of all pairs, in their order, in the precision that training uses. (N,) each."""
-    chosen, rejected = torch.empty(len(pairs), device=stage.device), torch.empty(len(pairs), device=stage.device)
+    chosen, rejected = torch.empty(2, len(pairs), device=stage.device)
 
     def forward(group: list[int]) -> None:
         with torch.no_grad(), stage.autocast():
             chosen[group], rejected[group] = pair_logps(policy, [pairs[i] for i in group], pad_id)
 
-    stage.pool.map(forward, length_batches(pair_lengths(pairs), 32))
+    stage.pool.map(forward, length_batches(pair_lengths(pairs), FORWARD_PAIRS))
     return PairLogps(chosen, rejected)
+
+
+def mismatched_kl(
+    stage: Stage, policy: LogprobModel, frozen: LogprobModel, pairs: Sequence[Pair], pad_id: int
+) -> Tensor:
+    """KTO's reference point: each prompt of the step with the response of the row before it, under both models."""
+    rows = both_sides(pairs)
+    mismatched = [Encoded(row.prompt, rows[i - 1].response) for i, row in enumerate(rows)]
+    logps = torch.empty(2, len(rows), device=stage.device)
+
+    def forward(group: list[int]) -> None:
+        batch = collate([mismatched[i] for i in group], pad_id=pad_id).to(stage.device)
+        with torch.no_grad(), stage.autocast():
+            for side, model in zip(logps, (policy, frozen), strict=True):
+                side[group] = model(batch).logps.sum(1)
+
+    stage.pool.map(forward, length_batches([row.length for row in mismatched], 2 * FORWARD_PAIRS))
+    return kto_kl(logps[0], logps[1])
+
+
+def take(logps: PairLogps, index: Sequence[int]) -> PairLogps:
+    return PairLogps(logps.chosen[list(index)], logps.rejected[list(index)])

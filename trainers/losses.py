@@ -1,26 +1,11 @@
-"""Losses of the supervised and preference stages, as pure functions of tensors."""
+"""Losses of the language models and of the reward model, as pure functions of tensors."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["DpoTerms", "PairLogps", "dpo_loss", "nll_loss", "reward_loss"]
-
-
-class PairLogps(NamedTuple):
-    """Log-probability of each response, summed over its tokens, end-of-text included."""
-
-    chosen: Tensor  # (B,)
-    rejected: Tensor  # (B,)
-
-
-class DpoTerms(NamedTuple):
-    loss: Tensor  # (B,) one a pair
-    chosen: Tensor  # (B,) implicit reward of the chosen response, beta * (policy - reference), detached
-    rejected: Tensor  # (B,)
+__all__ = ["nll_loss", "reward_loss"]
 
 
 def nll_loss(logps: Tensor, mask: Tensor, *, tokens: int | Tensor) -> Tensor:
@@ -40,15 +25,3 @@ def reward_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) 
     chosen, rejected: (B,) scores. Returns one loss a pair, (B,).
     """
     return -F.logsigmoid(chosen - rejected - margin)
-
-
-def dpo_loss(policy: PairLogps, reference: PairLogps, *, beta: float) -> DpoTerms:
-    """DPO, Rafailov et al. 2023 (arXiv:2305.18290), eq. 7.
-
-        loss = -log sigmoid( beta * [(pi_w - ref_w) - (pi_l - ref_l)] )
-
-    All inputs are (B,); w = chosen, l = rejected.
-    """
-    chosen = beta * (policy.chosen - reference.chosen)
-    rejected = beta * (policy.rejected - reference.rejected)
-    return DpoTerms(-F.logsigmoid(chosen - rejected), chosen.detach(), rejected.detach())

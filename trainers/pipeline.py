@@ -30,6 +30,7 @@ from trainers.stage import Stage, StageResult
 
 __all__ = ["PARENTS", "train"]
 
+REFERENCE_CACHE = ".reference_logps"  # beside the runs: they share it
 PARENTS: dict[str, tuple[str, ...]] = {
     "base": (),
     "sft": ("base",),
@@ -86,6 +87,7 @@ def train(
                 progress=progress,
                 data=data,
                 device=default_device(),
+                cache=root / REFERENCE_CACHE,
             )
             with exclusive(job.folder):
                 trained += run_stage(job, resume=resume, force=force and name in stages)

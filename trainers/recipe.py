@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlhf_bench.config import Config, ConfigKey, load_config, read_yaml
 from rlhf_bench.config import explain as explain_keys
@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 RECIPES = Path(__file__).parent / "recipes"
+
+LossName = Literal[
+    "sigmoid", "cdpo", "robust", "ipo", "ipo_sum", "hinge", "kto", "slic", "cpo", "cpo_sum", "orpo", "orpo_response"
+]
 
 
 class NewModel(Config):
@@ -105,7 +109,47 @@ class DpoConfig(OptimizerConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     max_pairs: int | None = Field(None, ge=1, description="use only so many training pairs")
-    beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
+    loss: LossName = Field("sigmoid", description="which loss of the family: trainers/preference_losses.py has each")
+    beta: float = Field(
+        0.1, gt=0, description="strength of the pull towards the reference; ipo: tau, orpo: lambda, slic: 1/delta"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="cdpo, robust: share of labels taken to be wrong")
+    sft_weight: float | None = Field(
+        None, ge=0, description="weight of an SFT term on the chosen; null: 0, and 1 for cpo, cpo_sum and slic"
+    )
+    desirable_weight: float = Field(1.0, gt=0, description="kto: weight of the chosen responses")
+    undesirable_weight: float = Field(1.0, gt=0, description="kto: weight of the rejected responses")
+
+    @model_validator(mode="after")
+    def _options_fit_the_loss(self) -> DpoConfig:
+        """Raises ValueError, which the configuration's reader turns into one line."""
+        smooths = self.loss in ("cdpo", "robust")
+        if smooths and not self.label_smoothing:
+            raise ValueError(
+                f"dpo.loss={self.loss} with dpo.label_smoothing=0 is dpo.loss=sigmoid; set dpo.label_smoothing, such "
+                "as 0.1, or use sigmoid"
+            )
+        if self.label_smoothing and not smooths:
+            raise ValueError(
+                f"dpo.label_smoothing: given {self.label_smoothing:g} with dpo.loss={self.loss}, which has no label "
+                "smoothing; only cdpo and robust do"
+            )
+        if self.sft_weight is not None and self.loss in ("orpo", "orpo_response"):
+            raise ValueError(
+                f"dpo.sft_weight: given {self.sft_weight:g} with dpo.loss={self.loss}, which is an SFT loss with an "
+                "odds-ratio term; weigh that term with dpo.beta and leave sft_weight out"
+            )
+        if self.loss != "kto" and (self.desirable_weight, self.undesirable_weight) != (1.0, 1.0):
+            raise ValueError(
+                f"dpo.desirable_weight and dpo.undesirable_weight are kto's; given with dpo.loss={self.loss}: leave "
+                "them out"
+            )
+        if self.loss == "kto" and self.batch_size == 1:
+            raise ValueError(
+                "dpo.batch_size: given 1 with dpo.loss=kto, whose KL pairs each prompt with another pair's response; "
+                "expected at least 2"
+            )
+        return self
 
 
 class RolloutConfig(OptimizerConfig):

@@ -35,6 +35,7 @@ class Stage:
     data: Callable[[str], PreferenceData]  # by split, loaded once for all stages
     device: torch.device
     pool: Pool = field(default_factory=lambda: Pool(None, 1))
+    cache: Path | None = None  # holds what can be computed again and need not be; None: nowhere
 
     @property
     def precision(self) -> str:

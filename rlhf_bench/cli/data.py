@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -40,7 +41,19 @@ def data() -> None:
     "--column", "columns", metavar="OURS=THEIRS", multiple=True, help="A column's name, such as prompt=question."
 )
 @click.option("--revision", help="Revision of a hub data set.  [default: the pinned one]")
-def prepare(source: str, out: Path, filters: str, seed: int, columns: tuple[str, ...], revision: str | None) -> None:
+@click.option(
+    "--ranked", type=click.Choice(["all", "adjacent"]), default="all", show_default=True,
+    help="Which pairs K ranked responses make.",
+)  # fmt: skip
+def prepare(
+    source: str,
+    out: Path,
+    filters: str,
+    seed: int,
+    columns: tuple[str, ...],
+    revision: str | None,
+    ranked: Literal["all", "adjacent"],
+) -> None:
     """Filter and split SOURCE, and save train, validation and test as a DatasetDict.
 
     SOURCE is hh-mini, a hub data set, a file or a folder: rlhf-bench list data.
@@ -51,7 +64,13 @@ def prepare(source: str, out: Path, filters: str, seed: int, columns: tuple[str,
     from rlhf_bench.data import prepare as run_prepare
 
     prepared = run_prepare(
-        source, out, seed=seed, filters=named_filters(filters), columns=mapping or None, revision=revision
+        source,
+        out,
+        seed=seed,
+        filters=named_filters(filters),
+        columns=mapping or None,
+        revision=revision,
+        ranked=ranked,
     )
     for note in prepared.notes:
         click.echo(note)

@@ -2,6 +2,7 @@
 
 from rlhf_bench.data.filters import FILTERS, Filters, apply_filters, named_filters
 from rlhf_bench.data.prepare import Prepared, prepare
+from rlhf_bench.data.ranked import Agreement, RankedResponses, agreement, to_pairs
 from rlhf_bench.data.sources import MINI, PreferenceData, known_sources, load_preferences
 from rlhf_bench.data.splits import SPLITS, Fractions, default_fractions, split_of
 
@@ -9,10 +10,13 @@ __all__ = [
     "FILTERS",
     "MINI",
     "SPLITS",
+    "Agreement",
     "Filters",
     "Fractions",
     "PreferenceData",
     "Prepared",
+    "RankedResponses",
+    "agreement",
     "apply_filters",
     "default_fractions",
     "known_sources",
@@ -20,4 +24,5 @@ __all__ = [
     "named_filters",
     "prepare",
     "split_of",
+    "to_pairs",
 ]

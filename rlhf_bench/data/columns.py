@@ -12,17 +12,18 @@ from rlhf_bench.data.hh import ASSISTANT, Message, clean_response, form_prompt, 
 from rlhf_bench.errors import DataError, UnknownName
 from rlhf_bench.types import PreferencePair, make_pair
 
-__all__ = ["FIELDS", "Layout", "detect", "read_pairs"]
+__all__ = ["FIELDS", "Cells", "Layout", "Row", "detect", "is_unicode", "read_pairs", "read_prompt"]
 
 Row = Mapping[str, Any]
 
 FIELDS = (
     "prompt", "chosen", "rejected", "instruction", "input", "output", "output_1", "output_2", "preference",
-    "margin", "category",
+    "responses", "ranking", "annotator", "margin", "category",
 )  # fmt: skip
 EXPECTED = (
     "prompt/chosen/rejected, or chosen/rejected (whole conversations), or instruction[/input] with chosen/rejected, "
-    "with output (two texts, the better first) or with output_1/output_2/preference"
+    "with output (two texts, the better first) or with output_1/output_2/preference, or prompt or instruction with "
+    "responses/ranking (a list of texts and their ranks, 1 the best)"
 )
 
 
@@ -34,11 +35,12 @@ class Dropped(Exception):
 class Layout:
     """Which column holds which field, and how the three texts are read from a row.
 
-    `read(cells)` returns (prompt, chosen, rejected), not yet cleaned, or raises Dropped.
+    `read(cells)` returns (prompt, chosen, rejected), not yet cleaned, or raises Dropped. None: ranked responses, of
+    which a row makes many pairs (ranked.py).
     """
 
     names: Mapping[str, str]  # field -> the source's column
-    read: Callable[[Cells], tuple[str, str, str]]
+    read: Callable[[Cells], tuple[str, str, str]] | None
     note: str
 
 
@@ -118,7 +120,8 @@ def detect(present: Sequence[str], columns: Mapping[str, str] | None, source: st
     names = {field: field for field in FIELDS if field in present and field not in taken} | dict(columns)
     for needed, read, what in _LAYOUTS:
         if all(field in names for field in needed):
-            wanted = {*needed, "margin", "category"} | ({"input"} if "instruction" in needed else set())
+            wanted = {*needed, *(("margin", "category") if read else ("annotator",))}
+            wanted |= {"input"} if "instruction" in needed else set()
             used = [field for field in FIELDS if field in names and field in wanted]
             shown = ", ".join(f if names[f] == f else f"{f} (from {names[f]})" for f in used)
             ignored = [column for column in present if column not in {names[f] for f in used}]
@@ -129,6 +132,8 @@ def detect(present: Sequence[str], columns: Mapping[str, str] | None, source: st
 
 def read_pairs(rows: Iterable[Row], layout: Layout, source: str) -> tuple[list[PreferencePair], dict[str, int]]:
     """The pairs of `rows` in their order; counts of rows read and of rows dropped by each rule."""
+    if layout.read is None:
+        raise ValueError("ranked responses are read by ranked.read_ranked")
     pairs: list[PreferencePair] = []
     counts = {"read": 0}
     for number, row in enumerate(rows, start=1):
@@ -141,7 +146,7 @@ def read_pairs(rows: Iterable[Row], layout: Layout, source: str) -> tuple[list[P
                 raise Dropped("empty prompt")
             if not chosen or not rejected:
                 raise Dropped("empty response")
-            if not _is_unicode(prompt + chosen + rejected):
+            if not is_unicode(prompt + chosen + rejected):
                 raise Dropped("half a surrogate pair")
         except Dropped as rule:
             counts[str(rule)] = counts.get(str(rule), 0) + 1
@@ -150,7 +155,7 @@ def read_pairs(rows: Iterable[Row], layout: Layout, source: str) -> tuple[list[P
     return pairs, counts
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """False for a lone surrogate, which JSON can spell (\\ud800) but no tokenizer or file can hold."""
     try:
         text.encode()
@@ -201,6 +206,11 @@ def _reply(side: str | list[Message]) -> str:
     return side[0].content
 
 
+def read_prompt(cells: Cells) -> str:
+    """The prompt of a row that has one beside its responses, not yet cleaned."""
+    return _as_prompt(cells.text_or_messages("prompt")) if "prompt" in cells.names else _instruction(cells)
+
+
 def _instruction(cells: Cells) -> str:
     """Instruction and, after an empty line, its input where there is one."""
     context = cells.text("input").strip() if "input" in cells.names and cells.value("input") is not None else ""
@@ -234,7 +244,8 @@ def _compared(cells: Cells) -> tuple[str, str, str]:
 
 
 # The first that fits is taken, so the more specific stand first.
-_LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[Cells], tuple[str, str, str]], str], ...] = (
+_RANKED = "responses and their ranks, 1 the best"
+_LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[Cells], tuple[str, str, str]] | None, str], ...] = (
     (("prompt", "chosen", "rejected"), _prompted, "prompt and two responses"),
     (("instruction", "chosen", "rejected"), _instructed, "instruction and two responses"),
     (
@@ -243,5 +254,7 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], Callable[[Cells], tuple[str, str, str]], 
         "instruction, two outputs, the better one's number",
     ),
     (("instruction", "output"), _two_outputs, "instruction and a list of two outputs, the better first"),
+    (("prompt", "responses", "ranking"), None, f"prompt, {_RANKED}"),
+    (("instruction", "responses", "ranking"), None, f"instruction, {_RANKED}"),
     (("chosen", "rejected"), _conversations, f"whole conversations, cut after the last {ASSISTANT.strip()!r}"),
 )

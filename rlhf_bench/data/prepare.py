@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_bench.data.filters import Filters
+from rlhf_bench.data.ranked import Which
 from rlhf_bench.data.sources import PreferenceData, Reader
 from rlhf_bench.data.splits import Fractions
 from rlhf_bench.errors import DataError
@@ -41,6 +42,7 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     revision: str | None = None,
     fractions: Fractions | None = None,
+    ranked: Which = "all",
 ) -> Prepared:
     """Save every split of a source as a DatasetDict, with the columns id, prompt, chosen, rejected, margin, category.
 
@@ -50,7 +52,7 @@ def prepare(
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} exists already; give a new folder, or remove that one first")
-    reader = Reader(source, seed=seed, columns=columns, revision=revision, fractions=fractions)
+    reader = Reader(source, seed=seed, columns=columns, revision=revision, fractions=fractions, ranked=ranked)
     loaded = {split: reader.load(split, filters=filters if split == "train" else None) for split in reader.splits}
     prepared = Prepared(
         path=out,

@@ -19,6 +19,7 @@ from rlhf_bench.data import hub
 from rlhf_bench.data.columns import detect, read_pairs
 from rlhf_bench.data.files import Source, data_suffix, read_path
 from rlhf_bench.data.filters import Filters, apply_filters
+from rlhf_bench.data.ranked import Which, read_ranked
 from rlhf_bench.data.splits import (
     SPLITS,
     Fractions,
@@ -42,8 +43,8 @@ _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": (
 class PreferenceData:
     """The pairs of one split, and what became of every row that was read.
 
-    `counts["read"]` is the number of rows read for this split, or made of it; every other count is of rows that are
-    not in `pairs`, so that read = len(pairs) + all others.
+    `counts["read"]` is the number of rows read for this split, or made of it (of ranked responses: of comparisons);
+    every other count is of rows that are not in `pairs`, so that read = len(pairs) + all others.
     """
 
     source: str
@@ -88,6 +89,7 @@ def load_preferences(
     filters: Filters | None = None,
     revision: str | None = None,
     fractions: Fractions | None = None,
+    ranked: Which = "all",
 ) -> PreferenceData:
     """The pairs of one split of a source.
 
@@ -99,10 +101,11 @@ def load_preferences(
     filters: none unless given; they are for training
     revision: of a hub data set
     fractions: of the splits made here; by default .8/.1/.1 below 5,000 rows, else .9/.05/.05
+    ranked: which pairs K ranked responses make, all of them or adjacent ranks only
 
     Raises UnknownName (source, split, column), BadValue (limit, fractions), DataError (anything wrong with the data).
     """
-    reader = Reader(source, seed=seed, columns=columns, revision=revision, fractions=fractions)
+    reader = Reader(source, seed=seed, columns=columns, revision=revision, fractions=fractions, ranked=ranked)
     return reader.load(split, limit=limit, filters=filters)
 
 
@@ -115,6 +118,7 @@ class Reader:
     columns: Mapping[str, str] | None = None
     revision: str | None = None
     fractions: Fractions | None = None
+    ranked: Which = "all"
     _read: dict[str, tuple[list[PreferencePair], dict[str, int]]] = field(default_factory=dict, repr=False)
     _notes: list[str] = field(default_factory=list, repr=False)
 
@@ -183,8 +187,13 @@ class Reader:
             known = hub.HUB_SOURCES[self.source].columns if self.source in hub.HUB_SOURCES else {}
             name = self.source if len(self._opened.splits) == 1 else f"{self.source} ({own})"
             layout = detect(part.columns, {**known, **(self.columns or {})}, name)
-            self._read[own] = read_pairs(part.rows, layout, name)
-            for note in [*self._opened.notes, layout.note]:
+            said: list[str] = []
+            if layout.read is None:
+                pairs, counts, said = read_ranked(part.rows, layout, name, self.ranked)
+            else:
+                pairs, counts = read_pairs(part.rows, layout, name)
+            self._read[own] = pairs, counts
+            for note in [*self._opened.notes, layout.note, *said]:
                 if note not in self._notes:
                     self._notes.append(note)
         return self._read[own]

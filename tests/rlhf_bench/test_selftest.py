@@ -22,7 +22,8 @@ from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.selftest import Subject, check_policy, check_reward
 from rlhf_bench.text import Batch, Encoded
-from trainers import losses
+from trainers import preference_losses
+from trainers.preference_losses import PairLogps, PairTerms
 
 from .tiny import save_policy, save_run
 
@@ -123,12 +124,12 @@ def test_dropout_left_on(subject: Subject) -> None:
 
 
 def test_dpo_loss_with_sides_mixed_up(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = losses.dpo_loss
+    right = preference_losses.dpo_loss
 
-    def wrong(policy: losses.PairLogps, reference: losses.PairLogps, *, beta: float) -> losses.DpoTerms:
-        return right(policy, losses.PairLogps(reference.rejected, reference.chosen), beta=beta)
+    def wrong(policy: PairLogps, reference: PairLogps, *, beta: float) -> PairTerms:
+        return right(policy, PairLogps(reference.rejected, reference.chosen), beta=beta)
 
-    monkeypatch.setattr(losses, "dpo_loss", wrong)
+    monkeypatch.setattr(preference_losses, "dpo_loss", wrong)
     assert set(failed(check_policy(subject))) == {DPO}
 
 

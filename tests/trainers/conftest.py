@@ -1,18 +1,50 @@
-"""A recipe as small as it can be, and what its whole pipeline leaves."""
+"""A recipe as small as it can be, and the first step of a stage: its loss and its gradients."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from rlhf_bench.cli import cli
-from rlhf_bench.data import mini
+from rlhf_bench.data import PreferenceData, mini
+from rlhf_bench.logprobs import LogprobModel
+from rlhf_bench.models import load_policy, new_gpt2
+from rlhf_bench.progress import Progress
+from rlhf_bench.types import PreferencePair, fingerprint, make_pair
+from trainers import dpo
+from trainers.batches import Pair
+from trainers.loop import Loop
+from trainers.optim import Optimizer
+from trainers.preference_losses import PairLogps
+from trainers.recipe import Recipe
+from trainers.stage import Stage, StageResult
 
 TOY = Path(__file__).with_name("toy.yaml")
+
+ANSWERS = [" Blue.", " I am happy to help.", " Eight minutes.", " no", " What is happening is none of my business."]
+PAIRS = [
+    make_pair(f"\n\nHuman: {'why ' * (i % 4)}now?\n\nAssistant:", ANSWERS[i % 5], ANSWERS[(2 * i + 1) % 5] + "!" * i)
+    for i in range(5)
+]
+
+
+class Graded(NamedTuple):
+    """A loss and the gradient of each parameter, by name."""
+
+    loss: float
+    gradients: dict[str, Tensor]
+
+
+FirstStep = Callable[..., tuple[Graded, StageResult]]
 
 
 def call(*words: str | Path) -> Result:
@@ -26,3 +58,99 @@ def _generate_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mini, "generate", functools.cache(mini.generate))
         yield
+
+
+@pytest.fixture
+def first_step(
+    policy_folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> FirstStep:
+    """Runs a stage for one step over all pairs. Gives the logged loss with the gradients, and the stage's result, whose
+    weights are those that it began with: the optimiser takes no step. In float64 with `double`."""
+
+    def run(
+        name: str,
+        *,
+        pairs: list[PreferencePair] = PAIRS,
+        sft: Path = policy_folder,
+        cache: Path | None = None,
+        double: bool = False,
+        **section: Any,
+    ) -> tuple[Graded, StageResult]:
+        recipe = Recipe.model_validate(
+            {
+                "precision": "fp32",
+                "data": {"source": "tests", "max_prompt_tokens": 60, "max_response_tokens": 60},
+                name: {"warmup_ratio": 0.0, "batch_size": len(pairs), "micro_batch_size": 4, "epochs": 1, **section},
+            }
+        )
+
+        def data(split: str) -> PreferenceData:
+            return PreferenceData("tests", split, pairs, {"read": len(pairs)}, [], fingerprint(pairs))
+
+        folder = tmp_path_factory.mktemp("run")
+        for parent in ("base", "sft"):
+            (folder / parent).symlink_to(sft)
+        stage = Stage(name, recipe, 0, folder, folder / "work", Progress(quiet=True), data, torch.device("cpu"))
+        stage.cache = cache
+        losses: list[float] = []
+        gradients: dict[int, Tensor] = {}
+
+        def keep(self: Optimizer, *, where: str) -> float:
+            gradients.update({id(p): p.grad.clone() for p in self.parameters if p.grad is not None})
+            for part in self.parts:
+                part.zero_grad(set_to_none=True)
+            return 0.0
+
+        def spy(self: Loop, row: dict[str, float], **counts: int) -> None:
+            losses.extend([row["loss"]] if "loss" in row else [])
+            log(self, row, **counts)
+
+        trainer, log = importlib.import_module(f"trainers.{name}"), Loop.log
+        with monkeypatch.context() as patch:
+            patch.setattr(Optimizer, "step", keep)
+            patch.setattr(Loop, "log", spy)
+            if double:
+                patch.setattr(trainer, "load_policy", lambda *a, **k: load_policy(*a, **k, dtype=torch.float64))
+                torch.set_default_dtype(torch.float64)
+            try:
+                result = trainer.train(stage)
+            finally:
+                torch.set_default_dtype(torch.float32)
+        assert len(losses) == 1
+        named = {n: gradients[id(p)] for n, p in result.model.named_parameters() if id(p) in gradients}
+        return Graded(losses[0], named), result
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def reference_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model of the policy's shape."""
+    path = tmp_path_factory.mktemp("models") / "reference"
+    model = new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=128, seed=7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(6.0)  # far from uniform, so that KTO's KL is not clamped
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def under_the_reference(reference_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Pair]]:
+    """Our DPO with another reference than the weights it starts from; the pairs of KTO's KL, as they were asked for."""
+    other = LogprobModel(load_policy(reference_folder)[0])
+    reference_logps, mismatched_kl = dpo.reference_logps, dpo.mismatched_kl
+    asked: list[Sequence[Pair]] = []
+
+    def kl(stage: Stage, policy: Any, frozen: Any, pairs: Sequence[Pair], pad: int) -> Tensor:
+        asked.append(pairs)
+        return mismatched_kl(stage, policy, other.to(torch.get_default_dtype()), pairs, pad)
+
+    def under_other(stage: Stage, policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
+        return reference_logps(stage, other.to(torch.get_default_dtype()), pairs, pad)
+
+    monkeypatch.setattr(dpo, "reference_logps", under_other)
+    monkeypatch.setattr(dpo, "mismatched_kl", kl)
+    return asked

@@ -144,7 +144,7 @@ def test_the_log_has_a_row_a_step_under_trls_names(work: Work, stage: str) -> No
 
 
 def test_nothing_else_is_left_beside_the_checkpoints(work: Work) -> None:
-    assert {path.name for path in work.checkpoints.iterdir()} == {"toy"}
+    assert {path.name for path in work.checkpoints.iterdir()} == {"toy", ".reference_logps"}
     assert {path.name for path in work.run.iterdir()} - {".lock"} == set(STAGES)
 
 

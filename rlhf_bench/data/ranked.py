@@ -1,0 +1,199 @@
+"""Ranked responses: one prompt, K responses, an annotator's ranking of them; into pairs.
+
+A rank is 1 for the best; responses that tie share one. So [1, 2, 2, 4] and [1, 2, 2, 3] both say that the second and
+the third tie. A response that was left unranked (null) is in no pair. How far annotators agree is said in a note, since
+no reward model can agree with all of them more than they do with each other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+from rlhf_bench.data.columns import Cells, Layout, Row, is_unicode, read_prompt
+from rlhf_bench.data.hh import clean_response, form_prompt
+from rlhf_bench.errors import DataError
+from rlhf_bench.types import PreferencePair, make_pair
+
+__all__ = ["Agreement", "RankedResponses", "Which", "agreement", "kendalls_w", "read_ranked", "to_pairs"]
+
+Which = Literal["all", "adjacent"]
+
+
+@dataclass(frozen=True, slots=True)
+class RankedResponses:
+    """Ranks stand in the order of the responses; None: not ranked."""
+
+    prompt: str
+    responses: tuple[str, ...]
+    ranks: tuple[int | None, ...]
+    annotator: str | None = None
+
+
+class Agreement(NamedTuple):
+    """How alike annotators rank the same responses to the same prompt; NaN where none were ranked twice."""
+
+    kendalls_w: float  # mean over prompts; 0 no agreement, 1 the same ranking by all
+    pairwise: float  # share of comparisons, by two annotators that both saw a difference, in which they agree
+    prompts: int  # ranked by two annotators or more
+
+
+def to_pairs(ranked: RankedResponses, which: Which = "all") -> tuple[list[PreferencePair], dict[str, int]]:
+    """The better response of each pair chosen, and how many pairs were left out, by rule.
+
+    "all": every two responses. "adjacent": only those between which no third response is ranked, K - 1 where nothing
+    ties; they are the hardest pairs, and a response in the middle does not count K - 1 times.
+    """
+    pairs: list[PreferencePair] = []
+    skipped: dict[str, int] = {}
+    if len(ranked.responses) == 1:
+        return [], {"one response": 1}
+    meta = {"annotator": ranked.annotator} if ranked.annotator is not None else None
+    levels = sorted({rank for rank in ranked.ranks if rank is not None})
+    for (a, rank_a), (b, rank_b) in itertools.combinations(zip(ranked.responses, ranked.ranks, strict=True), 2):
+        if rank_a is None or rank_b is None:
+            rule = "unranked response"
+        elif rank_a == rank_b:
+            rule = "tie"
+        elif not (a and b):
+            rule = "empty response"
+        elif which == "adjacent" and abs(levels.index(rank_a) - levels.index(rank_b)) > 1:
+            rule = "not adjacent"
+        else:
+            chosen, rejected = (a, b) if rank_a < rank_b else (b, a)
+            pairs.append(make_pair(ranked.prompt, chosen, rejected, meta=meta))
+            continue
+        skipped[rule] = skipped.get(rule, 0) + 1
+    return pairs, skipped
+
+
+def read_ranked(
+    rows: Iterable[Row], layout: Layout, source: str, which: Which = "all"
+) -> tuple[list[PreferencePair], dict[str, int], list[str]]:
+    """The pairs of ranked rows in their order, counts, and notes for the log.
+
+    Counts are of comparisons, not of rows: a row of K responses is K (K - 1) / 2 of them, and a row that makes no pair
+    at all is one. Raises DataError for a row whose responses and ranks do not fit together.
+    """
+    pairs: list[PreferencePair] = []
+    counts = {"read": 0}
+    kept: list[RankedResponses] = []
+    n_rows = 0
+    for n_rows, row in enumerate(rows, start=1):
+        ranked = _row(Cells(row, layout.names, f"row {n_rows} of {source}"))
+        found: list[PreferencePair] = []
+        if not ranked.prompt:
+            skipped = {"empty prompt": 1}
+        elif not is_unicode(ranked.prompt + "".join(ranked.responses)):
+            skipped = {"half a surrogate pair": 1}
+        else:
+            found, skipped = to_pairs(ranked, which)
+            kept.append(ranked)
+        pairs += found
+        counts["read"] += len(found) + sum(skipped.values())
+        for rule, n in skipped.items():
+            counts[rule] = counts.get(rule, 0) + n
+    notes = [f"{n_rows:,} ranked rows into {len(pairs):,} pairs ({which})"]
+    alike = agreement(kept)
+    if alike.prompts:
+        notes.append(
+            f"agreement between annotators over {alike.prompts:,} prompts: Kendall's W {alike.kendalls_w:.2f}, "
+            f"{alike.pairwise:.0%} of comparisons alike"
+        )
+    return pairs, counts, notes
+
+
+def agreement(rows: Iterable[RankedResponses]) -> Agreement:
+    """Over the prompts whose responses, the same ones in any order, were all ranked by two annotators or more."""
+    groups: dict[tuple[str, ...], dict[str, list[int]]] = {}
+    for row in rows:
+        if row.annotator is None or len(set(row.responses)) != len(row.responses) or len(row.responses) < 2:
+            continue
+        ranks = [rank for _, rank in sorted(zip(row.responses, row.ranks, strict=True)) if rank is not None]
+        if len(ranks) == len(row.responses):
+            groups.setdefault((row.prompt, *sorted(row.responses)), {})[row.annotator] = ranks
+    several = [list(group.values()) for group in groups.values() if len(group) > 1]
+    if not several:
+        return Agreement(float("nan"), float("nan"), 0)
+    alike = [
+        (x[i] < x[j]) == (y[i] < y[j])
+        for ranks in several
+        for x, y in itertools.combinations(ranks, 2)
+        for i, j in itertools.combinations(range(len(x)), 2)
+        if x[i] != x[j] and y[i] != y[j]
+    ]
+    concordance = [w for ranks in several if not np.isnan(w := kendalls_w(ranks))]
+    return Agreement(_mean(concordance), _mean(alike), len(several))
+
+
+def kendalls_w(ranks: Sequence[Sequence[float]]) -> float:
+    """Kendall's coefficient of concordance of m annotators over n items, corrected for ties (Kendall & Smith 1939;
+    Siegel & Castellan 1988, 9.7).
+
+        W = 12 S / (m^2 (n^3 - n) - m sum T),   S = sum of squared deviations of the items' rank sums,
+        T = sum of t^3 - t over the groups of t tied items of an annotator
+
+    ranks: (m, n), smaller is better, any numbers. NaN where every annotator ties everything.
+    """
+    table = np.array([rankdata(row) for row in ranks])  # (m, n), ties averaged
+    m, n = table.shape
+    sums = table.sum(0)
+    ties = sum(int((t**3 - t).sum()) for row in table for t in [np.unique(row, return_counts=True)[1]])
+    scale = m**2 * (n**3 - n) - m * ties
+    return float(12 * ((sums - sums.mean()) ** 2).sum() / scale) if scale else float("nan")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _row(cells: Cells) -> RankedResponses:
+    responses, ranks = _list(cells, "responses"), _list(cells, "ranking")
+    if not responses or not all(isinstance(text, str) for text in responses):
+        raise cells.wrong("responses", cells.value("responses"), "a list of texts")
+    if len(ranks) != len(responses):
+        raise DataError(
+            f"{cells.where} has {len(responses)} responses and {len(ranks)} ranks; expected a rank for each (1 the "
+            "best, null for one that was not ranked)"
+        )
+    _check_ranks(cells, ranks)
+    annotator = cells.value("annotator") if "annotator" in cells.names else None
+    return RankedResponses(
+        form_prompt(read_prompt(cells)), tuple(clean_response(text) for text in responses), tuple(ranks),
+        None if annotator is None or annotator == "" else str(annotator),
+    )  # fmt: skip
+
+
+def _check_ranks(cells: Cells, ranks: Sequence[Any]) -> None:
+    """Whole numbers from 1, without a gap but for the places that a tie takes up."""
+    given = [rank for rank in ranks if rank is not None]
+    whole = all(isinstance(rank, int) and not isinstance(rank, bool) for rank in given)
+    if whole:
+        dense = {int(rank) for rank in rankdata(given, "dense")} if given else set()
+        competition = {int(rank) for rank in rankdata(given, "min")} if given else set()
+        if set(given) in (dense, competition):
+            return
+    shown = ", ".join("null" if rank is None else str(rank) for rank in ranks)
+    raise DataError(
+        f"column {cells.names['ranking']!r} in {cells.where} is [{shown}]; expected ranks from 1 (the best) without a "
+        "gap, a tie sharing its rank: [1, 2, 2, 4] or [1, 2, 2, 3]"
+    )
+
+
+def _list(cells: Cells, field: str) -> list[Any]:
+    """A list, or its JSON: a CSV can hold one only as text."""
+    value = cells.value(field)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise cells.wrong(field, value, "a list") from None
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise cells.wrong(field, value, "a list")
+    return list(value)
