@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from rlhf_bench.report.pareto import pareto_front
+from rlhf_bench.report.pareto import front_of, hypervolume_text
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import Look, arms, looks, marker_look, place_labels, tidy
+from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.types import Estimate
 
 __all__ = ["gold_vs_kl", "gold_vs_reward", "reward_vs_kl", "titled"]
 
+_WORTH_NAMING = 0.05  # probability of being on the front
+_LEGEND_WIDTH = 90  # characters that stand below a figure
 _KL = "KL to {reference}, exact per prefix (nats per response)"
 
 
@@ -65,7 +69,7 @@ def _against(result: Result, x: str, y: str, x_label: str, y_label: str, *, pare
             linestyle="--",
             linewidth=1.2,
             zorder=1,
-            label="Pareto front (more reward, less KL): " + ", ".join(front),
+            label=_front_label(result, y, front),
         )
     several = len(result.seeds) > 1
     for name, (across, up) in points.items():
@@ -88,6 +92,18 @@ def _against(result: Result, x: str, y: str, x_label: str, y_label: str, *, pare
     bars += [box for start, end in pairwise(corners) for box in _step_boxes(axes, start, end)]
     place_labels(axes, [(n, a.value, u.value, style[n].colour) for n, (a, u) in points.items()], bars)
     return figure
+
+
+def _front_label(result: Result, metric: str, front: list[str]) -> str:
+    """Who is on the front, how surely, and the area under it; models that a resample may put there come after."""
+    stored = front_of(result, metric)
+    if stored is None:
+        return "Pareto front (more reward, less KL): " + ", ".join(front)
+    shares: dict[str, float] = stored["on_front"]
+    sure = ", ".join(f"{name} {shares[name]:.2f}" if name in shares else name for name in front)
+    maybe = ", ".join(f"{m} {p:.2f}" for m, p in shares.items() if m not in front and p >= _WORTH_NAMING)
+    text = f"Pareto front, with the probability of being on it: {sure}" + (f"; not drawn: {maybe}" if maybe else "")
+    return "\n".join([*textwrap.wrap(text, _LEGEND_WIDTH), hypervolume_text(result, stored)])
 
 
 def _x_of(result: Result, name: str, metric: str, seed: int | None = None) -> Estimate | None:

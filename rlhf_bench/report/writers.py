@@ -17,6 +17,7 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text
+from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables import (
@@ -56,10 +57,19 @@ _EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
 
 
 def write_tables(result: Result, folder: Path) -> list[Path]:
-    """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md."""
+    """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md.
+
+    pareto as well, where the result has a front; an old one is removed where it has none.
+    """
     summary = summary_table(result)
     # each with the number of columns that name a row
     tables = [(summary, 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1)]
+    front = pareto_table(result)
+    if front.rows:
+        tables.append((front, 2))
+    else:
+        for suffix in (".md", ".csv", ".tex"):
+            (folder / f"{front.name}{suffix}").unlink(missing_ok=True)
     written: list[Path] = []
 
     def write(name: str, text: str) -> None:
