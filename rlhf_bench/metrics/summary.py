@@ -158,6 +158,7 @@ def _pair(
         "difference": found.estimate.to_dict(),
         "p_paired": found.p_paired,
         "p_wilcoxon": found.p_wilcoxon,
+        "effect": found.effect,
         "detectable": found.detectable,
         "per_seed": {s: estimate.to_dict() for s, estimate in within.items() if estimate.n},
     }

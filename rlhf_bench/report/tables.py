@@ -122,6 +122,7 @@ def pairwise_table(result: Result) -> Table:
         Column("p_paired", "p (paired)", 4),
         Column("p_wilcoxon", "p (Wilcoxon)", 4),
         Column("p_holm", "p (Holm)", 4),
+        Column("effect", "Effect (d)", 2),
         Column("detectable", "Detectable"),
         Column("seeds_agree", "Seeds of that sign"),
     ]
@@ -130,11 +131,14 @@ def pairwise_table(result: Result) -> Table:
         difference = Estimate.from_dict(row["difference"])
         signs = [cell["value"] * difference.value > 0 for cell in row.get("per_seed", {}).values()]
         agree = f"{sum(signs)} of {len(signs)}" if signs else None
-        tests = [row["p_paired"], row.get("p_wilcoxon"), row["p_holm"], row["detectable"]]
+        tests = [row["p_paired"], row.get("p_wilcoxon"), row["p_holm"], row.get("effect"), row["detectable"]]
         rows.append([row["metric"], row["a"], row["b"], difference, *tests, agree])
     notes = [
         "Paired over prompts. p (Holm) corrects p (paired) over the pairs within a metric.",
-        "Detectable: the smallest difference that this many prompts show in 80 % of repetitions.",
+        "Effect: Cohen's d for pairs, the difference over the standard deviation of the prompts' own differences, "
+        "each averaged over samples and seeds.",
+        "Detectable: the smallest difference that this many prompts show in 80 % of repetitions. How many prompts "
+        "another difference needs: rlhf-bench compare --difference METRIC=SIZE.",
     ]
     return Table("pairwise", f"Pairwise differences on {result.data_label}", columns, rows, notes)
 

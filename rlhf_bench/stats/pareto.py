@@ -33,8 +33,8 @@ def on_front(kl: FloatArray, reward: FloatArray) -> npt.NDArray[np.bool_]:
     """(B, M), (B, M) -> (B, M): True where no other of a row's M points dominates the point."""
     less_kl, more_reward = kl[:, None, :] <= kl[:, :, None], reward[:, None, :] >= reward[:, :, None]
     better = (kl[:, None, :] < kl[:, :, None]) | (reward[:, None, :] > reward[:, :, None])
-    dominated: npt.NDArray[np.bool_] = (less_kl & more_reward & better).any(axis=2)
-    return ~dominated
+    kept: npt.NDArray[np.bool_] = np.logical_not((less_kl & more_reward & better).any(axis=2))
+    return kept
 
 
 def front_probability(kl: FloatArray, reward: FloatArray, *, seed: int = 0) -> FloatArray:

@@ -113,7 +113,8 @@ def resampled_means(cells: FloatArray, *, seed: int, resamples: int = RESAMPLES)
     s, p, k = cells.shape
     sums = resampled_sums(np.moveaxis(cells, 0, 1).reshape(p, s * k), seed=seed, resamples=resamples)
     if s == 1:
-        return sums / p
+        alone: FloatArray = sums / p
+        return alone
     # a stream of its own: the same one would tie the seeds' draws to the first prompts'
     drawn = np.random.Generator(np.random.PCG64([seed, s])).multinomial(s, np.full(s, 1 / s), size=resamples)
     weights = 1 / s + math.sqrt(s / (s - 1)) * (drawn / s - 1 / s)
