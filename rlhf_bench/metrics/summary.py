@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from rlhf_bench.metrics.alarms import find_alarms
 from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, Metric, describe
 from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
 from rlhf_bench.metrics.tradeoff import tradeoffs
@@ -49,7 +50,7 @@ def summarize(
     reasons: Mapping[tuple[str, str], str] | None = None,
     hypervolume_kl: float = HYPERVOLUME_KL,
 ) -> dict[str, Any]:
-    """The keys "models", "per_seed", "pairwise", "tradeoff" and "missing" of metrics.json, Estimates as dicts.
+    """The keys "models", "per_seed", "pairwise", "tradeoff", "alarms", "missing" of metrics.json, Estimates as dicts.
 
     `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns that METRICS names;
     others are left alone. `reward_z` is computed anew from `reward`. `models` gives the order of models that are no
@@ -96,6 +97,7 @@ def summarize(
         "per_seed": per_seed,
         "pairwise": list(_pairwise(table, [metric.name for metric in metrics], level, seed)),
         "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, level=level, seed=seed)),
+        "alarms": [alarm._asdict() for alarm in find_alarms(table, reference=reference, level=level, seed=seed)],
         "missing": [{"model": model, "metric": name, "reason": reason} for (model, name), reason in missing.items()],
     }
 

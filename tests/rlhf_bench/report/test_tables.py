@@ -54,7 +54,7 @@ def test_number_text_of_small_and_missing_numbers() -> None:
 
 
 def test_markdown_exactly() -> None:
-    assert markdown_text(TABLE, missing=["a, b: kl: no tokenizer in common"]) == (
+    assert markdown_text(TABLE, sections={"Alarms": [], "Not available": ["a, b: kl: no tokenizer in common"]}) == (
         "# A & B\n\n"
         "| Model | KL_exact | Samples |\n"
         "| --- | ---: | ---: |\n"
