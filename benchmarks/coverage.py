@@ -1,8 +1,9 @@
 """Coverage by simulation: how often a 95 % interval holds the truth, for each kind of number, n and kind of tail.
 
-    python benchmarks/coverage.py [TABLES] > docs/coverage.md
+    python benchmarks/coverage.py [TABLES]
 
-TABLES simulated tables a cell (default 1,000). Everything is drawn from one seed, so the page can be made again.
+Prints the table of docs/coverage.md from TABLES simulated tables a cell (default 1,000), all drawn
+from one seed.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def main(tables: int = 1_000) -> None:
         ]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     print(f"\nMade in {time.perf_counter() - began:.0f} s on one core by:\n")
-    print(f"    python benchmarks/coverage.py {tables} > docs/coverage.md")
+    print(f"    python benchmarks/coverage.py {tables}")
 
 
 if __name__ == "__main__":
