@@ -63,6 +63,7 @@ _COLUMNS = [
     Column("perplexity", "Perplexity", 2, interval=True),
 ]
 _TRAINING = [Column("train_seconds", "Training (s)", 0), Column("train_samples", "Training samples", 0)]
+_FEW_PROMPTS, _FEW_SEEDS = 100, 5
 _TERMINAL = ("gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 
@@ -75,7 +76,11 @@ def summary_table(result: Result) -> Table:
         for model in result.models
     ]
     marked = [c._replace(title=f"{c.title} †") if c.key in marks else c for c in columns]
-    notes = [_intervals(result), *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks)]
+    notes = [
+        _intervals(result),
+        *_caution(result),
+        *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks),
+    ]
     title = f"{result.manifest['suite']} on {result.data_label}"
     return Table("summary", title, [Column("model", "Model"), *marked, *_TRAINING], rows, notes)
 
@@ -267,6 +272,16 @@ def _training(result: Result, model: str) -> list[Cell]:
     if not runs:
         return [None, None]
     return [sum(float(run[key]) for run in runs) / len(runs) for key in ("seconds", "samples")]
+
+
+def _caution(result: Result) -> list[str]:
+    """The mark of a table whose intervals are known to cover badly: benchmarks/coverage.py measures it."""
+    prompts = max((cell.n for m in result.models if (cell := result.estimate(m, result.reward_key))), default=0)
+    few = [f"{prompts} prompts"] if 0 < prompts < _FEW_PROMPTS else []
+    few += [f"{len(result.seeds)} seeds"] if 1 < len(result.seeds) < _FEW_SEEDS else []
+    if not few:
+        return []
+    return [f"‡ Only {' and '.join(few)}: intervals may hold the truth in some 90 % of cases; see docs/coverage.md"]
 
 
 def _intervals(result: Result) -> str:

@@ -50,6 +50,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "–": "--",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
