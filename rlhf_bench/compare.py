@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from rlhf_bench.errors import StoreError
+from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.metrics.registry import METRICS, describe
 from rlhf_bench.metrics.summary import add_reward_z
 from rlhf_bench.metrics.table import score_table
-from rlhf_bench.stats import Difference, FloatArray, crossed_difference, holm
+from rlhf_bench.stats import Difference, FloatArray, crossed_difference, holm, prompts_needed
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 
@@ -69,15 +69,17 @@ class _Row(NamedTuple):
     a: float
     b: float
     found: Difference
+    differences: FloatArray  # (S, P), B minus A
 
 
-def compare(a: Path, b: Path) -> str:
+def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> str:
     """B minus A, paired by prompt and seed, with interval and p, as text; what could not be matched is said.
 
     Rewards only where reward models and data are the same, by hash; KL only where the reference is.
-    Holm's p is over the models, within a metric.
+    Holm's p is over the models, within a metric. `differences` (metric -> size) adds how many prompts each would need.
 
-    Raises StoreError where a folder is no result, or the two have no prompt, no model or no seed in common.
+    Raises StoreError where a folder is no result, or the two have no prompt, no model or no seed in common; UnknownName
+    for a difference of a metric that is not compared, BadValue for one that is not above 0.
     """
     left, right = _Side.read(a), _Side.read(b)
     seeds = _matched_seeds(left, right)
@@ -91,7 +93,18 @@ def compare(a: Path, b: Path) -> str:
     lines += [f"not compared: {reason}" for reason in left_out]
     frames = _with_common_reward(left, right) if "reward_z" in metrics else (left.scores, right.scores)
     rows = list(_rows(frames, seeds, models, prompts, metrics))
-    return "\n".join([*lines, "", *_table(rows)])
+    needs = [_needs(metric, size, rows) for metric, size in (differences or {}).items()]
+    return "\n".join([*lines, "", *_table(rows), *([""] if needs else []), *needs])
+
+
+def _needs(metric: str, size: float, rows: Sequence[_Row]) -> str:
+    """How many prompts a difference of `size` needs, a model."""
+    mine = [row for row in rows if row.metric == metric]
+    if not mine:
+        raise UnknownName("compared metric", metric, {row.metric for row in rows})
+    counts = {row.model: prompts_needed(row.differences, size) for row in mine}
+    found = ", ".join(f"{model} {n or 'no number of prompts: more seeds'}" for model, n in counts.items())
+    return f"prompts that show a difference of {size:g} in {metric} with 80 % power at p < 0.05: {found}"
 
 
 def _matched_seeds(left: _Side, right: _Side) -> list[tuple[int, int]]:
@@ -205,7 +218,7 @@ def _rows(
             )
             found = crossed_difference(y, x)
             if found.estimate.n:
-                yield _Row(metric, model, _mean(x, y), _mean(y, x), found)
+                yield _Row(metric, model, _mean(x, y), _mean(y, x), found, y - x)
 
 
 def _mean(values: FloatArray, other: FloatArray) -> float:
@@ -220,7 +233,8 @@ def _table(rows: Sequence[_Row]) -> list[str]:
         group = [row for row in rows if row.metric == metric]
         for row, p in zip(group, holm([row.found.p_paired for row in group]), strict=True):
             adjusted[metric, row.model] = p
-    cells = [["metric", "model", "A", "B", "B - A", "95 % interval", "p", "p (Holm)", "prompts"]]
+    cells = [["metric", "model", "A", "B", "B - A", "95 % interval", "p", "p (Wilcoxon)", "p (Holm)", "d"]]
+    cells[0] += ["detectable", "prompts"]
     for row in rows:
         digits, estimate = describe(row.metric).digits, row.found.estimate
         cells.append(
@@ -232,7 +246,10 @@ def _table(rows: Sequence[_Row]) -> list[str]:
                 f"{estimate.value:+.{digits}f}",
                 f"[{estimate.low:+.{digits}f}, {estimate.high:+.{digits}f}]",
                 _p(row.found.p_paired),
+                _p(row.found.p_wilcoxon),
                 _p(adjusted[row.metric, row.model]),
+                _number(row.found.effect, 2),
+                _number(row.found.detectable, digits),
                 f"{estimate.n}",
             ]
         )
@@ -244,7 +261,11 @@ def _table(rows: Sequence[_Row]) -> list[str]:
     return lines
 
 
-def _p(p: float) -> str:
-    if math.isnan(p):
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _p(p: float | None) -> str:
+    if p is None or math.isnan(p):
         return "-"
     return "<0.001" if p < 0.001 else f"{p:.3f}"

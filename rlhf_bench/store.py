@@ -32,7 +32,7 @@ MANIFEST_KEYS = ("suite", "run", "data", "models", "reference", "seeds")
 _STAGES = ("base", "sft", "ppo", "grpo", "dpo")
 _SCORE_KEYS = ("model", "seed", "prompt_id", "sample")
 # Numbers outside Estimates that are NaN, not None, where they could not be computed.
-_NAN_KEYS = frozenset({"p_paired", "p_holm", "detectable"})
+_NAN_KEYS = frozenset({"p_paired", "p_holm", "effect", "detectable"})
 
 
 def order_models(names: Iterable[str]) -> list[str]:

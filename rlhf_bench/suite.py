@@ -9,7 +9,9 @@ from pydantic import Field
 from rlhf_bench.config import Config, load_config, read_yaml, suites_dir
 from rlhf_bench.errors import UnknownName
 
-__all__ = ["Suite", "list_suites", "load_suite"]
+__all__ = ["HYPERVOLUME_KL", "Suite", "list_suites", "load_suite"]
+
+HYPERVOLUME_KL = 10.0
 
 
 class Suite(Config):
@@ -30,6 +32,11 @@ class Suite(Config):
     max_new_tokens: int | None = Field(None, ge=1, description="longest response; null: as in training")
     stop: tuple[str, ...] | None = Field(None, description="stop strings; null: as in training")
     reference: str = Field("sft", description="model that KL is taken to")
+    hypervolume_kl: float = Field(
+        HYPERVOLUME_KL,
+        gt=0,
+        description="nats of KL up to which the hypervolume is taken, above the reference's reward",
+    )
 
 
 def list_suites() -> dict[str, str]:

@@ -13,8 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from rlhf_bench.metrics.alarms import find_alarms
 from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, REWARD_PREFIX, Metric, describe
 from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
+from rlhf_bench.metrics.tradeoff import tradeoffs
 from rlhf_bench.stats import (
     FloatArray,
     crossed,
@@ -26,6 +28,7 @@ from rlhf_bench.stats import (
 )
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.suite import HYPERVOLUME_KL
 from rlhf_bench.types import Estimate
 
 __all__ = ["NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "summarize"]
@@ -45,13 +48,15 @@ def summarize(
     level: float = 0.95,
     models: Sequence[str] = (),
     reasons: Mapping[tuple[str, str], str] | None = None,
+    hypervolume_kl: float = HYPERVOLUME_KL,
 ) -> dict[str, Any]:
-    """The keys "models", "per_seed", "pairwise" and "missing" of metrics.json, Estimates as dicts.
+    """The keys "models", "per_seed", "pairwise", "tradeoff", "alarms", "missing" of metrics.json, Estimates as dicts.
 
     `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns that METRICS names;
     others are left alone. `reward_z` is computed anew from `reward`. `models` gives the order of models that are no
     stage of training. `reasons` says why a (model, metric) has no value, for "missing". A pair (a, b) has the later
-    model first, so a difference reads as what the later one gained; `seed` sets the resampling alone.
+    model first, so a difference reads as what the later one gained. `seed` sets the resampling alone;
+    `hypervolume_kl` is the suite's.
 
     Raises UnknownName if the reference has no row, DataError for missing keys or rows that occur twice.
     """
@@ -91,6 +96,8 @@ def summarize(
         "models": pooled,
         "per_seed": per_seed,
         "pairwise": list(_pairwise(table, [metric.name for metric in metrics], level, seed)),
+        "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, level=level, seed=seed)),
+        "alarms": [alarm._asdict() for alarm in find_alarms(table, reference=reference, level=level, seed=seed)],
         "missing": [{"model": model, "metric": name, "reason": reason} for (model, name), reason in missing.items()],
     }
 
@@ -156,6 +163,7 @@ def _pair(
         "difference": found.estimate.to_dict(),
         "p_paired": found.p_paired,
         "p_wilcoxon": found.p_wilcoxon,
+        "effect": found.effect,
         "detectable": found.detectable,
         "per_seed": {s: estimate.to_dict() for s, estimate in within.items() if estimate.n},
     }

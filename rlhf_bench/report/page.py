@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlhf_bench.files import atomic_write_text
+from rlhf_bench.report.alarms import alarm_lines
+from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import side_by_side
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables import (
@@ -75,8 +77,11 @@ def _context(result: Result) -> dict[str, Any]:
         "facts": _facts(result),
         "summary": _html(summary, result),
         "summary_notes": summary.notes,
+        "alarms": alarm_lines(result),
         "plots": {name: uri for name in _CAPTIONS if (uri := _plot(result, name))},
         "captions": _CAPTIONS,
+        "pareto": _html(pareto_table(result)),
+        "pareto_notes": pareto_table(result).notes,
         "curves": _plot(result, "training_curves"),
         "pairwise": _pairwise(result),
         "pairwise_notes": pairwise_table(result).notes,

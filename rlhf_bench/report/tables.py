@@ -65,6 +65,7 @@ _COLUMNS = [
 ]
 _TRAINING = [Column("train_seconds", "Training (s)", 0), Column("train_samples", "Training samples", 0)]
 _FEW = 8  # reasons that a terminal shows
+_FEW_PROMPTS, _FEW_SEEDS = 100, 5
 _TERMINAL = ("gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 
@@ -77,7 +78,11 @@ def summary_table(result: Result) -> Table:
         for model in result.models
     ]
     marked = [c._replace(title=f"{c.title} †") if c.key in marks else c for c in columns]
-    notes = [_intervals(result), *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks)]
+    notes = [
+        _intervals(result),
+        *_caution(result),
+        *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks),
+    ]
     title = f"{result.manifest['suite']} on {result.data_label}"
     return Table("summary", title, [Column("model", "Model"), *marked, *_TRAINING], rows, notes)
 
@@ -124,6 +129,7 @@ def pairwise_table(result: Result) -> Table:
         Column("p_paired", "p (paired)", 4),
         Column("p_wilcoxon", "p (Wilcoxon)", 4),
         Column("p_holm", "p (Holm)", 4),
+        Column("effect", "Effect (d)", 2),
         Column("detectable", "Detectable"),
         Column("seeds_agree", "Seeds of that sign"),
     ]
@@ -132,11 +138,14 @@ def pairwise_table(result: Result) -> Table:
         difference = Estimate.from_dict(row["difference"])
         signs = [cell["value"] * difference.value > 0 for cell in row.get("per_seed", {}).values()]
         agree = f"{sum(signs)} of {len(signs)}" if signs else None
-        tests = [row["p_paired"], row.get("p_wilcoxon"), row["p_holm"], row["detectable"]]
+        tests = [row["p_paired"], row.get("p_wilcoxon"), row["p_holm"], row.get("effect"), row["detectable"]]
         rows.append([row["metric"], row["a"], row["b"], difference, *tests, agree])
     notes = [
         "Paired over prompts. p (Holm) corrects p (paired) over the pairs within a metric.",
-        "Detectable: the smallest difference that this many prompts show in 80 % of repetitions.",
+        "Effect: Cohen's d for pairs, the difference over the standard deviation of the prompts' own differences, "
+        "each averaged over samples and seeds.",
+        "Detectable: the smallest difference that this many prompts show in 80 % of repetitions. How many prompts "
+        "another difference needs: rlhf-bench compare --difference METRIC=SIZE.",
     ]
     return Table("pairwise", f"Pairwise differences on {result.data_label}", columns, rows, notes)
 
@@ -286,6 +295,16 @@ def _training(result: Result, model: str) -> list[Cell]:
     if not runs:
         return [None, None]
     return [sum(float(run[key]) for run in runs) / len(runs) for key in ("seconds", "samples")]
+
+
+def _caution(result: Result) -> list[str]:
+    """The mark of a table whose intervals are known to cover badly: benchmarks/coverage.py measures it."""
+    prompts = max((cell.n for m in result.models if (cell := result.estimate(m, result.reward_key))), default=0)
+    few = [f"{prompts} prompts"] if 0 < prompts < _FEW_PROMPTS else []
+    few += [f"{len(result.seeds)} seeds"] if 1 < len(result.seeds) < _FEW_SEEDS else []
+    if not few:
+        return []
+    return [f"‡ Only {' and '.join(few)}: intervals may hold the truth in some 90 % of cases; see docs/coverage.md"]
 
 
 def _intervals(result: Result) -> str:

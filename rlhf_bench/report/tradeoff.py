@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import textwrap
 from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from rlhf_bench.report.pareto import pareto_front
+from rlhf_bench.report.pareto import front_of, hypervolume_text
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import Look, arms, looks, marker_look, place_labels, tidy
+from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.types import Estimate
 
 __all__ = ["gold_vs_kl", "gold_vs_reward", "reward_vs_kl", "titled"]
 
+_WORTH_NAMING = 0.05  # probability of being on the front
+_CHOOSING = "#444444"  # best-of-n is no model: a line in no model's colour
+_LEGEND_WIDTH = 90  # characters that stand below a figure
 _KL = "KL to {reference}, exact per prefix (nats per response)"
 
 
@@ -65,7 +70,7 @@ def _against(result: Result, x: str, y: str, x_label: str, y_label: str, *, pare
             linestyle="--",
             linewidth=1.2,
             zorder=1,
-            label="Pareto front (more reward, less KL): " + ", ".join(front),
+            label=_front_label(result, y, front),
         )
     several = len(result.seeds) > 1
     for name, (across, up) in points.items():
@@ -81,13 +86,41 @@ def _against(result: Result, x: str, y: str, x_label: str, y_label: str, *, pare
     axes.margins(0.08)
     if several:
         axes.scatter([], [], s=11, facecolor="white", edgecolor="#777777", label="small circles: each seed")
-    if front or several:
+    choosing = x == "kl_exact" and _best_of_n(axes, result, y)
+    if front or several or choosing:
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=1)
     bars = [box for a, u in points.values() for box in _bar_boxes(axes, a, u)]
     corners = [(points[n][0].value, points[n][1].value) for n in front]
     bars += [box for start, end in pairwise(corners) for box in _step_boxes(axes, start, end)]
     place_labels(axes, [(n, a.value, u.value, style[n].colour) for n, (a, u) in points.items()], bars)
     return figure
+
+
+def _front_label(result: Result, metric: str, front: list[str]) -> str:
+    """Who is on the front, how surely, and the area under it; models that a resample may put there come after."""
+    stored = front_of(result, metric)
+    if stored is None:
+        return "Pareto front (more reward, less KL): " + ", ".join(front)
+    shares: dict[str, float] = stored["on_front"]
+    sure = ", ".join(f"{name} {shares[name]:.2f}" if name in shares else name for name in front)
+    maybe = ", ".join(f"{m} {p:.2f}" for m, p in shares.items() if m not in front and p >= _WORTH_NAMING)
+    text = f"Pareto front, with the probability of being on it: {sure}" + (f"; not drawn: {maybe}" if maybe else "")
+    return "\n".join([*textwrap.wrap(text, _LEGEND_WIDTH), hypervolume_text(result, stored)])
+
+
+def _best_of_n(axes: Axes, result: Result, y: str) -> bool:
+    """Best-of-n of the reference as a line with a band, where the result has a pool; True if it was drawn."""
+    rows = [row for row in result.metrics.get("best_of_n", []) if y in row]
+    if not rows:
+        return False
+    kl = [row["kl_bound"] for row in rows]
+    estimates = [Estimate.from_dict(row[y]) for row in rows]
+    label = f"best of n = {rows[0]['n']} ... {rows[-1]['n']} of {result.reference} (KL: upper bound log n - (n-1)/n)"
+    axes.fill_between(
+        kl, [e.low for e in estimates], [e.high for e in estimates], color=_CHOOSING, alpha=0.15, linewidth=0
+    )
+    axes.plot(kl, [e.value for e in estimates], color=_CHOOSING, linestyle="-.", marker=".", linewidth=1.2, label=label)
+    return True
 
 
 def _x_of(result: Result, name: str, metric: str, seed: int | None = None) -> Estimate | None:

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from openpyxl import Workbook
@@ -17,6 +17,8 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text
+from rlhf_bench.report.alarms import alarm_lines
+from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables import (
@@ -48,6 +50,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "–": "--",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
@@ -56,10 +59,19 @@ _EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
 
 
 def write_tables(result: Result, folder: Path) -> list[Path]:
-    """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md."""
+    """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md.
+
+    pareto as well, where the result has a front; an old one is removed where it has none.
+    """
     summary = summary_table(result)
     # each with the number of columns that name a row
     tables = [(summary, 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1)]
+    front = pareto_table(result)
+    if front.rows:
+        tables.append((front, 2))
+    else:
+        for suffix in (".md", ".csv", ".tex"):
+            (folder / f"{front.name}{suffix}").unlink(missing_ok=True)
     written: list[Path] = []
 
     def write(name: str, text: str) -> None:
@@ -67,8 +79,8 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
         written.append(folder / name)
 
     for table, keys in tables:
-        missing = missing_lines(result) if table is summary else []
-        write(f"{table.name}.md", markdown_text(table, missing=missing))
+        sections = {"Alarms": alarm_lines(result), "Not available": missing_lines(result)} if table is summary else {}
+        write(f"{table.name}.md", markdown_text(table, sections=sections))
         write(f"{table.name}.csv", csv_text(table))
         write(f"{table.name}.tex", tex_text(table, keys=keys))
     write("responses.md", responses_markdown(result))
@@ -76,16 +88,17 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
     return [*written, folder / "summary.xlsx"]
 
 
-def markdown_text(table: Table, *, missing: Sequence[str] = ()) -> str:
-    """A heading, a pipe table, the notes, and the list of what is not available."""
+def markdown_text(table: Table, *, sections: Mapping[str, Sequence[str]] | None = None) -> str:
+    """A heading, a pipe table, the notes, and lists under headings of their own; an empty list is left out."""
     header = [column.title for column in table.columns]
     lines = [f"# {table.title}", "", _pipes(header), _pipes(["---", *["---:"] * (len(header) - 1)])]
     for row in table.rows:
         lines.append(_pipes([cell_text(cell, c.digits) for cell, c in zip(row, table.columns, strict=True)]))
     for note in table.notes:
         lines += ["", _inline(note)]
-    if missing:
-        lines += ["", "## Not available", "", *(f"- {_inline(line)}" for line in missing)]
+    for heading, items in (sections or {}).items():
+        if items:
+            lines += ["", f"## {heading}", "", *(f"- {_inline(item)}" for item in items)]
     return "\n".join(lines) + "\n"
 
 

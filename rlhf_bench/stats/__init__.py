@@ -5,14 +5,17 @@ Prompts are the unit that is resampled, never rows (METHODS, "Numbers with error
 """
 
 from rlhf_bench.stats.compare import Difference, detectable_difference, difference, holm
+from rlhf_bench.stats.correlation import correlation_estimate
 from rlhf_bench.stats.crossed import crossed, crossed_difference, crossed_ratio, crossed_share
 from rlhf_bench.stats.estimates import mean_estimate, ratio_estimate, share_estimate, std_estimate
+from rlhf_bench.stats.power import prompts_needed
 from rlhf_bench.stats.resample import RESAMPLES, FloatArray, prompt_means
 
 __all__ = [
     "RESAMPLES",
     "Difference",
     "FloatArray",
+    "correlation_estimate",
     "crossed",
     "crossed_difference",
     "crossed_ratio",
@@ -22,6 +25,7 @@ __all__ = [
     "holm",
     "mean_estimate",
     "prompt_means",
+    "prompts_needed",
     "ratio_estimate",
     "share_estimate",
     "std_estimate",

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.resample import FloatArray, Values, check_level, mean_interval, prompt_means
+from rlhf_bench.stats.resample import FloatArray, Values, check_level, is_constant, mean_interval, prompt_means
 from rlhf_bench.types import Estimate
 
 
@@ -21,6 +21,7 @@ class Difference:
     estimate: Estimate
     p_paired: float  # two-sided; NaN with fewer than 2 prompts
     p_wilcoxon: float | None  # signed-rank, which tests symmetry about 0 instead; None where nothing differs
+    effect: float  # Cohen's d_z; NaN with fewer than 2 prompts or where all differ alike
     detectable: float  # smallest true difference found with 80 % power; NaN with fewer than 2 prompts
 
 
@@ -44,6 +45,7 @@ def difference(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> D
         estimate=Estimate(value, low, high, n, level, method, 1, n_missing),
         p_paired=p,
         p_wilcoxon=wilcoxon_p(d),
+        effect=effect_size(d),
         detectable=detectable_difference(sd, n, level=level) if n > 1 else math.nan,
     )
 
@@ -55,6 +57,16 @@ def wilcoxon_p(differences: FloatArray) -> float | None:
         return None
     d = np.round(differences / scale, 12)  # a tie stays a tie after averages that rounded differently
     return float(stats.wilcoxon(d[d != 0]).pvalue)
+
+
+def effect_size(differences: FloatArray) -> float:
+    """Cohen's d_z (Cohen 1988, section 2.3.5): mean over prompts of the differences (n,) by their sd (ddof 1).
+
+    A prompt's difference is that of its means over samples, so d_z grows with the number of samples as the sd falls.
+    """
+    if len(differences) < 2 or is_constant(differences):
+        return math.nan
+    return float(differences.mean() / differences.std(ddof=1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

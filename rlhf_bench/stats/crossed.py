@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.compare import Difference, detectable_from_se, difference, wilcoxon_p
+from rlhf_bench.stats.compare import Difference, detectable_from_se, difference, effect_size, wilcoxon_p
 from rlhf_bench.stats.estimates import clopper_pearson, mean_estimate, ratio_estimate, share_estimate
 from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, nanmean
 from rlhf_bench.types import Estimate
@@ -36,22 +36,37 @@ class _Parts(NamedTuple):
     df: float
 
 
-def _parts(cells: FloatArray) -> _Parts:
-    """Mean, standard error and degrees of freedom of (S, P) cells, all finite, S and P at least 2."""
+class MeanSquares(NamedTuple):
+    seed: float
+    prompt: float
+    residual: float
+
+
+def mean_squares(cells: FloatArray) -> MeanSquares:
+    """The two-way table's mean squares, of (S, P) cells, all finite, S and P at least 2."""
     s, p = cells.shape
     value = float(cells.mean())
     of_seed, of_prompt = cells.mean(axis=1) - value, cells.mean(axis=0) - value
     ms_seed = p * float((of_seed**2).sum()) / (s - 1)
     ms_prompt = s * float((of_prompt**2).sum()) / (p - 1)
     residual = cells - value - of_seed[:, None] - of_prompt[None, :]
-    ms_res = float((residual**2).sum()) / ((s - 1) * (p - 1))
+    return MeanSquares(ms_seed, ms_prompt, float((residual**2).sum()) / ((s - 1) * (p - 1)))
+
+
+def se_and_df(squares: MeanSquares, s: int, p: int) -> tuple[float, float]:
+    """Standard error of the mean of S x P cells, and its degrees of freedom."""
+    ms_seed, ms_prompt, ms_res = squares
     if ms_seed + ms_prompt < ms_res:  # seeds and prompts cancel more exactly than independent cells would
-        return _Parts(value, math.sqrt(ms_res / (s * p)), (s - 1) * (p - 1))
+        return math.sqrt(ms_res / (s * p)), (s - 1) * (p - 1)
     if min(ms_seed, ms_prompt) < ms_res:
         ms_res = 0.0
     total = ms_seed + ms_prompt - ms_res
     df = total**2 / (ms_seed**2 / (s - 1) + ms_prompt**2 / (p - 1) + ms_res**2 / ((s - 1) * (p - 1)))
-    return _Parts(value, math.sqrt(total / (s * p)), df)
+    return math.sqrt(total / (s * p)), df
+
+
+def _parts(cells: FloatArray) -> _Parts:
+    return _Parts(float(cells.mean()), *se_and_df(mean_squares(cells), *cells.shape))
 
 
 def _check(values: FloatArray) -> FloatArray:
@@ -61,7 +76,7 @@ def _check(values: FloatArray) -> FloatArray:
     return values
 
 
-def _complete(values: FloatArray) -> FloatArray:
+def complete(values: FloatArray) -> FloatArray:
     """(S, P) -> the seeds that have any value, and of those the prompts that every one of these seeds has."""
     there = np.isfinite(values)
     seeds = there.any(axis=1)
@@ -69,7 +84,7 @@ def _complete(values: FloatArray) -> FloatArray:
     return kept
 
 
-def _all_alike(cells: FloatArray) -> bool:
+def all_alike(cells: FloatArray) -> bool:
     """True if the seeds do not differ at all: one seed, or responses that were never trained."""
     return len(cells) < 2 or bool((cells == cells[0]).all())
 
@@ -82,11 +97,11 @@ def crossed(values: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estima
     """
     check_level(level)
     values = _check(values)
-    cells = _complete(values)
+    cells = complete(values)
     (s, n), n_missing = cells.shape, values.shape[1] - cells.shape[1]
     if s == 0 or n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0, level, "none", s, values.shape[1])
-    if _all_alike(cells):
+    if all_alike(cells):
         return replace(mean_estimate(cells[0], level=level, seed=seed), n_seeds=s, n_missing=n_missing)
     if n < 2:
         return Estimate(float(cells.mean()), math.nan, math.nan, n, level, "none", s, n_missing)
@@ -103,14 +118,12 @@ def crossed_share(samples: FloatArray, *, level: float = 0.95, seed: int = 0) ->
     check_level(level)
     shares = nanmean(samples, axis=2)
     kept = np.isfinite(shares).any(axis=1)
-    if kept.sum() == 1 or (
-        kept.any() and _all_alike(np.nan_to_num(samples[kept].reshape(int(kept.sum()), -1), nan=-1))
-    ):
+    if kept.sum() == 1 or (kept.any() and all_alike(np.nan_to_num(samples[kept].reshape(int(kept.sum()), -1), nan=-1))):
         return replace(share_estimate(samples[kept][0], level=level, seed=seed), n_seeds=int(kept.sum()))
     estimate = crossed(shares, level=level, seed=seed)
     if estimate.n == 0:
         return estimate
-    of_prompt = np.round(_complete(shares).mean(axis=0), 12)
+    of_prompt = np.round(complete(shares).mean(axis=0), 12)
     if estimate.n - int(np.unique(of_prompt, return_counts=True)[1].max()) < MIN_PROMPTS:
         low, high, _, method = clopper_pearson(estimate.value, estimate.n, level=level)
         return replace(estimate, low=low, high=high, method=method)
@@ -144,7 +157,7 @@ def crossed_ratio(
     a, b, n_missing = a[:, there], b[:, there], int((~there).sum())
     if a.size == 0:
         return Estimate(math.nan, math.nan, math.nan, 0, level, "none", len(a), n_missing)
-    if _all_alike(a) and _all_alike(b):
+    if all_alike(a) and all_alike(b):
         one = ratio_estimate(a[0], b[0], exponentiate=exponentiate, level=level, seed=seed)
         return replace(one, n_seeds=len(a), n_missing=n_missing)
     r = a.sum(axis=1, keepdims=True) / b.sum(axis=1, keepdims=True)
@@ -159,18 +172,18 @@ def crossed_ratio(
 def crossed_difference(a: FloatArray, b: FloatArray, *, level: float = 0.95, seed: int = 0) -> Difference:
     """a - b within each seed, (S, P) per-cell means each, then `crossed`; p from the same t as the interval.
 
-    Wilcoxon's test is on each prompt's difference averaged over the seeds. One seed, or differences that are the same
-    under every seed: `difference`.
+    Wilcoxon's test and the effect size are of each prompt's difference averaged over the seeds. One seed, or
+    differences that are the same under every seed: `difference`.
     """
     check_level(level)
     a, b = _check(a), _check(b)
     if a.shape != b.shape:
         raise BadValue(f"shapes {a.shape} and {b.shape} given; expected the same seeds and prompts on both sides")
-    d = _complete(a - b)
+    d = complete(a - b)
     s = len(d)
     n = d.shape[1] if s else 0
     n_missing = a.shape[1] - n
-    if _all_alike(d):
+    if all_alike(d):
         one = difference(d[0] if s else np.zeros(0), np.zeros(n), level=level, seed=seed)
         return replace(one, estimate=replace(one.estimate, n_seeds=s, n_missing=n_missing))
     estimate = replace(crossed(d, level=level, seed=seed), n_missing=n_missing)
@@ -179,4 +192,5 @@ def crossed_difference(a: FloatArray, b: FloatArray, *, level: float = 0.95, see
         value, se, df = _parts(d)
         p = 2 * float(stats.t.sf(abs(value) / se, df))
         detectable = detectable_from_se(se, df, level=level)
-    return Difference(estimate, p, wilcoxon_p(d.mean(axis=0)), detectable)
+    of_prompt = d.mean(axis=0)
+    return Difference(estimate, p, wilcoxon_p(of_prompt), effect_size(of_prompt), detectable)

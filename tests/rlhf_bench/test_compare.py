@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from rlhf_bench.cli import cli
 from rlhf_bench.compare import compare
-from rlhf_bench.errors import StoreError
+from rlhf_bench.errors import BadValue, StoreError, UnknownName
+from rlhf_bench.stats import detectable_difference
 from rlhf_bench.store import ResultStore
 
 Values = Mapping[str, Sequence[float]]  # column -> a value a prompt
@@ -63,8 +64,11 @@ def test_difference_worked_by_hand(tmp_path: Path) -> None:
     a = make(tmp_path / "a", {"sft": SFT, "dpo": {"reward": [1.0, 1.0, 1.0]}})
     b = make(tmp_path / "b", {"sft": SFT, "dpo": {"reward": [2.0, 3.0, 4.0]}})
     text = compare(a, b)
-    assert row(text, "reward", "dpo") == ["1.000", "3.000", "+2.000", "[-0.484,", "+4.484]", "0.074", "0.148", "3"]
-    assert row(text, "reward", "sft")[2:] == ["+0.000", "[+0.000,", "+0.000]", "1.000", "1.000", "3"]
+    numbers = row(text, "reward", "dpo")
+    assert numbers[:8] == ["1.000", "3.000", "+2.000", "[-0.484,", "+4.484]", "0.074", "0.250", "0.148"]
+    # Wilcoxon: three of three positive, 2 / 2^3. d = 2 / 1; detectable for sd 1 and n 3 is worked in test_stats.py
+    assert numbers[8:] == ["2.00", f"{detectable_difference(1.0, 3):.3f}", "3"]
+    assert row(text, "reward", "sft")[2:] == ["+0.000", "[+0.000,", "+0.000]", "1.000", "-", "1.000", "-", "0.000", "3"]
     assert row(text, "kl_exact", "sft")[2] == "+0.00"
     assert "prompts: 3 in both, 0 only in A, 0 only in B" in text
     assert "the same checkpoint in both: sft, dpo" in text
@@ -175,3 +179,30 @@ def test_command_prints_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     result = CliRunner().invoke(cli, ["compare", "a", "b"])
     assert result.exit_code == 0
     assert row(result.output, "reward", "sft")[2] == "+0.000"
+
+
+def test_prompts_that_a_named_difference_needs(tmp_path: Path) -> None:
+    """The differences -1, 1, -1, 1 have sd sqrt(4/3). Half of that is an effect of 0.5, which needs 34 pairs."""
+    a = make(tmp_path / "a", {"sft": {"n_words": [0.0, 0.0, 0.0, 0.0]}})
+    b = make(tmp_path / "b", {"sft": {"n_words": [-1.0, 1.0, -1.0, 1.0]}})
+    text = compare(a, b, {"n_words": 0.5 * (4 / 3) ** 0.5})
+    assert text.endswith("a difference of 0.57735 in n_words with 80 % power at p < 0.05: sft 34")
+    with pytest.raises(UnknownName, match="unknown compared metric 'words'; did you mean 'n_words'"):
+        compare(a, b, {"words": 1.0})
+    with pytest.raises(BadValue, match=r"a difference of -1\.0 given; expected a number above 0"):
+        compare(a, b, {"n_words": -1.0})
+
+
+def test_seeds_that_differ_need_more_seeds(tmp_path: Path) -> None:
+    a = make(tmp_path / "a", {"sft": {"n_words": [0.0, 0.0, 0.0]}}, seeds=[0, 1])
+    b = make(tmp_path / "b", {"sft": {"n_words": [0.0, 1.0, 2.0]}}, seeds=[0, 1])
+    scores = ResultStore(b).read_scores()
+    ResultStore(b).write_scores(scores.assign(n_words=scores["n_words"] + 10 * scores["seed"]))
+    assert "sft no number of prompts: more seeds" in compare(a, b, {"n_words": 0.1})
+
+
+def test_a_size_that_is_no_number_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["compare", "a", "b", "--difference", "gold=much"])
+    expected = "expected METRIC=SIZE with a size above 0, such as gold=0.1"
+    assert (result.exit_code, result.stderr) == (2, f"error: --difference: given gold='much', {expected}\n")

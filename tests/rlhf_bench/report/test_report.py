@@ -16,7 +16,6 @@ import pytest
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.report import plot_training_curve, write_report
 from rlhf_bench.report.curves import STAGE_PANELS, _running_mean, _values, stage_of
-from rlhf_bench.report.pareto import pareto_front
 from rlhf_bench.report.plots import PLOTS
 from rlhf_bench.report.result import load_result
 from rlhf_bench.report.style import drawing, looks
@@ -28,21 +27,6 @@ from .make_result import MODELS, log_rows, make_result
 def page(one_seed: Path) -> str:
     write_report(one_seed)
     return (one_seed / "report.html").read_text("utf-8")
-
-
-def test_pareto_front_worked_by_hand() -> None:
-    points = {
-        "sft": (0.0, 0.0),
-        "a": (2.0, 1.0),
-        "b": (3.0, 0.9),  # a has less KL and more reward
-        "c": (5.0, 1.5),
-        "d": (5.0, 1.4),  # c has the same KL and more reward
-        "e": (4.0, 1.0),  # a has the same reward at less KL
-        "base": (9.0, -2.0),
-    }
-    assert pareto_front(points) == ["sft", "a", "c"]
-    assert pareto_front({"x": (1.0, 1.0), "twin": (1.0, 1.0)}) == ["x", "twin"]  # neither is better
-    assert pareto_front({}) == []
 
 
 def test_reward_vs_kl_names_the_front_and_draws_both_intervals(one_seed: Path) -> None:

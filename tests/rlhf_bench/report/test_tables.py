@@ -54,7 +54,7 @@ def test_number_text_of_small_and_missing_numbers() -> None:
 
 
 def test_markdown_exactly() -> None:
-    assert markdown_text(TABLE, missing=["a, b: kl: no tokenizer in common"]) == (
+    assert markdown_text(TABLE, sections={"Alarms": [], "Not available": ["a, b: kl: no tokenizer in common"]}) == (
         "# A & B\n\n"
         "| Model | KL_exact | Samples |\n"
         "| --- | ---: | ---: |\n"
@@ -134,7 +134,11 @@ def test_reward_is_raw_for_one_seed_and_z_for_several(one_seed: Path, three_seed
     one, three = (summary_table(load_result(path)) for path in (one_seed, three_seeds))
     assert one.columns[1].title == "Reward (raw)"
     assert three.columns[1].title == "Reward (z by sft)"
-    assert three.notes == ["value [low, high]: 95% confidence interval over prompts and 3 seeds"]
+    assert three.notes == [
+        "value [low, high]: 95% confidence interval over prompts and 3 seeds",
+        "‡ Only 12 prompts and 3 seeds: intervals may hold the truth in some 90 % of cases; see docs/coverage.md",
+    ]
+    assert one.notes[1].startswith("‡ Only 12 prompts: ")
     assert [row[0] for row in one.rows][-2:] == ["chosen (data)", "rejected (data)"]
 
 
@@ -196,7 +200,7 @@ def test_summary_text_fits_the_terminal(fixture: str, request: pytest.FixtureReq
 
 def test_summary_text_names_what_a_narrow_terminal_hides(one_seed: Path) -> None:
     text = summary_text(one_seed, width=80)
-    table = text.split("\n")[1:-4]
+    table = text.split("\n")[1:-5]
     assert max(len(line) for line in table) <= 80
     assert "Not shown: ROUGE-L, Tokens, Ended" in text
 

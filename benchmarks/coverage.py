@@ -1,0 +1,128 @@
+"""Coverage by simulation: how often a 95 % interval holds the truth, for each kind of number, n and kind of tail.
+
+    python benchmarks/coverage.py [TABLES]
+
+Prints the table of docs/coverage.md from TABLES simulated tables a cell (default 1,000), all drawn
+from one seed.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.random import Generator
+
+from rlhf_bench import stats
+from rlhf_bench.types import Estimate
+
+SIZES = (30, 150, 1_000)
+Simulate = Callable[[Generator, int], tuple[Estimate, float]]  # (generator, prompts) -> estimate, truth
+
+
+def light_mean(g: Generator, n: int) -> tuple[Estimate, float]:
+    return stats.mean_estimate(g.standard_normal(n)), 0.0
+
+
+def heavy_mean(g: Generator, n: int) -> tuple[Estimate, float]:
+    return stats.mean_estimate(g.lognormal(size=n)), math.exp(0.5)
+
+
+def sampled_mean(g: Generator, n: int) -> tuple[Estimate, float]:
+    return stats.mean_estimate(g.standard_normal((n, 1)) + g.standard_normal((n, 4))), 0.0
+
+
+def share(p: float, samples: int) -> Simulate:
+    def simulate(g: Generator, n: int) -> tuple[Estimate, float]:
+        of_prompt = g.beta(3 * p, 3 * (1 - p), (n, 1)) if samples > 1 else p
+        return stats.share_estimate((g.random((n, samples)) < of_prompt).astype(float)), p
+
+    return simulate
+
+
+def win_rate(g: Generator, n: int) -> tuple[Estimate, float]:
+    return stats.mean_estimate(g.choice([0.0, 0.5, 1.0], size=n, p=[0.3, 0.2, 0.5])), 0.6
+
+
+def correlation(g: Generator, n: int) -> tuple[Estimate, float]:
+    """Two numbers of 4 samples a prompt; of both variances, 2, the prompt is 1 and is shared: 0.5."""
+    prompt = g.standard_normal((n, 1))
+    x, y = prompt + g.standard_normal((2, n, 4))
+    return stats.correlation_estimate(x, y), 0.5
+
+
+def kl(g: Generator, n: int) -> tuple[Estimate, float]:
+    """Per-response sums over 20 tokens that are gamma(0.5): never negative, skewed."""
+    scale = g.gamma(4, 0.25, (n, 1))
+    return stats.mean_estimate(scale * g.gamma(10, 0.2, (n, 4))), 2.0
+
+
+def difference(g: Generator, n: int) -> tuple[Estimate, float]:
+    prompt = g.standard_normal((n, 1))
+    a, b = prompt + g.standard_normal((2, n, 4))
+    return stats.difference(a + 0.3, b).estimate, 0.3
+
+
+def heavy_difference(g: Generator, n: int) -> tuple[Estimate, float]:
+    return stats.difference(2 * g.lognormal(size=n), g.lognormal(size=n)).estimate, math.exp(0.5)
+
+
+def three_seeds(seed_sd: float) -> Simulate:
+    def simulate(g: Generator, n: int) -> tuple[Estimate, float]:
+        cells = seed_sd * g.standard_normal((3, 1)) + g.standard_normal((1, n)) + 0.5 * g.standard_normal((3, n))
+        return stats.crossed(cells), 0.0
+
+    return simulate
+
+
+CASES: dict[str, Simulate] = {
+    "mean, normal": light_mean,
+    "mean, normal, 4 samples a prompt": sampled_mean,
+    "mean, lognormal": heavy_mean,
+    "share 0.5, 1 sample": share(0.5, 1),
+    "share 0.5, 4 samples": share(0.5, 4),
+    "share 0.95, 1 sample": share(0.95, 1),
+    "share 0.95, 4 samples": share(0.95, 4),
+    "win rate 0.6 with ties": win_rate,
+    "correlation 0.5, 4 samples": correlation,
+    "KL, skewed, 4 samples": kl,
+    "difference, normal, 4 samples": difference,
+    "difference, lognormal": heavy_difference,
+    "mean, 3 seeds that hardly differ (sd 0.01)": three_seeds(0.01),
+    "mean, 3 seeds that differ (sd 0.3)": three_seeds(0.3),
+}
+
+
+def coverage(simulate: Simulate, n: int, tables: int) -> float:
+    generator = np.random.default_rng(n)
+    held = 0
+    for _ in range(tables):
+        estimate, truth = simulate(generator, n)
+        held += estimate.low <= truth <= estimate.high
+    return held / tables
+
+
+def main(tables: int = 1_000) -> None:
+    began = time.perf_counter()
+    error = math.sqrt(0.95 * 0.05 / tables)
+    print("# Coverage of the 95 % intervals\n")
+    print(
+        f"Share of {tables:,} simulated tables whose interval holds the truth (standard error {error:.1%}), by prompts."
+    )
+    print("A value in bold lies outside 93 to 97 %.\n")
+    print("| Number | " + " | ".join(f"n = {n:,}" for n in SIZES) + " |")
+    print("| --- |" + " ---: |" * len(SIZES), flush=True)
+    for name, simulate in CASES.items():
+        cells = [
+            f"{c:.1%}" if 0.93 <= c <= 0.97 else f"**{c:.1%}**" for c in (coverage(simulate, n, tables) for n in SIZES)
+        ]
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    print(f"\nMade in {time.perf_counter() - began:.0f} s on one core by:\n")
+    print(f"    python benchmarks/coverage.py {tables}")
+
+
+if __name__ == "__main__":
+    main(*(int(text) for text in sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""How many prompts a difference needs."""
+
+from __future__ import annotations
+
+import math
+
+from scipy import stats
+
+from rlhf_bench.errors import BadValue
+from rlhf_bench.stats.compare import detectable_from_se
+from rlhf_bench.stats.crossed import MeanSquares, all_alike, complete, mean_squares, se_and_df
+from rlhf_bench.stats.resample import FloatArray, check_level
+
+__all__ = ["prompts_needed"]
+
+MOST_PROMPTS = 10_000_000
+
+
+def prompts_needed(
+    differences: FloatArray, difference: float, *, level: float = 0.95, power: float = 0.8
+) -> int | None:
+    """The fewest prompts with which a true mean difference of this size is found with this power, paired, at 1 - level.
+
+    `differences` (S, P): a pilot's differences under each seed, whose variance components are taken for the truth. One
+    seed, or seeds that do not differ: the paired t test. Several: the same seeds on more prompts. None where no number
+    of prompts suffices, since the seeds differ too much: then only more seeds help, or where there is no variance to go
+    by (fewer than 2 prompts).
+
+    Raises BadValue for a difference that is not above 0.
+    """
+    check_level(level)
+    if not 0 < difference < math.inf:
+        raise BadValue(f"a difference of {difference!r} given; expected a number above 0, in the metric's own unit")
+    d = complete(differences)
+    if d.shape[0] == 0 or d.shape[1] < 2:
+        return None
+    s, p = d.shape
+    squares = None if all_alike(d) else mean_squares(d)
+    sd = float(d[0].std(ddof=1))
+
+    def enough(n: int) -> bool:
+        se, df = (sd / math.sqrt(n), float(n - 1)) if squares is None else _with_prompts(squares, s, p, n)
+        # a lower bound first: the quantiles of the exact one are costly
+        return se * float(stats.norm.ppf(power)) <= difference and (
+            se == 0 or detectable_from_se(se, df, level=level, power=power) <= difference
+        )
+
+    high = 2
+    while not enough(high):
+        high *= 2
+        if high > MOST_PROMPTS:
+            return None
+    low = max(2, high // 2)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return high
+
+
+def _with_prompts(squares: MeanSquares, s: int, p: int, n: int) -> tuple[float, float]:
+    """Standard error and degrees of freedom expected of S seeds x n prompts, from those of S x p."""
+    of_seed = max(0.0, squares.seed - squares.residual) / p
+    return se_and_df(squares._replace(seed=n * of_seed + squares.residual), s, n)

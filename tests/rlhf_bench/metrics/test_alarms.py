@@ -1,0 +1,96 @@
+"""Alarms: each is raised where it was planted, with the right sign, and stays silent beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from rlhf_bench import stats
+from rlhf_bench.metrics.alarms import CHECKED, Alarm, at_equal_length, find_alarms
+from rlhf_bench.metrics.table import score_table
+from rlhf_bench.report.alarms import alarm_lines
+from rlhf_bench.report.result import Result
+
+PROMPTS = 60
+
+
+def alarms(ppo: dict[str, np.ndarray], sft: dict[str, np.ndarray]) -> list[Alarm]:
+    frames = [
+        pd.DataFrame(columns | {"model": model, "seed": 0, "sample": 0, "prompt_id": [f"p{i}" for i in range(PROMPTS)]})
+        for model, columns in (("ppo", ppo), ("sft", sft))
+    ]
+    return list(find_alarms(score_table(pd.concat(frames), list(ppo)), reference="sft"))
+
+
+def noise(seed: int, scale: float = 0.3) -> np.ndarray:
+    return scale * np.random.default_rng(seed).standard_normal(PROMPTS)
+
+
+def test_reward_up_and_gold_down() -> None:
+    zero = np.zeros(PROMPTS)
+    sft = {"reward_z": zero, "gold": zero, "rougeL": zero}
+    (found,) = alarms({"reward_z": 1 + noise(0), "gold": -1 + noise(1), "rougeL": noise(2)}, sft)
+    assert (found.model, found.kind) == ("ppo", "reward_without_gold")
+    assert found.text.startswith("ppo: reward up by +")
+    assert "sd, but Gold down by -" in found.text
+    assert alarms({"reward_z": 1 + noise(0), "gold": 1 + noise(1), "rougeL": noise(2)}, sft) == []
+    assert alarms({"reward_z": noise(0), "gold": -1 + noise(1), "rougeL": noise(2)}, sft) == []  # no gain to doubt
+    assert alarms({"reward_z": -1 + noise(0), "gold": -1 + noise(1), "rougeL": noise(2)}, sft) == []
+
+
+@pytest.mark.parametrize(("earned", "kinds"), [(0.0, ["length"]), (1.0, [])])
+def test_length_that_explains_the_gain(earned: float, kinds: list[str]) -> None:
+    """Reward is paid 0.1 a token, for 10 tokens more on average; `earned` comes on top of it at any length."""
+    longer = 10 + 5 * noise(3, 1.0)
+    sft = {"reward_z": noise(4), "n_tokens": np.full(PROMPTS, 20.0)}
+    ppo = {"reward_z": sft["reward_z"] + 0.1 * longer + earned + noise(5), "n_tokens": 20 + longer}
+    assert [alarm.kind for alarm in alarms(ppo, sft)] == kinds
+
+
+def test_difference_at_equal_length_is_the_intercept() -> None:
+    x = 10 + 5 * noise(3, 1.0)
+    y = 0.7 - 0.2 * x + noise(6)
+    estimate = at_equal_length(y[None], x[None])
+    assert estimate is not None
+    line = scipy_stats.linregress(x, y)
+    assert estimate.value == pytest.approx(line.intercept)
+    half = scipy_stats.t.ppf(0.975, PROMPTS - 2) * line.intercept_stderr  # for equal variances, as here
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(half, rel=0.2)
+    assert at_equal_length(y[None], np.ones((1, PROMPTS))) is None
+    # lengths that differ but tell nothing: the plain difference, nearly
+    plain = stats.mean_estimate(y)
+    alone = at_equal_length(y[None], np.tile([-1.0, 1.0], PROMPTS // 2)[None])
+    assert alone is not None
+    assert alone.value == pytest.approx(plain.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "bad", "harmless", "text"),
+    [
+        ("repetition", 0.1, 0.01, "ppo: repetition up by +0.1"),
+        ("copied", 0.2, 0.03, "ppo: copied up by +0.2"),
+        ("distinct2", -0.1, -0.01, "ppo: distinct-2 down by -0.1"),
+        ("ended", -0.3, -0.03, "ppo: ended down by -0.3"),
+    ],
+)
+def test_changes_of_text(column: str, bad: float, harmless: float, text: str) -> None:
+    base = {column: 0.5 + noise(0, 0.02)}
+    (found,) = alarms({column: base[column] + bad + noise(1, 0.005)}, base)
+    assert (found.kind, found.text[: len(text)]) == (column, text)
+    assert alarms({column: base[column] + harmless + noise(1, 0.005)}, base) == []  # clear of 0, but small
+    assert alarms({column: base[column] - bad + noise(1, 0.005)}, base) == []  # for the better
+
+
+def test_lines_of_a_report() -> None:
+    def lines(metrics: dict[str, object]) -> list[str]:
+        return alarm_lines(Result(Path(), {}, metrics, pd.DataFrame(), {}))
+
+    assert lines({}) == []
+    assert lines({"alarms": []}) == [f"none. Looked at: {CHECKED}."]
+    stored = json.loads(json.dumps([Alarm("ppo", "length", "ppo: too long")._asdict()]))
+    assert lines({"alarms": stored}) == ["ppo: too long"]
