@@ -151,7 +151,7 @@ def _blocks(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
 
 def _design(pairs: pd.DataFrame, models: list[str]) -> Design:
     at = {model: i for i, model in enumerate(models)}
-    model: npt.NDArray[np.int64] = pairs["model"].astype(str).map(at).to_numpy(dtype=np.int64)
+    model = pairs["model"].astype(str).map(at).to_numpy(dtype=np.int64).astype(np.int64)
     prompt = pd.factorize(pairs["prompt_id"], sort=True)[0].astype(np.int64)
     seed = pd.factorize(pairs["seed"], sort=True)[0].astype(np.int64)
     lead = (pairs["model_length"] - pairs["baseline_length"]).to_numpy(dtype=np.float64)

@@ -138,6 +138,7 @@ def test_a_perfect_judge_is_never_accused_by_true_labels():
     assert [check.says for check in checks] == [f"no {name} fault found" for name in ("position", "length", "noise")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 60, 1), (3, 40, 1)])
 def test_good_judges_are_accused_at_most_as_often_as_promised(shape):
     """1,000 runs each: a perfect judge by labels of which 10 % are wrong; one that errs at random, of place and length.
