@@ -11,9 +11,10 @@ import pandas as pd
 from scipy import special
 
 from rlhf_bench.errors import BadValue, DataError
+from rlhf_bench.judge.permute import sign_flip_p, two_group_p
 from rlhf_bench.judge.rates import bounded_mean
 from rlhf_bench.judge.verdicts import blocks
-from rlhf_bench.stats import FloatArray, crossed_difference, holm
+from rlhf_bench.stats import FloatArray, crossed, holm
 from rlhf_bench.stats.estimates import clopper_pearson
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.types import Estimate
@@ -63,7 +64,7 @@ def check_biases(
 def bias_checks(
     labelled: Labelled, *, label_noise: float = 0.01, level: float = 0.95, seed: int = 0
 ) -> list[BiasCheck]:
-    """Position, length and noise, with Holm over the checks.
+    """Position, length and noise, with Holm over the checks; exact tests over prompts (`permute`, Clopper-Pearson).
 
     With x a reading's score of the model and g the label, an error is |x - g|, so a tie is half an error.
 
@@ -94,7 +95,9 @@ def _position(labelled: Labelled, gold: FloatArray, level: float, seed: int) -> 
     rate = bounded_mean(share, level=level, seed=seed)
     size = replace(rate, value=2 * rate.value - 1, low=2 * rate.low - 1, high=2 * rate.high - 1)
     cells = nanmean(share, axis=2)
-    p = crossed_difference(cells, np.full_like(cells, 0.5), level=level, seed=seed).p_paired
+    of_prompt = nanmean(cells, axis=0)
+    of_prompt = of_prompt[np.isfinite(of_prompt)]
+    p = sign_flip_p(of_prompt - 0.5, seed=seed) if len(of_prompt) else math.nan
     return BiasCheck("position", size, p, p, False, "")
 
 
@@ -118,13 +121,13 @@ def _length(labelled: Labelled, gold: FloatArray, level: float, seed: int) -> Bi
         rate = total.sum() / n.sum()
         cells -= sign * (rate + (total - rate * n) / n.mean())
         limits.append(clopper_pearson(float(rate), int((n > 0).any(axis=0).sum()), level=level))
-    found = crossed_difference(cells, np.zeros_like(cells), level=level, seed=seed)
-    size = found.estimate
+    size = crossed(cells, level=level, seed=seed)
     if size.method == "constant":  # no error at all, or every one that there could be
-        size = replace(
-            size, low=limits[0].low - limits[1].high, high=limits[0].high - limits[1].low, method=limits[0].method
-        )
-    return BiasCheck("length", size, found.p_paired, found.p_paired, False, "")
+        shorter, longer = limits
+        size = replace(size, low=shorter.low - longer.high, high=shorter.high - longer.low, method=shorter.method)
+    by_prompt = [np.moveaxis(array, 1, 0).reshape(error.shape[1], -1) for array in (error, better)]
+    p = two_group_p(by_prompt[0], by_prompt[1], seed=seed)
+    return BiasCheck("length", size, p, p, False, "")
 
 
 def _noise(labelled: Labelled, gold: FloatArray, label_noise: float, level: float, seed: int) -> BiasCheck:
