@@ -156,8 +156,9 @@ def bootstrap_t_interval(
     if degenerate.mean() > MAX_DEGENERATE:
         return plain
     pivots = np.divide(values_b - value, ses_b, out=np.zeros_like(ses_b), where=~degenerate)
-    pivots[degenerate] = np.inf * np.sign(np.round((values_b[degenerate] - value) / se, 7)) if degenerate.any() else 0
-    pivots[np.isnan(pivots)] = 0.0  # no spread and no shift
+    with np.errstate(invalid="ignore"):  # inf * 0: no spread and no shift
+        pivots[degenerate] = np.inf * np.sign(np.round((values_b[degenerate] - value) / se, 7))
+    pivots[np.isnan(pivots)] = 0.0
     pivots.sort()
     b = len(pivots)
     rank = max(1, round((b + 1) * (1 - level) / 2))
