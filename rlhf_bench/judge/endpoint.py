@@ -26,7 +26,9 @@ def canonical_url(given: str | None) -> str:
     parts = urlsplit(url)
     # Never echoed: what stands before @ or after ? may be a password.
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise BadValue(f"--base-url: given a URL with a user, password or query; put the key into {KEY_VARIABLE} instead")
+        raise BadValue(
+            f"--base-url: given a URL with a user, password or query; put the key into {KEY_VARIABLE} instead"
+        )
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise BadValue(f"--base-url: given {url!r}, expected a URL such as http://localhost:8000/v1")
     return url

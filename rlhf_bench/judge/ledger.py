@@ -167,7 +167,9 @@ class Ledger:
         """Give up the claims of `scope` whose owners are gone; returns how many there were."""
         now = self._clock()
         with self._transaction() as db:
-            lost = [row for row in db.execute("SELECT * FROM claims WHERE scope = ?", (scope,)) if self._is_lost(row, now)]
+            lost = [
+                row for row in db.execute("SELECT * FROM claims WHERE scope = ?", (scope,)) if self._is_lost(row, now)
+            ]
             for row in lost:
                 self._give_up(row, now)
         return len(lost)

@@ -189,7 +189,9 @@ def guarded(path: Path) -> Iterator[None]:
         if "full" in reason or "disk I/O" in reason:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         if "locked" in reason:
-            message = f"{path} has been locked by another process for {BUSY_SECONDS:.0f} s; wait until it ends or stop it"
+            message = (
+                f"{path} has been locked by another process for {BUSY_SECONDS:.0f} s; wait until it ends or stop it"
+            )
         elif "readonly" in reason or "unable to open" in reason:
             message = f"{path} cannot be written ({reason}); choose a folder that can be, or name one with --ledger"
         else:

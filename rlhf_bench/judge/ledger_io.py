@@ -93,16 +93,13 @@ def ledger_stats(path: Path) -> list[JudgeStats]:
                 sums.setdefault((judge, url), []).append((rest[0], rest[1], rest[2], rest[3], rest[4]))
     finally:
         db.close()
-    return [
-        JudgeStats(
-            judge,
-            url,
-            count,
-            {row[0]: row[1] for row in sums.get((judge, url), [])},
-            *(sum(row[field] for row in sums.get((judge, url), [])) for field in (2, 3, 4)),
-        )
-        for (judge, url), count in calls.items()
-    ]
+    return [_stats(judge, url, count, sums.get((judge, url), [])) for (judge, url), count in calls.items()]
+
+
+def _stats(judge: str, url: str, calls: int, rows: list[tuple[str, int, int, int, int]]) -> JudgeStats:
+    outcomes = {outcome: count for outcome, count, *_ in rows}
+    cost, prompt, completion = (sum(column) for column in ([row[n] for row in rows] for n in (2, 3, 4)))
+    return JudgeStats(judge, url, calls, outcomes, cost, prompt, completion)
 
 
 def export_ledger(path: Path) -> Iterator[str]:

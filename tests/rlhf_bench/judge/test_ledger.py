@@ -219,18 +219,25 @@ def test_a_full_disk_is_one_line_and_the_ledger_stays_whole(path: Path) -> None:
     ledger = Ledger(path)
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages + 20}")
-    with pytest.raises(OSError, match=r"judge\.sqlite") as caught:
-        for n in range(1000):
-            call = make_call(n)
+    finished = 0
+
+    def work() -> None:
+        nonlocal finished
+        for number in range(1000):
+            call = make_call(number)
             ledger.claim(call, SCOPE, FREE)
             ledger.finish(call.key, answered(text="x" * 5000))
+            finished += 1
+
+    with pytest.raises(OSError, match=r"judge\.sqlite") as caught:
+        work()
     assert caught.value.errno == errno.ENOSPC
     ledger.close()
     found = verify_ledger(path)
     assert found.faults == []
-    assert 10 <= found.attempts == n
+    assert 10 <= found.attempts == finished
     with Ledger(path) as again:  # with room, it goes on
-        assert again.claim(make_call(n + 1), SCOPE, FREE) == "claimed"
+        assert again.claim(make_call(finished + 1), SCOPE, FREE) == "claimed"
 
 
 def test_a_newer_ledger_is_left_as_it_is(path: Path) -> None:
@@ -276,7 +283,9 @@ def test_a_damaged_ledger_is_copied_and_counted_and_what_is_left_is_saved(path: 
     assert middle + 1 != root
     data[middle * size : (middle + 1) * size] = b"\xff" * size  # one leaf of the answers
     path.write_bytes(data)
-    with pytest.raises(StoreError, match=r"judge\.sqlite is damaged .* a copy is kept at .*damaged-1, of which") as caught:
+    with pytest.raises(
+        StoreError, match=r"judge\.sqlite is damaged .* a copy is kept at .*damaged-1, of which"
+    ) as caught:
         verify_ledger(path)
     copy = path.with_name("judge.sqlite.damaged-1")
     assert copy.read_bytes() == bytes(data)
