@@ -145,7 +145,7 @@ class Client:
 
 
 def raw_answer(body: str) -> dict[str, Any]:
-    """What a parser reads, from a stored body: content, refusal, finish_reason and logprobs."""
+    """What a parser reads, from a stored body: content, refusal, finish_reason, and logprobs as a list, one a token."""
     data = json.loads(body)
     if "choices" not in data:  # stored for a question that a filter stopped
         return {
@@ -156,11 +156,12 @@ def raw_answer(body: str) -> dict[str, Any]:
         }
     choice = data["choices"][0]
     message = choice.get("message") or {}
+    logprobs = choice.get("logprobs")
     return {
         "content": message.get("content"),
         "refusal": message.get("refusal"),
         "finish_reason": choice.get("finish_reason"),
-        "logprobs": choice.get("logprobs"),
+        "logprobs": logprobs.get("content") if isinstance(logprobs, dict) else None,
     }
 
 

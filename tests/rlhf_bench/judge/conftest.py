@@ -31,6 +31,9 @@ class FakeServer(NamedTuple):
     def requests(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
 
+    def count(self) -> int:
+        return self.log.read_bytes().count(b"\n")
+
 
 @contextmanager
 def serving(folder: Path, share: float, slow: float = 0.8) -> Iterator[FakeServer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -298,18 +299,16 @@ def fork(work: Callable[[], None]) -> int:
 def check_killed(tmp_path: Path, *, pairs: int, kills: int) -> None:
     rng, path = random.Random(7), tmp_path / "judge.sqlite"
     with serving(tmp_path, 0.1, slow=3.0) as server:
-        killed = 0
-        while True:
-            pid = fork(lambda: _child(server.url, path, pairs, tmp_path / "killed.json"))
-            if killed < kills:
-                time.sleep(rng.uniform(0.05, 0.35))
+        for _ in range(kills):
+            pid, before = fork(lambda: _child(server.url, path, pairs, tmp_path / "killed.json")), server.count()
+            while server.count() == before and os.waitpid(pid, os.WNOHANG) == (0, 0):
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0.0, 0.15))
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it was done before
                 os.kill(pid, signal.SIGKILL)
-                killed += 1
                 os.waitpid(pid, 0)
-            elif os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
-                break
-            else:
-                raise AssertionError("the last run failed")
+        last = fork(lambda: _child(server.url, path, pairs, tmp_path / "killed.json"))
+        assert os.waitstatus_to_exitcode(os.waitpid(last, 0)[1]) == 0
         requests = server.requests()
         undisturbed = fork(lambda: _child(server.url, tmp_path / "other.sqlite", pairs, tmp_path / "whole.json"))
         assert os.waitstatus_to_exitcode(os.waitpid(undisturbed, 0)[1]) == 0
@@ -329,7 +328,7 @@ def check_killed(tmp_path: Path, *, pairs: int, kills: int) -> None:
         assert known[text].count("answered") == 1
         assert known[text][-1] == "answered"
     crashed = rows(path, "SELECT charged, cost FROM attempts WHERE reason = 'in flight when its process ended'")
-    assert len(crashed) >= kills // 3
+    assert len(crashed) >= kills // 2
     worst = {
         Endpoint("", "", PRICE).call(render(c, o)).worst
         for c in comparisons(pairs)
@@ -351,8 +350,9 @@ def test_killed_fifty_times(tmp_path: Path) -> None:
 
 def test_ctrl_c_says_what_is_kept(tmp_path: Path, server: FakeServer) -> None:
     path = tmp_path / "judge.sqlite"
-    pid = fork(lambda: _child(server.url, path, 2000, tmp_path / "out.json"))
-    time.sleep(1.0)
+    pid = fork(lambda: _child(server.url, path, 500, tmp_path / "out.json"))
+    while server.count() < 20:
+        time.sleep(0.01)
     os.kill(pid, signal.SIGINT)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert rows(path, "SELECT COUNT(*) FROM claims") == [(0,)]  # none is left to be found dead
