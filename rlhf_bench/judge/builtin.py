@@ -1,0 +1,87 @@
+"""Judges without a call: `reward`, `gold`, `length` and `random`, for a first try and as known truths in tests."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from rlhf_bench.errors import BadValue
+from rlhf_bench.judge.types import Comparison, Order, Reading
+
+__all__ = ["BUILTIN", "BuiltinJudge"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltinJudge:
+    """A judge that decides by a rule. `column` names the scores.parquet column that it needs, None if it needs none."""
+
+    name: str
+    description: str
+    column: str | None
+    rule: Callable[[Comparison, Order, tuple[float, float] | None, int], float]
+
+    def decide(
+        self,
+        comparison: Comparison,
+        order: Order,
+        *,
+        scores: tuple[float, float] | None = None,
+        seed: int = 0,
+        repeat: int = 0,
+    ) -> Reading:
+        """The reading of one question; the same arguments give the same one, whatever was asked before.
+
+        `scores` are the values of `column` for the model's response and the baseline's; a value that is missing (NaN)
+        gives a reading that is unreadable. `seed` and `repeat` matter to `random` alone. Two equal texts are a tie,
+        whatever the rule.
+
+        Raises BadValue if the rule needs scores and there are none.
+        """
+        if comparison.model_response == comparison.baseline_response:
+            return Reading("read", winner="tie", soft=0.5)
+        if self.column is not None and scores is None:
+            raise BadValue(
+                f"judge {self.name!r} was given no scores; expected the column {self.column!r} of the result"
+            )
+        lead = self.rule(comparison, order, scores, seed + 1_000_003 * repeat)  # > 0: the model is better
+        if math.isnan(lead):
+            return Reading("unreadable", note=f"no {self.column} for one of the responses")
+        if lead == 0:
+            return Reading("read", winner="tie", soft=0.5)
+        first = (lead > 0) == (order == "model_first")
+        return Reading("read", winner="first" if first else "second", soft=float(first))
+
+
+def _by_score(comparison: Comparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
+    model, baseline = scores or (math.nan, math.nan)
+    return 0.0 if model == baseline else model - baseline  # two infinities are a tie
+
+
+def _by_length(comparison: Comparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
+    """Characters, without the white space around them."""
+    return float(len(comparison.model_response.strip()) - len(comparison.baseline_response.strip()))
+
+
+def _by_chance(comparison: Comparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
+    """A coin of each question's own: a bit of the hash of the texts as they stand, first text first, and the seed."""
+    texts = (comparison.model_response, comparison.baseline_response)
+    first, second = texts if order == "model_first" else texts[::-1]
+    digest = hashlib.sha256(repr((seed, comparison.prompt, first, second)).encode()).digest()
+    first_wins = digest[0] < 128
+    return 1.0 if first_wins == (order == "model_first") else -1.0
+
+
+BUILTIN: Mapping[str, BuiltinJudge] = MappingProxyType(
+    {
+        judge.name: judge
+        for judge in (
+            BuiltinJudge("reward", "the reward model's score, higher wins", "reward", _by_score),
+            BuiltinJudge("gold", "the known gold reward, higher wins", "gold", _by_score),
+            BuiltinJudge("length", "the longer response wins", None, _by_length),
+            BuiltinJudge("random", "a coin a question", None, _by_chance),
+        )
+    }
+)
