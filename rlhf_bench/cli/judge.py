@@ -39,21 +39,60 @@ def question_options(command: Decorated) -> Decorated:
             help="A model of the server, or one of reward, gold, length, random, which ask nobody.",
         ),
         click.option("--baseline", metavar="NAME", required=True, help="The model that the others are compared with."),
-        click.option("--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"),
-        click.option("--template", default="pairwise", show_default=True, help="A template's name, or a YAML file's path."),
-        click.option("--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"),
+        click.option(
+            "--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"
+        ),
+        click.option(
+            "--template", default="pairwise", show_default=True, help="A template's name, or a YAML file's path."
+        ),
+        click.option(
+            "--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"
+        ),
         click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt."),
         click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts."),
-        click.option("--again", type=click.IntRange(min=0), default=0, show_default=True, help="Pairs asked twice, to measure repeatability."),
-        click.option("--temperature", metavar="T", default="0", show_default=True, help="The judge's temperature, or none to send none."),
+        click.option(
+            "--again",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Pairs asked twice, to measure repeatability.",
+        ),
+        click.option(
+            "--temperature",
+            metavar="T",
+            default="0",
+            show_default=True,
+            help="The judge's temperature, or none to send none.",
+        ),
         click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.  [default: the template's]"),
-        click.option("--schema/--no-schema", default=True, help="Send the template's JSON schema.  [default: --schema]"),
-        click.option("--logprobs", type=click.IntRange(0, 20), default=0, show_default=True, help="Log-probabilities to ask for a token, for a soft preference."),
-        click.option("--prices", type=click.Path(path_type=Path), help="A price file of yours.  [default: the packaged list]"),
-        click.option("--retry-unreadable", type=click.IntRange(0, 10), default=0, show_default=True, help="Times to put a question again whose answer cannot be read."),
-        click.option("--ledger", "ledger_file", type=click.Path(dir_okay=False, path_type=Path), help="The ledger.  [default: judge.sqlite in --results]"),
+        click.option(
+            "--schema/--no-schema", default=True, help="Send the template's JSON schema.  [default: --schema]"
+        ),
+        click.option(
+            "--logprobs",
+            type=click.IntRange(0, 20),
+            default=0,
+            show_default=True,
+            help="Log-probabilities to ask for a token, for a soft preference.",
+        ),
+        click.option(
+            "--prices", type=click.Path(path_type=Path), help="A price file of yours.  [default: the packaged list]"
+        ),
+        click.option(
+            "--retry-unreadable",
+            type=click.IntRange(0, 10),
+            default=0,
+            show_default=True,
+            help="Times to put a question again whose answer cannot be read.",
+        ),
+        click.option(
+            "--ledger",
+            "ledger_file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="The ledger.  [default: judge.sqlite in --results]",
+        ),
         results_option,
-    ]  # fmt: skip
+    ]
     for option in reversed(options):
         command = option(command)
     return command

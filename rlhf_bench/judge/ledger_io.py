@@ -98,7 +98,8 @@ def ledger_stats(path: Path) -> list[JudgeStats]:
 
 def _stats(judge: str, url: str, calls: int, rows: list[tuple[str, int, int, int, int]]) -> JudgeStats:
     outcomes = {outcome: count for outcome, count, *_ in rows}
-    cost, prompt, completion = (sum(column) for column in ([row[n] for row in rows] for n in (2, 3, 4)))
+    sums = [(row[2], row[3], row[4]) for row in rows] or [(0, 0, 0)]
+    cost, prompt, completion = (sum(column) for column in zip(*sums, strict=True))
     return JudgeStats(judge, url, calls, outcomes, cost, prompt, completion)
 
 

@@ -13,7 +13,7 @@ __all__ = ["Pairs", "pairs_of"]
 
 
 class Pairs(NamedTuple):
-    """`alone` counts responses whose counterpart is not there; `empty` pairs with an empty response, judged as it is."""
+    """`alone` counts responses without a counterpart, `empty` pairs with an empty response, judged as it is."""
 
     comparisons: list[Comparison]
     alone: int
@@ -40,8 +40,8 @@ def pairs_of(
         key = (str(row["prompt_id"]), int(row["seed"]), int(row["sample"]))
         if prompts.setdefault(key[0], row["prompt"]) != row["prompt"]:
             raise StoreError(
-                f"two responses to prompt {key[0]} have different prompts ({row['model']}, seed {key[1]}); expected one "
-                "text an id: evaluate these models together with `rlhf-bench eval`"
+                f"two responses to prompt {key[0]} have different prompts ({row['model']}, seed {key[1]}); expected "
+                "one text an id: evaluate these models together with `rlhf-bench eval`"
             )
         texts.setdefault(str(row["model"]), {})[key] = str(row["response"])
     for name in (baseline, *models):
@@ -64,8 +64,8 @@ def pairs_of(
             )
     if not comparisons:
         raise StoreError(
-            f"no response of {', '.join(chosen) or 'any other model'} has a counterpart by {baseline}: the same prompt, "
-            "seed and sample; name another --baseline or --model"
+            f"no response of {', '.join(chosen) or 'any other model'} has a counterpart by {baseline}: the same "
+            "prompt, seed and sample; name another --baseline or --model"
         )
     empty = sum(not (c.model_response.strip() and c.baseline_response.strip()) for c in comparisons)
     return Pairs(comparisons, alone, empty)

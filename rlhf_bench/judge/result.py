@@ -1,8 +1,8 @@
 """What a judge said, beside the result that it judged: judge/verdicts.parquet and judge/judge.json.
 
-    verdicts.parquet   a row a question: judge, template, model, baseline, prompt_id, seed, sample, order, repeat, status,
-                       winner (first, second, tie), soft, note, model_length, baseline_length (characters), key (of the
-                       call in the ledger)
+    verdicts.parquet   a row a question: judge, base_url, template, baseline, model, prompt_id, seed, sample, order,
+                       repeat, status, winner (first, second, tie), soft, note, model_length, baseline_length
+                       (characters), key (of the call in the ledger)
     judge.json         {"judgings": [a judging each]}: what was asked, how it ended, what it cost, the win rates
 
 A folder holds any number of judgings, by judge, server, template and baseline; one that is made again replaces its own.

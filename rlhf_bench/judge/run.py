@@ -183,6 +183,7 @@ class _Run:
         self._before = asking.ledger.spent(asking.scope).cost
         self._given_up = 0  # calls in a row
         self._over = False
+        self._ended = False
         self.answered = 0
         self.failed: set[str] = set()
         self.fatal: str | None = None
@@ -192,13 +193,18 @@ class _Run:
         try:
             await asyncio.gather(*workers)
         finally:  # one failed, or Ctrl-C: the others note what they had in flight
+            self._ended = True  # a cancellation alone can be lost, where an answer arrives at the same moment
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
             await self._client.close()
 
+    @property
+    def _stopped(self) -> bool:
+        return self._ended or self._over or self.fatal is not None
+
     async def _work(self, task: Task) -> None:
-        while self._queue and not self._over and not self.fatal:
+        while self._queue and not self._stopped:
             item = self._queue.popleft()
             if await self._item(item):
                 task.advance(1, **self._money(task))
@@ -230,7 +236,7 @@ class _Run:
     async def _call(self, call: Call, tokens: int) -> Literal["answered", "busy", "stop"]:
         for failures in range(1, self._limits.attempts + 1):
             await self._pace.wait(tokens)
-            if self._over or self.fatal:
+            if self._stopped:
                 return "stop"
             claimed = self._asking.ledger.claim(call, self._asking.scope, self._asking.cap)
             if claimed == "over":

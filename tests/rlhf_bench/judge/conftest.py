@@ -21,6 +21,7 @@ from rlhf_bench.judge.types import Comparison, Order, Question, Reading
 
 PRICE = Price(input=1000, output=4000, cached_input=1000)
 COST = 20 * 1000 + 4000  # of one answer: the server reports 20 prompt tokens and 1 completion token
+PLENTY = Cap(10**12, None)
 SCOPE = "hh-test/default judge"
 
 
@@ -84,7 +85,7 @@ def read(raw: Mapping[str, Any]) -> Reading:
 def make_asking(tmp_path: Path) -> Iterator[Callable[..., Asking]]:
     ledgers = []
 
-    def make(url: str, n: int = 4, *, cap: Cap = Cap(10**12, None), model: str = "judge-1", **changed: Any) -> Asking:
+    def make(url: str, n: int = 4, *, cap: Cap = PLENTY, model: str = "judge-1", **changed: Any) -> Asking:
         ledger = Ledger(tmp_path / "judge.sqlite")
         ledgers.append(ledger)
         endpoint = Endpoint(url, model, PRICE, **{"seconds": 5.0, **changed})

@@ -9,6 +9,7 @@ import random
 import signal
 import sqlite3
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def test_the_cap_stops_in_time(server: FakeServer, make_asking: Make) -> None:
     asking = make_asking(server.url, 20, cap=Cap(cap, None))
     found = run(asking)
     spent = asking.ledger.spent(SCOPE)
-    # The n-th call fits while (n - 1) * COST + worst <= cap: five of them. The worst case differs by a few tokens of 1000 each.
+    # The n-th call fits while (n - 1) * COST + worst <= cap: five of them.
     assert spent == (5 * COST, 5, 0, 0)
     statuses = [outcome.reading.status for outcome in found.values()]
     assert statuses.count("missing") == 35
@@ -292,6 +293,8 @@ def fork(work: Callable[[], None]) -> int:
         status = 0
     except Interrupted:
         status = 130
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 
@@ -320,7 +323,8 @@ def check_killed(tmp_path: Path, *, pairs: int, kills: int) -> None:
     known: dict[str, list[str]] = {}
     for text, outcome in rows(
         path,
-        "SELECT json_extract(request, '$.messages[1].content'), outcome FROM attempts JOIN calls USING (key) ORDER BY id",
+        "SELECT json_extract(request, '$.messages[1].content'), outcome "
+        "FROM attempts JOIN calls USING (key) ORDER BY id",
     ):
         known.setdefault(text, []).append(outcome)
     for text, count in asked.items():
@@ -351,10 +355,11 @@ def test_killed_fifty_times(tmp_path: Path) -> None:
 def test_ctrl_c_says_what_is_kept(tmp_path: Path, server: FakeServer) -> None:
     path = tmp_path / "judge.sqlite"
     pid = fork(lambda: _child(server.url, path, 500, tmp_path / "out.json"))
-    while server.count() < 20:
+    while server.count() < 20 and os.waitpid(pid, os.WNOHANG) == (0, 0):
         time.sleep(0.01)
     os.kill(pid, signal.SIGINT)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert server.count() < 500  # of 1000
     assert rows(path, "SELECT COUNT(*) FROM claims") == [(0,)]  # none is left to be found dead
     interrupted = rows(path, "SELECT COUNT(*) FROM attempts WHERE reason = 'interrupted in flight' AND charged = 1")
     assert interrupted[0][0] <= 4
