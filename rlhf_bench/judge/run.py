@@ -191,7 +191,10 @@ class _Run:
     async def all(self, task: Task) -> None:
         workers = [asyncio.create_task(self._work(task)) for _ in range(self._limits.concurrency)]
         try:
-            await asyncio.gather(*workers)
+            # Unlike gather, wait comes back at once when it is cancelled, before its tasks have ended.
+            done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            for worker in done:
+                worker.result()
         finally:  # one failed, or Ctrl-C: the others note what they had in flight
             self._ended = True  # a cancellation alone can be lost, where an answer arrives at the same moment
             for worker in workers:
