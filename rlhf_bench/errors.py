@@ -11,6 +11,7 @@
     ├── ModelError                a model that does not do what its role needs
     ├── NotFinite                 a loss or a reward became NaN or infinite
     ├── StoreError                a results folder that cannot be read or written
+    ├── JudgeError                a judge that cannot be asked: no key, a key that is refused, an unknown model
     └── MissingExtra              an optional dependency that is not installed
 
     Interrupted(KeyboardInterrupt)   Ctrl-C: exit status 130, with what was kept and how to go on
@@ -30,6 +31,7 @@ __all__ = [
     "ConfigChanged",
     "DataError",
     "Interrupted",
+    "JudgeError",
     "MissingExtra",
     "ModelError",
     "NotFinite",
@@ -88,6 +90,10 @@ class NotFinite(BenchError):
 
 
 class StoreError(BenchError):
+    pass
+
+
+class JudgeError(BenchError):
     pass
 
 

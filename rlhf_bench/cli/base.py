@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BenchCommand",
     "BenchGroup",
+    "Decorated",
     "checkpoints_option",
     "find_result",
     "make_progress",

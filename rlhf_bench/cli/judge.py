@@ -1,0 +1,205 @@
+"""rlhf-bench judge"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result, make_progress, results_option
+from rlhf_bench.cli.judge_ledger import ledger, ledger_path
+
+if TYPE_CHECKING:
+    from rlhf_bench.judge.judging import Judging
+
+__all__ = ["judge"]
+
+
+@click.group(
+    cls=BenchGroup,
+    examples=[
+        "rlhf-bench judge plan hh-test/default --judge gpt-4o --baseline base",
+        "rlhf-bench judge run hh-test/default --judge gpt-4o --baseline base --max-cost 2.00",
+    ],
+)
+def judge() -> None:
+    """Win rates by a judge, and what it was asked, answered and paid."""
+
+
+def question_options(command: Decorated) -> Decorated:
+    """What decides which calls are made; `plan` and `run` share it."""
+    options = [
+        click.argument("result", required=False),
+        click.option(
+            "--judge",
+            "judge_name",
+            metavar="NAME",
+            required=True,
+            help="A model of the server, or one of reward, gold, length, random, which ask nobody.",
+        ),
+        click.option("--baseline", metavar="NAME", required=True, help="The model that the others are compared with."),
+        click.option(
+            "--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"
+        ),
+        click.option(
+            "--template", default="pairwise", show_default=True, help="A template's name, or a YAML file's path."
+        ),
+        click.option(
+            "--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"
+        ),
+        click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt."),
+        click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts."),
+        click.option(
+            "--again",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Pairs asked twice, to measure repeatability.",
+        ),
+        click.option(
+            "--temperature",
+            metavar="T",
+            default="0",
+            show_default=True,
+            help="The judge's temperature, or none to send none.",
+        ),
+        click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.  [default: the template's]"),
+        click.option(
+            "--schema/--no-schema", default=True, help="Send the template's JSON schema.  [default: --schema]"
+        ),
+        click.option(
+            "--logprobs",
+            type=click.IntRange(0, 20),
+            default=0,
+            show_default=True,
+            help="Log-probabilities to ask for a token, for a soft preference.",
+        ),
+        click.option(
+            "--prices", type=click.Path(path_type=Path), help="A price file of yours.  [default: the packaged list]"
+        ),
+        click.option(
+            "--retry-unreadable",
+            type=click.IntRange(0, 10),
+            default=0,
+            show_default=True,
+            help="Times to put a question again whose answer cannot be read.",
+        ),
+        click.option(
+            "--ledger",
+            "ledger_file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="The ledger.  [default: judge.sqlite in --results]",
+        ),
+        results_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@judge.command(
+    "plan",
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench judge plan hh-test/default --judge gpt-4o --baseline base",
+        "rlhf-bench judge plan --judge my-model --base-url http://localhost:8000/v1 --baseline sft --limit 50",
+    ],
+)
+@question_options
+def plan(**options: Any) -> None:
+    """Count pairs, calls, tokens and cost before any call.
+
+    RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
+    """
+    with _prepare(options) as judging:
+        for line in judging.plan_lines():
+            click.echo(line)
+
+
+@judge.command(
+    "run",
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench judge run hh-test/default --judge gpt-4o --baseline base --max-cost 2.00",
+        "rlhf-bench judge run --judge length --baseline base",
+    ],
+)
+@question_options
+@click.option(
+    "--max-cost", metavar="USD", help="The most this result and judge may cost, over all runs; 0 asks nothing."
+)
+@click.option(
+    "--max-calls", type=click.IntRange(min=0), help="The most calls this result and judge may be charged for."
+)
+@click.option(
+    "--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Calls in flight at once."
+)
+@click.option("--requests-per-minute", type=click.FloatRange(min=0, min_open=True), help="At most so many requests.")
+@click.option(
+    "--tokens-per-minute", type=click.FloatRange(min=0, min_open=True), help="At most so many tokens, at worst."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
+)
+@click.option("--attempts", type=click.IntRange(1, 20), default=6, show_default=True, help="Requests a call at most.")
+def run(
+    max_cost: str | None,
+    max_calls: int | None,
+    concurrency: int,
+    requests_per_minute: float | None,
+    tokens_per_minute: float | None,
+    timeout: float,
+    attempts: int,
+    **options: Any,
+) -> None:
+    """Ask the judge what it has not answered yet, and store its verdicts.
+
+    Each pair is asked in both orders. An answer that was received is in the ledger and never paid for again; the same
+    command goes on after an interruption. RESULT is a folder, <suite>/<run>, or a run; without it, the result
+    evaluated last.
+    """
+    with _prepare(options, timeout=timeout) as judging:
+        judging.run(
+            max_cost=max_cost,
+            max_calls=max_calls,
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            attempts=attempts,
+            progress=make_progress(),
+        )
+        for line in judging.result_lines():
+            click.echo(line)
+
+
+@judge.command(
+    "show",
+    cls=BenchCommand,
+    examples=["rlhf-bench judge show hh-test/default", "rlhf-bench judge show"],
+)
+@click.argument("result", required=False)
+@results_option
+def show(result: str | None, results: Path) -> None:
+    """Print the win rates that are stored.
+
+    RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
+    """
+    folder = find_result(result, results)
+
+    from rlhf_bench.judge.judging import stored_lines
+
+    for line in stored_lines(folder):
+        click.echo(line)
+
+
+def _prepare(options: dict[str, Any], *, timeout: float = 120.0) -> Judging:
+    folder = find_result(options.pop("result"), options["results"])
+
+    from rlhf_bench.judge.judging import prepare
+
+    path = ledger_path(options.pop("ledger_file"), options["results"])
+    return prepare(folder, ledger_path=path, timeout=timeout, **options)
+
+
+judge.add_command(ledger)

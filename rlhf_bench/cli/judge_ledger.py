@@ -1,0 +1,131 @@
+"""rlhf-bench judge ledger"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, results_option
+
+__all__ = ["ledger", "ledger_path"]
+
+
+def ledger_path(given: Path | None, results: Path) -> Path:
+    """The ledger that all runs share, unless another is given."""
+    return given or results / "judge.sqlite"
+
+
+def ledger_options(command: Decorated) -> Decorated:
+    option = click.option(
+        "--ledger",
+        "file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The ledger.  [default: judge.sqlite in --results]",
+    )
+    return option(results_option(command))
+
+
+@click.group(
+    "ledger",
+    cls=BenchGroup,
+    examples=["rlhf-bench judge ledger stats", "rlhf-bench judge ledger export answers.jsonl"],
+)
+def ledger() -> None:
+    """What judges were asked and answered."""
+
+
+@ledger.command(
+    "stats",
+    cls=BenchCommand,
+    examples=["rlhf-bench judge ledger stats", "rlhf-bench judge ledger stats --ledger other/judge.sqlite"],
+)
+@ledger_options
+def stats(file: Path | None, results: Path) -> None:
+    """Calls, outcomes, tokens and cost, by judge and server."""
+    path = _existing(file, results)
+
+    from rlhf_bench.judge.budget import dollars
+    from rlhf_bench.judge.ledger_io import ledger_stats
+
+    rows = ledger_stats(path)
+    for row in rows:
+        outcomes = ", ".join(f"{count} {name}" for name, count in row.outcomes.items())
+        click.echo(
+            f"{row.judge} at {row.base_url}: {row.calls} calls ({outcomes or 'none finished'}), {row.prompt_tokens} + "
+            f"{row.completion_tokens} tokens, {dollars(row.cost)} charged"
+        )
+    if not rows:
+        click.echo(f"{path}: empty")
+
+
+@ledger.command(
+    "verify",
+    cls=BenchCommand,
+    examples=["rlhf-bench judge ledger verify", "rlhf-bench judge ledger verify --ledger other/judge.sqlite"],
+)
+@ledger_options
+def verify(file: Path | None, results: Path) -> None:
+    """Check the file, the calls' keys and the answers' hashes; status 1 if anything is wrong."""
+    path = _existing(file, results)
+
+    from rlhf_bench.errors import StoreError
+    from rlhf_bench.judge.ledger_io import verify_ledger
+
+    found = verify_ledger(path)
+    for fault in found.faults:
+        click.echo(fault)
+    counts = f"{found.calls} calls, {found.attempts} attempts, {found.verdicts} verdicts"
+    if found.faults:
+        raise StoreError(f"{path}: {len(found.faults)} faults in {counts}; restore the file from an export or a backup")
+    click.echo(f"{path}: {counts}; all as they were written")
+
+
+@ledger.command(
+    "export",
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench judge ledger export answers.jsonl",
+        "rlhf-bench judge ledger export saved.jsonl --ledger results/judge.sqlite.damaged-1",
+    ],
+)
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@ledger_options
+def export(out: Path, file: Path | None, results: Path) -> None:
+    """Write the ledger to OUT as JSON lines; of a damaged one what can be read."""
+    path = _existing(file, results)
+
+    from rlhf_bench.files import atomic_write_text
+    from rlhf_bench.judge.ledger_io import export_ledger
+
+    lines = list(export_ledger(path))
+    atomic_write_text(out, "".join(lines))
+    click.echo(f"{len(lines)} rows: {out}")
+
+
+@ledger.command(
+    "import",
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench judge ledger import answers.jsonl",
+        "rlhf-bench judge ledger import answers.jsonl --ledger other/judge.sqlite",
+    ],
+)
+@click.argument("source", type=click.Path(dir_okay=False, path_type=Path))
+@ledger_options
+def import_(source: Path, file: Path | None, results: Path) -> None:
+    """Add what SOURCE, an export, holds and the ledger lacks: all of it, or nothing."""
+    from rlhf_bench.judge.ledger_io import import_ledger
+
+    found = import_ledger(ledger_path(file, results), source)
+    new = ", ".join(f"{count} {table}" for table, count in found.new.items())
+    click.echo(f"new: {new}; {found.known} rows were there already")
+
+
+def _existing(file: Path | None, results: Path) -> Path:
+    from rlhf_bench.errors import BadValue
+
+    path = ledger_path(file, results)
+    if not path.is_file():
+        raise BadValue(f"there is no ledger at {path}; one is made by `rlhf-bench judge run`, or named with --ledger")
+    return path

@@ -1,0 +1,285 @@
+"""What was asked of judges, what they answered and what it cost: written once, shared by all runs and processes.
+
+A call goes through the ledger in three steps:
+
+    claim    one transaction that sees that the call was not answered, is not in flight and fits under the cap, and
+             reserves its worst case
+    (the request is sent)
+    finish   one transaction that turns the reservation into what happened
+
+A claim whose owner is dead or whose lease has run out is turned into an attempt of unknown outcome, charged at its
+worst case: the request may have reached the server. So spent + reserved never passes the cap, whatever is killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from rlhf_bench.files import json_text
+from rlhf_bench.judge.ledger_file import COLUMNS, connect, guarded
+from rlhf_bench.judge.owner import is_dead, this_process
+from rlhf_bench.judge.types import Reading
+from rlhf_bench.types import stable_hash
+
+__all__ = ["Attempt", "Call", "Cap", "Claimed", "Ledger", "Spent", "answer_digest", "call_key"]
+
+# answered: the ledger has the answer. busy: another process asks it, or what is in flight holds the money it needs:
+# come back later. over: it does not fit under the cap.
+Claimed = Literal["claimed", "answered", "busy", "over"]
+_LATE = "came after the call had been given up; charged then"
+
+
+def call_key(request: str) -> str:
+    """The key of a request, which is canonical JSON of everything that can change the answer."""
+    return stable_hash(request, length=32)
+
+
+def answer_digest(answer: str) -> str:
+    return hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is asked. `worst` is the most it can cost, in nano-dollars; `seconds` how long one request can take."""
+
+    key: str
+    judge: str
+    base_url: str
+    request: str
+    template: str
+    template_hash: str
+    worst: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of one request. `charged`: it may have been billed; `cost` in nano-dollars."""
+
+    outcome: Literal["answered", "failed", "unknown"]
+    reason: str = ""
+    charged: bool = False
+    cost: int = 0
+    http_status: int | None = None
+    answer: str | None = None  # the body, verbatim
+    model: str | None = None  # as reported
+    fingerprint: str | None = None
+    finish: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Cap(NamedTuple):
+    """The most that a scope may spend (nano-dollars) and the most calls it may be charged for; None is no limit."""
+
+    cost: int | None
+    calls: int | None
+
+
+class Spent(NamedTuple):
+    """Of one scope (a result and a judge), over all processes and restarts; money in nano-dollars."""
+
+    cost: int
+    calls: int
+    reserved: int
+    in_flight: int
+
+
+class Ledger:
+    """An open ledger. One process, one thread; other processes may hold the same file open."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = Path(path)
+        self._clock = clock
+        self._owner = this_process()
+        self._mine: dict[str, str] = {}  # key -> uid of this process's claims
+        self._sums: dict[str, tuple[int, int, int]] = {}  # scope -> (last attempt's id, cost, charged calls)
+        self._db = connect(self.path)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # asking
+
+    def claim(self, call: Call, scope: str, cap: Cap) -> Claimed:
+        """Reserve `call` for this process, if it may be asked now."""
+        now = self._clock()
+        with self._transaction() as db:
+            if self._is_answered(call.key):
+                return "answered"
+            held = db.execute("SELECT * FROM claims WHERE key = ?", (call.key,)).fetchone()
+            if held is not None:
+                if not self._is_lost(held, now):
+                    return "busy"
+                self._give_up(held, now)
+            spent = self._spent(scope)
+            if cap.calls is not None and spent.calls + spent.in_flight + 1 > cap.calls:
+                return "over" if spent.calls + 1 > cap.calls else "busy"
+            if cap.cost is not None and spent.cost + spent.reserved + call.worst > cap.cost:
+                return "over" if spent.cost + call.worst > cap.cost else "busy"
+            db.execute(
+                "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (call.key, call.judge, call.base_url, call.request, call.template, call.template_hash, now),
+            )
+            uid = uuid.uuid4().hex
+            # A minute of grace, so that an answer in the last second is not taken for a lost one.
+            lease = now + call.seconds + 60
+            db.execute(
+                "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (call.key, uid, scope, self._owner, call.worst, now, lease),
+            )
+        self._mine[call.key] = uid
+        return "claimed"
+
+    def finish(self, key: str, attempt: Attempt) -> None:
+        """Record what came of a claimed call. It is on the disk when this returns."""
+        uid = self._mine[key]
+        now = self._clock()
+        with self._transaction() as db:
+            held = db.execute("SELECT scope, started FROM claims WHERE uid = ?", (uid,)).fetchone()
+            if held is not None:
+                db.execute("DELETE FROM claims WHERE uid = ?", (uid,))
+                self._record(uid, key, held["scope"], attempt, held["started"], now)
+            elif attempt.answer is not None:
+                # Another process took this one for dead and recorded its call as unknown, at its worst cost.
+                lost = db.execute("SELECT scope, started FROM attempts WHERE uid = ?", (uid,)).fetchone()
+                free = replace(attempt, reason=_LATE, charged=False, cost=0)
+                self._record(f"{uid}-late", key, lost["scope"], free, lost["started"], now)
+        del self._mine[key]
+
+    def settle(self, scope: str) -> int:
+        """Give up the claims of `scope` whose owners are gone; returns how many there were."""
+        now = self._clock()
+        with self._transaction() as db:
+            lost = [
+                row for row in db.execute("SELECT * FROM claims WHERE scope = ?", (scope,)) if self._is_lost(row, now)
+            ]
+            for row in lost:
+                self._give_up(row, now)
+        return len(lost)
+
+    def spent(self, scope: str) -> Spent:
+        with guarded(self.path):
+            return self._spent(scope)
+
+    # reading
+
+    def answers(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """(key, body) of those that were answered."""
+        for row in self._select("SELECT key, answer FROM attempts WHERE outcome = 'answered' AND key IN", keys):
+            yield row["key"], row["answer"]
+
+    def verdicts(self, keys: Iterable[str], parser: str) -> dict[str, Reading]:
+        """What `parser` read in the answers to `keys`, as far as that was stored."""
+        query = "SELECT key, winner, soft, note, meta FROM verdicts WHERE parser = ? AND key IN"
+        return {
+            row["key"]: Reading("read", row["winner"], row["soft"], row["note"], json.loads(row["meta"]))
+            for row in self._select(query, keys, parser)
+        }
+
+    def add_verdicts(self, readings: Mapping[str, Reading], parser: str) -> None:
+        """Store what was read. Only verdicts are: what is unreadable today may be read by a later parser."""
+        rows = [
+            (key, parser, reading.winner, reading.soft, reading.note, json_text(reading.meta))
+            for key, reading in readings.items()
+            if reading.status == "read"
+        ]
+        if rows:
+            with self._transaction() as db:
+                db.executemany("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def reported_models(self, keys: Iterable[str]) -> dict[str, int]:
+        """Answers a model name, as servers reported it: an alias can change its model between two days."""
+        counts: dict[str, int] = {}
+        for row in self._select("SELECT model FROM attempts WHERE outcome = 'answered' AND key IN", keys):
+            name = row["model"] or "not reported"
+            counts[name] = counts.get(name, 0) + 1
+        return dict(sorted(counts.items()))
+
+    # shared
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with guarded(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._sums.clear()  # they may count what is now taken back
+                if self._db.in_transaction:  # SQLite itself rolls back when the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _select(self, query: str, keys: Iterable[str], *first: object) -> Iterator[sqlite3.Row]:
+        with guarded(self.path):
+            for part in _chunks(list(keys), 900):  # SQLite takes 999 parameters at least
+                yield from self._db.execute(f"{query} ({', '.join('?' * len(part))})", (*first, *part))
+
+    def _spent(self, scope: str) -> Spent:
+        # Attempts are only ever added, with growing ids: what was summed before stays right.
+        last, cost, calls = self._sums.get(scope, (0, 0, 0))
+        row = self._db.execute(
+            "SELECT MAX(id), SUM(cost), SUM(charged) FROM attempts WHERE scope = ? AND id > ?",
+            (scope, last),
+        ).fetchone()
+        if row[0] is not None:
+            last, cost, calls = row[0], cost + row[1], calls + row[2]
+            self._sums[scope] = (last, cost, calls)
+        reserved, in_flight = self._db.execute(
+            "SELECT COALESCE(SUM(reserved), 0), COUNT(*) FROM claims WHERE scope = ?", (scope,)
+        ).fetchone()
+        return Spent(cost, calls, reserved, in_flight)
+
+    def _is_lost(self, claim: sqlite3.Row, now: float) -> bool:
+        return claim["lease"] < now or is_dead(claim["owner"])
+
+    def _give_up(self, claim: sqlite3.Row, now: float) -> None:
+        self._db.execute("DELETE FROM claims WHERE uid = ?", (claim["uid"],))
+        attempt = Attempt("unknown", "in flight when its process ended", charged=True, cost=claim["reserved"])
+        self._record(claim["uid"], claim["key"], claim["scope"], attempt, claim["started"], now)
+
+    def _record(self, uid: str, key: str, scope: str, attempt: Attempt, started: float, now: float) -> None:
+        outcome: str = attempt.outcome
+        if outcome == "answered" and self._is_answered(key):
+            outcome = "late"  # the first answer decides
+        values = {
+            "uid": uid,
+            "key": key,
+            "scope": scope,
+            "started": started,
+            "seconds": max(0.0, now - started),
+            "digest": None if attempt.answer is None else answer_digest(attempt.answer),
+            **asdict(attempt),
+            "outcome": outcome,
+        }
+        names = COLUMNS["attempts"]
+        self._db.execute(
+            f"INSERT INTO attempts ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
+            [values[name] for name in names],
+        )
+
+    def _is_answered(self, key: str) -> bool:
+        query = "SELECT 1 FROM attempts WHERE key = ? AND outcome = 'answered'"
+        return self._db.execute(query, (key,)).fetchone() is not None
+
+
+def _chunks(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]

@@ -1,0 +1,174 @@
+"""A server of the OpenAI API that misbehaves, as a program of its own: server.py LOG SHARE SLOW.
+
+It answers POST /v1/chat/completions. Which calls go wrong, and how, follows from the hash of the question alone, so
+that a run with kills meets the same faults as one without: SHARE of them, all kinds in turn of the hash. A fault of the
+server is over at the second request of a question; a refusal or a filter stays. What is asked is written to LOG, a JSON
+line a request, before it is answered: {"question", "fault", "n", "sent"}. SLOW is for how many seconds a time-out is
+silent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import socketserver
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+# Over at the second request, or for good.
+PASSING = ["429 with", "429 without", "500", "502", "time-out", "dropped", "truncated", "wrong JSON", "empty choice"]
+LASTING = ["refusal", "filter", "filter 400", "other model", "unreadable"]
+
+
+def number(question: str) -> int:
+    return int(hashlib.sha256(question.encode()).hexdigest()[:8], 16)
+
+
+def fault(question: str, share: float) -> str | None:
+    value = number(question)
+    if value % 1000 >= share * 1000:
+        return None
+    kinds = [*PASSING, *LASTING]
+    return kinds[value // 1000 % len(kinds)]
+
+
+def verdict(question: str) -> str:
+    """What the judge truly thinks."""
+    return "ABC"[number("verdict " + question) % 3]
+
+
+def expected(question: str, share: float) -> tuple[str, str | None]:
+    """(status, winner) that a right client ends with."""
+    kind = fault(question, share)
+    if kind in ("refusal", "filter", "filter 400"):
+        return "refused", None
+    if kind == "unreadable":
+        return "unreadable", None
+    return "read", {"A": "first", "B": "second", "C": "tie"}[verdict(question)]
+
+
+def completion(content: str | None, **changed: Any) -> dict[str, Any]:
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": content, "refusal": changed.pop("refusal", None)},
+        "finish_reason": changed.pop("finish", "stop"),
+    }
+    usage = {"prompt_tokens": 20, "completion_tokens": 1, "total_tokens": 21}
+    head = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge-1", "system_fingerprint": "fp"}
+    return head | {"choices": [choice], "usage": usage} | changed
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    share = 0.0
+    slow = 0.0
+    log: Any = None
+    lock = threading.Lock()
+    seen: dict[str, int] = {}  # noqa: RUF012 - of the process
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        question = body["messages"][-1]["content"]
+        with self.lock:
+            n = self.seen[question] = self.seen.get(question, 0) + 1
+            kind = fault(question, self.share)
+            if kind in PASSING and n > 1:
+                kind = None
+            self.log.write(json.dumps({"question": question, "fault": kind, "n": n, "sent": body}) + "\n")
+            self.log.flush()
+        if self.headers.get("Authorization") == "Bearer wrong":
+            self.error(401, "Incorrect API key provided: wrong.", "invalid_api_key")
+        elif body["model"] == "no-such-model":
+            self.error(404, "The model `no-such-model` does not exist", "model_not_found")
+        elif body["model"] == "no-credit":
+            self.error(429, "You exceeded your current quota", "insufficient_quota")
+        elif body["model"] == "echo":
+            self.error(500, "your headers were " + str(self.headers["Authorization"]), "echo")
+        elif body["model"] == "refuses":
+            self.error(400, "response_format is not supported", "unsupported")
+        else:
+            self.answer(kind, question)
+
+    def answer(self, kind: str | None, question: str) -> None:
+        right = completion(verdict(question))
+        if kind == "429 with":
+            self.error(429, "slow down", "rate_limit_exceeded", {"Retry-After": "0.02"})
+        elif kind == "429 without":
+            self.error(429, "slow down", "rate_limit_exceeded")
+        elif kind in ("500", "502"):
+            self.error(int(kind), "oops", "server_error")
+        elif kind == "time-out":
+            time.sleep(self.slow)
+            self.close()
+        elif kind == "dropped":
+            self.close()
+        elif kind == "truncated":
+            text = json.dumps(right).encode()
+            self.send(200, text[: len(text) // 2], length=len(text))
+            self.close()
+        elif kind == "wrong JSON":
+            self.send(200, b'{"choices": [{"message": ')
+        elif kind == "empty choice":
+            self.send(200, json.dumps(right | {"choices": []}).encode())
+        elif kind == "refusal":
+            self.send(200, json.dumps(completion(None, refusal="I will not say A")).encode())
+        elif kind == "filter":
+            self.send(200, json.dumps(completion("A", finish="content_filter")).encode())
+        elif kind == "filter 400":
+            self.error(400, "the prompt was filtered", "content_filter")
+        elif kind == "other model":
+            self.send(200, json.dumps(right | {"model": "judge-2"}).encode())
+        elif kind == "unreadable":
+            self.send(200, json.dumps(completion("I like both of them")).encode())
+        else:
+            self.send(200, json.dumps(right).encode())
+
+    def error(self, status: int, message: str, code: str, headers: dict[str, str] | None = None) -> None:
+        self.send(status, json.dumps({"error": {"message": message, "code": code}}).encode(), headers=headers)
+
+    def send(
+        self, status: int, body: bytes, *, length: int | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def close(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # http.server's also looks up the host's name, which may take long
+        self.server_name, self.server_port = "localhost", self.server_address[1]
+
+    def handle_error(self, *_: object) -> None:
+        pass  # clients that were killed
+
+
+def main(log: str, share: str, slow: str) -> None:
+    Handler.share, Handler.slow = float(share), float(slow)
+    with open(log, "a", encoding="utf-8") as file, Server(("127.0.0.1", 0), Handler) as server:
+        Handler.log = file
+        Path(f"{log}.port").write_text(str(server.server_address[1]))
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
