@@ -52,7 +52,7 @@ def train(stage: Stage) -> StageResult:
 
     reference, held_out_reference = under_reference(pairs), under_reference(held_out)
     frozen = LogprobModel(load_policy(sft, device=device)[0]) if config.loss == "kto" else None
-    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
+    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)

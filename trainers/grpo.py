@@ -50,7 +50,7 @@ def train(stage: Stage) -> StageResult:
     policy, reference = LogprobModel(model), LogprobModel(reference_model)
     compare = advantage_function(config)
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)
-    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
+    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
     loop = stage.loop(
         config, steps=config.steps, modules={"policy": model}, optimizer=optimizer,
         evaluate=maker.evaluate, best_key="eval_reward", higher=True,

@@ -33,7 +33,7 @@ def fit(
 ) -> StageResult:
     """Train on `rows` for the configured epochs; the loss is on responses, or on whole sequences."""
     policy, pad = LogprobModel(model), tokenizer.pad_token_id
-    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
+    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
     steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
     loop = stage.loop(

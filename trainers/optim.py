@@ -10,9 +10,12 @@ import torch
 from torch import nn
 
 from rlhf_bench.errors import NotFinite
+from trainers.parallel import Pool
 from trainers.recipe import OptimizerConfig
 
 __all__ = ["Optimizer", "learning_rate_factor", "make_optimizer"]
+
+MUON_SHARES = 4
 
 Named = Iterable[tuple[str, nn.Parameter]]
 
@@ -20,8 +23,8 @@ Named = Iterable[tuple[str, nn.Parameter]]
 class Optimizer:
     """Fused AdamW, or Muon for the layers' matrices with AdamW for everything else, stepped as one."""
 
-    def __init__(self, parts: Sequence[torch.optim.Optimizer], max_norm: float) -> None:
-        self.parts, self.max_norm = list(parts), max_norm
+    def __init__(self, parts: Sequence[torch.optim.Optimizer], max_norm: float, pool: Pool | None = None) -> None:
+        self.parts, self.max_norm, self.pool = list(parts), max_norm, pool or Pool(None, 1)
         for group in self.groups():
             group["initial_lr"] = group["lr"]
 
@@ -58,8 +61,7 @@ class Optimizer:
         if not math.isfinite(norm):
             self.clear()
             raise NotFinite(f"{where}: the gradient is {norm}; expected a finite number: lower the learning rate")
-        for part in self.parts:
-            part.step()
+        self.pool.map(lambda part: part.step(), self.parts)  # no two share a parameter
         self.clear()
         return norm
 
@@ -71,8 +73,10 @@ class Optimizer:
             part.load_state_dict(state[str(i)])
 
 
-def make_optimizer(config: OptimizerConfig, parts: Sequence[tuple[Named, float]]) -> Optimizer:
-    """The optimiser of a stage over parts, each `named parameters, AdamW's learning rate`.
+def make_optimizer(
+    config: OptimizerConfig, parts: Sequence[tuple[Named, float]], pool: Pool | None = None
+) -> Optimizer:
+    """The optimiser of a stage over parts, each `named parameters, AdamW's learning rate`; stepped by `pool`'s workers.
 
     No weight decay on biases and norms (1-d). With `optimizer: muon` the matrices inside the layers go to Muon
     (K. Jordan et al. 2024; arXiv:2502.16982), which learns more from as many tokens; embeddings and heads never do.
@@ -94,9 +98,21 @@ def make_optimizer(config: OptimizerConfig, parts: Sequence[tuple[Named, float]]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-8, fused=True)
     ]
-    if matrices:
-        optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay))
-    return Optimizer(optimizers, config.max_grad_norm)
+    # Muon's iterations cost a small model about as much as its gradient: several optimisers, so that workers share them
+    for share in _shares(matrices):
+        optimizers.append(torch.optim.Muon(share, lr=config.muon_lr, weight_decay=config.weight_decay))
+    return Optimizer(optimizers, config.max_grad_norm, pool)
+
+
+def _shares(matrices: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """At most MUON_SHARES lists of about equal work, whatever the number of workers: a saved state fits everywhere."""
+    shares: list[list[nn.Parameter]] = [[] for _ in range(MUON_SHARES)]
+    work = [0] * MUON_SHARES
+    for matrix in sorted(matrices, key=lambda m: -m.numel() * min(m.shape)):
+        lightest = work.index(min(work))
+        shares[lightest].append(matrix)
+        work[lightest] += matrix.numel() * min(matrix.shape)
+    return [share for share in shares if share]
 
 
 def _inside_a_layer(name: str) -> bool:

@@ -66,6 +66,7 @@ def train(stage: Stage) -> StageResult:
     optimizer = make_optimizer(
         config,
         [(model.named_parameters(), config.lr), (model_and_critic.own_parameters(), config.critic_lr)],
+        stage.pool,
     )
     own = {} if model_and_critic.own is None else {"critic": model_and_critic.own}
     loop = stage.loop(

@@ -25,7 +25,7 @@ def train(stage: Stage) -> StageResult:
     held_out, _ = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size))
     head = [(name, p) for name, p in model.named_parameters() if name.startswith("score.")]
     body = [(name, p) for name, p in model.named_parameters() if not name.startswith("score.")]
-    optimizer = make_optimizer(config, [(body, config.lr), (head, config.head_lr)])
+    optimizer = make_optimizer(config, [(body, config.lr), (head, config.head_lr)], stage.pool)
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
