@@ -211,6 +211,8 @@ def print_result(result: Path) -> None:
 
     click.echo(summary_text(result).rstrip("\n"))
     click.echo()
+    undrawn = f"not there; draw it with: rlhf-bench report {result}"
+    missing = "none, it needs rewards and KL" if _is_drawn(result) else undrawn
     for label, name in (("Pareto plot", "plots/reward_vs_kl.png"), ("report page", "report.html")):
         path = result / name
-        click.echo(f"{label}: {path if path.is_file() else f'not there; draw it with: rlhf-bench report {result}'}")
+        click.echo(f"{label}: {path if path.is_file() else missing}")

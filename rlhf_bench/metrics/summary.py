@@ -34,6 +34,7 @@ from rlhf_bench.types import Estimate
 __all__ = ["NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "summarize"]
 
 NO_MODEL = "the data's own responses, not sampled from a model"
+ITSELF = "it is the text that the others are compared with"
 NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
 NOT_AVAILABLE = "not available"
 
@@ -114,6 +115,8 @@ def _metrics(scores: pd.DataFrame) -> list[Metric]:
 
 
 def _default_reason(model: str, metric: Metric) -> str:
+    if model == "chosen" and metric.name.startswith("rouge"):
+        return ITSELF
     return NO_MODEL if metric.needs_model and model in ANCHORS else NOT_AVAILABLE
 
 

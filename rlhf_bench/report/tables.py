@@ -299,7 +299,8 @@ def _training(result: Result, model: str) -> list[Cell]:
 
 def _caution(result: Result) -> list[str]:
     """The mark of a table whose intervals are known to cover badly: benchmarks/coverage.py measures it."""
-    prompts = max((cell.n for m in result.models if (cell := result.estimate(m, result.reward_key))), default=0)
+    numbers = [row for model in result.models for row in result.metrics["models"].get(model, {}).values()]
+    prompts = max((row["n"] for row in numbers), default=0)
     few = [f"{prompts} prompts"] if 0 < prompts < _FEW_PROMPTS else []
     few += [f"{len(result.seeds)} seeds"] if 1 < len(result.seeds) < _FEW_SEEDS else []
     if not few:
