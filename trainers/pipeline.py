@@ -51,6 +51,7 @@ def train(
     seeds: int | None = None,
     resume: bool = True,
     force: bool = False,
+    stop_on_alarm: bool = False,
     root: Path = Path("checkpoints"),
     progress: Progress | None = None,
 ) -> Path:
@@ -58,11 +59,12 @@ def train(
 
     A stage that is complete with the same configuration is left alone; with `force`, `stages` are trained again, and so
     is what descends from them, where it was there. `seeds` = N trains seeds seed ... seed + N - 1, each in a folder of
-    its own.
+    its own. With `stop_on_alarm` a stage ends at its first alarm, and nothing after it is trained.
 
     Raises:
         ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
         UsageError: a recipe, key or value that does not exist or fit.
+        StoppedByAlarm: with `stop_on_alarm`; the state before the alarm is kept.
         Interrupted: asked to stop; what was trained is kept.
     """
     progress = progress or Progress(quiet=True)
@@ -88,6 +90,7 @@ def train(
                 data=data,
                 device=default_device(),
                 cache=root / REFERENCE_CACHE,
+                stop_on_alarm=stop_on_alarm,
             )
             with exclusive(job.folder):
                 trained += run_stage(job, resume=resume, force=force and name in stages)

@@ -36,6 +36,7 @@ class Stage:
     device: torch.device
     pool: Pool = field(default_factory=lambda: Pool(None, 1))
     cache: Path | None = None  # holds what can be computed again and need not be; None: nowhere
+    stop_on_alarm: bool = False
 
     @property
     def precision(self) -> str:
@@ -65,7 +66,10 @@ class Stage:
         return kept, counts
 
     def loop(self, config: Any, **arguments: Any) -> Loop:
-        return Loop(self.name, self.work, config, self.progress, save_seconds=self.recipe.save_seconds, **arguments)
+        return Loop(
+            self.name, self.work, config, self.progress, save_seconds=self.recipe.save_seconds,
+            stop_on_alarm=self.stop_on_alarm, **arguments,
+        )  # fmt: skip
 
 
 @dataclass

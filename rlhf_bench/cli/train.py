@@ -31,6 +31,7 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
     "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it anew."
 )
 @click.option("--force", is_flag=True, help="Train again, with everything that descends from it.")
+@click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm, the state before it kept.")
 @click.option("--explain", is_flag=True, help="Print every key of the recipe with its description, and train nothing.")
 @checkpoints_option
 def train(
@@ -41,6 +42,7 @@ def train(
     seeds: int | None,
     resume: bool,
     force: bool,
+    stop_on_alarm: bool,
     explain: bool,
     checkpoints: Path,
 ) -> None:
@@ -64,6 +66,7 @@ def train(
         seeds=seeds,
         resume=resume,
         force=force,
+        stop_on_alarm=stop_on_alarm,
         root=checkpoints,
         progress=make_progress(),
     )
