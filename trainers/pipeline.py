@@ -184,7 +184,7 @@ def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:
     if training is None:
         return False
     open_checkpoint(target)  # whole, and its parents are what it was trained on
-    differences = [str(d) for d in diff(training["config"], wanted)]
+    differences = [str(d) for d in diff(_with_new_keys(training["config"]), wanted)]
     if training["seed"] != seed:
         differences.append(f"seed: {training['seed']} -> {seed}")
     if differences:
@@ -200,7 +200,7 @@ def _check_under_way(stage: Stage, wanted: dict[str, Any]) -> None:
     continue."""
     file = stage.work / "config.json"
     if file.exists() and any(stage.work.glob("state-*.pt")):
-        differences = diff(json.loads(file.read_text(encoding="utf-8")), wanted)
+        differences = diff(_with_new_keys(json.loads(file.read_text(encoding="utf-8"))), wanted)
         if differences:
             raise ConfigChanged(
                 f"{stage.name} was interrupted under another configuration ({'; '.join(map(str, differences))}); "
@@ -209,6 +209,17 @@ def _check_under_way(stage: Stage, wanted: dict[str, Any]) -> None:
     else:
         shutil.rmtree(stage.work, ignore_errors=True)
         atomic_write_text(file, json_text(wanted))
+
+
+def _with_new_keys(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the keys that came later, at their defaults: as the code did before it had them."""
+    defaults = Recipe().model_dump(mode="json")
+    return {
+        name: defaults[name] | section
+        if isinstance(section, dict) and isinstance(defaults.get(name), dict)
+        else section
+        for name, section in stored.items()
+    }
 
 
 def _remove_with_descendants(stage: Stage) -> None:

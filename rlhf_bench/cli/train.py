@@ -32,7 +32,11 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 )
 @click.option("--force", is_flag=True, help="Train again, with everything that descends from it.")
 @click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm, the state before it kept.")
-@click.option("--explain", is_flag=True, help="Print every key of the recipe with its description, and train nothing.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Print each key, its meaning and its name in TRL and OpenRLHF; train nothing.",
+)
 @checkpoints_option
 def train(
     stages: tuple[str, ...],
@@ -84,9 +88,12 @@ def _expand(stages: Sequence[str]) -> list[str]:
 
 
 def _explain(stages: Sequence[str]) -> None:
+    from trainers.peer_names import peer_names
     from trainers.recipe import explain
 
     for stage in [None] if not stages or "all" in stages else stages:
         for key, kind, default, description in explain(stage):
             click.echo(f"{key}  ({kind}{f', default {default}' if default not in ('', 'required') else ''})")
             click.echo(f"    {description}")
+            if names := peer_names(key):
+                click.echo(f"    {names}")
