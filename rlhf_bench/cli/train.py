@@ -30,7 +30,7 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 @click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it anew."
 )
-@click.option("--force", is_flag=True, help="Train again, with everything that descends from it.")
+@click.option("--force", is_flag=True, help="Train again, and all that descends from it; the old is kept until then.")
 @click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm, the state before it kept.")
 @click.option(
     "--explain",
