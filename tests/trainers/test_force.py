@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,12 @@ def test_a_replacement_that_fails_at_the_last_moment_puts_the_old_one_back(
         (folder / "new").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["sft"]
     assert (target / "old").exists()
+
+
+def test_without_force_nothing_is_removed(run: Path) -> None:
+    shutil.rmtree(run / "base")
+    assert train(run.parent, "base", "--set", "base.muon_lr=0.01").exit_code == 0
+    output = train(run.parent, "sft", "--set", "base.muon_lr=0.01")
+    assert output.exit_code == 1
+    assert f"but {run / 'base'} is now " in output.stderr
+    assert (run / "sft").exists()
