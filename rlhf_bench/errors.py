@@ -10,6 +10,7 @@
     ├── ConfigChanged             a finished or interrupted stage was asked for with another configuration
     ├── ModelError                a model that does not do what its role needs
     ├── NotFinite                 a loss or a reward became NaN or infinite
+    ├── StoppedByAlarm            a stage raised an alarm and was to stop at one
     ├── StoreError                a results folder that cannot be read or written
     ├── JudgeError                a judge that cannot be asked: no key, a key that is refused, an unknown model
     └── MissingExtra              an optional dependency that is not installed
@@ -36,6 +37,7 @@ __all__ = [
     "ModelError",
     "NotFinite",
     "StaleParent",
+    "StoppedByAlarm",
     "StoreError",
     "UnknownName",
     "UsageError",
@@ -86,6 +88,10 @@ class ModelError(BenchError):
 
 
 class NotFinite(BenchError):
+    pass
+
+
+class StoppedByAlarm(BenchError):
     pass
 
 

@@ -24,6 +24,7 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.request import Request
 from rlhf_bench.stats import mean_estimate
 from rlhf_bench.store import ResultStore
+from rlhf_bench.training_record import training_alarms, training_costs
 
 if TYPE_CHECKING:
     from rlhf_bench.measure import Measure, Source
@@ -255,7 +256,8 @@ def _finish(store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame]) -> 
         {
             **summary,
             "missing": [*summary["missing"], *_rows_of(gone)],
-            "training": _training(setup),
+            "training": training_costs(setup.models),
+            "training_alarms": training_alarms(setup.models, setup.scorers),
             "reward_model": [_reward_accuracy(rows, seed, setup) for seed, s in setup.scorers.items() if s and paired],
             "marks": _marks(setup, rows),
         }
@@ -264,16 +266,6 @@ def _finish(store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame]) -> 
 
 def _rows_of(missing: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:
     return [{"model": model, "metric": metric, "reason": reason} for (model, metric), reason in missing.items()]
-
-
-def _training(setup: Setup) -> dict[str, list[dict[str, Any]]]:
-    """What each model cost to train, from its training.json."""
-    costs: dict[str, list[dict[str, Any]]] = {}
-    for source in setup.models:
-        if source.training is not None:
-            cost = {key: source.training[key] for key in ("samples", "tokens", "seconds")}
-            costs.setdefault(source.name, []).append({"seed": source.seed, **cost})
-    return costs
 
 
 def _reward_accuracy(rows: pd.DataFrame, seed: int, setup: Setup) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ Rows = Sequence[Mapping[str, Any]]
 Check = Callable[[Rows], str | None]
 
 WINDOW = 5  # rows that are averaged, so that a single odd rollout is no alarm
+FALLS = 3  # in a row, of evaluations: chance puts four numbers in falling order once in 24
 
 
 class Alarm(NamedTuple):
@@ -107,6 +109,24 @@ def first_ratio(rows: Rows, *, limit: float = 0.01) -> str | None:
     )
 
 
+def hollow_reward(rows: Rows) -> str | None:
+    """Over-optimisation (arXiv:2210.10760): the reward of the rollouts rises from evaluation to evaluation, and what it
+    stands for falls each time. Gold is looked at where it is known, and the reward of held-out prompts."""
+    for key, title in (("eval_gold", "gold"), ("eval_reward", "the reward of held-out prompts")):
+        if key not in rows[-1]:
+            continue
+        evaluations = [i for i, row in enumerate(rows) if key in row]
+        spans = list(pairwise([-1, *evaluations]))[-FALLS - 1 :]  # rows after one evaluation, up to the next
+        rewards = [fmean(row["reward"] for row in rows[start + 1 : end + 1]) for start, end in spans]
+        judged = [rows[end][key] for _, end in spans]
+        if len(spans) > FALLS and _rises(rewards) and _rises([-value for value in judged]):
+            return (
+                f"{title} fell {FALLS} times in a row, from {judged[0]:.3g} to {judged[-1]:.3g}, while the reward of "
+                f"the rollouts rose from {rewards[0]:.3g} to {rewards[-1]:.3g}: stop earlier or raise the KL's weight"
+            )
+    return None
+
+
 ALARMS: dict[str, Check] = {
     "approximate_kl": approximate_kl,
     "entropy_collapse": entropy_collapse,
@@ -114,8 +134,13 @@ ALARMS: dict[str, Check] = {
     "responses_do_not_end": responses_do_not_end,
     "exploding_gradient": exploding_gradient,
     "first_ratio": first_ratio,
+    "hollow_reward": hollow_reward,
 }
 
 
 def _last(rows: Rows, key: str) -> list[float]:
     return [row[key] for row in rows[-WINDOW:] if key in row]
+
+
+def _rises(values: Sequence[float]) -> bool:
+    return all(a < b for a, b in pairwise(values))

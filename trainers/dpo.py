@@ -41,8 +41,8 @@ def train(stage: Stage) -> StageResult:
     sft, device = stage.parent("sft"), stage.device
     model, tokenizer = load_policy(sft, device=device)
     policy, pad = LogprobModel(model), tokenizer.pad_token_id
-    pairs, counts = stage.encode_pairs(tokenizer, stage.pairs("train", config.max_pairs))
-    held_out, _ = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size))
+    pairs, _, counts = stage.encode_pairs(tokenizer, stage.pairs("train", config.max_pairs))
+    held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
 
     # the policy still is the reference here: nothing has been trained
     def under_reference(some: Sequence[Pair]) -> PairLogps:

@@ -27,10 +27,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlhf_bench.errors import Interrupted, NotFinite
+from rlhf_bench.errors import Interrupted, NotFinite, StoppedByAlarm
 from rlhf_bench.files import atomic_write_bytes, json_text, read_jsonl
 from rlhf_bench.progress import Progress
-from trainers.alarms import alarms_at, find_alarms
+from trainers.alarms import Alarm, alarms_at, find_alarms
 from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
 
@@ -45,7 +45,8 @@ class Loop:
     """Iterate over the steps of one stage.
 
     `modules` are trained (the first is what is kept); `evaluate` gives `eval_*` numbers, of which `best_key` (higher
-    is better with `higher`, else lower) decides under `keep: best`.
+    is better with `higher`, else lower) decides under `keep: best`. With `stop_on_alarm` the step that raises an alarm
+    is the last: StoppedByAlarm, and the state saved before it stays the newest.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Loop:
         best_key: str = "eval_loss",
         higher: bool = False,
         save_seconds: float = 30.0,
+        stop_on_alarm: bool = False,
     ) -> None:
         self.name, self.work, self.config, self.progress = name, work, config, progress
         self.steps, self.modules, self.optimizer = steps, dict(modules), optimizer
         self.evaluate, self.best_key, self.sign = evaluate, best_key, 1.0 if higher else -1.0
-        self.save_seconds = save_seconds
+        self.save_seconds, self.stop_on_alarm = save_seconds, stop_on_alarm
         self.step = 0
         self.seconds = 0.0
         self.samples = 0
@@ -79,6 +81,7 @@ class Loop:
         self._written: list[dict[str, Any]] = []  # the log's rows so far
         self._alarmed: set[str] = set()  # alarms are said once
         self._at = 0  # number of the step under way, counted from 1
+        self._saved = 0  # step of the newest state; 0: none
         self._stop = False
 
     def __iter__(self) -> Iterator[int]:
@@ -93,8 +96,10 @@ class Loop:
                 self.step += 1
                 self.seconds = earlier + time.monotonic() - began
                 self._evaluate()
-                self._write_row()
+                alarms = self._write_row()
                 task.advance(**{k: v for k, v in self._row.items() if k in _SHOWN})
+                if alarms and self.stop_on_alarm:
+                    raise StoppedByAlarm(self._stopped_by(alarms[0]))
                 due = time.monotonic() - saved >= self.save_seconds
                 if self._stop or (due and self.step < self.steps):
                     self._save()
@@ -146,15 +151,26 @@ class Loop:
             torch.save(next(iter(self.modules.values())).state_dict(), buffer)
             atomic_write_bytes(self.work / "best.pt", buffer.getvalue())
 
-    def _write_row(self) -> None:
+    def _write_row(self) -> list[Alarm]:
+        """Ends the step's row; the alarms that it is the first to raise."""
         row = {"step": self.step, **self._row, "num_tokens": self.tokens, "seconds": round(self.seconds, 3)}
         with self.log_file.open("a", encoding="utf-8") as file:
             file.write(json_text(row) + "\n")
         self._written.append(row)
-        for alarm in alarms_at(self._written):
-            if alarm.name not in self._alarmed:
-                self._alarmed.add(alarm.name)
-                self.progress.log(f"alarm: {self.name}, step {alarm.step} of {self.steps}: {alarm.message}")
+        alarms = [alarm for alarm in alarms_at(self._written) if alarm.name not in self._alarmed]
+        for alarm in alarms:
+            self._alarmed.add(alarm.name)
+            self.progress.log(f"alarm: {self.name}, step {alarm.step} of {self.steps}: {alarm.message}")
+        return alarms
+
+    def _stopped_by(self, alarm: Alarm) -> str:
+        kept, begins = f"the state after step {self._saved} is kept", "continues from there"
+        if not self._saved:
+            kept, begins = "no state was saved before it", "begins the stage anew"
+        return (
+            f"{self.name}: stopped by an alarm at step {alarm.step} of {self.steps} ({alarm.name}); {kept}: the same "
+            f"command without --stop-on-alarm {begins}"
+        )
 
     def _save(self) -> None:
         state = {
@@ -173,6 +189,7 @@ class Loop:
         slots = sorted(self.work.glob("state-*.pt"), key=lambda p: p.stat().st_mtime_ns)
         target = slots[0] if len(slots) > 1 else self.work / f"state-{len(slots)}.pt"
         atomic_write_bytes(target, hashlib.sha256(payload).digest() + payload)
+        self._saved = self.step
 
     def _restore(self) -> None:
         states = [state for path in self.work.glob("state-*.pt") if (state := _read_state(path)) is not None]
@@ -180,7 +197,7 @@ class Loop:
             self.log_file.unlink(missing_ok=True)
             return
         state = max(states, key=lambda s: int(s["step"]))
-        self.step = state["step"]
+        self.step = self._saved = state["step"]
         for name, module in self.modules.items():
             module.load_state_dict(state["modules"][name])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["nll_loss", "reward_loss"]
+__all__ = ["center_penalty", "nll_loss", "reward_loss"]
 
 
 def nll_loss(logps: Tensor, mask: Tensor, *, tokens: int | Tensor) -> Tensor:
@@ -25,3 +25,13 @@ def reward_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) 
     chosen, rejected: (B,) scores. Returns one loss a pair, (B,).
     """
     return -F.logsigmoid(chosen - rejected - margin)
+
+
+def center_penalty(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Pulls the scores of a pair towards 0, which the Bradley-Terry loss leaves free (arXiv:2312.09244, section 4).
+
+        penalty = (r_w + r_l)^2
+
+    chosen, rejected: (B,) scores. Returns one a pair, (B,).
+    """
+    return (chosen + rejected) ** 2

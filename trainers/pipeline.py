@@ -51,18 +51,21 @@ def train(
     seeds: int | None = None,
     resume: bool = True,
     force: bool = False,
+    stop_on_alarm: bool = False,
     root: Path = Path("checkpoints"),
     progress: Progress | None = None,
 ) -> Path:
     """Train `stages` and what they descend from; returns the run's folder.
 
     A stage that is complete with the same configuration is left alone; with `force`, `stages` are trained again, and so
-    is what descends from them, where it was there. `seeds` = N trains seeds seed ... seed + N - 1, each in a folder of
-    its own.
+    is what descends from them, where it was there. The old checkpoint stays until the new one takes its place.
+    `seeds` = N trains seeds seed ... seed + N - 1, each in a folder of its own. With `stop_on_alarm` a stage ends at
+    its first alarm, and nothing after it is trained.
 
     Raises:
         ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
         UsageError: a recipe, key or value that does not exist or fit.
+        StoppedByAlarm: with `stop_on_alarm`; the state before the alarm is kept.
         Interrupted: asked to stop; what was trained is kept.
     """
     progress = progress or Progress(quiet=True)
@@ -88,6 +91,7 @@ def train(
                 data=data,
                 device=default_device(),
                 cache=root / REFERENCE_CACHE,
+                stop_on_alarm=stop_on_alarm,
             )
             with exclusive(job.folder):
                 trained += run_stage(job, resume=resume, force=force and name in stages)
@@ -115,6 +119,11 @@ def parents_of(stage: str, recipe: Recipe) -> tuple[str, ...]:
     return PARENTS[stage]
 
 
+def descendants_of(stage: str, recipe: Recipe) -> list[str]:
+    """What is trained from the stage, directly or not, in the order of training."""
+    return [name for name in STAGES if name != stage and stage in with_ancestors([name], recipe)]
+
+
 def configuration(recipe: Recipe, name: str) -> dict[str, Any]:
     """The keys that decide what a stage becomes: its own section and what all stages share.
 
@@ -128,20 +137,28 @@ def configuration(recipe: Recipe, name: str) -> dict[str, Any]:
 
 
 def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
-    """Train one stage unless it is complete; True if it was trained."""
+    """Train one stage unless it is complete; True if it was trained.
+
+    With `force` a complete one stays until the new one is saved in its place; what descends from it goes only then.
+    """
     target, wanted = stage.folder / stage.name, configuration(stage.recipe, stage.name)
     if not force and _complete(target, wanted, stage.seed):
         return False
     parents = {name: open_checkpoint(stage.parent(name)) for name in parents_of(stage.name, stage.recipe)}
-    if force or not resume:
+    if not resume:
         shutil.rmtree(stage.work, ignore_errors=True)
-    _check_under_way(stage, wanted)
-    if target.exists():
-        _remove_with_descendants(stage)
+    _check_under_way(stage, wanted, force=force)
     stage.progress.log(f"{stage.name}: seed {stage.seed}, {stage.precision} on {stage.device}, {target}")
     result = _train(stage)
+    descendants = descendants_of(stage.name, stage.recipe) if target.exists() else []
+    for name in descendants:  # before the parent changes: a state continued from another parent would go unnoticed
+        shutil.rmtree(stage.folder / f".{name}.work", ignore_errors=True)
     save_stage(stage, result, target, wanted, {name: {"hash": p.hash} for name, p in parents.items()})
     shutil.rmtree(stage.work, ignore_errors=True)
+    for folder in (stage.folder / name for name in descendants):
+        if folder.exists():
+            stage.progress.log(f"{folder}: removed, to be trained again")
+            shutil.rmtree(folder)
     numbers = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
     stage.progress.log(f"{stage.name}: complete in {result.seconds:.0f} s{'; ' + numbers if numbers else ''}")
     return True
@@ -181,7 +198,7 @@ def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:
     if training is None:
         return False
     open_checkpoint(target)  # whole, and its parents are what it was trained on
-    differences = [str(d) for d in diff(training["config"], wanted)]
+    differences = [str(d) for d in diff(_with_new_keys(training["config"]), wanted)]
     if training["seed"] != seed:
         differences.append(f"seed: {training['seed']} -> {seed}")
     if differences:
@@ -192,33 +209,32 @@ def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:
     return True
 
 
-def _check_under_way(stage: Stage, wanted: dict[str, Any]) -> None:
+def _check_under_way(stage: Stage, wanted: dict[str, Any], *, force: bool) -> None:
     """An interrupted stage continues only with the configuration that it began with; with no state there is nothing to
-    continue."""
+    continue. With `force` another configuration begins it anew."""
     file = stage.work / "config.json"
     if file.exists() and any(stage.work.glob("state-*.pt")):
-        differences = diff(json.loads(file.read_text(encoding="utf-8")), wanted)
-        if differences:
+        differences = diff(_with_new_keys(json.loads(file.read_text(encoding="utf-8"))), wanted)
+        if not differences:
+            return
+        if not force:
             raise ConfigChanged(
                 f"{stage.name} was interrupted under another configuration ({'; '.join(map(str, differences))}); "
                 "give the same configuration to continue, or --no-resume to start anew"
             )
-    else:
-        shutil.rmtree(stage.work, ignore_errors=True)
-        atomic_write_text(file, json_text(wanted))
+    shutil.rmtree(stage.work, ignore_errors=True)
+    atomic_write_text(file, json_text(wanted))
 
 
-def _remove_with_descendants(stage: Stage) -> None:
-    """A stage that is trained again takes everything that descends from it along."""
-    gone = {stage.name}
-    for name in STAGES:
-        if gone & set(parents_of(name, stage.recipe)) or name == stage.name:
-            gone.add(name)
-            if (stage.folder / name).exists():
-                stage.progress.log(f"{stage.folder / name}: removed, to be trained again")
-                shutil.rmtree(stage.folder / name)
-            if name != stage.name:
-                shutil.rmtree(stage.folder / f".{name}.work", ignore_errors=True)
+def _with_new_keys(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the keys that came later, at their defaults: as the code did before it had them."""
+    defaults = Recipe().model_dump(mode="json")
+    return {
+        name: defaults[name] | section
+        if isinstance(section, dict) and isinstance(defaults.get(name), dict)
+        else section
+        for name, section in stored.items()
+    }
 
 
 def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:

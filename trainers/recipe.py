@@ -95,6 +95,12 @@ class RewardConfig(OptimizerConfig):
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     backbone: Literal["sft", "base"] = Field("sft", description="stage whose weights the reward model starts from")
     head_lr: float = Field(1e-3, gt=0, description="learning rate of the new scalar head")
+    margin: Literal["none", "data"] = Field(
+        "none", description="data: each pair's own margin is what its scores are to differ by (arXiv:2307.09288)"
+    )
+    center_coef: float = Field(
+        0.0, ge=0, description="weight of the squared sum of a pair's scores, which pulls scores towards 0"
+    )
     function: str | tuple[str, ...] = Field(
         "model",
         description="what ppo and grpo are rewarded by: model (this stage's), gold (where it is known), a Python "

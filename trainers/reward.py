@@ -1,4 +1,8 @@
-"""The reward model: Bradley-Terry on preference pairs (arXiv:2009.01325), chosen and rejected in one pass."""
+"""The reward model: Bradley-Terry on preference pairs (arXiv:2009.01325), chosen and rejected in one pass.
+
+On request the scores of a pair are to differ by the data's margin (`reward.margin: data`), and to lie about 0
+(`reward.center_coef`).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ from collections.abc import Sequence
 
 import torch
 
+from rlhf_bench.errors import DataError
 from rlhf_bench.models import to_reward_model
 from rlhf_bench.scoring import ScoreModel
 from rlhf_bench.text import collate, length_batches
 from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
-from trainers.losses import reward_loss
+from trainers.losses import center_penalty, reward_loss
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.stage import Stage, StageResult
 
@@ -21,8 +26,10 @@ def train(stage: Stage) -> StageResult:
     config = stage.recipe.reward
     model, tokenizer = to_reward_model(stage.parent(config.backbone), seed=stage.seed, device=stage.device)
     scorer = ScoreModel(model)
-    pairs, counts = stage.encode_pairs(tokenizer, stage.pairs("train"))
-    held_out, _ = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size))
+    pairs, data_margins, counts = stage.encode_pairs(tokenizer, stage.pairs("train"))
+    held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
+    margins = torch.zeros(len(pairs)) if config.margin == "none" else all_margins(data_margins)
+    margins = margins.to(stage.device)
     head = [(name, p) for name, p in model.named_parameters() if name.startswith("score.")]
     body = [(name, p) for name, p in model.named_parameters() if not name.startswith("score.")]
     optimizer = make_optimizer(config, [(body, config.lr), (head, config.head_lr)], stage.pool)
@@ -35,28 +42,41 @@ def train(stage: Stage) -> StageResult:
         evaluate=lambda: evaluate(scorer, held_out, pad), best_key="eval_accuracy", higher=True,
     )  # fmt: skip
 
-    def forward(part: Sequence[Pair]) -> tuple[torch.Tensor, dict[str, float]]:
+    def forward(part: Sequence[int]) -> tuple[torch.Tensor, dict[str, float]]:
         with stage.autocast():
-            chosen, rejected = _score_pairs(scorer, part, pad)
-        loss = reward_loss(chosen, rejected).sum() / len(rows)
+            chosen, rejected = _score_pairs(scorer, [pairs[i] for i in part], pad)
+        loss = reward_loss(chosen, rejected, margins[list(part)]).sum() / len(index)
+        if config.center_coef:
+            loss = loss + config.center_coef * center_penalty(chosen, rejected).sum() / len(index)
         return loss, {
             "loss": loss.item(),
-            "accuracy": (chosen > rejected).sum().item() / len(rows),
-            "margin": (chosen - rejected).detach().sum().item() / len(rows),
+            "accuracy": (chosen > rejected).sum().item() / len(index),
+            "margin": (chosen - rejected).detach().sum().item() / len(index),
         }
 
     for step in loop:
         optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
-        rows = [pairs[i] for i in order[step]]
-        pieces = stage.pool.split(rows, max(1, config.micro_batch_size // 2))
+        index = order[step]
+        pieces = stage.pool.split(index, max(1, config.micro_batch_size // 2))
         loop.log(
             stage.pool.accumulate(forward, pieces, optimizer.parameters),
-            samples=len(rows),
-            tokens=count_tokens(both_sides(rows)),
+            samples=len(index),
+            tokens=count_tokens(both_sides([pairs[i] for i in index])),
         )
         norm = optimizer.step(where=f"reward, step {step + 1}")
         loop.log({"grad_norm": norm, "learning_rate": optimizer.lr})
     return StageResult.of(model, tokenizer, loop, counts)
+
+
+def all_margins(margins: Sequence[float | None]) -> torch.Tensor:
+    """The margins as a tensor, (N,). Raises DataError where a pair has none."""
+    known = [margin for margin in margins if margin is not None]
+    if len(known) < len(margins):
+        raise DataError(
+            f"reward.margin=data: {len(margins) - len(known)} of {len(margins)} training pairs have no margin, "
+            "expected a number in each; give the data a column margin, or leave reward.margin out"
+        )
+    return torch.tensor(known)
 
 
 def _score_pairs(scorer: ScoreModel, pairs: Sequence[Pair], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,10 +86,19 @@ def _score_pairs(scorer: ScoreModel, pairs: Sequence[Pair], pad_id: int) -> tupl
 
 @torch.no_grad()
 def evaluate(scorer: ScoreModel, pairs: list[Pair], pad_id: int) -> dict[str, float]:
-    """Accuracy and loss on held-out pairs; equal scores count one half."""
+    """Accuracy and loss on held-out pairs, and the accuracy of preferring the longer response; equal counts one half.
+
+    The loss is without margin and penalty, so that runs with and without them can be compared.
+    """
     right, loss = 0.0, 0.0
     for group in length_batches(pair_lengths(pairs), 64):
         chosen, rejected = _score_pairs(scorer, [pairs[i] for i in group], pad_id)
         right += ((chosen > rejected).float() + 0.5 * (chosen == rejected).float()).sum().item()
         loss += reward_loss(chosen, rejected).sum().item()
-    return {"eval_loss": loss / len(pairs), "eval_accuracy": right / len(pairs)}
+    lengths = [(len(chosen.response), len(rejected.response)) for chosen, rejected in pairs]
+    longer = sum(1.0 if w > r else 0.5 if w == r else 0.0 for w, r in lengths)
+    return {
+        "eval_loss": loss / len(pairs),
+        "eval_accuracy": right / len(pairs),
+        "eval_accuracy_longer": longer / len(pairs),
+    }

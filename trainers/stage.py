@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +19,15 @@ from trainers.loop import Loop
 from trainers.parallel import Pool
 from trainers.recipe import Recipe
 
-__all__ = ["Stage", "StageResult"]
+__all__ = ["EncodedPairs", "Stage", "StageResult"]
+
+
+class EncodedPairs(NamedTuple):
+    """Preference pairs as tokens, those left out that are equal after truncation."""
+
+    pairs: list[tuple[Encoded, Encoded]]  # chosen, rejected
+    margins: list[float | None]  # the data's own, one a pair; None where it has none
+    counts: dict[str, int]  # of rows cut or dropped
 
 
 @dataclass
@@ -36,6 +44,7 @@ class Stage:
     device: torch.device
     pool: Pool = field(default_factory=lambda: Pool(None, 1))
     cache: Path | None = None  # holds what can be computed again and need not be; None: nowhere
+    stop_on_alarm: bool = False
 
     @property
     def precision(self) -> str:
@@ -50,9 +59,7 @@ class Stage:
     def pairs(self, split: str, limit: int | None = None) -> list[PreferencePair]:
         return self.data(split).pairs[:limit]
 
-    def encode_pairs(
-        self, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]
-    ) -> tuple[list[tuple[Encoded, Encoded]], dict[str, int]]:
+    def encode_pairs(self, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]) -> EncodedPairs:
         """Chosen and rejected of each pair as tokens; what is equal after truncation is dropped and counted."""
         data = self.recipe.data
         prompts = [p.prompt for p in pairs]
@@ -60,12 +67,15 @@ class Stage:
             encode(tokenizer, prompts, side, max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens)
             for side in ([p.chosen for p in pairs], [p.rejected for p in pairs])
         )
-        kept = [(w, r) for w, r in zip(chosen, rejected, strict=True) if w.response != r.response]
+        kept = [i for i, (w, r) in enumerate(zip(chosen, rejected, strict=True)) if w.response != r.response]
         counts = count_truncated([*chosen, *rejected]) | {"equal_after_truncation": len(pairs) - len(kept)}
-        return kept, counts
+        return EncodedPairs([(chosen[i], rejected[i]) for i in kept], [pairs[i].margin for i in kept], counts)
 
     def loop(self, config: Any, **arguments: Any) -> Loop:
-        return Loop(self.name, self.work, config, self.progress, save_seconds=self.recipe.save_seconds, **arguments)
+        return Loop(
+            self.name, self.work, config, self.progress, save_seconds=self.recipe.save_seconds,
+            stop_on_alarm=self.stop_on_alarm, **arguments,
+        )  # fmt: skip
 
 
 @dataclass

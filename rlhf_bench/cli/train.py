@@ -30,8 +30,13 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 @click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it anew."
 )
-@click.option("--force", is_flag=True, help="Train again, with everything that descends from it.")
-@click.option("--explain", is_flag=True, help="Print every key of the recipe with its description, and train nothing.")
+@click.option("--force", is_flag=True, help="Train again, and all that descends from it; the old is kept until then.")
+@click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm, the state before it kept.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Print each key, its meaning and its name in TRL and OpenRLHF; train nothing.",
+)
 @checkpoints_option
 def train(
     stages: tuple[str, ...],
@@ -41,6 +46,7 @@ def train(
     seeds: int | None,
     resume: bool,
     force: bool,
+    stop_on_alarm: bool,
     explain: bool,
     checkpoints: Path,
 ) -> None:
@@ -64,6 +70,7 @@ def train(
         seeds=seeds,
         resume=resume,
         force=force,
+        stop_on_alarm=stop_on_alarm,
         root=checkpoints,
         progress=make_progress(),
     )
@@ -81,9 +88,12 @@ def _expand(stages: Sequence[str]) -> list[str]:
 
 
 def _explain(stages: Sequence[str]) -> None:
+    from trainers.peer_names import peer_names
     from trainers.recipe import explain
 
     for stage in [None] if not stages or "all" in stages else stages:
         for key, kind, default, description in explain(stage):
             click.echo(f"{key}  ({kind}{f', default {default}' if default not in ('', 'required') else ''})")
             click.echo(f"    {description}")
+            if names := peer_names(key):
+                click.echo(f"    {names}")

@@ -1,11 +1,11 @@
-"""What the alarms of an evaluation say, as lines for the summary and the page."""
+"""What the alarms of an evaluation, and those of the training before it, say: lines for the summary and the page."""
 
 from __future__ import annotations
 
 from rlhf_bench.metrics.alarms import CHECKED
 from rlhf_bench.report.result import Result
 
-__all__ = ["alarm_lines"]
+__all__ = ["alarm_lines", "training_alarm_lines"]
 
 
 def alarm_lines(result: Result) -> list[str]:
@@ -14,3 +14,11 @@ def alarm_lines(result: Result) -> list[str]:
     if found is None:
         return []
     return [str(alarm["text"]) for alarm in found] or [f"none. Looked at: {CHECKED}."]
+
+
+def training_alarm_lines(result: Result) -> list[str]:
+    """A line an alarm that training.json records, or one that says there was none; none without such a record."""
+    found = result.metrics.get("training_alarms")
+    if found is None:
+        return []
+    return [f"{a['model']}, seed {a['seed']}, step {a['step']}: {a['message']}" for a in found] or ["none"]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlhf_bench.files import atomic_write_text
-from rlhf_bench.report.alarms import alarm_lines
+from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import side_by_side
 from rlhf_bench.report.result import Result, known
@@ -78,6 +78,7 @@ def _context(result: Result) -> dict[str, Any]:
         "summary": _html(summary, result),
         "summary_notes": summary.notes,
         "alarms": alarm_lines(result),
+        "training_alarms": training_alarm_lines(result),
         "plots": {name: uri for name in _CAPTIONS if (uri := _plot(result, name))},
         "captions": _CAPTIONS,
         "pareto": _html(pareto_table(result)),

@@ -17,7 +17,7 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text
-from rlhf_bench.report.alarms import alarm_lines
+from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
@@ -78,9 +78,13 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
         atomic_write_text(folder / name, text)
         written.append(folder / name)
 
+    sections = {
+        "Alarms": alarm_lines(result),
+        "Alarms while training": training_alarm_lines(result),
+        "Not available": missing_lines(result),
+    }
     for table, keys in tables:
-        sections = {"Alarms": alarm_lines(result), "Not available": missing_lines(result)} if table is summary else {}
-        write(f"{table.name}.md", markdown_text(table, sections=sections))
+        write(f"{table.name}.md", markdown_text(table, sections=sections if table is summary else {}))
         write(f"{table.name}.csv", csv_text(table))
         write(f"{table.name}.tex", tex_text(table, keys=keys))
     write("responses.md", responses_markdown(result))

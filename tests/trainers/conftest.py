@@ -52,11 +52,14 @@ def call(*words: str | Path) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words])
 
 
+generate = functools.cache(mini.generate)  # one for all modules
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _generate_once() -> Iterator[None]:
     """hh-mini is a function of its arguments; making it takes longer than training on it here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "generate", functools.cache(mini.generate))
+        patch.setattr(mini, "generate", generate)
         yield
 
 

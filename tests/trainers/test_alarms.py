@@ -23,6 +23,15 @@ def log(*columns: tuple[str, list[float]]) -> list[Row]:
     return [{"step": i + 1, **{key: values[i] for key, values in columns}} for i in range(length)]
 
 
+def evaluated(rewards: list[float], **judged: list[float]) -> list[Row]:
+    """A log of rollouts with an evaluation in every second row."""
+    rows = log(("reward", rewards))
+    for key, values in judged.items():
+        for row, value in zip(rows[1::2], values, strict=True):
+            row[key] = value
+    return rows
+
+
 LENGTHS = ("completions/mean_length", [9.0] * 10)
 CASES: list[tuple[str, list[Row], list[Row], int, str]] = [
     # name, a log at the limit, a log beyond, the step that raises it, how its line begins
@@ -69,6 +78,14 @@ CASES: list[tuple[str, list[Row], list[Row], int, str]] = [
         2,
         "the policy ratio at the first minibatch is 0.98 and not 1: ",
     ),
+    (
+        # an evaluation every second row; rewards between them: 1.5, 2, 2.5, 3 (sound: the last is 2.5 again)
+        "hollow_reward",
+        evaluated([1, 2, 1, 3, 2, 3, 2, 3], eval_gold=[5, 4, 3, 2], eval_reward=[1, 2, 3, 4]),
+        evaluated([1, 2, 1, 3, 2, 3, 2, 4], eval_gold=[5, 4, 3, 2], eval_reward=[1, 2, 3, 4]),
+        8,
+        "gold fell 3 times in a row, from 5 to 2, while the reward of the rollouts rose from 1.5 to 3: ",
+    ),
 ]
 
 
@@ -85,6 +102,19 @@ def test_each_alarm_at_its_limit_and_beyond(
 
 def test_every_alarm_is_tested() -> None:
     assert [case[0] for case in CASES] == list(ALARMS)
+
+
+def test_a_reward_is_hollow_only_where_all_of_it_holds() -> None:
+    rising = [1, 2, 1, 3, 2, 3, 2, 4]
+    (alarm,) = find_alarms(evaluated(rising, eval_gold=[5, 6, 7, 8], eval_reward=[9, 8, 7, 6]))
+    assert alarm.message.startswith("the reward of held-out prompts fell 3 times in a row, from 9 to 6, while ")
+    # gold rose once; fell too seldom; fell together with the reward
+    assert find_alarms(evaluated(rising, eval_gold=[5, 4, 4.1, 3])) == []
+    assert find_alarms(evaluated(rising[:6], eval_gold=[5, 4, 3])) == []
+    assert find_alarms(evaluated(rising[::-1], eval_gold=[5, 4, 3, 2])) == []
+    # an evaluation that comes later is compared with the three before it, the first not among them
+    (alarm,) = find_alarms(evaluated([9, 9, *rising], eval_gold=[4, 5, 4, 3, 2]))
+    assert alarm.step == 10
 
 
 def test_an_alarm_is_raised_once() -> None:

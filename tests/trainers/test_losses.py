@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainers.losses import nll_loss, reward_loss
+from trainers.losses import center_penalty, nll_loss, reward_loss
 
 
 def test_nll_loss_worked_by_hand() -> None:
@@ -31,3 +31,9 @@ def test_reward_loss_margin_worked_by_hand() -> None:
 
 def test_reward_loss_far_away_is_finite() -> None:
     assert reward_loss(torch.tensor([-200.0]), torch.tensor([200.0])).tolist() == [400.0]
+
+
+def test_center_penalty_worked_by_hand() -> None:
+    # (2 + 1)^2 = 9; scores about 0 cost nothing, however far apart: (3 - 3)^2
+    penalty = center_penalty(torch.tensor([2.0, 3.0, -1.0]), torch.tensor([1.0, -3.0, -1.0]))
+    assert penalty.tolist() == [9.0, 0.0, 4.0]

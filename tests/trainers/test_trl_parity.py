@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +109,19 @@ def test_sft(first_step: FirstStep, policy_folder: Path, tmp_path: Path, loss_on
     assert_like_trl(first_step("sft", loss_on=loss_on)[0], trl_step(trainer))
 
 
-def test_reward(first_step: FirstStep, tmp_path: Path) -> None:
+@pytest.mark.parametrize("margin", ["none", "data"])
+@pytest.mark.parametrize("center", [None, 0.3])
+def test_reward(first_step: FirstStep, tmp_path: Path, margin: str, center: float | None) -> None:
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    ours, result = first_step("reward")
-    rows = [{"chosen": pair.prompt + pair.chosen, "rejected": pair.prompt + pair.rejected} for pair in PAIRS]
-    trainer = RewardTrainer(result.model, trl_arguments(RewardConfig, tmp_path), train_dataset=Dataset.from_list(rows),
+    pairs = [replace(pair, margin=0.5 * i - 0.7) for i, pair in enumerate(PAIRS)]
+    ours, result = first_step("reward", pairs=pairs, margin=margin, center_coef=center or 0.0)
+    rows: list[dict[str, Any]] = [{"chosen": p.prompt + p.chosen, "rejected": p.prompt + p.rejected} for p in pairs]
+    if margin == "data":
+        rows = [row | {"margin": pair.margin} for row, pair in zip(rows, pairs, strict=True)]
+    arguments = trl_arguments(RewardConfig, tmp_path, center_rewards_coefficient=center)
+    trainer = RewardTrainer(result.model, arguments, train_dataset=Dataset.from_list(rows),
                             processing_class=result.tokenizer)  # fmt: skip
     assert_like_trl(ours, trl_step(trainer))
 

@@ -13,7 +13,7 @@ from scipy import stats as scipy_stats
 from rlhf_bench import stats
 from rlhf_bench.metrics.alarms import CHECKED, Alarm, at_equal_length, find_alarms
 from rlhf_bench.metrics.table import score_table
-from rlhf_bench.report.alarms import alarm_lines
+from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.result import Result
 
 PROMPTS = 60
@@ -94,3 +94,13 @@ def test_lines_of_a_report() -> None:
     assert lines({"alarms": []}) == [f"none. Looked at: {CHECKED}."]
     stored = json.loads(json.dumps([Alarm("ppo", "length", "ppo: too long")._asdict()]))
     assert lines({"alarms": stored}) == ["ppo: too long"]
+
+
+def test_lines_of_the_alarms_while_training() -> None:
+    def lines(metrics: dict[str, object]) -> list[str]:
+        return training_alarm_lines(Result(Path(), {}, metrics, pd.DataFrame(), {}))
+
+    assert lines({}) == lines({"training_alarms": None}) == []
+    assert lines({"training_alarms": []}) == ["none"]
+    alarm = {"model": "ppo", "seed": 2, "name": "first_ratio", "step": 7, "message": "the ratio is 2 and not 1"}
+    assert lines({"training_alarms": [alarm]}) == ["ppo, seed 2, step 7: the ratio is 2 and not 1"]

@@ -1,0 +1,34 @@
+"""What an evaluation repeats of the training.json of what it evaluates, so that a report needs no checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rlhf_bench.checkpoints import read_training
+
+if TYPE_CHECKING:
+    from rlhf_bench.measure import Scorer, Source
+
+__all__ = ["training_alarms", "training_costs"]
+
+
+def training_costs(models: Iterable[Source]) -> dict[str, list[dict[str, Any]]]:
+    """What each model cost to train: a row a seed. Models that were not trained here have none."""
+    costs: dict[str, list[dict[str, Any]]] = {}
+    for source in models:
+        if source.training is not None:
+            cost = {key: source.training[key] for key in ("samples", "tokens", "seconds")}
+            costs.setdefault(source.name, []).append({"seed": source.seed, **cost})
+    return costs
+
+
+def training_alarms(models: Iterable[Source], scorers: Mapping[int, Sequence[Scorer]]) -> list[dict[str, Any]] | None:
+    """Alarms that were raised while the models and each seed's own reward model were trained; None where no record
+    says whether there were any. A row has model, seed, name, step and message."""
+    records = [(source.name, source.seed, source.training) for source in models]
+    records += [("reward", seed, read_training(own[0].path)) for seed, own in scorers.items() if own]
+    told = [(name, seed, training["alarms"]) for name, seed, training in records if training and "alarms" in training]
+    if not told:
+        return None
+    return [{"model": name, "seed": seed, **alarm} for name, seed, alarms in told for alarm in alarms]

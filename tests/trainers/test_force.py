@@ -1,0 +1,108 @@
+"""`train --force`: the old checkpoint is there until the new one is, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+import trainers.pipeline as pipeline
+from rlhf_bench.checkpoints import open_checkpoint, replacing
+from trainers.alarms import ALARMS
+
+from .conftest import TOY, call
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    assert train(tmp_path, "sft").exit_code == 0
+    return tmp_path / "toy"
+
+
+def train(root: Path, *words: str) -> Result:
+    return call("train", *words, "--recipe", TOY, "--run", "toy", "--checkpoints", root, "--set", "save_seconds=0")
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {stage: (run / stage / "model.safetensors").read_bytes() for stage in ("base", "sft")}
+
+
+def test_what_is_interrupted_leaves_the_old_checkpoint_and_its_descendants(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = weights(run)
+    changed = ("base", "--force", "--set", "base.muon_lr=0.01")
+    with monkeypatch.context() as patch:  # an alarm ends the stage in the middle, as a signal would
+        patch.setitem(ALARMS, "made_up", lambda rows: "stop" if rows[-1]["step"] == 2 else None)
+        output = train(run.parent, *changed, "--stop-on-alarm")
+    assert output.exit_code == 1
+    assert weights(run) == old
+    for stage in old:
+        open_checkpoint(run / stage)  # whole, and from the parent that is there
+    assert "nothing to train" in train(run.parent, "sft").stderr
+
+    # between training and saving
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "save_stage", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert train(run.parent, *changed).exit_code != 0
+    assert weights(run) == old
+
+    again = train(run.parent, *changed)
+    assert again.exit_code == 0, again.stderr
+    assert "base: continues after step 2 of 3" in again.stderr  # the state that the interrupted one left
+    assert f"{run / 'sft'}: removed, to be trained again" in again.stderr
+    new = weights(run)
+    assert all(new[stage] != old[stage] for stage in old)
+    open_checkpoint(run / "sft")
+    assert {path.name for path in run.iterdir()} - {".lock"} == {"base", "sft"}
+
+
+def test_force_under_another_configuration_begins_anew(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(ALARMS, "made_up", lambda rows: "stop" if rows[-1]["step"] == 2 else None)
+        assert train(run.parent, "base", "--force", "--stop-on-alarm").exit_code == 1
+    again = train(run.parent, "base", "--force", "--set", "base.muon_lr=0.01")
+    assert again.exit_code == 0, again.stderr
+    assert "continues" not in again.stderr
+
+
+def test_a_key_that_came_later_is_no_difference_at_its_default(run: Path) -> None:
+    file = run / "base" / "training.json"
+    training = json.loads(file.read_text(encoding="utf-8"))
+    del training["config"]["base"]["adam_beta2"]  # the recipe leaves it out
+    file.write_text(json.dumps(training), encoding="utf-8")
+    assert "nothing to train" in train(run.parent, "base").stderr
+    del training["config"]["base"]["eval_size"]  # the recipe says 16, the default is 256
+    file.write_text(json.dumps(training), encoding="utf-8")
+    assert "another configuration (base.eval_size: 256 -> 16)" in train(run.parent, "base").stderr
+
+
+def test_a_replacement_that_fails_at_the_last_moment_puts_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename = tmp_path / "sft", Path.rename
+    target.mkdir()
+    (target / "old").touch()
+
+    def fail(self: Path, to: Path) -> Path:
+        if ".new-" in self.name:
+            raise OSError("no")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no"), replacing(target) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["sft"]
+    assert (target / "old").exists()
+
+
+def test_without_force_nothing_is_removed(run: Path) -> None:
+    shutil.rmtree(run / "base")
+    assert train(run.parent, "base", "--set", "base.muon_lr=0.01").exit_code == 0
+    output = train(run.parent, "sft", "--set", "base.muon_lr=0.01")
+    assert output.exit_code == 1
+    assert f"but {run / 'base'} is now " in output.stderr
+    assert (run / "sft").exists()
