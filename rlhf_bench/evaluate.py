@@ -242,7 +242,10 @@ def _finish(store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame]) -> 
     scores = rows.drop(columns=TEXT_COLUMNS)
     # without a reward column nothing can be standardised; an all-NaN one is worse than none
     scores = scores.dropna(axis=1, how="all")
-    summary = summarize(scores, reference=setup.reference, seed=setup.suite.seed, reasons=reasons)
+    summary = summarize(
+        scores, reference=setup.reference, seed=setup.suite.seed, reasons=reasons,
+        hypervolume_kl=setup.suite.hypervolume_kl,
+    )  # fmt: skip
     store.write_scores(scores)
     for source in setup.models:
         log = source.path / "log.jsonl"
