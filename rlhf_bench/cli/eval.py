@@ -80,6 +80,13 @@ COLUMNS = ("prompt", "response", "reference", "model")
 @click.option("--data", metavar="SOURCE", help="Prompts from here.  [default: the data the run was trained on]")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
 @click.option("--samples", type=click.IntRange(min=1), help="Responses a prompt.  [default: the suite's]")
+@click.option(
+    "--best-of-n",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Sample the reference N times a prompt, such as 64, and show what choosing the best of n gives; 0: do not.  "
+    "[default: the suite's]",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampling.  [default: the suite's]")
 @click.option(
     "--from",
@@ -104,6 +111,7 @@ def evaluate(
     data: str | None,
     limit: int | None,
     samples: int | None,
+    best_of_n: int | None,
     seed: int | None,
     manifest: Path | None,
     force: bool,
@@ -127,6 +135,7 @@ def evaluate(
         "data": data,
         "limit": limit,
         "samples": samples,
+        "best_of_n": best_of_n,
         "seed": seed,
     }
 
