@@ -10,15 +10,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pandas as pd
 
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import exclusive
 from rlhf_bench.manifest import make_manifest
-from rlhf_bench.measure_text import Texts, anchor_rows, answered, text_rows
+from rlhf_bench.metrics.best_of_n import best_of_n_curve
 from rlhf_bench.metrics.summary import summarize
+from rlhf_bench.metrics.table import reward_scales, with_reward_z
+from rlhf_bench.parts import anchor_parts, model_part, pool_parts
 from rlhf_bench.plan import Setup, prepare
 from rlhf_bench.progress import Progress
 from rlhf_bench.request import Request
@@ -27,7 +28,7 @@ from rlhf_bench.store import ResultStore
 from rlhf_bench.training_record import training_alarms, training_costs
 
 if TYPE_CHECKING:
-    from rlhf_bench.measure import Measure, Source
+    from rlhf_bench.measure import Measure
 
 __all__ = ["evaluate", "run_request"]
 
@@ -46,6 +47,7 @@ def evaluate(
     data: str | None = None,
     limit: int | None = None,
     samples: int | None = None,
+    best_of_n: int | None = None,
     seed: int | None = None,
     force: bool = False,
     checkpoints: Path = Path("checkpoints"),
@@ -63,6 +65,7 @@ def evaluate(
     skip_bad: leave out rows of response files that cannot be used
     reference: the model that KL is taken to and rewards are standardised by
     reward_models: name -> path; the first is `reward` in every table, others are shown beside it
+    best_of_n: responses of the reference to each prompt, from which `reward` chooses the best of n; 0: none
     data: a data source for the prompts; by default what the run was trained on
 
     What is stored already is reused; another configuration gets a folder of its own.
@@ -76,7 +79,7 @@ def evaluate(
     request = Request.of(
         suite, run, models=dict(models or {}), templates=dict(templates or {}), responses=tuple(responses),
         columns=dict(columns or {}), skip_bad=skip_bad, reference=reference, reward_models=dict(reward_models or {}),
-        data=data, limit=limit, samples=samples, seed=seed, checkpoints=Path(checkpoints),
+        data=data, limit=limit, samples=samples, best_of_n=best_of_n, seed=seed, checkpoints=Path(checkpoints),
     )  # fmt: skip
     return run_request(request, force=force, results=Path(results), progress=progress)
 
@@ -118,11 +121,13 @@ def run_request(
         store.write_manifest(manifest)
         parts: list[pd.DataFrame] = []
         anchors: list[pd.DataFrame] = []
+        pools: list[pd.DataFrame] = []
         for number in setup.seeds:  # a seed's reference and reward models are loaded once, and let go before the next
-            measure = _measure(setup, number)
-            parts += [_part(folder / ".parts", setup, measure, p, progress) for p in setup.parts if p.seed == number]
-            anchors += _anchors(setup, measure, number, progress)
-        _finish(store, setup, [*parts, *anchors])
+            measure, work = _measure(setup, number), folder / ".parts"
+            parts += [model_part(work, setup, measure, p, progress) for p in setup.parts if p.seed == number]
+            anchors += anchor_parts(setup, measure, number, progress)
+            pools += pool_parts(work, setup, measure, number, progress)
+        _finish(store, setup, [*parts, *anchors], pools)
         shutil.rmtree(folder / ".parts", ignore_errors=True)
     return folder
 
@@ -178,58 +183,14 @@ def _measure(setup: Setup, seed: int) -> Measure | None:
     )  # fmt: skip
 
 
-def _part(
-    folder: Path, setup: Setup, measure: Measure | None, part: Source | Texts, progress: Progress
-) -> pd.DataFrame:  # fmt: skip
-    """All rows of one model under one seed, from the store or computed and stored."""
-    file = folder / f"{quote(part.name, safe='')}-{part.seed}.parquet"
-    if file.exists():
-        return pd.read_parquet(file)
-    total = len(setup.items) * setup.suite.samples
-    if isinstance(part, Texts):
-        total = sum(len(part.by_prompt[item.prompt]) for item in setup.items)
-    with progress.task(f"{part.name}, seed {part.seed}", total=total) as task:
-        if measure is None:
-            assert isinstance(part, Texts)
-            rows = text_rows(part.name, part.seed, answered(part, setup.items), source=setup.source)
-            task.advance(len(rows))
-        elif isinstance(part, Texts):
-            from rlhf_bench.measure import measure_texts
-
-            rows = measure_texts(measure, part)
-            task.advance(len(rows))
-        else:
-            from rlhf_bench.measure import measure_model
-
-            rows = measure_model(measure, part, on_batch=lambda n: task.advance(n))
-    temporary = file.with_suffix(".tmp")
-    rows.to_parquet(temporary, index=False)
-    temporary.replace(file)
-    return rows
-
-
-def _anchors(setup: Setup, measure: Measure | None, seed: int, progress: Progress) -> list[pd.DataFrame]:
-    """The data's own responses; none where there are none."""
-    anchors = anchor_rows(setup.items)
-    if not anchors:
-        return []
-    with progress.task(f"{' and '.join(anchors)}, seed {seed}", total=sum(map(len, anchors.values()))) as task:
-        if measure is None:
-            frames = [text_rows(name, seed, rows, source=setup.source) for name, rows in anchors.items()]
-        else:
-            from rlhf_bench.measure import measure_anchors
-
-            frames = [measure_anchors(measure, seed)]
-        task.advance(sum(map(len, frames)))
-    return frames
-
-
 RESPONSE_COLUMNS = ["model", "seed", "prompt_id", "sample", "prompt", "response", "reference", "finish_reason",
                     "n_prompt_tokens", "n_tokens"]  # fmt: skip
 TEXT_COLUMNS = ["prompt", "response", "reference", "finish_reason", "n_prompt_tokens"]
 
 
-def _finish(store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame]) -> None:
+def _finish(
+    store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame], pools: Sequence[pd.DataFrame]
+) -> None:  # fmt: skip
     rows = pd.concat(parts, ignore_index=True)
     paired = any(item.chosen is not None and item.rejected is not None for item in setup.items)
     reasons = dict(setup.missing)
@@ -243,7 +204,10 @@ def _finish(store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame]) -> 
     scores = rows.drop(columns=TEXT_COLUMNS)
     # without a reward column nothing can be standardised; an all-NaN one is worse than none
     scores = scores.dropna(axis=1, how="all")
-    summary = summarize(scores, reference=setup.reference, seed=setup.suite.seed, reasons=reasons)
+    summary = summarize(
+        scores, reference=setup.reference, seed=setup.suite.seed, reasons=reasons,
+        hypervolume_kl=setup.suite.hypervolume_kl,
+    )  # fmt: skip
     store.write_scores(scores)
     for source in setup.models:
         log = source.path / "log.jsonl"
@@ -252,9 +216,15 @@ def _finish(store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame]) -> 
     for seed, scorers in setup.scorers.items():
         if scorers and (scorers[0].path / "log.jsonl").exists():
             store.copy_log("reward", seed, scorers[0].path / "log.jsonl")
+    best: dict[str, Any] = {}
+    if pools:
+        pool = with_reward_z(pd.concat(pools, ignore_index=True), reward_scales(scores, setup.reference))
+        store.write_pool(pool.dropna(axis=1, how="all"))
+        best = {"best_of_n": best_of_n_curve(pool, seed=setup.suite.seed)}
     store.write_metrics(
         {
             **summary,
+            **best,
             "missing": [*summary["missing"], *_rows_of(gone)],
             "training": training_costs(setup.models),
             "training_alarms": training_alarms(setup.models, setup.scorers),

@@ -33,6 +33,8 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
     asked = {
         "suite": Path(request.suite).stem,
         "suite_version": setup.suite.version,
+        "hypervolume_kl": setup.suite.hypervolume_kl,
+        "best_of_n": setup.suite.best_of_n,
         "run": request.label,
         "data": {
             "source": setup.source,

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.logprobs import LogprobModel, token_kl
-from rlhf_bench.measure_text import Answered, Texts, anchor_rows, answered, text_rows
+from rlhf_bench.measure_text import Answered, Texts, anchor_rows, answered, pool_rows, text_rows
 from rlhf_bench.models import load_policy
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
@@ -23,9 +23,10 @@ from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_batches
 from rlhf_bench.types import Completion, Item, Prompt
 
-__all__ = ["Measure", "Scorer", "Source", "measure_anchors", "measure_model", "measure_texts"]
+__all__ = ["Measure", "Scorer", "Source", "measure_anchors", "measure_model", "measure_pool", "measure_texts"]
 
 KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")
+POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold")
 BATCH = 64
 
 
@@ -94,25 +95,14 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
     model, tokenizer = measure.reference_model if same else load_policy(source.path, device=measure.device)
     template = Template.of(source.template, tokenizer, name=source.name)
     prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
-    sampling = measure.sampling.model_copy(update={"stop": (*measure.sampling.stop, *template.stop)})
-    try:
-        groups = sample(
-            model, tokenizer, prompts, sampling,
-            samples=measure.samples, seed=measure.seed, batch_size=128, on_batch=on_batch,
-        )  # fmt: skip
-    except NotFinite as error:
-        raise NotFinite(f"{source.name} ({source.path}): {error}") from error
+    groups = _groups(measure, source, model, tokenizer, prompts, template, measure.samples, on_batch)
     completions = [completion for group in groups for completion in group]
     if not any(completion.text.strip() for completion in completions):
         raise ModelError(
             f"{source.name} ({source.path}): all {len(completions)} responses are empty; expected text: check that "
             "its tokenizer belongs to it and that it was trained on prompts of this form (--prompt-template)"
         )
-    rows = [
-        Answered(item, c.sample, template.read(c.text), c.finish_reason, float(len(c.ids)))
-        for item, group in zip(measure.items, groups, strict=True)
-        for c in group
-    ]
+    rows = _answers(measure, template, groups)
     table = add_rewards(measure, text_rows(source.name, source.seed, rows, source=measure.source))
     given = [prompt.text for prompt in prompts for _ in range(measure.samples)]
     kl, why = _kl(measure, source, model, tokenizer, given, completions)
@@ -121,6 +111,51 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
         raise ModelError(f"{source.name}: KL of the reference to itself is not 0; expected 0: report this as a bug")
     table.attrs["reasons"] = dict.fromkeys(KL_COLUMNS, why) if why else {}
     return table
+
+
+def measure_pool(measure: Measure, n: int, *, on_batch: Callable[[int], None]) -> pd.DataFrame:
+    """`n` responses of the reference to each prompt: model, seed, prompt_id, sample, reward, and gold where known.
+
+    Sample k is that of `measure_model`, which draws from the same stream, so a pool goes on where the table stops.
+    """
+    source = measure.reference
+    assert source is not None
+    model, tokenizer = measure.reference_model
+    template = Template.of(source.template, tokenizer, name=source.name)
+    prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
+    groups = _groups(measure, source, model, tokenizer, prompts, template, n, on_batch)
+    rows = pool_rows(source.name, source.seed, _answers(measure, template, groups), source=measure.source)
+    table = add_rewards(measure, rows)
+    return table[[column for column in POOL_COLUMNS if column in table.columns]]
+
+
+def _groups(
+    measure: Measure,
+    source: Source,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    template: Template,
+    samples: int,
+    on_batch: Callable[[int], None],
+) -> list[list[Completion]]:
+    """`samples` responses to each prompt. Raises NotFinite, with the model's name."""
+    sampling = measure.sampling.model_copy(update={"stop": (*measure.sampling.stop, *template.stop)})
+    try:
+        return sample(
+            model, tokenizer, prompts, sampling,
+            samples=samples, seed=measure.seed, batch_size=128, on_batch=on_batch,
+        )  # fmt: skip
+    except NotFinite as error:
+        raise NotFinite(f"{source.name} ({source.path}): {error}") from error
+
+
+def _answers(measure: Measure, template: Template, groups: Sequence[Sequence[Completion]]) -> list[Answered]:
+    return [
+        Answered(item, c.sample, template.read(c.text), c.finish_reason, float(len(c.ids)))
+        for item, group in zip(measure.items, groups, strict=True)
+        for c in group
+    ]
 
 
 def measure_texts(measure: Measure, texts: Texts) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from rlhf_bench.metrics.rouge import rouge
 from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
 from rlhf_bench.types import FinishReason, Item
 
-__all__ = ["Answered", "Texts", "anchor_rows", "answered", "text_rows"]
+__all__ = ["Answered", "Texts", "anchor_rows", "answered", "pool_rows", "text_rows"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,22 @@ def text_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) ->
         scores = [None if row.item.chosen is None else rouge(row.item.chosen, row.text) for row in rows]
         for column in ("rouge1", "rouge2", "rougeL"):
             table[column] = [math.nan if score is None else getattr(score, column) for score in scores]
+    return table if source != "hh-mini" else _with_gold(table, source)
+
+
+def pool_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) -> pd.DataFrame:
+    """As `text_rows`, but with no metric except the gold reward: a pool is large, and only chosen from."""
+    table = pd.DataFrame(
+        {
+            "model": name,
+            "seed": seed,
+            "prompt_id": [row.item.id for row in rows],
+            "sample": [row.sample for row in rows],
+            "prompt": [row.item.prompt for row in rows],
+            "response": [row.text for row in rows],
+            "finish_reason": pd.Series([row.finish_reason for row in rows], dtype=object),
+        }
+    )
     return table if source != "hh-mini" else _with_gold(table, source)
 
 

@@ -23,6 +23,7 @@ from rlhf_bench.files import sha256_file
 from rlhf_bench.matching import files_items, match, read_files
 from rlhf_bench.measure_text import Texts, anchor_rows
 from rlhf_bench.metrics.summary import NO_MODEL
+from rlhf_bench.parts import missing_pool
 from rlhf_bench.progress import Progress
 from rlhf_bench.request import DEFAULT_RUN, Request
 from rlhf_bench.store import ANCHORS
@@ -147,6 +148,7 @@ def prepare(request: Request, progress: Progress) -> Setup:
             )
     scorers = _scorers(request, run, seeds, missing)
     missing |= _missing_of_texts(files.names, list(anchor_rows(items)))
+    missing |= missing_pool(suite, reference, [(model.name, model.seed) for model in models], scorers)
     sampling = _sampling(suite, run, [m.path for m in models]) if models or any(scorers.values()) else None
     return Setup(
         suite, items, source, split, data_seed, print_of_data, ceiling, models, texts, scorers, reference, sampling,

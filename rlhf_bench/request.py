@@ -39,6 +39,7 @@ class Request:
     data: str | None = None
     limit: int | None = None
     samples: int | None = None
+    best_of_n: int | None = None
     seed: int | None = None
     checkpoints: Path = Path("checkpoints")
 
@@ -65,7 +66,7 @@ class Request:
         """The suite with what was asked for in its place. Raises UnknownName, BadValue."""
         changes = {
             "prompts": self.limit, "samples": self.samples, "seed": self.seed, "reference": self.reference,
-            "data": self.data,
+            "data": self.data, "best_of_n": self.best_of_n,
         }  # fmt: skip
         return load_suite(self.suite).model_copy(update={k: v for k, v in changes.items() if v is not None})
 

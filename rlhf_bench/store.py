@@ -3,6 +3,7 @@
     manifest.json      everything needed to repeat the evaluation
     responses.jsonl    a row a (model, seed, prompt, sample)
     scores.parquet     a row a response: every per-response number, and the token-level KL as a list
+    best_of_n.parquet  where it was asked for: a row a response of the reference's pool, with reward, reward_z and gold
     metrics.json       every Estimate; NaN is written as null and read back as NaN
     training/          <model>-<seed>.jsonl, copies of the stages' log.jsonl
     audit/             written by `rlhf-bench audit`
@@ -88,21 +89,28 @@ class ResultStore:
 
     def write_scores(self, scores: pd.DataFrame) -> None:
         """A row a response, keyed by model, seed, prompt_id and sample, which together must be unique."""
-        lacking = [key for key in _SCORE_KEYS if key not in scores.columns]
-        if lacking:
-            raise StoreError(f"scores have no column {', '.join(lacking)}; expected {', '.join(_SCORE_KEYS)}")
-        twice = scores.duplicated(list(_SCORE_KEYS))
-        if twice.any():
-            key = ", ".join(str(part) for part in scores.loc[twice, list(_SCORE_KEYS)].iloc[0])
-            raise StoreError(f"scores hold ({key}) twice; expected one row a (model, seed, prompt_id, sample)")
-        buffer = io.BytesIO()
-        scores.to_parquet(buffer, engine="pyarrow", index=False)
-        with self._writing("scores.parquet") as path:
-            atomic_write_bytes(path, buffer.getvalue())
+        self._write_rows("scores", scores)
 
     def read_scores(self) -> pd.DataFrame:
         with self._reading("scores.parquet") as path:
             return pd.read_parquet(path, engine="pyarrow")
+
+    def write_pool(self, pool: pd.DataFrame) -> None:
+        """The responses that best-of-n chooses from, keyed as the scores are."""
+        self._write_rows("best_of_n", pool)
+
+    def _write_rows(self, name: str, rows: pd.DataFrame) -> None:
+        lacking = [key for key in _SCORE_KEYS if key not in rows.columns]
+        if lacking:
+            raise StoreError(f"{name} have no column {', '.join(lacking)}; expected {', '.join(_SCORE_KEYS)}")
+        twice = rows.duplicated(list(_SCORE_KEYS))
+        if twice.any():
+            key = ", ".join(str(part) for part in rows.loc[twice, list(_SCORE_KEYS)].iloc[0])
+            raise StoreError(f"{name} hold ({key}) twice; expected one row a (model, seed, prompt_id, sample)")
+        buffer = io.BytesIO()
+        rows.to_parquet(buffer, engine="pyarrow", index=False)
+        with self._writing(f"{name}.parquet") as path:
+            atomic_write_bytes(path, buffer.getvalue())
 
     # metrics
 

@@ -37,6 +37,12 @@ class Suite(Config):
         gt=0,
         description="nats of KL up to which the hypervolume is taken, above the reference's reward",
     )
+    best_of_n: int = Field(
+        0,
+        ge=0,
+        description="responses of the reference to each prompt, at least 2, of which its reward model chooses the best "
+        "of n; 0: none",
+    )
 
 
 def list_suites() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rlhf_bench.cli.base import (
 )
 from rlhf_bench.errors import BadValue, UnknownName
 
-__all__ = ["evaluate", "print_result"]
+__all__ = ["curve_models", "evaluate", "print_result"]
 
 TEMPLATES = ("hh", "plain", "alpaca", "chatml", "llama2", "chat")
 COLUMNS = ("prompt", "response", "reference", "model")
@@ -45,6 +46,14 @@ COLUMNS = ("prompt", "response", "reference", "model")
     metavar="NAME=PATH",
     multiple=True,
     help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be.",
+)
+@click.option(
+    "--curve",
+    "curves",
+    metavar="NAME=GLOB",
+    multiple=True,
+    help="Checkpoints of one method, such as grpo='checkpoints/steps/*': each becomes a model NAME@FOLDER; three or "
+    "more make a curve of gold against KL.",
 )
 @click.option(
     "--prompt-template",
@@ -80,6 +89,13 @@ COLUMNS = ("prompt", "response", "reference", "model")
 @click.option("--data", metavar="SOURCE", help="Prompts from here.  [default: the data the run was trained on]")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
 @click.option("--samples", type=click.IntRange(min=1), help="Responses a prompt.  [default: the suite's]")
+@click.option(
+    "--best-of-n",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Sample the reference N times a prompt, such as 64, and show what choosing the best of n gives; 0: do not.  "
+    "[default: the suite's]",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampling.  [default: the suite's]")
 @click.option(
     "--from",
@@ -95,6 +111,7 @@ def evaluate(
     suite: str | None,
     run: str | None,
     models: tuple[str, ...],
+    curves: tuple[str, ...],
     templates: tuple[str, ...],
     responses: tuple[str, ...],
     columns: str | None,
@@ -104,6 +121,7 @@ def evaluate(
     data: str | None,
     limit: int | None,
     samples: int | None,
+    best_of_n: int | None,
     seed: int | None,
     manifest: Path | None,
     force: bool,
@@ -116,6 +134,10 @@ def evaluate(
     already is reused; tables, plots and a report page are written beside it.
     """
     named = name_values("--model", models, expected="NAME=PATH, such as --model mine=checkpoints/mine/dpo")
+    for name, folder in curve_models(curves).items():
+        if name in named:
+            raise BadValue(f"--curve: the name {name!r} is given to a --model as well; expected a name of its own")
+        named[name] = folder
     asked: dict[str, Any] = {
         "models": named,
         "templates": _templates(templates, named),
@@ -127,6 +149,7 @@ def evaluate(
         "data": data,
         "limit": limit,
         "samples": samples,
+        "best_of_n": best_of_n,
         "seed": seed,
     }
 
@@ -158,6 +181,29 @@ def _named_file(given: str) -> tuple[str | None, str]:
     if not (name and path):
         raise BadValue(f"--responses: given {given!r}, expected NAME=FILE, such as --responses mine=outputs.jsonl")
     return name, path
+
+
+def curve_models(given: tuple[str, ...]) -> dict[str, str]:
+    """{"grpo@step-100": "steps/step-100", ...}: a model a matching checkpoint, called by what differs in their paths.
+
+    Raises BadValue where nothing matches or two checkpoints would have one name.
+    """
+    expected = "NAME=GLOB, such as --curve grpo='checkpoints/steps/*'"
+    models: dict[str, str] = {}
+    for name, pattern in name_values("--curve", given, expected=expected).items():
+        folders = [Path(p) for p in sorted(glob.glob(pattern)) if (Path(p) / "config.json").is_file()]
+        if not folders:
+            raise BadValue(f"--curve {name}: no checkpoint matches {pattern!r}; expected {expected}")
+        # runs of a sweep differ in the run, not in the stage
+        for called in ([f.name for f in folders], [f.parent.name for f in folders]):
+            if len(set(called)) == len(folders):
+                break
+        else:
+            raise BadValue(
+                f"--curve {name}: several checkpoints are called {called[0]!r}; expected folders that differ"
+            )
+        models |= {f"{name}@{step}": str(folder) for step, folder in zip(called, folders, strict=True)}
+    return models
 
 
 def _columns(given: str | None) -> dict[str, str]:

@@ -13,10 +13,10 @@ from rlhf_bench.stats import crossed
 from rlhf_bench.stats.best_of_n import best_of_n, best_of_n_kl_bound
 from rlhf_bench.store import ANCHORS
 
-__all__ = ["SIZES", "best_of_n_curve"]
+__all__ = ["READ_OFF", "SIZES", "best_of_n_curve"]
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-_READ_OFF = ("reward", "reward_z", "gold")
+READ_OFF = ("reward", "reward_z", "gold")
 
 
 def best_of_n_curve(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def best_of_n_curve(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -
 
     Raises DataError for a pool of several models or of prompts without N rewards.
     """
-    table = score_table(pool, [name for name in _READ_OFF if name in pool.columns])
+    table = score_table(pool, [name for name in READ_OFF if name in pool.columns])
     if len(table.models) != 1 or table.models[0] in ANCHORS or "reward" not in table.blocks:
         raise DataError(f"a pool of {', '.join(table.models)} given; expected one model, the reference, with a reward")
     blocks = {name: table.block(table.models[0], name) for name in table.blocks}  # (S, P, N)

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from rlhf_bench.metrics.alarms import find_alarms
+from rlhf_bench.metrics.curves import over_optimisation
 from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, REWARD_PREFIX, Metric, describe
 from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
 from rlhf_bench.metrics.tradeoff import tradeoffs
@@ -51,12 +52,12 @@ def summarize(
     reasons: Mapping[tuple[str, str], str] | None = None,
     hypervolume_kl: float = HYPERVOLUME_KL,
 ) -> dict[str, Any]:
-    """The keys "models", "per_seed", "pairwise", "tradeoff", "alarms", "missing" of metrics.json, Estimates as dicts.
+    """The keys "models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "alarms", "missing" of metrics.json.
 
-    `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns that METRICS names;
-    others are left alone. `reward_z` is computed anew from `reward`. `models` gives the order of models that are no
-    stage of training. `reasons` says why a (model, metric) has no value, for "missing". A pair (a, b) has the later
-    model first, so a difference reads as what the later one gained. `seed` sets the resampling alone;
+    Estimates are dicts. `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns
+    that METRICS names; others are left alone. `reward_z` is computed anew from `reward`. `models` gives the order of
+    models that are no stage of training. `reasons` says why a (model, metric) has no value. A pair (a, b)
+    has the later model first, so a difference reads as what the later one gained. `seed` sets the resampling alone;
     `hypervolume_kl` is the suite's.
 
     Raises UnknownName if the reference has no row, DataError for missing keys or rows that occur twice.
@@ -98,6 +99,7 @@ def summarize(
         "per_seed": per_seed,
         "pairwise": list(_pairwise(table, [metric.name for metric in metrics], level, seed)),
         "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, level=level, seed=seed)),
+        "over_optimisation": list(over_optimisation(table, reference=reference, level=level, seed=seed)),
         "alarms": [alarm._asdict() for alarm in find_alarms(table, reference=reference, level=level, seed=seed)],
         "missing": [{"model": model, "metric": name, "reason": reason} for (model, name), reason in missing.items()],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from rlhf_bench.errors import DataError, UnknownName
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.store import order_models
 
-__all__ = ["KEYS", "ScoreTable", "add_reward_z", "score_table"]
+__all__ = ["KEYS", "ScoreTable", "add_reward_z", "reward_scales", "score_table", "with_reward_z"]
 
 KEYS = ("model", "seed", "prompt_id", "sample")
 
@@ -76,10 +76,16 @@ def add_reward_z(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
     """A copy with the column `reward_z`: each seed's rewards, z-scored by that seed's responses of the reference.
 
     A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds (METHODS). The
-    mean and standard deviation (ddof 1) are over the reference's responses and are taken as given in the intervals.
-    NaN where a seed has fewer than two rewards of the reference or they are all the same.
+    mean and standard deviation are taken as given in the intervals. Raises UnknownName if no row is of the reference.
+    """
+    return with_reward_z(scores, reward_scales(scores, reference))
 
-    Raises UnknownName if no row is of the reference.
+
+def reward_scales(scores: pd.DataFrame, reference: str) -> dict[int, tuple[float, float]]:
+    """Seed -> mean and standard deviation (ddof 1) of the rewards of the reference's responses.
+
+    A seed with fewer than two of them, or where they are all the same, is left out. Raises UnknownName if no row is of
+    the reference.
     """
     names = set(scores["model"].astype(str))
     if reference not in names:
@@ -87,10 +93,19 @@ def add_reward_z(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
     raw = scores["reward"].to_numpy(dtype=np.float64, na_value=np.nan)
     seeds = scores["seed"].to_numpy()
     is_reference = (scores["model"] == reference).to_numpy() & np.isfinite(raw)
-    z = np.full(len(raw), np.nan)
+    scales = {}
     for seed in np.unique(seeds):
-        mine = seeds == seed
-        of_reference = np.sort(raw[mine & is_reference])  # sorted: the sum must not depend on the order of the rows
+        of_reference = np.sort(raw[(seeds == seed) & is_reference])  # the sum must not depend on the order of the rows
         if len(of_reference) > 1 and np.ptp(of_reference) > 0:
-            z[mine] = (raw[mine] - of_reference.mean()) / of_reference.std(ddof=1)
+            scales[int(seed)] = float(of_reference.mean()), float(of_reference.std(ddof=1))
+    return scales
+
+
+def with_reward_z(scores: pd.DataFrame, scales: Mapping[int, tuple[float, float]]) -> pd.DataFrame:
+    """A copy with the column `reward_z`, (reward - mean) / sd of the row's seed; NaN for a seed without a scale."""
+    raw = scores["reward"].to_numpy(dtype=np.float64, na_value=np.nan)
+    seeds = scores["seed"].to_numpy()
+    z = np.full(len(raw), np.nan)
+    for seed, (mean, sd) in scales.items():
+        z[seeds == seed] = (raw[seeds == seed] - mean) / sd
     return scores.assign(reward_z=z)

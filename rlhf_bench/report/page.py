@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
+from rlhf_bench.report.best_of_n import best_of_n_table
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import side_by_side
 from rlhf_bench.report.result import Result, known
@@ -39,6 +40,7 @@ _CAPTIONS = {
     "reward_vs_kl": "How much learned reward each model buys with how much distance from the reference.",
     "gold_vs_kl": "The same with the gold reward: where it falls while the learned reward rises, the reward model was "
     "optimised too hard.",
+    "gold_vs_sqrt_kl": "One method's checkpoints with the form of arXiv 2210.10760; dashed: where gold turns.",
     "gold_vs_reward": "What the learned reward promises against what is so.",
     "reward_distribution": "The learned reward of every response.",
     "length": "How long responses are; 'chosen' and 'rejected' are the data's own.",
@@ -83,6 +85,8 @@ def _context(result: Result) -> dict[str, Any]:
         "captions": _CAPTIONS,
         "pareto": _html(pareto_table(result)),
         "pareto_notes": pareto_table(result).notes,
+        "best_of_n": _html(best_of_n_table(result)),
+        "best_of_n_notes": best_of_n_table(result).notes,
         "curves": _plot(result, "training_curves"),
         "pairwise": _pairwise(result),
         "pairwise_notes": pairwise_table(result).notes,

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from rlhf_bench.report.curves import training_curves
+from rlhf_bench.report.overoptimisation import gold_vs_sqrt_kl
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import arms, drawing, line_look, looks, marker_look, save_figure
 from rlhf_bench.report.tradeoff import gold_vs_kl, gold_vs_reward, reward_vs_kl, titled
@@ -150,6 +151,7 @@ PLOTS: dict[str, Callable[[Result], Figure | None]] = {
     "reward_vs_kl": reward_vs_kl,
     "gold_vs_reward": gold_vs_reward,
     "gold_vs_kl": gold_vs_kl,
+    "gold_vs_sqrt_kl": gold_vs_sqrt_kl,
     "reward_distribution": reward_distribution,
     "length": length,
     "length_vs_reward": length_vs_reward,

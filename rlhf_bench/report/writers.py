@@ -18,6 +18,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
+from rlhf_bench.report.best_of_n import best_of_n_table
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
@@ -61,17 +62,17 @@ _EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
 def write_tables(result: Result, folder: Path) -> list[Path]:
     """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md.
 
-    pareto as well, where the result has a front; an old one is removed where it has none.
+    pareto and best_of_n as well, where the result has a front and a pool; an old one is removed where it has none.
     """
     summary = summary_table(result)
     # each with the number of columns that name a row
     tables = [(summary, 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1)]
-    front = pareto_table(result)
-    if front.rows:
-        tables.append((front, 2))
-    else:
-        for suffix in (".md", ".csv", ".tex"):
-            (folder / f"{front.name}{suffix}").unlink(missing_ok=True)
+    for table, keys in ((pareto_table(result), 2), (best_of_n_table(result), 1)):
+        if table.rows:
+            tables.append((table, keys))
+        else:
+            for suffix in (".md", ".csv", ".tex"):
+                (folder / f"{table.name}{suffix}").unlink(missing_ok=True)
     written: list[Path] = []
 
     def write(name: str, text: str) -> None:

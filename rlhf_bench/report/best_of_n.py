@@ -1,0 +1,37 @@
+"""Best-of-n of the reference as a table: what choosing by the reward model gives without training."""
+
+from __future__ import annotations
+
+from rlhf_bench.metrics.best_of_n import READ_OFF
+from rlhf_bench.metrics.registry import describe
+from rlhf_bench.report.result import Result
+from rlhf_bench.report.tables import Cell, Column, Table
+from rlhf_bench.types import Estimate
+
+__all__ = ["best_of_n_table"]
+
+
+def best_of_n_table(result: Result) -> Table:
+    """A row an n; without rows where the result has no pool."""
+    found = result.metrics.get("best_of_n", [])
+    names = [name for name in READ_OFF if any(name in row for row in found)]
+    columns = [
+        Column("n", "n", 0),
+        Column("kl_bound", "KL, upper bound (nats)", 2),
+        *(Column(name, describe(name).title, interval=True) for name in names),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            str(row["n"]),
+            float(row["kl_bound"]),
+            *(Estimate.from_dict(row[name]) if name in row else None for name in names),
+        ]
+        for row in found
+    ]
+    notes = [
+        f"The best of n responses of {result.reference} by the reward; n = 1 is {result.reference} itself. Each number "
+        "is the mean over all choices of n from one pool of samples a prompt.",
+        "KL: the upper bound log n - (n - 1) / n, not a measurement.",
+        "value [low, high]: 95% confidence interval over prompts, and seeds where there are several",
+    ]
+    return Table("best_of_n", f"Best of n of {result.reference} on {result.data_label}", columns, rows, notes)

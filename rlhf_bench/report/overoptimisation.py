@@ -1,0 +1,55 @@
+"""Gold reward against the distance from the reference along one method's checkpoints, with the fitted form."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from rlhf_bench.report.result import Result
+from rlhf_bench.report.style import arms, looks
+from rlhf_bench.report.tables import cell_text
+from rlhf_bench.report.tradeoff import titled
+from rlhf_bench.stats.overoptimisation import gold_gain
+from rlhf_bench.types import Estimate
+
+__all__ = ["gold_vs_sqrt_kl"]
+
+
+def gold_vs_sqrt_kl(result: Result) -> Figure | None:
+    """A curve a method: its checkpoints with intervals, the fitted form up to their largest KL, and where it turns."""
+    curves: list[dict[str, Any]] = result.metrics.get("over_optimisation", [])
+    if not curves:
+        return None
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color="#999999", linestyle=":", linewidth=1)
+    style = looks([curve["curve"] for curve in curves])
+    for curve in curves:
+        look, fit = style[curve["curve"]], curve["fit"]
+        for point in curve["points"]:
+            gain = Estimate.from_dict(point["gain"])
+            d = math.sqrt(max(0.0, point["kl"]))
+            axes.errorbar([d], [gain.value], yerr=arms(gain), fmt=look.marker, color=look.colour, capsize=2.5)
+        kl = np.linspace(0.0, math.sqrt(fit["largest_kl"]), 200) ** 2
+        alpha, beta = (Estimate.from_dict(fit[name]) for name in ("alpha", "beta"))
+        drawn = gold_gain(kl, alpha.value, beta.value, form=fit["form"])
+        label = _label(curve["curve"], alpha, beta, fit)
+        axes.plot(np.sqrt(kl), drawn, color=look.colour, linewidth=1.6, label=label)
+        if fit["turning_kl"]:
+            axes.axvline(math.sqrt(fit["turning_kl"]["value"]), color=look.colour, linestyle="--", linewidth=1)
+    axes.set(
+        xlabel=f"d = sqrt of the exact KL to {result.reference} (nats per response)",
+        ylabel=f"gold reward, minus that of {result.reference}",
+    )
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=1)
+    return titled(figure, result, "Over-optimisation")
+
+
+def _label(name: str, alpha: Estimate, beta: Estimate, fit: dict[str, Any]) -> str:
+    turning = fit["turning_kl"]
+    turns = f"turns at {cell_text(Estimate.from_dict(turning), 1)} nats" if turning else "does not turn within the data"
+    form = f"{name}: d (α − β log d), α = {cell_text(alpha, 2)}, β = {cell_text(beta, 2)}"
+    return f"{form}\n{turns}; {fit['turns_share']:.0%} of the resamples turn within it"
