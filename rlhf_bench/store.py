@@ -7,6 +7,7 @@
     metrics.json       every Estimate; NaN is written as null and read back as NaN
     training/          <model>-<seed>.jsonl, copies of the stages' log.jsonl
     audit/             written by `rlhf-bench audit`
+    judge/             written by `rlhf-bench judge run`
 
 Whole files are written atomically; responses may also be appended, so that an interrupted evaluation can go on.
 """
@@ -159,6 +160,14 @@ class ResultStore:
             return []
         with self._reading("audit/mistakes.jsonl") as path:
             return read_jsonl(path)
+
+    # judge
+
+    def read_judge(self) -> dict[str, Any]:
+        """judge/judge.json; empty if nothing was judged."""
+        if not (self.path / "judge" / "judge.json").exists():
+            return {}
+        return dict(restore_numbers(self._read_json("judge/judge.json")))
 
     # shared
 

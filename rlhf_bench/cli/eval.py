@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,11 @@ from rlhf_bench.cli.base import (
     remember_result,
     results_option,
 )
+from rlhf_bench.cli.judge_ledger import ledger_path
 from rlhf_bench.errors import BadValue, UnknownName
+
+if TYPE_CHECKING:
+    from rlhf_bench.progress import Progress
 
 __all__ = ["curve_models", "evaluate", "print_result"]
 
@@ -104,6 +108,12 @@ COLUMNS = ("prompt", "response", "reference", "model")
     type=click.Path(path_type=Path),
     help="Repeat the evaluation of a manifest.json; no other option about what is evaluated is taken.",
 )
+@click.option(
+    "--judge",
+    metavar="NAME",
+    help="Win rates against the reference by this judge: a model of a server, or reward, gold, length or random.",
+)
+@click.option("--max-cost", metavar="USD", help="The most that --judge may cost, over all runs.")
 @click.option("--force", is_flag=True, help="Evaluate again what is stored already.")
 @checkpoints_option
 @results_option
@@ -124,6 +134,8 @@ def evaluate(
     best_of_n: int | None,
     seed: int | None,
     manifest: Path | None,
+    judge: str | None,
+    max_cost: str | None,
     force: bool,
     checkpoints: Path,
     results: Path,
@@ -165,7 +177,15 @@ def evaluate(
             raise BadValue("--from: given with other options about what is evaluated; expected it alone")
         request, key = read_request(manifest)
     progress = make_progress()
+    if judge is not None:
+        from rlhf_bench.judge.judging import check_judge
+
+        check_judge(judge, max_cost)
+    elif max_cost is not None:
+        raise BadValue("--max-cost: given without --judge, which it limits")
     result = run_request(request, force=force, results=results, expected=key, progress=progress)
+    if judge is not None:
+        _judge(result, judge, max_cost, results=results, progress=progress)
     if not _is_drawn(result):
         progress.log("drawing tables, plots and the report page")
         write_report(result)
@@ -245,10 +265,23 @@ def _templates(given: tuple[str, ...], models: dict[str, str]) -> dict[str, str]
     return templates
 
 
+def _judge(result: Path, judge: str, max_cost: str | None, *, results: Path, progress: Progress) -> None:
+    from rlhf_bench.judge.judging import prepare
+    from rlhf_bench.store import ResultStore
+
+    baseline = str(ResultStore(result).read_manifest()["reference"])
+    path = ledger_path(None, results)
+    with prepare(result, ledger_path=path, results=results, judge_name=judge, baseline=baseline) as judging:
+        judging.run(max_cost=max_cost, progress=progress)
+        for line in judging.result_lines():
+            progress.log(line)
+
+
 def _is_drawn(result: Path) -> bool:
-    """True if the report is no older than the numbers."""
+    """True if the report is no older than the numbers and the judge's verdicts."""
     numbers, page = result / "metrics.json", result / "report.html"
-    return page.is_file() and numbers.is_file() and page.stat().st_mtime >= numbers.stat().st_mtime
+    newer = [path for path in (numbers, result / "judge" / "judge.json") if path.is_file()]
+    return page.is_file() and numbers in newer and all(page.stat().st_mtime >= path.stat().st_mtime for path in newer)
 
 
 def print_result(result: Path) -> None:

@@ -171,6 +171,7 @@ def run(
         )
         for line in judging.result_lines():
             click.echo(line)
+        click.echo(f"tables and page: rlhf-bench report {judging.folder}")
 
 
 @judge.command(
@@ -181,13 +182,13 @@ def run(
 @click.argument("result", required=False)
 @results_option
 def show(result: str | None, results: Path) -> None:
-    """Print the win rates that are stored.
+    """Print the win rates that are stored, and how far to believe the judge.
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
     folder = find_result(result, results)
 
-    from rlhf_bench.judge.judging import stored_lines
+    from rlhf_bench.judge.show import stored_lines
 
     for line in stored_lines(folder):
         click.echo(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,22 +10,25 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.errors import BadValue, StoreError
+import numpy as np
+import pandas as pd
+
+from rlhf_bench.errors import BadValue, StoreError, nearest
 from rlhf_bench.judge.budget import PACKAGED, PriceList, dollars, load_prices, nano_dollars
 from rlhf_bench.judge.builtin import BUILTIN
 from rlhf_bench.judge.endpoint import Endpoint, api_key, canonical_url
 from rlhf_bench.judge.ledger import Cap, Ledger
-from rlhf_bench.judge.numbers import win_rates
+from rlhf_bench.judge.measures import measure
 from rlhf_bench.judge.pairs import Pairs, pairs_of
 from rlhf_bench.judge.parse import PARSER_VERSION, read_verdict
-from rlhf_bench.judge.result import count_statuses, read_judgings, verdict_rows, write_judging
+from rlhf_bench.judge.result import count_statuses, verdict_rows, write_judging
 from rlhf_bench.judge.run import Asking, Item, Limits, Outcome, ask, items_of, look_up
+from rlhf_bench.judge.show import stored_lines
 from rlhf_bench.judge.templates import load_template
-from rlhf_bench.judge.verdicts import fold
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
-__all__ = ["Judging", "prepare", "stored_lines"]
+__all__ = ["Judging", "check_judge", "prepare"]
 
 NOBODY = "built in"  # the server of a judge that asks nobody
 
@@ -84,7 +88,7 @@ class Judging:
 
     def _no_price(self) -> str:
         assert self.asking is not None
-        return f"there is no price for {self.judge!r} at {self.asking.endpoint.base_url} (give one with --prices)"
+        return _no_price(self.judge, self.asking.endpoint.base_url)
 
     # run
 
@@ -92,12 +96,12 @@ class Judging:
         self,
         *,
         max_cost: str | None,
-        max_calls: int | None,
-        concurrency: int,
-        requests_per_minute: float | None,
-        tokens_per_minute: float | None,
-        attempts: int,
         progress: Progress,
+        max_calls: int | None = None,
+        concurrency: int = 8,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        attempts: int = 6,
     ) -> None:
         """Ask, and write the verdicts into the folder. Raises BadValue where the cost has no bound."""
         if self.asking is None:
@@ -161,7 +165,7 @@ class Judging:
             "alone": self.pairs.alone,
             "empty": self.pairs.empty,
             "questions": count_statuses(found.values()),
-            "win_rates": win_rates(fold(rows)),
+            **measure(_labelled(rows, self.folder), baseline=self.baseline),
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         if self.asking:
@@ -178,22 +182,22 @@ def prepare(
     folder: Path,
     *,
     ledger_path: Path,
-    timeout: float,
     results: Path,
     judge_name: str,
     baseline: str,
-    models: Sequence[str],
-    template: str,
-    base_url: str | None,
-    samples: int,
-    limit: int | None,
-    again: int,
-    temperature: str,
-    max_tokens: int | None,
-    schema: bool,
-    logprobs: int,
-    prices: Path | None,
-    retry_unreadable: int,
+    timeout: float = 120.0,
+    models: Sequence[str] = (),
+    template: str = "pairwise",
+    base_url: str | None = None,
+    samples: int = 1,
+    limit: int | None = None,
+    again: int = 0,
+    temperature: str = "0",
+    max_tokens: int | None = None,
+    schema: bool = True,
+    logprobs: int = 0,
+    prices: Path | None = None,
+    retry_unreadable: int = 0,
 ) -> Judging:
     """Read the result and open the ledger; nothing is asked. Raises what the parts raise, each in one line."""
     price_list = load_prices(prices or PACKAGED)
@@ -220,6 +224,28 @@ def prepare(
         pairs.comparisons, endpoint, form.render, read, f"{PARSER_VERSION}/{form.hash}", Ledger(ledger_path), scope
     )
     return Judging(folder, judge_name, baseline, form.label, pairs, items, asking, price_list, retry_unreadable)
+
+
+def check_judge(judge_name: str, max_cost: str | None) -> None:
+    """What can be known before an evaluation that ends with a judging: raises as `prepare` and `run` would."""
+    if judge_name in BUILTIN:
+        return
+    url = canonical_url(None)
+    if max_cost is None:
+        raise BadValue(
+            f"--max-cost: not given, expected US dollars such as 2.00, the most that {judge_name!r} may cost"
+        )
+    if nano_dollars("--max-cost", max_cost) == 0:
+        return
+    if load_prices().find(judge_name, url) is None:
+        raise BadValue(f"--judge: {_no_price(judge_name, url)}; evaluate first, then `judge run` with --max-calls")
+    api_key(url)
+
+
+def _no_price(judge: str, url: str) -> str:
+    meant = nearest(judge, BUILTIN)
+    hint = f"; {meant!r} is the judge that asks nobody" if meant else ""
+    return f"there is no price for {judge!r} at {url} (give one with --prices{hint})"
 
 
 def _temperature(text: str) -> float | None:
@@ -251,40 +277,17 @@ def _scores(folder: Path, column: str) -> dict[tuple[str, int, str, int], float]
     }
 
 
-def stored_lines(
-    folder: Path, *, judge: str | None = None, baseline: str | None = None, template: str | None = None
-) -> list[str]:
-    """The win rates that judge.json holds, a line a model. Raises StoreError where nothing was judged."""
-    judgings = read_judgings(folder)
-    if not judgings:
-        raise StoreError(
-            f"{folder} was not judged; do it with: rlhf-bench judge run {folder} --judge length --baseline NAME"
-        )
-    lines = []
-    for row in judgings:
-        if (judge or row["judge"], baseline or row["baseline"], template or row["template"]) == (
-            row["judge"],
-            row["baseline"],
-            row["template"],
-        ):
-            lines += _judging_lines(row)
-    return lines
+def _labelled(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """With the column `gold`, 1, 0.5 or 0 for the model by the gold reward, NaN without one; as given if none has."""
+    try:
+        scores = _scores(folder, "gold")
+    except StoreError:  # no gold reward, or no scores at all: nothing to hold the judge against
+        return rows
 
+    def lead(row: Any) -> float:
+        of = [scores.get((name, row.seed, row.prompt_id, row.sample), math.nan) for name in (row.model, row.baseline)]
+        return float(np.sign(of[0] - of[1]))
 
-def _judging_lines(row: Mapping[str, Any]) -> list[str]:
-    counts = ", ".join(f"{count} {status}" for status, count in row["questions"].items())
-    cost = f", ${row['cost_usd']:.4f} charged so far" if "cost_usd" in row else ""
-    lines = [f"{row['judge']} against {row['baseline']}: {row['pairs']} pairs, questions: {counts}{cost}"]
-    for rate in row["win_rates"]:
-        value, low, high, n = (rate["estimate"][key] for key in ("value", "low", "high", "n"))
-        text = "no pair could be judged" if value is None else f"{_share(value)} [{_share(low)}, {_share(high)}], n {n}"
-        lines.append(f"  {rate['model']}: {text}")
-    models = row.get("reported_models", {})
-    if len(models) > 1:
-        named = ", ".join(f"{name} ({count})" for name, count in models.items())
-        lines.append(f"  the server reported several models, so these verdicts are mixed: {named}")
-    return lines
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    keys = rows[["model", "baseline", "seed", "prompt_id", "sample"]]
+    gold = [(1 + lead(row)) / 2 for row in keys.itertuples(index=False)]
+    return rows.assign(gold=gold) if np.isfinite(gold).any() else rows

@@ -3,7 +3,8 @@
     verdicts.parquet   a row a question: judge, base_url, template, baseline, model, prompt_id, seed, sample, order,
                        repeat, status, winner (first, second, tie), soft, note, model_length, baseline_length
                        (characters), key (of the call in the ledger)
-    judge.json         {"judgings": [a judging each]}: what was asked, how it ended, what it cost, the win rates
+    judge.json         {"judgings": [...], "strengths": [...]}: what was asked, how it ended, what it cost, and the
+                       numbers of `measures`
 
 A folder holds any number of judgings, by judge, server, template and baseline; one that is made again replaces its own.
 """
@@ -15,14 +16,17 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, exclusive, json_text
-from rlhf_bench.judge.run import Item, Outcome
+from rlhf_bench.judge.measures import measured_strengths
 from rlhf_bench.judge.types import Comparison, Reading
+
+if TYPE_CHECKING:  # openai, which it needs to ask, takes long to import
+    from rlhf_bench.judge.run import Item, Outcome
 
 __all__ = ["IDENTITY", "count_statuses", "read_judgings", "read_verdicts", "verdict_rows", "write_judging"]
 
@@ -122,7 +126,8 @@ def write_judging(result: Path, rows: pd.DataFrame, judging: Mapping[str, Any]) 
         atomic_write_bytes(verdicts, buffer.getvalue())
         kept = [row for row in read_judgings(result) if any(row.get(key) != judging[key] for key in IDENTITY)]
         kept = sorted([*kept, dict(judging)], key=lambda row: [str(row.get(key)) for key in IDENTITY])
-        atomic_write_text(judgings, json_text({"judgings": kept}, indent=1) + "\n")
+        strengths = measured_strengths(_typed(table))
+        atomic_write_text(judgings, json_text({"judgings": kept, "strengths": strengths}, indent=1) + "\n")
     return [verdicts, judgings]
 
 

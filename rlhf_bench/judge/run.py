@@ -281,5 +281,5 @@ class _Run:
         if self._given_up >= FAILURES_IN_A_ROW and not self.fatal:
             self.fatal = (
                 f"{self._given_up} calls in a row got no answer from {call.base_url}, the last one: {last.reason}; "
-                "what was answered before is kept, and the same command goes on from there"
+                "check the server and --base-url; what was answered is kept, and the same command goes on from there"
             )

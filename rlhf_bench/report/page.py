@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.best_of_n import best_of_n_table
+from rlhf_bench.report.judge import judge_tables
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import side_by_side
 from rlhf_bench.report.result import Result, known
@@ -87,6 +88,7 @@ def _context(result: Result) -> dict[str, Any]:
         "pareto_notes": pareto_table(result).notes,
         "best_of_n": _html(best_of_n_table(result)),
         "best_of_n_notes": best_of_n_table(result).notes,
+        "judge": [(table.title, _html(table), table.notes) for table in judge_tables(result) if table.rows],
         "curves": _plot(result, "training_curves"),
         "pairwise": _pairwise(result),
         "pairwise_notes": pairwise_table(result).notes,

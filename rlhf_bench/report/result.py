@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -29,6 +29,7 @@ class Result:
     metrics: dict[str, Any]
     scores: pd.DataFrame  # a row a response
     logs: dict[tuple[str, int], list[dict[str, Any]]]  # (model, seed) -> training log rows
+    judge: dict[str, Any] = field(default_factory=dict)  # judge.json; empty if nothing was judged
 
     @cached_property
     def models(self) -> list[str]:
@@ -110,4 +111,5 @@ class Result:
 def load_result(path: Path) -> Result:
     """Raises StoreError if the manifest, the metrics or the scores are missing or broken."""
     store = ResultStore(path)
-    return Result(store.path, store.read_manifest(), store.read_metrics(), store.read_scores(), store.read_logs())
+    numbers = store.read_metrics(), store.read_scores(), store.read_logs(), store.read_judge()
+    return Result(store.path, store.read_manifest(), *numbers)

@@ -1,0 +1,128 @@
+"""What judges said, and how far to believe them, as tables: nothing where nothing was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlhf_bench.judge.show import AUDIT_TITLES
+from rlhf_bench.report.result import Result
+from rlhf_bench.report.tables import Cell, Column, Table
+from rlhf_bench.types import Estimate
+
+__all__ = ["audit_table", "judge_tables", "strengths_table", "win_rate_table"]
+
+
+def judge_tables(result: Result) -> list[Table]:
+    """Win rates, the judges' audit and strengths; each may be without rows."""
+    return [win_rate_table(result), audit_table(result), strengths_table(result)]
+
+
+def win_rate_table(result: Result) -> Table:
+    """A row a judge, baseline and model."""
+    columns = [
+        Column("judge", "Judge"),
+        Column("baseline", "Baseline"),
+        Column("model", "Model"),
+        Column("win_rate", "Win rate", interval=True),
+        Column("equal_length", "At equal length", interval=True),
+        Column("soft", "Soft", interval=True),
+        Column("p_paired", "p (paired)", 4),
+        Column("p_wilcoxon", "p (Wilcoxon)", 4),
+        Column("p_holm", "p (Holm)", 4),
+        Column("detectable", "Detectable"),
+        Column("lowest", "Lowest"),
+        Column("highest", "Highest"),
+        Column("pairs", "Pairs"),
+        Column("unread", "Unread"),
+    ]
+    rows: list[list[Cell]] = []
+    notes = [
+        "Win rate: share of prompts won against the baseline. A pair is won where the judge names the same side in "
+        "both orders; all else is a tie, 0.5. p: against 0.5. Lowest and highest: had every unread answer spoken "
+        "against the model, or for it.",
+        "At equal length: by a logistic regression in the manner of arXiv:2404.04475; not AlpacaEval's number.",
+    ]
+    for judging in _judgings(result):
+        name = _name(result, judging)
+        equal = {cell["model"]: cell for cell in judging["equal_length"]}
+        for rate in judging["win_rates"]:
+            of_model = equal.get(rate["model"], {})
+            unread = sum(rate["counts"][why] for why in ("refused", "unreadable", "failed", "missing"))
+            tests = [rate[key] for key in ("p_paired", "p_wilcoxon", "p_holm", "detectable", "lowest", "highest")]
+            estimates = [_estimate(rate["estimate"]), _estimate(of_model.get("win_rate")), _estimate(rate["soft"])]
+            rows.append([name, judging["baseline"], rate["model"], *estimates, *tests, rate["counts"]["pairs"], unread])
+            if of_model.get("warning"):
+                notes.append(f"{name}, {rate['model']} against {judging['baseline']}: {of_model['warning']}.")
+        notes.append(_asked(name, judging))
+    return Table("judge", f"Win rates by a judge on {result.data_label}", columns, rows, notes)
+
+
+def audit_table(result: Result) -> Table:
+    """A row a judging: what describes the judge, and what gold says against it."""
+    rates = [Column(key, title[:1].upper() + title[1:], interval=True) for key, title in AUDIT_TITLES.items()]
+    columns = [Column("judge", "Judge"), Column("baseline", "Baseline"), *rates]
+    columns += [
+        Column("accuracy", "Right by gold", interval=True),
+        Column("cohen_kappa", "Kappa with gold", 2, interval=True),
+    ]
+    rows: list[list[Cell]] = []
+    notes = ["First place and longer responses may win by right: only labels, here the gold reward, make it a fault."]
+    for judging in _judgings(result):
+        name, agreement = _name(result, judging), judging["agreement"]
+        cells = [_estimate(judging["audit"].get(key)) for key in AUDIT_TITLES]
+        by_gold = [_estimate(agreement.get(key)) for key in ("accuracy", "cohen_kappa")]
+        rows.append([name, judging["baseline"], *cells, *by_gold])
+        found = [check["says"] for check in judging["biases"] if check["found"]]
+        if judging["biases"]:
+            says = "; ".join(found) or "no fault of place, length or noise found"
+            notes.append(f"{name} against {judging['baseline']}: {says} (Holm over the checks, 5 %).")
+    return Table("judge_audit", f"The judges on {result.data_label}", columns, rows, notes)
+
+
+def strengths_table(result: Result) -> Table:
+    """A row a judge and model, strongest first."""
+    columns = [
+        Column("judge", "Judge"),
+        Column("model", "Model"),
+        Column("elo", "Elo", 0, interval=True),
+        Column("rank", "Rank"),
+        Column("rank_low", "Rank, low"),
+        Column("rank_high", "Rank, high"),
+    ]
+    rows: list[list[Cell]] = []
+    notes = ["Bradley-Terry strengths on an Elo scale; 400 points are odds of ten to one. Rank 0: never compared."]
+    for group in result.judge.get("strengths", []):
+        name = _name(result, group)
+        for cell in group["models"]:
+            rows.append([name, cell["model"], _estimate(cell["elo"]), *(cell[k] for k in _RANKS)])
+        notes.append(f"{name}: {group['baseline']} is 1000; compared with {', '.join(group['baselines'])}.")
+    return Table("judge_strengths", f"Strengths by a judge on {result.data_label}", columns, rows, notes)
+
+
+_RANKS = ("rank", "rank_low", "rank_high")
+
+
+def _judgings(result: Result) -> list[dict[str, Any]]:
+    return list(result.judge.get("judgings", []))
+
+
+def _name(result: Result, row: Mapping[str, Any]) -> str:
+    """The judge's name; with template and server where two judgings share it."""
+    mine = [other for other in _judgings(result) if other["judge"] == row["judge"]]
+    name = str(row["judge"])
+    name += f" ({row['template']})" if len({other["template"] for other in mine}) > 1 else ""
+    return name + (f" at {row['base_url']}" if len({other["base_url"] for other in mine}) > 1 else "")
+
+
+def _asked(name: str, judging: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in judging["questions"].items())
+    text = f"{name} against {judging['baseline']}: {judging['pairs']} pairs in both orders, questions: {counts}"
+    models = judging.get("reported_models", {})
+    if len(models) > 1:
+        text += f"; the server reported several models, so the verdicts are mixed: {', '.join(models)}"
+    return text + (f"; ${judging['cost_usd']:.4f} charged." if "cost_usd" in judging else ".")
+
+
+def _estimate(cell: dict[str, Any] | None) -> Estimate | None:
+    return Estimate.from_dict(cell) if cell else None

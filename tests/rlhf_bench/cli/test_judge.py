@@ -1,0 +1,287 @@
+"""rlhf-bench judge as it is typed: what it prints, its exit status, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from rlhf_bench.cli import cli
+from rlhf_bench.report import write_report
+from rlhf_bench.store import ResultStore
+
+from ..judge.conftest import serving
+
+KEY = "sk-planted-0123456789"
+DEAD = "http://127.0.0.1:9/v1"
+# model, prompt, response, gold
+ROWS = [
+    (model, f"p{i}", response, gold)
+    for i in range(4)
+    for model, response, gold in (("base", "short", 0.1), ("sft", "a longer one", 0.3), ("dpo", "long" * 9, 0.2))
+]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with one result: sft is best by gold, dpo longest, base worst and shortest."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    store = ResultStore(tmp_path / "results" / "hh-test" / "tiny")
+    keys = [{"model": m, "seed": 0, "prompt_id": p, "sample": 0} for m, p, _, _ in ROWS]
+    store.write_responses(
+        {**key, "prompt": f"Human: {key['prompt_id']}?", "response": response, "finish_reason": "eos", "n_tokens": 3}
+        for key, (_, _, response, _) in zip(keys, ROWS, strict=True)
+    )
+    store.write_scores(pd.DataFrame(keys).assign(gold=[gold for *_, gold in ROWS]))
+    store.write_metrics({"models": {m: {} for m in ("base", "sft", "dpo")}})
+    data = {"source": "hh-mini", "split": "test", "n_prompts": 4}
+    models = {m: [] for m in ("base", "sft", "dpo")}
+    manifest = {"suite": "hh-test", "run": "tiny", "data": data, "models": models, "reference": "sft", "seeds": [0]}
+    store.write_manifest(manifest)
+    return tmp_path
+
+
+def call(line: str) -> Result:
+    return CliRunner().invoke(cli, shlex.split(line))
+
+
+def judge(line: str, status: int = 0) -> str:
+    result = call(f"judge {line}")
+    assert result.exit_code == status, result.output
+    return result.stdout if status == 0 else result.stderr
+
+
+def test_plan_of_a_judge_that_asks_nobody() -> None:
+    assert judge("plan tiny --judge length --baseline base") == (
+        "pairs: 8, each in both orders\ncalls: none; the judge length asks nobody and costs nothing\n"
+    )
+
+
+def test_plan_of_a_model_counts_calls_and_cost_and_asks_nobody() -> None:
+    """Each prompt has a text of its own, so 4 prompts x 2 models x 2 orders are 16 calls."""
+    lines = judge("plan tiny --judge gpt-4o --baseline base").splitlines()
+    assert lines[:2] == ["pairs: 8, each in both orders", "calls: 16, of those answered already: 0, to ask: 16"]
+    assert lines[2].startswith("tokens to come: about ")
+    assert lines[3].startswith("cost to come: about $0.")
+    assert lines[4] == "charged so far to this result and judge: $0.0000, 0 calls"
+
+
+def test_run_and_show() -> None:
+    """Gold: both models win all 4 prompts. Exact limits for 4 of 4: 0.025 ** (1 / 4) = 0.398."""
+    ran = judge("run tiny --judge gold --baseline base").splitlines()
+    assert ran[0] == "gold against base: 8 pairs, questions: 16 read"
+    assert ran[1].startswith("  dpo: 100.0% [39.8%, 100.0%], n 4, p (Holm) ")
+    assert (
+        "    its responses are nearly always longer than the baseline's: length and model cannot be told apart" in ran
+    )
+    assert "  against the gold reward: right 100.0% [39.8%, 100.0%], kappa -" in ran
+    assert "    no position fault found, p (Holm) 1.000" in ran
+    assert "strengths by gold (Bradley-Terry, Elo scale, base = 1000)" in ran
+    assert ran[-1] == "tables and page: rlhf-bench report results/hh-test/tiny"
+    assert judge("show tiny").splitlines() == ran[:-1]
+
+
+def test_a_round_robin_ranks_three_models() -> None:
+    """By gold sft > dpo > base; the longest, dpo, first by length."""
+    for baseline, model in (("base", "sft"), ("base", "dpo"), ("sft", "dpo")):
+        judge(f"run tiny --judge gold --baseline {baseline} --model {model}")
+        judge(f"run tiny --judge length --baseline {baseline}")
+    stored = ResultStore(Path("results/hh-test/tiny")).read_judge()
+    order = {row["judge"]: [cell["model"] for cell in row["models"]] for row in stored["strengths"]}
+    # gold's judging against base was made twice, and the second, of dpo alone, took the first one's place
+    assert order == {"gold": ["sft", "dpo", "base"], "length": ["dpo", "sft", "base"]}
+    assert len(stored["judgings"]) == 4
+
+
+def test_two_runs_leave_the_same_bytes() -> None:
+    verdicts = Path("results/hh-test/tiny/judge/verdicts.parquet")
+    judge("run tiny --judge random --baseline base")
+    first = verdicts.read_bytes()
+    judge("run tiny --judge length --baseline sft")
+    assert verdicts.read_bytes() != first
+    judge("run tiny --judge random --baseline base")
+    again = verdicts.read_bytes()
+    verdicts.unlink()
+    judge("run tiny --judge length --baseline sft")
+    judge("run tiny --judge random --baseline base")
+    assert verdicts.read_bytes() == again
+
+
+def test_the_report_shows_what_was_judged(here: Path) -> None:
+    folder = here / "results/hh-test/tiny"
+    write_report(folder, only=("tables",))
+    assert not list((folder / "tables").glob("judge*"))
+    judge("run tiny --judge length --baseline base")
+    write_report(folder, only=("tables", "page"))
+    table = pd.read_csv(folder / "tables/judge.csv")
+    assert table[["judge", "baseline", "model", "win_rate", "win_rate_n", "pairs", "unread"]].values.tolist() == [
+        ["length", "base", "dpo", 1.0, 4, 4, 0],
+        ["length", "base", "sft", 1.0, 4, 4, 0],
+    ]
+    audit = pd.read_csv(folder / "tables/judge_audit.csv")
+    assert audit[["consistency", "first_position", "longer", "accuracy"]].values.tolist() == [[1.0, 0.5, 1.0, 1.0]]
+    assert pd.read_csv(folder / "tables/judge_strengths.csv")["model"].tolist()[-1] == "base"
+    assert '<section id="judge">' in (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("run tiny --judge length", 2, "error: missing option '--baseline'; see: rlhf-bench judge run --help"),
+        ("run tiny --baseline base", 2, "error: missing option '--judge'; see: rlhf-bench judge run --help"),
+        ("run tinny --judge length --baseline base", 2, "error: unknown result 'tinny'; known: hh-test/tiny"),
+        ("run tiny --judge length --baseline bas", 2, "error: unknown model 'bas'; did you mean 'base'?"),
+        (
+            "run tiny --judge reward --baseline base",
+            1,
+            "error: results/hh-test/tiny has no reward scores, which this judge needs; use another judge, such as "
+            "length",
+        ),
+        (
+            "run tiny --judge gpt-4o --baseline base",
+            2,
+            "error: --max-cost: not given, expected US dollars such as 2.00; `judge plan` tells what is to come",
+        ),
+        (
+            "run tiny --judge gpt-4o --baseline base --max-cost lots",
+            2,
+            "error: --max-cost: given 'lots', expected US dollars such as 2.00, or 0 to ask nothing",
+        ),
+        (
+            "run tiny --judge gpt-4o --baseline base --max-cost 1",
+            1,
+            "error: OPENAI_API_KEY is not set; export it, name a server that needs none with --base-url, or use a "
+            "judge that asks nobody: reward, gold, length or random (what the ledger holds is read with --max-cost 0)",
+        ),
+        (
+            "run tiny --judge lenght --baseline base",
+            2,
+            "error: --max-calls: not given, and there is no price for 'lenght' at https://api.openai.com/v1 (give one "
+            "with --prices; 'length' is the judge that asks nobody); say how many calls may be made",
+        ),
+        (
+            "run tiny --judge m --baseline base --base-url localhost:9",
+            2,
+            "error: --base-url: given 'localhost:9', expected a URL such as http://localhost:8000/v1",
+        ),
+        (
+            f"run tiny --judge m --baseline base --base-url {DEAD} --max-calls 20 --attempts 1 --concurrency 1",
+            1,
+            f"error: 10 calls in a row got no answer from {DEAD}, the last one: no connection; check the server and "
+            "--base-url; what was answered is kept, and the same command goes on from there",
+        ),
+        (
+            "plan tiny --judge m --baseline base --template pairwize",
+            2,
+            "error: unknown judge template 'pairwize'; did you mean 'pairwise'?",
+        ),
+        (
+            "show tiny",
+            1,
+            "error: results/hh-test/tiny was not judged; do it with: rlhf-bench judge run results/hh-test/tiny "
+            "--judge length --baseline NAME",
+        ),
+        (
+            "ledger stats",
+            2,
+            "error: there is no ledger at results/judge.sqlite; one is made by `rlhf-bench judge run`, or named with "
+            "--ledger",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(line: str, status: int, message: str) -> None:
+    last = judge(f"{line} --quiet", status).splitlines()[-1]
+    assert last == message
+
+
+@pytest.fixture
+def asked(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Result]:
+    """A run against a server that answers everything, with a key in the environment."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+    def run(model: str) -> Result:
+        with serving(here, 0.0) as server:
+            return call(
+                f"judge run tiny --judge {model} --baseline base --base-url {server.url} --template pairwise-letter "
+                "--max-calls 100 --attempts 1 --quiet --debug"
+            )
+
+    return run
+
+
+def test_the_ledger_is_counted_checked_and_carried(asked: Callable[[str], Result]) -> None:
+    """16 questions, 20 prompt tokens and 1 of the answer each; a model without a price is charged nothing."""
+    assert asked("judge-1").exit_code == 0
+    stats = judge("ledger stats")
+    assert stats.endswith("/v1: 16 calls (16 answered), 320 + 16 tokens, $0.0000 charged\n")
+    checked = judge("ledger verify")
+    assert checked.startswith("results/judge.sqlite: 16 calls, 16 attempts, ")
+    assert checked.endswith("; all as they were written\n")
+    rows = int(judge("ledger export out.jsonl").split()[0])
+    assert len(Path("out.jsonl").read_text().splitlines()) == rows
+    new = judge("ledger import out.jsonl --ledger other.sqlite")
+    assert new.startswith("new: 16 calls, 16 attempts, ")
+    assert judge("ledger stats --ledger other.sqlite") == stats
+    again = judge("ledger import out.jsonl --ledger other.sqlite")
+    assert again.startswith("new: 0 calls, 0 attempts, ")
+    Path("broken.jsonl").write_text("{\n")
+    assert judge("ledger import broken.jsonl", 1).startswith("error: broken.jsonl")
+
+
+@pytest.mark.parametrize(("model", "status"), [("judge-1", 0), ("echo", 1)])
+def test_a_planted_key_is_in_no_output_and_no_file(
+    asked: Callable[[str], Result], here: Path, model: str, status: int
+) -> None:
+    """The model `echo` repeats the request's header in its error; --debug shows the traceback."""
+    result = asked(model)
+    assert result.exit_code == status
+    assert status == 0 or "Bearer [key]" in result.output
+    assert KEY not in result.output
+    if status == 0:
+        judge("ledger export out.jsonl")
+    for file in here.rglob("*"):
+        # the server's own log of requests, written by the test, holds bodies alone
+        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("eval --max-cost 1", "error: --max-cost: given without --judge, which it limits"),
+        (
+            "eval --judge gpt-4o",
+            "error: --max-cost: not given, expected US dollars such as 2.00, the most that 'gpt-4o' may cost",
+        ),
+        (
+            "eval --judge m --max-cost 1",
+            "error: --judge: there is no price for 'm' at https://api.openai.com/v1 (give one with --prices); "
+            "evaluate first, then `judge run` with --max-calls",
+        ),
+    ],
+)
+def test_eval_says_before_it_begins_that_a_judge_cannot_be_asked(line: str, message: str) -> None:
+    result = call(line)
+    assert (result.exit_code, result.stderr) == (2, f"{message}\n")
+
+
+def test_eval_of_response_files_with_a_judge(here: Path) -> None:
+    """Both answer the same questions; ours is the longer one each time."""
+    for name, text in (("ours", "a much longer response"), ("theirs", "short")):
+        rows = [json.dumps({"prompt": f"Question {i}?", "response": f"{text} {i}"}) for i in range(4)]
+        Path(f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    files = "--responses theirs=theirs.jsonl --responses ours=ours.jsonl"
+    result = call(f"eval {files} --reference theirs --judge length")
+    assert result.exit_code == 0, result.output
+    assert "length against theirs: 4 pairs, questions: 8 read" in result.output
+    (table,) = here.glob("results/responses/*/tables/judge.csv")
+    row = pd.read_csv(table).iloc[0]
+    assert (row["model"], row["win_rate"]) == ("ours", 1.0)
+    assert math.isnan(pd.read_csv(table.with_name("judge_audit.csv"))["accuracy"].iloc[0])  # no gold reward here
