@@ -166,8 +166,8 @@ def evaluate(
     }
 
     from rlhf_bench.evaluate import run_request
+    from rlhf_bench.evaluate.request import Request, read_request
     from rlhf_bench.report import write_report
-    from rlhf_bench.request import Request, read_request
 
     if manifest is None:
         request = Request.of(suite, run, **asked, checkpoints=checkpoints)

@@ -19,9 +19,9 @@ from click.testing import Result
 from safetensors.torch import load_file
 
 import rlhf_bench.evaluate as evaluation
-from rlhf_bench import measure
 from rlhf_bench.checkpoints import STAGES, checkpoint_hash
 from rlhf_bench.data import load_preferences, mini
+from rlhf_bench.evaluate import measure
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel

@@ -14,8 +14,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError, NotFinite
+from rlhf_bench.evaluate.measure_text import Answered, Texts, anchor_rows, answered, pool_rows, text_rows
 from rlhf_bench.logprobs import LogprobModel, token_kl
-from rlhf_bench.measure_text import Answered, Texts, anchor_rows, answered, pool_rows, text_rows
 from rlhf_bench.models import load_policy
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel

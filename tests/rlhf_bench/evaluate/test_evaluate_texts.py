@@ -255,7 +255,7 @@ def test_the_export_for_alpaca_eval_reads_back_as_the_same_texts(work: Path, tmp
 
 
 def test_a_manifest_repeats_its_evaluation(work: Path, tmp_path: Path) -> None:
-    from rlhf_bench.request import read_request
+    from rlhf_bench.evaluate.request import read_request
 
     first = work / "results" / "hh-test" / "default"
     request, key = read_request(first / "manifest.json")

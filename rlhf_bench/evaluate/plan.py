@@ -19,19 +19,19 @@ from rlhf_bench.checkpoints import (
 from rlhf_bench.data import load_preferences
 from rlhf_bench.data.splits import order_key
 from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
+from rlhf_bench.evaluate.matching import files_items, match, read_files
+from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
+from rlhf_bench.evaluate.parts import missing_pool
+from rlhf_bench.evaluate.request import DEFAULT_RUN, Request
 from rlhf_bench.files import sha256_file
-from rlhf_bench.matching import files_items, match, read_files
-from rlhf_bench.measure_text import Texts, anchor_rows
 from rlhf_bench.metrics.summary import NO_MODEL
-from rlhf_bench.parts import missing_pool
 from rlhf_bench.progress import Progress
-from rlhf_bench.request import DEFAULT_RUN, Request
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import Suite
 from rlhf_bench.types import Item, PreferencePair, fingerprint, stable_hash
 
 if TYPE_CHECKING:
-    from rlhf_bench.measure import Scorer, Source
+    from rlhf_bench.evaluate.measure import Scorer, Source
     from rlhf_bench.sampling import SamplingConfig
 
 __all__ = ["Setup", "prepare"]
@@ -193,7 +193,7 @@ def _models(
                 )
     if not run.stages and not request.models:
         return [], missing
-    from rlhf_bench.measure import Source
+    from rlhf_bench.evaluate.measure import Source
 
     sources = []
     for seed in seeds:
@@ -229,7 +229,7 @@ def _scorers(
         why = f"no reward model; {make}give --reward-model PATH"
         missing |= {("all", "reward"): why, ("all", "reward_std"): why}
         return {run.number(seed): [] for seed in seeds}
-    from rlhf_bench.measure import Scorer
+    from rlhf_bench.evaluate.measure import Scorer
 
     given = [
         Scorer("reward" if i == 0 else f"reward:{name}", Path(path), _hash(path))

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from rlhf_bench.errors import StoreError
+from rlhf_bench.evaluate.manifest import make_manifest
+from rlhf_bench.evaluate.parts import anchor_parts, model_part, pool_parts
+from rlhf_bench.evaluate.plan import Setup, prepare
+from rlhf_bench.evaluate.request import Request
+from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 from rlhf_bench.files import exclusive
-from rlhf_bench.manifest import make_manifest
 from rlhf_bench.metrics.best_of_n import best_of_n_curve
 from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
-from rlhf_bench.parts import anchor_parts, model_part, pool_parts
-from rlhf_bench.plan import Setup, prepare
 from rlhf_bench.progress import Progress
-from rlhf_bench.request import Request
 from rlhf_bench.stats import mean_estimate
 from rlhf_bench.store import ResultStore
-from rlhf_bench.training_record import training_alarms, training_costs
 
 if TYPE_CHECKING:
-    from rlhf_bench.measure import Measure
+    from rlhf_bench.evaluate.measure import Measure
 
 __all__ = ["evaluate", "run_request"]
 
@@ -169,7 +169,7 @@ def _measure(setup: Setup, seed: int) -> Measure | None:
     """What one seed's models are measured with; None where texts alone are counted and compared."""
     if setup.sampling is None:
         return None
-    from rlhf_bench.measure import Measure
+    from rlhf_bench.evaluate.measure import Measure
     from rlhf_bench.models import default_device
 
     return Measure(

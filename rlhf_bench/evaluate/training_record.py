@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf_bench.checkpoints import read_training
 
 if TYPE_CHECKING:
-    from rlhf_bench.measure import Scorer, Source
+    from rlhf_bench.evaluate.measure import Scorer, Source
 
 __all__ = ["training_alarms", "training_costs"]
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rlhf_bench import adapters, measure
+from rlhf_bench import adapters
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.adapters import adapter_base
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
+from rlhf_bench.evaluate import measure
+from rlhf_bench.evaluate.plan import _hash
 from rlhf_bench.models import load_policy
-from rlhf_bench.plan import _hash
 from rlhf_bench.scoring import RewardModel
 
 from .tiny import save_policy, save_reward

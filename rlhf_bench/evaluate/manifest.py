@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rlhf_bench.evaluate.measure_text import Texts
+from rlhf_bench.evaluate.plan import Setup
+from rlhf_bench.evaluate.request import Request
 from rlhf_bench.files import json_text
-from rlhf_bench.measure_text import Texts
 from rlhf_bench.metrics.rouge import SETTINGS as ROUGE_SETTINGS
-from rlhf_bench.plan import Setup
-from rlhf_bench.request import Request
 from rlhf_bench.types import stable_hash
 
 __all__ = ["make_manifest"]

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from rlhf_bench import evaluate as evaluation
-from rlhf_bench import measure
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue
-from rlhf_bench.measure_text import Answered, pool_rows, text_rows
-from rlhf_bench.parts import missing_pool
+from rlhf_bench.evaluate import measure
+from rlhf_bench.evaluate.measure_text import Answered, pool_rows, text_rows
+from rlhf_bench.evaluate.parts import missing_pool
 from rlhf_bench.report import write_report
 from rlhf_bench.suite import Suite
 from rlhf_bench.types import Item

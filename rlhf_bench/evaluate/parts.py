@@ -10,13 +10,13 @@ from urllib.parse import quote
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.measure_text import Texts, anchor_rows, answered, text_rows
+from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows
 from rlhf_bench.progress import Progress
 from rlhf_bench.suite import Suite
 
 if TYPE_CHECKING:
-    from rlhf_bench.measure import Measure, Source
-    from rlhf_bench.plan import Setup
+    from rlhf_bench.evaluate.measure import Measure, Source
+    from rlhf_bench.evaluate.plan import Setup
 
 __all__ = ["anchor_parts", "missing_pool", "model_part", "pool_parts"]
 
@@ -36,12 +36,12 @@ def model_part(
                 rows = text_rows(part.name, part.seed, answered(part, setup.items), source=setup.source)
                 task.advance(len(rows))
             elif isinstance(part, Texts):
-                from rlhf_bench.measure import measure_texts
+                from rlhf_bench.evaluate.measure import measure_texts
 
                 rows = measure_texts(measure, part)
                 task.advance(len(rows))
             else:
-                from rlhf_bench.measure import measure_model
+                from rlhf_bench.evaluate.measure import measure_model
 
                 rows = measure_model(measure, part, on_batch=lambda n: task.advance(n))
         return rows
@@ -58,7 +58,7 @@ def anchor_parts(setup: Setup, measure: Measure | None, seed: int, progress: Pro
         if measure is None:
             frames = [text_rows(name, seed, rows, source=setup.source) for name, rows in anchors.items()]
         else:
-            from rlhf_bench.measure import measure_anchors
+            from rlhf_bench.evaluate.measure import measure_anchors
 
             frames = [measure_anchors(measure, seed)]
         task.advance(sum(map(len, frames)))
@@ -78,7 +78,7 @@ def pool_parts(
     assert measure is not None
 
     def compute() -> pd.DataFrame:
-        from rlhf_bench.measure import measure_pool
+        from rlhf_bench.evaluate.measure import measure_pool
 
         with progress.task(f"best of {n} of {setup.reference}, seed {seed}", total=len(setup.items) * n) as task:
             return measure_pool(measure, n, on_batch=lambda done: task.advance(done))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rlhf_bench.data.responses import Answers, ResponseFile, read_responses
 from rlhf_bench.errors import DataError
+from rlhf_bench.evaluate.request import Request
 from rlhf_bench.progress import Progress
-from rlhf_bench.request import Request
 from rlhf_bench.types import Item, PreferencePair
 
 __all__ = ["ResponseFiles", "files_items", "match", "read_files"]

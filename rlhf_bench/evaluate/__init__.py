@@ -1,0 +1,14 @@
+"""Evaluate models and texts side by side: `evaluate(...)` returns a results folder.
+
+request        what was asked for: enough to repeat it, and to see that it is done already
+plan           which models, texts, prompts and reward models that means; everything is checked here
+matching       prompts that files of responses share with the data and with each other
+measure        every number of a model's responses; measure_text: those that need no model
+parts          a model's rows, or a pool, under one seed, each stored as it is finished
+manifest       what a result is made of
+run            all of it, into a results folder
+"""
+
+from rlhf_bench.evaluate.run import evaluate, run_request
+
+__all__ = ["evaluate", "run_request"]
