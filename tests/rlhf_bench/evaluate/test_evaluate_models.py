@@ -23,7 +23,7 @@ from rlhf_bench.evaluate.plan import _hash
 from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
 
-from .tiny import save_policy, save_reward
+from ..tiny import save_policy, save_reward
 
 
 @pytest.fixture(scope="module")

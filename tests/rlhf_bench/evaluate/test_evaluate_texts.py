@@ -22,7 +22,7 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.report.alpaca import write_alpaca
 
-from .tiny import save_run
+from ..tiny import save_run
 
 TEXTS = [
     ("How long for an egg?", "Boil it for eight minutes.", "Eight minutes in boiling water."),

@@ -21,7 +21,7 @@ from rlhf_bench.report import write_report
 from rlhf_bench.suite import Suite
 from rlhf_bench.types import Item
 
-from .tiny import save_policy, save_reward
+from ..tiny import save_policy, save_reward
 
 
 @pytest.fixture(scope="module")
