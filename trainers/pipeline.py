@@ -198,7 +198,7 @@ def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:
     if training is None:
         return False
     open_checkpoint(target)  # whole, and its parents are what it was trained on
-    differences = [str(d) for d in diff(_with_new_keys(training["config"]), wanted)]
+    differences = [str(d) for d in diff(_with_new_keys(training["config"], wanted), wanted)]
     if training["seed"] != seed:
         differences.append(f"seed: {training['seed']} -> {seed}")
     if differences:
@@ -214,7 +214,7 @@ def _check_under_way(stage: Stage, wanted: dict[str, Any], *, force: bool) -> No
     continue. With `force` another configuration begins it anew."""
     file = stage.work / "config.json"
     if file.exists() and any(stage.work.glob("state-*.pt")):
-        differences = diff(_with_new_keys(json.loads(file.read_text(encoding="utf-8"))), wanted)
+        differences = diff(_with_new_keys(json.loads(file.read_text(encoding="utf-8")), wanted), wanted)
         if not differences:
             return
         if not force:
@@ -226,15 +226,15 @@ def _check_under_way(stage: Stage, wanted: dict[str, Any], *, force: bool) -> No
     atomic_write_text(file, json_text(wanted))
 
 
-def _with_new_keys(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration with the keys that came later, at their defaults: as the code did before it had them."""
+def _with_new_keys(stored: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with those keys of `wanted` that came later, at their defaults."""
     defaults = Recipe().model_dump(mode="json")
-    return {
-        name: defaults[name] | section
-        if isinstance(section, dict) and isinstance(defaults.get(name), dict)
-        else section
-        for name, section in stored.items()
-    }
+    filled = dict(stored)
+    for name, section in wanted.items():
+        known = stored.get(name, {})
+        if isinstance(section, dict) and isinstance(known, dict) and isinstance(defaults.get(name), dict):
+            filled[name] = {key: defaults[name][key] for key in section if key in defaults[name]} | known
+    return filled
 
 
 def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
