@@ -111,5 +111,7 @@ class Result:
 def load_result(path: Path) -> Result:
     """Raises StoreError if the manifest, the metrics or the scores are missing or broken."""
     store = ResultStore(path)
-    numbers = store.read_metrics(), store.read_scores(), store.read_logs(), store.read_judge()
-    return Result(store.path, store.read_manifest(), *numbers)
+    manifest = store.read_manifest()
+    return Result(
+        store.path, manifest, store.read_metrics(), store.read_scores(), store.read_logs(), store.read_judge()
+    )

@@ -157,7 +157,7 @@ def test_a_repeated_evaluation_loads_nothing_and_a_changed_file_is_seen(
 
     folder = again()
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "prepare", lambda *_: pytest.fail("prepared again"))
+        patch.setattr("rlhf_bench.evaluate.run.prepare", lambda *_: pytest.fail("prepared again"))
         assert again() == folder
     predictions(file, n=2)
     other = again()
