@@ -28,7 +28,7 @@ from ..tiny import save_policy, save_reward
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models a and b of one tokenizer, two reward models, an adapter of a, and a file of pairs."""
+    """Models a and b of one tokenizer, two reward models, and a file of pairs."""
     folder = tmp_path_factory.mktemp("elsewhere")
     save_policy(folder / "a", positions=160)
     save_policy(folder / "b", seed=1, positions=160)
@@ -36,24 +36,25 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_reward(folder / "other", folder / "a", seed=2)
     pairs = [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in mini.generate("test", n=60)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    save_adapter(folder / "lora", folder / "a")
     return folder
 
 
-def save_adapter(path: Path, base: Path) -> None:
-    """LoRA of rank 2 whose update is not zero."""
-    from peft import LoraConfig, get_peft_model
-
-    model, _ = load_policy(base)
+@pytest.fixture(scope="module")
+def lora(work: Path) -> Path:
+    """An adapter of a: LoRA of rank 2 whose update is not zero."""
+    peft = pytest.importorskip("peft")
+    model, _ = load_policy(work / "a")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a Conv1D has its weights the other way round
-        adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
+        config = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+        adapted = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             parameter.data = torch.randn(parameter.shape, generator=generator)
-    adapted.peft_config["default"].base_model_name_or_path = str(base)
-    adapted.save_pretrained(path)
+    adapted.peft_config["default"].base_model_name_or_path = str(work / "a")
+    adapted.save_pretrained(work / "lora")
+    return work / "lora"
 
 
 def run(work: Path, results: Path, **more: Any) -> Path:
@@ -128,6 +129,7 @@ def test_models_without_prompts(work: Path, tmp_path: Path) -> None:
 # --- adapters --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("lora")
 def test_an_adapter_is_its_base_with_the_update_added(work: Path) -> None:
     """W of the merged model is W of the base plus (lora_alpha / r) (B A)^T, the transpose because GPT-2's Conv1D stores
     (in, out); lora_alpha is 8 by default, r is 2."""
@@ -142,6 +144,7 @@ def test_an_adapter_is_its_base_with_the_update_added(work: Path) -> None:
     assert _hash(str(work / "lora")) != _hash(str(work / "a"))
 
 
+@pytest.mark.usefixtures("lora")
 def test_an_adapter_is_evaluated_like_any_model(work: Path, tmp_path: Path) -> None:
     folder = run(work, tmp_path, models={"a": str(work / "a"), "tuned": str(work / "lora")}, samples=1)
     assert read(folder, "metrics.json")["models"]["tuned"]["kl_exact"]["value"] > 0
@@ -155,6 +158,7 @@ def damaged(work: Path, tmp_path: Path, **config: Any) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("lora")
 def test_an_adapter_whose_base_is_missing_or_of_another_shape(work: Path, tmp_path: Path) -> None:
     path = damaged(work, tmp_path, base_model_name_or_path="./gone")
     with pytest.raises(
@@ -183,6 +187,7 @@ def test_an_adapter_whose_base_is_missing_or_of_another_shape(work: Path, tmp_pa
         adapter_base(damaged(work, tmp_path, base_model_name_or_path=None))
 
 
+@pytest.mark.usefixtures("lora")
 def test_peft_is_asked_for_by_name(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"peft is not installed; install it with: pip install 'rlhf-bench\[peft\]'"):
