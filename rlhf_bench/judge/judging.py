@@ -76,7 +76,7 @@ class Judging:
         else:
             cost = dollars(endpoint.price.cost(prompt, completion))
             lines.append(
-                f"cost to come: about {cost} (list prices of {self.prices.date}, {self.prices.path.name}: check them)"
+                f"cost to come: about {cost} (prices as of {self.prices.date}, {self.prices.path.name}: check them)"
             )
         lines.append(f"charged so far to this result and judge: {dollars(spent.cost)}, {spent.calls} calls")
         return lines
