@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pandas as pd
 
-from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows
 from rlhf_bench.progress import Progress
-from rlhf_bench.suite import Suite
 
 if TYPE_CHECKING:
     from rlhf_bench.evaluate.measure import Measure, Source
     from rlhf_bench.evaluate.plan import Setup
 
-__all__ = ["anchor_parts", "missing_pool", "model_part", "pool_parts"]
+__all__ = ["anchor_parts", "model_part", "pool_parts"]
 
 
 def model_part(
@@ -85,25 +83,6 @@ def pool_parts(
 
     # a folder of its own: no model's name can be mistaken for it
     return [_stored(folder / "best_of_n" / f"{seed}.parquet", compute)]
-
-
-def missing_pool(
-    suite: Suite, reference: str, sampled: Sequence[tuple[str, int]], scorers: Mapping[int, Sequence[Any]]
-) -> dict[tuple[str, str], str]:
-    """Why there is no best-of-n of the reference though it was asked for; nothing where there is.
-
-    `sampled`: (name, seed) of the models that are here to be sampled; `scorers`: each seed's reward models.
-
-    Raises BadValue for a pool of one.
-    """
-    if suite.best_of_n == 1:
-        raise BadValue("best_of_n: given 1, expected at least 2 responses a prompt, such as 64, or 0 for none")
-    why = None
-    if any((reference, seed) not in sampled for seed in scorers):
-        why = "the reference is not here under every seed to be sampled"
-    elif not all(scorers.values()):
-        why = "no reward model under every seed to choose by"
-    return {(reference, "best_of_n"): why} if suite.best_of_n and why else {}
 
 
 def _stored(file: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:

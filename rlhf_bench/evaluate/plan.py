@@ -21,10 +21,9 @@ from rlhf_bench.data.splits import order_key
 from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
 from rlhf_bench.evaluate.matching import files_items, match, read_files
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
-from rlhf_bench.evaluate.parts import missing_pool
+from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
 from rlhf_bench.evaluate.request import DEFAULT_RUN, Request
 from rlhf_bench.files import sha256_file
-from rlhf_bench.metrics.summary import NO_MODEL
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import Suite
@@ -38,7 +37,6 @@ __all__ = ["Setup", "prepare"]
 
 POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
 HUMAN_TURN = "\n\nHuman:"
-_OF_MODELS = ("kl_exact", "kl_k1", "kl_k3", "perplexity")
 Found = Mapping[tuple[str, int | None], Checkpoint]
 T = TypeVar("T", PreferencePair, Item)
 
@@ -147,7 +145,7 @@ def prepare(request: Request, progress: Progress) -> Setup:
                 f"the file of {name} has responses under the seeds {files.seeds}, none of which is evaluated"
             )
     scorers = _scorers(request, run, seeds, missing)
-    missing |= _missing_of_texts(files.names, list(anchor_rows(items)))
+    missing |= missing_of_texts(files.names, list(anchor_rows(items)))
     missing |= missing_pool(suite, reference, [(model.name, model.seed) for model in models], scorers)
     sampling = _sampling(suite, run, [m.path for m in models]) if models or any(scorers.values()) else None
     return Setup(
@@ -240,23 +238,6 @@ def _scorers(
     return {
         run.number(seed): [Scorer("reward", own[seed].path, own[seed].hash)] if seed in own else [] for seed in seeds
     }
-
-
-def _missing_of_texts(names: Sequence[str], anchors: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Why a response file lacks what a model has; only what is lacking in the end is shown."""
-    reasons: dict[tuple[str, str], str] = {}
-    for name in names:
-        reasons |= dict.fromkeys(
-            [(name, metric) for metric in _OF_MODELS], "a response file: this needs the model itself"
-        )
-        reasons[name, "ended"] = "the response file does not say how its responses ended"
-    if names:
-        reasons |= {(anchor, metric): NO_MODEL for anchor in anchors for metric in _OF_MODELS}
-        counted = "nobody counted the tokens: that needs the tokenizer of a reference model"
-        reasons |= {(name, "n_tokens"): counted for name in (*names, *anchors)}
-    if "chosen" not in anchors:
-        reasons |= {("all", metric): "no reference texts to compare with" for metric in ("rouge1", "rouge2", "rougeL")}
-    return reasons
 
 
 def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:

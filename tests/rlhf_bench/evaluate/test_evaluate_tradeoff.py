@@ -16,7 +16,7 @@ from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate import measure
 from rlhf_bench.evaluate.measure_text import Answered, pool_rows, text_rows
-from rlhf_bench.evaluate.parts import missing_pool
+from rlhf_bench.evaluate.missing import missing_pool
 from rlhf_bench.report import write_report
 from rlhf_bench.suite import Suite
 from rlhf_bench.types import Item
