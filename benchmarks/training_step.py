@@ -34,6 +34,7 @@ def main() -> None:
     order = Order([row.length for row in rows], config.batch_size, seed=0)
 
     def run(pool: Pool, precision: str) -> float:
+        optimizer.pool = pool
         began = time.perf_counter()
         for step in range(STEPS):
             batch_rows = [rows[i] for i in order[step]]
