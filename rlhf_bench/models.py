@@ -38,6 +38,7 @@ __all__ = [
     "PAD",
     "autocast",
     "best_precision",
+    "check_path",
     "default_device",
     "load_policy",
     "load_reward_model",
@@ -303,6 +304,16 @@ def _config(path: str | Path) -> Any:
         return AutoConfig.from_pretrained(*_name(path), **_where(path))
 
 
+def check_path(path: str | Path) -> None:
+    """That what looks like a path is there; a hub name is seen when it is loaded. Raises CheckpointError."""
+    if _looks_like_path(path) and not Path(path).exists():
+        raise CheckpointError(_why(path, FileNotFoundError(str(path))))
+
+
+def _looks_like_path(path: str | Path) -> bool:
+    return str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
+
+
 @contextlib.contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
     """Turns whatever loading raises into one line that names the path."""
@@ -316,8 +327,7 @@ def _readable(path: str | Path) -> Iterator[None]:
 
 def _why(path: str | Path, error: Exception) -> str:
     if not Path(path).exists():
-        looks_like_path = str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
-        if looks_like_path:
+        if _looks_like_path(path):
             return f"{path} does not exist; expected a model folder"
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         return (

@@ -24,7 +24,7 @@ from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations
 from trainers.parallel import worker_pool
 from trainers.recipe import NewModel, Recipe, load_recipe
-from trainers.reward_sources import MODEL, parse_sources
+from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
 from trainers.save import save_stage
 from trainers.stage import Stage, StageResult
 
@@ -74,6 +74,8 @@ def train(
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
+    if {"ppo", "grpo"} & set(stages):
+        check_reward_functions(resolved.reward.function)  # now, and not after the stages before
     folder = root / (run or "default")
     data = _data(resolved, progress)
     trained = 0

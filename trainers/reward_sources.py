@@ -25,7 +25,17 @@ from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.files import sha256_file
 from rlhf_bench.scoring import gold_reward_for
 
-__all__ = ["GOLD", "MODEL", "RewardFunction", "Score", "gold_source", "load_function", "parse_sources", "weighted_sum"]
+__all__ = [
+    "GOLD",
+    "MODEL",
+    "RewardFunction",
+    "Score",
+    "check_reward_functions",
+    "gold_source",
+    "load_function",
+    "parse_sources",
+    "weighted_sum",
+]
 
 MODEL, GOLD = "model", "gold"
 
@@ -76,6 +86,13 @@ def load_function(name: str) -> tuple[Score, str | None]:
             f"reward.function={name}: {module_name} has no function {path}; expected one of prompts and responses"
         )
     return checked(function, name), _source_hash(module)
+
+
+def check_reward_functions(given: str | Sequence[str]) -> None:
+    """That each Python function in reward.function is there. Raises BadValue where one is not."""
+    for name in parse_sources(given):
+        if name not in (MODEL, GOLD):
+            load_function(name)
 
 
 def checked(function: RewardFunction, name: str) -> Score:

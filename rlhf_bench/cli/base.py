@@ -206,7 +206,9 @@ def find_result(given: str | None, results: Path) -> Path:
     same_run = [name for name in names if name.split("/")[1] == given]
     if len(same_run) == 1:
         return results / same_run[0]
-    raise UnknownName("result", given, same_run or names)
+    if same_run:
+        raise BadValue(f"several results are called {given!r}: {', '.join(sorted(same_run))}; give one of these names")
+    raise UnknownName("result", given, names)
 
 
 def remember_result(result: Path, results: Path) -> None:

@@ -75,6 +75,7 @@ def prepare(
     for note in prepared.notes:
         click.echo(note)
     for split, n_pairs in prepared.pairs.items():
-        removed = "".join(f", {count} removed: {rule}" for rule, count in prepared.counts[split].items() if count)
+        counts = {rule: count for rule, count in prepared.counts[split].items() if count and rule != "read"}
+        removed = "".join(f", {count} removed: {rule}" for rule, count in counts.items())
         click.echo(f"{split}: {n_pairs} pairs{removed}, fingerprint {prepared.fingerprints[split]}")
     click.echo(f"saved: {prepared.path}")

@@ -295,3 +295,6 @@ def print_result(result: Path) -> None:
     for label, name in (("Pareto plot", "plots/reward_vs_kl.png"), ("report page", "report.html")):
         path = result / name
         click.echo(f"{label}: {path if path.is_file() else missing}")
+    pool = result / "tables" / "best_of_n.md"
+    if pool.is_file():
+        click.echo(f"best of n: {pool}")

@@ -192,7 +192,10 @@ def _models(
     if not run.stages and not request.models:
         return [], missing
     from rlhf_bench.evaluate.measure import Source
+    from rlhf_bench.models import check_path
 
+    for path in request.models.values():
+        check_path(path)
     sources = []
     for seed in seeds:
         for name in [*run.stages, *request.models]:

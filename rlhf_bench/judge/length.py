@@ -194,7 +194,17 @@ def _warning(design: Design, model: int) -> str:
     explained = float(np.average(z, weights=weight)) ** 2 / square
     inflation = 1 / (1 - explained) if explained < 1 else math.inf
     one_sided = bool((z > 0).all() or (z < 0).all())
+    if _separated(design.y[design.model == model], z):
+        return "length alone decides every verdict: at equal length there is nothing to go by"
     if inflation <= MAX_INFLATION and not one_sided:
         return ""
     side = "longer" if z.mean() > 0 else "shorter"
     return f"its responses are nearly always {side} than the baseline's: length and model cannot be told apart"
+
+
+def _separated(y: FloatArray, z: FloatArray) -> bool:
+    """Every win is at a greater length difference than every loss, or the other way round: no slope fits best."""
+    won, lost = z[y > 0.5], z[y < 0.5]
+    if not (len(won) and len(lost)):
+        return False
+    return bool(won.min() > lost.max() or won.max() < lost.min())

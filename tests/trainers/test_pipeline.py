@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 import rlhf_bench.evaluate as evaluation
 from rlhf_bench.checkpoints import STAGES, checkpoint_hash
 from rlhf_bench.data import load_preferences, mini
+from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate import measure
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
@@ -536,3 +537,9 @@ def test_a_stage_that_was_not_trained_is_named_with_the_command_that_makes_it(wo
     missing = {(m["model"], m["metric"]): m["reason"] for m in read_json(folder / "metrics.json")["missing"]}
     assert missing["ppo", "everything"] == "not trained; make it with: rlhf-bench train ppo --run part"
     assert "rlhf-bench train reward --run part" in missing["all", "reward"]
+
+
+def test_a_reward_function_that_is_not_there_is_named_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match="importing no_such_module gives"):
+        train(["grpo"], recipe="mini-short", overrides=["reward.function=no_such_module:f"], root=tmp_path)
+    assert not list(tmp_path.iterdir())

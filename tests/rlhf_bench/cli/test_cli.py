@@ -227,7 +227,7 @@ def test_a_result_is_found_by_folder_name_run_or_as_the_last(make_result: Callab
     with pytest.raises(UnknownName, match="did you mean 'hh-test/mini'"):
         find_result("hh-test/minni", results)
     make_result("other/mini")
-    with pytest.raises(UnknownName, match="known: hh-test/mini, other/mini"):
+    with pytest.raises(BadValue, match="several results are called 'mini': hh-test/mini, other/mini; give one"):
         find_result("mini", results)  # two suites have it
 
 

@@ -195,6 +195,17 @@ def test_a_warning_where_length_and_model_cannot_be_told_apart(shift, side):
     assert found.warning.startswith(f"its responses are nearly always {side} than the baseline's")
 
 
+@pytest.mark.parametrize("sign", [1, -1], ids=["the longer one wins", "the shorter one wins"])
+def test_a_warning_where_length_decides_everything(sign):
+    pairs = lengthy(100)
+    lead = sign * (pairs["model_length"] - pairs["baseline_length"])
+    pairs = pairs[lead != 0].assign(outcome=(lead > 0).astype(float))
+    (found,) = equal_length_win_rates(pairs, baseline="base", resamples=20)
+    assert found.warning.startswith("length alone decides every verdict")
+    one_else = pairs.assign(outcome=pairs["outcome"].mask(pairs.index == pairs.index[0], 1 - pairs["outcome"]))
+    assert equal_length_win_rates(one_else, baseline="base", resamples=20)[0].warning == ""
+
+
 def test_lengths_that_never_vary_are_warned_about():
     pairs = lengthy(50).assign(model_length=20.0, baseline_length=10.0)
     (found,) = equal_length_win_rates(pairs, baseline="base", resamples=20)
