@@ -21,7 +21,8 @@ from rlhf_bench.files import read_jsonl
 from rlhf_bench.progress import Progress
 from trainers.pipeline import train
 
-SETTINGS = ["grpo.beta=0.0", "grpo.lr=1e-3", "grpo.steps=150", "grpo.schedule=constant", "grpo.eval_every=5"]
+SETTINGS = ["grpo.beta=0.0", "grpo.lr=1e-3", "grpo.steps=150", "grpo.schedule=constant"]
+SETTINGS += ["grpo.eval_every=5", "grpo.eval_size=100"]
 PICTURE = Path("docs/img/over_optimisation.png")
 
 
