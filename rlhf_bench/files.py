@@ -23,10 +23,15 @@ __all__ = [
     "exclusive",
     "json_text",
     "plain",
+    "read_checked",
     "read_jsonl",
     "sha256_file",
+    "write_checked",
     "write_jsonl",
 ]
+
+
+_DIGEST = 32  # bytes of a SHA-256
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
@@ -54,6 +59,18 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 def atomic_write_text(path: Path, text: str) -> None:
     """As `atomic_write_bytes`, UTF-8, line ends as they are in `text` on every platform."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def write_checked(path: Path, data: bytes) -> None:
+    """As `atomic_write_bytes`, after the SHA-256 of `data`, by which `read_checked` knows it again."""
+    atomic_write_bytes(path, hashlib.sha256(data).digest() + data)
+
+
+def read_checked(path: Path) -> bytes | None:
+    """What `write_checked` wrote; None where the file is cut short or damaged."""
+    stored = Path(path).read_bytes()
+    digest, data = stored[:_DIGEST], stored[_DIGEST:]
+    return data if hashlib.sha256(data).digest() == digest else None
 
 
 def plain(value: Any) -> Any:

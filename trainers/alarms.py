@@ -66,22 +66,22 @@ def entropy_collapse(rows: Rows, *, share: float = 0.1) -> str | None:
 
 def groups_without_spread(rows: Rows, *, limit: float = 0.5) -> str | None:
     """Groups whose rewards are all the same teach nothing."""
-    values = _last(rows, "frac_reward_zero_std")
-    if len(values) < WINDOW or fmean(values) <= limit:
+    share = _recent_mean(rows, "frac_reward_zero_std")
+    if share is None or share <= limit:
         return None
     return (
-        f"{fmean(values):.0%} of the groups have responses of one reward and teach nothing: raise grpo.num_generations "
+        f"{share:.0%} of the groups have responses of one reward and teach nothing: raise grpo.num_generations "
         "or use a reward that tells responses apart"
     )
 
 
 def responses_do_not_end(rows: Rows, *, limit: float = 0.5) -> str | None:
     """Responses grow to the limit, or never end."""
-    values = _last(rows, "completions/clipped_ratio")
-    if len(values) < WINDOW or fmean(values) <= limit:
+    share = _recent_mean(rows, "completions/clipped_ratio")
+    if share is None or share <= limit:
         return None
     return (
-        f"{fmean(values):.0%} of the responses reach the limit of their length without ending: raise "
+        f"{share:.0%} of the responses reach the limit of their length without ending: raise "
         "data.max_response_tokens or set missing_eos_penalty"
     )
 
@@ -140,6 +140,12 @@ ALARMS: dict[str, Check] = {
 
 def _last(rows: Rows, key: str) -> list[float]:
     return [row[key] for row in rows[-WINDOW:] if key in row]
+
+
+def _recent_mean(rows: Rows, key: str) -> float | None:
+    """Over the last WINDOW rows; None where one of them lacks the key."""
+    values = _last(rows, key)
+    return fmean(values) if len(values) >= WINDOW else None
 
 
 def _rises(values: Sequence[float]) -> bool:

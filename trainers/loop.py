@@ -13,7 +13,6 @@ hash, so that a state cut short by a crash is recognised and the one before it u
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
@@ -28,7 +27,7 @@ import torch
 from torch import nn
 
 from rlhf_bench.errors import Interrupted, NotFinite, StoppedByAlarm
-from rlhf_bench.files import atomic_write_bytes, json_text, read_jsonl
+from rlhf_bench.files import atomic_write_bytes, json_text, read_checked, read_jsonl, write_checked
 from rlhf_bench.progress import Progress
 from trainers.alarms import Alarm, alarms_at, find_alarms
 from trainers.optim import Optimizer
@@ -185,10 +184,9 @@ class Loop:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        payload = buffer.getvalue()
         slots = sorted(self.work.glob("state-*.pt"), key=lambda p: p.stat().st_mtime_ns)
         target = slots[0] if len(slots) > 1 else self.work / f"state-{len(slots)}.pt"
-        atomic_write_bytes(target, hashlib.sha256(payload).digest() + payload)
+        write_checked(target, buffer.getvalue())
         self._saved = self.step
 
     def _restore(self) -> None:
@@ -215,10 +213,10 @@ _SHOWN = ("loss", "eval_loss", "accuracy", "reward", "objective/scores", "kl", "
 
 def _read_state(path: Path) -> dict[str, Any] | None:
     """A state whose hash fits, else None."""
-    data = path.read_bytes()
-    if hashlib.sha256(data[32:]).digest() != data[:32]:
+    data = read_checked(path)
+    if data is None:
         return None
-    state: dict[str, Any] = torch.load(io.BytesIO(data[32:]), weights_only=True, map_location="cpu")
+    state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     return state
 
 

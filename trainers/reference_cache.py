@@ -16,15 +16,13 @@ import numpy as np
 import torch
 
 from rlhf_bench.checkpoints import checkpoint_hash
-from rlhf_bench.files import atomic_write_bytes, json_text
+from rlhf_bench.files import json_text, read_checked, write_checked
 from rlhf_bench.types import stable_hash
 from trainers.batches import Pair
 from trainers.preference_losses import PairLogps
 from trainers.stage import Stage
 
 __all__ = ["reference_key", "remembered"]
-
-DIGEST = 32  # bytes of SHA-256 before the array
 
 
 def reference_key(stage: Stage, model: Path, pairs: Sequence[Pair]) -> str:
@@ -53,7 +51,7 @@ def remembered(stage: Stage, model: Path, pairs: Sequence[Pair], compute: Callab
     logps = compute()
     buffer = io.BytesIO()
     np.save(buffer, torch.stack(list(logps)).cpu().numpy())
-    atomic_write_bytes(path, hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    write_checked(path, buffer.getvalue())
     return logps
 
 
@@ -61,8 +59,8 @@ def _read(path: Path, rows: int) -> np.ndarray | None:
     """The (2, rows) array, or None where there is none that is whole."""
     if not path.is_file():
         return None
-    data = path.read_bytes()
-    if hashlib.sha256(data[DIGEST:]).digest() != data[:DIGEST]:
+    data = read_checked(path)
+    if data is None:
         return None
-    array: np.ndarray = np.load(io.BytesIO(data[DIGEST:]), allow_pickle=False)
+    array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
     return array if array.shape == (2, rows) else None

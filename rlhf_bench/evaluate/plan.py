@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Setup", "prepare"]
 
 POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
-HUMAN_TURN = "\n\nHuman:"
 Found = Mapping[tuple[str, int | None], Checkpoint]
 T = TypeVar("T", PreferencePair, Item)
 
@@ -245,7 +244,7 @@ def _scorers(
 
 def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:
     """As in training; without a run the suite's, within what the smallest model can read."""
-    from rlhf_bench.sampling import SamplingConfig
+    from rlhf_bench.sampling import HUMAN_TURN, SamplingConfig
 
     if run.config:
         data = run.config["data"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -129,16 +129,7 @@ class Judging:
             raise BadValue(
                 "--max-cost: not given, expected US dollars such as 2.00; `judge plan` tells what is to come"
             )
-        return Asking(
-            asking.comparisons,
-            asking.endpoint,
-            asking.render,
-            asking.read,
-            asking.parser,
-            asking.ledger,
-            asking.scope,
-            Cap(cost, max_calls),
-        )
+        return replace(asking, cap=Cap(cost, max_calls))
 
     def _decide(self) -> dict[Item, Outcome]:
         rule = BUILTIN[self.judge]
