@@ -17,6 +17,7 @@ from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.evaluate.measure_text import Answered, Texts, anchor_rows, answered, pool_rows, text_rows
 from rlhf_bench.logprobs import LogprobModel, token_kl
 from rlhf_bench.models import load_policy
+from rlhf_bench.parallel import workers_for
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.templates import Template
@@ -207,7 +208,8 @@ def _kl(
         return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another tokenizer than the reference's"
     per_token: list[list[float]] = [[] for _ in rows]
     numbers = np.zeros((len(rows), 3))
-    for group in length_batches([row.length for row in rows], BATCH):
+
+    def work(group: list[int]) -> None:
         batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
         terms = token_kl(model, reference, batch)
         difference = (terms.policy_logps - terms.reference_logps).double()
@@ -216,6 +218,9 @@ def _kl(
         numbers[group] = sums.cpu().numpy()
         for i, exact, mask in zip(group, terms.exact.cpu(), batch.response_mask.cpu(), strict=True):
             per_token[i] = exact[mask].tolist()
+
+    with workers_for(model) as pool:
+        pool.map(work, length_batches([row.length for row in rows], BATCH))
     lengths = np.array([max(1, len(row.response)) for row in rows])
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
         columns[name] = numbers[:, i]
