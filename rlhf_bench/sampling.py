@@ -135,7 +135,7 @@ def _sample_batch(
     random = random.to(device)
     drawn = torch.full((total, steps), eos, dtype=torch.long, device=device)
     logps = torch.zeros((total, steps), device=device)
-    ends: dict[int, tuple[int, FinishReason]] = {}  # row -> tokens kept, why it ended
+    ends: dict[int, tuple[int, int, FinishReason]] = {}  # row -> tokens kept, tokens drawn, why it ended
 
     alive = torch.arange(total, device=device)
     for step, (next_logps, keep) in enumerate(_forward_steps(model, prompts, samples, steps, drawn, alive)):
@@ -148,22 +148,24 @@ def _sample_batch(
         logps[alive, step] = next_logps.gather(1, token[:, None]).squeeze(1)
         finished = (token == eos) & keep.running
         for row in alive[finished].tolist():
-            ends[row] = (step + 1, "eos")
+            ends[row] = (step + 1, step + 1, "eos")
         for i in stops.candidates(token, keep.running):
             row = int(alive[i])
             kept = stops.find(drawn[row, : step + 1].tolist())
             if kept is not None:
-                ends[row] = (kept, "stop")
+                ends[row] = (kept, step + 1, "stop")
                 finished[i] = True
         keep.drop(finished)
     drawn_rows, logp_rows = drawn.tolist(), logps.tolist()
     completions = []
     for row in range(total):
-        kept, reason = ends.get(row, (steps, "length"))
-        tokens = tuple(drawn_rows[row][:kept])
+        kept, count, reason = ends.get(row, (steps, steps, "length"))
+        tokens, stop_ids = tuple(drawn_rows[row][:kept]), tuple(drawn_rows[row][kept:count])
         text = tokenizer.decode(tokens[:-1] if reason == "eos" else tokens, clean_up_tokenization_spaces=False)
         completions.append(
-            Completion(ids[row // samples], row % samples, text, tokens, tuple(logp_rows[row][:kept]), reason)
+            Completion(
+                ids[row // samples], row % samples, text, tokens, tuple(logp_rows[row][:kept]), reason, stop_ids
+            )
         )
     return completions
 

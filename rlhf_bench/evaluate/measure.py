@@ -192,10 +192,14 @@ def _kl(
     prompts: Sequence[str],
     completions: Sequence[Completion],
 ) -> tuple[dict[str, Any], str | None]:
-    """KL of each response to the reference, both models scored by the same forward on the same batch; or why not."""
+    """KL of each response to the reference, both models scored by the same forward on the same batch; or why not.
+
+    The tokens of a stop string count: where they were left out, each model's chance to draw them would be in the exact
+    terms but never among those that were drawn, and k1 would be biased.
+    """
     heads = encode_prompts(tokenizer, prompts, max_prompt=measure.sampling.max_prompt_tokens)
     rows = [
-        Encoded(head or [tokenizer.eos_token_id], list(c.ids))
+        Encoded(head or [tokenizer.eos_token_id], [*c.ids, *c.stop_ids])
         for (head, _), c in zip(heads, completions, strict=True)
     ]  # fmt: skip
     columns: dict[str, Any] = {"n_prompt_tokens": [float(len(row.prompt)) for row in rows]}
