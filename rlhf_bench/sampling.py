@@ -163,9 +163,7 @@ def _sample_batch(
         tokens, stop_ids = tuple(drawn_rows[row][:kept]), tuple(drawn_rows[row][kept:count])
         text = tokenizer.decode(tokens[:-1] if reason == "eos" else tokens, clean_up_tokenization_spaces=False)
         completions.append(
-            Completion(
-                ids[row // samples], row % samples, text, tokens, tuple(logp_rows[row][:kept]), reason, stop_ids
-            )
+            Completion(ids[row // samples], row % samples, text, tokens, tuple(logp_rows[row][:kept]), reason, stop_ids)
         )
     return completions
 
