@@ -109,6 +109,11 @@ class Completion(NamedTuple):
     finish_reason: FinishReason
     stop_ids: tuple[int, ...] = ()
 
+    @property
+    def drawn(self) -> list[int]:
+        """Every token that the model drew: what a KL and a policy gradient are about."""
+        return [*self.ids, *self.stop_ids]
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

@@ -199,7 +199,7 @@ def _kl(
     """
     heads = encode_prompts(tokenizer, prompts, max_prompt=measure.sampling.max_prompt_tokens)
     rows = [
-        Encoded(head or [tokenizer.eos_token_id], [*c.ids, *c.stop_ids])
+        Encoded(head or [tokenizer.eos_token_id], c.drawn)
         for (head, _), c in zip(heads, completions, strict=True)
     ]  # fmt: skip
     columns: dict[str, Any] = {"n_prompt_tokens": [float(len(row.prompt)) for row in rows]}
