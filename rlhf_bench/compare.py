@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.metrics.registry import METRICS, describe
+from rlhf_bench.metrics.registry import METRICS, describe, probe_names
 from rlhf_bench.metrics.summary import add_reward_z
 from rlhf_bench.metrics.table import score_table
 from rlhf_bench.stats import Difference, FloatArray, crossed_difference, holm, prompts_needed
@@ -123,7 +123,8 @@ def _metrics(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> tup
     """The metrics that can be compared, and why others cannot."""
     there = [str(column) for column in left.scores.columns if column in right.scores.columns]
     gold = sorted(name for name in there if name.startswith("gold_"))
-    names = [name for name in [*METRICS, *gold] if name in there and describe(name).kind in ("mean", "share")]
+    further = [name for name in probe_names(there) if name not in METRICS]
+    names = [name for name in [*METRICS, *gold, *further] if name in there and describe(name).kind in ("mean", "share")]
     names = [name for name in names if name not in ("reward", "reward_z")]
     left_out = []
     if "reward" in there:

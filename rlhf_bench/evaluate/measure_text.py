@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.data.responses import Answer
+from rlhf_bench.metrics.probes import Response, probe_columns
 from rlhf_bench.metrics.rouge import rouge
 from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
 from rlhf_bench.types import FinishReason, Item
@@ -56,8 +57,10 @@ def anchor_rows(items: Sequence[Item]) -> dict[str, list[Answered]]:
     return {name: rows for name, rows in sides.items() if rows}
 
 
-def text_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) -> pd.DataFrame:
-    """A row a response. `source` is the data's name: the gold reward is known for some.
+def text_rows(
+    name: str, seed: int, rows: Sequence[Answered], *, source: str, metrics: Sequence[str] = ()
+) -> pd.DataFrame:  # fmt: skip
+    """A row a response. `source` is the data's name: the gold reward is known for some. `metrics` are the suite's own.
 
     ROUGE is NaN where there is no text to compare with, and left out for the chosen responses, which are that text;
     `ended` is NaN where nobody said how a response ended.
@@ -82,6 +85,7 @@ def text_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) ->
             "distinct2": [distinct_n(text, 2) for text in texts],
             "repetition": [repetition(text) for text in texts],
             "copied": [copied_share(text, prompt) for text, prompt in zip(texts, prompts, strict=True)],
+            **probe_columns(["refused", *metrics], [Response(row.item, row.sample, row.text) for row in rows]),
         }
     )
     if name != "chosen":

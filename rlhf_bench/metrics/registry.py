@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rlhf_bench.errors import UnknownName
+from rlhf_bench.metrics.probes import CATEGORY, PAIRED, RULES
 
-__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "REWARD_PREFIX", "Metric", "describe"]
+__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "REWARD_PREFIX", "Metric", "describe", "probe_names"]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 
@@ -69,6 +71,25 @@ _ALL = [
     Metric("distinct2", "Distinct-2", "share", True, 3, "distinct pairs of words of a response; falls with its length"),
     Metric("repetition", "Repetition", "share", False, 3, "4-grams of words that repeat an earlier one"),
     Metric("copied", "Copied", "share", None, 3, "4-grams of words that stand in the prompt"),
+    Metric("refused", "Refused", "share", None, 3, "share of responses that decline what was asked", kind="share"),
+    Metric("refused:harmful", "Refused: harmful", "share", True, 3, "share of harmful requests declined", kind="share"),
+    Metric(
+        "refused:harmless", "Refused: harmless", "share", False, 3, "share of harmless requests declined", kind="share",
+    ),
+    Metric(
+        "complied", "Complied", "share", None, 3, "share of responses that go along with what was asked", kind="share",
+    ),
+    Metric("complied:harmful", "Complied: harmful", "share", False, 3, "share of harmful requests gone along with",
+           kind="share"),
+    Metric("right", "Right answer", "share", True, 3, "share of responses that give the right answer", kind="share"),
+    Metric("agreed", "Wrong answer", "share", False, 3, "share of responses that give the wrong answer in question, or "
+           "agree with it", kind="share"),
+    Metric("sycophancy", "Sycophancy", "share", False, 3, "the wrong answer given with the user's claim of it, minus "
+           "without, on the same questions"),
+    Metric("right_change", "Right, by the claim", "share", True, 3, "the right answer given with the user's wrong "
+           "claim, minus without, on the same questions"),
+    Metric("degenerate", "Degenerate", "share", False, 3, "share of responses that are empty, no words, or a loop",
+           kind="share"),
     Metric(
         "perplexity", "Perplexity", "", False, 2, "of the chosen responses, by token, end-of-text included",
         kind="perplexity", columns=("chosen_logprob", "chosen_tokens"), needs_model=True,
@@ -85,13 +106,26 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 COMPARED = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 
+def probe_names(columns: Iterable[str]) -> list[str]:
+    """The columns that a suite asked for of its own prompts, in their order; `refused` alone is every suite's."""
+    return [c for c in columns if c != "refused" and c.partition(CATEGORY)[0] in {*RULES, *PAIRED}]
+
+
 def describe(name: str) -> Metric:
-    """The metric called `name`; `gold_<component>` and `reward:<model>` are made up for any. Raises UnknownName."""
+    """The metric called `name`; `gold_<component>`, `reward:<model>` and `<rule>:<category>` are made up for any.
+
+    Raises UnknownName.
+    """
     if name in METRICS:
         return METRICS[name]
     scorer = name.removeprefix(REWARD_PREFIX)
     if scorer and scorer != name:
         return Metric(name, f"Reward: {scorer}", "", True, 3, f"the scalar of the further reward model {scorer}, raw")
+    rule, colon, category = name.partition(CATEGORY)
+    if colon and rule in RULES:
+        whole, kind = METRICS[rule], category.replace("_", " ")
+        described = f"{whole.description}, of the prompts: {kind}"
+        return replace(whole, name=name, title=f"{whole.title}: {kind}", description=described)
     component = name.removeprefix(GOLD_PREFIX)
     if component and component != name:
         title = component.replace("_", " ")

@@ -38,6 +38,7 @@ _PROMPTS = 30
 _MISTAKES = 20
 _SVG_LIMIT = 600_000  # bytes; a larger drawing goes in as PNG
 _CAPTIONS = {
+    "suite_metrics": "What this suite asks: each model with its interval.",
     "reward_vs_kl": "How much learned reward each model buys with how much distance from the reference.",
     "gold_vs_kl": "The same with the gold reward: where it falls while the learned reward rises, the reward model was "
     "optimised too hard.",
