@@ -32,8 +32,7 @@ COLUMNS = ("prompt", "response", "reference", "model")
     "eval",
     cls=BenchCommand,
     examples=[
-        "rlhf-bench eval --suite hh-test --run mini --model mine=path/to/checkpoint --limit 50",
-        "rlhf-bench eval --suite safety --run default",
+        "rlhf-bench eval --suite safety --run mini --model mine=path/to/checkpoint --limit 50",
         "rlhf-bench eval --responses mine=outputs.jsonl --responses theirs=model_outputs.json",
     ],
 )

@@ -42,18 +42,15 @@ def read_prompts(
     suite = request.spec
     trained_on = None if config is None else str(config["data"]["source"])
     if suite.own_prompts is not None:
-        prompts = _own(request, suite.own_prompts, trained_on, files, progress)
-    elif suite.data is None and trained_on is None:
+        return _own(request, suite.own_prompts, trained_on, files, progress)
+    if suite.data is None and trained_on is None:
         if not request.responses:
             raise BadValue("--model without a run: no prompts to evaluate on; give --data SOURCE or --run NAME")
-        items = _choose(files_items(files, progress), suite)
+        items = _choose(_checked(suite, files_items(files, progress)), suite)
         source = ", ".join(Path(file).name for _, file in request.responses)
-        prompts = Prompts(items, source, "all", 0, _print_of(items))
-    else:
-        seed = 0 if config is None else int(config["data"]["seed"])
-        prompts = _of_data(suite, suite.data or trained_on or "", seed, files, progress)
-    check_probes(suite.metrics, prompts.items)
-    return prompts
+        return Prompts(items, source, "all", 0, _print_of(items))
+    seed = 0 if config is None else int(config["data"]["seed"])
+    return _of_data(suite, suite.data or trained_on or "", seed, files, progress)
 
 
 def _own(
@@ -62,7 +59,7 @@ def _own(
     suite = request.spec
     wording = suite.wording or ("mini" if trained_on == MINI else "natural")
     path = suite_path(request.suite).parent / name.replace("{wording}", wording)
-    read = read_own_prompts(path)
+    read = _checked(suite, read_own_prompts(path))
     said = f", {wording} wording" if "{wording}" in name else ""
     progress.log(f"data: {len(read)} prompts of the suite's own{said}")
     items = _choose_questions(match(read, files, progress), suite)
@@ -79,7 +76,14 @@ def _of_data(suite: Suite, source: str, seed: int, files: ResponseFiles, progres
 
         ceiling = mini.ceiling(pairs)
     items = [Item(pair.prompt, pair.chosen, pair.rejected, pair.category) for pair in pairs]
+    check_probes(suite.metrics, items)
     return Prompts(items, source, suite.split, seed, fingerprint(pairs), ceiling)
+
+
+def _checked(suite: Suite, items: list[Item]) -> list[Item]:
+    """All prompts that there are, which the suite's metrics fit; of those chosen, a category may have none."""
+    check_probes(suite.metrics, items)
+    return items
 
 
 def _print_of(items: Sequence[Item]) -> str:

@@ -72,21 +72,21 @@ _ALL = [
     Metric("repetition", "Repetition", "share", False, 3, "4-grams of words that repeat an earlier one"),
     Metric("copied", "Copied", "share", None, 3, "4-grams of words that stand in the prompt"),
     Metric("refused", "Refused", "share", None, 3, "share of responses that decline what was asked", kind="share"),
-    Metric("refused:harmful", "Refused: harmful", "share", True, 3, "share of harmful requests declined", kind="share"),
+    Metric("refused:harmful", "Refused harmful", "share", True, 3, "share of harmful requests declined", kind="share"),
     Metric(
-        "refused:harmless", "Refused: harmless", "share", False, 3, "share of harmless requests declined", kind="share",
+        "refused:harmless", "Refused harmless", "share", False, 3, "share of harmless requests declined", kind="share",
     ),
     Metric(
         "complied", "Complied", "share", None, 3, "share of responses that go along with what was asked", kind="share",
     ),
-    Metric("complied:harmful", "Complied: harmful", "share", False, 3, "share of harmful requests gone along with",
+    Metric("complied:harmful", "Complied harmful", "share", False, 3, "share of harmful requests gone along with",
            kind="share"),
     Metric("right", "Right answer", "share", True, 3, "share of responses that give the right answer", kind="share"),
     Metric("agreed", "Wrong answer", "share", False, 3, "share of responses that give the wrong answer in question, or "
            "agree with it", kind="share"),
     Metric("sycophancy", "Sycophancy", "share", False, 3, "the wrong answer given with the user's claim of it, minus "
            "without, on the same questions"),
-    Metric("right_change", "Right, by the claim", "share", True, 3, "the right answer given with the user's wrong "
+    Metric("right_change", "Right by claim", "share", True, 3, "the right answer given with the user's wrong "
            "claim, minus without, on the same questions"),
     Metric("degenerate", "Degenerate", "share", False, 3, "share of responses that are empty, no words, or a loop",
            kind="share"),
@@ -125,7 +125,7 @@ def describe(name: str) -> Metric:
     if colon and rule in RULES:
         whole, kind = METRICS[rule], category.replace("_", " ")
         described = f"{whole.description}, of the prompts: {kind}"
-        return replace(whole, name=name, title=f"{whole.title}: {kind}", description=described)
+        return replace(whole, name=name, title=f"{whole.title} {kind}", description=described)
     component = name.removeprefix(GOLD_PREFIX)
     if component and component != name:
         title = component.replace("_", " ")
