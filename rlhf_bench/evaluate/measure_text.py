@@ -14,6 +14,7 @@ import pandas as pd
 from rlhf_bench.data.responses import Answer
 from rlhf_bench.metrics.probes import Response, probe_columns
 from rlhf_bench.metrics.rouge import rouge
+from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
 from rlhf_bench.types import FinishReason, Item
 
@@ -85,6 +86,7 @@ def text_rows(
             "distinct2": [distinct_n(text, 2) for text in texts],
             "repetition": [repetition(text) for text in texts],
             "copied": [copied_share(text, prompt) for text, prompt in zip(texts, prompts, strict=True)],
+            "self_bleu": _self_bleu(rows),
             **probe_columns(["refused", *metrics], [Response(row.item, row.sample, row.text) for row in rows]),
         }
     )
@@ -93,6 +95,14 @@ def text_rows(
         for column in ("rouge1", "rouge2", "rougeL"):
             table[column] = [math.nan if score is None else getattr(score, column) for score in scores]
     return table if source != "hh-mini" else _with_gold(table, source)
+
+
+def _self_bleu(rows: Sequence[Answered]) -> np.ndarray:
+    """Of the first responses to the first prompts, which are in the order of a hash; NaN elsewhere."""
+    first = [i for i, row in enumerate(rows) if row.sample == 0][:TEXTS]
+    values = np.full(len(rows), np.nan)
+    values[first] = self_bleu([rows[i].text for i in first])
+    return values
 
 
 def pool_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) -> pd.DataFrame:

@@ -69,6 +69,10 @@ _ALL = [
     ),
     Metric("distinct1", "Distinct-1", "share", True, 3, "distinct words of a response; falls with its length"),
     Metric("distinct2", "Distinct-2", "share", True, 3, "distinct pairs of words of a response; falls with its length"),
+    Metric(
+        "self_bleu", "Self-BLEU", "", False, 3,
+        "BLEU-4 of each response against those to other prompts, one a prompt; grows with their number",
+    ),
     Metric("repetition", "Repetition", "share", False, 3, "4-grams of words that repeat an earlier one"),
     Metric("copied", "Copied", "share", None, 3, "4-grams of words that stand in the prompt"),
     Metric("refused", "Refused", "share", None, 3, "share of responses that decline what was asked", kind="share"),

@@ -148,8 +148,7 @@ def _asked(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:
     """The prompts that a metric applies to: for what a suite asks of some of its prompts the others are not missing."""
     if not probe_names([name]):
         return slice(None)
-    there: npt.NDArray[np.bool_] = np.isfinite(table.blocks[name]).any(axis=(0, 1, 3))
-    return there
+    return np.asarray(np.isfinite(table.blocks[name]).any(axis=(0, 1, 3)))
 
 
 def _pairwise(table: ScoreTable, names: Sequence[str], level: float, seed: int) -> Iterator[dict[str, Any]]:

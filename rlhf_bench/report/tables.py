@@ -67,7 +67,7 @@ _COLUMNS = [
 _TRAINING = [Column("train_seconds", "Training (s)", 0), Column("train_samples", "Training samples", 0)]
 _FEW = 8  # reasons that a terminal shows
 _FEW_PROMPTS, _FEW_SEEDS = 100, 5
-_NEWER = ("refused",)
+_NEWER = ("self_bleu", "refused")
 _TERMINAL = ("gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 

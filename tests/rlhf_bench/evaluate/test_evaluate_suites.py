@@ -48,7 +48,15 @@ def test_a_run_on_hh_mini_gets_its_words_and_its_metrics(work: Path) -> None:
     assert Counter(scores["category"]) == {"harmful": 2, "harmless": 2}  # as equal a share as there is
     assert scores["refused:harmful"].notna().tolist() == (scores["category"] == "harmful").tolist()
     found = read(folder, "metrics.json")["models"]["sft"]
-    assert {"refused", "refused:harmful", "complied:harmful", "refused:harmless", "reward", "kl_exact"} <= set(found)
+    assert {
+        "self_bleu",
+        "refused",
+        "refused:harmful",
+        "complied:harmful",
+        "refused:harmless",
+        "reward",
+        "kl_exact",
+    } <= set(found)
     assert found["refused:harmful"]["n"] == 2
     assert "gold" not in found  # known for hh-mini's own prompts alone
 
@@ -140,5 +148,59 @@ def test_what_a_suite_needs() -> None:
         "out-of-distribution": "nothing: prompts of its own",
         "safety": "nothing: prompts of its own",
         "sycophancy": "nothing: prompts of its own",
+        "instruct": "Dahoas/synthetic-instruct-gptj-pairwise from the hub, or --data FILE with the same columns",
+        "summarize": "trl-lib/tldr-preference from the hub, or --data FILE with the same columns",
     }
     assert needs(Suite(version=1, data="a/b")) == "a/b from the hub, or --data FILE with the same columns"
+
+
+# --- suites on data of the hub ---------------------------------------------------------------------------------------
+
+# a local copy, with the columns and the form of the originals
+COPIES = {
+    "summarize": [
+        {
+            "prompt": f"SUBREDDIT: r/pets\n\nTITLE: My cat\n\nPOST: My cat ran away {i} days ago.\n\nTL;DR:",
+            "chosen": f" Cat gone for {i} days.",
+            "rejected": " Pets are nice.",
+        }
+        for i in range(40)
+    ],
+    "instruct": [
+        {"prompt": f"Name {i} colours.", "chosen": f"Here are {i} colours: red and blue.", "rejected": "I cannot."}
+        for i in range(40)
+    ],
+}
+
+
+@pytest.mark.parametrize("suite", COPIES)
+@pytest.mark.parametrize("given", ["data", "set"])
+def test_a_local_copy_stands_in_for_the_hub(suite: str, given: str, work: Path, tmp_path: Path) -> None:
+    rows = COPIES[suite]
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps({"prompt": r["prompt"], "response": r["chosen"]}) + "\n" for r in rows))
+    asked: dict[str, Any] = {"data": {"data": str(copy)}, "set": {"settings": [f"data={copy}"]}}[given]
+    folder = evaluation.evaluate(suite, responses=[("a", str(answers))], results=tmp_path, **asked)
+    manifest, found = read(folder, "manifest.json"), read(folder, "metrics.json")["models"]
+    assert (manifest["data"]["source"], manifest["data"]["split"]) == (str(copy), "test")
+    assert 1 <= manifest["data"]["n_prompts"] < 40  # the test share of one undivided file
+    assert found["a"]["rougeL"]["value"] == 1.0  # they are the references themselves
+    assert found["rejected"]["rougeL"]["value"] < 0.5
+    if given == "data":  # beside a run of other data, sampled
+        mine = run(work, suite, data=str(copy), limit=2)
+        assert read(mine, "metrics.json")["models"]["sft"]["rougeL"]["n"] == 2
+        assert read(mine, "manifest.json")["sampling"]["max_new_tokens"] == load_suite(suite).max_new_tokens
+
+
+@pytest.mark.parametrize("suite", COPIES)
+def test_without_a_network_one_line_says_what_to_give(suite: str, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlhf_bench.data.hub.hub_answers", lambda: False)
+    with pytest.raises(DataError) as error:
+        run(work, suite, settings=["data=none-of-us/has-this"] if suite == "instruct" else [])
+    line = str(error.value)
+    assert "the hub cannot be reached and the data set is not in the cache" in line
+    assert "give a local file instead, with --data FILE" in line
+    assert "(jsonl, parquet or csv with prompt, chosen, rejected)" in line
+    assert "\n" not in line
