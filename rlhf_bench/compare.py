@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.metrics.registry import METRICS, describe, probe_names
+from rlhf_bench.metrics.registry import METRICS, ROUGE_PARTS, describe, probe_names
 from rlhf_bench.metrics.summary import add_reward_z
 from rlhf_bench.metrics.table import score_table
 from rlhf_bench.stats import Difference, FloatArray, crossed_difference, holm, prompts_needed
@@ -125,7 +126,7 @@ def _metrics(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> tup
     gold = sorted(name for name in there if name.startswith("gold_"))
     further = [name for name in probe_names(there) if name not in METRICS]
     names = [name for name in [*METRICS, *gold, *further] if name in there and describe(name).kind in ("mean", "share")]
-    names = [name for name in names if name not in ("reward", "reward_z")]
+    names = [name for name in names if name not in ("reward", "reward_z", *chain(*ROUGE_PARTS.values()))]
     left_out = []
     if "reward" in there:
         reason = _reward_differs(left, right, seeds)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from rlhf_bench.data.responses import Answer
 from rlhf_bench.metrics.probes import Response, probe_columns
-from rlhf_bench.metrics.rouge import rouge
+from rlhf_bench.metrics.rouge import rouge_parts
 from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
 from rlhf_bench.types import FinishReason, Item
@@ -91,9 +91,9 @@ def text_rows(
         }
     )
     if name != "chosen":
-        scores = [None if row.item.chosen is None else rouge(row.item.chosen, row.text) for row in rows]
-        for column in ("rouge1", "rouge2", "rougeL"):
-            table[column] = [math.nan if score is None else getattr(score, column) for score in scores]
+        scores = [{} if row.item.chosen is None else rouge_parts(row.item.chosen, row.text) for row in rows]
+        for column in dict.fromkeys(column for score in scores for column in score):
+            table[column] = [score.get(column, math.nan) for score in scores]
     return table if source != "hh-mini" else _with_gold(table, source)
 
 

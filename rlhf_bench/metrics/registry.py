@@ -9,7 +9,7 @@ from typing import Literal
 from rlhf_bench.errors import UnknownName
 from rlhf_bench.metrics.probes import CATEGORY, PAIRED, RULES
 
-__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "REWARD_PREFIX", "Metric", "describe", "probe_names"]
+__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "REWARD_PREFIX", "ROUGE_PARTS", "Metric", "describe", "probe_names"]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 
@@ -44,6 +44,18 @@ def _kl(name: str, title: str, description: str) -> list[Metric]:
     ]  # fmt: skip
 
 
+_ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+
+
+def _rouge_parts() -> list[Metric]:
+    over = {"precision": ("P", "the response's words"), "recall": ("R", "the chosen response's words")}
+    return [
+        Metric(f"{name}_{part}", f"{title} {letter}", part, None, 3, f"{title} as a share of {words}")
+        for name, title in _ROUGE.items()
+        for part, (letter, words) in over.items()
+    ]
+
+
 _ALL = [
     Metric("reward", "Reward", "", True, 3, "the reward model's scalar at the last token, raw"),
     Metric(
@@ -61,6 +73,8 @@ _ALL = [
     Metric("rouge1", "ROUGE-1", "F", True, 3, "words shared with the chosen response, stemmed"),
     Metric("rouge2", "ROUGE-2", "F", True, 3, "pairs of words shared with the chosen response, stemmed"),
     Metric("rougeL", "ROUGE-L", "F", True, 3, "longest common subsequence with the chosen response, stemmed"),
+    Metric("rougeLsum", "ROUGE-Lsum", "F", True, 3, "as ROUGE-L, line by line"),
+    *_rouge_parts(),
     Metric("n_tokens", "Tokens", "tokens", None, 1, "tokens of a response, end-of-text included"),
     Metric("n_words", "Words", "words", None, 1, "words of a response"),
     Metric(
@@ -103,6 +117,9 @@ _ALL = [
         kind="bits_per_byte", columns=("chosen_logprob", "chosen_bytes"), needs_model=True,
     ),
 ]  # fmt: skip
+
+ROUGE_PARTS: dict[str, tuple[str, str]] = {name: (f"{name}_precision", f"{name}_recall") for name in _ROUGE}
+"""ROUGE's F -> its precision and recall, which have a table of their own."""
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 

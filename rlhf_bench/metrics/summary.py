@@ -83,6 +83,8 @@ def summarize(
             }
             for name, estimate in found.items():
                 per_seed[name][model][metric.name] = estimate.to_dict()
+            if not found and metric.unit in ("precision", "recall"):
+                continue  # said of ROUGE's F already
             if not found:
                 missing[model, metric.name] = _default_reason(model, metric)
             elif not one_seed and metric.name in _RAW:

@@ -17,6 +17,7 @@ from rlhf_bench.report.judge import judge_tables
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import side_by_side
 from rlhf_bench.report.result import Result, known
+from rlhf_bench.report.rouge import rouge_table
 from rlhf_bench.report.tables import (
     Cell,
     Column,
@@ -95,6 +96,8 @@ def _context(result: Result) -> dict[str, Any]:
         "pairwise_notes": pairwise_table(result).notes,
         "per_seed": _html(per_seed_table(result)) if len(result.seeds) > 1 else None,
         "gold": _html(gold_table(result)) if result.has_gold else None,
+        "rouge": _html(rouge_table(result)),
+        "rouge_notes": rouge_table(result).notes,
         "training": _html(_training_table(result)),
         "reward_model": _html(_reward_model_table(result)),
         "audit": _audit(result),
