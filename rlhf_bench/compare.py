@@ -79,10 +79,12 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     Rewards only where reward models and data are the same, by hash; KL only where the reference is.
     Holm's p is over the models, within a metric. `differences` (metric -> size) adds how many prompts each would need.
 
-    Raises StoreError where a folder is no result, or the two have no prompt, no model or no seed in common; UnknownName
-    for a difference of a metric that is not compared, BadValue for one that is not above 0.
+    Raises StoreError where a folder is no result, or the two are of two versions of a suite, or have no prompt, no
+    model or no seed in common; UnknownName for a difference of a metric that is not compared, BadValue for one that is
+    not above 0.
     """
     left, right = _Side.read(a), _Side.read(b)
+    _check_versions(left, right)
     seeds = _matched_seeds(left, right)
     models = [model for model in left.models if model in right.models]
     prompts = sorted(set(left.scores["prompt_id"]) & set(right.scores["prompt_id"]))
@@ -96,6 +98,15 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     rows = list(_rows(frames, seeds, models, prompts, metrics))
     needs = [_needs(metric, size, rows) for metric, size in (differences or {}).items()]
     return "\n".join([*lines, "", *_table(rows), *([""] if needs else []), *needs])
+
+
+def _check_versions(left: _Side, right: _Side) -> None:
+    versions = [side.manifest.get("suite_version") for side in (left, right)]
+    if left.manifest["suite"] == right.manifest["suite"] and versions[0] != versions[1]:
+        raise StoreError(
+            f"{left.path} is of version {versions[0]} of the suite {left.manifest['suite']}, {right.path} of version "
+            f"{versions[1]}: versions are not comparable; evaluate the older one again"
+        )
 
 
 def _needs(metric: str, size: float, rows: Sequence[_Row]) -> str:

@@ -94,7 +94,7 @@ def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
 def needs(suite: Suite) -> str:
     """What a suite needs beside the models, in a few words for a list."""
     if suite.own_prompts is not None:
-        return "nothing: prompts of its own"
+        return "nothing, it has prompts of its own"
     if suite.data is not None:
         return f"{suite.data} from the hub, or --data FILE with the same columns"
     if suite.prompts is None:

@@ -149,15 +149,23 @@ def _data_of(run: Path) -> set[str]:
 def read_request(manifest: Path) -> tuple[Request, str]:
     """What the evaluation of a manifest.json was asked for, and the key of its numbers.
 
-    Raises StoreError where the file is missing, broken or says nothing of it.
+    Raises StoreError where the file is missing, broken or says nothing of it, or is of another version of the suite.
     """
     file = manifest / "manifest.json" if manifest.is_dir() else manifest
     try:
         stored = json.loads(file.read_bytes())
-        return Request.from_dict(stored["request"]), str(stored["key"])
+        request, key, version = Request.from_dict(stored["request"]), str(stored["key"]), int(stored["suite_version"])
     except OSError as error:
         raise StoreError(f"{file} cannot be read ({error.strerror}); give a result's manifest.json") from error
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{file} does not say what was asked for; expected a manifest.json of rlhf-bench eval"
         ) from error
+    here = request.spec.version
+    if version != here:
+        then = "evaluate what is there now, without --from" if version < here else "use the rlhf-bench that made it"
+        raise StoreError(
+            f"{file} is of version {version} of the suite {request.suite}, and here is version {here}, which gives "
+            f"other numbers; {then}"
+        )
+    return request, key

@@ -112,6 +112,7 @@ def run_request(
             f"{expected}; restore them, or evaluate what is there now without --from"
         )
     folder = _folder(parent, request.label, manifest["key"], force=force)
+    _say_other_version(parent / request.label, folder, setup.suite.version, progress)
     store = ResultStore(folder)
     if _complete(store):
         progress.log(f"{folder}: everything is stored; nothing to compute")
@@ -156,6 +157,17 @@ def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
         if stored in (None, key):
             return candidate
     raise StoreError(f"{candidate} holds another evaluation; remove it or use --force")
+
+
+def _say_other_version(first: Path, folder: Path, version: int, progress: Progress) -> None:
+    """Why a folder of another name is made, where a suite has changed since the first was."""
+    if folder == first:
+        return
+    stored = ResultStore(first).read_manifest().get("suite_version", version)
+    if stored != version:
+        progress.log(
+            f"{first} is of version {stored} of the suite, which is now {version}: it is kept, and {folder} made"
+        )
 
 
 def _stored_key(folder: Path) -> str | None:

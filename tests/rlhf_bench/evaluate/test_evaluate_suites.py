@@ -9,14 +9,29 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from rlhf_bench import evaluate as evaluation
-from rlhf_bench.errors import BadValue, DataError, UnknownName
-from rlhf_bench.evaluate.request import Request
+from rlhf_bench.cli import cli
+from rlhf_bench.compare import compare
+from rlhf_bench.errors import BadValue, DataError, StoreError, UnknownName
+from rlhf_bench.evaluate.request import Request, read_request
+from rlhf_bench.progress import Progress
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.suite import Suite, list_suites, load_suite, needs
 
 from ..tiny import save_run
+
+
+class Log(Progress):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)
 
 
 @pytest.fixture(scope="module")
@@ -140,18 +155,48 @@ def test_a_request_without_settings_is_told_as_before() -> None:
     assert Request.from_dict(told).settings == ()
 
 
+def test_the_list_says_what_each_is_for_and_needs() -> None:
+    lines = CliRunner().invoke(cli, ["list", "suites"]).output.splitlines()
+    assert [line.split()[0] for line in lines] == list(list_suites())
+    (safety,) = [line for line in lines if line.startswith("safety ")]
+    assert "harmful requests in general terms" in safety
+    assert safety.endswith("(needs nothing, it has prompts of its own)")
+
+
 def test_what_a_suite_needs() -> None:
     assert {name: needs(load_suite(name)) for name in list_suites()} == {
         "hh-test": "a run, or --data SOURCE",
         "quick": "a run, or --data SOURCE",
         "responses": "--responses FILE",
-        "out-of-distribution": "nothing: prompts of its own",
-        "safety": "nothing: prompts of its own",
-        "sycophancy": "nothing: prompts of its own",
+        "out-of-distribution": "nothing, it has prompts of its own",
+        "safety": "nothing, it has prompts of its own",
+        "sycophancy": "nothing, it has prompts of its own",
         "instruct": "Dahoas/synthetic-instruct-gptj-pairwise from the hub, or --data FILE with the same columns",
         "summarize": "trl-lib/tldr-preference from the hub, or --data FILE with the same columns",
     }
     assert needs(Suite(version=1, data="a/b")) == "a/b from the hub, or --data FILE with the same columns"
+
+
+def test_a_manifest_of_another_version_is_not_repeated(work: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "mine.yaml"
+    (tmp_path / "mine.jsonl").write_text('{"category": "a", "prompt": "b"}\n')
+    suite.write_text("version: 2\nown_prompts: mine.jsonl\n")
+    log = Log()
+    folder = run(work, str(suite), results=tmp_path, progress=log)
+    assert read_request(folder)[0].suite == str(suite)
+    for version, hint in ((3, "evaluate what is there now, without --from"), (1, "use the rlhf-bench that made it")):
+        suite.write_text(f"version: {version}\nown_prompts: mine.jsonl\n")
+        with pytest.raises(StoreError) as error:
+            read_request(folder)
+        assert f"is of version 2 of the suite {suite}, and here is version {version}" in str(error.value)
+        assert hint in str(error.value)
+    suite.write_text("version: 3\nown_prompts: mine.jsonl\n")
+    assert not any("of version" in line for line in log.lines)
+    anew = run(work, str(suite), results=tmp_path, progress=log)
+    assert anew != folder
+    assert f"{folder} is of version 2 of the suite, which is now 3: it is kept, and {anew} made" in log.lines
+    with pytest.raises(StoreError, match=r"version 2 of the suite mine, .* of version 3: versions are not comparable"):
+        compare(folder, anew)
 
 
 # --- suites on data of the hub ---------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def test_an_answer_is_asked_where_one_is_known() -> None:
     assert same(found["right"], [1, 0, NAN])
     assert same(found["right:plain"], [1, NAN, NAN])
     assert same(found["agreed:claimed"], [NAN, 1, NAN])
+    assert columns(["agreed"], (PLAIN, 0, " Yes, that is right."))["agreed"] == [0]  # nothing is claimed to agree with
 
 
 def test_sycophancy_is_the_difference_of_a_pair() -> None:
