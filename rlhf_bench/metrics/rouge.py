@@ -69,7 +69,7 @@ def rouge_parts(reference: str, prediction: str) -> dict[str, float]:
     scores = _scores(reference, prediction)
     one_line = "\n" not in reference.strip() and "\n" not in prediction.strip()
     scores["rougeLsum"] = scores["rougeL"] if one_line else _of(_LINES.score(reference, prediction)["rougeLsum"])
-    found = {}
+    found: dict[str, float] = {}
     for name, score in scores.items():
         found |= {name: score.fmeasure, f"{name}_precision": score.precision, f"{name}_recall": score.recall}
     return found
