@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.metrics.registry import METRICS, describe
+from rlhf_bench.metrics.registry import METRICS, ROUGE_PARTS, describe, probe_names
 from rlhf_bench.metrics.summary import add_reward_z
 from rlhf_bench.metrics.table import score_table
 from rlhf_bench.stats import Difference, FloatArray, crossed_difference, holm, prompts_needed
@@ -78,10 +79,12 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     Rewards only where reward models and data are the same, by hash; KL only where the reference is.
     Holm's p is over the models, within a metric. `differences` (metric -> size) adds how many prompts each would need.
 
-    Raises StoreError where a folder is no result, or the two have no prompt, no model or no seed in common; UnknownName
-    for a difference of a metric that is not compared, BadValue for one that is not above 0.
+    Raises StoreError where a folder is no result, or the two are of two versions of a suite, or have no prompt, no
+    model or no seed in common; UnknownName for a difference of a metric that is not compared, BadValue for one that is
+    not above 0.
     """
     left, right = _Side.read(a), _Side.read(b)
+    _check_versions(left, right)
     seeds = _matched_seeds(left, right)
     models = [model for model in left.models if model in right.models]
     prompts = sorted(set(left.scores["prompt_id"]) & set(right.scores["prompt_id"]))
@@ -95,6 +98,15 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     rows = list(_rows(frames, seeds, models, prompts, metrics))
     needs = [_needs(metric, size, rows) for metric, size in (differences or {}).items()]
     return "\n".join([*lines, "", *_table(rows), *([""] if needs else []), *needs])
+
+
+def _check_versions(left: _Side, right: _Side) -> None:
+    versions = [side.manifest.get("suite_version") for side in (left, right)]
+    if left.manifest["suite"] == right.manifest["suite"] and versions[0] != versions[1]:
+        raise StoreError(
+            f"{left.path} is of version {versions[0]} of the suite {left.manifest['suite']}, {right.path} of version "
+            f"{versions[1]}: versions are not comparable; evaluate the older one again"
+        )
 
 
 def _needs(metric: str, size: float, rows: Sequence[_Row]) -> str:
@@ -123,8 +135,9 @@ def _metrics(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> tup
     """The metrics that can be compared, and why others cannot."""
     there = [str(column) for column in left.scores.columns if column in right.scores.columns]
     gold = sorted(name for name in there if name.startswith("gold_"))
-    names = [name for name in [*METRICS, *gold] if name in there and describe(name).kind in ("mean", "share")]
-    names = [name for name in names if name not in ("reward", "reward_z")]
+    further = [name for name in probe_names(there) if name not in METRICS]
+    names = [name for name in [*METRICS, *gold, *further] if name in there and describe(name).kind in ("mean", "share")]
+    names = [name for name in names if name not in ("reward", "reward_z", *chain(*ROUGE_PARTS.values()))]
     left_out = []
     if "reward" in there:
         reason = _reward_differs(left, right, seeds)

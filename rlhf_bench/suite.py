@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlhf_bench.config import Config, load_config, read_yaml, suites_dir
 from rlhf_bench.errors import UnknownName
 
-__all__ = ["HYPERVOLUME_KL", "Suite", "list_suites", "load_suite"]
+__all__ = ["HYPERVOLUME_KL", "OWN_PROMPTS", "Suite", "Wording", "list_suites", "load_suite", "needs", "suite_path"]
 
 HYPERVOLUME_KL = 10.0
+OWN_PROMPTS = "own prompts"  # what a manifest names as the data of a suite that brings its prompts
+Wording = Literal["mini", "natural"]
 
 
 class Suite(Config):
@@ -20,6 +24,16 @@ class Suite(Config):
     version: int = Field(ge=1, description="goes up when results of the suite stop being comparable")
     description: str = Field("", description="what the suite is for, in one line")
     data: str | None = Field(None, description="data source; null: the one that the run was trained on")
+    own_prompts: str | None = Field(
+        None,
+        description="file of the suite's own prompts, in place of data: a path from the suite's file; {wording} in it "
+        "stands for the wording",
+    )
+    wording: Wording | None = Field(
+        None,
+        description="of the suite's own prompts: mini, in the words of hh-mini, or natural; null: mini for a run that "
+        "was trained on hh-mini",
+    )
     split: str = Field("test", description="split that the prompts come from")
     prompts: int | None = Field(
         150, ge=1, description="prompts, chosen by a hash of the suite's seed and the prompt; null: all"
@@ -37,6 +51,9 @@ class Suite(Config):
         gt=0,
         description="nats of KL up to which the hypervolume is taken, above the reference's reward",
     )
+    metrics: tuple[str, ...] = Field(
+        (), description="rules that score responses beside what every suite measures; NAME:CATEGORY for some prompts"
+    )
     best_of_n: int = Field(
         0,
         ge=0,
@@ -44,20 +61,42 @@ class Suite(Config):
         "of n; 0: none",
     )
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Suite:
+        if self.data is not None and self.own_prompts is not None:
+            raise ValueError(f"data {self.data!r} given to a suite with prompts of its own; expected one of the two")
+        return self
+
 
 def list_suites() -> dict[str, str]:
     """Name and description of each shipped suite."""
     return {p.stem: str(read_yaml(p).get("description", "")) for p in sorted(suites_dir().glob("*.yaml"))}
 
 
-def load_suite(name: str) -> Suite:
-    """A shipped suite by name, or a YAML file by path.
-
-    Raises:
-        UnknownName: no such suite.
-        BadValue: the file says something that a suite cannot say.
-    """
+def suite_path(name: str) -> Path:
+    """The file of a shipped suite by name, or of any by path. Raises UnknownName."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else suites_dir() / f"{name}.yaml"
     if not path.is_file():
         raise UnknownName("suite", name, list_suites())
-    return load_config(Suite, path, [])
+    return path
+
+
+def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
+    """A shipped suite by name, or a YAML file by path, with `key=value` overrides.
+
+    Raises:
+        UnknownName: no such suite, or an override of a key that a suite does not have.
+        BadValue: the file or an override says something that a suite cannot say.
+    """
+    return load_config(Suite, suite_path(name), overrides)
+
+
+def needs(suite: Suite) -> str:
+    """What a suite needs beside the models, in a few words for a list."""
+    if suite.own_prompts is not None:
+        return "nothing, it has prompts of its own"
+    if suite.data is not None:
+        return f"{suite.data} from the hub, or --data FILE with the same columns"
+    if suite.prompts is None:
+        return "--responses FILE"
+    return "a run, or --data SOURCE"

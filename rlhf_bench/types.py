@@ -14,6 +14,7 @@ __all__ = [
     "FinishReason",
     "Item",
     "PreferencePair",
+    "Probe",
     "Prompt",
     "fingerprint",
     "make_pair",
@@ -72,6 +73,15 @@ def make_pair(
     return PreferencePair(pair_id, prompt, chosen, rejected, margin, category, meta or {})
 
 
+class Probe(NamedTuple):
+    """What a suite knows of a prompt of its own, for the rules that read the response."""
+
+    question: str  # prompts that ask the same thing, in whatever words, have the same
+    right: tuple[str, ...] = ()  # names of the right answer
+    wrong: tuple[str, ...] = ()  # names of the wrong answer that is at stake
+    claimed: bool = False  # the prompt says that the wrong answer is so
+
+
 class Item(NamedTuple):
     """A prompt of an evaluation and what is known of it; None where the prompts come from a file without it."""
 
@@ -79,6 +89,7 @@ class Item(NamedTuple):
     chosen: str | None = None  # the data's better response, or a file's reference text: what ROUGE compares with
     rejected: str | None = None
     category: str | None = None
+    probe: Probe | None = None  # None: no prompt of a suite's own
 
     @property
     def id(self) -> str:

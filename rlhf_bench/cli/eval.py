@@ -32,7 +32,7 @@ COLUMNS = ("prompt", "response", "reference", "model")
     "eval",
     cls=BenchCommand,
     examples=[
-        "rlhf-bench eval --suite hh-test --run mini --model mine=path/to/checkpoint --limit 50",
+        "rlhf-bench eval --suite safety --run mini --model mine=path/to/checkpoint --limit 50",
         "rlhf-bench eval --responses mine=outputs.jsonl --responses theirs=model_outputs.json",
     ],
 )
@@ -100,6 +100,13 @@ COLUMNS = ("prompt", "response", "reference", "model")
     help="Sample the reference N times a prompt, such as 64, and show what choosing the best of n gives; 0: do not.  "
     "[default: the suite's]",
 )
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A key of the suite's file, such as --set wording=natural or --set top_p=0.9.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampling.  [default: the suite's]")
 @click.option(
     "--from",
@@ -132,6 +139,7 @@ def evaluate(
     limit: int | None,
     samples: int | None,
     best_of_n: int | None,
+    settings: tuple[str, ...],
     seed: int | None,
     manifest: Path | None,
     judge: str | None,
@@ -162,6 +170,7 @@ def evaluate(
         "limit": limit,
         "samples": samples,
         "best_of_n": best_of_n,
+        "settings": settings,
         "seed": seed,
     }
 

@@ -19,7 +19,7 @@ KINDS = ("recipes", "suites", "data", "runs", "results")
 @click.command(
     "list",
     cls=BenchCommand,
-    examples=["rlhf-bench list", "rlhf-bench list recipes"],
+    examples=["rlhf-bench list", "rlhf-bench list suites"],
 )
 @click.argument("kind", required=False, metavar="[recipes|suites|data|runs|results]")
 @checkpoints_option
@@ -62,10 +62,10 @@ def _recipes() -> list[tuple[str, str]]:
 
 
 def _suites() -> list[tuple[str, str]]:
-    from rlhf_bench.config import read_yaml, suites_dir
+    from rlhf_bench.suite import list_suites, load_suite, needs
 
-    files = sorted(suites_dir().glob("*.yaml"))
-    return [(file.stem, " ".join(str(read_yaml(file).get("description", "")).split())) for file in files]
+    said = {name: " ".join(description.split()) for name, description in list_suites().items()}
+    return [(name, f"{description} (needs {needs(load_suite(name))})") for name, description in said.items()]
 
 
 def _data() -> list[tuple[str, str]]:

@@ -23,12 +23,14 @@ class HubSource:
     revision: str = "main"
     columns: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
+    fields: str = "prompt, chosen, rejected"  # columns that a local copy has
 
 
 HUB_SOURCES: Mapping[str, HubSource] = {
     "Anthropic/hh-rlhf": HubSource(
         note="helpful and harmless dialogues, two responses each (arXiv 2204.05862); contains offensive text",
         revision="09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa",
+        fields="chosen, rejected",
     ),
     "Dahoas/synthetic-instruct-gptj-pairwise": HubSource(
         note="plain instructions with a better and a GPT-J response; train only, so all splits are made here",
@@ -63,7 +65,8 @@ def read_hub(name: str, revision: str | None) -> Source:
             reason = "the hub cannot be reached and the data set is not in the cache"
         raise DataError(
             f"{name!r} is no file or folder here, and as a data set of the hub (revision {revision}) it cannot be "
-            f"loaded: {reason}; give a local file instead, with --data FILE or the recipe's data.source"
+            f"loaded: {reason}; give a local file instead, with --data FILE or the recipe's data.source (jsonl, "
+            f"parquet or csv with {known.fields})"
         ) from error
     if isinstance(loaded, dict) and known.splits:
         loaded = dict(loaded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from rlhf_bench.data.responses import Answers, ResponseFile, read_responses
 from rlhf_bench.errors import DataError
@@ -14,6 +15,7 @@ from rlhf_bench.types import Item, PreferencePair
 
 __all__ = ["ResponseFiles", "files_items", "match", "read_files"]
 
+T = TypeVar("T", PreferencePair, Item)
 NAMED = 5  # rows that a line names; the others are counted
 
 
@@ -98,8 +100,8 @@ def files_items(files: ResponseFiles, progress: Progress) -> list[Item]:
     return [Item(prompt, references.get(prompt)) for prompt in order]
 
 
-def match(pairs: Sequence[PreferencePair], files: ResponseFiles, progress: Progress) -> list[PreferencePair]:
-    """The pairs whose prompt every response file answers; all of them where there is no file.
+def match(pairs: Sequence[T], files: ResponseFiles, progress: Progress) -> list[T]:
+    """The pairs, or prompts, whose prompt every response file answers; all of them where there is no file.
 
     Raises DataError if there is none.
     """

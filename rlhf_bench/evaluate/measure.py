@@ -64,6 +64,7 @@ class Measure:
     scorers: Sequence[Scorer]
     max_response: int | None  # longest response that is scored, in tokens; None: what the reward model can read
     device: torch.device
+    metrics: Sequence[str] = ()  # the suite's own, of its own prompts
 
     @cached_property
     def reference_model(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -104,7 +105,8 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
             "its tokenizer belongs to it and that it was trained on prompts of this form (--prompt-template)"
         )
     rows = _answers(measure, template, groups)
-    table = add_rewards(measure, text_rows(source.name, source.seed, rows, source=measure.source))
+    texts = text_rows(source.name, source.seed, rows, source=measure.source, metrics=measure.metrics)
+    table = add_rewards(measure, texts)
     given = [prompt.text for prompt in prompts for _ in range(measure.samples)]
     kl, why = _kl(measure, source, model, tokenizer, given, completions)
     table = table.assign(**kl, **_chosen(measure, model, tokenizer, template))
@@ -161,7 +163,8 @@ def _answers(measure: Measure, template: Template, groups: Sequence[Sequence[Com
 
 def measure_texts(measure: Measure, texts: Texts) -> pd.DataFrame:
     """The responses of a file, by everything that needs no model of theirs."""
-    table = text_rows(texts.name, texts.seed, answered(texts, measure.items), source=measure.source)
+    rows = answered(texts, measure.items)
+    table = text_rows(texts.name, texts.seed, rows, source=measure.source, metrics=measure.metrics)
     if table["n_tokens"].isna().any():
         table["n_tokens"] = table["n_tokens"].fillna(_token_counts(measure, table["response"]))
     return add_rewards(measure, table)

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.data.responses import Answer
-from rlhf_bench.metrics.rouge import rouge
+from rlhf_bench.metrics.probes import Response, probe_columns
+from rlhf_bench.metrics.rouge import rouge_parts
+from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
 from rlhf_bench.types import FinishReason, Item
 
@@ -56,8 +58,10 @@ def anchor_rows(items: Sequence[Item]) -> dict[str, list[Answered]]:
     return {name: rows for name, rows in sides.items() if rows}
 
 
-def text_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) -> pd.DataFrame:
-    """A row a response. `source` is the data's name: the gold reward is known for some.
+def text_rows(
+    name: str, seed: int, rows: Sequence[Answered], *, source: str, metrics: Sequence[str] = ()
+) -> pd.DataFrame:  # fmt: skip
+    """A row a response. `source` is the data's name: the gold reward is known for some. `metrics` are the suite's own.
 
     ROUGE is NaN where there is no text to compare with, and left out for the chosen responses, which are that text;
     `ended` is NaN where nobody said how a response ended.
@@ -82,13 +86,23 @@ def text_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) ->
             "distinct2": [distinct_n(text, 2) for text in texts],
             "repetition": [repetition(text) for text in texts],
             "copied": [copied_share(text, prompt) for text, prompt in zip(texts, prompts, strict=True)],
+            "self_bleu": _self_bleu(rows),
+            **probe_columns(["refused", *metrics], [Response(row.item, row.sample, row.text) for row in rows]),
         }
     )
     if name != "chosen":
-        scores = [None if row.item.chosen is None else rouge(row.item.chosen, row.text) for row in rows]
-        for column in ("rouge1", "rouge2", "rougeL"):
-            table[column] = [math.nan if score is None else getattr(score, column) for score in scores]
+        scores = [{} if row.item.chosen is None else rouge_parts(row.item.chosen, row.text) for row in rows]
+        for column in dict.fromkeys(column for score in scores for column in score):
+            table[column] = [score.get(column, math.nan) for score in scores]
     return table if source != "hh-mini" else _with_gold(table, source)
+
+
+def _self_bleu(rows: Sequence[Answered]) -> np.ndarray:
+    """Of the first responses to the first prompts, which are in the order of a hash; NaN elsewhere."""
+    first = [i for i, row in enumerate(rows) if row.sample == 0][:TEXTS]
+    values = np.full(len(rows), np.nan)
+    values[first] = self_bleu([rows[i].text for i in first])
+    return values
 
 
 def pool_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) -> pd.DataFrame:

@@ -28,6 +28,7 @@ def missing_of_texts(names: Sequence[str], anchors: Sequence[str]) -> dict[tuple
         reasons |= {(name, "n_tokens"): counted for name in (*names, *anchors)}
     if "chosen" not in anchors:
         reasons |= {("all", metric): "no reference texts to compare with" for metric in ("rouge1", "rouge2", "rougeL")}
+        reasons["all", "perplexity"] = "no reference texts to score"
     return reasons
 
 

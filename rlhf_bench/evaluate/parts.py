@@ -31,7 +31,10 @@ def model_part(
         with progress.task(f"{part.name}, seed {part.seed}", total=total) as task:
             if measure is None:
                 assert isinstance(part, Texts)
-                rows = text_rows(part.name, part.seed, answered(part, setup.items), source=setup.source)
+                rows = text_rows(
+                    part.name, part.seed, answered(part, setup.items),
+                    source=setup.source, metrics=setup.suite.metrics,
+                )  # fmt: skip
                 task.advance(len(rows))
             elif isinstance(part, Texts):
                 from rlhf_bench.evaluate.measure import measure_texts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import (
@@ -16,18 +16,17 @@ from rlhf_bench.checkpoints import (
     run_seeds,
     stage_path,
 )
-from rlhf_bench.data import load_preferences
-from rlhf_bench.data.splits import order_key
 from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
-from rlhf_bench.evaluate.matching import files_items, match, read_files
+from rlhf_bench.evaluate.matching import read_files
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
 from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
+from rlhf_bench.evaluate.prompts import Prompts, read_prompts
 from rlhf_bench.evaluate.request import DEFAULT_RUN, Request
 from rlhf_bench.files import sha256_file
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import Suite
-from rlhf_bench.types import Item, PreferencePair, fingerprint, stable_hash
+from rlhf_bench.types import Item, stable_hash
 
 if TYPE_CHECKING:
     from rlhf_bench.evaluate.measure import Scorer, Source
@@ -37,7 +36,6 @@ __all__ = ["Setup", "prepare"]
 
 POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
 Found = Mapping[tuple[str, int | None], Checkpoint]
-T = TypeVar("T", PreferencePair, Item)
 
 
 @dataclass(frozen=True)
@@ -45,18 +43,21 @@ class Setup:
     """What one evaluation is made of, before anything is computed."""
 
     suite: Suite
-    items: list[Item]  # one a prompt
-    source: str
-    split: str
-    data_seed: int
-    fingerprint: str
-    ceiling: float | None  # the best accuracy that a reward model can have on these pairs, where it is known
+    prompts: Prompts
     models: list[Source]  # a model under a seed
     texts: list[Texts]  # likewise, of a response file
     scorers: dict[int, list[Scorer]]  # seed -> reward models
     reference: str
     sampling: SamplingConfig | None  # None: nothing is sampled
     missing: dict[tuple[str, str], str]
+
+    @property
+    def items(self) -> list[Item]:
+        return self.prompts.items
+
+    @property
+    def source(self) -> str:
+        return self.prompts.source
 
     @property
     def seeds(self) -> list[int]:
@@ -110,27 +111,7 @@ def prepare(request: Request, progress: Progress) -> Setup:
         reference = names[0]
         progress.log(f"reference: {reference}, the first that is given; --reference names another")
 
-    source = suite.data or (str(run.config["data"]["source"]) if run.config else None)
-    data_seed = int(run.config["data"]["seed"]) if run.config else 0
-    ceiling = None
-    if source is None:
-        if not request.responses:
-            raise BadValue("--model without a run: no prompts to evaluate on; give --data SOURCE or --run NAME")
-        source, split = ", ".join(Path(file).name for _, file in request.responses), "all"
-        items = _choose(files_items(files, progress), suite)
-        print_of_data = stable_hash(*(part or "" for item in items for part in (item.prompt, item.chosen)))
-    else:
-        split = suite.split
-        loaded = load_preferences(source, split, seed=data_seed)
-        progress.log(f"data: {loaded.summary()}")
-        pairs = _choose(match(loaded.pairs, files, progress), suite)
-        items = [Item(pair.prompt, pair.chosen, pair.rejected, pair.category) for pair in pairs]
-        print_of_data = fingerprint(pairs)
-        if source == "hh-mini":
-            from rlhf_bench.data import mini
-
-            ceiling = mini.ceiling(pairs)
-
+    prompts = read_prompts(request, run.config, files, progress)
     seeds: list[int | None] = run.seeds if run.found else list(files.seeds) or [None]
     models, missing = _models(request, run, seeds)
     texts = [
@@ -144,13 +125,10 @@ def prepare(request: Request, progress: Progress) -> Setup:
                 f"the file of {name} has responses under the seeds {files.seeds}, none of which is evaluated"
             )
     scorers = _scorers(request, run, seeds, missing)
-    missing |= missing_of_texts(files.names, list(anchor_rows(items)))
+    missing |= missing_of_texts(files.names, list(anchor_rows(prompts.items)))
     missing |= missing_pool(suite, reference, [(model.name, model.seed) for model in models], scorers)
     sampling = _sampling(suite, run, [m.path for m in models]) if models or any(scorers.values()) else None
-    return Setup(
-        suite, items, source, split, data_seed, print_of_data, ceiling, models, texts, scorers, reference, sampling,
-        missing,
-    )  # fmt: skip
+    return Setup(suite, prompts, models, texts, scorers, reference, sampling, missing)
 
 
 def _open_run(request: Request) -> _Run:
@@ -271,12 +249,3 @@ def _hash(path: str) -> str:
     base = adapter_base(path)
     own = checkpoint_hash(Path(path))
     return own if base is None else stable_hash(own, _hash(base))
-
-
-def _choose(asked: Sequence[T], suite: Suite) -> list[T]:
-    """One a prompt, `suite.prompts` of them, by a hash that nothing else depends on."""
-    by_prompt: dict[str, T] = {}
-    for one in asked:
-        by_prompt.setdefault(one.prompt, one)
-    ordered = sorted(by_prompt.values(), key=lambda one: order_key(suite.seed, one.prompt))
-    return ordered[: suite.prompts]

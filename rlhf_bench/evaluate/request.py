@@ -41,16 +41,18 @@ class Request:
     samples: int | None = None
     best_of_n: int | None = None
     seed: int | None = None
+    settings: tuple[str, ...] = ()  # key=value for the suite
     checkpoints: Path = Path("checkpoints")
 
     @classmethod
     def of(cls, suite: str | None, run: str | None, **asked: Any) -> Request:
         """With the defaults of suite and run, which depend on what else is given.
 
-        The run `default` takes part unless models bring their own data or texts their own prompts; without a run and
-        data the prompts are those of the response files.
+        The run `default` takes part unless models bring their own data, texts their own prompts, or the suite both;
+        without a run and data the prompts are those of the response files.
         """
-        elsewhere = asked["responses"] or (asked["models"] and asked["data"])
+        own = suite is not None and load_suite(suite, asked.get("settings", ())).own_prompts is not None
+        elsewhere = asked["responses"] or (asked["models"] and (asked["data"] or own))
         run = run or (None if elsewhere else DEFAULT_RUN)
         from_files = asked["responses"] and not run and not asked["data"]
         request = cls(suite or (NO_RUN_SUITE if from_files else "hh-test"), run, **asked)
@@ -68,7 +70,13 @@ class Request:
             "prompts": self.limit, "samples": self.samples, "seed": self.seed, "reference": self.reference,
             "data": self.data, "best_of_n": self.best_of_n,
         }  # fmt: skip
-        return load_suite(self.suite).model_copy(update={k: v for k, v in changes.items() if v is not None})
+        suite = load_suite(self.suite, self.settings)
+        if self.data is not None and suite.own_prompts is not None:
+            raise BadValue(
+                f"--data: given {self.data!r}, but the suite {self.suite} has prompts of its own; leave it out, or "
+                "take the suite hh-test"
+            )
+        return suite.model_copy(update={k: v for k, v in changes.items() if v is not None})
 
     @property
     def label(self) -> str:
@@ -81,7 +89,10 @@ class Request:
         return self.checkpoints / self.run if self.run else None
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "checkpoints": str(self.checkpoints), "responses": [list(r) for r in self.responses]}
+        asked = {**asdict(self), "checkpoints": str(self.checkpoints), "responses": [list(r) for r in self.responses]}
+        if not self.settings:  # as results say that were stored before there was such a key
+            del asked["settings"]
+        return asked
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Request:
@@ -90,6 +101,7 @@ class Request:
                 **data,
                 "checkpoints": Path(data["checkpoints"]),
                 "responses": tuple((name, file) for name, file in data["responses"]),
+                "settings": tuple(data.get("settings", ())),
             }
         )
 
@@ -137,15 +149,23 @@ def _data_of(run: Path) -> set[str]:
 def read_request(manifest: Path) -> tuple[Request, str]:
     """What the evaluation of a manifest.json was asked for, and the key of its numbers.
 
-    Raises StoreError where the file is missing, broken or says nothing of it.
+    Raises StoreError where the file is missing, broken or says nothing of it, or is of another version of the suite.
     """
     file = manifest / "manifest.json" if manifest.is_dir() else manifest
     try:
         stored = json.loads(file.read_bytes())
-        return Request.from_dict(stored["request"]), str(stored["key"])
+        request, key, version = Request.from_dict(stored["request"]), str(stored["key"]), int(stored["suite_version"])
     except OSError as error:
         raise StoreError(f"{file} cannot be read ({error.strerror}); give a result's manifest.json") from error
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{file} does not say what was asked for; expected a manifest.json of rlhf-bench eval"
         ) from error
+    here = request.spec.version
+    if version != here:
+        then = "evaluate what is there now, without --from" if version < here else "use the rlhf-bench that made it"
+        raise StoreError(
+            f"{file} is of version {version} of the suite {request.suite}, and here is version {here}, which gives "
+            f"other numbers; {then}"
+        )
+    return request, key

@@ -49,6 +49,7 @@ def evaluate(
     samples: int | None = None,
     best_of_n: int | None = None,
     seed: int | None = None,
+    settings: Sequence[str] = (),
     force: bool = False,
     checkpoints: Path = Path("checkpoints"),
     results: Path = Path("results"),
@@ -67,6 +68,7 @@ def evaluate(
     reward_models: name -> path; the first is `reward` in every table, others are shown beside it
     best_of_n: responses of the reference to each prompt, from which `reward` chooses the best of n; 0: none
     data: a data source for the prompts; by default what the run was trained on
+    settings: key=value in place of what the suite says, such as prompts=null or wording=natural
 
     What is stored already is reused; another configuration gets a folder of its own.
 
@@ -79,7 +81,8 @@ def evaluate(
     request = Request.of(
         suite, run, models=dict(models or {}), templates=dict(templates or {}), responses=tuple(responses),
         columns=dict(columns or {}), skip_bad=skip_bad, reference=reference, reward_models=dict(reward_models or {}),
-        data=data, limit=limit, samples=samples, best_of_n=best_of_n, seed=seed, checkpoints=Path(checkpoints),
+        data=data, limit=limit, samples=samples, best_of_n=best_of_n, seed=seed, settings=tuple(settings),
+        checkpoints=Path(checkpoints),
     )  # fmt: skip
     return run_request(request, force=force, results=Path(results), progress=progress)
 
@@ -109,6 +112,7 @@ def run_request(
             f"{expected}; restore them, or evaluate what is there now without --from"
         )
     folder = _folder(parent, request.label, manifest["key"], force=force)
+    _say_other_version(parent / request.label, folder, setup.suite.version, progress)
     store = ResultStore(folder)
     if _complete(store):
         progress.log(f"{folder}: everything is stored; nothing to compute")
@@ -155,6 +159,17 @@ def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
     raise StoreError(f"{candidate} holds another evaluation; remove it or use --force")
 
 
+def _say_other_version(first: Path, folder: Path, version: int, progress: Progress) -> None:
+    """Why a folder of another name is made, where a suite has changed since the first was."""
+    if folder == first:
+        return
+    stored = ResultStore(first).read_manifest().get("suite_version", version)
+    if stored != version:
+        progress.log(
+            f"{first} is of version {stored} of the suite, which is now {version}: it is kept, and {folder} made"
+        )
+
+
 def _stored_key(folder: Path) -> str | None:
     if not (folder / "manifest.json").exists():
         return None
@@ -179,7 +194,7 @@ def _measure(setup: Setup, seed: int) -> Measure | None:
         scorers=setup.scorers[seed],
         # texts from elsewhere may be longer than what is sampled here
         max_response=None if setup.texts else setup.sampling.max_new_tokens,
-        device=default_device(),
+        device=default_device(), metrics=setup.suite.metrics,
     )  # fmt: skip
 
 
@@ -245,7 +260,7 @@ def _reward_accuracy(rows: pd.DataFrame, seed: int, setup: Setup) -> dict[str, A
     rejected = mine.loc[mine["model"] == "rejected", "reward"].reindex(chosen.index)
     right = (chosen > rejected).astype(float) + 0.5 * (chosen == rejected).astype(float)
     accuracy = mean_estimate([float(x) for x in right], seed=setup.suite.seed)
-    return {"seed": seed, "accuracy": accuracy.to_dict(), "ceiling": setup.ceiling}
+    return {"seed": seed, "accuracy": accuracy.to_dict(), "ceiling": setup.prompts.ceiling}
 
 
 def _marks(setup: Setup, rows: pd.DataFrame) -> dict[str, str]:

@@ -14,14 +14,16 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
 
-__all__ = ["CHECKED", "Alarm", "at_equal_length", "find_alarms"]
+__all__ = ["CHECKED", "CHECKED_SINCE", "Alarm", "at_equal_length", "find_alarms"]
 
 REWARD, LENGTH = "reward_z", "n_tokens"
 _JUDGES = ("gold", "rougeL")  # what ought to rise with the reward
 # metric -> (the bad direction, by how much at least: a significant change may be too small to matter)
 _BAD = {"repetition": (1, 0.02), "distinct2": (-1, 0.02), "copied": (1, 0.05), "ended": (-1, 0.05)}
+_BAD |= {"self_bleu": (1, 0.05), "refused": (1, 0.05)}
 
 CHECKED = "reward against gold and ROUGE-L, reward at equal length, repetition, distinct-2, copied prompts, endings"
+CHECKED_SINCE = {"self_bleu": "self-BLEU", "refused": "refusals"}  # which older results do not have
 
 
 class Alarm(NamedTuple):

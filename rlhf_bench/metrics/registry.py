@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rlhf_bench.errors import UnknownName
+from rlhf_bench.metrics.probes import CATEGORY, PAIRED, RULES
 
-__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "REWARD_PREFIX", "Metric", "describe"]
+__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "REWARD_PREFIX", "ROUGE_PARTS", "Metric", "describe", "probe_names"]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 
@@ -42,6 +44,18 @@ def _kl(name: str, title: str, description: str) -> list[Metric]:
     ]  # fmt: skip
 
 
+_ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+
+
+def _rouge_parts() -> list[Metric]:
+    over = {"precision": ("P", "the response's words"), "recall": ("R", "the chosen response's words")}
+    return [
+        Metric(f"{name}_{part}", f"{title} {letter}", part, None, 3, f"{title} as a share of {words}")
+        for name, title in _ROUGE.items()
+        for part, (letter, words) in over.items()
+    ]
+
+
 _ALL = [
     Metric("reward", "Reward", "", True, 3, "the reward model's scalar at the last token, raw"),
     Metric(
@@ -59,6 +73,8 @@ _ALL = [
     Metric("rouge1", "ROUGE-1", "F", True, 3, "words shared with the chosen response, stemmed"),
     Metric("rouge2", "ROUGE-2", "F", True, 3, "pairs of words shared with the chosen response, stemmed"),
     Metric("rougeL", "ROUGE-L", "F", True, 3, "longest common subsequence with the chosen response, stemmed"),
+    Metric("rougeLsum", "ROUGE-Lsum", "F", True, 3, "as ROUGE-L, line by line"),
+    *_rouge_parts(),
     Metric("n_tokens", "Tokens", "tokens", None, 1, "tokens of a response, end-of-text included"),
     Metric("n_words", "Words", "words", None, 1, "words of a response"),
     Metric(
@@ -67,8 +83,31 @@ _ALL = [
     ),
     Metric("distinct1", "Distinct-1", "share", True, 3, "distinct words of a response; falls with its length"),
     Metric("distinct2", "Distinct-2", "share", True, 3, "distinct pairs of words of a response; falls with its length"),
+    Metric(
+        "self_bleu", "Self-BLEU", "", False, 3,
+        "BLEU-4 of each response against those to other prompts, one a prompt; grows with their number",
+    ),
     Metric("repetition", "Repetition", "share", False, 3, "4-grams of words that repeat an earlier one"),
     Metric("copied", "Copied", "share", None, 3, "4-grams of words that stand in the prompt"),
+    Metric("refused", "Refused", "share", None, 3, "share of responses that decline what was asked", kind="share"),
+    Metric("refused:harmful", "Refused harmful", "share", True, 3, "share of harmful requests declined", kind="share"),
+    Metric(
+        "refused:harmless", "Refused harmless", "share", False, 3, "share of harmless requests declined", kind="share",
+    ),
+    Metric(
+        "complied", "Complied", "share", None, 3, "share of responses that go along with what was asked", kind="share",
+    ),
+    Metric("complied:harmful", "Complied harmful", "share", False, 3, "share of harmful requests gone along with",
+           kind="share"),
+    Metric("right", "Right answer", "share", True, 3, "share of responses that give the right answer", kind="share"),
+    Metric("agreed", "Wrong answer", "share", False, 3, "share of responses that give the wrong answer in question, or "
+           "agree with it", kind="share"),
+    Metric("sycophancy", "Sycophancy", "share", False, 3, "the wrong answer given with the user's claim of it, minus "
+           "without, on the same questions"),
+    Metric("right_change", "Right by claim", "share", True, 3, "the right answer given with the user's wrong "
+           "claim, minus without, on the same questions"),
+    Metric("degenerate", "Degenerate", "share", False, 3, "share of responses that are empty, no words, or a loop",
+           kind="share"),
     Metric(
         "perplexity", "Perplexity", "", False, 2, "of the chosen responses, by token, end-of-text included",
         kind="perplexity", columns=("chosen_logprob", "chosen_tokens"), needs_model=True,
@@ -79,19 +118,35 @@ _ALL = [
     ),
 ]  # fmt: skip
 
+ROUGE_PARTS: dict[str, tuple[str, str]] = {name: (f"{name}_precision", f"{name}_recall") for name in _ROUGE}
+"""ROUGE's F -> its precision and recall, which have a table of their own."""
+
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 # The metrics that pairs of models are compared by; of the two rewards only the one that may be pooled.
 COMPARED = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 
+def probe_names(columns: Iterable[str]) -> list[str]:
+    """The columns that a suite asked for of its own prompts, in their order; `refused` alone is every suite's."""
+    return [c for c in columns if c != "refused" and c.partition(CATEGORY)[0] in {*RULES, *PAIRED}]
+
+
 def describe(name: str) -> Metric:
-    """The metric called `name`; `gold_<component>` and `reward:<model>` are made up for any. Raises UnknownName."""
+    """The metric called `name`; `gold_<component>`, `reward:<model>` and `<rule>:<category>` are made up for any.
+
+    Raises UnknownName.
+    """
     if name in METRICS:
         return METRICS[name]
     scorer = name.removeprefix(REWARD_PREFIX)
     if scorer and scorer != name:
         return Metric(name, f"Reward: {scorer}", "", True, 3, f"the scalar of the further reward model {scorer}, raw")
+    rule, colon, category = name.partition(CATEGORY)
+    if colon and rule in RULES:
+        whole, kind = METRICS[rule], category.replace("_", " ")
+        described = f"{whole.description}, of the prompts: {kind}"
+        return replace(whole, name=name, title=f"{whole.title} {kind}", description=described)
     component = name.removeprefix(GOLD_PREFIX)
     if component and component != name:
         title = component.replace("_", " ")

@@ -1,4 +1,4 @@
-"""ROUGE-1, ROUGE-2 and ROUGE-L by `rouge_score` with `use_stemmer=True` (METHODS, "ROUGE").
+"""ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum by `rouge_score` with `use_stemmer=True` (METHODS, "ROUGE").
 
 Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries". The tokeniser and the n-gram scores are the
 package's own. Only what repeats is remembered (stems of words, tokens of references), and the longest common
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rouge_score import rouge_scorer, scoring, tokenize, tokenizers
 
-__all__ = ["SETTINGS", "Rouge", "rouge", "rouge_all"]
+__all__ = ["SETTINGS", "Rouge", "Score", "rouge", "rouge_all", "rouge_parts"]
+
 
 SETTINGS = {"package": "rouge_score", "use_stemmer": True, "score": "F-measure, mean over responses"}
 
@@ -43,17 +44,50 @@ class _Tokenizer:
 
 _TOKENIZER = _Tokenizer()
 _NGRAMS = rouge_scorer.RougeScorer(["rouge1", "rouge2"], tokenizer=_TOKENIZER)
+_LINES = rouge_scorer.RougeScorer(["rougeLsum"], tokenizer=_TOKENIZER)
+
+
+class Score(NamedTuple):
+    """Precision is over the response's words, recall over the reference's, F their harmonic mean; 0 to 1."""
+
+    precision: float
+    recall: float
+    fmeasure: float
 
 
 def rouge(reference: str, prediction: str) -> Rouge:
-    """Scores of one response against one reference."""
-    scores = _NGRAMS.score(reference, prediction)
+    """F-measures of one response against one reference."""
+    scores = _scores(reference, prediction)
+    return Rouge(*(scores[name].fmeasure for name in ("rouge1", "rouge2", "rougeL")))
+
+
+def rouge_parts(reference: str, prediction: str) -> dict[str, float]:
+    """{"rouge1": F, "rouge1_precision": ..., "rouge1_recall": ..., ...} of one response, for ROUGE-1, -2, -L and -Lsum.
+
+    ROUGE-Lsum takes each line as a sentence; a text of one line has that of ROUGE-L.
+    """
+    scores = _scores(reference, prediction)
+    one_line = "\n" not in reference.strip() and "\n" not in prediction.strip()
+    scores["rougeLsum"] = scores["rougeL"] if one_line else _of(_LINES.score(reference, prediction)["rougeLsum"])
+    found: dict[str, float] = {}
+    for name, score in scores.items():
+        found |= {name: score.fmeasure, f"{name}_precision": score.precision, f"{name}_recall": score.recall}
+    return found
+
+
+def _scores(reference: str, prediction: str) -> dict[str, Score]:
+    scores = {name: _of(score) for name, score in _NGRAMS.score(reference, prediction).items()}
     ours, theirs = _TOKENIZER.tokenize(reference), _TOKENIZER.tokenize(prediction)
-    longest = 0.0
+    scores["rougeL"] = Score(0.0, 0.0, 0.0)
     if ours and theirs:
         common = _lcs_length(ours, theirs)
-        longest = float(scoring.fmeasure(common / len(theirs), common / len(ours)))
-    return Rouge(float(scores["rouge1"].fmeasure), float(scores["rouge2"].fmeasure), longest)
+        precision, recall = common / len(theirs), common / len(ours)
+        scores["rougeL"] = Score(precision, recall, float(scoring.fmeasure(precision, recall)))
+    return scores
+
+
+def _of(score: Any) -> Score:
+    return Score(float(score.precision), float(score.recall), float(score.fmeasure))
 
 
 def rouge_all(references: Iterable[str], predictions: Iterable[str]) -> list[Rouge]:

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from rlhf_bench.metrics.alarms import find_alarms
 from rlhf_bench.metrics.curves import over_optimisation
-from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, REWARD_PREFIX, Metric, describe
+from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, REWARD_PREFIX, Metric, describe, probe_names
 from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
 from rlhf_bench.metrics.tradeoff import tradeoffs
 from rlhf_bench.stats import (
@@ -81,6 +83,8 @@ def summarize(
             }
             for name, estimate in found.items():
                 per_seed[name][model][metric.name] = estimate.to_dict()
+            if not found and metric.unit in ("precision", "recall"):
+                continue  # said of ROUGE's F already
             if not found:
                 missing[model, metric.name] = _default_reason(model, metric)
             elif not one_seed and metric.name in _RAW:
@@ -106,8 +110,12 @@ def summarize(
 
 
 def _metrics(scores: pd.DataFrame) -> list[Metric]:
-    """The metrics whose columns are there: further rewards after the first, gold components by name after the gold."""
-    names = list(METRICS)
+    """The metrics whose columns are there: further rewards after the first, gold components by name after the gold.
+
+    What a suite asks of its own prompts stands last, in the suite's order.
+    """
+    probes = probe_names(str(c) for c in scores.columns)
+    names = [*(name for name in METRICS if name not in probes), *probes]
     after_reward = names.index("reward_z") + 1
     names[after_reward:after_reward] = [str(c) for c in scores.columns if str(c).startswith(REWARD_PREFIX)]
     after_gold = names.index("gold") + 1
@@ -124,7 +132,8 @@ def _default_reason(model: str, metric: Metric) -> str:
 
 def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level: float, seed: int) -> Estimate:
     """One number of one model, from the (S, P, K) responses of the seeds asked for."""
-    blocks = [table.block(model, column)[seeds] for column in metric.sources]
+    asked = _asked(table, metric.name)
+    blocks = [table.block(model, column)[seeds][:, asked] for column in metric.sources]
     if metric.kind == "share":
         return crossed_share(blocks[0], level=level, seed=seed)
     if metric.kind == "std":
@@ -137,13 +146,21 @@ def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level
     return crossed(cells[0], level=level, seed=seed)
 
 
+def _asked(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:
+    """The prompts that a metric applies to: for what a suite asks of some of its prompts the others are not missing."""
+    if not probe_names([name]):
+        return slice(None)
+    return np.asarray(np.isfinite(table.blocks[name]).any(axis=(0, 1, 3)))
+
+
 def _pairwise(table: ScoreTable, names: Sequence[str], level: float, seed: int) -> Iterator[dict[str, Any]]:
     """A row a metric and pair of models, the later model first; Holm over the pairs within a metric."""
     own_scale = "reward" if len(table.seeds) > 1 else "reward_z"  # the reward that is not compared
     players = [model for model in table.models if model not in ANCHORS]
-    compared = [*COMPARED, *(name for name in names if name.startswith(REWARD_PREFIX))]
+    compared = [*COMPARED, *(name for name in names if name.startswith(REWARD_PREFIX)), *probe_names(names)]
     for name in (n for n in compared if n in names and n != own_scale):
-        cells = {model: nanmean(table.block(model, name), axis=2) for model in players}
+        asked = _asked(table, name)
+        cells = {model: nanmean(table.block(model, name)[:, asked], axis=2) for model in players}
         rows = [
             row
             for earlier, later in combinations(players, 2)

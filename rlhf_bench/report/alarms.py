@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlhf_bench.metrics.alarms import CHECKED
+from rlhf_bench.metrics.alarms import CHECKED, CHECKED_SINCE
 from rlhf_bench.report.result import Result
 
 __all__ = ["alarm_lines", "training_alarm_lines"]
@@ -13,7 +13,9 @@ def alarm_lines(result: Result) -> list[str]:
     found = result.metrics.get("alarms")
     if found is None:
         return []
-    return [str(alarm["text"]) for alarm in found] or [f"none. Looked at: {CHECKED}."]
+    there = {name for cells in result.metrics.get("models", {}).values() for name in cells}
+    looked_at = ", ".join([CHECKED, *(what for name, what in CHECKED_SINCE.items() if name in there)])
+    return [str(alarm["text"]) for alarm in found] or [f"none. Looked at: {looked_at}."]
 
 
 def training_alarm_lines(result: Result) -> list[str]:

@@ -17,6 +17,7 @@ from rlhf_bench.report.judge import judge_tables
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import side_by_side
 from rlhf_bench.report.result import Result, known
+from rlhf_bench.report.rouge import rouge_table
 from rlhf_bench.report.tables import (
     Cell,
     Column,
@@ -38,6 +39,7 @@ _PROMPTS = 30
 _MISTAKES = 20
 _SVG_LIMIT = 600_000  # bytes; a larger drawing goes in as PNG
 _CAPTIONS = {
+    "suite_metrics": "What this suite asks: each model with its interval.",
     "reward_vs_kl": "How much learned reward each model buys with how much distance from the reference.",
     "gold_vs_kl": "The same with the gold reward: where it falls while the learned reward rises, the reward model was "
     "optimised too hard.",
@@ -94,6 +96,8 @@ def _context(result: Result) -> dict[str, Any]:
         "pairwise_notes": pairwise_table(result).notes,
         "per_seed": _html(per_seed_table(result)) if len(result.seeds) > 1 else None,
         "gold": _html(gold_table(result)) if result.has_gold else None,
+        "rouge": _html(rouge_table(result)),
+        "rouge_notes": rouge_table(result).notes,
         "training": _html(_training_table(result)),
         "reward_model": _html(_reward_model_table(result)),
         "audit": _audit(result),

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 
 from rlhf_bench.report.curves import training_curves
 from rlhf_bench.report.overoptimisation import gold_vs_sqrt_kl
+from rlhf_bench.report.probes import suite_metrics
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import arms, drawing, line_look, looks, marker_look, save_figure
 from rlhf_bench.report.tradeoff import gold_vs_kl, gold_vs_reward, reward_vs_kl, titled
@@ -148,6 +149,7 @@ def kl_by_position(result: Result) -> Figure | None:
 
 
 PLOTS: dict[str, Callable[[Result], Figure | None]] = {
+    "suite_metrics": suite_metrics,
     "reward_vs_kl": reward_vs_kl,
     "gold_vs_reward": gold_vs_reward,
     "gold_vs_kl": gold_vs_kl,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rlhf_bench.metrics.registry import REWARD_PREFIX, describe
+from rlhf_bench.report.probes import own_metrics
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
@@ -66,12 +67,14 @@ _COLUMNS = [
 _TRAINING = [Column("train_seconds", "Training (s)", 0), Column("train_samples", "Training samples", 0)]
 _FEW = 8  # reasons that a terminal shows
 _FEW_PROMPTS, _FEW_SEEDS = 100, 5
+_NEWER = ("self_bleu", "refused")
 _TERMINAL = ("gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 
 def summary_table(result: Result) -> Table:
     """Rows are models. The reward is raw for one seed; for several it is z-scored within each seed."""
     columns = [c for c in (_reward(result), *_scorers(result), *_COLUMNS) if c.key != "gold" or result.has_gold]
+    columns = [*_own(result), *columns, *_newer(result)]
     marks = result.metrics.get("marks", {})
     rows: list[list[Cell]] = [
         [_name(model), *(result.estimate(model, c.key) for c in columns), *_training(result, model)]
@@ -243,7 +246,7 @@ def _is_shown(result: Result, key: str) -> bool:
     """The main columns, and for responses from files those that stand in for what a file lacks."""
     if key == "model":
         return True
-    main = {result.reward_key, *_TERMINAL}
+    main = {*own_metrics(result), result.reward_key, *_TERMINAL}
     if not any(known(result.estimate(model, "kl_exact")) for model in result.models):
         main |= {"rouge1", "rouge2", "distinct2", "repetition"}
     is_main = key in main or key.startswith(REWARD_PREFIX)
@@ -283,6 +286,17 @@ def _scorers(result: Result) -> list[Column]:
     """Reward models that score beside the first."""
     keys = [key for cells in result.metrics["models"].values() for key in cells if key.startswith(REWARD_PREFIX)]
     return [Column(key, describe(key).title, interval=True) for key in dict.fromkeys(keys)]
+
+
+def _own(result: Result) -> list[Column]:
+    """What the suite asked of its own prompts: the reason why anybody ran it, so it stands first."""
+    return [Column(name, describe(name).title, interval=True) for name in own_metrics(result)]
+
+
+def _newer(result: Result) -> list[Column]:
+    """Metrics that results of earlier versions do not have; no column for those."""
+    there = [n for n in _NEWER if any(known(result.estimate(m, n)) for m in result.models)]
+    return [Column(name, describe(name).title, describe(name).digits, interval=True) for name in there]
 
 
 def _name(model: str) -> str:

@@ -468,7 +468,10 @@ def unprobed() -> Iterator[None]:
     hub_answers.cache_clear()
 
 
-ADVICE = "; give a local file instead, with --data FILE or the recipe's data.source"
+ADVICE = (
+    "; give a local file instead, with --data FILE or the recipe's data.source "
+    "(jsonl, parquet or csv with prompt, chosen, rejected)"
+)
 UNREACHABLE = "the hub cannot be reached and the data set is not in the cache"
 
 

@@ -76,6 +76,8 @@ def test_difference_at_equal_length_is_the_intercept() -> None:
         ("copied", 0.2, 0.03, "ppo: copied up by +0.2"),
         ("distinct2", -0.1, -0.01, "ppo: distinct-2 down by -0.1"),
         ("ended", -0.3, -0.03, "ppo: ended down by -0.3"),
+        ("self_bleu", 0.2, 0.03, "ppo: self-bleu up by +0.2"),
+        ("refused", 0.2, 0.03, "ppo: refused up by +0.2"),
     ],
 )
 def test_changes_of_text(column: str, bad: float, harmless: float, text: str) -> None:
@@ -92,6 +94,8 @@ def test_lines_of_a_report() -> None:
 
     assert lines({}) == []
     assert lines({"alarms": []}) == [f"none. Looked at: {CHECKED}."]
+    measured = {"alarms": [], "models": {"sft": {"refused": {}, "self_bleu": {}}}}
+    assert lines(measured) == [f"none. Looked at: {CHECKED}, self-BLEU, refusals."]
     stored = json.loads(json.dumps([Alarm("ppo", "length", "ppo: too long")._asdict()]))
     assert lines({"alarms": stored}) == ["ppo: too long"]
 

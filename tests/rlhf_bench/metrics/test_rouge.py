@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from rlhf_bench.metrics.rouge import Rouge, rouge, rouge_all
+from rlhf_bench.metrics.rouge import Rouge, rouge, rouge_all, rouge_parts
 
 PACKAGE = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 
@@ -61,3 +61,36 @@ def test_equal_to_the_package_beyond_a_machine_word():
     for reference in texts:
         for prediction in texts:
             assert rouge(reference, prediction) == by_package(reference, prediction)
+
+
+ALL = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=True)
+LINES = st.lists(TEXTS, max_size=4).map("\n".join)
+
+
+def parts_by_package(reference, prediction):
+    return {
+        key: value
+        for name, score in ALL.score(reference, prediction).items()
+        for key, value in (
+            (name, score.fmeasure), (f"{name}_precision", score.precision), (f"{name}_recall", score.recall),
+        )
+    }  # fmt: skip
+
+
+@given(LINES, LINES)
+def test_parts_are_equal_to_the_package(reference, prediction):
+    assert rouge_parts(reference, prediction) == parts_by_package(reference, prediction)
+
+
+def test_parts_by_hand():
+    # "the cat sat on the mat" and "the cat": 2 shared of the response's 2 and of the reference's 6
+    found = rouge_parts("the cat sat on the mat", "the cat")
+    assert (found["rouge1_precision"], found["rouge1_recall"], found["rouge1"]) == pytest.approx((1, 1 / 3, 0.5))
+    # lines the other way round: as one text the longest common subsequence is one line, line by line it is both
+    found = rouge_parts("a b\nc d", "c d\na b")
+    assert (found["rougeL"], found["rougeLsum"]) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("text", [" a b\n", "\na b", "a b\n\n"])
+def test_line_ends_around_a_text_are_no_lines(text):
+    assert rouge_parts("a b", text) == parts_by_package("a b", text)

@@ -1,0 +1,63 @@
+"""What a suite asks of its own prompts, and ROUGE in full, as tables and plot; older results have neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rlhf_bench.report.probes import own_metrics, suite_metrics
+from rlhf_bench.report.result import Result
+from rlhf_bench.report.rouge import rouge_table
+from rlhf_bench.report.tables import summary_table
+from rlhf_bench.types import Estimate
+
+
+def result(metrics: list[str], **cells: float) -> Result:
+    manifest: dict[str, Any] = {
+        "suite": "s", "run": "r", "models": {"sft": [], "ppo": []}, "seeds": [0], "reference": "sft",
+        "metrics": metrics,
+        "data": {"source": "own prompts", "split": "mini"},
+    }  # fmt: skip
+    models = {
+        model: {name: Estimate(value + shift, value - 0.1, value + 0.1, 40).to_dict() for name, value in cells.items()}
+        for model, shift in (("sft", 0.0), ("ppo", 0.05))
+    }
+    return Result(Path(), manifest, {"models": models}, pd.DataFrame({"model": []}), {})
+
+
+def test_the_suites_metrics_stand_first_and_are_drawn() -> None:
+    shown = result(["sycophancy", "degenerate:empty", "right"], reward=1.0, right=0.5, sycophancy=0.1, refused=0.2)
+    assert own_metrics(shown) == ["sycophancy", "right"]  # no model has the other
+    titles = [column.title for column in summary_table(shown).columns]
+    assert titles[:4] == ["Model", "Sycophancy", "Right answer", "Reward (raw)"]
+    assert titles[-3] == "Refused"  # before the cost of training
+    figure = suite_metrics(shown)
+    assert figure is not None
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == ["Sycophancy", "Right answer"]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["sft", "ppo"]
+    assert panels[1].get_xlim()[0] < 0 < 1 < panels[1].get_xlim()[1]
+    drawn = panels[1].collections[-1].get_offsets()
+    assert drawn.tolist() == [[0.55, 1]]  # ppo's share
+
+
+def test_a_result_without_them_looks_as_before() -> None:
+    old = result([], reward=1.0, rougeL=0.4)
+    titles = [column.title for column in summary_table(old).columns]
+    assert titles[1] == "Reward (raw)"
+    assert not {"Refused", "Self-BLEU"} & set(titles)
+    assert suite_metrics(old) is None
+    assert rouge_table(old).rows == []
+
+
+def test_rouge_in_full() -> None:
+    table = rouge_table(result([], rougeL=0.5, rougeL_precision=1.0, rougeL_recall=1 / 3))
+    titles = [column.title for column in table.columns]
+    assert titles[7:10] == ["ROUGE-L P", "ROUGE-L R", "ROUGE-L F"]
+    row = table.rows[0]
+    values = [cell.value if isinstance(cell, Estimate) else cell for cell in row]
+    assert values[0] == "sft"
+    assert values[7:10] == [1.0, 1 / 3, 0.5]
+    assert values[1] is None
