@@ -38,12 +38,15 @@ def question_options(command: Decorated) -> Decorated:
             required=True,
             help="A model of the server, or one of reward, gold, length, random, which ask nobody.",
         ),
-        click.option("--baseline", metavar="NAME", required=True, help="The model that the others are compared with."),
+        click.option("--baseline", metavar="NAME", help="The model that the others are compared with; pairs need one."),
         click.option(
             "--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"
         ),
         click.option(
-            "--template", default="pairwise", show_default=True, help="A template's name, or a YAML file's path."
+            "--template",
+            default="pairwise",
+            show_default=True,
+            help="pairwise, pairwise-letter, pairwise-reasoned, likert, grade, grade-reasoned, or a YAML file's path.",
         ),
         click.option(
             "--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"
@@ -55,7 +58,7 @@ def question_options(command: Decorated) -> Decorated:
             type=click.IntRange(min=0),
             default=0,
             show_default=True,
-            help="Pairs asked twice, to measure repeatability.",
+            help="Pairs or responses asked twice, to measure repeatability.",
         ),
         click.option(
             "--temperature",
@@ -122,7 +125,7 @@ def plan(**options: Any) -> None:
     cls=BenchCommand,
     examples=[
         "rlhf-bench judge run hh-test/default --judge gpt-4o --baseline base --max-cost 2.00",
-        "rlhf-bench judge run --judge length --baseline base",
+        "rlhf-bench judge run --judge gold --template likert",
     ],
 )
 @question_options
@@ -155,9 +158,10 @@ def run(
 ) -> None:
     """Ask the judge what it has not answered yet, and store its verdicts.
 
-    Each pair is asked in both orders. An answer that was received is in the ledger and never paid for again; the same
-    command goes on after an interruption. RESULT is a folder, <suite>/<run>, or a run; without it, the result
-    evaluated last.
+    The template says what is asked: which of two responses is better, in both orders, or how good each one is. An
+    answer that was received is in the ledger and never paid for again; the same command goes on after an interruption.
+
+    RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
     with _prepare(options, timeout=timeout) as judging:
         judging.run(
@@ -182,7 +186,7 @@ def run(
 @click.argument("result", required=False)
 @results_option
 def show(result: str | None, results: Path) -> None:
-    """Print the win rates that are stored, and how far to believe the judge.
+    """Print the win rates and ratings that are stored, and how far to believe the judge.
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """

@@ -1,0 +1,38 @@
+"""What judge.json holds of ratings, as lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlhf_bench.judge.lines import asked_line, estimate_text, mixed_models_line, p_text, share_lines
+from rlhf_bench.types import Estimate
+
+__all__ = ["RATING_AUDIT_TITLES", "rating_lines"]
+
+RATING_AUDIT_TITLES = {
+    "highest": "best rating given",
+    "unreadable": "unreadable",
+    "refused": "refused",
+    "failed": "failed",
+    "repeatability": "repeats itself",
+}
+
+
+def rating_lines(row: Mapping[str, Any]) -> list[str]:
+    """One judging's means and differences by criterion, and the judge's audit."""
+    about = f"{row['judge']} by {row['template']}, {row['low']} to {row['high']}: {row['responses']} responses"
+    lines = [asked_line(about, row)]
+    for criterion in row["criteria"]:
+        means = [cell for cell in row["means"] if cell["criterion"] == criterion]
+        texts = [f"{cell['model']} {estimate_text(Estimate.from_dict(cell['estimate']), 2)}" for cell in means]
+        lines.append(f"  {criterion}: {', '.join(texts)}")
+        for pair in (pair for pair in row["differences"] if pair["criterion"] == criterion):
+            difference = estimate_text(Estimate.from_dict(pair["difference"]), 2)
+            lines.append(f"    {pair['a']} - {pair['b']}: {difference}, p (Holm) {p_text(pair['p_holm'])}")
+    lines += share_lines("the judge", {title: row["audit"].get(key) for key, title in RATING_AUDIT_TITLES.items()})
+    for name, words in (("length", "length"), ("gold", "the gold reward")):
+        if name in row["audit"]:
+            correlation = estimate_text(Estimate.from_dict(row["audit"][name]), 2)
+            lines.append(f"  rank correlation of ratings with {words}: {correlation}")
+    return lines + mixed_models_line(row)
