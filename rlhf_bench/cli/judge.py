@@ -46,7 +46,7 @@ def question_options(command: Decorated) -> Decorated:
             "--template",
             default="pairwise",
             show_default=True,
-            help="pairwise, pairwise-letter, pairwise-reasoned, likert, grade, grade-reasoned, or a YAML file's path.",
+            help="pairwise, pairwise-letter, pairwise-reasoned, rank, likert, grade, grade-reasoned, or a YAML file.",
         ),
         click.option(
             "--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"
@@ -58,7 +58,14 @@ def question_options(command: Decorated) -> Decorated:
             type=click.IntRange(min=0),
             default=0,
             show_default=True,
-            help="Pairs or responses asked twice, to measure repeatability.",
+            help="Pairs, responses or line-ups asked twice, to measure repeatability.",
+        ),
+        click.option(
+            "--order-seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Draws the order of a line-up that is ranked.",
         ),
         click.option(
             "--temperature",
@@ -158,8 +165,9 @@ def run(
 ) -> None:
     """Ask the judge what it has not answered yet, and store its verdicts.
 
-    The template says what is asked: which of two responses is better, in both orders, or how good each one is. An
-    answer that was received is in the ledger and never paid for again; the same command goes on after an interruption.
+    The template says what is asked: which of two responses is better, in both orders; how all models' responses rank,
+    in a drawn order and its reverse; or how good each one is. An answer that was received is in the ledger and never
+    paid for again; the same command goes on after an interruption.
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """

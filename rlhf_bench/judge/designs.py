@@ -24,7 +24,7 @@ from rlhf_bench.judge.scores import ResponseKey, known_scores, response_scores
 from rlhf_bench.judge.sections import RATINGS, typed, write_section
 from rlhf_bench.judge.types import Reading, Single
 
-__all__ = ["Design", "PairDesign", "RatingDesign"]
+__all__ = ["Design", "PairDesign", "RatingDesign", "key_of", "labelled"]
 
 
 class Design(Protocol):
@@ -122,7 +122,7 @@ class RatingDesign:
         found = {}
         for (_, repeat), items in of_seed.items():
             singles = [self.singles[item.comparison] for item in items]
-            scores = [rule.score(s, known.get(_key(s), math.nan), 1_000_003 * repeat) for s in singles]
+            scores = [rule.score(s, known.get(key_of(s), math.nan), 1_000_003 * repeat) for s in singles]
             ratings = rate_by_rank(np.array(scores), low=self.template.low, high=self.template.high)
             for item, rating in zip(items, ratings, strict=True):
                 if math.isnan(rating):
@@ -191,5 +191,5 @@ def _rating_row(single: Single, item: Item, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _key(single: Single) -> ResponseKey:
+def key_of(single: Single) -> ResponseKey:
     return single.model, single.seed, single.prompt_id, single.sample

@@ -17,11 +17,13 @@ from rlhf_bench.judge.endpoint import Endpoint, api_key, canonical_url
 from rlhf_bench.judge.ledger import Cap, Ledger
 from rlhf_bench.judge.pairs import pairs_of, singles_of
 from rlhf_bench.judge.parse import PARSER_VERSION, read_verdict
+from rlhf_bench.judge.ranking import RANKING_PARSER, RankingTemplate, lineups_of, read_ranking
+from rlhf_bench.judge.ranking_design import RankingDesign
 from rlhf_bench.judge.rating import RATING_PARSER, RatingTemplate, read_ratings
 from rlhf_bench.judge.result import count_statuses
 from rlhf_bench.judge.run import Asking, Item, Limits, Outcome, ask, items_of, look_up
 from rlhf_bench.judge.show import stored_lines
-from rlhf_bench.judge.templates import Template, load_template
+from rlhf_bench.judge.templates import AnyTemplate, load_template
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
@@ -154,6 +156,7 @@ def prepare(
     samples: int = 1,
     limit: int | None = None,
     again: int = 0,
+    order_seed: int = 0,
     temperature: str = "0",
     max_tokens: int | None = None,
     schema: bool = True,
@@ -176,6 +179,12 @@ def prepare(
         subjects = singles_of(responses, models=models, samples=samples, limit=limit)
         items = items_of(subjects, again, orders=("given",))
         design = RatingDesign(folder, subjects, items, form.without_criteria() if nobody else form)
+    elif isinstance(form, RankingTemplate):
+        _no_baseline(baseline, form.label)
+        found = lineups_of(responses, models=models, samples=samples, limit=limit, seed=order_seed)
+        subjects = found.lineups
+        items = items_of(subjects, again, orders=("given",))
+        design = RankingDesign(folder, found, items, form, order_seed)
     else:
         if baseline is None:
             raise BadValue(f"--baseline: not given, and {form.label} compares with one; name a model of the result")
@@ -201,13 +210,15 @@ def prepare(
     return Judging(folder, judge_name, design, asking, price_list, retry_unreadable)
 
 
-def _asking(
-    subjects: Sequence[Any], endpoint: Endpoint, form: Template | RatingTemplate, ledger: Ledger, scope: str
-) -> Asking[Any]:
+def _asking(subjects: Sequence[Any], endpoint: Endpoint, form: AnyTemplate, ledger: Ledger, scope: str) -> Asking[Any]:
     """With the form's own parser, whose name changes with the template: a new one reads stored answers anew."""
     if isinstance(form, RatingTemplate):
         parser = f"{RATING_PARSER}/{form.hash}"
         return Asking(subjects, endpoint, form.render, lambda raw: read_ratings(raw, form), parser, ledger, scope)
+    if isinstance(form, RankingTemplate):
+        shown = len(subjects[0].models)
+        parser = f"{RANKING_PARSER}/{shown}/{form.hash}"
+        return Asking(subjects, endpoint, form.render, lambda raw: read_ranking(raw, shown), parser, ledger, scope)
     parser = f"{PARSER_VERSION}/{form.hash}"
     return Asking(subjects, endpoint, form.render, lambda raw: read_verdict(raw, form), parser, ledger, scope)
 

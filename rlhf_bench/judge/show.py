@@ -9,7 +9,7 @@ from typing import Any
 
 from rlhf_bench.errors import StoreError
 from rlhf_bench.judge.lines import asked_line, estimate_text, mixed_models_line, p_text, share_lines, share_text
-from rlhf_bench.judge.show_ratings import rating_lines
+from rlhf_bench.judge.show_forms import ranking_lines, rating_lines
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import Estimate
 
@@ -28,17 +28,18 @@ AUDIT_TITLES = {
 
 
 def stored_lines(folder: Path, **asked: str) -> list[str]:
-    """Win rates, ratings, the judge's audit and strengths; of those judgings that have what is `asked` for
+    """Rankings, win rates, ratings, the judge's audit and strengths; of those judgings that have what is `asked` for
     (judge="gpt-4o", template="likert@1", ...), or of all.
 
     Raises StoreError where nothing was judged.
     """
     stored = ResultStore(folder).read_judge()
-    if not any(stored.get(key) for key in ("judgings", "ratings")):
+    if not any(stored.get(key) for key in ("judgings", "ratings", "rankings")):
         raise StoreError(
             f"{folder} was not judged; do it with: rlhf-bench judge run {folder} --judge length --baseline NAME"
         )
-    lines = [line for row in _of(stored["judgings"], asked) for line in _judging_lines(row)]
+    lines = [line for row in _of(stored.get("rankings", []), asked) for line in ranking_lines(row)]
+    lines += [line for row in _of(stored["judgings"], asked) for line in _judging_lines(row)]
     lines += [line for row in _of(stored.get("ratings", []), asked) for line in rating_lines(row)]
     asked.pop("baseline", None)  # strengths join the judgings against several
     return lines + [line for row in _of(stored.get("strengths", []), asked) for line in _strength_lines(row)]
@@ -49,7 +50,8 @@ def _of(rows: Iterable[Mapping[str, Any]], asked: Mapping[str, str]) -> list[Map
 
 
 def _judging_lines(row: Mapping[str, Any]) -> list[str]:
-    lines = [asked_line(f"{row['judge']} against {row['baseline']}: {row['pairs']} pairs", row)]
+    judge = f"{row['judge']} by {row['template']}" if row.get("ranked") else row["judge"]
+    lines = [asked_line(f"{judge} against {row['baseline']}: {row['pairs']} pairs", row)]
     equal = {cell["model"]: cell for cell in row["equal_length"]}
     for rate in row["win_rates"]:
         lines += _rate_lines(rate, equal.get(rate["model"]))

@@ -19,6 +19,7 @@ from pydantic import Field
 from rlhf_bench.config import load_config, read_yaml
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.judge.fence import Shown, fence_token, fenced
+from rlhf_bench.judge.ranking import RankingTemplate
 from rlhf_bench.judge.rating import RatingTemplate
 from rlhf_bench.judge.template_base import BaseTemplate, check_places
 from rlhf_bench.judge.types import Comparison, Order, Question
@@ -81,7 +82,7 @@ class Template(BaseTemplate):
         return Question(self.messages(places), self.max_tokens, self.schema_of_answer(), self.label, self.hash, repeat)
 
 
-AnyTemplate = Template | RatingTemplate
+AnyTemplate = Template | RatingTemplate | RankingTemplate
 
 
 def changed_texts(template: Template, comparisons: Iterable[Comparison]) -> dict[str, int]:
@@ -127,6 +128,9 @@ def load_template(name_or_path: str) -> AnyTemplate:
         if parser.startswith("ratings"):
             template: AnyTemplate = load_config(RatingTemplate, path, [])
             check_places(name_or_path, template, ("prompt", "response"), ("criteria", "low", "high"))
+        elif parser.startswith("ranking"):
+            template = load_config(RankingTemplate, path, [])
+            check_places(name_or_path, template, ("prompt", "responses"), ("labels",))
         else:
             template = load_config(Template, path, [])
             check_places(name_or_path, template, ("prompt", "first", "second"))

@@ -6,18 +6,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlhf_bench.judge.show import AUDIT_TITLES
-from rlhf_bench.report.judge_ratings import asked_note, estimate_of, judge_name, rate_columns, rating_tables
+from rlhf_bench.report.judge_forms import (
+    asked_note,
+    estimate_of,
+    judge_name,
+    ranking_tables,
+    rate_columns,
+    rating_tables,
+)
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables import Cell, Column, Table
 
 __all__ = ["JUDGE_KEYS", "audit_table", "judge_tables", "strengths_table", "win_rate_table"]
 
-JUDGE_KEYS = (3, 2, 2, 3, 4, 1)  # columns that name a row, for each of `judge_tables`
+JUDGE_KEYS = (3, 2, 2, 2, 1, 3, 4, 1)  # columns that name a row, for each of `judge_tables`
 
 
 def judge_tables(result: Result) -> list[Table]:
-    """Win rates, the judges' audit, strengths and ratings; each may be without rows."""
-    return [win_rate_table(result), audit_table(result), strengths_table(result), *rating_tables(result)]
+    """Win rates, the judges' audit, strengths, rankings and ratings; each may be without rows."""
+    return [
+        win_rate_table(result),
+        audit_table(result),
+        strengths_table(result),
+        *ranking_tables(result),
+        *rating_tables(result),
+    ]
 
 
 def win_rate_table(result: Result) -> Table:

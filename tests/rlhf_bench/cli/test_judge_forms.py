@@ -93,3 +93,59 @@ def test_a_response_without_a_score_is_unreadable() -> None:
     scores.loc[0, "gold"] = float("nan")
     store.write_scores(scores)
     assert "questions: 1 unreadable, 11 read" in judge("run tiny --judge gold --template grade")
+
+
+def test_rankings_make_pairs_and_strengths(here: Path) -> None:
+    """By gold sft > dpo > base on all 4 prompts; the same in both orders, so the place tells nothing."""
+    ran = judge("run tiny --judge gold --template rank").splitlines()
+    assert ran[:3] == [
+        "gold by rank@1: 4 line-ups, questions: 8 read",
+        "  mean rank: base 3.00 [1.80, 3.00], sft 1.00 [1.00, 2.20], dpo 2.00 [1.14, 2.86]",
+        "  correlation of rank with place: 0.00 [-0.86, 0.86], p 1.000",
+    ]
+    assert ran[3] == "gold by rank@1 against base: 8 pairs, questions: 16 read"
+    stored = ResultStore(FOLDER).read_judge()
+    assert [(row["baseline"], row["pairs"], row["questions"]) for row in stored["judgings"]] == [
+        ("base", 8, {"read": 16}),
+        ("sft", 4, {"read": 8}),
+    ]
+    (strengths,) = stored["strengths"]
+    assert [cell["model"] for cell in strengths["models"]] == ["sft", "dpo", "base"]
+    assert judge("show tiny").splitlines() == ran[:-1]
+    judge("run tiny --judge gold --template rank --model sft --model dpo")  # replaces all of them
+    assert [row["baseline"] for row in ResultStore(FOLDER).read_judge()["judgings"]] == ["sft"]
+    assert set(pd.read_parquet(FOLDER / "judge/verdicts.parquet")["baseline"]) == {"sft"}
+
+
+def test_a_model_ranks_every_lineup_in_two_orders(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving(here, 0.0) as server:
+        ask = f"judge run tiny --judge judge-1 --base-url {server.url} --template rank --again 1 --quiet"
+        assert call(f"{ask} --max-calls 100").exit_code == 0
+        assert server.count() == 9
+        assert call(f"{ask} --max-calls 100 --order-seed 1").exit_code == 0
+        assert server.count() > 9  # other orders are other questions
+    rows = pd.read_parquet(FOLDER / "judge/rankings.parquet")
+    assert len(rows) == 9 * 3
+    orders = rows[rows["repeat"] == 0].groupby(["prompt_id", "draw"])["model"].agg(list)
+    assert all(orders[prompt, 0] == orders[prompt, 1][::-1] for prompt in ("p0", "p1", "p2", "p3"))
+    assert sorted(rows["rank"].unique()) == [1.0, 2.0, 3.0]
+    write_report(FOLDER, only=("tables", "page"))
+    table = pd.read_csv(FOLDER / "tables/judge_rankings.csv")
+    assert table["rank"].mean() == pytest.approx(2.0)
+    assert table["first"].sum() == pytest.approx(1.0)
+    audit = pd.read_csv(FOLDER / "tables/judge_ranking_audit.csv")
+    assert audit[["place_1", "place_2", "place_3"]].sum(axis=1).iloc[0] == pytest.approx(1.5)
+    assert "seed 1 and in its reverse" in (FOLDER / "tables/judge_rankings.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("--model sft", 2, "error: --model: 1 models given to rank, expected 2 to 26"),
+        ("--baseline sft", 2, "error: --baseline: given 'sft', but rank@1 compares with none; leave it out"),
+        ("--model sft --model dpoo", 2, "error: unknown model 'dpoo'; did you mean 'dpo'?"),
+    ],
+)
+def test_what_cannot_be_ranked_is_one_line(line: str, status: int, message: str) -> None:
+    assert judge(f"run tiny --judge length --template rank {line} --quiet", status).splitlines() == [message]

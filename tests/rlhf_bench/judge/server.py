@@ -58,10 +58,13 @@ def structured(sent: dict[str, Any], question: str) -> str | None:
     fields = schema.get("properties")
     if not fields:
         return None
-    values = {
-        name: kind["enum"][number(f"{name} {question}") % len(kind["enum"])] if "enum" in kind else "because"
-        for name, kind in fields.items()
-    }
+    values: dict[str, Any] = {}
+    for name, kind in fields.items():
+        if kind["type"] == "array":  # each item once
+            values[name] = sorted(kind["items"]["enum"], key=lambda item: number(f"{item} {question}"))
+        else:
+            enum = kind.get("enum", ["because"])
+            values[name] = enum[number(f"{name} {question}") % len(enum)]
     return json.dumps(values)
 
 

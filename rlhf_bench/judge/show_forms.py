@@ -1,4 +1,4 @@
-"""What judge.json holds of ratings, as lines for a terminal."""
+"""What judge.json holds of ratings and rankings, as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from typing import Any
 from rlhf_bench.judge.lines import asked_line, estimate_text, mixed_models_line, p_text, share_lines
 from rlhf_bench.types import Estimate
 
-__all__ = ["RATING_AUDIT_TITLES", "rating_lines"]
+__all__ = ["RANKING_AUDIT_TITLES", "RATING_AUDIT_TITLES", "ranking_lines", "rating_lines"]
 
+RANKING_AUDIT_TITLES = {
+    "unreadable": "unreadable",
+    "refused": "refused",
+    "failed": "failed",
+    "repeatability": "repeats itself",
+}
 RATING_AUDIT_TITLES = {
     "highest": "best rating given",
     "unreadable": "unreadable",
@@ -35,4 +41,16 @@ def rating_lines(row: Mapping[str, Any]) -> list[str]:
         if name in row["audit"]:
             correlation = estimate_text(Estimate.from_dict(row["audit"][name]), 2)
             lines.append(f"  rank correlation of ratings with {words}: {correlation}")
+    return lines + mixed_models_line(row)
+
+
+def ranking_lines(row: Mapping[str, Any]) -> list[str]:
+    """One judging's mean ranks, what the place did to them, and the judge's audit."""
+    lines = [asked_line(f"{row['judge']} by {row['template']}: {row['lineups']} line-ups", row)]
+    texts = [f"{cell['model']} {estimate_text(Estimate.from_dict(cell['rank']), 2)}" for cell in row["models"]]
+    lines.append(f"  mean rank: {', '.join(texts)}")
+    position = estimate_text(Estimate.from_dict(row["position"]), 2)
+    p = row["position_p"]
+    lines.append(f"  correlation of rank with place: {position}" + ("" if p is None else f", p {p_text(p)}"))
+    lines += share_lines("the judge", {title: row["audit"].get(key) for key, title in RANKING_AUDIT_TITLES.items()})
     return lines + mixed_models_line(row)

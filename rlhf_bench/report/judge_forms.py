@@ -1,16 +1,16 @@
-"""What judges gave to single responses, as tables, and the cells and notes that all tables of judges share."""
+"""Rankings and ratings by judges as tables, and the cells and notes that all tables of judges share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlhf_bench.judge.show_ratings import RATING_AUDIT_TITLES
+from rlhf_bench.judge.show_forms import RANKING_AUDIT_TITLES, RATING_AUDIT_TITLES
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables import Cell, Column, Table
 from rlhf_bench.types import Estimate
 
-__all__ = ["asked_note", "estimate_of", "judge_name", "rate_columns", "rating_tables"]
+__all__ = ["asked_note", "estimate_of", "judge_name", "ranking_tables", "rate_columns", "rating_tables"]
 
 
 def rating_tables(result: Result) -> list[Table]:
@@ -78,6 +78,56 @@ def _audit(result: Result, judgings: Sequence[Mapping[str, Any]]) -> Table:
     ]
     notes = ["Longer responses may be better: the correlation with length is no fault by itself."]
     return Table("judge_rating_audit", f"The judges that rated on {result.data_label}", columns, rows, notes)
+
+
+def ranking_tables(result: Result) -> list[Table]:
+    """Mean ranks, and what describes the judges that ranked; each may be without rows."""
+    judgings: list[dict[str, Any]] = result.judge.get("rankings", [])
+    columns = [
+        Column("judge", "Judge"),
+        Column("model", "Model"),
+        Column("rank", "Mean rank", 2, interval=True),
+        Column("first", "Ranked first", interval=True),
+    ]
+    rows: list[list[Cell]] = [
+        [judge_name(judgings, judging), cell["model"], estimate_of(cell["rank"]), estimate_of(cell["first"])]
+        for judging in judgings
+        for cell in judging["models"]
+    ]
+    notes = ["Rank 1 is the best. The pairs that a ranking makes stand among the win rates and strengths."]
+    notes += [
+        asked_note(
+            f"{judge_name(judgings, judging)}: {judging['lineups']} line-ups, each in an order drawn with seed "
+            f"{judging['order_seed']} and in its reverse",
+            judging,
+        )
+        for judging in judgings
+    ]
+    means = Table("judge_rankings", f"Rankings by a judge on {result.data_label}", columns, rows, notes)
+    return [means, _ranking_audit(result, judgings)]
+
+
+def _ranking_audit(result: Result, judgings: Sequence[Mapping[str, Any]]) -> Table:
+    most = max((len(judging["places"]) for judging in judgings), default=0)
+    places = [Column(f"place_{place}", f"Score at place {place}", interval=True) for place in range(1, most + 1)]
+    columns = [
+        Column("judge", "Judge"),
+        Column("position", "Rank with place", 2, interval=True),
+        Column("position_p", "p", 4),
+        *places,
+        *rate_columns(RANKING_AUDIT_TITLES),
+    ]
+    rows: list[list[Cell]] = []
+    for judging in judgings:
+        scores = {f"place_{cell['place']}": cell["score"] for cell in judging["places"]}
+        cells = {**scores, **judging["audit"], "position": judging["position"]}
+        row: list[Cell] = [judge_name(judgings, judging), estimate_of(judging["position"]), judging["position_p"]]
+        rows.append([*row, *(estimate_of(cells.get(column.key)) for column in columns[3:])])
+    notes = [
+        "Rank with place: mean rank correlation within a line-up, 1 where the order alone decides, 0 where it does not "
+        "matter. Score: 1 ranked best, 0 last; 0.5 at every place where the order does not matter."
+    ]
+    return Table("judge_ranking_audit", f"The judges that ranked on {result.data_label}", columns, rows, notes)
 
 
 def judge_name(judgings: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
