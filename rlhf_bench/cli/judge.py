@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result, make_progress, results_option
+from rlhf_bench.cli.judge_label import label
 from rlhf_bench.cli.judge_ledger import ledger, ledger_path
 
 if TYPE_CHECKING:
@@ -215,4 +216,5 @@ def _prepare(options: dict[str, Any], *, timeout: float = 120.0) -> Judging:
     return prepare(folder, ledger_path=path, timeout=timeout, **options)
 
 
+judge.add_command(label)
 judge.add_command(ledger)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, exclusive, json_text
-from rlhf_bench.judge.measures import measured_strengths
+from rlhf_bench.judge.measures import measured_people, measured_strengths
 
 __all__ = ["RANKINGS", "RATINGS", "VERDICTS", "Section", "read_entries", "read_section", "typed", "write_section"]
 
@@ -126,11 +126,17 @@ def write_section(
         kept = [row for row in stored.get(section.key, []) if tuple(str(row.get(key)) for key in keys) not in replaced]
         kept = sorted([*kept, *map(dict, entries)], key=lambda row: [str(row.get(key)) for key in section.identity])
         verdicts = table if section is VERDICTS else read_section(result, VERDICTS)
-        together = {"strengths": [] if verdicts is None else measured_strengths(verdicts)}
+        stored.pop("people", None)
+        together = {"strengths": []} if verdicts is None else _together(verdicts)
         atomic_write_text(
             summary, json_text({VERDICTS.key: [], **stored, section.key: kept, **together}, indent=1) + "\n"
         )
     return [path, summary]
+
+
+def _together(verdicts: pd.DataFrame) -> dict[str, Any]:
+    people = measured_people(verdicts)
+    return {"strengths": measured_strengths(verdicts), **({"people": people} if people else {})}
 
 
 def _keys(table: pd.DataFrame, keys: Sequence[str]) -> list[tuple[str, ...]]:

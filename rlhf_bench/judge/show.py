@@ -9,7 +9,7 @@ from typing import Any
 
 from rlhf_bench.errors import StoreError
 from rlhf_bench.judge.lines import asked_line, estimate_text, mixed_models_line, p_text, share_lines, share_text
-from rlhf_bench.judge.show_forms import ranking_lines, rating_lines
+from rlhf_bench.judge.show_forms import people_lines, ranking_lines, rating_lines
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import Estimate
 
@@ -42,6 +42,7 @@ def stored_lines(folder: Path, **asked: str) -> list[str]:
     lines += [line for row in _of(stored["judgings"], asked) for line in _judging_lines(row)]
     lines += [line for row in _of(stored.get("ratings", []), asked) for line in rating_lines(row)]
     asked.pop("baseline", None)  # strengths join the judgings against several
+    lines += people_lines(stored.get("people", {}))
     return lines + [line for row in _of(stored.get("strengths", []), asked) for line in _strength_lines(row)]
 
 

@@ -1,14 +1,14 @@
-"""What judge.json holds of ratings and rankings, as lines for a terminal."""
+"""What judge.json holds of ratings, rankings and people, as lines for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf_bench.judge.lines import asked_line, estimate_text, mixed_models_line, p_text, share_lines
+from rlhf_bench.judge.lines import asked_line, estimate_text, mixed_models_line, p_text, share_lines, share_text
 from rlhf_bench.types import Estimate
 
-__all__ = ["RANKING_AUDIT_TITLES", "RATING_AUDIT_TITLES", "ranking_lines", "rating_lines"]
+__all__ = ["RANKING_AUDIT_TITLES", "RATING_AUDIT_TITLES", "people_lines", "ranking_lines", "rating_lines"]
 
 RANKING_AUDIT_TITLES = {
     "unreadable": "unreadable",
@@ -54,3 +54,24 @@ def ranking_lines(row: Mapping[str, Any]) -> list[str]:
     lines.append(f"  correlation of rank with place: {position}" + ("" if p is None else f", p {p_text(p)}"))
     lines += share_lines("the judge", {title: row["audit"].get(key) for key, title in RANKING_AUDIT_TITLES.items()})
     return lines + mixed_models_line(row)
+
+
+def people_lines(people: Mapping[str, Any]) -> list[str]:
+    """How far people agree with one another, and each judge with their majority."""
+    if not people:
+        return []
+    texts = [f"{people['pairs']} pairs by two or more"]
+    texts += [f"Krippendorff's alpha {people['krippendorff']:.2f}"] if people["krippendorff"] is not None else []
+    texts += [f"Fleiss' kappa {people['fleiss']:.2f}"] if people["fleiss"] is not None else []
+    lines = [f"people ({', '.join(people['raters'])}): {', '.join(texts)}"]
+    for row in people["between"]:
+        lines.append(f"  {row['a']} and {row['b']}: {_agreement(row, 'the same')}")
+    for row in people["judges"]:
+        who = f"{row['judge']} by {row['template']}" if row["template"] != "none" else row["judge"]
+        lines.append(f"  {who} against {row['baseline']}, by the people's majority: {_agreement(row, 'right')}")
+    return lines
+
+
+def _agreement(row: Mapping[str, Any], word: str) -> str:
+    accuracy = share_text(Estimate.from_dict(row["accuracy"]))
+    return f"{word} {accuracy}, kappa {estimate_text(Estimate.from_dict(row['cohen_kappa']), 2)}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlhf_bench.judge.show import AUDIT_TITLES
+from rlhf_bench.judge.show_forms import people_lines
 from rlhf_bench.report.judge_forms import (
     asked_note,
     estimate_of,
@@ -84,6 +85,8 @@ def audit_table(result: Result) -> Table:
     columns += [
         Column("accuracy", "Right by gold", interval=True),
         Column("cohen_kappa", "Kappa with gold", 2, interval=True),
+        Column("people_accuracy", "Right by people", interval=True),
+        Column("people_kappa", "Kappa with people", 2, interval=True),
     ]
     rows: list[list[Cell]] = []
     notes = ["First place and longer responses may win by right: only labels, here the gold reward, make it a fault."]
@@ -91,12 +94,22 @@ def audit_table(result: Result) -> Table:
         name, agreement = _name(result, judging), judging["agreement"]
         cells = [estimate_of(judging["audit"].get(key)) for key in AUDIT_TITLES]
         by_gold = [estimate_of(agreement.get(key)) for key in ("accuracy", "cohen_kappa")]
-        rows.append([name, judging["baseline"], *cells, *by_gold])
+        by_people = [estimate_of(cell) for cell in _by_people(result, judging)]
+        rows.append([name, judging["baseline"], *cells, *by_gold, *by_people])
         found = [check["says"] for check in judging["biases"] if check["found"]]
         if judging["biases"]:
             says = "; ".join(found) or "no fault of place, length or noise found"
             notes.append(f"{name} against {judging['baseline']}: {says} (Holm over the checks, 5 %).")
+    notes += [f"{line.strip()}." for line in people_lines(result.judge.get("people", {}))]
     return Table("judge_audit", f"The judges on {result.data_label}", columns, rows, notes)
+
+
+def _by_people(result: Result, judging: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Accuracy and kappa by the people's majority."""
+    for row in result.judge.get("people", {}).get("judges", []):
+        if all(row[key] == judging[key] for key in ("judge", "base_url", "template", "baseline")):
+            return row["accuracy"], row["cohen_kappa"]
+    return None, None
 
 
 def strengths_table(result: Result) -> Table:
@@ -131,4 +144,5 @@ def _name(result: Result, row: Mapping[str, Any]) -> str:
 
 
 def _asked(name: str, judging: Mapping[str, Any]) -> str:
-    return asked_note(f"{name} against {judging['baseline']}: {judging['pairs']} pairs in both orders", judging)
+    orders = "once, in a drawn order" if judging.get("once") else "in both orders"
+    return asked_note(f"{name} against {judging['baseline']}: {judging['pairs']} pairs {orders}", judging)

@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from openpyxl import Workbook
-from openpyxl.cell import Cell as SheetCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-from openpyxl.styles import Alignment, Font
+from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
@@ -35,6 +33,7 @@ from rlhf_bench.report.tables import (
     per_seed_table,
     summary_table,
 )
+from rlhf_bench.sheets import put
 from rlhf_bench.types import Estimate
 
 __all__ = ["csv_text", "markdown_text", "tex_escape", "tex_text", "write_tables", "write_workbook"]
@@ -57,7 +56,6 @@ _LATEX = {
     ">": r"\textgreater{}",
 }
 _TEX_COLUMNS = 5  # beside the keys: more of them with intervals do not fit a page
-_EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
 
 
 def write_tables(result: Result, folder: Path) -> list[Path]:
@@ -165,27 +163,15 @@ def _fill(sheet: Worksheet, table: Table) -> None:
     for i, column in enumerate(table.columns):
         titles += [column.title, "low", "high", "n"] if i in estimates else [column.title]
     for j, title in enumerate(titles, 1):
-        _put(sheet.cell(1, j), title)
+        put(sheet.cell(1, j), title)
         sheet.cell(1, j).font = Font(bold=True)
         sheet.column_dimensions[get_column_letter(j)].width = min(60, max(10, len(title) + 2))
     for i, row in enumerate(table.rows, 2):
         for j, value in enumerate(_flat(row, estimates), 1):
-            _put(sheet.cell(i, j), value)
+            put(sheet.cell(i, j), value)
     for i, note in enumerate(table.notes, len(table.rows) + 3):
-        _put(sheet.cell(i, 1), note, wrap=False)
+        put(sheet.cell(i, 1), note, wrap=False)
     sheet.freeze_panes = "B2"
-
-
-def _put(cell: SheetCell, value: str | float | int | None, *, wrap: bool = True) -> None:
-    if isinstance(value, str):
-        text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", value)
-        cell.value = text if len(text) <= _EXCEL_CELL else text[: _EXCEL_CELL - 1] + "…"
-        cell.data_type = "s"  # openpyxl would make a formula of "=..."
-        cell.quotePrefix = text.startswith(("=", "+", "-", "@"))  # and Excel would, once the cell is edited
-        if wrap and len(text) > 60:
-            cell.alignment = Alignment(wrap_text=True, vertical="top")
-    elif value is not None:
-        cell.value = value
 
 
 def _estimate_columns(table: Table) -> set[int]:
