@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result, make_progress, results_option
+from rlhf_bench.cli.judge_import import import_
 from rlhf_bench.cli.judge_label import label
 from rlhf_bench.cli.judge_ledger import ledger, ledger_path
 
@@ -217,4 +218,5 @@ def _prepare(options: dict[str, Any], *, timeout: float = 120.0) -> Judging:
 
 
 judge.add_command(label)
+judge.add_command(import_)
 judge.add_command(ledger)

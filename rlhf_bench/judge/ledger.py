@@ -212,6 +212,23 @@ class Ledger:
             counts[name] = counts.get(name, 0) + 1
         return dict(sorted(counts.items()))
 
+    # importing
+
+    def add_foreign(self, answers: Iterable[tuple[Call, Attempt]], scope: str) -> int:
+        """Record answers that someone else was given, all of them or none; returns how many were new."""
+        now, new = self._clock(), 0
+        with self._transaction() as db:
+            for call, attempt in answers:
+                if self._is_answered(call.key):
+                    continue
+                db.execute(
+                    "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (call.key, call.judge, call.base_url, call.request, call.template, call.template_hash, now),
+                )
+                self._record(uuid.uuid4().hex, call.key, scope, attempt, now, now)
+                new += 1
+        return new
+
     # shared
 
     @contextmanager

@@ -57,7 +57,7 @@ def measured_strengths(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """
     found = []
     for (judge, url, template), group in rows.groupby(["judge", "base_url", "template"]):
-        pairs = _folded(group, str(url))
+        pairs = _folded(group)
         pairs = pairs[pairs["outcome"].notna()]
         if len({*pairs["model"], *pairs["baseline"]}) > 2:
             baseline = str(pairs["baseline"].mode().iloc[0])
@@ -99,7 +99,7 @@ def measured_people(rows: pd.DataFrame) -> dict[str, Any]:
     majority = _majority(ratings)
     judges = []
     for key, group in rows[rows["base_url"] != PEOPLE].groupby(_JUDGING):
-        against = judges_agreement({"judge": _folded(group, str(key[1])), "people": majority})["judge", "people"]
+        against = judges_agreement({"judge": _folded(group), "people": majority})["judge", "people"]
         if against["accuracy"].n:
             judges.append({**dict(zip(_JUDGING, key, strict=True)), **against})
     return {
@@ -127,5 +127,7 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _folded(rows: pd.DataFrame, base_url: str) -> pd.DataFrame:
-    return fold_once(rows) if base_url == PEOPLE else fold(rows)
+def _folded(rows: pd.DataFrame) -> pd.DataFrame:
+    """People, and other pipelines, see a pair once; where any pair has both orders, both are needed of all."""
+    first = rows[rows["repeat"] == 0]
+    return fold(rows) if first.duplicated(list(PAIR_KEYS)).any() else fold_once(first)

@@ -80,13 +80,14 @@ def fold_once(rows: pd.DataFrame) -> pd.DataFrame:
     scores = model_scores(rows)
     status = rows["status"].to_numpy(dtype=object)
     first = (rows["order"] == "model_first").to_numpy()
+    of_first = rows["soft"].to_numpy(dtype=np.float64, na_value=np.nan)
     read_why = np.where(scores == 0.5, "tie", "agree")
     folded = rows[list(PAIR_KEYS)].assign(
         outcome=scores,
         why=np.where(np.isnan(scores), status, read_why),
         least=np.where(np.isnan(scores), 0.0, scores),
         most=np.where(np.isnan(scores), 1.0, scores),
-        soft=np.nan,
+        soft=np.where(first, of_first, 1 - of_first),
         when_first=np.where(first, scores, np.nan),
         when_second=np.where(first, np.nan, scores),
     )
