@@ -154,6 +154,15 @@ def plan(**options: Any) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
 )
+@click.option("--batch", is_flag=True, help="By the server's Batch API: cheaper, within a day; run again to collect.")
+@click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.  [default: --wait]")
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds between two looks at a batch.",
+)
 @click.option("--attempts", type=click.IntRange(1, 20), default=6, show_default=True, help="Requests a call at most.")
 def run(
     max_cost: str | None,
@@ -163,6 +172,9 @@ def run(
     tokens_per_minute: float | None,
     timeout: float,
     attempts: int,
+    batch: bool,
+    wait: bool,
+    poll: float,
     **options: Any,
 ) -> None:
     """Ask the judge what it has not answered yet, and store its verdicts.
@@ -174,15 +186,18 @@ def run(
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
     with _prepare(options, timeout=timeout) as judging:
-        judging.run(
-            max_cost=max_cost,
-            max_calls=max_calls,
-            concurrency=concurrency,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            attempts=attempts,
-            progress=make_progress(),
-        )
+        if batch:
+            judging.run_batch(max_cost=max_cost, max_calls=max_calls, wait=wait, poll=poll, progress=make_progress())
+        else:
+            judging.run(
+                max_cost=max_cost,
+                max_calls=max_calls,
+                concurrency=concurrency,
+                requests_per_minute=requests_per_minute,
+                tokens_per_minute=tokens_per_minute,
+                attempts=attempts,
+                progress=make_progress(),
+            )
         for line in judging.result_lines():
             click.echo(line)
         click.echo(f"tables and page: rlhf-bench report {judging.folder}")

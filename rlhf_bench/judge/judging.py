@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.errors import BadValue, nearest
+from rlhf_bench.errors import BadValue, JudgeError, nearest
+from rlhf_bench.judge.batch import ask_in_batches, in_flight
 from rlhf_bench.judge.budget import PACKAGED, PriceList, dollars, load_prices, nano_dollars
 from rlhf_bench.judge.builtin import BUILTIN
 from rlhf_bench.judge.designs import Design, PairDesign, RatingDesign
@@ -101,6 +102,10 @@ class Judging:
             found = self.design.decide(self.judge)
         else:
             asking = self._capped(self.asking, max_cost, max_calls)
+            if 0 not in asking.cap and (waiting := in_flight(asking)):
+                raise JudgeError(
+                    f"{waiting} calls of this result and judge are in a batch; collect it with --batch first"
+                )
             limits = Limits(
                 concurrency=concurrency,
                 requests_per_minute=requests_per_minute,
@@ -113,6 +118,21 @@ class Judging:
             rng = random.Random()
             found = ask(asking, self.design.items, lambda: api_key(url), limits=limits, rng=rng, progress=progress)
         self._write(found)
+
+    def run_batch(
+        self, *, max_cost: str | None, max_calls: int | None, wait: bool, poll: float, progress: Progress
+    ) -> None:
+        """As `run`, by the server's Batch API. Raises BadValue for a judge that asks nobody."""
+        if self.asking is None:
+            raise BadValue(f"--batch: the judge {self.judge} asks nobody; leave it out")
+        asking = self._capped(self.asking, max_cost, max_calls)
+        price = asking.endpoint.price
+        if price is not None:
+            asking = replace(asking, endpoint=replace(asking.endpoint, price=price.times(self.prices.batch)))
+        url = asking.endpoint.base_url
+        self._write(
+            ask_in_batches(asking, self.design.items, lambda: api_key(url), wait=wait, poll=poll, progress=progress)
+        )
 
     def _capped(self, asking: Asking[Any], max_cost: str | None, max_calls: int | None) -> Asking[Any]:
         cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
@@ -139,7 +159,9 @@ class Judging:
         self.design.write(found, facts)
 
     def result_lines(self) -> list[str]:
-        return stored_lines(self.folder, judge=self.judge, **self.design.names)
+        lines = stored_lines(self.folder, judge=self.judge, **self.design.names)
+        waiting = in_flight(self.asking) if self.asking else 0
+        return [*lines, f"{waiting} calls are in a batch; the same command collects it"] if waiting else lines
 
 
 def prepare(
