@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result, make_progress, results_option
+from rlhf_bench.cli.judge_import import import_
+from rlhf_bench.cli.judge_label import label
 from rlhf_bench.cli.judge_ledger import ledger, ledger_path
 
 if TYPE_CHECKING:
@@ -38,12 +40,15 @@ def question_options(command: Decorated) -> Decorated:
             required=True,
             help="A model of the server, or one of reward, gold, length, random, which ask nobody.",
         ),
-        click.option("--baseline", metavar="NAME", required=True, help="The model that the others are compared with."),
+        click.option("--baseline", metavar="NAME", help="The model that the others are compared with; pairs need one."),
         click.option(
             "--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"
         ),
         click.option(
-            "--template", default="pairwise", show_default=True, help="A template's name, or a YAML file's path."
+            "--template",
+            default="pairwise",
+            show_default=True,
+            help="pairwise, pairwise-letter, pairwise-reasoned, rank, likert, grade, grade-reasoned, or a YAML file.",
         ),
         click.option(
             "--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"
@@ -55,7 +60,14 @@ def question_options(command: Decorated) -> Decorated:
             type=click.IntRange(min=0),
             default=0,
             show_default=True,
-            help="Pairs asked twice, to measure repeatability.",
+            help="Pairs, responses or line-ups asked twice, to measure repeatability.",
+        ),
+        click.option(
+            "--order-seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Draws the order of a line-up that is ranked.",
         ),
         click.option(
             "--temperature",
@@ -122,7 +134,7 @@ def plan(**options: Any) -> None:
     cls=BenchCommand,
     examples=[
         "rlhf-bench judge run hh-test/default --judge gpt-4o --baseline base --max-cost 2.00",
-        "rlhf-bench judge run --judge length --baseline base",
+        "rlhf-bench judge run --judge gold --template likert",
     ],
 )
 @question_options
@@ -142,6 +154,15 @@ def plan(**options: Any) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
 )
+@click.option("--batch", is_flag=True, help="By the server's Batch API: cheaper, within a day; run again to collect.")
+@click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.  [default: --wait]")
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds between two looks at a batch.",
+)
 @click.option("--attempts", type=click.IntRange(1, 20), default=6, show_default=True, help="Requests a call at most.")
 def run(
     max_cost: str | None,
@@ -151,24 +172,32 @@ def run(
     tokens_per_minute: float | None,
     timeout: float,
     attempts: int,
+    batch: bool,
+    wait: bool,
+    poll: float,
     **options: Any,
 ) -> None:
     """Ask the judge what it has not answered yet, and store its verdicts.
 
-    Each pair is asked in both orders. An answer that was received is in the ledger and never paid for again; the same
-    command goes on after an interruption. RESULT is a folder, <suite>/<run>, or a run; without it, the result
-    evaluated last.
+    The template says what is asked: which of two responses is better, in both orders; how all models' responses rank,
+    in a drawn order and its reverse; or how good each one is. An answer that was received is in the ledger and never
+    paid for again; the same command goes on after an interruption.
+
+    RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
     with _prepare(options, timeout=timeout) as judging:
-        judging.run(
-            max_cost=max_cost,
-            max_calls=max_calls,
-            concurrency=concurrency,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            attempts=attempts,
-            progress=make_progress(),
-        )
+        if batch:
+            judging.run_batch(max_cost=max_cost, max_calls=max_calls, wait=wait, poll=poll, progress=make_progress())
+        else:
+            judging.run(
+                max_cost=max_cost,
+                max_calls=max_calls,
+                concurrency=concurrency,
+                requests_per_minute=requests_per_minute,
+                tokens_per_minute=tokens_per_minute,
+                attempts=attempts,
+                progress=make_progress(),
+            )
         for line in judging.result_lines():
             click.echo(line)
         click.echo(f"tables and page: rlhf-bench report {judging.folder}")
@@ -182,7 +211,7 @@ def run(
 @click.argument("result", required=False)
 @results_option
 def show(result: str | None, results: Path) -> None:
-    """Print the win rates that are stored, and how far to believe the judge.
+    """Print the win rates and ratings that are stored, and how far to believe the judge.
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
@@ -203,4 +232,6 @@ def _prepare(options: dict[str, Any], *, timeout: float = 120.0) -> Judging:
     return prepare(folder, ledger_path=path, timeout=timeout, **options)
 
 
+judge.add_command(label)
+judge.add_command(import_)
 judge.add_command(ledger)

@@ -40,6 +40,11 @@ class Price:
     output: int
     cached_input: int
 
+    def times(self, share: Decimal) -> Price:
+        """A share of each price, rounded up."""
+        parts = (self.input, self.output, self.cached_input)
+        return Price(*(int((part * share).to_integral_value(ROUND_CEILING)) for part in parts))
+
     def cost(self, prompt: int, completion: int, cached: int = 0) -> int:
         """`cached` is the part of `prompt` that the server had cached."""
         cached = min(max(cached, 0), prompt)
@@ -54,6 +59,7 @@ class PriceList:
     date: str
     servers: tuple[str, ...]  # base URLs; empty: any
     models: Mapping[str, Price]
+    batch: Decimal = Decimal(1)  # the share of these prices that a call in a batch costs
 
     def find(self, model: str, base_url: str) -> Price | None:
         return self.models.get(model) if not self.servers or base_url in self.servers else None
@@ -69,14 +75,18 @@ def load_prices(path: Path = PACKAGED) -> PriceList:
         raise DataError(f"{path} is not YAML ({str(error).splitlines()[0]}); {_EXPECTED}") from error
     if not isinstance(data, dict) or not isinstance(data.get("models"), dict) or "date" not in data:
         raise DataError(f"{path} lacks its date or its models; {_EXPECTED}")
-    unknown = sorted(set(data) - {"date", "source", "servers", "models"})
+    unknown = sorted(set(data) - {"date", "source", "servers", "models", "batch"})
     if unknown:
         raise DataError(f"{path}: unknown key {unknown[0]!r}; {_EXPECTED}")
     servers = data.get("servers") or []
     if not isinstance(servers, list):
         raise DataError(f"{path}: servers is no list of base URLs; {_EXPECTED}")
     models = {str(name): _price(path, str(name), entry) for name, entry in data["models"].items()}
-    return PriceList(path, str(data["date"]), tuple(str(url).rstrip("/") for url in servers), models)
+    batch = data.get("batch", 1)
+    if isinstance(batch, bool) or not isinstance(batch, int | float) or not 0 < batch <= 1:
+        raise DataError(f"{path}: batch is {batch!r}; expected the share of the prices, such as 0.5; {_EXPECTED}")
+    urls = tuple(str(url).rstrip("/") for url in servers)
+    return PriceList(path, str(data["date"]), urls, models, Decimal(str(batch)))
 
 
 _EXPECTED = (

@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.types import Comparison, Order, Reading
+import numpy as np
+from scipy.stats import rankdata
 
-__all__ = ["BUILTIN", "BuiltinJudge"]
+from rlhf_bench.errors import BadValue
+from rlhf_bench.judge.types import Comparison, Order, Reading, Single
+from rlhf_bench.stats import FloatArray
+
+__all__ = ["BUILTIN", "BuiltinJudge", "rate_by_rank"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,7 @@ class BuiltinJudge:
     description: str
     column: str | None
     rule: Callable[[Comparison, Order, tuple[float, float] | None, int], float]
+    score: Callable[[Single, float, int], float]  # of a response alone, with its value of `column`; higher is better
 
     def decide(
         self,
@@ -74,14 +79,39 @@ def _by_chance(comparison: Comparison, order: Order, scores: tuple[float, float]
     return 1.0 if first_wins == (order == "model_first") else -1.0
 
 
+def rate_by_rank(scores: FloatArray, *, low: int, high: int) -> FloatArray:
+    """(N,) scores of all responses of one seed -> (N,) whole ratings: every rating to an equal share of the responses.
+
+    Equal scores get the same rating; NaN stays NaN.
+    """
+    ratings = np.full(scores.shape, np.nan)
+    there = ~np.isnan(scores)
+    share = (rankdata(scores[there]) - 0.5) / max(1, int(there.sum()))
+    ratings[there] = low + np.floor(share * (high - low + 1))
+    return ratings
+
+
+def _column(single: Single, score: float, seed: int) -> float:
+    return score
+
+
+def _characters(single: Single, score: float, seed: int) -> float:
+    return float(len(single.response.strip()))
+
+
+def _drawn(single: Single, score: float, seed: int) -> float:
+    text = repr((seed, single.prompt_id, single.seed, single.sample, single.model, single.response))
+    return float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big"))
+
+
 BUILTIN: Mapping[str, BuiltinJudge] = MappingProxyType(
     {
         judge.name: judge
         for judge in (
-            BuiltinJudge("reward", "the reward model's score, higher wins", "reward", _by_score),
-            BuiltinJudge("gold", "the known gold reward, higher wins", "gold", _by_score),
-            BuiltinJudge("length", "the longer response wins", None, _by_length),
-            BuiltinJudge("random", "a coin a question", None, _by_chance),
+            BuiltinJudge("reward", "the reward model's score, higher wins", "reward", _by_score, _column),
+            BuiltinJudge("gold", "the known gold reward, higher wins", "gold", _by_score, _column),
+            BuiltinJudge("length", "the longer response wins", None, _by_length, _characters),
+            BuiltinJudge("random", "a coin a question", None, _by_chance, _drawn),
         )
     }
 )

@@ -28,11 +28,11 @@ from typing import Any
 
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
 
-from rlhf_bench.judge.budget import charge
+from rlhf_bench.judge.budget import Price, charge
 from rlhf_bench.judge.endpoint import KEY_VARIABLE, Endpoint, arguments
 from rlhf_bench.judge.ledger import Attempt, Call
 
-__all__ = ["Client", "Reply", "backoff", "raw_answer", "retry_after"]
+__all__ = ["Client", "Reply", "backoff", "clean_line", "filtered", "raw_answer", "received", "retry_after"]
 
 _BUSY = (408, 409, 429, 500, 503)
 _REJECTED = (400, 413, 422)
@@ -80,28 +80,8 @@ class Client:
         except APIError as error:
             return Reply(_unknown(self._clean(str(error)), call), again=True)
         http = response.http_response
-        return self._received(http.text, int(http.status_code), call)
-
-    def _received(self, text: str, status: int, call: Call) -> Reply:
-        body = text.replace(self._key, "[key]")
-        fault, data = _read_body(body)
-        usage = _usage(data)
-        cost = charge(self._endpoint.price, call.worst, usage)
-        attempt = Attempt(
-            "failed" if fault else "answered",
-            fault,
-            charged=True,
-            cost=cost,
-            http_status=status,
-            answer=body[:_KEPT] if fault else body,
-            model=_text(data.get("model")),
-            fingerprint=_text(data.get("system_fingerprint")),
-            finish=None if fault else _text(data["choices"][0].get("finish_reason")),
-            prompt_tokens=usage["prompt"],
-            cached_tokens=usage["cached"],
-            completion_tokens=usage["completion"],
-        )
-        return Reply(attempt, again=bool(fault))
+        attempt = received(http.text, int(http.status_code), call, price=self._endpoint.price, key=self._key)
+        return Reply(attempt, again=attempt.outcome != "answered")
 
     def _refused(self, error: APIStatusError, call: Call) -> Reply:
         status = int(error.status_code)
@@ -129,9 +109,7 @@ class Client:
                 attempt, fatal=f"the account at {url} has no credit left ({message}); what was answered is kept"
             )
         if status in _REJECTED and code == "content_filter":
-            # A filter's verdict on the question, which asking again would not change.
-            body = json.dumps({"error": {"code": code, "message": message}})
-            return Reply(Attempt("answered", http_status=status, answer=body, finish="content_filter"))
+            return Reply(filtered(status, message))
         if status in _BUSY:
             return Reply(attempt, again=True, wait=retry_after(error.response.headers))
         if status >= 500:
@@ -139,9 +117,40 @@ class Client:
         return Reply(attempt)
 
     def _clean(self, text: str) -> str:
-        """One line without the key, of a length that can be read."""
-        line = " ".join(text.replace(self._key, "[key]").split())
-        return line if len(line) <= 300 else line[:299] + "…"
+        return clean_line(text, self._key)
+
+
+def received(text: str, status: int, call: Call, *, price: Price | None, key: str) -> Attempt:
+    """What came of a call whose body is `text`: answered, or failed where it holds no answer."""
+    body = text.replace(key, "[key]")
+    fault, data = _read_body(body)
+    usage = _usage(data)
+    return Attempt(
+        "failed" if fault else "answered",
+        fault,
+        charged=True,
+        cost=charge(price, call.worst, usage),
+        http_status=status,
+        answer=body[:_KEPT] if fault else body,
+        model=_text(data.get("model")),
+        fingerprint=_text(data.get("system_fingerprint")),
+        finish=None if fault else _text(data["choices"][0].get("finish_reason")),
+        prompt_tokens=usage["prompt"],
+        cached_tokens=usage["cached"],
+        completion_tokens=usage["completion"],
+    )
+
+
+def filtered(status: int, message: str) -> Attempt:
+    """A filter's verdict on the question, which asking again would not change."""
+    body = json.dumps({"error": {"code": "content_filter", "message": message}})
+    return Attempt("answered", http_status=status, answer=body, finish="content_filter")
+
+
+def clean_line(text: str, key: str) -> str:
+    """One line without the key, of a length that can be read."""
+    line = " ".join(text.replace(key, "[key]").split())
+    return line if len(line) <= 300 else line[:299] + "…"
 
 
 def raw_answer(body: str) -> dict[str, Any]:

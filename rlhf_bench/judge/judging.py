@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from rlhf_bench.errors import BadValue, StoreError, nearest
+from rlhf_bench.errors import BadValue, JudgeError, nearest
+from rlhf_bench.judge.batch import ask_in_batches, in_flight
 from rlhf_bench.judge.budget import PACKAGED, PriceList, dollars, load_prices, nano_dollars
 from rlhf_bench.judge.builtin import BUILTIN
+from rlhf_bench.judge.designs import Design, PairDesign, RatingDesign
 from rlhf_bench.judge.endpoint import Endpoint, api_key, canonical_url
 from rlhf_bench.judge.ledger import Cap, Ledger
-from rlhf_bench.judge.measures import measure
-from rlhf_bench.judge.pairs import Pairs, pairs_of
+from rlhf_bench.judge.pairs import pairs_of, singles_of
 from rlhf_bench.judge.parse import PARSER_VERSION, read_verdict
-from rlhf_bench.judge.result import count_statuses, verdict_rows, write_judging
+from rlhf_bench.judge.ranking import RANKING_PARSER, RankingTemplate, lineups_of, read_ranking
+from rlhf_bench.judge.ranking_design import RankingDesign
+from rlhf_bench.judge.rating import RATING_PARSER, RatingTemplate, read_ratings
+from rlhf_bench.judge.result import count_statuses
 from rlhf_bench.judge.run import Asking, Item, Limits, Outcome, ask, items_of, look_up
 from rlhf_bench.judge.show import stored_lines
-from rlhf_bench.judge.templates import load_template
+from rlhf_bench.judge.templates import AnyTemplate, load_template
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
@@ -35,15 +35,12 @@ NOBODY = "built in"  # the server of a judge that asks nobody
 
 @dataclass
 class Judging:
-    """A result's pairs, a judge, and the ledger between them. `asking` is None for a judge that asks nobody."""
+    """A result's questions, a judge, and the ledger between them. `asking` is None for a judge that asks nobody."""
 
     folder: Path
     judge: str
-    baseline: str
-    template: str
-    pairs: Pairs
-    items: list[Item]
-    asking: Asking | None
+    design: Design
+    asking: Asking[Any] | None
     prices: PriceList
     retry_unreadable: int
 
@@ -58,16 +55,18 @@ class Judging:
 
     def plan_lines(self) -> list[str]:
         """Pairs, calls, those answered already, tokens and cost of the others."""
-        lines = [f"pairs: {len(self.pairs.comparisons)}, each in both orders{self._left_out()}"]
+        lines = [self.design.about()]
         if self.asking is None:
             return [*lines, f"calls: none; the judge {self.judge} asks nobody and costs nothing"]
         asking, endpoint = self.asking, self.asking.endpoint
-        open_items = {o.key: item for item, o in look_up(asking, self.items).items() if o.reading.status == "missing"}
+        open_items = {
+            o.key: item for item, o in look_up(asking, self.design.items).items() if o.reading.status == "missing"
+        }
         prompt = completion = 0
         for item in open_items.values():
             tokens = endpoint.estimate(asking.question(item))
             prompt, completion = prompt + tokens[0], completion + tokens[1]
-        known = len({asking.key(item) for item in self.items}) - len(open_items)
+        known = len({asking.key(item) for item in self.design.items}) - len(open_items)
         spent = asking.ledger.spent(asking.scope)
         lines.append(f"calls: {known + len(open_items)}, of those answered already: {known}, to ask: {len(open_items)}")
         lines.append(f"tokens to come: about {prompt} of prompts, at most {completion} of answers")
@@ -80,11 +79,6 @@ class Judging:
             )
         lines.append(f"charged so far to this result and judge: {dollars(spent.cost)}, {spent.calls} calls")
         return lines
-
-    def _left_out(self) -> str:
-        alone, empty = self.pairs.alone, self.pairs.empty
-        text = f"; {alone} responses have no counterpart" if alone else ""
-        return text + (f"; {empty} pairs have an empty response, which is judged as it is" if empty else "")
 
     def _no_price(self) -> str:
         assert self.asking is not None
@@ -105,9 +99,13 @@ class Judging:
     ) -> None:
         """Ask, and write the verdicts into the folder. Raises BadValue where the cost has no bound."""
         if self.asking is None:
-            found = self._decide()
+            found = self.design.decide(self.judge)
         else:
             asking = self._capped(self.asking, max_cost, max_calls)
+            if 0 not in asking.cap and (waiting := in_flight(asking)):
+                raise JudgeError(
+                    f"{waiting} calls of this result and judge are in a batch; collect it with --batch first"
+                )
             limits = Limits(
                 concurrency=concurrency,
                 requests_per_minute=requests_per_minute,
@@ -118,10 +116,25 @@ class Judging:
             url = asking.endpoint.base_url
             # Only waits depend on it, and two processes must not wait alike.
             rng = random.Random()
-            found = ask(asking, self.items, lambda: api_key(url), limits=limits, rng=rng, progress=progress)
+            found = ask(asking, self.design.items, lambda: api_key(url), limits=limits, rng=rng, progress=progress)
         self._write(found)
 
-    def _capped(self, asking: Asking, max_cost: str | None, max_calls: int | None) -> Asking:
+    def run_batch(
+        self, *, max_cost: str | None, max_calls: int | None, wait: bool, poll: float, progress: Progress
+    ) -> None:
+        """As `run`, by the server's Batch API. Raises BadValue for a judge that asks nobody."""
+        if self.asking is None:
+            raise BadValue(f"--batch: the judge {self.judge} asks nobody; leave it out")
+        asking = self._capped(self.asking, max_cost, max_calls)
+        price = asking.endpoint.price
+        if price is not None:
+            asking = replace(asking, endpoint=replace(asking.endpoint, price=price.times(self.prices.batch)))
+        url = asking.endpoint.base_url
+        self._write(
+            ask_in_batches(asking, self.design.items, lambda: api_key(url), wait=wait, poll=poll, progress=progress)
+        )
+
+    def _capped(self, asking: Asking[Any], max_cost: str | None, max_calls: int | None) -> Asking[Any]:
         cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
         if asking.endpoint.price is None and cost != 0 and max_calls is None:
             raise BadValue(f"--max-calls: not given, and {self._no_price()}; say how many calls may be made")
@@ -131,42 +144,24 @@ class Judging:
             )
         return replace(asking, cap=Cap(cost, max_calls))
 
-    def _decide(self) -> dict[Item, Outcome]:
-        rule = BUILTIN[self.judge]
-        scores = _scores(self.folder, rule.column) if rule.column else {}
-        found = {}
-        for item in self.items:
-            c = self.pairs.comparisons[item.comparison]
-            keys = [(name, c.seed, c.prompt_id, c.sample) for name in (c.model, c.baseline)]
-            both = (scores.get(keys[0], float("nan")), scores.get(keys[1], float("nan"))) if rule.column else None
-            reading = rule.decide(c, item.order, scores=both, repeat=item.repeat)
-            found[item] = Outcome("", reading, 1)
-        return found
-
     def _write(self, found: Mapping[Item, Outcome]) -> None:
-        url = self.asking.endpoint.base_url if self.asking else NOBODY
-        rows = verdict_rows(self.pairs.comparisons, found, judge=self.judge, base_url=url, template=self.template)
-        judging: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "judge": self.judge,
-            "base_url": url,
-            "template": self.template,
-            "baseline": self.baseline,
-            "parser": PARSER_VERSION,
-            "pairs": len(self.pairs.comparisons),
-            "alone": self.pairs.alone,
-            "empty": self.pairs.empty,
+            "base_url": self.asking.endpoint.base_url if self.asking else NOBODY,
+            **self.design.names,
             "questions": count_statuses(found.values()),
-            **measure(_labelled(rows, self.folder), baseline=self.baseline),
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         if self.asking:
             spent = self.asking.ledger.spent(self.asking.scope)
             models = self.asking.ledger.reported_models({outcome.key for outcome in found.values()})
-            judging |= {"cost_usd": spent.cost / 1e9, "calls_charged": spent.calls, "reported_models": models}
-        write_judging(self.folder, rows, judging)
+            facts |= {"cost_usd": spent.cost / 1e9, "calls_charged": spent.calls, "reported_models": models}
+        self.design.write(found, facts)
 
     def result_lines(self) -> list[str]:
-        return stored_lines(self.folder, judge=self.judge, baseline=self.baseline, template=self.template)
+        lines = stored_lines(self.folder, judge=self.judge, **self.design.names)
+        waiting = in_flight(self.asking) if self.asking else 0
+        return [*lines, f"{waiting} calls are in a batch; the same command collects it"] if waiting else lines
 
 
 def prepare(
@@ -175,7 +170,7 @@ def prepare(
     ledger_path: Path,
     results: Path,
     judge_name: str,
-    baseline: str,
+    baseline: str | None = None,
     timeout: float = 120.0,
     models: Sequence[str] = (),
     template: str = "pairwise",
@@ -183,6 +178,7 @@ def prepare(
     samples: int = 1,
     limit: int | None = None,
     again: int = 0,
+    order_seed: int = 0,
     temperature: str = "0",
     max_tokens: int | None = None,
     schema: bool = True,
@@ -190,15 +186,37 @@ def prepare(
     prices: Path | None = None,
     retry_unreadable: int = 0,
 ) -> Judging:
-    """Read the result and open the ledger; nothing is asked. Raises what the parts raise, each in one line."""
+    """Read the result and open the ledger; nothing is asked. Raises what the parts raise, each in one line.
+
+    The template says which form the judging has; one of pairs needs a `baseline`, the others none.
+    """
     price_list = load_prices(prices or PACKAGED)
-    responses = ResultStore(folder).read_responses()
-    pairs = pairs_of(responses, baseline=baseline, models=models, samples=samples, limit=limit)
-    items = items_of(pairs.comparisons, again)
-    if judge_name in BUILTIN:
-        return Judging(folder, judge_name, baseline, "none", pairs, items, None, price_list, 0)
-    url = canonical_url(base_url)
     form = load_template(template)
+    responses = ResultStore(folder).read_responses()
+    nobody = judge_name in BUILTIN
+    design: Design
+    subjects: Sequence[Any]
+    if isinstance(form, RatingTemplate):
+        _no_baseline(baseline, form.label)
+        subjects = singles_of(responses, models=models, samples=samples, limit=limit)
+        items = items_of(subjects, again, orders=("given",))
+        design = RatingDesign(folder, subjects, items, form.without_criteria() if nobody else form)
+    elif isinstance(form, RankingTemplate):
+        _no_baseline(baseline, form.label)
+        found = lineups_of(responses, models=models, samples=samples, limit=limit, seed=order_seed)
+        subjects = found.lineups
+        items = items_of(subjects, again, orders=("given",))
+        design = RankingDesign(folder, found, items, form, order_seed)
+    else:
+        if baseline is None:
+            raise BadValue(f"--baseline: not given, and {form.label} compares with one; name a model of the result")
+        pairs = pairs_of(responses, baseline=baseline, models=models, samples=samples, limit=limit)
+        subjects = pairs.comparisons
+        items = items_of(subjects, again)
+        design = PairDesign(folder, pairs, items, baseline, "none" if nobody else form.label)
+    if nobody:
+        return Judging(folder, judge_name, design, None, price_list, 0)
+    url = canonical_url(base_url)
     endpoint = Endpoint(
         url,
         judge_name,
@@ -210,11 +228,26 @@ def prepare(
         seconds=timeout,
     )
     scope = f"{_name(folder, results)} {judge_name} {url}"
-    read: Callable[[Mapping[str, Any]], Any] = lambda raw: read_verdict(raw, form)  # noqa: E731
-    asking = Asking(
-        pairs.comparisons, endpoint, form.render, read, f"{PARSER_VERSION}/{form.hash}", Ledger(ledger_path), scope
-    )
-    return Judging(folder, judge_name, baseline, form.label, pairs, items, asking, price_list, retry_unreadable)
+    asking = _asking(subjects, endpoint, form, Ledger(ledger_path), scope)
+    return Judging(folder, judge_name, design, asking, price_list, retry_unreadable)
+
+
+def _asking(subjects: Sequence[Any], endpoint: Endpoint, form: AnyTemplate, ledger: Ledger, scope: str) -> Asking[Any]:
+    """With the form's own parser, whose name changes with the template: a new one reads stored answers anew."""
+    if isinstance(form, RatingTemplate):
+        parser = f"{RATING_PARSER}/{form.hash}"
+        return Asking(subjects, endpoint, form.render, lambda raw: read_ratings(raw, form), parser, ledger, scope)
+    if isinstance(form, RankingTemplate):
+        shown = len(subjects[0].models)
+        parser = f"{RANKING_PARSER}/{shown}/{form.hash}"
+        return Asking(subjects, endpoint, form.render, lambda raw: read_ranking(raw, shown), parser, ledger, scope)
+    parser = f"{PARSER_VERSION}/{form.hash}"
+    return Asking(subjects, endpoint, form.render, lambda raw: read_verdict(raw, form), parser, ledger, scope)
+
+
+def _no_baseline(baseline: str | None, template: str) -> None:
+    if baseline is not None:
+        raise BadValue(f"--baseline: given {baseline!r}, but {template} compares with none; leave it out")
 
 
 def check_judge(judge_name: str, max_cost: str | None) -> None:
@@ -255,30 +288,3 @@ def _name(folder: Path, results: Path) -> str:
     """`<suite>/<run>`, so that the account is the same wherever the results folder stands."""
     folder, results = folder.resolve(), results.resolve()
     return folder.relative_to(results).as_posix() if folder.is_relative_to(results) else folder.as_posix()
-
-
-def _scores(folder: Path, column: str) -> dict[tuple[str, int, str, int], float]:
-    table = ResultStore(folder).read_scores()
-    if column not in table.columns:
-        raise StoreError(f"{folder} has no {column} scores, which this judge needs; use another judge, such as length")
-    keys = zip(table["model"], table["seed"], table["prompt_id"], table["sample"], strict=True)
-    return {
-        (str(model), int(seed), str(prompt), int(sample)): float(value)
-        for (model, seed, prompt, sample), value in zip(keys, table[column], strict=True)
-    }
-
-
-def _labelled(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """With the column `gold`, 1, 0.5 or 0 for the model by the gold reward, NaN without one; as given if none has."""
-    try:
-        scores = _scores(folder, "gold")
-    except StoreError:  # no gold reward, or no scores at all: nothing to hold the judge against
-        return rows
-
-    def lead(row: Any) -> float:
-        of = [scores.get((name, row.seed, row.prompt_id, row.sample), math.nan) for name in (row.model, row.baseline)]
-        return float(np.sign(of[0] - of[1]))
-
-    keys = rows[["model", "baseline", "seed", "prompt_id", "sample"]]
-    gold = [(1 + lead(row)) / 2 for row in keys.itertuples(index=False)]
-    return rows.assign(gold=gold) if np.isfinite(gold).any() else rows

@@ -119,33 +119,49 @@ class Ledger:
 
     def claim(self, call: Call, scope: str, cap: Cap) -> Claimed:
         """Reserve `call` for this process, if it may be asked now."""
-        now = self._clock()
+        uid = uuid.uuid4().hex
+        # A minute of grace, so that an answer in the last second is not taken for a lost one.
+        with self._transaction():
+            claimed = self._claim(call, scope, cap, uid=uid, owner=self._owner, seconds=call.seconds + 60)
+        if claimed == "claimed":
+            self._mine[call.key] = uid
+        return claimed
+
+    def claim_for(self, owner: str, calls: Iterable[Call], scope: str, cap: Cap, *, seconds: float) -> list[Call]:
+        """Reserve those of `calls` that may be asked now and fit under the cap, all at once, for an `owner` that is no
+        process, such as a batch. They are held for so many seconds, whatever becomes of this process."""
+        claimed = []
+        with self._transaction():
+            for call in calls:
+                uid = uuid.uuid4().hex
+                if self._claim(call, scope, cap, uid=uid, owner=owner, seconds=seconds) == "claimed":
+                    claimed.append(call)
+        return claimed
+
+    def held(self, scope: str, kind: str) -> dict[str, dict[str, int]]:
+        """Owner -> key -> reserved nano-dollars, of those claims of `scope` whose owner begins with `kind`."""
+        found: dict[str, dict[str, int]] = {}
+        with guarded(self.path):
+            query = "SELECT owner, key, reserved FROM claims WHERE scope = ? ORDER BY started, rowid"
+            for row in self._db.execute(query, (scope,)):
+                if row["owner"].startswith(kind):
+                    found.setdefault(row["owner"], {})[row["key"]] = row["reserved"]
+        return found
+
+    def finish_held(self, owner: str, attempts: Mapping[str, Attempt]) -> int:
+        """Record what came of an owner's claims, all at once; returns how many there were.
+
+        One that was recorded before, by whichever process, is passed over, so that it counts once.
+        """
+        now, done = self._clock(), 0
         with self._transaction() as db:
-            if self._is_answered(call.key):
-                return "answered"
-            held = db.execute("SELECT * FROM claims WHERE key = ?", (call.key,)).fetchone()
-            if held is not None:
-                if not self._is_lost(held, now):
-                    return "busy"
-                self._give_up(held, now)
-            spent = self._spent(scope)
-            if cap.calls is not None and spent.calls + spent.in_flight + 1 > cap.calls:
-                return "over" if spent.calls + 1 > cap.calls else "busy"
-            if cap.cost is not None and spent.cost + spent.reserved + call.worst > cap.cost:
-                return "over" if spent.cost + call.worst > cap.cost else "busy"
-            db.execute(
-                "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (call.key, call.judge, call.base_url, call.request, call.template, call.template_hash, now),
-            )
-            uid = uuid.uuid4().hex
-            # A minute of grace, so that an answer in the last second is not taken for a lost one.
-            lease = now + call.seconds + 60
-            db.execute(
-                "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (call.key, uid, scope, self._owner, call.worst, now, lease),
-            )
-        self._mine[call.key] = uid
-        return "claimed"
+            for claim in db.execute("SELECT * FROM claims WHERE owner = ?", (owner,)).fetchall():
+                attempt = attempts.get(claim["key"])
+                if attempt is not None:
+                    db.execute("DELETE FROM claims WHERE uid = ?", (claim["uid"],))
+                    self._record(claim["uid"], claim["key"], claim["scope"], attempt, claim["started"], now)
+                    done += 1
+        return done
 
     def finish(self, key: str, attempt: Attempt) -> None:
         """Record what came of a claimed call. It is on the disk when this returns."""
@@ -212,6 +228,23 @@ class Ledger:
             counts[name] = counts.get(name, 0) + 1
         return dict(sorted(counts.items()))
 
+    # importing
+
+    def add_foreign(self, answers: Iterable[tuple[Call, Attempt]], scope: str) -> int:
+        """Record answers that someone else was given, all of them or none; returns how many were new."""
+        now, new = self._clock(), 0
+        with self._transaction() as db:
+            for call, attempt in answers:
+                if self._is_answered(call.key):
+                    continue
+                db.execute(
+                    "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (call.key, call.judge, call.base_url, call.request, call.template, call.template_hash, now),
+                )
+                self._record(uuid.uuid4().hex, call.key, scope, attempt, now, now)
+                new += 1
+        return new
+
     # shared
 
     @contextmanager
@@ -246,6 +279,30 @@ class Ledger:
             "SELECT COALESCE(SUM(reserved), 0), COUNT(*) FROM claims WHERE scope = ?", (scope,)
         ).fetchone()
         return Spent(cost, calls, reserved, in_flight)
+
+    def _claim(self, call: Call, scope: str, cap: Cap, *, uid: str, owner: str, seconds: float) -> Claimed:
+        now, db = self._clock(), self._db
+        if self._is_answered(call.key):
+            return "answered"
+        held = db.execute("SELECT * FROM claims WHERE key = ?", (call.key,)).fetchone()
+        if held is not None:
+            if not self._is_lost(held, now):
+                return "busy"
+            self._give_up(held, now)
+        spent = self._spent(scope)
+        if cap.calls is not None and spent.calls + spent.in_flight + 1 > cap.calls:
+            return "over" if spent.calls + 1 > cap.calls else "busy"
+        if cap.cost is not None and spent.cost + spent.reserved + call.worst > cap.cost:
+            return "over" if spent.cost + call.worst > cap.cost else "busy"
+        db.execute(
+            "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (call.key, call.judge, call.base_url, call.request, call.template, call.template_hash, now),
+        )
+        db.execute(
+            "INSERT INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (call.key, uid, scope, owner, call.worst, now, now + seconds),
+        )
+        return "claimed"
 
     def _is_lost(self, claim: sqlite3.Row, now: float) -> bool:
         return claim["lease"] < now or is_dead(claim["owner"])

@@ -3,7 +3,8 @@
     calls      what was asked, under the call's key: the hash of everything that can change the answer
     attempts   what came of each request: answered, failed, unknown (in flight at a crash, timed out, cut off) or late
                (an answer that came after its call had been given up); what it cost, what was answered, verbatim
-    verdicts   what a parser read in an answer, under the call's key and the parser's version
+    verdicts   what a parser read in an answer, under the call's key and the parser's version: a winner, or for a form
+               without one the numbers in `meta`
     claims     the calls in flight now: who asks, until when at the latest, and what it may cost at worst
 
 Rows of the first three are only ever added, which triggers enforce. Money is in nano-dollars (1e-9 USD), an integer,
@@ -25,7 +26,7 @@ from rlhf_bench.errors import StoreError
 
 __all__ = ["COLUMNS", "SCHEMA_VERSION", "connect", "count_readable", "guarded", "read_rows"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1: every verdict had a winner
 BUSY_SECONDS = 60.0
 COLUMNS = {
     "calls": ("key", "judge", "base_url", "request", "template", "template_hash", "created"),
@@ -53,6 +54,16 @@ COLUMNS = {
 }
 _ORDER = {"calls": "rowid", "attempts": "id", "verdicts": "rowid"}
 
+_VERDICTS = """CREATE TABLE verdicts (
+    key TEXT NOT NULL REFERENCES calls (key),
+    parser TEXT NOT NULL,
+    winner TEXT,
+    soft REAL,
+    note TEXT NOT NULL,
+    meta TEXT NOT NULL,
+    UNIQUE (key, parser),
+    CHECK (CASE WHEN winner IS NULL THEN meta != '{}' ELSE winner IN ('first', 'second', 'tie') END)
+)"""
 _TABLES = """
 CREATE TABLE calls (
     key TEXT NOT NULL UNIQUE,
@@ -86,15 +97,6 @@ CREATE TABLE attempts (
 );
 CREATE UNIQUE INDEX one_answer ON attempts (key) WHERE outcome = 'answered';
 CREATE INDEX attempts_scope ON attempts (scope, id, charged, cost);
-CREATE TABLE verdicts (
-    key TEXT NOT NULL REFERENCES calls (key),
-    parser TEXT NOT NULL,
-    winner TEXT NOT NULL CHECK (winner IN ('first', 'second', 'tie')),
-    soft REAL,
-    note TEXT NOT NULL,
-    meta TEXT NOT NULL,
-    UNIQUE (key, parser)
-);
 CREATE TABLE claims (
     key TEXT PRIMARY KEY REFERENCES calls (key),
     uid TEXT NOT NULL UNIQUE,
@@ -127,6 +129,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.row_factory = sqlite3.Row
     if _version(db) == 0:
         _create(db, path)
+    if _version(db) == 1:
+        _upgrade(db)
     if _version(db) > SCHEMA_VERSION:
         raise StoreError(
             f"{path} was written by a newer version (schema {_version(db)}, this one reads {SCHEMA_VERSION}); "
@@ -150,17 +154,40 @@ def _create(db: sqlite3.Connection, path: Path) -> None:
                 raise StoreError(f"{path} is a database of something else; name another file with --ledger")
             for statement in filter(str.strip, _TABLES.split(";")):
                 db.execute(statement)
+            db.execute(_VERDICTS)
             for table in COLUMNS:
-                for action in ("UPDATE", "DELETE"):
-                    db.execute(
-                        f"CREATE TRIGGER {table}_{action.lower()} BEFORE {action} ON {table} "
-                        f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-                    )
+                _forbid_changes(db, table)
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")
         raise
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """From version 1: the verdicts move to a table that also takes those without a winner. All of it, or nothing."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(db) == 1:  # no other process was quicker
+            db.execute("ALTER TABLE verdicts RENAME TO verdicts_1")
+            db.execute(_VERDICTS)
+            columns = ", ".join(COLUMNS["verdicts"])
+            db.execute(f"INSERT INTO verdicts ({columns}) SELECT {columns} FROM verdicts_1 ORDER BY rowid")
+            db.execute("DROP TABLE verdicts_1")  # and its triggers with it
+            _forbid_changes(db, "verdicts")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+
+
+def _forbid_changes(db: sqlite3.Connection, table: str) -> None:
+    for action in ("UPDATE", "DELETE"):
+        db.execute(
+            f"CREATE TRIGGER {table}_{action.lower()} BEFORE {action} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
+        )
 
 
 def _wal(db: sqlite3.Connection) -> None:

@@ -7,12 +7,12 @@ no "CORRECT". The marks that `pairwise-line` looks for cannot be quoted: `fence.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rlhf_bench.judge.answers import Unreadable, after_thoughts, bare_answer, content_of, json_object, refused
 from rlhf_bench.judge.templates import Template
 from rlhf_bench.judge.types import Reading
 
@@ -21,7 +21,6 @@ __all__ = ["PARSER_VERSION", "read_verdict"]
 PARSER_VERSION = "1"  # goes up when a stored answer would be read differently
 
 _WINNERS = {"A": "first", "B": "second", "tie": "tie"}
-_JSON_BLOCK = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
 # The whole of a short answer: A, "A", (A), **A**, [[A]], "Response A", "Winner: A", with a full stop or without.
 _SHORT = re.compile(
     r"""(?:(?:the[ ])?(?:winner|verdict|answer|response)(?:[ ]is)?:?[ ])?
@@ -41,10 +40,6 @@ class _Found(NamedTuple):
     at: int
 
 
-class _Unreadable(Exception):
-    """Why an answer is no verdict."""
-
-
 def read_verdict(raw: Mapping[str, Any], template: Template) -> Reading:
     """The verdict in one raw answer.
 
@@ -53,20 +48,15 @@ def read_verdict(raw: Mapping[str, Any], template: Template) -> Reading:
     of the template's shape, else the text form that the template asks for. `soft` is the probability that the first
     response wins, from the log-probabilities of the labels at the token that gave the verdict; a tie counts half.
     """
-    if raw.get("refusal"):
-        return Reading("refused", note="the judge refused")
-    if raw.get("finish_reason") == "content_filter":
-        return Reading("refused", note="stopped by the content filter")
-    content = raw.get("content")
+    held_back = refused(raw)
+    if held_back is not None:
+        return held_back
     try:
-        if not isinstance(content, str) or not content.strip():
-            raise _Unreadable("empty answer")
-        if template.parser == "pairwise-line" and raw.get("finish_reason") == "length":
-            raise _Unreadable("cut off by max_tokens")
+        content = content_of(raw, whole=template.parser == "pairwise-line")
         found = _find(content, template)
         if found.label not in template.labels:
-            raise _Unreadable(f"answered {found.label}, which was not offered")
-    except _Unreadable as why:
+            raise Unreadable(f"answered {found.label}, which was not offered")
+    except Unreadable as why:
         return Reading("unreadable", note=str(why))
     soft = _soft(raw.get("logprobs"), content, found.at)
     winner = _WINNERS[found.label]
@@ -74,44 +64,26 @@ def read_verdict(raw: Mapping[str, Any], template: Template) -> Reading:
 
 
 def _find(content: str, template: Template) -> _Found:
-    start = _after_thoughts(content)
+    start = after_thoughts(content)
     answer = content[start:]
     start += len(answer) - len(answer.lstrip())
     answer = answer.strip()
     if template.parser == "pairwise-line":
         return _last_line(answer, start)
     if template.parser == "pairwise-json":
-        block = _JSON_BLOCK.fullmatch(answer)
-        text, offset = (block[1].strip(), start + answer.index(block[1].strip())) if block else (answer, start)
+        text, inside = bare_answer(answer)
         if text.startswith("{"):
-            return _json_winner(text, offset)
+            return _json_winner(text, start + inside)
     return _short(answer, start)
 
 
-def _after_thoughts(content: str) -> int:
-    """Where the answer begins after a leading <think> block; unreadable if its end is missing or stands twice."""
-    if not content.lstrip().startswith("<think>"):
-        return 0
-    if content.count("</think>") != 1:
-        raise _Unreadable("a <think> block without one clear end")
-    return content.index("</think>") + len("</think>")
-
-
 def _json_winner(text: str, offset: int) -> _Found:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in pairs}) < len(pairs):
-            raise _Unreadable("a JSON key stands twice")
-        return dict(pairs)
-
-    try:
-        value = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError):
-        raise _Unreadable("not one JSON object") from None
-    if not isinstance(value, dict) or not {"winner"} <= value.keys() <= {"winner", "reason"}:
-        raise _Unreadable("JSON of another shape")
+    value = json_object(text)
+    if not {"winner"} <= value.keys() <= {"winner", "reason"}:
+        raise Unreadable("JSON of another shape")
     label = value["winner"]
     if not isinstance(label, str) or label not in _WINNERS:
-        raise _Unreadable("winner is none of A, B, tie")
+        raise Unreadable("winner is none of A, B, tie")
     # Where the value stands, for its token; a reason that quotes `"winner": "A"` has its quotes escaped.
     match = _WINNER_VALUE.search(text)
     return _Found(label, offset + match.start(1) if match else -1)
@@ -121,10 +93,10 @@ def _last_line(answer: str, start: int) -> _Found:
     line = answer.rsplit("\n", 1)[-1].strip()
     match = _LINE.fullmatch(line)
     if match is None:
-        raise _Unreadable("the last line is no verdict")
+        raise Unreadable("the last line is no verdict")
     label = match[1] if match[1] in ("A", "B") else "tie"
     if {mark.lower() for mark in _MARK.findall(answer)} != {label.lower()}:
-        raise _Unreadable("several verdicts")
+        raise Unreadable("several verdicts")
     return _Found(label, start + answer.rindex(match[1]))
 
 
@@ -132,9 +104,9 @@ def _short(answer: str, start: int) -> _Found:
     match = _SHORT.fullmatch(answer)
     label = (match["inner"] or match["bare"]) if match else ""
     if match is None or (label not in ("A", "B") and label.lower() != "tie"):
-        raise _Unreadable("not a verdict and nothing else")
+        raise Unreadable("not a verdict and nothing else")
     if match["open"] and not answer.rstrip(".").endswith(_CLOSING[match["open"]]):
-        raise _Unreadable("not a verdict and nothing else")
+        raise Unreadable("not a verdict and nothing else")
     at = match.start("inner" if match["inner"] else "bare")
     return _Found(label if label in ("A", "B") else "tie", start + at)
 

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from rlhf_bench.errors import Interrupted, JudgeError
 from rlhf_bench.judge.budget import dollars
@@ -16,7 +16,7 @@ from rlhf_bench.judge.client import Client, Reply, backoff, raw_answer
 from rlhf_bench.judge.endpoint import Endpoint
 from rlhf_bench.judge.ledger import Attempt, Call, Cap, Ledger, call_key
 from rlhf_bench.judge.pace import Pace
-from rlhf_bench.judge.types import Comparison, Order, Question, Reading
+from rlhf_bench.judge.types import Order, Question, Reading
 from rlhf_bench.progress import Progress, Task
 
 __all__ = ["Asking", "Item", "Limits", "Outcome", "Render", "ask", "items_of", "look_up"]
@@ -27,14 +27,18 @@ FAILURES_IN_A_ROW = 10  # calls given up, with no answer between them: the serve
 POLL_SECONDS = 0.1
 
 
-class Render(Protocol):
+Subject = TypeVar("Subject")  # what a question is about: a Comparison, a Single or a Lineup
+Asked = TypeVar("Asked", contravariant=True)
+
+
+class Render(Protocol[Asked]):
     """A template's render."""
 
-    def __call__(self, comparison: Comparison, order: Order, *, repeat: int = 0) -> Question: ...
+    def __call__(self, subject: Asked, order: Order, /, *, repeat: int = 0) -> Question: ...
 
 
 class Item(NamedTuple):
-    """One question of a run: which comparison, in which order, asked for the how-manieth time."""
+    """One question of a run: about which comparison, single or line-up, in which order, for the how-manieth time."""
 
     comparison: int
     order: Order
@@ -63,12 +67,12 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Generic[Subject]):
     """What is asked, of whom, on whose account, and how it is read."""
 
-    comparisons: Sequence[Comparison]
+    comparisons: Sequence[Subject]
     endpoint: Endpoint
-    render: Render
+    render: Render[Subject]
     read: Callable[[Mapping[str, Any]], Reading]  # of content, refusal, finish_reason, logprobs
     parser: str  # changes whenever `read` would read an answer differently
     ledger: Ledger
@@ -82,17 +86,17 @@ class Asking:
         return call_key(self.endpoint.request(self.question(item), retry))
 
 
-def items_of(comparisons: Sequence[Comparison], again: int = 0) -> list[Item]:
-    """Each comparison in both orders; the first `again` of them twice, to see whether the judge repeats itself."""
+def items_of(subjects: Sequence[object], again: int = 0, *, orders: Sequence[Order] = ORDERS) -> list[Item]:
+    """Each subject in its orders; the first `again` of them twice, to see whether the judge repeats itself."""
     return [
         Item(number, order, repeat)
-        for repeat, count in ((0, len(comparisons)), (1, min(again, len(comparisons))))
+        for repeat, count in ((0, len(subjects)), (1, min(again, len(subjects))))
         for number in range(count)
-        for order in ORDERS
+        for order in orders
     ]
 
 
-def look_up(asking: Asking, items: Sequence[Item]) -> dict[Item, Outcome]:
+def look_up(asking: Asking[Any], items: Sequence[Item]) -> dict[Item, Outcome]:
     """What the ledger knows of `items`; "missing" where it knows nothing. Asks nobody.
 
     Stored answers are read anew where the parser has changed. Where an answer could not be read and the question was
@@ -116,7 +120,7 @@ def look_up(asking: Asking, items: Sequence[Item]) -> dict[Item, Outcome]:
     return found
 
 
-def _stored(asking: Asking, keys: Iterable[str]) -> dict[str, Reading]:
+def _stored(asking: Asking[Any], keys: Iterable[str]) -> dict[str, Reading]:
     keys = dict.fromkeys(keys)
     readings = asking.ledger.verdicts(keys, asking.parser)
     bodies = asking.ledger.answers(key for key in keys if key not in readings)
@@ -126,7 +130,7 @@ def _stored(asking: Asking, keys: Iterable[str]) -> dict[str, Reading]:
 
 
 def ask(
-    asking: Asking,
+    asking: Asking[Any],
     items: Sequence[Item],
     key: Callable[[], str],
     *,
@@ -173,7 +177,9 @@ def _failed(outcome: Outcome) -> Outcome:
 class _Run:
     """One run's asking: workers take items from one queue until it is empty or there is a reason to stop."""
 
-    def __init__(self, asking: Asking, client: Client, limits: Limits, rng: random.Random, queue: deque[Item]) -> None:
+    def __init__(
+        self, asking: Asking[Any], client: Client, limits: Limits, rng: random.Random, queue: deque[Item]
+    ) -> None:
         self._asking = asking
         self._client = client
         self._limits = limits

@@ -10,24 +10,23 @@ filled in one pass, so a response that says {second} stays a response that says 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from rlhf_bench.config import Config, config_hash, load_config, read_yaml
+from rlhf_bench.config import load_config, read_yaml
 from rlhf_bench.errors import BadValue, UnknownName
-from rlhf_bench.judge.fence import Shown, fence_token, fenced, shown
+from rlhf_bench.judge.fence import Shown, fence_token, fenced
+from rlhf_bench.judge.ranking import RankingTemplate
+from rlhf_bench.judge.rating import RatingTemplate
+from rlhf_bench.judge.template_base import BaseTemplate, check_places
 from rlhf_bench.judge.types import Comparison, Order, Question
 
-__all__ = ["Parser", "Shows", "Template", "changed_texts", "list_templates", "load_template"]
+__all__ = ["AnyTemplate", "Shows", "Template", "changed_texts", "list_templates", "load_template"]
 
-Parser = Literal["pairwise-json", "pairwise-letter", "pairwise-line"]
 PROMPTS = Path(__file__).parent / "prompts"
-_PLACE = re.compile(r"\{([a-z_]+)\}")
-_NEEDED = ("prompt", "first", "second")
 
 
 class Shows(NamedTuple):
@@ -38,28 +37,11 @@ class Shows(NamedTuple):
     baseline: Shown
 
 
-class Template(Config):
-    """What a template file can say."""
+class Template(BaseTemplate):
+    """What a template of pairs can say."""
 
-    name: str = Field(min_length=1, description="name, as it stands in tables and in the ledger")
-    version: int = Field(ge=1, description="goes up when the words change")
-    description: str = Field("", description="what it asks for, in one line")
-    parser: Parser = Field(description="how the answer is read")
-    system: str = Field(min_length=1, description="the instructions; {fence} is the code of the marks")
-    user: str = Field(min_length=1, description="the question, with {prompt}, {first} and {second}")
-    max_tokens: int = Field(300, ge=1, description="longest answer of the judge, in tokens")
+    parser: Literal["pairwise-json", "pairwise-letter", "pairwise-line"] = Field(description="how the answer is read")
     ties: bool = Field(True, description="whether the judge may answer that neither is better")
-    max_prompt_chars: int = Field(12_000, ge=100, description="longest prompt shown; the end is kept")
-    max_response_chars: int = Field(12_000, ge=100, description="longest response shown; the start is kept")
-
-    @property
-    def hash(self) -> str:
-        """Of all fields: two templates with the same hash ask the same and are read the same."""
-        return config_hash(self)
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}@{self.version}"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -81,9 +63,9 @@ class Template(Config):
     def texts(self, comparison: Comparison) -> Shows:
         """The three texts neutralised and cut, with what was done to each."""
         return Shows(
-            shown(comparison.prompt, limit=self.max_prompt_chars, keep="end"),
-            shown(comparison.model_response, limit=self.max_response_chars, keep="start"),
-            shown(comparison.baseline_response, limit=self.max_response_chars, keep="start"),
+            self.shown_prompt(comparison.prompt),
+            self.shown_response(comparison.model_response),
+            self.shown_response(comparison.baseline_response),
         )
 
     def render(self, comparison: Comparison, order: Order, *, repeat: int = 0) -> Question:
@@ -91,17 +73,16 @@ class Template(Config):
         prompt, model, baseline = self.texts(comparison)
         first, second = (model, baseline) if order == "model_first" else (baseline, model)
         token = fence_token(prompt.text, model.text, baseline.text)
-        blocks = {
+        places = {
             "fence": token,
             "prompt": fenced("CONVERSATION", prompt, token),
             "first": fenced("RESPONSE A", first, token),
             "second": fenced("RESPONSE B", second, token),
         }
-        messages = tuple(
-            {"role": role, "content": _PLACE.sub(lambda match: blocks[match[1]], text)}
-            for role, text in (("system", self.system), ("user", self.user))
-        )
-        return Question(messages, self.max_tokens, self.schema_of_answer(), self.label, self.hash, repeat)
+        return Question(self.messages(places), self.max_tokens, self.schema_of_answer(), self.label, self.hash, repeat)
+
+
+AnyTemplate = Template | RatingTemplate | RankingTemplate
 
 
 def changed_texts(template: Template, comparisons: Iterable[Comparison]) -> dict[str, int]:
@@ -131,8 +112,8 @@ def list_templates() -> dict[str, str]:
     return {path.stem: str(read_yaml(path).get("description", "")) for path in sorted(PROMPTS.glob("*.yaml"))}
 
 
-def load_template(name_or_path: str) -> Template:
-    """A shipped template by name, or a YAML file by path.
+def load_template(name_or_path: str) -> AnyTemplate:
+    """A shipped template by name, or a YAML file by path; its `parser` says which form it is.
 
     Raises:
         UnknownName: no such template.
@@ -142,24 +123,18 @@ def load_template(name_or_path: str) -> Template:
     path = Path(name_or_path) if is_path else PROMPTS / f"{name_or_path}.yaml"
     if not path.is_file():
         raise UnknownName("judge template", name_or_path, list_templates())
+    parser = str(read_yaml(path).get("parser", ""))
     try:
-        template = load_config(Template, path, [])
+        if parser.startswith("ratings"):
+            template: AnyTemplate = load_config(RatingTemplate, path, [])
+            check_places(name_or_path, template, ("prompt", "response"), ("criteria", "low", "high"))
+        elif parser.startswith("ranking"):
+            template = load_config(RankingTemplate, path, [])
+            check_places(name_or_path, template, ("prompt", "responses"), ("labels",))
+        else:
+            template = load_config(Template, path, [])
+            check_places(name_or_path, template, ("prompt", "first", "second"))
     except (BadValue, UnknownName) as error:
-        raise BadValue(f"judge template {name_or_path}: {str(error).removeprefix(f'{path}: ')}") from None
-    _check_places(name_or_path, {"system": template.system, "user": template.user})
+        text = str(error).removeprefix(f"{path}: ").removeprefix(f"judge template {name_or_path}: ")
+        raise BadValue(f"judge template {name_or_path}: {text}") from None
     return template
-
-
-def _check_places(name: str, texts: Mapping[str, str]) -> None:
-    """Every text has its place, once, in `user`; the code of the marks is told; nothing else stands in braces."""
-    places = {field: _PLACE.findall(text) for field, text in texts.items()}
-    for field, found in places.items():
-        for place in found:
-            if place not in (*_NEEDED, "fence"):
-                known = "{prompt}, {first}, {second}, {fence}"
-                raise BadValue(f"judge template {name}: {field} holds {{{place}}}; known: {known}")
-    for place in _NEEDED:
-        if places["user"].count(place) != 1 or place in places["system"]:
-            raise BadValue(f"judge template {name}: {{{place}}} must stand once in user and never in system")
-    if "fence" not in [*places["system"], *places["user"]]:
-        raise BadValue(f"judge template {name}: {{fence}} stands nowhere; say there what stands between the marks")

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Comparison", "Order", "Question", "Reading", "Side", "Status"]
+__all__ = ["Comparison", "Lineup", "Order", "Question", "Reading", "Side", "Single", "Status"]
 
-Order = Literal["model_first", "baseline_first"]
+# given: a question that has one order, its own
+Order = Literal["model_first", "baseline_first", "given"]
 Side = Literal["model", "baseline", "tie"]
 # read: a verdict; the others are counted, and never scored. missing: not asked yet.
 Status = Literal["read", "unreadable", "refused", "failed", "missing"]
@@ -29,6 +30,31 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Single:
+    """One response to one prompt, rated for itself."""
+
+    prompt_id: str
+    prompt: str
+    seed: int
+    sample: int
+    model: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lineup:
+    """Several models' responses to one prompt in the order in which a judge sees them."""
+
+    prompt_id: str
+    prompt: str
+    seed: int
+    sample: int
+    draw: int  # which order: an even one was drawn, the odd one after it is its reverse
+    models: tuple[str, ...]
+    responses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """One call: what the judge is sent. `repeat` tells apart the same question asked again to measure repeatability."""
 
@@ -42,7 +68,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a parser made of one raw answer. `first` and `second` are the places in the question, not the models."""
+    """What a parser made of one raw answer. `first` and `second` are the places in the question, not the models.
+
+    `meta` holds the numbers of a form that has no winner: ratings by criterion, or ranks (1 the best) by place.
+    """
 
     status: Status
     winner: Literal["first", "second", "tie"] | None = None

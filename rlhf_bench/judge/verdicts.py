@@ -14,7 +14,7 @@ import pandas as pd
 from rlhf_bench.errors import DataError
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["PAIR_KEYS", "ROW_COLUMNS", "WHY", "blocks", "fold", "matchups", "model_scores"]
+__all__ = ["PAIR_KEYS", "ROW_COLUMNS", "WHY", "blocks", "fold", "fold_once", "matchups", "model_scores"]
 
 PAIR_KEYS = ("model", "baseline", "seed", "prompt_id", "sample")
 ROW_COLUMNS = (*PAIR_KEYS, "order", "status", "winner", "soft")
@@ -63,6 +63,35 @@ def fold(rows: pd.DataFrame) -> pd.DataFrame:
         values[at] = rows[fact].to_numpy(dtype=np.float64, na_value=np.nan)
         folded[fact] = values
     return folded
+
+
+def fold_once(rows: pd.DataFrame) -> pd.DataFrame:
+    """As `fold`, for pairs that were shown once, in an order drawn for each, as people see them: that reading decides.
+
+    `why` is "agree" for a win or a loss, though there is nothing to agree with. Raises DataError for a pair that stands
+    twice.
+    """
+    rows = _checked(rows)
+    twice = rows.duplicated(list(PAIR_KEYS))
+    if twice.any():
+        key = ", ".join(str(part) for part in rows.loc[twice, list(PAIR_KEYS)].iloc[0])
+        raise DataError(f"verdicts hold ({key}) twice; expected each pair once")
+    rows = rows.sort_values(list(PAIR_KEYS), ignore_index=True)
+    scores = model_scores(rows)
+    status = rows["status"].to_numpy(dtype=object)
+    first = (rows["order"] == "model_first").to_numpy()
+    of_first = rows["soft"].to_numpy(dtype=np.float64, na_value=np.nan)
+    read_why = np.where(scores == 0.5, "tie", "agree")
+    folded = rows[list(PAIR_KEYS)].assign(
+        outcome=scores,
+        why=np.where(np.isnan(scores), status, read_why),
+        least=np.where(np.isnan(scores), 0.0, scores),
+        most=np.where(np.isnan(scores), 1.0, scores),
+        soft=np.where(first, of_first, 1 - of_first),
+        when_first=np.where(first, scores, np.nan),
+        when_second=np.where(first, np.nan, scores),
+    )
+    return folded.assign(**{fact: rows[fact].to_numpy(dtype=np.float64) for fact in FACTS if fact in rows.columns})
 
 
 def model_scores(rows: pd.DataFrame) -> FloatArray:

@@ -6,16 +6,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlhf_bench.judge.show import AUDIT_TITLES
+from rlhf_bench.judge.show_forms import people_lines
+from rlhf_bench.report.judge_forms import (
+    asked_note,
+    estimate_of,
+    judge_name,
+    ranking_tables,
+    rate_columns,
+    rating_tables,
+)
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables import Cell, Column, Table
-from rlhf_bench.types import Estimate
 
-__all__ = ["audit_table", "judge_tables", "strengths_table", "win_rate_table"]
+__all__ = ["JUDGE_KEYS", "audit_table", "judge_tables", "strengths_table", "win_rate_table"]
+
+JUDGE_KEYS = (3, 2, 2, 2, 1, 3, 4, 1)  # columns that name a row, for each of `judge_tables`
 
 
 def judge_tables(result: Result) -> list[Table]:
-    """Win rates, the judges' audit and strengths; each may be without rows."""
-    return [win_rate_table(result), audit_table(result), strengths_table(result)]
+    """Win rates, the judges' audit, strengths, rankings and ratings; each may be without rows."""
+    return [
+        win_rate_table(result),
+        audit_table(result),
+        strengths_table(result),
+        *ranking_tables(result),
+        *rating_tables(result),
+    ]
 
 
 def win_rate_table(result: Result) -> Table:
@@ -50,7 +66,11 @@ def win_rate_table(result: Result) -> Table:
             of_model = equal.get(rate["model"], {})
             unread = sum(rate["counts"][why] for why in ("refused", "unreadable", "failed", "missing"))
             tests = [rate[key] for key in ("p_paired", "p_wilcoxon", "p_holm", "detectable", "lowest", "highest")]
-            estimates = [_estimate(rate["estimate"]), _estimate(of_model.get("win_rate")), _estimate(rate["soft"])]
+            estimates = [
+                estimate_of(rate["estimate"]),
+                estimate_of(of_model.get("win_rate")),
+                estimate_of(rate["soft"]),
+            ]
             rows.append([name, judging["baseline"], rate["model"], *estimates, *tests, rate["counts"]["pairs"], unread])
             if of_model.get("warning"):
                 notes.append(f"{name}, {rate['model']} against {judging['baseline']}: {of_model['warning']}.")
@@ -60,24 +80,36 @@ def win_rate_table(result: Result) -> Table:
 
 def audit_table(result: Result) -> Table:
     """A row a judging: what describes the judge, and what gold says against it."""
-    rates = [Column(key, title[:1].upper() + title[1:], interval=True) for key, title in AUDIT_TITLES.items()]
+    rates = rate_columns(AUDIT_TITLES)
     columns = [Column("judge", "Judge"), Column("baseline", "Baseline"), *rates]
     columns += [
         Column("accuracy", "Right by gold", interval=True),
         Column("cohen_kappa", "Kappa with gold", 2, interval=True),
+        Column("people_accuracy", "Right by people", interval=True),
+        Column("people_kappa", "Kappa with people", 2, interval=True),
     ]
     rows: list[list[Cell]] = []
     notes = ["First place and longer responses may win by right: only labels, here the gold reward, make it a fault."]
     for judging in _judgings(result):
         name, agreement = _name(result, judging), judging["agreement"]
-        cells = [_estimate(judging["audit"].get(key)) for key in AUDIT_TITLES]
-        by_gold = [_estimate(agreement.get(key)) for key in ("accuracy", "cohen_kappa")]
-        rows.append([name, judging["baseline"], *cells, *by_gold])
+        cells = [estimate_of(judging["audit"].get(key)) for key in AUDIT_TITLES]
+        by_gold = [estimate_of(agreement.get(key)) for key in ("accuracy", "cohen_kappa")]
+        by_people = [estimate_of(cell) for cell in _by_people(result, judging)]
+        rows.append([name, judging["baseline"], *cells, *by_gold, *by_people])
         found = [check["says"] for check in judging["biases"] if check["found"]]
         if judging["biases"]:
             says = "; ".join(found) or "no fault of place, length or noise found"
             notes.append(f"{name} against {judging['baseline']}: {says} (Holm over the checks, 5 %).")
+    notes += [f"{line.strip()}." for line in people_lines(result.judge.get("people", {}))]
     return Table("judge_audit", f"The judges on {result.data_label}", columns, rows, notes)
+
+
+def _by_people(result: Result, judging: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Accuracy and kappa by the people's majority."""
+    for row in result.judge.get("people", {}).get("judges", []):
+        if all(row[key] == judging[key] for key in ("judge", "base_url", "template", "baseline")):
+            return row["accuracy"], row["cohen_kappa"]
+    return None, None
 
 
 def strengths_table(result: Result) -> Table:
@@ -95,7 +127,7 @@ def strengths_table(result: Result) -> Table:
     for group in result.judge.get("strengths", []):
         name = _name(result, group)
         for cell in group["models"]:
-            rows.append([name, cell["model"], _estimate(cell["elo"]), *(cell[k] for k in _RANKS)])
+            rows.append([name, cell["model"], estimate_of(cell["elo"]), *(cell[k] for k in _RANKS)])
         notes.append(f"{name}: {group['baseline']} is 1000; compared with {', '.join(group['baselines'])}.")
     return Table("judge_strengths", f"Strengths by a judge on {result.data_label}", columns, rows, notes)
 
@@ -108,21 +140,9 @@ def _judgings(result: Result) -> list[dict[str, Any]]:
 
 
 def _name(result: Result, row: Mapping[str, Any]) -> str:
-    """The judge's name; with template and server where two judgings share it."""
-    mine = [other for other in _judgings(result) if other["judge"] == row["judge"]]
-    name = str(row["judge"])
-    name += f" ({row['template']})" if len({other["template"] for other in mine}) > 1 else ""
-    return name + (f" at {row['base_url']}" if len({other["base_url"] for other in mine}) > 1 else "")
+    return judge_name(_judgings(result), row)
 
 
 def _asked(name: str, judging: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{count} {status}" for status, count in judging["questions"].items())
-    text = f"{name} against {judging['baseline']}: {judging['pairs']} pairs in both orders, questions: {counts}"
-    models = judging.get("reported_models", {})
-    if len(models) > 1:
-        text += f"; the server reported several models, so the verdicts are mixed: {', '.join(models)}"
-    return text + (f"; ${judging['cost_usd']:.4f} charged." if "cost_usd" in judging else ".")
-
-
-def _estimate(cell: dict[str, Any] | None) -> Estimate | None:
-    return Estimate.from_dict(cell) if cell else None
+    orders = "once, in a drawn order" if judging.get("once") else "in both orders"
+    return asked_note(f"{name} against {judging['baseline']}: {judging['pairs']} pairs {orders}", judging)

@@ -10,16 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from openpyxl import Workbook
-from openpyxl.cell import Cell as SheetCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-from openpyxl.styles import Alignment, Font
+from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.best_of_n import best_of_n_table
-from rlhf_bench.report.judge import judge_tables
+from rlhf_bench.report.judge import JUDGE_KEYS, judge_tables
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
@@ -36,6 +34,7 @@ from rlhf_bench.report.tables import (
     per_seed_table,
     summary_table,
 )
+from rlhf_bench.sheets import put
 from rlhf_bench.types import Estimate
 
 __all__ = ["csv_text", "markdown_text", "tex_escape", "tex_text", "write_tables", "write_workbook"]
@@ -58,20 +57,19 @@ _LATEX = {
     ">": r"\textgreater{}",
 }
 _TEX_COLUMNS = 5  # beside the keys: more of them with intervals do not fit a page
-_EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
 
 
 def write_tables(result: Result, folder: Path) -> list[Path]:
     """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md.
 
-    rouge, pareto, best_of_n, judge, judge_audit and judge_strengths as well, where there is something to show; old ones
-    are removed where there is not.
+    rouge, pareto, best_of_n and the judges' tables as well, where there is something to show; old ones are removed where
+    there is not.
     """
     summary = summary_table(result)
     # each with the number of columns that name a row
     tables = [(summary, 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1)]
     further = [rouge_table(result), pareto_table(result), best_of_n_table(result), *judge_tables(result)]
-    for table, keys in zip(further, (1, 2, 1, 3, 2, 2), strict=True):
+    for table, keys in zip(further, (1, 2, 1, *JUDGE_KEYS), strict=True):
         if table.rows:
             tables.append((table, keys))
         else:
@@ -166,27 +164,15 @@ def _fill(sheet: Worksheet, table: Table) -> None:
     for i, column in enumerate(table.columns):
         titles += [column.title, "low", "high", "n"] if i in estimates else [column.title]
     for j, title in enumerate(titles, 1):
-        _put(sheet.cell(1, j), title)
+        put(sheet.cell(1, j), title)
         sheet.cell(1, j).font = Font(bold=True)
         sheet.column_dimensions[get_column_letter(j)].width = min(60, max(10, len(title) + 2))
     for i, row in enumerate(table.rows, 2):
         for j, value in enumerate(_flat(row, estimates), 1):
-            _put(sheet.cell(i, j), value)
+            put(sheet.cell(i, j), value)
     for i, note in enumerate(table.notes, len(table.rows) + 3):
-        _put(sheet.cell(i, 1), note, wrap=False)
+        put(sheet.cell(i, 1), note, wrap=False)
     sheet.freeze_panes = "B2"
-
-
-def _put(cell: SheetCell, value: str | float | int | None, *, wrap: bool = True) -> None:
-    if isinstance(value, str):
-        text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", value)
-        cell.value = text if len(text) <= _EXCEL_CELL else text[: _EXCEL_CELL - 1] + "…"
-        cell.data_type = "s"  # openpyxl would make a formula of "=..."
-        cell.quotePrefix = text.startswith(("=", "+", "-", "@"))  # and Excel would, once the cell is edited
-        if wrap and len(text) > 60:
-            cell.alignment = Alignment(wrap_text=True, vertical="top")
-    elif value is not None:
-        cell.value = value
 
 
 def _estimate_columns(table: Table) -> set[int]:

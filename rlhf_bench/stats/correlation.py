@@ -48,7 +48,7 @@ def correlation_estimate(x: Values, y: Values, *, level: float = 0.95, seed: int
     products = (features[:, :, None] * features[:, None, :]).reshape(n, 36)
     z, se = _fisher(features.sum(axis=0)[None], products.sum(axis=0)[None], n)
     value = float(np.tanh(z[0]))
-    if abs(value) > 1 - 1e-9:
+    if abs(value) > 1 - 1e-9 or se[0] < 1e-9:  # every prompt says the same: nothing tells how far it is from the truth
         return Estimate(value, math.nan, math.nan, n, level, "none", 1, n_missing)
     if n < MIN_PROMPTS:
         interval = t_interval(float(z[0]), float(se[0]), n - 1, level=level)

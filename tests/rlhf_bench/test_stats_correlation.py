@@ -44,3 +44,11 @@ def test_missing_constant_and_perfect() -> None:
     assert (perfect.value, perfect.method) == (pytest.approx(-1.0), "none")
     with pytest.raises(BadValue, match=r"shapes \(3, 1\) and \(2, 1\) given; expected the same responses twice"):
         stats.correlation_estimate(np.zeros(3), np.zeros(2))
+
+
+@pytest.mark.parametrize("n", [4, 12])
+def test_prompts_that_all_say_the_same_have_a_value_and_no_interval(n: int) -> None:
+    """Each prompt has x = (1, 3, 5) and y = (1, 3, 2): r = 2 / sqrt(8 * 2) = 0.5."""
+    found = stats.correlation_estimate(np.tile([1.0, 3.0, 5.0], (n, 1)), np.tile([1.0, 3.0, 2.0], (n, 1)))
+    assert found.value == pytest.approx(0.5)
+    assert (math.isnan(found.low), found.method, found.n) == (True, "none", n)

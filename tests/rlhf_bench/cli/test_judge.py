@@ -135,7 +135,16 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "status", "message"),
     [
-        ("run tiny --judge length", 2, "error: missing option '--baseline'; see: rlhf-bench judge run --help"),
+        (
+            "run tiny --judge length",
+            2,
+            "error: --baseline: not given, and pairwise@1 compares with one; name a model of the result",
+        ),
+        (
+            "run tiny --judge length --baseline base --template likert",
+            2,
+            "error: --baseline: given 'base', but likert@1 compares with none; leave it out",
+        ),
         ("run tiny --baseline base", 2, "error: missing option '--judge'; see: rlhf-bench judge run --help"),
         ("run tinny --judge length --baseline base", 2, "error: unknown result 'tinny'; known: hh-test/tiny"),
         ("run tiny --judge length --baseline bas", 2, "error: unknown model 'bas'; did you mean 'base'?"),

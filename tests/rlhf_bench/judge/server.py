@@ -52,6 +52,22 @@ def expected(question: str, share: float) -> tuple[str, str | None]:
     return "read", {"A": "first", "B": "second", "C": "tie"}[verdict(question)]
 
 
+def structured(sent: dict[str, Any], question: str) -> str | None:
+    """An answer that keeps to the schema that was sent, of each enum one by the question's hash; None without one."""
+    schema = sent.get("response_format", {}).get("json_schema", {}).get("schema", {})
+    fields = schema.get("properties")
+    if not fields:
+        return None
+    values: dict[str, Any] = {}
+    for name, kind in fields.items():
+        if kind["type"] == "array":  # each item once
+            values[name] = sorted(kind["items"]["enum"], key=lambda item: number(f"{item} {question}"))
+        else:
+            enum = kind.get("enum", ["because"])
+            values[name] = enum[number(f"{name} {question}") % len(enum)]
+    return json.dumps(values)
+
+
 def completion(content: str | None, **changed: Any) -> dict[str, Any]:
     choice = {
         "index": 0,
@@ -92,10 +108,9 @@ class Handler(BaseHTTPRequestHandler):
         elif body["model"] == "refuses":
             self.error(400, "response_format is not supported", "unsupported")
         else:
-            self.answer(kind, question)
+            self.answer(kind, completion(structured(body, question) or verdict(question)))
 
-    def answer(self, kind: str | None, question: str) -> None:
-        right = completion(verdict(question))
+    def answer(self, kind: str | None, right: dict[str, Any]) -> None:
         if kind == "429 with":
             self.error(429, "slow down", "rate_limit_exceeded", {"Retry-After": "0.02"})
         elif kind == "429 without":

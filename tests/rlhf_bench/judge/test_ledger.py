@@ -246,9 +246,43 @@ def test_a_newer_ledger_is_left_as_it_is(path: Path) -> None:
     db.execute("PRAGMA user_version = 9")
     db.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"newer version \(schema 9, this one reads 1\).*upgrade rlhf-bench"):
+    with pytest.raises(StoreError, match=r"newer version \(schema 9, this one reads 2\).*upgrade rlhf-bench"):
         Ledger(path)
     assert path.read_bytes() == before
+
+
+def test_a_ledger_of_version_1_is_read_on(path: Path) -> None:
+    """Its verdicts all had a winner; it keeps every row, stays append-only, and then takes readings without one."""
+    with Ledger(path) as ledger:
+        ledger.claim(make_call(1), SCOPE, FREE)
+        ledger.finish(make_call(1).key, answered())
+        ledger.add_verdicts({make_call(1).key: Reading("read", "first", 0.75, "why", {"a": 1})}, "old")
+    db = sqlite3.connect(path, isolation_level=None)
+    db.executescript(
+        "BEGIN; ALTER TABLE verdicts RENAME TO kept; CREATE TABLE verdicts (key TEXT NOT NULL REFERENCES calls (key), "
+        "parser TEXT NOT NULL, winner TEXT NOT NULL CHECK (winner IN ('first', 'second', 'tie')), soft REAL, "
+        "note TEXT NOT NULL, meta TEXT NOT NULL, UNIQUE (key, parser)); INSERT INTO verdicts SELECT * FROM kept; "
+        "DROP TABLE kept; "
+        "CREATE TRIGGER verdicts_update BEFORE UPDATE ON verdicts BEGIN SELECT RAISE(ABORT, 'no'); END; "
+        "CREATE TRIGGER verdicts_delete BEFORE DELETE ON verdicts BEGIN SELECT RAISE(ABORT, 'no'); END; "
+        "PRAGMA user_version = 1; COMMIT;"
+    )
+    db.close()
+    rated = Reading("read", meta={"overall": 7})
+    with Ledger(path) as ledger:
+        ledger.add_verdicts({make_call(1).key: rated}, "new")
+        assert ledger.verdicts([make_call(1).key], "old") == {
+            make_call(1).key: Reading("read", "first", 0.75, "why", {"a": 1})
+        }
+        assert ledger.verdicts([make_call(1).key], "new") == {make_call(1).key: rated}
+    assert verify_ledger(path).faults == []
+    db = sqlite3.connect(path)
+    for change in ("UPDATE verdicts SET note = 'x'", "DELETE FROM verdicts"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            db.execute(change)
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK"):  # neither a winner nor a number
+        db.execute("INSERT INTO verdicts VALUES (?, 'p', NULL, NULL, '', '{}')", (make_call(1).key,))
+    db.close()
 
 
 def test_another_database_is_not_touched(path: Path) -> None:

@@ -28,7 +28,8 @@ PAIR = Comparison(
     model_response=" Blue.",
     baseline_response=" Banana.",
 )
-TEMPLATES = sorted(list_templates())
+ALL = sorted(list_templates())
+TEMPLATES = [name for name in ALL if isinstance(load_template(name), Template)]
 NAMES = ("CONVERSATION", "RESPONSE A", "RESPONSE B")
 
 
@@ -143,8 +144,8 @@ def test_what_was_done_to_a_text_is_counted():
 
 
 def test_shipped_templates_have_the_names_of_their_files_and_their_own_hashes():
-    templates = [load_template(name) for name in TEMPLATES]
-    assert [template.name for template in templates] == TEMPLATES
+    templates = [load_template(name) for name in ALL]
+    assert [template.name for template in templates] == ALL
     assert len({template.hash for template in templates}) == len(templates)
 
 

@@ -1,0 +1,91 @@
+"""rlhf-bench judge import"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rlhf_bench.cli.base import BenchCommand, find_result, results_option
+from rlhf_bench.cli.judge_ledger import ledger_path
+
+__all__ = ["import_"]
+
+
+@click.command(
+    "import",
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench judge import hh-test/default annotations.json --format alpaca --judge gpt-4-theirs --baseline base",
+        "rlhf-bench judge import hh-test/default cache.json --format cache --judge old --baseline sft --hash sha256",
+    ],
+)
+@click.argument("result")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["alpaca", "records", "cache"]),
+    required=True,
+    help="AlpacaEval's annotations, a list of objects with both texts and a verdict, or an object of hash -> verdict.",
+)
+@click.option("--judge", "judge_name", metavar="NAME", required=True, help="Who judged, as tables name it.")
+@click.option("--baseline", metavar="NAME", required=True, help="The model that the others are compared with.")
+@click.option("--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]")
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt.")
+@click.option(
+    "--hashed", default="{prompt}{first}{second}", show_default=True, help="What the pipeline hashed, of a cache."
+)
+@click.option("--hash", "method", default="md5", show_default=True, help="How: md5, sha1 or sha256.")
+@click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, instead of stopping.")
+@click.option(
+    "--ledger",
+    "ledger_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The ledger.  [default: judge.sqlite in --results]",
+)
+@results_option
+def import_(
+    result: str,
+    file: Path,
+    form: Any,
+    judge_name: str,
+    baseline: str,
+    models: tuple[str, ...],
+    samples: int,
+    hashed: str,
+    method: str,
+    skip_bad: bool,
+    ledger_file: Path | None,
+    results: Path,
+) -> None:
+    """Bring another pipeline's verdicts on this result's responses in, as those of a judge of that name.
+
+    A verdict counts for a pair with the same prompt and the same two texts. It costs nothing, and ledger, tables and
+    page say that it was imported. RESULT is a folder, <suite>/<run>, or a run.
+    """
+    folder = find_result(result, results)
+
+    from rlhf_bench.judge.foreign import read_foreign
+    from rlhf_bench.judge.import_foreign import import_foreign
+    from rlhf_bench.judge.ledger import Ledger
+    from rlhf_bench.judge.show import stored_lines
+
+    foreign = read_foreign(file, judge=judge_name, form=form, skip_bad=skip_bad)
+    with Ledger(ledger_path(ledger_file, results)) as ledger:
+        used = import_foreign(
+            folder,
+            foreign,
+            ledger,
+            baseline=baseline,
+            models=models,
+            samples=samples,
+            hashed=hashed,
+            method=method,
+        )
+    if foreign.left_out:
+        click.echo(foreign.left_out)
+    click.echo(f"{len(foreign.verdicts)} verdicts in {file.name}, {used} of them on this result's pairs")
+    for line in stored_lines(folder, judge=judge_name, base_url=foreign.base_url):
+        click.echo(line)

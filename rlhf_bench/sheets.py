@@ -1,0 +1,36 @@
+"""Cells of spreadsheets: text stays text, whatever it begins with."""
+
+from __future__ import annotations
+
+from openpyxl.cell import Cell as SheetCell
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles import Alignment
+
+__all__ = ["csv_cell", "put", "sheet_text"]
+
+_EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
+_FORMULA = ("=", "+", "-", "@")
+
+
+def sheet_text(text: str) -> str:
+    """`text` as a cell can hold it: without characters that XML forbids, and no longer than Excel allows."""
+    text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", text)
+    return text if len(text) <= _EXCEL_CELL else text[: _EXCEL_CELL - 1] + "…"
+
+
+def put(cell: SheetCell, value: str | float | int | None, *, wrap: bool = True) -> None:
+    """Fill a cell. Text that begins like a formula stays text, also once someone edits the cell."""
+    if isinstance(value, str):
+        text = sheet_text(value)
+        cell.value = text
+        cell.data_type = "s"  # openpyxl would make a formula of "=..."
+        cell.quotePrefix = text.startswith(_FORMULA)  # and Excel would, once the cell is edited
+        if wrap and len(text) > 60:
+            cell.alignment = Alignment(wrap_text=True, vertical="top")
+    elif value is not None:
+        cell.value = value
+
+
+def csv_cell(text: str) -> str:
+    """`text` for a CSV that a spreadsheet opens: an apostrophe before what it would take for a formula."""
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text

@@ -1,0 +1,173 @@
+"""rlhf-bench judge import: verdicts that another pipeline paid for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rlhf_bench.store import ResultStore
+
+from .test_judge import ROWS, here, judge
+
+__all__ = ["here"]  # the fixture: base says "short", sft "a longer one", dpo "long" nine times
+
+FOLDER = Path("results/hh-test/tiny")
+TEXT = {model: text for model, _, text, _ in ROWS}
+ALPACA = "import tiny a.json --format alpaca --judge theirs --baseline base"
+
+
+def alpaca(prompt: str, first: str, second: str, preference: Any) -> dict[str, Any]:
+    texts = {"instruction": f"Human: {prompt}?", "output_1": TEXT[first], "output_2": f" {TEXT[second]}\n"}
+    return {**texts, "generator_1": first, "generator_2": second, "annotator": "gpt4", "preference": preference}
+
+
+def write(name: str, data: Any) -> None:
+    Path(name).write_text(json.dumps(data), encoding="utf-8")
+
+
+def test_annotations_of_alpacaeval() -> None:
+    """Each pair once. sft: won by 2 and 1.8, lost by 1, and 0 is a draw: (1 + 1 + 0 + 0.5) / 4 = 62.5 %; soft
+    (1 + 0.8 + 0 + 0.5) / 4 = 57.5 %. The third stands turned round: base is output_2, and wins by 2."""
+    rows = [
+        alpaca("p0", "base", "sft", 2),
+        alpaca("p1", "base", "sft", 1.8),
+        alpaca("p2", "sft", "base", 2.0),
+        alpaca("p3", "base", "sft", 0),
+        alpaca("p9", "base", "sft", 2),  # a prompt that the result does not have
+    ]
+    write("a.json", rows)
+    lines = judge(f"{ALPACA} --model sft").splitlines()
+    assert lines[0] == "5 verdicts in a.json, 4 of them on this result's pairs"
+    assert lines[1] == "theirs against base: 4 pairs, questions: 4 read"
+    (stored,) = ResultStore(FOLDER).read_judge()["judgings"]
+    (rate,) = stored["win_rates"]
+    assert rate["estimate"]["value"] == pytest.approx(0.625)
+    assert rate["soft"]["value"] == pytest.approx(0.575)
+    assert (stored["base_url"], stored["once"]) == ("imported:alpaca", True)
+    assert stored["source"].startswith("a.json (sha256 ")
+    table = pd.read_parquet(FOLDER / "judge/verdicts.parquet")
+    assert table[["order", "winner"]].values.tolist() == [
+        ["baseline_first", "second"],
+        ["baseline_first", "second"],
+        ["model_first", "second"],
+        ["baseline_first", "tie"],
+    ]
+
+
+def test_what_is_imported_is_no_call_that_we_paid() -> None:
+    write("a.json", [alpaca("p0", "base", "sft", 2), alpaca("p1", "base", "sft", 1)])
+    for _ in range(2):  # the second time brings nothing new
+        judge(f"{ALPACA} --model sft")
+        stats = judge("ledger stats")
+        assert stats == "theirs at imported:alpaca: 2 calls (2 answered), 0 + 0 tokens, $0.0000 charged\n"
+    assert judge("ledger verify").startswith("results/judge.sqlite: 2 calls, 2 attempts, 2 verdicts; all as")
+    judge("ledger export out.jsonl")
+    attempts = [row for line in Path("out.jsonl").read_text().splitlines() if (row := json.loads(line))["table"] != "x"]
+    imported = [row for row in attempts if row["table"] == "attempts"]
+    assert {(row["charged"], row["cost"], row["scope"]) for row in imported} == {(0, 0, "imported")}
+    assert all(row["reason"].startswith("imported from a.json") for row in imported)
+    plan = judge("plan tiny --judge theirs --baseline base --base-url http://localhost:1/v1").splitlines()
+    assert plan[1] == "calls: 16, of those answered already: 0, to ask: 16"
+
+
+def test_records_with_model_names_in_both_orders() -> None:
+    """sft wins p0 in both orders; on p1 the first place wins twice, a tie; the others are not in the file."""
+    write(
+        "r.json",
+        [
+            {"prompt": f"Human: {p}?", "model_a": a, "model_b": b, "response_a": TEXT[a], "response_b": TEXT[b]}
+            | {"verdict": verdict}
+            for p, a, b, verdict in (
+                ("p0", "sft", "base", "sft"),
+                ("p0", "base", "sft", "[[B]]"),
+                ("p1", "sft", "base", "A"),
+                ("p1", "base", "sft", "a"),
+            )
+        ],
+    )
+    lines = judge("import tiny r.json --format records --judge theirs --baseline base --model sft").splitlines()
+    assert lines[1] == "theirs against base: 4 pairs, questions: 4 read, 4 missing"
+    (stored,) = ResultStore(FOLDER).read_judge()["judgings"]
+    assert stored["once"] is False
+    assert stored["win_rates"][0]["estimate"]["value"] == pytest.approx(0.75)
+    assert stored["win_rates"][0]["counts"]["missing"] == 2
+
+
+@pytest.mark.parametrize("method", ["md5", "sha256"])
+def test_a_cache_by_the_hash_of_its_texts(method: str) -> None:
+    hashed = "{prompt}|{second}|{first}"
+    cache = {
+        hashlib.new(method, f"Human: {p}?|{TEXT['sft']}|{TEXT['base']}".encode()).hexdigest(): verdict
+        for p, verdict in (("p0", "B"), ("p1", {"verdict": "tie"}))
+    }
+    write("c.json", cache)
+    line = "import tiny c.json --format cache --judge theirs --baseline base --model sft"
+    lines = judge(f"{line} --hash {method} --hashed '{hashed}'").splitlines()
+    assert lines[0] == "2 verdicts in c.json, 2 of them on this result's pairs"
+    table = pd.read_parquet(FOLDER / "judge/verdicts.parquet").dropna(subset="winner")
+    assert table[["prompt_id", "order", "winner"]].values.tolist() == [
+        ["p0", "baseline_first", "second"],
+        ["p1", "baseline_first", "tie"],
+    ]
+    assert judge(line, 1).splitlines()[-1].endswith("--hashed and --hash say what was hashed")
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "message"),
+    [
+        ("alpaca", {}, "a.json holds a dict; expected AlpacaEval's annotations.json, a list of objects"),
+        ("alpaca", [], "a.json is empty; expected AlpacaEval's annotations.json, a list of objects"),
+        ("cache", [], "a.json holds a list; expected an object of hash -> verdict"),
+        (
+            "alpaca",
+            [alpaca("p0", "base", "sft", 2), alpaca("p1", "base", "sft", None), 3, {"instruction": "x"}],
+            "a.json: 3 of 4 rows cannot be used (row 2 has the verdict null, expected a preference in [1, 2], or "
+            "0; row 3 is a int, expected an object; row 4 has no text for first (response_a, output_1, completion_a, "
+            "answer_a, a)); correct them, or leave them out with --skip-bad",
+        ),
+        (
+            "cache",
+            {"00": "A", "ff": "the first"},
+            'a.json: 1 of 2 rows cannot be used (row 2 (ff) has the verdict "the first", expected A, B or tie); '
+            "correct them, or leave them out with --skip-bad",
+        ),
+    ],
+)
+def test_each_row_that_cannot_be_used_is_named(form: str, data: Any, message: str) -> None:
+    write("a.json", data)
+    said = judge(f"import tiny a.json --format {form} --judge x --baseline base", 1)
+    assert said.splitlines()[-1] == f"error: {message}"
+    assert not Path("results/judge.sqlite").exists()
+
+
+def test_refused_rows_can_be_left_out_and_are_named_still() -> None:
+    write("a.json", [alpaca("p0", "base", "sft", 2), alpaca("p1", "base", "sft", "model")])
+    lines = judge(f"{ALPACA} --model sft --skip-bad").splitlines()
+    assert lines[0].startswith('a.json: 1 of 2 rows cannot be used (row 2 has the verdict "model"')
+    assert lines[1] == "1 verdicts in a.json, 1 of them on this result's pairs"
+    for line, status, message in (
+        (
+            ALPACA.replace("a.json", "b.json"),
+            1,
+            "error: b.json cannot be read (No such file or directory); check the path",
+        ),
+        (f"{ALPACA} --model dpo --skip-bad", 1, "the same prompt and both texts; check --baseline and --model"),
+        (
+            "import tiny c.json --format cache --judge x --baseline base --hashed {prompt}",
+            2,
+            "error: --hashed: given '{prompt}', which lacks {first}; expected what the pipeline hashed, such as "
+            "{prompt}{first}{second}",
+        ),
+        (
+            "import tiny c.json --format cache --judge x --baseline base --hash crc",
+            2,
+            "error: --hash: given 'crc', expected one of md5, sha1, sha256",
+        ),
+    ):
+        write("c.json", {"00": "A"})
+        assert judge(line, status).splitlines()[-1].endswith(message)
