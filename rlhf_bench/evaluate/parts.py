@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows
+from rlhf_bench.processes import Processes
 from rlhf_bench.progress import Progress
 
 if TYPE_CHECKING:
@@ -20,8 +21,13 @@ __all__ = ["anchor_parts", "model_part", "pool_parts"]
 
 
 def model_part(
-    folder: Path, setup: Setup, measure: Measure | None, part: Source | Texts, progress: Progress
-) -> pd.DataFrame:  # fmt: skip
+    folder: Path,
+    setup: Setup,
+    measure: Measure | None,
+    part: Source | Texts,
+    progress: Progress,
+    processes: Processes,
+) -> pd.DataFrame:
     """All rows of one model under one seed, from the store or computed and stored."""
     total = len(setup.items) * setup.suite.samples
     if isinstance(part, Texts):
@@ -44,7 +50,7 @@ def model_part(
                 rows = measure_model(measure, part, on_batch=lambda n: task.advance(n))
         return rows
 
-    return _stored(folder / f"{quote(part.name, safe='')}-{part.seed}.parquet", compute)
+    return _stored(folder / f"{quote(part.name, safe='')}-{part.seed}.parquet", compute, processes)
 
 
 def anchor_parts(setup: Setup, measure: Measure | None, seed: int, progress: Progress) -> list[pd.DataFrame]:
@@ -64,8 +70,8 @@ def anchor_parts(setup: Setup, measure: Measure | None, seed: int, progress: Pro
 
 
 def pool_parts(
-    folder: Path, setup: Setup, measure: Measure | None, seed: int, progress: Progress
-) -> list[pd.DataFrame]:  # fmt: skip
+    folder: Path, setup: Setup, measure: Measure | None, seed: int, progress: Progress, processes: Processes
+) -> list[pd.DataFrame]:
     """The pool that best-of-n chooses from, under one seed; none where none was asked for or there is a reason why not.
 
     A row a (prompt, sample) of the reference with its reward and, where it is known, gold.
@@ -82,16 +88,20 @@ def pool_parts(
             return measure_pool(measure, n, on_batch=lambda done: task.advance(done))
 
     # a folder of its own: no model's name can be mistaken for it
-    return [_stored(folder / "best_of_n" / f"{seed}.parquet", compute)]
+    return [_stored(folder / "best_of_n" / f"{seed}.parquet", compute, processes)]
 
 
-def _stored(file: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The frame in the file, or else computed and written there in one step."""
-    if file.exists():
+def _stored(file: Path, compute: Callable[[], pd.DataFrame], processes: Processes) -> pd.DataFrame:
+    """The frame in the file, or else computed by all processes together and written there by the first, in one step."""
+    if processes.first(file.exists):
         return pd.read_parquet(file)
     rows = compute()
+    processes.first(lambda: _write(file, rows))
+    return rows
+
+
+def _write(file: Path, rows: pd.DataFrame) -> None:
     file.parent.mkdir(exist_ok=True)
     temporary = file.with_suffix(".tmp")
     rows.to_parquet(temporary, index=False)
     temporary.replace(file)
-    return rows
