@@ -13,6 +13,7 @@ When one process fails the others lose their connection to it and end as well; o
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -146,6 +147,7 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
     try:
         yield processes
     except BaseException as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, once one has ended: the reason is said first
         word = _word(store, processes, exit_status(error), lost=isinstance(error, ProcessLost))
         if word is None:
             raise
