@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -31,8 +32,8 @@ __all__ = ["ALONE", "Processes", "several_processes"]
 
 TIMEOUT = timedelta(minutes=30)  # for a process that hangs; one that ends is noticed at once
 BUCKET = 1 << 25  # bytes of gradients that are summed at a time: a copy of all of them would double their memory
-FIRST_SPEAKS = timedelta(seconds=2)  # how long another process waits for process 0 to report the same error
-LAST_WORD = timedelta(seconds=5)  # how long the ones left behind wait for the reason
+FIRST_SPEAKS = 2.0  # seconds that another process waits for process 0 to report the same error
+LAST_WORD = 5.0  # seconds that the ones left behind wait for the reason
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and accelerate launch set
 
 Item = TypeVar("Item")
@@ -133,6 +134,7 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
 
     Raises:
         BadValue: the launcher's environment is incomplete, or has more processes than the machine has GPUs.
+        ProcessLost: not all of them came.
     """
     if _number("WORLD_SIZE", 1) == 1:
         yield ALONE
@@ -172,8 +174,15 @@ def _join() -> tuple[Processes, Store]:
             )
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
-    store, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    try:
+        store, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    except RuntimeError as error:
+        raise ProcessLost(
+            f"the {os.environ['WORLD_SIZE']} processes did not meet at {os.environ['MASTER_ADDR']}, port "
+            f"{os.environ['MASTER_PORT']}, within {TIMEOUT.seconds // 60} minutes; expected all of them to be started "
+            "and to reach it"
+        ) from error
     return Processes(rank, size), store
 
 
@@ -182,8 +191,9 @@ def _word(store: Store, processes: Processes, status: int, *, lost: bool) -> int
     key = "rlhf-bench/error"
     try:
         if lost or not processes.is_first:
-            with suppress(RuntimeError):  # nobody has said anything
-                store.wait([key], LAST_WORD if lost else FIRST_SPEAKS)
+            until = time.monotonic() + (LAST_WORD if lost else FIRST_SPEAKS)
+            while not store.check([key]) and time.monotonic() < until:  # `wait` would print a warning of its own
+                time.sleep(0.05)
         speaker, said = store.compare_set(key, "", f"{processes.rank} {status}").decode().split()
     except (RuntimeError, ValueError):  # the store is gone with the process that kept it
         return None

@@ -20,7 +20,6 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
     examples=[
         "rlhf-bench train all",
         "rlhf-bench train ppo dpo --recipe mini --run strong --set ppo.kl_coef=0.1 --seeds 3",
-        "torchrun --nproc-per-node 8 -m -- rlhf_bench train all --recipe gpt2-hh --run large",
     ],
 )
 @click.argument("stages", nargs=-1, metavar="[all|base|sft|reward|ppo|grpo|dpo]...")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,6 +87,12 @@ class Measure:
             )
             for scorer in self.scorers
         ]  # fmt: skip
+
+    def of(self, items: Sequence[Item]) -> Measure:
+        """The same of other prompts, with the models that are loaded."""
+        other, loaded = replace(self, items=items), {"reward_models": self.reward_models}
+        vars(other).update(loaded if self.reference is None else loaded | {"reference_model": self.reference_model})
+        return other
 
 
 def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int], None]) -> pd.DataFrame:

@@ -154,6 +154,27 @@ def test_gradients_do_not_depend_on_the_processes(
             assert rows[1][stage][key] == pytest.approx(value, rel=1e-5, abs=1e-6), (stage, key)
 
 
+@pytest.mark.slow
+def test_a_reward_function_is_called_in_the_first_process_with_every_response(
+    root: Path, launch: Launcher, alone: Path
+) -> None:
+    """It answers differently each time, as a server might: both processes train on the one answer."""
+    for parent in ("base", "sft"):
+        shutil.copytree(alone / parent, root / "function" / parent)
+    (root / "moody.py").write_text(
+        "import os, random\n"
+        "def reward(prompts, responses):\n"
+        "    with open('calls', 'a') as file:\n"
+        "        print(os.environ['RANK'], len(responses), file=file)\n"
+        "    return [random.random() for _ in responses]\n"
+    )
+    plan = f"import os, random; os.chdir({str(root)!r}); random.seed(int(os.environ['RANK']))"
+    ended = launch(*words(root, "function", "grpo", reward__function="moody:reward"), processes=2, plan=plan)
+    assert ended.statuses == [0, 0], ended.errors  # processes that hold different weights would be refused
+    # 8 responses a step, 3 steps; 4 held-out ones after the second and the last
+    assert (root / "calls").read_text().splitlines() == ["0 8", "0 8", "0 4", "0 8", "0 4"]
+
+
 # --- errors: one line, whoever makes them, and no hang ---------------------------------------------------------------
 
 
@@ -201,7 +222,7 @@ def test_a_process_that_hangs_is_given_up(root: Path, launch: Launcher) -> None:
 import datetime, os, time
 from rlhf_bench import processes
 processes.TIMEOUT = datetime.timedelta(seconds=2)
-processes.LAST_WORD = datetime.timedelta(seconds=0.1)
+processes.LAST_WORD = 0.1
 from trainers.loop import Loop
 write = Loop._write_row
 def hang(loop):
@@ -268,6 +289,22 @@ def test_an_environment_without_a_meeting_place(root: Path, launch: Launcher) ->
         "error: WORLD_SIZE is 2 but RANK, MASTER_ADDR, MASTER_PORT is not set; expected the environment of torchrun or "
         "accelerate launch: start with one of them, or unset WORLD_SIZE"
     ]
+
+
+def test_processes_that_do_not_meet(root: Path, launch: Launcher) -> None:
+    """The second never comes."""
+    plan = """
+import datetime, os
+from rlhf_bench import processes
+processes.TIMEOUT = datetime.timedelta(seconds=1)
+if os.environ["RANK"] == "1":
+    os._exit(0)
+"""
+    ended = launch(*words(root, "lonely", "base"), processes=2, plan=plan)
+    assert ended.statuses == [1, 0]
+    (line,) = ended.lines
+    assert line.startswith("error: the 2 processes did not meet at 127.0.0.1, port ")
+    assert line.endswith("within 0 minutes; expected all of them to be started and to reach it")
 
 
 # --- the launchers themselves ----------------------------------------------------------------------------------------

@@ -88,6 +88,7 @@ def test_two_processes_give_the_rows_of_one(work: Path, launch: Launcher, alone:
     assert sum(c["scored"] for c in counts) == table + PROMPTS * 64 + 2 * PROMPTS  # and the data's own responses
 
 
+# at a call of `add_rewards`; the third is the pool's, when the table's rows are stored
 DIE = """
 import os, signal
 from rlhf_bench.evaluate import measure
@@ -95,7 +96,7 @@ add_rewards = measure.add_rewards
 calls = []
 def die(measure, table):
     calls.append(1)
-    if len(calls) == 3 and os.environ.get("RANK", "1") == "1":  # in the pool, when the table's rows are stored
+    if len(calls) == {call} and os.environ.get("RANK", "1") == "1":
         os.kill(os.getpid(), signal.SIGKILL)
     return add_rewards(measure, table)
 measure.add_rewards = die
@@ -107,7 +108,7 @@ def test_what_was_killed_goes_on_in_any_number(
     work: Path, launch: Launcher, alone: Path, begun_by: int, continued_by: int
 ) -> None:
     results = f"killed-{begun_by}"
-    ended = launch(*words(work, results), processes=begun_by, plan=NO_REPORT + DIE)
+    ended = launch(*words(work, results), processes=begun_by, plan=NO_REPORT + DIE.format(call=3))
     assert ended.statuses == ([1, -9] if begun_by == 2 else [-9])
     if begun_by == 2:
         (line,) = ended.lines
@@ -129,6 +130,25 @@ parts._stored = look
     last = launch(*words(work, results), processes=continued_by, plan=NO_REPORT + plan)
     assert last.statuses == [0] * continued_by, last.errors
     assert_same_result(alone, folder)
+
+
+def test_shards_are_stored_and_put_together_in_order(work: Path, launch: Launcher, alone: Path) -> None:
+    """Killed in its second shard, continued by two processes from the first."""
+    shards = NO_REPORT + "from rlhf_bench.evaluate import parts; parts.SHARD = 6\n"
+    ended = launch(*words(work, "shards"), plan=shards + DIE.format(call=2))
+    assert ended.statuses == [-9]
+    folder = work / "shards" / "hh-test" / "several"
+    stored = folder / ".parts" / "shards" / "sft-0"
+    assert [path.name for path in stored.iterdir()] == ["0.parquet"]
+    seen = "; draw = s._sample_batch; s._sample_batch = lambda *a: (print('prompts', len(a[2])), draw(*a))[1]\n"
+    last = launch(*words(work, "shards"), processes=2, plan=shards + "from rlhf_bench import sampling as s" + seen)
+    assert last.statuses == [0, 0], last.errors
+    drawn = sum(int(line.split()[1]) for out in last.out for line in out.splitlines() if line.startswith("prompts "))
+    assert drawn == (PROMPTS - 6) + PROMPTS  # the rest of the table, and the pool
+    same_files(alone, folder, ["responses.jsonl"])
+    ours, theirs = (pd.read_parquet(path / "scores.parquet") for path in (alone, folder))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert not (folder / ".parts").exists()
 
 
 def test_an_error_in_one_process_is_said_once(work: Path, launch: Launcher) -> None:
