@@ -11,6 +11,7 @@
     ├── ModelError                a model that does not do what its role needs
     ├── NotFinite                 a loss or a reward became NaN or infinite
     ├── StoppedByAlarm            a stage raised an alarm and was to stop at one
+    ├── ProcessLost               another of the processes that work together has ended or does not answer
     ├── StoreError                a results folder that cannot be read or written
     ├── JudgeError                a judge that cannot be asked: no key, a key that is refused, an unknown model
     └── MissingExtra              an optional dependency that is not installed
@@ -36,6 +37,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "NotFinite",
+    "ProcessLost",
     "StaleParent",
     "StoppedByAlarm",
     "StoreError",
@@ -92,6 +94,10 @@ class NotFinite(BenchError):
 
 
 class StoppedByAlarm(BenchError):
+    pass
+
+
+class ProcessLost(BenchError):
     pass
 
 

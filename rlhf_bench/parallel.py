@@ -1,8 +1,12 @@
-"""Batches side by side on the cores of a CPU.
+"""Batches side by side: on the cores of a CPU, and on the processes that a launcher has started.
 
 A small model leaves a second core idle: its products are too small to be divided. So each core takes batches of its
 own, single-threaded; what they give is put together in a fixed order, gradients of micro-batches too: the result does
 not depend on who was first. A large model, or one on a GPU, is faster with one batch at a time.
+
+Several processes divide the batches in the same way. Each holds whole models, the optimiser's state and all data. In a
+training step each adds up its share of the gradient, receives the sum over all of them and takes the same step; what is
+taken over a whole batch (advantages, whitening, denominators) is computed in every process from everybody's results.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlhf_bench.processes import ALONE, Processes
+
 __all__ = ["SMALL", "Pool", "worker_pool", "workers_for"]
 
 SMALL = 20_000_000  # parameters; beyond it a single batch keeps all cores busy
@@ -27,21 +33,43 @@ Numbers = Mapping[str, float]
 
 
 class Pool:
-    """`workers` threads; with one, everything happens in the caller's."""
+    """`threads` in each of the processes; with one thread, everything happens in the caller's."""
 
-    def __init__(self, executor: ThreadPoolExecutor | None, workers: int) -> None:
-        self.executor, self.workers = executor, workers
+    def __init__(self, executor: ThreadPoolExecutor | None, threads: int, processes: Processes = ALONE) -> None:
+        self.executor, self.processes = executor, processes
+        self.workers = threads * processes.size
 
     def stream(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Results in the order of the items, each as soon as it is there.
+        """Results in the order of the items, each as soon as it is there. Every process computes all of them.
 
         Autocast and grad mode belong to a thread: set them in `function`.
         """
         return map(function, items) if self.executor is None else self.executor.map(function, items)
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """All results, in the order of the items; see `stream`."""
-        return list(self.stream(function, items))
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        on_result: Callable[[Result], None] = lambda _: None,
+    ) -> list[Result]:
+        """All results, in the order of the items, each computed by one process; see `stream`.
+
+        `on_result` is told of this process's as they come. From several processes tensors come back on the CPU.
+        """
+        mine = []
+        for result in self.stream(function, self.processes.share(items)):
+            mine.append(result)
+            on_result(result)
+        return self.processes.merge(mine)
+
+    def fill(
+        self, out: Tensor, function: Callable[[Sequence[int]], Tensor], groups: Iterable[Sequence[int]]
+    ) -> Tensor:  # fmt: skip
+        """`out` with `function(group)` in the columns of each group, (..., N); divided as in `map`."""
+        groups = list(groups)
+        for group, values in zip(groups, self.map(function, groups), strict=True):
+            out[..., list(group)] = values.to(out)
+        return out
 
     def accumulate(
         self,
@@ -49,7 +77,7 @@ class Pool:
         pieces: Sequence[Item],
         parameters: Sequence[nn.Parameter],
     ) -> dict[str, float]:
-        """Add the gradient of the sum of all losses to `parameters`; returns the sum of the pieces' numbers.
+        """Give `parameters`, which hold none, the gradient of the sum of all losses; returns the sum of the numbers.
 
         `function` gives a piece's loss, already divided by the whole step's denominator, and its share of the numbers.
         """
@@ -61,14 +89,29 @@ class Pool:
                 return (None,) * len(parameters), numbers
             return torch.autograd.grad(loss, parameters, allow_unused=True), numbers
 
-        totals: dict[str, float] = {}
-        for grads, numbers in self.map(work, pieces):
+        mine: list[Numbers] = []
+        for grads, numbers in self.stream(work, self.processes.share(pieces)):
             for parameter, grad in zip(parameters, grads, strict=True):
                 if grad is not None:
                     parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
+            mine.append(numbers)
+        self._add_up_gradients(parameters)
+        totals: dict[str, float] = {}
+        for numbers in self.processes.merge(mine):
             for key, value in numbers.items():
                 totals[key] = totals.get(key, 0.0) + value
         return totals
+
+    def _add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """A parameter that no loss of any process reaches keeps no gradient, and its optimiser leaves it alone."""
+        if self.processes.size == 1:
+            return
+        reached = self.processes.gather([parameter.grad is not None for parameter in parameters])
+        trained = [parameter for parameter, *by in zip(parameters, *reached, strict=True) if any(by)]
+        for parameter in trained:
+            if parameter.grad is None:  # fewer pieces than processes
+                parameter.grad = torch.zeros_like(parameter)
+        self.processes.add_up([parameter.grad for parameter in trained if parameter.grad is not None])
 
     def split(self, rows: Sequence[Item], size: int) -> list[Sequence[Item]]:
         """Consecutive pieces of at most `size` rows, as many as keep all workers busy, of nearly equal length."""
@@ -79,23 +122,23 @@ class Pool:
 
 
 @contextlib.contextmanager
-def worker_pool(model_parameters: int, device: torch.device) -> Iterator[Pool]:
-    """A pool of as many workers as torch has threads, for a small model on a CPU; else a pool of one.
+def worker_pool(model_parameters: int, device: torch.device, processes: Processes = ALONE) -> Iterator[Pool]:
+    """A pool of as many threads as torch has, for a small model on a CPU; else of one. In each of the processes.
 
     Inside, each operation of torch runs on one thread; the number is put back afterwards.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1 or model_parameters > SMALL:
-        yield Pool(None, 1)
+        yield Pool(None, 1, processes)
         return
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(max_workers=threads, initializer=torch.set_num_threads, initargs=(1,)) as executor:
-            yield Pool(executor, threads)
+            yield Pool(executor, threads, processes)
     finally:
         torch.set_num_threads(threads)
 
 
-def workers_for(model: PreTrainedModel) -> contextlib.AbstractContextManager[Pool]:
+def workers_for(model: PreTrainedModel, processes: Processes = ALONE) -> contextlib.AbstractContextManager[Pool]:
     """`worker_pool` for this model; inside another one, a pool of one."""
-    return worker_pool(sum(p.numel() for p in model.parameters()), model.device)
+    return worker_pool(sum(p.numel() for p in model.parameters()), model.device, processes)

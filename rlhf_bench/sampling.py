@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicLayer
 
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.parallel import workers_for
+from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.text import encode_prompts, length_batches
 from rlhf_bench.types import Completion, FinishReason, Prompt
 
@@ -80,12 +81,13 @@ def sample(
     samples: int = 1,
     seed: int,
     batch_size: int = 256,
-    on_batch: Callable[[int], None] | None = None,
+    on_batch: Callable[[int], None] = lambda _: None,
+    processes: Processes = ALONE,
 ) -> list[list[Completion]]:
     """Draw `samples` responses to each prompt, in the order of the prompts.
 
     At most `batch_size` responses are in flight, at each of a small model's workers. `on_batch` is told how many
-    responses each finished batch held.
+    responses each finished batch held, of this process's batches; what the others drew comes last.
 
     Raises:
         BadValue: prompt and response together exceed what the model can read.
@@ -110,12 +112,13 @@ def sample(
             return _sample_batch(model, tokenizer, [encoded[i] for i in group], [prompts[i].id for i in group],
                                  config, samples, seed, stops)  # fmt: skip
 
-    with workers_for(model) as pool:
-        for group, rows in zip(groups, pool.stream(work, groups), strict=True):
-            for k, completion in enumerate(rows):
-                results[group[k // samples]].append(completion)
-            if on_batch:
-                on_batch(len(rows))
+    with workers_for(model, processes) as pool:
+        drawn = pool.map(work, groups, lambda rows: on_batch(len(rows)))
+    for group, rows in zip(groups, drawn, strict=True):
+        for k, completion in enumerate(rows):
+            results[group[k // samples]].append(completion)
+    if processes.size > 1:
+        on_batch(samples * (len(prompts) - sum(map(len, processes.share(groups)))))
     return results
 
 

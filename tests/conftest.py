@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.models import load_policy, new_gpt2, to_reward_model, train_tokenizer
+
+from .several import Launcher
 
 torch.set_num_threads(1)  # models of this size only get slower with more
 
@@ -56,3 +59,10 @@ def reward_folder(policy_folder: Path) -> Path:
 def policy(policy_folder: Path) -> PreTrainedModel:
     """A model of the test's own, free to be changed."""
     return load_policy(policy_folder)[0]
+
+
+@pytest.fixture(scope="session")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """Runs command lines in processes that work together; torch is imported once for all."""
+    with Launcher(tmp_path_factory.mktemp("launch")) as launcher:
+        yield launcher

@@ -24,7 +24,7 @@ def train(stage: Stage) -> StageResult:
         return StageResult(model, tokenizer)
 
     pairs = stage.pairs("train")
-    tokenizer = train_tokenizer(_documents(pairs), vocab_size=spec.vocab_size)
+    tokenizer = stage.processes.first(lambda: train_tokenizer(_documents(pairs), vocab_size=spec.vocab_size))
     rows = _encode(stage, tokenizer, pairs)
     held_out = _encode(stage, tokenizer, stage.pairs("validation", config.eval_size))
     model = new_gpt2(

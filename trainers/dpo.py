@@ -85,14 +85,14 @@ def train(stage: Stage) -> StageResult:
 
     def evaluate() -> dict[str, float]:
         totals = totals_of(held_out)
-        loss, right = torch.empty(2, len(held_out), device=device)
 
-        def score(group: list[int]) -> None:
+        def score(group: Sequence[int]) -> Tensor:
             with torch.no_grad():
-                loss[group], numbers = losses([held_out[i] for i in group], take(held_out_reference, group), totals)
-            right[group] = numbers["rewards/accuracies"]
+                loss, numbers = losses([held_out[i] for i in group], take(held_out_reference, group), totals)
+            return torch.stack([loss, numbers["rewards/accuracies"]])
 
-        stage.pool.map(score, length_batches(pair_lengths(held_out), FORWARD_PAIRS))
+        groups = length_batches(pair_lengths(held_out), FORWARD_PAIRS)
+        loss, right = stage.pool.fill(torch.empty(2, len(held_out), device=device), score, groups)
         return {"eval_loss": loss.mean().item(), "eval_rewards/accuracies": right.mean().item()}
 
     loop = stage.loop(config, steps=steps, modules={"policy": model}, optimizer=optimizer, evaluate=evaluate)
@@ -137,14 +137,13 @@ def pair_logps(policy: LogprobModel, pairs: Sequence[Pair], pad_id: int) -> Pair
 
 def reference_logps(stage: Stage, policy: LogprobModel, pairs: Sequence[Pair], pad_id: int) -> PairLogps:
     """Log-probabilities of all pairs, in their order, in the precision that training uses. (N,) each."""
-    chosen, rejected = torch.empty(2, len(pairs), device=stage.device)
 
-    def forward(group: list[int]) -> None:
+    def forward(group: Sequence[int]) -> Tensor:
         with torch.no_grad(), stage.autocast():
-            chosen[group], rejected[group] = pair_logps(policy, [pairs[i] for i in group], pad_id)
+            return torch.stack(pair_logps(policy, [pairs[i] for i in group], pad_id))
 
-    stage.pool.map(forward, length_batches(pair_lengths(pairs), FORWARD_PAIRS))
-    return PairLogps(chosen, rejected)
+    groups = length_batches(pair_lengths(pairs), FORWARD_PAIRS)
+    return PairLogps(*stage.pool.fill(torch.empty(2, len(pairs), device=stage.device), forward, groups))
 
 
 def mismatched_kl(
@@ -153,16 +152,14 @@ def mismatched_kl(
     """KTO's reference point: each prompt of the step with the response of the row before it, under both models."""
     rows = both_sides(pairs)
     mismatched = [Encoded(row.prompt, rows[i - 1].response) for i, row in enumerate(rows)]
-    logps = torch.empty(2, len(rows), device=stage.device)
 
-    def forward(group: list[int]) -> None:
+    def forward(group: Sequence[int]) -> Tensor:
         batch = collate([mismatched[i] for i in group], pad_id=pad_id).to(stage.device)
         with torch.no_grad(), stage.autocast():
-            for side, model in zip(logps, (policy, frozen), strict=True):
-                side[group] = model(batch).logps.sum(1)
+            return torch.stack([model(batch).logps.sum(1) for model in (policy, frozen)])
 
-    stage.pool.map(forward, length_batches([row.length for row in mismatched], 2 * FORWARD_PAIRS))
-    return kto_kl(logps[0], logps[1])
+    groups = length_batches([row.length for row in mismatched], 2 * FORWARD_PAIRS)
+    return kto_kl(*stage.pool.fill(torch.empty(2, len(rows), device=stage.device), forward, groups))
 
 
 def take(logps: PairLogps, index: Sequence[int]) -> PairLogps:

@@ -38,7 +38,7 @@ def fit(
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
     loop = stage.loop(
         config, steps=steps, modules={"policy": model}, optimizer=optimizer,
-        evaluate=lambda: evaluate_nll(policy, held_out, pad, whole_sequence=whole_sequence),
+        evaluate=lambda: evaluate_nll(stage, policy, held_out, pad, whole_sequence=whole_sequence),
     )  # fmt: skip
     for step in loop:
         optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
@@ -75,15 +75,17 @@ def nll_step(
     loop.log({"grad_norm": norm, "learning_rate": optimizer.lr})
 
 
-@torch.no_grad()
 def evaluate_nll(
-    policy: LogprobModel, rows: Sequence[Encoded], pad_id: int, *, whole_sequence: bool
+    stage: Stage, policy: LogprobModel, rows: Sequence[Encoded], pad_id: int, *, whole_sequence: bool
 ) -> dict[str, float]:
     """Mean negative log-likelihood a token (nats) and perplexity on held-out rows."""
-    total, count = 0.0, 0
-    for group in length_batches([row.length for row in rows], 64):
-        batch = collate([rows[i] for i in group], pad_id=pad_id).to(policy.model.device)
-        total -= policy(batch, whole_sequence=whole_sequence).logps.sum().item()
-        count += int(target_mask(batch, whole_sequence=whole_sequence).sum())
-    loss = total / max(count, 1)
+
+    def score(group: Sequence[int]) -> tuple[float, int]:
+        batch = collate([rows[i] for i in group], pad_id=pad_id).to(stage.device)
+        with torch.no_grad():
+            logps = policy(batch, whole_sequence=whole_sequence).logps
+        return logps.sum().item(), int(target_mask(batch, whole_sequence=whole_sequence).sum())
+
+    scored = stage.pool.map(score, length_batches([row.length for row in rows], 64))
+    loss = -sum(total for total, _ in scored) / max(sum(count for _, count in scored), 1)
     return {"eval_loss": loss, "eval_perplexity": math.exp(min(loss, 700.0))}

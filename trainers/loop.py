@@ -9,10 +9,13 @@ What a step does is a function of the seed and the step's number alone, so that 
 ends with the same weights, bit for bit, as one that was left alone. A state holds everything else: weights, optimiser,
 numbers that change (`scalars`), the length of the log, the seconds spent. Two slots are written in turn, each with a
 hash, so that a state cut short by a crash is recognised and the one before it used.
+
+Of several processes each takes every step; the first writes the log and the states, which continue in any number.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -26,8 +29,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlhf_bench.errors import Interrupted, NotFinite, StoppedByAlarm
+from rlhf_bench.errors import Interrupted, ModelError, NotFinite, StoppedByAlarm
 from rlhf_bench.files import atomic_write_bytes, json_text, read_checked, read_jsonl, write_checked
+from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from trainers.alarms import Alarm, alarms_at, find_alarms
 from trainers.optim import Optimizer
@@ -63,11 +67,12 @@ class Loop:
         higher: bool = False,
         save_seconds: float = 30.0,
         stop_on_alarm: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
         self.name, self.work, self.config, self.progress = name, work, config, progress
         self.steps, self.modules, self.optimizer = steps, dict(modules), optimizer
         self.evaluate, self.best_key, self.sign = evaluate, best_key, 1.0 if higher else -1.0
-        self.save_seconds, self.stop_on_alarm = save_seconds, stop_on_alarm
+        self.save_seconds, self.stop_on_alarm, self.processes = save_seconds, stop_on_alarm, processes
         self.step = 0
         self.seconds = 0.0
         self.samples = 0
@@ -84,8 +89,9 @@ class Loop:
         self._stop = False
 
     def __iter__(self) -> Iterator[int]:
-        self.work.mkdir(parents=True, exist_ok=True)
+        self.processes.first(lambda: self.work.mkdir(parents=True, exist_ok=True))
         self._restore()
+        self._check_same_weights()
         began = saved = time.monotonic()
         earlier = self.seconds
         with _interrupts(self), self.progress.task(self.name, total=self.steps, start=self.step) as task:
@@ -99,11 +105,11 @@ class Loop:
                 task.advance(**{k: v for k, v in self._row.items() if k in _SHOWN})
                 if alarms and self.stop_on_alarm:
                     raise StoppedByAlarm(self._stopped_by(alarms[0]))
-                due = time.monotonic() - saved >= self.save_seconds
-                if self._stop or (due and self.step < self.steps):
+                stop, due = self._agree(time.monotonic() - saved >= self.save_seconds)
+                if stop or (due and self.step < self.steps):
                     self._save()
                     saved = time.monotonic()
-                if self._stop:
+                if stop:
                     raise Interrupted(
                         f"{self.name}: interrupted after step {self.step} of {self.steps}, which is kept; "
                         "the same command continues from there"
@@ -128,6 +134,23 @@ class Loop:
     def rows(self) -> list[dict[str, Any]]:
         return read_jsonl(self.log_file) if self.log_file.exists() else []
 
+    def _agree(self, due: bool) -> tuple[bool, bool]:
+        """Whether to stop, as any process may have been asked to, and whether a state is due by the first's clock."""
+        everybody = self.processes.gather((self._stop, due))
+        return any(stop for stop, _ in everybody), everybody[0][1]
+
+    def _check_same_weights(self) -> None:
+        """Raises ModelError where processes hold different weights: a process that trains another model is no help."""
+        if self.processes.size == 1:
+            return
+        marks = self.processes.gather((self.step, _fingerprint(self.modules)))
+        other = next((rank for rank, mark in enumerate(marks) if mark != marks[0]), None)
+        if other is not None:
+            raise ModelError(
+                f"{self.name}, step {self.step} of {self.steps}: processes 0 and {other} hold different weights; "
+                "expected the same: start them on machines that are alike, with the same versions and one shared folder"
+            )
+
     def _where(self) -> str:
         return f"{self.name}, step {self._at} of {self.steps}"
 
@@ -136,6 +159,7 @@ class Loop:
         last = self.step == self.steps
         if self.evaluate is None or not (last or (every and self.step % every == 0)):
             return
+        self._check_same_weights()
         try:
             numbers = {key: float(value) for key, value in self.evaluate().items()}
         except NotFinite as error:
@@ -148,13 +172,14 @@ class Loop:
             self.best = {**numbers, "best_step": float(self.step)}
             buffer = io.BytesIO()
             torch.save(next(iter(self.modules.values())).state_dict(), buffer)
-            atomic_write_bytes(self.work / "best.pt", buffer.getvalue())
+            self.processes.first(lambda: atomic_write_bytes(self.work / "best.pt", buffer.getvalue()))
 
     def _write_row(self) -> list[Alarm]:
         """Ends the step's row; the alarms that it is the first to raise."""
         row = {"step": self.step, **self._row, "num_tokens": self.tokens, "seconds": round(self.seconds, 3)}
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(json_text(row) + "\n")
+        if self.processes.is_first:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(json_text(row) + "\n")
         self._written.append(row)
         alarms = [alarm for alarm in alarms_at(self._written) if alarm.name not in self._alarmed]
         for alarm in alarms:
@@ -172,6 +197,10 @@ class Loop:
         )
 
     def _save(self) -> None:
+        self.processes.first(self._write_state)
+        self._saved = self.step
+
+    def _write_state(self) -> None:
         state = {
             "step": self.step,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
@@ -187,12 +216,11 @@ class Loop:
         slots = sorted(self.work.glob("state-*.pt"), key=lambda p: p.stat().st_mtime_ns)
         target = slots[0] if len(slots) > 1 else self.work / f"state-{len(slots)}.pt"
         write_checked(target, buffer.getvalue())
-        self._saved = self.step
 
     def _restore(self) -> None:
         states = [state for path in self.work.glob("state-*.pt") if (state := _read_state(path)) is not None]
         if not states:
-            self.log_file.unlink(missing_ok=True)
+            self.processes.first(lambda: self.log_file.unlink(missing_ok=True))
             return
         state = max(states, key=lambda s: int(s["step"]))
         self.step = self._saved = state["step"]
@@ -202,7 +230,7 @@ class Loop:
         self.scalars, self.best, self.final = state["scalars"], state["best"], state["final"]
         self.seconds = state["numbers"]["seconds"]
         self.samples, self.tokens = state["numbers"]["samples"], state["numbers"]["tokens"]
-        os.truncate(self.log_file, state["log_bytes"])
+        self.processes.first(lambda: os.truncate(self.log_file, state["log_bytes"]))
         self._written = self.rows()
         self._alarmed = {alarm.name for alarm in find_alarms(self._written)}
         self.progress.log(f"{self.name}: continues after step {self.step} of {self.steps}")
@@ -218,6 +246,15 @@ def _read_state(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     return state
+
+
+def _fingerprint(modules: Mapping[str, nn.Module]) -> str:
+    """Hash of every weight's bits."""
+    digest = hashlib.blake2b()
+    for module in modules.values():
+        for tensor in module.state_dict().values():
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class _interrupts:

@@ -61,7 +61,7 @@ class Optimizer:
         if not math.isfinite(norm):
             self.clear()
             raise NotFinite(f"{where}: the gradient is {norm}; expected a finite number: lower the learning rate")
-        self.pool.map(lambda part: part.step(), self.parts)  # no two share a parameter
+        list(self.pool.stream(lambda part: part.step(), self.parts))  # no two share a parameter
         self.clear()
         return norm
 

@@ -21,6 +21,7 @@ from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.models import default_device
 from rlhf_bench.parallel import worker_pool
+from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations
 from trainers.recipe import NewModel, Recipe, load_recipe
@@ -54,13 +55,15 @@ def train(
     stop_on_alarm: bool = False,
     root: Path = Path("checkpoints"),
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Path:
     """Train `stages` and what they descend from; returns the run's folder.
 
     A stage that is complete with the same configuration is left alone; with `force`, `stages` are trained again, and so
     is what descends from them, where it was there. The old checkpoint stays until the new one takes its place.
     `seeds` = N trains seeds seed ... seed + N - 1, each in a folder of its own. With `stop_on_alarm` a stage ends at
-    its first alarm, and nothing after it is trained.
+    its first alarm, and nothing after it is trained. Of several `processes` all call this with the same arguments; the
+    first alone writes.
 
     Raises:
         ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
@@ -79,28 +82,38 @@ def train(
     folder = root / (run or "default")
     data = _data(resolved, progress)
     trained = 0
-    for seed in _seeds(resolved, folder, seeds):
-        stages_there = [name for name in STAGES if stage_path(folder, name, seed).exists()] if force else []
-        again = [name for name in stages_there if set(with_ancestors([name], resolved)) & set(stages)]
-        for name in with_ancestors([*stages, *again], resolved):
-            job = Stage(
-                name=name,
-                recipe=resolved,
-                seed=resolved.seed if seed is None else seed,
-                folder=stage_path(folder, name, seed).parent,
-                work=stage_path(folder, f".{name}.work", seed),
-                progress=progress,
-                data=data,
-                device=default_device(),
-                cache=root / REFERENCE_CACHE,
-                stop_on_alarm=stop_on_alarm,
-            )
-            with exclusive(job.folder):
-                trained += run_stage(job, resume=resume, force=force and name in stages)
+    for seed, name in processes.first(lambda: _jobs(stages, resolved, folder, seeds, force=force)):
+        job = Stage(
+            name=name,
+            recipe=resolved,
+            seed=resolved.seed if seed is None else seed,
+            folder=stage_path(folder, name, seed).parent,
+            work=stage_path(folder, f".{name}.work", seed),
+            progress=progress,
+            data=data,
+            device=default_device(),
+            processes=processes,
+            cache=root / REFERENCE_CACHE,
+            stop_on_alarm=stop_on_alarm,
+        )
+        with processes.only_first(exclusive(job.folder)):
+            trained += run_stage(job, resume=resume, force=force and name in stages)
     if not trained:
         names = ", ".join(with_ancestors(stages, resolved))
         progress.log(f"{folder}: everything is complete ({names}); nothing to train")
     return folder
+
+
+def _jobs(
+    stages: Sequence[str], recipe: Recipe, folder: Path, seeds: int | None, *, force: bool
+) -> list[tuple[int | None, str]]:
+    """(seed, stage) in the order of training."""
+    jobs = []
+    for seed in _seeds(recipe, folder, seeds):
+        there = [name for name in STAGES if stage_path(folder, name, seed).exists()] if force else []
+        again = [name for name in there if set(with_ancestors([name], recipe)) & set(stages)]
+        jobs += [(seed, name) for name in with_ancestors([*stages, *again], recipe)]
+    return jobs
 
 
 def with_ancestors(stages: Sequence[str], recipe: Recipe) -> list[str]:
@@ -144,31 +157,43 @@ def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
     With `force` a complete one stays until the new one is saved in its place; what descends from it goes only then.
     """
     target, wanted = stage.folder / stage.name, configuration(stage.recipe, stage.name)
-    if not force and _complete(target, wanted, stage.seed):
+    if not force and stage.processes.first(lambda: _complete(target, wanted, stage.seed)):
         return False
-    parents = {name: open_checkpoint(stage.parent(name)) for name in parents_of(stage.name, stage.recipe)}
-    if not resume:
-        shutil.rmtree(stage.work, ignore_errors=True)
-    _check_under_way(stage, wanted, force=force)
-    stage.progress.log(f"{stage.name}: seed {stage.seed}, {stage.precision} on {stage.device}, {target}")
+    parents = stage.processes.first(lambda: _begin(stage, wanted, resume=resume, force=force))
+    several = f", {stage.processes.size} processes" if stage.processes.size > 1 else ""
+    stage.progress.log(f"{stage.name}: seed {stage.seed}, {stage.precision} on {stage.device}{several}, {target}")
     result = _train(stage)
-    descendants = descendants_of(stage.name, stage.recipe) if target.exists() else []
-    for name in descendants:  # before the parent changes: a state continued from another parent would go unnoticed
-        shutil.rmtree(stage.folder / f".{name}.work", ignore_errors=True)
-    save_stage(stage, result, target, wanted, {name: {"hash": p.hash} for name, p in parents.items()})
-    shutil.rmtree(stage.work, ignore_errors=True)
-    for folder in (stage.folder / name for name in descendants):
-        if folder.exists():
-            stage.progress.log(f"{folder}: removed, to be trained again")
-            shutil.rmtree(folder)
+    stage.processes.first(lambda: _keep(stage, result, target, wanted, parents))
     numbers = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
     stage.progress.log(f"{stage.name}: complete in {result.seconds:.0f} s{'; ' + numbers if numbers else ''}")
     return True
 
 
+def _begin(stage: Stage, wanted: dict[str, Any], *, resume: bool, force: bool) -> dict[str, str]:
+    """The hashes of the stage's parents, which are whole, once its work folder is fit to begin or to continue."""
+    parents = {name: open_checkpoint(stage.parent(name)).hash for name in parents_of(stage.name, stage.recipe)}
+    if not resume:
+        shutil.rmtree(stage.work, ignore_errors=True)
+    _check_under_way(stage, wanted, force=force)
+    return parents
+
+
+def _keep(stage: Stage, result: StageResult, target: Path, wanted: dict[str, Any], parents: dict[str, str]) -> None:
+    """Save a trained stage in its place; what descended from the old one goes."""
+    descendants = descendants_of(stage.name, stage.recipe) if target.exists() else []
+    for name in descendants:  # before the parent changes: a state continued from another parent would go unnoticed
+        shutil.rmtree(stage.folder / f".{name}.work", ignore_errors=True)
+    save_stage(stage, result, target, wanted, {name: {"hash": parent} for name, parent in parents.items()})
+    shutil.rmtree(stage.work, ignore_errors=True)
+    for folder in (stage.folder / name for name in descendants):
+        if folder.exists():
+            stage.progress.log(f"{folder}: removed, to be trained again")
+            shutil.rmtree(folder)
+
+
 def _train(stage: Stage) -> StageResult:
     trainer = importlib.import_module(f"trainers.{stage.name}")
-    with _deterministic(), worker_pool(_parameters(stage), stage.device) as stage.pool:
+    with _deterministic(), worker_pool(_parameters(stage), stage.device, stage.processes) as stage.pool:
         result: StageResult = trainer.train(stage)
     return result
 

@@ -44,14 +44,14 @@ def remembered(stage: Stage, model: Path, pairs: Sequence[Pair], compute: Callab
     if stage.cache is None:
         return compute()
     path = stage.cache / f"{reference_key(stage, model, pairs)}.logps"
-    stored = _read(path, len(pairs))
+    stored = stage.processes.first(lambda: _read(path, len(pairs)))
     if stored is not None:
         stage.progress.log(f"{stage.name}: reference log-probabilities of {len(pairs):,} pairs read from {path}")
         return PairLogps(*(torch.from_numpy(side).to(stage.device) for side in stored))
     logps = compute()
     buffer = io.BytesIO()
     np.save(buffer, torch.stack(list(logps)).cpu().numpy())
-    write_checked(path, buffer.getvalue())
+    stage.processes.first(lambda: write_checked(path, buffer.getvalue()))
     return logps
 
 

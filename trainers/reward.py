@@ -39,7 +39,7 @@ def train(stage: Stage) -> StageResult:
     pad = tokenizer.pad_token_id
     loop = stage.loop(
         config, steps=steps, modules={"reward": model}, optimizer=optimizer,
-        evaluate=lambda: evaluate(scorer, held_out, pad), best_key="eval_accuracy", higher=True,
+        evaluate=lambda: evaluate(stage, scorer, held_out, pad), best_key="eval_accuracy", higher=True,
     )  # fmt: skip
 
     def forward(part: Sequence[int]) -> tuple[torch.Tensor, dict[str, float]]:
@@ -84,17 +84,20 @@ def _score_pairs(scorer: ScoreModel, pairs: Sequence[Pair], pad_id: int) -> tupl
     return scores[: len(pairs)], scores[len(pairs) :]
 
 
-@torch.no_grad()
-def evaluate(scorer: ScoreModel, pairs: list[Pair], pad_id: int) -> dict[str, float]:
+def evaluate(stage: Stage, scorer: ScoreModel, pairs: list[Pair], pad_id: int) -> dict[str, float]:
     """Accuracy and loss on held-out pairs, and the accuracy of preferring the longer response; equal counts one half.
 
     The loss is without margin and penalty, so that runs with and without them can be compared.
     """
-    right, loss = 0.0, 0.0
-    for group in length_batches(pair_lengths(pairs), 64):
-        chosen, rejected = _score_pairs(scorer, [pairs[i] for i in group], pad_id)
-        right += ((chosen > rejected).float() + 0.5 * (chosen == rejected).float()).sum().item()
-        loss += reward_loss(chosen, rejected).sum().item()
+
+    def score(group: Sequence[int]) -> tuple[float, float]:
+        with torch.no_grad():
+            chosen, rejected = _score_pairs(scorer, [pairs[i] for i in group], pad_id)
+        right = (chosen > rejected).float() + 0.5 * (chosen == rejected).float()
+        return right.sum().item(), reward_loss(chosen, rejected).sum().item()
+
+    scored = stage.pool.map(score, length_batches(pair_lengths(pairs), 64))
+    right, loss = (sum(column) for column in zip(*scored, strict=True))
     lengths = [(len(chosen.response), len(rejected.response)) for chosen, rejected in pairs]
     longer = sum(1.0 if w > r else 0.5 if w == r else 0.0 for w, r in lengths)
     return {

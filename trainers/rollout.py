@@ -137,10 +137,18 @@ class RolloutMaker:
                 sources.append(gold_source(self.stage.recipe.data.source))
             else:
                 function, hashes[name] = load_function(name)
-                sources.append(function)
+                sources.append(self._called_once(function))
         return weighted_sum(sources, weights), {
             "function": list(names), "weights": list(weights), "source_hashes": hashes,
         }  # fmt: skip
+
+    def _called_once(self, function: Score) -> Score:
+        """A user's function sees the whole rollout, in the first process: it may ask a server, or draw at random."""
+
+        def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
+            return self.stage.processes.first(lambda: function(prompts, responses, ended))
+
+        return score
 
     def _model_source(self) -> Score:
         stage, data = self.stage, self.stage.recipe.data
@@ -157,11 +165,7 @@ class RolloutMaker:
                     )
 
             ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-            pieces = stage.pool.split(ordered, 64)
-            scores = torch.empty(len(prompts))
-            for part, values in zip(pieces, stage.pool.map(work, pieces), strict=True):
-                scores[list(part)] = values
-            return scores
+            return stage.pool.fill(torch.empty(len(prompts)), work, stage.pool.split(ordered, 64))
 
         return score
 
@@ -178,12 +182,13 @@ class RolloutMaker:
         """`function` of every micro-batch, without gradients, put together. (B, T)"""
         out = torch.zeros(batch.ids.shape, device=batch.ids.device)
 
-        def work(index: Tensor) -> None:
-            part = select(batch, index)
+        def work(index: Tensor) -> Tensor:
             with torch.no_grad(), self.stage.autocast():
-                out[index, : part.ids.shape[1]] = function(part).float()
+                return function(select(batch, index)).float()
 
-        self.stage.pool.map(work, self.micro_batches(batch))
+        pieces = self.micro_batches(batch)
+        for index, values in zip(pieces, self.stage.pool.map(work, pieces), strict=True):
+            out[index, : values.shape[1]] = values.to(out.device)
         return out
 
     def micro_batches(self, batch: Batch, index: Tensor | None = None) -> list[Tensor]:

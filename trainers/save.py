@@ -61,6 +61,7 @@ def save_stage(
             **result.record,
             "precision": stage.precision,
             "threads": torch.get_num_threads(),
+            "processes": stage.processes.size,
             "versions": versions(),
             "git_commit": git_commit(),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),

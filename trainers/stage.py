@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.models import autocast, best_precision
 from rlhf_bench.parallel import Pool
+from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
@@ -42,6 +43,7 @@ class Stage:
     progress: Progress
     data: Callable[[str], PreferenceData]  # by split, loaded once for all stages
     device: torch.device
+    processes: Processes = ALONE
     pool: Pool = field(default_factory=lambda: Pool(None, 1))
     cache: Path | None = None  # holds what can be computed again and need not be; None: nowhere
     stop_on_alarm: bool = False
@@ -74,7 +76,7 @@ class Stage:
     def loop(self, config: Any, **arguments: Any) -> Loop:
         return Loop(
             self.name, self.work, config, self.progress, save_seconds=self.recipe.save_seconds,
-            stop_on_alarm=self.stop_on_alarm, **arguments,
+            stop_on_alarm=self.stop_on_alarm, processes=self.processes, **arguments,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import click
 
 from rlhf_bench import __version__
 from rlhf_bench.cli.audit import audit
-from rlhf_bench.cli.base import BenchGroup
+from rlhf_bench.cli.base import BenchGroup, current_processes
 from rlhf_bench.cli.compare import compare
 from rlhf_bench.cli.data import data
 from rlhf_bench.cli.eval import evaluate
@@ -15,8 +15,11 @@ from rlhf_bench.cli.list import list_
 from rlhf_bench.cli.report import report
 from rlhf_bench.cli.selftest import selftest
 from rlhf_bench.cli.train import train
+from rlhf_bench.errors import BadValue
 
 __all__ = ["cli", "main"]
+
+DIVIDED = ("train", "eval")  # what several processes do together
 
 
 @click.group(
@@ -27,8 +30,14 @@ __all__ = ["cli", "main"]
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("--quiet", is_flag=True, help="Show no progress; results and errors are still printed.")
 @click.version_option(__version__, prog_name="rlhf-bench")
-def cli(debug: bool, quiet: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, debug: bool, quiet: bool) -> None:
     """Train a base, SFT, reward, PPO, GRPO and DPO checkpoint, and compare them so that it can be believed."""
+    if current_processes().size > 1 and context.invoked_subcommand not in DIVIDED:
+        raise BadValue(
+            f"{context.invoked_subcommand} runs in one process; expected {' or '.join(DIVIDED)} under torchrun or "
+            "accelerate launch: start it without them"
+        )
 
 
 for command in (train, evaluate, judge, audit, compare, report, list_, data, selftest):

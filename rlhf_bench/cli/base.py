@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from rlhf_bench.errors import BadValue, BenchError, Interrupted, UnknownName
+from rlhf_bench.processes import ALONE, Processes, several_processes
 
 if TYPE_CHECKING:
     from rlhf_bench.progress import Progress
@@ -23,6 +24,7 @@ __all__ = [
     "BenchGroup",
     "Decorated",
     "checkpoints_option",
+    "current_processes",
     "find_result",
     "make_progress",
     "name_values",
@@ -79,7 +81,8 @@ class BenchGroup(click.Group):
         words = flags + [word for word in words if word not in GLOBAL_FLAGS]
         extra["standalone_mode"] = False
         try:
-            status = super().main(words, "rlhf-bench", **extra)
+            with several_processes(exit_status) as processes:
+                status = super().main(words, "rlhf-bench", obj=processes, **extra)
         except BaseException as error:
             if "--debug" in flags:
                 traceback.print_exception(error)
@@ -100,6 +103,11 @@ def report_error(error: BaseException, words: Sequence[str]) -> int:
     status, line = _describe(error, words)
     click.echo(" ".join(line.split()), err=True)
     return status
+
+
+def exit_status(error: BaseException) -> int:
+    """What `report_error` would return."""
+    return _describe(error, ())[0]
 
 
 def _describe(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
@@ -141,11 +149,18 @@ def _os_error(error: OSError) -> str:
     return f"{where}{error.strerror}{advice.get(error.errno or 0, '')}"
 
 
+def current_processes() -> Processes:
+    """The processes that a launcher has started for this command; ALONE without one."""
+    found = click.get_current_context().find_root().obj
+    return found if isinstance(found, Processes) else ALONE
+
+
 def make_progress() -> Progress:
-    """The progress display that the global options ask for."""
+    """The progress display that the global options ask for; of several processes the first shows it."""
     from rlhf_bench.progress import Progress
 
-    return Progress(quiet=bool(click.get_current_context().find_root().params.get("quiet")))
+    quiet = bool(click.get_current_context().find_root().params.get("quiet"))
+    return Progress(quiet=quiet or not current_processes().is_first)
 
 
 def checkpoints_option(command: Decorated) -> Decorated:

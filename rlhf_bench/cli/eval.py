@@ -11,6 +11,7 @@ import click
 from rlhf_bench.cli.base import (
     BenchCommand,
     checkpoints_option,
+    current_processes,
     make_progress,
     name_values,
     remember_result,
@@ -151,7 +152,8 @@ def evaluate(
     """Evaluate checkpoints and responses side by side.
 
     A run's checkpoints, other models, and responses that were written elsewhere, on the same prompts. What is stored
-    already is reused; tables, plots and a report page are written beside it.
+    already is reused; tables, plots and a report page are written beside it. Under torchrun or accelerate launch
+    several processes divide the work and give the same rows (docs/processes.md).
     """
     named = name_values("--model", models, expected="NAME=PATH, such as --model mine=checkpoints/mine/dpo")
     for name, folder in curve_models(curves).items():
@@ -192,7 +194,12 @@ def evaluate(
         check_judge(judge, max_cost)
     elif max_cost is not None:
         raise BadValue("--max-cost: given without --judge, which it limits")
-    result = run_request(request, force=force, results=results, expected=key, progress=progress)
+    processes = current_processes()
+    result = run_request(
+        request, force=force, results=results, expected=key, progress=progress, processes=processes
+    )  # fmt: skip
+    if not processes.is_first:
+        return
     if judge is not None:
         _judge(result, judge, max_cost, results=results, progress=progress)
     if not _is_drawn(result):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress
+from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import UnknownName
 
 __all__ = ["train"]
@@ -53,11 +53,11 @@ def train(
     """Train all stages, or those named.
 
     A stage that is complete with the same configuration is not trained again, and one that was interrupted goes on
-    from where it was.
+    from where it was. Under torchrun or accelerate launch several processes train one model (docs/processes.md).
     """
-    wanted = _expand(stages)
+    wanted, processes = _expand(stages), current_processes()
     if explain:
-        _explain(stages)
+        processes.first(lambda: _explain(stages))
         return
 
     from trainers.pipeline import train as run_stages
@@ -73,7 +73,10 @@ def train(
         stop_on_alarm=stop_on_alarm,
         root=checkpoints,
         progress=make_progress(),
+        processes=processes,
     )
+    if not processes.is_first:
+        return
     elsewhere = "" if checkpoints == Path("checkpoints") else f" --checkpoints {checkpoints}"
     click.echo(f"checkpoints: {folder}")
     click.echo(f"next: rlhf-bench eval --suite hh-test --run {folder.name}{elsewhere}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from rlhf_bench.evaluate.measure_text import Answered, Texts, anchor_rows, answe
 from rlhf_bench.logprobs import LogprobModel, token_kl
 from rlhf_bench.models import load_policy
 from rlhf_bench.parallel import workers_for
+from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.templates import Template
@@ -53,7 +54,10 @@ class Scorer(NamedTuple):
 
 @dataclass(frozen=True)
 class Measure:
-    """What is asked of every model alike under one seed. Reference and reward models are loaded once, when needed."""
+    """What is asked of every model alike under one seed. Reference and reward models are loaded once, when needed.
+
+    Of several processes each computes its share of the batches that one process would compute, and has all rows.
+    """
 
     items: Sequence[Item]
     source: str
@@ -65,6 +69,7 @@ class Measure:
     max_response: int | None  # longest response that is scored, in tokens; None: what the reward model can read
     device: torch.device
     metrics: Sequence[str] = ()  # the suite's own, of its own prompts
+    processes: Processes = ALONE
 
     @cached_property
     def reference_model(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -83,6 +88,12 @@ class Measure:
             )
             for scorer in self.scorers
         ]  # fmt: skip
+
+    def of(self, items: Sequence[Item]) -> Measure:
+        """The same of other prompts, with the models that are loaded."""
+        other, loaded = replace(self, items=items), {"reward_models": self.reward_models}
+        vars(other).update(loaded if self.reference is None else loaded | {"reference_model": self.reference_model})
+        return other
 
 
 def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int], None]) -> pd.DataFrame:
@@ -147,7 +158,7 @@ def _groups(
     try:
         return sample(
             model, tokenizer, prompts, sampling,
-            samples=samples, seed=measure.seed, batch_size=128, on_batch=on_batch,
+            samples=samples, seed=measure.seed, batch_size=128, on_batch=on_batch, processes=measure.processes,
         )  # fmt: skip
     except NotFinite as error:
         raise NotFinite(f"{source.name} ({source.path}): {error}") from error
@@ -183,7 +194,10 @@ def add_rewards(measure: Measure, table: pd.DataFrame) -> pd.DataFrame:
     """The table with a column for each reward model. A response of unknown end is scored as one that ended."""
     prompts, texts = list(table["prompt"]), list(table["response"])
     ended = [reason != "length" for reason in table["finish_reason"]]
-    columns = {column: reward.score(prompts, texts, ended).double().numpy() for column, reward in measure.reward_models}
+    columns = {
+        column: reward.score(prompts, texts, ended, processes=measure.processes).double().numpy()
+        for column, reward in measure.reward_models
+    }
     return table.assign(**columns)
 
 
@@ -216,18 +230,22 @@ def _kl(
     per_token: list[list[float]] = [[] for _ in rows]
     numbers = np.zeros((len(rows), 3))
 
-    def work(group: list[int]) -> None:
+    def work(group: list[int]) -> tuple[np.ndarray, list[list[float]]]:
+        """k1, k3 and exact of each response, (B, 3), and the exact terms of its tokens."""
         batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
         terms = token_kl(model, reference, batch)
         difference = (terms.policy_logps - terms.reference_logps).double()
         k3 = torch.expm1(-difference) + difference
         sums = torch.stack([difference.sum(1), k3.sum(1), terms.exact.double().sum(1)], dim=1)
-        numbers[group] = sums.cpu().numpy()
-        for i, exact, mask in zip(group, terms.exact.cpu(), batch.response_mask.cpu(), strict=True):
-            per_token[i] = exact[mask].tolist()
+        by_response = zip(terms.exact.cpu(), batch.response_mask.cpu(), strict=True)
+        return sums.cpu().numpy(), [exact[mask].tolist() for exact, mask in by_response]
 
-    with workers_for(model) as pool:
-        pool.map(work, length_batches([row.length for row in rows], BATCH))
+    groups = list(length_batches([row.length for row in rows], BATCH))
+    with workers_for(model, measure.processes) as pool:
+        for group, (sums, tokens) in zip(groups, pool.map(work, groups), strict=True):
+            numbers[group] = sums
+            for i, exact in zip(group, tokens, strict=True):
+                per_token[i] = exact
     lengths = np.array([max(1, len(row.response)) for row in rows])
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
         columns[name] = numbers[:, i]
@@ -249,10 +267,16 @@ def _chosen(
         max_response=measure.sampling.max_new_tokens,
     )
     policy, total = LogprobModel(model), np.zeros(len(rows))
-    with torch.no_grad():
-        for group in length_batches([row.length for row in rows], BATCH):
-            batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
-            total[group] = policy(batch).logps.double().sum(1).cpu().numpy()
+
+    def work(group: list[int]) -> np.ndarray:
+        batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
+        with torch.no_grad():
+            sums: np.ndarray = policy(batch).logps.double().sum(1).cpu().numpy()
+        return sums
+
+    groups = list(length_batches([row.length for row in rows], BATCH))
+    for group, sums in zip(groups, measure.processes.map(work, groups), strict=True):
+        total[group] = sums
     columns = {
         "chosen_logprob": total,
         "chosen_tokens": np.array([float(len(row.response)) for row in rows]),

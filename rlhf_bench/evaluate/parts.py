@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -10,7 +11,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows
+from rlhf_bench.processes import Processes
 from rlhf_bench.progress import Progress
+from rlhf_bench.types import Item
 
 if TYPE_CHECKING:
     from rlhf_bench.evaluate.measure import Measure, Source
@@ -18,14 +21,25 @@ if TYPE_CHECKING:
 
 __all__ = ["anchor_parts", "model_part", "pool_parts"]
 
+# Prompts that are measured and stored at a time. Fixed, so that neither an interruption nor the number of processes
+# changes which rows share a batch.
+SHARD = 1000
+
 
 def model_part(
-    folder: Path, setup: Setup, measure: Measure | None, part: Source | Texts, progress: Progress
-) -> pd.DataFrame:  # fmt: skip
+    folder: Path,
+    setup: Setup,
+    measure: Measure | None,
+    part: Source | Texts,
+    progress: Progress,
+    processes: Processes,
+) -> pd.DataFrame:
     """All rows of one model under one seed, from the store or computed and stored."""
     total = len(setup.items) * setup.suite.samples
     if isinstance(part, Texts):
         total = sum(len(part.by_prompt[item.prompt]) for item in setup.items)
+
+    name = f"{quote(part.name, safe='')}-{part.seed}"
 
     def compute() -> pd.DataFrame:
         with progress.task(f"{part.name}, seed {part.seed}", total=total) as task:
@@ -44,10 +58,14 @@ def model_part(
             else:
                 from rlhf_bench.evaluate.measure import measure_model
 
-                rows = measure_model(measure, part, on_batch=lambda n: task.advance(n))
+                rows = _in_shards(
+                    folder / "shards" / name,
+                    measure,
+                    lambda some: measure_model(some, part, on_batch=lambda n: task.advance(n)),
+                )
         return rows
 
-    return _stored(folder / f"{quote(part.name, safe='')}-{part.seed}.parquet", compute)
+    return _stored(folder / f"{name}.parquet", compute, processes)
 
 
 def anchor_parts(setup: Setup, measure: Measure | None, seed: int, progress: Progress) -> list[pd.DataFrame]:
@@ -67,8 +85,8 @@ def anchor_parts(setup: Setup, measure: Measure | None, seed: int, progress: Pro
 
 
 def pool_parts(
-    folder: Path, setup: Setup, measure: Measure | None, seed: int, progress: Progress
-) -> list[pd.DataFrame]:  # fmt: skip
+    folder: Path, setup: Setup, measure: Measure | None, seed: int, progress: Progress, processes: Processes
+) -> list[pd.DataFrame]:
     """The pool that best-of-n chooses from, under one seed; none where none was asked for or there is a reason why not.
 
     A row a (prompt, sample) of the reference with its reward and, where it is known, gold.
@@ -82,19 +100,45 @@ def pool_parts(
         from rlhf_bench.evaluate.measure import measure_pool
 
         with progress.task(f"best of {n} of {setup.reference}, seed {seed}", total=len(setup.items) * n) as task:
-            return measure_pool(measure, n, on_batch=lambda done: task.advance(done))
+            return _in_shards(
+                folder / "shards" / "best_of_n" / str(seed),
+                measure,
+                lambda some: measure_pool(some, n, on_batch=lambda done: task.advance(done)),
+            )
 
     # a folder of its own: no model's name can be mistaken for it
-    return [_stored(folder / "best_of_n" / f"{seed}.parquet", compute)]
+    return [_stored(folder / "best_of_n" / f"{seed}.parquet", compute, processes)]
 
 
-def _stored(file: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The frame in the file, or else computed and written there in one step."""
-    if file.exists():
+def _in_shards(folder: Path, measure: Measure, compute: Callable[[Measure], pd.DataFrame]) -> pd.DataFrame:
+    """What `compute` makes of all prompts, SHARD of them at a time, each shard stored; a single one is not."""
+    items = measure.items
+    if len(items) <= SHARD:
+        return compute(measure)
+    shards = []
+    for start in range(0, len(items), SHARD):
+        work = partial(_on_items, compute, measure, items[start : start + SHARD])
+        shards.append(_stored(folder / f"{start}.parquet", work, measure.processes))
+    rows = pd.concat(shards, ignore_index=True)
+    rows.attrs = shards[0].attrs
+    return rows
+
+
+def _on_items(compute: Callable[[Measure], pd.DataFrame], measure: Measure, items: Sequence[Item]) -> pd.DataFrame:
+    return compute(measure.of(items))
+
+
+def _stored(file: Path, compute: Callable[[], pd.DataFrame], processes: Processes) -> pd.DataFrame:
+    """The frame in the file, or else computed by all processes together and written there by the first, in one step."""
+    if processes.first(file.exists):
         return pd.read_parquet(file)
     rows = compute()
-    file.parent.mkdir(exist_ok=True)
+    processes.first(lambda: _write(file, rows))
+    return rows
+
+
+def _write(file: Path, rows: pd.DataFrame) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".tmp")
     rows.to_parquet(temporary, index=False)
     temporary.replace(file)
-    return rows

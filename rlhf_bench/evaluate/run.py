@@ -23,6 +23,7 @@ from rlhf_bench.files import exclusive
 from rlhf_bench.metrics.best_of_n import best_of_n_curve
 from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
+from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from rlhf_bench.stats import mean_estimate
 from rlhf_bench.store import ResultStore
@@ -94,14 +95,18 @@ def run_request(
     results: Path = Path("results"),
     expected: str | None = None,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Path:
     """As `evaluate`. `expected` is the key of a result that is to be repeated.
+
+    Of several `processes` all call this with the same arguments: they divide the batches that one process would
+    compute, and the first alone writes.
 
     Raises StoreError where models, data or versions of the suite are no longer those of that key.
     """
     progress = progress or Progress(quiet=True)
     parent = results / Path(request.suite).stem
-    if not force and (stored := _stored(parent, request)):
+    if not force and (stored := processes.first(lambda: _stored(parent, request))):
         progress.log(f"{stored}: everything is stored; nothing to compute")
         return stored
     setup = prepare(request, progress)
@@ -111,29 +116,32 @@ def run_request(
             f"models, data or suite are no longer what they were: their hash is {manifest['key']}, the manifest says "
             f"{expected}; restore them, or evaluate what is there now without --from"
         )
-    folder = _folder(parent, request.label, manifest["key"], force=force)
+    folder = processes.first(lambda: _folder(parent, request.label, manifest["key"], force=force))
     _say_other_version(parent / request.label, folder, setup.suite.version, progress)
     store = ResultStore(folder)
-    if _complete(store):
+    if processes.first(lambda: _complete(store)):
         progress.log(f"{folder}: everything is stored; nothing to compute")
         return folder
-    try:
-        (folder / ".parts").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be written ({error.strerror}); give --results a folder that can") from error
-    with exclusive(folder):
-        store.write_manifest(manifest)
+    processes.first(lambda: _make_parts(folder))
+    with processes.only_first(exclusive(folder)):
+        processes.first(lambda: store.write_manifest(manifest))
         parts: list[pd.DataFrame] = []
         anchors: list[pd.DataFrame] = []
         pools: list[pd.DataFrame] = []
         for number in setup.seeds:  # a seed's reference and reward models are loaded once, and let go before the next
-            measure, work = _measure(setup, number), folder / ".parts"
-            parts += [model_part(work, setup, measure, p, progress) for p in setup.parts if p.seed == number]
+            measure, work = _measure(setup, number, processes), folder / ".parts"
+            parts += [model_part(work, setup, measure, p, progress, processes) for p in setup.parts if p.seed == number]
             anchors += anchor_parts(setup, measure, number, progress)
-            pools += pool_parts(work, setup, measure, number, progress)
-        _finish(store, setup, [*parts, *anchors], pools)
-        shutil.rmtree(folder / ".parts", ignore_errors=True)
+            pools += pool_parts(work, setup, measure, number, progress, processes)
+        processes.first(lambda: _finish(store, setup, [*parts, *anchors], pools))
     return folder
+
+
+def _make_parts(folder: Path) -> None:
+    try:
+        (folder / ".parts").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written ({error.strerror}); give --results a folder that can") from error
 
 
 def _stored(parent: Path, request: Request) -> Path | None:
@@ -180,7 +188,7 @@ def _complete(store: ResultStore) -> bool:
     return (store.path / "metrics.json").exists()
 
 
-def _measure(setup: Setup, seed: int) -> Measure | None:
+def _measure(setup: Setup, seed: int, processes: Processes) -> Measure | None:
     """What one seed's models are measured with; None where texts alone are counted and compared."""
     if setup.sampling is None:
         return None
@@ -194,7 +202,7 @@ def _measure(setup: Setup, seed: int) -> Measure | None:
         scorers=setup.scorers[seed],
         # texts from elsewhere may be longer than what is sampled here
         max_response=None if setup.texts else setup.sampling.max_new_tokens,
-        device=default_device(), metrics=setup.suite.metrics,
+        device=default_device(), metrics=setup.suite.metrics, processes=processes,
     )  # fmt: skip
 
 
@@ -247,6 +255,7 @@ def _finish(
             "marks": _marks(setup, rows),
         }
     )
+    shutil.rmtree(store.path / ".parts", ignore_errors=True)
 
 
 def _rows_of(missing: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:

@@ -62,8 +62,8 @@ _TEX_COLUMNS = 5  # beside the keys: more of them with intervals do not fit a pa
 def write_tables(result: Result, folder: Path) -> list[Path]:
     """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md.
 
-    rouge, pareto, best_of_n and the judges' tables as well, where there is something to show; old ones are removed where
-    there is not.
+    rouge, pareto, best_of_n and the judges' tables as well, where there is something to show; old ones are removed
+    where there is not.
     """
     summary = summary_table(result)
     # each with the number of columns that name a row

@@ -14,6 +14,7 @@ from rlhf_bench.errors import NotFinite
 from rlhf_bench.logprobs import hidden_states
 from rlhf_bench.models import load_reward_model, max_positions
 from rlhf_bench.parallel import workers_for
+from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.text import Batch, Encoded, collate, encode, length_batches
 
 __all__ = ["RewardModel", "ScoreModel"]
@@ -76,6 +77,7 @@ class RewardModel:
         ended: Sequence[bool] | None = None,
         *,
         batch_size: int = 64,
+        processes: Processes = ALONE,
     ) -> Tensor:
         """Raw reward of each response, (N,) float32 on the CPU. `ended[i]` False: response i was cut by its limit.
 
@@ -86,13 +88,14 @@ class RewardModel:
         scores = torch.empty(len(rows))
         pad = self.tokenizer.pad_token_id
 
-        def work(group: list[int]) -> None:
+        def work(group: Sequence[int]) -> Tensor:
             batch = collate([rows[i] for i in group], pad_id=pad).to(self.model.model.device)
             with torch.no_grad():
-                scores[group] = self.model(batch).float().cpu()
+                values: Tensor = self.model(batch).float().cpu()
+            return values
 
-        with workers_for(self.model.model) as pool:
-            pool.map(work, length_batches([row.length for row in rows], batch_size))
+        with workers_for(self.model.model, processes) as pool:
+            pool.fill(scores, work, length_batches([row.length for row in rows], batch_size))
         bad = (~scores.isfinite()).nonzero()
         if len(bad):
             i = int(bad[0])

@@ -1,0 +1,199 @@
+"""Several processes give the rows of one, to the last bit; what was interrupted is continued in any number."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ...several import Launcher, same_files
+from ..tiny import save_run
+
+PROMPTS, SAMPLES = 16, 24  # five prompts fill a batch of the sampler
+NO_REPORT = "import rlhf_bench.report; rlhf_bench.report.write_report = lambda result: None\n"  # a test of its own
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """checkpoints/several: sft and reward."""
+    folder = tmp_path_factory.mktemp("several")
+    config = {"data": {"source": "hh-mini", "seed": 0, "max_prompt_tokens": 192, "max_response_tokens": 12}}
+    save_run(folder / "checkpoints" / "several", config=config, samples=1, tokens=1, seconds=1.0)
+    return folder
+
+
+def words(work: Path, results: str, *more: object) -> list[object]:
+    return [
+        "eval", "--suite", "hh-test", "--run", "several", "--checkpoints", work / "checkpoints", "--results",
+        work / results, "--limit", PROMPTS, "--samples", SAMPLES, "--best-of-n", 64, *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(work: Path, launch: Launcher) -> Path:
+    ended = launch(*words(work, "alone"), plan=NO_REPORT)
+    assert ended.statuses == [0], ended.errors
+    return work / "alone" / "hh-test" / "several"
+
+
+def assert_same_result(a: Path, b: Path) -> None:
+    same_files(a, b, ["responses.jsonl", "metrics.json"])
+    for name in ("scores.parquet", "best_of_n.parquet"):
+        pd.testing.assert_frame_equal(pd.read_parquet(a / name), pd.read_parquet(b / name), check_exact=True)
+    ours, theirs = (json.loads((folder / "manifest.json").read_text(encoding="utf-8")) for folder in (a, b))
+    assert ours["key"] == theirs["key"]
+
+
+# counts the rows that this process itself samples, scores and compares
+COUNT = """
+import json, os, atexit
+from rlhf_bench import sampling
+from rlhf_bench.evaluate import measure
+from rlhf_bench.scoring import ScoreModel
+counts = {"sampled": 0, "scored": 0, "compared": 0}
+draw, forward, token_kl = sampling._sample_batch, ScoreModel.forward, measure.token_kl
+def count(name, function, size):
+    def counted(*args):
+        counts[name] += size(*args)
+        return function(*args)
+    return counted
+sampling._sample_batch = count("sampled", draw, lambda *a: len(a[2]) * a[5])
+ScoreModel.forward = count("scored", forward, lambda self, batch: len(batch.ids))
+measure.token_kl = count("compared", token_kl, lambda policy, reference, batch: len(batch.ids))
+end = os._exit
+def write(status):
+    print(json.dumps(counts), flush=True)
+    end(status)
+os._exit = write
+"""
+
+
+def test_two_processes_give_the_rows_of_one(work: Path, launch: Launcher, alone: Path) -> None:
+    ended = launch(*words(work, "two"), processes=2, plan=NO_REPORT + COUNT)
+    assert ended.statuses == [0, 0], ended.errors
+    assert_same_result(alone, work / "two" / "hh-test" / "several")
+    assert ended.errors[1] == ""  # the first process speaks for both
+    assert ended.out[0].count("report page: ") == 1
+    assert "report page: " not in ended.out[1]
+    counts = [json.loads(out.splitlines()[-1]) for out in ended.out]
+    # the table's prompts are sampled in batches of 5, 5, 5 and 1, the pool's two at a time, 64 responses each
+    assert [c["sampled"] for c in counts] == [10 * SAMPLES + 8 * 64, 6 * SAMPLES + 8 * 64]
+    table = PROMPTS * SAMPLES
+    assert [c["compared"] for c in counts] == [table / 2, table / 2]
+    assert sum(c["scored"] for c in counts) == table + PROMPTS * 64 + 2 * PROMPTS  # and the data's own responses
+
+
+# at a call of `add_rewards`; the third is the pool's, when the table's rows are stored
+DIE = """
+import os, signal
+from rlhf_bench.evaluate import measure
+add_rewards = measure.add_rewards
+calls = []
+def die(measure, table):
+    calls.append(1)
+    if len(calls) == {call} and os.environ.get("RANK", "1") == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return add_rewards(measure, table)
+measure.add_rewards = die
+"""
+
+
+@pytest.mark.parametrize(("begun_by", "continued_by"), [(2, 1), (1, 2)])
+def test_what_was_killed_goes_on_in_any_number(
+    work: Path, launch: Launcher, alone: Path, begun_by: int, continued_by: int
+) -> None:
+    results = f"killed-{begun_by}"
+    ended = launch(*words(work, results), processes=begun_by, plan=NO_REPORT + DIE.format(call=3))
+    assert ended.statuses == ([1, -9] if begun_by == 2 else [-9])
+    if begun_by == 2:
+        (line,) = ended.lines
+        assert line.startswith("error: process 0 of 2 lost another: it was killed or ran out of memory, or has not ")
+    folder = work / results / "hh-test" / "several"
+    assert not (folder / "metrics.json").exists()
+    stored = folder / ".parts" / "sft-0.parquet"
+    before = stored.stat().st_mtime_ns
+    plan = f"""
+import os, pathlib
+from rlhf_bench.evaluate import parts
+finished = parts._stored
+def look(file, *rest):
+    rows = finished(file, *rest)
+    assert pathlib.Path({str(stored)!r}).stat().st_mtime_ns == {before}  # never written again
+    return rows
+parts._stored = look
+"""
+    last = launch(*words(work, results), processes=continued_by, plan=NO_REPORT + plan)
+    assert last.statuses == [0] * continued_by, last.errors
+    assert_same_result(alone, folder)
+
+
+def test_shards_are_stored_and_put_together_in_order(work: Path, launch: Launcher, alone: Path) -> None:
+    """Killed in its second shard, continued by two processes from the first."""
+    shards = NO_REPORT + "from rlhf_bench.evaluate import parts; parts.SHARD = 6\n"
+    ended = launch(*words(work, "shards"), plan=shards + DIE.format(call=2))
+    assert ended.statuses == [-9]
+    folder = work / "shards" / "hh-test" / "several"
+    stored = folder / ".parts" / "shards" / "sft-0"
+    assert [path.name for path in stored.iterdir()] == ["0.parquet"]
+    seen = "; draw = s._sample_batch; s._sample_batch = lambda *a: (print('prompts', len(a[2])), draw(*a))[1]\n"
+    last = launch(*words(work, "shards"), processes=2, plan=shards + "from rlhf_bench import sampling as s" + seen)
+    assert last.statuses == [0, 0], last.errors
+    drawn = sum(int(line.split()[1]) for out in last.out for line in out.splitlines() if line.startswith("prompts "))
+    assert drawn == (PROMPTS - 6) + PROMPTS  # the rest of the table, and the pool
+    same_files(alone, folder, ["responses.jsonl"])
+    ours, theirs = (pd.read_parquet(path / "scores.parquet") for path in (alone, folder))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert not (folder / ".parts").exists()
+
+
+def test_an_error_in_one_process_is_said_once(work: Path, launch: Launcher) -> None:
+    plan = """
+import os
+from rlhf_bench import sampling
+from rlhf_bench.errors import NotFinite
+draw = sampling._sample_batch
+def fail(*args):
+    if os.environ["RANK"] == "1":
+        raise NotFinite("the probabilities of the next token are NaN")
+    return draw(*args)
+sampling._sample_batch = fail
+"""
+    ended = launch(*words(work, "fails"), processes=2, plan=plan)
+    assert ended.statuses == [1, 1]
+    (line,) = ended.lines
+    assert line.startswith("error: sft (")
+    assert line.endswith("): the probabilities of the next token are NaN")
+
+
+def test_what_is_stored_is_seen_by_all(work: Path, launch: Launcher, alone: Path) -> None:
+    before = (alone / "metrics.json").stat().st_mtime_ns
+    ended = launch(*words(work, "alone"), processes=2, plan=NO_REPORT)
+    assert ended.statuses == [0, 0], ended.errors
+    assert "everything is stored; nothing to compute" in ended.errors[0]
+    assert (alone / "metrics.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_accelerate_launch(work: Path, alone: Path) -> None:
+    """With the configuration of the docs, for fewer processes."""
+    config = Path(__file__).parents[3] / "docs" / "accelerate" / "one-node.yaml"
+    launcher: list[object] = [
+        "accelerate.commands.launch",
+        "--config_file",
+        config,
+        "--num_processes",
+        "2",
+        "--main_process_port",
+    ]
+    launcher += ["0", "-m"]
+    given = [sys.executable, "-m", *launcher, "rlhf_bench", *words(work, "accelerate")]
+    done = subprocess.run(
+        list(map(str, given)), capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert_same_result(alone, work / "accelerate" / "hh-test" / "several")

@@ -1,0 +1,323 @@
+"""Several processes train what one process trains, fail together, and are continued in any number.
+
+Two processes of one thread give the very bits of one process of two threads: a step has two micro-batches in both. With
+more micro-batches only the order of a sum differs, which the gradients of the first step show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rlhf_bench.checkpoints import STAGES
+from rlhf_bench.data import load_preferences
+
+from ..several import Launcher, same_files
+from .conftest import TOY
+
+FILES = ("model.safetensors", "config.json", "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("several")
+    pairs = load_preferences("hh-mini", "validation", limit=200).pairs
+    rows = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs)
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def words(root: Path, run: str, stages: str = "all", **settings: Any) -> list[Any]:
+    given = {"data.source": root / "pairs.jsonl", "precision": "fp32", "save_seconds": 1000} | {
+        key.replace("__", "."): value for key, value in settings.items()
+    }
+    sets = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+    return ["train", *stages.split(), "--recipe", TOY, "--checkpoints", root, "--run", run, *sets]
+
+
+@pytest.fixture(scope="module")
+def alone(root: Path, launch: Launcher) -> Path:
+    """All stages by one process of two threads."""
+    ended = launch(*words(root, "alone"), threads=2)
+    assert ended.statuses == [0], ended.errors
+    shutil.rmtree(root / ".reference_logps")  # or nobody else would compute them
+    return root / "alone"
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    for stage in STAGES:
+        same_files(a / stage, b / stage, FILES)
+        assert log(a / stage) == log(b / stage), stage
+
+
+# killed at step 2, before its state is saved
+KILL_AT_SFT = """
+import os, signal
+from trainers.loop import Loop
+save = Loop._save
+def save_or_die(loop):
+    if (loop.name, loop.step) == ("sft", 2) and os.environ.get("RANK", "{rank}") == "{rank}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(loop)
+Loop._save = save_or_die
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("begun_by", "continued_by"), [(2, 1), (1, 2)])
+def test_a_killed_process_ends_the_other_and_any_number_continues(
+    root: Path, launch: Launcher, alone: Path, begun_by: int, continued_by: int
+) -> None:
+    run = f"killed-{begun_by}"
+    begin = words(root, run, save_seconds=0)
+    ended = launch(*begin, processes=begun_by, threads=2 // begun_by, plan=KILL_AT_SFT.format(rank=begun_by - 1))
+    assert ended.statuses == ([1, -9] if begun_by == 2 else [-9])
+    if begun_by == 2:
+        (line,) = ended.lines
+        assert line == (
+            "error: process 0 of 2 lost another: it was killed or ran out of memory, or has not answered for 30 "
+            "minutes; what was finished is kept: the same command goes on from there, in any number of processes"
+        )
+    last = launch(*begin, processes=continued_by, threads=2 // continued_by)
+    assert last.statuses == [0] * continued_by, last.errors
+    # of two the first still wrote the state that the other died at
+    assert f"sft: continues after step {begun_by} of 3" in last.errors[0]
+    assert_same_run(alone, root / run)
+    for stage in ("base", "dpo"):
+        training = json.loads((root / run / stage / "training.json").read_text(encoding="utf-8"))
+        assert training["processes"] == (begun_by if stage == "base" else continued_by)
+    if continued_by == 2:
+        assert last.errors[1] == last.out[1] == ""  # the first process speaks for all
+        assert "sft: seed 0, fp32 on cpu, 2 processes, " in last.errors[0]
+
+
+SAVE_GRADIENTS = """
+import os, torch
+from trainers.optim import Optimizer
+step = Optimizer.step
+def spy(self, *, where):
+    path = "{folder}/" + where.split(",")[0] + "." + os.environ.get("RANK", "0")
+    if not os.path.exists(path):
+        torch.save([p.grad for p in self.parameters], path)
+    return step(self, where=where)
+Optimizer.step = spy
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("parents", "stages"),
+    [("", "base"), ("base", "sft"), ("base sft", "reward"), ("base sft reward", "ppo grpo dpo")],
+)
+def test_gradients_do_not_depend_on_the_processes(
+    root: Path, launch: Launcher, alone: Path, parents: str, stages: str
+) -> None:
+    """The first step from the same parents, by one process in one piece and by two in five: 1e-5 of each norm."""
+    short = {f"{stage}__max_steps": 1 for stage in stages.split() if stage in ("base", "sft", "reward", "dpo")}
+    short |= {f"{stage}__steps": 1 for stage in stages.split() if stage in ("ppo", "grpo")}
+    folders, rows = [], []
+    for processes in (1, 2):
+        run = f"gradients-{processes}-{stages.replace(' ', '-')}"
+        for parent in parents.split():
+            shutil.copytree(alone / parent, root / run / parent)
+        folders.append(root / f"{run}-spied")
+        folders[-1].mkdir()
+        small = {} if processes == 1 else {f"{stage}__micro_batch_size": 3 for stage in stages.split()}
+        given = words(root, run, stages, **short, **small)
+        if not parents:  # a state of bf16's Muon is no matter here
+            given += ["--set", "base.optimizer=adamw"]
+        ended = launch(*given, processes=processes, plan=SAVE_GRADIENTS.format(folder=folders[-1]))
+        assert set(ended.statuses) == {0}, ended.errors
+        rows.append({stage: log(root / run / stage)[0] for stage in stages.split()})
+    for stage in stages.split():
+        one = torch.load(folders[0] / f"{stage}.0")
+        first, second = (torch.load(folders[1] / f"{stage}.{rank}") for rank in (0, 1))
+        rounding = 3e-7 * torch.stack([g.norm() for g in one]).norm()  # a bias that all scores share has no gradient
+        assert rounding > 3e-9
+        for a, b, c in zip(one, first, second, strict=True):
+            assert (a - b).norm() <= 1e-5 * a.norm() + rounding
+            assert torch.equal(b, c)
+        for key, value in rows[0][stage].items():
+            assert rows[1][stage][key] == pytest.approx(value, rel=1e-5, abs=1e-6), (stage, key)
+
+
+@pytest.mark.slow
+def test_a_reward_function_is_called_in_the_first_process_with_every_response(
+    root: Path, launch: Launcher, alone: Path
+) -> None:
+    """It answers differently each time, as a server might: both processes train on the one answer."""
+    for parent in ("base", "sft"):
+        shutil.copytree(alone / parent, root / "function" / parent)
+    (root / "moody.py").write_text(
+        "import os, random\n"
+        "def reward(prompts, responses):\n"
+        "    with open('calls', 'a') as file:\n"
+        "        print(os.environ['RANK'], len(responses), file=file)\n"
+        "    return [random.random() for _ in responses]\n"
+    )
+    plan = f"import os, random; os.chdir({str(root)!r}); random.seed(int(os.environ['RANK']))"
+    ended = launch(*words(root, "function", "grpo", reward__function="moody:reward"), processes=2, plan=plan)
+    assert ended.statuses == [0, 0], ended.errors  # processes that hold different weights would be refused
+    # 8 responses a step, 3 steps; 4 held-out ones after the second and the last
+    assert (root / "calls").read_text().splitlines() == ["0 8", "0 8", "0 4", "0 8", "0 4"]
+
+
+# --- errors: one line, whoever makes them, and no hang ---------------------------------------------------------------
+
+
+RAISE = """
+import os
+from rlhf_bench.errors import NotFinite
+from trainers.loop import Loop
+write = Loop._write_row
+def raise_there(loop):
+    if os.environ["RANK"] in "{ranks}" and loop.step == 2:
+        raise NotFinite("rank " + os.environ["RANK"] + ": NaN")
+    return write(loop)
+Loop._write_row = raise_there
+"""
+
+
+@pytest.mark.parametrize(("ranks", "who"), [("0", 0), ("1", 1), ("01", 0)])
+def test_an_error_is_said_once(root: Path, launch: Launcher, ranks: str, who: int) -> None:
+    ended = launch(*words(root, f"raise-{ranks}", "base"), processes=2, plan=RAISE.format(ranks=ranks))
+    assert ended.statuses == [1, 1]
+    assert ended.lines == [f"error: rank {who}: NaN"]
+    assert ended.errors[who].endswith(f"error: rank {who}: NaN\n")
+
+
+def test_ctrl_c_in_one_process_stops_all_after_the_step(root: Path, launch: Launcher) -> None:
+    plan = """
+import os, signal
+from trainers.loop import Loop
+write = Loop._write_row
+def interrupt(loop):
+    if os.environ["RANK"] == "1" and loop.step == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+    return write(loop)
+Loop._write_row = interrupt
+"""
+    ended = launch(*words(root, "interrupted", "base"), processes=2, plan=plan)
+    assert ended.statuses == [130, 130]
+    assert ended.lines == [
+        "interrupted: base: interrupted after step 2 of 3, which is kept; the same command continues from there"
+    ]
+
+
+def test_a_process_that_hangs_is_given_up(root: Path, launch: Launcher) -> None:
+    plan = """
+import datetime, os, time
+from rlhf_bench import processes
+processes.TIMEOUT = datetime.timedelta(seconds=2)
+processes.LAST_WORD = 0.1
+from trainers.loop import Loop
+write = Loop._write_row
+def hang(loop):
+    if os.environ["RANK"] == "1":
+        time.sleep(4)
+        os._exit(0)
+    return write(loop)
+Loop._write_row = hang
+"""
+    ended = launch(*words(root, "hung", "base"), processes=2, plan=plan)
+    assert ended.statuses == [1, 0]
+    (line,) = ended.lines
+    assert "process 0 of 2 lost another: " in line
+
+
+def test_processes_that_hold_other_weights_are_refused(root: Path, launch: Launcher) -> None:
+    plan = """
+import os, torch
+from trainers import base
+new_gpt2 = base.new_gpt2
+def other(*args, **keys):
+    model = new_gpt2(*args, **keys)
+    with torch.no_grad():
+        model.transformer.wpe.weight[0, 0] += int(os.environ["RANK"])
+    return model
+base.new_gpt2 = other
+"""
+    ended = launch(*words(root, "other", "base"), processes=2, plan=plan)
+    assert ended.statuses == [1, 1]
+    assert ended.lines == [
+        "error: base, step 0 of 3: processes 0 and 1 hold different weights; expected the same: start them on machines "
+        "that are alike, with the same versions and one shared folder"
+    ]
+
+
+def test_a_run_that_is_in_use_is_said_once(root: Path, launch: Launcher) -> None:
+    from rlhf_bench.files import exclusive
+
+    with exclusive(root / "used"):
+        ended = launch(*words(root, "used", "base"), processes=2)
+    assert ended.statuses == [1, 1]
+    (line,) = ended.lines
+    assert line == f"error: {root / 'used'} is in use by process {os.getpid()}; wait until it ends or stop it"
+
+
+def test_wrong_usage_is_said_once(root: Path, launch: Launcher) -> None:
+    for given, expected in (
+        (["train", "--nonsense"], "error: unknown option '--nonsense'; "),
+        (["train", "spo"], "error: unknown stage 'spo'; "),
+        (words(root, "wrong", "base", base__lr=-1), "error: base.lr: "),
+        (["report"], "error: report runs in one process; expected train or eval under torchrun or accelerate launch: "),
+    ):
+        ended = launch(*given, processes=2)
+        assert ended.statuses == [2, 2], ended.errors
+        (line,) = ended.lines
+        assert line.startswith(expected)
+
+
+def test_an_environment_without_a_meeting_place(root: Path, launch: Launcher) -> None:
+    plan = "import os; os.environ['WORLD_SIZE'] = '2'"
+    ended = launch(*words(root, "nowhere", "base"), plan=plan)
+    assert ended.statuses == [2]
+    assert ended.lines == [
+        "error: WORLD_SIZE is 2 but RANK, MASTER_ADDR, MASTER_PORT is not set; expected the environment of torchrun or "
+        "accelerate launch: start with one of them, or unset WORLD_SIZE"
+    ]
+
+
+def test_processes_that_do_not_meet(root: Path, launch: Launcher) -> None:
+    """The second never comes."""
+    plan = """
+import datetime, os
+from rlhf_bench import processes
+processes.TIMEOUT = datetime.timedelta(seconds=1)
+if os.environ["RANK"] == "1":
+    os._exit(0)
+"""
+    ended = launch(*words(root, "lonely", "base"), processes=2, plan=plan)
+    assert ended.statuses == [1, 0]
+    (line,) = ended.lines
+    assert line.startswith("error: the 2 processes did not meet at 127.0.0.1, port ")
+    assert line.endswith("within 0 minutes; expected all of them to be started and to reach it")
+
+
+# --- the launchers themselves ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_torchrun(root: Path, alone: Path) -> None:
+    run = "torchrun"
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    command = [sys.executable, "-m", *launcher, "rlhf_bench", *map(str, words(root, run, "base"))]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    same_files(alone / "base", root / run / "base", FILES)
+    assert done.stdout.count("checkpoints: ") == 1
