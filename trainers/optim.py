@@ -86,9 +86,11 @@ def make_optimizer(
     for named, lr in parts:
         rest = []
         for name, p in named:
+            if not p.requires_grad:
+                continue
             if config.optimizer == "muon" and p.ndim == 2 and _inside_a_layer(name):
                 matrices.append(p)
-            elif p.requires_grad:
+            else:
                 rest.append(p)
         for decays in (True, False):
             chosen = [p for p in rest if (p.ndim > 1) == decays]

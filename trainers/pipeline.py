@@ -22,6 +22,7 @@ from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.models import default_device
 from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations
+from trainers.lora import check_lora
 from trainers.parallel import worker_pool
 from trainers.recipe import NewModel, Recipe, load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
@@ -74,6 +75,8 @@ def train(
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
+    for stage in with_ancestors(stages, resolved):
+        check_lora(stage, getattr(getattr(resolved, stage), "lora", None), default_device())
     if {"ppo", "grpo"} & set(stages):
         check_reward_functions(resolved.reward.function)  # now, and not after the stages before
     folder = root / (run or "default")

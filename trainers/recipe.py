@@ -16,6 +16,7 @@ from rlhf_bench.config import explain as explain_keys
 from rlhf_bench.data.filters import FILTERS, named_filters
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.sampling import HUMAN_TURN
+from trainers.lora import LoraConfig
 
 __all__ = [
     "BaseConfig",
@@ -29,6 +30,7 @@ __all__ = [
     "RewardConfig",
     "RolloutConfig",
     "SftConfig",
+    "TunedConfig",
     "explain",
     "list_recipes",
     "load_recipe",
@@ -84,13 +86,23 @@ class BaseConfig(OptimizerConfig):
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
 
 
-class SftConfig(OptimizerConfig):
+class TunedConfig(OptimizerConfig):
+    """A stage that starts from the weights of another."""
+
+    lora: LoraConfig | None = Field(None, description="train an adapter (extra peft); null: all weights")
+
+    @property
+    def load_in_4bit(self) -> bool:
+        return self.lora is not None and self.lora.load_in_4bit
+
+
+class SftConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the chosen responses")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     loss_on: Literal["response", "sequence"] = Field("response", description="tokens that are learned")
 
 
-class RewardConfig(OptimizerConfig):
+class RewardConfig(TunedConfig):
     epochs: float = Field(2.0, gt=0, description="passes over the pairs")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     backbone: Literal["sft", "base"] = Field("sft", description="stage whose weights the reward model starts from")
@@ -111,7 +123,7 @@ class RewardConfig(OptimizerConfig):
     )
 
 
-class DpoConfig(OptimizerConfig):
+class DpoConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     max_pairs: int | None = Field(None, ge=1, description="use only so many training pairs")
@@ -158,7 +170,7 @@ class DpoConfig(OptimizerConfig):
         return self
 
 
-class RolloutConfig(OptimizerConfig):
+class RolloutConfig(TunedConfig):
     """What PPO and GRPO share."""
 
     steps: int = Field(40, ge=1, description="rollouts, each followed by its updates")

@@ -15,6 +15,7 @@ from rlhf_bench.models import to_reward_model
 from rlhf_bench.scoring import ScoreModel
 from rlhf_bench.text import collate, length_batches
 from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
+from trainers.lora import adapt
 from trainers.losses import center_penalty, reward_loss
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.stage import Stage, StageResult
@@ -24,7 +25,9 @@ __all__ = ["train"]
 
 def train(stage: Stage) -> StageResult:
     config = stage.recipe.reward
-    model, tokenizer = to_reward_model(stage.parent(config.backbone), seed=stage.seed, device=stage.device)
+    backbone = stage.parent(config.backbone)
+    model, tokenizer = to_reward_model(backbone, seed=stage.seed, device=stage.device, load_in_4bit=config.load_in_4bit)
+    adapter = adapt(model, config.lora, backbone, seed=stage.seed)
     scorer = ScoreModel(model)
     pairs, data_margins, counts = stage.encode_pairs(tokenizer, stage.pairs("train"))
     held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
@@ -65,7 +68,7 @@ def train(stage: Stage) -> StageResult:
         )
         norm = optimizer.step(where=f"reward, step {step + 1}")
         loop.log({"grad_norm": norm, "learning_rate": optimizer.lr})
-    return StageResult.of(model, tokenizer, loop, counts)
+    return StageResult.of(model, tokenizer, loop, counts, adapter=adapter)
 
 
 def all_margins(margins: Sequence[float | None]) -> torch.Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rlhf_bench.models import load_policy
 from rlhf_bench.text import Encoded, encode
 from rlhf_bench.types import PreferencePair
 from trainers.language_model import fit
+from trainers.lora import adapt
 from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
@@ -13,7 +16,9 @@ __all__ = ["train"]
 
 def train(stage: Stage) -> StageResult:
     config, data = stage.recipe.sft, stage.recipe.data
-    model, tokenizer = load_policy(stage.parent("base"), device=stage.device)
+    base = stage.parent("base")
+    model, tokenizer = load_policy(base, device=stage.device, load_in_4bit=config.load_in_4bit)
+    adapter = adapt(model, config.lora, base, seed=stage.seed)
 
     def rows_of(pairs: list[PreferencePair]) -> list[Encoded]:
         return encode(
@@ -22,4 +27,6 @@ def train(stage: Stage) -> StageResult:
         )  # fmt: skip
 
     rows, held_out = rows_of(stage.pairs("train")), rows_of(stage.pairs("validation", config.eval_size))
-    return fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=config.loss_on == "sequence")
+    whole = config.loss_on == "sequence"
+    result = fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=whole)
+    return replace(result, adapter=adapter)

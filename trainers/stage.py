@@ -16,6 +16,7 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
 from trainers.loop import Loop
+from trainers.lora import Adapter
 from trainers.parallel import Pool
 from trainers.recipe import Recipe
 
@@ -91,6 +92,7 @@ class StageResult:
     steps: int = 0
     counts: dict[str, int] = field(default_factory=dict)  # rows cut or dropped
     record: dict[str, Any] = field(default_factory=dict)  # more for training.json, by its name there
+    adapter: Adapter | None = None  # saved in the model's place
 
     @classmethod
     def of(
@@ -100,7 +102,9 @@ class StageResult:
         loop: Loop,
         counts: dict[str, int],
         record: dict[str, Any] | None = None,
+        adapter: Adapter | None = None,
     ) -> StageResult:
         return cls(
-            model, tokenizer, loop.final, loop.samples, loop.tokens, loop.seconds, loop.steps, counts, record or {}
-        )
+            model, tokenizer, loop.final, loop.samples, loop.tokens, loop.seconds, loop.steps, counts, record or {},
+            adapter,
+        )  # fmt: skip

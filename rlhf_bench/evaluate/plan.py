@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import (
     Checkpoint,
-    checkpoint_hash,
+    model_hash,
     open_checkpoint,
     read_training,
     run_seeds,
@@ -202,7 +201,7 @@ def _models(
             if name in request.models:
                 path, template = request.models[name], request.templates.get(name, "hh")
                 _check_template(name, path, template)
-                sources.append(Source(name, run.number(seed), Path(path), _hash(path), None, template))
+                sources.append(Source(name, run.number(seed), Path(path), model_hash(path), None, template))
             elif checkpoint is not None:
                 sources.append(Source(name, run.number(seed), checkpoint.path, checkpoint.hash, checkpoint.training))
             else:
@@ -232,7 +231,7 @@ def _scorers(
     from rlhf_bench.evaluate.measure import Scorer
 
     given = [
-        Scorer("reward" if i == 0 else f"reward:{name}", Path(path), _hash(path))
+        Scorer("reward" if i == 0 else f"reward:{name}", Path(path), model_hash(path))
         for i, (name, path) in enumerate(request.reward_models.items())
     ]
     if given:
@@ -262,15 +261,6 @@ def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig
         max_new_tokens=length, max_prompt_tokens=prompt, temperature=suite.temperature, top_k=suite.top_k,
         top_p=suite.top_p, stop=tuple(suite.stop if suite.stop is not None else stop),
     )  # fmt: skip
-
-
-def _hash(path: str) -> str:
-    """Hash of a local folder, an adapter's with that of its base; a hub name stands for itself."""
-    if not Path(path).is_dir():
-        return path
-    base = adapter_base(path)
-    own = checkpoint_hash(Path(path))
-    return own if base is None else stable_hash(own, _hash(base))
 
 
 def _choose(asked: Sequence[T], suite: Suite) -> list[T]:
