@@ -30,6 +30,7 @@ __all__ = [
     "fsync_tree",
     "model_hash",
     "open_checkpoint",
+    "prompt_form",
     "read_training",
     "replacing",
     "run_seeds",
@@ -151,6 +152,11 @@ def read_training(path: Path) -> dict[str, Any] | None:
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}); train the stage again with --force") from error
     return data
+
+
+def prompt_form(path: str | Path) -> str:
+    """The template of the prompts that a model was trained on, as its training.json says; hh where nothing says it."""
+    return str((read_training(Path(path)) or {}).get("prompt_form", "hh"))
 
 
 def open_checkpoint(path: Path, *, check_parents: bool = True) -> Checkpoint:

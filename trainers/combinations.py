@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlhf_bench.errors import BadValue
-from trainers.recipe import GrpoConfig, PpoConfig, Recipe, RewardConfig, RolloutConfig
+from trainers.recipe import GrpoConfig, NewModel, PpoConfig, Recipe, RewardConfig, RolloutConfig
 from trainers.reward_sources import parse_sources
 
 __all__ = ["check_combinations"]
@@ -14,6 +14,11 @@ def check_combinations(recipe: Recipe) -> None:
     Raises:
         BadValue: the first combination that makes no sense: the keys, what was given and why it cannot be.
     """
+    if recipe.data.prompt_template == "chat" and isinstance(recipe.model, NewModel):
+        raise BadValue(
+            "data.prompt_template=chat: a model that is initialised has a tokenizer without a chat template; choose "
+            "another, or set model to one that has it"
+        )
     _rewards(recipe.reward, recipe.data.source)
     for name, config in (("ppo", recipe.ppo), ("grpo", recipe.grpo)):
         _rollout(name, config)

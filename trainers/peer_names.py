@@ -33,7 +33,14 @@ _TRL_OPTIMIZER = {
     "keep": "load_best_model_at_end (best: true)",
 }
 _TRL_LENGTH = {"epochs": "num_train_epochs", "max_steps": "max_steps"}
+_TRL_PACKING = {"packing": "packing (of batch_size documents, not of as many packs)"}
 _TRL_SFT = {"loss_on": "completion_only_loss (response: true)"}
+_TRL_LORA = {
+    "lora.r": "lora_r",
+    "lora.alpha": "lora_alpha",
+    "lora.target_modules": "lora_target_modules",
+    "lora.load_in_4bit": "load_in_4bit",
+}
 _TRL_REWARD = {"center_coef": "center_rewards_coefficient"}
 _TRL_GRPO = {
     "temperature": "temperature",
@@ -54,12 +61,17 @@ TRL: Names = {
     "seed": "GRPOConfig.seed",
     "precision": "GRPOConfig.bf16",
     "data.max_response_tokens": "GRPOConfig.max_completion_length",
-    **_under("base", _TRL_OPTIMIZER, _TRL_LENGTH, prefix="SFTConfig."),
-    **_under("sft", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_SFT, prefix="SFTConfig."),
+    **_under("base", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_PACKING, prefix="SFTConfig."),
+    **_under("sft", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_PACKING, _TRL_SFT, prefix="SFTConfig."),
     **_under("reward", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_REWARD, prefix="RewardConfig."),
     "reward.weights": "GRPOConfig.reward_weights",
     **_under("grpo", _TRL_OPTIMIZER, _TRL_GRPO, prefix="GRPOConfig."),
     **_under("dpo", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_DPO, prefix="DPOConfig."),
+    **{
+        f"{section}.{key}": f"ModelConfig.{name}"
+        for section in ("sft", "reward", "grpo", "dpo")
+        for key, name in _TRL_LORA.items()
+    },
 }
 
 _OPENRLHF_OPTIMIZER = {

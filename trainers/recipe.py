@@ -57,6 +57,9 @@ class DataConfig(Config):
     source: str = Field("hh-mini", description="hh-mini, a hub data set, a file or a folder")
     seed: int = Field(0, ge=0, description="seed of the split (and of the grammar of hh-mini)")
     limit: int | None = Field(None, ge=1, description="use only the first N training pairs")
+    prompt_template: Literal["hh", "plain", "alpaca", "chatml", "llama2", "chat"] = Field(
+        "hh", description="form of the prompts in training and evaluation; hh: as the data; chat: the tokenizer's own"
+    )
     filters: str = Field("none", description=f"filter of the training pairs: {', '.join(FILTERS)}")
     max_prompt_tokens: int = Field(128, ge=1, description="longer prompts are cut from the left")
     max_response_tokens: int = Field(64, ge=2, description="longer responses are cut from the right")
@@ -84,6 +87,9 @@ class OptimizerConfig(Config):
 class BaseConfig(OptimizerConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the documents")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+    packing: bool = Field(
+        False, description="several documents in a row, none of which sees another: less padding, the same numbers"
+    )
 
 
 class TunedConfig(OptimizerConfig):
@@ -100,6 +106,9 @@ class SftConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the chosen responses")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     loss_on: Literal["response", "sequence"] = Field("response", description="tokens that are learned")
+    packing: bool = Field(
+        False, description="several documents in a row, none of which sees another: less padding, the same numbers"
+    )
 
 
 class RewardConfig(TunedConfig):

@@ -53,7 +53,7 @@ def save_stage(
             "recipe": stage.recipe.description,
             "parents": parents,
             "data": _data(stage),
-            "prompt_form": "hh",
+            "prompt_form": stage.recipe.data.prompt_template,
             "metrics": result.metrics,
             "samples": result.samples,
             "tokens": result.tokens,
@@ -131,5 +131,11 @@ Load it with plain transformers{" and peft" if result.adapter else ""}:
 {loading_code(result.adapter, stage.name) if result.adapter else _loading_code(stage.name)}
 ```
 
-A prompt is a dialogue in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space.
+{_prompt_form(stage.recipe.data.prompt_template)}
 """
+
+
+def _prompt_form(template: str) -> str:
+    if template == "hh":
+        return "A prompt is a dialogue in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space."
+    return f"A prompt is a dialogue as the template {template} of `rlhf-bench eval --prompt-template` writes it."

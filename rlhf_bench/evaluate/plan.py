@@ -11,6 +11,7 @@ from rlhf_bench.checkpoints import (
     Checkpoint,
     model_hash,
     open_checkpoint,
+    prompt_form,
     read_training,
     run_seeds,
     stage_path,
@@ -199,11 +200,17 @@ def _models(
         for name in [*run.stages, *request.models]:
             checkpoint = run.found.get((name, seed))
             if name in request.models:
-                path, template = request.models[name], request.templates.get(name, "hh")
+                path = request.models[name]
+                template = request.templates.get(name) or prompt_form(path)
                 _check_template(name, path, template)
                 sources.append(Source(name, run.number(seed), Path(path), model_hash(path), None, template))
             elif checkpoint is not None:
-                sources.append(Source(name, run.number(seed), checkpoint.path, checkpoint.hash, checkpoint.training))
+                sources.append(
+                    Source(
+                        name, run.number(seed), checkpoint.path, checkpoint.hash, checkpoint.training,
+                        prompt_form(checkpoint.path),
+                    )
+                )  # fmt: skip
             else:
                 missing[name, f"seed {seed}"] = "not trained under this seed"
     return sources, missing

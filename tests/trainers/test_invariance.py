@@ -144,6 +144,7 @@ def close(found: Step, expected: Step) -> None:
 STAGES: list[tuple[str, Section]] = [
     ("sft", {}),
     ("sft", {"loss_on": "sequence"}),
+    ("sft", {"packing": True}),
     ("reward", {}),
     ("dpo", {}),
     ("ppo", {}),

@@ -111,7 +111,9 @@ def test_a_model_with_a_template_of_its_own(work: Path, tmp_path: Path) -> None:
     assert all(row["prompt"].endswith("\n\nAssistant:") for row in mine)  # the table's prompt is the data's
     assert all(row["response"].startswith(" ") for row in mine if row["response"].strip())
     assert read(folder, "manifest.json")["models"]["b"][0]["template"] == "alpaca"
-    with pytest.raises(ModelError, match="b: --prompt-template chat asked for, but its tokenizer has no chat template"):
+    with pytest.raises(
+        ModelError, match="b: the prompt template chat is asked for, but its tokenizer has no chat template"
+    ):
         run(work, tmp_path, templates={"b": "chat"})
 
 
