@@ -91,6 +91,7 @@ def merged(model: Any, path: str | Path, base: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what peft and transformers have to tell each other
+            warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")  # an adapter of 4 bits on the full layers
             # peft only warns where weights of the adapter are missing, and would go on with random or zero ones
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             config = PeftConfig.from_pretrained(str(path))

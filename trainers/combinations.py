@@ -19,6 +19,7 @@ def check_combinations(recipe: Recipe) -> None:
             "data.prompt_template=chat: a model that is initialised has a tokenizer without a chat template; choose "
             "another, or set model to one that has it"
         )
+    _backbone(recipe.reward)
     _rewards(recipe.reward, recipe.data.source)
     for name, config in (("ppo", recipe.ppo), ("grpo", recipe.grpo)):
         _rollout(name, config)
@@ -37,6 +38,14 @@ def _rewards(config: RewardConfig, data: str) -> None:
         raise BadValue(
             f"reward.function=gold: data.source={data} has no known gold reward, only hh-mini has: "
             "name the reward model (model) or a Python function"
+        )
+
+
+def _backbone(config: RewardConfig) -> None:
+    if config.backbone in ("reward", "ppo", "grpo", "dpo"):
+        raise BadValue(
+            f"reward.backbone: given {config.backbone}, which is no stage before the reward model; expected sft, base, "
+            "or the folder or hub name of a model"
         )
 
 

@@ -114,7 +114,7 @@ class SftConfig(TunedConfig):
 class RewardConfig(TunedConfig):
     epochs: float = Field(2.0, gt=0, description="passes over the pairs")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
-    backbone: Literal["sft", "base"] = Field("sft", description="stage whose weights the reward model starts from")
+    backbone: str = Field("sft", description="what the reward model starts from: sft, base, a folder or a hub name")
     head_lr: float = Field(1e-3, gt=0, description="learning rate of the new scalar head")
     margin: Literal["none", "data"] = Field(
         "none", description="data: each pair's own margin is what its scores are to differ by (arXiv:2307.09288)"
