@@ -20,6 +20,7 @@ def check_combinations(recipe: Recipe) -> None:
             "another, or set model to one that has it"
         )
     _backbone(recipe.reward)
+    _four_bits(recipe)
     _rewards(recipe.reward, recipe.data.source)
     for name, config in (("ppo", recipe.ppo), ("grpo", recipe.grpo)):
         _rollout(name, config)
@@ -47,6 +48,23 @@ def _backbone(config: RewardConfig) -> None:
             f"reward.backbone: given {config.backbone}, which is no stage before the reward model; expected sft, base, "
             "or the folder or hub name of a model"
         )
+
+
+def _four_bits(recipe: Recipe) -> None:
+    adapted = {name for name in ("sft", "reward") if getattr(recipe, name).lora is not None}
+    parents = {
+        "reward": {recipe.reward.backbone},
+        "ppo": {"sft", "reward"} if recipe.ppo.critic in (None, "reward") else {"sft"},
+        "grpo": {"sft"},
+        "dpo": {"sft"},
+    }
+    for name, starts_from in parents.items():
+        clash = sorted(starts_from & adapted)
+        if getattr(recipe, name).load_in_4bit and clash:
+            raise BadValue(
+                f"{name}.lora.load_in_4bit: {name} starts from {clash[0]}, an adapter, which cannot be merged into 4 bits "
+                f"without rounding it; leave out {name}.lora.load_in_4bit, or train {clash[0]} without lora"
+            )
 
 
 def _rollout(name: str, config: RolloutConfig) -> None:

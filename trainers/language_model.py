@@ -75,7 +75,11 @@ def nll_step(
             out = policy(batch, whole_sequence=whole_sequence)
         mask = target_mask(batch, whole_sequence=whole_sequence)
         loss = nll_loss(out.logps, mask, tokens=learned)
-        return loss, {"loss": loss.item(), "entropy": out.entropy.detach().sum().item() / learned}
+        return loss, {
+            "loss": loss.item(),
+            "entropy": out.entropy.detach().sum().item() / learned,
+            "mean_token_accuracy": out.correct.sum().item() / learned,
+        }
 
     pieces: list[Batch]
     if config.packing:
@@ -92,11 +96,18 @@ def nll_step(
 def evaluate_nll(
     policy: LogprobModel, rows: Sequence[Encoded], pad_id: int, *, whole_sequence: bool
 ) -> dict[str, float]:
-    """Mean negative log-likelihood a token (nats) and perplexity on held-out rows."""
-    total, count = 0.0, 0
+    """Mean negative log-likelihood a token (nats), perplexity, and share of tokens that are the likeliest, on held-out
+    rows."""
+    total, right, count = 0.0, 0, 0
     for group in length_batches([row.length for row in rows], 64):
         batch = collate([rows[i] for i in group], pad_id=pad_id).to(policy.model.device)
-        total -= policy(batch, whole_sequence=whole_sequence).logps.sum().item()
+        out = policy(batch, whole_sequence=whole_sequence)
+        total -= out.logps.sum().item()
+        right += int(out.correct.sum())
         count += int(target_mask(batch, whole_sequence=whole_sequence).sum())
     loss = total / max(count, 1)
-    return {"eval_loss": loss, "eval_perplexity": math.exp(min(loss, 700.0))}
+    return {
+        "eval_loss": loss,
+        "eval_perplexity": math.exp(min(loss, 700.0)),
+        "eval_mean_token_accuracy": right / max(count, 1),
+    }
