@@ -62,8 +62,8 @@ def _four_bits(recipe: Recipe) -> None:
         clash = sorted(starts_from & adapted)
         if getattr(recipe, name).load_in_4bit and clash:
             raise BadValue(
-                f"{name}.lora.load_in_4bit: {name} starts from {clash[0]}, an adapter, which cannot be merged into 4 bits "
-                f"without rounding it; leave out {name}.lora.load_in_4bit, or train {clash[0]} without lora"
+                f"{name}.lora.load_in_4bit: {name} starts from {clash[0]}, an adapter, which cannot be merged into 4 "
+                f"bits without rounding it; leave out {name}.lora.load_in_4bit, or train {clash[0]} without lora"
             )
 
 

@@ -37,8 +37,8 @@ from .conftest import TOY
         ),
         (
             {"sft": {"lora": {"r": 4}}, "dpo": {"lora": {"load_in_4bit": True}}},
-            "dpo.lora.load_in_4bit: dpo starts from sft, an adapter, which cannot be merged into 4 bits without rounding "
-            "it; leave out dpo.lora.load_in_4bit, or train sft without lora",
+            "dpo.lora.load_in_4bit: dpo starts from sft, an adapter, which cannot be merged into 4 bits without "
+            "rounding it; leave out dpo.lora.load_in_4bit, or train sft without lora",
         ),
         (
             {"reward": {"lora": {"r": 4}}, "ppo": {"lora": {"load_in_4bit": True}}},
