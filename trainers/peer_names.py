@@ -2,8 +2,8 @@
 
 A name stands here where the key decides the same thing; a note in brackets says where values or units differ. TRL's are
 fields of its configuration classes, held against the installed TRL by tests/trainers/test_peer_names.py; a section
-without a class (ppo since TRL 1.0) has none. OpenRLHF's are arguments of openrlhf/cli/train_dpo.py (commit a3be906),
-train_rm.py (bdf7dfa) and train_ppo_ray.py (f5b3f08); other versions may call them otherwise.
+without a class (ppo since TRL 1.0) has none. OpenRLHF's are arguments of openrlhf/cli/train_dpo.py (commit a3be906;
+of adapters 006cd70), train_rm.py (bdf7dfa) and train_ppo_ray.py (f5b3f08); other versions may call them otherwise.
 """
 
 from __future__ import annotations
@@ -117,6 +117,13 @@ _OPENRLHF_GRPO = {
     "cliprange_high": "eps_clip_low_high (the second)",
 }
 
+_OPENRLHF_LORA = {
+    "lora.r": "lora_rank",
+    "lora.alpha": "lora_alpha",
+    "lora.target_modules": "target_modules",
+    "lora.load_in_4bit": "load_in_4bit",
+}
+
 OPENRLHF: Names = {
     "seed": "--seed",
     "precision": "--bf16",
@@ -125,7 +132,9 @@ OPENRLHF: Names = {
     **_under("reward", _OPENRLHF_OPTIMIZER, _OPENRLHF_PAIRS, {"margin": "margin_loss (data: set)"}, prefix="--"),
     **_under("ppo", _OPENRLHF_OPTIMIZER, _OPENRLHF_SCHEDULE, _OPENRLHF_ROLLOUT, _OPENRLHF_PPO, prefix="--"),
     **_under("grpo", _OPENRLHF_OPTIMIZER, _OPENRLHF_SCHEDULE, _OPENRLHF_ROLLOUT, _OPENRLHF_GRPO, prefix="--"),
-    **_under("dpo", _OPENRLHF_OPTIMIZER, _OPENRLHF_SCHEDULE, _OPENRLHF_PAIRS, _OPENRLHF_DPO, prefix="--"),
+    **_under(
+        "dpo", _OPENRLHF_OPTIMIZER, _OPENRLHF_SCHEDULE, _OPENRLHF_PAIRS, _OPENRLHF_DPO, _OPENRLHF_LORA, prefix="--"
+    ),
 }
 
 

@@ -20,23 +20,28 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from rlhf_bench import quantized
 from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import STAGES, checkpoint_hash, model_hash, open_checkpoint
+from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError, StaleParent
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.merge import merge
 from rlhf_bench.models import load_policy, new_gpt2
+from rlhf_bench.progress import Progress
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.selftest import selftest
 from rlhf_bench.text import collate, encode
 from trainers import lora
+from trainers.critic import make_critic
 from trainers.loop import load_trained, trained_state
 from trainers.lora import LoraConfig, adapt, check_lora
 from trainers.recipe import load_recipe
+from trainers.stage import Stage
 
 from .conftest import TOY, FirstStep, call
 from .test_resume import Launcher, pairs_file, same_bits
 
 peft = pytest.importorskip("peft")
 
+NO_DATA = PreferenceData("tests", "train", [], {}, [], "")
 ADAPTED = ("sft", "reward", "ppo", "grpo", "dpo")
 EVERYWHERE = {f"{stage}.lora.r": 2 for stage in ADAPTED}
 TEXTS = [("\n\nHuman: Blue?\n\nAssistant:", " Blue."), ("\n\nHuman: Why?\n\nAssistant:", " I am happy to help. no")]
@@ -130,6 +135,21 @@ def test_a_saved_state_holds_what_is_trained_and_nothing_else(policy_folder: Pat
         load_trained(second, dict(list(state.items())[1:]))
     full = load_policy(policy_folder)[0]
     assert trained_state(full).keys() == full.state_dict().keys()
+
+
+@pytest.mark.parametrize("start", ["reward", "policy", "shared"])
+def test_a_critic_has_an_adapter_too(run: Path, start: str) -> None:
+    """Of its own, or, where it is shared, the policy's; with the head it is all that is trained."""
+    recipe = load_recipe(str(TOY), ["ppo.lora.r=3", f"ppo.critic={start}"])
+    stage = Stage("ppo", recipe, 0, run, run / ".w", Progress(quiet=True), lambda _: NO_DATA, torch.device("cpu"))
+    policy = load_policy(run / "sft")[0]
+    adapt(policy, recipe.ppo.lora, run / "sft", seed=0)
+    critic = make_critic(stage, recipe.ppo, policy)
+    assert critic is not None
+    assert (critic.backbone is policy.base_model) == (start == "shared")
+    trained = {name for name, p in critic.named_parameters() if p.requires_grad}
+    assert {name for name in trained if ".lora_" not in name} == {"head.weight", "head.bias"}
+    assert len(trained) == 2 + 2 * 8  # A and B of four layers in each of two blocks
 
 
 # --- a run whose every stage but base is an adapter -------------------------------------------------------------------
