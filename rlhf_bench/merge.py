@@ -27,7 +27,8 @@ def merge(adapter: Path, output: Path) -> None:
     """
     base = adapter_base(adapter)
     if base is None:
-        raise CheckpointError(f"{adapter} is no adapter: it has no adapter_config.json; expected a folder that has one")
+        why = "is no adapter: it has no adapter_config.json" if adapter.exists() else "does not exist"
+        raise CheckpointError(f"{adapter} {why}; expected an adapter's folder")
     if output.exists():
         raise BadValue(f"{output} exists; expected a folder that does not: choose another, or remove it first")
     merged_from = model_hash(adapter)

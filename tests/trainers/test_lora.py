@@ -326,8 +326,10 @@ def test_merged_it_is_a_plain_model(run: Path, tmp_path: Path, stage: str) -> No
 
 
 def test_what_cannot_be_merged(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"base is no adapter: it has no adapter_config\.json; expected a folder"):
+    with pytest.raises(CheckpointError, match=r"base is no adapter: it has no adapter_config\.json; expected an"):
         merge(run / "base", tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"none does not exist; expected an adapter's folder$"):
+        merge(tmp_path / "none", tmp_path / "out")
     with pytest.raises(BadValue, match=r"^.* exists; expected a folder that does not: choose another"):
         merge(run / "sft", tmp_path)
 
