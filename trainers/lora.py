@@ -115,17 +115,19 @@ def save_adapter(adapter: Adapter, folder: Path, target: Path) -> dict[str, str]
 
 
 def loading_code(adapter: Adapter, name: str) -> str:
-    """How transformers and peft alone load the adapter that lies in the folder `name`, for its model card."""
+    """How transformers and peft alone load the adapter `name`, seen from the folder that it lies in: for its card."""
     config = adapter.model.peft_config["default"]
+    base: str = config.base_model_name_or_path
+    shown = os.path.normpath(Path(name) / base) if base.startswith("..") else base
     reward = config.task_type == "SEQ_CLS"
     kind, labels = ("SequenceClassification", ", num_labels=1") if reward else ("CausalLM", "")
-    nested = "  # an adapter itself: load it in the same way, and .merge_and_unload()"
+    nested = "  # an adapter itself: give it merged, as `rlhf-bench merge` writes it"
     lines = [
         "from peft import PeftModel",
         f"from transformers import AutoModelFor{kind}, AutoTokenizer",
         "",
         f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
-        f'base = AutoModelFor{kind}.from_pretrained("{config.base_model_name_or_path}"{labels})'
+        f'base = AutoModelFor{kind}.from_pretrained("{shown}"{labels})'
         + (nested if adapter_base(adapter.base) else ""),
     ]
     if reward:
