@@ -97,9 +97,10 @@ def make_optimizer(
             if chosen:
                 decay = config.weight_decay if decays else 0.0
                 groups.append({"params": chosen, "lr": lr, "weight_decay": decay})
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-8, fused=True)
-    ]
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups:  # all that an adapter trains may be matrices of the layers
+        betas = (config.adam_beta1, config.adam_beta2)
+        optimizers.append(torch.optim.AdamW(groups, betas=betas, eps=1e-8, fused=True))
     # Muon's iterations cost a small model about as much as its gradient: several optimisers, so that workers share them
     for share in _shares(matrices):
         optimizers.append(torch.optim.Muon(share, lr=config.muon_lr, weight_decay=config.weight_decay))

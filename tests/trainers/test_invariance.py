@@ -145,6 +145,7 @@ STAGES: list[tuple[str, Section]] = [
     ("sft", {}),
     ("sft", {"loss_on": "sequence"}),
     ("sft", {"packing": True}),
+    ("sft", {"lora": {"r": 3}, "optimizer": "muon"}),
     ("reward", {}),
     ("dpo", {}),
     ("ppo", {}),
