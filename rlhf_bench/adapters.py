@@ -13,34 +13,63 @@ from typing import Any
 
 from rlhf_bench.errors import CheckpointError, MissingExtra, ModelError
 
-__all__ = ["adapter_base", "has_tokenizer", "merged"]
+__all__ = ["adapter_base", "adapter_root", "has_tokenizer", "is_reward_adapter", "merged"]
 
 CONFIG = "adapter_config.json"
+LONGEST_CHAIN = 8  # adapters upon adapters; a longer chain leads back to itself
 
 
 def adapter_base(path: str | Path) -> str | None:
     """The base model that an adapter's configuration names, a folder or a hub name; None if `path` is no adapter.
 
-    A folder may be named as seen from the working directory or from the adapter. Of names on the hub nothing is known
-    here: give an adapter's folder.
+    A folder may be named as seen from the adapter, so that the two can be moved together, or from the working
+    directory. Of names on the hub nothing is known here: give an adapter's folder.
 
     Raises:
         CheckpointError: its configuration cannot be read or names no base.
         MissingExtra: peft is not installed.
     """
-    file = Path(path) / CONFIG
-    if not file.is_file():
+    if not (Path(path) / CONFIG).is_file():
         return None
     if importlib.util.find_spec("peft") is None:
         raise MissingExtra("peft", "peft")
-    try:
-        base = json.loads(file.read_bytes())["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        base = None
+    base = _configured(path, "base_model_name_or_path")
     if not isinstance(base, str) or not base:
-        raise CheckpointError(f"{file} names no base model; set base_model_name_or_path to its folder or hub name")
+        raise CheckpointError(
+            f"{Path(path) / CONFIG} names no base model; set base_model_name_or_path to its folder or hub name"
+        )
     beside = Path(path) / base
-    return str(beside) if not Path(base).exists() and beside.is_dir() else base
+    return str(beside) if beside.is_dir() else base
+
+
+def adapter_root(path: str | Path) -> str | Path:
+    """The model that is no adapter at the end of a chain of adapters; `path` itself where it is none.
+
+    Raises CheckpointError where the chain leads back to itself, and as `adapter_base`.
+    """
+    root = path
+    for _ in range(LONGEST_CHAIN + 1):
+        base = adapter_base(root)
+        if base is None:
+            return root
+        root = base
+    raise CheckpointError(
+        f"{path}: its chain of base models has more than {LONGEST_CHAIN} adapters, or leads back to itself; "
+        "set base_model_name_or_path in adapter_config.json to the model that it was trained on"
+    )
+
+
+def is_reward_adapter(path: str | Path) -> bool:
+    """True for an adapter of a sequence classifier, with a head of its own; False for a policy's, or no adapter."""
+    return bool(_configured(path, "task_type") == "SEQ_CLS")
+
+
+def _configured(path: str | Path, key: str) -> Any:
+    """A value of adapter_config.json; None where there is none, or no file that can be read."""
+    try:
+        return json.loads((Path(path) / CONFIG).read_bytes())[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def has_tokenizer(path: str | Path) -> bool:
@@ -49,20 +78,25 @@ def has_tokenizer(path: str | Path) -> bool:
 
 
 def merged(model: Any, path: str | Path, base: str) -> Any:
-    """`model`, the base, with the adapter of folder `path` added to its weights.
+    """`model`, the base, with the adapter of folder `path` added to its weights, and with its head where it has one.
+
+    The adapter of a policy may be added to another class with the same backbone, such as a sequence classifier.
 
     Raises:
         CheckpointError: the adapter belongs to a model of another shape, or its weights are missing or broken.
         ModelError: it is of a kind that has no merged form, such as prompt tuning.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what peft and transformers have to tell each other
+            warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")  # an adapter of 4 bits on the full layers
             # peft only warns where weights of the adapter are missing, and would go on with random or zero ones
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
-            adapted: Any = PeftModel.from_pretrained(model, str(path))
+            config = PeftConfig.from_pretrained(str(path))
+            config.task_type = None  # the wrapper of a task asks for methods that another class does not have
+            adapted: Any = PeftModel.from_pretrained(model, str(path), config=config)
     except Exception as error:  # RuntimeError, ValueError, safetensors' own: whatever does not fit
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         why = next((line for line in lines if "size mismatch" in line), lines[0])
@@ -75,4 +109,4 @@ def merged(model: Any, path: str | Path, base: str) -> Any:
         raise ModelError(
             f"{path} is an adapter of kind {kind}, which cannot be merged into its base; expected such as LoRA"
         )
-    return adapted.merge_and_unload()
+    return adapted.merge_and_unload().requires_grad_(True)  # peft has frozen it

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlhf_bench.adapters import adapter_base, adapter_root
 from rlhf_bench.errors import CheckpointError, StaleParent
 from rlhf_bench.files import sha256_file
+from rlhf_bench.types import stable_hash
 
 __all__ = [
     "STAGES",
@@ -26,7 +28,9 @@ __all__ = [
     "checkpoint_hash",
     "find_runs",
     "fsync_tree",
+    "model_hash",
     "open_checkpoint",
+    "prompt_form",
     "read_training",
     "replacing",
     "run_seeds",
@@ -69,6 +73,29 @@ def checkpoint_hash(path: Path) -> str:
                 _check_safetensors(file)
             digest.update(f"{file.name}:{_cached_sha256(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def model_hash(path: str | Path) -> str:
+    """`checkpoint_hash` of a folder, an adapter's with that of its base; a hub name stands for itself.
+
+    Raises:
+        CheckpointError: as `checkpoint_hash`.
+        StaleParent: an adapter's base is not the one that it was trained on, as its training.json says.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return str(path)
+    adapter_root(folder)  # an end there is, or the hash would have none
+    own, base = checkpoint_hash(folder), adapter_base(folder)
+    if base is None:
+        return own
+    now, trained_on = model_hash(base), ((read_training(folder) or {}).get("adapter") or {}).get("base_hash")
+    if trained_on not in (None, now):
+        raise StaleParent(
+            f"{path} is an adapter of {base} {trained_on}, which is now {now}; restore that model or train the adapter "
+            "again"
+        )
+    return stable_hash(own, now)
 
 
 @functools.lru_cache(maxsize=256)
@@ -125,6 +152,11 @@ def read_training(path: Path) -> dict[str, Any] | None:
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}); train the stage again with --force") from error
     return data
+
+
+def prompt_form(path: str | Path) -> str:
+    """The template of the prompts that a model was trained on, as its training.json says; hh where nothing says it."""
+    return str((read_training(Path(path)) or {}).get("prompt_form", "hh"))
 
 
 def open_checkpoint(path: Path, *, check_parents: bool = True) -> Checkpoint:

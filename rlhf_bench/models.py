@@ -29,9 +29,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from rlhf_bench.adapters import adapter_base, has_tokenizer, merged
+from rlhf_bench.adapters import adapter_base, adapter_root, has_tokenizer, is_reward_adapter, merged
 from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.hub import hub_answers
+from rlhf_bench.quantized import four_bit_options
 
 __all__ = [
     "END_OF_TEXT",
@@ -148,6 +149,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """
     base = adapter_base(path)
     if base is not None and not has_tokenizer(path):
+        adapter_root(path)  # raises where the chain has no end
         with _of_adapter(path):
             return load_tokenizer(base)
     with _readable(path):
@@ -160,55 +162,88 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
 
 def load_policy(
-    path: str | Path, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+    path: str | Path,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    load_in_4bit: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer, from a folder, an adapter's folder or the hub; dropout off.
 
-    A hub name may end in @REVISION.
+    A hub name may end in @REVISION. An adapter comes merged into its base. `load_in_4bit`: see rlhf_bench/quantized.py.
 
     Raises:
         CheckpointError: nothing there, or it cannot be read.
-        ModelError: it is no causal language model.
+        ModelError: it is no causal language model; or it cannot be loaded in 4 bits.
     """
     tokenizer = load_tokenizer(path)
-    base = adapter_base(path)
-    if base is None:
-        model = _load_causal(path, device, dtype)
-    else:
-        with _of_adapter(path):
-            whole = _load_causal(base, device, dtype)
-        model = merged(whole, path, base)
+    options = four_bit_options(path, device or default_device()) if load_in_4bit else {}
+    model = _load_causal(path, device, dtype, options)
     if model.get_input_embeddings().weight.shape[0] < len(tokenizer):
         raise ModelError(
             f"{path}: its tokenizer has {len(tokenizer)} tokens, its embedding only "
             f"{model.get_input_embeddings().weight.shape[0]}; the two belong to different models"
         )
-    return model.to(device or default_device()).eval(), tokenizer
+    return _placed(model, device), tokenizer
 
 
-def _load_causal(path: str | Path, device: torch.device | None, dtype: torch.dtype) -> Any:
-    config = _config(path)
-    if any("SequenceClassification" in name for name in config.architectures or []):
+def _load_causal(path: str | Path, device: torch.device | None, dtype: torch.dtype, options: dict[str, Any]) -> Any:
+    config = _root_config(path)
+    if is_reward_adapter(path) or any("SequenceClassification" in name for name in config.architectures or []):
         raise ModelError(f"{path} is a reward model; expected a causal language model such as checkpoints/RUN/sft")
+    return _load(AutoModelForCausalLM, path, device, dtype, set(), options)
+
+
+def _load(
+    kind: Any,
+    path: str | Path,
+    device: torch.device | None,
+    dtype: torch.dtype,
+    new: set[str],
+    options: dict[str, Any],
+) -> Any:
+    """A model by transformers' class `kind`, all of it but `new` from its file; an adapter merged into its base."""
+    base = adapter_base(path)
+    if base is not None:
+        with _of_adapter(path):
+            whole = _load(kind, base, device, dtype, new, options)
+        return merged(whole, path, base)
     with _readable(path):
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            *_name(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True, **_where(path)
-        )
-    _check_loaded(path, loading, set())
+        model, loading = kind.from_pretrained(
+            *_name(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True,
+            **options, **_where(path),
+        )  # fmt: skip
+        _check_loaded(path, loading, new)
     return model
 
 
+def _placed(model: Any, device: torch.device | None) -> PreTrainedModel:
+    """On its device, in evaluation mode; a model in 4 bits stays where it was loaded."""
+    if not getattr(model, "is_loaded_in_4bit", False):
+        model = model.to(device or default_device())
+    return cast(PreTrainedModel, model.eval())
+
+
 def load_reward_model(
-    path: str | Path, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+    path: str | Path,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    load_in_4bit: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A sequence classifier with one output and its tokenizer.
+    """A sequence classifier with one output and its tokenizer, from a folder, an adapter's folder or the hub.
 
     Raises:
         CheckpointError: nothing there, or it cannot be read.
-        ModelError: it has more than one output, or is no sequence classifier.
+        ModelError: it has more than one output, or is no sequence classifier; or it cannot be loaded in 4 bits.
     """
     tokenizer = load_tokenizer(path)
-    config = _config(path)
+    options = four_bit_options(path, device or default_device()) if load_in_4bit else {}
+    if is_reward_adapter(path):
+        with seeded(0):  # the base has no row for the pad token, whose embedding nothing reads
+            model = _load_classifier(path, tokenizer, device, dtype, options)
+        return _placed(model, device), tokenizer
+    config = _root_config(path)
     if not any("SequenceClassification" in name for name in config.architectures or []):
         raise ModelError(
             f"{path} is no reward model ({', '.join(config.architectures or ['unknown'])}); expected a sequence "
@@ -216,16 +251,12 @@ def load_reward_model(
         )
     if config.num_labels != 1:
         raise ModelError(f"{path} has {config.num_labels} outputs; a reward model has 1: train one with num_labels=1")
-    with _readable(path):
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            *_name(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True, **_where(path)
-        )
-    _check_loaded(path, loading, set())
-    return model.to(device or default_device()).eval(), tokenizer
+    model = _load(AutoModelForSequenceClassification, path, device, dtype, set(), options)
+    return _placed(model, device), tokenizer
 
 
 def to_reward_model(
-    path: str | Path, *, seed: int, device: torch.device | None = None
+    path: str | Path, *, seed: int, device: torch.device | None = None, load_in_4bit: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A policy's backbone under a new scalar head, with a pad token of its own.
 
@@ -233,19 +264,29 @@ def to_reward_model(
     make it read one token early.
     """
     tokenizer = load_tokenizer(path)
-    _config(path)
-    with _readable(path), seeded(seed):
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            *_name(path), num_labels=1, dtype=torch.float32, attn_implementation=_attention(device),
-            output_loading_info=True, **_where(path),
-        )  # fmt: skip
-        _check_loaded(path, loading, {"score.weight", "classifier.weight", "classifier.bias"})
-        if tokenizer.pad_token_id == tokenizer.eos_token_id:
-            tokenizer.add_special_tokens({"pad_token": PAD})
-            if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-                model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    _root_config(path)
+    options = four_bit_options(path, device or default_device()) if load_in_4bit else {}
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": PAD})
+    with seeded(seed):
+        model = _load_classifier(path, tokenizer, device, torch.float32, options)
+    return _placed(model, device), tokenizer
+
+
+def _load_classifier(
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device | None,
+    dtype: torch.dtype,
+    options: dict[str, Any],
+) -> Any:
+    """A backbone under a scalar head that can read every token of `tokenizer`; what is new is drawn at random."""
+    new = {"score.weight", "classifier.weight", "classifier.bias"}
+    model = _load(AutoModelForSequenceClassification, path, device, dtype, new, {"num_labels": 1, **options})
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id
-    return model.to(device or default_device()).eval(), tokenizer
+    return model
 
 
 def max_positions(model: nn.Module) -> int:
@@ -259,9 +300,7 @@ def readable_tokens(path: str | Path) -> int:
 
     Raises CheckpointError if there is none.
     """
-    with _of_adapter(path) if (base := adapter_base(path)) else contextlib.nullcontext():
-        config = _config(base or path)
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+    return int(getattr(_root_config(path), "max_position_embeddings", None) or 1 << 20)
 
 
 def _attention(device: torch.device | None) -> str:
@@ -297,6 +336,13 @@ def _of_adapter(path: str | Path) -> Iterator[None]:
         yield
     except (CheckpointError, ModelError) as error:
         raise CheckpointError(f"{path} is an adapter and its base model cannot be used: {error}") from error
+
+
+def _root_config(path: str | Path) -> Any:
+    """A model's configuration, an adapter's that of the model under it."""
+    root = adapter_root(path)
+    with _of_adapter(path) if root != path else contextlib.nullcontext():
+        return _config(root)
 
 
 def _config(path: str | Path) -> Any:

@@ -102,7 +102,7 @@ def _llama2(turns: Sequence[Message], tokenizer: Any) -> str:
 def _chat(tokenizer: Any, name: str) -> Template:
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            f"{name}: --prompt-template chat asked for, but its tokenizer has no chat template; "
+            f"{name}: the prompt template chat is asked for, but its tokenizer has no chat template; "
             f"choose another: {', '.join(t for t in TEMPLATES if t != 'chat')}"
         )
 

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     ["types", "errors", "processes", "__init__"],
     ["config", "config_keys", "suite", "stats", "text", "logprobs", "files", "hub", "parallel", "progress", "sheets"],
-    ["data", "models", "adapters", "templates", "sampling", "store"],
-    ["checkpoints", "scoring", "judge"],
+    ["data", "models", "adapters", "quantized", "templates", "sampling", "store"],
+    ["checkpoints", "scoring", "judge", "merge"],
     ["metrics"],
     ["evaluate", "audit", "compare", "selftest"],
     ["report"],

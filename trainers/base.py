@@ -5,10 +5,13 @@ With a pretrained model in the recipe nothing is trained: base is an untouched c
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_bench.models import load_policy, new_gpt2, train_tokenizer
-from rlhf_bench.text import Encoded, encode
+from rlhf_bench.templates import Template
+from rlhf_bench.text import Encoded
 from rlhf_bench.types import PreferencePair
 from trainers.language_model import fit
 from trainers.recipe import NewModel
@@ -21,10 +24,12 @@ def train(stage: Stage) -> StageResult:
     spec, config = stage.recipe.model, stage.recipe.base
     if not isinstance(spec, NewModel):
         model, tokenizer = load_policy(spec, device=stage.device)
+        stage.template(tokenizer)  # what the tokenizer does not have is said here, and not by the stages that ask it
         return StageResult(model, tokenizer)
 
     pairs = stage.pairs("train")
-    tokenizer = stage.processes.first(lambda: train_tokenizer(_documents(pairs), vocab_size=spec.vocab_size))
+    documents = _documents(pairs, stage.recipe.data.prompt_template)
+    tokenizer = stage.processes.first(lambda: train_tokenizer(documents, vocab_size=spec.vocab_size))
     rows = _encode(stage, tokenizer, pairs)
     held_out = _encode(stage, tokenizer, stage.pairs("validation", config.eval_size))
     model = new_gpt2(
@@ -34,15 +39,13 @@ def train(stage: Stage) -> StageResult:
     return fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=True)
 
 
-def _documents(pairs: list[PreferencePair]) -> list[str]:
-    """Each dialogue with each of its responses, once."""
-    return list(dict.fromkeys(p.prompt + response for p in pairs for response in (p.chosen, p.rejected)))
+def _documents(pairs: list[PreferencePair], form: str) -> list[str]:
+    """Each dialogue with each of its responses, once, in the form that the model will read, but for special tokens."""
+    write = Template.of(form, SimpleNamespace(bos_token="", eos_token=""))
+    texts = ((p.prompt, response) for p in pairs for response in (p.chosen, p.rejected))
+    return list(dict.fromkeys(write.prompt(prompt) + write.response(response) for prompt, response in texts))
 
 
 def _encode(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]) -> list[Encoded]:
     texts = list(dict.fromkeys((p.prompt, response) for p in pairs for response in (p.chosen, p.rejected)))
-    data = stage.recipe.data
-    return encode(
-        tokenizer, [p for p, _ in texts], [r for _, r in texts],
-        max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens,
-    )  # fmt: skip
+    return stage.encode(tokenizer, [p for p, _ in texts], [r for _, r in texts])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlhf_bench.errors import BadValue
-from trainers.recipe import GrpoConfig, PpoConfig, Recipe, RewardConfig, RolloutConfig
+from trainers.recipe import GrpoConfig, NewModel, PpoConfig, Recipe, RewardConfig, RolloutConfig
 from trainers.reward_sources import parse_sources
 
 __all__ = ["check_combinations"]
@@ -14,6 +14,13 @@ def check_combinations(recipe: Recipe) -> None:
     Raises:
         BadValue: the first combination that makes no sense: the keys, what was given and why it cannot be.
     """
+    if recipe.data.prompt_template == "chat" and isinstance(recipe.model, NewModel):
+        raise BadValue(
+            "data.prompt_template=chat: a model that is initialised has a tokenizer without a chat template; choose "
+            "another, or set model to one that has it"
+        )
+    _backbone(recipe.reward)
+    _four_bits(recipe)
     _rewards(recipe.reward, recipe.data.source)
     for name, config in (("ppo", recipe.ppo), ("grpo", recipe.grpo)):
         _rollout(name, config)
@@ -33,6 +40,31 @@ def _rewards(config: RewardConfig, data: str) -> None:
             f"reward.function=gold: data.source={data} has no known gold reward, only hh-mini has: "
             "name the reward model (model) or a Python function"
         )
+
+
+def _backbone(config: RewardConfig) -> None:
+    if config.backbone in ("reward", "ppo", "grpo", "dpo"):
+        raise BadValue(
+            f"reward.backbone: given {config.backbone}, which is no stage before the reward model; expected sft, base, "
+            "or the folder or hub name of a model"
+        )
+
+
+def _four_bits(recipe: Recipe) -> None:
+    adapted = {name for name in ("sft", "reward") if getattr(recipe, name).lora is not None}
+    parents = {
+        "reward": {recipe.reward.backbone},
+        "ppo": {"sft", "reward"} if recipe.ppo.critic in (None, "reward") else {"sft"},
+        "grpo": {"sft"},
+        "dpo": {"sft"},
+    }
+    for name, starts_from in parents.items():
+        clash = sorted(starts_from & adapted)
+        if getattr(recipe, name).load_in_4bit and clash:
+            raise BadValue(
+                f"{name}.lora.load_in_4bit: {name} starts from {clash[0]}, an adapter, which cannot be merged into 4 "
+                f"bits without rounding it; leave out {name}.lora.load_in_4bit, or train {clash[0]} without lora"
+            )
 
 
 def _rollout(name: str, config: RolloutConfig) -> None:

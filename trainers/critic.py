@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.logprobs import LogprobModel, TokenLogps, hidden_states
-from rlhf_bench.models import load_policy, load_reward_model, seeded
+from rlhf_bench.models import load_policy, load_reward_model, load_tokenizer, seeded
 from rlhf_bench.text import Batch
+from trainers.lora import adapt
 from trainers.recipe import PpoConfig
 from trainers.reward_sources import MODEL, parse_sources
 from trainers.stage import Stage
@@ -78,6 +79,8 @@ def make_critic(stage: Stage, config: PpoConfig, policy: PreTrainedModel) -> Cri
     if config.advantage == "reward":
         return None
     backbone = _backbone(stage, config, policy)
+    if backbone is not policy:
+        adapt(backbone, config.lora, stage.parent("sft"), seed=stage.seed)
     with seeded(stage.seed):
         head = nn.Linear(backbone.config.hidden_size, 1).to(stage.device)
     nn.init.zeros_(head.weight)
@@ -92,9 +95,11 @@ def _backbone(stage: Stage, config: PpoConfig, policy: PreTrainedModel) -> PreTr
     if start == "shared":
         return policy
     if start == "policy":
-        return load_policy(stage.parent("sft"), device=stage.device)[0]
-    backbone, tokenizer = load_reward_model(stage.parent("reward"), device=stage.device)
-    _, policy_tokenizer = load_policy(stage.parent("sft"))
+        return load_policy(stage.parent("sft"), device=stage.device, load_in_4bit=config.load_in_4bit)[0]
+    backbone, tokenizer = load_reward_model(
+        stage.parent("reward"), device=stage.device, load_in_4bit=config.load_in_4bit
+    )
+    policy_tokenizer = load_tokenizer(stage.parent("sft"))
     if any(tokenizer.get_vocab().get(token) != i for token, i in policy_tokenizer.get_vocab().items()):
         raise ModelError(
             "ppo.critic=reward needs a reward model with the policy's vocabulary; the two differ: "

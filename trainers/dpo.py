@@ -17,6 +17,7 @@ from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
 from rlhf_bench.text import Encoded, collate, length_batches
 from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
+from trainers.lora import adapt
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.preference_losses import PREFERENCE_LOSSES, PairBatch, PairLogps, kto_kl
 from trainers.reference_cache import remembered
@@ -39,7 +40,8 @@ def train(stage: Stage) -> StageResult:
     method = PREFERENCE_LOSSES[config.loss]
     sft_weight = method.sft_weight if config.sft_weight is None else config.sft_weight
     sft, device = stage.parent("sft"), stage.device
-    model, tokenizer = load_policy(sft, device=device)
+    model, tokenizer = load_policy(sft, device=device, load_in_4bit=config.load_in_4bit)
+    adapter = adapt(model, config.lora, sft, seed=stage.seed)
     policy, pad = LogprobModel(model), tokenizer.pad_token_id
     pairs, _, counts = stage.encode_pairs(tokenizer, stage.pairs("train", config.max_pairs))
     held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
@@ -51,7 +53,9 @@ def train(stage: Stage) -> StageResult:
         return remembered(stage, sft, some, lambda: reference_logps(stage, policy, some, pad))
 
     reference, held_out_reference = under_reference(pairs), under_reference(held_out)
-    frozen = LogprobModel(load_policy(sft, device=device)[0]) if config.loss == "kto" else None
+    frozen = None
+    if config.loss == "kto":
+        frozen = LogprobModel(load_policy(sft, device=device, load_in_4bit=config.load_in_4bit)[0])
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
@@ -116,7 +120,7 @@ def train(stage: Stage) -> StageResult:
             loop.log({"kl": totals.kl.item()})
         norm = optimizer.step(where=f"dpo, step {step + 1}")
         loop.log({"grad_norm": norm, "learning_rate": optimizer.lr})
-    return StageResult.of(model, tokenizer, loop, counts)
+    return StageResult.of(model, tokenizer, loop, counts, adapter=adapter)
 
 
 def score_pairs(

@@ -25,6 +25,7 @@ from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
 from trainers.advantages import GROUP_ADVANTAGES, rank_exponential_advantages, without_spread
 from trainers.batches import count_tokens
+from trainers.lora import adapt
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.policy_gradient import (
     POLICY_TERMS,
@@ -45,8 +46,10 @@ __all__ = ["train"]
 
 def train(stage: Stage) -> StageResult:
     config = stage.recipe.grpo
-    model, tokenizer = load_policy(stage.parent("sft"), device=stage.device)
-    reference_model, _ = load_policy(stage.parent("sft"), device=stage.device)
+    sft = stage.parent("sft")
+    model, tokenizer = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
+    adapter = adapt(model, config.lora, sft, seed=stage.seed)
+    reference_model, _ = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
     policy, reference = LogprobModel(model), LogprobModel(reference_model)
     compare = advantage_function(config)
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)
@@ -118,7 +121,7 @@ def train(stage: Stage) -> StageResult:
                 loop.log(log)
                 log["grad_norm"] = optimizer.step(where=f"grpo, step {step + 1}")
         loop.log({**log, "learning_rate": optimizer.lr})
-    return StageResult.of(model, tokenizer, loop, {}, {"reward": maker.reward_record})
+    return StageResult.of(model, tokenizer, loop, {}, {"reward": maker.reward_record}, adapter)
 
 
 def advantage_function(config: GrpoConfig) -> Callable[[Tensor], Tensor]:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlhf_bench.errors import Interrupted, ModelError, NotFinite, StoppedByAlarm
 from rlhf_bench.files import atomic_write_bytes, json_text, read_checked, read_jsonl, write_checked
@@ -115,7 +115,7 @@ class Loop:
                         "the same command continues from there"
                     )
         if self.config.keep == "best" and self.best is not None:
-            next(iter(self.modules.values())).load_state_dict(torch.load(self.work / "best.pt", weights_only=True))
+            load_trained(next(iter(self.modules.values())), torch.load(self.work / "best.pt", weights_only=True))
             self.final |= self.best
 
     def log(self, row: Mapping[str, float], *, samples: int = 0, tokens: int = 0) -> None:
@@ -171,7 +171,7 @@ class Loop:
         if self.best is None or self.sign * numbers[self.best_key] > self.sign * self.best[self.best_key]:
             self.best = {**numbers, "best_step": float(self.step)}
             buffer = io.BytesIO()
-            torch.save(next(iter(self.modules.values())).state_dict(), buffer)
+            torch.save(trained_state(next(iter(self.modules.values()))), buffer)
             self.processes.first(lambda: atomic_write_bytes(self.work / "best.pt", buffer.getvalue()))
 
     def _write_row(self) -> list[Alarm]:
@@ -203,7 +203,7 @@ class Loop:
     def _write_state(self) -> None:
         state = {
             "step": self.step,
-            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "modules": {name: trained_state(module) for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
             "scalars": self.scalars,
             "numbers": {"seconds": self.seconds, "samples": self.samples, "tokens": self.tokens},
@@ -225,7 +225,7 @@ class Loop:
         state = max(states, key=lambda s: int(s["step"]))
         self.step = self._saved = state["step"]
         for name, module in self.modules.items():
-            module.load_state_dict(state["modules"][name])
+            load_trained(module, state["modules"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scalars, self.best, self.final = state["scalars"], state["best"], state["final"]
         self.seconds = state["numbers"]["seconds"]
@@ -234,6 +234,21 @@ class Loop:
         self._written = self.rows()
         self._alarmed = {alarm.name for alarm in find_alarms(self._written)}
         self.progress.log(f"{self.name}: continues after step {self.step} of {self.steps}")
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state without what is frozen under an adapter, which is the parent's and is loaded with it."""
+    trained = {name for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
+    everything = all(p.requires_grad for p in module.parameters())
+    return {name: t for name, t in module.state_dict().items() if everything or name in trained}
+
+
+def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """The inverse of `trained_state`. Raises RuntimeError where the state is another module's."""
+    frozen = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    missing, unexpected = module.load_state_dict(dict(state), strict=not frozen)
+    if unexpected or (frozen and not set(missing).isdisjoint(trained_state(module))):
+        raise RuntimeError(f"a saved state does not fit the model: {[*missing, *unexpected][:3]}")
 
 
 _SHOWN = ("loss", "eval_loss", "accuracy", "reward", "objective/scores", "kl", "objective/kl", "rewards/accuracies")

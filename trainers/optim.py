@@ -86,18 +86,21 @@ def make_optimizer(
     for named, lr in parts:
         rest = []
         for name, p in named:
+            if not p.requires_grad:
+                continue
             if config.optimizer == "muon" and p.ndim == 2 and _inside_a_layer(name):
                 matrices.append(p)
-            elif p.requires_grad:
+            else:
                 rest.append(p)
         for decays in (True, False):
             chosen = [p for p in rest if (p.ndim > 1) == decays]
             if chosen:
                 decay = config.weight_decay if decays else 0.0
                 groups.append({"params": chosen, "lr": lr, "weight_decay": decay})
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, betas=(config.adam_beta1, config.adam_beta2), eps=1e-8, fused=True)
-    ]
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups:  # all that an adapter trains may be matrices of the layers
+        betas = (config.adam_beta1, config.adam_beta2)
+        optimizers.append(torch.optim.AdamW(groups, betas=betas, eps=1e-8, fused=True))
     # Muon's iterations cost a small model about as much as its gradient: several optimisers, so that workers share them
     for share in _shares(matrices):
         optimizers.append(torch.optim.Muon(share, lr=config.muon_lr, weight_decay=config.weight_decay))

@@ -2,8 +2,8 @@
 
 A name stands here where the key decides the same thing; a note in brackets says where values or units differ. TRL's are
 fields of its configuration classes, held against the installed TRL by tests/trainers/test_peer_names.py; a section
-without a class (ppo since TRL 1.0) has none. OpenRLHF's are arguments of openrlhf/cli/train_dpo.py (commit a3be906),
-train_rm.py (bdf7dfa) and train_ppo_ray.py (f5b3f08); other versions may call them otherwise.
+without a class (ppo since TRL 1.0) has none. OpenRLHF's are arguments of openrlhf/cli/train_dpo.py (commit a3be906;
+of adapters 006cd70), train_rm.py (bdf7dfa) and train_ppo_ray.py (f5b3f08); other versions may call them otherwise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ _TRL_OPTIMIZER = {
     "keep": "load_best_model_at_end (best: true)",
 }
 _TRL_LENGTH = {"epochs": "num_train_epochs", "max_steps": "max_steps"}
+_TRL_PACKING = {"packing": "packing (of batch_size documents, not of as many packs)"}
 _TRL_SFT = {"loss_on": "completion_only_loss (response: true)"}
+_TRL_LORA = {
+    "lora.r": "lora_r",
+    "lora.alpha": "lora_alpha",
+    "lora.target_modules": "lora_target_modules",
+    "lora.load_in_4bit": "load_in_4bit",
+}
 _TRL_REWARD = {"center_coef": "center_rewards_coefficient"}
 _TRL_GRPO = {
     "temperature": "temperature",
@@ -54,12 +61,17 @@ TRL: Names = {
     "seed": "GRPOConfig.seed",
     "precision": "GRPOConfig.bf16",
     "data.max_response_tokens": "GRPOConfig.max_completion_length",
-    **_under("base", _TRL_OPTIMIZER, _TRL_LENGTH, prefix="SFTConfig."),
-    **_under("sft", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_SFT, prefix="SFTConfig."),
+    **_under("base", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_PACKING, prefix="SFTConfig."),
+    **_under("sft", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_PACKING, _TRL_SFT, prefix="SFTConfig."),
     **_under("reward", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_REWARD, prefix="RewardConfig."),
     "reward.weights": "GRPOConfig.reward_weights",
     **_under("grpo", _TRL_OPTIMIZER, _TRL_GRPO, prefix="GRPOConfig."),
     **_under("dpo", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_DPO, prefix="DPOConfig."),
+    **{
+        f"{section}.{key}": f"ModelConfig.{name}"
+        for section in ("sft", "reward", "grpo", "dpo")
+        for key, name in _TRL_LORA.items()
+    },
 }
 
 _OPENRLHF_OPTIMIZER = {
@@ -105,6 +117,13 @@ _OPENRLHF_GRPO = {
     "cliprange_high": "eps_clip_low_high (the second)",
 }
 
+_OPENRLHF_LORA = {
+    "lora.r": "lora_rank",
+    "lora.alpha": "lora_alpha",
+    "lora.target_modules": "target_modules",
+    "lora.load_in_4bit": "load_in_4bit",
+}
+
 OPENRLHF: Names = {
     "seed": "--seed",
     "precision": "--bf16",
@@ -113,7 +132,9 @@ OPENRLHF: Names = {
     **_under("reward", _OPENRLHF_OPTIMIZER, _OPENRLHF_PAIRS, {"margin": "margin_loss (data: set)"}, prefix="--"),
     **_under("ppo", _OPENRLHF_OPTIMIZER, _OPENRLHF_SCHEDULE, _OPENRLHF_ROLLOUT, _OPENRLHF_PPO, prefix="--"),
     **_under("grpo", _OPENRLHF_OPTIMIZER, _OPENRLHF_SCHEDULE, _OPENRLHF_ROLLOUT, _OPENRLHF_GRPO, prefix="--"),
-    **_under("dpo", _OPENRLHF_OPTIMIZER, _OPENRLHF_SCHEDULE, _OPENRLHF_PAIRS, _OPENRLHF_DPO, prefix="--"),
+    **_under(
+        "dpo", _OPENRLHF_OPTIMIZER, _OPENRLHF_SCHEDULE, _OPENRLHF_PAIRS, _OPENRLHF_DPO, _OPENRLHF_LORA, prefix="--"
+    ),
 }
 
 

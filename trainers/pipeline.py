@@ -19,11 +19,12 @@ from rlhf_bench.data import PreferenceData, named_filters
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
-from rlhf_bench.models import default_device
+from rlhf_bench.models import check_path, default_device
 from rlhf_bench.parallel import worker_pool
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations
+from trainers.lora import check_lora
 from trainers.recipe import NewModel, Recipe, load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
 from trainers.save import save_stage
@@ -77,6 +78,11 @@ def train(
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
+    wanted = with_ancestors(stages, resolved)
+    if "reward" in wanted and resolved.reward.backbone not in STAGES:
+        check_path(resolved.reward.backbone)
+    for stage in wanted:
+        check_lora(stage, getattr(getattr(resolved, stage), "lora", None), default_device())
     if {"ppo", "grpo"} & set(stages):
         check_reward_functions(resolved.reward.function)  # now, and not after the stages before
     folder = root / (run or "default")
@@ -127,7 +133,7 @@ def with_ancestors(stages: Sequence[str], recipe: Recipe) -> list[str]:
 def parents_of(stage: str, recipe: Recipe) -> tuple[str, ...]:
     """What the stage starts from; ppo and grpo need the reward model only where something of it is used."""
     if stage == "reward":
-        return (recipe.reward.backbone,)
+        return (recipe.reward.backbone,) if recipe.reward.backbone in STAGES else ()
     uses_model = MODEL in parse_sources(recipe.reward.function)
     if (stage == "grpo" and not uses_model) or (stage == "ppo" and not uses_model and recipe.ppo.critic != "reward"):
         return ("sft",)

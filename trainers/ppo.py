@@ -23,6 +23,7 @@ from rlhf_bench.text import Batch
 from trainers.advantages import gae, reward_minus_value, whiten
 from trainers.batches import count_tokens
 from trainers.critic import ActorCritic, Critic, make_critic
+from trainers.lora import adapt
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.policy_gradient import (
     POLICY_TERMS,
@@ -58,8 +59,10 @@ class Targets(NamedTuple):
 
 def train(stage: Stage) -> StageResult:
     config = stage.recipe.ppo
-    model, tokenizer = load_policy(stage.parent("sft"), device=stage.device)
-    reference_model, _ = load_policy(stage.parent("sft"), device=stage.device)
+    sft = stage.parent("sft")
+    model, tokenizer = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
+    adapter = adapt(model, config.lora, sft, seed=stage.seed)
+    reference_model, _ = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
     policy, reference = LogprobModel(model), LogprobModel(reference_model)
     model_and_critic = ActorCritic(policy, make_critic(stage, config, model))
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)
@@ -98,7 +101,7 @@ def train(stage: Stage) -> StageResult:
         loop.log({"learning_rate": optimizer.lr, "val/ratio_first": updates[0]["val/ratio"]})
         if config.target_kl is not None:
             loop.log({"policy/updates": len(updates)})
-    return StageResult.of(model, tokenizer, loop, {}, {"reward": maker.reward_record})
+    return StageResult.of(model, tokenizer, loop, {}, {"reward": maker.reward_record}, adapter)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from rlhf_bench.config import explain as explain_keys
 from rlhf_bench.data.filters import FILTERS, named_filters
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.sampling import HUMAN_TURN
+from trainers.lora import LoraConfig
 
 __all__ = [
     "BaseConfig",
@@ -29,6 +30,7 @@ __all__ = [
     "RewardConfig",
     "RolloutConfig",
     "SftConfig",
+    "TunedConfig",
     "explain",
     "list_recipes",
     "load_recipe",
@@ -55,6 +57,9 @@ class DataConfig(Config):
     source: str = Field("hh-mini", description="hh-mini, a hub data set, a file or a folder")
     seed: int = Field(0, ge=0, description="seed of the split (and of the grammar of hh-mini)")
     limit: int | None = Field(None, ge=1, description="use only the first N training pairs")
+    prompt_template: Literal["hh", "plain", "alpaca", "chatml", "llama2", "chat"] = Field(
+        "hh", description="form of the prompts in training and evaluation; hh: as the data; chat: the tokenizer's own"
+    )
     filters: str = Field("none", description=f"filter of the training pairs: {', '.join(FILTERS)}")
     max_prompt_tokens: int = Field(128, ge=1, description="longer prompts are cut from the left")
     max_response_tokens: int = Field(64, ge=2, description="longer responses are cut from the right")
@@ -82,18 +87,34 @@ class OptimizerConfig(Config):
 class BaseConfig(OptimizerConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the documents")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+    packing: bool = Field(
+        False, description="several documents in a row, none of which sees another: less padding, the same numbers"
+    )
 
 
-class SftConfig(OptimizerConfig):
+class TunedConfig(OptimizerConfig):
+    """A stage that starts from the weights of another."""
+
+    lora: LoraConfig | None = Field(None, description="train an adapter (extra peft); null: all weights")
+
+    @property
+    def load_in_4bit(self) -> bool:
+        return self.lora is not None and self.lora.load_in_4bit
+
+
+class SftConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the chosen responses")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     loss_on: Literal["response", "sequence"] = Field("response", description="tokens that are learned")
+    packing: bool = Field(
+        False, description="several documents in a row, none of which sees another: less padding, the same numbers"
+    )
 
 
-class RewardConfig(OptimizerConfig):
+class RewardConfig(TunedConfig):
     epochs: float = Field(2.0, gt=0, description="passes over the pairs")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
-    backbone: Literal["sft", "base"] = Field("sft", description="stage whose weights the reward model starts from")
+    backbone: str = Field("sft", description="what the reward model starts from: sft, base, a folder or a hub name")
     head_lr: float = Field(1e-3, gt=0, description="learning rate of the new scalar head")
     margin: Literal["none", "data"] = Field(
         "none", description="data: each pair's own margin is what its scores are to differ by (arXiv:2307.09288)"
@@ -111,7 +132,7 @@ class RewardConfig(OptimizerConfig):
     )
 
 
-class DpoConfig(OptimizerConfig):
+class DpoConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     max_pairs: int | None = Field(None, ge=1, description="use only so many training pairs")
@@ -158,7 +179,7 @@ class DpoConfig(OptimizerConfig):
         return self
 
 
-class RolloutConfig(OptimizerConfig):
+class RolloutConfig(TunedConfig):
     """What PPO and GRPO share."""
 
     steps: int = Field(40, ge=1, description="rollouts, each followed by its updates")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rlhf_bench.checkpoints import checkpoint_hash
+from rlhf_bench.checkpoints import model_hash
 from rlhf_bench.files import json_text, read_checked, write_checked
 from rlhf_bench.types import stable_hash
 from trainers.batches import Pair
@@ -33,7 +33,7 @@ def reference_key(stage: Stage, model: Path, pairs: Sequence[Pair]) -> str:
             for ids in (side.prompt, side.response):
                 tokens.update(np.asarray([len(ids), *ids], dtype=np.int64).tobytes())
     made_by = [stage.precision, stage.device.type, torch.__version__, torch.get_num_threads()]
-    return stable_hash(checkpoint_hash(model), tokens.hexdigest(), json_text(made_by))
+    return stable_hash(model_hash(model), tokens.hexdigest(), json_text(made_by))
 
 
 def remembered(stage: Stage, model: Path, pairs: Sequence[Pair], compute: Callable[[], PairLogps]) -> PairLogps:

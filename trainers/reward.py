@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from transformers import PreTrainedModel
 
-from rlhf_bench.errors import DataError
-from rlhf_bench.models import to_reward_model
+from rlhf_bench.checkpoints import STAGES, model_hash
+from rlhf_bench.errors import DataError, ModelError
+from rlhf_bench.models import max_positions, to_reward_model
 from rlhf_bench.scoring import ScoreModel
 from rlhf_bench.text import collate, length_batches
 from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
+from trainers.lora import adapt
 from trainers.losses import center_penalty, reward_loss
 from trainers.optim import learning_rate_factor, make_optimizer
+from trainers.recipe import DataConfig
 from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
@@ -24,7 +28,10 @@ __all__ = ["train"]
 
 def train(stage: Stage) -> StageResult:
     config = stage.recipe.reward
-    model, tokenizer = to_reward_model(stage.parent(config.backbone), seed=stage.seed, device=stage.device)
+    backbone = stage.parent(config.backbone) if config.backbone in STAGES else config.backbone
+    model, tokenizer = to_reward_model(backbone, seed=stage.seed, device=stage.device, load_in_4bit=config.load_in_4bit)
+    adapter = adapt(model, config.lora, backbone, seed=stage.seed)
+    check_reads(model, stage.recipe.data, config.backbone)
     scorer = ScoreModel(model)
     pairs, data_margins, counts = stage.encode_pairs(tokenizer, stage.pairs("train"))
     held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
@@ -37,9 +44,10 @@ def train(stage: Stage) -> StageResult:
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
     pad = tokenizer.pad_token_id
+    untrained = {"eval_accuracy_untrained": evaluate(stage, scorer, held_out, pad)["eval_accuracy"]}
     loop = stage.loop(
         config, steps=steps, modules={"reward": model}, optimizer=optimizer,
-        evaluate=lambda: evaluate(stage, scorer, held_out, pad), best_key="eval_accuracy", higher=True,
+        evaluate=lambda: evaluate(stage, scorer, held_out, pad) | untrained, best_key="eval_accuracy", higher=True,
     )  # fmt: skip
 
     def forward(part: Sequence[int]) -> tuple[torch.Tensor, dict[str, float]]:
@@ -65,7 +73,18 @@ def train(stage: Stage) -> StageResult:
         )
         norm = optimizer.step(where=f"reward, step {step + 1}")
         loop.log({"grad_norm": norm, "learning_rate": optimizer.lr})
-    return StageResult.of(model, tokenizer, loop, counts)
+    record = {} if config.backbone in STAGES else {"backbone": {"path": backbone, "hash": model_hash(backbone)}}
+    return StageResult.of(model, tokenizer, loop, counts, record, adapter)
+
+
+def check_reads(model: PreTrainedModel, data: DataConfig, name: str) -> None:
+    """That a backbone from elsewhere can read the longest pair. Raises ModelError."""
+    room, longest = max_positions(model), data.max_prompt_tokens + data.max_response_tokens
+    if room < longest:
+        raise ModelError(
+            f"reward.backbone={name} reads {room} tokens, expected at least {longest} (data.max_prompt_tokens + "
+            "data.max_response_tokens); lower them, or take another backbone"
+        )
 
 
 def all_margins(margins: Sequence[float | None]) -> torch.Tensor:

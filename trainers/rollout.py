@@ -68,9 +68,10 @@ class RolloutMaker:
         self.stage, self.config, self.tokenizer = stage, config, tokenizer
         self.policy, self.reference = policy, reference
         self.score, self.reward_record = self._rewards()
+        self.template = stage.template(tokenizer)
         self.sampling = SamplingConfig(
             max_new_tokens=recipe.data.max_response_tokens, max_prompt_tokens=recipe.data.max_prompt_tokens,
-            temperature=config.temperature, stop=recipe.stop,
+            temperature=config.temperature, stop=(*recipe.stop, *self.template.stop),
         )  # fmt: skip
         self.prompts = stage.data("train").prompts
         self.held_out = stage.data("validation").prompts[: config.eval_size]
@@ -91,7 +92,7 @@ class RolloutMaker:
             groups = self.sample(prompts, samples=samples, seed=seed)
             completions = [completion for group in groups for completion in group]
             ended = [completion.finish_reason != "length" for completion in completions]
-            scores = self.score(texts, [completion.text for completion in completions], ended)
+            scores = self.score(texts, [self.template.read(completion.text) for completion in completions], ended)
         except NotFinite as error:
             raise NotFinite(f"{self.stage.name}, step {step + 1} of {self.config.steps}: {error}{LOWER}") from error
         rows = self.rows(texts, completions)
@@ -102,8 +103,9 @@ class RolloutMaker:
         )  # fmt: skip
 
     def rows(self, texts: Sequence[str], completions: Sequence[Completion]) -> list[Encoded]:
-        """Prompts with what was drawn, a stop string's tokens too: ending by it is an action like any other."""
-        heads = encode_prompts(self.tokenizer, texts, max_prompt=self.sampling.max_prompt_tokens)
+        """The data's prompts in the model's form with what it drew, a stop string's tokens too: to end is an action."""
+        written = [self.template.prompt(text) for text in texts]
+        heads = encode_prompts(self.tokenizer, written, max_prompt=self.sampling.max_prompt_tokens)
         return [
             Encoded(head or [self.tokenizer.eos_token_id], completion.drawn)
             for (head, _), completion in zip(heads, completions, strict=True)
@@ -114,7 +116,7 @@ class RolloutMaker:
         ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i].text))
 
         def draw(part: Sequence[int]) -> list[list[Completion]]:
-            chosen = [prompts[i] for i in part]
+            chosen = [Prompt(prompts[i].id, self.template.prompt(prompts[i].text)) for i in part]
             return sample(self.policy.model, self.tokenizer, chosen, self.sampling, samples=samples, seed=seed)
 
         pieces = self.stage.pool.split(ordered, max(1, 64 // samples))
@@ -220,7 +222,7 @@ def _evaluator(maker: RolloutMaker) -> Callable[[], dict[str, float]]:
         prompts, stage = maker.held_out, maker.stage
         groups = maker.sample(prompts, samples=1, seed=stage.seed)
         completions = [group[0] for group in groups]
-        texts, responses = [p.text for p in prompts], [c.text for c in completions]
+        texts, responses = [p.text for p in prompts], [maker.template.read(c.text) for c in completions]
         ended = [c.finish_reason != "length" for c in completions]
         numbers = {
             "eval_reward": maker.score(texts, responses, ended).mean().item(),

@@ -18,6 +18,7 @@ from rlhf_bench.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
 from rlhf_bench.report.curves import plot_training_curve
 from trainers.alarms import find_alarms
+from trainers.lora import loading_code, save_adapter
 from trainers.stage import Stage, StageResult
 
 __all__ = ["save_stage"]
@@ -29,12 +30,14 @@ def save_stage(
     """Write everything beside `target`, flush it, and rename: a folder that exists is complete."""
     with replacing(target) as folder:
         model, tokenizer = result.model, result.tokenizer
+        adapter = {} if result.adapter is None else {"adapter": save_adapter(result.adapter, folder, target)}
         if model.can_generate():
             model.generation_config = GenerationConfig(
                 bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id, do_sample=True,
             )  # fmt: skip
-        model.save_pretrained(folder)
+        if not adapter:
+            model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         rows: list[dict[str, Any]] = []
         if (stage.work / "log.jsonl").exists():
@@ -50,7 +53,7 @@ def save_stage(
             "recipe": stage.recipe.description,
             "parents": parents,
             "data": _data(stage),
-            "prompt_form": "hh",
+            "prompt_form": stage.recipe.data.prompt_template,
             "metrics": result.metrics,
             "samples": result.samples,
             "tokens": result.tokens,
@@ -59,6 +62,7 @@ def save_stage(
             "counts": result.counts,
             "alarms": [alarm._asdict() for alarm in find_alarms(rows)],
             **result.record,
+            **adapter,
             "precision": stage.precision,
             "threads": torch.get_num_threads(),
             "processes": stage.processes.size,
@@ -95,8 +99,15 @@ def git_commit() -> str | None:
     return run.stdout.strip() or None
 
 
+def _loading_code(name: str) -> str:
+    kind = "AutoModelForSequenceClassification" if name == "reward" else "AutoModelForCausalLM"
+    return f"""from transformers import {kind}, AutoTokenizer
+
+model = {kind}.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")"""
+
+
 def _model_card(stage: Stage, result: StageResult, training: dict[str, Any]) -> str:
-    kind = "AutoModelForSequenceClassification" if stage.name == "reward" else "AutoModelForCausalLM"
     metrics = "\n".join(f"| {key} | {value:.4g} |" for key, value in result.metrics.items())
     parents = ", ".join(f"{name} ({parent['hash']})" for name, parent in training["parents"].items()) or "none"
     return f"""---
@@ -115,14 +126,17 @@ Trained by rlhf-bench on `{training["data"]["source"]}` ({training["data"]["pair
 | --- | --- |
 {metrics}
 
-Load it with plain transformers:
+Load it with plain transformers{" and peft" if result.adapter else ""}:
 
 ```python
-from transformers import {kind}, AutoTokenizer
-
-model = {kind}.from_pretrained("{stage.name}")
-tokenizer = AutoTokenizer.from_pretrained("{stage.name}")
+{loading_code(result.adapter, stage.name) if result.adapter else _loading_code(stage.name)}
 ```
 
-A prompt is a dialogue in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space.
+{_prompt_form(stage.recipe.data.prompt_template)}
 """
+
+
+def _prompt_form(template: str) -> str:
+    if template == "hh":
+        return "A prompt is a dialogue in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space."
+    return f"A prompt is a dialogue as the template {template} of `rlhf-bench eval --prompt-template` writes it."

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rlhf_bench.models import load_policy
-from rlhf_bench.text import Encoded, encode
+from rlhf_bench.text import Encoded
 from rlhf_bench.types import PreferencePair
 from trainers.language_model import fit
+from trainers.lora import adapt
 from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
 
 
 def train(stage: Stage) -> StageResult:
-    config, data = stage.recipe.sft, stage.recipe.data
-    model, tokenizer = load_policy(stage.parent("base"), device=stage.device)
+    config = stage.recipe.sft
+    base = stage.parent("base")
+    model, tokenizer = load_policy(base, device=stage.device, load_in_4bit=config.load_in_4bit)
+    adapter = adapt(model, config.lora, base, seed=stage.seed)
 
     def rows_of(pairs: list[PreferencePair]) -> list[Encoded]:
-        return encode(
-            tokenizer, [p.prompt for p in pairs], [p.chosen for p in pairs],
-            max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens,
-        )  # fmt: skip
+        return stage.encode(tokenizer, [p.prompt for p in pairs], [p.chosen for p in pairs])
 
     rows, held_out = rows_of(stage.pairs("train")), rows_of(stage.pairs("validation", config.eval_size))
-    return fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=config.loss_on == "sequence")
+    whole = config.loss_on == "sequence"
+    result = fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=whole)
+    return replace(result, adapter=adapter)

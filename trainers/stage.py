@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +15,11 @@ from rlhf_bench.models import autocast, best_precision
 from rlhf_bench.parallel import Pool
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
+from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
 from trainers.loop import Loop
+from trainers.lora import Adapter
 from trainers.recipe import Recipe
 
 __all__ = ["EncodedPairs", "Stage", "StageResult"]
@@ -61,13 +63,26 @@ class Stage:
     def pairs(self, split: str, limit: int | None = None) -> list[PreferencePair]:
         return self.data(split).pairs[:limit]
 
+    def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
+        """The form of the prompts. Raises ModelError where the tokenizer does not have it."""
+        name = self.recipe.model if isinstance(self.recipe.model, str) else "the model"
+        return Template.of(self.recipe.data.prompt_template, tokenizer, name=name)
+
+    def encode(
+        self, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str]
+    ) -> list[Encoded]:
+        """Prompts and responses of the data in the recipe's form, as tokens, within the recipe's limits."""
+        data, template = self.recipe.data, self.template(tokenizer)
+        return encode(
+            tokenizer, [template.prompt(p) for p in prompts], [template.response(r) for r in responses],
+            max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens,
+        )  # fmt: skip
+
     def encode_pairs(self, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]) -> EncodedPairs:
         """Chosen and rejected of each pair as tokens; what is equal after truncation is dropped and counted."""
-        data = self.recipe.data
         prompts = [p.prompt for p in pairs]
         chosen, rejected = (
-            encode(tokenizer, prompts, side, max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens)
-            for side in ([p.chosen for p in pairs], [p.rejected for p in pairs])
+            self.encode(tokenizer, prompts, side) for side in ([p.chosen for p in pairs], [p.rejected for p in pairs])
         )
         kept = [i for i, (w, r) in enumerate(zip(chosen, rejected, strict=True)) if w.response != r.response]
         counts = count_truncated([*chosen, *rejected]) | {"equal_after_truncation": len(pairs) - len(kept)}
@@ -93,6 +108,7 @@ class StageResult:
     steps: int = 0
     counts: dict[str, int] = field(default_factory=dict)  # rows cut or dropped
     record: dict[str, Any] = field(default_factory=dict)  # more for training.json, by its name there
+    adapter: Adapter | None = None  # saved in the model's place
 
     @classmethod
     def of(
@@ -102,7 +118,9 @@ class StageResult:
         loop: Loop,
         counts: dict[str, int],
         record: dict[str, Any] | None = None,
+        adapter: Adapter | None = None,
     ) -> StageResult:
         return cls(
-            model, tokenizer, loop.final, loop.samples, loop.tokens, loop.seconds, loop.steps, counts, record or {}
-        )
+            model, tokenizer, loop.final, loop.samples, loop.tokens, loop.seconds, loop.steps, counts, record or {},
+            adapter,
+        )  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any
 
 from rlhf_bench.audit.calibration import DEFINITION, Calibration, calibration
 from rlhf_bench.audit.pairs import PairScores, audit_pairs, by_category, mistakes, score_pairs
-from rlhf_bench.checkpoints import checkpoint_hash, open_checkpoint, read_training, run_seeds, stage_path
+from rlhf_bench.checkpoints import checkpoint_hash, open_checkpoint, prompt_form, read_training, run_seeds, stage_path
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.errors import BadValue, StoreError
@@ -70,7 +70,10 @@ class Subject:
             parent = Path(self.path).parent / name
             if parent.is_dir():
                 model, tokenizer = to_reward_model(parent, seed=self.seed)
-                return RewardModel(model, tokenizer, **self.limits, name=f"{parent} under a fresh head")
+                return RewardModel(
+                    model, tokenizer, **self.limits, template=prompt_form(self.path),
+                    name=f"{parent} under a fresh head",
+                )  # fmt: skip
         return None
 
 

@@ -65,7 +65,8 @@ COLUMNS = ("prompt", "response", "reference", "model")
     "templates",
     metavar="[NAME=]TEMPLATE",
     multiple=True,
-    help="Form of the prompts of --model: hh, plain, alpaca, chatml, llama2, or chat (the tokenizer's own).",
+    help="Form of the prompts of --model: hh, plain, alpaca, chatml, llama2, or chat (the tokenizer's own).  "
+    "[default: what its training.json says, else hh]",
 )
 @click.option(
     "--responses",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import (
     Checkpoint,
-    checkpoint_hash,
+    model_hash,
     open_checkpoint,
+    prompt_form,
     read_training,
     run_seeds,
     stage_path,
@@ -26,7 +26,7 @@ from rlhf_bench.files import sha256_file
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import Suite
-from rlhf_bench.types import Item, stable_hash
+from rlhf_bench.types import Item
 
 if TYPE_CHECKING:
     from rlhf_bench.evaluate.measure import Scorer, Source
@@ -178,11 +178,17 @@ def _models(
         for name in [*run.stages, *request.models]:
             checkpoint = run.found.get((name, seed))
             if name in request.models:
-                path, template = request.models[name], request.templates.get(name, "hh")
+                path = request.models[name]
+                template = request.templates.get(name) or prompt_form(path)
                 _check_template(name, path, template)
-                sources.append(Source(name, run.number(seed), Path(path), _hash(path), None, template))
+                sources.append(Source(name, run.number(seed), Path(path), model_hash(path), None, template))
             elif checkpoint is not None:
-                sources.append(Source(name, run.number(seed), checkpoint.path, checkpoint.hash, checkpoint.training))
+                sources.append(
+                    Source(
+                        name, run.number(seed), checkpoint.path, checkpoint.hash, checkpoint.training,
+                        prompt_form(checkpoint.path),
+                    )
+                )  # fmt: skip
             else:
                 missing[name, f"seed {seed}"] = "not trained under this seed"
     return sources, missing
@@ -210,7 +216,7 @@ def _scorers(
     from rlhf_bench.evaluate.measure import Scorer
 
     given = [
-        Scorer("reward" if i == 0 else f"reward:{name}", Path(path), _hash(path))
+        Scorer("reward" if i == 0 else f"reward:{name}", Path(path), model_hash(path))
         for i, (name, path) in enumerate(request.reward_models.items())
     ]
     if given:
@@ -240,12 +246,3 @@ def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig
         max_new_tokens=length, max_prompt_tokens=prompt, temperature=suite.temperature, top_k=suite.top_k,
         top_p=suite.top_p, stop=tuple(suite.stop if suite.stop is not None else stop),
     )  # fmt: skip
-
-
-def _hash(path: str) -> str:
-    """Hash of a local folder, an adapter's with that of its base; a hub name stands for itself."""
-    if not Path(path).is_dir():
-        return path
-    base = adapter_base(path)
-    own = checkpoint_hash(Path(path))
-    return own if base is None else stable_hash(own, _hash(base))

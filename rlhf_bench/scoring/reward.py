@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_bench.checkpoints import prompt_form
 from rlhf_bench.errors import NotFinite
 from rlhf_bench.logprobs import hidden_states
 from rlhf_bench.models import load_reward_model, max_positions
 from rlhf_bench.parallel import workers_for
 from rlhf_bench.processes import ALONE, Processes
+from rlhf_bench.templates import Template
 from rlhf_bench.text import Batch, Encoded, collate, encode, length_batches
 
 __all__ = ["RewardModel", "ScoreModel"]
@@ -48,10 +50,12 @@ class RewardModel:
         *,
         max_prompt: int | None = None,
         max_response: int | None = None,
+        template: str = "hh",
         name: str = "the reward model",
     ) -> None:
         limit = max_positions(model)
         self.model, self.tokenizer, self.name = ScoreModel(model), tokenizer, name
+        self.template = Template.of(template, tokenizer, name=name)
         self.max_response = max_response or min(512, limit // 2)
         self.max_prompt = max_prompt or min(limit - self.max_response, 1536)
 
@@ -61,14 +65,21 @@ class RewardModel:
         max_response: int | None = None,
     ) -> RewardModel:  # fmt: skip
         model, tokenizer = load_reward_model(path, device=device)
-        return cls(model, tokenizer, max_prompt=max_prompt, max_response=max_response, name=str(path))
+        return cls(
+            model, tokenizer, max_prompt=max_prompt, max_response=max_response, template=prompt_form(path),
+            name=str(path),
+        )  # fmt: skip
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool] | None = None
     ) -> list[Encoded]:
+        """Prompts and responses of the data as tokens, in the form that the model was trained on."""
         return encode(
-            self.tokenizer, prompts, responses, ended=ended, max_prompt=self.max_prompt, max_response=self.max_response
-        )
+            self.tokenizer,
+            [self.template.prompt(prompt) for prompt in prompts],
+            [self.template.response(response) for response in responses],
+            ended=ended, max_prompt=self.max_prompt, max_response=self.max_response,
+        )  # fmt: skip
 
     def score(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlhf_bench.checkpoints import checkpoint_hash, open_checkpoint, run_seeds, stage_path
+from rlhf_bench.checkpoints import model_hash, open_checkpoint, run_seeds, stage_path
 from rlhf_bench.models import load_policy
 from rlhf_bench.progress import Progress
 from rlhf_bench.scoring import RewardModel
@@ -39,8 +39,8 @@ def selftest(
         reward = stage_path(checkpoints / run, "reward", seed)
     else:
         path = model
-        if Path(model).is_dir() and (Path(model) / "config.json").exists():
-            checkpoint_hash(Path(model))  # a damaged file is named
+        if any((Path(model) / name).exists() for name in ("config.json", "adapter_config.json")):
+            model_hash(model)  # a damaged file is named
     subject = Subject(*load_policy(path), path)
     checks = list(check_policy(subject, progress))
     if reward is not None and reward.is_dir():

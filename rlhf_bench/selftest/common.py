@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
 from rlhf_bench import text
+from rlhf_bench.adapters import adapter_base
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BenchError
+from rlhf_bench.merge import merge
 from rlhf_bench.progress import Progress
 from rlhf_bench.text import Batch, Encoded
 
@@ -23,6 +28,7 @@ __all__ = [
     "of_response",
     "one_by_one",
     "paddings",
+    "plain_folder",
     "run_all",
     "texts",
 ]
@@ -78,6 +84,17 @@ def paddings(rows: Sequence[Encoded], pad_id: int) -> dict[str, Batch]:
         "left-padded": text.collate(rows, pad_id=pad_id, side="left"),
         "left-padded further": text.collate(rows, pad_id=pad_id, side="left", multiple_of=64),
     }
+
+
+@contextmanager
+def plain_folder(path: str | Path) -> Iterator[str]:
+    """What transformers reads without peft: the checkpoint itself, or an adapter merged while the block lasts."""
+    if adapter_base(path) is None:
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        merge(Path(path), Path(folder) / "merged")
+        yield str(Path(folder) / "merged")
 
 
 class Worst:

@@ -28,6 +28,7 @@ from rlhf_bench.selftest.common import (
     of_response,
     one_by_one,
     paddings,
+    plain_folder,
     run_all,
     texts,
 )
@@ -188,7 +189,8 @@ def same_samples(subject: Subject) -> Result:
 
 def plain_logps(subject: Subject) -> Result:
     """The stored checkpoint in transformers alone, no code of this project: the same log-probabilities."""
-    plain: Any = AutoModelForCausalLM.from_pretrained(str(subject.path), dtype=torch.float32, local_files_only=True)
+    with plain_folder(subject.path) as folder:
+        plain: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     plain = plain.to(subject.model.device).eval()
     worst = Worst()
     for i, (row, batch) in enumerate(zip(rows := subject.rows(), one_by_one(rows, subject.pad_id), strict=True)):

@@ -12,7 +12,17 @@ from transformers import AutoModelForSequenceClassification
 from rlhf_bench import text
 from rlhf_bench.progress import Progress
 from rlhf_bench.scoring import RewardModel
-from rlhf_bench.selftest.common import TOLERANCE, Check, Result, Worst, one_by_one, paddings, run_all, texts
+from rlhf_bench.selftest.common import (
+    TOLERANCE,
+    Check,
+    Result,
+    Worst,
+    one_by_one,
+    paddings,
+    plain_folder,
+    run_all,
+    texts,
+)
 
 __all__ = ["check_reward"]
 
@@ -41,7 +51,8 @@ def reward_padding(model: RewardModel) -> Result:
 
 def plain_reward(model: RewardModel, path: str | Path) -> Result:
     """The stored checkpoint in transformers alone, padded on the right in one batch: the same rewards."""
-    plain: Any = AutoModelForSequenceClassification.from_pretrained(str(path), dtype=torch.float32)
+    with plain_folder(path) as folder:
+        plain: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     plain = plain.to(model.model.model.device).eval()
     batch = text.collate(model.encode(*texts()), pad_id=model.tokenizer.pad_token_id).to(plain.device)
     with torch.no_grad():

@@ -124,7 +124,7 @@ def test_gradient_like_autograd_in_float64(bias: bool, chunk: int, monkeypatch: 
     up_logps, up_entropy = draw(600).detach(), draw(600).detach()
     inputs = [t for t in (hidden, weight, b) if t is not None]
 
-    logps, entropy = chunked_logps(hidden, weight, b, targets, 1 / 0.7)
+    logps, entropy, correct = chunked_logps(hidden, weight, b, targets, 1 / 0.7)
     ours = torch.autograd.grad((logps * up_logps + entropy * up_entropy).sum(), inputs)
     log_p = ((hidden @ weight.T + (0 if b is None else b)) / 0.7).log_softmax(-1)
     picked, entropy_ = log_p.gather(1, targets[:, None]).squeeze(1), -(log_p.exp() * log_p).sum(-1)
@@ -132,6 +132,9 @@ def test_gradient_like_autograd_in_float64(bias: bool, chunk: int, monkeypatch: 
 
     torch.testing.assert_close(logps, picked, atol=1e-12, rtol=0)
     torch.testing.assert_close(entropy, entropy_, atol=1e-12, rtol=0)
+    assert torch.equal(correct, log_p.argmax(-1) == targets)
+    assert 0 < int(correct.sum()) < 600
+    assert not correct.requires_grad
     for mine, theirs in zip(ours, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-11, rtol=0)
 
@@ -143,7 +146,17 @@ def test_gradient_by_finite_differences() -> None:
         for shape in ((3, 4), (6, 4), (6,))
     )
     targets = torch.tensor([0, 5, 2])
-    assert torch.autograd.gradcheck(lambda h, w, b: chunked_logps(h, w, b, targets, 0.5), (hidden, weight, bias))
+    assert torch.autograd.gradcheck(lambda h, w, b: chunked_logps(h, w, b, targets, 0.5)[:2], (hidden, weight, bias))
+
+
+def test_correct_is_laid_out_like_the_batch(policy: PreTrainedModel) -> None:
+    batch = batch_of()
+    with torch.no_grad():
+        out = LogprobModel(policy)(batch, whole_sequence=True)
+        best = policy(batch.ids, attention_mask=batch.attention_mask.long()).logits.argmax(-1)
+    right = torch.zeros_like(batch.response_mask)
+    right[:, 1:] = (best[:, :-1] == batch.ids[:, 1:]) & batch.attention_mask[:, 1:]
+    assert torch.equal(out.correct, right)
 
 
 def test_chunk_size_changes_nothing(policy: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:

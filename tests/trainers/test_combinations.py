@@ -35,6 +35,15 @@ from .conftest import TOY
             "grpo.ratio=none: given grpo.epochs=2 and grpo.minibatches=1; REINFORCE is right only for the policy that "
             "drew the samples, so set both to 1 or choose a ratio",
         ),
+        (
+            {"sft": {"lora": {"r": 4}}, "dpo": {"lora": {"load_in_4bit": True}}},
+            "dpo.lora.load_in_4bit: dpo starts from sft, an adapter, which cannot be merged into 4 bits without "
+            "rounding it; leave out dpo.lora.load_in_4bit, or train sft without lora",
+        ),
+        (
+            {"reward": {"lora": {"r": 4}}, "ppo": {"lora": {"load_in_4bit": True}}},
+            "ppo.lora.load_in_4bit: ppo starts from reward, an adapter, which cannot be merged into 4 bits",
+        ),
         ({"grpo": {"ratio": "none", "cliprange_high": 0.3}}, "grpo.cliprange_high=0.3: grpo.ratio=none has no ratio"),
         ({"grpo": {"rank_decay": 0.5}}, "grpo.rank_decay=0.5: only grpo.advantage=rank_exponential has it, not group"),
         ({"grpo": {"entropy_target": 2.0}}, "grpo.entropy_target=2: nothing pulls towards it at grpo.entropy_coef=0"),

@@ -144,6 +144,8 @@ def close(found: Step, expected: Step) -> None:
 STAGES: list[tuple[str, Section]] = [
     ("sft", {}),
     ("sft", {"loss_on": "sequence"}),
+    ("sft", {"packing": True}),
+    ("sft", {"lora": {"r": 3}, "optimizer": "muon"}),
     ("reward", {}),
     ("dpo", {}),
     ("ppo", {}),
@@ -161,6 +163,10 @@ STAGES: list[tuple[str, Section]] = [
     ("grpo", {"advantage": "rank_tournament", "entropy_coef": 0.1, "entropy_target": 1.0}),
     ("grpo", {"loss_type": "dapo", "cliprange_high": 0.3, "temperature": 0.7}),
     ("grpo", {"minibatches": 2, "epochs": 2}),
+    ("dpo", {"lora": {"r": 3}, "loss": "kto"}),
+    ("ppo", {"lora": {"r": 3}}),
+    ("ppo", {"lora": {"r": 3}, "critic": "shared"}),
+    ("grpo", {"lora": {"r": 3}}),
 ]
 
 
@@ -217,19 +223,24 @@ def test_padding_of_a_rollout_changes_nothing(
 # the first step
 
 
-def test_dpo_starts_at_ln_2(make_stage: MakeStage, one_step: Callable[[Stage], Step]) -> None:
-    row = one_step(make_stage("dpo", micro_batch_size=4)).row
+ADAPTER = [None, {"r": 4}]  # beside all weights: of an adapter the reference is the parent, too
+
+
+@pytest.mark.parametrize("lora", ADAPTER)
+def test_dpo_starts_at_ln_2(make_stage: MakeStage, one_step: Callable[[Stage], Step], lora: Section | None) -> None:
+    row = one_step(make_stage("dpo", micro_batch_size=4, lora=lora)).row
     assert row["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert row["eval_loss"] == pytest.approx(math.log(2), abs=1e-6)
     for key in ("rewards/chosen", "rewards/rejected", "rewards/margins"):
         assert row[key] == pytest.approx(0, abs=1e-5)
 
 
-def test_kl_starts_at_0(make_stage: MakeStage, one_step: Callable[[Stage], Step]) -> None:
-    row = one_step(make_stage("ppo", micro_batch_size=3)).row
+@pytest.mark.parametrize("lora", ADAPTER)
+def test_kl_starts_at_0(make_stage: MakeStage, one_step: Callable[[Stage], Step], lora: Section | None) -> None:
+    row = one_step(make_stage("ppo", micro_batch_size=3, lora=lora)).row
     assert row["objective/kl"] == 0
     assert row["eval_kl_exact"] == 0
-    row = one_step(make_stage("grpo", micro_batch_size=64)).row
+    row = one_step(make_stage("grpo", micro_batch_size=64, lora=lora)).row
     assert row["kl"] == pytest.approx(0, abs=1e-9)
     assert row["eval_kl_exact"] == 0
 

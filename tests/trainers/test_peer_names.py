@@ -24,7 +24,7 @@ def test_every_trl_name_is_a_field_of_the_installed_trl() -> None:
     with warnings.catch_warnings(action="ignore"):
         fields = {
             f"{name}.{field.name}"
-            for name in ("SFTConfig", "RewardConfig", "GRPOConfig", "DPOConfig")
+            for name in ("SFTConfig", "RewardConfig", "GRPOConfig", "DPOConfig", "ModelConfig")
             for field in dataclasses.fields(getattr(trl, name))
         }
     unknown = {key: name for key, name in TRL.items() if name.partition(" (")[0] not in fields}

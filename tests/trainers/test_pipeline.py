@@ -36,8 +36,8 @@ from .conftest import TOY, call
 POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
 # TRL's names; what a stage's log must hold in every row, and in the rows with an evaluation
 LOGGED = {
-    "base": {"loss", "grad_norm", "learning_rate", "num_tokens", "entropy"},
-    "sft": {"loss", "grad_norm", "learning_rate", "num_tokens", "entropy"},
+    "base": {"loss", "grad_norm", "learning_rate", "num_tokens", "entropy", "mean_token_accuracy"},
+    "sft": {"loss", "grad_norm", "learning_rate", "num_tokens", "entropy", "mean_token_accuracy"},
     "reward": {"loss", "accuracy", "margin", "grad_norm", "learning_rate"},
     "ppo": {"objective/kl", "objective/scores", "loss/policy_avg", "loss/value_avg", "val/ratio"},
     "grpo": {"loss", "reward", "reward_std", "kl", "frac_reward_zero_std", "completions/mean_length"},

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from rlhf_bench import adapters
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.adapters import adapter_base
+from rlhf_bench.checkpoints import model_hash
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
 from rlhf_bench.evaluate import measure
-from rlhf_bench.evaluate.plan import _hash
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
@@ -112,7 +112,9 @@ def test_a_model_with_a_template_of_its_own(work: Path, tmp_path: Path) -> None:
     assert all(row["prompt"].endswith("\n\nAssistant:") for row in mine)  # the table's prompt is the data's
     assert all(row["response"].startswith(" ") for row in mine if row["response"].strip())
     assert read(folder, "manifest.json")["models"]["b"][0]["template"] == "alpaca"
-    with pytest.raises(ModelError, match="b: --prompt-template chat asked for, but its tokenizer has no chat template"):
+    with pytest.raises(
+        ModelError, match="b: the prompt template chat is asked for, but its tokenizer has no chat template"
+    ):
         run(work, tmp_path, templates={"b": "chat"})
 
 
@@ -142,7 +144,7 @@ def test_an_adapter_is_its_base_with_the_update_added(work: Path) -> None:
     assert (after - before).abs().max() > 0.01
     assert type(merged) is type(base)
     assert len(tokenizer) == 500  # the base's: the adapter brings none
-    assert _hash(str(work / "lora")) != _hash(str(work / "a"))
+    assert model_hash(work / "lora") != model_hash(work / "a")
 
 
 @pytest.mark.usefixtures("lora")

@@ -1,0 +1,476 @@
+"""Adapters in training: what they start from, what is trained, what lies on disk, and who can read it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from rlhf_bench import quantized
+from rlhf_bench.adapters import adapter_base
+from rlhf_bench.checkpoints import STAGES, checkpoint_hash, model_hash, open_checkpoint
+from rlhf_bench.data import PreferenceData
+from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError, StaleParent
+from rlhf_bench.logprobs import LogprobModel
+from rlhf_bench.merge import merge
+from rlhf_bench.models import load_policy, new_gpt2
+from rlhf_bench.progress import Progress
+from rlhf_bench.scoring import RewardModel
+from rlhf_bench.selftest import selftest
+from rlhf_bench.text import collate, encode
+from trainers import lora
+from trainers.critic import make_critic
+from trainers.loop import load_trained, trained_state
+from trainers.lora import LoraConfig, adapt, check_lora
+from trainers.recipe import load_recipe
+from trainers.stage import Stage
+
+from .conftest import TOY, FirstStep, call
+from .test_resume import Launcher, pairs_file, same_bits
+
+peft = pytest.importorskip("peft")
+
+NO_DATA = PreferenceData("tests", "train", [], {}, [], "")
+ADAPTED = ("sft", "reward", "ppo", "grpo", "dpo")
+EVERYWHERE = {f"{stage}.lora.r": 2 for stage in ADAPTED}
+TEXTS = [("\n\nHuman: Blue?\n\nAssistant:", " Blue."), ("\n\nHuman: Why?\n\nAssistant:", " I am happy to help. no")]
+
+
+def with_update(model: Any) -> Any:
+    """The adapted model with a B that is not 0, so that A has a gradient as well."""
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    return model
+
+
+# --- one step --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "dpo"])
+@pytest.mark.parametrize("rank", [1, 64])
+def test_the_first_loss_is_that_of_the_full_model(first_step: FirstStep, stage: str, rank: int) -> None:
+    """B is 0, whatever the rank; only the adapter, and a reward model's new head, get a gradient."""
+    full, _ = first_step(stage)
+    ours, result = first_step(stage, lora={"r": rank})
+    assert ours.loss == full.loss
+    trained = {name for name, p in result.model.named_parameters() if p.requires_grad}
+    assert {name for name in trained if ".lora_" not in name} == (
+        {"score.modules_to_save.default.weight"} if stage == "reward" else set()
+    )
+    assert ours.gradients.keys() == trained
+    assert {name.split(".")[-4] for name in trained if ".lora_" in name} == {"c_attn", "c_proj", "c_fc"}
+    for name, gradient in ours.gradients.items():  # dL/dA = B^T ... = 0 at B = 0
+        assert (gradient.abs().max() == 0) == (".lora_A." in name), name
+
+
+def test_gradients_are_pefts_own(policy_folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Our log-probabilities bypass the model's own forward; peft's wrapper with the same weights does not."""
+    ours = load_policy(policy_folder, dtype=torch.float64)[0]
+    adapt(ours, LoraConfig(r=3, alpha=5), policy_folder, seed=0)
+    with_update(ours)
+    plain = AutoModelForCausalLM.from_pretrained(policy_folder, dtype=torch.float64)
+    config = peft.LoraConfig(r=3, lora_alpha=5, target_modules="all-linear", fan_in_fan_out=True, task_type="CAUSAL_LM")
+    with warnings.catch_warnings(action="ignore"):
+        theirs = peft.get_peft_model(plain, config)
+    weights = {name.replace(".default", ""): p for name, p in ours.named_parameters() if p.requires_grad}
+    peft.set_peft_model_state_dict(theirs, {f"base_model.model.{name}": p.detach() for name, p in weights.items()})
+
+    rows = encode(tokenizer, [p for p, _ in TEXTS], [r for _, r in TEXTS], max_prompt=60, max_response=60)
+    batch = collate(rows, pad_id=0)
+    loss = -LogprobModel(ours)(batch).logps.sum()
+    loss.backward()
+    labels = batch.ids.masked_fill(~batch.response_mask, -100)
+    logits = theirs(input_ids=batch.ids, attention_mask=batch.attention_mask.long()).logits
+    expected = F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].flatten(), reduction="sum")
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    gradients = {
+        name.removeprefix("base_model.model."): p.grad for name, p in theirs.named_parameters() if p.grad is not None
+    }
+    assert len(gradients) == 2 * 8  # A and B of four layers in each of two blocks
+    for name, p in ours.named_parameters():
+        if p.requires_grad:
+            assert p.grad is not None
+            assert float((p.grad - gradients[name]).norm()) < 1e-9 * float(gradients[name].norm()) > 0, name
+
+
+def test_the_update_is_scaled_by_alpha_over_r(policy_folder: Path) -> None:
+    """W + (6 / 2) (B A)^T, the transpose because GPT-2's layers store (in, out)."""
+    model = load_policy(policy_folder)[0]
+    before = model.transformer.h[0].attn.c_attn.weight.clone()
+    adapter = adapt(model, LoraConfig(r=2, alpha=6, target_modules=("c_attn",)), policy_folder, seed=0)
+    assert adapter is not None
+    layer = with_update(model).transformer.h[0].attn.c_attn
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    merged = adapter.model.merge_and_unload().transformer.h[0].attn.c_attn.weight
+    torch.testing.assert_close(merged, before + 3 * (b @ a).T, rtol=0, atol=1e-5)
+
+
+def test_a_saved_state_holds_what_is_trained_and_nothing_else(policy_folder: Path) -> None:
+    def adapted(seed: int) -> Any:
+        model = load_policy(policy_folder)[0]
+        adapt(model, LoraConfig(r=2), policy_folder, seed=seed)
+        return model
+
+    first, second = with_update(adapted(0)), adapted(1)
+    state = trained_state(first)
+    assert {".lora_" in name for name in state} == {True}
+    load_trained(second, state)
+    for (name, a), (_, b) in zip(first.named_parameters(), second.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+    with pytest.raises(RuntimeError, match="does not fit"):
+        load_trained(second, dict(list(state.items())[1:]))
+    full = load_policy(policy_folder)[0]
+    assert trained_state(full).keys() == full.state_dict().keys()
+
+
+@pytest.mark.parametrize("start", ["reward", "policy", "shared"])
+def test_a_critic_has_an_adapter_too(run: Path, start: str) -> None:
+    """Of its own, or, where it is shared, the policy's; with the head it is all that is trained."""
+    recipe = load_recipe(str(TOY), ["ppo.lora.r=3", f"ppo.critic={start}"])
+    stage = Stage("ppo", recipe, 0, run, run / ".w", Progress(quiet=True), lambda _: NO_DATA, torch.device("cpu"))
+    policy = load_policy(run / "sft")[0]
+    adapt(policy, recipe.ppo.lora, run / "sft", seed=0)
+    critic = make_critic(stage, recipe.ppo, policy)
+    assert critic is not None
+    assert (critic.backbone is policy.base_model) == (start == "shared")
+    trained = {name for name, p in critic.named_parameters() if p.requires_grad}
+    assert {name for name in trained if ".lora_" not in name} == {"head.weight", "head.bias"}
+    assert len(trained) == 2 + 2 * 8  # A and B of four layers in each of two blocks
+
+
+# --- a run whose every stage but base is an adapter -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("lora")
+    settings = [word for key, value in EVERYWHERE.items() for word in ("--set", f"{key}={value}")]
+    done = call("train", "all", "--recipe", TOY, "--run", "toy", "--checkpoints", root, *settings)
+    assert done.exit_code == 0, done.stderr
+    return root / "toy"
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("stage", ADAPTED)
+def test_an_adapter_stays_an_adapter_on_disk(run: Path, stage: str) -> None:
+    folder, parent = run / stage, "base" if stage == "sft" else "sft"
+    assert not (folder / "model.safetensors").exists()
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == f"../{parent}"
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (2, 32, 0)
+    names = load_file(folder / "adapter_model.safetensors").keys()
+    assert {name for name in names if ".lora_" not in name} == (
+        {"base_model.model.score.weight"} if stage == "reward" else set()
+    )
+    training = json.loads((folder / "training.json").read_text())
+    assert training["adapter"] == {"base": f"../{parent}", "base_hash": model_hash(run / parent)}
+    assert training["hash"] == checkpoint_hash(folder)
+    assert training["config"][stage]["lora"]["r"] == 2
+
+
+def test_each_stage_starts_from_its_parent_and_not_from_the_root(run: Path) -> None:
+    """The reference of ppo, grpo and dpo is sft: base with sft's adapter. An adapter that is switched off shows what
+    it stands on."""
+    sft, base = load_policy(run / "sft")[0], load_policy(run / "base")[0]
+    ppo = load_policy(run / "ppo")[0]
+    names = [name for name, p in base.named_parameters() if p.ndim == 2 and ".h.0." in name]
+    for name in names:
+        a, b, c = (dict(model.named_parameters())[name] for model in (base, sft, ppo))
+        assert not torch.equal(a, b)
+        assert not torch.equal(b, c)
+    weights = load_file(run / "ppo" / "adapter_model.safetensors")
+    prefix = "base_model.model.transformer.h.0.attn.c_attn"
+    update = 32 / 2 * (weights[f"{prefix}.lora_B.weight"] @ weights[f"{prefix}.lora_A.weight"]).T
+    torch.testing.assert_close(
+        ppo.transformer.h[0].attn.c_attn.weight, sft.transformer.h[0].attn.c_attn.weight + update, rtol=0, atol=1e-6
+    )
+    assert json.loads((run / "dpo" / "log.jsonl").read_text().splitlines()[0])["rewards/margins"] == 0
+
+
+PLAIN_PEFT = """
+import json, os, sys
+sys.modules["rlhf_bench"] = sys.modules["trainers"] = None  # an import of either would fail
+import torch
+from peft import PeftConfig, PeftModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+rows, found = json.loads(sys.argv[2]), {}
+os.chdir(sys.argv[1])
+for stage in ("sft", "dpo", "reward"):
+    space = {}
+    if stage == "sft":  # the others stand on an adapter, which their cards say, too
+        exec(open("sft/README.md").read().split("```python")[1].split("```")[0], space)
+    os.chdir(stage)
+    tokenizer = AutoTokenizer.from_pretrained(".")
+    if stage == "sft":
+        model = space["model"]
+    else:
+        kind, options = AutoModelForCausalLM, {}
+        if stage == "reward":
+            kind, options = AutoModelForSequenceClassification, {"num_labels": 1}
+        base = kind.from_pretrained("../base", **options)
+        config = PeftConfig.from_pretrained("../sft")
+        config.task_type = None  # so that the classifier, too, can be given the policy's adapter
+        base = PeftModel.from_pretrained(base, "../sft", config=config).merge_and_unload()
+        if stage == "reward":
+            base.resize_token_embeddings(len(tokenizer))
+            base.config.pad_token_id = tokenizer.pad_token_id
+        model = PeftModel.from_pretrained(base, ".")
+    model.eval()
+    with torch.no_grad():
+        if stage == "reward":
+            batch = tokenizer.pad({"input_ids": [p + r for p, r in rows]}, return_tensors="pt", padding_side="right")
+            found[stage] = model(**batch).logits[:, 0].tolist()
+        else:
+            tables = [model(input_ids=torch.tensor([p + r])).logits[0].log_softmax(-1) for p, r in rows]
+            found[stage] = [
+                sum(t[len(p) + i - 1, token].item() for i, token in enumerate(r))
+                for t, (p, r) in zip(tables, rows)
+            ]
+    os.chdir("..")
+print(json.dumps(found))
+"""
+
+
+def test_plain_peft_gives_the_same_numbers(run: Path, tmp_path: Path) -> None:
+    """Ours are of the merged model, peft's of the adapter beside its base: equal but for rounding."""
+    prompts, responses = [p for p, _ in TEXTS], [r for _, r in TEXTS]
+    reward = RewardModel.load(run / "reward", max_prompt=60, max_response=60)
+    rows = reward.encode(prompts, responses)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        PLAIN_PEFT,
+        str(run),
+        json.dumps([(r.prompt, r.response) for r in rows]),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert reward.score(prompts, responses).tolist() == pytest.approx(found["reward"], abs=1e-5)
+    for stage in ("sft", "dpo"):
+        policy = LogprobModel(load_policy(run / stage)[0])
+        with torch.no_grad():
+            ours = policy(collate(rows, pad_id=0)).logps.double().sum(1)
+        assert ours.tolist() == pytest.approx(found[stage], abs=1e-4)
+    assert found["sft"] != pytest.approx(found["dpo"], abs=1e-4)
+
+
+def test_a_complete_run_is_left_alone_and_full_stages_follow_adapters(copy: Path) -> None:
+    settings = [word for key, value in EVERYWHERE.items() if "dpo" not in key for word in ("--set", f"{key}={value}")]
+    words = ["--recipe", TOY, "--run", "copy", "--checkpoints", copy.parent, *settings]
+    changed = call("train", "dpo", *words)
+    assert "dpo.lora.r: 2 -> null" in changed.stderr.replace("{", "")
+    assert changed.exit_code == 1
+    done = call("train", "dpo", *words, "--force")
+    assert done.exit_code == 0, done.stderr
+    assert (copy / "dpo" / "model.safetensors").exists()
+    assert adapter_base(copy / "dpo") is None
+    log = json.loads((copy / "dpo" / "log.jsonl").read_text().splitlines()[0])
+    assert log["rewards/margins"] == 0
+
+
+def test_adapters_are_evaluated_and_checked_like_any_model(run: Path, tmp_path: Path) -> None:
+    done = call("eval", "--run", "toy", "--checkpoints", run.parent, "--results", tmp_path, "--limit", "2",
+                "--samples", "1", "--model", f"again={run / 'dpo'}")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    metrics = json.loads(next(tmp_path.rglob("metrics.json")).read_text())["models"]
+    assert metrics["sft"]["kl_exact"]["value"] == 0
+    assert metrics["dpo"]["kl_exact"]["value"] > 0
+    assert metrics["again"]["reward"]["value"] == metrics["dpo"]["reward"]["value"]
+    checks = selftest(None, "toy", checkpoints=run.parent)
+    assert [check for check in checks if not check.ok] == []
+    assert {"plain transformers, batched, gives the same reward"} <= {check.name for check in checks}
+
+
+# --- merging ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["dpo", "reward"])
+def test_merged_it_is_a_plain_model(run: Path, tmp_path: Path, stage: str) -> None:
+    output = tmp_path / "merged"
+    done = call("merge", run / stage, output)
+    assert (done.exit_code, done.stdout) == (0, f"model: {output}\n"), done.stderr
+    assert not (output / "adapter_config.json").exists()
+    prompts, responses = [p for p, _ in TEXTS], [r for _, r in TEXTS]
+    if stage == "reward":
+        ours, merged = (RewardModel.load(f, max_prompt=60, max_response=60) for f in (run / stage, output))
+        assert torch.equal(ours.score(prompts, responses), merged.score(prompts, responses))
+    else:
+        ours, merged = (load_policy(folder)[0] for folder in (run / stage, output))
+        for (name, a), (_, b) in zip(ours.named_parameters(), merged.named_parameters(), strict=True):
+            assert torch.equal(a, b), name
+        assert (output / "generation_config.json").exists()
+    training = open_checkpoint(output).training
+    assert training["merged_from"] == {"adapter": model_hash(run / stage), "base": str(run / stage / "../sft")}
+    assert "adapter" not in training
+
+
+def test_what_cannot_be_merged(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"base is no adapter: it has no adapter_config\.json; expected an"):
+        merge(run / "base", tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"none does not exist; expected an adapter's folder$"):
+        merge(tmp_path / "none", tmp_path / "out")
+    with pytest.raises(BadValue, match=r"^.* exists; expected a folder that does not: choose another"):
+        merge(run / "sft", tmp_path)
+
+
+# --- what cannot be ---------------------------------------------------------------------------------------------------
+
+
+def one_line(error: BenchError) -> str:
+    assert "\n" not in str(error)
+    return str(error)
+
+
+def test_a_base_that_is_missing(copy: Path) -> None:
+    shutil.rmtree(copy / "base")
+    with pytest.raises(CheckpointError) as caught:
+        load_policy(copy / "sft")
+    assert one_line(caught.value) == (
+        f"{copy / 'sft'} is an adapter and its base model cannot be used: ../base does not exist; "
+        "expected a model folder"
+    )
+    with pytest.raises(CheckpointError, match=r"reward is an adapter and its base model cannot be used: "):
+        RewardModel.load(copy / "reward")
+
+
+def test_a_base_of_another_shape(copy: Path) -> None:
+    tokenizer = load_policy(copy / "base")[1]
+    new_gpt2(tokenizer, layers=2, heads=2, width=48, positions=160, seed=0).save_pretrained(copy / "base")
+    with pytest.raises(
+        CheckpointError, match=r"sft: the adapter does not fit its base model .*size mismatch"
+    ) as caught:
+        load_policy(copy / "sft")
+    one_line(caught.value)
+
+
+def test_a_base_that_has_changed(copy: Path) -> None:
+    tokenizer = load_policy(copy / "base")[1]
+    was = model_hash(copy / "base")
+    new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=160, seed=5).save_pretrained(copy / "base")
+    now = model_hash(copy / "base")
+    with pytest.raises(StaleParent) as caught:
+        model_hash(copy / "sft")
+    assert one_line(caught.value) == (
+        f"{copy / 'sft'} is an adapter of {copy / 'sft' / '../base'} {was}, which is now {now}; restore that model or "
+        "train the adapter again"
+    )
+
+
+def test_adapters_that_lead_back_to_themselves(copy: Path) -> None:
+    file = copy / "sft" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": "../dpo"}))
+    for use in (load_policy, model_hash):
+        with pytest.raises(
+            CheckpointError, match="more than 8 adapters, or leads back to itself; set base_model_name"
+        ) as c:
+            use(copy / "sft")
+        one_line(c.value)
+
+
+def test_an_adapter_of_the_other_kind(run: Path) -> None:
+    with pytest.raises(ModelError, match=r"reward is a reward model; expected a causal language model"):
+        load_policy(run / "reward")
+    with pytest.raises(ModelError, match=r"sft is no reward model \(GPT2LMHeadModel\); expected a sequence classifier"):
+        RewardModel.load(run / "sft")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["q_proj"], "given 'q_proj', expected the end of the name of a linear layer below the head "
+                     r"\(c_attn, c_fc, c_proj\), or all-linear"),
+        (["c_attn", "lm_head"], "given 'lm_head', expected the end of the name of a linear layer below the head"),
+        (["wte"], "given 'wte', expected the end of"),
+    ],
+)  # fmt: skip
+def test_layers_that_cannot_have_an_adapter(policy_folder: Path, given: list[str], message: str) -> None:
+    model = load_policy(policy_folder)[0]
+    with pytest.raises(BadValue, match=message) as caught:
+        adapt(model, LoraConfig(target_modules=tuple(given)), policy_folder, seed=0)
+    one_line(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sft.lora.r=0", "sft.lora.r: given 0, expected greater than or equal to 1"),
+        ("sft.lora.rank=4", "unknown key 'sft.lora.rank'"),
+        ("base.lora.r=4", "unknown key 'base.lora"),
+        (
+            "sft.lora.target_modules=c_attn",
+            "sft.lora.target_modules: given \"c_attn\", expected 'all-linear' or a list",
+        ),
+    ],
+)
+def test_keys_that_cannot_be(override: str, message: str) -> None:
+    with pytest.raises(BenchError) as caught:
+        load_recipe("mini", [override])
+    assert message in one_line(caught.value)
+
+
+def test_what_is_missing_is_named_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    four = LoraConfig(load_in_4bit=True)
+    with pytest.raises(BadValue, match=r"sft\.lora\.target_modules: given an empty list"):
+        check_lora("sft", LoraConfig(target_modules=()), cpu)
+    monkeypatch.setattr(quantized.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else True)
+    with pytest.raises(MissingExtra, match=r"bitsandbytes is not installed; .*'rlhf-bench\[quant\]'"):
+        check_lora("sft", four, cpu)
+    monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name: None)
+    done = call("train", "sft", "--set", "sft.lora.r=2", "--checkpoints", tmp_path)
+    assert done.stderr.splitlines()[-1] == (
+        "error: peft is not installed; install it with: pip install 'rlhf-bench[peft]'"
+    )
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name: True)
+    with pytest.raises(
+        ModelError, match=r"load_in_4bit: the device is cpu, expected a CUDA GPU, .*; leave load_in_4bit"
+    ):
+        check_lora("sft", four, cpu)
+
+
+def test_an_adapter_is_not_merged_into_4_bits(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantized, "check_four_bit", lambda device: None)
+    with pytest.raises(ModelError, match=r"sft is an adapter, .*; merge it first: rlhf-bench merge .*sft OUTPUT$"):
+        load_policy(run / "sft", load_in_4bit=True)
+
+
+# --- killed and continued ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_killed_stages_of_adapters_end_with_the_same_bits(tmp_path: Path) -> None:
+    """Killed after its second step, whose state is not saved, a stage goes on from the first."""
+    killed = ("sft", "reward", "ppo")  # an adapter, one with a head, one with a critic's
+    with Launcher(tmp_path, pairs_file(tmp_path), {**EVERYWHERE, "base.max_steps": 2}) as launch:
+        assert launch.run("alone", 1000)[0] == 0
+        ends = [launch.run("killed", 0, at=(stage, 2)) for stage in killed]
+        assert [status for status, _ in ends] == [-signal.SIGKILL] * len(killed)
+        ends.append(launch.run("killed", 0))
+    assert ends[-1][0] == 0, ends[-1][1]
+    for stage, (_, errors) in zip(killed, ends[1:], strict=True):
+        assert f"{stage}: continues after step 1 of 3" in errors
+    for stage in STAGES:
+        same_bits(tmp_path / "alone" / stage, tmp_path / "killed" / stage)

@@ -1,0 +1,167 @@
+"""Templates in training: every stage reads the same form, the checkpoint says which, evaluation and scoring follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+import trainers.rollout
+from rlhf_bench.checkpoints import prompt_form
+from rlhf_bench.data import PreferenceData
+from rlhf_bench.errors import BadValue, ModelError
+from rlhf_bench.logprobs import LogprobModel
+from rlhf_bench.models import load_policy
+from rlhf_bench.progress import Progress
+from rlhf_bench.sampling import sample
+from rlhf_bench.scoring import RewardModel
+from rlhf_bench.templates import TEMPLATES, Template
+from rlhf_bench.text import encode
+from rlhf_bench.types import Prompt, fingerprint
+from trainers.combinations import check_combinations
+from trainers.recipe import DataConfig, Recipe, load_recipe
+from trainers.rollout import RolloutMaker
+from trainers.stage import Stage
+
+from .conftest import PAIRS, TOY, call
+
+QUESTION = "\n\nHuman: Blue?\n\nAssistant: Yes.\n\nHuman: Why?\n\nAssistant:"
+# what a model reads before " no", and its answer; end-of-text is the tokenizer's own
+FORMS = {
+    "hh": (QUESTION, " no"),
+    "plain": ("Blue?\n\nYes.\n\nWhy?\n\n", "no"),
+    "alpaca": (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\nBlue?\n\n### Response:\nYes.\n\n### Instruction:\nWhy?\n\n### Response:\n",
+        "no",
+    ),
+    "chatml": (
+        "<|im_start|>user\nBlue?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        "no",
+    ),
+    "llama2": ("<|endoftext|>[INST] Blue? [/INST] Yes. <|endoftext|><|endoftext|>[INST] Why? [/INST]", "no"),
+    "chat": ("user: Blue?|assistant: Yes.|user: Why?|assistant: ", "no"),
+}
+CHAT = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}|{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def stage_of(template: str, folder: Path, name: str = "sft", **more: Any) -> Stage:
+    recipe = Recipe.model_validate(
+        {
+            "precision": "fp32",
+            "data": {"source": "tests", "prompt_template": template, "max_prompt_tokens": 90, "max_response_tokens": 8},
+            **more,
+        }
+    )
+
+    def data(split: str) -> PreferenceData:
+        return PreferenceData("tests", split, PAIRS, {"read": len(PAIRS)}, [], fingerprint(PAIRS))
+
+    return Stage(name, recipe, 0, folder, folder / ".work", Progress(quiet=True), data, torch.device("cpu"))
+
+
+def test_the_recipe_knows_every_template() -> None:
+    assert set(FORMS) == set(TEMPLATES)
+    for template in TEMPLATES:
+        assert DataConfig(prompt_template=template).prompt_template == template  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_what_a_stage_reads(policy_folder: Path, template: str) -> None:
+    """Prompt and response apart, and end-of-text after the response whatever the form."""
+    tokenizer = load_policy(policy_folder)[1]
+    tokenizer.chat_template = CHAT
+    row = stage_of(template, policy_folder).encode(tokenizer, [QUESTION], [" no"])[0]
+    prompt, response = FORMS[template]
+    assert row.prompt == tokenizer(prompt)["input_ids"][-90:]
+    assert row.response == [*tokenizer(response)["input_ids"], tokenizer.eos_token_id]
+
+
+def test_a_rollout_asks_in_the_form_and_scores_in_the_data_s(
+    policy_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Prompt] = []
+    scored: list[tuple[str, str]] = []
+
+    def spy(model: Any, tokenizer: Any, prompts: Sequence[Prompt], config: Any, **options: Any) -> Any:
+        asked.extend(prompts)
+        assert config.stop == ("\n\nHuman:", "\n\n### Instruction:")
+        return sample(model, tokenizer, prompts, config, **options)
+
+    def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
+        scored.extend(zip(prompts, responses, strict=True))
+        return torch.zeros(len(prompts))
+
+    monkeypatch.setattr(trainers.rollout, "sample", spy)
+    monkeypatch.setattr(RolloutMaker, "_rewards", lambda self: (score, {}))
+    stage = stage_of("alpaca", tmp_path, "grpo", grpo={"batch_size": 3, "num_generations": 2})
+    policy = LogprobModel(load_policy(policy_folder)[0])
+    maker = RolloutMaker(stage, stage.recipe.grpo, policy, policy, tokenizer)
+    rollout = maker.make(0, samples=2)
+    write = Template.of("alpaca", tokenizer)
+    known = {pair.prompt: write.prompt(pair.prompt) for pair in PAIRS}
+    assert {prompt.text for prompt in asked} <= set(known.values())
+    assert len(scored) == 6
+    for (prompt, response), row in zip(scored, rollout.rows, strict=True):
+        assert row.prompt == tokenizer(known[prompt])["input_ids"][-90:]
+        assert not response.strip() or (response[0] == " " and response[1] != " ")
+    # and log-probabilities of the reference are of what was asked
+    assert torch.equal(rollout.reference_logps, maker.logps(policy, rollout.batch))
+
+
+def test_a_tokenizer_without_the_template(policy_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        BadValue, match=r"^data\.prompt_template=chat: a model that is initialised has a tokenizer without"
+    ):
+        check_combinations(load_recipe("mini", ["data.prompt_template=chat"]))
+    done = call(
+        "train", "base", "--checkpoints", tmp_path, "--set", f"model={policy_folder}",
+        "--set", "data.prompt_template=chat", "--set", "data.limit=5",
+    )  # fmt: skip
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {policy_folder}: the prompt template chat is asked for, but its tokenizer has no chat template; "
+        "choose another: hh, plain, alpaca, chatml, llama2"
+    )
+    with pytest.raises(BadValue, match=r"data\.prompt_template: given \"vicuna\", expected 'hh', 'plain'"):
+        load_recipe("mini", ["data.prompt_template=vicuna"])
+    with pytest.raises(ModelError, match="no chat template"):
+        stage_of("chat", policy_folder).encode(load_policy(policy_folder)[1], ["p"], ["r"])
+
+
+def test_evaluation_and_scoring_take_the_form_that_the_checkpoint_names(tmp_path: Path) -> None:
+    where = ["--run", "toy", "--checkpoints", tmp_path]
+    settings = ["--set", "data.prompt_template=plain", "--set", "grpo.steps=1"]
+    done = call("train", "grpo", "--recipe", TOY, *where, *settings)
+    assert done.exit_code == 0, done.stderr
+    run = tmp_path / "toy"
+    assert {prompt_form(run / stage) for stage in ("base", "sft", "reward", "grpo")} == {"plain"}
+    reward = RewardModel.load(run / "reward", max_prompt=60, max_response=20)
+    ours = reward.encode([QUESTION], [" no"])
+    assert ours == encode(reward.tokenizer, [FORMS["plain"][0]], ["no"], max_prompt=60, max_response=20)
+
+    done = call("eval", *where, "--results", tmp_path / "r", "--limit", "2", "--samples", "1",
+                "--model", f"again={run / 'grpo'}")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    result = next((tmp_path / "r").rglob("manifest.json"))
+    models = json.loads(result.read_text())["models"]
+    assert {name: entry[0].get("template") for name, entry in models.items()} == dict.fromkeys(
+        ("base", "sft", "grpo", "again"), "plain"
+    )
+    found = json.loads(result.with_name("metrics.json").read_text())
+    assert "kl_exact" in found["models"]["grpo"]
+    assert found["models"]["again"]["perplexity"]["value"] == found["models"]["grpo"]["perplexity"]["value"]
+
+
+def test_a_checkpoint_that_says_nothing_reads_the_hh_form(policy_folder: Path) -> None:
+    assert prompt_form(policy_folder) == prompt_form("a-name/on-the-hub") == "hh"
