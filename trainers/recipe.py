@@ -218,7 +218,11 @@ class GrpoConfig(RolloutConfig):
     kl_in: Literal["loss", "reward"] = Field(
         "loss", description="KL per token added to the loss (k3) or, summed, inside the reward (k1)"
     )
-    loss_type: Literal["grpo", "dr_grpo", "dapo"] = Field("grpo", description="length normaliser of the loss")
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
+        "grpo",
+        description="length normaliser of the loss: each response's own, a constant, the tokens of the step (dapo), or "
+        "those of each micro-batch (bnpo)",
+    )
     cliprange_high: float | None = Field(None, gt=0, description="upper clipping (DAPO's clip-higher); null: cliprange")
 
 

@@ -22,7 +22,7 @@ from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
 from rlhf_bench.evaluate.matching import files_items, match, read_files
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
 from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
-from rlhf_bench.evaluate.request import DEFAULT_RUN, Request
+from rlhf_bench.evaluate.request import DEFAULT_RUN, Request, under_seed
 from rlhf_bench.files import sha256_file
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ANCHORS
@@ -193,14 +193,15 @@ def _models(
     from rlhf_bench.evaluate.measure import Source
     from rlhf_bench.models import check_path
 
-    for path in request.models.values():
-        check_path(path)
+    for seed in seeds:
+        for path in request.models.values():
+            check_path(under_seed(path, seed))
     sources = []
     for seed in seeds:
         for name in [*run.stages, *request.models]:
             checkpoint = run.found.get((name, seed))
             if name in request.models:
-                path, template = request.models[name], request.templates.get(name, "hh")
+                path, template = under_seed(request.models[name], seed), request.templates.get(name, "hh")
                 _check_template(name, path, template)
                 sources.append(Source(name, run.number(seed), Path(path), _hash(path), None, template))
             elif checkpoint is not None:
