@@ -34,7 +34,7 @@ FOUR = "grpo.minibatches=4"  # with one update a rollout the ratio is 1, and not
 
 COMMON = {
     "grpo": ["grpo.steps=20", "grpo.eval_every=0"],
-    "dpo": ["dpo.max_pairs=4000", "dpo.eval_every=0"],
+    "dpo": ["dpo.max_pairs=2048", "dpo.eval_every=0"],
 }
 VARIANTS: dict[str, dict[str, list[str]]] = {
     "grpo": {
@@ -54,13 +54,13 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
     "dpo": {
         "sigmoid": [],
         "ipo": ["dpo.loss=ipo"],
-        "hinge": ["dpo.loss=hinge"],
         "cpo": ["dpo.loss=cpo"],
         "orpo": ["dpo.loss=orpo"],
+        "kto": ["dpo.loss=kto"],
+        "hinge": ["dpo.loss=hinge"],
         "slic": ["dpo.loss=slic"],
         "cdpo": ["dpo.loss=cdpo", "dpo.label_smoothing=0.1"],
         "robust": ["dpo.loss=robust", "dpo.label_smoothing=0.1"],
-        "kto": ["dpo.loss=kto"],
         "ipo_sum": ["dpo.loss=ipo_sum"],
         "sigmoid+sft": ["dpo.sft_weight=1"],
     },
