@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.errors import BadValue
-from trainers.recipe import GrpoConfig, PpoConfig, Recipe, RewardConfig, RolloutConfig
+from trainers.recipe import GrpoConfig, OptimizerConfig, PpoConfig, Recipe, RewardConfig, RolloutConfig
 from trainers.reward_sources import parse_sources
 
 __all__ = ["check_combinations"]
@@ -15,6 +16,8 @@ def check_combinations(recipe: Recipe) -> None:
         BadValue: the first combination that makes no sense: the keys, what was given and why it cannot be.
     """
     _rewards(recipe.reward, recipe.data.source)
+    for name in STAGES:
+        _saving(name, getattr(recipe, name))
     for name, config in (("ppo", recipe.ppo), ("grpo", recipe.grpo)):
         _rollout(name, config)
     _ppo(recipe.ppo)
@@ -32,6 +35,14 @@ def _rewards(config: RewardConfig, data: str) -> None:
         raise BadValue(
             f"reward.function=gold: data.source={data} has no known gold reward, only hh-mini has: "
             "name the reward model (model) or a Python function"
+        )
+
+
+def _saving(name: str, config: OptimizerConfig) -> None:
+    if config.save_total_limit is not None and not config.save_steps:
+        raise BadValue(
+            f"{name}.save_total_limit={config.save_total_limit}: at {name}.save_steps=0 no checkpoint is saved on the "
+            f"way; set {name}.save_steps"
         )
 
 

@@ -95,7 +95,9 @@ def train(stage: Stage) -> StageResult:
         stage.pool.map(score, length_batches(pair_lengths(held_out), FORWARD_PAIRS))
         return {"eval_loss": loss.mean().item(), "eval_rewards/accuracies": right.mean().item()}
 
-    loop = stage.loop(config, steps=steps, modules={"policy": model}, optimizer=optimizer, evaluate=evaluate)
+    loop = stage.loop(
+        config, steps=steps, modules={"policy": model}, tokenizer=tokenizer, optimizer=optimizer, evaluate=evaluate
+    )
 
     def forward(part: Sequence[int]) -> tuple[Tensor, dict[str, float]]:
         each, numbers = losses([pairs[i] for i in part], take(reference, part), totals)

@@ -53,7 +53,7 @@ def train(stage: Stage) -> StageResult:
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
     loop = stage.loop(
-        config, steps=config.steps, modules={"policy": model}, optimizer=optimizer,
+        config, steps=config.steps, modules={"policy": model}, tokenizer=tokenizer, optimizer=optimizer,
         evaluate=maker.evaluate, best_key="eval_reward", higher=True,
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ def fit(
     steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
     loop = stage.loop(
-        config, steps=steps, modules={"policy": model}, optimizer=optimizer,
+        config, steps=steps, modules={"policy": model}, tokenizer=tokenizer, optimizer=optimizer,
         evaluate=lambda: evaluate_nll(policy, held_out, pad, whole_sequence=whole_sequence),
     )  # fmt: skip
     for step in loop:

@@ -32,6 +32,7 @@ from rlhf_bench.progress import Progress
 from trainers.alarms import Alarm, alarms_at, find_alarms
 from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
+from trainers.step_checkpoints import StepCheckpoints
 
 __all__ = ["LOWER", "Loop"]
 
@@ -45,7 +46,7 @@ class Loop:
 
     `modules` are trained (the first is what is kept); `evaluate` gives `eval_*` numbers, of which `best_key` (higher
     is better with `higher`, else lower) decides under `keep: best`. With `stop_on_alarm` the step that raises an alarm
-    is the last: StoppedByAlarm, and the state saved before it stays the newest.
+    is the last: StoppedByAlarm, and the state saved before it stays the newest. `checkpoints` are saved on the way.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class Loop:
         higher: bool = False,
         save_seconds: float = 30.0,
         stop_on_alarm: bool = False,
+        checkpoints: StepCheckpoints | None = None,
     ) -> None:
         self.name, self.work, self.config, self.progress = name, work, config, progress
         self.steps, self.modules, self.optimizer = steps, dict(modules), optimizer
         self.evaluate, self.best_key, self.sign = evaluate, best_key, 1.0 if higher else -1.0
         self.save_seconds, self.stop_on_alarm = save_seconds, stop_on_alarm
+        self.checkpoints = checkpoints
         self.step = 0
         self.seconds = 0.0
         self.samples = 0
@@ -96,6 +99,8 @@ class Loop:
                 self.seconds = earlier + time.monotonic() - began
                 self._evaluate()
                 alarms = self._write_row()
+                if self.checkpoints is not None:
+                    self.checkpoints.after(self.step, of=self.steps)
                 task.advance(**{k: v for k, v in self._row.items() if k in _SHOWN})
                 if alarms and self.stop_on_alarm:
                     raise StoppedByAlarm(self._stopped_by(alarms[0]))
@@ -193,6 +198,8 @@ class Loop:
         states = [state for path in self.work.glob("state-*.pt") if (state := _read_state(path)) is not None]
         if not states:
             self.log_file.unlink(missing_ok=True)
+            if self.checkpoints is not None:
+                self.checkpoints.begin()
             return
         state = max(states, key=lambda s: int(s["step"]))
         self.step = self._saved = state["step"]

@@ -27,6 +27,7 @@ from trainers.recipe import NewModel, Recipe, load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
 from trainers.save import save_stage
 from trainers.stage import Stage, StageResult
+from trainers.step_checkpoints import steps_folder
 
 __all__ = ["PARENTS", "train"]
 
@@ -158,6 +159,7 @@ def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
     save_stage(stage, result, target, wanted, {name: {"hash": p.hash} for name, p in parents.items()})
     shutil.rmtree(stage.work, ignore_errors=True)
     for folder in (stage.folder / name for name in descendants):
+        shutil.rmtree(steps_folder(folder), ignore_errors=True)
         if folder.exists():
             stage.progress.log(f"{folder}: removed, to be trained again")
             shutil.rmtree(folder)

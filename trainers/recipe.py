@@ -77,6 +77,12 @@ class OptimizerConfig(Config):
     eval_every: int = Field(100, ge=0, description="steps between evaluations on the validation split; 0: at the end")
     eval_size: int = Field(256, ge=1, description="validation rows of such an evaluation")
     keep: Literal["last", "best"] = Field("last", description="which checkpoint is kept: the last or the best so far")
+    save_steps: int = Field(
+        0, ge=0, description="steps between checkpoints kept on the way, in <stage>-steps/checkpoint-<step>; 0: none"
+    )
+    save_total_limit: int | None = Field(
+        None, ge=1, description="keep only so many of the checkpoints on the way, the newest; null: all"
+    )
 
 
 class BaseConfig(OptimizerConfig):

@@ -38,7 +38,7 @@ def train(stage: Stage) -> StageResult:
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
     pad = tokenizer.pad_token_id
     loop = stage.loop(
-        config, steps=steps, modules={"reward": model}, optimizer=optimizer,
+        config, steps=steps, modules={"reward": model}, tokenizer=tokenizer, optimizer=optimizer,
         evaluate=lambda: evaluate(scorer, held_out, pad), best_key="eval_accuracy", higher=True,
     )  # fmt: skip
 

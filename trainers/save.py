@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from rlhf_bench.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
 from rlhf_bench.report.curves import plot_training_curve
 from trainers.alarms import find_alarms
 from trainers.stage import Stage, StageResult
+from trainers.step_checkpoints import write_model
 
 __all__ = ["save_stage"]
 
@@ -28,14 +28,7 @@ def save_stage(
 ) -> None:
     """Write everything beside `target`, flush it, and rename: a folder that exists is complete."""
     with replacing(target) as folder:
-        model, tokenizer = result.model, result.tokenizer
-        if model.can_generate():
-            model.generation_config = GenerationConfig(
-                bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id, do_sample=True,
-            )  # fmt: skip
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        write_model(result.model, result.tokenizer, folder)
         rows: list[dict[str, Any]] = []
         if (stage.work / "log.jsonl").exists():
             shutil.copyfile(stage.work / "log.jsonl", folder / "log.jsonl")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
 from trainers.loop import Loop
 from trainers.parallel import Pool
-from trainers.recipe import Recipe
+from trainers.recipe import OptimizerConfig, Recipe
+from trainers.step_checkpoints import StepCheckpoints
 
 __all__ = ["EncodedPairs", "Stage", "StageResult"]
 
@@ -71,10 +72,22 @@ class Stage:
         counts = count_truncated([*chosen, *rejected]) | {"equal_after_truncation": len(pairs) - len(kept)}
         return EncodedPairs([(chosen[i], rejected[i]) for i in kept], [pairs[i].margin for i in kept], counts)
 
-    def loop(self, config: Any, **arguments: Any) -> Loop:
+    def loop(
+        self,
+        config: OptimizerConfig,
+        *,
+        modules: Mapping[str, Any],
+        tokenizer: PreTrainedTokenizerBase,
+        **arguments: Any,
+    ) -> Loop:
+        """The first of `modules` is what the stage becomes; `tokenizer` is its own."""
+        checkpoints = StepCheckpoints(
+            self.folder / self.name, self.seed, config.save_steps, config.save_total_limit,
+            next(iter(modules.values())), tokenizer,
+        )  # fmt: skip
         return Loop(
-            self.name, self.work, config, self.progress, save_seconds=self.recipe.save_seconds,
-            stop_on_alarm=self.stop_on_alarm, **arguments,
+            self.name, self.work, config, self.progress, modules=modules, checkpoints=checkpoints,
+            save_seconds=self.recipe.save_seconds, stop_on_alarm=self.stop_on_alarm, **arguments,
         )  # fmt: skip
 
 

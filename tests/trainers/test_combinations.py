@@ -24,6 +24,10 @@ from .conftest import TOY
             "grpo.loss_type=dapo: it weighs a response by its length, grpo.ratio=sequence is one action a response, "
             "each of equal weight; set grpo.loss_type=grpo",
         ),
+        (
+            {"sft": {"save_total_limit": 2}},
+            "sft.save_total_limit=2: at sft.save_steps=0 no checkpoint is saved on the way; set sft.save_steps",
+        ),
         ({"grpo": {"ratio": "product", "loss_type": "dr_grpo"}}, "grpo.loss_type=dr_grpo: it weighs a response by "),
         (
             {"grpo": {"num_generations": 1}},
