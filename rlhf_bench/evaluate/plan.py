@@ -22,7 +22,7 @@ from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
 from rlhf_bench.evaluate.matching import files_items, match, read_files
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
 from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
-from rlhf_bench.evaluate.request import DEFAULT_RUN, Request, under_seed
+from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
 from rlhf_bench.files import sha256_file
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ANCHORS
@@ -194,7 +194,12 @@ def _models(
     from rlhf_bench.models import check_path
 
     for seed in seeds:
-        for path in request.models.values():
+        for name, path in request.models.items():
+            if seed is None and SEED in path:
+                raise BadValue(
+                    f"{name}: its path {path} holds {SEED}, and no run of several seeds takes part; name the "
+                    "folder, or give --run NAME"
+                )
             check_path(under_seed(path, seed))
     sources = []
     for seed in seeds:

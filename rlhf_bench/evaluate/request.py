@@ -17,10 +17,11 @@ from rlhf_bench.files import json_text
 from rlhf_bench.suite import Suite, load_suite
 from rlhf_bench.types import stable_hash
 
-__all__ = ["Request", "read_request", "under_seed"]
+__all__ = ["SEED", "Request", "read_request", "under_seed"]
 
 DEFAULT_RUN = "default"
 NO_RUN_SUITE = "responses"
+SEED = "{seed}"  # in a model's path: the number of each seed
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Request:
 
 def under_seed(path: str, seed: int | None) -> str:
     """A model's path with the seed's number in the place of `{seed}`; without a number, as it is."""
-    return path if seed is None else path.replace("{seed}", str(seed))
+    return path if seed is None else path.replace(SEED, str(seed))
 
 
 def _files(path: Path) -> Iterator[tuple[str, int, int]]:
