@@ -19,6 +19,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.best_of_n import best_of_n_table
+from rlhf_bench.report.equal_kl import equal_kl_table
 from rlhf_bench.report.judge import judge_tables
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
@@ -63,14 +64,14 @@ _EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
 def write_tables(result: Result, folder: Path) -> list[Path]:
     """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md.
 
-    pareto, best_of_n, judge, judge_audit and judge_strengths as well, where there is something to show; old ones are
-    removed where there is not.
+    pareto, equal_kl, best_of_n, judge, judge_audit and judge_strengths as well, where there is something to show; old
+    ones are removed where there is not.
     """
     summary = summary_table(result)
     # each with the number of columns that name a row
     tables = [(summary, 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1)]
-    further = [pareto_table(result), best_of_n_table(result), *judge_tables(result)]
-    for table, keys in zip(further, (2, 1, 3, 2, 2), strict=True):
+    further = [pareto_table(result), equal_kl_table(result), best_of_n_table(result), *judge_tables(result)]
+    for table, keys in zip(further, (2, 3, 1, 3, 2, 2), strict=True):
         if table.rows:
             tables.append((table, keys))
         else:
