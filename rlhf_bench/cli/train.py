@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,6 +21,7 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
     examples=[
         "rlhf-bench train all",
         "rlhf-bench train ppo dpo --recipe mini --run strong --set ppo.kl_coef=0.1 --seeds 3",
+        "rlhf-bench train dpo --sweep dpo.beta=0.05,0.1,0.3",
     ],
 )
 @click.argument("stages", nargs=-1, metavar="[all|base|sft|reward|ppo|grpo|dpo]...")
@@ -27,6 +29,12 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 @click.option("--run", metavar="NAME", help="Name of the checkpoints' folder.  [default: default]")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one key of the recipe.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Train every stage with this many seeds.")
+@click.option(
+    "--sweep",
+    metavar="KEY=V1,V2,...",
+    help="Train under each of these values of one key, a run RUN.KEY=VALUE each; they share what the key does not "
+    "decide.",
+)
 @click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it anew."
 )
@@ -44,6 +52,7 @@ def train(
     run: str | None,
     overrides: tuple[str, ...],
     seeds: int | None,
+    sweep: str | None,
     resume: bool,
     force: bool,
     stop_on_alarm: bool,
@@ -60,20 +69,26 @@ def train(
         _explain(stages)
         return
 
+    asked: dict[str, Any] = {
+        "recipe": recipe,
+        "run": run or "default",
+        "overrides": list(overrides),
+        "seeds": seeds,
+        "resume": resume,
+        "force": force,
+        "stop_on_alarm": stop_on_alarm,
+        "root": checkpoints,
+        "progress": make_progress(),
+    }
+    if sweep is not None:
+        from trainers.sweep import parse_sweep, train_sweep
+
+        for folder in train_sweep(wanted, parse_sweep(sweep), **asked):
+            click.echo(f"checkpoints: {folder}")
+        return
     from trainers.pipeline import train as run_stages
 
-    folder = run_stages(
-        wanted,
-        recipe=recipe,
-        run=run,
-        overrides=list(overrides),
-        seeds=seeds,
-        resume=resume,
-        force=force,
-        stop_on_alarm=stop_on_alarm,
-        root=checkpoints,
-        progress=make_progress(),
-    )
+    folder = run_stages(wanted, **asked)
     elsewhere = "" if checkpoints == Path("checkpoints") else f" --checkpoints {checkpoints}"
     click.echo(f"checkpoints: {folder}")
     click.echo(f"next: rlhf-bench eval --suite hh-test --run {folder.name}{elsewhere}")
