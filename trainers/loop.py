@@ -33,6 +33,7 @@ from trainers.alarms import Alarm, alarms_at, find_alarms
 from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
 from trainers.step_checkpoints import StepCheckpoints
+from trainers.tracking import Tracking
 
 __all__ = ["LOWER", "Loop"]
 
@@ -46,7 +47,8 @@ class Loop:
 
     `modules` are trained (the first is what is kept); `evaluate` gives `eval_*` numbers, of which `best_key` (higher
     is better with `higher`, else lower) decides under `keep: best`. With `stop_on_alarm` the step that raises an alarm
-    is the last: StoppedByAlarm, and the state saved before it stays the newest. `checkpoints` are saved on the way.
+    is the last: StoppedByAlarm, and the state saved before it stays the newest. `checkpoints` are saved on the way,
+    and `tracking` gets each row of the log.
     """
 
     def __init__(
@@ -65,12 +67,13 @@ class Loop:
         save_seconds: float = 30.0,
         stop_on_alarm: bool = False,
         checkpoints: StepCheckpoints | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
         self.name, self.work, self.config, self.progress = name, work, config, progress
         self.steps, self.modules, self.optimizer = steps, dict(modules), optimizer
         self.evaluate, self.best_key, self.sign = evaluate, best_key, 1.0 if higher else -1.0
         self.save_seconds, self.stop_on_alarm = save_seconds, stop_on_alarm
-        self.checkpoints = checkpoints
+        self.checkpoints, self.tracking = checkpoints, tracking or Tracking((), work, name, {}, progress)
         self.step = 0
         self.seconds = 0.0
         self.samples = 0
@@ -91,7 +94,8 @@ class Loop:
         self._restore()
         began = saved = time.monotonic()
         earlier = self.seconds
-        with _interrupts(self), self.progress.task(self.name, total=self.steps, start=self.step) as task:
+        task_of = self.progress.task(self.name, total=self.steps, start=self.step)
+        with _interrupts(self), self.tracking.following(self.step), task_of as task:
             while self.step < self.steps:
                 self._row, self._at = {}, self.step + 1
                 yield self.step
@@ -161,6 +165,7 @@ class Loop:
         with self.log_file.open("a", encoding="utf-8") as file:
             file.write(json_text(row) + "\n")
         self._written.append(row)
+        self.tracking.log(row)
         alarms = [alarm for alarm in alarms_at(self._written) if alarm.name not in self._alarmed]
         for alarm in alarms:
             self._alarmed.add(alarm.name)

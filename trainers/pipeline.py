@@ -28,6 +28,7 @@ from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
 from trainers.save import save_stage
 from trainers.stage import Stage, StageResult
 from trainers.step_checkpoints import steps_folder
+from trainers.tracking import check_trackers
 
 __all__ = ["PARENTS", "train"]
 
@@ -53,6 +54,7 @@ def train(
     resume: bool = True,
     force: bool = False,
     stop_on_alarm: bool = False,
+    report_to: Sequence[str] = (),
     root: Path = Path("checkpoints"),
     progress: Progress | None = None,
 ) -> Path:
@@ -61,17 +63,19 @@ def train(
     A stage that is complete with the same configuration is left alone; with `force`, `stages` are trained again, and so
     is what descends from them, where it was there. The old checkpoint stays until the new one takes its place.
     `seeds` = N trains seeds seed ... seed + N - 1, each in a folder of its own. With `stop_on_alarm` a stage ends at
-    its first alarm, and nothing after it is trained.
+    its first alarm, and nothing after it is trained. `report_to` names trackers: tensorboard, wandb.
 
     Raises:
         ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
         UsageError: a recipe, key or value that does not exist or fit.
+        MissingExtra: a tracker that is not installed.
         StoppedByAlarm: with `stop_on_alarm`; the state before the alarm is kept.
         Interrupted: asked to stop; what was trained is kept.
     """
     progress = progress or Progress(quiet=True)
     resolved = load_recipe(recipe, list(overrides))
     check_combinations(resolved)
+    check_trackers(report_to)
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
@@ -95,6 +99,7 @@ def train(
                 device=default_device(),
                 cache=root / REFERENCE_CACHE,
                 stop_on_alarm=stop_on_alarm,
+                report_to=tuple(report_to),
             )
             with exclusive(job.folder):
                 trained += run_stage(job, resume=resume, force=force and name in stages)

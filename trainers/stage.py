@@ -19,6 +19,7 @@ from trainers.loop import Loop
 from trainers.parallel import Pool
 from trainers.recipe import OptimizerConfig, Recipe
 from trainers.step_checkpoints import StepCheckpoints
+from trainers.tracking import Tracking
 
 __all__ = ["EncodedPairs", "Stage", "StageResult"]
 
@@ -46,6 +47,7 @@ class Stage:
     pool: Pool = field(default_factory=lambda: Pool(None, 1))
     cache: Path | None = None  # holds what can be computed again and need not be; None: nowhere
     stop_on_alarm: bool = False
+    report_to: tuple[str, ...] = ()  # trackers, by name
 
     @property
     def precision(self) -> str:
@@ -85,8 +87,9 @@ class Stage:
             self.folder / self.name, self.seed, config.save_steps, config.save_total_limit,
             next(iter(modules.values())), tokenizer,
         )  # fmt: skip
+        tracking = Tracking(self.report_to, self.folder, self.name, config.model_dump(mode="json"), self.progress)
         return Loop(
-            self.name, self.work, config, self.progress, modules=modules, checkpoints=checkpoints,
+            self.name, self.work, config, self.progress, modules=modules, checkpoints=checkpoints, tracking=tracking,
             save_seconds=self.recipe.save_seconds, stop_on_alarm=self.stop_on_alarm, **arguments,
         )  # fmt: skip
 

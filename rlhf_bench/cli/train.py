@@ -21,7 +21,6 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
     examples=[
         "rlhf-bench train all",
         "rlhf-bench train ppo dpo --recipe mini --run strong --set ppo.kl_coef=0.1 --seeds 3",
-        "rlhf-bench train dpo --sweep dpo.beta=0.05,0.1,0.3",
     ],
 )
 @click.argument("stages", nargs=-1, metavar="[all|base|sft|reward|ppo|grpo|dpo]...")
@@ -41,6 +40,13 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 @click.option("--force", is_flag=True, help="Train again, and all that descends from it; the old is kept until then.")
 @click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm, the state before it kept.")
 @click.option(
+    "--report-to",
+    "trackers",
+    metavar="TRACKER",
+    multiple=True,
+    help="Each row of the log also to tensorboard or wandb (extra tracking); one that fails never stops a training.",
+)
+@click.option(
     "--explain",
     is_flag=True,
     help="Print each key, its meaning and its name in TRL and OpenRLHF; train nothing.",
@@ -56,6 +62,7 @@ def train(
     resume: bool,
     force: bool,
     stop_on_alarm: bool,
+    trackers: tuple[str, ...],
     explain: bool,
     checkpoints: Path,
 ) -> None:
@@ -77,6 +84,7 @@ def train(
         "resume": resume,
         "force": force,
         "stop_on_alarm": stop_on_alarm,
+        "report_to": trackers,
         "root": checkpoints,
         "progress": make_progress(),
     }
