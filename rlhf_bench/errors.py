@@ -12,6 +12,7 @@
     ├── NotFinite                 a loss or a reward became NaN or infinite
     ├── StoppedByAlarm            a stage raised an alarm and was to stop at one
     ├── StoreError                a results folder that cannot be read or written
+    ├── HubError                  the Hugging Face hub cannot be reached, or refuses what was asked of it
     ├── JudgeError                a judge that cannot be asked: no key, a key that is refused, an unknown model
     └── MissingExtra              an optional dependency that is not installed
 
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointError",
     "ConfigChanged",
     "DataError",
+    "HubError",
     "Interrupted",
     "JudgeError",
     "MissingExtra",
@@ -96,6 +98,10 @@ class StoppedByAlarm(BenchError):
 
 
 class StoreError(BenchError):
+    pass
+
+
+class HubError(BenchError):
     pass
 
 

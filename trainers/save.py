@@ -16,6 +16,7 @@ import torch
 from rlhf_bench.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
 from rlhf_bench.report.curves import plot_training_curve
+from rlhf_bench.report.model_card import model_card
 from trainers.alarms import find_alarms
 from trainers.stage import Stage, StageResult
 from trainers.step_checkpoints import write_model
@@ -59,7 +60,7 @@ def save_stage(
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         atomic_write_text(folder / "training.json", json_text(training, indent=2) + "\n")
-        atomic_write_text(folder / "README.md", _model_card(stage, result, training))
+        atomic_write_text(folder / "README.md", model_card(training, name=stage.name))
 
 
 def _data(stage: Stage) -> dict[str, Any]:
@@ -85,36 +86,3 @@ def git_commit() -> str | None:
         env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}, check=False,
     )  # fmt: skip
     return run.stdout.strip() or None
-
-
-def _model_card(stage: Stage, result: StageResult, training: dict[str, Any]) -> str:
-    kind = "AutoModelForSequenceClassification" if stage.name == "reward" else "AutoModelForCausalLM"
-    metrics = "\n".join(f"| {key} | {value:.4g} |" for key, value in result.metrics.items())
-    parents = ", ".join(f"{name} ({parent['hash']})" for name, parent in training["parents"].items()) or "none"
-    return f"""---
-library_name: transformers
-tags: [rlhf-bench, {stage.name}]
----
-
-# {stage.name}, seed {stage.seed}
-
-Trained by rlhf-bench on `{training["data"]["source"]}` ({training["data"]["pairs"]:,} training pairs, fingerprint
-{training["data"]["fingerprint"]}). Parents: {parents}. {result.steps} steps, {result.samples:,} samples,
-{result.tokens:,} tokens, {result.seconds:.0f} s in {training["precision"]}. The whole configuration is in
-`training.json`, every step in `log.jsonl`.
-
-| metric (validation split) | value |
-| --- | --- |
-{metrics}
-
-Load it with plain transformers:
-
-```python
-from transformers import {kind}, AutoTokenizer
-
-model = {kind}.from_pretrained("{stage.name}")
-tokenizer = AutoTokenizer.from_pretrained("{stage.name}")
-```
-
-A prompt is a dialogue in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space.
-"""

@@ -12,6 +12,7 @@ from rlhf_bench.cli.data import data
 from rlhf_bench.cli.eval import evaluate
 from rlhf_bench.cli.judge import judge
 from rlhf_bench.cli.list import list_
+from rlhf_bench.cli.push import push
 from rlhf_bench.cli.report import report
 from rlhf_bench.cli.selftest import selftest
 from rlhf_bench.cli.train import train
@@ -31,7 +32,7 @@ def cli(debug: bool, quiet: bool) -> None:
     """Train a base, SFT, reward, PPO, GRPO and DPO checkpoint, and compare them so that it can be believed."""
 
 
-for command in (train, evaluate, judge, audit, compare, report, list_, data, selftest):
+for command in (train, evaluate, judge, audit, compare, report, list_, data, push, selftest):
     cli.add_command(command)
 
 
