@@ -31,6 +31,12 @@ def _rewards(config: RewardConfig, data: str) -> None:
             f"reward.weights: given {len(config.weights)} for {len(names)} rewards ({', '.join(names)}), expected one "
             "for each in reward.function"
         )
+    if config.ensemble is not None and (len(names) < 2 or config.weights is not None):
+        given = "reward.weights" if config.weights is not None else f"the one reward {names[0]}"
+        raise BadValue(
+            f"reward.ensemble={config.ensemble}: given with {given}, expected two or more rewards in reward.function "
+            "and no weights: each counts alike"
+        )
     if "gold" in names and data != "hh-mini":
         raise BadValue(
             f"reward.function=gold: data.source={data} has no known gold reward, only hh-mini has: "

@@ -41,7 +41,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "grpo": ("sft", "reward"),
     "dpo": ("sft",),
 }
-REWARD_SOURCE = {"function", "weights"}  # keys of the reward section that only ppo and grpo obey
+REWARD_SOURCE = {"function", "weights", "ensemble"}  # keys of the reward section that only ppo and grpo obey
 
 
 def train(

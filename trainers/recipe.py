@@ -109,11 +109,17 @@ class RewardConfig(OptimizerConfig):
     )
     function: str | tuple[str, ...] = Field(
         "model",
-        description="what ppo and grpo are rewarded by: model (this stage's), gold (where it is known), a Python "
-        "function package.module:name of prompts and responses that returns floats, or a list of them to be summed",
+        description="what ppo and grpo are rewarded by: model (this stage's), gold (where it is known), the folder of "
+        "another reward model, a Python function package.module:name of prompts and responses that returns floats, or "
+        "a list of them to be summed",
     )
     weights: tuple[float, ...] | None = Field(
         None, description="weight of each reward in the list of reward.function; null: 1 each"
+    )
+    ensemble: Literal["mean", "min"] | None = Field(
+        None,
+        description="the rewards in the list as an ensemble: the mean, or the worst of them, each in standard "
+        "deviations of what it gives the chosen responses of the validation split; null: their weighted sum",
     )
 
 
