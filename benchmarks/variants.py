@@ -2,7 +2,8 @@
 
     rlhf-bench train sft reward --run reported --seeds 3 --set seed=1
     python benchmarks/variants.py train grpo reported      # interrupted, it goes on; likewise: train dpo reported
-    python benchmarks/variants.py table                    # evaluates what is there, writes docs/variants.md
+    python benchmarks/variants.py evaluate grpo            # what is trained under every seed; likewise: dpo
+    python benchmarks/variants.py table                    # evaluates what is left, and writes docs/variants.md
 
 Nothing is tuned: each variant takes the recipe's learning rate and beta, whatever it would like best. Steps and pairs
 are fewer than the recipe's, alike for all.
@@ -104,25 +105,34 @@ def settings_of(source: Path, seed: int | None) -> Iterator[str]:
                 yield f"{key}={json.dumps(value)}"
 
 
+def trained(family: str) -> dict[str, Path]:
+    """The variants that have every seed, and their folders with `{seed}` for its number."""
+    folders = {name: ROOT / "seed-{seed}" / f"{family}.{name}" / family for name in VARIANTS[family]}
+    seeds = run_seeds(ROOT / "parents")
+    return {n: f for n, f in folders.items() if all(Path(str(f).format(seed=s)).exists() for s in seeds)}
+
+
+def evaluate_family(family: str) -> Path:
+    """The results folder of the trained variants side by side; what is stored is not computed again."""
+    return evaluate(
+        "hh-test", run="parents", models={name: str(folder) for name, folder in trained(family).items()},
+        checkpoints=ROOT, results=ROOT / "results", samples=2, progress=Progress(),
+    )  # fmt: skip
+
+
 def write_table() -> None:
     """Evaluates each family's variants that have every seed, and writes the tables into docs/variants.md."""
     seeds = [str(seed) for seed in run_seeds(ROOT / "parents")]
     parts, hours = [], 0.0
     for family, variants in VARIANTS.items():
-        folders = {name: ROOT / "seed-{seed}" / f"{family}.{name}" / family for name in variants}
-        done = {n: f for n, f in folders.items() if all(Path(str(f).format(seed=s)).exists() for s in seeds)}
-        began = time.process_time()
-        result = evaluate(
-            "hh-test", run="parents", models={name: str(folder) for name, folder in done.items()},
-            checkpoints=ROOT, results=ROOT / "results", samples=2, progress=Progress(),
-        )  # fmt: skip
-        hours += (time.process_time() - began) / 3600
-        rows, spent = family_rows(ResultStore(result).read_metrics(), family, done, seeds)
+        done = trained(family)
+        metrics = ResultStore(evaluate_family(family)).read_metrics()
+        rows, spent = family_rows(metrics, family, done, seeds)
         hours += spent / 3600
         missing = [f"`{name}`" for name in variants if name not in done]
         parts += [f"## {family.upper()}", "", *rows, ""]
         parts += [f"Not trained: {', '.join(missing)}.", ""] if missing else []
-    parts.append(f"{hours:.1f} hours of one core's time, evaluation included.")
+    parts.append(f"The trainings took {hours:.1f} hours of one core's time, without the evaluation.")
     before, _, _ = PAGE.read_text(encoding="utf-8").partition(TABLES)
     atomic_write_text(PAGE, before + TABLES + "\n" + "\n".join(parts) + "\n")
 
@@ -180,6 +190,8 @@ def seconds_of(folder: str) -> float | None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["train"] and len(sys.argv) == 4 and sys.argv[2] in VARIANTS:
         train_family(sys.argv[2], sys.argv[3])
+    elif sys.argv[1:2] == ["evaluate"] and len(sys.argv) == 3 and sys.argv[2] in VARIANTS:
+        evaluate_family(sys.argv[2])
     elif sys.argv[1:] == ["table"]:
         write_table()
     else:
