@@ -116,7 +116,7 @@ def evaluate_family(family: str) -> Path:
     """The results folder of the trained variants side by side; what is stored is not computed again."""
     return evaluate(
         "hh-test", run="parents", models={name: str(folder) for name, folder in trained(family).items()},
-        checkpoints=ROOT, results=ROOT / "results", samples=2, progress=Progress(),
+        checkpoints=ROOT, results=ROOT / "results", samples=1, progress=Progress(),
     )  # fmt: skip
 
 
