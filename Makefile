@@ -17,10 +17,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test check format clean
+.PHONY: help install bench test test-kills check format clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "Variables (make bench NAME=value):"
 	@echo "  FAST=1                 shortened training, a few minutes less"
@@ -53,6 +53,9 @@ bench: $(VENV)/.installed ## train every stage, evaluate, audit; the table and t
 
 test: $(VENV)/.installed-dev ## every test
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+test-kills: $(VENV)/.installed-dev ## 20 SIGKILLs in each stage of a training; minutes
+	$(BIN)/python -m pytest -m kills $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types
 	$(BIN)/ruff check .

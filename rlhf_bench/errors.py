@@ -13,6 +13,7 @@
     ├── StoppedByAlarm            a stage raised an alarm and was to stop at one
     ├── ProcessLost               another of the processes that work together has ended or does not answer
     ├── StoreError                a results folder that cannot be read or written
+    ├── HubError                  the Hugging Face hub cannot be reached, or refuses what was asked of it
     ├── JudgeError                a judge that cannot be asked: no key, a key that is refused, an unknown model
     └── MissingExtra              an optional dependency that is not installed
 
@@ -32,6 +33,7 @@ __all__ = [
     "CheckpointError",
     "ConfigChanged",
     "DataError",
+    "HubError",
     "Interrupted",
     "JudgeError",
     "MissingExtra",
@@ -102,6 +104,10 @@ class ProcessLost(BenchError):
 
 
 class StoreError(BenchError):
+    pass
+
+
+class HubError(BenchError):
     pass
 
 

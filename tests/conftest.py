@@ -22,6 +22,14 @@ LINES = [
 ]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `kills` run only where a marker expression names them."""
+    if "kills" not in config.getoption("markexpr"):
+        left_out = [item for item in items if item.get_closest_marker("kills")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("kills")]
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
     """Byte-level BPE of 300 tokens; pads with end-of-text. "happy" is one token, "hap" and "py" are others."""

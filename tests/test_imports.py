@@ -22,6 +22,7 @@ LEVELS = [
     ["metrics"],
     ["evaluate", "audit", "compare", "selftest"],
     ["report"],
+    ["publish"],
     ["cli", "__main__"],
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}

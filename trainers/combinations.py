@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.errors import BadValue
-from trainers.recipe import GrpoConfig, NewModel, PpoConfig, Recipe, RewardConfig, RolloutConfig
+from trainers.recipe import (
+    GrpoConfig,
+    NewModel,
+    OptimizerConfig,
+    PpoConfig,
+    Recipe,
+    RewardConfig,
+    RolloutConfig,
+)
 from trainers.reward_sources import parse_sources
 
 __all__ = ["check_combinations"]
@@ -22,6 +31,8 @@ def check_combinations(recipe: Recipe) -> None:
     _backbone(recipe.reward)
     _four_bits(recipe)
     _rewards(recipe.reward, recipe.data.source)
+    for name in STAGES:
+        _saving(name, getattr(recipe, name))
     for name, config in (("ppo", recipe.ppo), ("grpo", recipe.grpo)):
         _rollout(name, config)
     _ppo(recipe.ppo)
@@ -34,6 +45,12 @@ def _rewards(config: RewardConfig, data: str) -> None:
         raise BadValue(
             f"reward.weights: given {len(config.weights)} for {len(names)} rewards ({', '.join(names)}), expected one "
             "for each in reward.function"
+        )
+    if config.ensemble is not None and (len(names) < 2 or config.weights is not None):
+        given = "reward.weights" if config.weights is not None else f"the one reward {names[0]}"
+        raise BadValue(
+            f"reward.ensemble={config.ensemble}: given with {given}, expected two or more rewards in reward.function "
+            "and no weights: each counts alike"
         )
     if "gold" in names and data != "hh-mini":
         raise BadValue(
@@ -65,6 +82,14 @@ def _four_bits(recipe: Recipe) -> None:
                 f"{name}.lora.load_in_4bit: {name} starts from {clash[0]}, an adapter, which cannot be merged into 4 "
                 f"bits without rounding it; leave out {name}.lora.load_in_4bit, or train {clash[0]} without lora"
             )
+
+
+def _saving(name: str, config: OptimizerConfig) -> None:
+    if config.save_total_limit is not None and not config.save_steps:
+        raise BadValue(
+            f"{name}.save_total_limit={config.save_total_limit}: at {name}.save_steps=0 no checkpoint is saved on the "
+            f"way; set {name}.save_steps"
+        )
 
 
 def _rollout(name: str, config: RolloutConfig) -> None:

@@ -99,7 +99,15 @@ def train(stage: Stage) -> StageResult:
         loss, right = stage.pool.fill(torch.empty(2, len(held_out), device=device), score, groups)
         return {"eval_loss": loss.mean().item(), "eval_rewards/accuracies": right.mean().item()}
 
-    loop = stage.loop(config, steps=steps, modules={"policy": model}, optimizer=optimizer, evaluate=evaluate)
+    loop = stage.loop(
+        config,
+        steps=steps,
+        modules={"policy": model},
+        tokenizer=tokenizer,
+        adapter=adapter,
+        optimizer=optimizer,
+        evaluate=evaluate,
+    )
 
     def forward(part: Sequence[int]) -> tuple[Tensor, dict[str, float]]:
         each, numbers = losses([pairs[i] for i in part], take(reference, part), totals)

@@ -32,6 +32,7 @@ from trainers.policy_gradient import (
     entropy_bonus,
     entropy_pull,
     k3,
+    normalise_bnpo,
     normalise_dapo,
     normalise_dr_grpo,
     normalise_grpo,
@@ -55,7 +56,8 @@ def train(stage: Stage) -> StageResult:
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
     loop = stage.loop(
-        config, steps=config.steps, modules={"policy": model}, optimizer=optimizer,
+        config, steps=config.steps, modules={"policy": model}, tokenizer=tokenizer, adapter=adapter,
+        optimizer=optimizer,
         evaluate=maker.evaluate, best_key="eval_reward", higher=True,
     )  # fmt: skip
 
@@ -71,7 +73,7 @@ def train(stage: Stage) -> StageResult:
         )  # fmt: skip
         kl = k3(out.logps, rollout.reference_logps[index, :width], mask)
         per_token = terms.loss + config.beta * kl if config.kl_in == "loss" else terms.loss
-        loss = normalise(config, per_token, mask, sequences, tokens, maker.sampling.max_new_tokens)
+        loss = normalise(config, per_token, mask, sequences, tokens, maker.sampling.max_new_tokens, len(pieces))
         if config.entropy_coef:
             mean = out.entropy.sum() / tokens
             loss = loss + (
@@ -132,10 +134,19 @@ def advantage_function(config: GrpoConfig) -> Callable[[Tensor], Tensor]:
 
 
 def normalise(
-    config: GrpoConfig, per_token: Tensor, mask: Tensor, sequences: int, tokens: int, max_length: int
+    config: GrpoConfig,
+    per_token: Tensor,
+    mask: Tensor,
+    sequences: int,
+    tokens: int,
+    max_length: int,
+    micro_batches: int,
 ) -> Tensor:
+    """The loss of one micro-batch, a scalar; all numbers but the mask's are of the whole optimiser step."""
     if config.loss_type == "dr_grpo":
         return normalise_dr_grpo(per_token, mask, sequences=sequences, max_length=max_length)
     if config.loss_type == "dapo":
         return normalise_dapo(per_token, mask, tokens=tokens)
+    if config.loss_type == "bnpo":
+        return normalise_bnpo(per_token, mask, micro_batches=micro_batches)
     return normalise_grpo(per_token, mask, sequences=sequences)

@@ -13,6 +13,7 @@ from rlhf_bench.logprobs import LogprobModel, target_mask
 from rlhf_bench.text import Batch, Encoded, collate, count_truncated, length_batches
 from trainers.batches import Order, count_steps, count_tokens
 from trainers.loop import Loop
+from trainers.lora import Adapter
 from trainers.losses import nll_loss
 from trainers.optim import Optimizer, learning_rate_factor, make_optimizer
 from trainers.packing import PackedLogprobs, check_packing, collate_packs, pack
@@ -31,6 +32,7 @@ def fit(
     held_out: Sequence[Encoded],
     *,
     whole_sequence: bool,
+    adapter: Adapter | None = None,
 ) -> StageResult:
     """Train on `rows` for the configured epochs; the loss is on responses, or on whole sequences."""
     policy, pad = LogprobModel(model), tokenizer.pad_token_id
@@ -41,14 +43,14 @@ def fit(
     steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
     loop = stage.loop(
-        config, steps=steps, modules={"policy": model}, optimizer=optimizer,
+        config, steps=steps, modules={"policy": model}, tokenizer=tokenizer, adapter=adapter, optimizer=optimizer,
         evaluate=lambda: evaluate_nll(stage, policy, held_out, pad, whole_sequence=whole_sequence),
     )  # fmt: skip
     for step in loop:
         optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
         batch = [rows[i] for i in order[step]]
         nll_step(stage, packed, optimizer, config, batch, pad, loop, whole_sequence=whole_sequence)
-    return StageResult.of(model, tokenizer, loop, count_truncated(rows))
+    return StageResult.of(model, tokenizer, loop, count_truncated(rows), adapter=adapter)
 
 
 def nll_step(

@@ -36,6 +36,8 @@ from rlhf_bench.progress import Progress
 from trainers.alarms import Alarm, alarms_at, find_alarms
 from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
+from trainers.step_checkpoints import StepCheckpoints
+from trainers.tracking import Tracking
 
 __all__ = ["LOWER", "Loop"]
 
@@ -49,7 +51,8 @@ class Loop:
 
     `modules` are trained (the first is what is kept); `evaluate` gives `eval_*` numbers, of which `best_key` (higher
     is better with `higher`, else lower) decides under `keep: best`. With `stop_on_alarm` the step that raises an alarm
-    is the last: StoppedByAlarm, and the state saved before it stays the newest.
+    is the last: StoppedByAlarm, and the state saved before it stays the newest. `checkpoints` are saved on the way,
+    and `tracking` gets each row of the log.
     """
 
     def __init__(
@@ -68,11 +71,14 @@ class Loop:
         save_seconds: float = 30.0,
         stop_on_alarm: bool = False,
         processes: Processes = ALONE,
+        checkpoints: StepCheckpoints | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
         self.name, self.work, self.config, self.progress = name, work, config, progress
         self.steps, self.modules, self.optimizer = steps, dict(modules), optimizer
         self.evaluate, self.best_key, self.sign = evaluate, best_key, 1.0 if higher else -1.0
         self.save_seconds, self.stop_on_alarm, self.processes = save_seconds, stop_on_alarm, processes
+        self.checkpoints, self.tracking = checkpoints, tracking or Tracking((), work, name, {}, progress)
         self.step = 0
         self.seconds = 0.0
         self.samples = 0
@@ -94,7 +100,8 @@ class Loop:
         self._check_same_weights()
         began = saved = time.monotonic()
         earlier = self.seconds
-        with _interrupts(self), self.progress.task(self.name, total=self.steps, start=self.step) as task:
+        task_of = self.progress.task(self.name, total=self.steps, start=self.step)
+        with _interrupts(self), self.tracking.following(self.step), task_of as task:
             while self.step < self.steps:
                 self._row, self._at = {}, self.step + 1
                 yield self.step
@@ -102,6 +109,7 @@ class Loop:
                 self.seconds = earlier + time.monotonic() - began
                 self._evaluate()
                 alarms = self._write_row()
+                self.processes.first(self._keep_on_the_way)
                 task.advance(**{k: v for k, v in self._row.items() if k in _SHOWN})
                 if alarms and self.stop_on_alarm:
                     raise StoppedByAlarm(self._stopped_by(alarms[0]))
@@ -181,6 +189,7 @@ class Loop:
             with self.log_file.open("a", encoding="utf-8") as file:
                 file.write(json_text(row) + "\n")
         self._written.append(row)
+        self.tracking.log(row)
         alarms = [alarm for alarm in alarms_at(self._written) if alarm.name not in self._alarmed]
         for alarm in alarms:
             self._alarmed.add(alarm.name)
@@ -217,10 +226,20 @@ class Loop:
         target = slots[0] if len(slots) > 1 else self.work / f"state-{len(slots)}.pt"
         write_checked(target, buffer.getvalue())
 
+    def _keep_on_the_way(self) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.after(self.step, of=self.steps)
+
+    def _begin_anew(self) -> None:
+        """What an earlier training left is not this one's."""
+        self.log_file.unlink(missing_ok=True)
+        if self.checkpoints is not None:
+            self.checkpoints.begin()
+
     def _restore(self) -> None:
         states = [state for path in self.work.glob("state-*.pt") if (state := _read_state(path)) is not None]
         if not states:
-            self.processes.first(lambda: self.log_file.unlink(missing_ok=True))
+            self.processes.first(self._begin_anew)
             return
         state = max(states, key=lambda s: int(s["step"]))
         self.step = self._saved = state["step"]

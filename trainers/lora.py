@@ -27,7 +27,7 @@ from rlhf_bench.errors import BadValue, MissingExtra
 from rlhf_bench.models import seeded
 from rlhf_bench.quantized import check_four_bit
 
-__all__ = ["Adapter", "LoraConfig", "adapt", "check_lora", "loading_code", "save_adapter"]
+__all__ = ["Adapter", "LoraConfig", "adapt", "check_lora", "save_adapter"]
 
 
 class LoraConfig(Config):
@@ -100,7 +100,7 @@ def adapt(model: PreTrainedModel, lora: LoraConfig | None, base: str | Path, *, 
     return Adapter(adapted.eval(), base)
 
 
-def save_adapter(adapter: Adapter, folder: Path, target: Path) -> dict[str, str]:
+def save_adapter(adapter: Adapter, folder: Path, target: Path) -> dict[str, Any]:
     """Write peft's files into `folder`, which will be renamed to `target`; what training.json says of the base.
 
     A base folder is named as seen from the adapter, so that a run can be moved as a whole.
@@ -111,28 +111,7 @@ def save_adapter(adapter: Adapter, folder: Path, target: Path) -> dict[str, str]
     config.base_model_name_or_path = base
     config.target_modules = sorted(config.target_modules)  # a set's order differs from process to process
     adapter.model.save_pretrained(folder, save_embedding_layers=False)
-    return {"base": base, "base_hash": model_hash(adapter.base)}
-
-
-def loading_code(adapter: Adapter, name: str) -> str:
-    """How transformers and peft alone load the adapter `name`, seen from the folder that it lies in: for its card."""
-    config = adapter.model.peft_config["default"]
-    base: str = config.base_model_name_or_path
-    shown = os.path.normpath(Path(name) / base) if base.startswith("..") else base
-    reward = config.task_type == "SEQ_CLS"
-    kind, labels = ("SequenceClassification", ", num_labels=1") if reward else ("CausalLM", "")
-    nested = "  # an adapter itself: give it merged, as `rlhf-bench merge` writes it"
-    lines = [
-        "from peft import PeftModel",
-        f"from transformers import AutoModelFor{kind}, AutoTokenizer",
-        "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
-        f'base = AutoModelFor{kind}.from_pretrained("{shown}"{labels})'
-        + (nested if adapter_base(adapter.base) else ""),
-    ]
-    if reward:
-        lines += ["base.resize_token_embeddings(len(tokenizer))", "base.config.pad_token_id = tokenizer.pad_token_id"]
-    return "\n".join([*lines, f'model = PeftModel.from_pretrained(base, "{name}")'])
+    return {"base": base, "base_hash": model_hash(adapter.base), "nested": adapter_base(adapter.base) is not None}
 
 
 def _check_targets(model: PreTrainedModel, targets: str | tuple[str, ...]) -> None:

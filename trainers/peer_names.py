@@ -31,6 +31,8 @@ _TRL_OPTIMIZER = {
     "micro_batch_size": "per_device_train_batch_size",
     "eval_every": "eval_steps",
     "keep": "load_best_model_at_end (best: true)",
+    "save_steps": "save_steps",
+    "save_total_limit": "save_total_limit",
 }
 _TRL_LENGTH = {"epochs": "num_train_epochs", "max_steps": "max_steps"}
 _TRL_PACKING = {"packing": "packing (of batch_size documents, not of as many packs)"}
@@ -82,6 +84,8 @@ _OPENRLHF_OPTIMIZER = {
     "micro_batch_size": "micro_train_batch_size",
     "eval_every": "eval_steps",
     "epochs": "max_epochs",
+    "save_steps": "save_steps",
+    "save_total_limit": "max_ckpt_num",
 }
 _OPENRLHF_SCHEDULE = {"schedule": "lr_scheduler", "warmup_ratio": "lr_warmup_ratio"}
 _OPENRLHF_PAIRS = {"lr": "learning_rate", "batch_size": "train_batch_size"}

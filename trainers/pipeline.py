@@ -29,6 +29,8 @@ from trainers.recipe import NewModel, Recipe, load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
 from trainers.save import save_stage
 from trainers.stage import Stage, StageResult
+from trainers.step_checkpoints import steps_folder
+from trainers.tracking import check_trackers
 
 __all__ = ["PARENTS", "train"]
 
@@ -41,7 +43,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "grpo": ("sft", "reward"),
     "dpo": ("sft",),
 }
-REWARD_SOURCE = {"function", "weights"}  # keys of the reward section that only ppo and grpo obey
+REWARD_SOURCE = {"function", "weights", "ensemble"}  # keys of the reward section that only ppo and grpo obey
 
 
 def train(
@@ -54,6 +56,7 @@ def train(
     resume: bool = True,
     force: bool = False,
     stop_on_alarm: bool = False,
+    report_to: Sequence[str] = (),
     root: Path = Path("checkpoints"),
     progress: Progress | None = None,
     processes: Processes = ALONE,
@@ -63,18 +66,20 @@ def train(
     A stage that is complete with the same configuration is left alone; with `force`, `stages` are trained again, and so
     is what descends from them, where it was there. The old checkpoint stays until the new one takes its place.
     `seeds` = N trains seeds seed ... seed + N - 1, each in a folder of its own. With `stop_on_alarm` a stage ends at
-    its first alarm, and nothing after it is trained. Of several `processes` all call this with the same arguments; the
-    first alone writes.
+    its first alarm, and nothing after it is trained. `report_to` names trackers: tensorboard, wandb. Of several
+    `processes` all call this with the same arguments; the first alone writes.
 
     Raises:
         ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
         UsageError: a recipe, key or value that does not exist or fit.
+        MissingExtra: a tracker that is not installed.
         StoppedByAlarm: with `stop_on_alarm`; the state before the alarm is kept.
         Interrupted: asked to stop; what was trained is kept.
     """
     progress = progress or Progress(quiet=True)
     resolved = load_recipe(recipe, list(overrides))
     check_combinations(resolved)
+    check_trackers(report_to)
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
@@ -101,6 +106,7 @@ def train(
             processes=processes,
             cache=root / REFERENCE_CACHE,
             stop_on_alarm=stop_on_alarm,
+            report_to=tuple(report_to) if processes.is_first else (),
         )
         with processes.only_first(exclusive(job.folder)):
             trained += run_stage(job, resume=resume, force=force and name in stages)
@@ -192,6 +198,7 @@ def _keep(stage: Stage, result: StageResult, target: Path, wanted: dict[str, Any
     save_stage(stage, result, target, wanted, {name: {"hash": parent} for name, parent in parents.items()})
     shutil.rmtree(stage.work, ignore_errors=True)
     for folder in (stage.folder / name for name in descendants):
+        shutil.rmtree(steps_folder(folder), ignore_errors=True)
         if folder.exists():
             stage.progress.log(f"{folder}: removed, to be trained again")
             shutil.rmtree(folder)

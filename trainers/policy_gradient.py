@@ -22,6 +22,7 @@ __all__ = [
     "entropy_pull",
     "gspo_policy_terms",
     "k3",
+    "normalise_bnpo",
     "normalise_dapo",
     "normalise_dr_grpo",
     "normalise_grpo",
@@ -190,3 +191,12 @@ def normalise_dr_grpo(per_token: Tensor, mask: Tensor, *, sequences: int, max_le
 def normalise_dapo(per_token: Tensor, mask: Tensor, *, tokens: int) -> Tensor:
     """Mean over all tokens of the global batch (DAPO, arXiv:2503.14476, eq. 8)."""
     return (per_token * mask).sum() / max(tokens, 1)
+
+
+def normalise_bnpo(per_token: Tensor, mask: Tensor, *, micro_batches: int) -> Tensor:
+    """TRL's `bnpo`: the mean over the micro-batch's own tokens; a step's loss is the mean of its micro-batches'.
+
+    The one normaliser that depends on how a step is divided: a token of a micro-batch of short responses weighs more,
+    and so `micro_batch_size` and the number of workers change the gradient. With one micro-batch it is `dapo`.
+    """
+    return (per_token * mask).sum() / mask.sum().clamp(min=1) / micro_batches

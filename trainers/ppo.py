@@ -73,7 +73,8 @@ def train(stage: Stage) -> StageResult:
     )
     own = {} if model_and_critic.own is None else {"critic": model_and_critic.own}
     loop = stage.loop(
-        config, steps=config.steps, modules={"policy": model, **own}, optimizer=optimizer,
+        config, steps=config.steps, modules={"policy": model, **own}, tokenizer=tokenizer, adapter=adapter,
+        optimizer=optimizer,
         evaluate=maker.evaluate, best_key="eval_reward", higher=True,
     )  # fmt: skip
     loop.scalars["kl_coef"] = config.kl_coef

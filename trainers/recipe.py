@@ -82,6 +82,12 @@ class OptimizerConfig(Config):
     eval_every: int = Field(100, ge=0, description="steps between evaluations on the validation split; 0: at the end")
     eval_size: int = Field(256, ge=1, description="validation rows of such an evaluation")
     keep: Literal["last", "best"] = Field("last", description="which checkpoint is kept: the last or the best so far")
+    save_steps: int = Field(
+        0, ge=0, description="steps between checkpoints kept on the way, in <stage>-steps/checkpoint-<step>; 0: none"
+    )
+    save_total_limit: int | None = Field(
+        None, ge=1, description="keep only so many of the checkpoints on the way, the newest; null: all"
+    )
 
 
 class BaseConfig(OptimizerConfig):
@@ -124,11 +130,17 @@ class RewardConfig(TunedConfig):
     )
     function: str | tuple[str, ...] = Field(
         "model",
-        description="what ppo and grpo are rewarded by: model (this stage's), gold (where it is known), a Python "
-        "function package.module:name of prompts and responses that returns floats, or a list of them to be summed",
+        description="what ppo and grpo are rewarded by: model (this stage's), gold (where it is known), the folder of "
+        "another reward model, a Python function package.module:name of prompts and responses that returns floats, or "
+        "a list of them to be summed",
     )
     weights: tuple[float, ...] | None = Field(
         None, description="weight of each reward in the list of reward.function; null: 1 each"
+    )
+    ensemble: Literal["mean", "min"] | None = Field(
+        None,
+        description="the rewards in the list as an ensemble: the mean, or the worst of them, each in standard "
+        "deviations of what it gives the chosen responses of the validation split; null: their weighted sum",
     )
 
 
@@ -239,7 +251,11 @@ class GrpoConfig(RolloutConfig):
     kl_in: Literal["loss", "reward"] = Field(
         "loss", description="KL per token added to the loss (k3) or, summed, inside the reward (k1)"
     )
-    loss_type: Literal["grpo", "dr_grpo", "dapo"] = Field("grpo", description="length normaliser of the loss")
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
+        "grpo",
+        description="length normaliser of the loss: each response's own, a constant, the tokens of the step (dapo), or "
+        "those of each micro-batch (bnpo)",
+    )
     cliprange_high: float | None = Field(None, gt=0, description="upper clipping (DAPO's clip-higher); null: cliprange")
 
 

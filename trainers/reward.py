@@ -46,7 +46,7 @@ def train(stage: Stage) -> StageResult:
     pad = tokenizer.pad_token_id
     untrained = {"eval_accuracy_untrained": evaluate(stage, scorer, held_out, pad)["eval_accuracy"]}
     loop = stage.loop(
-        config, steps=steps, modules={"reward": model}, optimizer=optimizer,
+        config, steps=steps, modules={"reward": model}, tokenizer=tokenizer, adapter=adapter, optimizer=optimizer,
         evaluate=lambda: evaluate(stage, scorer, held_out, pad) | untrained, best_key="eval_accuracy", higher=True,
     )  # fmt: skip
 

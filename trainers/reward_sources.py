@@ -1,6 +1,7 @@
-"""Where a rollout's rewards come from: the reward model, a known gold reward, Python functions, or a weighted sum.
+"""Where a rollout's rewards come from: reward models, a known gold reward, Python functions, a sum or an ensemble.
 
     rlhf-bench train grpo --set reward.function=my_rewards:brevity
+    rlhf-bench train grpo --set "reward.function=[model, checkpoints/b/reward]" --set reward.ensemble=min
     rlhf-bench train ppo --set "reward.function=[model, my_rewards:brevity]" --set "reward.weights=[1, 0.1]"
 
 A function is called once a rollout with all prompts and all responses, `function(prompts, responses)`, two lists of as
@@ -31,7 +32,9 @@ __all__ = [
     "RewardFunction",
     "Score",
     "check_reward_functions",
+    "ensemble",
     "gold_source",
+    "is_folder",
     "load_function",
     "parse_sources",
     "weighted_sum",
@@ -44,23 +47,28 @@ RewardFunction = Callable[[list[str], list[str]], Any]
 
 
 def parse_sources(given: str | Sequence[str]) -> tuple[str, ...]:
-    """The names in reward.function, each `model`, `gold` or `package.module:name`.
+    """The names in reward.function, each `model`, `gold`, a folder (with a slash in it) or `package.module:name`.
 
     Raises:
         BadValue: none, one twice, or one that is none of these.
     """
     names = (given,) if isinstance(given, str) else tuple(given)
-    expected = f"expected {MODEL}, {GOLD} or package.module:name, or a list of them"
+    expected = f"expected {MODEL}, {GOLD}, a reward model's folder or package.module:name, or a list of them"
     if not names:
         raise BadValue(f"reward.function: given an empty list, {expected}")
     for i, name in enumerate(names):
         module, colon, function = name.partition(":")
         dotted = all(part.isidentifier() for part in (*module.split("."), *function.split(".")))
-        if name not in (MODEL, GOLD) and not (colon and dotted):
+        if name not in (MODEL, GOLD) and not is_folder(name) and not (colon and dotted):
             raise BadValue(f"reward.function: given {name!r}, {expected}")
         if name in names[:i]:
             raise BadValue(f"reward.function: {name!r} stands twice; name it once and set its weight in reward.weights")
     return names
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name in reward.function is the folder of a reward model."""
+    return "/" in name and ":" not in name
 
 
 def load_function(name: str) -> tuple[Score, str | None]:
@@ -89,9 +97,12 @@ def load_function(name: str) -> tuple[Score, str | None]:
 
 
 def check_reward_functions(given: str | Sequence[str]) -> None:
-    """That each Python function in reward.function is there. Raises BadValue where one is not."""
+    """That each folder and Python function in reward.function is there. Raises BadValue where one is not."""
     for name in parse_sources(given):
-        if name not in (MODEL, GOLD):
+        if is_folder(name):
+            if not (Path(name) / "config.json").is_file():
+                raise BadValue(f"reward.function: {name} is no model folder; expected one that holds a reward model")
+        elif name not in (MODEL, GOLD):
             load_function(name)
 
 
@@ -145,6 +156,40 @@ def weighted_sum(sources: Sequence[Score], weights: Sequence[float]) -> Score:
     def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
         parts = [weight * source(prompts, responses, ended) for source, weight in zip(sources, weights, strict=True)]
         return torch.stack(parts).sum(0)
+
+    return score
+
+
+def ensemble(
+    sources: Sequence[Score], how: str, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]
+) -> Score:
+    """The mean or, against over-optimisation, the worst (`min`) of several rewards (Coste et al. 2023,
+    arXiv:2310.02743), (N,).
+
+    A reward's scale and offset are arbitrary, so each is first centred and scaled by its mean and standard deviation
+    (ddof 1) over the given responses.
+
+    Raises:
+        ModelError: a source gives all of these responses the same.
+    """
+    scales = []
+    for i, source in enumerate(sources):
+        scores = source(prompts, responses, ended).double()
+        if not scores.std() > 0:
+            raise ModelError(
+                f"reward.ensemble: reward {i + 1} of {len(sources)} is the same for all {len(scores)} responses of the "
+                "validation split; expected one that tells responses apart"
+            )
+        scales.append((float(scores.mean()), float(scores.std())))
+
+    def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
+        parts = torch.stack(
+            [
+                (source(prompts, responses, ended) - mean) / std
+                for source, (mean, std) in zip(sources, scales, strict=True)
+            ]
+        )
+        return parts.amin(0) if how == "min" else parts.mean(0)
 
     return score
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_bench.checkpoints import checkpoint_hash
 from rlhf_bench.errors import NotFinite
 from rlhf_bench.logprobs import LogprobModel, token_kl
 from rlhf_bench.sampling import SamplingConfig, sample
@@ -18,10 +20,22 @@ from rlhf_bench.text import ROUND_WIDTH, Batch, Encoded, collate, encode_prompts
 from rlhf_bench.types import Completion, Prompt
 from trainers.loop import LOWER
 from trainers.recipe import RolloutConfig
-from trainers.reward_sources import GOLD, MODEL, Score, gold_source, load_function, parse_sources, weighted_sum
+from trainers.reward_sources import (
+    GOLD,
+    MODEL,
+    Score,
+    ensemble,
+    gold_source,
+    is_folder,
+    load_function,
+    parse_sources,
+    weighted_sum,
+)
 from trainers.stage import Stage
 
 __all__ = ["Rollout", "RolloutMaker", "select"]
+
+CALIBRATION = 256  # pairs of the validation split whose chosen responses give an ensemble's members their scales
 
 
 class Rollout(NamedTuple):
@@ -131,18 +145,26 @@ class RolloutMaker:
         section = self.stage.recipe.reward
         names = parse_sources(section.function)
         weights = section.weights or (1.0,) * len(names)
-        sources, hashes = [], {}
+        sources: list[Score] = []
+        hashes: dict[str, str | None] = {}  # of what no parent's hash covers
         for name in names:
             if name == MODEL:
-                sources.append(self._model_source())
+                sources.append(self._model_source(self.stage.parent("reward")))
             elif name == GOLD:
                 sources.append(gold_source(self.stage.recipe.data.source))
+            elif is_folder(name):
+                sources.append(self._model_source(Path(name)))
+                hashes[name] = checkpoint_hash(Path(name))
             else:
                 function, hashes[name] = load_function(name)
                 sources.append(self._called_once(function))
-        return weighted_sum(sources, weights), {
-            "function": list(names), "weights": list(weights), "source_hashes": hashes,
-        }  # fmt: skip
+        record = {"function": list(names), "weights": list(weights), "source_hashes": hashes}
+        if section.ensemble is None:
+            return weighted_sum(sources, weights), record
+        pairs = self.stage.pairs("validation", CALIBRATION)
+        prompts, chosen = [pair.prompt for pair in pairs], [pair.chosen for pair in pairs]
+        score = ensemble(sources, section.ensemble, prompts, chosen, [True] * len(pairs))
+        return score, {**record, "ensemble": section.ensemble}
 
     def _called_once(self, function: Score) -> Score:
         """A user's function sees the whole rollout, in the first process: it may ask a server, or draw at random."""
@@ -152,10 +174,10 @@ class RolloutMaker:
 
         return score
 
-    def _model_source(self) -> Score:
+    def _model_source(self, folder: Path) -> Score:
         stage, data = self.stage, self.stage.recipe.data
         reward = RewardModel.load(
-            stage.parent("reward"), device=stage.device,
+            folder, device=stage.device,
             max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens,
         )  # fmt: skip
 

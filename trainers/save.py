@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from rlhf_bench.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
 from rlhf_bench.report.curves import plot_training_curve
+from rlhf_bench.report.model_card import model_card
 from trainers.alarms import find_alarms
-from trainers.lora import loading_code, save_adapter
 from trainers.stage import Stage, StageResult
+from trainers.step_checkpoints import write_model
 
 __all__ = ["save_stage"]
 
@@ -29,16 +29,7 @@ def save_stage(
 ) -> None:
     """Write everything beside `target`, flush it, and rename: a folder that exists is complete."""
     with replacing(target) as folder:
-        model, tokenizer = result.model, result.tokenizer
-        adapter = {} if result.adapter is None else {"adapter": save_adapter(result.adapter, folder, target)}
-        if model.can_generate():
-            model.generation_config = GenerationConfig(
-                bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id, do_sample=True,
-            )  # fmt: skip
-        if not adapter:
-            model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        adapter = write_model(result.model, result.tokenizer, folder, target, result.adapter)
         rows: list[dict[str, Any]] = []
         if (stage.work / "log.jsonl").exists():
             shutil.copyfile(stage.work / "log.jsonl", folder / "log.jsonl")
@@ -71,7 +62,7 @@ def save_stage(
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         atomic_write_text(folder / "training.json", json_text(training, indent=2) + "\n")
-        atomic_write_text(folder / "README.md", _model_card(stage, result, training))
+        atomic_write_text(folder / "README.md", model_card(training, name=stage.name))
 
 
 def _data(stage: Stage) -> dict[str, Any]:
@@ -97,46 +88,3 @@ def git_commit() -> str | None:
         env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"}, check=False,
     )  # fmt: skip
     return run.stdout.strip() or None
-
-
-def _loading_code(name: str) -> str:
-    kind = "AutoModelForSequenceClassification" if name == "reward" else "AutoModelForCausalLM"
-    return f"""from transformers import {kind}, AutoTokenizer
-
-model = {kind}.from_pretrained("{name}")
-tokenizer = AutoTokenizer.from_pretrained("{name}")"""
-
-
-def _model_card(stage: Stage, result: StageResult, training: dict[str, Any]) -> str:
-    metrics = "\n".join(f"| {key} | {value:.4g} |" for key, value in result.metrics.items())
-    parents = ", ".join(f"{name} ({parent['hash']})" for name, parent in training["parents"].items()) or "none"
-    return f"""---
-library_name: transformers
-tags: [rlhf-bench, {stage.name}]
----
-
-# {stage.name}, seed {stage.seed}
-
-Trained by rlhf-bench on `{training["data"]["source"]}` ({training["data"]["pairs"]:,} training pairs, fingerprint
-{training["data"]["fingerprint"]}). Parents: {parents}. {result.steps} steps, {result.samples:,} samples,
-{result.tokens:,} tokens, {result.seconds:.0f} s in {training["precision"]}. The whole configuration is in
-`training.json`, every step in `log.jsonl`.
-
-| metric (validation split) | value |
-| --- | --- |
-{metrics}
-
-Load it with plain transformers{" and peft" if result.adapter else ""}:
-
-```python
-{loading_code(result.adapter, stage.name) if result.adapter else _loading_code(stage.name)}
-```
-
-{_prompt_form(stage.recipe.data.prompt_template)}
-"""
-
-
-def _prompt_form(template: str) -> str:
-    if template == "hh":
-        return "A prompt is a dialogue in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space."
-    return f"A prompt is a dialogue as the template {template} of `rlhf-bench eval --prompt-template` writes it."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rlhf_bench.models import load_policy
 from rlhf_bench.text import Encoded
 from rlhf_bench.types import PreferencePair
@@ -25,5 +23,4 @@ def train(stage: Stage) -> StageResult:
 
     rows, held_out = rows_of(stage.pairs("train")), rows_of(stage.pairs("validation", config.eval_size))
     whole = config.loss_on == "sequence"
-    result = fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=whole)
-    return replace(result, adapter=adapter)
+    return fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=whole, adapter=adapter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,9 @@ from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
 from trainers.loop import Loop
 from trainers.lora import Adapter
-from trainers.recipe import Recipe
+from trainers.recipe import OptimizerConfig, Recipe
+from trainers.step_checkpoints import StepCheckpoints
+from trainers.tracking import Tracking
 
 __all__ = ["EncodedPairs", "Stage", "StageResult"]
 
@@ -49,6 +51,7 @@ class Stage:
     pool: Pool = field(default_factory=lambda: Pool(None, 1))
     cache: Path | None = None  # holds what can be computed again and need not be; None: nowhere
     stop_on_alarm: bool = False
+    report_to: tuple[str, ...] = ()  # trackers, by name
 
     @property
     def precision(self) -> str:
@@ -88,10 +91,25 @@ class Stage:
         counts = count_truncated([*chosen, *rejected]) | {"equal_after_truncation": len(pairs) - len(kept)}
         return EncodedPairs([(chosen[i], rejected[i]) for i in kept], [pairs[i].margin for i in kept], counts)
 
-    def loop(self, config: Any, **arguments: Any) -> Loop:
+    def loop(
+        self,
+        config: OptimizerConfig,
+        *,
+        modules: Mapping[str, Any],
+        tokenizer: PreTrainedTokenizerBase,
+        adapter: Adapter | None = None,
+        **arguments: Any,
+    ) -> Loop:
+        """The first of `modules` is what the stage becomes; `tokenizer` and `adapter` are its own."""
+        checkpoints = StepCheckpoints(
+            self.folder / self.name, self.seed, config.save_steps, config.save_total_limit,
+            next(iter(modules.values())), tokenizer, adapter, self.recipe.data.prompt_template,
+        )  # fmt: skip
+        tracking = Tracking(self.report_to, self.folder, self.name, config.model_dump(mode="json"), self.progress)
         return Loop(
-            self.name, self.work, config, self.progress, save_seconds=self.recipe.save_seconds,
-            stop_on_alarm=self.stop_on_alarm, processes=self.processes, **arguments,
+            self.name, self.work, config, self.progress, modules=modules, checkpoints=checkpoints, tracking=tracking,
+            save_seconds=self.recipe.save_seconds, stop_on_alarm=self.stop_on_alarm, processes=self.processes,
+            **arguments,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from rlhf_bench.cli.eval import evaluate
 from rlhf_bench.cli.judge import judge
 from rlhf_bench.cli.list import list_
 from rlhf_bench.cli.merge import merge
+from rlhf_bench.cli.push import push
 from rlhf_bench.cli.report import report
 from rlhf_bench.cli.selftest import selftest
 from rlhf_bench.cli.train import train
@@ -41,7 +42,7 @@ def cli(context: click.Context, debug: bool, quiet: bool) -> None:
         )
 
 
-for command in (train, evaluate, judge, audit, compare, report, merge, list_, data, selftest):
+for command in (train, evaluate, judge, audit, compare, report, merge, push, list_, data, selftest):
     cli.add_command(command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,14 @@ from rlhf_bench.cli.base import (
     remember_result,
     results_option,
 )
+from rlhf_bench.cli.curves import curve_models
 from rlhf_bench.cli.judge_ledger import ledger_path
 from rlhf_bench.errors import BadValue, UnknownName
 
 if TYPE_CHECKING:
     from rlhf_bench.progress import Progress
 
-__all__ = ["curve_models", "evaluate", "print_result"]
+__all__ = ["evaluate", "print_result"]
 
 TEMPLATES = ("hh", "plain", "alpaca", "chatml", "llama2", "chat")
 COLUMNS = ("prompt", "response", "reference", "model")
@@ -50,15 +50,16 @@ COLUMNS = ("prompt", "response", "reference", "model")
     "models",
     metavar="NAME=PATH",
     multiple=True,
-    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be.",
+    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be. {seed} in a path stands for "
+    "each of the run's seeds.",
 )
 @click.option(
     "--curve",
     "curves",
     metavar="NAME=GLOB",
     multiple=True,
-    help="Checkpoints of one method, such as grpo='checkpoints/steps/*': each becomes a model NAME@FOLDER; three or "
-    "more make a curve of gold against KL.",
+    help="Checkpoints of one method, such as grpo='checkpoints/default/grpo-steps/*': each becomes a model "
+    "NAME@FOLDER, and together a curve of reward against KL. {seed} in the path stands for each of the run's seeds.",
 )
 @click.option(
     "--prompt-template",
@@ -218,29 +219,6 @@ def _named_file(given: str) -> tuple[str | None, str]:
     if not (name and path):
         raise BadValue(f"--responses: given {given!r}, expected NAME=FILE, such as --responses mine=outputs.jsonl")
     return name, path
-
-
-def curve_models(given: tuple[str, ...]) -> dict[str, str]:
-    """{"grpo@step-100": "steps/step-100", ...}: a model a matching checkpoint, called by what differs in their paths.
-
-    Raises BadValue where nothing matches or two checkpoints would have one name.
-    """
-    expected = "NAME=GLOB, such as --curve grpo='checkpoints/steps/*'"
-    models: dict[str, str] = {}
-    for name, pattern in name_values("--curve", given, expected=expected).items():
-        folders = [Path(p) for p in sorted(glob.glob(pattern)) if (Path(p) / "config.json").is_file()]
-        if not folders:
-            raise BadValue(f"--curve {name}: no checkpoint matches {pattern!r}; expected {expected}")
-        # runs of a sweep differ in the run, not in the stage
-        for called in ([f.name for f in folders], [f.parent.name for f in folders]):
-            if len(set(called)) == len(folders):
-                break
-        else:
-            raise BadValue(
-                f"--curve {name}: several checkpoints are called {called[0]!r}; expected folders that differ"
-            )
-        models |= {f"{name}@{step}": str(folder) for step, folder in zip(called, folders, strict=True)}
-    return models
 
 
 def _columns(given: str | None) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,10 +29,23 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one key of the recipe.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Train every stage with this many seeds.")
 @click.option(
+    "--sweep",
+    metavar="KEY=V1,V2,...",
+    help="Train under each of these values of one key, a run RUN.KEY=VALUE each; they share what the key does not "
+    "decide.",
+)
+@click.option(
     "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it anew."
 )
 @click.option("--force", is_flag=True, help="Train again, and all that descends from it; the old is kept until then.")
 @click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm, the state before it kept.")
+@click.option(
+    "--report-to",
+    "trackers",
+    metavar="TRACKER",
+    multiple=True,
+    help="Each row of the log also to tensorboard or wandb (extra tracking); one that fails never stops a training.",
+)
 @click.option(
     "--explain",
     is_flag=True,
@@ -44,9 +58,11 @@ def train(
     run: str | None,
     overrides: tuple[str, ...],
     seeds: int | None,
+    sweep: str | None,
     resume: bool,
     force: bool,
     stop_on_alarm: bool,
+    trackers: tuple[str, ...],
     explain: bool,
     checkpoints: Path,
 ) -> None:
@@ -60,21 +76,29 @@ def train(
         processes.first(lambda: _explain(stages))
         return
 
+    asked: dict[str, Any] = {
+        "recipe": recipe,
+        "run": run or "default",
+        "overrides": list(overrides),
+        "seeds": seeds,
+        "resume": resume,
+        "force": force,
+        "stop_on_alarm": stop_on_alarm,
+        "report_to": trackers,
+        "root": checkpoints,
+        "progress": make_progress(),
+        "processes": processes,
+    }
+    if sweep is not None:
+        from trainers.sweep import parse_sweep, train_sweep
+
+        for folder in train_sweep(wanted, parse_sweep(sweep), **asked):
+            if processes.is_first:
+                click.echo(f"checkpoints: {folder}")
+        return
     from trainers.pipeline import train as run_stages
 
-    folder = run_stages(
-        wanted,
-        recipe=recipe,
-        run=run,
-        overrides=list(overrides),
-        seeds=seeds,
-        resume=resume,
-        force=force,
-        stop_on_alarm=stop_on_alarm,
-        root=checkpoints,
-        progress=make_progress(),
-        processes=processes,
-    )
+    folder = run_stages(wanted, **asked)
     if not processes.is_first:
         return
     elsewhere = "" if checkpoints == Path("checkpoints") else f" --checkpoints {checkpoints}"

@@ -21,7 +21,7 @@ from rlhf_bench.evaluate.matching import read_files
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
 from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
 from rlhf_bench.evaluate.prompts import Prompts, read_prompts
-from rlhf_bench.evaluate.request import DEFAULT_RUN, Request
+from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
 from rlhf_bench.files import sha256_file
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ANCHORS
@@ -171,14 +171,20 @@ def _models(
     from rlhf_bench.evaluate.measure import Source
     from rlhf_bench.models import check_path
 
-    for path in request.models.values():
-        check_path(path)
+    for seed in seeds:
+        for name, path in request.models.items():
+            if seed is None and SEED in path:
+                raise BadValue(
+                    f"{name}: its path {path} holds {SEED}, and no run of several seeds takes part; name the "
+                    "folder, or give --run NAME"
+                )
+            check_path(under_seed(path, seed))
     sources = []
     for seed in seeds:
         for name in [*run.stages, *request.models]:
             checkpoint = run.found.get((name, seed))
             if name in request.models:
-                path = request.models[name]
+                path = under_seed(request.models[name], seed)
                 template = request.templates.get(name) or prompt_form(path)
                 _check_template(name, path, template)
                 sources.append(Source(name, run.number(seed), Path(path), model_hash(path), None, template))

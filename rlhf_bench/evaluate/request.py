@@ -17,10 +17,11 @@ from rlhf_bench.files import json_text
 from rlhf_bench.suite import Suite, load_suite
 from rlhf_bench.types import stable_hash
 
-__all__ = ["Request", "read_request"]
+__all__ = ["SEED", "Request", "read_request", "under_seed"]
 
 DEFAULT_RUN = "default"
 NO_RUN_SUITE = "responses"
+SEED = "{seed}"  # in a model's path: the number of each seed
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Request:
 
     suite: str
     run: str | None
-    models: Mapping[str, str] = field(default_factory=dict)  # name -> path or hub name
+    models: Mapping[str, str] = field(default_factory=dict)  # name -> path ({seed} in it: one a seed) or hub name
     templates: Mapping[str, str] = field(default_factory=dict)  # name of a model -> its prompt template
     responses: tuple[tuple[str | None, str], ...] = ()  # (name, file); None: as the file calls its models
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -110,13 +111,15 @@ class Request:
 
         A name on the hub stands for itself. Nothing is read but folders and the suite.
         """
-        paths = [*self.models.values(), *self.reward_models.values(), *(file for _, file in self.responses)]
-        paths += [base for path in self.models.values() if (base := adapter_base(path))]
+        run = self.run_path
+        seeds = run_seeds(run) if run is not None else [None]
+        models = [under_seed(path, seed) for path in self.models.values() for seed in seeds]
+        paths = [*models, *self.reward_models.values(), *(file for _, file in self.responses)]
+        paths += [base for path in models if (base := adapter_base(path))]
         paths += [self.spec.data] if self.spec.data else []
         files = {path: list(_files(Path(path))) for path in dict.fromkeys(paths)}
-        run = self.run_path
         if run is not None:
-            for seed in run_seeds(run):
+            for seed in seeds:
                 files |= {
                     str(folder): list(_files(folder))
                     for stage in STAGES
@@ -125,6 +128,11 @@ class Request:
             files |= {source: list(_files(Path(source))) for source in _data_of(run)}
         asked = {**self.to_dict(), "suite": [self.suite, self.spec.model_dump(mode="json")]}
         return stable_hash(__version__, json_text(asked), json_text(files))
+
+
+def under_seed(path: str, seed: int | None) -> str:
+    """A model's path with the seed's number in the place of `{seed}`; without a number, as it is."""
+    return path if seed is None else path.replace(SEED, str(seed))
 
 
 def _files(path: Path) -> Iterator[tuple[str, int, int]]:

@@ -60,7 +60,7 @@ def evaluate(
 
     suite: a name or a YAML file; hh-test, or `responses` where the prompts are those of response files
     run: a trained run; `default` unless models come with data of their own, or responses with their prompts
-    models: name -> path or hub name of a causal language model
+    models: name -> path or hub name of a causal language model; {seed} in a path stands for each seed of the run
     templates: name of one of `models` -> the form of its prompts (templates.TEMPLATES); hh by default
     responses: (name, file) each; without a name a file's models are called as in the file
     columns: prompt, response, reference -> the columns of the response files, where they are not recognised

@@ -19,14 +19,14 @@ __all__ = ["curve_names", "over_optimisation"]
 GOLD = "gold"
 
 
-def curve_names(models: Sequence[str]) -> dict[str, list[str]]:
-    """{"grpo": ["grpo@100", "grpo@200", ...]}: models called NAME@STEP, of which a curve needs three or more."""
+def curve_names(models: Sequence[str], *, at_least: int = 3) -> dict[str, list[str]]:
+    """{"grpo": ["grpo@100", "grpo@200", ...]}: models called NAME@STEP, where a name has so many or more."""
     found: dict[str, list[str]] = {}
     for model in models:
         name, at, step = model.partition("@")
         if name and at and step:
             found.setdefault(name, []).append(model)
-    return {name: members for name, members in found.items() if len(members) >= 3}
+    return {name: members for name, members in found.items() if len(members) >= at_least}
 
 
 def over_optimisation(

@@ -17,6 +17,7 @@ import pandas as pd
 
 from rlhf_bench.metrics.alarms import find_alarms
 from rlhf_bench.metrics.curves import over_optimisation
+from rlhf_bench.metrics.equal_kl import equal_kl
 from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, REWARD_PREFIX, Metric, describe, probe_names
 from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
 from rlhf_bench.metrics.tradeoff import tradeoffs
@@ -54,7 +55,8 @@ def summarize(
     reasons: Mapping[tuple[str, str], str] | None = None,
     hypervolume_kl: float = HYPERVOLUME_KL,
 ) -> dict[str, Any]:
-    """The keys "models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "alarms", "missing" of metrics.json.
+    """The keys "models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "equal_kl", "alarms" and "missing" of
+    metrics.json.
 
     Estimates are dicts. `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns
     that METRICS names; others are left alone. `reward_z` is computed anew from `reward`. `models` gives the order of
@@ -104,6 +106,7 @@ def summarize(
         "pairwise": list(_pairwise(table, [metric.name for metric in metrics], level, seed)),
         "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, level=level, seed=seed)),
         "over_optimisation": list(over_optimisation(table, reference=reference, level=level, seed=seed)),
+        "equal_kl": list(equal_kl(table, reference=reference, level=level, seed=seed)),
         "alarms": [alarm._asdict() for alarm in find_alarms(table, reference=reference, level=level, seed=seed)],
         "missing": [{"model": model, "metric": name, "reason": reason} for (model, name), reason in missing.items()],
     }

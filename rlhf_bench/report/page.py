@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.best_of_n import best_of_n_table
+from rlhf_bench.report.equal_kl import equal_kl_table
 from rlhf_bench.report.judge import judge_tables
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import side_by_side
@@ -88,6 +89,8 @@ def _context(result: Result) -> dict[str, Any]:
         "captions": _CAPTIONS,
         "pareto": _html(pareto_table(result)),
         "pareto_notes": pareto_table(result).notes,
+        "equal_kl": _html(equal_kl_table(result)),
+        "equal_kl_notes": equal_kl_table(result).notes,
         "best_of_n": _html(best_of_n_table(result)),
         "best_of_n_notes": best_of_n_table(result).notes,
         "judge": [(table.title, _html(table), table.notes) for table in judge_tables(result) if table.rows],

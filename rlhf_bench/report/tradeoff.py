@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from rlhf_bench.report.equal_kl import bands_of
 from rlhf_bench.report.pareto import front_of, hypervolume_text
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import Look, arms, looks, marker_look, place_labels, tidy
@@ -87,7 +89,8 @@ def _against(result: Result, x: str, y: str, x_label: str, y_label: str, *, pare
     if several:
         axes.scatter([], [], s=11, facecolor="white", edgecolor="#777777", label="small circles: each seed")
     choosing = x == "kl_exact" and _best_of_n(axes, result, y)
-    if front or several or choosing:
+    along = x == "kl_exact" and _curves(axes, result, y, style)
+    if front or several or choosing or along:
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=1)
     bars = [box for a, u in points.values() for box in _bar_boxes(axes, a, u)]
     corners = [(points[n][0].value, points[n][1].value) for n in front]
@@ -121,6 +124,20 @@ def _best_of_n(axes: Axes, result: Result, y: str) -> bool:
     )
     axes.plot(kl, [e.value for e in estimates], color=_CHOOSING, linestyle="-.", marker=".", linewidth=1.2, label=label)
     return True
+
+
+def _curves(axes: Axes, result: Result, y: str, style: Mapping[str, Look]) -> bool:
+    """Each method's checkpoints as a line with a band, in the colour of its first; True if there is one."""
+    bands = bands_of(result, y)
+    for name, points in bands.items():
+        colour = next(look.colour for model, look in style.items() if model.startswith(f"{name}@"))
+        kl, estimates = [point["kl"] for point in points], [Estimate.from_dict(point["reward"]) for point in points]
+        axes.fill_between(
+            kl, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.12, linewidth=0
+        )
+        label = f"{name}: its checkpoints, with a band for each KL alone"
+        axes.plot(kl, [e.value for e in estimates], color=colour, linewidth=1.2, zorder=2, label=label)
+    return bool(bands)
 
 
 def _x_of(result: Result, name: str, metric: str, seed: int | None = None) -> Estimate | None:

@@ -17,6 +17,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.best_of_n import best_of_n_table
+from rlhf_bench.report.equal_kl import equal_kl_table
 from rlhf_bench.report.judge import JUDGE_KEYS, judge_tables
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
@@ -62,14 +63,17 @@ _TEX_COLUMNS = 5  # beside the keys: more of them with intervals do not fit a pa
 def write_tables(result: Result, folder: Path) -> list[Path]:
     """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md.
 
-    rouge, pareto, best_of_n and the judges' tables as well, where there is something to show; old ones are removed
-    where there is not.
+    rouge, pareto, equal_kl, best_of_n and the judges' tables as well, where there is something to show; old ones are
+    removed where there is not.
     """
     summary = summary_table(result)
     # each with the number of columns that name a row
     tables = [(summary, 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1)]
-    further = [rouge_table(result), pareto_table(result), best_of_n_table(result), *judge_tables(result)]
-    for table, keys in zip(further, (1, 2, 1, *JUDGE_KEYS), strict=True):
+    further = [
+        rouge_table(result), pareto_table(result), equal_kl_table(result), best_of_n_table(result),
+        *judge_tables(result),
+    ]  # fmt: skip
+    for table, keys in zip(further, (1, 2, 3, 1, *JUDGE_KEYS), strict=True):
         if table.rows:
             tables.append((table, keys))
         else:

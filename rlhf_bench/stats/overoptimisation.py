@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import linalg
@@ -22,7 +22,7 @@ from rlhf_bench.stats.crossed import crossed
 from rlhf_bench.stats.resample import FloatArray, check_level, resampled_means
 from rlhf_bench.types import Estimate
 
-__all__ = ["Fit", "Form", "at_equal_kl", "fit_overoptimisation", "gold_gain", "turning_point"]
+__all__ = ["AtKl", "Fit", "Form", "at_equal_kl", "curve_at", "fit_overoptimisation", "gold_gain", "turning_point"]
 
 Form = Literal["rl", "best-of-n"]
 
@@ -110,13 +110,17 @@ def _within(kl: float | None, largest: float) -> float | None:
     return kl if kl is not None and kl <= largest else None
 
 
-def at_equal_kl(
-    kl: FloatArray, reward: FloatArray, at: float, *, level: float = 0.95, seed: int = 0
-) -> Estimate | None:
-    """Reward of a curve of C points at `at` nats: linear between its neighbours in KL; None outside the data.
+class AtKl(NamedTuple):
+    """A curve at one KL."""
 
-    `kl`, `reward` (C, S, P), all finite. The interval is that of `crossed` on the linearised cells, so a neighbour's
-    uncertain KL counts as well as its uncertain reward.
+    cells: FloatArray  # (S, P), linearised in the neighbours' KLs: their mean is the reward there
+    slope: float  # reward a nat
+
+
+def curve_at(kl: FloatArray, reward: FloatArray, at: float) -> AtKl | None:
+    """A curve of C points at `at` nats, linear between its neighbours in KL; None outside the data.
+
+    `kl`, `reward` (C, S, P), all finite. A neighbour's uncertain KL counts as well as its uncertain reward.
     """
     x, y = kl.mean(axis=(1, 2)), reward.mean(axis=(1, 2))
     order = np.argsort(x, kind="stable")
@@ -126,7 +130,15 @@ def at_equal_kl(
     i, j = order[right - 1], order[right]
     gap = x[j] - x[i]
     share = (at - x[i]) / gap if gap > 0 else 0.0
-    slope = (y[j] - y[i]) / gap if gap > 0 else 0.0
+    slope = float((y[j] - y[i]) / gap) if gap > 0 else 0.0
     # d value / d x_i = -slope (1 - share), d value / d x_j = -slope share
     cells = (1 - share) * (reward[i] - slope * (kl[i] - x[i])) + share * (reward[j] - slope * (kl[j] - x[j]))
-    return crossed(cells, level=level, seed=seed)
+    return AtKl(cells, slope)
+
+
+def at_equal_kl(
+    kl: FloatArray, reward: FloatArray, at: float, *, level: float = 0.95, seed: int = 0
+) -> Estimate | None:
+    """Reward of a curve of C points at `at` nats (see `curve_at`), with the interval of `crossed`."""
+    found = curve_at(kl, reward, at)
+    return None if found is None else crossed(found.cells, level=level, seed=seed)

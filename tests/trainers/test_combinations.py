@@ -24,6 +24,18 @@ from .conftest import TOY
             "grpo.loss_type=dapo: it weighs a response by its length, grpo.ratio=sequence is one action a response, "
             "each of equal weight; set grpo.loss_type=grpo",
         ),
+        (
+            {"reward": {"ensemble": "min"}},
+            "reward.ensemble=min: given with the one reward model, expected two or more rewards in reward.function",
+        ),
+        (
+            {"reward": {"ensemble": "mean", "function": ["model", "m:f"], "weights": [1.0, 2.0]}},
+            "reward.ensemble=mean: given with reward.weights, expected two or more rewards",
+        ),
+        (
+            {"sft": {"save_total_limit": 2}},
+            "sft.save_total_limit=2: at sft.save_steps=0 no checkpoint is saved on the way; set sft.save_steps",
+        ),
         ({"grpo": {"ratio": "product", "loss_type": "dr_grpo"}}, "grpo.loss_type=dr_grpo: it weighs a response by "),
         (
             {"grpo": {"num_generations": 1}},
@@ -65,9 +77,9 @@ from .conftest import TOY
             {"reward": {"function": "gold"}, "data": {"source": "pairs.jsonl"}},
             "reward.function=gold: data.source=pairs.jsonl has no known gold reward, only hh-mini has",
         ),
-        ({"reward": {"function": []}}, "reward.function: given an empty list, expected model, gold or package.module:"),
-        ({"reward": {"function": "golden"}}, "reward.function: given 'golden', expected model, gold or package.module"),
-        ({"reward": {"function": "a.b:c d"}}, "reward.function: given 'a.b:c d', expected model, gold or "),
+        ({"reward": {"function": []}}, "reward.function: given an empty list, expected model, gold, a reward"),
+        ({"reward": {"function": "golden"}}, "reward.function: given 'golden', expected model, gold, a reward "),
+        ({"reward": {"function": "a.b:c d"}}, "reward.function: given 'a.b:c d', expected model, gold, a "),
         ({"reward": {"function": ["gold", "gold"]}}, "reward.function: 'gold' stands twice; name it once and set its "),
     ],
 )

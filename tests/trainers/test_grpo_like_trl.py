@@ -62,7 +62,7 @@ def ours(new: Tensor, *, ratio: str, loss_type: str, beta: float) -> tuple[float
     per_token = POLICY_TERMS[ratio](leaf, old, advantages[:, None], MASK, low=LOW, high=HIGH).loss
     per_token = per_token + beta * k3(leaf, reference, MASK)
     config = GrpoConfig.model_validate({"loss_type": loss_type})
-    loss = normalise(config, per_token, MASK, 4, int(MASK.sum()), LONGEST)
+    loss = normalise(config, per_token, MASK, 4, int(MASK.sum()), LONGEST, 1)
     return loss.item(), torch.autograd.grad(loss, leaf)[0]
 
 
@@ -79,6 +79,7 @@ def same(found: tuple[float, Tensor], expected: tuple[float, Tensor]) -> None:
         ("token", "token", "grpo"),
         ("token", "token", "dr_grpo"),
         ("token", "token", "dapo"),
+        ("token", "token", "bnpo"),
         ("sequence", "sequence", "grpo"),  # GSPO
     ],
 )

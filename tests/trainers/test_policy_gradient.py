@@ -16,6 +16,7 @@ from trainers.policy_gradient import (
     clipped_policy_terms,
     clipped_value_terms,
     k3,
+    normalise_bnpo,
     normalise_dapo,
     normalise_dr_grpo,
     normalise_grpo,
@@ -282,6 +283,9 @@ def test_normalisers_worked_by_hand() -> None:
     # over 5 tokens
     assert normalise_dapo(PER_TOKEN, LENGTHS, tokens=5).item() == pytest.approx(18 / 5)
     assert normalise_dapo(PER_TOKEN, masked("....", "....", "...."), tokens=0).item() == 0
+    # the first of two micro-batches: 12 over its own 2 tokens, and half of that
+    assert normalise_bnpo(PER_TOKEN[:1], LENGTHS[:1], micro_batches=2).item() == pytest.approx(12 / 2 / 2)
+    assert normalise_bnpo(PER_TOKEN[2:], LENGTHS[2:], micro_batches=2).item() == 0
 
 
 def test_length_bias_worked_by_hand() -> None:
@@ -314,3 +318,10 @@ def test_normalisers_of_parts_add_up() -> None:
          [normalise_dapo(PER_TOKEN[i : i + 1], LENGTHS[i : i + 1], tokens=5) for i in range(3)]),
     ):  # fmt: skip
         assert sum(part.item() for part in parts) == pytest.approx(whole.item())
+
+
+def test_bnpo_depends_on_the_micro_batches() -> None:
+    """12 over 2 and 6 over 3 tokens: (6 + 2) / 2 = 4 as two micro-batches, 18 / 5 as one."""
+    parts = [normalise_bnpo(PER_TOKEN[i : i + 1], LENGTHS[i : i + 1], micro_batches=2) for i in range(2)]
+    assert sum(part.item() for part in parts) == pytest.approx(4.0)
+    assert normalise_bnpo(PER_TOKEN[:2], LENGTHS[:2], micro_batches=1).item() == pytest.approx(18 / 5)

@@ -7,6 +7,7 @@ alone stands beside it. Both run with two threads, so that micro-batches go side
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -88,9 +89,16 @@ class Launcher:
         self.server.__exit__(None, None, None)  # closes the pipes and waits
 
     def run(
-        self, name: str, save_seconds: int, *, at: tuple[str, int] = ("", 0), stop: tuple[int, int] | None = None
+        self,
+        name: str,
+        save_seconds: int,
+        *,
+        at: tuple[str, int] = ("", 0),
+        stop: tuple[int, int] | None = None,
+        kill_in: tuple[str, float] | None = None,
     ) -> tuple[int, str]:
-        """Exit status and standard error. `at` = (stage, step); `stop` = (signal, rows of base's log before it)."""
+        """Exit status and standard error. `at` = (stage, step); `stop` = (signal, rows of base's log before it);
+        `kill_in` = (stage, seconds after the first row that this process adds to its log)."""
         assert self.server.stdin is not None
         assert self.server.stdout is not None
         words = [*self.words, "--run", name, "--set", f"save_seconds={save_seconds}"]
@@ -104,8 +112,28 @@ class Launcher:
                 assert time.monotonic() < until, self.errors.read_text(encoding="utf-8")
                 time.sleep(0.002)
             os.kill(pid, stop[0])
+        if kill_in:
+            self._kill(pid, self.folder / name, *kill_in)
         status = int(self.server.stdout.readline())
         return status, self.errors.read_text(encoding="utf-8")
+
+    def _kill(self, pid: int, run: Path, stage: str, after: float) -> None:
+        """SIGKILL `after` seconds from the first change to the stage's log: a row, or the cut to the saved state."""
+        log = run / f".{stage}.work" / "log.jsonl"
+
+        def changed() -> int:
+            try:
+                return log.stat().st_mtime_ns
+            except FileNotFoundError:
+                return 0
+
+        before, until = changed(), time.monotonic() + 60
+        while changed() <= before and not (run / stage).exists():
+            assert time.monotonic() < until, self.errors.read_text(encoding="utf-8")
+            time.sleep(0.001)
+        time.sleep(after)
+        with contextlib.suppress(ProcessLookupError):  # it was done
+            os.kill(pid, signal.SIGKILL)
 
 
 class Runs(NamedTuple):
@@ -157,7 +185,7 @@ def same_bits(alone: Path, killed: Path) -> None:
     adapted = ("adapter_model.safetensors", "adapter_config.json")
     for name in (*(adapted if (alone / adapted[0]).exists() else plain), "tokenizer.json"):
         assert (alone / name).read_bytes() == (killed / name).read_bytes(), name
-    ours, theirs = (_log(folder) for folder in (alone, killed))
+    ours, theirs = (log_of(folder) for folder in (alone, killed))
     assert [row["step"] for row in ours] == list(range(1, len(ours) + 1))
     assert ours == theirs
     ours, theirs = (json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in (alone, killed))
@@ -167,7 +195,7 @@ def same_bits(alone: Path, killed: Path) -> None:
     assert ours == theirs
 
 
-def _log(folder: Path) -> list[dict[str, Any]]:
+def log_of(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf_bench.checkpoints import checkpoint_hash
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.files import sha256_file
 from trainers import grpo
 from trainers.pipeline import configuration, parents_of
 from trainers.recipe import Recipe
-from trainers.reward_sources import checked, gold_source, load_function, weighted_sum
+from trainers.reward_sources import check_reward_functions, checked, ensemble, gold_source, load_function, weighted_sum
 
 from . import test_invariance
 
@@ -200,7 +201,54 @@ def test_who_descends_from_the_reward_model() -> None:
 def test_where_rewards_come_from_decides_what_ppo_and_grpo_become() -> None:
     recipe = Recipe.model_validate({"reward": {"function": "m:f"}})
     for name in ("ppo", "grpo"):
-        assert configuration(recipe, name)["reward"] == {"function": "m:f", "weights": None}
+        assert configuration(recipe, name)["reward"] == {"function": "m:f", "weights": None, "ensemble": None}
     for name in ("sft", "dpo"):
         assert "reward" not in configuration(recipe, name)
     assert configuration(recipe, "reward") == configuration(Recipe(), "reward")  # it is trained all the same
+
+
+# ensembles
+
+
+def test_an_ensemble_worked_by_hand() -> None:
+    """Each reward in its own standard deviations of three calibrating responses of 3, 5 and 10 letters.
+
+    length: 4, 6, 10 (with the space): mean 20 / 3, squares 7.1111 + 0.4444 + 11.1111 over 2: sd sqrt(9.3333) = 3.05505.
+    ten times as much: the same. less 100 a response: mean shifted, the same sd. In these units they agree, whatever the
+    scale; against the negative of the length the worst is the lower of x and -x.
+    """
+    length = checked(lambda p, r: [float(len(x)) for x in r], "m:length")
+    scaled = checked(lambda p, r: [10.0 * len(x) - 100 for x in r], "m:scaled")
+    against = checked(lambda p, r: [-float(len(x)) for x in r], "m:against")
+    given = (PROMPTS, RESPONSES, ENDED)  # 4, 6 and 10 letters
+    z = [(4 - 20 / 3) / 3.05505, (6 - 20 / 3) / 3.05505, (10 - 20 / 3) / 3.05505]
+    agree = ensemble([length, scaled], "mean", *given)(*given)
+    assert agree.tolist() == pytest.approx(z, abs=1e-5)
+    assert ensemble([length, against], "mean", *given)(*given).tolist() == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
+    assert ensemble([length, against], "min", *given)(*given).tolist() == pytest.approx([-abs(x) for x in z], abs=1e-5)
+    # the scale is that of the calibration, not of what is scored: 1 letter
+    assert agree.dtype == torch.float32
+    one = ensemble([length, scaled], "min", *given)(["p"], ["x"], [True])
+    assert one.tolist() == pytest.approx([(1 - 20 / 3) / 3.05505], abs=1e-5)
+
+
+def test_a_member_that_says_nothing_is_an_error() -> None:
+    constant = checked(lambda p, r: [1.0] * len(r), "m:constant")
+    with pytest.raises(ModelError, match="reward 2 of 2 is the same for all 3 responses of the validation split"):
+        ensemble([gold_source("hh-mini"), constant], "min", [mini.generate("test", n=3)[i].prompt for i in range(3)],
+                 [mini.generate("test", n=3)[i].chosen for i in range(3)], ENDED)  # fmt: skip
+
+
+def test_two_reward_models_as_an_ensemble(make_stage: test_invariance.MakeStage, one_step: Any, tmp_path: Path) -> None:
+    """The same reward model twice is one: the worst of both is either, and the record has the folder's hash."""
+    other = make_stage("grpo").parent("reward")
+    sections = {"function": ["model", str(other)], "ensemble": "min"}
+    stage = make_stage("grpo", shared={"reward": sections})
+    maker_record = grpo.train(stage).record["reward"]
+    assert maker_record["ensemble"] == "min"
+    assert maker_record["source_hashes"] == {str(other): checkpoint_hash(other)}
+
+
+def test_a_folder_that_is_not_there() -> None:
+    with pytest.raises(BadValue, match=r"reward\.function: gone/reward is no model folder; expected one that holds a"):
+        check_reward_functions(["model", "gone/reward"])

@@ -268,8 +268,7 @@ POLICY_GRADIENT: dict[str, Normalise] = {
         x, mask, sequences=len(RESPONSES), max_length=MAX_RESPONSE
     ),
     "dapo": lambda x, mask: policy_gradient.normalise_dapo(x, mask, tokens=TOKENS),
-    # over one micro-batch the two are the same; over several, bnpo is the one that depends on them
-    "bnpo": lambda x, mask: policy_gradient.normalise_dapo(x, mask, tokens=TOKENS),
+    "bnpo": lambda x, mask: policy_gradient.normalise_bnpo(x, mask, micro_batches=1),
 }
 
 

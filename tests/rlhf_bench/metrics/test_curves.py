@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_bench.cli.eval import curve_models
+from rlhf_bench.cli.curves import curve_models
 from rlhf_bench.errors import BadValue
 from rlhf_bench.metrics.curves import curve_names
 from rlhf_bench.metrics.summary import summarize
@@ -98,5 +98,33 @@ def test_curve_option_names_checkpoints_by_what_differs(tmp_path: Path) -> None:
     for run in ("x", "y"):
         (tmp_path / run / "beta-1" / "dpo").mkdir(parents=True)
         (tmp_path / run / "beta-1" / "dpo" / "config.json").write_text("{}")
-    with pytest.raises(BadValue, match="--curve d: several checkpoints are called 'beta-1'; expected folders that"):
-        curve_models((f"d={tmp_path}/[xy]/beta-1/dpo",))
+    found = curve_models((f"d={tmp_path}/[xy]/beta-1/dpo",))  # they differ in the run alone
+    assert list(found) == ["d@x", "d@y"]
+    checkpoint(tmp_path / "x" / "beta-2" / "dpo")
+    with pytest.raises(BadValue, match="--curve d: several checkpoints are called 'dpo'; expected folders that differ"):
+        curve_models((f"d={tmp_path}/[xy]/beta-[12]/dpo",))
+
+
+def checkpoint(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
+
+
+def test_runs_of_a_sweep_are_called_by_their_value(tmp_path: Path) -> None:
+    for beta in ("0.05", "0.1"):
+        checkpoint(tmp_path / f"default.dpo.beta={beta}" / "dpo")
+    assert list(curve_models((f"dpo={tmp_path}/default.dpo.beta=*/dpo",))) == ["dpo@0.05", "dpo@0.1"]
+
+
+def test_a_curve_under_several_seeds(tmp_path: Path) -> None:
+    for seed in ("1", "12"):
+        for step in ("checkpoint-10", "checkpoint-20"):
+            checkpoint(tmp_path / f"seed-{seed}" / "grpo-steps" / step)
+    checkpoint(tmp_path / "seed-x" / "grpo-steps" / "checkpoint-10")  # no seed
+    pattern = f"g={tmp_path}/seed-{{seed}}/grpo-steps/*"
+    assert curve_models((pattern,)) == {
+        f"g@checkpoint-{step}": f"{tmp_path}/seed-{{seed}}/grpo-steps/checkpoint-{step}" for step in (10, 20)
+    }
+    checkpoint(tmp_path / "seed-12" / "grpo-steps" / "checkpoint-30")
+    with pytest.raises(BadValue, match="checkpoint-30 is there under seed 12 and not under 1; train it there too"):
+        curve_models((pattern,))

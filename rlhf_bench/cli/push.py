@@ -1,0 +1,53 @@
+"""rlhf-bench push"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlhf_bench.cli.base import BenchCommand, checkpoints_option, results_option
+from rlhf_bench.errors import UnknownName
+
+__all__ = ["push"]
+
+
+@click.command(
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench push default --to my-organisation/hh-mini --dry-run",
+        "rlhf-bench push default dpo grpo --to my-organisation/hh-mini --private",
+    ],
+)
+@click.argument("run")
+@click.argument("stages", nargs=-1, metavar="[STAGE]...")
+@click.option("--to", required=True, metavar="ORG/NAME", help="Each checkpoint becomes ORG/NAME-STAGE[-seed-N].")
+@click.option("--dry-run", is_flag=True, help="Print what would be uploaded, and the first card; upload nothing.")
+@click.option("--private", is_flag=True, help="New repositories are private.")
+@checkpoints_option
+@results_option
+def push(
+    run: str, stages: tuple[str, ...], to: str, dry_run: bool, private: bool, checkpoints: Path, results: Path
+) -> None:  # fmt: skip
+    """Upload a run's checkpoints to the Hugging Face hub.
+
+    Weights, tokenizer, configuration, log, and a model card with the metrics and intervals that the results hold. The
+    token is the one that huggingface_hub finds; it is never printed or stored.
+    """
+    from rlhf_bench.checkpoints import STAGES, find_runs
+    from rlhf_bench.publish import plan_uploads, upload
+
+    for stage in stages:
+        if stage not in STAGES:
+            raise UnknownName("stage", stage, STAGES)
+    folder = checkpoints / run
+    if not folder.is_dir():
+        raise UnknownName("run", run, [path.name for path in find_runs(checkpoints)])
+    planned = plan_uploads(folder, to, stages=stages, results=results)
+    for each in planned:
+        click.echo(f"{each.repo}  {each.size / 1e6:.1f} MB from {each.folder}: {', '.join([*each.files, 'README.md'])}")
+    if dry_run:
+        click.echo(f"\n{planned[0].repo}, README.md:\n\n{planned[0].card}\nnothing was uploaded (--dry-run)")
+        return
+    for each in planned:
+        click.echo(f"uploaded: {upload(each, private=private)}")

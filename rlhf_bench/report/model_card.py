@@ -1,0 +1,152 @@
+"""A checkpoint's model card: the hub's metadata block, and what it was trained on, from what, how, and how well."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlhf_bench.metrics.registry import describe
+from rlhf_bench.types import Estimate
+
+__all__ = ["Evaluated", "model_card"]
+
+IN_METADATA = ("reward_z", "reward", "gold", "kl_exact", "rougeL", "perplexity", "ended")
+
+
+class Evaluated(NamedTuple):
+    """What one result says of the checkpoint."""
+
+    suite: str
+    source: str  # of the data
+    split: str
+    n_prompts: int
+    reference: str
+    numbers: Mapping[str, Estimate]  # by metric
+
+
+def model_card(training: Mapping[str, Any], *, name: str, evaluated: Sequence[Evaluated] = ()) -> str:
+    """README.md of a checkpoint whose training.json is given; `name` is the folder or the hub's name to load it by."""
+    stage, data = training["stage"], training["data"]
+    parents = ", ".join(f"{parent} ({p['hash']})" for parent, p in training["parents"].items()) or "none"
+    parts = [
+        f"---\n{_metadata(training, name, evaluated)}---",
+        f"# {stage}, seed {training['seed']}",
+        f"Trained by rlhf-bench on `{data['source']}` ({data['pairs']:,} training pairs, fingerprint "
+        f"{data['fingerprint']}). Parents: {parents}. {training['steps']} steps, {training['samples']:,} samples, "
+        f"{training['tokens']:,} tokens, {training['seconds']:.0f} s in {training['precision']}.",
+        *(_evaluation(result) for result in evaluated),
+        _table(
+            "On the validation split", ["metric", "value"], [[k, f"{v:.4g}"] for k, v in training["metrics"].items()]
+        ),
+        _alarms(training.get("alarms", [])),
+        _loading(training, name),
+        "## Configuration\n\nEvery step is in `log.jsonl`, versions and hashes are in `training.json`.\n\n"
+        f"```json\n{json.dumps(training['config'], indent=2)}\n```",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metadata(training: Mapping[str, Any], name: str, evaluated: Sequence[Evaluated]) -> str:
+    """The YAML that the hub reads. Only what is a name on the hub is given as a data set."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    stage, source = training["stage"], str(training["data"]["source"])
+    task = "text-classification" if stage == "reward" else "text-generation"
+    results = [
+        EvalResult(
+            task_type=task, dataset_type=result.source, dataset_name=f"{result.suite} on {result.source}",
+            dataset_split=result.split, metric_type=metric, metric_name=describe(metric).title,
+            metric_value=round(result.numbers[metric].value, 6),
+        )
+        for result in evaluated for metric in IN_METADATA if metric in result.numbers
+    ]  # fmt: skip
+    results += [
+        EvalResult(
+            task_type=task, dataset_type=source, dataset_name=source, dataset_split="validation", metric_type=key,
+            metric_name=key, metric_value=round(value, 6),
+        )
+        for key, value in training["metrics"].items() if math.isfinite(value)
+    ]  # fmt: skip
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=["rlhf-bench", stage],
+        datasets=[source] if _on_the_hub(source) else None,
+        model_name=name.rpartition("/")[2],
+        eval_results=results or None,
+    )
+    return str(data.to_yaml()) + "\n"
+
+
+def _on_the_hub(source: str) -> bool:
+    return source.count("/") == 1 and not source.startswith((".", "/", "~")) and "." not in source.rpartition("/")[2]
+
+
+def _evaluation(result: Evaluated) -> str:
+    rows = [
+        [describe(metric).title, f"{e.value:.4g}", f"[{e.low:.4g}, {e.high:.4g}]" if math.isfinite(e.low) else "–"]
+        for metric, e in result.numbers.items()
+    ]
+    title = f"{result.suite} on {result.source} ({result.split}), {result.n_prompts} prompts"
+    note = f"Intervals are of 95 %, over prompts. KL is to {result.reference}; rewards (z) are in its units."
+    return f"{_table(title, ['metric', 'value', '95 % interval'], rows)}\n\n{note}" if rows else ""
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [header, ["---"] * len(header), *rows]
+    return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _alarms(alarms: Sequence[Mapping[str, Any]]) -> str:
+    said = [f"- step {alarm['step']}, {alarm['name']}: {alarm['message']}" for alarm in alarms]
+    return "## Alarms while training\n\n" + ("\n".join(said) or "None was raised.")
+
+
+def _loading(training: Mapping[str, Any], name: str) -> str:
+    adapter = training.get("adapter")
+    code = _model_code(training["stage"], name) if adapter is None else _adapter_code(training["stage"], name, adapter)
+    return (
+        f"## Loading\n\nWith plain transformers{' and peft' if adapter else ''}:\n\n```python\n{code}\n```\n\n"
+        f"{_prompt_form(training.get('prompt_form', 'hh'))}"
+    )
+
+
+def _model_code(stage: str, name: str) -> str:
+    kind = _class(stage)
+    return f"""from transformers import {kind}, AutoTokenizer
+
+model = {kind}.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")"""
+
+
+def _adapter_code(stage: str, name: str, adapter: Mapping[str, Any]) -> str:
+    """The base is shown as seen from the folder that the adapter `name` lies in."""
+    base, kind, reward = str(adapter["base"]), _class(stage), stage == "reward"
+    shown = os.path.normpath(Path(name) / base) if base.startswith("..") else base
+    nested = "  # an adapter itself: give it merged, as `rlhf-bench merge` writes it" if adapter.get("nested") else ""
+    lines = [
+        "from peft import PeftModel",
+        f"from transformers import {kind}, AutoTokenizer",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
+        f'base = {kind}.from_pretrained("{shown}"{", num_labels=1" if reward else ""}){nested}',
+    ]
+    if reward:
+        lines += ["base.resize_token_embeddings(len(tokenizer))", "base.config.pad_token_id = tokenizer.pad_token_id"]
+    return "\n".join([*lines, f'model = PeftModel.from_pretrained(base, "{name}")'])
+
+
+def _class(stage: str) -> str:
+    return "AutoModelForSequenceClassification" if stage == "reward" else "AutoModelForCausalLM"
+
+
+def _prompt_form(template: str) -> str:
+    if template == "hh":
+        return "A prompt is a dialogue in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space."
+    return f"A prompt is a dialogue as the template {template} of `rlhf-bench eval --prompt-template` writes it."

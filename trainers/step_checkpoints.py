@@ -1,0 +1,87 @@
+"""Checkpoints on the way: plain Hugging Face folders `<stage>-steps/checkpoint-<step>` beside the stage.
+
+    rlhf-bench train grpo --set grpo.save_steps=10 --set grpo.save_total_limit=4
+    rlhf-bench eval --curve grpo='checkpoints/default/grpo-steps/*'
+
+They are for looking at, not for continuing: an interrupted stage goes on from its own state.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_bench.checkpoints import checkpoint_hash, replacing
+from rlhf_bench.files import atomic_write_text, json_text
+from trainers.lora import Adapter, save_adapter
+
+__all__ = ["StepCheckpoints", "steps_folder", "write_model"]
+
+PREFIX = "checkpoint-"
+
+
+def steps_folder(stage: Path) -> Path:
+    """Where the checkpoints of a stage's folder on the way to it are."""
+    return stage.with_name(f"{stage.name}-steps")
+
+
+def write_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, target: Path, adapter: Adapter | None
+) -> dict[str, Any]:
+    """Weights or adapter, configuration, tokenizer and how to sample, as transformers and peft themselves write them.
+
+    `folder` will be renamed to `target`. What training.json says of an adapter's base is returned.
+    """
+    if model.can_generate():
+        model.generation_config = GenerationConfig(
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id, do_sample=True,
+        )  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    if adapter is not None:
+        return {"adapter": save_adapter(adapter, folder, target)}
+    model.save_pretrained(folder)
+    return {}
+
+
+@dataclass(frozen=True)
+class StepCheckpoints:
+    """Every `every` steps, and at the last one, a checkpoint of `model`; at most the `limit` newest are kept."""
+
+    stage: Path  # the finished stage's folder; not there yet
+    seed: int
+    every: int  # 0: none
+    limit: int | None
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    adapter: Adapter | None
+    prompt_form: str
+
+    def begin(self) -> None:
+        """Removes what an earlier training left: its steps are not this one's."""
+        shutil.rmtree(steps_folder(self.stage), ignore_errors=True)
+
+    def after(self, step: int, *, of: int) -> None:
+        """Saves what is due after `step` of `of` steps, counted from 1. A step that was saved before is replaced."""
+        if not self.every or (step % self.every and step != of):
+            return
+        target = steps_folder(self.stage) / f"{PREFIX}{step}"
+        with replacing(target) as folder:
+            adapter = write_model(self.model, self.tokenizer, folder, target, self.adapter)
+            training = {
+                "stage": self.stage.name, "seed": self.seed, "step": step, "steps": of,
+                "hash": checkpoint_hash(folder), "prompt_form": self.prompt_form, **adapter,
+            }  # fmt: skip
+            atomic_write_text(folder / "training.json", json_text(training, indent=2) + "\n")
+        for old in self._saved()[: -self.limit] if self.limit else []:
+            shutil.rmtree(old)
+
+    def _saved(self) -> list[Path]:
+        """The checkpoints that are there, by step."""
+        found = [p for p in steps_folder(self.stage).iterdir() if re.fullmatch(rf"{PREFIX}\d+", p.name)]
+        return sorted(found, key=lambda p: int(p.name.removeprefix(PREFIX)))
