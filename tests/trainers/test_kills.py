@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     rows = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs)
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     settings = {f"{name}.max_steps": STEPS for name in ("sft", "reward", "dpo", "base")}
-    settings |= {f"{name}.epochs": 6 for name in ("sft", "reward", "dpo")}
+    settings |= {f"{name}.epochs": 6 for name in ("base", "sft", "reward", "dpo")}
     settings |= {f"{name}.steps": STEPS for name in ("ppo", "grpo")}
     settings |= {f"{name}.eval_every": STEPS // 2 for name in STAGES} | {
         f"{name}.save_steps": STEPS // 4 for name in STAGES
