@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rlhf_bench.config import Config, load_config, read_yaml, suites_dir
 from rlhf_bench.errors import UnknownName
+from rlhf_bench.stats import RESAMPLES
 
 __all__ = ["HYPERVOLUME_KL", "Suite", "list_suites", "load_suite"]
 
@@ -37,6 +38,7 @@ class Suite(Config):
         gt=0,
         description="nats of KL up to which the hypervolume is taken, above the reference's reward",
     )
+    resamples: int = Field(RESAMPLES, ge=100, description="bootstraps that an interval is made from")
     best_of_n: int = Field(
         0,
         ge=0,

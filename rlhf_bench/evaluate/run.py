@@ -24,7 +24,7 @@ from rlhf_bench.metrics.best_of_n import best_of_n_curve
 from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
 from rlhf_bench.progress import Progress
-from rlhf_bench.stats import mean_estimate
+from rlhf_bench.stats import mean_estimate, resampling
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def run_request(
             parts += [model_part(work, setup, measure, p, progress) for p in setup.parts if p.seed == number]
             anchors += anchor_parts(setup, measure, number, progress)
             pools += pool_parts(work, setup, measure, number, progress)
-        _finish(store, setup, [*parts, *anchors], pools)
+        with resampling(setup.suite.resamples):
+            _finish(store, setup, [*parts, *anchors], pools)
         shutil.rmtree(folder / ".parts", ignore_errors=True)
     return folder
 

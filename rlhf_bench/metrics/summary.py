@@ -67,7 +67,7 @@ def summarize(
     metrics = _metrics(scores)
     columns = dict.fromkeys(column for metric in metrics for column in metric.sources)
     table = score_table(scores, list(columns), models=models)
-    one_seed = len(table.seeds) == 1
+    one_seed, one = len(table.seeds) == 1, str(table.seeds[0])
 
     pooled: dict[str, dict[str, Any]] = {model: {} for model in table.models}
     per_seed: dict[str, dict[str, dict[str, Any]]] = {str(s): {m: {} for m in table.models} for s in table.seeds}
@@ -86,7 +86,8 @@ def summarize(
             elif not one_seed and metric.name in _RAW:
                 missing[model, metric.name] = NOT_POOLED
             else:
-                estimate = _estimate(table, model, metric, slice(None), level, seed)
+                # one seed alone is what would be pooled
+                estimate = found[one] if one_seed else _estimate(table, model, metric, slice(None), level, seed)
                 if estimate.n:
                     pooled[model][metric.name] = estimate.to_dict()
                 else:
@@ -160,7 +161,9 @@ def _pair(
     found = crossed_difference(x, y, level=level, seed=seed)
     if not found.estimate.n:
         return None
-    within = {str(s): crossed((x - y)[i : i + 1], level=level, seed=seed) for i, s in enumerate(table.seeds)}
+    within = {str(table.seeds[0]): found.estimate}
+    if len(table.seeds) > 1:
+        within = {str(s): crossed((x - y)[i : i + 1], level=level, seed=seed) for i, s in enumerate(table.seeds)}
     return {
         "metric": name,
         "a": a,

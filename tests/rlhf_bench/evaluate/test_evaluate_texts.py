@@ -129,6 +129,26 @@ def test_samples_and_limit(tmp_path: Path) -> None:
     assert metrics(few)["models"]["a"]["rougeL"]["n"] == 2
 
 
+def test_a_suite_says_how_many_bootstraps(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {i}.", "response": "so " * (i % 7)} for i in range(20)]
+    file, suite = write(tmp_path / "a.jsonl", rows), tmp_path / "responses.yaml"
+    found = {}
+    for resamples in (2_000, 500):  # 2,000 is what a suite has that says nothing
+        suite.write_text(f"version: 1\nprompts: null\nresamples: {resamples}\n")
+        folder = evaluation.evaluate(str(suite), responses=[("a", str(file))], results=tmp_path / str(resamples))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        found[resamples] = metrics(folder)["models"]["a"]["n_words"], manifest
+    plain = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "plain")
+    (usual, manifest), (fewer, other) = found[2_000], found[500]
+    assert usual == metrics(plain)["models"]["a"]["n_words"]
+    assert usual["method"] == "bootstrap-t"
+    assert (usual["value"], usual["low"]) != (fewer["value"], fewer["low"])
+    assert usual["value"] == fewer["value"]
+    assert "resamples" not in manifest  # nor in the key of earlier results
+    assert other["resamples"] == 500
+    assert manifest["key"] == json.loads((plain / "manifest.json").read_text())["key"] != other["key"]
+
+
 @pytest.mark.parametrize(
     ("responses", "message"),
     [
