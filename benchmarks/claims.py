@@ -41,7 +41,7 @@ def main(folder: str = "results/hh-test/default") -> None:
         say(f"sft ends its responses, seed {seed}", f"{ended:.3f}", ended >= 0.95)
         own = mine.loc[mine["model"] == "sft", ["kl_k1", "kl_k3", "kl_exact"]].abs().to_numpy().max()
         say(f"KL of sft to itself, seed {seed}", f"{own:g}", own == 0)
-        for model in TRAINED:
+        for model in ("base", *TRAINED):
             estimate = k1_minus_exact(mine[mine["model"] == model])
             say(f"kl_k1 - kl_exact, {model}, seed {seed}, 99.9 %", show(estimate), not estimate.excludes(0))
     audit = store.read_audit()

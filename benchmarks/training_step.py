@@ -11,11 +11,11 @@ import torch
 from rlhf_bench.data import load_preferences
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import autocast, new_gpt2, train_tokenizer
+from rlhf_bench.parallel import Pool, worker_pool
 from rlhf_bench.text import Encoded, collate, encode
 from trainers.batches import Order
 from trainers.losses import nll_loss
 from trainers.optim import make_optimizer
-from trainers.parallel import Pool, worker_pool
 from trainers.recipe import load_recipe
 
 ROUNDS, STEPS = 5, 12

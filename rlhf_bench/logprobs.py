@@ -126,7 +126,8 @@ def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_te
     logits = hidden @ weight.to(hidden.dtype).T
     if bias is not None:
         logits = logits + bias
-    return (logits.to(_wide(logits.dtype)) * inverse_temperature).log_softmax(-1)
+    logits = logits.to(_wide(logits.dtype))
+    return (logits if inverse_temperature == 1.0 else logits * inverse_temperature).log_softmax(-1)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -136,6 +137,8 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 class _ChunkedLogps(torch.autograd.Function):
     """log softmax(h W^T + b)[target] and the entropy, a chunk of positions at a time.
+
+    The backward pass computes each chunk again; where one chunk is all, it is kept instead.
 
     Backward, with p the softmax, l its log, H the entropy and s the inverse temperature:
         d logp / d logits = s (onehot - p),     d H / d logits = -s p (l + H).
@@ -151,12 +154,14 @@ class _ChunkedLogps(torch.autograd.Function):
         ctx.inverse_temperature, ctx.dtype = inverse_temperature, dtype
         logps = torch.empty(targets.shape, dtype=_wide(dtype), device=hidden.device)
         entropy = torch.empty_like(logps)
+        parts = _parts(targets.shape[0], weight.shape[0])
         with torch.autocast(device, enabled=False):
             low, small = hidden.to(dtype), weight.to(dtype)
-            for part in _parts(targets.shape[0], weight.shape[0]):
+            for part in parts:
                 log_p = _log_softmax(low[part], small, bias, inverse_temperature)
                 logps[part] = log_p.gather(1, targets[part, None]).squeeze(1)
                 entropy[part] = -(log_p.exp() * log_p).sum(-1)
+        ctx.only_chunk = log_p if len(parts) == 1 and any(ctx.needs_input_grad) else None
         return logps, entropy
 
     @staticmethod
@@ -169,7 +174,9 @@ class _ChunkedLogps(torch.autograd.Function):
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=_wide(bias.dtype))
         with_entropy = bool(grad_entropy.any())
         for part in _parts(targets.shape[0], weight.shape[0]):
-            log_p = _log_softmax(low[part], small, bias, ctx.inverse_temperature)
+            log_p = ctx.only_chunk
+            if log_p is None:
+                log_p = _log_softmax(low[part], small, bias, ctx.inverse_temperature)
             p = log_p.exp()
             if with_entropy:
                 entropy = -(p * log_p).sum(-1, keepdim=True)

@@ -20,6 +20,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from rlhf_bench.errors import BadValue, NotFinite
+from rlhf_bench.parallel import workers_for
 from rlhf_bench.text import encode_prompts, length_batches
 from rlhf_bench.types import Completion, FinishReason, Prompt
 
@@ -70,7 +71,6 @@ def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
     return logits.log_softmax(-1)
 
 
-@torch.no_grad()
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -84,7 +84,8 @@ def sample(
 ) -> list[list[Completion]]:
     """Draw `samples` responses to each prompt, in the order of the prompts.
 
-    At most `batch_size` responses are in flight. `on_batch` is told how many responses each finished batch held.
+    At most `batch_size` responses are in flight, at each of a small model's workers. `on_batch` is told how many
+    responses each finished batch held.
 
     Raises:
         BadValue: prompt and response together exceed what the model can read.
@@ -102,13 +103,19 @@ def sample(
     stops = _Stops(tokenizer, config.stop)
     results: list[list[Completion]] = [[] for _ in prompts]
     per_batch = max(1, batch_size // samples)
-    for group in length_batches([len(ids) for ids in encoded], per_batch):
-        rows = _sample_batch(model, tokenizer, [encoded[i] for i in group], [prompts[i].id for i in group],
-                             config, samples, seed, stops)  # fmt: skip
-        for k, completion in enumerate(rows):
-            results[group[k // samples]].append(completion)
-        if on_batch:
-            on_batch(len(rows))
+    groups = list(length_batches([len(ids) for ids in encoded], per_batch))
+
+    def work(group: list[int]) -> list[Completion]:
+        with torch.no_grad():
+            return _sample_batch(model, tokenizer, [encoded[i] for i in group], [prompts[i].id for i in group],
+                                 config, samples, seed, stops)  # fmt: skip
+
+    with workers_for(model) as pool:
+        for group, rows in zip(groups, pool.stream(work, groups), strict=True):
+            for k, completion in enumerate(rows):
+                results[group[k // samples]].append(completion)
+            if on_batch:
+                on_batch(len(rows))
     return results
 
 
@@ -128,7 +135,7 @@ def _sample_batch(
     random = random.to(device)
     drawn = torch.full((total, steps), eos, dtype=torch.long, device=device)
     logps = torch.zeros((total, steps), device=device)
-    ends: dict[int, tuple[int, FinishReason]] = {}  # row -> tokens kept, why it ended
+    ends: dict[int, tuple[int, int, FinishReason]] = {}  # row -> tokens kept, tokens drawn, why it ended
 
     alive = torch.arange(total, device=device)
     for step, (next_logps, keep) in enumerate(_forward_steps(model, prompts, samples, steps, drawn, alive)):
@@ -141,22 +148,22 @@ def _sample_batch(
         logps[alive, step] = next_logps.gather(1, token[:, None]).squeeze(1)
         finished = (token == eos) & keep.running
         for row in alive[finished].tolist():
-            ends[row] = (step + 1, "eos")
+            ends[row] = (step + 1, step + 1, "eos")
         for i in stops.candidates(token, keep.running):
             row = int(alive[i])
             kept = stops.find(drawn[row, : step + 1].tolist())
             if kept is not None:
-                ends[row] = (kept, "stop")
+                ends[row] = (kept, step + 1, "stop")
                 finished[i] = True
         keep.drop(finished)
     drawn_rows, logp_rows = drawn.tolist(), logps.tolist()
     completions = []
     for row in range(total):
-        kept, reason = ends.get(row, (steps, "length"))
-        tokens = tuple(drawn_rows[row][:kept])
+        kept, count, reason = ends.get(row, (steps, steps, "length"))
+        tokens, stop_ids = tuple(drawn_rows[row][:kept]), tuple(drawn_rows[row][kept:count])
         text = tokenizer.decode(tokens[:-1] if reason == "eos" else tokens, clean_up_tokenization_spaces=False)
         completions.append(
-            Completion(ids[row // samples], row % samples, text, tokens, tuple(logp_rows[row][:kept]), reason)
+            Completion(ids[row // samples], row % samples, text, tokens, tuple(logp_rows[row][:kept]), reason, stop_ids)
         )
     return completions
 

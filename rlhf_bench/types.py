@@ -98,6 +98,7 @@ class Completion(NamedTuple):
 
     `ids` are the response's tokens, the end-of-text token included if it was drawn, a stop string and what follows
     it left out; `logps` the log-probabilities that they were drawn with (nats, after temperature, top-k and top-p).
+    `stop_ids` are the tokens drawn after them that made the stop string: no part of the text, but of what was drawn.
     """
 
     prompt_id: str
@@ -106,6 +107,12 @@ class Completion(NamedTuple):
     ids: tuple[int, ...]
     logps: tuple[float, ...]
     finish_reason: FinishReason
+    stop_ids: tuple[int, ...] = ()
+
+    @property
+    def drawn(self) -> list[int]:
+        """Every token that the model drew: what a KL and a policy gradient are about."""
+        return [*self.ids, *self.stop_ids]
 
 
 @dataclass(frozen=True, slots=True)

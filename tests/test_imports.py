@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 # A module may import from its own level and from those above it. A package's modules stand at the package's level.
 LEVELS = [
     ["types", "errors", "__init__"],
-    ["config", "config_keys", "suite", "stats", "text", "logprobs", "files", "hub", "progress"],
+    ["config", "config_keys", "suite", "stats", "text", "logprobs", "files", "hub", "parallel", "progress"],
     ["data", "models", "adapters", "templates", "sampling", "store"],
     ["checkpoints", "scoring", "judge"],
     ["metrics"],

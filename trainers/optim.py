@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rlhf_bench.errors import NotFinite
-from trainers.parallel import Pool
+from rlhf_bench.parallel import Pool
 from trainers.recipe import OptimizerConfig
 
 __all__ = ["Optimizer", "learning_rate_factor", "make_optimizer"]

@@ -20,9 +20,9 @@ from rlhf_bench.data.sources import Reader
 from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.models import default_device
+from rlhf_bench.parallel import worker_pool
 from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations
-from trainers.parallel import worker_pool
 from trainers.recipe import NewModel, Recipe, load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
 from trainers.save import save_stage

@@ -102,9 +102,10 @@ class RolloutMaker:
         )  # fmt: skip
 
     def rows(self, texts: Sequence[str], completions: Sequence[Completion]) -> list[Encoded]:
+        """Prompts with what was drawn, a stop string's tokens too: ending by it is an action like any other."""
         heads = encode_prompts(self.tokenizer, texts, max_prompt=self.sampling.max_prompt_tokens)
         return [
-            Encoded(head or [self.tokenizer.eos_token_id], list(completion.ids))
+            Encoded(head or [self.tokenizer.eos_token_id], completion.drawn)
             for (head, _), completion in zip(heads, completions, strict=True)
         ]
 

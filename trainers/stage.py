@@ -12,11 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.models import autocast, best_precision
+from rlhf_bench.parallel import Pool
 from rlhf_bench.progress import Progress
 from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
 from trainers.loop import Loop
-from trainers.parallel import Pool
 from trainers.recipe import Recipe
 
 __all__ = ["EncodedPairs", "Stage", "StageResult"]

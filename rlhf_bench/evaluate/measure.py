@@ -17,6 +17,7 @@ from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.evaluate.measure_text import Answered, Texts, anchor_rows, answered, pool_rows, text_rows
 from rlhf_bench.logprobs import LogprobModel, token_kl
 from rlhf_bench.models import load_policy
+from rlhf_bench.parallel import workers_for
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.templates import Template
@@ -191,10 +192,14 @@ def _kl(
     prompts: Sequence[str],
     completions: Sequence[Completion],
 ) -> tuple[dict[str, Any], str | None]:
-    """KL of each response to the reference, both models scored by the same forward on the same batch; or why not."""
+    """KL of each response to the reference, both models scored by the same forward on the same batch; or why not.
+
+    The tokens of a stop string count: where they were left out, each model's chance to draw them would be in the exact
+    terms but never among those that were drawn, and k1 would be biased.
+    """
     heads = encode_prompts(tokenizer, prompts, max_prompt=measure.sampling.max_prompt_tokens)
     rows = [
-        Encoded(head or [tokenizer.eos_token_id], list(c.ids))
+        Encoded(head or [tokenizer.eos_token_id], c.drawn)
         for (head, _), c in zip(heads, completions, strict=True)
     ]  # fmt: skip
     columns: dict[str, Any] = {"n_prompt_tokens": [float(len(row.prompt)) for row in rows]}
@@ -207,7 +212,8 @@ def _kl(
         return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another tokenizer than the reference's"
     per_token: list[list[float]] = [[] for _ in rows]
     numbers = np.zeros((len(rows), 3))
-    for group in length_batches([row.length for row in rows], BATCH):
+
+    def work(group: list[int]) -> None:
         batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
         terms = token_kl(model, reference, batch)
         difference = (terms.policy_logps - terms.reference_logps).double()
@@ -216,6 +222,9 @@ def _kl(
         numbers[group] = sums.cpu().numpy()
         for i, exact, mask in zip(group, terms.exact.cpu(), batch.response_mask.cpu(), strict=True):
             per_token[i] = exact[mask].tolist()
+
+    with workers_for(model) as pool:
+        pool.map(work, length_batches([row.length for row in rows], BATCH))
     lengths = np.array([max(1, len(row.response)) for row in rows])
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
         columns[name] = numbers[:, i]

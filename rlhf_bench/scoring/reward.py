@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import NotFinite
 from rlhf_bench.logprobs import hidden_states
 from rlhf_bench.models import load_reward_model, max_positions
+from rlhf_bench.parallel import workers_for
 from rlhf_bench.text import Batch, Encoded, collate, encode, length_batches
 
 __all__ = ["RewardModel", "ScoreModel"]
@@ -68,7 +69,6 @@ class RewardModel:
             self.tokenizer, prompts, responses, ended=ended, max_prompt=self.max_prompt, max_response=self.max_response
         )
 
-    @torch.no_grad()
     def score(
         self,
         prompts: Sequence[str],
@@ -85,9 +85,14 @@ class RewardModel:
         rows = self.encode(prompts, responses, ended)
         scores = torch.empty(len(rows))
         pad = self.tokenizer.pad_token_id
-        for group in length_batches([row.length for row in rows], batch_size):
+
+        def work(group: list[int]) -> None:
             batch = collate([rows[i] for i in group], pad_id=pad).to(self.model.model.device)
-            scores[group] = self.model(batch).float().cpu()
+            with torch.no_grad():
+                scores[group] = self.model(batch).float().cpu()
+
+        with workers_for(self.model.model) as pool:
+            pool.map(work, length_batches([row.length for row in rows], batch_size))
         bad = (~scores.isfinite()).nonzero()
         if len(bad):
             i = int(bad[0])

@@ -269,6 +269,7 @@ def test_a_stop_string_and_what_follows_it_are_cut(
     assert (said.text, said.finish_reason) == (" Blue.", "stop")
     assert said.ids == tuple(tokenizer(" Blue.")["input_ids"])
     assert said.logps == (0.0,) * len(said.ids)
+    assert tokenizer.decode(said.stop_ids) == "\n\nHuman:"  # and nothing was drawn after it
 
 
 def test_the_earliest_of_several_stop_strings(
@@ -291,11 +292,12 @@ def test_a_token_that_is_partly_stop_string_goes_with_it(
     said = say(" I am happy to help", tokenizer, monkeypatch, stop=("ppy",))
     assert said.text == " I am"
     assert said.ids == tuple(tokenizer(" I am")["input_ids"])
+    assert tokenizer.decode(said.stop_ids) == " happy"
 
 
 def test_end_of_text_and_the_limit(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = say(" Blue.", tokenizer, monkeypatch, end=True)
-    assert (ended.text, ended.finish_reason) == (" Blue.", "eos")
+    assert (ended.text, ended.finish_reason, ended.stop_ids) == (" Blue.", "eos", ())
     assert ended.ids == (*tokenizer(" Blue.")["input_ids"], tokenizer.eos_token_id)
     cut = say(" Blue.", tokenizer, monkeypatch, end=True, max_new_tokens=len(ended.ids) - 1)
     assert (cut.text, cut.finish_reason, cut.ids) == (" Blue.", "length", ended.ids[:-1])

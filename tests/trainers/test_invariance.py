@@ -29,6 +29,7 @@ from rlhf_bench.data import PreferenceData
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
+from rlhf_bench.parallel import Pool
 from rlhf_bench.progress import Progress
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
@@ -39,7 +40,6 @@ from trainers.advantages import GROUP_ADVANTAGES, group_advantages
 from trainers.critic import ActorCritic, make_critic
 from trainers.loop import Loop
 from trainers.optim import Optimizer, make_optimizer
-from trainers.parallel import Pool
 from trainers.policy_gradient import POLICY_TERMS, clipped_policy_terms
 from trainers.recipe import Recipe
 from trainers.rollout import RolloutMaker

@@ -20,6 +20,7 @@ from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
 from rlhf_bench.evaluate import measure
 from rlhf_bench.evaluate.plan import _hash
+from rlhf_bench.files import read_jsonl
 from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
 
@@ -57,12 +58,12 @@ def lora(work: Path) -> Path:
     return work / "lora"
 
 
-def run(work: Path, results: Path, **more: Any) -> Path:
+def run(work: Path, results: Path, suite: str = "hh-test", **more: Any) -> Path:
     asked: dict[str, Any] = {
         "models": {"a": str(work / "a"), "b": str(work / "b")}, "data": str(work / "pairs.jsonl"), "reference": "a",
         "limit": 2, "samples": 2, "results": results,
     }  # fmt: skip
-    return evaluation.evaluate("hh-test", **{**asked, **more})
+    return evaluation.evaluate(suite, **{**asked, **more})
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -219,3 +220,28 @@ def test_a_missing_model_is_named_before_anything_is_sampled(
     monkeypatch.setattr(measure, "sample", lambda *_, **__: pytest.fail("sampled"))
     with pytest.raises(CheckpointError, match=r"^/no/such/model does not exist; expected a model folder$"):
         run(work, tmp_path, models={"a": str(work / "a"), "b": "/no/such/model"})
+
+
+def test_kl_of_responses_that_a_stop_string_ends_is_unbiased(work: Path, tmp_path: Path) -> None:
+    """A model that says the stop string more readily than its reference: 10 standard errors off without its tokens."""
+    model, tokenizer = load_policy(work / "a")
+    stops = [i for i in range(len(tokenizer)) if "e" in tokenizer.decode([i])]
+    with torch.no_grad():  # raises the logits of tokens with an e, whatever stands before them
+        towards = model.lm_head.weight[stops].mean(0)
+        model.transformer.ln_f.bias += towards / towards.norm() ** 2
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "eager")
+    suite = tmp_path / "stopped.yaml"
+    suite.write_text("version: 1\ndescription: ends early\nstop: [e]\nmax_new_tokens: 24\n")
+    texts = [
+        json.dumps({"prompt": f"\n\nHuman: {i}\n\nAssistant:", "chosen": " b", "rejected": " c"}) for i in range(600)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(texts))
+    models = {"a": str(work / "a"), "eager": str(tmp_path / "eager")}
+    folder = run(work, tmp_path, str(suite), models=models, data=str(tmp_path / "pairs.jsonl"), limit=None, samples=16)
+    reasons = [row["finish_reason"] for row in read_jsonl(folder / "responses.jsonl")]
+    scores = pd.read_parquet(folder / "scores.parquet")
+    mine = scores[scores["model"] == "eager"]
+    by_prompt = (mine["kl_k1"] - mine["kl_exact"]).groupby(mine["prompt_id"]).mean()
+    assert reasons.count("stop") > len(mine)
+    assert abs(by_prompt.mean()) < 4 * by_prompt.std(ddof=1) / len(by_prompt) ** 0.5

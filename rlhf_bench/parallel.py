@@ -1,8 +1,8 @@
-"""Micro-batches side by side on the cores of a CPU.
+"""Batches side by side on the cores of a CPU.
 
-A small model leaves a second core idle: its products are too small to be divided. So each core takes micro-batches of
-its own, single-threaded, and their gradients are added in a fixed order: the result does not depend on who was first.
-A large model, or one on a GPU, is faster with one micro-batch at a time.
+A small model leaves a second core idle: its products are too small to be divided. So each core takes batches of its
+own, single-threaded; what they give is put together in a fixed order, gradients of micro-batches too: the result does
+not depend on who was first. A large model, or one on a GPU, is faster with one batch at a time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-__all__ = ["SMALL", "Pool", "worker_pool"]
+__all__ = ["SMALL", "Pool", "worker_pool", "workers_for"]
 
-SMALL = 20_000_000  # parameters; beyond it a single micro-batch keeps all cores busy
+SMALL = 20_000_000  # parameters; beyond it a single batch keeps all cores busy
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,11 +32,16 @@ class Pool:
     def __init__(self, executor: ThreadPoolExecutor | None, workers: int) -> None:
         self.executor, self.workers = executor, workers
 
+    def stream(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Results in the order of the items, each as soon as it is there.
+
+        Autocast and grad mode belong to a thread: set them in `function`.
+        """
+        return map(function, items) if self.executor is None else self.executor.map(function, items)
+
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Results in the order of the items. Autocast and grad mode belong to a thread: set them in `function`."""
-        if self.executor is None:
-            return [function(item) for item in items]
-        return list(self.executor.map(function, items))
+        """All results, in the order of the items; see `stream`."""
+        return list(self.stream(function, items))
 
     def accumulate(
         self,
@@ -88,3 +94,8 @@ def worker_pool(model_parameters: int, device: torch.device) -> Iterator[Pool]:
             yield Pool(executor, threads)
     finally:
         torch.set_num_threads(threads)
+
+
+def workers_for(model: PreTrainedModel) -> contextlib.AbstractContextManager[Pool]:
+    """`worker_pool` for this model; inside another one, a pool of one."""
+    return worker_pool(sum(p.numel() for p in model.parameters()), model.device)
