@@ -20,6 +20,7 @@ from rlhf_bench.models import load_policy
 from rlhf_bench.parallel import workers_for
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
+from rlhf_bench.stats import FloatArray
 from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_batches
 from rlhf_bench.types import Completion, Item, Prompt
@@ -105,8 +106,7 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
         )
     rows = _answers(measure, template, groups)
     table = add_rewards(measure, text_rows(source.name, source.seed, rows, source=measure.source))
-    given = [prompt.text for prompt in prompts for _ in range(measure.samples)]
-    kl, why = _kl(measure, source, model, tokenizer, given, completions)
+    kl, why = _kl(measure, source, model, tokenizer, prompts, groups)
     table = table.assign(**kl, **_chosen(measure, model, tokenizer, template))
     if is_reference and not (table["kl_exact"] == 0).all():
         raise ModelError(f"{source.name}: KL of the reference to itself is not 0; expected 0: report this as a bug")
@@ -189,19 +189,20 @@ def _kl(
     source: Source,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    completions: Sequence[Completion],
+    prompts: Sequence[Prompt],
+    groups: Sequence[Sequence[Completion]],
 ) -> tuple[dict[str, Any], str | None]:
     """KL of each response to the reference, both models scored by the same forward on the same batch; or why not.
 
     The tokens of a stop string count: where they were left out, each model's chance to draw them would be in the exact
     terms but never among those that were drawn, and k1 would be biased.
     """
-    heads = encode_prompts(tokenizer, prompts, max_prompt=measure.sampling.max_prompt_tokens)
-    rows = [
+    heads = encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=measure.sampling.max_prompt_tokens)
+    rows = [  # a prompt's ids are held once for all of its samples
         Encoded(head or [tokenizer.eos_token_id], c.drawn)
-        for (head, _), c in zip(heads, completions, strict=True)
-    ]  # fmt: skip
+        for (head, _), group in zip(heads, groups, strict=True)
+        for c in group
+    ]
     columns: dict[str, Any] = {"n_prompt_tokens": [float(len(row.prompt)) for row in rows]}
     if measure.reference is None:
         return columns | dict.fromkeys(KL_COLUMNS, np.nan), "the reference is a response file"
@@ -210,7 +211,7 @@ def _kl(
     reference, reference_tokenizer = measure.reference_model
     if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
         return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another tokenizer than the reference's"
-    per_token: list[list[float]] = [[] for _ in rows]
+    per_token: list[FloatArray] = [np.zeros(0)] * len(rows)
     numbers = np.zeros((len(rows), 3))
 
     def work(group: list[int]) -> None:
@@ -221,7 +222,7 @@ def _kl(
         sums = torch.stack([difference.sum(1), k3.sum(1), terms.exact.double().sum(1)], dim=1)
         numbers[group] = sums.cpu().numpy()
         for i, exact, mask in zip(group, terms.exact.cpu(), batch.response_mask.cpu(), strict=True):
-            per_token[i] = exact[mask].tolist()
+            per_token[i] = exact[mask].double().numpy()  # a list of as many floats takes five times the memory
 
     with workers_for(model) as pool:
         pool.map(work, length_batches([row.length for row in rows], BATCH))

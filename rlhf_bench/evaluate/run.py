@@ -99,6 +99,7 @@ def run_request(
     progress = progress or Progress(quiet=True)
     parent = results / Path(request.suite).stem
     if not force and (stored := _stored(parent, request)):
+        _tidy(stored)
         progress.log(f"{stored}: everything is stored; nothing to compute")
         return stored
     setup = prepare(request, progress)
@@ -111,6 +112,7 @@ def run_request(
     folder = _folder(parent, request.label, manifest["key"], force=force)
     store = ResultStore(folder)
     if _complete(store):
+        _tidy(folder)
         progress.log(f"{folder}: everything is stored; nothing to compute")
         return folder
     try:
@@ -129,8 +131,15 @@ def run_request(
             pools += pool_parts(work, setup, measure, number, progress)
         with resampling(setup.suite.resamples):
             _finish(store, setup, [*parts, *anchors], pools)
-        shutil.rmtree(folder / ".parts", ignore_errors=True)
+        _tidy(folder)
     return folder
+
+
+def _tidy(folder: Path) -> None:
+    """Of a finished evaluation only the result stays, not its parts, nor what a killed attempt was writing."""
+    shutil.rmtree(folder / ".parts", ignore_errors=True)
+    for half in folder.glob(".*.tmp"):
+        half.unlink(missing_ok=True)
 
 
 def _stored(parent: Path, request: Request) -> Path | None:
@@ -200,7 +209,7 @@ def _finish(
         reasons.update({(model, column): why for column, why in part.attrs.get("reasons", {}).items()})
     gone = {(name, metric): why for (name, metric), why in setup.missing.items() if name not in set(rows["model"])}
     store.write_responses(
-        [dict(zip(RESPONSE_COLUMNS, row, strict=True)) for row in rows[RESPONSE_COLUMNS].itertuples(index=False)]
+        dict(zip(RESPONSE_COLUMNS, row, strict=True)) for row in rows[RESPONSE_COLUMNS].itertuples(index=False)
     )
     scores = rows.drop(columns=TEXT_COLUMNS)
     # without a reward column nothing can be standardised; an all-NaN one is worse than none
