@@ -126,7 +126,7 @@ def measure_pool(measure: Measure, n: int, *, on_batch: Callable[[int], None]) -
     prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
     groups = _groups(measure, source, model, tokenizer, prompts, template, n, on_batch)
     rows = pool_rows(source.name, source.seed, _answers(measure, template, groups), source=measure.source)
-    table = add_rewards(measure, rows)
+    table = add_rewards(measure, rows, measure.reward_models[:1])  # the one that chooses
     return table[[column for column in POOL_COLUMNS if column in table.columns]]
 
 
@@ -176,11 +176,17 @@ def measure_anchors(measure: Measure, seed: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def add_rewards(measure: Measure, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a column for each reward model. A response of unknown end is scored as one that ended."""
+def add_rewards(
+    measure: Measure, table: pd.DataFrame, models: Sequence[tuple[str, RewardModel]] | None = None
+) -> pd.DataFrame:
+    """The table with a column for each reward model, or for `models` of them alone.
+
+    A response of unknown end is scored as one that ended.
+    """
+    models = measure.reward_models if models is None else models
     prompts, texts = list(table["prompt"]), list(table["response"])
     ended = [reason != "length" for reason in table["finish_reason"]]
-    columns = {column: reward.score(prompts, texts, ended).double().numpy() for column, reward in measure.reward_models}
+    columns = {column: reward.score(prompts, texts, ended).double().numpy() for column, reward in models}
     return table.assign(**columns)
 
 

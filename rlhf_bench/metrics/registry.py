@@ -7,11 +7,12 @@ from typing import Literal
 
 from rlhf_bench.errors import UnknownName
 
-__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "REWARD_PREFIX", "Metric", "describe"]
+__all__ = ["COMPARED", "GOLD_PREFIX", "HELD_OUT", "METRICS", "REWARD_PREFIX", "Metric", "describe"]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 
 GOLD_PREFIX = "gold_"
+HELD_OUT = "reward_held_out"  # another training seed's reward model, which nothing was optimised against
 REWARD_PREFIX = "reward:"  # a reward model that scores beside the first
 
 
@@ -52,6 +53,10 @@ _ALL = [
         "reward_z", "Reward (z)", "reference sd", True, 3,
         "reward minus the mean of the reference's responses, over their standard deviation, within each seed",
     ),
+    Metric(
+        f"{HELD_OUT}_z", "Held out (z)", "reference sd", True, 3,
+        "as reward_z, by the reward model of another training seed, which the model was not optimised against",
+    ),
     Metric("gold", "Gold", "", True, 3, "the known true reward of data that have one"),
     *_kl("kl_exact", "KL exact", "KL to the reference, over the whole vocabulary at each prefix drawn"),
     *_kl("kl_k1", "KL k1", "KL to the reference by log pi - log ref of the drawn tokens"),
@@ -82,7 +87,7 @@ _ALL = [
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 # The metrics that pairs of models are compared by; of the two rewards only the one that may be pooled.
-COMPARED = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended")
+COMPARED = ("reward", "reward_z", f"{HELD_OUT}_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 
 def describe(name: str) -> Metric:

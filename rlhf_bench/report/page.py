@@ -43,6 +43,8 @@ _CAPTIONS = {
     "optimised too hard.",
     "gold_vs_sqrt_kl": "One method's checkpoints with the form of arXiv 2210.10760; dashed: where gold turns.",
     "gold_vs_reward": "What the learned reward promises against what is so.",
+    "held_out_vs_reward": "Below the line, a model gains more by the reward model it was optimised against than by "
+    "another seed's: what it learned is partly that one's errors.",
     "reward_distribution": "The learned reward of every response.",
     "rouge": "How near responses come to the data's chosen ones: by words, pairs of words, longest common subsequence.",
     "length": "How long responses are; 'chosen' and 'rejected' are the data's own.",
@@ -216,7 +218,12 @@ def _audit(result: Result) -> list[dict[str, Any]]:
     audit = store.read_audit() or {"models": {}}
     mistakes = store.read_mistakes()
     pooled = audit.get("pooled")
-    together = {"title": f"{len(audit['models'])} seeds together", "bins": [], "ece": None, "mistakes": []}
+    together: dict[str, Any] = {
+        "title": f"{len(audit['models'])} seeds together",
+        "bins": [],
+        "ece": None,
+        "mistakes": [],
+    }
     return [
         *([{**together, "accuracy": _html(_accuracy_table(pooled))}] if pooled else []),
         *_audit_of_seeds(audit["models"], mistakes),

@@ -20,7 +20,7 @@ from rlhf_bench.report.curves import training_curves
 from rlhf_bench.report.overoptimisation import gold_vs_sqrt_kl
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import arms, drawing, line_look, looks, marker_look, save_figure
-from rlhf_bench.report.tradeoff import gold_vs_kl, gold_vs_reward, reward_vs_kl, titled
+from rlhf_bench.report.tradeoff import gold_vs_kl, gold_vs_reward, held_out_vs_reward, reward_vs_kl, titled
 
 __all__ = ["PLOTS", "write_plots"]
 
@@ -179,6 +179,7 @@ PLOTS: dict[str, Callable[[Result], Figure | None]] = {
     "gold_vs_reward": gold_vs_reward,
     "gold_vs_kl": gold_vs_kl,
     "gold_vs_sqrt_kl": gold_vs_sqrt_kl,
+    "held_out_vs_reward": held_out_vs_reward,
     "reward_distribution": reward_distribution,
     "rouge": rouge,
     "length": length,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rlhf_bench.metrics.registry import REWARD_PREFIX, describe
+from rlhf_bench.metrics.registry import HELD_OUT, REWARD_PREFIX, describe
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
@@ -246,7 +246,7 @@ def _is_shown(result: Result, key: str) -> bool:
     main = {result.reward_key, *_TERMINAL}
     if not any(known(result.estimate(model, "kl_exact")) for model in result.models):
         main |= {"rouge1", "rouge2", "distinct2", "repetition"}
-    is_main = key in main or key.startswith(REWARD_PREFIX)
+    is_main = key in main or key == f"{HELD_OUT}_z" or key.startswith(REWARD_PREFIX)
     return is_main and any(known(result.estimate(model, key)) for model in result.models)
 
 
@@ -281,7 +281,8 @@ def _reward(result: Result) -> Column:
 
 def _scorers(result: Result) -> list[Column]:
     """Reward models that score beside the first."""
-    keys = [key for cells in result.metrics["models"].values() for key in cells if key.startswith(REWARD_PREFIX)]
+    found = (key for cells in result.metrics["models"].values() for key in cells)
+    keys = [key for key in found if key.startswith(REWARD_PREFIX) or key == f"{HELD_OUT}_z"]
     return [Column(key, describe(key).title, interval=True) for key in dict.fromkeys(keys)]
 
 
