@@ -100,7 +100,11 @@ COLUMNS = ("prompt", "response", "reference", "model")
     help="Sample the reference N times a prompt, such as 64, and show what choosing the best of n gives; 0: do not.  "
     "[default: the suite's]",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampling.  [default: the suite's]")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Seed of the choice of prompts, of the sampling and of the bootstrap.  [default: the suite's]",
+)
 @click.option(
     "--from",
     "manifest",
@@ -114,6 +118,13 @@ COLUMNS = ("prompt", "response", "reference", "model")
     help="Win rates against the reference by this judge: a model of a server, or reward, gold, length or random.",
 )
 @click.option("--max-cost", metavar="USD", help="The most that --judge may cost, over all runs.")
+@click.option(
+    "--annotations",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Only print what AlpacaEval's annotations.json says: win rate, standard error and counts as AlpacaEval 2, and "
+    "the rate at equal length.",
+)
 @click.option("--force", is_flag=True, help="Evaluate again what is stored already.")
 @checkpoints_option
 @results_option
@@ -136,6 +147,7 @@ def evaluate(
     manifest: Path | None,
     judge: str | None,
     max_cost: str | None,
+    annotations: Path | None,
     force: bool,
     checkpoints: Path,
     results: Path,
@@ -164,6 +176,14 @@ def evaluate(
         "best_of_n": best_of_n,
         "seed": seed,
     }
+
+    if annotations is not None:
+        if suite or run or manifest or judge or max_cost or any(asked.values()):
+            raise BadValue("--annotations: given with options about what is evaluated; expected it alone")
+        from rlhf_bench.judge.alpaca_table import annotations_text
+
+        click.echo(annotations_text(annotations))
+        return
 
     from rlhf_bench.evaluate import run_request
     from rlhf_bench.evaluate.request import Request, read_request

@@ -32,6 +32,11 @@ class Metric:
     def sources(self) -> tuple[str, ...]:
         return self.columns or (self.name,)
 
+    @property
+    def bounded(self) -> bool:
+        """Lies in [0, 1], and so do the limits of its interval."""
+        return self.unit in ("F", "share")
+
 
 def _kl(name: str, title: str, description: str) -> list[Metric]:
     return [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -32,12 +33,14 @@ from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import HYPERVOLUME_KL
 from rlhf_bench.types import Estimate
 
-__all__ = ["NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "summarize"]
+__all__ = ["CUT", "NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "summarize"]
 
 NO_MODEL = "the data's own responses, not sampled from a model"
 ITSELF = "it is the text that the others are compared with"
 NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
 NOT_AVAILABLE = "not available"
+
+CUT = ", cut to [0, 1]"  # after the method of an interval that reached beyond
 
 _RAW = ("reward", "reward_std")  # in units of one seed's reward model
 
@@ -135,7 +138,16 @@ def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level
         return crossed_ratio(-cells[0], cells[1], exponentiate=True, level=level, seed=seed)
     if metric.kind == "bits_per_byte":
         return crossed_ratio(-cells[0] / math.log(2), cells[1], level=level, seed=seed)
-    return crossed(cells[0], level=level, seed=seed)
+    estimate = crossed(cells[0], level=level, seed=seed)
+    return _cut(estimate) if metric.bounded else estimate
+
+
+def _cut(estimate: Estimate) -> Estimate:
+    """Limits of a number between 0 and 1 that few prompts throw outside it, cut back; the method says so."""
+    low, high = max(0.0, estimate.low), min(1.0, estimate.high)
+    if (low, high) == (estimate.low, estimate.high) or not math.isfinite(estimate.low):
+        return estimate
+    return replace(estimate, low=low, high=high, method=estimate.method + CUT)
 
 
 def _pairwise(table: ScoreTable, names: Sequence[str], level: float, seed: int) -> Iterator[dict[str, Any]]:

@@ -125,7 +125,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     return [
         ("Data", result.data_label),
         ("Prompts", prompts),
-        ("Seeds", ", ".join(map(str, result.seeds))),
+        ("Training seeds", ", ".join(map(str, result.seeds))),
         ("Reference", result.reference),
         ("Sampling", f"{drawn}, at most {sampling.get('max_new_tokens', '?')} tokens"),
         ("Date", str(manifest.get("time", "?")).replace("T", " ")[:16]),

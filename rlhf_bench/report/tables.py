@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rlhf_bench.metrics.registry import HELD_OUT, REWARD_PREFIX, describe
+from rlhf_bench.metrics.summary import CUT
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
@@ -81,6 +82,7 @@ def summary_table(result: Result) -> Table:
     notes = [
         _intervals(result),
         *_caution(result),
+        *_cut(result, columns),
         *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks),
     ]
     title = f"{result.manifest['suite']} on {result.data_label}"
@@ -223,7 +225,7 @@ def summary_text(result: Result, *, width: int = 120) -> str:
     widths = _widths([titles, *body])
     rule = "─" * _total(widths)
     prompts, samples = result.manifest["data"].get("n_prompts", "?"), result.sampling.get("samples", "?")
-    seeds = f"seed{'' if len(result.seeds) == 1 else 's'} {', '.join(map(str, result.seeds))}"
+    seeds = f"training seed{'' if len(result.seeds) == 1 else 's'} {', '.join(map(str, result.seeds))}"
     head = [
         f"{table.title}: {prompts} prompts × {samples} samples, {seeds}, reference {result.reference}",
         rule,
@@ -307,6 +309,15 @@ def _caution(result: Result) -> list[str]:
     if not few:
         return []
     return [f"‡ Only {' and '.join(few)}: intervals may hold the truth in some 90 % of cases; see docs/coverage.md"]
+
+
+def _cut(result: Result, columns: Iterable[Column]) -> list[str]:
+    """Which intervals would have left [0, 1], the sign of too few prompts."""
+    cells = ((model, c.title, result.estimate(model, c.key)) for model in result.models for c in columns)
+    found = [f"{title} of {model}" for model, title, cell in cells if cell and cell.method.endswith(CUT)]
+    return (
+        [f"Intervals cut to [0, 1], where too few prompts threw a limit outside: {', '.join(found)}"] if found else []
+    )
 
 
 def _intervals(result: Result) -> str:

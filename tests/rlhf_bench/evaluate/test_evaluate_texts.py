@@ -77,6 +77,10 @@ def test_what_a_file_lacks_is_said_with_its_reason(tmp_path: Path) -> None:
     folder = evaluation.evaluate(responses=[(None, str(file))], results=tmp_path / "results")
     missing = {(m["model"], m["metric"]): m["reason"] for m in metrics(folder)["missing"]}
     assert missing["a", "kl_exact"] == missing["a", "perplexity"] == "a response file: this needs the model itself"
+    with_reference = evaluation.evaluate(responses=[("b", str(predictions(tmp_path / "b.jsonl")))], results=tmp_path)
+    assert "ended" not in metrics(with_reference)["models"]["chosen"]  # a reference text says nothing of its end
+    told = {(m["model"], m["metric"]): m["reason"] for m in metrics(with_reference)["missing"]}
+    assert told["chosen", "ended"] == "a file's reference texts: nothing says how they ended"
     assert missing["a", "ended"] == "the response file does not say how its responses ended"
     assert missing["a", "n_tokens"].startswith("nobody counted the tokens")
     assert missing["all", "reward"] == "no reward model; give --reward-model PATH"

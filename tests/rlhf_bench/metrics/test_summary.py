@@ -148,6 +148,18 @@ def test_reward_z_is_within_each_seed():
     assert add_reward_z(table({"sft": [[1, 1]], "ppo": [[2, 3]]}), "sft")["reward_z"].isna().all()
 
 
+def test_limits_of_a_share_stay_within_0_and_1_and_say_that_they_were_cut():
+    """F-scores 0, 0, 0.3: mean 0.1, sd 0.173205, half width 4.302653 sd / sqrt(3) = 0.430265: cut to 0."""
+    frame = table({"sft": [[0.0], [0.0], [0.3]], "ppo": [[1.0], [1.0], [0.7]]}).rename(columns={"reward": "rougeL"})
+    models = summarize(frame.assign(n_words=frame["rougeL"]), reference="sft")["models"]
+    sft, ppo = models["sft"]["rougeL"], models["ppo"]["rougeL"]
+    assert (sft["low"], sft["method"]) == (0.0, "t, cut to [0, 1]")
+    assert sft["high"] == pytest.approx(0.530265, abs=1e-6)
+    assert (ppo["high"], ppo["method"]) == (1.0, "t, cut to [0, 1]")
+    assert models["sft"]["n_words"]["low"] < 0  # a number without bounds
+    assert models["sft"]["n_words"]["method"] == "t"
+
+
 def test_held_out_rewards_are_z_scored_by_themselves_and_pooled():
     """Another scale and offset under each seed; sft is 0, 2, 4 and ppo 3, 5, 7 times the scale: 1.5 sd more."""
     frames = []
