@@ -58,6 +58,15 @@ class _Side:
     def model_hash(self, model: str, seed: int) -> str | None:
         return self.hash_of(self.manifest["models"].get(model) or [], seed)
 
+    @property
+    def prompts(self) -> set[str]:
+        return set(self.scores["prompt_id"])
+
+    @property
+    def drawn_from(self) -> tuple[Any, ...]:
+        """The data that the prompts were chosen from."""
+        return tuple(self.manifest["data"].get(key) for key in ("source", "split", "seed"))
+
     def describe(self) -> str:
         data = self.manifest["data"]
         seeds = ", ".join(map(str, self.seeds))
@@ -87,10 +96,14 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     _check_versions(left, right)
     seeds = _matched_seeds(left, right)
     models = [model for model in left.models if model in right.models]
-    prompts = sorted(set(left.scores["prompt_id"]) & set(right.scores["prompt_id"]))
-    for what, matched in (("prompt", prompts), ("model", models)):
-        if not matched:
-            raise StoreError(f"{a} and {b} have no {what} in common; evaluate both on the same data: --data SOURCE")
+    prompts = sorted(left.prompts & right.prompts)
+    if not models:
+        raise StoreError(f"{a} and {b} have no model in common; evaluate both with a model of the same name")
+    if not prompts:
+        how = "evaluate both on the same data: --data SOURCE"
+        if left.drawn_from == right.drawn_from:
+            how = "evaluate both with the same --seed and --limit, which choose the prompts"
+        raise StoreError(f"{a} and {b} have no prompt in common; {how}")
     metrics, left_out = _metrics(left, right, seeds)
     lines = [f"A  {left.describe()}", f"B  {right.describe()}", "", *_matching(left, right, seeds, prompts, models)]
     lines += [f"not compared: {reason}" for reason in left_out]
@@ -157,9 +170,14 @@ def _metrics(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> tup
 
 
 def _reward_differs(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> str:
-    """Why raw rewards have no common scale; "" where they do."""
+    """Why raw rewards have no common scale; "" where they do.
+
+    The fingerprint is that of the prompts chosen: it tells data apart where the same prompts were, and other choices
+    from one source are matched by the hash of each prompt.
+    """
     prints = [side.manifest["data"].get("fingerprint") for side in (left, right)]
-    if prints[0] is None or prints[0] != prints[1]:
+    same_source = left.prompts != right.prompts and left.drawn_from == right.drawn_from
+    if None in prints or (prints[0] != prints[1] and not same_source):
         return f"the data are not the same (fingerprints {prints[0]} and {prints[1]})"
     for seed_a, seed_b in seeds:
         hashes = left.reward_hash(seed_a), right.reward_hash(seed_b)

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rlhf_bench.errors import DataError, StoreError
 
 __all__ = [
     "append_jsonl",
+    "atomic_file",
     "atomic_write_bytes",
     "atomic_write_text",
     "exclusive",
@@ -34,18 +35,19 @@ __all__ = [
 _DIGEST = 32  # bytes of a SHA-256
 
 
-def atomic_write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either its old content or all of the new one, even after a power cut.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, so that `path` holds either its old content or all of the new one, even after a power cut.
 
-    The bytes go to a new file beside `path`, are flushed to disk, and the file is renamed. Missing folders are made.
-    Raises OSError where the folder cannot be written.
+    The bytes go to a new file beside `path`, are flushed to disk, and the file is renamed as the block ends; if it
+    fails, nothing is left. Missing folders are made. Raises OSError where the folder cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
@@ -54,6 +56,12 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """`data` in an `atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -120,8 +128,10 @@ def read_jsonl(path: Path, *, drop_partial: bool = False) -> list[dict[str, Any]
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write all `rows` at once, atomically."""
-    atomic_write_text(path, "".join(json_text(row) + "\n" for row in rows))
+    """Write all `rows` to an `atomic_file`, one after another: they need not be in memory together."""
+    with atomic_file(path) as file:
+        for row in rows:
+            file.write(f"{json_text(row)}\n".encode())
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

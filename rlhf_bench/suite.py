@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from rlhf_bench.config import Config, load_config, read_yaml, suites_dir
 from rlhf_bench.errors import UnknownName
+from rlhf_bench.stats import RESAMPLES
 
 __all__ = ["HYPERVOLUME_KL", "OWN_PROMPTS", "Suite", "Wording", "list_suites", "load_suite", "needs", "suite_path"]
 
@@ -54,6 +55,7 @@ class Suite(Config):
     metrics: tuple[str, ...] = Field(
         (), description="rules that score responses beside what every suite measures; NAME:CATEGORY for some prompts"
     )
+    resamples: int = Field(RESAMPLES, ge=100, description="bootstraps that an interval is made from")
     best_of_n: int = Field(
         0,
         ge=0,

@@ -110,7 +110,11 @@ COLUMNS = ("prompt", "response", "reference", "model")
     multiple=True,
     help="A key of the suite's file, such as --set wording=natural or --set top_p=0.9.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampling.  [default: the suite's]")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Seed of the choice of prompts, of the sampling and of the bootstrap.  [default: the suite's]",
+)
 @click.option(
     "--from",
     "manifest",
@@ -124,6 +128,13 @@ COLUMNS = ("prompt", "response", "reference", "model")
     help="Win rates against the reference by this judge: a model of a server, or reward, gold, length or random.",
 )
 @click.option("--max-cost", metavar="USD", help="The most that --judge may cost, over all runs.")
+@click.option(
+    "--annotations",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Only print what AlpacaEval's annotations.json says: win rate, standard error and counts as AlpacaEval 2, and "
+    "the rate at equal length.",
+)
 @click.option("--force", is_flag=True, help="Evaluate again what is stored already.")
 @checkpoints_option
 @results_option
@@ -147,6 +158,7 @@ def evaluate(
     manifest: Path | None,
     judge: str | None,
     max_cost: str | None,
+    annotations: Path | None,
     force: bool,
     checkpoints: Path,
     results: Path,
@@ -177,6 +189,14 @@ def evaluate(
         "settings": settings,
         "seed": seed,
     }
+
+    if annotations is not None:
+        if suite or run or manifest or judge or max_cost or any(asked.values()):
+            raise BadValue("--annotations: given with options about what is evaluated; expected it alone")
+        from rlhf_bench.judge.alpaca_table import annotations_text
+
+        click.echo(annotations_text(annotations))
+        return
 
     from rlhf_bench.evaluate import run_request
     from rlhf_bench.evaluate.request import Request, read_request

@@ -85,8 +85,15 @@ def _runs(checkpoints: Path) -> list[tuple[str, str]]:
         seeds = sorted(run.glob("seed-*"))
         parts = [
             (f"{folder.name}: " if seeds else "")
-            + (", ".join(stage for stage in STAGES if (folder / stage / "training.json").is_file()) or "nothing")
+            + (", ".join(filter(None, (_state(folder, stage) for stage in STAGES))) or "nothing")
             for folder in seeds or [run]
         ]
         rows.append((run.name, "; ".join(parts)))
     return rows
+
+
+def _state(run: Path, stage: str) -> str | None:
+    """The stage's name, marked where training was interrupted; None where it was never begun."""
+    if (run / stage / "training.json").is_file():
+        return stage
+    return f"{stage} (unfinished)" if (run / f".{stage}.work").is_dir() else None

@@ -15,6 +15,7 @@ from rlhf_bench.evaluate.plan import Setup
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.files import json_text
 from rlhf_bench.metrics.rouge import SETTINGS as ROUGE_SETTINGS
+from rlhf_bench.stats import RESAMPLES
 from rlhf_bench.types import stable_hash
 
 __all__ = ["make_manifest"]
@@ -55,7 +56,7 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
         "seed": setup.suite.seed,
         "seeds": setup.seeds,
         "rouge": ROUGE_SETTINGS,
-    }
+    } | _resamples(setup)
     return {
         **asked,
         "key": stable_hash(json_text(_identity(asked))),
@@ -67,6 +68,11 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
         "command": " ".join(["rlhf-bench", *sys.argv[1:]]),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _resamples(setup: Setup) -> dict[str, int]:
+    """Said only where it is not what it always was, so that earlier results keep their key."""
+    return {} if setup.suite.resamples == RESAMPLES else {"resamples": setup.suite.resamples}
 
 
 def _column(column: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from rlhf_bench.parallel import workers_for
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
+from rlhf_bench.stats import FloatArray
 from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_batches
 from rlhf_bench.types import Completion, Item, Prompt
@@ -118,8 +119,7 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
     rows = _answers(measure, template, groups)
     texts = text_rows(source.name, source.seed, rows, source=measure.source, metrics=measure.metrics)
     table = add_rewards(measure, texts)
-    given = [prompt.text for prompt in prompts for _ in range(measure.samples)]
-    kl, why = _kl(measure, source, model, tokenizer, given, completions)
+    kl, why = _kl(measure, source, model, tokenizer, prompts, groups)
     table = table.assign(**kl, **_chosen(measure, model, tokenizer, template))
     if is_reference and not (table["kl_exact"] == 0).all():
         raise ModelError(f"{source.name}: KL of the reference to itself is not 0; expected 0: report this as a bug")
@@ -139,7 +139,7 @@ def measure_pool(measure: Measure, n: int, *, on_batch: Callable[[int], None]) -
     prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
     groups = _groups(measure, source, model, tokenizer, prompts, template, n, on_batch)
     rows = pool_rows(source.name, source.seed, _answers(measure, template, groups), source=measure.source)
-    table = add_rewards(measure, rows)
+    table = add_rewards(measure, rows, measure.reward_models[:1])  # the one that chooses
     return table[[column for column in POOL_COLUMNS if column in table.columns]]
 
 
@@ -190,13 +190,19 @@ def measure_anchors(measure: Measure, seed: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def add_rewards(measure: Measure, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a column for each reward model. A response of unknown end is scored as one that ended."""
+def add_rewards(
+    measure: Measure, table: pd.DataFrame, models: Sequence[tuple[str, RewardModel]] | None = None
+) -> pd.DataFrame:
+    """The table with a column for each reward model, or for `models` of them alone.
+
+    A response of unknown end is scored as one that ended.
+    """
+    models = measure.reward_models if models is None else models
     prompts, texts = list(table["prompt"]), list(table["response"])
     ended = [reason != "length" for reason in table["finish_reason"]]
     columns = {
         column: reward.score(prompts, texts, ended, processes=measure.processes).double().numpy()
-        for column, reward in measure.reward_models
+        for column, reward in models
     }
     return table.assign(**columns)
 
@@ -206,19 +212,20 @@ def _kl(
     source: Source,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    completions: Sequence[Completion],
+    prompts: Sequence[Prompt],
+    groups: Sequence[Sequence[Completion]],
 ) -> tuple[dict[str, Any], str | None]:
     """KL of each response to the reference, both models scored by the same forward on the same batch; or why not.
 
     The tokens of a stop string count: where they were left out, each model's chance to draw them would be in the exact
     terms but never among those that were drawn, and k1 would be biased.
     """
-    heads = encode_prompts(tokenizer, prompts, max_prompt=measure.sampling.max_prompt_tokens)
-    rows = [
+    heads = encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=measure.sampling.max_prompt_tokens)
+    rows = [  # a prompt's ids are held once for all of its samples
         Encoded(head or [tokenizer.eos_token_id], c.drawn)
-        for (head, _), c in zip(heads, completions, strict=True)
-    ]  # fmt: skip
+        for (head, _), group in zip(heads, groups, strict=True)
+        for c in group
+    ]
     columns: dict[str, Any] = {"n_prompt_tokens": [float(len(row.prompt)) for row in rows]}
     if measure.reference is None:
         return columns | dict.fromkeys(KL_COLUMNS, np.nan), "the reference is a response file"
@@ -227,10 +234,10 @@ def _kl(
     reference, reference_tokenizer = measure.reference_model
     if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
         return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another tokenizer than the reference's"
-    per_token: list[list[float]] = [[] for _ in rows]
+    per_token: list[FloatArray] = [np.zeros(0)] * len(rows)
     numbers = np.zeros((len(rows), 3))
 
-    def work(group: list[int]) -> tuple[np.ndarray, list[list[float]]]:
+    def work(group: list[int]) -> tuple[np.ndarray, list[FloatArray]]:
         """k1, k3 and exact of each response, (B, 3), and the exact terms of its tokens."""
         batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
         terms = token_kl(model, reference, batch)
@@ -238,13 +245,14 @@ def _kl(
         k3 = torch.expm1(-difference) + difference
         sums = torch.stack([difference.sum(1), k3.sum(1), terms.exact.double().sum(1)], dim=1)
         by_response = zip(terms.exact.cpu(), batch.response_mask.cpu(), strict=True)
-        return sums.cpu().numpy(), [exact[mask].tolist() for exact, mask in by_response]
+        # arrays: a list of as many floats takes five times the memory
+        return sums.cpu().numpy(), [exact[mask].double().numpy() for exact, mask in by_response]
 
-    groups = list(length_batches([row.length for row in rows], BATCH))
+    batches = list(length_batches([row.length for row in rows], BATCH))
     with workers_for(model, measure.processes) as pool:
-        for group, (sums, tokens) in zip(groups, pool.map(work, groups), strict=True):
-            numbers[group] = sums
-            for i, exact in zip(group, tokens, strict=True):
+        for batch, (sums, tokens) in zip(batches, pool.map(work, batches), strict=True):
+            numbers[batch] = sums
+            for i, exact in zip(batch, tokens, strict=True):
                 per_token[i] = exact
     lengths = np.array([max(1, len(row.response)) for row in rows])
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):

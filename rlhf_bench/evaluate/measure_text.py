@@ -50,9 +50,16 @@ def answered(texts: Texts, items: Sequence[Item]) -> list[Answered]:
 
 
 def anchor_rows(items: Sequence[Item]) -> dict[str, list[Answered]]:
-    """The data's own responses under "chosen" and "rejected"; a name without any is left out."""
+    """The data's own responses under "chosen" and "rejected"; a name without any is left out.
+
+    Those of pairs end by definition; of a file's reference text alone nothing is known.
+    """
     sides = {
-        "chosen": [Answered(item, 0, item.chosen, "eos", math.nan) for item in items if item.chosen is not None],
+        "chosen": [
+            Answered(item, 0, item.chosen, None if item.rejected is None else "eos", math.nan)
+            for item in items
+            if item.chosen is not None
+        ],
         "rejected": [Answered(item, 0, item.rejected, "eos", math.nan) for item in items if item.rejected is not None],
     }
     return {name: rows for name, rows in sides.items() if rows}

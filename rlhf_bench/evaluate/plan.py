@@ -23,6 +23,7 @@ from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
 from rlhf_bench.evaluate.prompts import Prompts, read_prompts
 from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
 from rlhf_bench.files import sha256_file
+from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import Suite
@@ -212,7 +213,10 @@ def _check_template(name: str, path: str, template: str) -> None:
 def _scorers(
     request: Request, run: _Run, seeds: Sequence[int | None], missing: dict[tuple[str, str], str]
 ) -> dict[int, list[Scorer]]:
-    """Each seed's reward models: those given, the first as "reward"; else the run's own."""
+    """Each seed's reward models: those given, the first as "reward"; else the run's own, and the next seed's held out.
+
+    Scoring is cheap beside sampling, so the second one costs little.
+    """
     own = {seed: run.found["reward", seed] for seed in seeds if ("reward", seed) in run.found}
     if not own and not request.reward_models:
         make = f"make it with: rlhf-bench train reward --run {run.path.name}, or " if run.path else ""
@@ -227,9 +231,18 @@ def _scorers(
     ]
     if given:
         return {run.number(seed): given for seed in seeds}
-    return {
-        run.number(seed): [Scorer("reward", own[seed].path, own[seed].hash)] if seed in own else [] for seed in seeds
-    }
+    after = dict(zip(own, [*list(own)[1:], *list(own)[:1]], strict=True))  # each seed's next, the last one's first
+    if len(own) == 1:
+        missing["all", f"{HELD_OUT}_z"] = (
+            "one seed has no reward model but the one that was optimised; train with --seeds 2 or more, or give others "
+            "with --reward-model"
+        )
+    scorers: dict[int, list[Scorer]] = {run.number(seed): [] for seed in seeds}
+    for seed, other in after.items():
+        scorers[run.number(seed)].append(Scorer("reward", own[seed].path, own[seed].hash))
+        if other != seed:
+            scorers[run.number(seed)].append(Scorer(HELD_OUT, own[other].path, own[other].hash))
+    return scorers
 
 
 def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:

@@ -25,7 +25,7 @@ from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
-from rlhf_bench.stats import mean_estimate
+from rlhf_bench.stats import mean_estimate, resampling
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def run_request(
     progress = progress or Progress(quiet=True)
     parent = results / Path(request.suite).stem
     if not force and (stored := processes.first(lambda: _stored(parent, request))):
+        processes.first(lambda: _tidy(stored))
         progress.log(f"{stored}: everything is stored; nothing to compute")
         return stored
     setup = prepare(request, progress)
@@ -120,6 +121,7 @@ def run_request(
     _say_other_version(parent / request.label, folder, setup.suite.version, progress)
     store = ResultStore(folder)
     if processes.first(lambda: _complete(store)):
+        processes.first(lambda: _tidy(folder))
         progress.log(f"{folder}: everything is stored; nothing to compute")
         return folder
     processes.first(lambda: _make_parts(folder))
@@ -133,7 +135,9 @@ def run_request(
             parts += [model_part(work, setup, measure, p, progress, processes) for p in setup.parts if p.seed == number]
             anchors += anchor_parts(setup, measure, number, progress)
             pools += pool_parts(work, setup, measure, number, progress, processes)
-        processes.first(lambda: _finish(store, setup, [*parts, *anchors], pools))
+        with resampling(setup.suite.resamples):
+            processes.first(lambda: _finish(store, setup, [*parts, *anchors], pools))
+        processes.first(lambda: _tidy(folder))
     return folder
 
 
@@ -142,6 +146,13 @@ def _make_parts(folder: Path) -> None:
         (folder / ".parts").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written ({error.strerror}); give --results a folder that can") from error
+
+
+def _tidy(folder: Path) -> None:
+    """Of a finished evaluation only the result stays, not its parts, nor what a killed attempt was writing."""
+    shutil.rmtree(folder / ".parts", ignore_errors=True)
+    for half in folder.glob(".*.tmp"):
+        half.unlink(missing_ok=True)
 
 
 def _stored(parent: Path, request: Request) -> Path | None:
@@ -222,7 +233,7 @@ def _finish(
         reasons.update({(model, column): why for column, why in part.attrs.get("reasons", {}).items()})
     gone = {(name, metric): why for (name, metric), why in setup.missing.items() if name not in set(rows["model"])}
     store.write_responses(
-        [dict(zip(RESPONSE_COLUMNS, row, strict=True)) for row in rows[RESPONSE_COLUMNS].itertuples(index=False)]
+        dict(zip(RESPONSE_COLUMNS, row, strict=True)) for row in rows[RESPONSE_COLUMNS].itertuples(index=False)
     )
     scores = rows.drop(columns=TEXT_COLUMNS)
     # without a reward column nothing can be standardised; an all-NaN one is worse than none

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlhf_bench.metrics.registry import describe
+from rlhf_bench.metrics.registry import HELD_OUT, describe
 from rlhf_bench.metrics.table import ScoreTable
 from rlhf_bench.stats import FloatArray, crossed, crossed_difference
 from rlhf_bench.stats.resample import nanmean
@@ -17,7 +17,9 @@ from rlhf_bench.types import Estimate
 __all__ = ["CHECKED", "CHECKED_SINCE", "Alarm", "at_equal_length", "find_alarms"]
 
 REWARD, LENGTH = "reward_z", "n_tokens"
-_JUDGES = ("gold", "rougeL")  # what ought to rise with the reward
+HELD_OUT_REWARD = f"{HELD_OUT}_z"
+_JUDGES = ("gold", "rougeL", HELD_OUT_REWARD)  # what ought to rise with the reward
+_OVERFIT = 0.1  # reference sd that the reward gains more by one model than by another
 # metric -> (the bad direction, by how much at least: a significant change may be too small to matter)
 _BAD = {"repetition": (1, 0.02), "distinct2": (-1, 0.02), "copied": (1, 0.05), "ended": (-1, 0.05)}
 _BAD |= {"self_bleu": (1, 0.05), "refused": (1, 0.05)}
@@ -45,6 +47,11 @@ def find_alarms(table: ScoreTable, *, reference: str, level: float = 0.95, seed:
         changes = {name: crossed_difference(a, b, level=level, seed=seed).estimate for name, (a, b) in cells.items()}
         if REWARD in changes and changes[REWARD].low > 0:
             yield from _hollow(model, changes)
+            if HELD_OUT_REWARD in cells:
+                own, other = (a - b for a, b in (cells[REWARD], cells[HELD_OUT_REWARD]))
+                excess = crossed_difference(own, other, level=level, seed=seed).estimate
+                if excess.low > _OVERFIT:
+                    yield _overfit_alarm(model, changes, excess)
             if LENGTH in cells:
                 differences = (a - b for a, b in (cells[REWARD], cells[LENGTH]))
                 at_equal = at_equal_length(*differences, level=level, seed=seed)
@@ -60,6 +67,12 @@ def _hollow(model: str, changes: dict[str, Estimate]) -> Iterator[Alarm]:
     for name in (n for n in _JUDGES if n in changes and changes[n].high < 0):
         what = f"reward up by {_text(changes[REWARD])} sd, but {describe(name).title} down by {_text(changes[name])}"
         yield Alarm(model, f"reward_without_{name}", f"{model}: {what}: the reward no longer measures what it is for")
+
+
+def _overfit_alarm(model: str, changes: dict[str, Estimate], excess: Estimate) -> Alarm:
+    by_own, by_other = _text(changes[REWARD]), _text(changes[HELD_OUT_REWARD])
+    what = f"reward up by {by_own} sd by its own reward model, by {by_other} by another seed's, {_text(excess)} less"
+    return Alarm(model, "overfit", f"{model}: {what}: that part may be the errors of one reward model")
 
 
 def _length_alarm(model: str, changes: dict[str, Estimate], at_equal: Estimate) -> Alarm:

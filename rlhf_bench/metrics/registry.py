@@ -9,11 +9,22 @@ from typing import Literal
 from rlhf_bench.errors import UnknownName
 from rlhf_bench.metrics.probes import CATEGORY, PAIRED, RULES
 
-__all__ = ["COMPARED", "GOLD_PREFIX", "METRICS", "REWARD_PREFIX", "ROUGE_PARTS", "Metric", "describe", "probe_names"]
+__all__ = [
+    "COMPARED",
+    "GOLD_PREFIX",
+    "HELD_OUT",
+    "METRICS",
+    "REWARD_PREFIX",
+    "ROUGE_PARTS",
+    "Metric",
+    "describe",
+    "probe_names",
+]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 
 GOLD_PREFIX = "gold_"
+HELD_OUT = "reward_held_out"  # another training seed's reward model, which nothing was optimised against
 REWARD_PREFIX = "reward:"  # a reward model that scores beside the first
 
 
@@ -32,6 +43,11 @@ class Metric:
     @property
     def sources(self) -> tuple[str, ...]:
         return self.columns or (self.name,)
+
+    @property
+    def bounded(self) -> bool:
+        """Lies in [0, 1], and so do the limits of its interval."""
+        return self.unit in ("F", "share")
 
 
 def _kl(name: str, title: str, description: str) -> list[Metric]:
@@ -65,6 +81,10 @@ _ALL = [
     Metric(
         "reward_z", "Reward (z)", "reference sd", True, 3,
         "reward minus the mean of the reference's responses, over their standard deviation, within each seed",
+    ),
+    Metric(
+        f"{HELD_OUT}_z", "Held out (z)", "reference sd", True, 3,
+        "as reward_z, by the reward model of another training seed, which the model was not optimised against",
     ),
     Metric("gold", "Gold", "", True, 3, "the known true reward of data that have one"),
     *_kl("kl_exact", "KL exact", "KL to the reference, over the whole vocabulary at each prefix drawn"),
@@ -124,7 +144,7 @@ ROUGE_PARTS: dict[str, tuple[str, str]] = {name: (f"{name}_precision", f"{name}_
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 # The metrics that pairs of models are compared by; of the two rewards only the one that may be pooled.
-COMPARED = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended")
+COMPARED = ("reward", "reward_z", f"{HELD_OUT}_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 
 def probe_names(columns: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -35,12 +36,14 @@ from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import HYPERVOLUME_KL
 from rlhf_bench.types import Estimate
 
-__all__ = ["NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "summarize"]
+__all__ = ["CUT", "NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "summarize"]
 
 NO_MODEL = "the data's own responses, not sampled from a model"
 ITSELF = "it is the text that the others are compared with"
 NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
 NOT_AVAILABLE = "not available"
+
+CUT = ", cut to [0, 1]"  # after the method of an interval that reached beyond
 
 _RAW = ("reward", "reward_std")  # in units of one seed's reward model
 
@@ -71,7 +74,7 @@ def summarize(
     metrics = _metrics(scores)
     columns = dict.fromkeys(column for metric in metrics for column in metric.sources)
     table = score_table(scores, list(columns), models=models)
-    one_seed = len(table.seeds) == 1
+    one_seed, one = len(table.seeds) == 1, str(table.seeds[0])
 
     pooled: dict[str, dict[str, Any]] = {model: {} for model in table.models}
     per_seed: dict[str, dict[str, dict[str, Any]]] = {str(s): {m: {} for m in table.models} for s in table.seeds}
@@ -92,7 +95,8 @@ def summarize(
             elif not one_seed and metric.name in _RAW:
                 missing[model, metric.name] = NOT_POOLED
             else:
-                estimate = _estimate(table, model, metric, slice(None), level, seed)
+                # one seed alone is what would be pooled
+                estimate = found[one] if one_seed else _estimate(table, model, metric, slice(None), level, seed)
                 if estimate.n:
                     pooled[model][metric.name] = estimate.to_dict()
                 else:
@@ -146,7 +150,16 @@ def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level
         return crossed_ratio(-cells[0], cells[1], exponentiate=True, level=level, seed=seed)
     if metric.kind == "bits_per_byte":
         return crossed_ratio(-cells[0] / math.log(2), cells[1], level=level, seed=seed)
-    return crossed(cells[0], level=level, seed=seed)
+    estimate = crossed(cells[0], level=level, seed=seed)
+    return _cut(estimate) if metric.bounded else estimate
+
+
+def _cut(estimate: Estimate) -> Estimate:
+    """Limits of a number between 0 and 1 that few prompts throw outside it, cut back; the method says so."""
+    low, high = max(0.0, estimate.low), min(1.0, estimate.high)
+    if (low, high) == (estimate.low, estimate.high) or not math.isfinite(estimate.low):
+        return estimate
+    return replace(estimate, low=low, high=high, method=estimate.method + CUT)
 
 
 def _asked(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:
@@ -180,7 +193,9 @@ def _pair(
     found = crossed_difference(x, y, level=level, seed=seed)
     if not found.estimate.n:
         return None
-    within = {str(s): crossed((x - y)[i : i + 1], level=level, seed=seed) for i, s in enumerate(table.seeds)}
+    within = {str(table.seeds[0]): found.estimate}
+    if len(table.seeds) > 1:
+        within = {str(s): crossed((x - y)[i : i + 1], level=level, seed=seed) for i, s in enumerate(table.seeds)}
     return {
         "metric": name,
         "a": a,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rlhf_bench.errors import DataError, UnknownName
+from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.store import order_models
 
@@ -75,13 +76,17 @@ def _codes(keys: pd.Series) -> tuple[npt.NDArray[np.int64], list[object]]:
 def add_reward_z(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
     """A copy with the column `reward_z`: each seed's rewards, z-scored by that seed's responses of the reference.
 
+    With held-out rewards there is a `reward_held_out_z` as well, made likewise.
+
     A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds (METHODS). The
     mean and standard deviation are taken as given in the intervals. Raises UnknownName if no row is of the reference.
     """
-    return with_reward_z(scores, reward_scales(scores, reference))
+    for column in (c for c in ("reward", HELD_OUT) if c in scores.columns):
+        scores = with_reward_z(scores, reward_scales(scores, reference, column), column)
+    return scores
 
 
-def reward_scales(scores: pd.DataFrame, reference: str) -> dict[int, tuple[float, float]]:
+def reward_scales(scores: pd.DataFrame, reference: str, column: str = "reward") -> dict[int, tuple[float, float]]:
     """Seed -> mean and standard deviation (ddof 1) of the rewards of the reference's responses.
 
     A seed with fewer than two of them, or where they are all the same, is left out. Raises UnknownName if no row is of
@@ -90,7 +95,7 @@ def reward_scales(scores: pd.DataFrame, reference: str) -> dict[int, tuple[float
     names = set(scores["model"].astype(str))
     if reference not in names:
         raise UnknownName("reference model", reference, names)
-    raw = scores["reward"].to_numpy(dtype=np.float64, na_value=np.nan)
+    raw = scores[column].to_numpy(dtype=np.float64, na_value=np.nan)
     seeds = scores["seed"].to_numpy()
     is_reference = (scores["model"] == reference).to_numpy() & np.isfinite(raw)
     scales = {}
@@ -101,11 +106,13 @@ def reward_scales(scores: pd.DataFrame, reference: str) -> dict[int, tuple[float
     return scales
 
 
-def with_reward_z(scores: pd.DataFrame, scales: Mapping[int, tuple[float, float]]) -> pd.DataFrame:
-    """A copy with the column `reward_z`, (reward - mean) / sd of the row's seed; NaN for a seed without a scale."""
-    raw = scores["reward"].to_numpy(dtype=np.float64, na_value=np.nan)
+def with_reward_z(
+    scores: pd.DataFrame, scales: Mapping[int, tuple[float, float]], column: str = "reward"
+) -> pd.DataFrame:
+    """A copy with the column `<column>_z`, (reward - mean) / sd of the row's seed; NaN for a seed without a scale."""
+    raw = scores[column].to_numpy(dtype=np.float64, na_value=np.nan)
     seeds = scores["seed"].to_numpy()
     z = np.full(len(raw), np.nan)
     for seed, (mean, sd) in scales.items():
         z[seeds == seed] = (raw[seeds == seed] - mean) / sd
-    return scores.assign(reward_z=z)
+    return scores.assign(**{f"{column}_z": z})

@@ -46,7 +46,10 @@ _CAPTIONS = {
     "optimised too hard.",
     "gold_vs_sqrt_kl": "One method's checkpoints with the form of arXiv 2210.10760; dashed: where gold turns.",
     "gold_vs_reward": "What the learned reward promises against what is so.",
+    "held_out_vs_reward": "Below the line, a model gains more by the reward model it was optimised against than by "
+    "another seed's: what it learned is partly that one's errors.",
     "reward_distribution": "The learned reward of every response.",
+    "rouge": "How near responses come to the data's chosen ones: by words, pairs of words, longest common subsequence.",
     "length": "How long responses are; 'chosen' and 'rejected' are the data's own.",
     "length_vs_reward": "Whether the reward model pays for length.",
     "kl_by_position": "Where in the response a model leaves the reference.",
@@ -129,7 +132,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     return [
         ("Data", result.data_label),
         ("Prompts", prompts),
-        ("Seeds", ", ".join(map(str, result.seeds))),
+        ("Training seeds", ", ".join(map(str, result.seeds))),
         ("Reference", result.reference),
         ("Sampling", f"{drawn}, at most {sampling.get('max_new_tokens', '?')} tokens"),
         ("Date", str(manifest.get("time", "?")).replace("T", " ")[:16]),
@@ -217,19 +220,33 @@ def _reward_model_table(result: Result) -> Table:
 
 
 def _audit(result: Result) -> list[dict[str, Any]]:
-    """One entry a seed: accuracy by category beside its baselines, calibration bins, worst mistakes."""
+    """All seeds together where there are several, then each: accuracy by category, calibration bins, worst mistakes."""
     store = ResultStore(result.path)
     audit = store.read_audit() or {"models": {}}
     mistakes = store.read_mistakes()
+    pooled = audit.get("pooled")
+    together: dict[str, Any] = {
+        "title": f"{len(audit['models'])} seeds together",
+        "bins": [],
+        "ece": None,
+        "mistakes": [],
+    }
+    return [
+        *([{**together, "accuracy": _html(_accuracy_table(pooled))}] if pooled else []),
+        *_audit_of_seeds(audit["models"], mistakes),
+    ]
+
+
+def _audit_of_seeds(models: dict[str, Any], mistakes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
-            "seed": seed,
+            "title": f"seed {seed}",
             "accuracy": _html(_accuracy_table(part)),
             "bins": [b for b in part.get("calibration", []) if b.get("n")],
             "ece": part.get("ece"),
             "mistakes": [row for row in mistakes if str(row.get("seed", seed)) == seed][:_MISTAKES],
         }
-        for seed, part in audit["models"].items()
+        for seed, part in models.items()
     ]
 
 
@@ -237,7 +254,9 @@ def _accuracy_table(part: dict[str, Any]) -> Table:
     names = ("accuracy", "longer", "shorter", "untrained")
     columns = [Column("category", "Category"), Column("accuracy", "Reward model"), Column("longer", "Longer wins")]
     columns += [Column("shorter", "Shorter wins"), Column("untrained", "Untrained head"), Column("ceiling", "Ceiling")]
+    unseen = {f"unseen: {name}": group for name, group in part.get("unseen_by_category", {}).items()}
     groups = {"all": part.get("overall"), **part.get("by_category", {}), "unseen categories": part.get("unseen")}
+    groups |= unseen
     rows: list[list[Cell]] = [
         [name, *(_maybe(group.get(key)) for key in names), group.get("ceiling")]
         for name, group in groups.items()

@@ -15,16 +15,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
+from rlhf_bench.metrics.registry import describe
 from rlhf_bench.report.curves import training_curves
 from rlhf_bench.report.overoptimisation import gold_vs_sqrt_kl
 from rlhf_bench.report.probes import suite_metrics
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import arms, drawing, line_look, looks, marker_look, save_figure
-from rlhf_bench.report.tradeoff import gold_vs_kl, gold_vs_reward, reward_vs_kl, titled
+from rlhf_bench.report.tradeoff import gold_vs_kl, gold_vs_reward, held_out_vs_reward, reward_vs_kl, titled
 
 __all__ = ["PLOTS", "write_plots"]
 
 _MIN_PROMPTS = 5  # a mean over fewer prompts than this is not drawn
+_ROUGE = {"rouge1": "#33567a", "rouge2": "#7ea3c4", "rougeL": "#d5e2ee"}
 _MAX_POINTS = 2_000  # responses a model in a scatter plot
 
 
@@ -58,6 +60,31 @@ def reward_distribution(result: Result) -> Figure | None:
     _mean_markers(axes, result, names, result.reward_key)
     axes.set(ylabel=f"{result.reward_label}, per response")
     return titled(figure, result, "Reward distribution")
+
+
+def rouge(result: Result) -> Figure | None:
+    """Bars of ROUGE-1, 2 and L for each model, with their intervals; from dark to light, so that grey tells them."""
+    names = [name for name in result.models if any(known(result.estimate(name, key)) for key in _ROUGE)]
+    if not names:
+        return None
+    figure = Figure(figsize=(max(4.8, 1.6 + 0.95 * len(names)), 4.0), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(_ROUGE)
+    for i, (key, colour) in enumerate(_ROUGE.items()):
+        for j, name in enumerate(names):
+            estimate = result.estimate(name, key)
+            if known(estimate):
+                at = j + (i - (len(_ROUGE) - 1) / 2) * width
+                label = describe(key).title if j == 0 else "_nolegend_"
+                axes.bar(
+                    at, estimate.value, width * 0.92, color=colour, edgecolor="#333333", linewidth=0.6, label=label
+                )
+                axes.errorbar(at, estimate.value, yerr=arms(estimate), fmt="none", ecolor="#111111", capsize=2)
+    axes.set_xticks(range(len(names)), names)
+    axes.grid(axis="x", visible=False)
+    axes.set(ylabel="ROUGE F (0 to 1), with its interval", ylim=(0, None))
+    axes.legend(**_OUTSIDE)
+    return titled(figure, result, "ROUGE against the chosen responses")
 
 
 def length(result: Result) -> Figure | None:
@@ -154,7 +181,9 @@ PLOTS: dict[str, Callable[[Result], Figure | None]] = {
     "gold_vs_reward": gold_vs_reward,
     "gold_vs_kl": gold_vs_kl,
     "gold_vs_sqrt_kl": gold_vs_sqrt_kl,
+    "held_out_vs_reward": held_out_vs_reward,
     "reward_distribution": reward_distribution,
+    "rouge": rouge,
     "length": length,
     "length_vs_reward": length_vs_reward,
     "kl_by_position": kl_by_position,

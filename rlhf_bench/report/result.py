@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import pandas as pd
 
+from rlhf_bench.metrics.table import add_reward_z
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 from rlhf_bench.types import Estimate
 
@@ -111,7 +112,8 @@ class Result:
 def load_result(path: Path) -> Result:
     """Raises StoreError if the manifest, the metrics or the scores are missing or broken."""
     store = ResultStore(path)
-    manifest = store.read_manifest()
-    return Result(
-        store.path, manifest, store.read_metrics(), store.read_scores(), store.read_logs(), store.read_judge()
-    )
+    manifest, scores = store.read_manifest(), store.read_scores()
+    reference = str(manifest["reference"])
+    if "reward" in scores.columns and "reward_z" not in scores.columns and (scores["model"] == reference).any():
+        scores = add_reward_z(scores, reference)  # the store holds what was measured
+    return Result(store.path, manifest, store.read_metrics(), scores, store.read_logs(), store.read_judge())

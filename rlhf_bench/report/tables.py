@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rlhf_bench.metrics.registry import REWARD_PREFIX, describe
+from rlhf_bench.metrics.registry import HELD_OUT, REWARD_PREFIX, describe
+from rlhf_bench.metrics.summary import CUT
 from rlhf_bench.report.probes import own_metrics
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.store import ANCHORS
@@ -84,6 +85,7 @@ def summary_table(result: Result) -> Table:
     notes = [
         _intervals(result),
         *_caution(result),
+        *_cut(result, columns),
         *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks),
     ]
     title = f"{result.manifest['suite']} on {result.data_label}"
@@ -226,7 +228,7 @@ def summary_text(result: Result, *, width: int = 120) -> str:
     widths = _widths([titles, *body])
     rule = "─" * _total(widths)
     prompts, samples = result.manifest["data"].get("n_prompts", "?"), result.sampling.get("samples", "?")
-    seeds = f"seed{'' if len(result.seeds) == 1 else 's'} {', '.join(map(str, result.seeds))}"
+    seeds = f"training seed{'' if len(result.seeds) == 1 else 's'} {', '.join(map(str, result.seeds))}"
     head = [
         f"{table.title}: {prompts} prompts × {samples} samples, {seeds}, reference {result.reference}",
         rule,
@@ -249,7 +251,7 @@ def _is_shown(result: Result, key: str) -> bool:
     main = {*own_metrics(result), result.reward_key, *_TERMINAL}
     if not any(known(result.estimate(model, "kl_exact")) for model in result.models):
         main |= {"rouge1", "rouge2", "distinct2", "repetition"}
-    is_main = key in main or key.startswith(REWARD_PREFIX)
+    is_main = key in main or key == f"{HELD_OUT}_z" or key.startswith(REWARD_PREFIX)
     return is_main and any(known(result.estimate(model, key)) for model in result.models)
 
 
@@ -284,7 +286,8 @@ def _reward(result: Result) -> Column:
 
 def _scorers(result: Result) -> list[Column]:
     """Reward models that score beside the first."""
-    keys = [key for cells in result.metrics["models"].values() for key in cells if key.startswith(REWARD_PREFIX)]
+    found = (key for cells in result.metrics["models"].values() for key in cells)
+    keys = [key for key in found if key.startswith(REWARD_PREFIX) or key == f"{HELD_OUT}_z"]
     return [Column(key, describe(key).title, interval=True) for key in dict.fromkeys(keys)]
 
 
@@ -320,6 +323,15 @@ def _caution(result: Result) -> list[str]:
     if not few:
         return []
     return [f"‡ Only {' and '.join(few)}: intervals may hold the truth in some 90 % of cases; see docs/coverage.md"]
+
+
+def _cut(result: Result, columns: Iterable[Column]) -> list[str]:
+    """Which intervals would have left [0, 1], the sign of too few prompts."""
+    cells = ((model, c.title, result.estimate(model, c.key)) for model in result.models for c in columns)
+    found = [f"{title} of {model}" for model, title, cell in cells if cell and cell.method.endswith(CUT)]
+    return (
+        [f"Intervals cut to [0, 1], where too few prompts threw a limit outside: {', '.join(found)}"] if found else []
+    )
 
 
 def _intervals(result: Result) -> str:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.report.equal_kl import bands_of
 from rlhf_bench.report.pareto import front_of, hypervolume_text
 from rlhf_bench.report.result import Result, known
@@ -17,7 +18,7 @@ from rlhf_bench.report.style import Look, arms, looks, marker_look, place_labels
 from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.types import Estimate
 
-__all__ = ["gold_vs_kl", "gold_vs_reward", "reward_vs_kl", "titled"]
+__all__ = ["gold_vs_kl", "gold_vs_reward", "held_out_vs_reward", "reward_vs_kl", "titled"]
 
 _WORTH_NAMING = 0.05  # probability of being on the front
 _CHOOSING = "#444444"  # best-of-n is no model: a line in no model's colour
@@ -38,6 +39,15 @@ def gold_vs_kl(result: Result) -> Figure | None:
 def gold_vs_reward(result: Result) -> Figure | None:
     figure = _against(result, result.reward_key, "gold", result.reward_label, "gold reward", pareto=False)
     return titled(figure, result, "Gold reward against learned reward")
+
+
+def held_out_vs_reward(result: Result) -> Figure | None:
+    """A model below the line gains more by the reward model it was optimised against than by another seed's."""
+    label = "reward by another seed's model (z)"
+    figure = _against(result, "reward_z", f"{HELD_OUT}_z", "reward by the seed's own model (z)", label, pareto=False)
+    if figure is not None:
+        figure.axes[0].axline((0, 0), slope=1, color="#999999", linestyle=":", linewidth=1, zorder=1)
+    return titled(figure, result, "Held-out reward against learned reward")
 
 
 def titled(figure: Figure | None, result: Result, title: str) -> Figure | None:

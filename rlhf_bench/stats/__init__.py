@@ -9,7 +9,7 @@ from rlhf_bench.stats.correlation import correlation_estimate
 from rlhf_bench.stats.crossed import crossed, crossed_difference, crossed_ratio, crossed_share
 from rlhf_bench.stats.estimates import mean_estimate, ratio_estimate, share_estimate, std_estimate
 from rlhf_bench.stats.power import prompts_needed
-from rlhf_bench.stats.resample import RESAMPLES, FloatArray, prompt_means
+from rlhf_bench.stats.resample import RESAMPLES, FloatArray, prompt_means, resampling
 
 __all__ = [
     "RESAMPLES",
@@ -27,6 +27,7 @@ __all__ = [
     "prompt_means",
     "prompts_needed",
     "ratio_estimate",
+    "resampling",
     "share_estimate",
     "std_estimate",
 ]

@@ -11,6 +11,7 @@ from scipy import optimize, special, stats
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.resample import FloatArray, Values, check_level, is_constant, mean_interval, prompt_means
+from rlhf_bench.stats.signed_rank import wilcoxon_p
 from rlhf_bench.types import Estimate
 
 
@@ -48,15 +49,6 @@ def difference(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> D
         effect=effect_size(d),
         detectable=detectable_difference(sd, n, level=level) if n > 1 else math.nan,
     )
-
-
-def wilcoxon_p(differences: FloatArray) -> float | None:
-    """Two-sided Wilcoxon signed-rank p (scipy); zeros are dropped, and None is returned where nothing is left."""
-    scale = float(np.abs(differences).max()) if len(differences) else 0.0
-    if scale == 0:
-        return None
-    d = np.round(differences / scale, 12)  # a tie stays a tie after averages that rounded differently
-    return float(stats.wilcoxon(d[d != 0]).pvalue)
 
 
 def effect_size(differences: FloatArray) -> float:

@@ -22,9 +22,10 @@ import numpy as np
 from scipy import stats
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.compare import Difference, detectable_from_se, difference, effect_size, wilcoxon_p
+from rlhf_bench.stats.compare import Difference, detectable_from_se, difference, effect_size
 from rlhf_bench.stats.estimates import clopper_pearson, mean_estimate, ratio_estimate, share_estimate
 from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, nanmean
+from rlhf_bench.stats.signed_rank import wilcoxon_p
 from rlhf_bench.types import Estimate
 
 METHOD = "crossed-t"

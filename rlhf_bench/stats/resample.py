@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -14,12 +16,33 @@ from scipy import stats
 from rlhf_bench.errors import BadValue
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
+Counts: TypeAlias = npt.NDArray[np.uint8]
 Values: TypeAlias = FloatArray | Sequence[float] | Sequence[Sequence[float]] | Sequence[FloatArray]
 
 RESAMPLES = 2_000
 MIN_PROMPTS = 10  # fewer than this and a resample repeats itself too often to say more than a plain t
-CHUNK = 4_000_000  # entries of a matrix of counts held at once: 32 MB
+CHUNK = 4_000_000  # entries of a matrix of counts that are drawn at once, and multiplied at once if these are all
+PIECE = 262_144  # entries of a larger one that are multiplied at once: 2 MB, which a processor's cache can hold
+STORED = 256_000_000  # bytes of counts that are kept between calls; a larger matrix is drawn anew by each
 MAX_DEGENERATE = 0.01  # share of resamples without any spread above which a bootstrap-t is not to be had
+
+
+_RESAMPLES: ContextVar[int] = ContextVar("resamples", default=RESAMPLES)
+
+
+@contextmanager
+def resampling(resamples: int) -> Iterator[None]:
+    """Every bootstrap made inside takes so many resamples, as `decimal.localcontext` sets the digits of what is inside.
+
+    Raises BadValue for fewer than 100, of which no 95 % limit could be read.
+    """
+    if resamples < 100:
+        raise BadValue(f"{resamples} resamples asked for; expected at least 100, such as {RESAMPLES:,}")
+    token = _RESAMPLES.set(resamples)
+    try:
+        yield
+    finally:
+        _RESAMPLES.reset(token)
 
 
 class Interval(NamedTuple):
@@ -73,45 +96,63 @@ def prompt_means(values: Values) -> FloatArray:
     return nanmean(ragged(values), axis=1)
 
 
-def _draw_counts(n: int, seed: int, resamples: int) -> Iterator[FloatArray]:
+def _draw_counts(n: int, seed: int, resamples: int) -> Iterator[Counts]:
     """Chunks (b, n) of how often each of n prompts occurs in each resample; the chunks hold `resamples` rows in all."""
     generator = np.random.Generator(np.random.PCG64(seed))
-    rows = max(1, CHUNK // n)
-    for start in range(0, resamples, rows):
-        b = min(rows, resamples - start)
+    for start, stop in _parts(n, resamples, CHUNK):
+        b = stop - start
         drawn = generator.integers(0, n, size=(b, n)) + n * np.arange(b)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
+        # a byte holds every count: of 256 prompts or more, one is drawn 256 times with a chance below 1e-500
+        yield np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n).astype(np.uint8)
 
 
-@lru_cache(maxsize=4)
-def _stored_counts(n: int, seed: int, resamples: int) -> FloatArray:
-    counts = np.concatenate(list(_draw_counts(n, seed, resamples)))
+def _parts(n: int, resamples: int, entries: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of runs of resamples whose counts are at most so many entries."""
+    rows = max(1, entries // n)
+    return ((start, min(start + rows, resamples)) for start in range(0, resamples, rows))
+
+
+def _all_counts(n: int, seed: int, resamples: int) -> Counts:
+    counts = np.empty((resamples, n), dtype=np.uint8)
+    for (start, stop), drawn in zip(_parts(n, resamples, CHUNK), _draw_counts(n, seed, resamples), strict=True):
+        counts[start:stop] = drawn
     counts.setflags(write=False)
     return counts
 
 
-def resampled_sums(features: FloatArray, *, seed: int, resamples: int = RESAMPLES) -> FloatArray:
+# prompts that are missing here and there make matrices of several n; of large ones a single one is kept
+_small_counts = lru_cache(maxsize=8)(_all_counts)
+_large_counts = lru_cache(maxsize=1)(_all_counts)
+
+
+def resampled_sums(features: FloatArray, *, seed: int, resamples: int | None = None) -> FloatArray:
     """(n, k) per-prompt features -> (resamples, k): their sums over each resample of n prompts.
 
     The resamples are a function of (n, seed, resamples) alone, so all metrics of a table share them; the matrix of
-    counts is kept between calls, unless n is so large that it has to go through memory in chunks.
+    counts is kept between calls, unless it is so large that each call draws it again. None: as many as `resampling`
+    says.
     """
     check_seed(seed)
-    n = len(features)
-    if n * resamples <= CHUNK:
-        sums: FloatArray = _stored_counts(n, seed, resamples) @ features
-        return sums
-    return np.concatenate([counts @ features for counts in _draw_counts(n, seed, resamples)])
+    n, b = len(features), resamples or _RESAMPLES.get()
+    if n * b <= CHUNK:
+        drawn: Iterable[Counts] = [_small_counts(n, seed, b)]
+    else:
+        drawn = [_large_counts(n, seed, b)] if n * b <= STORED else _draw_counts(n, seed, b)
+    entries = CHUNK if n * b <= CHUNK else PIECE
+    pieces = (counts[i:j].astype(np.float64) for counts in drawn for i, j in _parts(n, len(counts), entries))
+    sums: FloatArray = np.concatenate([piece @ features for piece in pieces])
+    return sums
 
 
-def resampled_means(cells: FloatArray, *, seed: int, resamples: int = RESAMPLES) -> FloatArray:
-    """(S, P, k) cells, prompts crossed with training seeds -> (resamples, k): the mean of each resample.
+def resampled_means(cells: FloatArray, *, seed: int) -> FloatArray:
+    """(S, P, k) cells, prompts crossed with training seeds -> (B, k): the mean of each of B resamples.
 
     Prompts and seeds are resampled apart and crossed (the pigeonhole bootstrap, Owen 2007). The few seeds' deviations
     are stretched by sqrt(S / (S - 1)), without which their variance comes out (S - 1) / S of what it is.
     """
     s, p, k = cells.shape
-    sums = resampled_sums(np.moveaxis(cells, 0, 1).reshape(p, s * k), seed=seed, resamples=resamples)
+    sums = resampled_sums(np.moveaxis(cells, 0, 1).reshape(p, s * k), seed=seed)
+    resamples = len(sums)
     if s == 1:
         alone: FloatArray = sums / p
         return alone

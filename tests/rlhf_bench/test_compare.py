@@ -119,6 +119,16 @@ def test_rewards_on_other_data_are_not_compared(tmp_path: Path) -> None:
     assert "\nreward " not in text
 
 
+def test_another_choice_of_prompts_from_the_same_data_is_matched_prompt_by_prompt(tmp_path: Path) -> None:
+    """Two suites, or another --seed: the fingerprints of the chosen prompts differ, the data do not."""
+    a = make(tmp_path / "a", {"sft": {"reward": [0.0, 1.0, 2.0]}})
+    chosen = {"source": "hh-mini", "split": "test", "fingerprint": "other"}
+    b = make(tmp_path / "b", {"sft": {"reward": [4.0, 5.0, 7.0]}}, first=1, data=chosen)
+    assert row(compare(a, b), "reward", "sft")[:3] == ["1.500", "4.500", "+3.000"]  # p1, p2: 1, 2 against 4, 5
+    other = make(tmp_path / "c", {"sft": {"reward": [4.0, 5.0, 7.0]}}, first=1, data=chosen | {"source": "mine"})
+    assert "not compared: reward, since the data are not the same" in compare(a, other)
+
+
 def test_an_unknown_hash_is_not_the_same(tmp_path: Path) -> None:
     a, b = (make(tmp_path / name, {"sft": SFT}, reward_model=[{"seed": 0, "hash": None}]) for name in "ab")
     assert "\nreward " not in compare(a, b)
@@ -153,8 +163,17 @@ def test_one_seed_on_each_side_is_a_pair(tmp_path: Path) -> None:
 def test_nothing_in_common_is_one_line(tmp_path: Path) -> None:
     a = make(tmp_path / "a", {"sft": SFT})
     for b, message in [
-        (make(tmp_path / "prompts", {"sft": SFT}, first=7), "no prompt in common"),
-        (make(tmp_path / "models", {"dpo": SFT}), "no model in common"),
+        (
+            make(tmp_path / "prompts", {"sft": SFT}, first=7),
+            "no prompt in common; evaluate both with the same --seed and --limit, which",
+        ),
+        (
+            make(
+                tmp_path / "data", {"sft": SFT}, first=7, data={"source": "mine", "split": "test", "fingerprint": "f"}
+            ),
+            "no prompt in common; evaluate both on the same data: --data SOURCE",
+        ),
+        (make(tmp_path / "models", {"dpo": SFT}), "no model in common; evaluate both with a model of the same name"),
     ]:
         with pytest.raises(StoreError, match=message):
             compare(a, b)

@@ -95,7 +95,26 @@ def test_resamples_have_n_draws_each_and_do_not_depend_on_the_chunks(monkeypatch
     assert (whole[:, 0] == 20).all()
     assert whole[:, 1].std() == pytest.approx(math.sqrt(20) * features[:, 1].std(), rel=0.05)
     monkeypatch.setattr("rlhf_bench.stats.resample.CHUNK", 20 * 300)  # 6 chunks of 300 resamples, one of 200
+    monkeypatch.setattr("rlhf_bench.stats.resample.PIECE", 20 * 70)  # multiplied 70 at once
     np.testing.assert_allclose(resampled_sums(features, seed=5), whole, atol=1e-12)
+    monkeypatch.setattr("rlhf_bench.stats.resample.STORED", 0)  # drawn again, not kept
+    np.testing.assert_allclose(resampled_sums(features, seed=5), whole, atol=1e-12)
+
+
+def test_resampling_sets_the_number_of_bootstraps_inside_alone():
+    x = np.exp(numbers(40))
+    usual = stats.mean_estimate(x)
+    with stats.resampling(500):
+        assert resampled_sums(np.ones((40, 1)), seed=0).shape == (500, 1)
+        fewer = stats.mean_estimate(x)
+        with stats.resampling(RESAMPLES):
+            assert stats.mean_estimate(x) == usual
+        assert stats.mean_estimate(x) == fewer
+    assert fewer != usual
+    assert fewer.low == pytest.approx(usual.low, rel=0.1)
+    assert stats.mean_estimate(x) == usual
+    with pytest.raises(BadValue, match=r"^99 resamples asked for; expected at least 100"), stats.resampling(99):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,7 @@ def test_list_runs_shows_which_stages_are_complete() -> None:
     for stage in ("base", "sft"):
         Path("checkpoints/mini", stage).mkdir(parents=True)
         Path("checkpoints/mini", stage, "training.json").write_text("{}")
+    Path("checkpoints/mini/.reward.work").mkdir()  # begun and interrupted
     Path("checkpoints/three/seed-0/base").mkdir(parents=True)
-    assert call("list runs").output.splitlines() == ["mini   base, sft", "three  seed-0: nothing"]
+    assert call("list runs").output.splitlines() == ["mini   base, sft, reward (unfinished)", "three  seed-0: nothing"]
     assert call("list results").output == "none\n"

@@ -77,6 +77,10 @@ def test_what_a_file_lacks_is_said_with_its_reason(tmp_path: Path) -> None:
     folder = evaluation.evaluate(responses=[(None, str(file))], results=tmp_path / "results")
     missing = {(m["model"], m["metric"]): m["reason"] for m in metrics(folder)["missing"]}
     assert missing["a", "kl_exact"] == missing["a", "perplexity"] == "a response file: this needs the model itself"
+    with_reference = evaluation.evaluate(responses=[("b", str(predictions(tmp_path / "b.jsonl")))], results=tmp_path)
+    assert "ended" not in metrics(with_reference)["models"]["chosen"]  # a reference text says nothing of its end
+    told = {(m["model"], m["metric"]): m["reason"] for m in metrics(with_reference)["missing"]}
+    assert told["chosen", "ended"] == "a file's reference texts: nothing says how they ended"
     assert missing["a", "ended"] == "the response file does not say how its responses ended"
     assert missing["a", "n_tokens"].startswith("nobody counted the tokens")
     assert missing["all", "reward"] == "no reward model; give --reward-model PATH"
@@ -127,6 +131,26 @@ def test_samples_and_limit(tmp_path: Path) -> None:
     few = evaluation.evaluate(responses=[("a", str(file))], limit=2, results=tmp_path / "results")
     assert few != folder
     assert metrics(few)["models"]["a"]["rougeL"]["n"] == 2
+
+
+def test_a_suite_says_how_many_bootstraps(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {i}.", "response": "so " * (i % 7)} for i in range(20)]
+    file, suite = write(tmp_path / "a.jsonl", rows), tmp_path / "responses.yaml"
+    found = {}
+    for resamples in (2_000, 500):  # 2,000 is what a suite has that says nothing
+        suite.write_text(f"version: 1\nprompts: null\nresamples: {resamples}\n")
+        folder = evaluation.evaluate(str(suite), responses=[("a", str(file))], results=tmp_path / str(resamples))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        found[resamples] = metrics(folder)["models"]["a"]["n_words"], manifest
+    plain = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "plain")
+    (usual, manifest), (fewer, other) = found[2_000], found[500]
+    assert usual == metrics(plain)["models"]["a"]["n_words"]
+    assert usual["method"] == "bootstrap-t"
+    assert (usual["value"], usual["low"]) != (fewer["value"], fewer["low"])
+    assert usual["value"] == fewer["value"]
+    assert "resamples" not in manifest  # nor in the key of earlier results
+    assert other["resamples"] == 500
+    assert manifest["key"] == json.loads((plain / "manifest.json").read_text())["key"] != other["key"]
 
 
 @pytest.mark.parametrize(

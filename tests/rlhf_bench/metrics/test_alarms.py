@@ -43,6 +43,17 @@ def test_reward_up_and_gold_down() -> None:
     assert alarms({"reward_z": -1 + noise(0), "gold": -1 + noise(1), "rougeL": noise(2)}, sft) == []
 
 
+@pytest.mark.parametrize(
+    ("held_out", "kinds"),
+    [(1.0, []), (0.5, ["overfit"]), (0.0, ["overfit"]), (-1.0, ["reward_without_reward_held_out_z", "overfit"])],
+)
+def test_a_gain_that_another_seeds_reward_model_does_not_see(held_out: float, kinds: list[str]) -> None:
+    sft = {"reward_z": noise(4), "reward_held_out_z": noise(7)}
+    gains = {"reward_z": 1.0, "reward_held_out_z": held_out}
+    ppo = {name: sft[name] + gain + noise(5, 0.1) for name, gain in gains.items()}
+    assert [alarm.kind for alarm in alarms(ppo, sft)] == kinds
+
+
 @pytest.mark.parametrize(("earned", "kinds"), [(0.0, ["length"]), (1.0, [])])
 def test_length_that_explains_the_gain(earned: float, kinds: list[str]) -> None:
     """Reward is paid 0.1 a token, for 10 tokens more on average; `earned` comes on top of it at any length."""

@@ -148,6 +148,33 @@ def test_reward_z_is_within_each_seed():
     assert add_reward_z(table({"sft": [[1, 1]], "ppo": [[2, 3]]}), "sft")["reward_z"].isna().all()
 
 
+def test_limits_of_a_share_stay_within_0_and_1_and_say_that_they_were_cut():
+    """F-scores 0, 0, 0.3: mean 0.1, sd 0.173205, half width 4.302653 sd / sqrt(3) = 0.430265: cut to 0."""
+    frame = table({"sft": [[0.0], [0.0], [0.3]], "ppo": [[1.0], [1.0], [0.7]]}).rename(columns={"reward": "rougeL"})
+    models = summarize(frame.assign(n_words=frame["rougeL"]), reference="sft")["models"]
+    sft, ppo = models["sft"]["rougeL"], models["ppo"]["rougeL"]
+    assert (sft["low"], sft["method"]) == (0.0, "t, cut to [0, 1]")
+    assert sft["high"] == pytest.approx(0.530265, abs=1e-6)
+    assert (ppo["high"], ppo["method"]) == (1.0, "t, cut to [0, 1]")
+    assert models["sft"]["n_words"]["low"] < 0  # a number without bounds
+    assert models["sft"]["n_words"]["method"] == "t"
+
+
+def test_held_out_rewards_are_z_scored_by_themselves_and_pooled():
+    """Another scale and offset under each seed; sft is 0, 2, 4 and ppo 3, 5, 7 times the scale: 1.5 sd more."""
+    frames = []
+    for seed, (offset, scale) in {1: (0.0, 1.0), 2: (50.0, -3.0), 3: (-7.0, 0.5)}.items():
+        frame = table({"sft": [[0.0], [2.0], [4.0]], "ppo": [[3.0], [5.0], [7.0]]}, seed)
+        frames.append(frame.assign(reward_held_out=offset + scale * frame["reward"]))
+    result = summarize(pd.concat(frames, ignore_index=True), reference="sft")
+    pairs = {row["metric"]: row for row in result["pairwise"]}
+    assert pairs["reward_z"]["difference"]["value"] == pytest.approx(3 / 2)  # sd of 0, 2, 4 is 2
+    assert pairs["reward_held_out_z"]["difference"]["value"] == pytest.approx((1.5 - 1.5 + 1.5) / 3)
+    assert pairs["reward_held_out_z"]["per_seed"]["2"]["value"] == pytest.approx(-1.5)
+    assert "reward_held_out" not in result["models"]["ppo"]  # raw, it has no common scale
+    assert result["models"]["sft"]["reward_held_out_z"]["value"] == pytest.approx(0.0, abs=1e-12)
+
+
 def test_several_seeds():
     first, second = tiny(), tiny(1)
     second.loc[second["model"] == "ppo", "reward"] += 3.0

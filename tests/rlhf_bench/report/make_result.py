@@ -50,7 +50,7 @@ def make_result(
     table = pd.DataFrame(scores)
     store.write_manifest(_manifest(path, models, seeds, n_prompts, samples))
     store.write_responses(rows)
-    store.write_scores(table)
+    store.write_scores(table.drop(columns="reward_z"))  # as an evaluation, which stores what was measured
     store.write_metrics(_metrics(table, names, seeds, gold))
     for model in ("base", "sft", "reward", "ppo", "grpo", "dpo"):
         for seed in seeds:
@@ -277,12 +277,14 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
             "overall": row(0.74, 480),
             "by_category": {"facts": row(0.81, 160), "advice": row(0.66, 160), "refusal": row(0.77, 160)},
             "unseen": row(0.63, 120),
+            "unseen_by_category": {"compare": row(0.61, 60)},
             "calibration": bins,
             "ece": 0.041,
         }
         for seed in seeds
     }
-    store._write_json("audit/audit.json", {"models": models})
+    pooled = {**models[str(seeds[0])], "overall": row(0.742, 480)} if len(seeds) > 1 else None
+    store._write_json("audit/audit.json", {"models": models, "pooled": pooled})
     mistakes = [
         {
             "pair_id": f"m{k}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -12,13 +13,15 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
+from matplotlib.colors import to_rgb
 
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.report import plot_training_curve, write_report
 from rlhf_bench.report.curves import STAGE_PANELS, _running_mean, _values, stage_of
 from rlhf_bench.report.plots import PLOTS
-from rlhf_bench.report.result import load_result
+from rlhf_bench.report.result import known, load_result
 from rlhf_bench.report.style import drawing, looks
+from rlhf_bench.store import ResultStore
 
 from .make_result import MODELS, log_rows, make_result
 
@@ -121,7 +124,39 @@ def test_several_seeds_are_shown_one_by_one(three_seeds: Path) -> None:
     page = (three_seeds / "report.html").read_text("utf-8")
     assert "<h2>Each seed</h2>" in page
     assert "Reward (z by sft)" in page
-    assert "Audit, seed 2" in page
+    headings = re.findall(r"<h3>(Audit.*?)</h3>", page)
+    assert headings == ["Audit, 3 seeds together", "Audit, seed 0", "Audit, seed 1", "Audit, seed 2"]
+    together = page.partition("3 seeds together")[2].partition("seed 0</h3>")[0]
+    assert re.findall(r'<th scope="row" class="left">(.*?)</th>', together) == [
+        "all", "facts", "advice", "refusal", "unseen categories", "unseen: compare",
+    ]  # fmt: skip
+    assert ">0.742<" in together
+
+
+def test_several_seeds_have_their_rewards_drawn(three_seeds: Path) -> None:
+    """The store holds raw rewards; of several seeds the plots show z-scores, made anew as the summary makes them."""
+    result = load_result(three_seeds)
+    assert result.reward_key == "reward_z"
+    assert "reward_z" not in ResultStore(three_seeds).read_scores().columns
+    of_sft = result.scores[result.scores["model"] == "sft"].groupby("seed")["reward_z"]
+    assert of_sft.mean().abs().max() < 1e-12
+    assert of_sft.std(ddof=1).tolist() == pytest.approx([1.0, 1.0, 1.0])
+    for draw in (PLOTS["reward_distribution"], PLOTS["length_vs_reward"]):
+        with drawing():
+            assert draw(result) is not None
+
+
+def test_rouge_has_a_bar_a_model_and_kind(one_seed: Path) -> None:
+    result = load_result(one_seed)
+    with drawing():
+        figure = PLOTS["rouge"](result)
+    assert figure is not None
+    bars = [patch for patch in figure.axes[0].patches if patch.get_width() > 0]
+    shown = sorted(bar.get_height() for bar in bars)
+    estimates = [result.estimate(m, key) for m in result.models for key in ("rouge1", "rouge2", "rougeL")]
+    assert shown == sorted(e.value for e in estimates if known(e))
+    shades = [sum(to_rgb(colour)) for colour in dict.fromkeys(bar.get_facecolor()[:3] for bar in bars)]
+    assert all(later - earlier > 0.3 for earlier, later in itertools.pairwise(shades))  # apart in grey as well
 
 
 def test_one_model_without_gold(bare: Path) -> None:
