@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip
 .PHONY: help install bench test test-kills check format clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "Variables (make bench NAME=value):"
 	@echo "  FAST=1                 shortened training, a few minutes less"
