@@ -190,3 +190,18 @@ def test_a_rater_who_reads_in_again_replaces_the_earlier_labels() -> None:
     assert stored["winner"].tolist() == ["tie"] * 8
     key = json.loads(next((FOLDER / "judge/labels").glob("*.json")).read_text())
     assert len(key["rows"]) == 8
+
+
+def test_people_who_are_split_have_no_majority() -> None:
+    """Each of 4 pairs has one voice for and one against: a tie, which is no loss. Then two against and one for."""
+    judge("label sheet tiny --baseline sft --model base --out all.csv")
+    for rater, label in (("ann", longer), ("bob", lambda row: "B" if longer(row) == "A" else "A")):
+        fill(Path("all.csv"), label)
+        judge(f"label read tiny all.csv --rater {rater}")
+    judge("run tiny --judge length --baseline sft --model base")
+    (row,) = ResultStore(FOLDER).read_judge()["people"]["judges"]
+    assert row["accuracy"]["value"] == 0.0
+    fill(Path("all.csv"), longer)
+    judge("label read tiny all.csv --rater cem")
+    (row,) = ResultStore(FOLDER).read_judge()["people"]["judges"]
+    assert row["accuracy"]["value"] == 1.0
