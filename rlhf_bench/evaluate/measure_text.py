@@ -18,7 +18,7 @@ from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
 from rlhf_bench.types import FinishReason, Item
 
-__all__ = ["Answered", "Texts", "anchor_rows", "answered", "pool_rows", "text_rows"]
+__all__ = ["Answered", "Texts", "anchor_rows", "answered", "pool_rows", "text_rows", "with_self_bleu"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,6 @@ def text_rows(
             "distinct2": [distinct_n(text, 2) for text in texts],
             "repetition": [repetition(text) for text in texts],
             "copied": [copied_share(text, prompt) for text, prompt in zip(texts, prompts, strict=True)],
-            "self_bleu": _self_bleu(rows),
             **probe_columns(["refused", *metrics], [Response(row.item, row.sample, row.text) for row in rows]),
         }
     )
@@ -104,12 +103,17 @@ def text_rows(
     return table if source != "hh-mini" else _with_gold(table, source)
 
 
-def _self_bleu(rows: Sequence[Answered]) -> np.ndarray:
-    """Of the first responses to the first prompts, which are in the order of a hash; NaN elsewhere."""
-    first = [i for i, row in enumerate(rows) if row.sample == 0][:TEXTS]
-    values = np.full(len(rows), np.nan)
-    values[first] = self_bleu([rows[i].text for i in first])
-    return values
+def with_self_bleu(table: pd.DataFrame) -> pd.DataFrame:
+    """All rows of one model with self-BLEU, which compares them with each other.
+
+    Of the first responses to the first prompts, which are in the order of a hash; NaN elsewhere.
+    """
+    first = np.flatnonzero(table["sample"] == 0)[:TEXTS]
+    values = np.full(len(table), np.nan)
+    values[first] = self_bleu(table["response"].iloc[first].tolist())
+    finished = table.assign(self_bleu=values)
+    finished.attrs = table.attrs
+    return finished
 
 
 def pool_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) -> pd.DataFrame:

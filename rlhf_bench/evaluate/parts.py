@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows
+from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows, with_self_bleu
 from rlhf_bench.processes import Processes
 from rlhf_bench.progress import Progress
 from rlhf_bench.types import Item
@@ -63,7 +63,7 @@ def model_part(
                     measure,
                     lambda some: measure_model(some, part, on_batch=lambda n: task.advance(n)),
                 )
-        return rows
+        return with_self_bleu(rows)
 
     return _stored(folder / f"{name}.parquet", compute, processes)
 
@@ -81,7 +81,7 @@ def anchor_parts(setup: Setup, measure: Measure | None, seed: int, progress: Pro
 
             frames = [measure_anchors(measure, seed)]
         task.advance(sum(map(len, frames)))
-    return frames
+    return [with_self_bleu(frame) for frame in frames]
 
 
 def pool_parts(
@@ -113,7 +113,7 @@ def pool_parts(
 def _in_shards(folder: Path, measure: Measure, compute: Callable[[Measure], pd.DataFrame]) -> pd.DataFrame:
     """What `compute` makes of all prompts, SHARD of them at a time, each shard stored; a single one is not."""
     items = measure.items
-    if len(items) <= SHARD:
+    if len(items) <= SHARD or measure.metrics:  # a suite's own metrics compare one prompt's responses with another's
         return compute(measure)
     shards = []
     for start in range(0, len(items), SHARD):
