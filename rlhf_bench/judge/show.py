@@ -24,6 +24,8 @@ AUDIT_TITLES = {
     "repeatability": "repeats itself",
 }
 
+_UNREAD = {"missing": "not asked", "failed": "failed", "refused": "refused", "unreadable": "unreadable"}
+
 
 def stored_lines(
     folder: Path, *, judge: str | None = None, baseline: str | None = None, template: str | None = None
@@ -51,6 +53,8 @@ def _judging_lines(row: Mapping[str, Any]) -> list[str]:
     counts = ", ".join(f"{count} {status}" for status, count in row["questions"].items())
     cost = f", ${row['cost_usd']:.4f} charged so far" if "cost_usd" in row else ""
     lines = [f"{row['judge']} against {row['baseline']}: {row['pairs']} pairs, questions: {counts}{cost}"]
+    if row["questions"].keys() == {"missing"}:
+        return [*lines, "  nothing asked and nothing stored: the ledger holds no answer to these questions"]
     equal = {cell["model"]: cell for cell in row["equal_length"]}
     for rate in row["win_rates"]:
         lines += _rate_lines(rate, equal.get(rate["model"]))
@@ -71,7 +75,8 @@ def _judging_lines(row: Mapping[str, Any]) -> list[str]:
 def _rate_lines(rate: Mapping[str, Any], equal: Mapping[str, Any] | None) -> list[str]:
     estimate = Estimate.from_dict(rate["estimate"])
     if math.isnan(estimate.value):
-        return [f"  {rate['model']}: no pair could be judged"]
+        counts = (f"{rate['counts'][why]} {title}" for why, title in _UNREAD.items() if rate["counts"][why])
+        return [f"  {rate['model']}: no pair has a verdict: {', '.join(counts)}"]
     text = f"  {rate['model']}: {_share(estimate)}, n {estimate.n}, p (Holm) {_p(rate['p_holm'])}"
     if rate["lowest"] != rate["highest"]:
         text += f"; between {rate['lowest']:.1%} and {rate['highest']:.1%} whatever the unread answers were"

@@ -148,7 +148,8 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
         (
             "run tiny --judge gpt-4o --baseline base",
             2,
-            "error: --max-cost: not given, expected US dollars such as 2.00; `judge plan` tells what is to come",
+            "error: --max-cost: not given, expected US dollars such as 2.00, the most that 'gpt-4o' may cost; `judge "
+            "plan` estimates it for a stored result",
         ),
         (
             "run tiny --judge gpt-4o --baseline base --max-cost lots",
@@ -164,8 +165,8 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
         (
             "run tiny --judge lenght --baseline base",
             2,
-            "error: --max-calls: not given, and there is no price for 'lenght' at https://api.openai.com/v1 (give one "
-            "with --prices; 'length' is the judge that asks nobody); say how many calls may be made",
+            "error: --max-calls: not given, and there is no price for 'lenght' at https://api.openai.com/v1 (`judge "
+            "run` takes one with --prices; 'length' is the judge that asks nobody); say how many calls may be made",
         ),
         (
             "run tiny --judge m --baseline base --base-url localhost:9",
@@ -255,15 +256,22 @@ def test_a_planted_key_is_in_no_output_and_no_file(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("eval --max-cost 1", "error: --max-cost: given without --judge, which it limits"),
+        ("eval --max-cost 1", "error: --max-cost: given without --judge, which it is about"),
+        ("eval --max-calls 0", "error: --max-calls: given without --judge, which it is about"),
+        (f"eval --base-url {DEAD}", "error: --base-url: given without --judge, which it is about"),
         (
             "eval --judge gpt-4o",
-            "error: --max-cost: not given, expected US dollars such as 2.00, the most that 'gpt-4o' may cost",
+            "error: --max-cost: not given, expected US dollars such as 2.00, the most that 'gpt-4o' may cost; `judge "
+            "plan` estimates it for a stored result",
         ),
         (
-            "eval --judge m --max-cost 1",
-            "error: --judge: there is no price for 'm' at https://api.openai.com/v1 (give one with --prices); "
-            "evaluate first, then `judge run` with --max-calls",
+            f"eval --judge gpt-4o --base-url {DEAD} --max-cost 1",
+            f"error: --max-calls: not given, and there is no price for 'gpt-4o' at {DEAD} (`judge run` takes one with "
+            "--prices); say how many calls may be made",
+        ),
+        (
+            "eval --judge gpt-4o --base-url here --max-cost 1",
+            "error: --base-url: given 'here', expected a URL such as http://localhost:8000/v1",
         ),
     ],
 )
@@ -285,3 +293,39 @@ def test_eval_of_response_files_with_a_judge(here: Path) -> None:
     row = pd.read_csv(table).iloc[0]
     assert (row["model"], row["win_rate"]) == ("ours", 1.0)
     assert math.isnan(pd.read_csv(table.with_name("judge_audit.csv"))["accuracy"].iloc[0])  # no gold reward here
+
+
+def test_eval_with_a_judge_at_a_server_of_ones_own(here: Path) -> None:
+    """8 questions, of which the cap lets 6 be asked."""
+    for name in ("ours", "theirs"):
+        rows = [json.dumps({"prompt": f"Question {i}?", "response": f"{name} {i}"}) for i in range(4)]
+        Path(f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    with serving(here, 0.0) as server:
+        result = call(
+            "eval --responses theirs=theirs.jsonl --responses ours=ours.jsonl --reference theirs --judge judge-1 "
+            f"--base-url {server.url} --max-calls 6"
+        )
+        assert len(server.requests()) == 6
+    assert result.exit_code == 0, result.output
+    (judging,) = ResultStore(next(here.glob("results/responses/*"))).read_judge()["judgings"]
+    assert (judging["base_url"], judging["calls_charged"]) == (server.url, 6)
+
+
+def test_a_ledger_that_holds_nothing_is_said_to_hold_nothing(here: Path) -> None:
+    """No key is set, and none is needed. 4 prompts x 2 models, in both orders."""
+    expected = [
+        "gpt-4o against base: 8 pairs, questions: 16 missing, $0.0000 charged so far",
+        "  nothing asked and nothing stored: the ledger holds no answer to these questions",
+    ]
+    assert judge("run tiny --judge gpt-4o --baseline base --max-cost 0").splitlines()[:-1] == expected
+    assert judge("show tiny").splitlines() == expected
+
+
+def test_a_model_without_a_verdict_says_why(here: Path) -> None:
+    """dpo has been judged; then sft is to be judged as well, without a call."""
+    with serving(here, 0.0) as server:
+        line = f"run tiny --judge judge-1 --baseline base --base-url {server.url} --template pairwise-letter --quiet"
+        judge(f"{line} --model dpo --max-calls 8")
+        said = judge(f"{line} --max-calls 0").splitlines()
+    assert "questions: 8 missing, " in said[0]
+    assert [text for text in said if "no pair has a verdict" in text] == ["  sft: no pair has a verdict: 4 not asked"]
