@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows
+from rlhf_bench.files import atomic_write_parquet
 from rlhf_bench.progress import Progress
 
 if TYPE_CHECKING:
@@ -90,8 +91,5 @@ def _stored(file: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     if file.exists():
         return pd.read_parquet(file)
     rows = compute()
-    file.parent.mkdir(exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    rows.to_parquet(temporary, index=False)
-    temporary.replace(file)
+    atomic_write_parquet(file, rows)
     return rows

@@ -11,7 +11,6 @@ A folder holds any number of judgings, by judge, server, template and baseline; 
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from rlhf_bench.errors import StoreError
-from rlhf_bench.files import atomic_write_bytes, atomic_write_text, exclusive, json_text
+from rlhf_bench.files import atomic_write_parquet, atomic_write_text, exclusive, json_text
 from rlhf_bench.judge.measures import measured_strengths
 from rlhf_bench.judge.types import Comparison, Reading
 
@@ -120,13 +119,11 @@ def write_judging(result: Path, rows: pd.DataFrame, judging: Mapping[str, Any]) 
         verdicts, judgings = folder / "verdicts.parquet", folder / "judge.json"
         before = read_verdicts(result)
         others = [] if before is None else [before[~_same(before, judging)]]
-        buffer = io.BytesIO()
-        table = pd.concat([*(part for part in others if len(part)), rows], ignore_index=True)
-        _typed(table).to_parquet(buffer, engine="pyarrow", index=False)
-        atomic_write_bytes(verdicts, buffer.getvalue())
+        table = _typed(pd.concat([*(part for part in others if len(part)), rows], ignore_index=True))
+        atomic_write_parquet(verdicts, table)
         kept = [row for row in read_judgings(result) if any(row.get(key) != judging[key] for key in IDENTITY)]
         kept = sorted([*kept, dict(judging)], key=lambda row: [str(row.get(key)) for key in IDENTITY])
-        strengths = measured_strengths(_typed(table))
+        strengths = measured_strengths(table)
         atomic_write_text(judgings, json_text({"judgings": kept, "strengths": strengths}, indent=1) + "\n")
     return [verdicts, judgings]
 
