@@ -1,4 +1,7 @@
-"""The bootstrap for statistics that are no mean: prompts resampled, and training seeds beside them."""
+"""The pigeonhole bootstrap (Owen 2007, arXiv:0712.1111): prompts and training seeds resampled apart, and crossed.
+
+For statistics that are no mean of prompts; `crossed` has the means.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,45 @@ import math
 
 import numpy as np
 
-from rlhf_bench.stats import FloatArray
-from rlhf_bench.stats.resample import RESAMPLES, resampled_sums
+from rlhf_bench.stats.resample import RESAMPLES, FloatArray, resampled_sums
 from rlhf_bench.types import Estimate
 
-__all__ = ["crossed_sums", "percentile", "seed_counts"]
+__all__ = ["crossed_sums", "percentile", "resampled_means", "seed_counts"]
 
 
 def seed_counts(n: int, *, seed: int, resamples: int) -> FloatArray:
     """(resamples, n): how often each of n training seeds occurs; 1 where there is one seed only."""
-    generator = np.random.Generator(np.random.PCG64([seed, 1]))  # another stream than the prompts'
+    # a stream of its own: the same one would tie the seeds' draws to the first prompts'
+    generator = np.random.Generator(np.random.PCG64([seed, n]))
     return generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
 
 
 def crossed_sums(features: FloatArray, *, seed: int, resamples: int = RESAMPLES) -> FloatArray:
     """(S, P, k) features of seeds and prompts -> (resamples, k): their sums over each resample of both.
 
-    Seeds and prompts are drawn independently of one another (the pigeonhole bootstrap, Owen 2007, arXiv:0712.1111),
-    which errs on the wide side but for what two or three seeds cannot show.
+    It errs on the wide side but for what two or three seeds cannot show.
     """
     counts = seed_counts(len(features), seed=seed, resamples=resamples)
     sums = [resampled_sums(of_seed, seed=seed, resamples=resamples) for of_seed in features]
     total: FloatArray = np.einsum("bs,sbk->bk", counts, np.stack(sums))
     return total
+
+
+def resampled_means(cells: FloatArray, *, seed: int, resamples: int = RESAMPLES) -> FloatArray:
+    """(S, P, k) cells, one a seed and prompt -> (resamples, k): the mean of each resample of both.
+
+    The few seeds' deviations are stretched by sqrt(S / (S - 1)), without which their variance comes out (S - 1) / S of
+    what it is.
+    """
+    s, p, k = cells.shape
+    sums = resampled_sums(np.moveaxis(cells, 0, 1).reshape(p, s * k), seed=seed, resamples=resamples)
+    if s == 1:
+        alone: FloatArray = sums / p
+        return alone
+    drawn = seed_counts(s, seed=seed, resamples=resamples)
+    weights = 1 / s + math.sqrt(s / (s - 1)) * (drawn / s - 1 / s)
+    means: FloatArray = np.einsum("bs,bsk->bk", weights, sums.reshape(resamples, s, k) / p)
+    return means
 
 
 def percentile(
