@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -237,20 +238,49 @@ def test_the_ledger_is_counted_checked_and_carried(asked: Callable[[str], Result
     assert judge("ledger import broken.jsonl", 1).startswith("error: broken.jsonl")
 
 
+def unpacked(file: Path) -> bytes:
+    """What a file says, where its bytes are packed."""
+    if file.suffix == ".parquet":
+        return pd.read_parquet(file).to_csv().encode()
+    if file.suffix == ".xlsx":
+        with zipfile.ZipFile(file) as parts:
+            return b"".join(parts.read(name) for name in parts.namelist())
+    return file.read_bytes()
+
+
 @pytest.mark.parametrize(("model", "status"), [("judge-1", 0), ("echo", 1)])
 def test_a_planted_key_is_in_no_output_and_no_file(
     asked: Callable[[str], Result], here: Path, model: str, status: int
 ) -> None:
-    """The model `echo` repeats the request's header in its error; --debug shows the traceback."""
+    """The model `echo` repeats the request's header in its error; --debug shows the traceback. Verdicts, ledger,
+    export, tables, page and the manifest of an evaluation that is judged are looked through."""
     result = asked(model)
     assert result.exit_code == status
-    assert status == 0 or "Bearer [key]" in result.output
-    assert KEY not in result.output
-    if status == 0:
-        judge("ledger export out.jsonl")
-    for file in here.rglob("*"):
+    assert status == 0 or ("Bearer [key]" in result.output and "Traceback" in result.output)
+    Path("ours.jsonl").write_text(json.dumps({"prompt": "Question?", "response": "ours"}) + "\n")
+    Path("theirs.jsonl").write_text(json.dumps({"prompt": "Question?", "response": "theirs"}) + "\n")
+    with serving(here, 0.0) as server:
+        evaluation = call(
+            "eval --responses theirs=theirs.jsonl --responses ours=ours.jsonl --reference theirs --debug "
+            f"--judge {model} --base-url {server.url} --max-calls 2"
+        )
+    outputs = [result, evaluation, *(call(f"{line} --debug") for line in AFTERWARDS)]
+    assert all(KEY not in output.output for output in outputs)
+    seen = {file.suffix for file in here.rglob("*") if file.is_file() and KEY.encode() not in unpacked(file)}
+    assert {".sqlite", ".jsonl", ".json", ".parquet", ".xlsx", ".html"} <= seen
+    for file in (file for file in here.rglob("*") if file.is_file()):
         # the server's own log of requests, written by the test, holds bodies alone
-        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+        assert KEY.encode() not in unpacked(file), file
+
+
+AFTERWARDS = (
+    "judge run tiny --judge length --baseline base",
+    "judge show tiny",
+    "judge ledger stats",
+    "judge ledger verify",
+    "judge ledger export out.jsonl",
+    "report hh-test/tiny",
+)
 
 
 @pytest.mark.parametrize(
