@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import math
 import os
@@ -12,14 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rlhf_bench.errors import DataError, StoreError
+
+if TYPE_CHECKING:  # most of those who write files need no tables
+    import pandas as pd
 
 __all__ = [
     "append_jsonl",
     "atomic_file",
     "atomic_write_bytes",
+    "atomic_write_parquet",
     "atomic_write_text",
     "exclusive",
     "json_text",
@@ -67,6 +72,13 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 def atomic_write_text(path: Path, text: str) -> None:
     """As `atomic_write_bytes`, UTF-8, line ends as they are in `text` on every platform."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def atomic_write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """As `atomic_write_bytes`; the index is left out."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, engine="pyarrow", index=False)
+    atomic_write_bytes(path, buffer.getvalue())
 
 
 def write_checked(path: Path, data: bytes) -> None:

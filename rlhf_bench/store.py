@@ -14,7 +14,6 @@ Whole files are written atomically; responses may also be appended, so that an i
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +24,15 @@ from typing import Any
 import pandas as pd
 
 from rlhf_bench.errors import DataError, StoreError
-from rlhf_bench.files import append_jsonl, atomic_write_bytes, atomic_write_text, json_text, read_jsonl, write_jsonl
+from rlhf_bench.files import (
+    append_jsonl,
+    atomic_write_bytes,
+    atomic_write_parquet,
+    atomic_write_text,
+    json_text,
+    read_jsonl,
+    write_jsonl,
+)
 
 __all__ = ["ANCHORS", "MANIFEST_KEYS", "ResultStore", "find_results", "order_models"]
 
@@ -108,10 +115,8 @@ class ResultStore:
         if twice.any():
             key = ", ".join(str(part) for part in rows.loc[twice, list(_SCORE_KEYS)].iloc[0])
             raise StoreError(f"{name} hold ({key}) twice; expected one row a (model, seed, prompt_id, sample)")
-        buffer = io.BytesIO()
-        rows.to_parquet(buffer, engine="pyarrow", index=False)
         with self._writing(f"{name}.parquet") as path:
-            atomic_write_bytes(path, buffer.getvalue())
+            atomic_write_parquet(path, rows)
 
     # metrics
 

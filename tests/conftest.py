@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.models import load_policy, new_gpt2, to_reward_model, train_tokenizer
 
+from .rlhf_bench.tiny import scale_matrices
 from .several import Launcher
 
 torch.set_num_threads(1)  # models of this size only get slower with more
@@ -38,13 +39,11 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def policy_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved GPT-2 of 2 layers and width 32. Its matrices are scaled up: at random weights all tokens are alike."""
+    """A saved GPT-2 of 2 layers and width 32. Its matrices are scaled up."""
     path = tmp_path_factory.mktemp("models") / "sft"
     model = new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=128, seed=0)
+    scale_matrices(model, 4.0)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.mul_(4.0)
         model.transformer.wpe.weight.mul_(5.0)  # so that a wrong position shows
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from functools import cache
+from itertools import combinations, pairwise
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-__all__ = ["ALARMS", "Alarm", "alarms_at", "find_alarms"]
+__all__ = ["ALARMS", "LEVEL", "Alarm", "alarms_at", "chance_of_falling", "find_alarms"]
 
 Rows = Sequence[Mapping[str, Any]]
 Check = Callable[[Rows], str | None]
 
 WINDOW = 5  # rows that are averaged, so that a single odd rollout is no alarm
-FALLS = 3  # in a row, of evaluations: chance puts four numbers in falling order once in 24
+LEVEL = 0.05  # of hollow_reward: the share of logs, however long, that raise it though nothing falls
+FEWEST = 6  # evaluations in which a fall can be told from chance at that level
 
 
 class Alarm(NamedTuple):
@@ -110,21 +112,45 @@ def first_ratio(rows: Rows, *, limit: float = 0.01) -> str | None:
 
 
 def hollow_reward(rows: Rows) -> str | None:
-    """Over-optimisation (arXiv:2210.10760): the reward of the rollouts rises from evaluation to evaluation, and what it
-    stands for falls each time. Gold is looked at where it is known, and the reward of held-out prompts."""
+    """Over-optimisation (arXiv:2210.10760): what the reward stands for falls while the reward of the rollouts rises.
+
+    Gold is looked at where it is known, and the reward of held-out prompts. At the k-th evaluation the last two thirds
+    of them (6 at least) are tested for a fall by Kendall's exact test, at level 5 / (k (k - 1)) of half of LEVEL: these
+    add up to LEVEL over the two numbers and all looks, where evaluations are flat but for noise of their own.
+    """
     for key, title in (("eval_gold", "gold"), ("eval_reward", "the reward of held-out prompts")):
         if key not in rows[-1]:
             continue
         evaluations = [i for i, row in enumerate(rows) if key in row]
-        spans = list(pairwise([-1, *evaluations]))[-FALLS - 1 :]  # rows after one evaluation, up to the next
+        k = len(evaluations)
+        spans = list(pairwise([-1, *evaluations]))[-max(FEWEST, k - k // 3) :]  # rows after one, up to the next
         rewards = [fmean(row["reward"] for row in rows[start + 1 : end + 1]) for start, end in spans]
         judged = [rows[end][key] for _, end in spans]
-        if len(spans) > FALLS and _rises(rewards) and _rises([-value for value in judged]):
+        rises = _rising_pairs(rewards) > len(spans) * (len(spans) - 1) / 4 and rewards[-1] > rewards[0]
+        if k >= FEWEST and rises and chance_of_falling(judged) <= LEVEL / 2 * (FEWEST - 1) / (k * (k - 1)):
             return (
-                f"{title} fell {FALLS} times in a row, from {judged[0]:.3g} to {judged[-1]:.3g}, while the reward of "
-                f"the rollouts rose from {rewards[0]:.3g} to {rewards[-1]:.3g}: stop earlier or raise the KL's weight"
+                f"{title} fell over the last {len(spans)} evaluations, from {judged[0]:.3g} to {judged[-1]:.3g}, while "
+                f"the reward of the rollouts rose from {rewards[0]:.3g} to {rewards[-1]:.3g}: stop earlier or raise "
+                "the KL's weight"
             )
     return None
+
+
+def chance_of_falling(values: Sequence[float]) -> float:
+    """p value of Kendall's test for a fall (1938): the share of the orders of `values` in which as few pairs rise.
+
+    A tie counts as a rise, which errs on the careful side.
+    """
+    return sum(_orders(len(values))[: _rising_pairs(values) + 1]) / math.factorial(len(values))
+
+
+@cache
+def _orders(n: int) -> list[int]:
+    """How many of the n! orders of n values have 0, 1, 2, ... rising pairs."""
+    if n < 2:
+        return [1]
+    fewer = _orders(n - 1)
+    return [sum(fewer[max(0, rising - n + 1) : rising + 1]) for rising in range(len(fewer) + n - 1)]
 
 
 ALARMS: dict[str, Check] = {
@@ -148,5 +174,5 @@ def _recent_mean(rows: Rows, key: str) -> float | None:
     return fmean(values) if len(values) >= WINDOW else None
 
 
-def _rises(values: Sequence[float]) -> bool:
-    return all(a < b for a, b in pairwise(values))
+def _rising_pairs(values: Sequence[float]) -> int:
+    return sum(a <= b for a, b in combinations(values, 2))

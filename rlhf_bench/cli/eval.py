@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,11 +17,8 @@ from rlhf_bench.cli.base import (
     results_option,
 )
 from rlhf_bench.cli.curves import curve_models
-from rlhf_bench.cli.judge_ledger import ledger_path
+from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
 from rlhf_bench.errors import BadValue, UnknownName
-
-if TYPE_CHECKING:
-    from rlhf_bench.progress import Progress
 
 __all__ = ["evaluate", "print_result"]
 
@@ -122,12 +119,7 @@ COLUMNS = ("prompt", "response", "reference", "model")
     type=click.Path(path_type=Path),
     help="Repeat the evaluation of a manifest.json; no other option about what is evaluated is taken.",
 )
-@click.option(
-    "--judge",
-    metavar="NAME",
-    help="Win rates against the reference by this judge: a model of a server, or reward, gold, length or random.",
-)
-@click.option("--max-cost", metavar="USD", help="The most that --judge may cost, over all runs.")
+@judge_options
 @click.option(
     "--annotations",
     metavar="FILE",
@@ -157,7 +149,9 @@ def evaluate(
     seed: int | None,
     manifest: Path | None,
     judge: str | None,
+    base_url: str | None,
     max_cost: str | None,
+    max_calls: int | None,
     annotations: Path | None,
     force: bool,
     checkpoints: Path,
@@ -210,20 +204,15 @@ def evaluate(
             raise BadValue("--from: given with other options about what is evaluated; expected it alone")
         request, key = read_request(manifest)
     progress = make_progress()
-    if judge is not None:
-        from rlhf_bench.judge.judging import check_judge
-
-        check_judge(judge, max_cost)
-    elif max_cost is not None:
-        raise BadValue("--max-cost: given without --judge, which it limits")
+    judging = EvalJudge.of(judge, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
     processes = current_processes()
     result = run_request(
         request, force=force, results=results, expected=key, progress=progress, processes=processes
     )  # fmt: skip
     if not processes.is_first:
         return
-    if judge is not None:
-        _judge(result, judge, max_cost, results=results, progress=progress)
+    if judging is not None:
+        judging.judge(result, results=results, progress=progress)
     if not _is_drawn(result):
         progress.log("drawing tables, plots and the report page")
         write_report(result)
@@ -278,18 +267,6 @@ def _templates(given: tuple[str, ...], models: dict[str, str]) -> dict[str, str]
         if template not in TEMPLATES:
             raise UnknownName("prompt template", template, TEMPLATES)
     return templates
-
-
-def _judge(result: Path, judge: str, max_cost: str | None, *, results: Path, progress: Progress) -> None:
-    from rlhf_bench.judge.judging import prepare
-    from rlhf_bench.store import ResultStore
-
-    baseline = str(ResultStore(result).read_manifest()["reference"])
-    path = ledger_path(None, results)
-    with prepare(result, ledger_path=path, results=results, judge_name=judge, baseline=baseline) as judging:
-        judging.run(max_cost=max_cost, progress=progress)
-        for line in judging.result_lines():
-            progress.log(line)
 
 
 def _is_drawn(result: Path) -> bool:

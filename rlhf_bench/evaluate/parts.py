@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows, with_self_bleu
+from rlhf_bench.files import atomic_write_parquet
 from rlhf_bench.processes import Processes
 from rlhf_bench.progress import Progress
 from rlhf_bench.types import Item
@@ -133,12 +134,5 @@ def _stored(file: Path, compute: Callable[[], pd.DataFrame], processes: Processe
     if processes.first(file.exists):
         return pd.read_parquet(file)
     rows = compute()
-    processes.first(lambda: _write(file, rows))
+    processes.first(lambda: atomic_write_parquet(file, rows))
     return rows
-
-
-def _write(file: Path, rows: pd.DataFrame) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    rows.to_parquet(temporary, index=False)
-    temporary.replace(file)

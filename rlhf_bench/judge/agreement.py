@@ -12,9 +12,9 @@ import pandas as pd
 
 from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.judge.rates import bounded_mean
-from rlhf_bench.judge.resample import crossed_sums, percentile
 from rlhf_bench.judge.verdicts import PAIR_KEYS, blocks
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.pigeonhole import crossed_sums, percentile
 from rlhf_bench.types import Estimate
 
 __all__ = ["agreement", "cohen_kappa", "fleiss_kappa", "judges_agreement", "krippendorff_alpha"]

@@ -12,8 +12,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 from rlhf_bench.errors import DataError, UnknownName
-from rlhf_bench.judge.resample import crossed_sums, percentile
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.pigeonhole import crossed_sums, percentile
 from rlhf_bench.types import Estimate
 
 __all__ = ["Strength", "bradley_terry", "fit_strengths"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from rlhf_bench.errors import BadValue, JudgeError, nearest
 from rlhf_bench.judge.batch import ask_in_batches, in_flight
-from rlhf_bench.judge.budget import PACKAGED, PriceList, dollars, load_prices, nano_dollars
+from rlhf_bench.judge.budget import PACKAGED, Price, PriceList, dollars, load_prices, nano_dollars
 from rlhf_bench.judge.builtin import BUILTIN
 from rlhf_bench.judge.designs import Design, PairDesign, RatingDesign
 from rlhf_bench.judge.endpoint import Endpoint, api_key, canonical_url
@@ -135,14 +135,8 @@ class Judging:
         )
 
     def _capped(self, asking: Asking[Any], max_cost: str | None, max_calls: int | None) -> Asking[Any]:
-        cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
-        if asking.endpoint.price is None and cost != 0 and max_calls is None:
-            raise BadValue(f"--max-calls: not given, and {self._no_price()}; say how many calls may be made")
-        if cost is None and max_calls is None:
-            raise BadValue(
-                "--max-cost: not given, expected US dollars such as 2.00; `judge plan` tells what is to come"
-            )
-        return replace(asking, cap=Cap(cost, max_calls))
+        endpoint = asking.endpoint
+        return replace(asking, cap=_cap(self.judge, endpoint.base_url, endpoint.price, max_cost, max_calls))
 
     def _write(self, found: Mapping[Item, Outcome]) -> None:
         facts: dict[str, Any] = {
@@ -250,26 +244,33 @@ def _no_baseline(baseline: str | None, template: str) -> None:
         raise BadValue(f"--baseline: given {baseline!r}, but {template} compares with none; leave it out")
 
 
-def check_judge(judge_name: str, max_cost: str | None) -> None:
+def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, max_calls: int | None) -> None:
     """What can be known before an evaluation that ends with a judging: raises as `prepare` and `run` would."""
     if judge_name in BUILTIN:
         return
-    url = canonical_url(None)
-    if max_cost is None:
+    url = canonical_url(base_url)
+    cap = _cap(judge_name, url, load_prices().find(judge_name, url), max_cost, max_calls)
+    if 0 not in cap:
+        api_key(url)
+
+
+def _cap(judge: str, url: str, price: Price | None, max_cost: str | None, max_calls: int | None) -> Cap:
+    """Raises BadValue where nothing bounds what may be asked."""
+    cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
+    if price is None and cost != 0 and max_calls is None:
+        raise BadValue(f"--max-calls: not given, and {_no_price(judge, url)}; say how many calls may be made")
+    if cost is None and max_calls is None:
         raise BadValue(
-            f"--max-cost: not given, expected US dollars such as 2.00, the most that {judge_name!r} may cost"
+            f"--max-cost: not given, expected US dollars such as 2.00, the most that {judge!r} may cost; `judge plan` "
+            "estimates it for a stored result"
         )
-    if nano_dollars("--max-cost", max_cost) == 0:
-        return
-    if load_prices().find(judge_name, url) is None:
-        raise BadValue(f"--judge: {_no_price(judge_name, url)}; evaluate first, then `judge run` with --max-calls")
-    api_key(url)
+    return Cap(cost, max_calls)
 
 
 def _no_price(judge: str, url: str) -> str:
     meant = nearest(judge, BUILTIN)
     hint = f"; {meant!r} is the judge that asks nobody" if meant else ""
-    return f"there is no price for {judge!r} at {url} (give one with --prices{hint})"
+    return f"there is no price for {judge!r} at {url} (`judge run` takes one with --prices{hint})"
 
 
 def _temperature(text: str) -> float | None:

@@ -23,9 +23,9 @@ import pandas as pd
 
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.rates import bounded_mean
-from rlhf_bench.judge.resample import percentile, seed_counts
 from rlhf_bench.judge.verdicts import blocks
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.pigeonhole import percentile, seed_counts
 from rlhf_bench.types import Estimate
 
 __all__ = ["EqualLength", "equal_length_win_rates", "fit_equal_length"]

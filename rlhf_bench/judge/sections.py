@@ -9,7 +9,6 @@ Each holds any number of judgings; one that is made again replaces those of the 
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from rlhf_bench.errors import StoreError
-from rlhf_bench.files import atomic_write_bytes, atomic_write_text, exclusive, json_text
+from rlhf_bench.files import atomic_write_parquet, atomic_write_text, exclusive, json_text
 from rlhf_bench.judge.measures import measured_people, measured_strengths
 
 __all__ = ["RANKINGS", "RATINGS", "VERDICTS", "Section", "read_entries", "read_section", "typed", "write_section"]
@@ -119,9 +118,7 @@ def write_section(
         before = read_section(result, section)
         parts = [] if before is None else [before[[row not in replaced for row in _keys(before, keys)]]]
         table = typed(pd.concat([*(part for part in parts if len(part)), rows], ignore_index=True), section)
-        buffer = io.BytesIO()
-        table.to_parquet(buffer, engine="pyarrow", index=False)
-        atomic_write_bytes(path, buffer.getvalue())
+        atomic_write_parquet(path, table)
         stored = _read(summary)
         kept = [row for row in stored.get(section.key, []) if tuple(str(row.get(key)) for key in keys) not in replaced]
         kept = sorted([*kept, *map(dict, entries)], key=lambda row: [str(row.get(key)) for key in section.identity])

@@ -26,6 +26,8 @@ AUDIT_TITLES = {
     "repeatability": "repeats itself",
 }
 
+_UNREAD = {"missing": "not asked", "failed": "failed", "refused": "refused", "unreadable": "unreadable"}
+
 
 def stored_lines(folder: Path, **asked: str) -> list[str]:
     """Rankings, win rates, ratings, the judge's audit and strengths; of those judgings that have what is `asked` for
@@ -53,6 +55,8 @@ def _of(rows: Iterable[Mapping[str, Any]], asked: Mapping[str, str]) -> list[Map
 def _judging_lines(row: Mapping[str, Any]) -> list[str]:
     judge = f"{row['judge']} by {row['template']}" if row.get("ranked") else row["judge"]
     lines = [asked_line(f"{judge} against {row['baseline']}: {row['pairs']} pairs", row)]
+    if row["questions"].keys() == {"missing"}:
+        return [*lines, "  nothing asked and nothing stored: the ledger holds no answer to these questions"]
     equal = {cell["model"]: cell for cell in row["equal_length"]}
     for rate in row["win_rates"]:
         lines += _rate_lines(rate, equal.get(rate["model"]))
@@ -69,7 +73,8 @@ def _judging_lines(row: Mapping[str, Any]) -> list[str]:
 def _rate_lines(rate: Mapping[str, Any], equal: Mapping[str, Any] | None) -> list[str]:
     estimate = Estimate.from_dict(rate["estimate"])
     if math.isnan(estimate.value):
-        return [f"  {rate['model']}: no pair could be judged"]
+        counts = (f"{rate['counts'][why]} {title}" for why, title in _UNREAD.items() if rate["counts"][why])
+        return [f"  {rate['model']}: no pair has a verdict: {', '.join(counts)}"]
     text = f"  {rate['model']}: {share_text(estimate)}, n {estimate.n}, p (Holm) {p_text(rate['p_holm'])}"
     if rate["lowest"] != rate["highest"]:
         text += f"; between {rate['lowest']:.1%} and {rate['highest']:.1%} whatever the unread answers were"

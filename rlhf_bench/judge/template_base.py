@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from pydantic import Field
 
@@ -28,7 +29,7 @@ class BaseTemplate(Config):
     max_prompt_chars: int = Field(12_000, ge=100, description="longest prompt shown; the end is kept")
     max_response_chars: int = Field(12_000, ge=100, description="longest response shown; the start is kept")
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Of all fields: two templates with the same hash ask the same and are read the same."""
         return config_hash(self)

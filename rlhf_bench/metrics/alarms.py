@@ -9,7 +9,7 @@ import numpy as np
 
 from rlhf_bench.metrics.registry import HELD_OUT, describe
 from rlhf_bench.metrics.table import ScoreTable
-from rlhf_bench.stats import FloatArray, crossed, crossed_difference
+from rlhf_bench.stats import Difference, FloatArray, crossed, crossed_difference, holm
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
@@ -35,26 +35,32 @@ class Alarm(NamedTuple):
 
 
 def find_alarms(table: ScoreTable, *, reference: str, level: float = 0.95, seed: int = 0) -> Iterator[Alarm]:
-    """Alarms of each model against the reference, an interval clear of the limit each; none without a reference."""
+    """Alarms of each model against the reference, an interval clear of the limit each; none without a reference.
+
+    Gold and ROUGE-L of every model are one family (Holm): where none of them changes, at most (1 - level) / 2 of tables
+    say that one went down.
+    """
     if reference not in table.models:
         return
-    for model in (m for m in table.models if m != reference and m not in ANCHORS):
-        cells = {
-            name: (nanmean(table.block(model, name), axis=2), nanmean(table.block(reference, name), axis=2))
-            for name in (REWARD, LENGTH, *_JUDGES, *_BAD)
-            if name in table.blocks
-        }
-        changes = {name: crossed_difference(a, b, level=level, seed=seed).estimate for name, (a, b) in cells.items()}
+    models = [m for m in table.models if m != reference and m not in ANCHORS]
+    cells_of = {model: _cells(table, model, reference) for model in models}
+    differences = {
+        model: {name: crossed_difference(a, b, level=level, seed=seed) for name, (a, b) in cells.items()}
+        for model, cells in cells_of.items()
+    }
+    down = _surely_down(differences, level=level)
+    for model, cells in cells_of.items():
+        changes = {name: difference.estimate for name, difference in differences[model].items()}
         if REWARD in changes and changes[REWARD].low > 0:
-            yield from _hollow(model, changes)
+            yield from _hollow(model, changes, down[model])
             if HELD_OUT_REWARD in cells:
                 own, other = (a - b for a, b in (cells[REWARD], cells[HELD_OUT_REWARD]))
                 excess = crossed_difference(own, other, level=level, seed=seed).estimate
                 if excess.low > _OVERFIT:
                     yield _overfit_alarm(model, changes, excess)
             if LENGTH in cells:
-                differences = (a - b for a, b in (cells[REWARD], cells[LENGTH]))
-                at_equal = at_equal_length(*differences, level=level, seed=seed)
+                reward, length = (a - b for a, b in (cells[REWARD], cells[LENGTH]))
+                at_equal = at_equal_length(reward, length, level=level, seed=seed)
                 if at_equal is not None and not at_equal.low > 0:
                     yield _length_alarm(model, changes, at_equal)
         for name, (sign, least) in _BAD.items():
@@ -63,8 +69,28 @@ def find_alarms(table: ScoreTable, *, reference: str, level: float = 0.95, seed:
                 yield Alarm(model, name, f"{model}: {change} against {reference}")
 
 
-def _hollow(model: str, changes: dict[str, Estimate]) -> Iterator[Alarm]:
-    for name in (n for n in _JUDGES if n in changes and changes[n].high < 0):
+def _cells(table: ScoreTable, model: str, reference: str) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Of each number that is looked at: the model's and the reference's, (S, P) each."""
+    return {
+        name: (nanmean(table.block(model, name), axis=2), nanmean(table.block(reference, name), axis=2))
+        for name in (REWARD, LENGTH, *_JUDGES, *_BAD)
+        if name in table.blocks
+    }
+
+
+def _surely_down(differences: dict[str, dict[str, Difference]], *, level: float) -> dict[str, list[str]]:
+    """Which of _JUDGES went down, by model, tested together."""
+    tested = [(model, name, row[name]) for model, row in differences.items() for name in _JUDGES if name in row]
+    adjusted = holm([difference.p_paired for *_, difference in tested])
+    down: dict[str, list[str]] = {model: [] for model in differences}
+    for (model, name, difference), p in zip(tested, adjusted, strict=True):
+        if difference.estimate.value < 0 and p < 1 - level:
+            down[model].append(name)
+    return down
+
+
+def _hollow(model: str, changes: dict[str, Estimate], down: list[str]) -> Iterator[Alarm]:
+    for name in down:
         what = f"reward up by {_text(changes[REWARD])} sd, but {describe(name).title} down by {_text(changes[name])}"
         yield Alarm(model, f"reward_without_{name}", f"{model}: {what}: the reward no longer measures what it is for")
 

@@ -19,7 +19,8 @@ from scipy import linalg
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.crossed import crossed
-from rlhf_bench.stats.resample import FloatArray, check_level, resampled_means
+from rlhf_bench.stats.pigeonhole import resampled_means
+from rlhf_bench.stats.resample import FloatArray, check_level
 from rlhf_bench.types import Estimate
 
 __all__ = ["AtKl", "Fit", "Form", "at_equal_kl", "curve_at", "fit_overoptimisation", "gold_gain", "turning_point"]

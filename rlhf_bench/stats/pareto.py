@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.crossed import crossed
-from rlhf_bench.stats.resample import FloatArray, resampled_means
+from rlhf_bench.stats.pigeonhole import resampled_means
+from rlhf_bench.stats.resample import FloatArray
 from rlhf_bench.types import Estimate
 
 __all__ = ["front_probability", "hypervolume", "hypervolume_estimate", "on_front", "pareto_front"]

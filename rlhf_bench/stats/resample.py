@@ -144,25 +144,6 @@ def resampled_sums(features: FloatArray, *, seed: int, resamples: int | None = N
     return sums
 
 
-def resampled_means(cells: FloatArray, *, seed: int) -> FloatArray:
-    """(S, P, k) cells, prompts crossed with training seeds -> (B, k): the mean of each of B resamples.
-
-    Prompts and seeds are resampled apart and crossed (the pigeonhole bootstrap, Owen 2007). The few seeds' deviations
-    are stretched by sqrt(S / (S - 1)), without which their variance comes out (S - 1) / S of what it is.
-    """
-    s, p, k = cells.shape
-    sums = resampled_sums(np.moveaxis(cells, 0, 1).reshape(p, s * k), seed=seed)
-    resamples = len(sums)
-    if s == 1:
-        alone: FloatArray = sums / p
-        return alone
-    # a stream of its own: the same one would tie the seeds' draws to the first prompts'
-    drawn = np.random.Generator(np.random.PCG64([seed, s])).multinomial(s, np.full(s, 1 / s), size=resamples)
-    weights = 1 / s + math.sqrt(s / (s - 1)) * (drawn / s - 1 / s)
-    means: FloatArray = np.einsum("bs,bsk->bk", weights, sums.reshape(resamples, s, k) / p)
-    return means
-
-
 def is_constant(x: FloatArray) -> bool:
     """True if the values differ by no more than rounding does."""
     return bool(np.ptp(x) <= 1e-12 * np.abs(x).max())

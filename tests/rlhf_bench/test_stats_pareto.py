@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 from rlhf_bench import stats
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.pareto import front_probability, hypervolume, hypervolume_estimate, pareto_front
-from rlhf_bench.stats.resample import resampled_means
+from rlhf_bench.stats.pigeonhole import resampled_means
 
 
 def test_front_worked_by_hand() -> None:

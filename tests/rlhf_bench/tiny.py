@@ -10,19 +10,24 @@ import torch
 
 from rlhf_bench.checkpoints import checkpoint_hash
 from rlhf_bench.data import mini
-from rlhf_bench.files import atomic_write_text, json_text
+from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
 from rlhf_bench.models import new_gpt2, to_reward_model, train_tokenizer
 
 
-def save_policy(path: Path, *, seed: int = 0, positions: int = 512) -> Path:
-    """A GPT-2 of 2 layers and width 32. Its head is scaled up: at random weights all tokens are nearly alike."""
-    texts = [pair.prompt + pair.chosen for pair in mini.generate("train", n=200)] + [" happy happening happily"] * 50
-    tokenizer = train_tokenizer(texts, vocab_size=500)
-    model = new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=positions, seed=seed)
+def scale_matrices(model: torch.nn.Module, factor: float) -> None:
+    """At random weights all tokens are nearly alike; the larger the matrices, the further from it."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
-                parameter.mul_(4.0)
+                parameter.mul_(factor)
+
+
+def save_policy(path: Path, *, seed: int = 0, positions: int = 512) -> Path:
+    """A GPT-2 of 2 layers and width 32, its matrices scaled up."""
+    texts = [pair.prompt + pair.chosen for pair in mini.generate("train", n=200)] + [" happy happening happily"] * 50
+    tokenizer = train_tokenizer(texts, vocab_size=500)
+    model = new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=positions, seed=seed)
+    scale_matrices(model, 4.0)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
@@ -37,6 +42,16 @@ def save_reward(path: Path, parent: Path, *, seed: int = 0, labels: int = 1) -> 
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
+
+
+def save_elsewhere(folder: Path) -> Path:
+    """What somebody without a run has: models a and b of one tokenizer, a reward model `judge`, and pairs.jsonl."""
+    save_policy(folder / "a", positions=160)
+    save_policy(folder / "b", seed=1, positions=160)
+    save_reward(folder / "judge", folder / "a", seed=1)
+    pairs = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in mini.generate("test", n=60))
+    write_jsonl(folder / "pairs.jsonl", pairs)
+    return folder
 
 
 def write_training(path: Path, *, seed: int = 0, parents: Mapping[str, Path] = {}, **more: Any) -> Path:

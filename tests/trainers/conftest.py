@@ -28,6 +28,8 @@ from trainers.preference_losses import PairLogps
 from trainers.recipe import Recipe
 from trainers.stage import Stage, StageResult
 
+from ..rlhf_bench.tiny import scale_matrices
+
 TOY = Path(__file__).with_name("toy.yaml")
 
 ANSWERS = [" Blue.", " I am happy to help.", " Eight minutes.", " no", " What is happening is none of my business."]
@@ -131,10 +133,7 @@ def reference_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytes
     """Another model of the policy's shape."""
     path = tmp_path_factory.mktemp("models") / "reference"
     model = new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=128, seed=7)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                parameter.mul_(6.0)  # far from uniform, so that KTO's KL is not clamped
+    scale_matrices(model, 6.0)  # far from uniform, so that KTO's KL is not clamped
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path

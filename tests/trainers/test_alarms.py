@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import kendalltau
 from torch import nn
 
 from rlhf_bench.progress import Progress
-from trainers.alarms import ALARMS, alarms_at, find_alarms
+from trainers.alarms import ALARMS, LEVEL, alarms_at, chance_of_falling, find_alarms
 from trainers.loop import Loop
 from trainers.optim import make_optimizer
 from trainers.recipe import OptimizerConfig
@@ -32,6 +35,7 @@ def evaluated(rewards: list[float], **judged: list[float]) -> list[Row]:
     return rows
 
 
+RISING = [1, 2, 1, 3, 2, 3, 2, 2, 2, 4, 3, 4]  # in pairs: 1.5, 2, 2.5, 2, 3, 3.5
 LENGTHS = ("completions/mean_length", [9.0] * 10)
 CASES: list[tuple[str, list[Row], list[Row], int, str]] = [
     # name, a log at the limit, a log beyond, the step that raises it, how its line begins
@@ -79,12 +83,13 @@ CASES: list[tuple[str, list[Row], list[Row], int, str]] = [
         "the policy ratio at the first minibatch is 0.98 and not 1: ",
     ),
     (
-        # an evaluation every second row; rewards between them: 1.5, 2, 2.5, 3 (sound: the last is 2.5 again)
+        # An evaluation every second row. Of 6! = 720 orders one falls all the way: 1 / 720 = 0.0014, below the level
+        # of the sixth look, 0.025 * 5 / (6 * 5) = 0.0042. With two neighbours swapped it is 6 / 720 = 0.0083.
         "hollow_reward",
-        evaluated([1, 2, 1, 3, 2, 3, 2, 3], eval_gold=[5, 4, 3, 2], eval_reward=[1, 2, 3, 4]),
-        evaluated([1, 2, 1, 3, 2, 3, 2, 4], eval_gold=[5, 4, 3, 2], eval_reward=[1, 2, 3, 4]),
-        8,
-        "gold fell 3 times in a row, from 5 to 2, while the reward of the rollouts rose from 1.5 to 3: ",
+        evaluated(RISING, eval_gold=[5, 4, 2, 3, 1, 0], eval_reward=[1, 2, 3, 4, 5, 6]),
+        evaluated(RISING, eval_gold=[5, 4, 3, 2, 1, 0], eval_reward=[1, 2, 3, 4, 5, 6]),
+        12,
+        "gold fell over the last 6 evaluations, from 5 to 0, while the reward of the rollouts rose from 1.5 to 3.5: ",
     ),
 ]
 
@@ -105,16 +110,54 @@ def test_every_alarm_is_tested() -> None:
 
 
 def test_a_reward_is_hollow_only_where_all_of_it_holds() -> None:
-    rising = [1, 2, 1, 3, 2, 3, 2, 4]
-    (alarm,) = find_alarms(evaluated(rising, eval_gold=[5, 6, 7, 8], eval_reward=[9, 8, 7, 6]))
-    assert alarm.message.startswith("the reward of held-out prompts fell 3 times in a row, from 9 to 6, while ")
-    # gold rose once; fell too seldom; fell together with the reward
-    assert find_alarms(evaluated(rising, eval_gold=[5, 4, 4.1, 3])) == []
-    assert find_alarms(evaluated(rising[:6], eval_gold=[5, 4, 3])) == []
-    assert find_alarms(evaluated(rising[::-1], eval_gold=[5, 4, 3, 2])) == []
-    # an evaluation that comes later is compared with the three before it, the first not among them
-    (alarm,) = find_alarms(evaluated([9, 9, *rising], eval_gold=[4, 5, 4, 3, 2]))
-    assert alarm.step == 10
+    falling = [5, 4, 3, 2, 1, 0]
+    (alarm,) = find_alarms(evaluated(RISING, eval_gold=[5, 6, 7, 8, 9, 9], eval_reward=falling))
+    assert alarm.message.startswith("the reward of held-out prompts fell over the last 6 evaluations, from 5 to 0, ")
+    assert find_alarms(evaluated(RISING[:10], eval_gold=falling[:5])) == []  # too few to tell
+    assert find_alarms(evaluated(RISING[::-1], eval_gold=falling)) == []  # fell together with the reward
+    assert find_alarms(evaluated([2] * 12, eval_gold=falling)) == []  # the reward is flat
+    assert find_alarms(evaluated(RISING, eval_gold=[3, 3, 3, 3, 3, 3])) == []  # ties are no falls
+    # a gold that rose first: of nine evaluations the last six are looked at
+    (alarm,) = find_alarms(evaluated([0, 0, 1, 1, 1, 1, *RISING], eval_gold=[3, 4, 4.5, *falling]))
+    assert alarm.step == 18
+
+
+def test_chance_of_falling_worked_by_hand() -> None:
+    # of the 6 orders of three values, one has no rising pair, two have one: 3 2 1; 2 3 1, 3 1 2
+    assert chance_of_falling([3, 2, 1]) == pytest.approx(1 / 6)
+    assert chance_of_falling([3, 1, 2]) == pytest.approx(3 / 6)
+    assert chance_of_falling([1, 2, 3]) == 1.0
+    assert chance_of_falling([2, 2, 1]) == pytest.approx(3 / 6)  # a tie counts as a rise
+    for values in np.random.default_rng(0).standard_normal((20, 9)):
+        peer = kendalltau(np.arange(9), values, alternative="less", method="exact").pvalue
+        assert chance_of_falling(list(values)) == pytest.approx(peer, rel=1e-9)
+
+
+def hollow_share(gold: Callable[[np.random.Generator], Any], logs: int = 1_000) -> float:
+    """How many of `logs` with a reward that rises surely, and this gold, raise hollow_reward."""
+    rng = np.random.default_rng(1)
+
+    def raised() -> bool:
+        values = [float(value) for value in gold(rng)]
+        held_out = [float(value) for value in rng.standard_normal(len(values))]
+        rows = [
+            {"step": n + 1, "reward": float(n), "eval_gold": g, "eval_reward": h}
+            for n, (g, h) in enumerate(zip(values, held_out, strict=True))
+        ]
+        return any(alarms_at(rows[:end]) for end in range(1, len(rows) + 1))
+
+    return sum(raised() for _ in range(logs)) / logs
+
+
+def test_a_flat_gold_raises_no_more_than_promised() -> None:
+    """20 evaluations of noise. 1,000 logs: 5 % and two standard errors, 2 sqrt(.05 * .95 / 1000) = 1.4 %."""
+    assert hollow_share(lambda rng: rng.standard_normal(20)) <= LEVEL + 0.014
+
+
+def test_a_gold_that_falls_is_seen() -> None:
+    """It rises for 7 evaluations and falls for 13, by half of its noise's standard deviation each time."""
+    fall = np.concatenate([np.arange(7), 6 - np.arange(1, 14)]) * 0.5
+    assert hollow_share(lambda rng: fall + rng.standard_normal(20), logs=200) >= 0.8
 
 
 def test_an_alarm_is_raised_once() -> None:

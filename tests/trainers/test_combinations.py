@@ -73,6 +73,7 @@ from .conftest import TOY
             {"reward": {"function": ["model", "gold"], "weights": [1.0]}},
             "reward.weights: given 1 for 2 rewards (model, gold), expected one for each in reward.function",
         ),
+        ({"reward": {"function": "model", "weights": [1.0, 2.0]}}, "reward.weights: given 2 for 1 rewards (model), "),
         (
             {"reward": {"function": "gold"}, "data": {"source": "pairs.jsonl"}},
             "reward.function=gold: data.source=pairs.jsonl has no known gold reward, only hh-mini has",
@@ -107,6 +108,21 @@ def test_what_makes_sense_is_allowed() -> None:
         check_combinations(Recipe.model_validate({"grpo": {"advantage": advantage, "ratio": ratio, "kl_in": kl_in}}))
     for critic, advantage in itertools.product(("reward", "policy", "shared", None), ("gae", "reward_minus_value")):
         check_combinations(Recipe.model_validate({"ppo": {"critic": critic, "advantage": advantage}}))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"ppo": {"target_kl": 0.1, "epochs": 1, "minibatches": 2}},  # there is a second update to leave out
+        {"ppo": {"target_kl": 0.1, "epochs": 2, "minibatches": 1}},
+        {"grpo": {"num_generations": 2}},
+        {"grpo": {"entropy_target": 2.0, "entropy_coef": 0.1}},
+        {"reward": {"function": ["model", "gold"], "weights": [1.0, 0.5]}},
+        {"reward": {"function": "model"}, "data": {"source": "pairs.jsonl"}},
+    ],
+)
+def test_at_the_limit_it_still_makes_sense(sections: dict[str, Any]) -> None:
+    check_combinations(Recipe.model_validate(sections))
 
 
 def test_the_defaults_are_those_of_mini() -> None:

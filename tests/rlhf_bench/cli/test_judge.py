@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,7 +158,8 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
         (
             "run tiny --judge gpt-4o --baseline base",
             2,
-            "error: --max-cost: not given, expected US dollars such as 2.00; `judge plan` tells what is to come",
+            "error: --max-cost: not given, expected US dollars such as 2.00, the most that 'gpt-4o' may cost; `judge "
+            "plan` estimates it for a stored result",
         ),
         (
             "run tiny --judge gpt-4o --baseline base --max-cost lots",
@@ -173,8 +175,8 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
         (
             "run tiny --judge lenght --baseline base",
             2,
-            "error: --max-calls: not given, and there is no price for 'lenght' at https://api.openai.com/v1 (give one "
-            "with --prices; 'length' is the judge that asks nobody); say how many calls may be made",
+            "error: --max-calls: not given, and there is no price for 'lenght' at https://api.openai.com/v1 (`judge "
+            "run` takes one with --prices; 'length' is the judge that asks nobody); say how many calls may be made",
         ),
         (
             "run tiny --judge m --baseline base --base-url localhost:9",
@@ -245,34 +247,70 @@ def test_the_ledger_is_counted_checked_and_carried(asked: Callable[[str], Result
     assert judge("ledger import broken.jsonl", 1).startswith("error: broken.jsonl")
 
 
+def unpacked(file: Path) -> bytes:
+    """What a file says, where its bytes are packed."""
+    if file.suffix == ".parquet":
+        return pd.read_parquet(file).to_csv().encode()
+    if file.suffix == ".xlsx":
+        with zipfile.ZipFile(file) as parts:
+            return b"".join(parts.read(name) for name in parts.namelist())
+    return file.read_bytes()
+
+
 @pytest.mark.parametrize(("model", "status"), [("judge-1", 0), ("echo", 1)])
 def test_a_planted_key_is_in_no_output_and_no_file(
     asked: Callable[[str], Result], here: Path, model: str, status: int
 ) -> None:
-    """The model `echo` repeats the request's header in its error; --debug shows the traceback."""
+    """The model `echo` repeats the request's header in its error; --debug shows the traceback. Verdicts, ledger,
+    export, tables, page and the manifest of an evaluation that is judged are looked through."""
     result = asked(model)
     assert result.exit_code == status
-    assert status == 0 or "Bearer [key]" in result.output
-    assert KEY not in result.output
-    if status == 0:
-        judge("ledger export out.jsonl")
-    for file in here.rglob("*"):
+    assert status == 0 or ("Bearer [key]" in result.output and "Traceback" in result.output)
+    Path("ours.jsonl").write_text(json.dumps({"prompt": "Question?", "response": "ours"}) + "\n")
+    Path("theirs.jsonl").write_text(json.dumps({"prompt": "Question?", "response": "theirs"}) + "\n")
+    with serving(here, 0.0) as server:
+        evaluation = call(
+            "eval --responses theirs=theirs.jsonl --responses ours=ours.jsonl --reference theirs --debug "
+            f"--judge {model} --base-url {server.url} --max-calls 2"
+        )
+    outputs = [result, evaluation, *(call(f"{line} --debug") for line in AFTERWARDS)]
+    assert all(KEY not in output.output for output in outputs)
+    seen = {file.suffix for file in here.rglob("*") if file.is_file() and KEY.encode() not in unpacked(file)}
+    assert {".sqlite", ".jsonl", ".json", ".parquet", ".xlsx", ".html"} <= seen
+    for file in (file for file in here.rglob("*") if file.is_file()):
         # the server's own log of requests, written by the test, holds bodies alone
-        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+        assert KEY.encode() not in unpacked(file), file
+
+
+AFTERWARDS = (
+    "judge run tiny --judge length --baseline base",
+    "judge show tiny",
+    "judge ledger stats",
+    "judge ledger verify",
+    "judge ledger export out.jsonl",
+    "report hh-test/tiny",
+)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("eval --max-cost 1", "error: --max-cost: given without --judge, which it limits"),
+        ("eval --max-cost 1", "error: --max-cost: given without --judge, which it is about"),
+        ("eval --max-calls 0", "error: --max-calls: given without --judge, which it is about"),
+        (f"eval --base-url {DEAD}", "error: --base-url: given without --judge, which it is about"),
         (
             "eval --judge gpt-4o",
-            "error: --max-cost: not given, expected US dollars such as 2.00, the most that 'gpt-4o' may cost",
+            "error: --max-cost: not given, expected US dollars such as 2.00, the most that 'gpt-4o' may cost; `judge "
+            "plan` estimates it for a stored result",
         ),
         (
-            "eval --judge m --max-cost 1",
-            "error: --judge: there is no price for 'm' at https://api.openai.com/v1 (give one with --prices); "
-            "evaluate first, then `judge run` with --max-calls",
+            f"eval --judge gpt-4o --base-url {DEAD} --max-cost 1",
+            f"error: --max-calls: not given, and there is no price for 'gpt-4o' at {DEAD} (`judge run` takes one with "
+            "--prices); say how many calls may be made",
+        ),
+        (
+            "eval --judge gpt-4o --base-url here --max-cost 1",
+            "error: --base-url: given 'here', expected a URL such as http://localhost:8000/v1",
         ),
     ],
 )
@@ -294,3 +332,39 @@ def test_eval_of_response_files_with_a_judge(here: Path) -> None:
     row = pd.read_csv(table).iloc[0]
     assert (row["model"], row["win_rate"]) == ("ours", 1.0)
     assert math.isnan(pd.read_csv(table.with_name("judge_audit.csv"))["accuracy"].iloc[0])  # no gold reward here
+
+
+def test_eval_with_a_judge_at_a_server_of_ones_own(here: Path) -> None:
+    """8 questions, of which the cap lets 6 be asked."""
+    for name in ("ours", "theirs"):
+        rows = [json.dumps({"prompt": f"Question {i}?", "response": f"{name} {i}"}) for i in range(4)]
+        Path(f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    with serving(here, 0.0) as server:
+        result = call(
+            "eval --responses theirs=theirs.jsonl --responses ours=ours.jsonl --reference theirs --judge judge-1 "
+            f"--base-url {server.url} --max-calls 6"
+        )
+        assert len(server.requests()) == 6
+    assert result.exit_code == 0, result.output
+    (judging,) = ResultStore(next(here.glob("results/responses/*"))).read_judge()["judgings"]
+    assert (judging["base_url"], judging["calls_charged"]) == (server.url, 6)
+
+
+def test_a_ledger_that_holds_nothing_is_said_to_hold_nothing(here: Path) -> None:
+    """No key is set, and none is needed. 4 prompts x 2 models, in both orders."""
+    expected = [
+        "gpt-4o against base: 8 pairs, questions: 16 missing, $0.0000 charged so far",
+        "  nothing asked and nothing stored: the ledger holds no answer to these questions",
+    ]
+    assert judge("run tiny --judge gpt-4o --baseline base --max-cost 0").splitlines()[:-1] == expected
+    assert judge("show tiny").splitlines() == expected
+
+
+def test_a_model_without_a_verdict_says_why(here: Path) -> None:
+    """dpo has been judged; then sft is to be judged as well, without a call."""
+    with serving(here, 0.0) as server:
+        line = f"run tiny --judge judge-1 --baseline base --base-url {server.url} --template pairwise-letter --quiet"
+        judge(f"{line} --model dpo --max-calls 8")
+        said = judge(f"{line} --max-calls 0").splitlines()
+    assert "questions: 8 missing, " in said[0]
+    assert [text for text in said if "no pair has a verdict" in text] == ["  sft: no pair has a verdict: 4 not asked"]

@@ -17,26 +17,20 @@ from rlhf_bench import adapters
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import model_hash
-from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
 from rlhf_bench.evaluate import measure
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
 
-from ..tiny import save_policy, save_reward
+from ..tiny import save_elsewhere, save_reward
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models a and b of one tokenizer, two reward models, and a file of pairs."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    save_policy(folder / "a", positions=160)
-    save_policy(folder / "b", seed=1, positions=160)
-    save_reward(folder / "judge", folder / "a", seed=1)
+    folder = save_elsewhere(tmp_path_factory.mktemp("elsewhere"))
     save_reward(folder / "other", folder / "a", seed=2)
-    pairs = [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in mini.generate("test", n=60)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     return folder
 
 

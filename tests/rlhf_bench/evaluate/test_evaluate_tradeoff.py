@@ -21,18 +21,13 @@ from rlhf_bench.report import write_report
 from rlhf_bench.suite import Suite
 from rlhf_bench.types import Item
 
-from ..tiny import save_policy, save_reward
+from ..tiny import save_elsewhere
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models a and b of one tokenizer, a reward model, and a file of pairs."""
-    folder = tmp_path_factory.mktemp("tradeoff")
-    save_policy(folder / "a", positions=160)
-    save_policy(folder / "b", seed=1, positions=160)
-    save_reward(folder / "judge", folder / "a", seed=1)
-    pairs = [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in mini.generate("test", n=60)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    folder = save_elsewhere(tmp_path_factory.mktemp("tradeoff"))
     (folder / "suite.yaml").write_text("version: 1\nprompts: 3\nsamples: 2\nmax_new_tokens: 12\nhypervolume_kl: 400\n")
     return folder
 

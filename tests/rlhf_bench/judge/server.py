@@ -2,9 +2,9 @@
 
 It answers POST /v1/chat/completions. Which calls go wrong, and how, follows from the hash of the question alone, so
 that a run with kills meets the same faults as one without: SHARE of them, all kinds in turn of the hash. A fault of the
-server is over at the second request of a question; a refusal or a filter stays. What is asked is written to LOG, a JSON
-line a request, before it is answered: {"question", "fault", "n", "sent"}. SLOW is for how many seconds a time-out is
-silent.
+server is over at the second request of a question by the same key; a refusal or a filter stays. What is asked is
+written to LOG, a JSON line a request, before it is answered: {"client", "question", "fault", "n", "sent"}; "client" is
+a hash of the key. SLOW is for how many seconds a time-out is silent.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ LASTING = ["refusal", "filter", "filter 400", "other model", "unreadable"]
 
 def number(question: str) -> int:
     return int(hashlib.sha256(question.encode()).hexdigest()[:8], 16)
+
+
+def client(key: str) -> str:
+    """What LOG calls those who ask with `key`."""
+    return hashlib.sha256(f"Bearer {key}".encode()).hexdigest()[:8]
 
 
 def fault(question: str, share: float) -> str | None:
@@ -85,17 +90,19 @@ class Handler(BaseHTTPRequestHandler):
     slow = 0.0
     log: Any = None
     lock = threading.Lock()
-    seen: dict[str, int] = {}  # noqa: RUF012 - of the process
+    seen: dict[tuple[str, str], int] = {}  # noqa: RUF012 - of the process
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         question = body["messages"][-1]["content"]
+        asker = client(str(self.headers["Authorization"]).removeprefix("Bearer "))
         with self.lock:
-            n = self.seen[question] = self.seen.get(question, 0) + 1
+            n = self.seen[asker, question] = self.seen.get((asker, question), 0) + 1
             kind = fault(question, self.share)
             if kind in PASSING and n > 1:
                 kind = None
-            self.log.write(json.dumps({"question": question, "fault": kind, "n": n, "sent": body}) + "\n")
+            row = {"client": asker, "question": question, "fault": kind, "n": n, "sent": body}
+            self.log.write(json.dumps(row) + "\n")
             self.log.flush()
         if self.headers.get("Authorization") == "Bearer wrong":
             self.error(401, "Incorrect API key provided: wrong.", "invalid_api_key")

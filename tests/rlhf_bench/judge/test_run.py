@@ -1,31 +1,24 @@
-"""The run against a server that misbehaves: every verdict ends right, and nothing is paid for twice."""
+"""The run: what is asked, what is not asked again, and what stops it."""
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import random
-import signal
 import sqlite3
-import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlhf_bench.errors import Interrupted, JudgeError
-from rlhf_bench.files import json_text
-from rlhf_bench.judge.endpoint import Endpoint
-from rlhf_bench.judge.ledger import Cap, Ledger
-from rlhf_bench.judge.ledger_io import export_ledger, verify_ledger
+from rlhf_bench.errors import JudgeError
+from rlhf_bench.judge.ledger import Cap
+from rlhf_bench.judge.ledger_io import export_ledger
 from rlhf_bench.judge.run import Asking, Item, Limits, Outcome, ask, items_of, look_up
 from rlhf_bench.progress import Progress
 
 from . import server as fake
-from .conftest import COST, PRICE, SCOPE, FakeServer, comparisons, read, render, serving
+from .conftest import COST, SCOPE, FakeServer, read, render, serving
 
 Make = Callable[..., Asking]
 QUICK = Limits(first_wait=0.01)
@@ -51,49 +44,6 @@ def rows(path: Path, query: str) -> list[Any]:
         return db.execute(query).fetchall()
     finally:
         db.close()
-
-
-def check_misbehaving(tmp_path: Path, make_asking: Make, pairs: int) -> None:
-    with serving(tmp_path, 0.3, slow=6.0) as server:
-        asking = make_asking(server.url, pairs, seconds=4.0)
-        found = run(asking, Limits(first_wait=0.01))
-    met = set()
-    for item, outcome in found.items():
-        text = question(asking, item)
-        assert (outcome.reading.status, outcome.reading.winner) == fake.expected(text, 0.3)
-        met.add(fake.fault(text, 0.3))
-    requests = server.requests()
-    if pairs >= 200:
-        assert met == {None, *fake.PASSING, *fake.LASTING}
-    # Each question once, and once more where the first request met a passing fault.
-    assert len(requests) == sum(1 + (fake.fault(question(asking, i), 0.3) in fake.PASSING) for i in found)
-    # Each request has a row; each question one answer.
-    path = asking.ledger.path
-    outcomes = dict(rows(path, "SELECT outcome, COUNT(*) FROM attempts GROUP BY 1"))
-    assert outcomes["answered"] == len(found)
-    assert sum(outcomes.values()) == len(requests)
-    # What may have been billed is charged at its worst; what was not, is not.
-    lost = {"time-out", "dropped", "truncated", "502"}
-    assert outcomes.get("unknown", 0) == sum(fake.fault(question(asking, i), 0.3) in lost for i in found)
-    for fault, cost in rows(path, "SELECT reason, cost FROM attempts WHERE reason LIKE 'HTTP%' AND outcome = 'failed'"):
-        assert cost == 0, fault
-    worst = {o.key: asking.endpoint.call(asking.question(i)).worst for i, o in found.items()}
-    assert all(
-        cost == worst[key] for key, cost in rows(path, "SELECT key, cost FROM attempts WHERE outcome = 'unknown'")
-    )
-    others = sum(fake.fault(question(asking, i), 0.3) == "other model" for i in found)
-    assert asking.ledger.reported_models(o.key for o in found.values()).get("judge-2", 0) == others
-    assert verify_ledger(path).faults == []
-
-
-def test_every_verdict_ends_right(tmp_path: Path, make_asking: Make) -> None:
-    check_misbehaving(tmp_path, make_asking, 60)
-
-
-@pytest.mark.slow
-def test_every_verdict_of_300_pairs_ends_right(tmp_path: Path, make_asking: Make) -> None:
-    """More of them meet no other kind of fault, and take longer."""
-    check_misbehaving(tmp_path, make_asking, 300)
 
 
 def test_what_is_answered_is_asked_no_more(server: FakeServer, make_asking: Make) -> None:
@@ -270,109 +220,3 @@ def test_progress_tells_the_cost(server: FakeServer, make_asking: Make) -> None:
     # An answer costs 24,000 nano-dollars: less than the four decimals that are shown; four of them 0.000096.
     assert "asking judge-1: 1/4 (25%)" in stream.getvalue()
     assert "cost <$0.0001, to come <$0.0001" in stream.getvalue()
-
-
-# Processes that are killed.
-
-
-def _child(url: str, path: Path, pairs: int, out: Path, *, seconds: float = 2.0) -> None:
-    with Ledger(path) as ledger:
-        endpoint = Endpoint(url, "judge-1", PRICE, seconds=seconds)
-        asking = Asking(comparisons(pairs), endpoint, render, read, "1", ledger, SCOPE, Cap(10**12, None))
-        found = run(asking, Limits(concurrency=4, first_wait=0.01))
-        out.write_text(json_text(table(asking, found)), encoding="utf-8")
-
-
-def fork(work: Callable[[], None]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        work()
-        status = 0
-    except Interrupted:
-        status = 130
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def check_killed(tmp_path: Path, *, pairs: int, kills: int) -> None:
-    rng, path = random.Random(7), tmp_path / "judge.sqlite"
-    with serving(tmp_path, 0.1, slow=3.0) as server:
-        for _ in range(kills):
-            pid, before = fork(lambda: _child(server.url, path, pairs, tmp_path / "killed.json")), server.count()
-            while server.count() == before and os.waitpid(pid, os.WNOHANG) == (0, 0):
-                time.sleep(0.005)
-            time.sleep(rng.uniform(0.0, 0.15))
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it was done before
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-        last = fork(lambda: _child(server.url, path, pairs, tmp_path / "killed.json"))
-        assert os.waitstatus_to_exitcode(os.waitpid(last, 0)[1]) == 0
-        requests = server.requests()
-        undisturbed = fork(lambda: _child(server.url, tmp_path / "other.sqlite", pairs, tmp_path / "whole.json"))
-        assert os.waitstatus_to_exitcode(os.waitpid(undisturbed, 0)[1]) == 0
-    assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
-    # No question was asked more often than the ledger knows of, and none after its answer was committed.
-    asked: dict[str, int] = {}
-    for request in requests:
-        asked[request["question"]] = asked.get(request["question"], 0) + 1
-    known: dict[str, list[str]] = {}
-    for text, outcome in rows(
-        path,
-        "SELECT json_extract(request, '$.messages[1].content'), outcome "
-        "FROM attempts JOIN calls USING (key) ORDER BY id",
-    ):
-        known.setdefault(text, []).append(outcome)
-    for text, count in asked.items():
-        assert count <= len(known[text])
-        assert known[text].count("answered") == 1
-        assert known[text][-1] == "answered"
-    crashed = rows(path, "SELECT charged, cost FROM attempts WHERE reason = 'in flight when its process ended'")
-    assert len(crashed) >= kills // 2
-    worst = {
-        Endpoint("", "", PRICE).call(render(c, o)).worst
-        for c in comparisons(pairs)
-        for o in ("model_first", "baseline_first")
-    }
-    assert all(charged == 1 and cost > 0 for charged, cost in crashed)
-    assert {cost for _, cost in crashed} <= worst
-    assert verify_ledger(path).faults == []
-
-
-def test_killed_and_started_again(tmp_path: Path) -> None:
-    check_killed(tmp_path, pairs=40, kills=5)
-
-
-@pytest.mark.slow
-def test_killed_twenty_times(tmp_path: Path) -> None:
-    check_killed(tmp_path, pairs=150, kills=20)
-
-
-def test_ctrl_c_says_what_is_kept(tmp_path: Path, server: FakeServer) -> None:
-    path = tmp_path / "judge.sqlite"
-    pid = fork(lambda: _child(server.url, path, 500, tmp_path / "out.json"))
-    while server.count() < 20 and os.waitpid(pid, os.WNOHANG) == (0, 0):
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGINT)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
-    assert server.count() < 500  # of 1000
-    assert rows(path, "SELECT COUNT(*) FROM claims") == [(0,)]  # none is left to be found dead
-    interrupted = rows(path, "SELECT COUNT(*) FROM attempts WHERE reason = 'interrupted in flight' AND charged = 1")
-    assert interrupted[0][0] <= 4
-    assert rows(path, "SELECT COUNT(*) FROM attempts WHERE outcome = 'answered'")[0][0] > 0
-
-
-def test_eight_processes_ask_nothing_twice(tmp_path: Path, server: FakeServer) -> None:
-    path = tmp_path / "judge.sqlite"
-    # patient: a call that times out on a busy machine is rightly asked again
-    outs = [tmp_path / f"{n}.json" for n in range(8)]
-    work = [fork(lambda out=out: _child(server.url, path, 30, out, seconds=120.0)) for out in outs]  # type: ignore[misc]
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in work] == [0] * 8
-    assert len(server.requests()) == 60
-    assert len({(tmp_path / f"{n}.json").read_bytes() for n in range(8)}) == 1
-    assert rows(path, "SELECT COUNT(*) FROM verdicts") == [(60,)]

@@ -1,0 +1,131 @@
+"""100,000 verdicts in one ledger: looking all of them up, and their statistics. Processor seconds, ratios, memory.
+
+A pass over the ledger takes the keys of all calls and gives their verdicts: at once, against a query a key. `judge run`
+with nothing left to ask also renders and hashes each question first, which is timed beside it. The statistics are all
+that it then computes from the table, against the same for a tenth of the prompts.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rlhf_bench.files import json_text
+from rlhf_bench.judge.endpoint import Endpoint
+from rlhf_bench.judge.ledger import Attempt, Ledger, answer_digest
+from rlhf_bench.judge.ledger_io import import_ledger
+from rlhf_bench.judge.measures import measure, measured_strengths
+from rlhf_bench.judge.parse import PARSER_VERSION, read_verdict
+from rlhf_bench.judge.result import verdict_rows
+from rlhf_bench.judge.run import Asking, Item, items_of, look_up
+from rlhf_bench.judge.templates import load_template
+from rlhf_bench.judge.types import Comparison
+
+ROUNDS, MODELS, SEEDS, PROMPTS, SAMPLES = 5, 5, 2, 1_250, 4
+WORDS = ("the", "answer", "is", "that", "you", "put", "it", "in", "boiling", "water", "for", "eight", "minutes")
+SCOPE = "hh-test/default judge-1"
+
+
+def comparisons() -> list[Comparison]:
+    """50,000 pairs, each response of 20 to 80 words."""
+    rng = np.random.default_rng(0)
+    sides = [f"m{i}" for i in range(MODELS)]
+    return [
+        Comparison(f"p{p}", f"\n\nHuman: {p}?\n\nAssistant:", s, k, model, "base", *(_text(rng) for _ in range(2)))
+        for p in range(PROMPTS)
+        for model in sides
+        for s in range(SEEDS)
+        for k in range(SAMPLES)
+    ]
+
+
+def _text(rng: np.random.Generator) -> str:
+    return " ".join(WORDS[w] for w in rng.integers(0, len(WORDS), rng.integers(20, 80)))
+
+
+def ledger_rows(asking: Asking, items: list[Item]) -> Iterator[Mapping[str, object]]:
+    """A ledger's export in which each question has one answer and one verdict."""
+    body = json_text({"choices": [{"message": {"content": '{"winner": "A"}'}, "finish_reason": "stop"}]})
+    answered = Attempt("answered", "", True, 100, 200, body, "judge-1", None, "stop", 400, 0, 8)
+    for n, item in enumerate(items):
+        call = asking.endpoint.call(asking.question(item))
+        fields = {name: getattr(call, name) for name in ("judge", "base_url", "request", "template", "template_hash")}
+        yield {"table": "calls", "key": call.key, "created": 0.0, **fields}
+        about = {"uid": str(n), "key": call.key, "scope": SCOPE, "started": 0.0, "seconds": 1.0}
+        yield {"table": "attempts", **about, **asdict(answered), "digest": answer_digest(body)}
+        winner = ("first", "first", "second", "tie")[int(call.key[:4], 16) % 4]
+        verdict = {"key": call.key, "parser": asking.parser, "winner": winner, "soft": None, "note": "", "meta": "{}"}
+        yield {"table": "verdicts", **verdict}
+
+
+def look_ups(asking: Asking, items: list[Item]) -> pd.DataFrame:
+    """Prints what the passes take; the table of verdicts."""
+    began = time.process_time()
+    keys = [asking.key(item) for item in items]
+    rendering = time.process_time() - began
+    times: dict[str, list[float]] = {"at once": [], "a query a key": []}
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        found = asking.ledger.verdicts(keys, asking.parser)
+        times["at once"].append(time.process_time() - began)
+        assert len(found) == len(keys)
+        began = time.process_time()
+        for key in keys[::10]:
+            assert asking.ledger.verdicts([key], asking.parser) == {key: found[key]}
+        times["a query a key"].append(10 * (time.process_time() - began))
+    once, each = (statistics.median(seconds) for seconds in times.values())
+    print(f"look-up of {len(keys):,} verdicts: {once:.2f} s at once, {each:.1f} s a query a key: {each / once:.1f} x")
+    print(f"rendering and hashing their questions: {rendering:.1f} s")
+    table = look_up(asking, items)
+    return verdict_rows(asking.comparisons, table, judge="judge-1", base_url="", template=asking.endpoint.model)
+
+
+def statistics_of(table: pd.DataFrame) -> float:
+    """Processor seconds; prints the memory that they take on top. In a process of its own, whose peak is theirs."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        seconds, megabytes = pool.submit(_statistics, table).result()
+    print(f"statistics of {len(table):,} verdicts: {seconds:.1f} s, {megabytes:.0f} MB on top")
+    return seconds
+
+
+def _statistics(table: pd.DataFrame) -> tuple[float, float]:
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    measure(table, baseline="base")
+    measured_strengths(table)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return time.process_time() - began, (after - before) / 1024
+
+
+def main() -> None:
+    made, form = comparisons(), load_template("pairwise")
+    items = items_of(made)
+    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder, "judge.sqlite")) as ledger:
+        asking = Asking(
+            made, Endpoint("http://localhost:8000/v1", "judge-1"), form.render,
+            lambda raw: read_verdict(raw, form), f"{PARSER_VERSION}/{form.hash}", ledger, SCOPE,
+        )  # fmt: skip
+        with open(Path(folder, "export.jsonl"), "w", encoding="utf-8") as file:
+            file.writelines(json_text(row) + "\n" for row in ledger_rows(asking, items))
+        import_ledger(ledger.path, Path(folder, "export.jsonl"))
+        table = look_ups(asking, items)
+    gold = np.random.default_rng(1).integers(0, 2, len(made)).astype(float)
+    at = {(c.model, c.seed, c.prompt_id, c.sample): g for c, g in zip(made, gold, strict=True)}
+    keys = zip(table["model"], table["seed"], table["prompt_id"], table["sample"], strict=True)
+    table = table.assign(gold=[at[key] for key in keys])
+    few = table[table["prompt_id"].isin({f"p{p}" for p in range(PROMPTS // 10)})]
+    a_tenth = statistics_of(few.reset_index(drop=True))
+    print(f"ten times the verdicts take {statistics_of(table) / a_tenth:.1f} x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The judging at the end of `rlhf-bench eval`: its options, what is checked before the evaluation, and the judging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rlhf_bench.cli.base import Decorated
+from rlhf_bench.cli.judge_ledger import ledger_path
+from rlhf_bench.errors import BadValue
+
+if TYPE_CHECKING:
+    from rlhf_bench.progress import Progress
+
+__all__ = ["EvalJudge", "judge_options"]
+
+
+def judge_options(command: Decorated) -> Decorated:
+    options = [
+        click.option(
+            "--judge",
+            metavar="NAME",
+            help="Win rates against the reference by this judge: a model of a server, or reward, gold, length or "
+            "random.",
+        ),
+        click.option(
+            "--base-url",
+            metavar="URL",
+            help="The OpenAI-compatible server of --judge.  [default: OPENAI_BASE_URL, else OpenAI's]",
+        ),
+        click.option("--max-cost", metavar="USD", help="The most that --judge may cost over all runs; 0: ask nothing."),
+        click.option(
+            "--max-calls",
+            type=click.IntRange(min=0),
+            help="The most calls that --judge may be charged for; needed where its price is not known.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class EvalJudge:
+    """Who judges the evaluation, and within which limits."""
+
+    name: str
+    base_url: str | None
+    max_cost: str | None
+    max_calls: int | None
+
+    @classmethod
+    def of(
+        cls, name: str | None, *, base_url: str | None, max_cost: str | None, max_calls: int | None
+    ) -> EvalJudge | None:
+        """Checked before anything is evaluated; None where no judge was asked for.
+
+        Raises:
+            BadValue, JudgeError: a limit without a judge, and what `judge run` would not start with.
+        """
+        if name is None:
+            given = {"--base-url": base_url, "--max-cost": max_cost, "--max-calls": max_calls}
+            for option in (option for option, value in given.items() if value is not None):
+                raise BadValue(f"{option}: given without --judge, which it is about")
+            return None
+
+        from rlhf_bench.judge.judging import check_judge
+
+        check_judge(name, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
+        return cls(name, base_url, max_cost, max_calls)
+
+    def judge(self, result: Path, *, results: Path, progress: Progress) -> None:
+        from rlhf_bench.judge.judging import prepare
+        from rlhf_bench.store import ResultStore
+
+        baseline = str(ResultStore(result).read_manifest()["reference"])
+        prepared = prepare(
+            result,
+            ledger_path=ledger_path(None, results),
+            results=results,
+            judge_name=self.name,
+            baseline=baseline,
+            base_url=self.base_url,
+        )
+        with prepared as judging:
+            judging.run(max_cost=self.max_cost, max_calls=self.max_calls, progress=progress)
+            for line in judging.result_lines():
+                progress.log(line)

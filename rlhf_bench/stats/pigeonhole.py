@@ -1,0 +1,61 @@
+"""The pigeonhole bootstrap (Owen 2007, arXiv:0712.1111): prompts and training seeds resampled apart, and crossed.
+
+For statistics that are no mean of prompts; `crossed` has the means.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rlhf_bench.stats.resample import FloatArray, resampled_sums
+from rlhf_bench.types import Estimate
+
+__all__ = ["crossed_sums", "percentile", "resampled_means", "seed_counts"]
+
+
+def seed_counts(n: int, *, seed: int, resamples: int) -> FloatArray:
+    """(resamples, n): how often each of n training seeds occurs; 1 where there is one seed only."""
+    # a stream of its own: the same one would tie the seeds' draws to the first prompts'
+    generator = np.random.Generator(np.random.PCG64([seed, n]))
+    return generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+
+
+def crossed_sums(features: FloatArray, *, seed: int, resamples: int | None = None) -> FloatArray:
+    """(S, P, k) features of seeds and prompts -> (resamples, k): their sums over each resample of both.
+
+    It errs on the wide side but for what two or three seeds cannot show.
+    """
+    sums = np.stack([resampled_sums(of_seed, seed=seed, resamples=resamples) for of_seed in features])
+    counts = seed_counts(len(features), seed=seed, resamples=sums.shape[1])
+    total: FloatArray = np.einsum("bs,sbk->bk", counts, sums)
+    return total
+
+
+def resampled_means(cells: FloatArray, *, seed: int, resamples: int | None = None) -> FloatArray:
+    """(S, P, k) cells, one a seed and prompt -> (resamples, k): the mean of each resample of both.
+
+    The few seeds' deviations are stretched by sqrt(S / (S - 1)), without which their variance comes out (S - 1) / S of
+    what it is.
+    """
+    s, p, k = cells.shape
+    sums = resampled_sums(np.moveaxis(cells, 0, 1).reshape(p, s * k), seed=seed, resamples=resamples)
+    if s == 1:
+        alone: FloatArray = sums / p
+        return alone
+    drawn = seed_counts(s, seed=seed, resamples=len(sums))
+    weights = 1 / s + math.sqrt(s / (s - 1)) * (drawn / s - 1 / s)
+    means: FloatArray = np.einsum("bs,bsk->bk", weights, sums.reshape(len(sums), s, k) / p)
+    return means
+
+
+def percentile(
+    value: float, values_b: FloatArray, *, n: int, level: float, n_seeds: int = 1, n_missing: int = 0
+) -> Estimate:
+    """The percentile interval of a bootstrap; resamples where the statistic is not defined (NaN) are left out."""
+    values_b = values_b[np.isfinite(values_b)]
+    if n < 2 or not len(values_b) or not math.isfinite(value):
+        return Estimate(value, math.nan, math.nan, n, level, "none", n_seeds, n_missing)
+    low, high = (float(q) for q in np.quantile(values_b, [(1 - level) / 2, (1 + level) / 2]))
+    return Estimate(value, min(low, value), max(high, value), n, level, "bootstrap", n_seeds, n_missing)

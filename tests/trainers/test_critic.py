@@ -1,0 +1,66 @@
+"""PPO's critic: which state a value belongs to, what it starts from, and what it cannot start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from rlhf_bench.errors import ModelError
+from trainers.critic import Critic, make_critic
+from trainers.recipe import PpoConfig, Recipe
+
+from ..rlhf_bench.tiny import save_policy, save_reward
+
+
+def a_stage(function: str = "model", **folders: Path) -> Any:
+    """What `make_critic` asks of a stage."""
+    recipe = Recipe.model_validate({"reward": {"function": function}})
+    return SimpleNamespace(recipe=recipe, seed=0, device=torch.device("cpu"), parent=lambda name: folders[name])
+
+
+def test_a_value_is_that_of_the_state_before_its_token(policy: PreTrainedModel) -> None:
+    """One prompt token and three of the response. The head doubles the state, so after the tokens it says 2, 4, 6, 8;
+    the first response token is drawn in the state after the prompt: 2."""
+    head = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(head.weight, 2.0)
+    hidden = torch.tensor([[[1.0], [2.0], [3.0], [4.0]]])
+    batch: Any = SimpleNamespace(response_mask=torch.tensor([[False, True, True, True]]))
+    assert Critic(policy.base_model, head).values(hidden, batch).tolist() == [[0.0, 2.0, 4.0, 6.0]]
+
+
+@pytest.mark.parametrize(
+    ("function", "start", "is_reward"),
+    [("model", None, True), ("gold", None, False), ("gold", "reward", True), ("model", "policy", False)],
+)
+def test_what_a_critic_starts_from(
+    policy: PreTrainedModel, policy_folder: Path, reward_folder: Path, function: str, start: Any, is_reward: bool
+) -> None:
+    """The reward model where rewards are its own, else the policy; its backbone has one row more, for its pad token."""
+    stage = a_stage(function, sft=policy_folder, reward=reward_folder)
+    critic = make_critic(stage, PpoConfig(critic=start), policy)
+    assert critic is not None
+    rows = policy.get_input_embeddings().weight.shape[0]
+    assert critic.backbone.get_input_embeddings().weight.shape[0] == rows + is_reward
+    assert critic.backbone is not policy.base_model
+    assert not any(parameter.any() for parameter in critic.head.parameters())  # the first values are 0
+
+
+def test_a_shared_critic_and_none(policy: PreTrainedModel) -> None:
+    shared = make_critic(a_stage(), PpoConfig(critic="shared"), policy)
+    assert shared is not None
+    assert shared.backbone is policy.base_model
+    assert make_critic(a_stage(), PpoConfig(advantage="reward"), policy) is None
+
+
+def test_a_reward_model_of_another_vocabulary_is_refused(
+    policy: PreTrainedModel, policy_folder: Path, tmp_path: Path
+) -> None:
+    other = save_reward(tmp_path / "reward", save_policy(tmp_path / "other"))
+    with pytest.raises(ModelError, match=r"^ppo\.critic=reward needs a reward model with the policy's vocabulary; "):
+        make_critic(a_stage(sft=policy_folder, reward=other), PpoConfig(), policy)
