@@ -181,7 +181,13 @@ def test_an_adapter_stays_an_adapter_on_disk(run: Path, stage: str) -> None:
         {"base_model.model.score.weight"} if stage == "reward" else set()
     )
     training = json.loads((folder / "training.json").read_text())
-    assert training["adapter"] == {"base": f"../{parent}", "base_hash": model_hash(run / parent)}
+    on_an_adapter = stage != "sft"
+    assert training["adapter"] == {
+        "base": f"../{parent}", "base_hash": model_hash(run / parent), "nested": on_an_adapter
+    }  # fmt: skip
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f'PeftModel.from_pretrained(base, "{stage}")' in card
+    assert ("an adapter itself: give it merged" in card) == on_an_adapter
     assert training["hash"] == checkpoint_hash(folder)
     assert training["config"][stage]["lora"]["r"] == 2
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from rlhf_bench.evaluate.measure_text import Answered, text_rows
+from rlhf_bench.evaluate.measure_text import Answered, text_rows, with_self_bleu
 from rlhf_bench.metrics.self_bleu import self_bleu
 from rlhf_bench.types import Item
 
@@ -90,7 +90,7 @@ def test_one_response_a_prompt_counts() -> None:
         for i in range(4)
         for k in (0, 1)
     ]
-    table = text_rows("a", 0, rows, source="file")
+    table = with_self_bleu(text_rows("a", 0, rows, source="file"))
     first = table["sample"] == 0
     assert table.loc[~first, "self_bleu"].isna().all()
     assert table.loc[first, "self_bleu"].tolist() == pytest.approx(self_bleu([f"the dog sees {i}" for i in range(4)]))
