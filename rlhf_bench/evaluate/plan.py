@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_bench.checkpoints import (
     Checkpoint,
+    find_run,
     model_hash,
     open_checkpoint,
     prompt_form,
@@ -133,9 +134,9 @@ def prepare(request: Request, progress: Progress) -> Setup:
 
 
 def _open_run(request: Request) -> _Run:
-    path = request.run_path
-    if path is None:
+    if request.run is None:
         return _Run(None, {}, [])
+    path = find_run(request.checkpoints, request.run)
     seeds = run_seeds(path)
     found = {
         (stage, seed): open_checkpoint(stage_path(path, stage, seed))
@@ -224,7 +225,10 @@ def _scorers(
         missing |= {("all", "reward"): why, ("all", "reward_std"): why}
         return {run.number(seed): [] for seed in seeds}
     from rlhf_bench.evaluate.measure import Scorer
+    from rlhf_bench.models import check_path
 
+    for path in request.reward_models.values():  # as it was given: Path drops what tells a folder from a hub name
+        check_path(path)
     given = [
         Scorer("reward" if i == 0 else f"reward:{name}", Path(path), model_hash(path))
         for i, (name, path) in enumerate(request.reward_models.items())
