@@ -20,7 +20,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
-from rlhf_bench import models
+from rlhf_bench import model_files, models
 from rlhf_bench.checkpoints import checkpoint_hash
 from rlhf_bench.cli import cli
 from rlhf_bench.data import hub, load_preferences, mini
@@ -56,9 +56,8 @@ def here(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (models, hub):
-        monkeypatch.setattr(module, "hub_answers", lambda: False, raising=False)
-    monkeypatch.setattr(models, "hub_answers", lambda: False)
+    for module in (model_files, hub):
+        monkeypatch.setattr(module, "hub_answers", lambda: False)
 
 
 def call(line: str) -> Result:
