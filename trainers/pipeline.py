@@ -26,7 +26,8 @@ from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations
 from trainers.lora import check_lora
-from trainers.recipe import NewModel, Recipe, load_recipe
+from trainers.recipe import NewModel, Recipe
+from trainers.recipe_files import load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
 from trainers.save import save_stage
 from trainers.stage import Stage, StageResult

@@ -57,7 +57,7 @@ def _print_rows(rows: list[tuple[str, str]], indent: str) -> None:
 
 
 def _recipes() -> list[tuple[str, str]]:
-    from trainers.recipe import list_recipes
+    from trainers.recipe_files import list_recipes
 
     return sorted(list_recipes().items())
 
