@@ -16,7 +16,7 @@ from rlhf_bench.text import Encoded, collate, encode
 from trainers.batches import Order
 from trainers.losses import nll_loss
 from trainers.optim import make_optimizer
-from trainers.recipe import load_recipe
+from trainers.recipe_files import load_recipe
 
 ROUNDS, STEPS = 5, 12
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.adapters import adapter_base, adapter_root
-from rlhf_bench.errors import CheckpointError, StaleParent
+from rlhf_bench.errors import CheckpointError, StaleParent, UnknownName
 from rlhf_bench.files import sha256_file
 from rlhf_bench.types import stable_hash
 
@@ -26,6 +26,7 @@ __all__ = [
     "STAGES",
     "Checkpoint",
     "checkpoint_hash",
+    "find_run",
     "find_runs",
     "fsync_tree",
     "model_hash",
@@ -132,6 +133,14 @@ def run_seeds(run: Path) -> list[int | None]:
     return list(seeds) or [None]
 
 
+def find_run(root: Path, run: str) -> Path:
+    """<root>/<run>. Raises UnknownName where there is no such folder; it names the command that makes it."""
+    if not (root / run).is_dir():
+        advice = f"make it with: rlhf-bench train all{_named(run)}"
+        raise UnknownName("run", run, [path.name for path in find_runs(root)], advice=advice)
+    return root / run
+
+
 def find_runs(root: Path) -> list[Path]:
     """Folders under `root` that hold a stage or a seed."""
     if not root.is_dir():
@@ -189,7 +198,11 @@ def open_checkpoint(path: Path, *, check_parents: bool = True) -> Checkpoint:
 
 def _run_option(path: Path) -> str:
     run = path.parent.parent if path.parent.name.startswith("seed-") else path.parent
-    return f" --run {run.name}" if run.name != "default" else ""
+    return _named(run.name)
+
+
+def _named(run: str) -> str:
+    return f" --run {run}" if run != "default" else ""
 
 
 @contextlib.contextmanager

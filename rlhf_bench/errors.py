@@ -2,7 +2,7 @@
 
     BenchError                    exit status 1, printed as one line
     ├── UsageError                exit status 2: the command line asked for something that cannot be
-    │   ├── UnknownName           a suite, recipe, stage, key, model or metric that does not exist
+    │   ├── UnknownName           a suite, recipe, stage, key, run, result, model or metric that does not exist
     │   └── BadValue              a value of the wrong type or out of range
     ├── DataError                 a data file or data set that cannot be used
     ├── CheckpointError           a checkpoint that is missing, broken or not what it says
@@ -19,7 +19,9 @@
 
     Interrupted(KeyboardInterrupt)   Ctrl-C: exit status 130, with what was kept and how to go on
 
-A message says what was given, what was expected and what to do, in one line.
+A message says what was given, what was expected and what to do, in one line. A name out of a list that is known here
+is wrong usage where it is not in the list; a file or folder that is not at its path is a failure, as one that cannot be
+read.
 """
 
 from __future__ import annotations
@@ -60,10 +62,13 @@ class UsageError(BenchError):
 
 
 class UnknownName(UsageError):
-    def __init__(self, kind: str, given: str, known: Iterable[str]) -> None:
+    """`advice` says how to make it, where no known name is close."""
+
+    def __init__(self, kind: str, given: str, known: Iterable[str], *, advice: str = "") -> None:
         known = sorted(known)
         close = nearest(given, known)
-        hint = f"did you mean {close!r}?" if close else "known: " + (", ".join(known) or "none")
+        listed = "; ".join(filter(None, ["known: " + (", ".join(known) or "none"), advice]))
+        hint = f"did you mean {close!r}?" if close else listed
         super().__init__(f"unknown {kind} {given!r}; {hint}")
 
 

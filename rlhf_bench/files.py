@@ -31,6 +31,7 @@ __all__ = [
     "plain",
     "read_checked",
     "read_jsonl",
+    "remove_half_written",
     "sha256_file",
     "write_checked",
     "write_jsonl",
@@ -61,6 +62,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def remove_half_written(folder: Path) -> None:
+    """What killed processes were writing into `folder`, each as an `atomic_file`; nobody may be writing there now."""
+    for half in folder.glob(".*.tmp"):
+        half.unlink(missing_ok=True)
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:

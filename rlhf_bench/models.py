@@ -7,8 +7,6 @@ initialisation is not 0 and the DPO loss not ln 2.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +15,6 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -27,11 +24,10 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging as transformers_logging
 
 from rlhf_bench.adapters import adapter_base, adapter_root, has_tokenizer, is_reward_adapter, merged
-from rlhf_bench.errors import CheckpointError, ModelError
-from rlhf_bench.hub import hub_answers
+from rlhf_bench.errors import ModelError
+from rlhf_bench.model_files import check_loaded, of_adapter, pretrained_name, pretrained_options, readable, root_config
 from rlhf_bench.quantized import four_bit_options
 
 __all__ = [
@@ -39,14 +35,12 @@ __all__ = [
     "PAD",
     "autocast",
     "best_precision",
-    "check_path",
     "default_device",
     "load_policy",
     "load_reward_model",
     "load_tokenizer",
     "max_positions",
     "new_gpt2",
-    "readable_tokens",
     "seeded",
     "to_reward_model",
     "train_tokenizer",
@@ -54,9 +48,6 @@ __all__ = [
 
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
-
-transformers_logging.set_verbosity_error()
-transformers_logging.disable_progress_bar()
 
 
 def default_device() -> torch.device:
@@ -150,10 +141,12 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     base = adapter_base(path)
     if base is not None and not has_tokenizer(path):
         adapter_root(path)  # raises where the chain has no end
-        with _of_adapter(path):
+        with of_adapter(path):
             return load_tokenizer(base)
-    with _readable(path):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(*_name(path), **_where(path))
+    with readable(path):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            *pretrained_name(path), **pretrained_options(path)
+        )
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{path}: its tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
@@ -188,7 +181,7 @@ def load_policy(
 
 
 def _load_causal(path: str | Path, device: torch.device | None, dtype: torch.dtype, options: dict[str, Any]) -> Any:
-    config = _root_config(path)
+    config = root_config(path)
     if is_reward_adapter(path) or any("SequenceClassification" in name for name in config.architectures or []):
         raise ModelError(f"{path} is a reward model; expected a causal language model such as checkpoints/RUN/sft")
     return _load(AutoModelForCausalLM, path, device, dtype, set(), options)
@@ -205,15 +198,15 @@ def _load(
     """A model by transformers' class `kind`, all of it but `new` from its file; an adapter merged into its base."""
     base = adapter_base(path)
     if base is not None:
-        with _of_adapter(path):
+        with of_adapter(path):
             whole = _load(kind, base, device, dtype, new, options)
         return merged(whole, path, base)
-    with _readable(path):
+    with readable(path):
         model, loading = kind.from_pretrained(
-            *_name(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True,
-            **options, **_where(path),
+            *pretrained_name(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True,
+            **options, **pretrained_options(path),
         )  # fmt: skip
-        _check_loaded(path, loading, new)
+        check_loaded(path, loading, new)
     return model
 
 
@@ -243,7 +236,7 @@ def load_reward_model(
         with seeded(0):  # the base has no row for the pad token, whose embedding nothing reads
             model = _load_classifier(path, tokenizer, device, dtype, options)
         return _placed(model, device), tokenizer
-    config = _root_config(path)
+    config = root_config(path)
     if not any("SequenceClassification" in name for name in config.architectures or []):
         raise ModelError(
             f"{path} is no reward model ({', '.join(config.architectures or ['unknown'])}); expected a sequence "
@@ -264,7 +257,7 @@ def to_reward_model(
     make it read one token early.
     """
     tokenizer = load_tokenizer(path)
-    _root_config(path)
+    root_config(path)
     options = four_bit_options(path, device or default_device()) if load_in_4bit else {}
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD})
@@ -295,94 +288,6 @@ def max_positions(model: nn.Module) -> int:
     return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
 
 
-def readable_tokens(path: str | Path) -> int:
-    """How many tokens a model can read at once, from its configuration alone; a large number where it names no limit.
-
-    Raises CheckpointError if there is none.
-    """
-    return int(getattr(_root_config(path), "max_position_embeddings", None) or 1 << 20)
-
-
 def _attention(device: torch.device | None) -> str:
     # On a CPU the backward of fused attention is slower than plain attention at these lengths.
     return "sdpa" if (device or default_device()).type == "cuda" else "eager"
-
-
-def _check_loaded(path: str | Path, loading: dict[str, Any], new: set[str]) -> None:
-    """Transformers fills weights that a file does not hold with random numbers and goes on; here that is an error."""
-    missing = sorted(set(loading["missing_keys"]) - new)
-    if missing:
-        raise CheckpointError(
-            f"{path}: its weights file lacks {len(missing)} of the model's tensors, such as {missing[0]}; it belongs "
-            "to another model: restore the file or train the stage again with --force"
-        )
-
-
-def _name(path: str | Path) -> tuple[str]:
-    """A folder, or a hub name without its revision: the one positional argument of `from_pretrained`."""
-    return (str(path) if Path(path).exists() else str(path).partition("@")[0],)
-
-
-def _where(path: str | Path) -> dict[str, Any]:
-    here = Path(path).exists()
-    revision = None if here else str(path).partition("@")[2]
-    return {"local_files_only": here or not hub_answers()} | ({"revision": revision} if revision else {})
-
-
-@contextlib.contextmanager
-def _of_adapter(path: str | Path) -> Iterator[None]:
-    """Says of an error in a base model whose adapter asked for it."""
-    try:
-        yield
-    except (CheckpointError, ModelError) as error:
-        raise CheckpointError(f"{path} is an adapter and its base model cannot be used: {error}") from error
-
-
-def _root_config(path: str | Path) -> Any:
-    """A model's configuration, an adapter's that of the model under it."""
-    root = adapter_root(path)
-    with _of_adapter(path) if root != path else contextlib.nullcontext():
-        return _config(root)
-
-
-def _config(path: str | Path) -> Any:
-    with _readable(path):
-        return AutoConfig.from_pretrained(*_name(path), **_where(path))
-
-
-def check_path(path: str | Path) -> None:
-    """That what looks like a path is there; a hub name is seen when it is loaded. Raises CheckpointError."""
-    if _looks_like_path(path) and not Path(path).exists():
-        raise CheckpointError(_why(path, FileNotFoundError(str(path))))
-
-
-def _looks_like_path(path: str | Path) -> bool:
-    return str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
-
-
-@contextlib.contextmanager
-def _readable(path: str | Path) -> Iterator[None]:
-    """Turns whatever loading raises into one line that names the path."""
-    try:
-        yield
-    except (CheckpointError, ModelError):
-        raise
-    except Exception as error:
-        raise CheckpointError(_why(path, error)) from error
-
-
-def _why(path: str | Path, error: Exception) -> str:
-    if not Path(path).exists():
-        if _looks_like_path(path):
-            return f"{path} does not exist; expected a model folder"
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        return (
-            f"{path!s} is neither a folder nor a model that the hub or its cache gives{offline}; "
-            "download it where there is a network and give the folder's path instead"
-        )
-    if not (Path(path) / "config.json").exists():
-        return f"{path} has no config.json; expected a Hugging Face model folder"
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if isinstance(error, json.JSONDecodeError):
-        first = f"a broken JSON file ({first})"
-    return f"{path} cannot be loaded: {first[:200]}; train or download it again"

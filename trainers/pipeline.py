@@ -19,13 +19,15 @@ from rlhf_bench.data import PreferenceData, named_filters
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
-from rlhf_bench.models import check_path, default_device
+from rlhf_bench.model_files import check_path
+from rlhf_bench.models import default_device
 from rlhf_bench.parallel import worker_pool
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations
 from trainers.lora import check_lora
-from trainers.recipe import NewModel, Recipe, load_recipe
+from trainers.recipe import NewModel, Recipe
+from trainers.recipe_files import load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
 from trainers.save import save_stage
 from trainers.stage import Stage, StageResult

@@ -6,15 +6,12 @@ defaults below, which are those of `mini`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rlhf_bench.config import Config, ConfigKey, load_config, read_yaml
-from rlhf_bench.config import explain as explain_keys
-from rlhf_bench.data.filters import FILTERS, named_filters
-from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.config import Config
+from rlhf_bench.data.filters import FILTERS
 from rlhf_bench.sampling import HUMAN_TURN
 from trainers.lora import LoraConfig
 
@@ -31,12 +28,7 @@ __all__ = [
     "RolloutConfig",
     "SftConfig",
     "TunedConfig",
-    "explain",
-    "list_recipes",
-    "load_recipe",
 ]
-
-RECIPES = Path(__file__).parent / "recipes"
 
 LossName = Literal[
     "sigmoid", "cdpo", "robust", "ipo", "ipo_sum", "hinge", "kto", "slic", "cpo", "cpo_sum", "orpo", "orpo_response"
@@ -279,40 +271,3 @@ class Recipe(Config):
     ppo: PpoConfig = Field(default_factory=PpoConfig, description="proximal policy optimisation")
     grpo: GrpoConfig = Field(default_factory=GrpoConfig, description="group relative policy optimisation")
     dpo: DpoConfig = Field(default_factory=DpoConfig, description="direct preference optimisation")
-
-
-def list_recipes() -> dict[str, str]:
-    """Name and description of each shipped recipe."""
-    return {p.stem: str(read_yaml(p).get("description", "")) for p in sorted(RECIPES.glob("*.yaml"))}
-
-
-def load_recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
-    """A shipped recipe by name or a YAML file by path, with `key=value` overrides.
-
-    Raises:
-        UnknownName: no such recipe, key or filter.
-        BadValue: a value of the wrong type or out of range.
-    """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
-    if not path.is_file():
-        raise UnknownName("recipe", name, list_recipes())
-    recipe = load_config(Recipe, path, overrides)
-    named_filters(recipe.data.filters)
-    if isinstance(recipe.model, NewModel):
-        room = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
-        if recipe.model.n_positions < room:
-            raise BadValue(
-                f"model.n_positions: given {recipe.model.n_positions}, expected at least {room} "
-                "(data.max_prompt_tokens + data.max_response_tokens)"
-            )
-        if recipe.model.n_embd % recipe.model.n_head:
-            raise BadValue(f"model.n_head: given {recipe.model.n_head}, expected a divisor of {recipe.model.n_embd}")
-    return recipe
-
-
-def explain(stage: str | None = None) -> list[ConfigKey]:
-    """Each key with its type, default and meaning; only a section's with `stage`."""
-    rows = explain_keys(Recipe, stage or "")
-    if not rows:
-        raise UnknownName("section", stage or "", Recipe.model_fields)
-    return rows

@@ -19,7 +19,8 @@ from rlhf_bench.checkpoints import checkpoint_hash, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StaleParent
 from trainers.combinations import check_combinations
 from trainers.pipeline import configuration, train, with_ancestors
-from trainers.recipe import Recipe, load_recipe
+from trainers.recipe import Recipe
+from trainers.recipe_files import load_recipe
 
 __all__ = ["Sweep", "parse_sweep", "train_sweep"]
 

@@ -20,7 +20,15 @@ from typing import Any
 
 from rlhf_bench.audit.calibration import DEFINITION, Calibration, calibration
 from rlhf_bench.audit.pairs import PairScores, audit_pairs, by_category, mistakes, score_pairs
-from rlhf_bench.checkpoints import checkpoint_hash, open_checkpoint, prompt_form, read_training, run_seeds, stage_path
+from rlhf_bench.checkpoints import (
+    checkpoint_hash,
+    find_run,
+    open_checkpoint,
+    prompt_form,
+    read_training,
+    run_seeds,
+    stage_path,
+)
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.errors import BadValue, StoreError
@@ -103,8 +111,9 @@ def audit(
     data: pairs from here; by default what the reward model was trained on, else what the run's was
     limit: at most so many pairs of a split
 
-    Raises CheckpointError (missing, damaged, or its parent has changed), ModelError (no reward model, or one with more
-    than one output), DataError, NotFinite, StoreError (cannot be written), BadValue (no data given and none known).
+    Raises UnknownName (no such run), CheckpointError (missing, damaged, or its parent has changed), ModelError (no
+    reward model, or one with more than one output), DataError, NotFinite, StoreError (cannot be written), BadValue (no
+    data given and none known).
     """
     progress = progress or Progress(quiet=True)
     subjects = _subjects(run, reward_model, checkpoints)
@@ -128,7 +137,8 @@ def audit(
 
 def _subjects(run: str, reward_model: str | None, checkpoints: Path) -> list[Subject]:
     if reward_model is None:
-        found = [open_checkpoint(stage_path(checkpoints / run, "reward", s)) for s in run_seeds(checkpoints / run)]
+        folder = find_run(checkpoints, run)
+        found = [open_checkpoint(stage_path(folder, "reward", s)) for s in run_seeds(folder)]
         return [Subject(c.seed, str(c.path), c.hash, c.training) for c in found]
     path = Path(reward_model)
     training = read_training(path) or {}

@@ -142,6 +142,7 @@ def _os_error(error: OSError) -> str:
         errno.EACCES: "; choose a folder that you may write to, or change its permissions",
         errno.EPERM: "; choose a folder that you may write to, or change its permissions",
         errno.EROFS: "; choose a folder that you may write to",
+        errno.ENOENT: "; give the path of a file that exists",
         errno.ENOTDIR: "; a file stands where a folder is needed: choose another folder",
         errno.EEXIST: "; a file stands where a folder is needed: choose another folder",
     }

@@ -6,7 +6,7 @@ import glob
 from pathlib import Path
 
 from rlhf_bench.cli.base import name_values
-from rlhf_bench.errors import BadValue
+from rlhf_bench.errors import BadValue, CheckpointError
 
 __all__ = ["curve_models"]
 
@@ -19,13 +19,14 @@ def curve_models(given: tuple[str, ...]) -> dict[str, str]:
 
     `{seed}` in a pattern stands for a seed's number, and stays in the paths: one model under several seeds.
 
-    Raises BadValue where nothing matches, a checkpoint is not there under every seed, or two would have one name.
+    Raises CheckpointError where nothing matches, BadValue where a checkpoint is not there under every seed or two would
+    have one name.
     """
     models: dict[str, str] = {}
     for name, pattern in name_values("--curve", given, expected=EXPECTED).items():
         paths = _of_every_seed(name, pattern) if SEED in pattern else _checkpoints(pattern)
         if not paths:
-            raise BadValue(f"--curve {name}: no checkpoint matches {pattern!r}; expected {EXPECTED}")
+            raise CheckpointError(f"--curve {name}: no checkpoint matches {pattern!r}; expected {EXPECTED}")
         for step, path in zip(_labels(name, [Path(p) for p in paths]), paths, strict=True):
             models[f"{name}@{step}"] = path
     return models

@@ -123,9 +123,9 @@ def import_(source: Path, file: Path | None, results: Path) -> None:
 
 
 def _existing(file: Path | None, results: Path) -> Path:
-    from rlhf_bench.errors import BadValue
+    from rlhf_bench.errors import StoreError
 
     path = ledger_path(file, results)
     if not path.is_file():
-        raise BadValue(f"there is no ledger at {path}; one is made by `rlhf-bench judge run`, or named with --ledger")
+        raise StoreError(f"there is no ledger at {path}; one is made by `rlhf-bench judge run`, or named with --ledger")
     return path

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, checkpoints_option, result_names, results_option
+from rlhf_bench.cli.base import DEFAULT_RESULTS, BenchCommand, checkpoints_option, result_names, results_option
 from rlhf_bench.cli.train import STAGES
 from rlhf_bench.errors import UnknownName
 
@@ -36,7 +37,7 @@ def list_(kind: str | None, checkpoints: Path, results: Path) -> None:
         "suites": _suites,
         "data": _data,
         "runs": lambda: _runs(checkpoints),
-        "results": lambda: [(name, str(results / name)) for name in result_names(results)],
+        "results": lambda: [(name, _result(results / name, results)) for name in result_names(results)],
     }
     for name in [kind] if kind else KINDS:
         if not kind:
@@ -56,7 +57,7 @@ def _print_rows(rows: list[tuple[str, str]], indent: str) -> None:
 
 
 def _recipes() -> list[tuple[str, str]]:
-    from trainers.recipe import list_recipes
+    from trainers.recipe_files import list_recipes
 
     return sorted(list_recipes().items())
 
@@ -97,3 +98,12 @@ def _state(run: Path, stage: str) -> str | None:
     if (run / stage / "training.json").is_file():
         return stage
     return f"{stage} (unfinished)" if (run / f".{stage}.work").is_dir() else None
+
+
+def _result(folder: Path, results: Path) -> str:
+    """Where it is; of an evaluation that was interrupted, how to go on: its manifest is written first, numbers last."""
+    if (folder / "metrics.json").is_file():
+        return str(folder)
+    words = ["rlhf-bench", "eval", "--from", str(folder / "manifest.json")]
+    elsewhere = [] if results == DEFAULT_RESULTS else ["--results", str(results)]
+    return f"{folder} (unfinished; go on with: {shlex.join([*words, *elsewhere])})"

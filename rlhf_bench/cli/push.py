@@ -34,16 +34,13 @@ def push(
     Weights, tokenizer, configuration, log, and a model card with the metrics and intervals that the results hold. The
     token is the one that huggingface_hub finds; it is never printed or stored.
     """
-    from rlhf_bench.checkpoints import STAGES, find_runs
+    from rlhf_bench.checkpoints import STAGES, find_run
     from rlhf_bench.publish import plan_uploads, upload
 
     for stage in stages:
         if stage not in STAGES:
             raise UnknownName("stage", stage, STAGES)
-    folder = checkpoints / run
-    if not folder.is_dir():
-        raise UnknownName("run", run, [path.name for path in find_runs(checkpoints)])
-    planned = plan_uploads(folder, to, stages=stages, results=results)
+    planned = plan_uploads(find_run(checkpoints, run), to, stages=stages, results=results)
     for each in planned:
         click.echo(f"{each.repo}  {each.size / 1e6:.1f} MB from {each.folder}: {', '.join([*each.files, 'README.md'])}")
     if dry_run:

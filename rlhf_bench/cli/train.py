@@ -116,7 +116,7 @@ def _expand(stages: Sequence[str]) -> list[str]:
 
 def _explain(stages: Sequence[str]) -> None:
     from trainers.peer_names import peer_names
-    from trainers.recipe import explain
+    from trainers.recipe_files import explain
 
     for stage in [None] if not stages or "all" in stages else stages:
         for key, kind, default, description in explain(stage):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_bench.checkpoints import (
     Checkpoint,
+    find_run,
     model_hash,
     open_checkpoint,
     prompt_form,
@@ -133,9 +134,9 @@ def prepare(request: Request, progress: Progress) -> Setup:
 
 
 def _open_run(request: Request) -> _Run:
-    path = request.run_path
-    if path is None:
+    if request.run is None:
         return _Run(None, {}, [])
+    path = find_run(request.checkpoints, request.run)
     seeds = run_seeds(path)
     found = {
         (stage, seed): open_checkpoint(stage_path(path, stage, seed))
@@ -170,7 +171,7 @@ def _models(
     if not run.stages and not request.models:
         return [], missing
     from rlhf_bench.evaluate.measure import Source
-    from rlhf_bench.models import check_path
+    from rlhf_bench.model_files import check_path
 
     for seed in seeds:
         for name, path in request.models.items():
@@ -224,7 +225,10 @@ def _scorers(
         missing |= {("all", "reward"): why, ("all", "reward_std"): why}
         return {run.number(seed): [] for seed in seeds}
     from rlhf_bench.evaluate.measure import Scorer
+    from rlhf_bench.model_files import check_path
 
+    for path in request.reward_models.values():  # as it was given: Path drops what tells a folder from a hub name
+        check_path(path)
     given = [
         Scorer("reward" if i == 0 else f"reward:{name}", Path(path), model_hash(path))
         for i, (name, path) in enumerate(request.reward_models.items())
@@ -254,7 +258,7 @@ def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig
         length, prompt = suite.max_new_tokens or int(data["max_response_tokens"]), int(data["max_prompt_tokens"])
         stop = run.config.get("stop", (HUMAN_TURN,))
     else:
-        from rlhf_bench.models import readable_tokens
+        from rlhf_bench.model_files import readable_tokens
 
         length, stop = suite.max_new_tokens or 128, (HUMAN_TURN,)
         room = min((readable_tokens(path) for path in models), default=1 << 20)

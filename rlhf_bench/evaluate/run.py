@@ -19,7 +19,7 @@ from rlhf_bench.evaluate.parts import anchor_parts, model_part, pool_parts
 from rlhf_bench.evaluate.plan import Setup, prepare
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
-from rlhf_bench.files import exclusive
+from rlhf_bench.files import exclusive, remove_half_written
 from rlhf_bench.metrics.best_of_n import best_of_n_curve
 from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
@@ -151,8 +151,7 @@ def _make_parts(folder: Path) -> None:
 def _tidy(folder: Path) -> None:
     """Of a finished evaluation only the result stays, not its parts, nor what a killed attempt was writing."""
     shutil.rmtree(folder / ".parts", ignore_errors=True)
-    for half in folder.glob(".*.tmp"):
-        half.unlink(missing_ok=True)
+    remove_half_written(folder)
 
 
 def _stored(parent: Path, request: Request) -> Path | None:

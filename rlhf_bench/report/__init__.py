@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.files import exclusive, remove_half_written
 
 __all__ = ["PARTS", "plot_training_curve", "summary_text", "write_report"]
 
@@ -23,7 +24,7 @@ def write_report(result_dir: Path, *, only: Collection[str] | None = None) -> li
 
     `only` takes some of "tables", "plots", "page"; the page shows the plots that are there. The same folder gives the
     same Markdown, CSV, LaTeX, SVG and HTML, byte for byte. Raises StoreError where the folder cannot be read or
-    written, UnknownName for an unknown part.
+    written or another process writes to it, UnknownName for an unknown part.
     """
     # matplotlib and seaborn take seconds to import: the command line must not wait for them
     from rlhf_bench.report import page, plots
@@ -37,12 +38,15 @@ def write_report(result_dir: Path, *, only: Collection[str] | None = None) -> li
     result = load_result(result_dir)
     written: list[Path] = []
     try:
-        if "tables" in parts:
-            written += write_tables(result, result.path / "tables")
-        if "plots" in parts:
-            written += plots.write_plots(result, result.path / "plots")
-        if "page" in parts:
-            written.append(page.write_page(result))
+        with exclusive(result.path):
+            for folder in (result.path, result.path / "tables", result.path / "plots"):
+                remove_half_written(folder)
+            if "tables" in parts:
+                written += write_tables(result, result.path / "tables")
+            if "plots" in parts:
+                written += plots.write_plots(result, result.path / "plots")
+            if "page" in parts:
+                written.append(page.write_page(result))
     except OSError as error:
         what = error.filename or result.path
         raise StoreError(f"cannot write {what} ({error.strerror}); choose a folder that can be written") from error

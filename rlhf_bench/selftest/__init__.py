@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlhf_bench.checkpoints import model_hash, open_checkpoint, run_seeds, stage_path
+from rlhf_bench.checkpoints import find_run, model_hash, open_checkpoint, run_seeds, stage_path
 from rlhf_bench.models import load_policy
 from rlhf_bench.progress import Progress
 from rlhf_bench.scoring import RewardModel
@@ -28,15 +28,16 @@ def selftest(
 ) -> list[Check]:
     """Every check on `model`, a folder or a hub model, or on the run's sft; its reward model too where the run has one.
 
-    A check that cannot be carried out has failed, and says why. Raises CheckpointError or ModelError where there is
-    nothing to check.
+    A check that cannot be carried out has failed, and says why. Raises UnknownName, CheckpointError or
+    ModelError where there is nothing to check.
     """
     progress = progress or Progress(quiet=True)
     reward = None
     if model is None:
-        seed = run_seeds(checkpoints / run)[0]
-        path: str | Path = open_checkpoint(stage_path(checkpoints / run, "sft", seed)).path
-        reward = stage_path(checkpoints / run, "reward", seed)
+        folder = find_run(checkpoints, run)
+        seed = run_seeds(folder)[0]
+        path: str | Path = open_checkpoint(stage_path(folder, "sft", seed)).path
+        reward = stage_path(folder, "reward", seed)
     else:
         path = model
         if any((Path(model) / name).exists() for name in ("config.json", "adapter_config.json")):

@@ -19,7 +19,7 @@ from torch import Tensor
 from rlhf_bench.audit import PairScores, accuracy, audit, audit_pairs, audit_text, calibration, score_pairs
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
-from rlhf_bench.errors import BadValue, BenchError, CheckpointError, ModelError, StaleParent, StoreError
+from rlhf_bench.errors import BadValue, BenchError, CheckpointError, ModelError, StaleParent, StoreError, UnknownName
 from rlhf_bench.files import write_jsonl
 from rlhf_bench.progress import Progress
 from rlhf_bench.report import write_report
@@ -295,6 +295,9 @@ def fails(kind: type[BenchError], tmp_path: Path, **arguments: Any) -> str:
 
 
 def test_missing_run_names_the_command(tmp_path: Path) -> None:
+    message = fails(UnknownName, tmp_path, run="nope", checkpoints=tmp_path)
+    assert message == "unknown run 'nope'; known: none; make it with: rlhf-bench train all --run nope"
+    (tmp_path / "nope").mkdir()
     message = fails(CheckpointError, tmp_path, run="nope", checkpoints=tmp_path)
     assert message == f"{tmp_path / 'nope' / 'reward'} does not exist; make it with: rlhf-bench train reward --run nope"
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_bench import models
+from rlhf_bench import model_files
 from rlhf_bench.checkpoints import open_checkpoint
 from rlhf_bench.errors import BenchError, CheckpointError, ModelError
 from rlhf_bench.logprobs import LogprobModel
@@ -188,7 +188,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_hub_name_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "hub_answers", lambda: False)
+    monkeypatch.setattr(model_files, "hub_answers", lambda: False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with pytest.raises(CheckpointError) as caught:
         load_policy("nobody/no-such-model")

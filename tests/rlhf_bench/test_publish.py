@@ -206,7 +206,11 @@ def test_no_network_is_one_line(work: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (("push", "gone", "--to", "org/x"), 2, "error: unknown run 'gone'; known: mine"),
+        (
+            ("push", "gone", "--to", "org/x"),
+            2,
+            "error: unknown run 'gone'; known: mine; make it with: rlhf-bench train all --run gone",
+        ),
         (("push", "mine", "ppo", "--to", "org/x"), 1, "ppo does not exist; make it with: rlhf-bench train ppo"),
         (("push", "mine", "pqo", "--to", "org/x"), 2, "error: unknown stage 'pqo'; did you mean 'ppo'?"),
         (("push", "mine", "--to", "nobody"), 2, "error: --to: given 'nobody', expected ORG/NAME"),

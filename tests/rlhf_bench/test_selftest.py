@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rlhf_bench import logprobs, sampling, scoring, selftest, text
 from rlhf_bench.cli import cli
-from rlhf_bench.errors import CheckpointError, ModelError
+from rlhf_bench.errors import CheckpointError, ModelError, UnknownName
 from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.selftest import Subject, check_policy, check_reward
@@ -230,9 +230,9 @@ def test_a_check_that_cannot_be_carried_out_has_failed(subject: Subject, monkeyp
 
 
 def test_missing_run_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(UnknownName) as caught:
         selftest.selftest(run="nope", checkpoints=tmp_path)
-    assert str(caught.value).endswith("does not exist; make it with: rlhf-bench train sft --run nope")
+    assert str(caught.value) == "unknown run 'nope'; known: none; make it with: rlhf-bench train all --run nope"
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

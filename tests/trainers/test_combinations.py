@@ -11,7 +11,8 @@ import pytest
 from rlhf_bench.errors import BadValue
 from trainers.combinations import check_combinations
 from trainers.pipeline import train
-from trainers.recipe import Recipe, list_recipes, load_recipe
+from trainers.recipe import Recipe
+from trainers.recipe_files import list_recipes, load_recipe
 
 from .conftest import TOY
 

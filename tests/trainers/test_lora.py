@@ -33,7 +33,7 @@ from trainers import lora
 from trainers.critic import make_critic
 from trainers.loop import load_trained, trained_state
 from trainers.lora import LoraConfig, adapt, check_lora
-from trainers.recipe import load_recipe
+from trainers.recipe_files import load_recipe
 from trainers.stage import Stage
 
 from .conftest import TOY, FirstStep, call

@@ -28,7 +28,7 @@ from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.text import collate, encode
 from trainers.pipeline import PARENTS, train
-from trainers.recipe import list_recipes, load_recipe
+from trainers.recipe_files import list_recipes, load_recipe
 
 from ..rlhf_bench.tiny import save_policy
 from .conftest import TOY, call

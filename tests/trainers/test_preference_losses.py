@@ -27,7 +27,8 @@ from trainers.preference_losses import (
     robust_loss,
     slic_loss,
 )
-from trainers.recipe import LossName, load_recipe
+from trainers.recipe import LossName
+from trainers.recipe_files import load_recipe
 
 # log-ratios pi - ref: chosen 1 and -1, rejected 0 and 2; their differences 1 and -3
 POLICY = PairLogps(torch.tensor([-1.0, -5.0]), torch.tensor([-3.0, -2.0]))

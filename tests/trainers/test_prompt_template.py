@@ -25,7 +25,8 @@ from rlhf_bench.templates import TEMPLATES, Template
 from rlhf_bench.text import encode
 from rlhf_bench.types import Prompt, fingerprint
 from trainers.combinations import check_combinations
-from trainers.recipe import DataConfig, Recipe, load_recipe
+from trainers.recipe import DataConfig, Recipe
+from trainers.recipe_files import load_recipe
 from trainers.rollout import RolloutMaker
 from trainers.stage import Stage
 

@@ -15,7 +15,8 @@ from rlhf_bench.scoring import RewardModel
 from rlhf_bench.types import make_pair
 from trainers.combinations import check_combinations
 from trainers.pipeline import parents_of, train
-from trainers.recipe import DataConfig, load_recipe
+from trainers.recipe import DataConfig
+from trainers.recipe_files import load_recipe
 from trainers.reward import all_margins, check_reads
 
 from .conftest import PAIRS, FirstStep

@@ -20,7 +20,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
-from rlhf_bench import models
+from rlhf_bench import model_files, models
 from rlhf_bench.checkpoints import checkpoint_hash
 from rlhf_bench.cli import cli
 from rlhf_bench.data import hub, load_preferences, mini
@@ -56,9 +56,8 @@ def here(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (models, hub):
-        monkeypatch.setattr(module, "hub_answers", lambda: False, raising=False)
-    monkeypatch.setattr(models, "hub_answers", lambda: False)
+    for module in (model_files, hub):
+        monkeypatch.setattr(module, "hub_answers", lambda: False)
 
 
 def call(line: str) -> Result:
@@ -141,18 +140,22 @@ def test_a_recipe_file_with_a_bad_key_or_no_yaml(here: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("eval --run other", "checkpoints/other holds no checkpoint; make them with: rlhf-bench train all --run other"),
         (
-            "audit --run other",
-            "checkpoints/other/reward does not exist; make it with: rlhf-bench train reward --run other",
+            "eval --run other --checkpoints .",
+            "other holds no checkpoint; make them with: rlhf-bench train all --run other",
         ),
         (
-            "selftest --run other",
-            "checkpoints/other/sft does not exist; make it with: rlhf-bench train sft --run other",
+            "audit --run other --checkpoints .",
+            "other/reward does not exist; make it with: rlhf-bench train reward --run other",
+        ),
+        (
+            "selftest --run other --checkpoints .",
+            "other/sft does not exist; make it with: rlhf-bench train sft --run other",
         ),
     ],
 )
 def test_a_missing_checkpoint_names_the_command_that_makes_it(line: str, message: str) -> None:
+    Path("other").mkdir()  # a run that is there, and not trained so far
     assert fails(line, 1) == message
 
 
@@ -471,9 +474,9 @@ def test_the_process_ends_with_the_status_and_no_traceback() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rlhf_bench", "eval", "--run", "other"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == (
-        "error: checkpoints/other holds no checkpoint; make them with: rlhf-bench train all --run other\n"
+        "error: unknown run 'other'; known: default; make it with: rlhf-bench train all --run other\n"
     )
     assert done.stdout == ""
 

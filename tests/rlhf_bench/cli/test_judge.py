@@ -202,7 +202,7 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
         ),
         (
             "ledger stats",
-            2,
+            1,
             "error: there is no ledger at results/judge.sqlite; one is made by `rlhf-bench judge run`, or named with "
             "--ledger",
         ),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from rlhf_bench import evaluate as evaluation
+from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
 from rlhf_bench.report import write_report
 
@@ -66,6 +69,30 @@ def test_killed_at_moments_spread_over_the_run(texts: Callable[[Path], Path], tm
         assert drawn(results, texts) == expected
     assert {"responses/a+b/metrics.json", "responses/a+b/tables/summary.md"} <= expected.keys()
     assert died  # the first at least, before it has done anything
+
+
+def test_an_interrupted_evaluation_is_listed_with_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed() -> str:
+        return CliRunner().invoke(cli, ["list", "results", "--results", "my results"]).stdout.strip()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": f"Say {i}.", "response": f"said {i} " * (1 + i % 5), "reference": f"said {i}"} for i in range(9)]
+    Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation.run, "_finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            evaluation.evaluate(responses=[("mine", "mine.jsonl")], results=Path("my results"))
+    head, _, advice = listed().partition(" (unfinished; go on with: ")
+    assert head == "responses/mine  my results/responses/mine"
+    words = shlex.split(advice.removesuffix(")"))
+    assert words[:2] == ["rlhf-bench", "eval"]
+    assert CliRunner().invoke(cli, ["--quiet", *words[1:]]).exit_code == 0
+    assert listed() == head
 
 
 class _Killed(BaseException):

@@ -113,7 +113,8 @@ def test_a_model_with_a_template_of_its_own(work: Path, tmp_path: Path) -> None:
 
 
 def test_models_without_prompts(work: Path, tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="holds no checkpoint"):  # the default run would have them
+    # the default run would have them
+    with pytest.raises(BenchError, match=r"unknown run 'default'; known: none; make it with: rlhf-bench train all$"):
         run(work, tmp_path, data=None, checkpoints=tmp_path)
     file = tmp_path / "t.jsonl"
     file.write_text(json.dumps({"prompt": "Name a colour.", "response": "Blue.", "reference": "Red."}) + "\n")
@@ -193,12 +194,12 @@ def test_peft_is_asked_for_by_name(work: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_hub_name_with_a_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlhf_bench import models
+    from rlhf_bench import model_files
 
-    monkeypatch.setattr(models, "hub_answers", lambda: True)
-    assert models._name("org/model@v1.0") == ("org/model",)
-    assert models._where("org/model@v1.0") == {"local_files_only": False, "revision": "v1.0"}
-    assert models._where("org/model") == {"local_files_only": False}
+    monkeypatch.setattr(model_files, "hub_answers", lambda: True)
+    assert model_files.pretrained_name("org/model@v1.0") == ("org/model",)
+    assert model_files.pretrained_options("org/model@v1.0") == {"local_files_only": False, "revision": "v1.0"}
+    assert model_files.pretrained_options("org/model") == {"local_files_only": False}
 
 
 def test_a_response_longer_than_a_model_can_read(work: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.cli.curves import curve_models
-from rlhf_bench.errors import BadValue
+from rlhf_bench.errors import BadValue, CheckpointError
 from rlhf_bench.metrics.curves import curve_names
 from rlhf_bench.metrics.summary import summarize
 
@@ -93,7 +93,7 @@ def test_curve_option_names_checkpoints_by_what_differs(tmp_path: Path) -> None:
     assert {name: Path(path).relative_to(tmp_path).as_posix() for name, path in found.items()} == {
         "g@10": "steps/10", "g@20": "steps/20", "d@beta-1": "beta-1/dpo", "d@beta-2": "beta-2/dpo",
     }  # fmt: skip
-    with pytest.raises(BadValue, match="--curve g: no checkpoint matches 'gone/\\*'; expected NAME=GLOB"):
+    with pytest.raises(CheckpointError, match="--curve g: no checkpoint matches 'gone/\\*'; expected NAME=GLOB"):
         curve_models(("g=gone/*",))
     for run in ("x", "y"):
         (tmp_path / run / "beta-1" / "dpo").mkdir(parents=True)

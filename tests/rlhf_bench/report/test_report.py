@@ -16,6 +16,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.files import exclusive
 from rlhf_bench.report import plot_training_curve, write_report
 from rlhf_bench.report.curves import STAGE_PANELS, _running_mean, _values, stage_of
 from rlhf_bench.report.plots import PLOTS
@@ -236,3 +237,23 @@ def test_the_report_needs_no_torch() -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_killed_report_was_writing_is_removed_by_the_next(bare: Path) -> None:
+    halves = [bare / name for name in (".report.html.x1.tmp", "tables/.summary.md.x1.tmp", "plots/.a.png.x1.tmp")]
+    for half in halves:
+        half.parent.mkdir(exist_ok=True)
+        half.write_text("half")
+    (bare / "tables" / "notes.tmp").write_text("a user's own")
+    write_report(bare, only=["tables"])
+    assert not any(half.exists() for half in halves)
+    assert (bare / "tables" / "notes.tmp").exists()
+
+
+def test_a_folder_that_another_process_writes_to_is_left_alone(bare: Path) -> None:
+    half = bare / ".report.html.x2.tmp"
+    half.write_text("being written")
+    with exclusive(bare), pytest.raises(StoreError, match=rf"{bare} is in use by process \d+; wait until it ends"):
+        write_report(bare, only=["tables"])
+    assert half.exists()
+    half.unlink()
