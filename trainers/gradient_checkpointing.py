@@ -5,11 +5,8 @@ Transformers' own switch acts in training mode only, which would turn dropout on
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -34,13 +31,6 @@ def checkpoint_layers(model: PreTrainedModel, where: str) -> None:
             f"checkpoint; leave {where}.gradient_checkpointing out, and lower {where}.micro_batch_size to save memory"
         )
     for layer in layers:
-        layer.forward = partial(_recomputed, layer.forward)
-
-
-def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """`forward`, whose activations are not kept where there is a backward pass to come."""
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    # Reentrant checkpoints know .backward() alone, not the workers' autograd.grad, and give an adapter's first layer no
-    # gradient. Nothing is random in a layer; random states belong to the process, and workers would mix them up.
-    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        # Reentrant checkpoints know .backward() alone, not the workers' autograd.grad, and give an adapter's first
+        # layer no gradient. Nothing is random in a layer; random states are the process's, and workers would mix them.
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)

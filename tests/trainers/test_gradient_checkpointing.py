@@ -168,6 +168,7 @@ def test_a_model_without_such_layers_is_refused() -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_same_weights_come_out_and_a_run_from_before_the_key_stays_complete(tmp_path: Path) -> None:
     short = ["base.max_steps=2", "base.eval_size=2"]
     for run, value in (("plain", "false"), ("recomputed", "true")):
