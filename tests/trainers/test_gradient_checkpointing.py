@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalL
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy
+from rlhf_bench.models import autocast, load_policy
 from rlhf_bench.parallel import Pool
 from rlhf_bench.text import Batch, Encoded, collate
 from trainers.gradient_checkpointing import checkpoint_layers
@@ -137,6 +137,21 @@ def test_workers_in_threads_have_the_same_gradients(make: Callable[[], Any]) -> 
             assert isinstance(grad, Tensor)
             assert float((parameter.grad - grad).norm()) <= 1e-12 * float(grad.norm())
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_second_forward_is_in_the_precision_of_the_first(policy_folder: Path) -> None:
+    """Autocast ends with the forward, before the backward pass computes the layers again."""
+
+    def graded(recompute: bool) -> tuple[Tensor, ...]:
+        model = load_policy(policy_folder)[0]
+        if recompute:
+            checkpoint_layers(model, "sft")
+        with autocast("bf16", torch.device("cpu")):
+            logps = LogprobModel(model)(BATCH).logps
+        return torch.autograd.grad(logps.sum(), trained(model))
+
+    for ours, plain in zip(graded(True), graded(False), strict=True):
+        assert torch.equal(ours, plain)
 
 
 def test_a_cache_is_filled_once(make: Callable[[], Any]) -> None:
