@@ -71,6 +71,9 @@ class OptimizerConfig(Config):
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
     batch_size: int = Field(64, ge=1, description="rows of an optimiser step: documents, pairs or prompts")
     micro_batch_size: int = Field(32, ge=1, description="sequences of one forward pass; lower it to save memory")
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass: the same gradients in less memory, slower"
+    )
     eval_every: int = Field(100, ge=0, description="steps between evaluations on the validation split; 0: at the end")
     eval_size: int = Field(256, ge=1, description="validation rows of such an evaluation")
     keep: Literal["last", "best"] = Field("last", description="which checkpoint is kept: the last or the best so far")

@@ -37,6 +37,10 @@ from .conftest import TOY
             {"sft": {"save_total_limit": 2}},
             "sft.save_total_limit=2: at sft.save_steps=0 no checkpoint is saved on the way; set sft.save_steps",
         ),
+        (
+            {"base": {"gradient_checkpointing": True}, "model": "gpt2"},
+            "base.gradient_checkpointing: with model=gpt2 base is a copy of it and trains nothing; set it for ",
+        ),
         ({"grpo": {"ratio": "product", "loss_type": "dr_grpo"}}, "grpo.loss_type=dr_grpo: it weighs a response by "),
         (
             {"grpo": {"num_generations": 1}},
@@ -120,6 +124,8 @@ def test_what_makes_sense_is_allowed() -> None:
         {"grpo": {"entropy_target": 2.0, "entropy_coef": 0.1}},
         {"reward": {"function": ["model", "gold"], "weights": [1.0, 0.5]}},
         {"reward": {"function": "model"}, "data": {"source": "pairs.jsonl"}},
+        {"base": {"gradient_checkpointing": True}},
+        {"sft": {"gradient_checkpointing": True}, "model": "gpt2"},
     ],
 )
 def test_at_the_limit_it_still_makes_sense(sections: dict[str, Any]) -> None:
