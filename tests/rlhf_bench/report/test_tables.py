@@ -8,8 +8,10 @@ import math
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from openpyxl import load_workbook
 
+from rlhf_bench.cli import cli
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.report.responses import responses_markdown, side_by_side
 from rlhf_bench.report.result import load_result
@@ -226,6 +228,15 @@ def test_summary_text_names_what_a_narrow_terminal_hides(one_seed: Path) -> None
     assert len(rules) == 3  # the notes below the last one are sentences, which a terminal wraps
     assert max(len(line) for line in lines[rules[0] : rules[-1]]) <= 80
     assert "Not shown: ROUGE-L, Tokens, Ended" in text
+
+
+@pytest.mark.parametrize(("columns", "hidden"), [("80", True), ("300", False)])
+def test_a_command_prints_the_table_as_wide_as_the_terminal(one_seed: Path, columns: str, hidden: bool) -> None:
+    shown = CliRunner().invoke(cli, ["report", str(one_seed), "--show"], env={"COLUMNS": columns})
+    assert shown.exit_code == 0, shown.output
+    rules = [line for line in shown.stdout.split("\n") if line.startswith("──")]
+    assert len(rules[0]) <= (80 if hidden else 120)
+    assert ("Not shown: " in shown.stdout) is hidden
 
 
 def test_summary_text_tells_the_alarms(tmp_path: Path) -> None:
