@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -277,10 +278,11 @@ def _is_drawn(result: Path) -> bool:
 
 
 def print_result(result: Path) -> None:
-    """The table, and where the Pareto plot and the page are."""
+    """The table, as wide as the terminal, and where the Pareto plot and the page are."""
     from rlhf_bench.report import summary_text
 
-    click.echo(summary_text(result).rstrip("\n"))
+    width = min(120, shutil.get_terminal_size(fallback=(120, 24)).columns)
+    click.echo(summary_text(result, width=width).rstrip("\n"))
     click.echo()
     undrawn = f"not there; draw it with: rlhf-bench report {result}"
     missing = "none, it needs rewards and KL" if _is_drawn(result) else undrawn

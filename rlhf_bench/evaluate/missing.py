@@ -22,7 +22,7 @@ def missing_of_texts(names: Sequence[str], anchors: Sequence[str]) -> dict[tuple
             [(name, metric) for metric in _OF_MODELS], "a response file: this needs the model itself"
         )
         reasons[name, "ended"] = "the response file does not say how its responses ended"
-    if "rejected" not in anchors:
+    if "chosen" in anchors and "rejected" not in anchors:
         reasons["chosen", "ended"] = "a file's reference texts: nothing says how they ended"
     if names:
         reasons |= {(anchor, metric): NO_MODEL for anchor in anchors for metric in _OF_MODELS}

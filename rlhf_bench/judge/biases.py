@@ -149,7 +149,8 @@ def _noise(labelled: Labelled, gold: FloatArray, label_noise: float, level: floa
         nothing = Estimate(math.nan, math.nan, math.nan, 0, level, "none")
         return BiasCheck("noise", nothing, math.nan, math.nan, False, "")
     least = min((rate for rate, _ in rates), key=lambda rate: rate.value)
-    size = replace(least, value=2 * least.value, low=2 * least.low, high=min(1.0, 2 * least.high))
+    value, low, high = (min(1.0, 2 * share) for share in (least.value, least.low, least.high))  # a coin errs no more
+    size = replace(least, value=value, low=low, high=high)
     p = max(p for _, p in rates)
     return BiasCheck("noise", size, p, p, False, "")
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rlhf_bench.errors import DataError
+from rlhf_bench.judge.lines import LENGTH_ALONE
 from rlhf_bench.judge.rates import bounded_mean
 from rlhf_bench.judge.verdicts import blocks
 from rlhf_bench.stats import FloatArray
@@ -195,7 +196,7 @@ def _warning(design: Design, model: int) -> str:
     inflation = 1 / (1 - explained) if explained < 1 else math.inf
     one_sided = bool((z > 0).all() or (z < 0).all())
     if _separated(design.y[design.model == model], z):
-        return "length alone decides every verdict: at equal length there is nothing to go by"
+        return LENGTH_ALONE
     if inflation <= MAX_INFLATION and not one_sided:
         return ""
     side = "longer" if z.mean() > 0 else "shorter"

@@ -8,7 +8,9 @@ from typing import Any
 
 from rlhf_bench.types import Estimate
 
-__all__ = ["asked_line", "estimate_text", "mixed_models_line", "p_text", "share_lines", "share_text"]
+__all__ = ["LENGTH_ALONE", "asked_line", "estimate_text", "mixed_models_line", "p_text", "share_lines", "share_text"]
+
+LENGTH_ALONE = "length alone decides every verdict: at equal length there is nothing to go by"
 
 
 def asked_line(about: str, row: Mapping[str, Any]) -> str:

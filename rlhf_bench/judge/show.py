@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import StoreError
-from rlhf_bench.judge.lines import asked_line, estimate_text, mixed_models_line, p_text, share_lines, share_text
+from rlhf_bench.judge.lines import (
+    LENGTH_ALONE,
+    asked_line,
+    estimate_text,
+    mixed_models_line,
+    p_text,
+    share_lines,
+    share_text,
+)
+from rlhf_bench.judge.measures import PEOPLE
 from rlhf_bench.judge.show_forms import people_lines, ranking_lines, rating_lines
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import Estimate
@@ -66,7 +75,8 @@ def _judging_lines(row: Mapping[str, Any]) -> list[str]:
         cells = {"right": row["agreement"]["accuracy"]}
         kappa = estimate_text(Estimate.from_dict(row["agreement"]["cohen_kappa"]), 2)
         lines += [f"{line}, kappa {kappa}" for line in share_lines("against the gold reward", cells)]
-        lines += [f"    {check['says']}, p (Holm) {p_text(check['p_holm'])}" for check in row["biases"]]
+        checks = [check for check in row["biases"] if not math.isnan(check["p_holm"])]
+        lines += [f"    {check['says']}, p (Holm) {p_text(check['p_holm'])}" for check in checks]
     return lines + mixed_models_line(row)
 
 
@@ -80,12 +90,16 @@ def _rate_lines(rate: Mapping[str, Any], equal: Mapping[str, Any] | None) -> lis
         text += f"; between {rate['lowest']:.1%} and {rate['highest']:.1%} whatever the unread answers were"
     if equal is None:
         return [text]
+    if equal["warning"] == LENGTH_ALONE:
+        return [text, f"    {equal['warning']}"]
     text += f"; at equal length {share_text(Estimate.from_dict(equal['win_rate']))}"
     return [text, *([f"    {equal['warning']}"] if equal["warning"] else [])]
 
 
 def _strength_lines(row: Mapping[str, Any]) -> list[str]:
-    lines = [f"strengths by {row['judge']} (Bradley-Terry, Elo scale, {row['baseline']} = 1000)"]
+    unasked = row["template"] == "none" or row["base_url"] == PEOPLE  # no words of a template were put to it
+    judge = row["judge"] if unasked else f"{row['judge']} by {row['template']}"
+    lines = [f"strengths by {judge} (Bradley-Terry, Elo scale, {row['baseline']} = 1000)"]
     for cell in row["models"]:
         elo = Estimate.from_dict(cell["elo"])
         rank = f"rank {cell['rank']} [{cell['rank_low']}, {cell['rank_high']}]" if cell["rank"] else "not joined"

@@ -46,8 +46,8 @@ class Metric:
 
     @property
     def bounded(self) -> bool:
-        """Lies in [0, 1], and so do the limits of its interval."""
-        return self.unit in ("F", "share")
+        """Lies in [0, 1], and so do the limits of its interval; a difference of two shares may be negative."""
+        return self.unit in ("F", "share") and self.name.partition(CATEGORY)[0] not in PAIRED
 
 
 def _kl(name: str, title: str, description: str) -> list[Metric]:

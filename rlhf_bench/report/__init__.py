@@ -54,11 +54,11 @@ def write_report(result_dir: Path, *, only: Collection[str] | None = None) -> li
 
 
 def summary_text(result_dir: Path, *, width: int = 120) -> str:
-    """The main columns with their intervals as plain text, at most `width` characters wide."""
-    from rlhf_bench.report import tables
+    """The main columns with their intervals as plain text, at most `width` characters wide, and the alarms."""
+    from rlhf_bench.report import terminal
     from rlhf_bench.report.result import load_result
 
-    return tables.summary_text(load_result(result_dir), width=width)
+    return terminal.summary_text(load_result(result_dir), width=width)
 
 
 def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rlhf_bench.judge.lines import LENGTH_ALONE
 from rlhf_bench.judge.show import AUDIT_TITLES
 from rlhf_bench.judge.show_forms import people_lines
 from rlhf_bench.report.judge_forms import (
@@ -64,11 +65,12 @@ def win_rate_table(result: Result) -> Table:
         equal = {cell["model"]: cell for cell in judging["equal_length"]}
         for rate in judging["win_rates"]:
             of_model = equal.get(rate["model"], {})
+            nothing_to_go_by = of_model.get("warning") == LENGTH_ALONE  # what stands there is the fit's prior
             unread = sum(rate["counts"][why] for why in ("refused", "unreadable", "failed", "missing"))
             tests = [rate[key] for key in ("p_paired", "p_wilcoxon", "p_holm", "detectable", "lowest", "highest")]
             estimates = [
                 estimate_of(rate["estimate"]),
-                estimate_of(of_model.get("win_rate")),
+                None if nothing_to_go_by else estimate_of(of_model.get("win_rate")),
                 estimate_of(rate["soft"]),
             ]
             rows.append([name, judging["baseline"], rate["model"], *estimates, *tests, rate["counts"]["pairs"], unread])

@@ -59,10 +59,11 @@ def _metadata(training: Mapping[str, Any], name: str, evaluated: Sequence[Evalua
     results = [
         EvalResult(
             task_type=task, dataset_type=result.source, dataset_name=f"{result.suite} on {result.source}",
+            dataset_config=result.suite,  # without it the hub puts all suites of one data set under the first's name
             dataset_split=result.split, metric_type=metric, metric_name=describe(metric).title,
             metric_value=round(result.numbers[metric].value, 6),
         )
-        for result in evaluated for metric in IN_METADATA if metric in result.numbers
+        for result in _largest(evaluated) for metric in IN_METADATA if metric in result.numbers
     ]  # fmt: skip
     results += [
         EvalResult(
@@ -80,6 +81,15 @@ def _metadata(training: Mapping[str, Any], name: str, evaluated: Sequence[Evalua
         eval_results=results or None,
     )
     return str(data.to_yaml()) + "\n"
+
+
+def _largest(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
+    """Of the results of one suite, data and split that with the most prompts: the hub knows one value a metric."""
+    best: dict[tuple[str, str, str], Evaluated] = {}
+    for result in evaluated:
+        kept = best.setdefault(result[:3], result)
+        best[result[:3]] = max(kept, result, key=lambda one: one.n_prompts)
+    return list(best.values())
 
 
 def _on_the_hub(source: str) -> bool:

@@ -23,7 +23,7 @@ from rlhf_bench.report.tables import (
     Cell,
     Column,
     Table,
-    cell_text,
+    column_text,
     gold_table,
     missing_lines,
     number_text,
@@ -167,7 +167,7 @@ def _tested(key: str) -> list[str]:
 
 
 def _cell(cell: Cell, column: Column) -> HtmlCell:
-    text = cell_text(cell, column.digits)
+    text = column_text(cell, column)
     if isinstance(cell, str):
         return HtmlCell(text, left=True)
     value, _, interval = text.replace("-", "−").partition(" [")
@@ -184,18 +184,12 @@ def _pairwise(result: Result) -> list[dict[str, Any]]:
         for row in members:
             p = row[key]
             found = isinstance(p, float) and p < 0.05
-            cells = [_p_cell(c, col) for c, col in zip(row[1:], table.columns[1:], strict=True)]
+            cells = [_cell(c, col) for c, col in zip(row[1:], table.columns[1:], strict=True)]
             rows.append([cell._replace(strong=found and cell.strong) for cell in cells])
         found_rows = sum(any(cell.strong for cell in cells) for cells in rows)
         header = [column.title for column in table.columns[1:]]
         groups.append({"metric": metric, "table": _table(header, rows), "found": found_rows})
     return groups
-
-
-def _p_cell(cell: Cell, column: Column) -> HtmlCell:
-    if column.key.startswith("p_") and isinstance(cell, float) and cell < 0.001:
-        return HtmlCell("< 0.001")
-    return _cell(cell, column)
 
 
 def _training_table(result: Result) -> Table:

@@ -19,13 +19,13 @@ __all__ = [
     "Column",
     "Table",
     "cell_text",
+    "column_text",
     "gold_table",
     "missing_lines",
     "number_text",
     "pairwise_table",
     "per_seed_table",
     "summary_table",
-    "summary_text",
 ]
 
 Cell = Estimate | str | float | int | None
@@ -66,10 +66,8 @@ _COLUMNS = [
     Column("perplexity", "Perplexity", 2, interval=True),
 ]
 _TRAINING = [Column("train_seconds", "Training (s)", 0), Column("train_samples", "Training samples", 0)]
-_FEW = 8  # reasons that a terminal shows
 _FEW_PROMPTS, _FEW_SEEDS = 100, 5
 _NEWER = ("self_bleu", "refused")
-_TERMINAL = ("gold", "kl_exact", "rougeL", "n_tokens", "ended")
 
 
 def summary_table(result: Result) -> Table:
@@ -206,77 +204,15 @@ def cell_text(cell: Cell, digits: int) -> str:
     return str(cell) if isinstance(cell, int) else number_text(cell, digits)
 
 
-def summary_text(result: Result, *, width: int = 120) -> str:
-    """The main columns as plain text for a terminal `width` characters wide.
-
-    Intervals stand beside the values where they fit, else on a line below; columns that still do not fit are left
-    out and named.
-    """
-    table = summary_table(result)
-    shown = [i for i, c in enumerate(table.columns) if _is_shown(result, c.key)]
-    titles = [table.columns[i].title.replace(f" by {result.reference}", "") for i in shown]
-    digits = [table.columns[i].digits for i in shown]
-    body = [[cell_text(row[i], d) for i, d in zip(shown, digits, strict=True)] for row in table.rows]
-    for line in body:
-        line[0] = line[0] if len(line[0]) <= 20 else line[0][:19] + "…"
-    left_out: list[str] = []
-    if _total(_widths([titles, *body])) > width:
-        body = [half for line in body for half in _stacked(line)]
-    while _total(_widths([titles, *body])) > width and len(titles) > 2:
-        left_out.insert(0, titles.pop())
-        body = [line[:-1] for line in body]
-    widths = _widths([titles, *body])
-    rule = "─" * _total(widths)
-    prompts, samples = result.manifest["data"].get("n_prompts", "?"), result.sampling.get("samples", "?")
-    seeds = f"training seed{'' if len(result.seeds) == 1 else 's'} {', '.join(map(str, result.seeds))}"
-    head = [
-        f"{table.title}: {prompts} prompts × {samples} samples, {seeds}, reference {result.reference}",
-        rule,
-        _line(titles, widths),
-        rule,
-    ]
-    tail = [rule, *table.notes, *([f"Not shown: {', '.join(left_out)}"] if left_out else [])]
-    missing = missing_lines(result)
-    if len(missing) <= _FEW:
-        tail += [f"Not available: {line}" for line in missing]
-    else:
-        tail += [f"Not available: {len(missing)} group(s) of numbers; the reasons stand in tables/summary.md"]
-    return "\n".join([*head, *(_line(line, widths) for line in body), *tail]) + "\n"
-
-
-def _is_shown(result: Result, key: str) -> bool:
-    """The main columns, and for responses from files those that stand in for what a file lacks."""
-    if key == "model":
-        return True
-    main = {*own_metrics(result), result.reward_key, *_TERMINAL}
-    if not any(known(result.estimate(model, "kl_exact")) for model in result.models):
-        main |= {"rouge1", "rouge2", "distinct2", "repetition"}
-    is_main = key in main or key == f"{HELD_OUT}_z" or key.startswith(REWARD_PREFIX)
-    return is_main and any(known(result.estimate(model, key)) for model in result.models)
+def column_text(cell: Cell, column: Column) -> str:
+    """`cell_text` with the column's digits; a p-value below 0.001 is said to be that, since less has no meaning."""
+    if column.key.startswith("p_") and isinstance(cell, float) and cell < 0.001:
+        return "< 0.001"
+    return cell_text(cell, column.digits)
 
 
 def _bounds(cell: Estimate, digits: int) -> str:
     return f"[{number_text(cell.low, digits)}, {number_text(cell.high, digits)}]"
-
-
-def _stacked(line: list[str]) -> list[list[str]]:
-    parts = [text.partition(" [") if i else (text, "", "") for i, text in enumerate(line)]
-    return [[value for value, _, _ in parts], [f"[{low}" if low else "" for _, _, low in parts]]
-
-
-def _widths(lines: list[list[str]]) -> list[int]:
-    return [max(len(text) for text in column) for column in zip(*lines, strict=True)]
-
-
-def _total(widths: list[int]) -> int:
-    return sum(widths) + 2 * (len(widths) - 1)
-
-
-def _line(texts: list[str], widths: list[int]) -> str:
-    first, *rest = [
-        text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(texts, widths, strict=True))
-    ]
-    return "  ".join([first, *rest]).rstrip()
 
 
 def _reward(result: Result) -> Column:

@@ -27,7 +27,7 @@ from rlhf_bench.report.tables import (
     Cell,
     Column,
     Table,
-    cell_text,
+    column_text,
     gold_table,
     missing_lines,
     number_text,
@@ -104,7 +104,7 @@ def markdown_text(table: Table, *, sections: Mapping[str, Sequence[str]] | None 
     header = [column.title for column in table.columns]
     lines = [f"# {table.title}", "", _pipes(header), _pipes(["---", *["---:"] * (len(header) - 1)])]
     for row in table.rows:
-        lines.append(_pipes([cell_text(cell, c.digits) for cell, c in zip(row, table.columns, strict=True)]))
+        lines.append(_pipes([column_text(cell, c) for cell, c in zip(row, table.columns, strict=True)]))
     for note in table.notes:
         lines += ["", _inline(note)]
     for heading, items in (sections or {}).items():
@@ -210,7 +210,7 @@ def _tex_cell(cell: Cell, column: Column) -> str:
     if isinstance(cell, Estimate) and math.isfinite(cell.value):
         value, low, high = (number_text(x, column.digits) for x in (cell.value, cell.low, cell.high))
         return f"{_tex_number(value)} {{\\scriptsize [{_tex_number(low)}, {_tex_number(high)}]}}"
-    text = cell_text(cell, column.digits)
+    text = column_text(cell, column)
     return tex_escape(text) if isinstance(cell, str) else _tex_number(text)
 
 
@@ -223,7 +223,8 @@ def _pipes(cells: list[str]) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text for one cell or line of Markdown: no line break, no cell border, no HTML."""
+    """Text for one cell or line of Markdown: no line break, no cell border, no HTML ("< 0.001" is none)."""
     text = " ".join(text.split())
-    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
+    text = re.sub("<(?! )", "&lt;", text)
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # an underscore inside a word is never emphasis

@@ -57,6 +57,17 @@ def test_the_metadata_is_what_the_hub_reads() -> None:
     ]
 
 
+def test_the_metadata_has_one_value_a_metric_that_of_most_prompts() -> None:
+    few = EVALUATED._replace(n_prompts=5, numbers={"gold": Estimate(-0.5, -2.0, 1.0, 5)})
+    other = EVALUATED._replace(suite="safety", n_prompts=7, numbers={"gold": Estimate(0.1, 0.0, 0.2, 7)})
+    for order in ([few, EVALUATED, other], [EVALUATED, other, few]):
+        card = model_card(TRAINING, name="org/mine-sft", evaluated=order)
+        results = huggingface_hub.ModelCard(card).data.eval_results
+        gold = [(r.dataset_name, r.metric_value) for r in results if r.metric_type == "gold"]
+        assert gold == [("hh-test on hh-mini", 1.25), ("safety on hh-mini", 0.1)]
+        assert "5 prompts" in card  # the text tells of both
+
+
 def test_the_text_has_data_intervals_alarms_configuration_and_how_to_load() -> None:
     card = model_card(TRAINING, name="org/mine-sft", evaluated=[EVALUATED])
     for part in (

@@ -14,7 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rlhf_bench.cli import cli
+from rlhf_bench.judge.lines import LENGTH_ALONE
 from rlhf_bench.report import write_report
+from rlhf_bench.report.judge import win_rate_table
+from rlhf_bench.report.result import load_result
 from rlhf_bench.store import ResultStore
 
 from ..judge.conftest import serving
@@ -88,6 +91,31 @@ def test_run_and_show() -> None:
     assert "strengths by gold (Bradley-Terry, Elo scale, base = 1000)" in ran
     assert ran[-1] == "tables and page: rlhf-bench report results/hh-test/tiny"
     assert judge("show tiny").splitlines() == ran[:-1]
+
+
+def test_where_length_alone_decides_there_is_no_number_at_equal_length(here: Path) -> None:
+    judge("run tiny --judge gold --baseline base --model sft")
+    folder = here / "results" / "hh-test" / "tiny"
+    path = folder / "judge" / "judge.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored["judgings"][0]["equal_length"][0]["warning"] = LENGTH_ALONE
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    lines = judge("show tiny").splitlines()
+    assert lines[1].startswith("  sft: 100.0%")
+    assert lines[2] == f"    {LENGTH_ALONE}"
+    assert "equal length" not in lines[1]
+    (row,) = win_rate_table(load_result(folder)).rows
+    assert row[4] is None
+
+
+def test_strengths_say_which_template(here: Path) -> None:
+    judge("run tiny --judge gold --baseline base")
+    judge("run tiny --judge gold --template rank")
+    lines = judge("show tiny").splitlines()
+    assert [line.partition(" (")[0] for line in lines if line.startswith("strengths")] == [
+        "strengths by gold",
+        "strengths by gold by rank@1",
+    ]
 
 
 def test_a_round_robin_ranks_three_models() -> None:

@@ -58,6 +58,7 @@ def test_a_sheet_goes_out_blinded_and_its_labels_come_back(name: str) -> None:
     fill(Path(name), longer)
     lines = judge(f"label read tiny {name} --rater ann").splitlines()
     assert lines[0] == "ann against base: 8 pairs, questions: 8 read"
+    assert not any("position" in line for line in lines)  # each pair was shown once: nothing tells of its place
     assert lines[1].startswith("  dpo: 100.0% [39.8%, 100.0%], n 4")
     stored = pd.read_parquet(FOLDER / "judge/verdicts.parquet")
     assert stored[["judge", "base_url", "template"]].drop_duplicates().values.tolist() == [["ann", "people", "label@1"]]

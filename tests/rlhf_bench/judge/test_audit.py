@@ -133,6 +133,14 @@ def test_a_planted_fault_is_named_alone_with_its_size(fault, name, size):
     assert check.size.high - check.size.low > 0.001
 
 
+def test_a_judge_worse_than_a_coin_is_no_more_than_all_noise():
+    labelled = judged(np.random.default_rng(3), (1, 60, 1))
+    turned = Labelled(1 - labelled.when_first, 1 - labelled.when_second, labelled.gold, labelled.lead)
+    noise = bias_checks(turned)[-1]  # every verdict is wrong: twice an error rate of 1
+    assert (noise.size.value, noise.size.high) == (1.0, 1.0)
+    assert noise.says == "100% of verdicts are as good as drawn by chance"
+
+
 def test_signs_say_second_place_and_shorter():
     labelled = judged(np.random.default_rng(1), first=0.4)
     turned = Labelled(labelled.when_second, labelled.when_first, labelled.gold, labelled.lead)

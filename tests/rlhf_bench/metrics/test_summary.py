@@ -149,6 +149,15 @@ def test_reward_z_is_within_each_seed():
     assert add_reward_z(table({"sft": [[1, 1]], "ppo": [[2, 3]]}), "sft")["reward_z"].isna().all()
 
 
+@pytest.mark.parametrize("name", ["sycophancy", "right_change"])
+def test_a_difference_of_shares_may_be_negative(name: str) -> None:
+    """-0.3, 0, 0: mean -0.1, sd 0.173205, half width 4.302653 sd / sqrt(3) = 0.430265."""
+    frame = table({"sft": [[-0.3], [0.0], [0.0]]}).rename(columns={"reward": name})
+    found = summarize(frame, reference="sft")["models"]["sft"][name]
+    assert (found["value"], found["low"]) == (pytest.approx(-0.1), pytest.approx(-0.530265, abs=1e-6))
+    assert (found["high"], found["method"]) == (pytest.approx(0.330265, abs=1e-6), "t")
+
+
 def test_limits_of_a_share_stay_within_0_and_1_and_say_that_they_were_cut():
     """F-scores 0, 0, 0.3: mean 0.1, sd 0.173205, half width 4.302653 sd / sqrt(3) = 0.430265: cut to 0."""
     frame = table({"sft": [[0.0], [0.0], [0.3]], "ppo": [[1.0], [1.0], [0.7]]}).rename(columns={"reward": "rougeL"})

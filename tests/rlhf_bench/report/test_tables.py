@@ -8,12 +8,23 @@ import math
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from openpyxl import load_workbook
 
+from rlhf_bench.cli import cli
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.report.responses import responses_markdown, side_by_side
 from rlhf_bench.report.result import load_result
-from rlhf_bench.report.tables import Column, Table, cell_text, missing_lines, number_text, pairwise_table, summary_table
+from rlhf_bench.report.tables import (
+    Column,
+    Table,
+    cell_text,
+    column_text,
+    missing_lines,
+    number_text,
+    pairwise_table,
+    summary_table,
+)
 from rlhf_bench.report.writers import csv_text, markdown_text, tex_escape, tex_text, write_workbook
 from rlhf_bench.types import Estimate
 
@@ -51,6 +62,18 @@ def test_number_text_of_small_and_missing_numbers() -> None:
     assert number_text(0.000123, 3) == "0.00012"
     assert number_text(None, 3) == "–"
     assert number_text(-math.inf, 3) == "-inf"
+
+
+def test_a_tiny_p_value_is_no_zero() -> None:
+    p = Column("p_holm", "p (Holm)", 4)
+    texts = [column_text(value, p) for value in (2e-10, 0.00099, 0.001, 0.0481)]
+    assert texts == ["< 0.001", "< 0.001", "0.0010", "0.0481"]
+    assert column_text(None, p) == "–"
+    assert column_text(0.0002, Column("distinct1", "Distinct-1", 3)) == "0.0002"  # no p-value
+    table = Table("t", "T", [Column("a", "a"), p], [["sft", 2e-10]])
+    assert "| sft | < 0.001 |" in markdown_text(table)
+    assert "sft & \\textless{} 0.001" in tex_text(table)
+    assert csv_text(table) == "a,p_holm\nsft,2e-10\n"
 
 
 def test_markdown_exactly() -> None:
@@ -205,6 +228,31 @@ def test_summary_text_names_what_a_narrow_terminal_hides(one_seed: Path) -> None
     assert len(rules) == 3  # the notes below the last one are sentences, which a terminal wraps
     assert max(len(line) for line in lines[rules[0] : rules[-1]]) <= 80
     assert "Not shown: ROUGE-L, Tokens, Ended" in text
+
+
+@pytest.mark.parametrize(("columns", "hidden"), [("80", True), ("300", False)])
+def test_a_command_prints_the_table_as_wide_as_the_terminal(one_seed: Path, columns: str, hidden: bool) -> None:
+    shown = CliRunner().invoke(cli, ["report", str(one_seed), "--show"], env={"COLUMNS": columns})
+    assert shown.exit_code == 0, shown.output
+    rules = [line for line in shown.stdout.split("\n") if line.startswith("──")]
+    assert len(rules[0]) <= (80 if hidden else 120)
+    assert ("Not shown: " in shown.stdout) is hidden
+
+
+def test_summary_text_tells_the_alarms(tmp_path: Path) -> None:
+    folder = make_result(tmp_path / "r")
+    path = folder / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    told = {"alarms": [{"model": "ppo", "kind": "length", "text": "ppo: longer"}]}
+    trained = {"model": "grpo", "seed": 1, "step": 7, "name": "entropy_collapse", "message": "entropy fell"}
+    path.write_text(json.dumps(metrics | told | {"training_alarms": [trained]}), encoding="utf-8")
+    lines = summary_text(folder).split("\n")
+    assert "Alarm: ppo: longer" in lines
+    assert "Alarm while training: grpo, seed 1, step 7: entropy fell" in lines
+    path.write_text(json.dumps(metrics | {"alarms": told["alarms"] * 9, "training_alarms": []}), encoding="utf-8")
+    text = summary_text(folder)
+    assert "Alarm: 9 alarms; they stand in tables/summary.md" in text
+    assert "while training" not in text
 
 
 def test_responses_are_fenced_and_evenly_spaced(one_seed: Path) -> None:
