@@ -54,7 +54,7 @@ bench: $(VENV)/.installed ## train every stage, evaluate, audit; the table and t
 test: $(VENV)/.installed-dev ## every test
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
-test-kills: $(VENV)/.installed-dev ## 20 SIGKILLs in each stage of a training; minutes
+test-kills: $(VENV)/.installed-dev ## 20 SIGKILLs in each stage of a training, 50 in a judging; minutes
 	$(BIN)/python -m pytest -m kills $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types

@@ -40,7 +40,7 @@ ALONE, KILLED = "sk-left-alone", "sk-killed"
 CONCURRENCY = 32
 LOST = {"time-out", "dropped", "truncated", "502"}  # what may have been billed though no answer came
 # pairs, kills. The large one is what the claim is about; the small one is for every day.
-SIZES = [(60, 5), pytest.param((1_000, 50), marks=pytest.mark.slow)]
+SIZES = [(60, 5), pytest.param((1_000, 50), marks=pytest.mark.kills)]
 
 
 class Scene(NamedTuple):
