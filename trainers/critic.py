@@ -12,8 +12,6 @@ from rlhf_bench.errors import ModelError
 from rlhf_bench.logprobs import LogprobModel, TokenLogps, hidden_states
 from rlhf_bench.models import load_policy, load_reward_model, load_tokenizer, seeded
 from rlhf_bench.text import Batch
-from trainers.gradient_checkpointing import checkpoint_layers
-from trainers.lora import adapt
 from trainers.recipe import PpoConfig
 from trainers.reward_sources import MODEL, parse_sources
 from trainers.stage import Stage
@@ -81,9 +79,7 @@ def make_critic(stage: Stage, config: PpoConfig, policy: PreTrainedModel) -> Cri
         return None
     backbone = _backbone(stage, config, policy)
     if backbone is not policy:
-        adapt(backbone, config.lora, stage.parent("sft"), seed=stage.seed)
-        if config.gradient_checkpointing:
-            checkpoint_layers(backbone, stage.name)
+        stage.make_trainable(backbone, config, stage.parent("sft"))
     with seeded(stage.seed):
         head = nn.Linear(backbone.config.hidden_size, 1).to(stage.device)
     nn.init.zeros_(head.weight)

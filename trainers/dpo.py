@@ -17,8 +17,6 @@ from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
 from rlhf_bench.text import Encoded, collate, length_batches
 from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
-from trainers.gradient_checkpointing import checkpoint_layers
-from trainers.lora import adapt
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.preference_losses import PREFERENCE_LOSSES, PairBatch, PairLogps, kto_kl
 from trainers.reference_cache import remembered
@@ -42,9 +40,7 @@ def train(stage: Stage) -> StageResult:
     sft_weight = method.sft_weight if config.sft_weight is None else config.sft_weight
     sft, device = stage.parent("sft"), stage.device
     model, tokenizer = load_policy(sft, device=device, load_in_4bit=config.load_in_4bit)
-    adapter = adapt(model, config.lora, sft, seed=stage.seed)
-    if config.gradient_checkpointing:
-        checkpoint_layers(model, stage.name)
+    adapter = stage.make_trainable(model, config, sft)
     policy, pad = LogprobModel(model), tokenizer.pad_token_id
     pairs, _, counts = stage.encode_pairs(tokenizer, stage.pairs("train", config.max_pairs))
     held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs

@@ -25,8 +25,6 @@ from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
 from trainers.advantages import GROUP_ADVANTAGES, rank_exponential_advantages, without_spread
 from trainers.batches import count_tokens
-from trainers.gradient_checkpointing import checkpoint_layers
-from trainers.lora import adapt
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.policy_gradient import (
     POLICY_TERMS,
@@ -50,9 +48,7 @@ def train(stage: Stage) -> StageResult:
     config = stage.recipe.grpo
     sft = stage.parent("sft")
     model, tokenizer = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
-    adapter = adapt(model, config.lora, sft, seed=stage.seed)
-    if config.gradient_checkpointing:
-        checkpoint_layers(model, stage.name)
+    adapter = stage.make_trainable(model, config, sft)
     reference_model, _ = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
     policy, reference = LogprobModel(model), LogprobModel(reference_model)
     compare = advantage_function(config)

@@ -12,7 +12,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.logprobs import LogprobModel, target_mask
 from rlhf_bench.text import Batch, Encoded, collate, count_truncated, length_batches
 from trainers.batches import Order, count_steps, count_tokens
-from trainers.gradient_checkpointing import checkpoint_layers
 from trainers.loop import Loop
 from trainers.lora import Adapter
 from trainers.losses import nll_loss
@@ -40,8 +39,6 @@ def fit(
     packed = PackedLogprobs(model) if config.packing else policy
     if config.packing:
         check_packing(model, stage.name)
-    if config.gradient_checkpointing:
-        checkpoint_layers(model, stage.name)
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
     steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)

@@ -23,8 +23,6 @@ from rlhf_bench.text import Batch
 from trainers.advantages import gae, reward_minus_value, whiten
 from trainers.batches import count_tokens
 from trainers.critic import ActorCritic, Critic, make_critic
-from trainers.gradient_checkpointing import checkpoint_layers
-from trainers.lora import adapt
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.policy_gradient import (
     POLICY_TERMS,
@@ -62,9 +60,7 @@ def train(stage: Stage) -> StageResult:
     config = stage.recipe.ppo
     sft = stage.parent("sft")
     model, tokenizer = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
-    adapter = adapt(model, config.lora, sft, seed=stage.seed)
-    if config.gradient_checkpointing:
-        checkpoint_layers(model, stage.name)
+    adapter = stage.make_trainable(model, config, sft)
     reference_model, _ = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
     policy, reference = LogprobModel(model), LogprobModel(reference_model)
     model_and_critic = ActorCritic(policy, make_critic(stage, config, model))

@@ -17,8 +17,6 @@ from rlhf_bench.models import max_positions, to_reward_model
 from rlhf_bench.scoring import ScoreModel
 from rlhf_bench.text import collate, length_batches
 from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
-from trainers.gradient_checkpointing import checkpoint_layers
-from trainers.lora import adapt
 from trainers.losses import center_penalty, reward_loss
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.recipe import DataConfig
@@ -31,9 +29,7 @@ def train(stage: Stage) -> StageResult:
     config = stage.recipe.reward
     backbone = stage.parent(config.backbone) if config.backbone in STAGES else config.backbone
     model, tokenizer = to_reward_model(backbone, seed=stage.seed, device=stage.device, load_in_4bit=config.load_in_4bit)
-    adapter = adapt(model, config.lora, backbone, seed=stage.seed)
-    if config.gradient_checkpointing:
-        checkpoint_layers(model, stage.name)
+    adapter = stage.make_trainable(model, config, backbone)
     check_reads(model, stage.recipe.data, config.backbone)
     scorer = ScoreModel(model)
     pairs, data_margins, counts = stage.encode_pairs(tokenizer, stage.pairs("train"))

@@ -6,7 +6,6 @@ from rlhf_bench.models import load_policy
 from rlhf_bench.text import Encoded
 from rlhf_bench.types import PreferencePair
 from trainers.language_model import fit
-from trainers.lora import adapt
 from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
@@ -16,7 +15,7 @@ def train(stage: Stage) -> StageResult:
     config = stage.recipe.sft
     base = stage.parent("base")
     model, tokenizer = load_policy(base, device=stage.device, load_in_4bit=config.load_in_4bit)
-    adapter = adapt(model, config.lora, base, seed=stage.seed)
+    adapter = stage.make_trainable(model, config, base)
 
     def rows_of(pairs: list[PreferencePair]) -> list[Encoded]:
         return stage.encode(tokenizer, [p.prompt for p in pairs], [p.chosen for p in pairs])

@@ -18,9 +18,10 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
+from trainers.gradient_checkpointing import checkpoint_layers
 from trainers.loop import Loop
-from trainers.lora import Adapter
-from trainers.recipe import OptimizerConfig, Recipe
+from trainers.lora import Adapter, adapt
+from trainers.recipe import OptimizerConfig, Recipe, TunedConfig
 from trainers.step_checkpoints import StepCheckpoints
 from trainers.tracking import Tracking
 
@@ -65,6 +66,16 @@ class Stage:
 
     def pairs(self, split: str, limit: int | None = None) -> list[PreferencePair]:
         return self.data(split).pairs[:limit]
+
+    def make_trainable(self, model: PreTrainedModel, config: TunedConfig, base: str | Path) -> Adapter | None:
+        """An adapter and checkpointed layers, in place, where `config` asks for them; `model` was loaded from `base`.
+
+        Raises BadValue and ModelError as `adapt` and `checkpoint_layers` do.
+        """
+        adapter = adapt(model, config.lora, base, seed=self.seed)
+        if config.gradient_checkpointing:
+            checkpoint_layers(model, self.name)
+        return adapter
 
     def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
         """The form of the prompts. Raises ModelError where the tokenizer does not have it."""

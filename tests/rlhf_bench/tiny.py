@@ -12,6 +12,7 @@ from rlhf_bench.checkpoints import checkpoint_hash
 from rlhf_bench.data import mini
 from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
 from rlhf_bench.models import new_gpt2, to_reward_model, train_tokenizer
+from rlhf_bench.progress import Progress
 
 
 def scale_matrices(model: torch.nn.Module, factor: float) -> None:
@@ -74,3 +75,14 @@ def save_run(folder: Path, *, seed: int = 0, **more: Any) -> Path:
     sft = write_training(save_policy(folder / "sft", seed=seed), seed=seed, **more)
     write_training(save_reward(folder / "reward", sft, seed=seed), seed=seed, parents={"sft": sft}, **more)
     return folder
+
+
+class Log(Progress):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def log(self, line: str) -> None:
+        self.lines.append(line)

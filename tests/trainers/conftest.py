@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from rlhf_bench.cli import cli
 from rlhf_bench.data import PreferenceData, mini
@@ -156,3 +156,13 @@ def under_the_reference(reference_folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(dpo, "reference_logps", under_other)
     monkeypatch.setattr(dpo, "mismatched_kl", kl)
     return asked
+
+
+def llama() -> Any:
+    """A Llama of 2 layers and width 32 in float64, its weights large enough that mistakes show."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.5,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).double().eval()

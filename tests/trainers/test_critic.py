@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 from rlhf_bench.errors import ModelError
 from trainers.critic import Critic, make_critic
 from trainers.recipe import PpoConfig, Recipe
+from trainers.stage import Stage
 
 from ..rlhf_bench.tiny import save_policy, save_reward
 
@@ -21,7 +23,11 @@ from ..rlhf_bench.tiny import save_policy, save_reward
 def a_stage(function: str = "model", **folders: Path) -> Any:
     """What `make_critic` asks of a stage."""
     recipe = Recipe.model_validate({"reward": {"function": function}})
-    return SimpleNamespace(recipe=recipe, seed=0, device=torch.device("cpu"), parent=lambda name: folders[name])
+    stage: Any = SimpleNamespace(
+        name="ppo", recipe=recipe, seed=0, device=torch.device("cpu"), parent=lambda name: folders[name]
+    )
+    stage.make_trainable = partial(Stage.make_trainable, stage)
+    return stage
 
 
 def test_a_value_is_that_of_the_state_before_its_token(policy: PreTrainedModel) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, PretrainedConfig
+from transformers import OPTConfig, OPTForCausalLM, PretrainedConfig
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.logprobs import LogprobModel
@@ -22,19 +22,10 @@ from trainers.gradient_checkpointing import checkpoint_layers
 from trainers.lora import LoraConfig, adapt
 from trainers.pipeline import train
 
-from .conftest import TOY, FirstStep
+from .conftest import TOY, FirstStep, llama
 
 ROWS = [Encoded([11, 12, 13], [14, 15, 0]), Encoded([16], [17, 18, 0]), Encoded([19, 20], [21, 22, 23, 0])]
 BATCH = collate(ROWS, pad_id=0)
-
-
-def llama() -> Any:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.5,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).double().eval()
 
 
 def opt() -> Any:
@@ -54,7 +45,6 @@ def make(request: pytest.FixtureRequest, policy_folder: Path) -> Callable[[], An
     def gpt2() -> Any:
         model = load_policy(policy_folder, dtype=torch.float64)[0]
         if request.param == "gpt2-lora":
-            pytest.importorskip("peft")
             adapt(model, LoraConfig(r=3), policy_folder, seed=0)
             torch.manual_seed(1)
             for name, parameter in model.named_parameters():

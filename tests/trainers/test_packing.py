@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.logprobs import LogprobModel, hidden_states
@@ -17,18 +16,9 @@ from rlhf_bench.text import Encoded, collate
 from trainers import language_model, packing
 from trainers.packing import PackedLogprobs, check_packing, collate_packs, pack
 
-from .conftest import FirstStep
+from .conftest import FirstStep, llama
 
 A, B, C = Encoded([11, 12], [13, 0]), Encoded([14], [15, 16, 17, 0]), Encoded([18, 19, 20], [21, 0])
-
-
-def llama() -> Any:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.5,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).double().eval()
 
 
 @pytest.fixture(params=["gpt2", "llama"])

@@ -16,22 +16,10 @@ from rlhf_bench.cli import cli
 from rlhf_bench.compare import compare
 from rlhf_bench.errors import BadValue, DataError, StoreError, UnknownName
 from rlhf_bench.evaluate.request import Request, read_request
-from rlhf_bench.progress import Progress
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.suite import Suite, list_suites, load_suite, needs
 
-from ..tiny import save_run
-
-
-class Log(Progress):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def log(self, line: str) -> None:
-        self.lines.append(line)
+from ..tiny import Log, save_run
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,10 @@ from rlhf_bench import evaluate as evaluation
 from rlhf_bench.data import mini
 from rlhf_bench.data.responses import read_responses
 from rlhf_bench.errors import BadValue, BenchError, DataError
-from rlhf_bench.progress import Progress
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.report.alpaca import write_alpaca
 
-from ..tiny import save_run
+from ..tiny import Log, save_run
 
 TEXTS = [
     ("How long for an egg?", "Boil it for eight minutes.", "Eight minutes in boiling water."),
@@ -43,17 +42,6 @@ def predictions(path: Path, n: int = 3, **more: Any) -> Path:
 def metrics(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return found
-
-
-class Log(Progress):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.lines: list[str] = []
-
-    def log(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def test_rouge_of_a_file_is_that_of_rouge_score(tmp_path: Path) -> None:
