@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,8 +39,6 @@ from trainers.stage import Stage
 
 from .conftest import TOY, FirstStep, call
 from .test_resume import Launcher, pairs_file, same_bits
-
-peft = pytest.importorskip("peft")
 
 NO_DATA = PreferenceData("tests", "train", [], {}, [], "")
 ADAPTED = ("sft", "reward", "ppo", "grpo", "dpo")

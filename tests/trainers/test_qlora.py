@@ -19,7 +19,6 @@ from trainers.loop import trained_state
 from trainers.lora import LoraConfig, adapt, save_adapter
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
-pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore")  # bitsandbytes' own
 
 CPU = torch.device("cpu")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -37,7 +38,6 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lora(work: Path) -> Path:
     """An adapter of a: LoRA of rank 2 whose update is not zero."""
-    peft = pytest.importorskip("peft")
     model, _ = load_policy(work / "a")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a Conv1D has its weights the other way round
