@@ -162,6 +162,10 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
 def _join() -> tuple[Processes, Store]:
     import torch
     import torch.distributed as dist
+
+    # Its functions have the group of the moment of their import as a default argument. Imported later, as transformers
+    # does, they keep the group's threads beyond `destroy_process_group`, and those may abort the process at its exit.
+    import torch.distributed.nn.functional
     from torch.distributed.rendezvous import rendezvous
 
     backend = "gloo"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from torch.distributed import TCPStore
 
-__all__ = ["Ended", "Launcher"]
+__all__ = ["Ended", "Launcher", "environment", "same_files"]
 
 SERVER = """
 import json, os, signal, sys, time

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.data import load_preferences
 
-from ..several import Launcher, same_files
+from ..several import Launcher, environment, same_files
 from .conftest import TOY
 
 FILES = ("model.safetensors", "config.json", "tokenizer.json")
@@ -305,6 +306,35 @@ if os.environ["RANK"] == "1":
     (line,) = ended.lines
     assert line.startswith("error: the 2 processes did not meet at 127.0.0.1, port ")
     assert line.endswith("within 0 minutes; expected all of them to be started and to reach it")
+
+
+LATE_IMPORT = """
+from pathlib import Path
+from rlhf_bench.processes import several_processes
+
+def threads():
+    return {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+
+with several_processes(lambda error: 1) as processes:
+    import torch.distributed.nn.functional  # as transformers does
+    assert processes.gather(processes.rank) == [0, 1]
+    assert any("gloo" in name for name in threads())
+print(sorted(name for name in threads() if "gloo" in name))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads have names in /proc on Linux")
+def test_no_thread_outlives_the_processes_work() -> None:
+    """One that is left may want Python's lock while the interpreter ends, which aborts the process."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", LATE_IMPORT], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **environment(rank, 2, store.port)},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    assert [process.communicate()[0] for process in both] == ["[]\n", "[]\n"]
 
 
 # --- the launchers themselves ----------------------------------------------------------------------------------------
