@@ -12,6 +12,8 @@ RUN ?= $(if $(filter-out 0,$(FAST)),mini-short,default)
 TRAIN_ARGS ?=
 EVAL_ARGS ?=
 TEST_ARGS ?=
+# Processes that run tests side by side, a file each; 0 for none.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
@@ -28,6 +30,7 @@ help: ## what can be made
 	@echo "  EVAL_ARGS='...'        more options for rlhf-bench eval, such as --limit 50"
 	@echo "  RECIPE=name RUN=name   another recipe, another name for its checkpoints and results"
 	@echo "  TEST_ARGS='...'        more options for pytest, such as -m 'not slow'"
+	@echo "  WORKERS=0              how many processes run tests side by side (default 2)"
 	@echo "  TORCH_INDEX=url        where torch comes from, such as https://download.pytorch.org/whl/cpu"
 	@echo "  PYTHON=python3.12      which Python the environment is made with (3.10 or newer)"
 
@@ -52,7 +55,7 @@ bench: $(VENV)/.installed ## train every stage, evaluate, audit; the table and t
 	@$(BIN)/rlhf-bench report --show
 
 test: $(VENV)/.installed-dev ## every test
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
 
 test-kills: $(VENV)/.installed-dev ## 20 SIGKILLs in each stage of a training, 50 in a judging; minutes
 	$(BIN)/python -m pytest -m kills $(TEST_ARGS)
