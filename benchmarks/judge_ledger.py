@@ -21,13 +21,14 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.files import json_text
+from rlhf_bench.judge.asking import Asking, Item, items_of, look_up
+from rlhf_bench.judge.calls import Attempt, answer_digest
 from rlhf_bench.judge.endpoint import Endpoint
-from rlhf_bench.judge.ledger import Attempt, Ledger, answer_digest
+from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger_io import import_ledger
 from rlhf_bench.judge.measures import measure, measured_strengths
 from rlhf_bench.judge.parse import PARSER_VERSION, read_verdict
 from rlhf_bench.judge.result import verdict_rows
-from rlhf_bench.judge.run import Asking, Item, items_of, look_up
 from rlhf_bench.judge.templates import load_template
 from rlhf_bench.judge.types import Comparison
 

@@ -78,7 +78,9 @@ def question_options(command: Decorated) -> Decorated:
         ),
         click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.  [default: the template's]"),
         click.option(
-            "--schema/--no-schema", default=True, help="Send the template's JSON schema.  [default: --schema]"
+            "--schema/--no-schema",
+            default=None,
+            help="Send the template's JSON schema.  [default: unless the server has refused it]",
         ),
         click.option(
             "--logprobs",
@@ -110,6 +112,11 @@ def question_options(command: Decorated) -> Decorated:
     return command
 
 
+batch_option = click.option(
+    "--batch", is_flag=True, help="By the server's Batch API: cheaper, within a day; `run` again collects it."
+)
+
+
 @judge.command(
     "plan",
     cls=BenchCommand,
@@ -119,13 +126,14 @@ def question_options(command: Decorated) -> Decorated:
     ],
 )
 @question_options
-def plan(**options: Any) -> None:
+@batch_option
+def plan(batch: bool, **options: Any) -> None:
     """Count pairs, calls, tokens and cost before any call.
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
     with _prepare(options) as judging:
-        for line in judging.plan_lines():
+        for line in judging.plan_lines(batch=batch):
             click.echo(line)
 
 
@@ -154,7 +162,7 @@ def plan(**options: Any) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
 )
-@click.option("--batch", is_flag=True, help="By the server's Batch API: cheaper, within a day; run again to collect.")
+@batch_option
 @click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.  [default: --wait]")
 @click.option(
     "--poll",

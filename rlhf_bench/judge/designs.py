@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from rlhf_bench.judge.asking import Item, Outcome
 from rlhf_bench.judge.builtin import BUILTIN, rate_by_rank
 from rlhf_bench.judge.measures import measure
 from rlhf_bench.judge.pairs import Pairs
@@ -19,7 +20,6 @@ from rlhf_bench.judge.parse import PARSER_VERSION
 from rlhf_bench.judge.rating import RATING_PARSER, RatingTemplate
 from rlhf_bench.judge.rating_numbers import measure_ratings
 from rlhf_bench.judge.result import verdict_rows, write_judging
-from rlhf_bench.judge.run import Item, Outcome
 from rlhf_bench.judge.scores import ResponseKey, known_scores, response_scores
 from rlhf_bench.judge.sections import RATINGS, typed, write_section
 from rlhf_bench.judge.types import Reading, Single

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from rlhf_bench.errors import BadValue, JudgeError
 from rlhf_bench.judge.budget import Price, estimate_prompt_tokens, most_prompt_tokens
-from rlhf_bench.judge.ledger import Call, call_key
+from rlhf_bench.judge.calls import Call, call_key
 from rlhf_bench.judge.types import Question
 
 __all__ = ["KEY_VARIABLE", "OPENAI_URL", "Endpoint", "api_key", "arguments", "canonical_url"]

@@ -21,11 +21,11 @@ from openpyxl.styles import Alignment, Font
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text
+from rlhf_bench.judge.asking import Item, Outcome
 from rlhf_bench.judge.designs import labelled
 from rlhf_bench.judge.measures import PEOPLE, measure
 from rlhf_bench.judge.pairs import texts_of
 from rlhf_bench.judge.result import count_statuses, verdict_row
-from rlhf_bench.judge.run import Item, Outcome
 from rlhf_bench.judge.sections import VERDICTS, typed, write_section
 from rlhf_bench.judge.types import Comparison, Order, Reading
 from rlhf_bench.judge.verdicts import fold_once

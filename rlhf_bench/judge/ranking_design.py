@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from rlhf_bench.judge.asking import Item, Outcome
 from rlhf_bench.judge.builtin import BUILTIN
 from rlhf_bench.judge.designs import key_of, labelled
 from rlhf_bench.judge.measures import measure
 from rlhf_bench.judge.ranking import RANKING_PARSER, Lineups, RankingTemplate
 from rlhf_bench.judge.ranking_numbers import measure_rankings, pair_rows
-from rlhf_bench.judge.run import Item, Outcome
 from rlhf_bench.judge.scores import response_scores
 from rlhf_bench.judge.sections import RANKINGS, VERDICTS, typed, write_section
 from rlhf_bench.judge.types import Lineup, Reading, Single

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from rlhf_bench.judge.asking import Asking
 from rlhf_bench.judge.budget import Price
+from rlhf_bench.judge.calls import Cap
 from rlhf_bench.judge.endpoint import Endpoint
-from rlhf_bench.judge.ledger import Cap, Ledger
-from rlhf_bench.judge.run import Asking
+from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.types import Comparison, Order, Question, Reading
 
 PRICE = Price(input=1000, output=4000, cached_input=1000)
