@@ -115,7 +115,7 @@ def questions(pairs: int) -> dict[Item, Question]:
 
 
 def text(question: Question) -> str:
-    return str(question.messages[-1]["content"])
+    return str(question.messages[-1].content)
 
 
 def worst_costs(pairs: int) -> dict[str, int]:

@@ -37,7 +37,7 @@ def table(asking: Asking, found: dict[Item, Outcome]) -> list[tuple[Any, ...]]:
 
 
 def question(asking: Asking, item: Item) -> str:
-    return asking.question(item).messages[-1]["content"]
+    return asking.question(item).messages[-1].content
 
 
 def rows(path: Path, query: str) -> list[Any]:
