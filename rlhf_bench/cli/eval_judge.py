@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rlhf_bench.cli.base import Decorated
-from rlhf_bench.cli.judge_ledger import ledger_path
+from rlhf_bench.cli.judge_options import ledger_path
 from rlhf_bench.errors import BadValue
 
 if TYPE_CHECKING:

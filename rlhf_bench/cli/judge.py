@@ -10,7 +10,8 @@ import click
 from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result, make_progress, results_option
 from rlhf_bench.cli.judge_import import import_
 from rlhf_bench.cli.judge_label import label
-from rlhf_bench.cli.judge_ledger import ledger, ledger_path
+from rlhf_bench.cli.judge_ledger import ledger
+from rlhf_bench.cli.judge_options import ledger_option, ledger_path, limit_option, model_option, samples_option
 
 if TYPE_CHECKING:
     from rlhf_bench.judge.judging import Judging
@@ -41,9 +42,7 @@ def question_options(command: Decorated) -> Decorated:
             help="A model of the server, or one of reward, gold, length, random, which ask nobody.",
         ),
         click.option("--baseline", metavar="NAME", help="The model that the others are compared with; pairs need one."),
-        click.option(
-            "--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"
-        ),
+        model_option,
         click.option(
             "--template",
             default="pairwise",
@@ -53,8 +52,8 @@ def question_options(command: Decorated) -> Decorated:
         click.option(
             "--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"
         ),
-        click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt."),
-        click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts."),
+        samples_option,
+        limit_option,
         click.option(
             "--again",
             type=click.IntRange(min=0),
@@ -99,12 +98,7 @@ def question_options(command: Decorated) -> Decorated:
             show_default=True,
             help="Times to put a question again whose answer cannot be read.",
         ),
-        click.option(
-            "--ledger",
-            "ledger_file",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help="The ledger.  [default: judge.sqlite in --results]",
-        ),
+        ledger_option,
         results_option,
     ]
     for option in reversed(options):
