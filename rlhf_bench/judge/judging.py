@@ -9,12 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.errors import BadValue, JudgeError, nearest
+from rlhf_bench.errors import BadValue, JudgeError
 from rlhf_bench.judge.asking import Asking, Item, Outcome, items_of, look_up
 from rlhf_bench.judge.batch import ask_in_batches, in_flight
-from rlhf_bench.judge.budget import PACKAGED, Price, PriceList, dollars, load_prices, nano_dollars
+from rlhf_bench.judge.budget import PACKAGED, PriceList, dollars, load_prices
 from rlhf_bench.judge.builtin import BUILTIN
-from rlhf_bench.judge.calls import Cap
+from rlhf_bench.judge.caps import cap_of, no_price
 from rlhf_bench.judge.designs import Design, PairDesign, RatingDesign
 from rlhf_bench.judge.endpoint import Endpoint, api_key, canonical_url
 from rlhf_bench.judge.ledger import Ledger
@@ -30,7 +30,7 @@ from rlhf_bench.judge.templates import AnyTemplate, load_template
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
-__all__ = ["Judging", "check_judge", "prepare"]
+__all__ = ["Judging", "prepare"]
 
 NOBODY = "built in"  # the server of a judge that asks nobody
 
@@ -77,7 +77,7 @@ class Judging:
         lines.append(f"calls: {known + len(open_items)}, of those answered already: {known}, to ask: {len(open_items)}")
         lines.append(f"tokens to come: about {prompt} of prompts, at most {completion} of answers")
         if endpoint.price is None:
-            why = _no_price(self.judge, endpoint.base_url)
+            why = no_price(self.judge, endpoint.base_url)
             lines.append(f"cost: not known, {why}; `judge run` needs --max-calls")
         else:
             cost = dollars(endpoint.price.cost(prompt, completion))
@@ -144,7 +144,7 @@ class Judging:
 
     def _capped(self, asking: Asking[Any], max_cost: str | None, max_calls: int | None) -> Asking[Any]:
         endpoint = asking.endpoint
-        return replace(asking, cap=_cap(self.judge, endpoint.base_url, endpoint.price, max_cost, max_calls))
+        return replace(asking, cap=cap_of(self.judge, endpoint.base_url, endpoint.price, max_cost, max_calls))
 
     def _write(self, found: Mapping[Item, Outcome]) -> None:
         facts: dict[str, Any] = {
@@ -254,35 +254,6 @@ def _asking(subjects: Sequence[Any], endpoint: Endpoint, form: AnyTemplate, ledg
 def _no_baseline(baseline: str | None, template: str) -> None:
     if baseline is not None:
         raise BadValue(f"--baseline: given {baseline!r}, but {template} compares with none; leave it out")
-
-
-def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, max_calls: int | None) -> None:
-    """What can be known before an evaluation that ends with a judging: raises as `prepare` and `run` would."""
-    if judge_name in BUILTIN:
-        return
-    url = canonical_url(base_url)
-    cap = _cap(judge_name, url, load_prices().find(judge_name, url), max_cost, max_calls)
-    if 0 not in cap:
-        api_key(url)
-
-
-def _cap(judge: str, url: str, price: Price | None, max_cost: str | None, max_calls: int | None) -> Cap:
-    """Raises BadValue where nothing bounds what may be asked."""
-    cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
-    if price is None and cost != 0 and max_calls is None:
-        raise BadValue(f"--max-calls: not given, and {_no_price(judge, url)}; say how many calls may be made")
-    if cost is None and max_calls is None:
-        raise BadValue(
-            f"--max-cost: not given, expected US dollars such as 2.00, the most that {judge!r} may cost; `judge plan` "
-            "estimates it for a stored result"
-        )
-    return Cap(cost, max_calls)
-
-
-def _no_price(judge: str, url: str) -> str:
-    meant = nearest(judge, BUILTIN)
-    hint = f"; {meant!r} is the judge that asks nobody" if meant else ""
-    return f"there is no price for {judge!r} at {url} (`judge run` takes one with --prices{hint})"
 
 
 def _temperature(text: str) -> float | None:
