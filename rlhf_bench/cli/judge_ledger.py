@@ -85,12 +85,15 @@ def export(out: Path, ledger_file: Path | None, results: Path) -> None:
     """Write the ledger to OUT as JSON lines; of a damaged one what can be read."""
     path = _existing(ledger_file, results)
 
-    from rlhf_bench.files import atomic_write_text
+    from rlhf_bench.files import atomic_file
     from rlhf_bench.judge.ledger_io import export_ledger
 
-    lines = list(export_ledger(path))
-    atomic_write_text(out, "".join(lines))
-    click.echo(f"{len(lines)} rows: {out}")
+    rows = 0
+    with atomic_file(out) as file:
+        for line in export_ledger(path):
+            file.write(line.encode("utf-8"))
+            rows += 1
+    click.echo(f"{rows} rows: {out}")
 
 
 @ledger.command(

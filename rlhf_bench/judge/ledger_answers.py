@@ -35,8 +35,8 @@ class Answers:
         """What `parser` read in the answers to `keys`, as far as that was stored."""
         query = "SELECT key, winner, soft, note, meta FROM verdicts WHERE parser = ? AND key IN"
         return {
-            row["key"]: Reading("read", row["winner"], row["soft"], row["note"], json.loads(row["meta"]))
-            for row in self._select(query, keys, parser)
+            key: Reading("read", winner, soft, note, json.loads(meta) if meta != "{}" else {})
+            for key, winner, soft, note, meta in self._select(query, keys, parser)
         }
 
     def add_verdicts(self, readings: Mapping[str, Reading], parser: str) -> None:
