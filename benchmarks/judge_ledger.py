@@ -21,13 +21,14 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.files import json_text
+from rlhf_bench.judge.asking import Asking, Item, items_of, look_up
+from rlhf_bench.judge.calls import Attempt, answer_digest
 from rlhf_bench.judge.endpoint import Endpoint
-from rlhf_bench.judge.ledger import Attempt, Ledger, answer_digest
+from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger_io import import_ledger
 from rlhf_bench.judge.measures import measure, measured_strengths
 from rlhf_bench.judge.parse import PARSER_VERSION, read_verdict
 from rlhf_bench.judge.result import verdict_rows
-from rlhf_bench.judge.run import Asking, Item, items_of, look_up
 from rlhf_bench.judge.templates import load_template
 from rlhf_bench.judge.types import Comparison
 
@@ -70,11 +71,11 @@ def ledger_rows(asking: Asking, items: list[Item]) -> Iterator[Mapping[str, obje
 
 def look_ups(asking: Asking, items: list[Item]) -> pd.DataFrame:
     """Prints what the passes take; the table of verdicts."""
-    began = time.process_time()
-    keys = [asking.key(item) for item in items]
-    rendering = time.process_time() - began
-    times: dict[str, list[float]] = {"at once": [], "a query a key": []}
+    times: dict[str, list[float]] = {"keys": [], "at once": [], "a query a key": []}
     for _ in range(ROUNDS):
+        began = time.process_time()
+        keys = [asking.key(item) for item in items]
+        times["keys"].append(time.process_time() - began)
         began = time.process_time()
         found = asking.ledger.verdicts(keys, asking.parser)
         times["at once"].append(time.process_time() - began)
@@ -83,7 +84,7 @@ def look_ups(asking: Asking, items: list[Item]) -> pd.DataFrame:
         for key in keys[::10]:
             assert asking.ledger.verdicts([key], asking.parser) == {key: found[key]}
         times["a query a key"].append(10 * (time.process_time() - began))
-    once, each = (statistics.median(seconds) for seconds in times.values())
+    rendering, once, each = (statistics.median(seconds) for seconds in times.values())
     print(f"look-up of {len(keys):,} verdicts: {once:.2f} s at once, {each:.1f} s a query a key: {each / once:.1f} x")
     print(f"rendering and hashing their questions: {rendering:.1f} s")
     table = look_up(asking, items)

@@ -27,7 +27,7 @@ FinishReason = Literal["eos", "stop", "length"]
 
 def stable_hash(*parts: str, length: int = 16) -> str:
     """Hex SHA-256 of the JSON list of `parts`: the same on every platform, no two lists of parts alike."""
-    text = json.dumps(list(parts), ensure_ascii=True, separators=(",", ":"))
+    text = f"[{','.join(map(json.dumps, parts))}]"
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rlhf_bench.cli.base import Decorated
-from rlhf_bench.cli.judge_ledger import ledger_path
+from rlhf_bench.cli.judge_options import ledger_path
 from rlhf_bench.errors import BadValue
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class EvalJudge:
                 raise BadValue(f"{option}: given without --judge, which it is about")
             return None
 
-        from rlhf_bench.judge.judging import check_judge
+        from rlhf_bench.judge.caps import check_judge
 
         check_judge(name, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
         return cls(name, base_url, max_cost, max_calls)

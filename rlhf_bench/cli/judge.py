@@ -10,7 +10,8 @@ import click
 from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result, make_progress, results_option
 from rlhf_bench.cli.judge_import import import_
 from rlhf_bench.cli.judge_label import label
-from rlhf_bench.cli.judge_ledger import ledger, ledger_path
+from rlhf_bench.cli.judge_ledger import ledger
+from rlhf_bench.cli.judge_options import ledger_option, ledger_path, limit_option, model_option, samples_option
 
 if TYPE_CHECKING:
     from rlhf_bench.judge.judging import Judging
@@ -41,9 +42,7 @@ def question_options(command: Decorated) -> Decorated:
             help="A model of the server, or one of reward, gold, length, random, which ask nobody.",
         ),
         click.option("--baseline", metavar="NAME", help="The model that the others are compared with; pairs need one."),
-        click.option(
-            "--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"
-        ),
+        model_option,
         click.option(
             "--template",
             default="pairwise",
@@ -53,8 +52,8 @@ def question_options(command: Decorated) -> Decorated:
         click.option(
             "--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"
         ),
-        click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt."),
-        click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts."),
+        samples_option,
+        limit_option,
         click.option(
             "--again",
             type=click.IntRange(min=0),
@@ -78,7 +77,9 @@ def question_options(command: Decorated) -> Decorated:
         ),
         click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.  [default: the template's]"),
         click.option(
-            "--schema/--no-schema", default=True, help="Send the template's JSON schema.  [default: --schema]"
+            "--schema/--no-schema",
+            default=None,
+            help="Send the template's JSON schema.  [default: unless the server has refused it]",
         ),
         click.option(
             "--logprobs",
@@ -97,17 +98,17 @@ def question_options(command: Decorated) -> Decorated:
             show_default=True,
             help="Times to put a question again whose answer cannot be read.",
         ),
-        click.option(
-            "--ledger",
-            "ledger_file",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help="The ledger.  [default: judge.sqlite in --results]",
-        ),
+        ledger_option,
         results_option,
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+batch_option = click.option(
+    "--batch", is_flag=True, help="By the server's Batch API: cheaper, within a day; `run` again collects it."
+)
 
 
 @judge.command(
@@ -119,13 +120,14 @@ def question_options(command: Decorated) -> Decorated:
     ],
 )
 @question_options
-def plan(**options: Any) -> None:
+@batch_option
+def plan(batch: bool, **options: Any) -> None:
     """Count pairs, calls, tokens and cost before any call.
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
     with _prepare(options) as judging:
-        for line in judging.plan_lines():
+        for line in judging.plan_lines(batch=batch):
             click.echo(line)
 
 
@@ -154,7 +156,7 @@ def plan(**options: Any) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
 )
-@click.option("--batch", is_flag=True, help="By the server's Batch API: cheaper, within a day; run again to collect.")
+@batch_option
 @click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.  [default: --wait]")
 @click.option(
     "--poll",

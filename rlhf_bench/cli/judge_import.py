@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from rlhf_bench.cli.base import BenchCommand, find_result, results_option
-from rlhf_bench.cli.judge_ledger import ledger_path
+from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_path, model_option, samples_option
 
 __all__ = ["import_"]
 
@@ -31,20 +31,15 @@ __all__ = ["import_"]
     help="AlpacaEval's annotations, a list of objects with both texts and a verdict, or an object of hash -> verdict.",
 )
 @click.option("--judge", "judge_name", metavar="NAME", required=True, help="Who judged, as tables name it.")
-@click.option("--baseline", metavar="NAME", required=True, help="The model that the others are compared with.")
-@click.option("--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]")
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt.")
+@baseline_option
+@model_option
+@samples_option
 @click.option(
     "--hashed", default="{prompt}{first}{second}", show_default=True, help="What the pipeline hashed, of a cache."
 )
 @click.option("--hash", "method", default="md5", show_default=True, help="How: md5, sha1 or sha256.")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, instead of stopping.")
-@click.option(
-    "--ledger",
-    "ledger_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The ledger.  [default: judge.sqlite in --results]",
-)
+@ledger_option
 @results_option
 def import_(
     result: str,

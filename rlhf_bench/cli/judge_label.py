@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, BenchGroup, find_result, results_option
+from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result, results_option
+from rlhf_bench.cli.judge_options import pair_options
+
+if TYPE_CHECKING:
+    from rlhf_bench.judge.types import Comparison
 
 __all__ = ["label"]
 
@@ -20,7 +26,18 @@ __all__ = ["label"]
     ],
 )
 def label() -> None:
-    """People as judges: a blinded sheet, and the labels that come back in it."""
+    """People as judges: a blinded sheet or page, and the labels that come back from it."""
+
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws order and places."
+)
+
+
+def out_option(endings: str) -> Callable[[Decorated], Decorated]:
+    return click.option(
+        "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help=f"The file to write: {endings}."
+    )
 
 
 @label.command(
@@ -31,40 +48,63 @@ def label() -> None:
         "rlhf-bench judge label sheet --baseline sft --model ppo --out pairs.csv",
     ],
 )
-@click.argument("result", required=False)
-@click.option("--baseline", metavar="NAME", required=True, help="The model that the others are compared with.")
-@click.option("--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]")
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt.")
-@click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws order and places.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The sheet: .xlsx or .csv.")
+@pair_options
+@seed_option
+@out_option(".xlsx or .csv")
 @results_option
-def sheet(
-    result: str | None,
-    baseline: str,
-    models: tuple[str, ...],
-    samples: int,
-    limit: int | None,
-    seed: int,
-    out: Path,
-    results: Path,
-) -> None:
+def sheet(out: Path, seed: int, **options: Any) -> None:
     """Write a sheet of pairs without the models' names; a person writes A, B or tie into the column `better`.
 
     The same sheet may go to several people. Each pair stands in it once, in a drawn order. RESULT is a folder,
     <suite>/<run>, or a run; without it, the result evaluated last.
     """
-    folder = find_result(result, results)
+    folder, comparisons = _pairs(**options)
 
     from rlhf_bench.judge.labels import write_sheet
+
+    write_sheet(folder, comparisons, out, seed=seed)
+    click.echo(f"{len(comparisons)} pairs: {out}")
+    click.echo(f"with the labels in it: rlhf-bench judge label read {folder} {out} --rater NAME")
+
+
+@label.command(
+    "page",
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench judge label page hh-test/default --baseline base --limit 50 --out label.html",
+        "rlhf-bench judge label page --baseline sft --model ppo --out label.html",
+    ],
+)
+@pair_options
+@seed_option
+@out_option(".html")
+@results_option
+def page(out: Path, seed: int, **options: Any) -> None:
+    """Write the sheet as one HTML file that shows a pair at a time: keys A, B and T label it.
+
+    It opens from disk in any browser, which keeps the labels so far; what it downloads is read as a sheet is. The same
+    file may go to several people. RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
+    """
+    folder, comparisons = _pairs(**options)
+
+    from rlhf_bench.judge.label_page import write_label_page
+
+    name = write_label_page(folder, comparisons, out, seed=seed)
+    click.echo(f"{len(comparisons)} pairs: {out}")
+    click.echo(f"with what it downloads: rlhf-bench judge label read {folder} labels-{name}.csv --rater NAME")
+
+
+def _pairs(
+    result: str | None, results: Path, baseline: str, models: tuple[str, ...], samples: int, limit: int | None
+) -> tuple[Path, list[Comparison]]:
+    """The result's folder, and its pairs to label."""
+    folder = find_result(result, results)
+
     from rlhf_bench.judge.pairs import pairs_of
     from rlhf_bench.store import ResultStore
 
     responses = ResultStore(folder).read_responses()
-    pairs = pairs_of(responses, baseline=baseline, models=models, samples=samples, limit=limit)
-    write_sheet(folder, pairs.comparisons, out, seed=seed)
-    click.echo(f"{len(pairs.comparisons)} pairs: {out}")
-    click.echo(f"with the labels in it: rlhf-bench judge label read {folder} {out} --rater NAME")
+    return folder, pairs_of(responses, baseline=baseline, models=models, samples=samples, limit=limit).comparisons
 
 
 @label.command(
@@ -81,9 +121,10 @@ def sheet(
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, instead of stopping.")
 @results_option
 def read(result: str, file: Path, rater: str, skip_bad: bool, results: Path) -> None:
-    """Read a labelled sheet back: its rater is a judge from then on, and others are held against people.
+    """Read a labelled sheet, or what a page downloaded: its rater is a judge from then on.
 
-    A row without a label counts as not asked. Reading the labels of a rater again replaces the earlier ones.
+    Other judges are held against people. A row without a label counts as not asked. Reading the labels of a rater again
+    replaces the earlier ones.
     """
     folder = find_result(result, results)
 

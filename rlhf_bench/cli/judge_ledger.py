@@ -7,23 +7,13 @@ from pathlib import Path
 import click
 
 from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, results_option
+from rlhf_bench.cli.judge_options import ledger_option, ledger_path
 
-__all__ = ["ledger", "ledger_path"]
-
-
-def ledger_path(given: Path | None, results: Path) -> Path:
-    """The ledger that all runs share, unless another is given."""
-    return given or results / "judge.sqlite"
+__all__ = ["ledger"]
 
 
 def ledger_options(command: Decorated) -> Decorated:
-    option = click.option(
-        "--ledger",
-        "file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="The ledger.  [default: judge.sqlite in --results]",
-    )
-    return option(results_option(command))
+    return ledger_option(results_option(command))
 
 
 @click.group(
@@ -41,9 +31,9 @@ def ledger() -> None:
     examples=["rlhf-bench judge ledger stats", "rlhf-bench judge ledger stats --ledger other/judge.sqlite"],
 )
 @ledger_options
-def stats(file: Path | None, results: Path) -> None:
+def stats(ledger_file: Path | None, results: Path) -> None:
     """Calls, outcomes, tokens and cost, by judge and server."""
-    path = _existing(file, results)
+    path = _existing(ledger_file, results)
 
     from rlhf_bench.judge.budget import dollars
     from rlhf_bench.judge.ledger_io import ledger_stats
@@ -65,9 +55,9 @@ def stats(file: Path | None, results: Path) -> None:
     examples=["rlhf-bench judge ledger verify", "rlhf-bench judge ledger verify --ledger other/judge.sqlite"],
 )
 @ledger_options
-def verify(file: Path | None, results: Path) -> None:
+def verify(ledger_file: Path | None, results: Path) -> None:
     """Check the file, the calls' keys and the answers' hashes; status 1 if anything is wrong."""
-    path = _existing(file, results)
+    path = _existing(ledger_file, results)
 
     from rlhf_bench.errors import StoreError
     from rlhf_bench.judge.ledger_io import verify_ledger
@@ -91,16 +81,19 @@ def verify(file: Path | None, results: Path) -> None:
 )
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @ledger_options
-def export(out: Path, file: Path | None, results: Path) -> None:
+def export(out: Path, ledger_file: Path | None, results: Path) -> None:
     """Write the ledger to OUT as JSON lines; of a damaged one what can be read."""
-    path = _existing(file, results)
+    path = _existing(ledger_file, results)
 
-    from rlhf_bench.files import atomic_write_text
+    from rlhf_bench.files import atomic_file
     from rlhf_bench.judge.ledger_io import export_ledger
 
-    lines = list(export_ledger(path))
-    atomic_write_text(out, "".join(lines))
-    click.echo(f"{len(lines)} rows: {out}")
+    rows = 0
+    with atomic_file(out) as file:
+        for line in export_ledger(path):
+            file.write(line.encode("utf-8"))
+            rows += 1
+    click.echo(f"{rows} rows: {out}")
 
 
 @ledger.command(
@@ -113,19 +106,19 @@ def export(out: Path, file: Path | None, results: Path) -> None:
 )
 @click.argument("source", type=click.Path(dir_okay=False, path_type=Path))
 @ledger_options
-def import_(source: Path, file: Path | None, results: Path) -> None:
+def import_(source: Path, ledger_file: Path | None, results: Path) -> None:
     """Add what SOURCE, an export, holds and the ledger lacks: all of it, or nothing."""
     from rlhf_bench.judge.ledger_io import import_ledger
 
-    found = import_ledger(ledger_path(file, results), source)
+    found = import_ledger(ledger_path(ledger_file, results), source)
     new = ", ".join(f"{count} {table}" for table, count in found.new.items())
     click.echo(f"new: {new}; {found.known} rows were there already")
 
 
-def _existing(file: Path | None, results: Path) -> Path:
+def _existing(ledger_file: Path | None, results: Path) -> Path:
     from rlhf_bench.errors import StoreError
 
-    path = ledger_path(file, results)
+    path = ledger_path(ledger_file, results)
     if not path.is_file():
         raise StoreError(f"there is no ledger at {path}; one is made by `rlhf-bench judge run`, or named with --ledger")
     return path

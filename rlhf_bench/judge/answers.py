@@ -9,13 +9,34 @@ from typing import Any
 
 from rlhf_bench.judge.types import Reading
 
-__all__ = ["Unreadable", "after_thoughts", "bare_answer", "content_of", "json_object", "refused"]
+__all__ = ["Unreadable", "after_thoughts", "bare_answer", "content_of", "json_object", "raw_answer", "refused"]
 
 _JSON_BLOCK = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
 
 
 class Unreadable(Exception):
     """Why an answer cannot be read."""
+
+
+def raw_answer(body: str) -> dict[str, Any]:
+    """What a parser reads, from a stored body: content, refusal, finish_reason, and logprobs as a list, one a token."""
+    data = json.loads(body)
+    if "choices" not in data:  # stored for a question that a filter stopped
+        return {
+            "content": None,
+            "refusal": data["error"]["message"],
+            "finish_reason": "content_filter",
+            "logprobs": None,
+        }
+    choice = data["choices"][0]
+    message = choice.get("message") or {}
+    logprobs = choice.get("logprobs")
+    return {
+        "content": message.get("content"),
+        "refusal": message.get("refusal"),
+        "finish_reason": choice.get("finish_reason"),
+        "logprobs": logprobs.get("content") if isinstance(logprobs, dict) else None,
+    }
 
 
 def refused(raw: Mapping[str, Any]) -> Reading | None:

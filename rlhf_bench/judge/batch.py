@@ -20,11 +20,12 @@ from typing import Any
 from openai import APIConnectionError, APIError, APIStatusError, InternalServerError, OpenAI
 
 from rlhf_bench.errors import Interrupted, JudgeError
-from rlhf_bench.judge.client import clean_line, filtered, received
+from rlhf_bench.judge.asking import Asking, Item, Outcome, look_up
+from rlhf_bench.judge.calls import Attempt, Call
+from rlhf_bench.judge.client import clean_line, error_text, filtered, received
 from rlhf_bench.judge.endpoint import KEY_VARIABLE, arguments
-from rlhf_bench.judge.ledger import Attempt, Call
 from rlhf_bench.judge.owner import is_dead, this_process
-from rlhf_bench.judge.run import Asking, Item, Outcome, look_up
+from rlhf_bench.judge.run import schema_line
 from rlhf_bench.judge.types import Reading
 from rlhf_bench.progress import Progress
 
@@ -56,7 +57,8 @@ def ask_in_batches(
     """Collect what earlier batches answered, send what is still open within the cap, and wait for it if told to.
 
     What is in a batch still is "missing". Raises JudgeError where the server offers no batches or refuses one,
-    Interrupted after Ctrl-C; a batch that was sent goes on at the server in each case.
+    Interrupted after Ctrl-C; a batch that was sent goes on at the server in each case. Where the server refused the
+    JSON schema in a batch's calls, they are sent again without it.
     """
     asking.ledger.settle(asking.scope)
     found = look_up(asking, items)
@@ -66,8 +68,8 @@ def ask_in_batches(
     batches = _Batches(asking, key())
     try:
         before = batches.collect()
-        calls = [asking.endpoint.call(asking.question(item)) for item in open_items.values()]
-        sent = batches.send([] if 0 in asking.cap else calls)
+        stays = 0 in asking.cap or asking.ledger.schema_refusal(batches.failed) is not None
+        sent = batches.send([] if stays else [asking.endpoint.call(asking.question(i)) for i in open_items.values()])
         with progress.task(f"a batch at {asking.endpoint.model}", total=before + sent) as task:
             while wait and in_flight(asking):
                 done = batches.collect()
@@ -82,6 +84,9 @@ def ask_in_batches(
         batches.close()
     if batches.refused:
         raise JudgeError(batches.refused)
+    if reason := asking.ledger.schema_refusal(batches.failed):
+        progress.log(schema_line(asking, reason))
+        return ask_in_batches(asking.without_schema(), items, key, wait=wait, poll=poll, progress=progress, sleep=sleep)
     after = look_up(asking, items)
     return {item: _failed(o) if o.key in batches.failed else o for item, o in after.items()}
 
@@ -203,8 +208,8 @@ class _Batches:
         if status == 200:
             call = Call(name, endpoint.model, endpoint.base_url, "", "", "", worst, endpoint.seconds)
             return received(json.dumps(body, ensure_ascii=False), 200, call, price=endpoint.price, key=self._key)
-        error = row.get("error") or body.get("error") or {}
-        message = clean_line(str(error.get("message") or error.get("code") or ""), self._key)
+        error = row.get("error") or body.get("error") or body
+        message = clean_line(error_text(error), self._key)
         if error.get("code") == "content_filter":
             return filtered(int(status or 400), message)
         head = f"HTTP {status} " if status else ""
@@ -223,7 +228,7 @@ class _Batches:
         if error.status_code in (404, 405, 501):
             return f"{url} offers no batches (HTTP {error.status_code}); leave out --batch"
         details = error.body if isinstance(error.body, Mapping) else {}
-        message = clean_line(str(details.get("message") or ""), self._key)
+        message = clean_line(error_text(details), self._key)
         return f"{url} refused the batch: HTTP {error.status_code} {message}"
 
 

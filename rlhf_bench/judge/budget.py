@@ -5,7 +5,7 @@ Money is in nano-dollars (1e-9 USD): a price of 2.50 dollars per million tokens 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from pathlib import Path
@@ -124,16 +124,14 @@ def dollars(nano: int) -> str:
     return f"${Decimal(nano) / NANO:,.4f}"
 
 
-def most_prompt_tokens(messages: Iterable[Mapping[str, str]], extra: str = "") -> int:
-    """No tokenizer makes more tokens of these: one a byte, and some around each message. `extra` is a schema's text."""
-    texts = [message["content"] for message in messages]
+def most_prompt_tokens(texts: Sequence[str], extra: str = "") -> int:
+    """No tokenizer makes more tokens of these messages: one a byte, and some around each. `extra`: a schema's text."""
     text_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in [*texts, extra])
     return text_bytes + _TOKENS_A_MESSAGE * (len(texts) + 1)
 
 
-def estimate_prompt_tokens(messages: Iterable[Mapping[str, str]], extra: str = "") -> int:
+def estimate_prompt_tokens(texts: Sequence[str], extra: str = "") -> int:
     """What is likely: four bytes a token, as in English text, and four tokens around each message."""
-    texts = [message["content"] for message in messages]
     text_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in [*texts, extra])
     return text_bytes // 4 + 4 * (len(texts) + 1)
 

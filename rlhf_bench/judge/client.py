@@ -8,7 +8,8 @@
 | other HTTP 5xx: a gateway does not know what became of it | unknown | worst case | yes |
 | time-out, connection dropped, body cut off | unknown | worst case | yes |
 | a body that is no JSON, or holds no choice | failed | as reported, else worst case | yes |
-| HTTP 400, 413, 422 | failed | nothing | no |
+| HTTP 400, 422, 500 or 501 that names the JSON schema | failed | nothing | yes, and all others too, without it |
+| other HTTP 400, 413, 422 | failed | nothing | no |
 | HTTP 401, 403, 404, no credit left | failed | nothing | the whole run stops |
 
 The key is in the client and nowhere else: texts of the server are searched for it before they go anywhere.
@@ -29,10 +30,10 @@ from typing import Any
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
 
 from rlhf_bench.judge.budget import Price, charge
+from rlhf_bench.judge.calls import Attempt, Call, refuses_schema
 from rlhf_bench.judge.endpoint import KEY_VARIABLE, Endpoint, arguments
-from rlhf_bench.judge.ledger import Attempt, Call
 
-__all__ = ["Client", "Reply", "backoff", "clean_line", "filtered", "raw_answer", "received", "retry_after"]
+__all__ = ["Client", "Reply", "backoff", "clean_line", "error_text", "filtered", "received", "retry_after"]
 
 _BUSY = (408, 409, 429, 500, 503)
 _REJECTED = (400, 413, 422)
@@ -42,12 +43,13 @@ _KEPT = 20_000  # characters kept of a body that is no answer
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came of one request. `again`: the same call may fare better; `wait`: seconds that the server asked for.
-    `fatal`: why no call can succeed, in one line."""
+    `fatal`: why no call can succeed, in one line. `schema_refused`: it may without the JSON schema in it."""
 
     attempt: Attempt
     again: bool = False
     wait: float | None = None
     fatal: str | None = None
+    schema_refused: bool = False
 
 
 class Client:
@@ -87,7 +89,7 @@ class Client:
         status = int(error.status_code)
         details = error.body if isinstance(error.body, Mapping) else {}
         code = str(details.get("code") or "")
-        message = self._clean(str(details.get("message") or ""))
+        message = self._clean(error_text(details))
         attempt = Attempt("failed", f"HTTP {status} {message}".strip(), http_status=status)
         url, model = self._endpoint.base_url, self._endpoint.model
         if status == 401:
@@ -110,6 +112,8 @@ class Client:
             )
         if status in _REJECTED and code == "content_filter":
             return Reply(filtered(status, message))
+        if refuses_schema(call.request, status, message):
+            return Reply(attempt, schema_refused=True)
         if status in _BUSY:
             return Reply(attempt, again=True, wait=retry_after(error.response.headers))
         if status >= 500:
@@ -147,31 +151,18 @@ def filtered(status: int, message: str) -> Attempt:
     return Attempt("answered", http_status=status, answer=body, finish="content_filter")
 
 
+def error_text(body: Mapping[str, Any]) -> str:
+    """What a server says went wrong: OpenAI's message and the parameter that it is about, or FastAPI's detail."""
+    said = body.get("message") or body.get("detail") or body.get("code") or ""
+    parameter = body.get("param")
+    text = said if isinstance(said, str) else json.dumps(said)
+    return f"{text} ({parameter})" if parameter and str(parameter) not in text else text
+
+
 def clean_line(text: str, key: str) -> str:
     """One line without the key, of a length that can be read."""
     line = " ".join(text.replace(key, "[key]").split())
     return line if len(line) <= 300 else line[:299] + "…"
-
-
-def raw_answer(body: str) -> dict[str, Any]:
-    """What a parser reads, from a stored body: content, refusal, finish_reason, and logprobs as a list, one a token."""
-    data = json.loads(body)
-    if "choices" not in data:  # stored for a question that a filter stopped
-        return {
-            "content": None,
-            "refusal": data["error"]["message"],
-            "finish_reason": "content_filter",
-            "logprobs": None,
-        }
-    choice = data["choices"][0]
-    message = choice.get("message") or {}
-    logprobs = choice.get("logprobs")
-    return {
-        "content": message.get("content"),
-        "refusal": message.get("refusal"),
-        "finish_reason": choice.get("finish_reason"),
-        "logprobs": logprobs.get("content") if isinstance(logprobs, dict) else None,
-    }
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

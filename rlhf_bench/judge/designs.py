@@ -12,15 +12,15 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.judge.builtin import BUILTIN, rate_by_rank
+from rlhf_bench.judge.asking import Item, Outcome
+from rlhf_bench.judge.builtin import rate_by_rank
 from rlhf_bench.judge.measures import measure
 from rlhf_bench.judge.pairs import Pairs
 from rlhf_bench.judge.parse import PARSER_VERSION
 from rlhf_bench.judge.rating import RATING_PARSER, RatingTemplate
 from rlhf_bench.judge.rating_numbers import measure_ratings
 from rlhf_bench.judge.result import verdict_rows, write_judging
-from rlhf_bench.judge.run import Item, Outcome
-from rlhf_bench.judge.scores import ResponseKey, known_scores, response_scores
+from rlhf_bench.judge.scores import ResponseKey, known_scores, rule_of
 from rlhf_bench.judge.sections import RATINGS, typed, write_section
 from rlhf_bench.judge.types import Reading, Single
 
@@ -69,8 +69,7 @@ class PairDesign:
         return text + (f"; {empty} pairs have an empty response, which is judged as it is" if empty else "")
 
     def decide(self, judge: str) -> dict[Item, Outcome]:
-        rule = BUILTIN[judge]
-        scores = response_scores(self.folder, rule.column) if rule.column else {}
+        rule, scores = rule_of(judge, self.folder)
         found = {}
         for item in self.items:
             c = self.pairs.comparisons[item.comparison]
@@ -114,8 +113,7 @@ class RatingDesign:
         return text + (f"; {empty} are empty, and rated as they are" if empty else "")
 
     def decide(self, judge: str) -> dict[Item, Outcome]:
-        rule = BUILTIN[judge]
-        known = response_scores(self.folder, rule.column) if rule.column else {}
+        rule, known = rule_of(judge, self.folder)
         of_seed: dict[tuple[int, int], list[Item]] = defaultdict(list)  # raw rewards do not compare across seeds
         for item in self.items:
             of_seed[self.singles[item.comparison].seed, item.repeat].append(item)

@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 from urllib.parse import urlsplit
 
 from rlhf_bench.errors import BadValue, JudgeError
 from rlhf_bench.judge.budget import Price, estimate_prompt_tokens, most_prompt_tokens
-from rlhf_bench.judge.ledger import Call, call_key
-from rlhf_bench.judge.types import Question
+from rlhf_bench.judge.calls import Call, call_key
+from rlhf_bench.judge.types import Form, Question
 
 __all__ = ["KEY_VARIABLE", "OPENAI_URL", "Endpoint", "api_key", "arguments", "canonical_url"]
 
@@ -65,50 +67,61 @@ class Endpoint:
 
         `retry` counts questions put again since their answer could not be read.
         """
-        # OpenAI's newer models refuse `max_tokens`; other servers may not know its new name.
-        limit = "max_completion_tokens" if self.base_url == OPENAI_URL else "max_tokens"
-        parameters: dict[str, Any] = {limit: self.max_tokens or question.max_tokens}
-        if self.temperature is not None:
-            parameters["temperature"] = self.temperature
-        if self.top_logprobs:
-            parameters |= {"logprobs": True, "top_logprobs": self.top_logprobs}
-        request: dict[str, Any] = {
-            "base_url": self.base_url,
-            "messages": [dict(message) for message in question.messages],
-            "model": self.model,
-            "parameters": parameters,
-            "repeat": question.repeat,
-            "schema": question.schema if self.structured else None,
-        }
-        if retry:
-            request["retry"] = retry
-        return json.dumps(request, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        before, after = _around_messages(self, question.form, question.repeat, retry)
+        messages = [f'{{"content":{quoted(content)},"role":"{role}"}}' for role, content in question.messages]
+        return f"{before}{','.join(messages)}{after}"
 
     def call(self, question: Question, retry: int = 0) -> Call:
         """The call with the most it can cost (0 where there is no price)."""
-        request = self.request(question, retry)
+        request, form = self.request(question, retry), question.form
         worst = 0
         if self.price is not None:
-            most = most_prompt_tokens(question.messages, self._schema_text(question))
-            worst = self.price.cost(most, self.max_tokens or question.max_tokens)
+            most = most_prompt_tokens([m.content for m in question.messages], self._schema_text(form))
+            worst = self.price.cost(most, self.max_tokens or form.max_tokens)
         return Call(
             call_key(request),
             self.model,
             self.base_url,
             request,
-            question.template,
-            question.template_hash,
+            form.template,
+            form.template_hash,
             worst,
             self.seconds,
         )
 
     def estimate(self, question: Question) -> tuple[int, int]:
         """(prompt tokens, completion tokens at most) that one call is expected to take."""
-        prompt = estimate_prompt_tokens(question.messages, self._schema_text(question))
-        return prompt, self.max_tokens or question.max_tokens
+        prompt = estimate_prompt_tokens([m.content for m in question.messages], self._schema_text(question.form))
+        return prompt, self.max_tokens or question.form.max_tokens
 
-    def _schema_text(self, question: Question) -> str:
-        return json.dumps(question.schema) if self.structured and question.schema else ""
+    def _schema_text(self, form: Form) -> str:
+        return json.dumps(form.schema) if self.structured and form.schema else ""
+
+
+@lru_cache(maxsize=64)
+def _around_messages(endpoint: Endpoint, form: Form, repeat: int, retry: int) -> tuple[str, str]:
+    """What stands before and after the messages in a request's canonical JSON: the same for all questions of a run."""
+    # OpenAI's newer models refuse `max_tokens`; other servers may not know its new name.
+    limit = "max_completion_tokens" if endpoint.base_url == OPENAI_URL else "max_tokens"
+    parameters: dict[str, Any] = {limit: endpoint.max_tokens or form.max_tokens}
+    if endpoint.temperature is not None:
+        parameters["temperature"] = endpoint.temperature
+    if endpoint.top_logprobs:
+        parameters |= {"logprobs": True, "top_logprobs": endpoint.top_logprobs}
+    request: dict[str, Any] = {
+        "base_url": endpoint.base_url,
+        "messages": [],
+        "model": endpoint.model,
+        "parameters": parameters,
+        "repeat": repeat,
+        "schema": form.schema if endpoint.structured else None,
+    }
+    if retry:
+        request["retry"] = retry
+    text = json.dumps(request, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    # Unescaped, these characters stand nowhere else: base_url, the one key before it, holds a string.
+    before, mark, after = text.partition('"messages":[')
+    return before + mark, after
 
 
 def arguments(request: str) -> Mapping[str, Any]:

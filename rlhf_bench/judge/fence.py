@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 from rlhf_bench.types import stable_hash
@@ -48,16 +49,21 @@ def neutralised(text: str) -> Shown:
     Line ends of any kind become "\\n"; tabs and spaces stay. Zero-width joiners go too: a joined emoji falls into its
     parts, and what is left is what tokenises the same for all.
     """
-    text = _LINE_ENDS.sub("\n", text)
-    seen = _INVISIBLE.sub("", text)
-    if not seen.isascii() or not seen.isprintable():
-        seen = "".join(c for c in seen if c in "\n\t" or unicodedata.category(c) not in _HIDDEN_CATEGORIES)
-    hidden = len(text) - len(seen)
-    defused, special = _SPECIAL.subn(lambda match: f"{match[0]} ", seen)
-    defused, verdicts = _VERDICT.subn("[ ", defused)
+    hidden = special = verdicts = 0
+    defused = text
+    if not (text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()):
+        ended = _LINE_ENDS.sub("\n", text)
+        seen = _INVISIBLE.sub("", ended)
+        defused = "".join(c for c in seen if c in "\n\t" or unicodedata.category(c) not in _HIDDEN_CATEGORIES)
+        hidden = len(ended) - len(defused)
+    if "<" in defused or "[" in defused:
+        defused, special = _SPECIAL.subn(lambda match: f"{match[0]} ", defused)
+        defused, verdicts = _VERDICT.subn("[ ", defused)
     return Shown(defused, hidden=hidden, defused=special + verdicts, empty=not defused.strip())
 
 
+# A text is asked about in two orders, one after the other, and some of them against several others.
+@lru_cache(maxsize=256)
 def shown(text: str, *, limit: int, keep: str) -> Shown:
     """`text` neutralised and cut to `limit` characters; `keep` says which end stays, "start" or "end"."""
     clean = neutralised(text)
@@ -66,6 +72,7 @@ def shown(text: str, *, limit: int, keep: str) -> Shown:
     return clean._replace(text=kept if cut else clean.text, cut=cut)
 
 
+@lru_cache(maxsize=256)
 def fence_token(*texts: str) -> str:
     """16 hex digits of the texts' hash, the same in either order, that stand in none of them."""
     parts = sorted(texts)

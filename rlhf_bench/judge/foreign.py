@@ -22,8 +22,8 @@ from rlhf_bench.data.hh import split_turns
 from rlhf_bench.data.tabular import BadRows
 from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.files import json_text, sha256_file
-from rlhf_bench.judge.ledger import Attempt, Call, call_key
-from rlhf_bench.judge.run import Item, Outcome
+from rlhf_bench.judge.asking import Item, Outcome
+from rlhf_bench.judge.calls import Attempt, Call, call_key
 from rlhf_bench.judge.types import Comparison, Order, Reading
 
 __all__ = ["FORMATS", "HASHES", "Foreign", "ForeignVerdict", "match_foreign", "read_foreign"]

@@ -9,26 +9,28 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.errors import BadValue, JudgeError, nearest
+from rlhf_bench.errors import BadValue, JudgeError
+from rlhf_bench.judge.asking import Asking, Item, Outcome, items_of, look_up
 from rlhf_bench.judge.batch import ask_in_batches, in_flight
-from rlhf_bench.judge.budget import PACKAGED, Price, PriceList, dollars, load_prices, nano_dollars
+from rlhf_bench.judge.budget import PACKAGED, PriceList, dollars, load_prices
 from rlhf_bench.judge.builtin import BUILTIN
+from rlhf_bench.judge.caps import cap_of, no_price
 from rlhf_bench.judge.designs import Design, PairDesign, RatingDesign
 from rlhf_bench.judge.endpoint import Endpoint, api_key, canonical_url
-from rlhf_bench.judge.ledger import Cap, Ledger
+from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.pairs import pairs_of, singles_of
 from rlhf_bench.judge.parse import PARSER_VERSION, read_verdict
 from rlhf_bench.judge.ranking import RANKING_PARSER, RankingTemplate, lineups_of, read_ranking
 from rlhf_bench.judge.ranking_design import RankingDesign
 from rlhf_bench.judge.rating import RATING_PARSER, RatingTemplate, read_ratings
 from rlhf_bench.judge.result import count_statuses
-from rlhf_bench.judge.run import Asking, Item, Limits, Outcome, ask, items_of, look_up
+from rlhf_bench.judge.run import Limits, ask
 from rlhf_bench.judge.show import stored_lines
 from rlhf_bench.judge.templates import AnyTemplate, load_template
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
-__all__ = ["Judging", "check_judge", "prepare"]
+__all__ = ["Judging", "prepare"]
 
 NOBODY = "built in"  # the server of a judge that asks nobody
 
@@ -53,12 +55,16 @@ class Judging:
 
     # plan
 
-    def plan_lines(self) -> list[str]:
-        """Pairs, calls, those answered already, tokens and cost of the others."""
+    def plan_lines(self, *, batch: bool = False) -> list[str]:
+        """Pairs, calls, those answered already, tokens and cost of the others, by the Batch API if told so.
+
+        Raises BadValue for a batch of a judge that asks nobody.
+        """
         lines = [self.design.about()]
-        if self.asking is None:
+        asking = self._in_batches() if batch else self.asking
+        if asking is None:
             return [*lines, f"calls: none; the judge {self.judge} asks nobody and costs nothing"]
-        asking, endpoint = self.asking, self.asking.endpoint
+        endpoint = asking.endpoint
         open_items = {
             o.key: item for item, o in look_up(asking, self.design.items).items() if o.reading.status == "missing"
         }
@@ -71,18 +77,17 @@ class Judging:
         lines.append(f"calls: {known + len(open_items)}, of those answered already: {known}, to ask: {len(open_items)}")
         lines.append(f"tokens to come: about {prompt} of prompts, at most {completion} of answers")
         if endpoint.price is None:
-            lines.append(f"cost: not known, {self._no_price()}; `judge run` needs --max-calls")
+            why = no_price(self.judge, endpoint.base_url)
+            lines.append(f"cost: not known, {why}; `judge run` needs --max-calls")
         else:
             cost = dollars(endpoint.price.cost(prompt, completion))
+            share = f", of which a batch costs {self.prices.batch:%}" if batch else ""
             lines.append(
-                f"cost to come: about {cost} (prices as of {self.prices.date}, {self.prices.path.name}: check them)"
+                f"cost to come: about {cost} (prices as of {self.prices.date}, {self.prices.path.name}{share}: check "
+                "them)"
             )
         lines.append(f"charged so far to this result and judge: {dollars(spent.cost)}, {spent.calls} calls")
         return lines
-
-    def _no_price(self) -> str:
-        assert self.asking is not None
-        return _no_price(self.judge, self.asking.endpoint.base_url)
 
     # run
 
@@ -123,20 +128,23 @@ class Judging:
         self, *, max_cost: str | None, max_calls: int | None, wait: bool, poll: float, progress: Progress
     ) -> None:
         """As `run`, by the server's Batch API. Raises BadValue for a judge that asks nobody."""
-        if self.asking is None:
-            raise BadValue(f"--batch: the judge {self.judge} asks nobody; leave it out")
-        asking = self._capped(self.asking, max_cost, max_calls)
-        price = asking.endpoint.price
-        if price is not None:
-            asking = replace(asking, endpoint=replace(asking.endpoint, price=price.times(self.prices.batch)))
+        asking = self._capped(self._in_batches(), max_cost, max_calls)
         url = asking.endpoint.base_url
         self._write(
             ask_in_batches(asking, self.design.items, lambda: api_key(url), wait=wait, poll=poll, progress=progress)
         )
 
+    def _in_batches(self) -> Asking[Any]:
+        """At the share of the prices that a call in a batch costs. Raises BadValue for a judge that asks nobody."""
+        if self.asking is None:
+            raise BadValue(f"--batch: the judge {self.judge} asks nobody; leave it out")
+        endpoint = self.asking.endpoint
+        price = endpoint.price and endpoint.price.times(self.prices.batch)
+        return replace(self.asking, endpoint=replace(endpoint, price=price))
+
     def _capped(self, asking: Asking[Any], max_cost: str | None, max_calls: int | None) -> Asking[Any]:
         endpoint = asking.endpoint
-        return replace(asking, cap=_cap(self.judge, endpoint.base_url, endpoint.price, max_cost, max_calls))
+        return replace(asking, cap=cap_of(self.judge, endpoint.base_url, endpoint.price, max_cost, max_calls))
 
     def _write(self, found: Mapping[Item, Outcome]) -> None:
         facts: dict[str, Any] = {
@@ -175,14 +183,15 @@ def prepare(
     order_seed: int = 0,
     temperature: str = "0",
     max_tokens: int | None = None,
-    schema: bool = True,
+    schema: bool | None = None,
     logprobs: int = 0,
     prices: Path | None = None,
     retry_unreadable: int = 0,
 ) -> Judging:
     """Read the result and open the ledger; nothing is asked. Raises what the parts raise, each in one line.
 
-    The template says which form the judging has; one of pairs needs a `baseline`, the others none.
+    The template says which form the judging has; one of pairs needs a `baseline`, the others none. `schema` None: the
+    template's JSON schema is sent unless the ledger says that the server refused it.
     """
     price_list = load_prices(prices or PACKAGED)
     form = load_template(template)
@@ -216,13 +225,16 @@ def prepare(
         judge_name,
         price_list.find(judge_name, url) or (load_prices().find(judge_name, url) if prices else None),
         temperature=_temperature(temperature),
-        structured=schema,
+        structured=schema is not False,
         top_logprobs=logprobs,
         max_tokens=max_tokens,
         seconds=timeout,
     )
     scope = f"{_name(folder, results)} {judge_name} {url}"
-    asking = _asking(subjects, endpoint, form, Ledger(ledger_path), scope)
+    ledger = Ledger(ledger_path)
+    asking = _asking(subjects, endpoint, form, ledger, scope)
+    if schema is None and ledger.schema_refused(judge_name, url, form.hash):
+        asking = asking.without_schema()
     return Judging(folder, judge_name, design, asking, price_list, retry_unreadable)
 
 
@@ -242,35 +254,6 @@ def _asking(subjects: Sequence[Any], endpoint: Endpoint, form: AnyTemplate, ledg
 def _no_baseline(baseline: str | None, template: str) -> None:
     if baseline is not None:
         raise BadValue(f"--baseline: given {baseline!r}, but {template} compares with none; leave it out")
-
-
-def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, max_calls: int | None) -> None:
-    """What can be known before an evaluation that ends with a judging: raises as `prepare` and `run` would."""
-    if judge_name in BUILTIN:
-        return
-    url = canonical_url(base_url)
-    cap = _cap(judge_name, url, load_prices().find(judge_name, url), max_cost, max_calls)
-    if 0 not in cap:
-        api_key(url)
-
-
-def _cap(judge: str, url: str, price: Price | None, max_cost: str | None, max_calls: int | None) -> Cap:
-    """Raises BadValue where nothing bounds what may be asked."""
-    cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
-    if price is None and cost != 0 and max_calls is None:
-        raise BadValue(f"--max-calls: not given, and {_no_price(judge, url)}; say how many calls may be made")
-    if cost is None and max_calls is None:
-        raise BadValue(
-            f"--max-cost: not given, expected US dollars such as 2.00, the most that {judge!r} may cost; `judge plan` "
-            "estimates it for a stored result"
-        )
-    return Cap(cost, max_calls)
-
-
-def _no_price(judge: str, url: str) -> str:
-    meant = nearest(judge, BUILTIN)
-    hint = f"; {meant!r} is the judge that asks nobody" if meant else ""
-    return f"there is no price for {judge!r} at {url} (`judge run` takes one with --prices{hint})"
 
 
 def _temperature(text: str) -> float | None:

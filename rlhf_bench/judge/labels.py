@@ -21,11 +21,11 @@ from openpyxl.styles import Alignment, Font
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text
+from rlhf_bench.judge.asking import Item, Outcome
 from rlhf_bench.judge.designs import labelled
 from rlhf_bench.judge.measures import PEOPLE, measure
 from rlhf_bench.judge.pairs import texts_of
 from rlhf_bench.judge.result import count_statuses, verdict_row
-from rlhf_bench.judge.run import Item, Outcome
 from rlhf_bench.judge.sections import VERDICTS, typed, write_section
 from rlhf_bench.judge.types import Comparison, Order, Reading
 from rlhf_bench.judge.verdicts import fold_once
@@ -33,12 +33,19 @@ from rlhf_bench.sheets import csv_cell, put, sheet_text
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
 
-__all__ = ["LABEL_TEMPLATE", "Labels", "read_labels", "store_labels", "write_sheet"]
+__all__ = ["COLUMNS", "LABEL_TEMPLATE", "Drawn", "Labels", "draw_sheet", "read_labels", "store_labels", "write_sheet"]
 
 LABEL_TEMPLATE = "label@1"
 COLUMNS = ("id", "prompt", "response A", "response B", "better", "note")
 _WINNERS: Mapping[str, Any] = {"a": "first", "b": "second", "tie": "tie"}
 _WIDTHS = (14, 60, 60, 60, 10, 30)
+
+
+class Drawn(NamedTuple):
+    """A sheet's id, and of each of its rows the id, the prompt, response A and response B."""
+
+    sheet: str
+    cells: list[tuple[str, str, str, str]]
 
 
 class Labels(NamedTuple):
@@ -54,6 +61,13 @@ def write_sheet(result: Path, comparisons: Sequence[Comparison], out: Path, *, s
     """Write `out` (.xlsx or .csv) and the key to it in the result's folder; returns the sheet's id. Raises BadValue."""
     if out.suffix not in (".xlsx", ".csv"):
         raise BadValue(f"--out: given {str(out)!r}, expected a file that ends in .xlsx or .csv")
+    sheet, cells = draw_sheet(result, comparisons, seed=seed)
+    atomic_write_bytes(out, _workbook(cells) if out.suffix == ".xlsx" else _csv(cells))
+    return sheet
+
+
+def draw_sheet(result: Path, comparisons: Sequence[Comparison], *, seed: int) -> Drawn:
+    """Which response stands where, and the rows in which order; the key to it is written into the result's folder."""
     rows: list[dict[str, Any]] = []
     for c in comparisons:
         where = (str(seed), c.model, c.baseline, str(c.seed), c.prompt_id, str(c.sample))
@@ -66,8 +80,7 @@ def write_sheet(result: Path, comparisons: Sequence[Comparison], out: Path, *, s
     cells = [_cells(row, comparison) for row, comparison in shown]
     key = {"sheet": sheet, "seed": seed, "rows": [row for row, _ in shown]}
     atomic_write_text(result / "judge" / "labels" / f"{sheet}.json", json_text(key, indent=1) + "\n")
-    atomic_write_bytes(out, _workbook(cells) if out.suffix == ".xlsx" else _csv(cells))
-    return sheet
+    return Drawn(sheet, cells)
 
 
 def read_labels(result: Path, path: Path, *, skip_bad: bool) -> Labels:

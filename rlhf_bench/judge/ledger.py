@@ -13,101 +13,33 @@ worst case: the request may have reached the server. So spent + reserved never p
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
 
-from rlhf_bench.files import json_text
-from rlhf_bench.judge.ledger_file import COLUMNS, connect, guarded
+from rlhf_bench.judge.calls import Attempt, Call, Cap, Claimed, Spent, answer_digest
+from rlhf_bench.judge.ledger_answers import Answers
+from rlhf_bench.judge.ledger_file import COLUMNS, guarded
 from rlhf_bench.judge.owner import is_dead, this_process
-from rlhf_bench.judge.types import Reading
-from rlhf_bench.types import stable_hash
 
-__all__ = ["Attempt", "Call", "Cap", "Claimed", "Ledger", "Spent", "answer_digest", "call_key"]
+__all__ = ["Ledger"]
 
-# answered: the ledger has the answer. busy: another process asks it, or what is in flight holds the money it needs:
-# come back later. over: it does not fit under the cap.
-Claimed = Literal["claimed", "answered", "busy", "over"]
 _LATE = "came after the call had been given up; charged then"
 
 
-def call_key(request: str) -> str:
-    """The key of a request, which is canonical JSON of everything that can change the answer."""
-    return stable_hash(request, length=32)
-
-
-def answer_digest(answer: str) -> str:
-    return hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What is asked. `worst` is the most it can cost, in nano-dollars; `seconds` how long one request can take."""
-
-    key: str
-    judge: str
-    base_url: str
-    request: str
-    template: str
-    template_hash: str
-    worst: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What came of one request. `charged`: it may have been billed; `cost` in nano-dollars."""
-
-    outcome: Literal["answered", "failed", "unknown"]
-    reason: str = ""
-    charged: bool = False
-    cost: int = 0
-    http_status: int | None = None
-    answer: str | None = None  # the body, verbatim
-    model: str | None = None  # as reported
-    fingerprint: str | None = None
-    finish: str | None = None
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class Cap(NamedTuple):
-    """The most that a scope may spend (nano-dollars) and the most calls it may be charged for; None is no limit."""
-
-    cost: int | None
-    calls: int | None
-
-
-class Spent(NamedTuple):
-    """Of one scope (a result and a judge), over all processes and restarts; money in nano-dollars."""
-
-    cost: int
-    calls: int
-    reserved: int
-    in_flight: int
-
-
-class Ledger:
+class Ledger(Answers):
     """An open ledger. One process, one thread; other processes may hold the same file open."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self._clock = clock
         self._owner = this_process()
         self._mine: dict[str, str] = {}  # key -> uid of this process's claims
         self._sums: dict[str, tuple[int, int, int]] = {}  # scope -> (last attempt's id, cost, charged calls)
-        self._db = connect(self.path)
-
-    def close(self) -> None:
-        self._db.close()
 
     def __enter__(self) -> Ledger:
         return self
@@ -194,40 +126,6 @@ class Ledger:
         with guarded(self.path):
             return self._spent(scope)
 
-    # reading
-
-    def answers(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """(key, body) of those that were answered."""
-        for row in self._select("SELECT key, answer FROM attempts WHERE outcome = 'answered' AND key IN", keys):
-            yield row["key"], row["answer"]
-
-    def verdicts(self, keys: Iterable[str], parser: str) -> dict[str, Reading]:
-        """What `parser` read in the answers to `keys`, as far as that was stored."""
-        query = "SELECT key, winner, soft, note, meta FROM verdicts WHERE parser = ? AND key IN"
-        return {
-            row["key"]: Reading("read", row["winner"], row["soft"], row["note"], json.loads(row["meta"]))
-            for row in self._select(query, keys, parser)
-        }
-
-    def add_verdicts(self, readings: Mapping[str, Reading], parser: str) -> None:
-        """Store what was read. Only verdicts are: what is unreadable today may be read by a later parser."""
-        rows = [
-            (key, parser, reading.winner, reading.soft, reading.note, json_text(reading.meta))
-            for key, reading in readings.items()
-            if reading.status == "read"
-        ]
-        if rows:
-            with self._transaction() as db:
-                db.executemany("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)", rows)
-
-    def reported_models(self, keys: Iterable[str]) -> dict[str, int]:
-        """Answers a model name, as servers reported it: an alias can change its model between two days."""
-        counts: dict[str, int] = {}
-        for row in self._select("SELECT model FROM attempts WHERE outcome = 'answered' AND key IN", keys):
-            name = row["model"] or "not reported"
-            counts[name] = counts.get(name, 0) + 1
-        return dict(sorted(counts.items()))
-
     # importing
 
     def add_foreign(self, answers: Iterable[tuple[Call, Attempt]], scope: str) -> int:
@@ -249,21 +147,12 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with guarded(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._sums.clear()  # they may count what is now taken back
-                if self._db.in_transaction:  # SQLite itself rolls back when the disk is full
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _select(self, query: str, keys: Iterable[str], *first: object) -> Iterator[sqlite3.Row]:
-        with guarded(self.path):
-            for part in _chunks(list(keys), 900):  # SQLite takes 999 parameters at least
-                yield from self._db.execute(f"{query} ({', '.join('?' * len(part))})", (*first, *part))
+        try:
+            with super()._transaction() as db:
+                yield db
+        except BaseException:
+            self._sums.clear()  # they may count what is now taken back
+            raise
 
     def _spent(self, scope: str) -> Spent:
         # Attempts are only ever added, with growing ids: what was summed before stays right.
@@ -335,8 +224,3 @@ class Ledger:
     def _is_answered(self, key: str) -> bool:
         query = "SELECT 1 FROM attempts WHERE key = ? AND outcome = 'answered'"
         return self._db.execute(query, (key,)).fetchone() is not None
-
-
-def _chunks(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]

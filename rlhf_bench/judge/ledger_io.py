@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text
-from rlhf_bench.judge.ledger import answer_digest, call_key
+from rlhf_bench.judge.calls import answer_digest, call_key
 from rlhf_bench.judge.ledger_file import COLUMNS, connect, guarded, read_rows
 
 __all__ = ["Imported", "JudgeStats", "Verified", "export_ledger", "import_ledger", "ledger_stats", "verify_ledger"]

@@ -11,6 +11,7 @@ counts as pairs do: a pair is won only where both line-ups agree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from rlhf_bench.judge.answers import Unreadable, after_thoughts, bare_answer, co
 from rlhf_bench.judge.fence import fence_token, fenced
 from rlhf_bench.judge.pairs import texts_of
 from rlhf_bench.judge.template_base import BaseTemplate
-from rlhf_bench.judge.types import Lineup, Order, Question, Reading
+from rlhf_bench.judge.types import Form, Lineup, Order, Question, Reading
 from rlhf_bench.types import stable_hash
 
 __all__ = ["RANKING_PARSER", "Lineups", "RankingTemplate", "lineups_of", "read_ranking"]
@@ -34,6 +35,16 @@ class RankingTemplate(BaseTemplate):
     """What a template of rankings can say."""
 
     parser: Literal["ranking-json"] = Field(description="how the answer is read")
+
+    def form_of(self, labels: str) -> Form:
+        """Of a line-up with these labels."""
+        if labels not in self._forms:
+            self._forms[labels] = self.form_with(self.schema_of_answer(labels))
+        return self._forms[labels]
+
+    @cached_property
+    def _forms(self) -> dict[str, Form]:
+        return {}
 
     def schema_of_answer(self, labels: Sequence[str]) -> dict[str, Any]:
         """JSON schema of the answer. That no label stands twice is the parser's to see: few servers keep to it."""
@@ -58,8 +69,7 @@ class RankingTemplate(BaseTemplate):
             "responses": "\n\n".join(blocks),
             "labels": ", ".join(labels),
         }
-        schema = self.schema_of_answer(labels)
-        return Question(self.messages(places), self.max_tokens, schema, self.label, self.hash, repeat)
+        return Question(self.messages(places), self.form_of(labels), repeat)
 
 
 def read_ranking(raw: Mapping[str, Any], shown: int) -> Reading:

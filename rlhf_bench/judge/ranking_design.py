@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from rlhf_bench.judge.builtin import BUILTIN
+from rlhf_bench.judge.asking import Item, Outcome
 from rlhf_bench.judge.designs import key_of, labelled
 from rlhf_bench.judge.measures import measure
 from rlhf_bench.judge.ranking import RANKING_PARSER, Lineups, RankingTemplate
 from rlhf_bench.judge.ranking_numbers import measure_rankings, pair_rows
-from rlhf_bench.judge.run import Item, Outcome
-from rlhf_bench.judge.scores import response_scores
+from rlhf_bench.judge.scores import rule_of
 from rlhf_bench.judge.sections import RANKINGS, VERDICTS, typed, write_section
 from rlhf_bench.judge.types import Lineup, Reading, Single
 
@@ -48,8 +47,7 @@ class RankingDesign:
         )
 
     def decide(self, judge: str) -> dict[Item, Outcome]:
-        rule = BUILTIN[judge]
-        known = response_scores(self.folder, rule.column) if rule.column else {}
+        rule, known = rule_of(judge, self.folder)
         found = {}
         for item in self.items:
             lineup = self.found.lineups[item.comparison]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -20,7 +21,7 @@ from pydantic import Field, field_validator, model_validator
 from rlhf_bench.judge.answers import Unreadable, after_thoughts, bare_answer, content_of, json_object, refused
 from rlhf_bench.judge.fence import fence_token, fenced
 from rlhf_bench.judge.template_base import BaseTemplate
-from rlhf_bench.judge.types import Order, Question, Reading, Single
+from rlhf_bench.judge.types import Form, Order, Question, Reading, Single
 
 __all__ = ["RATING_PARSER", "RatingTemplate", "read_ratings"]
 
@@ -58,6 +59,10 @@ class RatingTemplate(BaseTemplate):
         """The same scale for a judge that has one opinion of a response and no words for it."""
         return self.model_copy(update={"criteria": {"overall": ""}})
 
+    @cached_property
+    def form(self) -> Form:
+        return self.form_with(self.schema_of_answer())
+
     def schema_of_answer(self) -> dict[str, Any] | None:
         """JSON schema of the answer; None where the answer is plain text."""
         if self.parser != "ratings-json":
@@ -83,7 +88,7 @@ class RatingTemplate(BaseTemplate):
             "low": str(self.low),
             "high": str(self.high),
         }
-        return Question(self.messages(places), self.max_tokens, self.schema_of_answer(), self.label, self.hash, repeat)
+        return Question(self.messages(places), self.form, repeat)
 
 
 def read_ratings(raw: Mapping[str, Any], template: RatingTemplate) -> Reading:

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from rlhf_bench.judge.asking import Item, Outcome
 from rlhf_bench.judge.sections import VERDICTS, read_entries, read_section, typed, write_section
 from rlhf_bench.judge.types import Comparison, Reading
-
-if TYPE_CHECKING:  # openai, which it needs to ask, takes long to import
-    from rlhf_bench.judge.run import Item, Outcome
 
 __all__ = [
     "IDENTITY",

@@ -4,54 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from rlhf_bench.errors import Interrupted, JudgeError
+from rlhf_bench.judge.asking import Asking, Item, Outcome, look_up, stored_readings
 from rlhf_bench.judge.budget import dollars
-from rlhf_bench.judge.client import Client, Reply, backoff, raw_answer
-from rlhf_bench.judge.endpoint import Endpoint
-from rlhf_bench.judge.ledger import Attempt, Call, Cap, Ledger, call_key
+from rlhf_bench.judge.calls import Attempt, Call
+from rlhf_bench.judge.client import Client, Reply, backoff
 from rlhf_bench.judge.pace import Pace
-from rlhf_bench.judge.types import Order, Question, Reading
+from rlhf_bench.judge.types import Reading
 from rlhf_bench.progress import Progress, Task
 
-__all__ = ["Asking", "Item", "Limits", "Outcome", "Render", "ask", "items_of", "look_up"]
+__all__ = ["Limits", "ask", "schema_line"]
 
-ORDERS: tuple[Order, Order] = ("model_first", "baseline_first")
 MOST_WAIT = 300.0  # a server that asks for a longer pause than this is not waited for
 FAILURES_IN_A_ROW = 10  # calls given up, with no answer between them: the server is down, or refuses all of them
 POLL_SECONDS = 0.1
-
-
-Subject = TypeVar("Subject")  # what a question is about: a Comparison, a Single or a Lineup
-Asked = TypeVar("Asked", contravariant=True)
-
-
-class Render(Protocol[Asked]):
-    """A template's render."""
-
-    def __call__(self, subject: Asked, order: Order, /, *, repeat: int = 0) -> Question: ...
-
-
-class Item(NamedTuple):
-    """One question of a run: about which comparison, single or line-up, in which order, for the how-manieth time."""
-
-    comparison: int
-    order: Order
-    repeat: int
-
-
-class Outcome(NamedTuple):
-    """What is known of one question. `key` is the call whose answer was read, or that of its first call; `answers` how
-    many calls were answered: more than one where it was put again, none where it is missing."""
-
-    key: str
-    reading: Reading
-    answers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,69 +39,6 @@ class Limits:
     retry_unreadable: int = 0  # questions put again where the answer could not be read
 
 
-@dataclass(frozen=True, slots=True)
-class Asking(Generic[Subject]):
-    """What is asked, of whom, on whose account, and how it is read."""
-
-    comparisons: Sequence[Subject]
-    endpoint: Endpoint
-    render: Render[Subject]
-    read: Callable[[Mapping[str, Any]], Reading]  # of content, refusal, finish_reason, logprobs
-    parser: str  # changes whenever `read` would read an answer differently
-    ledger: Ledger
-    scope: str  # whose money: a result and a judge
-    cap: Cap = field(default=Cap(0, None))
-
-    def question(self, item: Item) -> Question:
-        return self.render(self.comparisons[item.comparison], item.order, repeat=item.repeat)
-
-    def key(self, item: Item, retry: int = 0) -> str:
-        return call_key(self.endpoint.request(self.question(item), retry))
-
-
-def items_of(subjects: Sequence[object], again: int = 0, *, orders: Sequence[Order] = ORDERS) -> list[Item]:
-    """Each subject in its orders; the first `again` of them twice, to see whether the judge repeats itself."""
-    return [
-        Item(number, order, repeat)
-        for repeat, count in ((0, len(subjects)), (1, min(again, len(subjects))))
-        for number in range(count)
-        for order in orders
-    ]
-
-
-def look_up(asking: Asking[Any], items: Sequence[Item]) -> dict[Item, Outcome]:
-    """What the ledger knows of `items`; "missing" where it knows nothing. Asks nobody.
-
-    Stored answers are read anew where the parser has changed. Where an answer could not be read and the question was
-    put again, the last answer counts.
-    """
-    found: dict[Item, Outcome] = {}
-    open_items, retry = list(items), 0
-    while open_items:
-        keys = {item: asking.key(item, retry) for item in open_items}
-        readings = _stored(asking, keys.values())
-        open_items = []
-        for item, key in keys.items():
-            reading = readings.get(key)
-            if reading is not None:
-                found[item] = Outcome(key, reading, retry + 1)
-                if reading.status == "unreadable":
-                    open_items.append(item)
-            elif retry == 0:
-                found[item] = Outcome(key, Reading("missing"))
-        retry += 1
-    return found
-
-
-def _stored(asking: Asking[Any], keys: Iterable[str]) -> dict[str, Reading]:
-    keys = dict.fromkeys(keys)
-    readings = asking.ledger.verdicts(keys, asking.parser)
-    bodies = asking.ledger.answers(key for key in keys if key not in readings)
-    new = {key: asking.read(raw_answer(body)) for key, body in bodies}
-    asking.ledger.add_verdicts(new, asking.parser)
-    return readings | new
-
-
 def ask(
     asking: Asking[Any],
     items: Sequence[Item],
@@ -141,8 +51,8 @@ def ask(
     """Ask what the ledger does not know, within the cap, and return what is known then of every item.
 
     `key` gives the API key, and is called only if there is something to ask. What does not fit under the cap stays
-    "missing". Raises JudgeError where the server cannot be used at all, Interrupted after Ctrl-C; what was answered
-    is in the ledger in each case.
+    "missing". Where the server refuses the JSON schema, all is asked without it. Raises JudgeError where the server
+    cannot be used at all, Interrupted after Ctrl-C; what was answered is in the ledger in each case.
     """
     asking.ledger.settle(asking.scope)
     found = look_up(asking, items)
@@ -161,8 +71,18 @@ def ask(
             ) from None
     if run.fatal:
         raise JudgeError(run.fatal)
+    if run.schema_refused:
+        progress.log(schema_line(asking, run.schema_refused))
+        return ask(asking.without_schema(), items, key, limits=limits, rng=rng, progress=progress)
     after = look_up(asking, items)
     return {item: _failed(o) if o.key in run.failed else o for item, o in after.items()}
+
+
+def schema_line(asking: Asking[Any], reason: str) -> str:
+    return (
+        f"{asking.endpoint.base_url} refuses the JSON schema for {asking.endpoint.model!r} ({reason}); asking without "
+        "it, and reading the answers as text"
+    )
 
 
 def _is_open(outcome: Outcome, limits: Limits) -> bool:
@@ -193,29 +113,42 @@ class _Run:
         self.answered = 0
         self.failed: set[str] = set()
         self.fatal: str | None = None
+        self.schema_refused: str | None = None  # what the server said
 
     async def all(self, task: Task) -> None:
-        workers = [asyncio.create_task(self._work(task)) for _ in range(self._limits.concurrency)]
+        try:
+            # What a server refuses of all, such as the key, the model or the schema, costs one request.
+            await self._together([self._work(task, most=1)])
+            await self._together([self._work(task) for _ in range(self._limits.concurrency)])
+        finally:
+            await self._client.close()
+
+    async def _together(self, work: Iterable[Coroutine[Any, Any, None]]) -> None:
+        workers = [asyncio.create_task(one) for one in work]
         try:
             # Unlike gather, wait comes back at once when it is cancelled, before its tasks have ended.
             done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
             for worker in done:
                 worker.result()
-        finally:  # one failed, or Ctrl-C: the others note what they had in flight
+        except BaseException:
             self._ended = True  # a cancellation alone can be lost, where an answer arrives at the same moment
+            raise
+        finally:  # one failed, or Ctrl-C: the others note what they had in flight
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            await self._client.close()
 
     @property
     def _stopped(self) -> bool:
-        return self._ended or self._over or self.fatal is not None
+        return self._ended or self._over or self.fatal is not None or self.schema_refused is not None
 
-    async def _work(self, task: Task) -> None:
-        while self._queue and not self._stopped:
+    async def _work(self, task: Task, most: float = math.inf) -> None:
+        """Take items until the queue is empty, `most` are done, or there is a reason to stop."""
+        done = 0
+        while self._queue and done < most and not self._stopped:
             item = self._queue.popleft()
             if await self._item(item):
+                done += 1
                 task.advance(1, **self._money(task))
             else:
                 self._queue.append(item)
@@ -237,7 +170,7 @@ class _Run:
             state = await self._call(call, sum(self._asking.endpoint.estimate(question)))
             if state != "answered":
                 return state == "stop"
-            reading = _stored(self._asking, [call.key])[call.key]
+            reading = stored_readings(self._asking, [call.key])[call.key]
             if reading.status != "unreadable":
                 break
         return True
@@ -258,6 +191,9 @@ class _Run:
                 self.answered += 1
                 self._given_up = 0
                 return "answered"
+            if reply.schema_refused:
+                self.schema_refused = reply.attempt.reason
+                return "stop"
             if reply.fatal:
                 self.fatal = self.fatal or reply.fatal
             wait = backoff(failures, self._rng, first=self._limits.first_wait)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from rlhf_bench.errors import StoreError
+from rlhf_bench.judge.builtin import BUILTIN, BuiltinJudge
 from rlhf_bench.store import ResultStore
 
-__all__ = ["ResponseKey", "known_scores", "response_scores"]
+__all__ = ["ResponseKey", "known_scores", "response_scores", "rule_of"]
 
 ResponseKey: TypeAlias = tuple[str, int, str, int]  # model, seed, prompt id, sample
 
@@ -24,6 +25,12 @@ def response_scores(folder: Path, column: str) -> Mapping[ResponseKey, float]:
         (str(model), int(seed), str(prompt), int(sample)): float(value)
         for (model, seed, prompt, sample), value in zip(keys, table[column], strict=True)
     }
+
+
+def rule_of(judge: str, folder: Path) -> tuple[BuiltinJudge, Mapping[ResponseKey, float]]:
+    """A judge that asks nobody, and the scores that it goes by: none where it needs none. Raises StoreError."""
+    rule = BUILTIN[judge]
+    return rule, response_scores(folder, rule.column) if rule.column else {}
 
 
 def known_scores(folder: Path, column: str) -> Mapping[ResponseKey, float]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 from pydantic import Field
 
 from rlhf_bench.config import Config, config_hash
 from rlhf_bench.errors import BadValue
 from rlhf_bench.judge.fence import Shown, shown
+from rlhf_bench.judge.types import Form, Message
 
 __all__ = ["BaseTemplate", "check_places"]
 
@@ -44,12 +46,24 @@ class BaseTemplate(Config):
     def shown_response(self, text: str) -> Shown:
         return shown(text, limit=self.max_response_chars, keep="start")
 
-    def messages(self, places: Mapping[str, str]) -> tuple[dict[str, str], ...]:
+    def form_with(self, schema: Mapping[str, Any] | None) -> Form:
+        return Form(self.max_tokens, schema, self.label, self.hash)
+
+    @cached_property
+    def _words(self) -> tuple[list[str], list[str]]:
+        """System and user text cut at their places: words, place, words, ..., words."""
+        return _PLACE.split(self.system), _PLACE.split(self.user)
+
+    def messages(self, places: Mapping[str, str]) -> tuple[Message, Message]:
         """Both messages with their places filled in one pass: a text that says {second} stays a text that says so."""
-        return tuple(
-            {"role": role, "content": _PLACE.sub(lambda match: places[match[1]], text)}
-            for role, text in (("system", self.system), ("user", self.user))
-        )
+        system, user = self._words
+        return Message("system", _filled(system, places)), Message("user", _filled(user, places))
+
+
+def _filled(words: Sequence[str], places: Mapping[str, str]) -> str:
+    filled = list(words)
+    filled[1::2] = [places[name] for name in words[1::2]]
+    return "".join(filled)
 
 
 def check_places(name: str, template: BaseTemplate, needed: Sequence[str], free: Sequence[str] = ()) -> None:

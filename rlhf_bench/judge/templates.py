@@ -11,6 +11,7 @@ filled in one pass, so a response that says {second} stays a response that says 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +23,7 @@ from rlhf_bench.judge.fence import Shown, fence_token, fenced
 from rlhf_bench.judge.ranking import RankingTemplate
 from rlhf_bench.judge.rating import RatingTemplate
 from rlhf_bench.judge.template_base import BaseTemplate, check_places
-from rlhf_bench.judge.types import Comparison, Order, Question
+from rlhf_bench.judge.types import Comparison, Form, Order, Question
 
 __all__ = ["AnyTemplate", "Shows", "Template", "changed_texts", "list_templates", "load_template"]
 
@@ -47,6 +48,10 @@ class Template(BaseTemplate):
     def labels(self) -> tuple[str, ...]:
         """The verdicts that an answer may give."""
         return ("A", "B", "tie") if self.ties else ("A", "B")
+
+    @cached_property
+    def form(self) -> Form:
+        return self.form_with(self.schema_of_answer())
 
     def schema_of_answer(self) -> dict[str, Any] | None:
         """JSON schema of the answer; None where the answer is plain text."""
@@ -79,7 +84,7 @@ class Template(BaseTemplate):
             "first": fenced("RESPONSE A", first, token),
             "second": fenced("RESPONSE B", second, token),
         }
-        return Question(self.messages(places), self.max_tokens, self.schema_of_answer(), self.label, self.hash, repeat)
+        return Question(self.messages(places), self.form, repeat)
 
 
 AnyTemplate = Template | RatingTemplate | RankingTemplate

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-__all__ = ["Comparison", "Lineup", "Order", "Question", "Reading", "Side", "Single", "Status"]
+__all__ = ["Comparison", "Form", "Lineup", "Message", "Order", "Question", "Reading", "Side", "Single", "Status"]
 
 # given: a question that has one order, its own
 Order = Literal["model_first", "baseline_first", "given"]
@@ -54,15 +54,29 @@ class Lineup:
     responses: tuple[str, ...]
 
 
+class Message(NamedTuple):
+    """One message of the chat API."""
+
+    role: Literal["system", "user"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What all questions of a template share. Made once for them: what follows from it is kept by its identity."""
+
+    max_tokens: int
+    schema: Mapping[str, Any] | None  # JSON schema of the answer, where the server offers it
+    template: str  # name@version
+    template_hash: str
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """One call: what the judge is sent. `repeat` tells apart the same question asked again to measure repeatability."""
 
-    messages: tuple[Mapping[str, str], ...]  # {"role": ..., "content": ...}
-    max_tokens: int
-    schema: Mapping[str, Any] | None = None  # JSON schema of the answer, where the server offers it
-    template: str = ""  # name@version
-    template_hash: str = ""
+    messages: tuple[Message, ...]
+    form: Form
     repeat: int = 0
 
 

@@ -378,6 +378,22 @@ def test_eval_with_a_judge_at_a_server_of_ones_own(here: Path) -> None:
     assert (judging["base_url"], judging["calls_charged"]) == (server.url, 6)
 
 
+def test_a_schema_that_was_refused_is_not_sent_again(here: Path) -> None:
+    """Prompts 0 and 1, then all four: 16 calls and one refusal in all. `--schema` tries it once more."""
+    with serving(here, 0.0) as server:
+        line = f"tiny --judge refuses --baseline base --base-url {server.url}"
+        told = call(f"judge run {line} --max-calls 16 --limit 2").stderr
+        assert f"{server.url} refuses the JSON schema for 'refuses' (HTTP 400 response_format is not supported)" in told
+        again = call(f"judge run {line} --max-calls 16")
+        assert (again.exit_code, "schema" in again.stderr) == (0, False)
+        judge(f"run {line} --max-calls 16")
+        assert ["response_format" in row["sent"] for row in server.requests()] == [True] + [False] * 16
+        assert "calls: 16, of those answered already: 16, to ask: 0" in judge(f"plan {line}")
+        assert "16 missing" not in judge(f"run {line} --max-cost 0")
+        judge(f"run {line} --max-calls 17 --schema")
+        assert ["response_format" in row["sent"] for row in server.requests()][17:] == [True]
+
+
 def test_a_ledger_that_holds_nothing_is_said_to_hold_nothing(here: Path) -> None:
     """No key is set, and none is needed. 4 prompts x 2 models, in both orders."""
     expected = [

@@ -40,9 +40,24 @@ def test_a_batch_is_sent_and_collected_at_half_the_price(here: Path, monkeypatch
     assert all(KEY.encode() not in path.read_bytes() for path in here.rglob("*") if path.is_file())
 
 
+def test_a_plan_has_the_price_of_a_batch() -> None:
+    """A dollar a token: what is planned costs half as much in a batch, and is as many calls and tokens."""
+    Path("prices.yaml").write_text(PRICES.replace("1.00", "900000").replace("4.00", "900000"))
+    line = "plan tiny --judge batch-1 --prices prices.yaml --baseline base"
+    full, batch = judge(line).splitlines(), judge(f"{line} --batch").splitlines()
+    tokens = sum(int(word) for word in full[2].split() if word.isdigit())
+    assert full[3] == f"cost to come: about ${0.9 * tokens:,.4f} (prices as of 2026-01-01, prices.yaml: check them)"
+    assert batch[3] == (
+        f"cost to come: about ${0.45 * tokens:,.4f} (prices as of 2026-01-01, prices.yaml, of which a batch costs 50%: "
+        "check them)"
+    )
+    assert [*batch[:3], batch[4]] == [*full[:3], full[4]]
+
+
 def test_bad_input_is_one_line() -> None:
     said = judge("run tiny --judge length --baseline base --batch", 2)
     assert said == "error: --batch: the judge length asks nobody; leave it out\n"
+    assert judge("plan tiny --judge length --baseline base --batch", 2) == said
     Path("prices.yaml").write_text(PRICES.replace("0.5", "2"))
     said = judge("plan tiny --judge m --baseline base --prices prices.yaml", 1)
     assert said.startswith(

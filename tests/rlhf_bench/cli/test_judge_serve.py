@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.models import new_gpt2, train_tokenizer
 from rlhf_bench.store import ResultStore
 
@@ -83,7 +85,16 @@ def test_a_server_that_always_says_a(url: str, says_a: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_schema_is_taken_but_not_followed(url: str, says_a: Path) -> None:
-    """The default template asks for JSON by a schema; A is none, and is no verdict."""
-    line = f"run tiny --judge {says_a} --baseline base --base-url {url} --max-tokens 1 --max-calls 16 --attempts 1"
-    assert "8 pairs, questions: 16 unreadable" in judge(line)
+def test_a_schema_and_log_probabilities_are_ignored(url: str, says_a: Path) -> None:
+    """It answers HTTP 200 with what it would have said anyway. Five tokens are AAAAA, which is neither JSON nor a
+    verdict; one token is A, which fits the template's form as text. No soft preference comes of it."""
+    line = f"run tiny --judge {says_a} --baseline base --base-url {url} --max-calls 64 --attempts 1 --logprobs 5"
+    assert "8 pairs, questions: 16 unreadable" in judge(f"{line} --max-tokens 5")
+    assert "8 pairs, questions: 16 unreadable" in judge(f"{line} --max-tokens 5 --no-schema")
+    with Ledger(Path("results/judge.sqlite")) as ledger:
+        rows = ledger._db.execute("SELECT request, answer FROM attempts JOIN calls USING (key)").fetchall()
+    assert {json.loads(row["request"])["schema"] is None for row in rows} == {True, False}
+    choices = [json.loads(row["answer"])["choices"][0] for row in rows]
+    assert {(choice["message"]["content"], choice.get("logprobs")) for choice in choices} == {("AAAAA", None)}
+    assert "8 pairs, questions: 16 read" in judge(f"{line} --max-tokens 1")
+    assert pd.read_parquet("results/hh-test/tiny/judge/verdicts.parquet")["soft"].isna().all()

@@ -5,6 +5,7 @@ A batch ends at its second look, or never while `hold` is set. What comes of a r
     batch-1    an answer "A"
     mixed      in turn of the rows: an answer, an error row (HTTP 500), no row at all, a filtered question
     expires    as mixed, and the batch expires
+    schema     a row with a JSON schema is refused, any other answered
     invalid    the batch fails as a whole
     refused    the batch is refused with HTTP 400
     none       the server offers no batches
@@ -49,7 +50,10 @@ class State:
         for n, row in enumerate(rows):
             kind = n % 4 if model in ("mixed", "expires") else 0
             head = {"id": f"r{n}", "custom_id": row["custom_id"], "error": None}
-            if kind == 0:
+            if model == "schema" and "response_format" in row["body"]:
+                body = {"error": {"message": "no such parameter", "param": "response_format", "code": None}}
+                wrong.append(head | {"response": {"status_code": 400, "request_id": "x", "body": body}})
+            elif kind == 0:
                 good.append(head | {"response": {"status_code": 200, "request_id": "x", "body": completion("A")}})
             elif kind == 1:
                 body = {"error": {"message": "oops", "code": "server_error"}}

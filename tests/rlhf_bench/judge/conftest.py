@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from rlhf_bench.judge.asking import Asking
 from rlhf_bench.judge.budget import Price
+from rlhf_bench.judge.calls import Cap
 from rlhf_bench.judge.endpoint import Endpoint
-from rlhf_bench.judge.ledger import Cap, Ledger
-from rlhf_bench.judge.run import Asking
-from rlhf_bench.judge.types import Comparison, Order, Question, Reading
+from rlhf_bench.judge.ledger import Ledger
+from rlhf_bench.judge.types import Comparison, Form, Message, Order, Question, Reading
 
 PRICE = Price(input=1000, output=4000, cached_input=1000)
 COST = 20 * 1000 + 4000  # of one answer: the server reports 20 prompt tokens and 1 completion token
 PLENTY = Cap(10**12, None)
+FORM = Form(8, {"type": "object"}, "fake@1", "abc")
 SCOPE = "hh-test/default judge"
 
 
@@ -68,8 +70,8 @@ def render(comparison: Comparison, order: Order, *, repeat: int = 0) -> Question
     first, second = comparison.model_response, comparison.baseline_response
     if order == "baseline_first":
         first, second = second, first
-    messages = ({"role": "system", "content": "Say A, B or C."}, {"role": "user", "content": f"{first} | {second}"})
-    return Question(messages, 8, {"type": "object"}, "fake@1", "abc", repeat)
+    messages = (Message("system", "Say A, B or C."), Message("user", f"{first} | {second}"))
+    return Question(messages, FORM, repeat)
 
 
 def read(raw: Mapping[str, Any]) -> Reading:

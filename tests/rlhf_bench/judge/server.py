@@ -24,6 +24,18 @@ from typing import Any
 PASSING = ["429 with", "429 without", "500", "502", "time-out", "dropped", "truncated", "wrong JSON", "empty choice"]
 LASTING = ["refusal", "filter", "filter 400", "other model", "unreadable"]
 
+# What servers say that take no JSON schema, by the model's name: OpenAI's form, its form where only the parameter
+# tells, FastAPI's, and a fault of a server that should have refused.
+SCHEMA_REFUSALS: dict[str, tuple[int, Any]] = {
+    "refuses": (400, {"error": {"message": "response_format is not supported", "code": "unsupported"}}),
+    "refuses-param": (400, {"error": {"message": "Unknown", "param": "response_format", "code": None}}),
+    "refuses-detail": (
+        422,
+        {"detail": [{"loc": ["body", "response_format", "type"], "msg": "Input should be 'text'"}]},
+    ),
+    "refuses-500": (500, {"error": {"message": "Unexpected tag 'json_schema'", "code": "server_error"}}),
+}
+
 
 def number(question: str) -> int:
     return int(hashlib.sha256(question.encode()).hexdigest()[:8], 16)
@@ -112,8 +124,11 @@ class Handler(BaseHTTPRequestHandler):
             self.error(429, "You exceeded your current quota", "insufficient_quota")
         elif body["model"] == "echo":
             self.error(500, "your headers were " + str(self.headers["Authorization"]), "echo")
-        elif body["model"] == "refuses":
-            self.error(400, "response_format is not supported", "unsupported")
+        elif body["model"] == "rejects":
+            self.error(400, "the request is too long", "too_long")
+        elif body["model"] in SCHEMA_REFUSALS and "response_format" in body:
+            status, said = SCHEMA_REFUSALS[body["model"]]
+            self.send(status, json.dumps(said).encode())
         else:
             self.answer(kind, completion(structured(body, question) or verdict(question)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import time
@@ -14,11 +15,12 @@ import pytest
 
 from rlhf_bench.errors import Interrupted, JudgeError
 from rlhf_bench.judge import batch as batch_module
+from rlhf_bench.judge.asking import Asking, Item, Outcome, items_of
 from rlhf_bench.judge.batch import ask_in_batches, in_flight
 from rlhf_bench.judge.budget import load_prices
-from rlhf_bench.judge.ledger import Cap, Ledger
+from rlhf_bench.judge.calls import Cap
+from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger_io import verify_ledger
-from rlhf_bench.judge.run import Asking, Item, Outcome, items_of
 from rlhf_bench.progress import Progress
 
 from .batch_server import State, serving_batches
@@ -69,8 +71,9 @@ def test_another_process_collects_what_one_sent(server: tuple[str, State], make_
 from pathlib import Path
 from rlhf_bench.judge.batch import ask_in_batches
 from rlhf_bench.judge.endpoint import Endpoint
-from rlhf_bench.judge.ledger import Cap, Ledger
-from rlhf_bench.judge.run import Asking, items_of
+from rlhf_bench.judge.calls import Cap
+from rlhf_bench.judge.ledger import Ledger
+from rlhf_bench.judge.asking import Asking, items_of
 from rlhf_bench.progress import Progress
 from tests.rlhf_bench.judge.conftest import PRICE, SCOPE, comparisons, read, render
 asking = Asking(comparisons(3), Endpoint({url!r}, "batch-1", PRICE, seconds=5.0), render, read, "1",
@@ -125,6 +128,22 @@ def test_rows_without_an_answer_have_failed_and_are_asked_again(
     reasons = {reason for (reason,) in rows(asking.ledger.path, "SELECT reason FROM attempts WHERE outcome = 'failed'")}
     ended = "expired" if model == "expires" else "completed"
     assert reasons == {"HTTP 500 oops", f"the batch {ended} without a result"}
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_schema_that_is_refused_is_left_out(server: tuple[str, State], make_asking: Make, waits: bool) -> None:
+    """Whoever collects the refusals sends the calls again, as text."""
+    url, state = server
+    asking, stream = make_asking(url, 2, model="schema"), io.StringIO()
+    for _ in range(0 if waits else 3):  # sent; still running; ended and refused, so sent again
+        assert statuses(run(asking, wait=False, progress=Progress(stream=stream))) == ["missing"] * 4
+    if not waits:
+        asking = asking.without_schema()  # as the ledger now says
+    assert statuses(run(asking, progress=Progress(stream=stream))) == ["read"] * 4
+    assert ["response_format" in row["body"] for row in state.sent] == [True] * 4 + [False] * 4
+    assert asking.ledger.spent(SCOPE) == (4 * COST, 4, 0, 0)
+    told = "refuses the JSON schema for 'schema' (HTTP 400 no such parameter (response_format)); asking without it"
+    assert stream.getvalue().count(told) == 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from rlhf_bench.judge.budget import (
 )
 
 GPT_4O = Price(input=2_500, output=10_000, cached_input=1_250)  # 2.50, 10.00 and 1.25 dollars a million tokens
-MESSAGES = [{"role": "system", "content": "abcd"}, {"role": "user", "content": "hé"}]  # 4 + 3 bytes
+MESSAGES = ["abcd", "hé"]  # 4 + 3 bytes
 
 
 def test_cost_of_a_call() -> None:

@@ -25,10 +25,11 @@ import pytest
 from rlhf_bench.cli.base import report_error
 from rlhf_bench.errors import Interrupted
 from rlhf_bench.files import json_text
+from rlhf_bench.judge.asking import Asking, Item, items_of
 from rlhf_bench.judge.endpoint import Endpoint
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger_io import verify_ledger
-from rlhf_bench.judge.run import Asking, Item, Limits, ask, items_of
+from rlhf_bench.judge.run import Limits, ask
 from rlhf_bench.judge.types import Question
 from rlhf_bench.progress import Progress
 
@@ -114,7 +115,7 @@ def questions(pairs: int) -> dict[Item, Question]:
 
 
 def text(question: Question) -> str:
-    return str(question.messages[-1]["content"])
+    return str(question.messages[-1].content)
 
 
 def worst_costs(pairs: int) -> dict[str, int]:

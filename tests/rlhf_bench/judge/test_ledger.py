@@ -14,7 +14,8 @@ import pytest
 
 from rlhf_bench.errors import DataError, StoreError
 from rlhf_bench.files import json_text
-from rlhf_bench.judge.ledger import Attempt, Call, Cap, Ledger, Spent, call_key
+from rlhf_bench.judge.calls import Attempt, Call, Cap, Spent, call_key, refuses_schema
+from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger_file import count_readable
 from rlhf_bench.judge.ledger_io import export_ledger, import_ledger, ledger_stats, verify_ledger
 from rlhf_bench.judge.owner import is_dead, this_process
@@ -213,6 +214,55 @@ def test_rows_are_never_changed(path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             db.execute(statement)
     db.close()
+
+
+def schema_call(number: int, *, schema: bool = True, template: str = "t1", judge: str = "judge-1") -> Call:
+    request = json.dumps({"messages": [{"content": f"{number}"}], "schema": {"type": "object"} if schema else None})
+    return Call(call_key(request), judge, "http://here/v1", request, "pairwise@1", template, 100, 5.0)
+
+
+def test_a_schema_that_was_refused_is_remembered_until_one_is_answered(path: Path) -> None:
+    def refused(judge: str = "judge-1", template: str = "t1", url: str = "http://here/v1") -> bool:
+        with Ledger(path) as again:
+            return again.schema_refused(judge, url, template)
+
+    def record(call: Call, attempt: Attempt) -> None:
+        with Ledger(path) as ledger:
+            assert ledger.claim(call, SCOPE, FREE) == "claimed"
+            ledger.finish(call.key, attempt)
+
+    refusal = Attempt("failed", "HTTP 400 response_format is not supported", http_status=400)
+    assert not refused()
+    record(schema_call(0), Attempt("failed", "HTTP 400 the request is too long", http_status=400))
+    record(schema_call(1, schema=False), refusal)  # it was not sent: something else is wrong
+    assert not refused()
+    record(schema_call(2), refusal)
+    assert refused()
+    assert not any([refused(judge="judge-2"), refused(template="t2"), refused(url="http://there/v1")])
+    record(schema_call(3, schema=False), answered())
+    record(schema_call(4, template="t2"), answered())
+    assert refused()
+    record(schema_call(5), answered())  # the server has learnt it
+    assert not refused()
+    record(schema_call(6), refusal)  # and forgotten it
+    assert refused()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "question", "expected"),
+    [
+        (400, "HTTP 400 Response_Format is not supported", "which?", True),
+        (429, "HTTP 429 response_format is not supported", "which?", False),
+        (None, "no connection: response_format", "which?", False),
+        (400, "HTTP 400 too long: I like response_format", "I like response_format", False),  # the question repeated
+        (400, "HTTP 400 response_format: json_schema is unknown", "I like response_format", True),
+        (400, "HTTP 400 bad grammar", "mind the grammar", False),
+    ],
+)
+def test_what_refuses_a_schema(status: int | None, reason: str, question: str, expected: bool) -> None:
+    request = json.dumps({"messages": [{"content": question}], "schema": {"type": "object"}})
+    assert refuses_schema(request, status, reason) is expected
+    assert not refuses_schema(json.dumps({"messages": [{"content": question}], "schema": None}), status, reason)
 
 
 def test_a_full_disk_is_one_line_and_the_ledger_stays_whole(path: Path) -> None:

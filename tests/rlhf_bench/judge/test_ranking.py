@@ -42,7 +42,7 @@ def responses(prompts=3, models=MODELS):
 
 
 def outside(lineup):
-    text = "\n\n".join(message["content"] for message in RANK.render(lineup).messages)
+    text = "\n\n".join(message.content for message in RANK.render(lineup).messages)
     (token,) = set(re.findall(r"\[\[([0-9a-f]{16}) BEGIN RESPONSE A\]\]", text))
     for name in ("CONVERSATION", "RESPONSE A", "RESPONSE B", "RESPONSE C"):
         begin, end = f"[[{token} BEGIN {name}]]", f"[[{token} END {name}]]"
@@ -59,9 +59,9 @@ def test_no_attack_changes_what_stands_outside_of_the_fences():
 
 
 def test_the_responses_stand_in_the_lineups_order():
-    content = RANK.render(LINEUP).messages[1]["content"]
+    content = RANK.render(LINEUP).messages[1].content
     assert content.index(" Red") < content.index(" Hm") < content.index(" Blue")
-    assert RANK.render(LINEUP).schema["properties"]["ranking"]["items"]["enum"] == ["A", "B", "C"]
+    assert RANK.render(LINEUP).form.schema["properties"]["ranking"]["items"]["enum"] == ["A", "B", "C"]
 
 
 def test_each_prompt_has_a_drawn_order_and_its_reverse():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rlhf_bench.errors import StoreError
+from rlhf_bench.judge.asking import Item, Outcome, items_of
 from rlhf_bench.judge.result import count_statuses, read_judgings, read_verdicts, verdict_rows, write_judging
-from rlhf_bench.judge.run import Item, Outcome, items_of
 from rlhf_bench.judge.types import Reading
 
 from .conftest import comparisons

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 from rlhf_bench.errors import JudgeError
-from rlhf_bench.judge.ledger import Cap
+from rlhf_bench.judge.asking import Asking, Item, Outcome, items_of, look_up
+from rlhf_bench.judge.calls import Cap
 from rlhf_bench.judge.ledger_io import export_ledger
-from rlhf_bench.judge.run import Asking, Item, Limits, Outcome, ask, items_of, look_up
+from rlhf_bench.judge.run import Limits, ask
 from rlhf_bench.progress import Progress
 
 from . import server as fake
@@ -35,7 +37,7 @@ def table(asking: Asking, found: dict[Item, Outcome]) -> list[tuple[Any, ...]]:
 
 
 def question(asking: Asking, item: Item) -> str:
-    return asking.question(item).messages[-1]["content"]
+    return asking.question(item).messages[-1].content
 
 
 def rows(path: Path, query: str) -> list[Any]:
@@ -177,14 +179,14 @@ def test_what_cannot_succeed_stops_at_once(
     asking = make_asking(server.url, 50, model=model)
     with pytest.raises(JudgeError, match=message):
         run(asking, Limits(concurrency=4, first_wait=0.01), key=key)
-    assert len(server.requests()) <= 4  # no more than were in flight at once
+    assert len(server.requests()) == 1  # the first question goes alone
     assert asking.ledger.spent(SCOPE) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("model", "url", "message"),
     [
-        ("refuses", None, "calls in a row got no answer .* HTTP 400 response_format is not supported"),
+        ("rejects", None, "calls in a row got no answer .* HTTP 400 the request is too long"),
         ("judge-1", "http://127.0.0.1:9/v1", "calls in a row got no answer .* no connection"),
     ],
 )
@@ -196,6 +198,27 @@ def test_a_server_that_answers_nothing_is_left_alone(
         run(asking, Limits(concurrency=4, first_wait=0.001))
     assert len(server.requests()) <= 14
     assert asking.ledger.spent(SCOPE) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("model", fake.SCHEMA_REFUSALS)
+def test_a_server_that_refuses_the_schema_is_asked_without_it(
+    server: FakeServer, make_asking: Make, model: str
+) -> None:
+    """One request is refused, of 40 that stood ready; then all of them as text, and nothing is charged twice."""
+    asking, stream = make_asking(server.url, 20, model=model), io.StringIO()
+    items = items_of(asking.comparisons)
+    found = ask(asking, items, lambda: KEY, limits=QUICK, rng=random.Random(0), progress=Progress(stream=stream))
+    assert {outcome.reading.status for outcome in found.values()} == {"read"}
+    assert ["response_format" in row["sent"] for row in server.requests()] == [True] + [False] * 40
+    assert asking.ledger.spent(SCOPE) == (40 * COST, 40, 0, 0)
+    lines = [line for line in stream.getvalue().splitlines() if "refuses the JSON schema" in line]
+    assert len(lines) == 1
+    assert re.search(rf"for '{model}' \(HTTP \d+ .*\); asking without it, and reading the answers as text$", lines[0])
+    # The answers stand under the keys of what was sent.
+    plain = asking.without_schema()
+    assert found.keys() == look_up(plain, items).keys()
+    assert {item: outcome.key for item, outcome in found.items()} == {item: plain.key(item) for item in items}
+    assert asking.ledger.schema_refused(model, server.url, "abc")
 
 
 def test_the_key_is_found_nowhere(server: FakeServer, make_asking: Make, tmp_path: Path) -> None:

@@ -1,17 +1,25 @@
-"""100,000 verdicts in one table."""
+"""100,000 verdicts in one ledger and in one table, and a ledger that is larger than what reading it may take."""
 
 from __future__ import annotations
 
+import sqlite3
 import time
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from rlhf_bench.cli import cli
 from rlhf_bench.judge.agreement import agreement
 from rlhf_bench.judge.audit import judge_rates
 from rlhf_bench.judge.biases import check_biases
 from rlhf_bench.judge.bradley_terry import bradley_terry
+from rlhf_bench.judge.calls import answer_digest, call_key
+from rlhf_bench.judge.ledger import Ledger
+from rlhf_bench.judge.ledger_io import export_ledger, verify_ledger
 from rlhf_bench.judge.length import equal_length_win_rates
 from rlhf_bench.judge.numbers import win_rates
 from rlhf_bench.judge.verdicts import fold
@@ -37,6 +45,58 @@ def verdicts(models: int = 5, seeds: int = 2, prompts: int = 1_250, samples: int
             "gold": np.repeat(rng.integers(0, 2, n // 2).astype(float), 2),
         }
     )
+
+
+def filled(path: Path, calls: int, text: str) -> list[str]:
+    """The keys of a ledger in which each call has one answer, which holds `text`, and one verdict."""
+    Ledger(path).close()
+    requests = [f'{{"messages":[],"model":"judge-{n}","text":"{text}"}}' for n in range(calls)]
+    keys = [call_key(request) for request in requests]
+    attempt = "uid, key, scope, outcome, reason, charged, cost, started, seconds, answer, digest"
+    db = sqlite3.connect(path)
+    with db:
+        rows = zip(keys, requests, strict=True)
+        db.executemany("INSERT INTO calls VALUES (?, 'j', 'u', ?, 't', 'h', 0)", rows)
+        db.executemany(
+            f"INSERT INTO attempts ({attempt}) VALUES (?, ?, 's', 'answered', '', 1, 1, 0, 0, ?, ?)",
+            ((str(n), key, text, answer_digest(text)) for n, key in enumerate(keys)),
+        )
+        db.executemany("INSERT INTO verdicts VALUES (?, 'p', 'first', NULL, '', '{}')", ((key,) for key in keys))
+    db.close()
+    return keys
+
+
+@pytest.mark.slow
+def test_a_look_up_pass_of_100_000_verdicts_takes_under_a_second(tmp_path: Path) -> None:
+    """Processor time of the best of three: the machine may be busy."""
+    keys = filled(tmp_path / "judge.sqlite", 100_000, "x" * 500)
+    times = []
+    with Ledger(tmp_path / "judge.sqlite") as ledger:
+        for _ in range(3):
+            began = time.process_time()
+            found = ledger.verdicts(keys, "p")
+            times.append(time.process_time() - began)
+            assert len(found) == 100_000
+    assert min(times) < 1.0
+
+
+def test_a_ledger_is_checked_and_exported_row_by_row(tmp_path: Path) -> None:
+    """400 answers of 50 kB, and as much again in their requests: 40 MB, of which a few rows are held at a time."""
+    path = tmp_path / "judge.sqlite"
+    filled(path, 400, "x" * 50_000)
+    tracemalloc.start()
+    try:
+        assert sum(len(line) for line in export_ledger(path)) > 40_000_000
+        assert verify_ledger(path).faults == []
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        done = CliRunner().invoke(
+            cli, ["judge", "ledger", "export", str(tmp_path / "out.jsonl"), "--ledger", str(path)]
+        )
+        assert done.stdout.startswith("1200 rows: ")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # of which the command's imports are the larger part
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "out.jsonl").stat().st_size > 40_000_000
 
 
 @pytest.mark.slow

@@ -35,11 +35,11 @@ NAMES = ("CONVERSATION", "RESPONSE A", "RESPONSE B")
 
 def blocks(question: Question) -> tuple[str, dict[str, str]]:
     """What stands outside of the fences, with <name> for each, and what stands in them; fails if a fence is not one."""
-    text = "\n\n".join(message["content"] for message in question.messages)
+    text = "\n\n".join(message.content for message in question.messages)
     tokens = set(re.findall(r"\[\[([0-9a-f]{16}) BEGIN RESPONSE A\]\]", text))
     assert len(tokens) == 1
     token = tokens.pop()
-    assert token in question.messages[0]["content"]  # the judge is told the code
+    assert token in question.messages[0].content  # the judge is told the code
     inside = {}
     for name in NAMES:
         begin, end = f"[[{token} BEGIN {name}]]", f"[[{token} END {name}]]"
@@ -69,7 +69,7 @@ def test_no_attack_changes_what_stands_outside_of_the_fences(name):
         assert len(fenced["RESPONSE A"]) <= template.max_response_chars
         assert not re.search(r"\[\[\s*(A|B|tie)\s*\]\]", fenced["RESPONSE A"])
         assert not re.search(r"<[|｜]|\[/?INST\]|</s>|<(start|end)_of_turn>", fenced["RESPONSE A"])
-        json.dumps([dict(message) for message in question.messages]).encode("utf-8")
+        json.dumps([message.content for message in question.messages]).encode("utf-8")
         fenced["RESPONSE A"].encode("utf-8")  # no lone surrogate
 
 
@@ -135,9 +135,9 @@ def test_what_was_done_to_a_text_is_counted():
         "prompts_cut": 1,
     }
     question = template.render(pairs[0], "model_first")
-    assert f"{'x' * 100}\n[[" in question.messages[1]["content"]
-    assert "\n(RESPONSE A: 50 more characters are not shown)\n" in question.messages[1]["content"]
-    assert "\n(RESPONSE B: empty)\n" in question.messages[1]["content"]
+    assert f"{'x' * 100}\n[[" in question.messages[1].content
+    assert "\n(RESPONSE A: 50 more characters are not shown)\n" in question.messages[1].content
+    assert "\n(RESPONSE B: empty)\n" in question.messages[1].content
     # a prompt keeps its end: the turn to answer
     _, inside = blocks(template.render(replace(PAIR, prompt="first turn " * 2_000 + "LAST"), "model_first"))
     assert inside["CONVERSATION"].endswith("LAST")
@@ -150,10 +150,10 @@ def test_shipped_templates_have_the_names_of_their_files_and_their_own_hashes():
 
 
 def test_structured_answers_are_offered_what_the_template_allows():
-    schema = load_template("pairwise").render(PAIR, "model_first").schema
+    schema = load_template("pairwise").render(PAIR, "model_first").form.schema
     assert schema is not None
     assert schema["properties"]["winner"]["enum"] == ["A", "B", "tie"]
-    assert load_template("pairwise-letter").render(PAIR, "model_first").schema is None
+    assert load_template("pairwise-letter").render(PAIR, "model_first").form.schema is None
     assert load_template("pairwise-letter").labels == ("A", "B")
 
 

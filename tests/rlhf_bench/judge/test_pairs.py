@@ -1,0 +1,75 @@
+"""What a result offers to a judge: its pairs, what has no counterpart, what is empty, and what does not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.judge.pairs import pairs_of, singles_of
+from rlhf_bench.judge.templates import load_template
+
+
+def row(model: str, prompt: str, response: str = "words", *, seed: int = 0, sample: int = 0) -> dict[str, Any]:
+    ids = {"prompt_id": prompt, "seed": seed, "sample": sample}
+    return {"model": model, **ids, "prompt": f"text of {prompt}", "response": response}
+
+
+ROWS = [
+    row("base", "p1"), row("base", "p0"), row("base", "p0", sample=1),
+    row("ppo", "p1", " \n"), row("ppo", "p0", "mine"), row("ppo", "p0", sample=1), row("ppo", "p2"),
+    row("dpo", "p0", seed=1), row("dpo", "p0"),
+    row("chosen", "p0"),
+]  # fmt: skip
+
+
+def test_each_response_meets_its_counterpart() -> None:
+    """ppo's p2 and dpo's seed 1 have none; chosen is the data's own, and is asked about only by name."""
+    found = pairs_of(ROWS, baseline="base")
+    where = [(c.model, c.prompt_id, c.seed, c.sample) for c in found.comparisons]
+    assert where == [("ppo", "p0", 0, 0), ("ppo", "p0", 0, 1), ("ppo", "p1", 0, 0), ("dpo", "p0", 0, 0)]
+    assert (found.alone, found.empty) == (2, 1)
+    first = found.comparisons[0]
+    assert (first.prompt, first.model_response, first.baseline_response) == ("text of p0", "mine", "words")
+    assert len(pairs_of(ROWS, baseline="base", samples=1).comparisons) == 3
+    assert len(pairs_of(ROWS, baseline="base", limit=1).comparisons) == 3  # p0 alone
+    named = pairs_of(ROWS, baseline="base", models=["chosen", "chosen"])
+    assert [c.model for c in named.comparisons] == ["chosen"]
+
+
+def test_an_empty_response_is_judged_as_empty_and_counted() -> None:
+    found = pairs_of(ROWS, baseline="base", models=["ppo"])
+    (empty,) = (c for c in found.comparisons if not c.model_response.strip())
+    asked = load_template("pairwise").render(empty, "model_first").messages[1].content
+    assert "(RESPONSE A: empty)" in asked
+    assert "(RESPONSE B: empty)" not in asked
+    assert found.empty == 1
+    assert len(singles_of(ROWS, models=["ppo"])) == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "error", "message"),
+    [
+        (
+            [*ROWS, row("dpo", "p1") | {"prompt": "another text"}],
+            {"baseline": "base"},
+            StoreError,
+            r"two responses to prompt p1 have different prompts \(dpo, seed 0\); expected",
+        ),
+        (
+            [row("base", "p0"), row("ppo", "p1")],
+            {"baseline": "base"},
+            StoreError,
+            "no response of ppo has a counterpart by base: the same prompt, seed and sample; name another --baseline",
+        ),
+        (ROWS[:3], {"baseline": "base"}, StoreError, "no response of any other model has a counterpart by base"),
+        (ROWS, {"baseline": "bas"}, UnknownName, "unknown model 'bas'; did you mean 'base'?"),
+        (ROWS, {"baseline": "base", "models": ["pppo"]}, UnknownName, "unknown model 'pppo'; did you mean 'ppo'?"),
+    ],
+)
+def test_what_does_not_fit_together_is_one_line(
+    rows: list[Any], options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        pairs_of(rows, **options)
