@@ -64,13 +64,13 @@ class Scene(NamedTuple):
 def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     pairs, kills = request.param
     folder = tmp_path_factory.mktemp("judge")
-    with serving(folder, SHARE, slow=6.0) as server:
+    with serving(folder, SHARE, slow=10.0) as server:
         found = Scene(server, pairs, kills, folder / "alone.sqlite", folder / "alone.json")
         assert finished(fork(lambda: judge_all(server.url, found.ledger, pairs, found.table, key=ALONE))) == 0
         yield found
 
 
-def judge_all(url: str, ledger_path: Path, pairs: int, out: Path, *, key: str, seconds: float = 4.0) -> None:
+def judge_all(url: str, ledger_path: Path, pairs: int, out: Path, *, key: str, seconds: float = 8.0) -> None:
     """Ask all pairs, as `judge run` does, and write the table of what is known then."""
     with Ledger(ledger_path) as ledger:
         endpoint = Endpoint(url, "judge-1", PRICE, seconds=seconds)
