@@ -83,6 +83,11 @@ _ALL = [
         "reward minus the mean of the reference's responses, over their standard deviation, within each seed",
     ),
     Metric(
+        "reward_z_std", "Reward std (z)", "reference sd", None, 3,
+        "standard deviation of reward_z over each seed's responses (ddof 1), geometric mean over seeds",
+        kind="std", columns=("reward_z",),
+    ),
+    Metric(
         f"{HELD_OUT}_z", "Held out (z)", "reference sd", True, 3,
         "as reward_z, by the reward model of another training seed, which the model was not optimised against",
     ),

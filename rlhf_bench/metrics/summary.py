@@ -28,8 +28,8 @@ from rlhf_bench.stats import (
     crossed_difference,
     crossed_ratio,
     crossed_share,
+    crossed_std,
     holm,
-    std_estimate,
 )
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
@@ -46,6 +46,7 @@ NOT_AVAILABLE = "not available"
 CUT = ", cut to [0, 1]"  # after the method of an interval that reached beyond
 
 _RAW = ("reward", "reward_std")  # in units of one seed's reward model
+_OF_SEVERAL = "reward_z_std"  # of one seed it is reward_std by a constant
 
 
 def summarize(
@@ -75,6 +76,7 @@ def summarize(
     columns = dict.fromkeys(column for metric in metrics for column in metric.sources)
     table = score_table(scores, list(columns), models=models)
     one_seed, one = len(table.seeds) == 1, str(table.seeds[0])
+    metrics = [metric for metric in metrics if not one_seed or metric.name != _OF_SEVERAL]
 
     pooled: dict[str, dict[str, Any]] = {model: {} for model in table.models}
     per_seed: dict[str, dict[str, dict[str, Any]]] = {str(s): {m: {} for m in table.models} for s in table.seeds}
@@ -144,7 +146,7 @@ def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level
     if metric.kind == "share":
         return crossed_share(blocks[0], level=level, seed=seed)
     if metric.kind == "std":
-        return std_estimate(blocks[0][0], level=level, seed=seed)  # raw rewards: one seed at a time
+        return crossed_std(blocks[0], level=level, seed=seed)
     cells = [nanmean(block, axis=2) for block in blocks]  # (S, P)
     if metric.kind == "perplexity":
         return crossed_ratio(-cells[0], cells[1], exponentiate=True, level=level, seed=seed)

@@ -72,8 +72,8 @@ _NEWER = ("self_bleu", "refused")
 
 def summary_table(result: Result) -> Table:
     """Rows are models. The reward is raw for one seed; for several it is z-scored within each seed."""
-    columns = [c for c in (_reward(result), *_scorers(result), *_COLUMNS) if c.key != "gold" or result.has_gold]
-    columns = [*_own(result), *columns, *_newer(result)]
+    rest = [c for c in _COLUMNS if c.key not in ("gold", "reward_std") or (c.key == "gold" and result.has_gold)]
+    columns = [*_own(result), _reward(result), *_scorers(result), *_spread(result), *rest, *_newer(result)]
     marks = result.metrics.get("marks", {})
     rows: list[list[Cell]] = [
         [_name(model), *(result.estimate(model, c.key) for c in columns), *_training(result, model)]
@@ -218,6 +218,14 @@ def _bounds(cell: Estimate, digits: int) -> str:
 def _reward(result: Result) -> Column:
     title = "Reward (raw)" if result.reward_key == "reward" else f"Reward (z by {result.reference})"
     return Column(result.reward_key, title, interval=True)
+
+
+def _spread(result: Result) -> list[Column]:
+    """The rewards' standard deviation in the units of the reward; no column where an older result has none of them."""
+    if result.reward_key == "reward":
+        return [column for column in _COLUMNS if column.key == "reward_std"]
+    there = any(known(result.estimate(model, "reward_z_std")) for model in result.models)
+    return [Column("reward_z_std", f"Reward std (z by {result.reference})", interval=True)] if there else []
 
 
 def _scorers(result: Result) -> list[Column]:

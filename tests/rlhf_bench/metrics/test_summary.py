@@ -192,6 +192,8 @@ def test_several_seeds():
     ppo = result["models"]["ppo"]
     assert "reward" not in ppo
     assert "reward_std" not in ppo
+    assert result["models"]["sft"]["reward_z_std"]["value"] == pytest.approx(1.0)  # what it is scaled by
+    assert ppo["reward_z_std"]["n_seeds"] == 2
     assert {"model": "ppo", "metric": "reward", "reason": NOT_POOLED} in result["missing"]
     assert [result["per_seed"][s]["ppo"]["reward"]["value"] for s in "01"] == [4.0, 7.0]
     # z: sft is the same in both, so gains of 2 and 5 over sqrt(2); their mean is 3.5 / sqrt(2)

@@ -165,6 +165,23 @@ def test_reward_is_raw_for_one_seed_and_z_for_several(one_seed: Path, three_seed
     assert [row[0] for row in one.rows][-2:] == ["chosen (data)", "rejected (data)"]
 
 
+def test_the_spread_of_the_rewards_is_in_the_units_of_the_rewards(
+    one_seed: Path, three_seeds: Path, tmp_path: Path
+) -> None:
+    """Raw for one seed; of several that of the z-scores, and no column of dashes where an older result has none."""
+    one = summary_table(load_result(one_seed))
+    assert one.columns[2] == Column("reward_std", "Reward std", 3, interval=True)
+    titles = [column.title for column in summary_table(load_result(three_seeds)).columns]
+    assert not any(title.startswith("Reward std") for title in titles)
+    path = make_result(tmp_path / "r", models=("sft", "ppo"), seeds=(0, 1))
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+    metrics["models"]["ppo"]["reward_z_std"] = Estimate(0.737, 0.519, 1.045, 12, n_seeds=2).to_dict()
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    text = markdown_text(summary_table(load_result(path)))
+    assert "| Reward (z by sft) | Reward std (z by sft) | Gold |" in text
+    assert "| 0.737 [0.519, 1.045] |" in text
+
+
 def test_training_cost_is_the_mean_over_seeds(three_seeds: Path) -> None:
     table = summary_table(load_result(three_seeds))
     sft = next(row for row in table.rows if row[0] == "sft")
