@@ -188,6 +188,21 @@ def test_training_cost_is_the_mean_over_seeds(three_seeds: Path) -> None:
     assert sft[-2:] == [45.0, 2048.0]  # 42, 45 and 48 seconds
 
 
+def test_intervals_that_were_cut_are_told_by_their_range(tmp_path: Path) -> None:
+    path = make_result(tmp_path / "r", models=("sft", "ppo"))
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+    metrics["models"]["sft"]["rougeL"]["method"] = "t, cut to [0, 1]"
+    metrics["models"]["ppo"]["rougeL"]["method"] = "crossed-t, cut to [-1, 1]"
+    metrics["pairwise"][0]["difference"]["method"] = "t, cut to [-2, 2]"
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    result = load_result(path)
+    assert summary_table(result).notes[-2:] == [
+        "Intervals cut to [0, 1], where too few prompts threw a limit outside: ROUGE-L of sft",
+        "Intervals cut to [-1, 1], where too few prompts threw a limit outside: ROUGE-L of ppo",
+    ]
+    assert pairwise_table(result).notes[0].startswith("An interval that few prompts threw outside")
+
+
 def test_marked_columns_say_why(tmp_path: Path) -> None:
     path = make_result(tmp_path / "r", models=("sft",))
     metrics = json.loads((path / "metrics.json").read_text("utf-8"))
