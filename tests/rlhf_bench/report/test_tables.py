@@ -25,7 +25,8 @@ from rlhf_bench.report.tables import (
     pairwise_table,
     summary_table,
 )
-from rlhf_bench.report.writers import csv_text, markdown_text, tex_escape, tex_text, write_workbook
+from rlhf_bench.report.tex import tex_escape, tex_text
+from rlhf_bench.report.writers import csv_text, markdown_text, write_workbook
 from rlhf_bench.types import Estimate
 
 from .make_result import NASTY, make_result
@@ -114,7 +115,7 @@ def test_tex_escapes_and_uses_booktabs() -> None:
     lines = tex_text(TABLE).split("\n")
     assert "\\caption{A \\& B. 100\\% of it}" in lines
     assert "Model & KL\\_exact & Samples \\\\" in lines
-    assert "a\\_b|c & 1.00 {\\scriptsize [$-$0.50, 2.50]} & 7 \\\\" in lines
+    assert "a\\_b\\textbar{}c & 1.00 {\\scriptsize [$-$0.50, 2.50]} & 7 \\\\" in lines
     assert [line for line in lines if line.startswith("\\") and "rule" in line] == [
         "\\toprule",
         "\\midrule",
@@ -149,6 +150,8 @@ def test_workbook_has_a_sheet_a_table(one_seed: Path) -> None:
     assert book.sheetnames == ["summary", "pairwise", "per_seed", "gold", "responses"]
     assert book["summary"]["B1"].value == "Reward (raw)"
     assert isinstance(book["summary"]["B2"].value, float)
+    head = [cell.value for cell in book["responses"][1]]
+    assert head[:5] == ["prompt_id", "prompt", "base_response", "base_reward", "base_gold"]
     assert book["responses"]["C2"].value == NASTY
     assert book["responses"]["C2"].data_type == "s"
 
