@@ -109,4 +109,5 @@ def test_what_becomes_of_other_characters() -> None:
     assert tex_escape("Zoë Ångström ñ ç ő") == 'Zo\\"{e} \\r{A}ngstr\\"{o}m \\~{n} \\c{c} \\H{o}'
     assert tex_escape("模\x07") == "U+6A21U+0007"
     assert tex_escape("6 × 2 … ρ") == "6 $\\times$ 2 \\ldots{} $\\rho$"
+    assert tex_escape("a\n\n\tb") == "a b"
     assert tex_escape("[a] *") == "{[}a] *"
