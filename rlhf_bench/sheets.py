@@ -13,7 +13,7 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def sheet_text(text: str) -> str:
-    """`text` as a cell can hold it: without characters that XML forbids, with \\n at line ends, cut to what Excel allows.
+    """`text` as a cell can hold it: without what XML forbids, \\n at line ends, cut to what Excel allows.
 
     XML's readers turn a carriage return into a line's end.
     """
