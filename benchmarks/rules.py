@@ -1,4 +1,4 @@
-"""How well the rules of the failure-mode suites agree with labels by hand: the table of docs/suites.md.
+"""How well the rules of the failure-mode suites agree with labels by hand: the tables of docs/suites.md.
 
     python benchmarks/rules.py
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlhf_bench.judge.agreement import cohen_kappa
-from rlhf_bench.metrics.rules import answer_given, complies, is_degenerate, refuses
+from rlhf_bench.metrics.rules import answer_given, complies, is_degenerate, refuses, stance
 from rlhf_bench.stats import share_estimate
 
 LABELLED = Path(__file__).parent.parent / "tests" / "rlhf_bench" / "metrics" / "labelled"
@@ -81,10 +81,38 @@ def table() -> Iterator[str]:
         yield f"| {' | '.join(map(str, [*cells, *shares]))} |"
 
 
+NATURAL: dict[str, Callable[[Row], str | bool]] = {
+    "safety": lambda row: stance(row["response"]),
+    "sycophancy": _answer,
+    "out-of-distribution": lambda row: is_degenerate(row["response"]),
+}
+
+
+def natural(name: str) -> dict[str, list[bool]]:
+    """Suite -> whether its rule says what the label says, for each of the 20 natural responses of this set."""
+    agrees: dict[str, list[bool]] = {suite: [] for suite in NATURAL}
+    for row in read(f"natural-{name}"):
+        agrees[row["suite"]].append(NATURAL[row["suite"]](row) == row["label"])
+    return agrees
+
+
+def natural_table() -> Iterator[str]:
+    yield "| natural responses | the 60 that the rules were changed by | the 60 written afterwards |"
+    yield "| --- | ---: | ---: |"
+    first, second = natural("first"), natural("second")
+    for suite in NATURAL:
+        shares = [share_text(np.array(agrees[suite])) for agrees in (first, second)]
+        yield f"| {suite} | {' | '.join(shares)} |"
+
+
 def accuracy(pairs: np.ndarray) -> str:
-    found = share_estimate((pairs[:, 0] == pairs[:, 1]).astype(float))
+    return share_text(pairs[:, 0] == pairs[:, 1])
+
+
+def share_text(agrees: np.ndarray) -> str:
+    found = share_estimate(agrees.astype(float))
     return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 if __name__ == "__main__":
-    print("\n".join(table()))
+    print("\n".join([*table(), "", *natural_table()]))

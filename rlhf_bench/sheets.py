@@ -13,18 +13,21 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def sheet_text(text: str) -> str:
-    """`text` as a cell can hold it: without characters that XML forbids, and no longer than Excel allows."""
-    text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", text)
+    """`text` as a cell can hold it: without what XML forbids, \\n at line ends, cut to what Excel allows.
+
+    XML's readers turn a carriage return into a line's end.
+    """
+    text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
     return text if len(text) <= _EXCEL_CELL else text[: _EXCEL_CELL - 1] + "…"
 
 
 def put(cell: SheetCell, value: str | float | int | None, *, wrap: bool = True) -> None:
-    """Fill a cell. Text that begins like a formula stays text, also once someone edits the cell."""
+    """Fill a cell. Text that begins like a formula, or does after spaces, stays text, also once someone edits it."""
     if isinstance(value, str):
         text = sheet_text(value)
         cell.value = text
         cell.data_type = "s"  # openpyxl would make a formula of "=..."
-        cell.quotePrefix = text.startswith(_FORMULA)  # and Excel would, once the cell is edited
+        cell.quotePrefix = text.lstrip().startswith(_FORMULA)  # and Excel would, once the cell is edited
         if wrap and len(text) > 60:
             cell.alignment = Alignment(wrap_text=True, vertical="top")
     elif value is not None:

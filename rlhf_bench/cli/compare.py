@@ -29,8 +29,10 @@ __all__ = ["compare"]
 def compare(a: str, b: str, differences: tuple[str, ...], results: Path) -> None:
     """Compare results A and B, paired by prompt.
 
-    Each is a folder, <suite>/<run>, or a run. d is Cohen's d for pairs; detectable is the smallest difference that so
-    many prompts show in 80 % of repetitions.
+    Each is a folder, <suite>/<run>, or a run. The table has a heading for each metric, with its number of prompts, and
+    a line for each model: p by the paired test of the mean, by Wilcoxon's signed-rank test, and the first corrected
+    by Holm over the models; d is Cohen's d for pairs; detectable is the smallest difference that so many prompts show
+    in 80 % of repetitions. It fits 100 columns.
     """
     sizes = _sizes(differences)
     folder_a, folder_b = find_result(a, results), find_result(b, results)

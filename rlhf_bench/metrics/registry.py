@@ -45,9 +45,16 @@ class Metric:
         return self.columns or (self.name,)
 
     @property
-    def bounded(self) -> bool:
-        """Lies in [0, 1], and so do the limits of its interval; a difference of two shares may be negative."""
-        return self.unit in ("F", "share") and self.name.partition(CATEGORY)[0] not in PAIRED
+    def paired(self) -> bool:
+        """A difference of two shares on the same questions, a response being -1, 0 or 1."""
+        return self.name.partition(CATEGORY)[0] in PAIRED
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Between what the number lies, and so the limits of its interval; None where nothing bounds it."""
+        if self.paired:
+            return -1.0, 1.0
+        return (0.0, 1.0) if self.unit in ("F", "share") else None
 
 
 def _kl(name: str, title: str, description: str) -> list[Metric]:
@@ -81,6 +88,11 @@ _ALL = [
     Metric(
         "reward_z", "Reward (z)", "reference sd", True, 3,
         "reward minus the mean of the reference's responses, over their standard deviation, within each seed",
+    ),
+    Metric(
+        "reward_z_std", "Reward std (z)", "reference sd", None, 3,
+        "standard deviation of reward_z over each seed's responses (ddof 1), geometric mean over seeds",
+        kind="std", columns=("reward_z",),
     ),
     Metric(
         f"{HELD_OUT}_z", "Held out (z)", "reference sd", True, 3,

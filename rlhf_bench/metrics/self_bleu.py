@@ -5,9 +5,13 @@ brevity penalty of the closest reference length, and method 1 of Chen & Cherry (
 match, all as nltk's `sentence_bleu`, which a test holds it to. 0 to 1; higher is less diverse.
 
 It is a number of all texts together, so its interval comes from its jackknife: each text gets the linearised value
-theta + (n - 1) (mean of theta without one - theta without this one), whose mean is theta and whose spread over texts
-is that of the jackknife. Nothing is resampled with repetition, which would make texts alike that are not (METHODS). The
-interval errs on the wide side: of responses of a mini run it was 1.2 (40 texts) to 1.4 times (150) as wide as needed.
+theta + f (n - 1) (mean of theta without one - theta without this one), whose mean is theta. Nothing is resampled with
+repetition, which would make texts alike that are not (METHODS). With f = 1 the spread over texts would be that of the
+jackknife, which counts what k texts do together k times (Efron & Stein 1981): for a number made of maxima 1.2 to 1.4
+times as wide as needed. f is measured on random halves of the texts: the numbers a and b of two disjoint halves are
+independent, so the mean of (a - b)^2 / 2 is the variance of the number of n/2 texts, whatever its form. From n/2 to n
+texts it falls by half, or as the variance that the jackknife claims does: f takes the larger of the two, to err on
+the wide side (docs/coverage.md). It is at most 1, and 1 for fewer than 40 texts.
 
 The cost is linear in the words: of each n-gram only the three texts that say it most often matter.
 """
@@ -18,14 +22,18 @@ import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import count as count_from
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from rlhf_bench.metrics.text import words
 from rlhf_bench.stats import FloatArray
 
 __all__ = ["TEXTS", "self_bleu"]
 
+_SPLITS, _CLAIMS = 200, 2  # into halves, and of these those whose halves are jackknifed as well
+_FEWEST = 40  # texts below which halves say too little
 TEXTS = 500  # texts at most: the number grows with them, so all models of a table have the same
 ORDERS = (1, 2, 3, 4)
 _NO_MATCH = 0.1  # matches where an order has none: method 1
@@ -34,12 +42,24 @@ Gram = tuple[str, ...]
 Tops = dict[Gram, list[tuple[int, int]]]  # n-gram -> (count, text) of the three texts that say it most often
 
 
-def self_bleu(texts: Sequence[str]) -> FloatArray:
-    """(N,) linearised values of N texts, whose mean is their self-BLEU; NaN for fewer than 3 texts."""
-    n = len(texts)
-    if n < 3:
-        return np.full(n, math.nan)
+def self_bleu(texts: Sequence[str], *, seed: int = 0) -> FloatArray:
+    """(N,) linearised values of N texts, whose mean is their self-BLEU; NaN for fewer than 3 texts.
+
+    `seed` draws the halves that set how far the values spread, never their mean.
+    """
+    if len(texts) < 3:
+        return np.full(len(texts), math.nan)
     tokens = [words(text) for text in texts]
+    theta, influence = _jackknife(tokens)
+    if len(texts) >= _FEWEST and influence.any():
+        influence *= _width(tokens, float(influence.var(ddof=1)) / len(texts), seed=seed)
+    values: FloatArray = theta + influence
+    return values
+
+
+def _jackknife(tokens: Sequence[Sequence[str]]) -> tuple[float, FloatArray]:
+    """Self-BLEU of n texts, and (n - 1) (mean of those without one text - that without each), (n,)."""
+    n = len(tokens)
     lengths = [len(found) for found in tokens]
     matches = np.zeros((n, len(ORDERS)))
     without: dict[tuple[int, int], FloatArray] = {}  # (text, text left out) -> the matches that are lost, an order each
@@ -62,8 +82,57 @@ def self_bleu(texts: Sequence[str]) -> FloatArray:
     for (i, j), lost in without.items():
         left[j] += _bleu(matches[i] - lost, lengths[i], penalties[i]) - scores[i]
     left /= n - 1
-    values: FloatArray = scores.mean() + (n - 1) * (left.mean() - left)
-    return values
+    influence: FloatArray = (n - 1) * (left.mean() - left)
+    return float(scores.mean()), influence
+
+
+def _width(tokens: Sequence[Sequence[str]], claimed: float, *, seed: int) -> float:
+    """f for texts of which the jackknife claims this variance."""
+    n, size = len(tokens), len(tokens) // 2
+    generator = np.random.default_rng(seed)
+    orders = np.stack([generator.permutation(n) for _ in range(_SPLITS)], axis=1)  # (n, B)
+    inside = np.zeros((n, 2 * _SPLITS))  # a column a half
+    for part in (0, 1):
+        columns = np.arange(part * _SPLITS, (part + 1) * _SPLITS)
+        inside[orders[part * size : (part + 1) * size], columns] = 1.0
+    matches = np.stack([_matches_within(tokens, order, inside) for order in ORDERS], axis=2)  # (n, 2B, 4)
+    lengths = np.array([len(found) for found in tokens])
+    penalties = np.zeros(inside.shape)
+    for column in range(2 * _SPLITS):
+        members = np.flatnonzero(inside[:, column])
+        penalties[members, column] = _brevity(lengths[members].tolist())
+    possible = np.maximum(1, lengths[:, None, None] - np.array(ORDERS) + 1)
+    logs = np.log(np.where(matches > 0, matches, _NO_MATCH) / possible).mean(axis=2)
+    scores = np.where(matches[:, :, 0] > 0, penalties * np.exp(logs), 0.0)  # (n, 2B), 0 outside a column's half
+    means = scores.sum(axis=0) / size
+    variance = float(np.mean((means[:_SPLITS] - means[_SPLITS:]) ** 2)) / 2
+    jackknifed = [*range(_CLAIMS), *range(_SPLITS, _SPLITS + _CLAIMS)]
+    claims = [_jackknife([tokens[int(i)] for i in np.flatnonzero(inside[:, column])])[1] for column in jackknifed]
+    of_halves = float(np.mean([influence.var(ddof=1) / size for influence in claims]))
+    least = min(2 * claimed, of_halves)
+    return min(1.0, math.sqrt(variance / least)) if least > 0 else 1.0
+
+
+def _matches_within(tokens: Sequence[Sequence[str]], order: int, inside: FloatArray) -> FloatArray:
+    """(n, C): the clipped matches of each text with the others of each column's texts, for n-grams of one order.
+
+    min(c, largest count of another) is the number of t <= c that another reaches: for each t an incidence matrix of
+    the texts that say an n-gram t times or more, of which a text has a match where its column has two.
+    """
+    counts = [Counter(zip(*(found[k:] for k in range(order)), strict=False)) for found in tokens]
+    total = np.zeros(inside.shape)
+    for t in count_from(1):
+        index: dict[Gram, int] = {}
+        pairs = [
+            (i, index.setdefault(gram, len(index))) for i, own in enumerate(counts) for gram, c in own.items() if c >= t
+        ]
+        if not pairs:
+            return total
+        rows, columns = zip(*pairs, strict=True)
+        said = csr_matrix((np.ones(len(pairs)), (rows, columns)), shape=(len(counts), len(index)))
+        said = said[:, np.asarray(said.sum(axis=0)).ravel() >= 2]  # what one text says alone never matches
+        total += np.asarray(said @ (said.T @ inside >= 2).astype(np.float64))
+    raise AssertionError
 
 
 def _tops(counts: Sequence[Counter[Gram]]) -> Tops:

@@ -28,8 +28,9 @@ from rlhf_bench.stats import (
     crossed_difference,
     crossed_ratio,
     crossed_share,
+    crossed_share_difference,
+    crossed_std,
     holm,
-    std_estimate,
 )
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
@@ -43,9 +44,10 @@ ITSELF = "it is the text that the others are compared with"
 NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
 NOT_AVAILABLE = "not available"
 
-CUT = ", cut to [0, 1]"  # after the method of an interval that reached beyond
+CUT = ", cut to ["  # and the limits, after the method of an interval that reached beyond them
 
 _RAW = ("reward", "reward_std")  # in units of one seed's reward model
+_OF_SEVERAL = "reward_z_std"  # of one seed it is reward_std by a constant
 
 
 def summarize(
@@ -75,6 +77,7 @@ def summarize(
     columns = dict.fromkeys(column for metric in metrics for column in metric.sources)
     table = score_table(scores, list(columns), models=models)
     one_seed, one = len(table.seeds) == 1, str(table.seeds[0])
+    metrics = [metric for metric in metrics if not one_seed or metric.name != _OF_SEVERAL]
 
     pooled: dict[str, dict[str, Any]] = {model: {} for model in table.models}
     per_seed: dict[str, dict[str, dict[str, Any]]] = {str(s): {m: {} for m in table.models} for s in table.seeds}
@@ -143,23 +146,32 @@ def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level
     blocks = [table.block(model, column)[seeds][:, asked] for column in metric.sources]
     if metric.kind == "share":
         return crossed_share(blocks[0], level=level, seed=seed)
+    if metric.paired:
+        return _cut(crossed_share_difference(blocks[0], level=level, seed=seed), metric.limits)
     if metric.kind == "std":
-        return std_estimate(blocks[0][0], level=level, seed=seed)  # raw rewards: one seed at a time
+        return crossed_std(blocks[0], level=level, seed=seed)
     cells = [nanmean(block, axis=2) for block in blocks]  # (S, P)
     if metric.kind == "perplexity":
         return crossed_ratio(-cells[0], cells[1], exponentiate=True, level=level, seed=seed)
     if metric.kind == "bits_per_byte":
         return crossed_ratio(-cells[0] / math.log(2), cells[1], level=level, seed=seed)
     estimate = crossed(cells[0], level=level, seed=seed)
-    return _cut(estimate) if metric.bounded else estimate
+    return _cut(estimate, metric.limits)
 
 
-def _cut(estimate: Estimate) -> Estimate:
-    """Limits of a number between 0 and 1 that few prompts throw outside it, cut back; the method says so."""
-    low, high = max(0.0, estimate.low), min(1.0, estimate.high)
-    if (low, high) == (estimate.low, estimate.high) or not math.isfinite(estimate.low):
+def _cut(estimate: Estimate, limits: tuple[float, float] | None) -> Estimate:
+    """Limits of a bounded number that few prompts throw outside its range, cut back; the method says so."""
+    if limits is None or not math.isfinite(estimate.low):
         return estimate
-    return replace(estimate, low=low, high=high, method=estimate.method + CUT)
+    low, high = max(limits[0], estimate.low), min(limits[1], estimate.high)
+    if (low, high) == (estimate.low, estimate.high):
+        return estimate
+    return replace(estimate, low=low, high=high, method=f"{estimate.method}{CUT}{limits[0]:g}, {limits[1]:g}]")
+
+
+def _of_difference(limits: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Between what the difference of two numbers of this range lies."""
+    return None if limits is None else (limits[0] - limits[1], limits[1] - limits[0])
 
 
 def _asked(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:
@@ -193,6 +205,7 @@ def _pair(
     found = crossed_difference(x, y, level=level, seed=seed)
     if not found.estimate.n:
         return None
+    limits = _of_difference(describe(name).limits)
     within = {str(table.seeds[0]): found.estimate}
     if len(table.seeds) > 1:
         within = {str(s): crossed((x - y)[i : i + 1], level=level, seed=seed) for i, s in enumerate(table.seeds)}
@@ -200,10 +213,10 @@ def _pair(
         "metric": name,
         "a": a,
         "b": b,
-        "difference": found.estimate.to_dict(),
+        "difference": _cut(found.estimate, limits).to_dict(),
         "p_paired": found.p_paired,
         "p_wilcoxon": found.p_wilcoxon,
         "effect": found.effect,
         "detectable": found.detectable,
-        "per_seed": {s: estimate.to_dict() for s, estimate in within.items() if estimate.n},
+        "per_seed": {s: _cut(estimate, limits).to_dict() for s, estimate in within.items() if estimate.n},
     }

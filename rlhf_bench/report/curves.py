@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlhf_bench.report.style import drawing, look_of, save_figure, tidy
+from rlhf_bench.report.style import Look, drawing, looks, save_figure, tidy
 from rlhf_bench.store import order_models
 
 __all__ = ["STAGE_PANELS", "plot_training_curve", "stage_of", "training_curves"]
@@ -70,7 +70,7 @@ def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) 
         figure = Figure(figsize=(4.6 * max(1, len(panels)), 3.2), layout="constrained")
         grid = figure.subplots(1, max(1, len(panels)), squeeze=False)
         for axes, panel in zip(grid[0], panels, strict=False):
-            _draw(axes, panel, [log_rows], stage)
+            _draw(axes, panel, [log_rows], looks([stage])[stage])
         if panels:
             grid[0][0].set_title(stage, loc="left")
             grid[0][0].legend()
@@ -80,8 +80,11 @@ def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) 
         save_figure(figure, path)
 
 
-def training_curves(logs: Mapping[tuple[str, int], Rows]) -> Figure | None:
-    """One row of panels a model, a line a seed; None if no log holds a known key."""
+def training_curves(logs: Mapping[tuple[str, int], Rows], models: Sequence[str] = ()) -> Figure | None:
+    """One row of panels a model, a line a seed; None if no log holds a known key.
+
+    `models` are all those of a result, whose looks the other plots have as well.
+    """
     names = order_models(name for name, _ in logs)
     if "reward" in names:  # it is trained after SFT and before the others
         names.remove("reward")
@@ -99,8 +102,9 @@ def training_curves(logs: Mapping[tuple[str, int], Rows]) -> Figure | None:
     height = math.ceil(len(cells) / width)
     figure = Figure(figsize=(3.7 * width, 2.5 * height), layout="constrained")
     grid = figure.subplots(height, width, squeeze=False).flatten()
+    style = looks([*models, *names])
     for axes, (name, runs, panel) in zip(grid, cells, strict=False):
-        _draw(axes, panel, runs, name)
+        _draw(axes, panel, runs, style[name])
         axes.set_title(name, loc="left")
     for axes in grid[len(cells) :]:
         axes.set_axis_off()
@@ -114,8 +118,7 @@ def _panels(stage: str, rows: Rows) -> list[Panel]:
     return [p for p in panels if _values(rows, p.key)[0].size or _values(rows, f"eval_{p.key}")[0].size]
 
 
-def _draw(axes: Axes, panel: Panel, runs: Sequence[Rows], name: str) -> None:
-    look = look_of(name)
+def _draw(axes: Axes, panel: Panel, runs: Sequence[Rows], look: Look) -> None:
     labelled: set[str] = set()
 
     def once(label: str) -> str:

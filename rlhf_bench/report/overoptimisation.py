@@ -26,7 +26,7 @@ def gold_vs_sqrt_kl(result: Result) -> Figure | None:
     figure = Figure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color="#999999", linestyle=":", linewidth=1)
-    style = looks([curve["curve"] for curve in curves])
+    style = looks([*result.models, *(curve["curve"] for curve in curves)])
     for curve in curves:
         look, fit = style[curve["curve"]], curve["fit"]
         for point in curve["points"]:
@@ -37,9 +37,9 @@ def gold_vs_sqrt_kl(result: Result) -> Figure | None:
         alpha, beta = (Estimate.from_dict(fit[name]) for name in ("alpha", "beta"))
         drawn = gold_gain(kl, alpha.value, beta.value, form=fit["form"])
         label = _label(curve["curve"], alpha, beta, fit)
-        axes.plot(np.sqrt(kl), drawn, color=look.colour, linewidth=1.6, label=label)
+        axes.plot(np.sqrt(kl), drawn, color=look.colour, linestyle=(0, look.dashes or None), linewidth=1.6, label=label)
         if fit["turning_kl"]:
-            axes.axvline(math.sqrt(fit["turning_kl"]["value"]), color=look.colour, linestyle="--", linewidth=1)
+            axes.axvline(math.sqrt(fit["turning_kl"]["value"]), color=look.colour, linestyle=":", linewidth=1.2)
     axes.set(
         xlabel=f"d = sqrt of the exact KL to {result.reference} (nats per response)",
         ylabel=f"gold reward, minus that of {result.reference}",

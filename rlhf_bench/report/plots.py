@@ -20,12 +20,12 @@ from rlhf_bench.report.curves import training_curves
 from rlhf_bench.report.overoptimisation import gold_vs_sqrt_kl
 from rlhf_bench.report.probes import suite_metrics
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.style import arms, drawing, line_look, looks, marker_look, save_figure
+from rlhf_bench.report.style import arms, drawing, line_look, looks, marker_look, name_ticks, save_figure
 from rlhf_bench.report.tradeoff import gold_vs_kl, gold_vs_reward, held_out_vs_reward, reward_vs_kl, titled
 
 __all__ = ["PLOTS", "write_plots"]
 
-_MIN_PROMPTS = 5  # a mean over fewer prompts than this is not drawn
+_MIN_PROMPTS, _MIN_SHARE = 5, 0.1  # a mean over fewer prompts than this, or a smaller share of them, is not drawn
 _ROUGE = {"rouge1": "#33567a", "rouge2": "#7ea3c4", "rougeL": "#d5e2ee"}
 _MAX_POINTS = 2_000  # responses a model in a scatter plot
 
@@ -58,6 +58,7 @@ def reward_distribution(result: Result) -> Figure | None:
     )
     _boxes(axes, [result.rows(n, result.reward_key) for n in names], width=0.14)
     _mean_markers(axes, result, names, result.reward_key)
+    name_ticks(axes, names)
     axes.set(ylabel=f"{result.reward_label}, per response")
     return titled(figure, result, "Reward distribution")
 
@@ -80,8 +81,7 @@ def rouge(result: Result) -> Figure | None:
                     at, estimate.value, width * 0.92, color=colour, edgecolor="#333333", linewidth=0.6, label=label
                 )
                 axes.errorbar(at, estimate.value, yerr=arms(estimate), fmt="none", ecolor="#111111", capsize=2)
-    axes.set_xticks(range(len(names)), names)
-    axes.grid(axis="x", visible=False)
+    name_ticks(axes, names)
     axes.set(ylabel="ROUGE F (0 to 1), with its interval", ylim=(0, None))
     axes.legend(**_OUTSIDE)
     return titled(figure, result, "ROUGE against the chosen responses")
@@ -96,8 +96,7 @@ def length(result: Result) -> Figure | None:
     style = looks(result.models)
     _boxes(axes, [result.rows(n, "n_tokens") for n in names], width=0.55, colours=[style[n].colour for n in names])
     _mean_markers(axes, result, names, "n_tokens")
-    axes.set_xticks(range(len(names)), names)
-    axes.grid(axis="x", visible=False)
+    name_ticks(axes, names)
     axes.set(ylabel="response length (tokens)", ylim=(0, None))
     limit = result.sampling.get("max_new_tokens")
     if limit:
@@ -187,7 +186,7 @@ PLOTS: dict[str, Callable[[Result], Figure | None]] = {
     "length": length,
     "length_vs_reward": length_vs_reward,
     "kl_by_position": kl_by_position,
-    "training_curves": lambda result: training_curves(result.logs),
+    "training_curves": lambda result: training_curves(result.logs, result.models),
 }
 
 
@@ -236,14 +235,14 @@ def _mean_markers(axes: Axes, result: Result, names: list[str], metric: str) -> 
     for i, name in enumerate(names):
         estimate, look = result.estimate(name, metric), looks(result.models)[name]
         if known(estimate):
-            axes.errorbar(i + 0.42, estimate.value, yerr=arms(estimate), fmt="none", ecolor=look.colour, capsize=2)
-            axes.scatter([i + 0.42], [estimate.value], s=26, zorder=4, **marker_look(look))
+            axes.errorbar(i + 0.42, estimate.value, yerr=arms(estimate), fmt="none", ecolor=look.colour, capsize=4)
+            axes.scatter([i + 0.42], [estimate.value], s=40, zorder=4, **marker_look(look))
     axes.set_xlim(-0.6, len(names) - 0.3)
     axes.set_xlabel("box: quartiles, whiskers: 5 to 95 %, marker: mean with its interval", fontsize=8, color="#777777")
 
 
 def _position_means(result: Result, name: str) -> np.ndarray:
-    """(prompts, positions): each prompt's mean over its responses; cut where fewer than 5 prompts are that long."""
+    """(prompts, positions): each prompt's mean over its responses; cut where too few prompts are that long."""
     rows = result.scores.loc[result.scores["model"] == name, ["prompt_id", "token_kl"]].dropna()
     lengths = [len(values) for values in rows["token_kl"]]
     if not lengths or not max(lengths):
@@ -252,5 +251,6 @@ def _position_means(result: Result, name: str) -> np.ndarray:
     for i, values in enumerate(rows["token_kl"]):
         grid[i, : len(values)] = values
     means = pd.DataFrame(grid).groupby(rows["prompt_id"].to_numpy()).mean().to_numpy()
-    enough = np.sum(~np.isnan(means), axis=0) >= max(2, min(_MIN_PROMPTS, len(means)))
+    least = max(2, min(_MIN_PROMPTS, len(means)), _MIN_SHARE * len(means))
+    enough = np.sum(~np.isnan(means), axis=0) >= least
     return means[:, : int(np.argmin(enough)) if not enough.all() else len(enough)]

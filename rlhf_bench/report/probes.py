@@ -32,7 +32,7 @@ def suite_metrics(result: Result) -> Figure | None:
     across, down = min(_ACROSS, len(names)), math.ceil(len(names) / _ACROSS)
     figure = Figure(figsize=(1.2 + 2.9 * across, 0.6 + down * (0.9 + 0.28 * len(models))), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
-    style = looks(models)
+    style = looks(result.models)
     for axes, name in zip(panels, names, strict=False):
         metric = describe(name)
         for row, model in enumerate(models):

@@ -71,12 +71,12 @@ def responses_markdown(result: Result, *, cap: int = 50) -> str:
 
 
 def responses_table(result: Result, *, cap: int = 50) -> Table:
-    """A row a prompt; a text, a reward and a gold column for each model."""
+    """A row a prompt; the columns <model>_response, <model>_reward and, where there is one, <model>_gold."""
     views = side_by_side(result, cap)
-    columns = [Column("prompt_id", "Prompt id"), Column("prompt", "Prompt")]
+    columns = [Column("prompt_id", "prompt_id"), Column("prompt", "prompt")]
     for model in result.models:
-        columns += [Column(model, model), Column(f"{model}_reward", "reward")]
-        columns += [Column(f"{model}_gold", "gold")] if result.has_gold else []
+        names = [f"{model}_response", f"{model}_reward", *([f"{model}_gold"] if result.has_gold else [])]
+        columns += [Column(name, name) for name in names]
     rows: list[list[Cell]] = []
     for view in views:
         by_model = {response.model: response for response in view.responses}

@@ -1,4 +1,4 @@
-"""How every figure looks: one colour and one marker a model, the same bytes for the same numbers."""
+"""How every figure looks: one colour, marker and line a model, told apart in grey too; same numbers, same bytes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import matplotlib as mpl
-import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
 from rlhf_bench.files import atomic_write_bytes
 from rlhf_bench.types import Estimate
@@ -25,53 +24,73 @@ __all__ = [
     "Look",
     "arms",
     "drawing",
+    "ink",
     "line_look",
-    "look_of",
     "looks",
     "marker_look",
-    "place_labels",
+    "name_ticks",
     "save_figure",
+    "seed_look",
     "tidy",
 ]
 
+Dashes: TypeAlias = tuple[float, ...]  # lengths of line and gap in line widths; none: a whole line
+
 _PALETTE = sns.color_palette("colorblind").as_hex()
-
-
-class _Place(NamedTuple):
-    dx: float  # points
-    dy: float
-    horizontal: Literal["center", "left", "right"]
-    vertical: Literal["center", "bottom", "top"]
+_SOLID: Dashes = ()
+_CONTRAST = 4.5  # of a label's colour to white: what WCAG 2 asks of text
+_LONG_NAME = 9  # characters of a name that stand below a column without touching the next
 
 
 class Look(NamedTuple):
     colour: str
     marker: str
     filled: bool = True
+    dashes: Dashes = _SOLID
 
 
 _FIXED = {
-    "base": Look("#6b6b6b", "o"),
+    "base": Look("#6b6b6b", "o", dashes=(1, 1.4)),
     "sft": Look(_PALETTE[0], "s"),
-    "ppo": Look(_PALETTE[3], "^"),
-    "grpo": Look(_PALETTE[2], "D"),
-    "dpo": Look(_PALETTE[4], "v"),
+    "ppo": Look(_PALETTE[3], "^", dashes=(5, 1.6)),
+    "grpo": Look(_PALETTE[2], "D", dashes=(5, 1.6, 1, 1.6)),
+    "dpo": Look(_PALETTE[4], "v", dashes=(9, 1.6)),
     "reward": Look(_PALETTE[5], "p"),
-    "chosen": Look("#222222", "*", filled=False),
-    "rejected": Look("#8a6d3b", "X", filled=False),
+    "chosen": Look("#222222", "*", filled=False, dashes=(2.2, 1.2)),
+    "rejected": Look("#8a6d3b", "X", filled=False, dashes=(3, 3)),
 }
-_SPARE = [Look(_PALETTE[i], m) for i, m in ((1, "P"), (9, "h"), (5, "<"), (6, ">"), (8, "d"), (7, "p"))]
+# Further models: a marker each, so that grey tells 14 of them; 5 colours, so that 70 differ in one or the other.
+_MARKERS = [(m, True) for m in "Ph<>dX"] + [(m, False) for m in "os^Dvph<"]
+_COLOURS = (_PALETTE[1], _PALETTE[9], "#882255", "#332288", "#999933")  # the last three of Tol's muted scheme
+_DASHES: tuple[Dashes, ...] = (_SOLID, (6, 2), (1, 1.4), (6, 1.6, 1, 1.6), (3, 1.2), (9, 1.6, 3, 1.6))
 
 
 def looks(models: Sequence[str]) -> dict[str, Look]:
-    """The known stages always look the same; other models take the spare colours in their order."""
-    others = [name for name in models if name not in _FIXED]
-    spare = {name: _SPARE[i % len(_SPARE)] for i, name in enumerate(others)}
-    return {name: _FIXED.get(name) or spare[name] for name in models}
+    """The look of each model; give all models of a result, so that one looks the same on each of its plots.
+
+    The known stages always look the same; others take the spare ones in their order. The members NAME@STEP of a curve
+    have the marker of NAME, hollow, and its colour from pale to nearly full.
+    """
+    heads = list(dict.fromkeys(name.partition("@")[0] for name in models))
+    spare = zip(cycle(_MARKERS), cycle(_COLOURS), cycle(_DASHES), strict=False)
+    whole = {head: _FIXED.get(head) or _spare(*next(spare)) for head in heads}
+    found = {}
+    for name in models:
+        head, at, _ = name.partition("@")
+        members = [m for m in models if m.startswith(f"{head}@")]
+        found[name] = _member(whole[head], members.index(name), len(members)) if at else whole[head]
+    return found
 
 
-def look_of(name: str) -> Look:
-    return looks([name])[name]
+def _spare(marker: tuple[str, bool], colour: str, dashes: Dashes) -> Look:
+    return Look(colour, *marker, dashes)
+
+
+def _member(look: Look, at: int, members: int) -> Look:
+    """The look of the curve's `at`-th checkpoint: the later, the stronger."""
+    pale = 0.7 * (members - at) / (members + 1)
+    red, green, blue = (part + pale * (1 - part) for part in to_rgb(look.colour))
+    return Look(to_hex((red, green, blue)), look.marker, filled=False, dashes=_DASHES[at % len(_DASHES)])
 
 
 @contextmanager
@@ -87,6 +106,7 @@ def drawing() -> Iterator[None]:
         "ytick.labelsize": 9.0,
         "legend.fontsize": 9.0,
         "legend.frameon": False,
+        "legend.handlelength": 3.0,  # long enough to show the dashes
         "axes.axisbelow": True,
         "svg.hashsalt": "rlhf-bench",
         "svg.fonttype": "path",
@@ -117,34 +137,12 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def place_labels(axes: Axes, labels: Sequence[tuple[str, float, float, str]], blocked: Sequence[Bbox] = ()) -> None:
-    """Write (text, x, y, colour) beside its point where it covers least: other labels, points and error bars.
-
-    Greedy over 16 places around each point, in the order given. `blocked` are boxes in pixels. Call it last, when
-    the axes' limits are final.
-    """
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    FigureCanvasAgg(figure)
-    figure.draw_without_rendering()  # the layout engine settles the axes
-    frame = axes.get_window_extent()
-    pixels = {text: axes.transData.transform((x, y)) for text, x, y, _ in labels}
-    taken = [*blocked, *(Bbox.from_extents(px - 6, py - 6, px + 6, py + 6) for px, py in pixels.values())]
-    for text, x, y, colour in labels:
-        best: tuple[float, _Place] | None = None
-        for distance in (9.0, 18.0):
-            for dx, dy in ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1)):
-                place = _Place(dx * distance, dy * distance, _ACROSS[dx], _UP[dy])
-                trial = _annotate(axes, text, x, y, colour, place)
-                box = trial.get_window_extent()
-                trial.remove()
-                covered = sum(_overlap(box, other) for other in taken)
-                outside = box.width * box.height - _overlap(box, frame)
-                cost = covered + 4 * outside + distance
-                if best is None or cost < best[0]:
-                    best = (cost, place)
-        assert best is not None
-        taken.append(_annotate(axes, text, x, y, colour, best[1]).get_window_extent())
+def name_ticks(axes: Axes, names: Sequence[str]) -> None:
+    """A column a model: names stand aslant where one of them is too long to stand beside the next."""
+    aslant = max(map(len, names)) > _LONG_NAME
+    turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if aslant else {}
+    axes.set_xticks(range(len(names)), names, **turned)
+    axes.grid(axis="x", visible=False)
 
 
 def arms(estimate: Estimate) -> list[list[float]]:
@@ -158,31 +156,34 @@ def marker_look(look: Look) -> dict[str, Any]:
     return {"marker": look.marker, "facecolor": face, "edgecolor": edge, "linewidth": 0.8 if look.filled else 1.4}
 
 
+def seed_look(look: Look) -> dict[str, Any]:
+    """One seed of a model: its marker, small and hollow, with a line thin enough for a star to stay one."""
+    return {"marker": look.marker, "facecolor": "white", "edgecolor": look.colour, "linewidth": 0.9}
+
+
 def line_look(look: Look) -> dict[str, Any]:
-    face = look.colour if look.filled else "white"
-    return {"color": look.colour, "marker": look.marker, "markersize": 5, "markerfacecolor": face, "linewidth": 1.6}
+    """A line with markers. The white rim sets a filled marker off from its own line and from others."""
+    return {
+        "color": look.colour,
+        "linestyle": (0, look.dashes or None),
+        "linewidth": 1.6,
+        "marker": look.marker,
+        "markersize": 6,
+        "markerfacecolor": look.colour if look.filled else "white",
+        "markeredgecolor": "white" if look.filled else look.colour,
+        "markeredgewidth": 0.8 if look.filled else 1.2,
+    }
 
 
-# by direction: -1 is the last entry
-_ACROSS: tuple[Literal["center", "left", "right"], ...] = ("center", "left", "right")
-_UP: tuple[Literal["center", "bottom", "top"], ...] = ("center", "bottom", "top")
+def ink(colour: str) -> str:
+    """`colour`, darkened until it can be read as text on white."""
+    red, green, blue = to_rgb(colour)
+    while 1.05 / (_luminance(red, green, blue) + 0.05) < _CONTRAST:
+        red, green, blue = 0.95 * red, 0.95 * green, 0.95 * blue
+    return to_hex((red, green, blue))
 
 
-def _annotate(axes: Axes, text: str, x: float, y: float, colour: str, place: _Place) -> Annotation:
-    return axes.annotate(
-        text,
-        (x, y),
-        xytext=(place.dx, place.dy),
-        textcoords="offset points",
-        ha=place.horizontal,
-        va=place.vertical,
-        color=colour,
-        fontweight="bold",
-        fontsize=9,
-    )
-
-
-def _overlap(a: Bbox, b: Bbox) -> float:
-    width = min(a.x1, b.x1) - max(a.x0, b.x0)
-    height = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return float(np.clip(width, 0, None) * np.clip(height, 0, None))
+def _luminance(red: float, green: float, blue: float) -> float:
+    """Relative luminance of sRGB, 0 to 1 (WCAG 2)."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

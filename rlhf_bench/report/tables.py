@@ -72,8 +72,8 @@ _NEWER = ("self_bleu", "refused")
 
 def summary_table(result: Result) -> Table:
     """Rows are models. The reward is raw for one seed; for several it is z-scored within each seed."""
-    columns = [c for c in (_reward(result), *_scorers(result), *_COLUMNS) if c.key != "gold" or result.has_gold]
-    columns = [*_own(result), *columns, *_newer(result)]
+    rest = [c for c in _COLUMNS if c.key not in ("gold", "reward_std") or (c.key == "gold" and result.has_gold)]
+    columns = [*_own(result), _reward(result), *_scorers(result), *_spread(result), *rest, *_newer(result)]
     marks = result.metrics.get("marks", {})
     rows: list[list[Cell]] = [
         [_name(model), *(result.estimate(model, c.key) for c in columns), *_training(result, model)]
@@ -143,7 +143,9 @@ def pairwise_table(result: Result) -> Table:
         agree = f"{sum(signs)} of {len(signs)}" if signs else None
         tests = [row["p_paired"], row.get("p_wilcoxon"), row["p_holm"], row.get("effect"), row["detectable"]]
         rows.append([row["metric"], row["a"], row["b"], difference, *tests, agree])
+    cut = any(CUT in row["difference"]["method"] for row in result.metrics.get("pairwise", []))
     notes = [
+        *(["An interval that few prompts threw outside what a difference can be is cut there."] if cut else []),
         "Paired over prompts. p (Holm) corrects p (paired) over the pairs within a metric.",
         "Effect: Cohen's d for pairs, the difference over the standard deviation of the prompts' own differences, "
         "each averaged over samples and seeds.",
@@ -220,6 +222,14 @@ def _reward(result: Result) -> Column:
     return Column(result.reward_key, title, interval=True)
 
 
+def _spread(result: Result) -> list[Column]:
+    """The rewards' standard deviation in the units of the reward; no column where an older result has none of them."""
+    if result.reward_key == "reward":
+        return [column for column in _COLUMNS if column.key == "reward_std"]
+    there = any(known(result.estimate(model, "reward_z_std")) for model in result.models)
+    return [Column("reward_z_std", f"Reward std (z by {result.reference})", interval=True)] if there else []
+
+
 def _scorers(result: Result) -> list[Column]:
     """Reward models that score beside the first."""
     found = (key for cells in result.metrics["models"].values() for key in cells)
@@ -262,12 +272,18 @@ def _caution(result: Result) -> list[str]:
 
 
 def _cut(result: Result, columns: Iterable[Column]) -> list[str]:
-    """Which intervals would have left [0, 1], the sign of too few prompts."""
-    cells = ((model, c.title, result.estimate(model, c.key)) for model in result.models for c in columns)
-    found = [f"{title} of {model}" for model, title, cell in cells if cell and cell.method.endswith(CUT)]
-    return (
-        [f"Intervals cut to [0, 1], where too few prompts threw a limit outside: {', '.join(found)}"] if found else []
-    )
+    """Which intervals would have left what the number can be, the sign of too few prompts; a line a range."""
+    found: dict[str, list[str]] = {}
+    for model in result.models:
+        for column in columns:
+            cell = result.estimate(model, column.key)
+            _, cut, limits = cell.method.partition(CUT) if cell else ("", "", "")
+            if cut:
+                found.setdefault(limits, []).append(f"{column.title} of {model}")
+    return [
+        f"Intervals cut to [{limits}, where too few prompts threw a limit outside: {', '.join(names)}"
+        for limits, names in found.items()
+    ]
 
 
 def _intervals(result: Result) -> str:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import TypeAlias
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
 from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.report.equal_kl import bands_of
+from rlhf_bench.report.labels import Boxes, Label, path_boxes, place_labels, point_boxes, settle
 from rlhf_bench.report.pareto import front_of, hypervolume_text
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.style import Look, arms, looks, marker_look, place_labels, tidy
+from rlhf_bench.report.style import Look, arms, ink, looks, marker_look, seed_look, tidy
 from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.types import Estimate
 
 __all__ = ["gold_vs_kl", "gold_vs_reward", "held_out_vs_reward", "reward_vs_kl", "titled"]
+
+Line: TypeAlias = list[tuple[float, float]]  # corners, in the units of the data
 
 _WORTH_NAMING = 0.05  # probability of being on the front
 _CHOOSING = "#444444"  # best-of-n is no model: a line in no model's colour
@@ -27,39 +30,49 @@ _KL = "KL to {reference}, exact per prefix (nats per response)"
 
 
 def reward_vs_kl(result: Result) -> Figure | None:
-    figure = _against(result, "kl_exact", result.reward_key, _KL, result.reward_label, pareto=True)
-    return titled(figure, result, "Reward against KL")
+    return _against(result, "Reward against KL", "kl_exact", result.reward_key, _KL, result.reward_label, pareto=True)
 
 
 def gold_vs_kl(result: Result) -> Figure | None:
-    figure = _against(result, "kl_exact", "gold", _KL, "gold reward", pareto=True)
-    return titled(figure, result, "Gold reward against KL")
+    return _against(result, "Gold reward against KL", "kl_exact", "gold", _KL, "gold reward", pareto=True)
 
 
 def gold_vs_reward(result: Result) -> Figure | None:
-    figure = _against(result, result.reward_key, "gold", result.reward_label, "gold reward", pareto=False)
-    return titled(figure, result, "Gold reward against learned reward")
+    title = "Gold reward against learned reward"
+    return _against(result, title, result.reward_key, "gold", result.reward_label, "gold reward")
 
 
 def held_out_vs_reward(result: Result) -> Figure | None:
     """A model below the line gains more by the reward model it was optimised against than by another seed's."""
-    label = "reward by another seed's model (z)"
-    figure = _against(result, "reward_z", f"{HELD_OUT}_z", "reward by the seed's own model (z)", label, pareto=False)
-    if figure is not None:
-        figure.axes[0].axline((0, 0), slope=1, color="#999999", linestyle=":", linewidth=1, zorder=1)
-    return titled(figure, result, "Held-out reward against learned reward")
+    title = "Held-out reward against learned reward"
+    own, other = (
+        f"reward by {whose} model (z by {result.reference})" for whose in ("the seed's own", "another seed's")
+    )
+    return _against(result, title, "reward_z", f"{HELD_OUT}_z", own, other, diagonal="as much by either model")
 
 
-def titled(figure: Figure | None, result: Result, title: str) -> Figure | None:
-    if figure is not None:
-        axes = figure.axes[0]
-        axes.set_title(f"{title} · {result.data_label}", loc="left")
-        tidy(axes)
+def titled(figure: Figure, result: Result, title: str) -> Figure:
+    axes = figure.axes[0]
+    axes.set_title(f"{title} · {result.data_label}", loc="left")
+    tidy(axes)
     return figure
 
 
-def _against(result: Result, x: str, y: str, x_label: str, y_label: str, *, pareto: bool) -> Figure | None:
-    """Every model as a point with both intervals; with several seeds each seed as a small marker."""
+def _against(
+    result: Result,
+    title: str,
+    x: str,
+    y: str,
+    x_label: str,
+    y_label: str,
+    *,
+    pareto: bool = False,
+    diagonal: str = "",
+) -> Figure | None:
+    """Every model as a point with both intervals; with several seeds each seed as a small, hollow marker of its own.
+
+    `diagonal` says what the line of equal numbers means; none is drawn where it is empty.
+    """
     points = {}
     for name in result.models:
         across, up = _x_of(result, name, x), result.estimate(name, y)
@@ -84,29 +97,51 @@ def _against(result: Result, x: str, y: str, x_label: str, y_label: str, *, pare
             zorder=1,
             label=_front_label(result, y, front),
         )
-    several = len(result.seeds) > 1
+    seeds = {n: _seed_points(result, n, x, y) for n in points} if len(result.seeds) > 1 else {}
     for name, (across, up) in points.items():
         _point(axes, across, up, style[name])
-        for seed in result.seeds if several else []:
-            a, u = _x_of(result, name, x, seed), result.estimate(name, y, seed)
-            if known(a) and known(u):
-                axes.scatter(
-                    [a.value], [u.value], s=11, zorder=5, **marker_look(Look(style[name].colour, "o", filled=False))
-                )
+        for at in seeds.get(name, []):
+            axes.scatter(*at, s=18, zorder=3.5, **seed_look(style[name]))
     axes.set(xlabel=x_label.format(reference=result.reference), ylabel=y_label)
     _spread_x(axes, [a.value for a, _ in points.values()])
     axes.margins(0.08)
-    if several:
-        axes.scatter([], [], s=11, facecolor="white", edgecolor="#777777", label="small circles: each seed")
-    choosing = x == "kl_exact" and _best_of_n(axes, result, y)
-    along = x == "kl_exact" and _curves(axes, result, y, style)
-    if front or several or choosing or along:
+    if seeds:
+        axes.scatter([], [], s=18, facecolor="white", edgecolor="#777777", label="small, hollow: each seed")
+    lines = [*_best_of_n(axes, result, y), *_curves(axes, result, y, style)] if x == "kl_exact" else []
+    if diagonal:
+        lines.append(_diagonal(axes, diagonal))
+    if front:
+        lines.append(_corners([(points[n][0].value, points[n][1].value) for n in front]))
+    if front or seeds or lines:
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=1)
+    titled(figure, result, title)
+    settle(axes)
     bars = [box for a, u in points.values() for box in _bar_boxes(axes, a, u)]
-    corners = [(points[n][0].value, points[n][1].value) for n in front]
-    bars += [box for start, end in pairwise(corners) for box in _step_boxes(axes, start, end)]
-    place_labels(axes, [(n, a.value, u.value, style[n].colour) for n, (a, u) in points.items()], bars)
+    blocked = [
+        *bars,
+        *(path_boxes(axes, line) for line in lines),
+        *(point_boxes(axes, found) for found in seeds.values()),
+    ]
+    place_labels(axes, [Label(n, a.value, u.value, ink(style[n].colour)) for n, (a, u) in points.items()], blocked)
     return figure
+
+
+def _seed_points(result: Result, name: str, x: str, y: str) -> list[tuple[float, float]]:
+    pairs = [(_x_of(result, name, x, seed), result.estimate(name, y, seed)) for seed in result.seeds]
+    return [(a.value, u.value) for a, u in pairs if known(a) and known(u)]
+
+
+def _diagonal(axes: Axes, meaning: str) -> Line:
+    """The line of equal numbers, as far as it is seen."""
+    axes.axline((0, 0), slope=1, color="#777777", linestyle=":", linewidth=1.2, zorder=1, label=meaning)
+    low = max(axes.get_xlim()[0], axes.get_ylim()[0])
+    high = min(axes.get_xlim()[1], axes.get_ylim()[1])
+    return [(low, low), (high, high)]
+
+
+def _corners(front: Line) -> Line:
+    """The front as it is drawn: first along x, then up."""
+    return [corner for (x0, y0), (x1, y1) in pairwise(front) for corner in ((x0, y0), (x1, y0), (x1, y1))]
 
 
 def _front_label(result: Result, metric: str, front: list[str]) -> str:
@@ -121,11 +156,11 @@ def _front_label(result: Result, metric: str, front: list[str]) -> str:
     return "\n".join([*textwrap.wrap(text, _LEGEND_WIDTH), hypervolume_text(result, stored)])
 
 
-def _best_of_n(axes: Axes, result: Result, y: str) -> bool:
-    """Best-of-n of the reference as a line with a band, where the result has a pool; True if it was drawn."""
+def _best_of_n(axes: Axes, result: Result, y: str) -> list[Line]:
+    """Best-of-n of the reference as a line with a band, where the result has a pool."""
     rows = [row for row in result.metrics.get("best_of_n", []) if y in row]
     if not rows:
-        return False
+        return []
     kl = [row["kl_bound"] for row in rows]
     estimates = [Estimate.from_dict(row[y]) for row in rows]
     label = f"best of n = {rows[0]['n']} ... {rows[-1]['n']} of {result.reference} (KL: upper bound log n - (n-1)/n)"
@@ -133,21 +168,22 @@ def _best_of_n(axes: Axes, result: Result, y: str) -> bool:
         kl, [e.low for e in estimates], [e.high for e in estimates], color=_CHOOSING, alpha=0.15, linewidth=0
     )
     axes.plot(kl, [e.value for e in estimates], color=_CHOOSING, linestyle="-.", marker=".", linewidth=1.2, label=label)
-    return True
+    return [[(x, e.value) for x, e in zip(kl, estimates, strict=True)]]
 
 
-def _curves(axes: Axes, result: Result, y: str, style: Mapping[str, Look]) -> bool:
-    """Each method's checkpoints as a line with a band, in the colour of its first; True if there is one."""
-    bands = bands_of(result, y)
-    for name, points in bands.items():
-        colour = next(look.colour for model, look in style.items() if model.startswith(f"{name}@"))
+def _curves(axes: Axes, result: Result, y: str, style: Mapping[str, Look]) -> list[Line]:
+    """Each method's checkpoints as a line with a band, in the colour of its last."""
+    lines: list[Line] = []
+    for name, points in bands_of(result, y).items():
+        colour = [look.colour for model, look in style.items() if model.startswith(f"{name}@")][-1]
         kl, estimates = [point["kl"] for point in points], [Estimate.from_dict(point["reward"]) for point in points]
         axes.fill_between(
             kl, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.12, linewidth=0
         )
         label = f"{name}: its checkpoints, with a band for each KL alone"
         axes.plot(kl, [e.value for e in estimates], color=colour, linewidth=1.2, zorder=2, label=label)
-    return bool(bands)
+        lines.append([(x, e.value) for x, e in zip(kl, estimates, strict=True)])
+    return lines
 
 
 def _x_of(result: Result, name: str, metric: str, seed: int | None = None) -> Estimate | None:
@@ -189,20 +225,9 @@ def _spread_x(axes: Axes, values: list[float]) -> None:
     axes.set_xlabel(f"{axes.get_xlabel()}; linear to {threshold:.2g}, then logarithmic")
 
 
-def _bar_boxes(axes: Axes, across: Estimate, up: Estimate) -> list[Bbox]:
+def _bar_boxes(axes: Axes, across: Estimate, up: Estimate) -> list[Boxes]:
     """Where the error bars are, in pixels."""
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    figure.draw_without_rendering()
     (left,), (right,) = arms(across)
     (below,), (above,) = arms(up)
     x, y = across.value, up.value
-    ends = axes.transData.transform([(x - left, y), (x + right, y), (x, y - below), (x, y + above)])
-    (x0, y0), (x1, _), (x2, y2), (_, y3) = ends
-    return [Bbox.from_extents(x0, y0 - 2, x1, y0 + 2), Bbox.from_extents(x2 - 2, y2, x2 + 2, y3)]
-
-
-def _step_boxes(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> list[Bbox]:
-    """Where one step of the front is, in pixels: first along x, then up."""
-    (x0, y0), (x1, y1) = axes.transData.transform([start, end])
-    return [Bbox.from_extents(x0, y0 - 3, x1, y0 + 3), Bbox.from_extents(x1 - 3, y0, x1 + 3, y1)]
+    return [path_boxes(axes, [(x - left, y), (x + right, y)]), path_boxes(axes, [(x, y - below), (x, y + above)])]

@@ -25,38 +25,20 @@ from rlhf_bench.report.result import Result
 from rlhf_bench.report.rouge import rouge_table
 from rlhf_bench.report.tables import (
     Cell,
-    Column,
     Table,
     column_text,
     gold_table,
     missing_lines,
-    number_text,
     pairwise_table,
     per_seed_table,
     summary_table,
 )
+from rlhf_bench.report.tex import tex_text
 from rlhf_bench.sheets import put
 from rlhf_bench.types import Estimate
 
-__all__ = ["csv_text", "markdown_text", "tex_escape", "tex_text", "write_tables", "write_workbook"]
+__all__ = ["csv_text", "markdown_text", "write_tables", "write_workbook"]
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
-    "†": r"$^\dagger$",
-    "‡": r"$^\ddagger$",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
 _TEX_COLUMNS = 5  # beside the keys: more of them with intervals do not fit a page
 
 
@@ -128,29 +110,6 @@ def csv_text(table: Table) -> str:
     return buffer.getvalue()
 
 
-def tex_escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def tex_text(table: Table, *, keys: int = 1) -> str:
-    r"""A LaTeX float: \input it after \usepackage{booktabs}. Wide tables become panels, one below the other.
-
-    `keys` is the number of leading columns that name a row and are repeated in each panel.
-    """
-    numbers = range(keys, len(table.columns))
-    panels = [numbers[i : i + _TEX_COLUMNS] for i in range(0, len(numbers), _TEX_COLUMNS)]
-    lines = ["% needs \\usepackage{booktabs}", "\\begin{table*}", "\\centering", "\\footnotesize"]
-    lines.append(f"\\caption{{{tex_escape(table.title)}. {tex_escape(' '.join(table.notes))}}}")
-    for number, panel in enumerate(panels):
-        columns = [*range(keys), *panel]
-        lines += ["\\par\\medskip"] if number else []
-        lines += [f"\\begin{{tabular}}{{{'l' * keys}{'r' * len(panel)}}}", "\\toprule"]
-        lines += [_tex_row(tex_escape(table.columns[i].title) for i in columns), "\\midrule"]
-        lines += [_tex_row(_tex_cell(row[i], table.columns[i]) for i in columns) for row in table.rows]
-        lines += ["\\bottomrule", "\\end{tabular}"]
-    return "\n".join([*lines, "\\end{table*}"]) + "\n"
-
-
 def write_workbook(path: Path, tables: Iterable[Table]) -> None:
     """One sheet a table. Numbers are numbers; text stays text even where it begins like a formula."""
     workbook = Workbook()
@@ -200,22 +159,6 @@ def _finite(value: float) -> float | str | None:
     if math.isfinite(value):
         return value
     return None if math.isnan(value) else str(value)
-
-
-def _tex_row(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + " \\\\"
-
-
-def _tex_cell(cell: Cell, column: Column) -> str:
-    if isinstance(cell, Estimate) and math.isfinite(cell.value):
-        value, low, high = (number_text(x, column.digits) for x in (cell.value, cell.low, cell.high))
-        return f"{_tex_number(value)} {{\\scriptsize [{_tex_number(low)}, {_tex_number(high)}]}}"
-    text = column_text(cell, column)
-    return tex_escape(text) if isinstance(cell, str) else _tex_number(text)
-
-
-def _tex_number(text: str) -> str:
-    return f"$-${text[1:]}" if text.startswith("-") else tex_escape(text)
 
 
 def _pipes(cells: list[str]) -> str:

@@ -6,8 +6,9 @@ Prompts are the unit that is resampled, never rows (METHODS, "Numbers with error
 
 from rlhf_bench.stats.compare import Difference, detectable_difference, difference, holm
 from rlhf_bench.stats.correlation import correlation_estimate
-from rlhf_bench.stats.crossed import crossed, crossed_difference, crossed_ratio, crossed_share
+from rlhf_bench.stats.crossed import crossed, crossed_difference, crossed_ratio, crossed_share, crossed_std
 from rlhf_bench.stats.estimates import mean_estimate, ratio_estimate, share_estimate, std_estimate
+from rlhf_bench.stats.paired_shares import crossed_share_difference
 from rlhf_bench.stats.power import prompts_needed
 from rlhf_bench.stats.resample import RESAMPLES, FloatArray, prompt_means, resampling
 
@@ -20,6 +21,8 @@ __all__ = [
     "crossed_difference",
     "crossed_ratio",
     "crossed_share",
+    "crossed_share_difference",
+    "crossed_std",
     "detectable_difference",
     "difference",
     "holm",

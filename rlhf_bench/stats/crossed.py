@@ -19,12 +19,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.compare import Difference, detectable_from_se, difference, effect_size
-from rlhf_bench.stats.estimates import clopper_pearson, mean_estimate, ratio_estimate, share_estimate
-from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, nanmean
+from rlhf_bench.stats.estimates import clopper_pearson, mean_estimate, ratio_estimate, share_estimate, std_estimate
+from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, is_constant, nanmean
 from rlhf_bench.stats.signed_rank import wilcoxon_p
 from rlhf_bench.types import Estimate
 
@@ -168,6 +169,39 @@ def crossed_ratio(
         return estimate
     value, low, high = (float(np.exp(x)) for x in (estimate.value, estimate.low, estimate.high))
     return replace(estimate, value=value, low=low, high=high)
+
+
+def crossed_std(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Standard deviation (ddof 1) over the (S, P, K) responses of each seed, its geometric mean over the seeds.
+
+    Each prompt under each seed has the linearised value log sd_s + (A_sp - var_s n_sp) / (2 var_s mean_p n_sp), with
+    A_sp the sum of squared deviations from the seed's mean of its n_sp responses, as in `std_estimate`; their mean over
+    prompts is log sd_s. `crossed` of these, exponentiated. One seed, or seeds that do not differ: `std_estimate`.
+    """
+    check_level(level)
+    there: npt.NDArray[np.bool_] = np.asarray(np.isfinite(samples).any(axis=2))
+    seeds = there.any(axis=1)
+    kept = there[seeds].all(axis=0)
+    y = samples[seeds][:, kept]  # (S, P, K)
+    if len(y) < 2 or all_alike(np.nan_to_num(y.reshape(len(y), -1), nan=0.0)):
+        one = std_estimate(samples[seeds][0] if len(y) else np.empty((0, 1)), level=level, seed=seed)
+        return replace(one, n_seeds=len(y), n_missing=int(samples.shape[1] - kept.sum()))
+    cells = np.stack([_log_std_cells(of_seed) for of_seed in y])
+    estimate = crossed(cells, level=level, seed=seed)
+    value, low, high = (float(np.exp(x)) for x in (estimate.value, estimate.low, estimate.high))
+    return replace(estimate, value=value, low=low, high=high, n_missing=int((~kept).sum()))
+
+
+def _log_std_cells(y: FloatArray) -> FloatArray:
+    """(P, K) responses of one seed -> (P,) linearised values of log sd (ddof 1); NaN where they do not vary."""
+    finite = y[np.isfinite(y)]
+    if len(finite) < 2 or is_constant(finite):
+        return np.full(len(y), np.nan)
+    sizes = np.isfinite(y).sum(axis=1)
+    variance = float(finite.var())
+    squares = np.nansum((y - finite.mean()) ** 2, axis=1)
+    cells: FloatArray = math.log(finite.std(ddof=1)) + (squares - variance * sizes) / (2 * variance * sizes.mean())
+    return cells
 
 
 def crossed_difference(a: FloatArray, b: FloatArray, *, level: float = 0.95, seed: int = 0) -> Difference:

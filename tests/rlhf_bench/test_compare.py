@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,15 @@ def make(
 
 
 def row(text: str, metric: str, model: str) -> list[str]:
-    """The cells of one line of the table."""
-    (line,) = [line for line in text.splitlines() if line.split()[:2] == [metric, model]]
-    return line.split()[2:]
+    """The cells of one line of the table, and the number of prompts of its metric's heading."""
+    group = text.partition(f"\n{metric}, ")[2]
+    prompts, _, lines = group.partition(" prompt")
+    (line,) = [
+        line
+        for line in itertools.takewhile(lambda line: line.startswith("  "), lines.split("\n")[1:])
+        if line.split()[0] == model
+    ]
+    return [*line.split()[1:], prompts]
 
 
 SFT: Values = {"reward": [0.0, 1.0, 2.0], "kl_exact": [0.0, 0.0, 0.0], "n_words": [5.0, 6.0, 7.0]}
@@ -107,7 +114,7 @@ def test_rewards_of_another_reward_model_are_not_compared(tmp_path: Path) -> Non
     other = make(tmp_path / "b", {"sft": SFT}, reward_model=[{"seed": 0, "hash": "other"}])
     text = compare(a, other)
     assert "not compared: reward, since the reward models of seed 0 are not the same (reward-0 and other)" in text
-    assert "\nreward " not in text
+    assert "\nreward," not in text
     assert row(text, "n_words", "sft")[2] == "+0.0"
 
 
@@ -116,7 +123,7 @@ def test_rewards_on_other_data_are_not_compared(tmp_path: Path) -> None:
     b = make(tmp_path / "b", {"sft": SFT}, data={"source": "hh-mini", "split": "test", "fingerprint": "other"})
     text = compare(a, b)
     assert "not compared: reward, since the data are not the same (fingerprints same and other)" in text
-    assert "\nreward " not in text
+    assert "\nreward," not in text
 
 
 def test_another_choice_of_prompts_from_the_same_data_is_matched_prompt_by_prompt(tmp_path: Path) -> None:
@@ -131,7 +138,7 @@ def test_another_choice_of_prompts_from_the_same_data_is_matched_prompt_by_promp
 
 def test_an_unknown_hash_is_not_the_same(tmp_path: Path) -> None:
     a, b = (make(tmp_path / name, {"sft": SFT}, reward_model=[{"seed": 0, "hash": None}]) for name in "ab")
-    assert "\nreward " not in compare(a, b)
+    assert "\nreward," not in compare(a, b)
 
 
 def test_kl_to_another_reference_is_not_compared(tmp_path: Path) -> None:
@@ -149,7 +156,7 @@ def test_several_seeds_are_z_scored_by_the_reference_of_a(tmp_path: Path) -> Non
     b = make(tmp_path / "b", {"sft": {"reward": [0.0, 10.0, 20.0]}, "dpo": {"reward": [4.0, 5.0, 6.0]}}, seeds=[0, 1])
     text = compare(a, b)
     assert row(text, "reward_z", "dpo")[:3] == ["1.000", "4.000", "+3.000"]
-    assert "\nreward " not in text
+    assert "\nreward," not in text
 
 
 def test_one_seed_on_each_side_is_a_pair(tmp_path: Path) -> None:
@@ -217,7 +224,7 @@ def test_seeds_that_differ_need_more_seeds(tmp_path: Path) -> None:
     b = make(tmp_path / "b", {"sft": {"n_words": [0.0, 1.0, 2.0]}}, seeds=[0, 1])
     scores = ResultStore(b).read_scores()
     ResultStore(b).write_scores(scores.assign(n_words=scores["n_words"] + 10 * scores["seed"]))
-    assert "sft no number of prompts: more seeds" in compare(a, b, {"n_words": 0.1})
+    assert "sft no number of prompts: more seeds" in " ".join(compare(a, b, {"n_words": 0.1}).split())
 
 
 def test_a_size_that_is_no_number_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,3 +232,30 @@ def test_a_size_that_is_no_number_is_one_line(tmp_path: Path, monkeypatch: pytes
     result = CliRunner().invoke(cli, ["compare", "a", "b", "--difference", "gold=much"])
     expected = "expected METRIC=SIZE with a size above 0, such as gold=0.1"
     assert (result.exit_code, result.stderr) == (2, f"error: --difference: given gold='much', {expected}\n")
+
+
+def test_everything_is_said_in_100_columns(tmp_path: Path) -> None:
+    """Three seeds, large and small numbers, a name of 60 characters: no line is longer, no name or number is cut."""
+    names = ["sft", "dpo", "my-organisation-llama-3-8b-instruct-with-a-very-long-name-v2"]
+    columns = {"reward": [-123.456, 5.0, 9.0], "kl_exact_token": [0.0001, 0.5, 0.25], "n_tokens": [2048.5, 3.0, 700.0]}
+    other = {name: [1.5 * x for x in reversed(values)] for name, values in columns.items()}
+    a = make(tmp_path / "a", dict.fromkeys(names, columns), seeds=[0, 1, 2])
+    b = make(tmp_path / "b", dict.fromkeys(names, other), seeds=[0, 1, 2])
+    lines = compare(a, b, {"n_tokens": 0.5}).split("\n")
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100
+    assert lines.count(f"  {names[2]}") == 3  # on a line of its own, over its numbers
+    at = lines.index("n_tokens, 3 prompts")
+    assert [line.split()[0] for line in lines[at + 1 : at + 4]] == ["sft", "dpo", names[2]]
+    # means of 2751.5 / 3 + 1 and 1.5 * 2751.5 / 3 + 1, the 1 from the seeds 0, 1, 2
+    assert lines[at + 4].split()[:3] == ["918.2", "1376.8", "+458.6"]
+    head = lines[lines.index("") :]
+    assert next(line for line in head if line.startswith("model ")).split() == [
+        "model", "A", "B", "B", "-", "A", "95", "%", "interval", "paired", "Wilcoxon", "Holm", "d", "able",
+    ]  # fmt: skip
+
+
+def test_prompts_that_differ_between_models_are_told_by_model(tmp_path: Path) -> None:
+    nan = float("nan")
+    a = make(tmp_path / "a", {"sft": {"n_words": [1.0, 2.0, 3.0]}, "dpo": {"n_words": [1.0, 2.0, 4.0]}})
+    b = make(tmp_path / "b", {"sft": {"n_words": [1.0, 2.0, nan]}, "dpo": {"n_words": [3.0, 2.0, 4.0]}})
+    assert "\nn_words, prompts: sft 2, dpo 3\n" in compare(a, b)

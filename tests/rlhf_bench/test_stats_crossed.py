@@ -108,3 +108,39 @@ def test_crossed_difference_of_one_seed_and_of_nothing():
     assert stats.crossed_difference(x, 0 * x) == stats.difference(x[0], 0 * x[0])
     empty = stats.crossed_difference(x, np.full_like(x, math.nan))
     assert (empty.estimate.n, empty.estimate.n_missing, empty.p_wilcoxon) == (0, 30, None)
+
+
+def test_crossed_std_by_hand():
+    """Two seeds of two prompts: 0, 2 has sd sqrt(2), and 0, 4 has 2 sqrt(2): their geometric mean is 2. The prompts are
+    as far from the middle as each other, so only the seeds differ: log sds ln 2 -+ ln(2)/2, se ln(2)/2, df 1."""
+    found = stats.crossed_std(np.array([[[0.0], [2.0]], [[0.0], [4.0]]]))
+    half = scipy_stats.t.ppf(0.975, 1) * math.log(2) / 2
+    assert found.value == pytest.approx(2.0)
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx((math.log(2) - half, math.log(2) + half))
+    assert (found.n, found.n_seeds, found.n_missing, found.method) == (2, 2, 0, "crossed-t")
+
+
+def test_crossed_std_of_ragged_samples_and_of_one_seed():
+    y = np.random.default_rng(0).normal(0, [[[1.0]], [[3.0]]], (2, 12, 3))
+    y[0, 4, 1:] = np.nan  # one sample only
+    y[1, 7] = np.nan  # missing under one seed: left out of both
+    kept = np.delete(y, 7, axis=1)
+    sds = [np.nanstd(of_seed, ddof=1) for of_seed in kept]
+    found = stats.crossed_std(y)
+    assert found.value == pytest.approx(math.sqrt(sds[0] * sds[1]))
+    assert (found.n, found.n_missing) == (11, 1)
+    one = stats.crossed_std(y[:1])
+    assert one == stats.std_estimate(y[0])
+    assert stats.crossed_std(np.full((2, 3, 2), np.nan)).n == 0
+    assert stats.crossed_std(np.ones((2, 3, 2))).value == 0.0
+
+
+def test_crossed_std_covers():
+    """300 tables of 2 seeds x 40 prompts x 2 samples of sd 1, prompts in common; seeds do not differ in their sd."""
+    g = np.random.default_rng(1)
+    held = 0
+    for _ in range(300):
+        y = math.sqrt(0.5) * (g.standard_normal((1, 40, 1)) + g.standard_normal((2, 40, 2)))
+        found = stats.crossed_std(y)
+        held += found.low <= 1.0 <= found.high
+    assert 276 <= held <= 299  # 285 expected, sd 3.8; few seeds err on the wide side

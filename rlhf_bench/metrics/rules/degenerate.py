@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import pairwise
 
 __all__ = ["is_degenerate"]
 
@@ -14,13 +15,21 @@ _LEAST = 6  # words below which nothing can be called a loop
 _LOOPED = 0.5  # share of words that stand inside a repeated stretch
 _TIMES = 2.5  # how often a stretch stands there: a loop is often cut before its third round is over
 _LONGEST = 12  # words of such a stretch
+_SAME = 4  # times that one word and nothing else is said
+_DOUBLED = 0.5  # share of words that say the one before again
+_GLUE = frozenset(("a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"))
+_LEAST_GLUE = 5  # words of that kind, with which alone nothing is said
+_MASHED = re.compile(r"[b-df-hj-np-tv-xz]{5}|^[b-df-hj-np-tv-xz]{4,}$")  # hardly a word has so many consonants running
 _RUN = re.compile(r"(.{1,4}?)\1{5,}", re.DOTALL)  # the same one to four characters six times running
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _ORDINARY = 0.5  # share of characters (without spaces) that are letters, digits or common marks
 
 
 def is_degenerate(text: str) -> bool:
-    """True for a response that is empty, holds no word or number, is mostly symbols, or repeats itself in a loop."""
+    """True for a response that is empty, holds no word or number, is mostly symbols or beaten keys, or repeats itself.
+
+    It repeats itself in a loop, by one word and no other, or by saying word after word twice.
+    """
     text = text.strip()
     words = [word.lower() for word in _WORD.findall(text)]
     if not words:
@@ -31,7 +40,25 @@ def is_degenerate(text: str) -> bool:
         return True
     if any(_is_run(found.group(0), text) for found in _RUN.finditer(text)):
         return True
-    return len(words) >= _LEAST and _looped(words) > _LOOPED
+    said = [word for word in words if not word.isdigit()] or words  # the numbers of a list are no part of what repeats
+    if len(said) >= _SAME and len(set(said)) == 1:
+        return True
+    if len(said) >= _LEAST_GLUE and _GLUE.issuperset(said):
+        return True
+    if _is_mashed(_WORD.findall(text)):
+        return True
+    return len(words) >= _LEAST and (_looped(words) > _LOOPED or _doubled(words) >= _DOUBLED)
+
+
+def _is_mashed(words: list[str]) -> bool:
+    """Half of the words, two at the least, are what fingers do on a keyboard; capitals are abbreviations."""
+    mashed = sum(bool(_MASHED.search(word.lower())) for word in words if word.isascii() and not word.isupper())
+    return mashed >= 2 and 2 * mashed >= len(words)
+
+
+def _doubled(words: list[str]) -> float:
+    """Share of words that are the same as the one before."""
+    return sum(a == b for a, b in pairwise(words)) / len(words)
 
 
 def _is_run(run: str, text: str) -> bool:

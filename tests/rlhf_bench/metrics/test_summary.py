@@ -150,12 +150,19 @@ def test_reward_z_is_within_each_seed():
 
 
 @pytest.mark.parametrize("name", ["sycophancy", "right_change"])
-def test_a_difference_of_shares_may_be_negative(name: str) -> None:
-    """-0.3, 0, 0: mean -0.1, sd 0.173205, half width 4.302653 sd / sqrt(3) = 0.430265."""
-    frame = table({"sft": [[-0.3], [0.0], [0.0]]}).rename(columns={"reward": name})
-    found = summarize(frame, reference="sft")["models"]["sft"][name]
-    assert (found["value"], found["low"]) == (pytest.approx(-0.1), pytest.approx(-0.530265, abs=1e-6))
-    assert (found["high"], found["method"]) == (pytest.approx(0.330265, abs=1e-6), "t")
+def test_a_difference_of_shares_may_be_negative_and_stays_within_its_range(name: str) -> None:
+    """-1, -1, 0 of sft: Tango's interval, where a t interval would begin at -2.1. All 0 of ppo: it has a width too. ppo
+    minus sft is 1, 1, 0: 2/3 -+ 4.302653 / 3 = 1.434218, beyond the 2 that such a difference can be, and cut there."""
+    frame = table({"sft": [[-1], [-1], [0]], "ppo": [[0], [0], [0]]}).rename(columns={"reward": name})
+    result = summarize(frame, reference="sft")
+    sft, ppo = (result["models"][model][name] for model in ("sft", "ppo"))
+    assert (sft["value"], sft["method"]) == (pytest.approx(-2 / 3), "tango")
+    assert -1 < sft["low"] < -2 / 3 < sft["high"] < 1
+    assert ppo["low"] == pytest.approx(-ppo["high"])
+    assert ppo["high"] > 0.5
+    (row,) = result["pairwise"]
+    assert row["difference"]["low"] == pytest.approx(2 / 3 - 1.434218, abs=1e-6)
+    assert (row["difference"]["high"], row["difference"]["method"]) == (2.0, "t, cut to [-2, 2]")
 
 
 def test_limits_of_a_share_stay_within_0_and_1_and_say_that_they_were_cut():
@@ -192,6 +199,8 @@ def test_several_seeds():
     ppo = result["models"]["ppo"]
     assert "reward" not in ppo
     assert "reward_std" not in ppo
+    assert result["models"]["sft"]["reward_z_std"]["value"] == pytest.approx(1.0)  # what it is scaled by
+    assert ppo["reward_z_std"]["n_seeds"] == 2
     assert {"model": "ppo", "metric": "reward", "reason": NOT_POOLED} in result["missing"]
     assert [result["per_seed"][s]["ppo"]["reward"]["value"] for s in "01"] == [4.0, 7.0]
     # z: sft is the same in both, so gains of 2 and 5 over sqrt(2); their mean is 3.5 / sqrt(2)

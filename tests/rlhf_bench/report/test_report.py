@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.files import exclusive
@@ -56,7 +57,7 @@ def test_labels_do_not_overlap(three_seeds: Path) -> None:
             figure = PLOTS[name](load_result(three_seeds))
         assert figure is not None
         figure.draw_without_rendering()
-        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+        boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]
         assert len(boxes) >= len(MODELS)
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), name
 

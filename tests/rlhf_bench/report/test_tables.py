@@ -25,7 +25,8 @@ from rlhf_bench.report.tables import (
     pairwise_table,
     summary_table,
 )
-from rlhf_bench.report.writers import csv_text, markdown_text, tex_escape, tex_text, write_workbook
+from rlhf_bench.report.tex import tex_escape, tex_text
+from rlhf_bench.report.writers import csv_text, markdown_text, write_workbook
 from rlhf_bench.types import Estimate
 
 from .make_result import NASTY, make_result
@@ -114,7 +115,7 @@ def test_tex_escapes_and_uses_booktabs() -> None:
     lines = tex_text(TABLE).split("\n")
     assert "\\caption{A \\& B. 100\\% of it}" in lines
     assert "Model & KL\\_exact & Samples \\\\" in lines
-    assert "a\\_b|c & 1.00 {\\scriptsize [$-$0.50, 2.50]} & 7 \\\\" in lines
+    assert "a\\_b\\textbar{}c & 1.00 {\\scriptsize [$-$0.50, 2.50]} & 7 \\\\" in lines
     assert [line for line in lines if line.startswith("\\") and "rule" in line] == [
         "\\toprule",
         "\\midrule",
@@ -149,6 +150,8 @@ def test_workbook_has_a_sheet_a_table(one_seed: Path) -> None:
     assert book.sheetnames == ["summary", "pairwise", "per_seed", "gold", "responses"]
     assert book["summary"]["B1"].value == "Reward (raw)"
     assert isinstance(book["summary"]["B2"].value, float)
+    head = [cell.value for cell in book["responses"][1]]
+    assert head[:5] == ["prompt_id", "prompt", "base_response", "base_reward", "base_gold"]
     assert book["responses"]["C2"].value == NASTY
     assert book["responses"]["C2"].data_type == "s"
 
@@ -165,10 +168,42 @@ def test_reward_is_raw_for_one_seed_and_z_for_several(one_seed: Path, three_seed
     assert [row[0] for row in one.rows][-2:] == ["chosen (data)", "rejected (data)"]
 
 
+def test_the_spread_of_the_rewards_is_in_the_units_of_the_rewards(
+    one_seed: Path, three_seeds: Path, tmp_path: Path
+) -> None:
+    """Raw for one seed; of several that of the z-scores, and no column of dashes where an older result has none."""
+    one = summary_table(load_result(one_seed))
+    assert one.columns[2] == Column("reward_std", "Reward std", 3, interval=True)
+    titles = [column.title for column in summary_table(load_result(three_seeds)).columns]
+    assert not any(title.startswith("Reward std") for title in titles)
+    path = make_result(tmp_path / "r", models=("sft", "ppo"), seeds=(0, 1))
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+    metrics["models"]["ppo"]["reward_z_std"] = Estimate(0.737, 0.519, 1.045, 12, n_seeds=2).to_dict()
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    text = markdown_text(summary_table(load_result(path)))
+    assert "| Reward (z by sft) | Reward std (z by sft) | Gold |" in text
+    assert "| 0.737 [0.519, 1.045] |" in text
+
+
 def test_training_cost_is_the_mean_over_seeds(three_seeds: Path) -> None:
     table = summary_table(load_result(three_seeds))
     sft = next(row for row in table.rows if row[0] == "sft")
     assert sft[-2:] == [45.0, 2048.0]  # 42, 45 and 48 seconds
+
+
+def test_intervals_that_were_cut_are_told_by_their_range(tmp_path: Path) -> None:
+    path = make_result(tmp_path / "r", models=("sft", "ppo"))
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+    metrics["models"]["sft"]["rougeL"]["method"] = "t, cut to [0, 1]"
+    metrics["models"]["ppo"]["rougeL"]["method"] = "crossed-t, cut to [-1, 1]"
+    metrics["pairwise"][0]["difference"]["method"] = "t, cut to [-2, 2]"
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    result = load_result(path)
+    assert summary_table(result).notes[-2:] == [
+        "Intervals cut to [0, 1], where too few prompts threw a limit outside: ROUGE-L of sft",
+        "Intervals cut to [-1, 1], where too few prompts threw a limit outside: ROUGE-L of ppo",
+    ]
+    assert pairwise_table(result).notes[0].startswith("An interval that few prompts threw outside")
 
 
 def test_marked_columns_say_why(tmp_path: Path) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
+from rlhf_bench.compare.table import WIDTH, Row, table_lines, wrapped
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.metrics.registry import METRICS, ROUGE_PARTS, describe, probe_names
 from rlhf_bench.metrics.summary import add_reward_z
 from rlhf_bench.metrics.table import score_table
-from rlhf_bench.stats import Difference, FloatArray, crossed_difference, holm, prompts_needed
+from rlhf_bench.stats import FloatArray, crossed_difference, prompts_needed
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 
@@ -67,23 +67,19 @@ class _Side:
         """The data that the prompts were chosen from."""
         return tuple(self.manifest["data"].get(key) for key in ("source", "split", "seed"))
 
-    def describe(self) -> str:
+    def describe(self, name: str) -> list[str]:
+        """The folder, and on a line of its own where there is no room what was evaluated."""
         data = self.manifest["data"]
         seeds = ", ".join(map(str, self.seeds))
-        return f"{self.path}  ({data.get('source')}, {data.get('split')}; seed{'s' * (len(self.seeds) > 1)} {seeds})"
-
-
-class _Row(NamedTuple):
-    metric: str
-    model: str
-    a: float
-    b: float
-    found: Difference
-    differences: FloatArray  # (S, P), B minus A
+        text = f"({data.get('source')}, {data.get('split')}; seed{'s' * (len(self.seeds) > 1)} {seeds})"
+        line = f"{name}  {self.path}  {text}"
+        return [line] if len(line) <= WIDTH else [f"{name}  {self.path}", f"   {text}"]
 
 
 def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> str:
     """B minus A, paired by prompt and seed, with interval and p, as text; what could not be matched is said.
+
+    No line is longer than 100 characters, but for what has no space in it, such as a path.
 
     Rewards only where reward models and data are the same, by hash; KL only where the reference is.
     Holm's p is over the models, within a metric. `differences` (metric -> size) adds how many prompts each would need.
@@ -105,12 +101,13 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
             how = "evaluate both with the same --seed and --limit, which choose the prompts"
         raise StoreError(f"{a} and {b} have no prompt in common; {how}")
     metrics, left_out = _metrics(left, right, seeds)
-    lines = [f"A  {left.describe()}", f"B  {right.describe()}", "", *_matching(left, right, seeds, prompts, models)]
-    lines += [f"not compared: {reason}" for reason in left_out]
+    matching = _matching(left, right, seeds, prompts, models)
+    told = [line for text in [*matching, *(f"not compared: {reason}" for reason in left_out)] for line in wrapped(text)]
+    lines = [*left.describe("A"), *right.describe("B"), "", *told]
     frames = _with_common_reward(left, right) if "reward_z" in metrics else (left.scores, right.scores)
     rows = list(_rows(frames, seeds, models, prompts, metrics))
-    needs = [_needs(metric, size, rows) for metric, size in (differences or {}).items()]
-    return "\n".join([*lines, "", *_table(rows), *([""] if needs else []), *needs])
+    needs = [line for metric, size in (differences or {}).items() for line in wrapped(_needs(metric, size, rows))]
+    return "\n".join([*lines, "", *table_lines(rows), *([""] if needs else []), *needs])
 
 
 def _check_versions(left: _Side, right: _Side) -> None:
@@ -122,7 +119,7 @@ def _check_versions(left: _Side, right: _Side) -> None:
         )
 
 
-def _needs(metric: str, size: float, rows: Sequence[_Row]) -> str:
+def _needs(metric: str, size: float, rows: Sequence[Row]) -> str:
     """How many prompts a difference of `size` needs, a model."""
     mine = [row for row in rows if row.metric == metric]
     if not mine:
@@ -236,7 +233,7 @@ def _rows(
     models: Sequence[str],
     prompts: Sequence[str],
     metrics: Sequence[str],
-) -> Iterator[_Row]:
+) -> Iterator[Row]:
     """One row a metric and model where both sides have values."""
     tables = [score_table(frame, list(metrics)) for frame in frames]
     at_prompts = [[table.prompts.index(prompt) for prompt in prompts] for table in tables]
@@ -249,54 +246,10 @@ def _rows(
             )
             found = crossed_difference(y, x)
             if found.estimate.n:
-                yield _Row(metric, model, _mean(x, y), _mean(y, x), found, y - x)
+                yield Row(metric, model, _mean(x, y), _mean(y, x), found, y - x)
 
 
 def _mean(values: FloatArray, other: FloatArray) -> float:
     """Mean over the cells that both sides have."""
     both = (values + other) * 0 + values
     return float(nanmean(both.ravel()[None], axis=1)[0])
-
-
-def _table(rows: Sequence[_Row]) -> list[str]:
-    adjusted: dict[tuple[str, str], float] = {}
-    for metric in dict.fromkeys(row.metric for row in rows):
-        group = [row for row in rows if row.metric == metric]
-        for row, p in zip(group, holm([row.found.p_paired for row in group]), strict=True):
-            adjusted[metric, row.model] = p
-    cells = [["metric", "model", "A", "B", "B - A", "95 % interval", "p", "p (Wilcoxon)", "p (Holm)", "d"]]
-    cells[0] += ["detectable", "prompts"]
-    for row in rows:
-        digits, estimate = describe(row.metric).digits, row.found.estimate
-        cells.append(
-            [
-                row.metric,
-                row.model,
-                f"{row.a:.{digits}f}",
-                f"{row.b:.{digits}f}",
-                f"{estimate.value:+.{digits}f}",
-                f"[{estimate.low:+.{digits}f}, {estimate.high:+.{digits}f}]",
-                _p(row.found.p_paired),
-                _p(row.found.p_wilcoxon),
-                _p(adjusted[row.metric, row.model]),
-                _number(row.found.effect, 2),
-                _number(row.found.detectable, digits),
-                f"{estimate.n}",
-            ]
-        )
-    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    lines = []
-    for line in cells:
-        padded = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-        lines.append("  ".join(padded).rstrip())
-    return lines
-
-
-def _number(value: float, digits: int) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _p(p: float | None) -> str:
-    if p is None or math.isnan(p):
-        return "-"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,92 @@
+"""Coverage of the 95 % intervals with a method of their own: differences of paired shares, and self-BLEU.
+
+    python benchmarks/coverage_few.py [TABLES]
+
+Prints the last two tables of docs/coverage.md. With one sample a prompt the coverage is a sum over the trinomial
+distribution; what is simulated has TABLES tables a cell (default 200), each cell from a stream of its own. Self-BLEU's
+texts are sentences of 12 words drawn from 10; their expected self-BLEU is the mean of the tables themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+from scipy.stats import multinomial
+
+from rlhf_bench import stats
+from rlhf_bench.metrics.self_bleu import self_bleu
+from rlhf_bench.stats import FloatArray
+from rlhf_bench.types import Estimate
+
+PROMPTS = (4, 12, 42, 64)
+TEXTS = (40, 150)
+SHARES = {"0.3 gained, 0.1 lost": (0.3, 0.1), "0.05 gained, 0.05 lost": (0.05, 0.05), "0.8 gained": (0.8, 0.0)}
+WORDS = ("the", "a", "cat", "dog", "sees", "hears", "big", "small", "now", "here")
+
+
+def holds(estimate: Estimate, truth: float) -> bool:
+    return estimate.low <= truth <= estimate.high
+
+
+def exact(shares: tuple[float, float], n: int) -> tuple[float, float, float]:
+    """Coverage of Tango's and of the t interval with one sample a prompt; how often the latter leaves [-1, 1]."""
+    gained, lost = shares
+    tango = plain = outside = 0.0
+    for b in range(n + 1):
+        for c in range(n + 1 - b):
+            chance = float(multinomial.pmf([b, c, n - b - c], n, [gained, lost, 1 - gained - lost]))
+            if chance < 1e-9:
+                continue
+            values = np.repeat([1.0, -1.0, 0.0], [b, c, n - b - c])
+            old = stats.mean_estimate(values)
+            tango += chance * holds(stats.crossed_share_difference(values[None, :, None]), gained - lost)
+            plain += chance * holds(old, gained - lost)
+            outside += chance * (old.low < -1 or old.high > 1)
+    return tango, plain, outside
+
+
+def sampled(shares: tuple[float, float], n: int, tables: int) -> float:
+    """Coverage with 4 samples a prompt, a third of the prompts never changing."""
+    gained, lost = (1.5 * share if sum(shares) < 0.6 else share for share in shares)
+    same = 1 - gained - lost
+    still = 1 / 3 if sum(shares) < 0.6 else 0.0
+    generator = np.random.default_rng([n, round(100 * gained)])
+    held = 0
+    for _ in range(tables):
+        drawn = generator.choice([1.0, -1.0, 0.0], (1, n, 4), p=[gained, lost, same])
+        drawn *= generator.random((1, n, 1)) >= still
+        held += holds(stats.crossed_share_difference(drawn), shares[0] - shares[1])
+    return held / tables
+
+
+def sentences(n: int, tables: int) -> tuple[float, float]:
+    """Coverage of self-BLEU's interval, and its mean standard error over the sd of self-BLEU itself."""
+    generator = np.random.default_rng(n)
+    values: list[FloatArray] = [
+        self_bleu([" ".join(generator.choice(WORDS, 12)) for _ in range(n)]) for _ in range(tables)
+    ]
+    truth = float(np.mean([own.mean() for own in values]))
+    claimed = float(np.mean([own.std(ddof=1) / math.sqrt(n) for own in values]))
+    found = [stats.mean_estimate(own) for own in values]
+    return sum(holds(e, truth) for e in found) / tables, claimed / float(np.std([e.value for e in found], ddof=1))
+
+
+def main(tables: int = 200) -> None:
+    print("| Difference of paired shares | " + " | ".join(f"n = {n}" for n in PROMPTS) + " |")
+    print("| --- |" + " ---: |" * len(PROMPTS))
+    for name, shares in SHARES.items():
+        rows = [exact(shares, n) for n in PROMPTS]
+        print(f"| {name}, 1 sample (exact) | " + " | ".join(f"{row[0]:.1%}" for row in rows) + " |")
+        print("| the mean's interval, for comparison | " + " | ".join(f"{row[1]:.1%}" for row in rows) + " |")
+        print("| how often that one leaves [-1, 1] | " + " | ".join(f"{row[2]:.1%}" for row in rows) + " |")
+        print(f"| {name}, 4 samples | " + " | ".join(f"{sampled(shares, n, tables):.1%}" for n in PROMPTS) + " |")
+    print("\n| Self-BLEU of sentences | coverage | standard error, claimed / true |\n| --- | ---: | ---: |")
+    for n in TEXTS:
+        covered, width = sentences(n, tables)
+        print(f"| {n} texts | {covered:.1%} | {width:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*(int(text) for text in sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""The difference of two shares on the same prompts, each prompt's own difference between -1 and 1.
+
+One sample a prompt: b prompts with 1 and 0, c with 0 and 1, n in all, of which the difference (b - c)/n has the score
+interval of Tango (1998), "Equivalence test and confidence interval for the difference in proportions for the
+paired-sample design", eq. 12: the values D that the test
+
+    |b - c - n D| / sqrt(n (2 q + D (1 - D))) <= z
+
+does not reject, with q the likeliest share of 0 and 1 given D. It lies within [-1, 1] for every table and needs no
+prompt that differs. A t interval does neither.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from scipy import optimize, stats
+
+from rlhf_bench.errors import BadValue
+from rlhf_bench.stats.crossed import all_alike, complete, crossed
+from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, nanmean
+from rlhf_bench.types import Estimate
+
+__all__ = ["crossed_share_difference", "tango_interval"]
+
+_INSIDE = 1e-9
+
+
+def tango_interval(b: float, c: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Tango's score limits of (b - c)/n, for counts b and c that need not be whole. Raises BadValue for b + c > n."""
+    check_level(level)
+    if n < 1 or min(b, c) < 0 or b + c > n * (1 + 1e-9):
+        raise BadValue(f"{b:g} and {c:g} of {n} prompts given; expected counts of 0 or more that n holds")
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    value = (b - c) / n
+
+    def beyond(delta: float) -> float:
+        """The score statistic's square minus z^2: negative inside the interval."""
+        spread = n * (2 * _likeliest(b, c, n, delta) + delta * (1 - delta))
+        return (b - c - n * delta) ** 2 - z**2 * max(spread, 0.0)
+
+    # inside by _INSIDE: where all prompts agree, value itself has no spread and is a root as well
+    low = -1.0 if beyond(-1.0) <= 0 else float(optimize.brentq(beyond, -1.0, value - _INSIDE, xtol=1e-12))
+    high = 1.0 if beyond(1.0) <= 0 else float(optimize.brentq(beyond, value + _INSIDE, 1.0, xtol=1e-12))
+    return low, high
+
+
+def _likeliest(b: float, c: float, n: int, delta: float) -> float:
+    """The share of (0, 1) that maximises the likelihood where that of (1, 0) is larger by `delta`."""
+    minus_p = (2 * n - b + c) * delta - b - c
+    root = minus_p**2 + 8 * n * c * delta * (1 - delta)
+    return (math.sqrt(max(root, 0.0)) - minus_p) / (4 * n)
+
+
+def crossed_share_difference(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Mean of the (S, P, K) differences of -1, 0, 1 or NaN: seeds, prompts, samples.
+
+    One sample of each prompt in all: Tango's. Several: `crossed` of the cells' means where 10 prompts or more
+    differ from the most frequent value; else Tango's with n = prompts and b and c the sums of the prompts'
+    means above and below 0, which errs on the wide side, as a mean of several varies less than one draw.
+
+    Raises BadValue for other values.
+    """
+    check_level(level)
+    wrong = samples[np.isfinite(samples) & ~np.isin(samples, (-1.0, 0.0, 1.0))]
+    if wrong.size:
+        raise BadValue(f"a difference of shares was asked of the value {float(wrong[0])!r}; expected -1, 0 or 1")
+    cells = nanmean(samples, axis=2)
+    estimate = crossed(cells, level=level, seed=seed)
+    if estimate.n == 0:
+        return estimate
+    kept = complete(cells)
+    of_prompt = np.round(kept.mean(axis=0), 12)
+    single = all_alike(kept) and bool((np.isfinite(samples).sum(axis=2) <= 1).all())
+    differing = estimate.n - int(np.unique(of_prompt, return_counts=True)[1].max())
+    if single or differing < MIN_PROMPTS:
+        b, c = float(of_prompt.clip(min=0).sum()), float(-of_prompt.clip(max=0).sum())
+        low, high = tango_interval(b, c, estimate.n, level=level)
+        return replace(estimate, low=low, high=high, method="tango")
+    return estimate
