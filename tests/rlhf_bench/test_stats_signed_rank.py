@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -42,11 +41,3 @@ def test_equals_scipys_exact_p_up_to_50_and_its_approximation_beyond() -> None:
     for n in (20, 50, 51):
         d = np.random.default_rng(n).standard_normal(n) + 0.3
         assert wilcoxon_p(d) == pytest.approx(float(scipy_stats.wilcoxon(d).pvalue), rel=1e-9)
-
-
-def test_ties_of_few_prompts_take_no_time() -> None:
-    d = np.array([1.0, -1, 1, 2, 2, -3, 1, 1, 4, -2, 1, 3, 1])
-    began = time.perf_counter()
-    for _ in range(100):
-        wilcoxon_p(d)
-    assert time.perf_counter() - began < 2  # scipy's permutations take seconds for a single one

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -47,8 +46,8 @@ def verdicts(models: int = 5, seeds: int = 2, prompts: int = 1_250, samples: int
     )
 
 
-def filled(path: Path, calls: int, text: str) -> list[str]:
-    """The keys of a ledger in which each call has one answer, which holds `text`, and one verdict."""
+def fill(path: Path, calls: int, text: str) -> None:
+    """Make a ledger in which each call has one answer, which holds `text`, and one verdict."""
     Ledger(path).close()
     requests = [f'{{"messages":[],"model":"judge-{n}","text":"{text}"}}' for n in range(calls)]
     keys = [call_key(request) for request in requests]
@@ -63,27 +62,12 @@ def filled(path: Path, calls: int, text: str) -> list[str]:
         )
         db.executemany("INSERT INTO verdicts VALUES (?, 'p', 'first', NULL, '', '{}')", ((key,) for key in keys))
     db.close()
-    return keys
-
-
-@pytest.mark.slow
-def test_a_look_up_pass_of_100_000_verdicts_takes_under_a_second(tmp_path: Path) -> None:
-    """Processor time of the best of three: the machine may be busy."""
-    keys = filled(tmp_path / "judge.sqlite", 100_000, "x" * 500)
-    times = []
-    with Ledger(tmp_path / "judge.sqlite") as ledger:
-        for _ in range(3):
-            began = time.process_time()
-            found = ledger.verdicts(keys, "p")
-            times.append(time.process_time() - began)
-            assert len(found) == 100_000
-    assert min(times) < 1.0
 
 
 def test_a_ledger_is_checked_and_exported_row_by_row(tmp_path: Path) -> None:
     """400 answers of 50 kB, and as much again in their requests: 40 MB, of which a few rows are held at a time."""
     path = tmp_path / "judge.sqlite"
-    filled(path, 400, "x" * 50_000)
+    fill(path, 400, "x" * 50_000)
     tracemalloc.start()
     try:
         assert sum(len(line) for line in export_ledger(path)) > 40_000_000
@@ -100,10 +84,9 @@ def test_a_ledger_is_checked_and_exported_row_by_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_statistics_of_100_000_verdicts_take_under_30_seconds() -> None:
+def test_the_statistics_of_100_000_verdicts() -> None:
     rows = verdicts()
     assert len(rows) == 100_000
-    began = time.process_time()
     pairs = fold(rows)
     assert len(win_rates(pairs)) == 5
     assert judge_rates(rows)["unreadable"].value == pytest.approx(0.01, abs=0.002)
@@ -111,4 +94,3 @@ def test_the_statistics_of_100_000_verdicts_take_under_30_seconds() -> None:
     assert agreement(pairs)["cohen_kappa"].value == pytest.approx(0, abs=0.02)
     assert len(bradley_terry(pairs, baseline="base")) == 6
     assert len(equal_length_win_rates(pairs, baseline="base")) == 5
-    assert time.process_time() - began < 30
