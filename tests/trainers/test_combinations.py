@@ -41,6 +41,7 @@ from .conftest import TOY
             {"base": {"gradient_checkpointing": True}, "model": "gpt2"},
             "base.gradient_checkpointing: with model=gpt2 base is a copy of it and trains nothing; set it for ",
         ),
+        ({"base": {"compile": True}, "model": "gpt2"}, "base.compile: with model=gpt2 base is a copy of it and "),
         ({"grpo": {"ratio": "product", "loss_type": "dr_grpo"}}, "grpo.loss_type=dr_grpo: it weighs a response by "),
         (
             {"grpo": {"num_generations": 1}},
@@ -125,7 +126,7 @@ def test_what_makes_sense_is_allowed() -> None:
         {"reward": {"function": ["model", "gold"], "weights": [1.0, 0.5]}},
         {"reward": {"function": "model"}, "data": {"source": "pairs.jsonl"}},
         {"base": {"gradient_checkpointing": True}},
-        {"sft": {"gradient_checkpointing": True}, "model": "gpt2"},
+        {"sft": {"gradient_checkpointing": True, "compile": True}, "model": "gpt2"},
     ],
 )
 def test_at_the_limit_it_still_makes_sense(sections: dict[str, Any]) -> None:

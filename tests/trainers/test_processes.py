@@ -291,6 +291,18 @@ def test_an_environment_without_a_meeting_place(root: Path, launch: Launcher) ->
     ]
 
 
+@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+def test_models_that_are_divided_are_refused(root: Path, launch: Launcher, variable: str, name: str) -> None:
+    """And not trained whole in silence."""
+    plan = f"import os; os.environ['ACCELERATE_USE_{variable}'] = 'true'"
+    ended = launch(*words(root, "divided", "base"), processes=2, plan=plan)
+    assert ended.statuses == [2, 2]
+    assert ended.lines == [
+        f"error: accelerate's configuration asks for {name}; expected plain data-parallel processes, each with whole "
+        "models: set distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
+    ]
+
+
 def test_processes_that_do_not_meet(root: Path, launch: Launcher) -> None:
     """The second never comes."""
     plan = """
