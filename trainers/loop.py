@@ -98,10 +98,10 @@ class Loop:
         self.processes.first(lambda: self.work.mkdir(parents=True, exist_ok=True))
         self._restore()
         self._check_same_weights()
-        began = saved = time.monotonic()
         earlier = self.seconds
         task_of = self.progress.task(self.name, total=self.steps, start=self.step)
         with _interrupts(self), self.tracking.following(self.step), task_of as task:
+            began = saved = time.monotonic()  # a tracker may have waited for its server
             while self.step < self.steps:
                 self._row, self._at = {}, self.step + 1
                 yield self.step
