@@ -2,8 +2,8 @@
 
     python benchmarks/processes.py [rounds]
 
-Base, sft and grpo of the recipe mini, shortened; the ways take turns, and what loading takes is left out. Two rounds, the
-default, take some three minutes.
+Base, sft and grpo of the recipe mini, shortened; the ways take turns, and what loading takes is left out. A round, the
+default, takes one to three minutes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def seconds_a_step(launcher: list[str], threads: int) -> dict[str, float]:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     measured: dict[str, dict[str, list[float]]] = {stage: defaultdict(list) for stage in STEPS}
     for _ in range(rounds):
         for name, (launcher, threads) in WAYS.items():
