@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_bench.errors import BadValue
+from rlhf_bench.errors import BadValue, UnknownName
 from trainers.combinations import check_combinations
 from trainers.pipeline import train
 from trainers.recipe import Recipe
@@ -140,3 +140,19 @@ def test_the_defaults_are_those_of_mini() -> None:
     assert (mini.ppo.whiten_advantages, mini.ppo.entropy_coef, mini.ppo.target_kl) == (True, 0.0, None)
     assert (mini.grpo.advantage, mini.grpo.ratio, mini.grpo.kl_in) == ("group", "token", "loss")
     assert (mini.grpo.loss_type, mini.grpo.entropy_coef, mini.reward.function) == ("grpo", 0.0, "model")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("ppo.max_steps", "ppo.steps"),  # and not dpo.max_steps
+        ("base.steps", "base.max_steps"),
+        ("reward.lr_head", "reward.head_lr"),
+        ("dpo.epoch", "dpo.epochs"),
+        ("sft.kl_coef", "ppo.kl_coef"),  # nothing like it in sft
+        ("ppo.lora.rank", "ppo.lora.r"),
+    ],
+)
+def test_an_unknown_key_is_looked_for_in_its_own_section_first(given: str, meant: str) -> None:
+    with pytest.raises(UnknownName, match=rf"^unknown key '{given}'; did you mean '{meant}'\?$"):
+        load_recipe("mini", [f"{given}=1"])
