@@ -234,16 +234,27 @@ def _key(location: Sequence[int | str], known: Sequence[str]) -> str:
 
 
 def _unknown_key(given: str, known: Sequence[str]) -> UnknownName:
-    """Offers, in this order: the same name in another section, the nearest key, the section's own keys."""
+    """Offers, in this order: a like name in the same section, the same name in another, the nearest key, the section's
+    own keys."""
     section, _, name = given.rpartition(".")
     own = [key for key in known if key.rpartition(".")[0] == section]
     same_name = [key for key in known if key.rpartition(".")[2] == name]
-    for candidates in (same_name, own, known):
+    like = _like(name, [key.rpartition(".")[2] for key in own]) if section else None
+    if like:
+        return UnknownName("key", given, [f"{section}.{like}"])
+    for candidates in (same_name, known):
         close = nearest(given, [key for key in candidates if not given.startswith(f"{key}.")])
         close = close or (candidates[0] if candidates is same_name and len(candidates) == 1 else None)
         if close:
             return UnknownName("key", given, [close])
     return UnknownName("key", given, same_name or own or known)
+
+
+def _like(name: str, known: Sequence[str]) -> str | None:
+    """The known name of the same words, a few more or fewer (max_steps: steps), else the nearest in letters."""
+    words = {other: set(other.split("_")) for other in (name, *known)}
+    kin = [other for other in known if words[other] <= words[name] or words[name] <= words[other]]
+    return max(kin, key=lambda other: (len(words[other] & words[name]), -len(other))) if kin else nearest(name, known)
 
 
 def _show(value: Any) -> str:

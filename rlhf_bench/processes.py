@@ -35,6 +35,12 @@ BUCKET = 1 << 25  # bytes of gradients that are summed at a time: a copy of all 
 FIRST_SPEAKS = 2.0  # seconds that another process waits for process 0 to report the same error
 LAST_WORD = 5.0  # seconds that the ones left behind wait for the reason
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and accelerate launch set
+SHARDING = {  # what accelerate launch sets where its configuration asks for models that are divided
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
+}
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -133,7 +139,8 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
     SystemExit with the status that `exit_status` gives it there.
 
     Raises:
-        BadValue: the launcher's environment is incomplete, or has more processes than the machine has GPUs.
+        BadValue: the launcher's environment is incomplete, asks for models that are divided, or has more processes than
+            the machine has GPUs.
         ProcessLost: not all of them came.
     """
     if _number("WORLD_SIZE", 1) == 1:
@@ -147,6 +154,7 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
         )
     processes, store = _join()
     try:
+        _check_whole_models()
         yield processes
     except BaseException as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, once one has ended: the reason is said first
@@ -157,6 +165,16 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
     import torch.distributed as dist
 
     dist.destroy_process_group()
+
+
+def _check_whole_models() -> None:
+    """Raises BadValue where accelerate's configuration asks for what would be left out in silence."""
+    asked = [name for variable, name in SHARDING.items() if os.environ.get(variable, "").lower() == "true"]
+    if asked:
+        raise BadValue(
+            f"accelerate's configuration asks for {asked[0]}; expected plain data-parallel processes, each with whole "
+            "models: set distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
+        )
 
 
 def _join() -> tuple[Processes, Store]:

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Batch", "Encoded", "collate", "count_truncated", "encode", "encode_prompts", "length_batches"]
+__all__ = [
+    "Batch",
+    "BatchWriter",
+    "Encoded",
+    "collate",
+    "count_truncated",
+    "encode",
+    "encode_prompts",
+    "length_batches",
+]
 
 
 ROUND_WIDTH = 16  # batches are padded to a multiple of this
@@ -98,20 +107,33 @@ def collate(
     multiple_of: int = ROUND_WIDTH,
 ) -> Batch:
     """Pad rows to one length, rounded up to `multiple_of` (few distinct shapes are fast)."""
-    longest = max(row.length for row in rows)
-    width = -(-longest // multiple_of) * multiple_of
-    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
-    attention = np.zeros((len(rows), width), dtype=bool)
-    response = np.zeros((len(rows), width), dtype=bool)
-    positions = np.zeros((len(rows), width), dtype=np.int64)
+    writer = BatchWriter(len(rows), max(row.length for row in rows), pad_id=pad_id, multiple_of=multiple_of)
     for i, row in enumerate(rows):
-        start = 0 if side == "right" else width - row.length
+        writer.write(i, 0 if side == "right" else writer.width - row.length, row)
+    return writer.batch()
+
+
+class BatchWriter:
+    """A batch of padding, at position 0, into which rows are written. `width` is `longest`, rounded up."""
+
+    def __init__(self, rows: int, longest: int, *, pad_id: int, multiple_of: int = ROUND_WIDTH) -> None:
+        self.width = -(-longest // multiple_of) * multiple_of
+        shape = (rows, self.width)
+        self.ids = np.full(shape, pad_id, dtype=np.int64)
+        self.real, self.response = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        self.positions = np.zeros(shape, dtype=np.int64)
+
+    def write(self, i: int, start: int, row: Encoded) -> int:
+        """Prompt and response into row `i` from column `start` on, positions from 0; the column after them."""
         end = start + row.length
-        ids[i, start:end] = row.prompt + row.response
-        attention[i, start:end] = True
-        response[i, start + len(row.prompt) : end] = True
-        positions[i, start:end] = np.arange(row.length)
-    return Batch(*(torch.from_numpy(array) for array in (ids, attention, response, positions)))
+        self.ids[i, start:end] = row.prompt + row.response
+        self.real[i, start:end] = True
+        self.response[i, start + len(row.prompt) : end] = True
+        self.positions[i, start:end] = np.arange(row.length)
+        return end
+
+    def batch(self) -> Batch:
+        return Batch(*(torch.from_numpy(array) for array in (self.ids, self.real, self.response, self.positions)))
 
 
 def length_batches(

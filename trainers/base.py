@@ -13,7 +13,6 @@ from rlhf_bench.models import load_policy, new_gpt2, train_tokenizer
 from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded
 from rlhf_bench.types import PreferencePair
-from trainers.gradient_checkpointing import checkpoint_layers
 from trainers.language_model import fit
 from trainers.recipe import NewModel
 from trainers.stage import Stage, StageResult
@@ -37,8 +36,7 @@ def train(stage: Stage) -> StageResult:
         tokenizer, layers=spec.n_layer, heads=spec.n_head, width=spec.n_embd, positions=spec.n_positions,
         seed=stage.seed,
     ).to(stage.device)  # fmt: skip
-    if config.gradient_checkpointing:
-        checkpoint_layers(model, stage.name)
+    stage.prepare(model, config)
     return fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=True)
 
 

@@ -55,6 +55,7 @@ def train(stage: Stage) -> StageResult:
     frozen = None
     if config.loss == "kto":
         frozen = LogprobModel(load_policy(sft, device=device, load_in_4bit=config.load_in_4bit)[0])
+        stage.compile(frozen.model, config)
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)

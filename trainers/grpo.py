@@ -50,6 +50,7 @@ def train(stage: Stage) -> StageResult:
     model, tokenizer = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
     adapter = stage.make_trainable(model, config, sft)
     reference_model, _ = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
+    stage.compile(reference_model, config)
     policy, reference = LogprobModel(model), LogprobModel(reference_model)
     compare = advantage_function(config)
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)

@@ -7,15 +7,13 @@
 
 What a step does is a function of the seed and the step's number alone, so that a stage continued from a saved state
 ends with the same weights, bit for bit, as one that was left alone. A state holds everything else: weights, optimiser,
-numbers that change (`scalars`), the length of the log, the seconds spent. Two slots are written in turn, each with a
-hash, so that a state cut short by a crash is recognised and the one before it used.
+numbers that change (`scalars`), the length of the log, the seconds spent.
 
 Of several processes each takes every step; the first writes the log and the states, which continue in any number.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
@@ -27,15 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rlhf_bench.errors import Interrupted, ModelError, NotFinite, StoppedByAlarm
-from rlhf_bench.files import atomic_write_bytes, json_text, read_checked, read_jsonl, write_checked
+from rlhf_bench.files import atomic_write_bytes, json_text, read_jsonl
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from trainers.alarms import Alarm, alarms_at, find_alarms
 from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
+from trainers.states import fingerprint, load_trained, newest_state, trained_state, write_state
 from trainers.step_checkpoints import StepCheckpoints
 from trainers.tracking import Tracking
 
@@ -98,10 +97,10 @@ class Loop:
         self.processes.first(lambda: self.work.mkdir(parents=True, exist_ok=True))
         self._restore()
         self._check_same_weights()
-        began = saved = time.monotonic()
         earlier = self.seconds
         task_of = self.progress.task(self.name, total=self.steps, start=self.step)
         with _interrupts(self), self.tracking.following(self.step), task_of as task:
+            began = saved = time.monotonic()  # a tracker may have waited for its server
             while self.step < self.steps:
                 self._row, self._at = {}, self.step + 1
                 yield self.step
@@ -151,7 +150,7 @@ class Loop:
         """Raises ModelError where processes hold different weights: a process that trains another model is no help."""
         if self.processes.size == 1:
             return
-        marks = self.processes.gather((self.step, _fingerprint(self.modules)))
+        marks = self.processes.gather((self.step, fingerprint(self.modules)))
         other = next((rank for rank, mark in enumerate(marks) if mark != marks[0]), None)
         if other is not None:
             raise ModelError(
@@ -220,11 +219,7 @@ class Loop:
             "best": self.best,
             "final": self.final,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        slots = sorted(self.work.glob("state-*.pt"), key=lambda p: p.stat().st_mtime_ns)
-        target = slots[0] if len(slots) > 1 else self.work / f"state-{len(slots)}.pt"
-        write_checked(target, buffer.getvalue())
+        write_state(self.work, state)
 
     def _keep_on_the_way(self) -> None:
         if self.checkpoints is not None:
@@ -237,11 +232,10 @@ class Loop:
             self.checkpoints.begin()
 
     def _restore(self) -> None:
-        states = [state for path in self.work.glob("state-*.pt") if (state := _read_state(path)) is not None]
-        if not states:
+        state = newest_state(self.work)
+        if state is None:
             self.processes.first(self._begin_anew)
             return
-        state = max(states, key=lambda s: int(s["step"]))
         self.step = self._saved = state["step"]
         for name, module in self.modules.items():
             load_trained(module, state["modules"][name])
@@ -255,40 +249,7 @@ class Loop:
         self.progress.log(f"{self.name}: continues after step {self.step} of {self.steps}")
 
 
-def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """A module's state without what is frozen under an adapter, which is the parent's and is loaded with it."""
-    trained = {name for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
-    everything = all(p.requires_grad for p in module.parameters())
-    return {name: t for name, t in module.state_dict().items() if everything or name in trained}
-
-
-def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """The inverse of `trained_state`. Raises RuntimeError where the state is another module's."""
-    frozen = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
-    missing, unexpected = module.load_state_dict(dict(state), strict=not frozen)
-    if unexpected or (frozen and not set(missing).isdisjoint(trained_state(module))):
-        raise RuntimeError(f"a saved state does not fit the model: {[*missing, *unexpected][:3]}")
-
-
 _SHOWN = ("loss", "eval_loss", "accuracy", "reward", "objective/scores", "kl", "objective/kl", "rewards/accuracies")
-
-
-def _read_state(path: Path) -> dict[str, Any] | None:
-    """A state whose hash fits, else None."""
-    data = read_checked(path)
-    if data is None:
-        return None
-    state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    return state
-
-
-def _fingerprint(modules: Mapping[str, nn.Module]) -> str:
-    """Hash of every weight's bits."""
-    digest = hashlib.blake2b()
-    for module in modules.values():
-        for tensor in module.state_dict().values():
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 class _interrupts:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.logprobs import LogprobModel, TokenLogps, hidden_states
-from rlhf_bench.text import ROUND_WIDTH, Batch, Encoded, collate
+from rlhf_bench.text import ROUND_WIDTH, Batch, BatchWriter, Encoded, collate
 
 __all__ = ["PackedLogprobs", "check_packing", "collate_packs", "pack"]
 
@@ -49,22 +49,13 @@ def collate_packs(packs: Sequence[Pack], *, pad_id: int, multiple_of: int = ROUN
     which so is a block of its own. `attention_mask` is True where there is a document; who attends to whom is in the
     positions alone: only `PackedLogprobs` reads such a batch."""
     longest = max(sum(row.length for row in pack) for pack in packs)
-    width = -(-longest // multiple_of) * multiple_of
-    ids = np.full((len(packs), width), pad_id, dtype=np.int64)
-    real = np.zeros((len(packs), width), dtype=bool)
-    response = np.zeros((len(packs), width), dtype=bool)
-    positions = np.zeros((len(packs), width), dtype=np.int64)
+    writer = BatchWriter(len(packs), longest, pad_id=pad_id, multiple_of=multiple_of)
     for i, documents in enumerate(packs):
-        start = 0
+        end = 0
         for row in documents:
-            end = start + row.length
-            ids[i, start:end] = row.prompt + row.response
-            real[i, start:end] = True
-            response[i, start + len(row.prompt) : end] = True
-            positions[i, start:end] = np.arange(row.length)
-            start = end
-        positions[i, start:] = np.arange(width - start)
-    return Batch(*(torch.from_numpy(array) for array in (ids, real, response, positions)))
+            end = writer.write(i, end, row)
+        writer.positions[i, end:] = np.arange(writer.width - end)
+    return writer.batch()
 
 
 class PackedLogprobs(LogprobModel):

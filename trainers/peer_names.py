@@ -30,6 +30,7 @@ _TRL_OPTIMIZER = {
     "max_grad_norm": "max_grad_norm",
     "micro_batch_size": "per_device_train_batch_size",
     "gradient_checkpointing": "gradient_checkpointing",
+    "compile": "torch_compile",
     "eval_every": "eval_steps",
     "keep": "load_best_model_at_end (best: true)",
     "save_steps": "save_steps",

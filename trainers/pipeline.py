@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from rlhf_bench.checkpoints import STAGES, open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.config import diff
@@ -21,12 +17,12 @@ from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.model_files import check_path
 from rlhf_bench.models import default_device
-from rlhf_bench.parallel import worker_pool
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations
+from trainers.execution import run_trainer
 from trainers.lora import check_lora
-from trainers.recipe import NewModel, Recipe
+from trainers.recipe import Recipe
 from trainers.recipe_files import load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
 from trainers.save import save_stage
@@ -176,7 +172,7 @@ def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
     parents = stage.processes.first(lambda: _begin(stage, wanted, resume=resume, force=force))
     several = f", {stage.processes.size} processes" if stage.processes.size > 1 else ""
     stage.progress.log(f"{stage.name}: seed {stage.seed}, {stage.precision} on {stage.device}{several}, {target}")
-    result = _train(stage)
+    result = run_trainer(stage)
     stage.processes.first(lambda: _keep(stage, result, target, wanted, parents))
     numbers = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
     stage.progress.log(f"{stage.name}: complete in {result.seconds:.0f} s{'; ' + numbers if numbers else ''}")
@@ -204,35 +200,6 @@ def _keep(stage: Stage, result: StageResult, target: Path, wanted: dict[str, Any
         if folder.exists():
             stage.progress.log(f"{folder}: removed, to be trained again")
             shutil.rmtree(folder)
-
-
-def _train(stage: Stage) -> StageResult:
-    trainer = importlib.import_module(f"trainers.{stage.name}")
-    with _deterministic(), worker_pool(_parameters(stage), stage.device, stage.processes) as stage.pool:
-        result: StageResult = trainer.train(stage)
-    return result
-
-
-def _parameters(stage: Stage) -> int:
-    """About how many parameters the stage's model has, from the recipe or its parent's weights (fp32)."""
-    spec = stage.recipe.model
-    if isinstance(spec, NewModel):
-        return 12 * spec.n_layer * spec.n_embd**2 + (spec.vocab_size + spec.n_positions) * spec.n_embd
-    return sum(file.stat().st_size for file in stage.parent("base").glob("*.safetensors")) // 4
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Deterministic kernels on a CPU, where they cost little; put back afterwards."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if not torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True)
-        # every buffer here is written before it is read
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:

@@ -62,6 +62,7 @@ def train(stage: Stage) -> StageResult:
     model, tokenizer = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
     adapter = stage.make_trainable(model, config, sft)
     reference_model, _ = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
+    stage.compile(reference_model, config)
     policy, reference = LogprobModel(model), LogprobModel(reference_model)
     model_and_critic = ActorCritic(policy, make_critic(stage, config, model))
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)

@@ -74,6 +74,11 @@ class OptimizerConfig(Config):
     gradient_checkpointing: bool = Field(
         False, description="compute activations again in the backward pass: the same gradients in less memory, slower"
     )
+    compile: bool = Field(
+        False,
+        description="torch.compile of the layers: other last bits, a minute or so to begin with, and micro-batches one "
+        "after another on all cores; sampling stays as it is",
+    )
     eval_every: int = Field(100, ge=0, description="steps between evaluations on the validation split; 0: at the end")
     eval_size: int = Field(256, ge=1, description="validation rows of such an evaluation")
     keep: Literal["last", "best"] = Field("last", description="which checkpoint is kept: the last or the best so far")

@@ -33,6 +33,7 @@ def reference_key(stage: Stage, model: Path, pairs: Sequence[Pair]) -> str:
             for ids in (side.prompt, side.response):
                 tokens.update(np.asarray([len(ids), *ids], dtype=np.int64).tobytes())
     made_by = [stage.precision, stage.device.type, torch.__version__, torch.get_num_threads()]
+    made_by += ["compiled"] if stage.recipe.dpo.compile else []
     return stable_hash(model_hash(model), tokens.hexdigest(), json_text(made_by))
 
 

@@ -18,6 +18,7 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, count_truncated, encode
 from rlhf_bench.types import PreferencePair
+from trainers.compiling import compile_backbone
 from trainers.gradient_checkpointing import checkpoint_layers
 from trainers.loop import Loop
 from trainers.lora import Adapter, adapt
@@ -68,14 +69,28 @@ class Stage:
         return self.data(split).pairs[:limit]
 
     def make_trainable(self, model: PreTrainedModel, config: TunedConfig, base: str | Path) -> Adapter | None:
-        """An adapter and checkpointed layers, in place, where `config` asks for them; `model` was loaded from `base`.
+        """An adapter, checkpointed and compiled layers, in place, where `config` asks for them; `model` was loaded from
+        `base`.
 
         Raises BadValue and ModelError as `adapt` and `checkpoint_layers` do.
         """
         adapter = adapt(model, config.lora, base, seed=self.seed)
+        self.prepare(model, config)
+        return adapter
+
+    def prepare(self, model: PreTrainedModel, config: OptimizerConfig) -> None:
+        """Checkpointed and compiled layers, in place, where `config` asks for them. Raises ModelError."""
         if config.gradient_checkpointing:
             checkpoint_layers(model, self.name)
-        return adapter
+        self.compile(model, config)
+
+    def compile(self, model: PreTrainedModel, config: OptimizerConfig) -> None:
+        """Compiled layers, in place, where `config` asks for them: of a frozen model too, or a policy that is still its
+        reference would differ from it."""
+        if config.compile:
+            data = self.recipe.data
+            width = data.max_prompt_tokens + data.max_response_tokens
+            compile_backbone(model, rows=config.micro_batch_size, width=width)
 
     def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
         """The form of the prompts. Raises ModelError where the tokenizer does not have it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_bench.errors import BadValue
+from rlhf_bench.errors import BadValue, UnknownName
 from trainers.combinations import check_combinations
 from trainers.pipeline import train
 from trainers.recipe import Recipe
@@ -41,6 +41,7 @@ from .conftest import TOY
             {"base": {"gradient_checkpointing": True}, "model": "gpt2"},
             "base.gradient_checkpointing: with model=gpt2 base is a copy of it and trains nothing; set it for ",
         ),
+        ({"base": {"compile": True}, "model": "gpt2"}, "base.compile: with model=gpt2 base is a copy of it and "),
         ({"grpo": {"ratio": "product", "loss_type": "dr_grpo"}}, "grpo.loss_type=dr_grpo: it weighs a response by "),
         (
             {"grpo": {"num_generations": 1}},
@@ -125,7 +126,7 @@ def test_what_makes_sense_is_allowed() -> None:
         {"reward": {"function": ["model", "gold"], "weights": [1.0, 0.5]}},
         {"reward": {"function": "model"}, "data": {"source": "pairs.jsonl"}},
         {"base": {"gradient_checkpointing": True}},
-        {"sft": {"gradient_checkpointing": True}, "model": "gpt2"},
+        {"sft": {"gradient_checkpointing": True, "compile": True}, "model": "gpt2"},
     ],
 )
 def test_at_the_limit_it_still_makes_sense(sections: dict[str, Any]) -> None:
@@ -139,3 +140,19 @@ def test_the_defaults_are_those_of_mini() -> None:
     assert (mini.ppo.whiten_advantages, mini.ppo.entropy_coef, mini.ppo.target_kl) == (True, 0.0, None)
     assert (mini.grpo.advantage, mini.grpo.ratio, mini.grpo.kl_in) == ("group", "token", "loss")
     assert (mini.grpo.loss_type, mini.grpo.entropy_coef, mini.reward.function) == ("grpo", 0.0, "model")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("ppo.max_steps", "ppo.steps"),  # and not dpo.max_steps
+        ("base.steps", "base.max_steps"),
+        ("reward.lr_head", "reward.head_lr"),
+        ("dpo.epoch", "dpo.epochs"),
+        ("sft.kl_coef", "ppo.kl_coef"),  # nothing like it in sft
+        ("ppo.lora.rank", "ppo.lora.r"),
+    ],
+)
+def test_an_unknown_key_is_looked_for_in_its_own_section_first(given: str, meant: str) -> None:
+    with pytest.raises(UnknownName, match=rf"^unknown key '{given}'; did you mean '{meant}'\?$"):
+        load_recipe("mini", [f"{given}=1"])

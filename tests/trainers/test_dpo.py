@@ -163,5 +163,7 @@ def test_ktos_kl_is_of_prompts_with_other_pairs_responses(
     monkeypatch.setattr(dpo, "collate", spy)
     monkeypatch.setattr(dpo, "kto_kl", note)
     first_step("dpo", loss="kto")
+    # of all pairs of the step, then of all that are held out
+    assert [len(pairs) for pairs in under_the_reference] == [len(PAIRS), len(PAIRS)]
     rows = [side for i in (0, 1) for side in (pair[i] for pair in under_the_reference[0])]
     assert sorted(of_kl[0]) == sorted((row.prompt, rows[i - 1].response) for i, row in enumerate(rows))

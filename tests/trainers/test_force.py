@@ -60,6 +60,14 @@ def test_what_is_interrupted_leaves_the_old_checkpoint_and_its_descendants(
     assert {path.name for path in run.iterdir()} - {".lock"} == {"base", "sft"}
 
 
+def test_force_leaves_alone_what_the_stage_starts_from(run: Path) -> None:
+    before = {stage: (run / stage / "training.json").stat().st_mtime_ns for stage in ("base", "sft")}
+    again = train(run.parent, "sft", "--force")
+    assert again.exit_code == 0, again.stderr
+    trained = [stage for stage in before if (run / stage / "training.json").stat().st_mtime_ns != before[stage]]
+    assert trained == ["sft"]
+
+
 def test_force_under_another_configuration_begins_anew(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(ALARMS, "made_up", lambda rows: "stop" if rows[-1]["step"] == 2 else None)

@@ -35,7 +35,7 @@ from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.text import Encoded, collate
 from rlhf_bench.types import Completion, PreferencePair, fingerprint, make_pair
-from trainers import dpo, language_model, ppo, reward, sft
+from trainers import compiling, dpo, language_model, ppo, reward, sft
 from trainers.advantages import GROUP_ADVANTAGES, group_advantages
 from trainers.critic import ActorCritic, make_critic
 from trainers.loop import Loop
@@ -202,6 +202,31 @@ def test_activations_computed_twice_give_the_gradient_of_the_whole(
     assert {k: v for k, v in ours.row.items() if k != "seconds"} == {
         k: v for k, v in plain.row.items() if k != "seconds"
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [
+        ("sft", {}),
+        ("sft", {"packing": True, "lora": {"r": 3}}),
+        ("reward", {}),
+        ("dpo", {"loss": "kto"}),
+        pytest.param("ppo", {}, marks=pytest.mark.slow),
+        pytest.param("grpo", {"gradient_checkpointing": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_layers_give_the_gradient_of_the_plain_ones(
+    make_stage: MakeStage,
+    one_step: Callable[[Stage], Step],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    section: Section,
+) -> None:
+    """As they are captured; what a generator of code makes of them is in test_compiling.py."""
+    plain = one_step(make_stage(name, micro_batch_size=4, **section))
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    with compiling.compiling(name):
+        close(one_step(make_stage(name, micro_batch_size=4, compile=True, **section)), plain)
 
 
 # padding

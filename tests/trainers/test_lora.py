@@ -32,10 +32,10 @@ from rlhf_bench.selftest import selftest
 from rlhf_bench.text import collate, encode
 from trainers import lora
 from trainers.critic import make_critic
-from trainers.loop import load_trained, trained_state
 from trainers.lora import LoraConfig, adapt, check_lora
 from trainers.recipe_files import load_recipe
 from trainers.stage import Stage
+from trainers.states import load_trained, trained_state
 
 from .conftest import TOY, FirstStep, call
 from .test_resume import Launcher, pairs_file, same_bits

@@ -292,6 +292,18 @@ def test_an_environment_without_a_meeting_place(root: Path, launch: Launcher) ->
     ]
 
 
+@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
+def test_models_that_are_divided_are_refused(root: Path, launch: Launcher, variable: str, name: str) -> None:
+    """And not trained whole in silence."""
+    plan = f"import os; os.environ['ACCELERATE_USE_{variable}'] = 'true'"
+    ended = launch(*words(root, "divided", "base"), processes=2, plan=plan)
+    assert ended.statuses == [2, 2]
+    assert ended.lines == [
+        f"error: accelerate's configuration asks for {name}; expected plain data-parallel processes, each with whole "
+        "models: set distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
+    ]
+
+
 def test_processes_that_do_not_meet(root: Path, launch: Launcher) -> None:
     """The second never comes."""
     plan = """
@@ -342,12 +354,11 @@ def test_no_thread_outlives_the_processes_work() -> None:
 
 @pytest.mark.slow
 def test_torchrun(root: Path, alone: Path) -> None:
-    run = "torchrun"
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    run, patient = "torchrun", "join_timeout=600,close_timeout=600,read_timeout=600"  # by default 30 s to close
+    launcher = ["torch.distributed.run", "--standalone", "--rdzv-conf", patient, "--nproc-per-node", "2", "-m", "--"]
     command = [sys.executable, "-m", *launcher, "rlhf_bench", *map(str, words(root, run, "base"))]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"}  # by default 30
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     same_files(alone / "base", root / run / "base", FILES)
     assert done.stdout.count("checkpoints: ") == 1

@@ -15,8 +15,8 @@ from rlhf_bench import quantized
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy, load_reward_model, to_reward_model
 from rlhf_bench.text import Encoded, collate
-from trainers.loop import trained_state
 from trainers.lora import LoraConfig, adapt, save_adapter
+from trainers.states import trained_state
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 pytestmark = pytest.mark.filterwarnings("ignore")  # bitsandbytes' own

@@ -11,6 +11,7 @@ import torch
 
 from rlhf_bench.text import Encoded
 from trainers.batches import Pair
+from trainers.recipe import Recipe
 from trainers.reference_cache import reference_key
 
 
@@ -22,8 +23,16 @@ def pairs(*sides: tuple[list[int], list[int]]) -> list[Pair]:
 def test_a_key_is_of_everything_that_the_numbers_depend_on(
     policy_folder: Path, reference_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def key(given: list[Pair], *, model: Path = policy_folder, precision: str = "fp32", device: str = "cpu") -> str:
-        stage: Any = SimpleNamespace(precision=precision, device=torch.device(device))
+    def key(
+        given: list[Pair],
+        *,
+        model: Path = policy_folder,
+        precision: str = "fp32",
+        device: str = "cpu",
+        compiled: bool = False,
+    ) -> str:
+        recipe = Recipe.model_validate({"dpo": {"compile": compiled}})
+        stage: Any = SimpleNamespace(precision=precision, device=torch.device(device), recipe=recipe)
         return reference_key(stage, model, given)
 
     plain = pairs(([1, 2], [3]), ([4], [5, 6]))
@@ -32,6 +41,7 @@ def test_a_key_is_of_everything_that_the_numbers_depend_on(
         key(plain, model=reference_folder),
         key(plain, precision="bf16"),
         key(plain, device="cuda"),
+        key(plain, compiled=True),
         key(plain[::-1]),
         key(plain[:1]),
         key(pairs(([1], [2, 3]), ([4], [5, 6]))),  # the same tokens, cut elsewhere

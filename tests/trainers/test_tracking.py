@@ -15,6 +15,7 @@ from click.testing import Result
 from rlhf_bench.progress import Progress
 from trainers.tracking import Tracking
 
+from ..rlhf_bench.tiny import Log
 from .conftest import TOY, call
 
 
@@ -127,3 +128,49 @@ def test_tensorboard_for_real(tmp_path: Path) -> None:
         reader = EventAccumulator(str(tmp_path / "tensorboard" / "sft"))
         reader.Reload()
         assert [(e.step, e.value) for e in reader.Scalars("loss")] == [(1, 7.0)]
+
+
+def records(file: Path) -> list[bytes]:
+    """The records of a .wandb file: 7 bytes of header, then LevelDB's log format, blocks of 32 KiB (checksum of 4
+    bytes, length of 2, type of 1: whole, first, middle, last)."""
+    data, found, at, part = file.read_bytes(), [], 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        part += data[at + 7 : at + 7 + length]
+        if kind in (1, 4):
+            found.append(part)
+            part = b""
+        at += 7 + length
+    return found
+
+
+def test_wandb_offline_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own file holds each row; continued after step 2, there is a second one under the same id."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own, on import
+        pytest.importorskip("wandb")
+        from wandb.proto.wandb_internal_pb2 import Record
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    tracking = Tracking(("wandb",), tmp_path, "sft", {"lr": 0.5}, Log())
+    with tracking.following(0):
+        for step in (1, 2, 3):
+            tracking.log({"step": step, "loss": 1.0 / step})
+    with tracking.following(2):
+        tracking.log({"step": 3, "loss": 9.0})
+    assert tracking.progress.lines == []  # type: ignore[attr-defined]
+    told = []
+    for file in sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns):
+        read = [Record.FromString(data) for data in records(file)]
+        history = [
+            {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+            for record in read
+            if record.WhichOneof("record_type") == "history"
+        ]
+        (run,) = {record.run.run_id for record in read if record.WhichOneof("record_type") == "run"}
+        told.append((run, [(row["_step"], row["loss"]) for row in history]))
+    assert [rows for _, rows in told] == [[(1, 1.0), (2, 0.5), (3, 1.0 / 3)], [(3, 9.0)]]
+    assert told[0][0] == told[1][0]

@@ -1,0 +1,67 @@
+"""States of a stage under way: what is in one of a module, and where it is kept.
+
+Two slots are written in turn, each with a hash, so that a state cut short by a crash is recognised and the one before
+it used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf_bench.files import read_checked, write_checked
+
+__all__ = ["fingerprint", "load_trained", "newest_state", "trained_state", "write_state"]
+
+
+def write_state(work: Path, state: Mapping[str, Any]) -> None:
+    """Keep `state` in the folder in place of the oldest of two."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    slots = sorted(work.glob("state-*.pt"), key=lambda p: p.stat().st_mtime_ns)
+    target = slots[0] if len(slots) > 1 else work / f"state-{len(slots)}.pt"
+    write_checked(target, buffer.getvalue())
+
+
+def newest_state(work: Path) -> dict[str, Any] | None:
+    """The whole state of the latest step; None where there is none whose hash fits."""
+    states = [state for path in work.glob("state-*.pt") if (state := _read_state(path)) is not None]
+    return max(states, key=lambda state: int(state["step"]), default=None)
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state without what is frozen under an adapter, which is the parent's and is loaded with it."""
+    trained = {name for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
+    everything = all(p.requires_grad for p in module.parameters())
+    return {name: t for name, t in module.state_dict().items() if everything or name in trained}
+
+
+def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """The inverse of `trained_state`. Raises RuntimeError where the state is another module's."""
+    frozen = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    missing, unexpected = module.load_state_dict(dict(state), strict=not frozen)
+    if unexpected or (frozen and not set(missing).isdisjoint(trained_state(module))):
+        raise RuntimeError(f"a saved state does not fit the model: {[*missing, *unexpected][:3]}")
+
+
+def fingerprint(modules: Mapping[str, nn.Module]) -> str:
+    """Hash of every weight's bits."""
+    digest = hashlib.blake2b()
+    for module in modules.values():
+        for tensor in module.state_dict().values():
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    data = read_checked(path)
+    if data is None:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    return state
