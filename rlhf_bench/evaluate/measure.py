@@ -21,7 +21,6 @@ from rlhf_bench.parallel import workers_for
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.scoring import RewardModel
-from rlhf_bench.stats import FloatArray
 from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_batches
 from rlhf_bench.types import Completion, Item, Prompt
@@ -234,31 +233,29 @@ def _kl(
     reference, reference_tokenizer = measure.reference_model
     if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
         return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another tokenizer than the reference's"
-    per_token: list[FloatArray] = [np.zeros(0)] * len(rows)
-    numbers = np.zeros((len(rows), 3))
+    # Allocated once: thousands of small results that outlive their batch would keep the allocator from using the room
+    # of the batch's large ones again, and the process would grow by it with every shard.
+    ends = np.cumsum([len(row.response) for row in rows])
+    per_token, numbers = np.zeros(ends[-1]), np.zeros((len(rows), 3))
 
-    def work(group: list[int]) -> tuple[np.ndarray, list[FloatArray]]:
-        """k1, k3 and exact of each response, (B, 3), and the exact terms of its tokens."""
+    def work(group: list[int]) -> None:
+        """k1, k3 and exact of each response into `numbers`, the exact terms of its tokens into `per_token`."""
         batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
         terms = token_kl(model, reference, batch)
         difference = (terms.policy_logps - terms.reference_logps).double()
         k3 = torch.expm1(-difference) + difference
-        sums = torch.stack([difference.sum(1), k3.sum(1), terms.exact.double().sum(1)], dim=1)
-        by_response = zip(terms.exact.cpu(), batch.response_mask.cpu(), strict=True)
-        # arrays: a list of as many floats takes five times the memory
-        return sums.cpu().numpy(), [exact[mask].double().numpy() for exact, mask in by_response]
+        numbers[group] = torch.stack([difference.sum(1), k3.sum(1), terms.exact.double().sum(1)], dim=1).cpu().numpy()
+        for i, exact, mask in zip(group, terms.exact.cpu(), batch.response_mask.cpu(), strict=True):
+            per_token[ends[i] - len(rows[i].response) : ends[i]] = exact[mask].double().numpy()
 
-    batches = list(length_batches([row.length for row in rows], BATCH))
     with workers_for(model, measure.processes) as pool:
-        for batch, (sums, tokens) in zip(batches, pool.map(work, batches), strict=True):
-            numbers[batch] = sums
-            for i, exact in zip(batch, tokens, strict=True):
-                per_token[i] = exact
+        pool.map(work, length_batches([row.length for row in rows], BATCH))
+    measure.processes.add_up([torch.from_numpy(numbers), torch.from_numpy(per_token)])  # 0 where another computed it
     lengths = np.array([max(1, len(row.response)) for row in rows])
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
         columns[name] = numbers[:, i]
         columns[f"{name}_token"] = numbers[:, i] / lengths
-    return columns | {"token_kl": per_token}, None
+    return columns | {"token_kl": np.split(per_token, ends[:-1])}, None
 
 
 def _chosen(
