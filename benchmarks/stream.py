@@ -56,7 +56,7 @@ def measured(kind: str, responses: int) -> None:
         if kind == "texts":
             write_prompts(folder / "mine.jsonl", prompts, responses=SAMPLES)
             made = time.process_time()
-            result = evaluate(responses=[("mine", str(folder / "mine.jsonl"))], results=folder / "results")
+            result = evaluate(responses=[("mine", str(folder / "mine.jsonl"))], results=folder / "results").folder
         else:
             write_prompts(folder / "pairs.jsonl", 10 * prompts, responses=0)  # a tenth of a source is its test split
             save_model(folder / "model")
@@ -66,7 +66,7 @@ def measured(kind: str, responses: int) -> None:
             result = evaluate(
                 str(suite), models={"mine": str(folder / "model")}, data=str(folder / "pairs.jsonl"),
                 results=folder / "results",
-            )  # fmt: skip
+            ).folder  # fmt: skip
         evaluated, most = time.process_time(), peak()
         write_report(result)
         drawn = time.process_time()

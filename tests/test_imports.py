@@ -20,8 +20,8 @@ LEVELS = [
     ["data", "models", "model_files", "adapters", "quantized", "templates", "sampling", "store"],
     ["checkpoints", "scoring", "judge", "merge"],
     ["metrics"],
+    ["report"],  # above evaluate, whose result shows its own tables and figures
     ["evaluate", "audit", "compare", "selftest"],
-    ["report"],
     ["publish"],
     ["cli", "__main__"],
 ]

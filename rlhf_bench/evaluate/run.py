@@ -18,6 +18,7 @@ from rlhf_bench.evaluate.manifest import make_manifest
 from rlhf_bench.evaluate.parts import anchor_parts, model_part, pool_parts
 from rlhf_bench.evaluate.plan import Setup, prepare
 from rlhf_bench.evaluate.request import Request
+from rlhf_bench.evaluate.result import Evaluation
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 from rlhf_bench.files import exclusive, remove_half_written
 from rlhf_bench.metrics.best_of_n import best_of_n_curve
@@ -55,8 +56,8 @@ def evaluate(
     checkpoints: Path = Path("checkpoints"),
     results: Path = Path("results"),
     progress: Progress | None = None,
-) -> Path:
-    """Run a suite over a run's checkpoints, `models` and response files; returns the results folder.
+) -> Evaluation:
+    """Run a suite over a run's checkpoints, `models` and response files; gives what is stored, as frames and figures.
 
     suite: a name or a YAML file; hh-test, or `responses` where the prompts are those of response files
     run: a trained run; `default` unless models come with data of their own, or responses with their prompts
@@ -85,7 +86,7 @@ def evaluate(
         data=data, limit=limit, samples=samples, best_of_n=best_of_n, seed=seed, settings=tuple(settings),
         checkpoints=Path(checkpoints),
     )  # fmt: skip
-    return run_request(request, force=force, results=Path(results), progress=progress)
+    return Evaluation(run_request(request, force=force, results=Path(results), progress=progress))
 
 
 def run_request(
@@ -97,7 +98,7 @@ def run_request(
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Path:
-    """As `evaluate`. `expected` is the key of a result that is to be repeated.
+    """As `evaluate`; gives the results folder alone. `expected` is the key of a result that is to be repeated.
 
     Of several `processes` all call this with the same arguments: they divide the batches that one process would
     compute, and the first alone writes.

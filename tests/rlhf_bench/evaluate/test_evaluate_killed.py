@@ -46,7 +46,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
         ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         given.append((name, str(folder / f"{name}.jsonl")))
-    return lambda results: evaluation.evaluate(responses=given, results=results)
+    return lambda results: evaluation.evaluate(responses=given, results=results).folder
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -111,7 +111,7 @@ def test_killed_after_every_file_that_is_written(tmp_path: Path, monkeypatch: py
         return evaluation.evaluate(
             run="default", responses=[("text", str(chosen))], limit=2, samples=1, best_of_n=2,
             checkpoints=tmp_path / "checkpoints", results=results,
-        )  # fmt: skip
+        ).folder  # fmt: skip
 
     expected = drawn(tmp_path / "undisturbed", evaluate)
     assert len(expected) > FILES

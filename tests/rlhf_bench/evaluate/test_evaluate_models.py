@@ -57,7 +57,7 @@ def run(work: Path, results: Path, suite: str = "hh-test", **more: Any) -> Path:
         "models": {"a": str(work / "a"), "b": str(work / "b")}, "data": str(work / "pairs.jsonl"), "reference": "a",
         "limit": 2, "samples": 2, "results": results,
     }  # fmt: skip
-    return evaluation.evaluate(suite, **{**asked, **more})
+    return evaluation.evaluate(suite, **{**asked, **more}).folder
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
