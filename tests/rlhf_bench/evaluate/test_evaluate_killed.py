@@ -84,7 +84,7 @@ def test_an_interrupted_evaluation_is_listed_with_the_command_that_goes_on(
     rows = [{"prompt": f"Say {i}.", "response": f"said {i} " * (1 + i % 5), "reference": f"said {i}"} for i in range(9)]
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation.run, "_finish", interrupt)
+        patch.setattr(evaluation.run, "finish", interrupt)
         with pytest.raises(KeyboardInterrupt):
             evaluation.evaluate(responses=[("mine", "mine.jsonl")], results=Path("my results"))
     head, _, advice = listed().partition(" (unfinished; go on with: ")

@@ -124,7 +124,7 @@ def test_an_interrupted_evaluation_keeps_its_pool(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("rlhf_bench.evaluate.run._finish", stop)
+        patch.setattr("rlhf_bench.evaluate.run.finish", stop)
         with pytest.raises(KeyboardInterrupt):
             run(work, tmp_path, best_of_n=4)
     (part,) = tmp_path.glob("*/*/.parts/best_of_n/0.parquet")
