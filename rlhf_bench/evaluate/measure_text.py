@@ -20,6 +20,9 @@ from rlhf_bench.types import FinishReason, Item
 __all__ = ["Answered", "Texts", "anchor_rows", "answered", "pool_rows", "text_rows"]
 
 
+NO_ROUGE = dict.fromkeys(rouge_parts("", ""), math.nan)
+
+
 @dataclass(frozen=True)
 class Texts:
     """A model that is known by its responses alone, under a seed."""
@@ -96,9 +99,9 @@ def text_rows(
         }
     )
     if name != "chosen":
-        scores = [{} if row.item.chosen is None else rouge_parts(row.item.chosen, row.text) for row in rows]
-        for column in dict.fromkeys(column for score in scores for column in score):
-            table[column] = [score.get(column, math.nan) for score in scores]
+        scores = [NO_ROUGE if row.item.chosen is None else rouge_parts(row.item.chosen, row.text) for row in rows]
+        for column in NO_ROUGE:
+            table[column] = [score[column] for score in scores]
     return table if source != "hh-mini" else _with_gold(table, source)
 
 
