@@ -1,7 +1,7 @@
 """Evaluate 100,000 responses and draw the report: seconds of a processor and the most memory, by number of responses.
 
     python benchmarks/stream.py texts [RESPONSES...]     a response file, 4 samples a prompt: no model
-    python benchmarks/stream.py model [RESPONSES...]     sampled by a random GPT-2 of 2 layers and width 32, 24 tokens,
+    python benchmarks/stream.py model [RESPONSES...]     sampled by a random GPT-2 of 2 layers and width 32, 12 tokens,
                                                          scored by a reward model of that size, KL to itself
 
 Each size runs in a process of its own, so that memory is its own; what it holds before the evaluation (libraries, and
@@ -22,17 +22,18 @@ from pathlib import Path
 from rlhf_bench.evaluate import Evaluation, evaluate
 from rlhf_bench.report import write_report
 
-SAMPLES, WORDS, TOKENS = 4, 40, 24
+SAMPLES, TOKENS = 4, 12
+WORDS = {"texts": 40, "model": 8}
 SIZES = (25_000, 50_000, 100_000)
 
 
-def write_prompts(path: Path, prompts: int, *, responses: int) -> None:
+def write_prompts(path: Path, prompts: int, *, words: int, responses: int) -> None:
     """A JSON-lines file of prompts with a reference, and with so many responses each; none: preference pairs."""
     draw = random.Random(0)
     vocabulary = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdlmnrst"]
 
     def text() -> str:
-        return " ".join(draw.choices(vocabulary, k=WORDS))
+        return " ".join(draw.choices(vocabulary, k=words))
 
     with path.open("w", encoding="utf-8") as file:
         for p in range(prompts):
@@ -58,12 +59,12 @@ def measured(kind: str, responses: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, prompts = Path(name), responses // SAMPLES
         if kind == "texts":
-            write_prompts(folder / "mine.jsonl", prompts, responses=SAMPLES)
+            write_prompts(folder / "mine.jsonl", prompts, words=WORDS[kind], responses=SAMPLES)
             before, made = peak(), time.process_time()
             result = evaluate(responses=[("mine", str(folder / "mine.jsonl"))], results=folder / "results").folder
         else:
             (folder / "data").mkdir()
-            write_prompts(folder / "data" / "test.jsonl", prompts, responses=0)
+            write_prompts(folder / "data" / "test.jsonl", prompts, words=WORDS[kind], responses=0)
             save_models(folder / "model", folder / "reward")
             suite = folder / "suite.yaml"
             suite.write_text(f"version: 1\nprompts: {prompts}\nsamples: {SAMPLES}\nmax_new_tokens: {TOKENS}\n")

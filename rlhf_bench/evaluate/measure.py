@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,10 +19,10 @@ from rlhf_bench.evaluate.measure_kl import KL_COLUMNS, chosen_columns, kl_column
 from rlhf_bench.evaluate.measure_text import Answered, Texts, answered, pool_rows, text_rows
 from rlhf_bench.models import load_policy
 from rlhf_bench.processes import ALONE, Processes
-from rlhf_bench.sampling import SamplingConfig, sample
+from rlhf_bench.sampling import SamplingConfig, sample_as
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.templates import Template
-from rlhf_bench.types import Completion, Item, Prompt
+from rlhf_bench.types import Completion, FinishReason, Item, Prompt
 
 __all__ = ["Measure", "Scorer", "Source", "measure_anchors", "measure_model", "measure_pool", "measure_texts"]
 
@@ -104,6 +105,24 @@ class Measure:
         return other
 
 
+class Drawn(NamedTuple):
+    """Of a sampled response what is counted: many are held together."""
+
+    sample: int
+    text: str
+    finish_reason: FinishReason
+    n_tokens: int
+    tokens: array[int]  # every one that was drawn, the stop string's too; none where they are not asked for
+
+
+def _with_tokens(completion: Completion) -> Drawn:
+    return _without_tokens(completion)._replace(tokens=array("i", completion.drawn))
+
+
+def _without_tokens(completion: Completion) -> Drawn:
+    return Drawn(completion.sample, completion.text, completion.finish_reason, len(completion.ids), array("i"))
+
+
 def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int], None]) -> pd.DataFrame:
     """A row a (prompt, sample): the response and every number of it. `attrs["reasons"]` says what is missing and why.
 
@@ -113,20 +132,19 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
     """
     reference = measure.reference
     is_reference = reference is not None and (source.path, source.template) == (reference.path, reference.template)
-    model, tokenizer = measure.model(source)
+    _, tokenizer = measure.model(source)
     template = Template.of(source.template, tokenizer, name=source.name)
     prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
-    groups = _groups(measure, source, model, tokenizer, prompts, template, measure.samples, on_batch)
-    completions = [completion for group in groups for completion in group]
-    if not any(completion.text.strip() for completion in completions):
+    groups = _groups(measure, source, prompts, template, measure.samples, _with_tokens, on_batch)
+    if not any(drawn.text.strip() for group in groups for drawn in group):
         raise ModelError(
-            f"{source.name} ({source.path}): all {len(completions)} responses are empty; expected text: check that "
-            "its tokenizer belongs to it and that it was trained on prompts of this form (--prompt-template)"
+            f"{source.name} ({source.path}): all {sum(map(len, groups))} responses are empty; expected text: check "
+            "that its tokenizer belongs to it and that it was trained on prompts of this form (--prompt-template)"
         )
     rows = _answers(measure, template, groups)
     texts = text_rows(source.name, source.seed, rows, source=measure.source, metrics=measure.metrics)
     table = add_rewards(measure, texts)
-    kl, why = kl_columns(measure, source, prompts, groups)
+    kl, why = kl_columns(measure, source, prompts, [[drawn.tokens for drawn in group] for group in groups])
     table = table.assign(**kl, **chosen_columns(measure, source, template))
     if is_reference and not (table["kl_exact"] == 0).all():
         raise ModelError(f"{source.name}: KL of the reference to itself is not 0; expected 0: report this as a bug")
@@ -141,10 +159,10 @@ def measure_pool(measure: Measure, n: int, *, on_batch: Callable[[int], None]) -
     """
     source = measure.reference
     assert source is not None
-    model, tokenizer = measure.reference_model
+    _, tokenizer = measure.reference_model
     template = Template.of(source.template, tokenizer, name=source.name)
     prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
-    groups = _groups(measure, source, model, tokenizer, prompts, template, n, on_batch)
+    groups = _groups(measure, source, prompts, template, n, _without_tokens, on_batch)
     rows = pool_rows(source.name, source.seed, _answers(measure, template, groups), source=measure.source)
     table = add_rewards(measure, rows, measure.reward_models[:1])  # the one that chooses
     return table[[column for column in POOL_COLUMNS if column in table.columns]]
@@ -153,29 +171,28 @@ def measure_pool(measure: Measure, n: int, *, on_batch: Callable[[int], None]) -
 def _groups(
     measure: Measure,
     source: Source,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     template: Template,
     samples: int,
+    make: Callable[[Completion], Drawn],
     on_batch: Callable[[int], None],
-) -> list[list[Completion]]:
+) -> list[list[Drawn]]:
     """`samples` responses to each prompt. Raises NotFinite, with the model's name."""
     sampling = measure.sampling.model_copy(update={"stop": (*measure.sampling.stop, *template.stop)})
     try:
-        return sample(
-            model, tokenizer, prompts, sampling,
+        return sample_as(
+            make, *measure.model(source), prompts, sampling,
             samples=samples, seed=measure.seed, batch_size=128, on_batch=on_batch, processes=measure.processes,
         )  # fmt: skip
     except NotFinite as error:
         raise NotFinite(f"{source.name} ({source.path}): {error}") from error
 
 
-def _answers(measure: Measure, template: Template, groups: Sequence[Sequence[Completion]]) -> list[Answered]:
+def _answers(measure: Measure, template: Template, groups: Sequence[Sequence[Drawn]]) -> list[Answered]:
     return [
-        Answered(item, c.sample, template.read(c.text), c.finish_reason, float(len(c.ids)))
+        Answered(item, d.sample, template.read(d.text), d.finish_reason, float(d.n_tokens))
         for item, group in zip(measure.items, groups, strict=True)
-        for c in group
+        for d in group
     ]
 
 

@@ -129,7 +129,7 @@ def test_an_interrupted_evaluation_keeps_its_pool(
             run(work, tmp_path, best_of_n=4)
     (part,) = tmp_path.glob("*/*/.parts/best_of_n/0.parquet")
     assert len(pd.read_parquet(part)) == 12
-    monkeypatch.setattr(measure, "sample", stop)
+    monkeypatch.setattr(measure, "sample_as", stop)
     folder = run(work, tmp_path, best_of_n=4)
     for name in ("best_of_n.parquet", "metrics.json", "scores.parquet"):
         assert (folder / name).read_bytes() == (pooled / name).read_bytes(), name
