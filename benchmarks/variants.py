@@ -117,7 +117,7 @@ def evaluate_family(family: str) -> Path:
     return evaluate(
         "hh-test", run="parents", models={name: str(folder) for name, folder in trained(family).items()},
         checkpoints=ROOT, results=ROOT / "results", samples=1, progress=Progress(),
-    )  # fmt: skip
+    ).folder  # fmt: skip
 
 
 def write_table() -> None:

@@ -19,12 +19,14 @@ from rlhf_bench.errors import DataError, StoreError
 
 if TYPE_CHECKING:  # most of those who write files need no tables
     import pandas as pd
+    import pyarrow as pa
 
 __all__ = [
     "append_jsonl",
     "atomic_file",
     "atomic_write_bytes",
     "atomic_write_parquet",
+    "atomic_write_row_groups",
     "atomic_write_text",
     "exclusive",
     "json_text",
@@ -86,6 +88,16 @@ def atomic_write_parquet(path: Path, table: pd.DataFrame) -> None:
     buffer = io.BytesIO()
     table.to_parquet(buffer, engine="pyarrow", index=False)
     atomic_write_bytes(path, buffer.getvalue())
+
+
+def atomic_write_row_groups(path: Path, groups: Iterable[pd.DataFrame], schema: pa.Schema) -> None:
+    """As `atomic_write_parquet`, a row group a frame: they need not be in memory together. Columns as in `schema`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with atomic_file(path) as file, pq.ParquetWriter(file, schema) as writer:
+        for group in groups:
+            writer.write_table(pa.Table.from_pandas(group, schema=schema, preserve_index=False))
 
 
 def write_checked(path: Path, data: bytes) -> None:

@@ -67,7 +67,9 @@ class Pool:
     ) -> Tensor:  # fmt: skip
         """`out` with `function(group)` in the columns of each group, (..., N); divided as in `map`."""
         groups = list(groups)
-        for group, values in zip(groups, self.map(function, groups), strict=True):
+        alone = self.processes.size == 1  # then each result goes to its place as it comes, and none is held
+        results = self.stream(function, groups) if alone else iter(self.map(function, groups))
+        for group, values in zip(groups, results, strict=True):
             out[..., list(group)] = values.to(out)
         return out
 

@@ -10,24 +10,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
 
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.parallel import workers_for
 from rlhf_bench.processes import ALONE, Processes
+from rlhf_bench.sampling_cache import preallocated_cache
 from rlhf_bench.text import encode_prompts, length_batches
 from rlhf_bench.types import Completion, FinishReason, Prompt
 
-__all__ = ["SamplingConfig", "filter_logits", "sample", "uniforms"]
+__all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "uniforms"]
 
 HUMAN_TURN = "\n\nHuman:"
+Made = TypeVar("Made")
 LEAVE = 8  # finished rows leave the batch once they are an eighth of it
 
 
@@ -93,6 +94,26 @@ def sample(
         BadValue: prompt and response together exceed what the model can read.
         NotFinite: the model gives NaN where a probability is expected.
     """
+    return sample_as(
+        lambda completion: completion, model, tokenizer, prompts, config,
+        samples=samples, seed=seed, batch_size=batch_size, on_batch=on_batch, processes=processes,
+    )  # fmt: skip
+
+
+def sample_as(
+    make: Callable[[Completion], Made],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    config: SamplingConfig,
+    *,
+    samples: int,
+    seed: int,
+    batch_size: int,
+    on_batch: Callable[[int], None],
+    processes: Processes,
+) -> list[list[Made]]:
+    """As `sample`, but what `make` makes of each response is held and exchanged: of many, only what is needed."""
     encoded = [ids or [tokenizer.eos_token_id] for ids, _ in
                encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=config.max_prompt_tokens)]  # fmt: skip
     limit = getattr(model.config, "max_position_embeddings", None)
@@ -103,20 +124,21 @@ def sample(
             "positions; lower max_new_tokens or max_prompt_tokens"
         )
     stops = _Stops(tokenizer, config.stop)
-    results: list[list[Completion]] = [[] for _ in prompts]
+    results: list[list[Made]] = [[] for _ in prompts]
     per_batch = max(1, batch_size // samples)
     groups = list(length_batches([len(ids) for ids in encoded], per_batch))
 
-    def work(group: list[int]) -> list[Completion]:
+    def work(group: list[int]) -> list[Made]:
         with torch.no_grad():
-            return _sample_batch(model, tokenizer, [encoded[i] for i in group], [prompts[i].id for i in group],
+            rows = _sample_batch(model, tokenizer, [encoded[i] for i in group], [prompts[i].id for i in group],
                                  config, samples, seed, stops)  # fmt: skip
+        return [make(completion) for completion in rows]
 
     with workers_for(model, processes) as pool:
         drawn = pool.map(work, groups, lambda rows: on_batch(len(rows)))
     for group, rows in zip(groups, drawn, strict=True):
-        for k, completion in enumerate(rows):
-            results[group[k // samples]].append(completion)
+        for k, made in enumerate(rows):
+            results[group[k // samples]].append(made)
     if processes.size > 1:
         on_batch(samples * (len(prompts) - sum(map(len, processes.share(groups)))))
     return results
@@ -204,7 +226,7 @@ def _forward_steps(
     ids, mask = ids.to(device), mask.to(device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
 
-    cache = _preallocated_cache(model, room=width + steps)
+    cache = preallocated_cache(model, room=width + steps)
     logits = _next_logits(model, ids, mask[:, :width], positions[:, :width], cache)
     if samples > 1:
         cache.batch_repeat_interleave(samples)
@@ -236,46 +258,6 @@ def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: T
         logits_to_keep=1,
     )
     return out.logits[:, -1]  # type: ignore[no-any-return]
-
-
-def _preallocated_cache(model: PreTrainedModel, *, room: int) -> DynamicCache:
-    """A cache that grows in place, where the model's layers are all of the plain growing kind."""
-    cache = DynamicCache(config=model.config)
-    if all(type(layer) is DynamicLayer for layer in cache.layers):
-        cache.layers = [_RoomyLayer(room) for _ in cache.layers]
-    return cache
-
-
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """A cache layer allocated once for `room` positions: each step writes one column instead of copying all of them."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room, self.used = room, 0
-        self.is_initialized: bool = False
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.dtype, self.device = key_states.dtype, key_states.device
-            batch, heads, _, size = key_states.shape
-            self._keys = key_states.new_empty(batch, heads, self.room, size)
-            self._values = value_states.new_empty(batch, heads, self.room, value_states.shape[-1])
-            self.is_initialized = True
-        end = self.used + key_states.shape[-2]
-        self._keys[:, :, self.used : end] = key_states
-        self._values[:, :, self.used : end] = value_states
-        self.used = end
-        self.keys, self.values = self._keys[:, :, :end], self._values[:, :, :end]
-        return self.keys, self.values
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        self._keys = self._keys.repeat_interleave(repeats, dim=0)
-        self._values = self._values.repeat_interleave(repeats, dim=0)
-        self.keys, self.values = self._keys[:, :, : self.used], self._values[:, :, : self.used]
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        self._keys, self._values = self._keys[indices], self._values[indices]
-        self.keys, self.values = self._keys[:, :, : self.used], self._values[:, :, : self.used]
 
 
 class _Stops:

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -28,11 +28,15 @@ from rlhf_bench.files import (
     append_jsonl,
     atomic_write_bytes,
     atomic_write_parquet,
+    atomic_write_row_groups,
     atomic_write_text,
     json_text,
     read_jsonl,
     write_jsonl,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["ANCHORS", "MANIFEST_KEYS", "ResultStore", "find_results", "order_models"]
 
@@ -99,6 +103,15 @@ class ResultStore:
         """A row a response, keyed by model, seed, prompt_id and sample, which together must be unique."""
         self._write_rows("scores", scores)
 
+    def write_wide_scores(self, scores: pd.DataFrame, columns: Sequence[str], groups: Iterable[pd.DataFrame]) -> None:
+        """As `write_scores`, for rows that are too large to be held together: `groups` have them in their order.
+
+        `columns`: those of the groups, of which `scores` may lack some, that are lists of numbers.
+        """
+        self._check_rows("scores", scores)
+        with self._writing("scores.parquet") as path:
+            atomic_write_row_groups(path, groups, _schema(scores, columns))
+
     def read_scores(self) -> pd.DataFrame:
         with self._reading("scores.parquet") as path:
             return pd.read_parquet(path, engine="pyarrow")
@@ -108,6 +121,11 @@ class ResultStore:
         self._write_rows("best_of_n", pool)
 
     def _write_rows(self, name: str, rows: pd.DataFrame) -> None:
+        self._check_rows(name, rows)
+        with self._writing(f"{name}.parquet") as path:
+            atomic_write_parquet(path, rows)
+
+    def _check_rows(self, name: str, rows: pd.DataFrame) -> None:
         lacking = [key for key in _SCORE_KEYS if key not in rows.columns]
         if lacking:
             raise StoreError(f"{name} have no column {', '.join(lacking)}; expected {', '.join(_SCORE_KEYS)}")
@@ -115,8 +133,6 @@ class ResultStore:
         if twice.any():
             key = ", ".join(str(part) for part in rows.loc[twice, list(_SCORE_KEYS)].iloc[0])
             raise StoreError(f"{name} hold ({key}) twice; expected one row a (model, seed, prompt_id, sample)")
-        with self._writing(f"{name}.parquet") as path:
-            atomic_write_parquet(path, rows)
 
     # metrics
 
@@ -217,6 +233,16 @@ _AGAIN = "restore the file, or run `rlhf-bench eval` again with --force"
 def _why(error: Exception) -> str:
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return text.split("\n")[0]
+
+
+def _schema(scores: pd.DataFrame, columns: Sequence[str]) -> pa.Schema:
+    """Types of `columns` for all groups: those of `scores`, where a group may have nothing to tell them by."""
+    import pyarrow as pa
+
+    known = pa.Schema.from_pandas(scores, preserve_index=False)
+    numbers = pa.list_(pa.float64())
+    fields = [known.field(name) if name in known.names else pa.field(name, numbers) for name in columns]
+    return pa.schema(fields, metadata=known.metadata)
 
 
 def restore_numbers(value: Any) -> Any:

@@ -17,11 +17,11 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     ["types", "errors", "processes", "__init__"],
     ["config", "config_keys", "suite", "stats", "text", "logprobs", "files", "hub", "parallel", "progress", "sheets"],
-    ["data", "models", "model_files", "adapters", "quantized", "templates", "sampling", "store"],
+    ["data", "models", "model_files", "adapters", "quantized", "templates", "sampling", "sampling_cache", "store"],
     ["checkpoints", "scoring", "judge", "merge"],
     ["metrics"],
+    ["report"],  # above evaluate, whose result shows its own tables and figures
     ["evaluate", "audit", "compare", "selftest"],
-    ["report"],
     ["publish"],
     ["cli", "__main__"],
 ]

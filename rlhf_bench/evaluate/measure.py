@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,23 +15,20 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError, NotFinite
-from rlhf_bench.evaluate.measure_text import Answered, Texts, anchor_rows, answered, pool_rows, text_rows
-from rlhf_bench.logprobs import LogprobModel, token_kl
+from rlhf_bench.evaluate.measure_kl import KL_COLUMNS, chosen_columns, kl_columns
+from rlhf_bench.evaluate.measure_text import Answered, Texts, answered, pool_rows, text_rows
 from rlhf_bench.models import load_policy
-from rlhf_bench.parallel import workers_for
 from rlhf_bench.processes import ALONE, Processes
-from rlhf_bench.sampling import SamplingConfig, sample
+from rlhf_bench.sampling import SamplingConfig, sample_as
 from rlhf_bench.scoring import RewardModel
-from rlhf_bench.stats import FloatArray
 from rlhf_bench.templates import Template
-from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_batches
-from rlhf_bench.types import Completion, Item, Prompt
+from rlhf_bench.types import Completion, FinishReason, Item, Prompt
 
 __all__ = ["Measure", "Scorer", "Source", "measure_anchors", "measure_model", "measure_pool", "measure_texts"]
 
-KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")
 POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold")
-BATCH = 64
+
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Scorer(NamedTuple):
 
 @dataclass(frozen=True)
 class Measure:
-    """What is asked of every model alike under one seed. Reference and reward models are loaded once, when needed.
+    """What is asked of every model alike under one seed. Each model is loaded once, when needed.
 
     Of several processes each computes its share of the batches that one process would compute, and has all rows.
     """
@@ -71,9 +69,10 @@ class Measure:
     device: torch.device
     metrics: Sequence[str] = ()  # the suite's own, of its own prompts
     processes: Processes = ALONE
+    loaded: dict[Path, Loaded] = field(default_factory=dict, repr=False)  # the model that was measured last
 
     @cached_property
-    def reference_model(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def reference_model(self) -> Loaded:
         assert self.reference is not None
         return load_policy(self.reference.path, device=self.device)
 
@@ -90,11 +89,38 @@ class Measure:
             for scorer in self.scorers
         ]  # fmt: skip
 
+    def model(self, source: Source) -> Loaded:
+        """The model and its tokenizer: loaded once for all of its shards, and let go when the next one is."""
+        if self.reference is not None and source.path == self.reference.path:
+            return self.reference_model
+        if source.path not in self.loaded:
+            self.loaded.clear()
+            self.loaded[source.path] = load_policy(source.path, device=self.device)
+        return self.loaded[source.path]
+
     def of(self, items: Sequence[Item]) -> Measure:
         """The same of other prompts, with the models that are loaded."""
         other, loaded = replace(self, items=items), {"reward_models": self.reward_models}
         vars(other).update(loaded if self.reference is None else loaded | {"reference_model": self.reference_model})
         return other
+
+
+class Drawn(NamedTuple):
+    """Of a sampled response what is counted: many are held together."""
+
+    sample: int
+    text: str
+    finish_reason: FinishReason
+    n_tokens: int
+    tokens: array[int]  # every one that was drawn, the stop string's too; none where they are not asked for
+
+
+def _with_tokens(completion: Completion) -> Drawn:
+    return _without_tokens(completion)._replace(tokens=array("i", completion.drawn))
+
+
+def _without_tokens(completion: Completion) -> Drawn:
+    return Drawn(completion.sample, completion.text, completion.finish_reason, len(completion.ids), array("i"))
 
 
 def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int], None]) -> pd.DataFrame:
@@ -104,23 +130,22 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
         ModelError: the model answers nothing at all.
         NotFinite: its probabilities are NaN.
     """
-    same = measure.reference is not None and source.path == measure.reference.path
-    is_reference = same and measure.reference is not None and source.template == measure.reference.template
-    model, tokenizer = measure.reference_model if same else load_policy(source.path, device=measure.device)
+    reference = measure.reference
+    is_reference = reference is not None and (source.path, source.template) == (reference.path, reference.template)
+    _, tokenizer = measure.model(source)
     template = Template.of(source.template, tokenizer, name=source.name)
     prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
-    groups = _groups(measure, source, model, tokenizer, prompts, template, measure.samples, on_batch)
-    completions = [completion for group in groups for completion in group]
-    if not any(completion.text.strip() for completion in completions):
+    groups = _groups(measure, source, prompts, template, measure.samples, _with_tokens, on_batch)
+    if not any(drawn.text.strip() for group in groups for drawn in group):
         raise ModelError(
-            f"{source.name} ({source.path}): all {len(completions)} responses are empty; expected text: check that "
-            "its tokenizer belongs to it and that it was trained on prompts of this form (--prompt-template)"
+            f"{source.name} ({source.path}): all {sum(map(len, groups))} responses are empty; expected text: check "
+            "that its tokenizer belongs to it and that it was trained on prompts of this form (--prompt-template)"
         )
     rows = _answers(measure, template, groups)
     texts = text_rows(source.name, source.seed, rows, source=measure.source, metrics=measure.metrics)
     table = add_rewards(measure, texts)
-    kl, why = _kl(measure, source, model, tokenizer, prompts, groups)
-    table = table.assign(**kl, **_chosen(measure, model, tokenizer, template))
+    kl, why = kl_columns(measure, source, prompts, [[drawn.tokens for drawn in group] for group in groups])
+    table = table.assign(**kl, **chosen_columns(measure, source, template))
     if is_reference and not (table["kl_exact"] == 0).all():
         raise ModelError(f"{source.name}: KL of the reference to itself is not 0; expected 0: report this as a bug")
     table.attrs["reasons"] = dict.fromkeys(KL_COLUMNS, why) if why else {}
@@ -134,10 +159,10 @@ def measure_pool(measure: Measure, n: int, *, on_batch: Callable[[int], None]) -
     """
     source = measure.reference
     assert source is not None
-    model, tokenizer = measure.reference_model
+    _, tokenizer = measure.reference_model
     template = Template.of(source.template, tokenizer, name=source.name)
     prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
-    groups = _groups(measure, source, model, tokenizer, prompts, template, n, on_batch)
+    groups = _groups(measure, source, prompts, template, n, _without_tokens, on_batch)
     rows = pool_rows(source.name, source.seed, _answers(measure, template, groups), source=measure.source)
     table = add_rewards(measure, rows, measure.reward_models[:1])  # the one that chooses
     return table[[column for column in POOL_COLUMNS if column in table.columns]]
@@ -146,29 +171,28 @@ def measure_pool(measure: Measure, n: int, *, on_batch: Callable[[int], None]) -
 def _groups(
     measure: Measure,
     source: Source,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     template: Template,
     samples: int,
+    make: Callable[[Completion], Drawn],
     on_batch: Callable[[int], None],
-) -> list[list[Completion]]:
+) -> list[list[Drawn]]:
     """`samples` responses to each prompt. Raises NotFinite, with the model's name."""
     sampling = measure.sampling.model_copy(update={"stop": (*measure.sampling.stop, *template.stop)})
     try:
-        return sample(
-            model, tokenizer, prompts, sampling,
+        return sample_as(
+            make, *measure.model(source), prompts, sampling,
             samples=samples, seed=measure.seed, batch_size=128, on_batch=on_batch, processes=measure.processes,
         )  # fmt: skip
     except NotFinite as error:
         raise NotFinite(f"{source.name} ({source.path}): {error}") from error
 
 
-def _answers(measure: Measure, template: Template, groups: Sequence[Sequence[Completion]]) -> list[Answered]:
+def _answers(measure: Measure, template: Template, groups: Sequence[Sequence[Drawn]]) -> list[Answered]:
     return [
-        Answered(item, c.sample, template.read(c.text), c.finish_reason, float(len(c.ids)))
+        Answered(item, d.sample, template.read(d.text), d.finish_reason, float(d.n_tokens))
         for item, group in zip(measure.items, groups, strict=True)
-        for c in group
+        for d in group
     ]
 
 
@@ -181,13 +205,10 @@ def measure_texts(measure: Measure, texts: Texts) -> pd.DataFrame:
     return add_rewards(measure, table)
 
 
-def measure_anchors(measure: Measure, seed: int) -> pd.DataFrame:
-    """The data's own chosen and rejected responses, by every measure that needs no sampling; none: no row."""
-    frames = []
-    for name, rows in anchor_rows(measure.items).items():
-        table = text_rows(name, seed, rows, source=measure.source)
-        frames.append(add_rewards(measure, table.assign(n_tokens=_token_counts(measure, table["response"]))))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+def measure_anchors(measure: Measure, name: str, seed: int, rows: Sequence[Answered]) -> pd.DataFrame:
+    """The data's own responses of one name, by every measure that needs no sampling."""
+    table = text_rows(name, seed, rows, source=measure.source)
+    return add_rewards(measure, table.assign(n_tokens=_token_counts(measure, table["response"])))
 
 
 def add_rewards(
@@ -205,97 +226,6 @@ def add_rewards(
         for column, reward in models
     }
     return table.assign(**columns)
-
-
-def _kl(
-    measure: Measure,
-    source: Source,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    groups: Sequence[Sequence[Completion]],
-) -> tuple[dict[str, Any], str | None]:
-    """KL of each response to the reference, both models scored by the same forward on the same batch; or why not.
-
-    The tokens of a stop string count: where they were left out, each model's chance to draw them would be in the exact
-    terms but never among those that were drawn, and k1 would be biased.
-    """
-    heads = encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=measure.sampling.max_prompt_tokens)
-    rows = [  # a prompt's ids are held once for all of its samples
-        Encoded(head or [tokenizer.eos_token_id], c.drawn)
-        for (head, _), group in zip(heads, groups, strict=True)
-        for c in group
-    ]
-    columns: dict[str, Any] = {"n_prompt_tokens": [float(len(row.prompt)) for row in rows]}
-    if measure.reference is None:
-        return columns | dict.fromkeys(KL_COLUMNS, np.nan), "the reference is a response file"
-    if measure.reference.template != source.template:
-        return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another prompt template than the reference's"
-    reference, reference_tokenizer = measure.reference_model
-    if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
-        return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another tokenizer than the reference's"
-    per_token: list[FloatArray] = [np.zeros(0)] * len(rows)
-    numbers = np.zeros((len(rows), 3))
-
-    def work(group: list[int]) -> tuple[np.ndarray, list[FloatArray]]:
-        """k1, k3 and exact of each response, (B, 3), and the exact terms of its tokens."""
-        batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
-        terms = token_kl(model, reference, batch)
-        difference = (terms.policy_logps - terms.reference_logps).double()
-        k3 = torch.expm1(-difference) + difference
-        sums = torch.stack([difference.sum(1), k3.sum(1), terms.exact.double().sum(1)], dim=1)
-        by_response = zip(terms.exact.cpu(), batch.response_mask.cpu(), strict=True)
-        # arrays: a list of as many floats takes five times the memory
-        return sums.cpu().numpy(), [exact[mask].double().numpy() for exact, mask in by_response]
-
-    batches = list(length_batches([row.length for row in rows], BATCH))
-    with workers_for(model, measure.processes) as pool:
-        for batch, (sums, tokens) in zip(batches, pool.map(work, batches), strict=True):
-            numbers[batch] = sums
-            for i, exact in zip(batch, tokens, strict=True):
-                per_token[i] = exact
-    lengths = np.array([max(1, len(row.response)) for row in rows])
-    for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
-        columns[name] = numbers[:, i]
-        columns[f"{name}_token"] = numbers[:, i] / lengths
-    return columns | {"token_kl": per_token}, None
-
-
-def _chosen(
-    measure: Measure, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: Template
-) -> dict[str, np.ndarray]:
-    """Log-probability, tokens and bytes of the data's chosen responses, on the rows of sample 0, for perplexity."""
-    there = [i for i, item in enumerate(measure.items) if item.chosen is not None]
-    items = [measure.items[i] for i in there]
-    rows = encode(
-        tokenizer,
-        [template.prompt(item.prompt) for item in items],
-        [template.response(item.chosen or "") for item in items],
-        max_prompt=measure.sampling.max_prompt_tokens,
-        max_response=measure.sampling.max_new_tokens,
-    )
-    policy, total = LogprobModel(model), np.zeros(len(rows))
-
-    def work(group: list[int]) -> np.ndarray:
-        batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
-        with torch.no_grad():
-            sums: np.ndarray = policy(batch).logps.double().sum(1).cpu().numpy()
-        return sums
-
-    groups = list(length_batches([row.length for row in rows], BATCH))
-    for group, sums in zip(groups, measure.processes.map(work, groups), strict=True):
-        total[group] = sums
-    columns = {
-        "chosen_logprob": total,
-        "chosen_tokens": np.array([float(len(row.response)) for row in rows]),
-        "chosen_bytes": np.array([float(len((item.chosen or "").encode())) for item in items]),
-    }
-    spread = {}
-    for name, values in columns.items():
-        wide = np.full((len(measure.items), measure.samples), np.nan)
-        wide[there, 0] = values
-        spread[name] = wide.reshape(-1)
-    return spread
 
 
 def _token_counts(measure: Measure, texts: pd.Series[str]) -> pd.Series[float]:

@@ -14,11 +14,13 @@ import pandas as pd
 from rlhf_bench.data.responses import Answer
 from rlhf_bench.metrics.probes import Response, probe_columns
 from rlhf_bench.metrics.rouge import rouge_parts
-from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
 from rlhf_bench.types import FinishReason, Item
 
-__all__ = ["Answered", "Texts", "anchor_rows", "answered", "pool_rows", "text_rows", "with_self_bleu"]
+__all__ = ["Answered", "Texts", "anchor_rows", "answered", "pool_rows", "text_rows"]
+
+
+NO_ROUGE = dict.fromkeys(rouge_parts("", ""), math.nan)
 
 
 @dataclass(frozen=True)
@@ -97,23 +99,10 @@ def text_rows(
         }
     )
     if name != "chosen":
-        scores = [{} if row.item.chosen is None else rouge_parts(row.item.chosen, row.text) for row in rows]
-        for column in dict.fromkeys(column for score in scores for column in score):
-            table[column] = [score.get(column, math.nan) for score in scores]
+        scores = [NO_ROUGE if row.item.chosen is None else rouge_parts(row.item.chosen, row.text) for row in rows]
+        for column in NO_ROUGE:
+            table[column] = [score[column] for score in scores]
     return table if source != "hh-mini" else _with_gold(table, source)
-
-
-def with_self_bleu(table: pd.DataFrame) -> pd.DataFrame:
-    """All rows of one model with self-BLEU, which compares them with each other.
-
-    Of the first responses to the first prompts, which are in the order of a hash; NaN elsewhere.
-    """
-    first = np.flatnonzero(table["sample"] == 0)[:TEXTS]
-    values = np.full(len(table), np.nan)
-    values[first] = self_bleu(table["response"].iloc[first].tolist())
-    finished = table.assign(self_bleu=values)
-    finished.attrs = table.attrs
-    return finished
 
 
 def pool_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) -> pd.DataFrame:

@@ -1,4 +1,8 @@
-"""The parts that an evaluation is made of, each stored as it is finished: a model's rows, or a pool, under one seed."""
+"""The parts that an evaluation is made of, each stored as it is finished: a model's rows, or a pool, under one seed.
+
+A part is a list of Parquet files, one a shard of the prompts. Rows are let go as soon as they are stored, so that what
+an evaluation holds is a shard, however many responses there are; `assemble` makes the result of the files.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,24 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows, with_self_bleu
+from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows
 from rlhf_bench.files import atomic_write_parquet
 from rlhf_bench.processes import Processes
-from rlhf_bench.progress import Progress
+from rlhf_bench.progress import Progress, Task
 from rlhf_bench.types import Item
 
 if TYPE_CHECKING:
     from rlhf_bench.evaluate.measure import Measure, Source
     from rlhf_bench.evaluate.plan import Setup
 
-__all__ = ["anchor_parts", "model_part", "pool_parts"]
+__all__ = ["Part", "anchor_parts", "model_part", "pool_parts"]
 
 # Prompts that are measured and stored at a time. Fixed, so that neither an interruption nor the number of processes
 # changes which rows share a batch.
 SHARD = 1000
+
+Part = list[Path]
+Compute = Callable[[Sequence[Item], Task], pd.DataFrame]  # the rows of some prompts
 
 
 def model_part(
@@ -34,60 +41,64 @@ def model_part(
     part: Source | Texts,
     progress: Progress,
     processes: Processes,
-) -> pd.DataFrame:
-    """All rows of one model under one seed, from the store or computed and stored."""
-    total = len(setup.items) * setup.suite.samples
-    if isinstance(part, Texts):
-        total = sum(len(part.by_prompt[item.prompt]) for item in setup.items)
+) -> Part:
+    """All rows of one model under one seed."""
 
-    name = f"{quote(part.name, safe='')}-{part.seed}"
+    def responses(items: Sequence[Item]) -> int:
+        if isinstance(part, Texts):
+            return sum(len(part.by_prompt[item.prompt]) for item in items)
+        return len(items) * setup.suite.samples
 
-    def compute() -> pd.DataFrame:
-        with progress.task(f"{part.name}, seed {part.seed}", total=total) as task:
-            if measure is None:
-                assert isinstance(part, Texts)
-                rows = text_rows(
-                    part.name, part.seed, answered(part, setup.items),
-                    source=setup.source, metrics=setup.suite.metrics,
-                )  # fmt: skip
-                task.advance(len(rows))
-            elif isinstance(part, Texts):
-                from rlhf_bench.evaluate.measure import measure_texts
-
-                rows = measure_texts(measure, part)
-                task.advance(len(rows))
-            else:
-                from rlhf_bench.evaluate.measure import measure_model
-
-                rows = _in_shards(
-                    folder / "shards" / name,
-                    measure,
-                    lambda some: measure_model(some, part, on_batch=lambda n: task.advance(n)),
-                )
-        return with_self_bleu(rows)
-
-    return _stored(folder / f"{name}.parquet", compute, processes)
-
-
-def anchor_parts(setup: Setup, measure: Measure | None, seed: int, progress: Progress) -> list[pd.DataFrame]:
-    """The data's own responses; none where there are none. They are not stored: nothing is sampled for them."""
-    anchors = anchor_rows(setup.items)
-    if not anchors:
-        return []
-    with progress.task(f"{' and '.join(anchors)}, seed {seed}", total=sum(map(len, anchors.values()))) as task:
+    def compute(items: Sequence[Item], task: Task) -> pd.DataFrame:
         if measure is None:
-            frames = [text_rows(name, seed, rows, source=setup.source) for name, rows in anchors.items()]
+            assert isinstance(part, Texts)
+            rows = text_rows(
+                part.name, part.seed, answered(part, items), source=setup.source, metrics=setup.suite.metrics
+            )
+        elif isinstance(part, Texts):
+            from rlhf_bench.evaluate.measure import measure_texts
+
+            rows = measure_texts(measure.of(items), part)
+        else:
+            from rlhf_bench.evaluate.measure import measure_model
+
+            return measure_model(measure.of(items), part, on_batch=task.advance)
+        task.advance(len(rows))
+        return rows
+
+    shards = _shards(folder, f"{quote(part.name, safe='')}-{part.seed}", setup, processes)
+    return _stored(shards, f"{part.name}, seed {part.seed}", responses, compute, progress, processes)
+
+
+def anchor_parts(
+    folder: Path, setup: Setup, measure: Measure | None, seed: int, progress: Progress, processes: Processes
+) -> list[Part]:
+    """The data's own responses; none where there are none."""
+
+    def compute(name: str, items: Sequence[Item], task: Task) -> pd.DataFrame:
+        rows = anchor_rows(items).get(name, [])
+        if measure is None:
+            table = text_rows(name, seed, rows, source=setup.source)
         else:
             from rlhf_bench.evaluate.measure import measure_anchors
 
-            frames = [measure_anchors(measure, seed)]
-        task.advance(sum(map(len, frames)))
-    return [with_self_bleu(frame) for frame in frames]
+            table = measure_anchors(measure, name, seed, rows)
+        task.advance(len(rows))
+        return table
+
+    def part(name: str) -> Part:
+        shards = _shards(folder, f"anchors/{name}-{seed}", setup, processes)  # no model's name is mistaken for it
+        return _stored(
+            shards, f"{name}, seed {seed}", lambda items: len(anchor_rows(items).get(name, [])), partial(compute, name),
+            progress, processes,
+        )  # fmt: skip
+
+    return [part(name) for name in anchor_rows(setup.items)]
 
 
 def pool_parts(
     folder: Path, setup: Setup, measure: Measure | None, seed: int, progress: Progress, processes: Processes
-) -> list[pd.DataFrame]:
+) -> list[Part]:
     """The pool that best-of-n chooses from, under one seed; none where none was asked for or there is a reason why not.
 
     A row a (prompt, sample) of the reference with its reward and, where it is known, gold.
@@ -97,42 +108,46 @@ def pool_parts(
         return []
     assert measure is not None
 
-    def compute() -> pd.DataFrame:
+    def compute(items: Sequence[Item], task: Task) -> pd.DataFrame:
         from rlhf_bench.evaluate.measure import measure_pool
 
-        with progress.task(f"best of {n} of {setup.reference}, seed {seed}", total=len(setup.items) * n) as task:
-            return _in_shards(
-                folder / "shards" / "best_of_n" / str(seed),
-                measure,
-                lambda some: measure_pool(some, n, on_batch=lambda done: task.advance(done)),
-            )
+        return measure_pool(measure.of(items), n, on_batch=task.advance)
 
-    # a folder of its own: no model's name can be mistaken for it
-    return [_stored(folder / "best_of_n" / f"{seed}.parquet", compute, processes)]
+    shards = _shards(folder, f"best_of_n/{seed}", setup, processes)
+    label = f"best of {n} of {setup.reference}, seed {seed}"
+    return [_stored(shards, label, lambda items: len(items) * n, compute, progress, processes)]
 
 
-def _in_shards(folder: Path, measure: Measure, compute: Callable[[Measure], pd.DataFrame]) -> pd.DataFrame:
-    """What `compute` makes of all prompts, SHARD of them at a time, each shard stored; a single one is not."""
-    items = measure.items
-    if len(items) <= SHARD or measure.metrics:  # a suite's own metrics compare one prompt's responses with another's
-        return compute(measure)
-    shards = []
-    for start in range(0, len(items), SHARD):
-        work = partial(_on_items, compute, measure, items[start : start + SHARD])
-        shards.append(_stored(folder / f"{start}.parquet", work, measure.processes))
-    rows = pd.concat(shards, ignore_index=True)
-    rows.attrs = shards[0].attrs
-    return rows
+def _shards(folder: Path, key: str, setup: Setup, processes: Processes) -> list[tuple[Path, Sequence[Item]]]:
+    """The files of a part, each with its prompts: SHARD of them, or all in a file of another place.
+
+    All where they are few, and where the suite's own metrics compare one prompt's responses with another's.
+    """
+    items, whole = setup.items, folder / f"{key}.parquet"
+    if len(items) <= SHARD or setup.suite.metrics or processes.first(whole.exists):
+        return [(whole, items)]
+    starts = range(0, len(items), SHARD)
+    return [(folder / "shards" / key / f"{start}.parquet", items[start : start + SHARD]) for start in starts]
 
 
-def _on_items(compute: Callable[[Measure], pd.DataFrame], measure: Measure, items: Sequence[Item]) -> pd.DataFrame:
-    return compute(measure.of(items))
+def _stored(
+    shards: Sequence[tuple[Path, Sequence[Item]]],
+    label: str,
+    responses: Callable[[Sequence[Item]], int],
+    compute: Compute,
+    progress: Progress,
+    processes: Processes,
+) -> Part:
+    """The shards' files; those that are not there are computed by all processes together and written by the first.
 
-
-def _stored(file: Path, compute: Callable[[], pd.DataFrame], processes: Processes) -> pd.DataFrame:
-    """The frame in the file, or else computed by all processes together and written there by the first, in one step."""
-    if processes.first(file.exists):
-        return pd.read_parquet(file)
-    rows = compute()
-    processes.first(lambda: atomic_write_parquet(file, rows))
-    return rows
+    `responses` counts what some prompts have, for the progress.
+    """
+    there = processes.first(lambda: [file.exists() for file, _ in shards])
+    if not all(there):
+        counts = [responses(items) for _, items in shards]
+        done = sum(count for count, stored in zip(counts, there, strict=True) if stored)
+        with progress.task(label, total=sum(counts), start=done) as task:
+            for (file, items), stored in zip(shards, there, strict=True):
+                if not stored:
+                    processes.first(partial(atomic_write_parquet, file, compute(items, task)))
+    return [file for file, _ in shards]

@@ -1,6 +1,6 @@
 """Evaluate models side by side: same prompts, same sampling, one definition of every number.
 
-Work is done a (seed, model) at a time and each finished part is stored, so an evaluation that was interrupted goes on
+Work is done a (seed, model) at a time and each finished shard is stored, so an evaluation that was interrupted goes on
 where it stopped. When all parts are there, they become the results folder (DESIGN, "Results").
 """
 
@@ -9,23 +9,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from rlhf_bench.errors import StoreError
+from rlhf_bench.evaluate.assemble import finish
 from rlhf_bench.evaluate.manifest import make_manifest
-from rlhf_bench.evaluate.parts import anchor_parts, model_part, pool_parts
+from rlhf_bench.evaluate.parts import Part, anchor_parts, model_part, pool_parts
 from rlhf_bench.evaluate.plan import Setup, prepare
 from rlhf_bench.evaluate.request import Request
-from rlhf_bench.evaluate.training_record import training_alarms, training_costs
+from rlhf_bench.evaluate.result import Evaluation
 from rlhf_bench.files import exclusive, remove_half_written
-from rlhf_bench.metrics.best_of_n import best_of_n_curve
-from rlhf_bench.metrics.summary import summarize
-from rlhf_bench.metrics.table import reward_scales, with_reward_z
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
-from rlhf_bench.stats import mean_estimate, resampling
+from rlhf_bench.stats import resampling
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:
@@ -55,8 +51,8 @@ def evaluate(
     checkpoints: Path = Path("checkpoints"),
     results: Path = Path("results"),
     progress: Progress | None = None,
-) -> Path:
-    """Run a suite over a run's checkpoints, `models` and response files; returns the results folder.
+) -> Evaluation:
+    """Run a suite over a run's checkpoints, `models` and response files; gives what is stored, as frames and figures.
 
     suite: a name or a YAML file; hh-test, or `responses` where the prompts are those of response files
     run: a trained run; `default` unless models come with data of their own, or responses with their prompts
@@ -85,7 +81,7 @@ def evaluate(
         data=data, limit=limit, samples=samples, best_of_n=best_of_n, seed=seed, settings=tuple(settings),
         checkpoints=Path(checkpoints),
     )  # fmt: skip
-    return run_request(request, force=force, results=Path(results), progress=progress)
+    return Evaluation(run_request(request, force=force, results=Path(results), progress=progress))
 
 
 def run_request(
@@ -97,7 +93,7 @@ def run_request(
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Path:
-    """As `evaluate`. `expected` is the key of a result that is to be repeated.
+    """As `evaluate`; gives the results folder alone. `expected` is the key of a result that is to be repeated.
 
     Of several `processes` all call this with the same arguments: they divide the batches that one process would
     compute, and the first alone writes.
@@ -127,16 +123,16 @@ def run_request(
     processes.first(lambda: _make_parts(folder))
     with processes.only_first(exclusive(folder)):
         processes.first(lambda: store.write_manifest(manifest))
-        parts: list[pd.DataFrame] = []
-        anchors: list[pd.DataFrame] = []
-        pools: list[pd.DataFrame] = []
+        parts: list[Part] = []
+        anchors: list[Part] = []
+        pools: list[Part] = []
         for number in setup.seeds:  # a seed's reference and reward models are loaded once, and let go before the next
             measure, work = _measure(setup, number, processes), folder / ".parts"
             parts += [model_part(work, setup, measure, p, progress, processes) for p in setup.parts if p.seed == number]
-            anchors += anchor_parts(setup, measure, number, progress)
+            anchors += anchor_parts(work, setup, measure, number, progress, processes)
             pools += pool_parts(work, setup, measure, number, progress, processes)
         with resampling(setup.suite.resamples):
-            processes.first(lambda: _finish(store, setup, [*parts, *anchors], pools))
+            processes.first(lambda: finish(store, setup, [*parts, *anchors], pools))
         processes.first(lambda: _tidy(folder))
     return folder
 
@@ -214,79 +210,3 @@ def _measure(setup: Setup, seed: int, processes: Processes) -> Measure | None:
         max_response=None if setup.texts else setup.sampling.max_new_tokens,
         device=default_device(), metrics=setup.suite.metrics, processes=processes,
     )  # fmt: skip
-
-
-RESPONSE_COLUMNS = ["model", "seed", "prompt_id", "sample", "prompt", "response", "reference", "finish_reason",
-                    "n_prompt_tokens", "n_tokens"]  # fmt: skip
-TEXT_COLUMNS = ["prompt", "response", "reference", "finish_reason", "n_prompt_tokens"]
-
-
-def _finish(
-    store: ResultStore, setup: Setup, parts: Sequence[pd.DataFrame], pools: Sequence[pd.DataFrame]
-) -> None:  # fmt: skip
-    rows = pd.concat(parts, ignore_index=True)
-    paired = any(item.chosen is not None and item.rejected is not None for item in setup.items)
-    reasons = dict(setup.missing)
-    for part in parts:
-        model = str(part["model"].iloc[0])
-        reasons.update({(model, column): why for column, why in part.attrs.get("reasons", {}).items()})
-    gone = {(name, metric): why for (name, metric), why in setup.missing.items() if name not in set(rows["model"])}
-    store.write_responses(
-        dict(zip(RESPONSE_COLUMNS, row, strict=True)) for row in rows[RESPONSE_COLUMNS].itertuples(index=False)
-    )
-    scores = rows.drop(columns=TEXT_COLUMNS)
-    # without a reward column nothing can be standardised; an all-NaN one is worse than none
-    scores = scores.dropna(axis=1, how="all")
-    summary = summarize(
-        scores, reference=setup.reference, seed=setup.suite.seed, reasons=reasons,
-        hypervolume_kl=setup.suite.hypervolume_kl,
-    )  # fmt: skip
-    store.write_scores(scores)
-    for source in setup.models:
-        log = source.path / "log.jsonl"
-        if log.exists():
-            store.copy_log(source.name, source.seed, log)
-    for seed, scorers in setup.scorers.items():
-        if scorers and (scorers[0].path / "log.jsonl").exists():
-            store.copy_log("reward", seed, scorers[0].path / "log.jsonl")
-    best: dict[str, Any] = {}
-    if pools:
-        pool = with_reward_z(pd.concat(pools, ignore_index=True), reward_scales(scores, setup.reference))
-        store.write_pool(pool.dropna(axis=1, how="all"))
-        best = {"best_of_n": best_of_n_curve(pool, seed=setup.suite.seed)}
-    store.write_metrics(
-        {
-            **summary,
-            **best,
-            "missing": [*summary["missing"], *_rows_of(gone)],
-            "training": training_costs(setup.models),
-            "training_alarms": training_alarms(setup.models, setup.scorers),
-            "reward_model": [_reward_accuracy(rows, seed, setup) for seed, s in setup.scorers.items() if s and paired],
-            "marks": _marks(setup, rows),
-        }
-    )
-    shutil.rmtree(store.path / ".parts", ignore_errors=True)
-
-
-def _rows_of(missing: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:
-    return [{"model": model, "metric": metric, "reason": reason} for (model, metric), reason in missing.items()]
-
-
-def _reward_accuracy(rows: pd.DataFrame, seed: int, setup: Setup) -> dict[str, Any]:
-    """Accuracy of one seed's reward model on the evaluation's own pairs, a tie one half."""
-    mine = rows[rows["seed"] == seed].set_index("prompt_id")
-    chosen = mine.loc[mine["model"] == "chosen", "reward"]
-    rejected = mine.loc[mine["model"] == "rejected", "reward"].reindex(chosen.index)
-    right = (chosen > rejected).astype(float) + 0.5 * (chosen == rejected).astype(float)
-    accuracy = mean_estimate([float(x) for x in right], seed=setup.suite.seed)
-    return {"seed": seed, "accuracy": accuracy.to_dict(), "ceiling": setup.prompts.ceiling}
-
-
-def _marks(setup: Setup, rows: pd.DataFrame) -> dict[str, str]:
-    """Columns whose numbers need a word of caution, and the word."""
-    kl = [column for column in rows.columns if column.startswith("kl_")]
-    if setup.sampling is not None and not setup.sampling.exact:
-        s = setup.sampling
-        why = f"biased: sampled at temperature {s.temperature:g}, top-p {s.top_p:g}, top-k {s.top_k}"
-        return dict.fromkeys(kl, why)
-    return {}

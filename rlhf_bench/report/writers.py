@@ -37,9 +37,21 @@ from rlhf_bench.report.tex import tex_text
 from rlhf_bench.sheets import put
 from rlhf_bench.types import Estimate
 
-__all__ = ["csv_text", "markdown_text", "write_tables", "write_workbook"]
+__all__ = ["csv_text", "flat", "markdown_text", "report_tables", "write_tables", "write_workbook"]
 
-_TEX_COLUMNS = 5  # beside the keys: more of them with intervals do not fit a page
+_ALWAYS = 4  # of `report_tables`: written even without a row
+
+
+def report_tables(result: Result) -> list[tuple[Table, int]]:
+    """Every table of a report, each with the number of columns that name a row; some may have no row.
+
+    summary, pairwise, per_seed and gold stand first.
+    """
+    return [
+        (summary_table(result), 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1),
+        (rouge_table(result), 1), (pareto_table(result), 2), (equal_kl_table(result), 3), (best_of_n_table(result), 1),
+        *zip(judge_tables(result), JUDGE_KEYS, strict=True),
+    ]  # fmt: skip
 
 
 def write_tables(result: Result, folder: Path) -> list[Path]:
@@ -48,15 +60,9 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
     rouge, pareto, equal_kl, best_of_n and the judges' tables as well, where there is something to show; old ones are
     removed where there is not.
     """
-    summary = summary_table(result)
-    # each with the number of columns that name a row
-    tables = [(summary, 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1)]
-    further = [
-        rouge_table(result), pareto_table(result), equal_kl_table(result), best_of_n_table(result),
-        *judge_tables(result),
-    ]  # fmt: skip
-    for table, keys in zip(further, (1, 2, 3, 1, *JUDGE_KEYS), strict=True):
-        if table.rows:
+    tables: list[tuple[Table, int]] = []
+    for i, (table, keys) in enumerate(report_tables(result)):
+        if i < _ALWAYS or table.rows:
             tables.append((table, keys))
         else:
             for suffix in (".md", ".csv", ".tex"):
@@ -73,7 +79,7 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
         "Not available": missing_lines(result),
     }
     for table, keys in tables:
-        write(f"{table.name}.md", markdown_text(table, sections=sections if table is summary else {}))
+        write(f"{table.name}.md", markdown_text(table, sections=sections if table.name == "summary" else {}))
         write(f"{table.name}.csv", csv_text(table))
         write(f"{table.name}.tex", tex_text(table, keys=keys))
     write("responses.md", responses_markdown(result))
@@ -97,17 +103,23 @@ def markdown_text(table: Table, *, sections: Mapping[str, Sequence[str]] | None 
 
 def csv_text(table: Table) -> str:
     """One row a table row, full precision; an Estimate takes four columns: value, _low, _high, _n. Empty: none."""
+    header, rows = flat(table)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(["" if value is None else value for value in map(_finite, row)])
+    return buffer.getvalue()
+
+
+def flat(table: Table) -> tuple[list[str], list[list[str | float | int | None]]]:
+    """Names of columns, and rows without an Estimate: it takes four columns, value, _low, _high and _n."""
     estimates = _estimate_columns(table)
     header: list[str] = []
     for i, column in enumerate(table.columns):
         header.append(column.key)
         header += [f"{column.key}_{part}" for part in ("low", "high", "n")] if i in estimates else []
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    for row in table.rows:
-        writer.writerow(["" if value is None else value for value in _flat(row, estimates)])
-    return buffer.getvalue()
+    return header, [_flat(row, estimates) for row in table.rows]
 
 
 def write_workbook(path: Path, tables: Iterable[Table]) -> None:
@@ -131,7 +143,7 @@ def _fill(sheet: Worksheet, table: Table) -> None:
         sheet.cell(1, j).font = Font(bold=True)
         sheet.column_dimensions[get_column_letter(j)].width = min(60, max(10, len(title) + 2))
     for i, row in enumerate(table.rows, 2):
-        for j, value in enumerate(_flat(row, estimates), 1):
+        for j, value in enumerate(map(_finite, _flat(row, estimates)), 1):
             put(sheet.cell(i, j), value)
     for i, note in enumerate(table.notes, len(table.rows) + 3):
         put(sheet.cell(i, 1), note, wrap=False)
@@ -143,20 +155,19 @@ def _estimate_columns(table: Table) -> set[int]:
 
 
 def _flat(row: list[Cell], estimates: set[int]) -> list[str | float | int | None]:
-    """The row with each Estimate as value, low, high, n. NaN becomes None; infinities are kept as text."""
+    """The row with each Estimate as value, low, high, n."""
     values: list[str | float | int | None] = []
     for i, cell in enumerate(row):
         if isinstance(cell, Estimate):
-            values += [_finite(cell.value), _finite(cell.low), _finite(cell.high), cell.n]
-        elif i in estimates:
-            values += [None] * 4
+            values += [cell.value, cell.low, cell.high, cell.n]
         else:
-            values.append(_finite(cell) if isinstance(cell, float) else cell)
+            values += [None] * 4 if i in estimates else [cell]
     return values
 
 
-def _finite(value: float) -> float | str | None:
-    if math.isfinite(value):
+def _finite(value: str | float | int | None) -> str | float | int | None:
+    """NaN becomes None; infinities are kept as text."""
+    if not isinstance(value, float) or math.isfinite(value):
         return value
     return None if math.isnan(value) else str(value)
 

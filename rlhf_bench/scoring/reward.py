@@ -21,6 +21,8 @@ from rlhf_bench.text import Batch, Encoded, collate, encode, length_batches
 
 __all__ = ["RewardModel", "ScoreModel"]
 
+AT_ONCE = 16_384  # responses whose tokens are held together, and sorted by length
+
 
 class ScoreModel(nn.Module):
     """A sequence classifier whose forward gives one score per sequence, (B,)."""
@@ -95,23 +97,24 @@ class RewardModel:
         Raises:
             NotFinite: a reward is NaN or infinite; the message names the first such response.
         """
-        rows = self.encode(prompts, responses, ended)
-        scores = torch.empty(len(rows))
-        pad = self.tokenizer.pad_token_id
-
-        def work(group: Sequence[int]) -> Tensor:
-            batch = collate([rows[i] for i in group], pad_id=pad).to(self.model.model.device)
-            with torch.no_grad():
-                values: Tensor = self.model(batch).float().cpu()
-            return values
-
+        scores, pad = torch.empty(len(responses)), self.tokenizer.pad_token_id
         with workers_for(self.model.model, processes) as pool:
-            pool.fill(scores, work, length_batches([row.length for row in rows], batch_size))
+            for start in range(0, len(responses), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                rows = self.encode(prompts[part], responses[part], None if ended is None else ended[part])
+
+                def work(group: Sequence[int], rows: list[Encoded] = rows) -> Tensor:
+                    batch = collate([rows[i] for i in group], pad_id=pad).to(self.model.model.device)
+                    with torch.no_grad():
+                        values: Tensor = self.model(batch).float().cpu()
+                    return values
+
+                pool.fill(scores[part], work, length_batches([row.length for row in rows], batch_size))
         bad = (~scores.isfinite()).nonzero()
         if len(bad):
             i = int(bad[0])
             raise NotFinite(
-                f"{self.name} gave {scores[i].item()} for response {i} of {len(rows)}; expected a finite number: "
+                f"{self.name} gave {scores[i].item()} for response {i} of {len(scores)}; expected a finite number: "
                 "train the reward model again or use another"
             )
         return scores

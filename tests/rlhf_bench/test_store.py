@@ -124,6 +124,28 @@ def test_scores_keep_nan_and_lists(tmp_path: Path) -> None:
     assert back["token_kl"][1] is None
 
 
+def test_wide_scores_are_written_group_by_group(tmp_path: Path) -> None:
+    """As in one piece, though the first group has no category and no token's KL to tell their types by."""
+    keys = {"seed": 0, "prompt_id": ["p", "q", "p", "q"], "sample": 0}
+    scores = pd.DataFrame(
+        {
+            "model": ["file", "file", "sft", "sft"],
+            **keys,
+            "category": [None, None, "facts", None],
+            "kl_exact": [math.nan, math.nan, 0.3, 0.5],
+        }
+    )
+    terms: list[list[float] | None] = [None, None, [0.1, 0.2], [0.5]]
+    whole = scores.assign(token_kl=terms)[[*scores.columns[:5], "token_kl", "kl_exact"]]
+    one, other = ResultStore(tmp_path / "one"), ResultStore(tmp_path / "other")
+    one.write_scores(whole)
+    other.write_wide_scores(scores, list(whole.columns), (whole.iloc[i : i + 2] for i in (0, 2)))
+    pd.testing.assert_frame_equal(other.read_scores(), one.read_scores())
+    assert [None if x is None else list(x) for x in other.read_scores()["token_kl"]] == terms
+    with pytest.raises(StoreError, match=r"scores hold \(file, 0, p, 0\) twice"):
+        other.write_wide_scores(scores.iloc[[0, 0]], list(whole.columns), [])
+
+
 def test_scores_with_a_row_twice_are_refused(tmp_path: Path) -> None:
     row = {"model": "sft", "seed": 0, "prompt_id": "p", "sample": 1}
     with pytest.raises(StoreError, match=r"scores hold \(sft, 0, p, 1\) twice"):

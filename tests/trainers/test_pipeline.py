@@ -277,7 +277,7 @@ def test_a_run_of_one_seed_is_not_mixed_with_one_of_several(work: Work) -> None:
 def test_two_seeds_are_evaluated_each_with_its_own_models(work: Work, two_seeds: Path, tmp_path: Path) -> None:
     folder = evaluation.evaluate(
         run="two", limit=4, samples=1, checkpoints=two_seeds.parent, results=tmp_path / "results"
-    )
+    ).folder
     metrics, scores = read_json(folder / "metrics.json"), pd.read_parquet(folder / "scores.parquet")
     assert set(metrics["per_seed"]) == {"0", "1"}
     for model in POLICIES:
@@ -465,7 +465,7 @@ def test_the_same_evaluation_reuses_its_folder_and_another_gets_its_own(work: Wo
     def evaluate(limit: int) -> Path:
         return evaluation.evaluate(
             run="toy", limit=limit, samples=2, checkpoints=work.checkpoints, results=work.results
-        )
+        ).folder
 
     before = snapshot(work.result)
     with pytest.MonkeyPatch.context() as patch:
@@ -491,7 +491,7 @@ def test_an_interrupted_evaluation_completes_to_the_same_numbers(work: Work, tmp
         return evaluation.evaluate(
             run="toy", limit=3, samples=1, models={"stranger": str(stranger)},
             checkpoints=work.checkpoints, results=tmp_path / results,
-        )  # fmt: skip
+        ).folder  # fmt: skip
 
     whole = evaluate("whole")
     calls: list[str] = []
@@ -533,7 +533,7 @@ def test_a_stage_that_was_not_trained_is_named_with_the_command_that_makes_it(wo
         shutil.copytree(work.run / stage, tmp_path / "checkpoints" / "part" / stage)
     folder = evaluation.evaluate(
         run="part", limit=2, samples=1, checkpoints=tmp_path / "checkpoints", results=tmp_path / "results"
-    )
+    ).folder
     missing = {(m["model"], m["metric"]): m["reason"] for m in read_json(folder / "metrics.json")["missing"]}
     assert missing["ppo", "everything"] == "not trained; make it with: rlhf-bench train ppo --run part"
     assert "rlhf-bench train reward --run part" in missing["all", "reward"]

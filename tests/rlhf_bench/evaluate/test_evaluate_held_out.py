@@ -30,7 +30,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_seed_is_scored_by_the_next_ones_reward_model(checkpoints: Path, tmp_path: Path) -> None:
-    folder = evaluation.evaluate(run="three", limit=3, samples=1, checkpoints=checkpoints, results=tmp_path)
+    folder = evaluation.evaluate(run="three", limit=3, samples=1, checkpoints=checkpoints, results=tmp_path).folder
     scores = pd.read_parquet(folder / "scores.parquet")
     responses = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
     for seed, other in ((1, 2), (2, 3), (3, 1)):
@@ -53,7 +53,7 @@ def test_each_seed_is_scored_by_the_next_ones_reward_model(checkpoints: Path, tm
 
 
 def test_one_seed_says_why_there_is_none(checkpoints: Path, tmp_path: Path) -> None:
-    folder = evaluation.evaluate(run="one", limit=3, samples=1, checkpoints=checkpoints, results=tmp_path)
+    folder = evaluation.evaluate(run="one", limit=3, samples=1, checkpoints=checkpoints, results=tmp_path).folder
     assert "reward_held_out" not in pd.read_parquet(folder / "scores.parquet")
     text = " ".join(summary_text(folder).split())
     assert "all: reward_held_out_z: one seed has no reward model but the one that was optimised" in text
@@ -61,5 +61,5 @@ def test_one_seed_says_why_there_is_none(checkpoints: Path, tmp_path: Path) -> N
     given = {"held": str(checkpoints / "three" / "seed-2" / "reward")}
     other = evaluation.evaluate(
         run="one", limit=3, samples=1, reward_models=given, checkpoints=checkpoints, results=tmp_path
-    )
+    ).folder
     assert "reward_held_out_z" not in summary_text(other)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shlex
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +21,7 @@ from click.testing import CliRunner
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
+from rlhf_bench.evaluate import parts
 from rlhf_bench.report import write_report
 
 from ..tiny import save_run
@@ -46,7 +51,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
         ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         given.append((name, str(folder / f"{name}.jsonl")))
-    return lambda results: evaluation.evaluate(responses=given, results=results)
+    return lambda results: evaluation.evaluate(responses=given, results=results).folder
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -84,7 +89,7 @@ def test_an_interrupted_evaluation_is_listed_with_the_command_that_goes_on(
     rows = [{"prompt": f"Say {i}.", "response": f"said {i} " * (1 + i % 5), "reference": f"said {i}"} for i in range(9)]
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation.run, "_finish", interrupt)
+        patch.setattr(evaluation.run, "finish", interrupt)
         with pytest.raises(KeyboardInterrupt):
             evaluation.evaluate(responses=[("mine", "mine.jsonl")], results=Path("my results"))
     head, _, advice = listed().partition(" (unfinished; go on with: ")
@@ -99,21 +104,96 @@ class _Killed(BaseException):
     pass
 
 
-def test_killed_after_every_file_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models and a file: an attempt ends at its n-th file and the next one goes on, n rising until nothing is left."""
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """sft, a response file and a pool, on 2 prompts."""
+    folder = tmp_path_factory.mktemp("killed-models")
     config = {"data": {"source": "hh-mini", "seed": 0, "max_prompt_tokens": 128, "max_response_tokens": 8}}
-    save_run(tmp_path / "checkpoints" / "default", config=config, samples=1, tokens=1, seconds=1.0)
-    chosen = tmp_path / "chosen.jsonl"
+    save_run(folder / "checkpoints" / "default", config=config, samples=1, tokens=1, seconds=1.0)
+    chosen = folder / "chosen.jsonl"
     pairs = mini.generate("test", n=60)
     chosen.write_text("".join(json.dumps({"prompt": p.prompt, "response": p.chosen}) + "\n" for p in pairs))
+    return lambda results: evaluation.evaluate(
+        run="default", responses=[("text", str(chosen))], limit=2, samples=1, best_of_n=2,
+        checkpoints=folder / "checkpoints", results=results,
+    ).folder  # fmt: skip
 
-    def evaluate(results: Path) -> Path:
-        return evaluation.evaluate(
-            run="default", responses=[("text", str(chosen))], limit=2, samples=1, best_of_n=2,
-            checkpoints=tmp_path / "checkpoints", results=results,
-        )  # fmt: skip
 
-    expected = drawn(tmp_path / "undisturbed", evaluate)
+# phase -> what it calls again and again
+PHASES = {
+    "sampling": "rlhf_bench.sampling._sample_batch",
+    "scoring": "rlhf_bench.scoring.reward.ScoreModel.forward",
+    "KL": "rlhf_bench.evaluate.measure_kl.token_kl",
+    "perplexity": "rlhf_bench.evaluate.measure_kl.LogprobModel.forward",
+    "statistics": "rlhf_bench.metrics.summary._estimate",
+    "report": "rlhf_bench.report.writers.csv_text",
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    models: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, bytes], dict[str, int]]:
+    """What an evaluation in shards of one prompt writes, and how often it makes each phase's call."""
+    calls = dict.fromkeys(PHASES, 0)
+
+    def count(phase: str) -> None:
+        calls[phase] += 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "SHARD", 1)
+        for phase in PHASES:
+            before_each(patch, phase, partial(count, phase))
+        return drawn(tmp_path_factory.mktemp("undisturbed"), models), calls
+
+
+def before_each(patch: pytest.MonkeyPatch, phase: str, do: Callable[[], None]) -> None:
+    path = PHASES[phase]
+    called = resolve_name(path)
+
+    def first(*arguments: Any, **more: Any) -> Any:
+        do()
+        return called(*arguments, **more)
+
+    patch.setattr(path, first)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("phase", PHASES)
+def test_killed_at_a_random_moment_of_each_phase(
+    phase: str,
+    models: Callable[[Path], Path],
+    undisturbed: tuple[dict[str, bytes], dict[str, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SIGKILL at one of the phase's calls, in the middle of a shard; then the same evaluation again."""
+    expected, calls = undisturbed
+    monkeypatch.setattr(parts, "SHARD", 1)
+    left = random.Random(phase).randint(1, calls[phase])  # the first call is as likely as the last
+
+    def die() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        with pytest.MonkeyPatch.context() as patch:
+            before_each(patch, phase, die)
+            drawn(tmp_path, models)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert drawn(tmp_path, models) == expected
+
+
+def test_killed_after_every_file_that_is_written(
+    models: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models and a file: an attempt ends at its n-th file and the next one goes on, n rising until nothing is left."""
+    expected = drawn(tmp_path / "undisturbed", models)
     assert len(expected) > FILES
     replace = os.replace
 
@@ -131,7 +211,7 @@ def test_killed_after_every_file_that_is_written(tmp_path: Path, monkeypatch: py
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", put)
             with contextlib.suppress(_Killed):
-                return drawn(tmp_path / "killed", evaluate)
+                return drawn(tmp_path / "killed", models)
         return None
 
     killed = 0

@@ -57,7 +57,7 @@ def run(work: Path, results: Path, suite: str = "hh-test", **more: Any) -> Path:
         "models": {"a": str(work / "a"), "b": str(work / "b")}, "data": str(work / "pairs.jsonl"), "reference": "a",
         "limit": 2, "samples": 2, "results": results,
     }  # fmt: skip
-    return evaluation.evaluate(suite, **{**asked, **more})
+    return evaluation.evaluate(suite, **{**asked, **more}).folder
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def test_a_response_longer_than_a_model_can_read(work: Path, tmp_path: Path) -> 
 def test_a_missing_model_is_named_before_anything_is_sampled(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "sample", lambda *_, **__: pytest.fail("sampled"))
+    monkeypatch.setattr(measure, "sample_as", lambda *_, **__: pytest.fail("sampled"))
     with pytest.raises(CheckpointError, match=r"^/no/such/model does not exist; expected a model folder$"):
         run(work, tmp_path, models={"a": str(work / "a"), "b": "/no/such/model"})
 

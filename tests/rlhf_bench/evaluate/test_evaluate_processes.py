@@ -53,10 +53,10 @@ def assert_same_result(a: Path, b: Path) -> None:
 COUNT = """
 import json, os, atexit
 from rlhf_bench import sampling
-from rlhf_bench.evaluate import measure
+from rlhf_bench.evaluate import measure_kl
 from rlhf_bench.scoring import ScoreModel
 counts = {"sampled": 0, "scored": 0, "compared": 0}
-draw, forward, token_kl = sampling._sample_batch, ScoreModel.forward, measure.token_kl
+draw, forward, token_kl = sampling._sample_batch, ScoreModel.forward, measure_kl.token_kl
 def count(name, function, size):
     def counted(*args):
         counts[name] += size(*args)
@@ -64,7 +64,7 @@ def count(name, function, size):
     return counted
 sampling._sample_batch = count("sampled", draw, lambda *a: len(a[2]) * a[5])
 ScoreModel.forward = count("scored", forward, lambda self, batch: len(batch.ids))
-measure.token_kl = count("compared", token_kl, lambda policy, reference, batch: len(batch.ids))
+measure_kl.token_kl = count("compared", token_kl, lambda policy, reference, batch: len(batch.ids))
 end = os._exit
 def write(status):
     print(json.dumps(counts), flush=True)

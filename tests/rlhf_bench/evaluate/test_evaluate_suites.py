@@ -32,7 +32,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(work: Path, suite: str, **more: Any) -> Path:
     asked = {"limit": 4, "samples": 1, "checkpoints": work / "checkpoints", "results": work / "results"}
-    return evaluation.evaluate(suite, **{**asked, **more})
+    return evaluation.evaluate(suite, **{**asked, **more}).folder
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_data_beside_prompts_of_its_own(work: Path) -> None:
 
 def test_a_model_without_a_run_gets_natural_prompts(work: Path, tmp_path: Path) -> None:
     sft = str(work / "checkpoints" / "default" / "sft")
-    folder = evaluation.evaluate("safety", models={"a": sft}, limit=2, samples=1, results=tmp_path)
+    folder = evaluation.evaluate("safety", models={"a": sft}, limit=2, samples=1, results=tmp_path).folder
     assert folder == tmp_path / "safety" / "a"
     assert read(folder, "manifest.json")["data"]["split"] == "natural"
 
@@ -116,7 +116,7 @@ def test_responses_from_elsewhere(tmp_path: Path) -> None:
     rows = [{"prompt": p, "response": r} for p, r in zip(prompts, ["x", "I won't help with that.", "No."], strict=True)]
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    folder = evaluation.evaluate("safety", responses=[("a", str(file))], results=tmp_path)
+    folder = evaluation.evaluate("safety", responses=[("a", str(file))], results=tmp_path).folder
     found = read(folder, "metrics.json")["models"]["a"]
     assert [found[m]["value"] for m in ("refused:harmful", "refused:harmless", "refused")] == [1, 1, 1]
     assert found["refused"]["n"] == 2  # the first prompt is none of the suite's
@@ -215,7 +215,7 @@ def test_a_local_copy_stands_in_for_the_hub(suite: str, given: str, work: Path, 
     answers = tmp_path / "answers.jsonl"
     answers.write_text("".join(json.dumps({"prompt": r["prompt"], "response": r["chosen"]}) + "\n" for r in rows))
     asked: dict[str, Any] = {"data": {"data": str(copy)}, "set": {"settings": [f"data={copy}"]}}[given]
-    folder = evaluation.evaluate(suite, responses=[("a", str(answers))], results=tmp_path, **asked)
+    folder = evaluation.evaluate(suite, responses=[("a", str(answers))], results=tmp_path, **asked).folder
     manifest, found = read(folder, "manifest.json"), read(folder, "metrics.json")["models"]
     assert (manifest["data"]["source"], manifest["data"]["split"]) == (str(copy), "test")
     assert 1 <= manifest["data"]["n_prompts"] < 40  # the test share of one undivided file

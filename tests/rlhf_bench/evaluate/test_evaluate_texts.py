@@ -46,7 +46,7 @@ def metrics(folder: Path) -> dict[str, Any]:
 
 def test_rouge_of_a_file_is_that_of_rouge_score(tmp_path: Path) -> None:
     file = predictions(tmp_path / "a.jsonl")
-    folder = evaluation.evaluate(responses=[("mine", str(file))], results=tmp_path / "results")
+    folder = evaluation.evaluate(responses=[("mine", str(file))], results=tmp_path / "results").folder
     assert folder == tmp_path / "results" / "responses" / "mine"
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
     scores = [scorer.score(reference, text) for _, text, reference in TEXTS]
@@ -62,10 +62,12 @@ def test_rouge_of_a_file_is_that_of_rouge_score(tmp_path: Path) -> None:
 
 def test_what_a_file_lacks_is_said_with_its_reason(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"prompt": p, "response": g} for p, g, _ in TEXTS])
-    folder = evaluation.evaluate(responses=[(None, str(file))], results=tmp_path / "results")
+    folder = evaluation.evaluate(responses=[(None, str(file))], results=tmp_path / "results").folder
     missing = {(m["model"], m["metric"]): m["reason"] for m in metrics(folder)["missing"]}
     assert missing["a", "kl_exact"] == missing["a", "perplexity"] == "a response file: this needs the model itself"
-    with_reference = evaluation.evaluate(responses=[("b", str(predictions(tmp_path / "b.jsonl")))], results=tmp_path)
+    with_reference = evaluation.evaluate(
+        responses=[("b", str(predictions(tmp_path / "b.jsonl")))], results=tmp_path
+    ).folder
     assert "ended" not in metrics(with_reference)["models"]["chosen"]  # a reference text says nothing of its end
     told = {(m["model"], m["metric"]): m["reason"] for m in metrics(with_reference)["missing"]}
     assert told["chosen", "ended"] == "a file's reference texts: nothing says how they ended"
@@ -97,7 +99,7 @@ def test_only_prompts_that_all_files_share_and_the_others_are_named(tmp_path: Pa
     log = Log()
     folder = evaluation.evaluate(
         responses=[("a", str(a)), ("b", str(b))], results=tmp_path / "results", progress=log
-    )  # fmt: skip
+    ).folder  # fmt: skip
     found = metrics(folder)["models"]
     assert {found[m]["n_words"]["n"] for m in ("a", "b", "chosen")} == {2}
     assert f"{a}: 1 of its 3 prompts are not among those of the other files (row 1): left out" in log.lines
@@ -111,12 +113,12 @@ def test_only_prompts_that_all_files_share_and_the_others_are_named(tmp_path: Pa
 def test_samples_and_limit(tmp_path: Path) -> None:
     rows = [{"prompt": p, "response": f"{g} {i}", "reference": r} for p, g, r in TEXTS for i in range(2)]
     file = write(tmp_path / "a.jsonl", rows[:-1])
-    folder = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results")
+    folder = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results").folder
     assert json.loads((folder / "manifest.json").read_text())["sampling"] == {"samples": "1 to 2"}
     scores = pd.read_parquet(folder / "scores.parquet")
     assert sorted(scores.loc[scores["model"] == "a", "sample"]) == [0, 0, 0, 1, 1]
     assert metrics(folder)["models"]["a"]["rougeL"]["n"] == 3  # prompts, not rows
-    few = evaluation.evaluate(responses=[("a", str(file))], limit=2, results=tmp_path / "results")
+    few = evaluation.evaluate(responses=[("a", str(file))], limit=2, results=tmp_path / "results").folder
     assert few != folder
     assert metrics(few)["models"]["a"]["rougeL"]["n"] == 2
 
@@ -127,10 +129,10 @@ def test_a_suite_says_how_many_bootstraps(tmp_path: Path) -> None:
     found = {}
     for resamples in (2_000, 500):  # 2,000 is what a suite has that says nothing
         suite.write_text(f"version: 1\nprompts: null\nresamples: {resamples}\n")
-        folder = evaluation.evaluate(str(suite), responses=[("a", str(file))], results=tmp_path / str(resamples))
+        folder = evaluation.evaluate(str(suite), responses=[("a", str(file))], results=tmp_path / str(resamples)).folder
         manifest = json.loads((folder / "manifest.json").read_text())
         found[resamples] = metrics(folder)["models"]["a"]["n_words"], manifest
-    plain = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "plain")
+    plain = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "plain").folder
     (usual, manifest), (fewer, other) = found[2_000], found[500]
     assert usual == metrics(plain)["models"]["a"]["n_words"]
     assert usual["method"] == "bootstrap-t"
@@ -165,7 +167,7 @@ def test_a_repeated_evaluation_loads_nothing_and_a_changed_file_is_seen(
     file = predictions(tmp_path / "a.jsonl")
 
     def again() -> Path:
-        return evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results")
+        return evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results").folder
 
     folder = again()
     with monkeypatch.context() as patch:
@@ -199,7 +201,7 @@ def test_our_own_responses_as_a_file_give_the_numbers_of_the_model(work: Path, t
     folder = evaluation.evaluate(
         run="default", responses=[("copy", str(first / "responses.jsonl"))], limit=3, samples=2,
         checkpoints=work / "checkpoints", results=tmp_path / "results",
-    )  # fmt: skip
+    ).folder  # fmt: skip
     scores = pd.read_parquet(folder / "scores.parquet")
     columns = [
         "prompt_id",
@@ -230,7 +232,7 @@ def test_a_file_is_matched_to_the_prompts_of_the_run(work: Path, tmp_path: Path)
     folder = evaluation.evaluate(
         run="default", responses=[("a", str(file))], samples=1, checkpoints=work / "checkpoints",
         results=tmp_path / "results", progress=log,
-    )  # fmt: skip
+    ).folder  # fmt: skip
     found = metrics(folder)["models"]
     prompts = len({pair.prompt for pair in pairs[:5]})
     assert {found[m]["reward"]["n"] for m in ("sft", "a", "chosen")} == {prompts}
@@ -248,7 +250,7 @@ def test_a_reward_model_scores_texts_without_any_policy(work: Path, tmp_path: Pa
     reward = work / "checkpoints" / "default" / "reward"
     folder = evaluation.evaluate(
         responses=[("a", str(file))], reward_models={"own": str(reward)}, results=tmp_path / "results"
-    )  # fmt: skip
+    ).folder  # fmt: skip
     found = metrics(folder)["models"]
     assert {found[m]["reward"]["n"] for m in ("a", "chosen")} == {3}
     assert metrics(folder)["reward_model"] == []  # no pairs: no accuracy

@@ -37,7 +37,7 @@ def run(work: Path, results: Path, **more: Any) -> Path:
         "models": {"a": str(work / "a"), "b": str(work / "b")}, "data": str(work / "pairs.jsonl"), "reference": "a",
         "reward_models": {"judge": str(work / "judge")}, "results": results,
     }  # fmt: skip
-    return evaluation.evaluate(str(work / "suite.yaml"), **{**asked, **more})
+    return evaluation.evaluate(str(work / "suite.yaml"), **{**asked, **more}).folder
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_another_limit_of_the_hypervolume_is_another_result(work: Path, tmp_path
     second = evaluation.evaluate(
         str(other), models={"a": str(work / "a"), "b": str(work / "b")}, data=str(work / "pairs.jsonl"), reference="a",
         reward_models={"judge": str(work / "judge")}, results=tmp_path, limit=2,
-    )  # fmt: skip
+    ).folder  # fmt: skip
     assert second != first
     assert read(second, "metrics.json")["tradeoff"][0]["kl_limit"] == 300.0
 
@@ -124,12 +124,12 @@ def test_an_interrupted_evaluation_keeps_its_pool(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("rlhf_bench.evaluate.run._finish", stop)
+        patch.setattr("rlhf_bench.evaluate.run.finish", stop)
         with pytest.raises(KeyboardInterrupt):
             run(work, tmp_path, best_of_n=4)
     (part,) = tmp_path.glob("*/*/.parts/best_of_n/0.parquet")
     assert len(pd.read_parquet(part)) == 12
-    monkeypatch.setattr(measure, "sample", stop)
+    monkeypatch.setattr(measure, "sample_as", stop)
     folder = run(work, tmp_path, best_of_n=4)
     for name in ("best_of_n.parquet", "metrics.json", "scores.parquet"):
         assert (folder / name).read_bytes() == (pooled / name).read_bytes(), name

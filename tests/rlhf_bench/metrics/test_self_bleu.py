@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from rlhf_bench.evaluate.measure_text import Answered, text_rows, with_self_bleu
+from rlhf_bench.evaluate.assemble import read_part
+from rlhf_bench.evaluate.measure_text import Answered, text_rows
+from rlhf_bench.files import atomic_write_parquet
 from rlhf_bench.metrics.self_bleu import self_bleu
 from rlhf_bench.types import Item
 
@@ -94,13 +97,16 @@ def test_the_spread_of_the_values_is_that_of_self_bleu() -> None:
     assert 0.8 < claimed / spread < 1.35
 
 
-def test_one_response_a_prompt_counts() -> None:
+def test_one_response_a_prompt_counts_whatever_the_shards(tmp_path: Path) -> None:
     rows = [
         Answered(Item(f"p{i}"), k, f"the {'cat' if k else 'dog'} sees {i}", None, math.nan)
         for i in range(4)
         for k in (0, 1)
     ]
-    table = with_self_bleu(text_rows("a", 0, rows, source="file"))
+    files = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    for file, some in zip(files, (rows[:4], rows[4:]), strict=True):
+        atomic_write_parquet(file, text_rows("a", 0, some, source="file"))
+    table = read_part(files)
     first = table["sample"] == 0
     assert table.loc[~first, "self_bleu"].isna().all()
     assert table.loc[first, "self_bleu"].tolist() == pytest.approx(self_bleu([f"the dog sees {i}" for i in range(4)]))

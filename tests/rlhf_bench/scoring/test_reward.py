@@ -98,3 +98,12 @@ def test_a_reward_that_is_not_a_number(reward: RewardModel) -> None:
 
 def test_no_responses(reward: RewardModel) -> None:
     assert reward.score([], []).shape == (0,)
+
+
+def test_more_responses_than_are_encoded_at_once(reward: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each keeps its place, and the one that never ended too."""
+    ended = [i != 20 for i in range(33)]
+    expected = reward.score(PROMPTS, CHOSEN, ended).tolist()
+    assert expected[20] != pytest.approx(reward.score(PROMPTS, CHOSEN)[20].item(), abs=1e-2)
+    monkeypatch.setattr("rlhf_bench.scoring.reward.AT_ONCE", 7)
+    assert reward.score(PROMPTS, CHOSEN, ended).tolist() == pytest.approx(expected, abs=1e-4)

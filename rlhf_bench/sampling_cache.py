@@ -1,0 +1,51 @@
+"""The sampler's key-value cache: allocated once, written in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+__all__ = ["preallocated_cache"]
+
+
+def preallocated_cache(model: PreTrainedModel, *, room: int) -> DynamicCache:
+    """A cache that grows in place, where the model's layers are all of the plain growing kind."""
+    cache = DynamicCache(config=model.config)
+    if all(type(layer) is DynamicLayer for layer in cache.layers):
+        cache.layers = [_RoomyLayer(room) for _ in cache.layers]
+    return cache
+
+
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """A cache layer allocated once for `room` positions: each step writes one column instead of copying all of them."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.used = room, 0
+        self.is_initialized: bool = False
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.dtype, self.device = key_states.dtype, key_states.device
+            batch, heads, _, size = key_states.shape
+            self._keys = key_states.new_empty(batch, heads, self.room, size)
+            self._values = value_states.new_empty(batch, heads, self.room, value_states.shape[-1])
+            self.is_initialized = True
+        end = self.used + key_states.shape[-2]
+        self._keys[:, :, self.used : end] = key_states
+        self._values[:, :, self.used : end] = value_states
+        self.used = end
+        self.keys, self.values = self._keys[:, :, :end], self._values[:, :, :end]
+        return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self._keys = self._keys.repeat_interleave(repeats, dim=0)
+        self._values = self._values.repeat_interleave(repeats, dim=0)
+        self.keys, self.values = self._keys[:, :, : self.used], self._values[:, :, : self.used]
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self._keys, self._values = self._keys[indices], self._values[indices]
+        self.keys, self.values = self._keys[:, :, : self.used], self._values[:, :, : self.used]
