@@ -26,7 +26,8 @@ def a_stage(function: str = "model", **folders: Path) -> Any:
     stage: Any = SimpleNamespace(
         name="ppo", recipe=recipe, seed=0, device=torch.device("cpu"), parent=lambda name: folders[name]
     )
-    stage.make_trainable = partial(Stage.make_trainable, stage)
+    for name in ("make_trainable", "prepare", "compile"):
+        setattr(stage, name, partial(getattr(Stage, name), stage))
     return stage
 
 
