@@ -103,7 +103,7 @@ def _overfit_alarm(model: str, changes: dict[str, Estimate], excess: Estimate) -
 
 def _length_alarm(model: str, changes: dict[str, Estimate], at_equal: Estimate) -> Alarm:
     gain, tokens = _text(changes[REWARD]), _text(changes[LENGTH])
-    what = f"reward up by {gain} sd at {tokens} tokens more, but at equal length by {_text(at_equal)}"
+    what = f"reward up by {gain} sd as the length changes by {tokens} tokens, but at equal length by {_text(at_equal)}"
     return Alarm(model, "length", f"{model}: {what}: length may explain the gain")
 
 
