@@ -168,7 +168,7 @@ def _reward_accuracy(rows: pd.DataFrame, seed: int, setup: Setup) -> dict[str, A
 
 def _marks(setup: Setup, rows: pd.DataFrame) -> dict[str, str]:
     """Columns whose numbers need a word of caution, and the word."""
-    kl = [column for column in rows.columns if column.startswith("kl_")]
+    kl = [column for column in rows.columns if column.startswith("kl_") and column != "kl_forward"]  # on given texts
     if setup.sampling is not None and not setup.sampling.exact:
         s = setup.sampling
         why = f"biased: sampled at temperature {s.temperature:g}, top-p {s.top_p:g}, top-k {s.top_k}"

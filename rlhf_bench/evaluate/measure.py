@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError, NotFinite
-from rlhf_bench.evaluate.measure_kl import KL_COLUMNS, chosen_columns, kl_columns
+from rlhf_bench.evaluate.measure_kl import AGAINST_REFERENCE, chosen_columns, comparable_reference, drawn_columns
 from rlhf_bench.evaluate.measure_text import Answered, Texts, answered, pool_rows, text_rows
 from rlhf_bench.models import load_policy
 from rlhf_bench.processes import ALONE, Processes
@@ -144,11 +144,12 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
     rows = _answers(measure, template, groups)
     texts = text_rows(source.name, source.seed, rows, source=measure.source, metrics=measure.metrics)
     table = add_rewards(measure, texts)
-    kl, why = kl_columns(measure, source, prompts, [[drawn.tokens for drawn in group] for group in groups])
-    table = table.assign(**kl, **chosen_columns(measure, source, template))
+    held_against, why = comparable_reference(measure, source)
+    drawn = drawn_columns(measure, source, prompts, [[d.tokens for d in group] for group in groups], held_against)
+    table = table.assign(**drawn, **chosen_columns(measure, source, template, held_against))
     if is_reference and not (table["kl_exact"] == 0).all():
         raise ModelError(f"{source.name}: KL of the reference to itself is not 0; expected 0: report this as a bug")
-    table.attrs["reasons"] = dict.fromkeys(KL_COLUMNS, why) if why else {}
+    table.attrs["reasons"] = dict.fromkeys(AGAINST_REFERENCE, why) if why else {}
     return table
 
 

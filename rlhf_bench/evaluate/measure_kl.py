@@ -1,4 +1,4 @@
-"""What models think of tokens: KL of sampled responses to the reference, log-probability of the data's chosen ones."""
+"""What models think of tokens: of those that they drew, against the reference, and of the data's chosen responses."""
 
 from __future__ import annotations
 
@@ -16,23 +16,39 @@ from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_bat
 from rlhf_bench.types import Prompt
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from rlhf_bench.evaluate.measure import Measure, Source
 
-__all__ = ["KL_COLUMNS", "chosen_columns", "kl_columns"]
+__all__ = ["AGAINST_REFERENCE", "KL_COLUMNS", "chosen_columns", "comparable_reference", "drawn_columns"]
 
 KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")
+AGAINST_REFERENCE = (*KL_COLUMNS, "kl_forward", "perplexity_reference")  # the metrics that need one
 BATCH = 64
 
 
-def kl_columns(
+def comparable_reference(measure: Measure, source: Source) -> tuple[PreTrainedModel | None, str]:
+    """The reference, where it can be held against `source` token by token; or None, and why not."""
+    if measure.reference is None:
+        return None, "the reference is a response file"
+    if measure.reference.template != source.template:
+        return None, "another prompt template than the reference's"
+    reference, tokenizer = measure.reference_model
+    if tokenizer.get_vocab() != measure.model(source)[1].get_vocab():
+        return None, "another tokenizer than the reference's"
+    return reference, ""
+
+
+def drawn_columns(
     measure: Measure,
     source: Source,
     prompts: Sequence[Prompt],
     drawn: Sequence[Sequence[Sequence[int]]],
-) -> tuple[dict[str, Any], str | None]:
-    """KL of each response to the reference, both models scored by the same forward on the same batch; or why not.
+    reference: PreTrainedModel | None,
+) -> dict[str, Any]:
+    """KL of each response to the reference, and its log-probability under it, by the same forward on the same batch.
 
-    `drawn`: every token of each response of each prompt.
+    `drawn`: every token of each response of each prompt. Without a reference the columns are NaN.
 
     The tokens of a stop string count: where they were left out, each model's chance to draw them would be in the exact
     terms but never among those that were drawn, and k1 would be biased.
@@ -41,27 +57,25 @@ def kl_columns(
     heads = encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=measure.sampling.max_prompt_tokens)
     prefixes = [head or [tokenizer.eos_token_id] for (head, _), group in zip(heads, drawn, strict=True) for _ in group]
     tokens = list(chain.from_iterable(drawn))
+    lengths = np.array([len(response) for response in tokens])
     columns: dict[str, Any] = {"n_prompt_tokens": [float(len(prefix)) for prefix in prefixes]}
-    if measure.reference is None:
-        return columns | dict.fromkeys(KL_COLUMNS, np.nan), "the reference is a response file"
-    if measure.reference.template != source.template:
-        return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another prompt template than the reference's"
-    reference, reference_tokenizer = measure.reference_model
-    if reference_tokenizer.get_vocab() != tokenizer.get_vocab():
-        return columns | dict.fromkeys(KL_COLUMNS, np.nan), "another tokenizer than the reference's"
+    columns["n_drawn"] = lengths.astype(float)
+    if reference is None:
+        return columns | dict.fromkeys((*KL_COLUMNS, "reference_logprob"), np.nan)
     # Allocated once: thousands of small results that outlive their batch would keep the allocator from using the room
     # of the batch's large ones again, and the process would grow by it with every shard.
-    ends = np.cumsum([len(response) for response in tokens])
-    per_token, numbers = np.zeros(ends[-1]), np.zeros((len(tokens), 3))
+    ends = np.cumsum(lengths)
+    per_token, numbers = np.zeros(ends[-1]), np.zeros((len(tokens), 4))
 
     def work(group: list[int]) -> None:
-        """k1, k3 and exact of each response into `numbers`, the exact terms of its tokens into `per_token`."""
+        """The sums of each response into `numbers`, the exact terms of its tokens into `per_token`."""
         rows = [Encoded(prefixes[i], list(tokens[i])) for i in group]
         batch = collate(rows, pad_id=tokenizer.pad_token_id).to(measure.device)
         terms = token_kl(model, reference, batch)
         difference = (terms.policy_logps - terms.reference_logps).double()
         k3 = torch.expm1(-difference) + difference
-        numbers[group] = torch.stack([difference.sum(1), k3.sum(1), terms.exact.double().sum(1)], dim=1).cpu().numpy()
+        terms_of = (difference, k3, terms.exact.double(), terms.reference_logps.double())
+        numbers[group] = torch.stack([term.sum(1) for term in terms_of], dim=1).cpu().numpy()
         for i, exact, mask in zip(group, terms.exact.cpu(), batch.response_mask.cpu(), strict=True):
             per_token[ends[i] - len(tokens[i]) : ends[i]] = exact[mask].double().numpy()
 
@@ -69,15 +83,17 @@ def kl_columns(
     with workers_for(model, measure.processes) as pool:
         pool.map(work, length_batches(sizes, BATCH))
     measure.processes.add_up([torch.from_numpy(numbers), torch.from_numpy(per_token)])  # 0 where another computed it
-    lengths = np.array([max(1, len(response)) for response in tokens])
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
         columns[name] = numbers[:, i]
-        columns[f"{name}_token"] = numbers[:, i] / lengths
-    return columns | {"token_kl": np.split(per_token, ends[:-1])}, None
+        columns[f"{name}_token"] = numbers[:, i] / lengths.clip(min=1)
+    return columns | {"reference_logprob": numbers[:, 3], "token_kl": np.split(per_token, ends[:-1])}
 
 
-def chosen_columns(measure: Measure, source: Source, template: Template) -> dict[str, np.ndarray]:
-    """Log-probability, tokens and bytes of the data's chosen responses, on the rows of sample 0, for perplexity."""
+def chosen_columns(
+    measure: Measure, source: Source, template: Template, reference: PreTrainedModel | None
+) -> dict[str, np.ndarray]:
+    """Of the data's chosen responses, on the rows of sample 0: log-probability, tokens and bytes, for perplexity, and
+    KL(reference || model) along them, NaN without a reference."""
     model, tokenizer = measure.model(source)
     there = [i for i, item in enumerate(measure.items) if item.chosen is not None]
     items = [measure.items[i] for i in there]
@@ -88,19 +104,24 @@ def chosen_columns(measure: Measure, source: Source, template: Template) -> dict
         max_prompt=measure.sampling.max_prompt_tokens,
         max_response=measure.sampling.max_new_tokens,
     )
-    policy, total = LogprobModel(model), np.zeros(len(rows))
+    policy, total = LogprobModel(model), np.zeros((len(rows), 2))
 
     def work(group: list[int]) -> np.ndarray:
         batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
         with torch.no_grad():
-            sums: np.ndarray = policy(batch).logps.double().sum(1).cpu().numpy()
+            logps = policy(batch).logps.double().sum(1).cpu()
+        forward = torch.full_like(logps, torch.nan)
+        if reference is not None:
+            forward = token_kl(reference, model, batch).exact.double().sum(1).cpu()
+        sums: np.ndarray = torch.stack([logps, forward], dim=1).numpy()
         return sums
 
     groups = list(length_batches([row.length for row in rows], BATCH))
     for group, sums in zip(groups, measure.processes.map(work, groups), strict=True):
         total[group] = sums
     columns = {
-        "chosen_logprob": total,
+        "chosen_logprob": total[:, 0],
+        "kl_forward": total[:, 1],
         "chosen_tokens": np.array([float(len(row.response)) for row in rows]),
         "chosen_bytes": np.array([float(len((item.chosen or "").encode())) for item in items]),
     }

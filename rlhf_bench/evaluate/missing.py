@@ -11,7 +11,7 @@ from rlhf_bench.suite import Suite
 
 __all__ = ["missing_of_texts", "missing_pool"]
 
-_OF_MODELS = ("kl_exact", "kl_k1", "kl_k3", "perplexity")
+_OF_MODELS = ("kl_exact", "kl_k1", "kl_k3", "kl_forward", "perplexity", "perplexity_reference")
 
 
 def missing_of_texts(names: Sequence[str], anchors: Sequence[str]) -> dict[tuple[str, str], str]:

@@ -102,6 +102,11 @@ _ALL = [
     *_kl("kl_exact", "KL exact", "KL to the reference, over the whole vocabulary at each prefix drawn"),
     *_kl("kl_k1", "KL k1", "KL to the reference by log pi - log ref of the drawn tokens"),
     *_kl("kl_k3", "KL k3", "KL to the reference by r - 1 - log r of the drawn tokens, r = ref / pi"),
+    Metric(
+        "kl_forward", "KL forward", "nats/response", None, 2,
+        "KL(reference || model) over the whole vocabulary at each prefix of the chosen response, summed over it",
+        needs_model=True,
+    ),
     Metric("rouge1", "ROUGE-1", "F", True, 3, "words shared with the chosen response, stemmed"),
     Metric("rouge2", "ROUGE-2", "F", True, 3, "pairs of words shared with the chosen response, stemmed"),
     Metric("rougeL", "ROUGE-L", "F", True, 3, "longest common subsequence with the chosen response, stemmed"),
@@ -143,6 +148,11 @@ _ALL = [
     Metric(
         "perplexity", "Perplexity", "", False, 2, "of the chosen responses, by token, end-of-text included",
         kind="perplexity", columns=("chosen_logprob", "chosen_tokens"), needs_model=True,
+    ),
+    Metric(
+        "perplexity_reference", "Ref. perplexity", "", None, 2,
+        "of the model's own responses under the reference, by token, end-of-text included",
+        kind="perplexity", columns=("reference_logprob", "n_drawn"), needs_model=True,
     ),
     Metric(
         "bits_per_byte", "Bits/byte", "bits/byte", False, 3, "of the chosen responses; comparable between tokenizers",

@@ -49,6 +49,8 @@ _CAPTIONS = {
     "held_out_vs_reward": "Below the line, a model gains more by the reward model it was optimised against than by "
     "another seed's: what it learned is partly that one's errors.",
     "reward_distribution": "The learned reward of every response.",
+    "win_rates": "Against the baseline, which stands at one half; believe it as far as the judge's audit allows.",
+    "judge_ratings": "Mean ratings by criterion.",
     "rouge": "How near responses come to the data's chosen ones: by words, pairs of words, longest common subsequence.",
     "length": "How long responses are; 'chosen' and 'rejected' are the data's own.",
     "length_vs_reward": "Whether the reward model pays for length.",

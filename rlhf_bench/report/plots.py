@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 
 from rlhf_bench.metrics.registry import describe
 from rlhf_bench.report.curves import training_curves
+from rlhf_bench.report.judge_plots import judge_ratings, win_rates
 from rlhf_bench.report.overoptimisation import gold_vs_sqrt_kl
 from rlhf_bench.report.probes import suite_metrics
 from rlhf_bench.report.result import Result, known
@@ -182,6 +183,8 @@ PLOTS: dict[str, Callable[[Result], Figure | None]] = {
     "gold_vs_sqrt_kl": gold_vs_sqrt_kl,
     "held_out_vs_reward": held_out_vs_reward,
     "reward_distribution": reward_distribution,
+    "win_rates": win_rates,
+    "judge_ratings": judge_ratings,
     "rouge": rouge,
     "length": length,
     "length_vs_reward": length_vs_reward,

@@ -67,7 +67,7 @@ _COLUMNS = [
 ]
 _TRAINING = [Column("train_seconds", "Training (s)", 0), Column("train_samples", "Training samples", 0)]
 _FEW_PROMPTS, _FEW_SEEDS = 100, 5
-_NEWER = ("self_bleu", "refused")
+_NEWER = ("kl_forward", "perplexity_reference", "self_bleu", "refused")
 
 
 def summary_table(result: Result) -> Table:

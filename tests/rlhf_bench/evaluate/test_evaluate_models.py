@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import warnings
 from pathlib import Path
@@ -13,6 +14,8 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_bench import adapters
 from rlhf_bench import evaluate as evaluation
@@ -242,3 +245,47 @@ def test_kl_of_responses_that_a_stop_string_ends_is_unbiased(work: Path, tmp_pat
     by_prompt = (mine["kl_k1"] - mine["kl_exact"]).groupby(mine["prompt_id"]).mean()
     assert reasons.count("stop") > len(mine)
     assert abs(by_prompt.mean()) < 4 * by_prompt.std(ddof=1) / len(by_prompt) ** 0.5
+
+
+def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KL(reference || model) along the chosen response, summed; the reference's perplexity of what the model drew."""
+    drawn: dict[str, Any] = {}
+    columns = measure.drawn_columns
+
+    def spy(of: Any, source: Any, prompts: Any, tokens: Any, reference: Any) -> Any:
+        drawn[source.name] = tokens
+        return columns(of, source, prompts, tokens, reference)
+
+    monkeypatch.setattr(measure, "drawn_columns", spy)
+    pairs = [(f"\n\nHuman: {n} eggs?\n\nAssistant:", f" For {n} minutes.", " no") for n in range(60)]
+    rows = [json.dumps(dict(zip(("prompt", "chosen", "rejected"), pair, strict=True))) for pair in pairs]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
+    folder = run(work, tmp_path, data=str(tmp_path / "pairs.jsonl"))
+    models = {name: AutoModelForCausalLM.from_pretrained(work / name).eval() for name in "ab"}
+    tokenizer = AutoTokenizer.from_pretrained(work / "a")
+
+    def log_softmax(name: str, prompt: list[int], response: list[int]) -> Tensor:
+        with torch.no_grad():
+            logits = models[name](torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+        return logits.double().log_softmax(-1)
+
+    scores = pd.read_parquet(folder / "scores.parquet")
+    prompts = {row["prompt_id"]: row["prompt"] for row in read_jsonl(folder / "responses.jsonl")}
+    logprob, count = 0.0, 0
+    for number, (prompt_id, first) in enumerate(scores[scores["model"] == "b"].groupby("prompt_id", sort=False)):
+        text = prompts[prompt_id]
+        prompt = tokenizer(text)["input_ids"]
+        (chosen,) = [chosen for asked, chosen, _ in pairs if asked == text]
+        response = [*tokenizer(chosen)["input_ids"], tokenizer.eos_token_id]
+        ours, theirs = log_softmax("b", prompt, response), log_softmax("a", prompt, response)
+        expected = (theirs.exp() * (theirs - ours)).sum()
+        assert first["kl_forward"].tolist() == pytest.approx([float(expected), float("nan")], abs=1e-4, nan_ok=True)
+        for tokens in drawn["b"][number]:
+            picked = log_softmax("a", prompt, list(tokens)).gather(1, torch.tensor(tokens.tolist())[:, None])
+            logprob, count = logprob + float(picked.sum()), count + len(tokens)
+    found = read(folder, "metrics.json")["models"]
+    assert found["b"]["perplexity_reference"]["value"] == pytest.approx(math.exp(-logprob / count), rel=1e-4)
+    assert found["a"]["kl_forward"]["value"] == 0.0
+    assert found["b"]["kl_forward"]["value"] > 0

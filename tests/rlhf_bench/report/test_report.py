@@ -73,8 +73,9 @@ def test_every_model_has_its_own_look() -> None:
 def test_redrawing_gives_the_same_bytes(page: str, one_seed: Path) -> None:
     kinds = {".md", ".csv", ".tex", ".svg", ".png", ".html"}
     before = {p: p.read_bytes() for p in one_seed.rglob("*") if p.suffix in kinds}
-    # gold_vs_sqrt_kl is for curves of checkpoints, held_out_vs_reward for several seeds, suite_metrics for own metrics
-    drawn = len(PLOTS) - 3
+    # gold_vs_sqrt_kl is for curves of checkpoints, held_out_vs_reward for several seeds, suite_metrics for own metrics,
+    # win_rates and judge_ratings for judges
+    drawn = len(PLOTS) - 5
     assert len(before) == 13 + 2 * drawn + 1
     after = {p: p.read_bytes() for p in write_report(one_seed) if p.suffix in kinds}
     assert [p.name for p in before if after[p] != before[p]] == []
