@@ -39,6 +39,7 @@ __all__ = ["write_page"]
 _PROMPTS = 30
 _MISTAKES = 20
 _SVG_LIMIT = 600_000  # bytes; a larger drawing goes in as PNG
+_IN_PANELS = ("suite_metrics", "win_rates", "judge_ratings")  # beside each other: as wide as the page
 _CAPTIONS = {
     "suite_metrics": "What this suite asks: each model with its interval.",
     "reward_vs_kl": "How much learned reward each model buys with how much distance from the reference.",
@@ -92,6 +93,7 @@ def _context(result: Result) -> dict[str, Any]:
         "training_alarms": training_alarm_lines(result),
         "plots": {name: uri for name in _CAPTIONS if (uri := _plot(result, name))},
         "captions": _CAPTIONS,
+        "in_panels": _IN_PANELS,
         "pareto": _html(pareto_table(result)),
         "pareto_notes": pareto_table(result).notes,
         "equal_kl": _html(equal_kl_table(result)),

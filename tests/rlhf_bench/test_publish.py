@@ -45,9 +45,10 @@ def test_the_metadata_is_what_the_hub_reads() -> None:
     """Read back by huggingface_hub itself."""
     card = model_card(TRAINING, name="org/mine-sft", evaluated=[EVALUATED])
     data = huggingface_hub.ModelCard(card).data
-    assert (data.library_name, data.pipeline_tag, data.datasets) == (
-        "transformers", "text-generation", ["Anthropic/hh-rlhf"],
-    )  # fmt: skip
+    kind = {key: data.to_dict()[key] for key in ("library_name", "pipeline_tag", "datasets")}
+    assert kind == {
+        "library_name": "transformers", "pipeline_tag": "text-generation", "datasets": ["Anthropic/hh-rlhf"],
+    }  # fmt: skip
     assert data.model_name == "mine-sft"
     assert [(r.dataset_name, r.dataset_split, r.metric_type, r.metric_value) for r in data.eval_results] == [
         ("hh-test on hh-mini", "test", "gold", 1.25),
