@@ -21,7 +21,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.parallel import workers_for
 from rlhf_bench.processes import ALONE, Processes
-from rlhf_bench.sampling_cache import preallocated_cache
+from rlhf_bench.sampling_cache import cache_argument, preallocated_cache
 from rlhf_bench.text import encode_prompts, length_batches
 from rlhf_bench.types import Completion, FinishReason, Prompt
 
@@ -253,9 +253,9 @@ def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: T
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{cache_argument(model): cache},
     )
     return out.logits[:, -1]  # type: ignore[no-any-return]
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["preallocated_cache"]
+__all__ = ["cache_argument", "preallocated_cache"]
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """What the model's forward calls a cache: `cache`, or `past_key_values` before some version of transformers 5."""
+    return _cache_argument(type(model))
+
+
+@lru_cache
+def _cache_argument(kind: type[PreTrainedModel]) -> str:
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def preallocated_cache(model: PreTrainedModel, *, room: int) -> DynamicCache:

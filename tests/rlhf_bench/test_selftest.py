@@ -19,6 +19,7 @@ from rlhf_bench import logprobs, sampling, scoring, selftest, text
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import CheckpointError, ModelError, UnknownName
 from rlhf_bench.models import load_policy
+from rlhf_bench.sampling_cache import cache_argument
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.selftest import Subject, check_policy, check_reward
 from rlhf_bench.text import Batch, Encoded
@@ -99,7 +100,8 @@ def test_sampler_without_positions(subject: Subject, monkeypatch: pytest.MonkeyP
 
     def wrong(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         at = torch.arange(mask.shape[1] - ids.shape[1], mask.shape[1])[None].expand_as(ids)
-        out = model(input_ids=ids, attention_mask=mask, position_ids=at, past_key_values=cache, use_cache=True)
+        cached = {cache_argument(model): cache}
+        out = model(input_ids=ids, attention_mask=mask, position_ids=at, use_cache=True, **cached)
         logits: Tensor = out.logits[:, -1]
         return logits
 

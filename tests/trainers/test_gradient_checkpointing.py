@@ -17,6 +17,7 @@ from rlhf_bench.errors import ModelError
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import autocast, load_policy
 from rlhf_bench.parallel import Pool
+from rlhf_bench.sampling_cache import cache_argument
 from rlhf_bench.text import Batch, Encoded, collate
 from trainers.gradient_checkpointing import checkpoint_layers
 from trainers.lora import LoraConfig, adapt
@@ -149,8 +150,8 @@ def test_a_cache_is_filled_once(make: Callable[[], Any]) -> None:
     plain, ours = make(), make()
     checkpoint_layers(ours, "sft")
     with torch.no_grad():
-        caches = [model.base_model(BATCH.ids, use_cache=True).past_key_values for model in (plain, ours)]
-    assert [cache.get_seq_length() for cache in caches] == [BATCH.ids.shape[1]] * 2
+        outs = [model.base_model(BATCH.ids, use_cache=True) for model in (plain, ours)]
+    assert [out[cache_argument(plain)].get_seq_length() for out in outs] == [BATCH.ids.shape[1]] * 2
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo"])
