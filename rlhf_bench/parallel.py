@@ -7,6 +7,7 @@ not depend on who was first. A large model, or one on a GPU, is faster with one 
 Several processes divide the batches in the same way. Each holds whole models, the optimiser's state and all data. In a
 training step each adds up its share of the gradient, receives the sum over all of them and takes the same step; what is
 taken over a whole batch (advantages, whitening, denominators) is computed in every process from everybody's results.
+On request models are divided as well (`rlhf_bench/sharding.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_bench.processes import ALONE, Processes
+from rlhf_bench.sharding import divide, whole
 
 __all__ = ["SMALL", "Pool", "worker_pool", "workers_for"]
 
@@ -29,15 +31,29 @@ SMALL = 20_000_000  # parameters; beyond it a single batch keeps all cores busy
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Root = TypeVar("Root", bound=nn.Module)
 Numbers = Mapping[str, float]
 
 
 class Pool:
-    """`threads` in each of the processes; with one thread, everything happens in the caller's."""
+    """`threads` in each of the processes; with one thread, everything happens in the caller's.
 
-    def __init__(self, executor: ThreadPoolExecutor | None, threads: int, processes: Processes = ALONE) -> None:
-        self.executor, self.processes = executor, processes
+    With `divides` the models that are given to `divide` are divided over the processes: whole in `map` and `fill`,
+    layer by layer in `accumulate`.
+    """
+
+    def __init__(
+        self, executor: ThreadPoolExecutor | None, threads: int, processes: Processes = ALONE, *, divides: bool = False
+    ) -> None:
+        self.executor, self.processes, self.divides = executor, processes, divides
         self.workers = threads * processes.size
+        self.divided: list[nn.Module] = []
+
+    def divide(self, root: Root) -> Root:
+        """What a training step calls, its models divided in place if this pool divides models."""
+        if self.divides:
+            self.divided.append(divide(root, self.processes.size))
+        return root
 
     def stream(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of the items, each as soon as it is there. Every process computes all of them.
@@ -57,9 +73,10 @@ class Pool:
         `on_result` is told of this process's as they come. From several processes tensors come back on the CPU.
         """
         mine = []
-        for result in self.stream(function, self.processes.share(items)):
-            mine.append(result)
-            on_result(result)
+        with whole(self.divided):
+            for result in self.stream(function, self.processes.share(items)):
+                mine.append(result)
+                on_result(result)
         return self.processes.merge(mine)
 
     def fill(
@@ -86,7 +103,7 @@ class Pool:
 
         def work(piece: Item) -> tuple[tuple[Tensor | None, ...], Numbers]:
             loss, numbers = function(piece)
-            if self.executor is None:  # the only way that runs the hooks of DDP and FSDP
+            if self.executor is None:  # the only way that runs the hooks of FSDP
                 loss.backward()
                 return (None,) * len(parameters), numbers
             return torch.autograd.grad(loss, parameters, allow_unused=True), numbers
@@ -97,7 +114,11 @@ class Pool:
                 if grad is not None:
                     parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
             mine.append(numbers)
-        self._add_up_gradients(parameters)
+        if not self.divided:
+            self._add_up_gradients(parameters)
+        elif len(mine) < -(-len(pieces) // self.processes.size):  # the others wait for this one at each layer
+            loss, _ = function(pieces[0])
+            (0.0 * loss).backward()
         totals: dict[str, float] = {}
         for numbers in self.processes.merge(mine):
             for key, value in numbers.items():

@@ -28,15 +28,14 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["ALONE", "Processes", "several_processes"]
+__all__ = ["ALONE", "Processes", "fsdp_is_asked_for", "several_processes"]
 
 TIMEOUT = timedelta(minutes=30)  # for a process that hangs; one that ends is noticed at once
 BUCKET = 1 << 25  # bytes of gradients that are summed at a time: a copy of all of them would double their memory
 FIRST_SPEAKS = 2.0  # seconds that another process waits for process 0 to report the same error
 LAST_WORD = 5.0  # seconds that the ones left behind wait for the reason
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and accelerate launch set
-SHARDING = {  # what accelerate launch sets where its configuration asks for models that are divided
-    "ACCELERATE_USE_FSDP": "FSDP",
+SHARDING = {  # what accelerate launch sets where its configuration asks for models that are divided otherwise than here
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
@@ -139,8 +138,8 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
     SystemExit with the status that `exit_status` gives it there.
 
     Raises:
-        BadValue: the launcher's environment is incomplete, asks for models that are divided, or has more processes than
-            the machine has GPUs.
+        BadValue: the launcher's environment is incomplete, asks for models that are divided otherwise than by FSDP, or
+            has more processes than the machine has GPUs.
         ProcessLost: not all of them came.
     """
     if _number("WORLD_SIZE", 1) == 1:
@@ -154,7 +153,7 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
         )
     processes, store = _join()
     try:
-        _check_whole_models()
+        _check_sharding()
         yield processes
     except BaseException as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, once one has ended: the reason is said first
@@ -167,13 +166,18 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
     dist.destroy_process_group()
 
 
-def _check_whole_models() -> None:
+def fsdp_is_asked_for() -> bool:
+    """Whether accelerate's configuration says distributed_type: FSDP; nothing else of its FSDP section is read."""
+    return _is_set("ACCELERATE_USE_FSDP")
+
+
+def _check_sharding() -> None:
     """Raises BadValue where accelerate's configuration asks for what would be left out in silence."""
-    asked = [name for variable, name in SHARDING.items() if os.environ.get(variable, "").lower() == "true"]
+    asked = [name for variable, name in SHARDING.items() if _is_set(variable)]
     if asked:
         raise BadValue(
-            f"accelerate's configuration asks for {asked[0]}; expected plain data-parallel processes, each with whole "
-            "models: set distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
+            f"accelerate's configuration asks for {asked[0]}; expected processes with whole models "
+            "(distributed_type: MULTI_GPU) or models divided by FSDP (distributed_type: FSDP), as in docs/accelerate/"
         )
 
 
@@ -220,6 +224,10 @@ def _word(store: Store, processes: Processes, status: int, *, lost: bool) -> int
     except (RuntimeError, ValueError):  # the store is gone with the process that kept it
         return None
     return None if int(speaker) == processes.rank else int(said)
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() == "true"
 
 
 def _number(name: str, default: int) -> int:

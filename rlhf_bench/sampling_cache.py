@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -15,12 +16,12 @@ __all__ = ["cache_argument", "preallocated_cache"]
 
 def cache_argument(model: PreTrainedModel) -> str:
     """What the model's forward calls a cache: `cache`, or `past_key_values` before some version of transformers 5."""
-    return _cache_argument(type(model))
+    return _cache_argument(type(model).forward)
 
 
 @lru_cache
-def _cache_argument(kind: type[PreTrainedModel]) -> str:
-    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
+def _cache_argument(forward: Callable[..., Any]) -> str:
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def preallocated_cache(model: PreTrainedModel, *, room: int) -> DynamicCache:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.errors import BadValue
 from trainers.recipe import (
@@ -15,7 +17,7 @@ from trainers.recipe import (
 )
 from trainers.reward_sources import parse_sources
 
-__all__ = ["check_combinations"]
+__all__ = ["check_combinations", "check_fsdp"]
 
 
 def check_combinations(recipe: Recipe) -> None:
@@ -43,6 +45,16 @@ def check_combinations(recipe: Recipe) -> None:
         _rollout(name, config)
     _ppo(recipe.ppo)
     _grpo(recipe.grpo)
+
+
+def check_fsdp(recipe: Recipe, stages: Sequence[str]) -> None:
+    """What cannot be asked for together with divided models, of the stages that are to be trained. Raises BadValue."""
+    for stage in stages:
+        config = getattr(recipe, stage)
+        given = {"compile": config.compile, "lora.load_in_4bit": getattr(config, "load_in_4bit", False)}
+        asked = next((key for key, there in given.items() if there), None)
+        if asked is not None:
+            raise BadValue(f"{stage}.{asked}: not with --fsdp, which divides a model's tensors; leave one of them out")
 
 
 def _rewards(config: RewardConfig, data: str) -> None:

@@ -47,7 +47,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.policy, self.critic = policy, critic
 
-    def forward(self, batch: Batch, temperature: float) -> tuple[TokenLogps, Tensor | None]:
+    def forward(self, batch: Batch, temperature: float = 1.0) -> tuple[TokenLogps, Tensor | None]:
         """Log-probability, entropy and value (None without a critic) of each response token, each (B, T)."""
         if self.critic is None:
             return self.policy(batch, temperature), None

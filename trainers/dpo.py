@@ -41,7 +41,7 @@ def train(stage: Stage) -> StageResult:
     sft, device = stage.parent("sft"), stage.device
     model, tokenizer = load_policy(sft, device=device, load_in_4bit=config.load_in_4bit)
     adapter = stage.make_trainable(model, config, sft)
-    policy, pad = LogprobModel(model), tokenizer.pad_token_id
+    policy, pad = stage.divide(LogprobModel(model)), tokenizer.pad_token_id
     pairs, _, counts = stage.encode_pairs(tokenizer, stage.pairs("train", config.max_pairs))
     held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
 
@@ -56,6 +56,7 @@ def train(stage: Stage) -> StageResult:
     if config.loss == "kto":
         frozen = LogprobModel(load_policy(sft, device=device, load_in_4bit=config.load_in_4bit)[0])
         stage.compile(frozen.model, config)
+        stage.divide(frozen)
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)

@@ -26,7 +26,10 @@ def run_trainer(stage: Stage) -> StageResult:
 
 @contextmanager
 def _workers(stage: Stage) -> Iterator[Pool]:
-    """Threads for a small model's batches; compiled code takes one batch at a time, on all cores."""
+    """Threads for a small model's batches; compiled code and divided models take one batch at a time, on all cores."""
+    if stage.fsdp:
+        yield Pool(None, 1, stage.processes, divides=True)
+        return
     if not getattr(stage.recipe, stage.name).compile:
         with worker_pool(_parameters(stage), stage.device, stage.processes) as pool:
             yield pool

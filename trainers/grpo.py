@@ -51,7 +51,7 @@ def train(stage: Stage) -> StageResult:
     adapter = stage.make_trainable(model, config, sft)
     reference_model, _ = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
     stage.compile(reference_model, config)
-    policy, reference = LogprobModel(model), LogprobModel(reference_model)
+    policy, reference = stage.divide(LogprobModel(model)), stage.divide(LogprobModel(reference_model))
     compare = advantage_function(config)
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)

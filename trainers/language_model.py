@@ -35,21 +35,21 @@ def fit(
     adapter: Adapter | None = None,
 ) -> StageResult:
     """Train on `rows` for the configured epochs; the loss is on responses, or on whole sequences."""
-    policy, pad = LogprobModel(model), tokenizer.pad_token_id
-    packed = PackedLogprobs(model) if config.packing else policy
     if config.packing:
         check_packing(model, stage.name)
+    policy = stage.divide(PackedLogprobs(model) if config.packing else LogprobModel(model))
+    held_out_policy, pad = LogprobModel(model), tokenizer.pad_token_id
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], stage.pool)
     steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
     loop = stage.loop(
         config, steps=steps, modules={"policy": model}, tokenizer=tokenizer, adapter=adapter, optimizer=optimizer,
-        evaluate=lambda: evaluate_nll(stage, policy, held_out, pad, whole_sequence=whole_sequence),
+        evaluate=lambda: evaluate_nll(stage, held_out_policy, held_out, pad, whole_sequence=whole_sequence),
     )  # fmt: skip
     for step in loop:
         optimizer.set_learning_rate(learning_rate_factor(step, steps, config))
         batch = [rows[i] for i in order[step]]
-        nll_step(stage, packed, optimizer, config, batch, pad, loop, whole_sequence=whole_sequence)
+        nll_step(stage, policy, optimizer, config, batch, pad, loop, whole_sequence=whole_sequence)
     return StageResult.of(model, tokenizer, loop, count_truncated(rows), adapter=adapter)
 
 

@@ -27,14 +27,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlhf_bench.errors import Interrupted, ModelError, NotFinite, StoppedByAlarm
+from rlhf_bench.errors import Interrupted, NotFinite, StoppedByAlarm
 from rlhf_bench.files import atomic_write_bytes, json_text, read_jsonl
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from trainers.alarms import Alarm, alarms_at, find_alarms
 from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
-from trainers.states import fingerprint, load_trained, newest_state, trained_state, write_state
+from trainers.states import (
+    check_same_weights,
+    gathered_weights,
+    load_trained,
+    newest_state,
+    trained_state,
+    write_state,
+)
 from trainers.step_checkpoints import StepCheckpoints
 from trainers.tracking import Tracking
 
@@ -108,7 +115,7 @@ class Loop:
                 self.seconds = earlier + time.monotonic() - began
                 self._evaluate()
                 alarms = self._write_row()
-                self.processes.first(self._keep_on_the_way)
+                self._keep_on_the_way()
                 task.advance(**{k: v for k, v in self._row.items() if k in _SHOWN})
                 if alarms and self.stop_on_alarm:
                     raise StoppedByAlarm(self._stopped_by(alarms[0]))
@@ -147,16 +154,8 @@ class Loop:
         return any(stop for stop, _ in everybody), everybody[0][1]
 
     def _check_same_weights(self) -> None:
-        """Raises ModelError where processes hold different weights: a process that trains another model is no help."""
-        if self.processes.size == 1:
-            return
-        marks = self.processes.gather((self.step, fingerprint(self.modules)))
-        other = next((rank for rank, mark in enumerate(marks) if mark != marks[0]), None)
-        if other is not None:
-            raise ModelError(
-                f"{self.name}, step {self.step} of {self.steps}: processes 0 and {other} hold different weights; "
-                "expected the same: start them on machines that are alike, with the same versions and one shared folder"
-            )
+        where = f"{self.name}, step {self.step} of {self.steps}"
+        check_same_weights(self.processes, self.modules, where=where)
 
     def _where(self) -> str:
         return f"{self.name}, step {self._at} of {self.steps}"
@@ -205,25 +204,23 @@ class Loop:
         )
 
     def _save(self) -> None:
-        self.processes.first(self._write_state)
-        self._saved = self.step
-
-    def _write_state(self) -> None:
         state = {
             "step": self.step,
             "modules": {name: trained_state(module) for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
             "scalars": self.scalars,
             "numbers": {"seconds": self.seconds, "samples": self.samples, "tokens": self.tokens},
-            "log_bytes": self.log_file.stat().st_size,
             "best": self.best,
             "final": self.final,
         }
-        write_state(self.work, state)
+        self.processes.first(lambda: write_state(self.work, {**state, "log_bytes": self.log_file.stat().st_size}))
+        self._saved = self.step
 
     def _keep_on_the_way(self) -> None:
-        if self.checkpoints is not None:
-            self.checkpoints.after(self.step, of=self.steps)
+        checkpoints = self.checkpoints
+        if checkpoints is not None and checkpoints.due(self.step, of=self.steps):
+            weights = gathered_weights(checkpoints.model)
+            self.processes.first(lambda: checkpoints.keep(self.step, of=self.steps, weights=weights))
 
     def _begin_anew(self) -> None:
         """What an earlier training left is not this one's."""

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -100,17 +100,21 @@ def adapt(model: PreTrainedModel, lora: LoraConfig | None, base: str | Path, *, 
     return Adapter(adapted.eval(), base)
 
 
-def save_adapter(adapter: Adapter, folder: Path, target: Path) -> dict[str, Any]:
+def save_adapter(
+    adapter: Adapter, folder: Path, target: Path, weights: dict[str, Tensor] | None = None
+) -> dict[str, Any]:
     """Write peft's files into `folder`, which will be renamed to `target`; what training.json says of the base.
 
-    A base folder is named as seen from the adapter, so that a run can be moved as a whole.
+    `weights` are those of a divided model, gathered, by their names in the model that peft wraps. A base folder is
+    named as seen from the adapter, so that a run can be moved as a whole.
     """
     here = Path(adapter.base).exists()
     base = os.path.relpath(adapter.base, target) if here else str(adapter.base)
     config = adapter.model.peft_config["default"]
     config.base_model_name_or_path = base
     config.target_modules = sorted(config.target_modules)  # a set's order differs from process to process
-    adapter.model.save_pretrained(folder, save_embedding_layers=False)
+    state = None if weights is None else {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
+    adapter.model.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
     return {"base": base, "base_hash": model_hash(adapter.base), "nested": adapter_base(adapter.base) is not None}
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from rlhf_bench.errors import NotFinite
 from rlhf_bench.parallel import Pool
+from rlhf_bench.sharding import divided_as, gather
 from trainers.recipe import OptimizerConfig
 
 __all__ = ["Optimizer", "learning_rate_factor", "make_optimizer"]
@@ -57,7 +58,7 @@ class Optimizer:
         Raises:
             NotFinite: the norm is NaN or infinite; no weight has been touched.
         """
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.max_norm))
+        norm = float(gather(nn.utils.clip_grad_norm_(self.parameters, self.max_norm)))
         if not math.isfinite(norm):
             self.clear()
             raise NotFinite(f"{where}: the gradient is {norm}; expected a finite number: lower the learning rate")
@@ -66,11 +67,14 @@ class Optimizer:
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        return {str(i): part.state_dict() for i, part in enumerate(self.parts)}
+        """Whole tensors: where models are divided all processes have to ask."""
+        return {str(i): gather(part.state_dict()) for i, part in enumerate(self.parts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for i, part in enumerate(self.parts):
             part.load_state_dict(state[str(i)])
+            for parameter, own in part.state.items():
+                own.update({key: divided_as(parameter, value) for key, value in own.items() if key != "step"})
 
 
 def make_optimizer(

@@ -13,13 +13,13 @@ from rlhf_bench.checkpoints import STAGES, open_checkpoint, read_training, run_s
 from rlhf_bench.config import diff
 from rlhf_bench.data import PreferenceData, named_filters
 from rlhf_bench.data.sources import Reader
-from rlhf_bench.errors import CheckpointError, ConfigChanged, UnknownName
+from rlhf_bench.errors import BadValue, CheckpointError, ConfigChanged, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.model_files import check_path
 from rlhf_bench.models import default_device
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
-from trainers.combinations import check_combinations
+from trainers.combinations import check_combinations, check_fsdp
 from trainers.execution import run_trainer
 from trainers.lora import check_lora
 from trainers.recipe import Recipe
@@ -53,6 +53,7 @@ def train(
     seeds: int | None = None,
     resume: bool = True,
     force: bool = False,
+    fsdp: bool = False,
     stop_on_alarm: bool = False,
     report_to: Sequence[str] = (),
     root: Path = Path("checkpoints"),
@@ -65,11 +66,11 @@ def train(
     is what descends from them, where it was there. The old checkpoint stays until the new one takes its place.
     `seeds` = N trains seeds seed ... seed + N - 1, each in a folder of its own. With `stop_on_alarm` a stage ends at
     its first alarm, and nothing after it is trained. `report_to` names trackers: tensorboard, wandb. Of several
-    `processes` all call this with the same arguments; the first alone writes.
+    `processes` all call this with the same arguments; the first alone writes. With `fsdp` they divide the models.
 
     Raises:
         ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
-        UsageError: a recipe, key or value that does not exist or fit.
+        UsageError: a recipe, key or value that does not exist or fit, or `fsdp` with one process.
         MissingExtra: a tracker that is not installed.
         StoppedByAlarm: with `stop_on_alarm`; the state before the alarm is kept.
         Interrupted: asked to stop; what was trained is kept.
@@ -78,6 +79,11 @@ def train(
     resolved = load_recipe(recipe, list(overrides))
     check_combinations(resolved)
     check_trackers(report_to)
+    if fsdp and processes.size == 1:
+        raise BadValue(
+            "--fsdp: given with one process, expected several that divide the models; start them with torchrun or "
+            "accelerate launch (docs/processes.md)"
+        )
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
@@ -86,6 +92,8 @@ def train(
         check_path(resolved.reward.backbone)
     for stage in wanted:
         check_lora(stage, getattr(getattr(resolved, stage), "lora", None), default_device())
+    if fsdp:
+        check_fsdp(resolved, wanted)
     if {"ppo", "grpo"} & set(stages):
         check_reward_functions(resolved.reward.function)  # now, and not after the stages before
     folder = root / (run or "default")
@@ -103,6 +111,7 @@ def train(
             device=default_device(),
             processes=processes,
             cache=root / REFERENCE_CACHE,
+            fsdp=fsdp,
             stop_on_alarm=stop_on_alarm,
             report_to=tuple(report_to) if processes.is_first else (),
         )
@@ -170,7 +179,7 @@ def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
     if not force and stage.processes.first(lambda: _complete(target, wanted, stage.seed)):
         return False
     parents = stage.processes.first(lambda: _begin(stage, wanted, resume=resume, force=force))
-    several = f", {stage.processes.size} processes" if stage.processes.size > 1 else ""
+    several = f", {stage.processes.size} processes{' (FSDP)' if stage.fsdp else ''}" if stage.processes.size > 1 else ""
     stage.progress.log(f"{stage.name}: seed {stage.seed}, {stage.precision} on {stage.device}{several}, {target}")
     result = run_trainer(stage)
     stage.processes.first(lambda: _keep(stage, result, target, wanted, parents))

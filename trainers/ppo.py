@@ -63,8 +63,8 @@ def train(stage: Stage) -> StageResult:
     adapter = stage.make_trainable(model, config, sft)
     reference_model, _ = load_policy(sft, device=stage.device, load_in_4bit=config.load_in_4bit)
     stage.compile(reference_model, config)
-    policy, reference = LogprobModel(model), LogprobModel(reference_model)
-    model_and_critic = ActorCritic(policy, make_critic(stage, config, model))
+    policy, reference = LogprobModel(model), stage.divide(LogprobModel(reference_model))
+    model_and_critic = stage.divide(ActorCritic(policy, make_critic(stage, config, model)))
     maker = RolloutMaker(stage, config, policy, reference, tokenizer)
     optimizer = make_optimizer(
         config,

@@ -31,7 +31,7 @@ def train(stage: Stage) -> StageResult:
     model, tokenizer = to_reward_model(backbone, seed=stage.seed, device=stage.device, load_in_4bit=config.load_in_4bit)
     adapter = stage.make_trainable(model, config, backbone)
     check_reads(model, stage.recipe.data, config.backbone)
-    scorer = ScoreModel(model)
+    scorer = stage.divide(ScoreModel(model))
     pairs, data_margins, counts = stage.encode_pairs(tokenizer, stage.pairs("train"))
     held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
     margins = torch.zeros(len(pairs)) if config.margin == "none" else all_margins(data_margins)

@@ -29,7 +29,7 @@ def save_stage(
 ) -> None:
     """Write everything beside `target`, flush it, and rename: a folder that exists is complete."""
     with replacing(target) as folder:
-        adapter = write_model(result.model, result.tokenizer, folder, target, result.adapter)
+        adapter = write_model(result.model, result.tokenizer, folder, target, result.adapter, result.weights)
         rows: list[dict[str, Any]] = []
         if (stage.work / "log.jsonl").exists():
             shutil.copyfile(stage.work / "log.jsonl", folder / "log.jsonl")
@@ -57,6 +57,7 @@ def save_stage(
             "precision": stage.precision,
             "threads": torch.get_num_threads(),
             "processes": stage.processes.size,
+            "fsdp": stage.fsdp,
             "versions": versions(),
             "git_commit": git_commit(),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.data import PreferenceData
@@ -23,10 +24,13 @@ from trainers.gradient_checkpointing import checkpoint_layers
 from trainers.loop import Loop
 from trainers.lora import Adapter, adapt
 from trainers.recipe import OptimizerConfig, Recipe, TunedConfig
+from trainers.states import check_same_weights, gathered_weights
 from trainers.step_checkpoints import StepCheckpoints
 from trainers.tracking import Tracking
 
 __all__ = ["EncodedPairs", "Stage", "StageResult"]
+
+Root = TypeVar("Root", bound=nn.Module)
 
 
 class EncodedPairs(NamedTuple):
@@ -53,6 +57,7 @@ class Stage:
     pool: Pool = field(default_factory=lambda: Pool(None, 1))
     cache: Path | None = None  # holds what can be computed again and need not be; None: nowhere
     stop_on_alarm: bool = False
+    fsdp: bool = False  # models are divided over the processes
     report_to: tuple[str, ...] = ()  # trackers, by name
 
     @property
@@ -91,6 +96,13 @@ class Stage:
             data = self.recipe.data
             width = data.max_prompt_tokens + data.max_response_tokens
             compile_backbone(model, rows=config.micro_batch_size, width=width)
+
+    def divide(self, root: Root) -> Root:
+        """What training calls, its models divided over the processes where the stage is asked to; before an optimiser
+        is made. Raises ModelError where processes hold different weights."""
+        if self.fsdp:
+            check_same_weights(self.processes, {"model": root}, where=self.name)
+        return self.pool.divide(root)
 
     def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
         """The form of the prompts. Raises ModelError where the tokenizer does not have it."""
@@ -153,6 +165,7 @@ class StageResult:
     counts: dict[str, int] = field(default_factory=dict)  # rows cut or dropped
     record: dict[str, Any] = field(default_factory=dict)  # more for training.json, by its name there
     adapter: Adapter | None = None  # saved in the model's place
+    weights: dict[str, Tensor] | None = None  # gathered, of a model that is divided over processes
 
     @classmethod
     def of(
@@ -166,5 +179,5 @@ class StageResult:
     ) -> StageResult:
         return cls(
             model, tokenizer, loop.final, loop.samples, loop.tokens, loop.seconds, loop.steps, counts, record or {},
-            adapter,
+            adapter, gathered_weights(model),
         )  # fmt: skip

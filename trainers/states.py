@@ -14,10 +14,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from rlhf_bench.errors import ModelError
 from rlhf_bench.files import read_checked, write_checked
+from rlhf_bench.processes import Processes
+from rlhf_bench.sharding import divided_as, gathered_state, is_divided
 
-__all__ = ["fingerprint", "load_trained", "newest_state", "trained_state", "write_state"]
+__all__ = [
+    "check_same_weights",
+    "fingerprint",
+    "gathered_weights",
+    "load_trained",
+    "newest_state",
+    "trained_state",
+    "write_state",
+]
 
 
 def write_state(work: Path, state: Mapping[str, Any]) -> None:
@@ -36,25 +48,46 @@ def newest_state(work: Path) -> dict[str, Any] | None:
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """A module's state without what is frozen under an adapter, which is the parent's and is loaded with it."""
-    trained = {name for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
-    everything = all(p.requires_grad for p in module.parameters())
-    return {name: t for name, t in module.state_dict().items() if everything or name in trained}
+    """A module's state without what is frozen under an adapter, which is the parent's and is loaded with it. Whole: of
+    a divided module all processes have to ask."""
+    return gathered_state(module, trained_only=not all(p.requires_grad for p in module.parameters()))
+
+
+def gathered_weights(model: nn.Module) -> dict[str, Tensor] | None:
+    """What a divided model, or its adapter, is saved with; None: its own state will do."""
+    return trained_state(model) if is_divided(model) else None
 
 
 def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """The inverse of `trained_state`. Raises RuntimeError where the state is another module's."""
     frozen = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
-    missing, unexpected = module.load_state_dict(dict(state), strict=not frozen)
+    own = module.state_dict()
+    divided = {name: divided_as(own.get(name, tensor), tensor) for name, tensor in state.items()}
+    missing, unexpected = module.load_state_dict(divided, strict=not frozen)
     if unexpected or (frozen and not set(missing).isdisjoint(trained_state(module))):
         raise RuntimeError(f"a saved state does not fit the model: {[*missing, *unexpected][:3]}")
 
 
+def check_same_weights(processes: Processes, modules: Mapping[str, nn.Module], *, where: str) -> None:
+    """Raises ModelError where processes hold different weights: a process that trains another model is no help."""
+    if processes.size == 1:
+        return
+    marks = processes.gather((where, fingerprint(modules)))
+    other = next((rank for rank, mark in enumerate(marks) if mark != marks[0]), None)
+    if other is not None:
+        raise ModelError(
+            f"{where}: processes 0 and {other} hold different weights; expected the same: start them on machines that "
+            "are alike, with the same versions and one shared folder"
+        )
+
+
 def fingerprint(modules: Mapping[str, nn.Module]) -> str:
-    """Hash of every weight's bits."""
+    """Hash of every weight's bits that this process holds whole."""
     digest = hashlib.blake2b()
     for module in modules.values():
         for tensor in module.state_dict().values():
+            if isinstance(tensor, DTensor):
+                continue
             digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.checkpoints import checkpoint_hash, replacing
@@ -31,11 +32,17 @@ def steps_folder(stage: Path) -> Path:
 
 
 def write_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, target: Path, adapter: Adapter | None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    target: Path,
+    adapter: Adapter | None,
+    weights: dict[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Weights or adapter, configuration, tokenizer and how to sample, as transformers and peft themselves write them.
 
-    `folder` will be renamed to `target`. What training.json says of an adapter's base is returned.
+    `folder` will be renamed to `target`. A divided model's `weights` have been gathered. What training.json says of an
+    adapter's base is returned.
     """
     if model.can_generate():
         model.generation_config = GenerationConfig(
@@ -44,8 +51,8 @@ def write_model(
         )  # fmt: skip
     tokenizer.save_pretrained(folder)
     if adapter is not None:
-        return {"adapter": save_adapter(adapter, folder, target)}
-    model.save_pretrained(folder)
+        return {"adapter": save_adapter(adapter, folder, target, weights)}
+    model.save_pretrained(folder, state_dict=weights)
     return {}
 
 
@@ -66,13 +73,15 @@ class StepCheckpoints:
         """Removes what an earlier training left: its steps are not this one's."""
         shutil.rmtree(steps_folder(self.stage), ignore_errors=True)
 
-    def after(self, step: int, *, of: int) -> None:
-        """Saves what is due after `step` of `of` steps, counted from 1. A step that was saved before is replaced."""
-        if not self.every or (step % self.every and step != of):
-            return
+    def due(self, step: int, *, of: int) -> bool:
+        """Whether a checkpoint is to be kept after `step` of `of` steps, counted from 1."""
+        return self.every > 0 and (step % self.every == 0 or step == of)
+
+    def keep(self, step: int, *, of: int, weights: dict[str, Tensor] | None = None) -> None:
+        """Saves the model after `step`; see `write_model`. A step that was saved before is replaced."""
         target = steps_folder(self.stage) / f"{PREFIX}{step}"
         with replacing(target) as folder:
-            adapter = write_model(self.model, self.tokenizer, folder, target, self.adapter)
+            adapter = write_model(self.model, self.tokenizer, folder, target, self.adapter, weights)
             training = {
                 "stage": self.stage.name, "seed": self.seed, "step": step, "steps": of,
                 "hash": checkpoint_hash(folder), "prompt_form": self.prompt_form, **adapter,

@@ -20,6 +20,7 @@ from rlhf_bench.cli.base import (
 from rlhf_bench.cli.curves import curve_models
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
 from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.processes import fsdp_is_asked_for
 
 __all__ = ["evaluate", "print_result"]
 
@@ -207,6 +208,11 @@ def evaluate(
     progress = make_progress()
     judging = EvalJudge.of(judge, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
     processes = current_processes()
+    if processes.size > 1 and fsdp_is_asked_for():
+        raise BadValue(
+            "eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process; "
+            "expected distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
+        )
     result = run_request(
         request, force=force, results=results, expected=key, progress=progress, processes=processes
     )  # fmt: skip

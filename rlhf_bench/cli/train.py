@@ -10,6 +10,7 @@ import click
 
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import UnknownName
+from rlhf_bench.processes import fsdp_is_asked_for
 
 __all__ = ["train"]
 
@@ -38,6 +39,11 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
     "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it anew."
 )
 @click.option("--force", is_flag=True, help="Train again, and all that descends from it; the old is kept until then.")
+@click.option(
+    "--fsdp",
+    is_flag=True,
+    help="Of several processes: divide models, gradients and optimiser states between them (FSDP).",
+)
 @click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm, the state before it kept.")
 @click.option(
     "--report-to",
@@ -61,6 +67,7 @@ def train(
     sweep: str | None,
     resume: bool,
     force: bool,
+    fsdp: bool,
     stop_on_alarm: bool,
     trackers: tuple[str, ...],
     explain: bool,
@@ -83,6 +90,7 @@ def train(
         "seeds": seeds,
         "resume": resume,
         "force": force,
+        "fsdp": fsdp or (processes.size > 1 and fsdp_is_asked_for()),
         "stop_on_alarm": stop_on_alarm,
         "report_to": trackers,
         "root": checkpoints,

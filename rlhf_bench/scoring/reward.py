@@ -39,7 +39,8 @@ class ScoreModel(nn.Module):
             return out.logits.squeeze(-1).float()  # type: ignore[no-any-return]
         hidden = hidden_states(self.model, batch)
         last = torch.where(batch.attention_mask, batch.position_ids, -1).argmax(-1)
-        return head(hidden[torch.arange(len(last), device=last.device), last]).squeeze(-1).float()  # type: ignore[no-any-return]
+        scores = head(hidden[torch.arange(len(last), device=last.device), last]).squeeze(-1).float()
+        return scores.clone()  # type: ignore[no-any-return]  # FSDP's hooks want no view
 
 
 class RewardModel:

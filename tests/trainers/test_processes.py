@@ -29,7 +29,11 @@ FILES = ("model.safetensors", "config.json", "tokenizer.json")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("several")
+    return with_pairs(tmp_path_factory.mktemp("several"))
+
+
+def with_pairs(folder: Path) -> Path:
+    """The folder, with what `words` trains on."""
     pairs = load_preferences("hh-mini", "validation", limit=200).pairs
     rows = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs)
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -107,31 +111,35 @@ def test_a_killed_process_ends_the_other_and_any_number_continues(
 
 SAVE_GRADIENTS = """
 import os, torch
+from rlhf_bench.sharding import gather
 from trainers.optim import Optimizer
 step = Optimizer.step
 def spy(self, *, where):
     path = "{folder}/" + where.split(",")[0] + "." + os.environ.get("RANK", "0")
+    grads = gather([p.grad for p in self.parameters])
     if not os.path.exists(path):
-        torch.save([p.grad for p in self.parameters], path)
+        torch.save(grads, path)
     return step(self, where=where)
 Optimizer.step = spy
 """
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [False, True])
 @pytest.mark.parametrize(
     ("parents", "stages"),
     [("", "base"), ("base", "sft"), ("base sft", "reward"), ("base sft reward", "ppo grpo dpo")],
 )
 def test_gradients_do_not_depend_on_the_processes(
-    root: Path, launch: Launcher, alone: Path, parents: str, stages: str
+    root: Path, launch: Launcher, alone: Path, parents: str, stages: str, fsdp: bool
 ) -> None:
-    """The first step from the same parents, by one process in one piece and by two in five: 1e-5 of each norm."""
+    """The first step from the same parents, by one process in one piece and by two in several, an odd number in some
+    stages: 1e-5 of each norm. With whole models in each process, and with divided ones."""
     short = {f"{stage}__max_steps": 1 for stage in stages.split() if stage in ("base", "sft", "reward", "dpo")}
     short |= {f"{stage}__steps": 1 for stage in stages.split() if stage in ("ppo", "grpo")}
     folders, rows = [], []
     for processes in (1, 2):
-        run = f"gradients-{processes}-{stages.replace(' ', '-')}"
+        run = f"gradients-{processes}-{stages.replace(' ', '-')}{'-fsdp' * fsdp}"
         for parent in parents.split():
             shutil.copytree(alone / parent, root / run / parent)
         folders.append(root / f"{run}-spied")
@@ -140,6 +148,8 @@ def test_gradients_do_not_depend_on_the_processes(
         given = words(root, run, stages, **short, **small)
         if not parents:  # a state of bf16's Muon is no matter here
             given += ["--set", "base.optimizer=adamw"]
+        if fsdp and processes > 1:
+            given += ["--fsdp"]
         ended = launch(*given, processes=processes, plan=SAVE_GRADIENTS.format(folder=folders[-1]))
         assert set(ended.statuses) == {0}, ended.errors
         rows.append({stage: log(root / run / stage)[0] for stage in stages.split()})
@@ -292,15 +302,15 @@ def test_an_environment_without_a_meeting_place(root: Path, launch: Launcher) ->
     ]
 
 
-@pytest.mark.parametrize(("variable", "name"), [("FSDP", "FSDP"), ("DEEPSPEED", "DeepSpeed")])
-def test_models_that_are_divided_are_refused(root: Path, launch: Launcher, variable: str, name: str) -> None:
+@pytest.mark.parametrize(("variable", "name"), [("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")])
+def test_models_that_are_divided_otherwise_are_refused(root: Path, launch: Launcher, variable: str, name: str) -> None:
     """And not trained whole in silence."""
     plan = f"import os; os.environ['ACCELERATE_USE_{variable}'] = 'true'"
     ended = launch(*words(root, "divided", "base"), processes=2, plan=plan)
     assert ended.statuses == [2, 2]
     assert ended.lines == [
-        f"error: accelerate's configuration asks for {name}; expected plain data-parallel processes, each with whole "
-        "models: set distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
+        f"error: accelerate's configuration asks for {name}; expected processes with whole models (distributed_type: "
+        "MULTI_GPU) or models divided by FSDP (distributed_type: FSDP), as in docs/accelerate/"
     ]
 
 

@@ -1,0 +1,161 @@
+"""Models divided over two CPU processes. That the first step's gradients are those of one process is held in
+test_processes.py; here is what surrounds a step: states, checkpoints, adapters, and how much a process holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from rlhf_bench.checkpoints import STAGES
+from rlhf_bench.errors import BadValue
+from rlhf_bench.sharding import divided_as, gather, gathered_state, is_divided
+from trainers.pipeline import train
+
+from ..several import Launcher, same_files
+from .conftest import TOY
+from .test_processes import KILL_AT_SFT, log, with_pairs, words
+
+pytest.importorskip("peft")
+
+SETTINGS: dict[str, Any] = {
+    "sft__packing": "true",
+    "sft__save_steps": 2,
+    "reward__lora.r": 4,
+    "ppo__critic": "policy",
+    "grpo__lora.r": 4,
+    "grpo__gradient_checkpointing": "true",
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_pairs(tmp_path_factory.mktemp("fsdp"))
+
+
+@pytest.fixture(scope="module")
+def divided(root: Path, launch: Launcher) -> Path:
+    """All stages, muon, packing, adapters and checkpointed layers among them, by two processes without a break."""
+    ended = launch(*words(root, "divided", **SETTINGS), "--fsdp", processes=2)
+    assert ended.statuses == [0, 0], ended.errors
+    assert "base: seed 0, fp32 on cpu, 2 processes (FSDP), " in ended.errors[0]
+    return root / "divided"
+
+
+@pytest.mark.slow
+def test_what_is_saved_is_whole(root: Path, launch: Launcher, divided: Path) -> None:
+    """transformers loads it, and one process evaluates it to the numbers that both had while training."""
+    model = AutoModelForCausalLM.from_pretrained(divided / "sft")
+    assert model.lm_head.weight is model.transformer.wte.weight
+    best = AutoModelForCausalLM.from_pretrained(divided / "sft-steps" / "checkpoint-3")  # keep: best, at the last step
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, best.state_dict()[name]), name
+    for stage in STAGES:
+        assert json.loads((divided / stage / "training.json").read_text())["fsdp"] is True
+    checked = launch("selftest", "--model", divided / "ppo")  # a policy without data: ratio 1, KL 0, no padding seen
+    assert checked.statuses == [0], checked.errors
+
+
+@pytest.mark.slow
+def test_killed_and_continued_it_ends_at_the_same_bits(root: Path, launch: Launcher, divided: Path) -> None:
+    begin = [*words(root, "killed", save_seconds=0, **SETTINGS), "--fsdp"]
+    ended = launch(*begin, processes=2, plan=KILL_AT_SFT.format(rank=1))
+    assert ended.statuses == [1, -9]
+    last = launch(*begin, processes=2)
+    assert last.statuses == [0, 0], last.errors
+    assert "sft: continues after step 1 of 3" in last.errors[0] or "sft: continues after step 2 of 3" in last.errors[0]
+    for stage in STAGES:
+        weights = "adapter_model.safetensors" if stage in ("reward", "grpo") else "model.safetensors"
+        same_files(divided / stage, root / "killed" / stage, [weights])
+        assert log(divided / stage) == log(root / "killed" / stage), stage
+
+
+@pytest.mark.slow
+def test_one_process_continues_what_divided_models_began(root: Path, launch: Launcher, divided: Path) -> None:
+    """And the reverse: a state holds whole tensors, whoever wrote it."""
+    for begun, going_on in (("--fsdp", None), (None, "--fsdp")):
+        run = f"other{begun}"
+        given = words(root, run, "base", save_seconds=0)
+        plan = KILL_AT_SFT.replace('"sft"', '"base"').format(rank=1 if begun else 0)
+        first = launch(*given, *([begun] if begun else []), processes=2 if begun else 1, plan=plan)
+        assert -9 in first.statuses
+        last = launch(*given, *([going_on] if going_on else []), processes=2 if going_on else 1)
+        assert set(last.statuses) == {0}, last.errors
+        assert "base: continues after step " in last.errors[0]
+        for ours, theirs in zip(log(root / run / "base"), log(divided / "base"), strict=True):
+            assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-3)  # muon rounds to bf16
+
+
+HOLDS = """
+import json, os
+from torch.distributed.tensor import DTensor
+from trainers.loop import Loop
+write = Loop._write_row
+def held(tensor):
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).numel()
+def spy(loop):
+    model = next(iter(loop.modules.values()))
+    states = [s for part in loop.optimizer.parts for state in part.state.values() for s in state.values()]
+    with open("{folder}/" + os.environ.get("RANK", "0"), "w") as file:
+        json.dump([sum(held(p) for p in model.parameters()), sum(map(held, states))], file)
+    return write(loop)
+Loop._write_row = spy
+"""
+
+
+@pytest.mark.slow
+def test_each_process_holds_half(root: Path, launch: Launcher) -> None:
+    """Of weights and optimiser states after a step; a plain process holds all."""
+    held = []
+    for processes in (1, 2):
+        folder = root / f"holds-{processes}"
+        folder.mkdir()
+        given = words(root, f"held-{processes}", "base", base__max_steps=1, base__optimizer="adamw")
+        fsdp = ["--fsdp"] if processes > 1 else []
+        ended = launch(*given, *fsdp, processes=processes, plan=HOLDS.format(folder=folder))
+        assert set(ended.statuses) == {0}, ended.errors
+        held.append([json.loads(path.read_text()) for path in sorted(folder.iterdir())])
+    ((weights, states),) = held[0]
+    for half_weights, half_states in held[1]:
+        assert half_weights == weights // 2
+        assert half_states == pytest.approx(states / 2, rel=1e-3)  # a step count a tensor is not divided
+
+
+def test_accelerates_configuration_asks_for_it_too(root: Path, launch: Launcher) -> None:
+    plan = "import os; os.environ['ACCELERATE_USE_FSDP'] = 'true'"
+    ended = launch(*words(root, "asked", "base", base__max_steps=1), processes=2, plan=plan)
+    assert ended.statuses == [0, 0], ended.errors
+    assert "2 processes (FSDP)" in ended.errors[0]
+    refused = launch("eval", "--run", "asked", "--checkpoints", root, processes=2, plan=plan)
+    assert refused.statuses == [2, 2]
+    assert refused.lines == [
+        "error: eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process; "
+        "expected distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
+    ]
+
+
+def test_what_it_does_not_go_with(root: Path, launch: Launcher, tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match="--fsdp: given with one process, expected several that divide the models; "):
+        train(["base"], recipe=str(TOY), root=tmp_path, fsdp=True)
+    ended = launch(*words(root, "compiled", "base", base__compile="true"), "--fsdp", processes=2)
+    assert ended.statuses == [2, 2]
+    assert ended.lines == [
+        "error: base.compile: not with --fsdp, which divides a model's tensors; leave one of them out"
+    ]
+
+
+def test_what_is_not_divided_is_left_as_it_is() -> None:
+    tied = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    tied["b"].weight = tied["a"].weight
+    state = gathered_state(tied)
+    assert not is_divided(tied)
+    assert state["a.weight"] is state["b.weight"]
+    assert torch.equal(state["a.weight"], tied["a"].weight)
+    assert set(gathered_state(tied, trained_only=True)) == set(state)
+    assert gather({"x": [1, "two"]}) == {"x": [1, "two"]}
+    assert divided_as(tied["a"].weight, state["a.weight"]) is state["a.weight"]
