@@ -16,7 +16,20 @@ ROOT = Path(__file__).parent.parent
 # A module may import from its own level and from those above it. A package's modules stand at the package's level.
 LEVELS = [
     ["types", "errors", "processes", "__init__"],
-    ["config", "config_keys", "suite", "stats", "text", "logprobs", "files", "hub", "parallel", "progress", "sharding", "sheets"],
+    [
+        "config",
+        "config_keys",
+        "suite",
+        "stats",
+        "text",
+        "logprobs",
+        "sharding",
+        "files",
+        "hub",
+        "parallel",
+        "progress",
+        "sheets",
+    ],
     ["data", "models", "model_files", "adapters", "quantized", "templates", "sampling", "sampling_cache", "store"],
     ["checkpoints", "scoring", "judge", "merge"],
     ["metrics"],
