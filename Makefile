@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench test test-kills check format clean
+.PHONY: help install bench test test-slow check format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -57,7 +57,7 @@ bench: $(VENV)/.installed ## train every stage, evaluate, audit; the table and t
 test: $(VENV)/.installed-dev ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
 
-test-kills: $(VENV)/.installed-dev ## 20 SIGKILLs in each stage of a training, 50 in a judging; minutes
+test-slow: $(VENV)/.installed-dev ## 20 SIGKILLs in each stage of a training, 50 in a judging; minutes
 	$(BIN)/python -m pytest -m kills $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types
