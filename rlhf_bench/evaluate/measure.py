@@ -17,14 +17,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.evaluate.measure_kl import AGAINST_REFERENCE, chosen_columns, comparable_reference, drawn_columns
 from rlhf_bench.evaluate.measure_text import Answered, Texts, answered, pool_rows, text_rows
+from rlhf_bench.metrics.registry import reader_columns
 from rlhf_bench.models import load_policy
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.sampling import SamplingConfig, sample_as
-from rlhf_bench.scoring import RewardModel
+from rlhf_bench.scoring import LanguageModel, RewardModel
 from rlhf_bench.templates import Template
 from rlhf_bench.types import Completion, FinishReason, Item, Prompt
 
-__all__ = ["Measure", "Scorer", "Source", "measure_anchors", "measure_model", "measure_pool", "measure_texts"]
+__all__ = ["Measure", "Reader", "Scorer", "Source", "measure_anchors", "measure_model", "measure_pool", "measure_texts"]
 
 POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold")
 
@@ -51,6 +52,15 @@ class Scorer(NamedTuple):
     hash: str
 
 
+class Reader(NamedTuple):
+    """A causal language model that every response is read by: its name in `perplexity:NAME`."""
+
+    name: str
+    path: Path
+    hash: str
+    template: str  # the form that its prompts are given in
+
+
 @dataclass(frozen=True)
 class Measure:
     """What is asked of every model alike under one seed. Each model is loaded once, when needed.
@@ -65,6 +75,7 @@ class Measure:
     seed: int
     reference: Source | None  # None: KL has no meaning
     scorers: Sequence[Scorer]
+    readers: Sequence[Reader]
     max_response: int | None  # longest response that is scored, in tokens; None: what the reward model can read
     device: torch.device
     metrics: Sequence[str] = ()  # the suite's own, of its own prompts
@@ -89,6 +100,15 @@ class Measure:
             for scorer in self.scorers
         ]  # fmt: skip
 
+    @cached_property
+    def language_models(self) -> list[tuple[str, LanguageModel]]:
+        return [(reader.name, self._language_model(reader)) for reader in self.readers]
+
+    def _language_model(self, reader: Reader) -> LanguageModel:
+        if self.reference is not None and reader.path == self.reference.path:
+            return LanguageModel(*self.reference_model, template=reader.template, name=str(reader.path))
+        return LanguageModel.load(reader.path, device=self.device, template=reader.template)
+
     def model(self, source: Source) -> Loaded:
         """The model and its tokenizer: loaded once for all of its shards, and let go when the next one is."""
         if self.reference is not None and source.path == self.reference.path:
@@ -100,7 +120,8 @@ class Measure:
 
     def of(self, items: Sequence[Item]) -> Measure:
         """The same of other prompts, with the models that are loaded."""
-        other, loaded = replace(self, items=items), {"reward_models": self.reward_models}
+        other = replace(self, items=items)
+        loaded = {"reward_models": self.reward_models, "language_models": self.language_models}
         vars(other).update(loaded if self.reference is None else loaded | {"reference_model": self.reference_model})
         return other
 
@@ -143,7 +164,7 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
         )
     rows = _answers(measure, template, groups)
     texts = text_rows(source.name, source.seed, rows, source=measure.source, metrics=measure.metrics)
-    table = add_rewards(measure, texts)
+    table = add_scores(measure, texts)
     held_against, why = comparable_reference(measure, source)
     drawn = drawn_columns(measure, source, prompts, [[d.tokens for d in group] for group in groups], held_against)
     table = table.assign(**drawn, **chosen_columns(measure, source, template, held_against))
@@ -203,13 +224,32 @@ def measure_texts(measure: Measure, texts: Texts) -> pd.DataFrame:
     table = text_rows(texts.name, texts.seed, rows, source=measure.source, metrics=measure.metrics)
     if table["n_tokens"].isna().any():
         table["n_tokens"] = table["n_tokens"].fillna(_token_counts(measure, table["response"]))
-    return add_rewards(measure, table)
+    return add_scores(measure, table)
 
 
 def measure_anchors(measure: Measure, name: str, seed: int, rows: Sequence[Answered]) -> pd.DataFrame:
     """The data's own responses of one name, by every measure that needs no sampling."""
     table = text_rows(name, seed, rows, source=measure.source)
-    return add_rewards(measure, table.assign(n_tokens=_token_counts(measure, table["response"])))
+    return add_scores(measure, table.assign(n_tokens=_token_counts(measure, table["response"])))
+
+
+def add_scores(measure: Measure, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with what reward models and language models think of each response.
+
+    A response of unknown end is scored as one that ended.
+    """
+    table = add_rewards(measure, table)
+    if not measure.language_models:
+        return table
+    prompts, texts = list(table["prompt"]), list(table["response"])
+    ended = [reason != "length" for reason in table["finish_reason"]]
+    sizes = np.array([float(len(text.encode())) for text in texts])
+    columns: dict[str, np.ndarray] = {}
+    for name, model in measure.language_models:
+        logprob, tokens = (part.numpy() for part in model.score(prompts, texts, ended, processes=measure.processes))
+        values = (logprob, tokens, np.where(np.isnan(tokens), np.nan, sizes))
+        columns |= dict(zip(reader_columns(name), values, strict=True))
+    return table.assign(**columns)
 
 
 def add_rewards(
