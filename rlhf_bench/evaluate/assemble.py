@@ -21,6 +21,7 @@ from rlhf_bench.evaluate.parts import Part
 from rlhf_bench.evaluate.plan import Setup
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 from rlhf_bench.metrics.best_of_n import best_of_n_curve
+from rlhf_bench.metrics.registry import KL_COLUMNS
 from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
@@ -169,7 +170,7 @@ def _reward_accuracy(rows: pd.DataFrame, seed: int, setup: Setup) -> dict[str, A
 
 def _marks(setup: Setup, rows: pd.DataFrame) -> dict[str, str]:
     """Columns whose numbers need a word of caution, and the word."""
-    kl = [column for column in rows.columns if column.startswith("kl_") and column != "kl_forward"]  # on given texts
+    kl = [column for column in rows.columns if column in KL_COLUMNS]
     marks = unread(rows, [reader.name for reader in setup.readers])
     if setup.sampling is not None and not setup.sampling.exact:
         s = setup.sampling

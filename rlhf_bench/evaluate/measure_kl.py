@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
+from rlhf_bench.evaluate.measure_base import Measure
+from rlhf_bench.evaluate.sources import Source
 from rlhf_bench.logprobs import token_kl
+from rlhf_bench.metrics.registry import KL_COLUMNS
 from rlhf_bench.parallel import workers_for
 from rlhf_bench.scoring import sequence_logprobs
 from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_batches
 from rlhf_bench.types import Prompt
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+__all__ = ["AGAINST_REFERENCE", "chosen_columns", "comparable_reference", "drawn_columns"]
 
-    from rlhf_bench.evaluate.measure import Measure, Source
-
-__all__ = ["AGAINST_REFERENCE", "KL_COLUMNS", "chosen_columns", "comparable_reference", "drawn_columns"]
-
-KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")
 AGAINST_REFERENCE = (*KL_COLUMNS, "kl_forward", "perplexity_reference")  # the metrics that need one
 BATCH = 64
 

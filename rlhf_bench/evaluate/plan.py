@@ -23,6 +23,7 @@ from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
 from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
 from rlhf_bench.evaluate.prompts import Prompts, read_prompts
 from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
+from rlhf_bench.evaluate.sources import Reader, Scorer, Source
 from rlhf_bench.files import sha256_file
 from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.progress import Progress
@@ -31,7 +32,6 @@ from rlhf_bench.suite import Suite
 from rlhf_bench.types import Item
 
 if TYPE_CHECKING:
-    from rlhf_bench.evaluate.measure import Reader, Scorer, Source
     from rlhf_bench.sampling import SamplingConfig
 
 __all__ = ["Setup", "prepare"]
@@ -172,7 +172,6 @@ def _models(
                 )
     if not run.stages and not request.models:
         return [], missing
-    from rlhf_bench.evaluate.measure import Source
     from rlhf_bench.model_files import check_path
 
     for seed in seeds:
@@ -226,7 +225,6 @@ def _scorers(
         why = f"no reward model; {make}give --reward-model PATH"
         missing |= {("all", "reward"): why, ("all", "reward_std"): why}
         return {run.number(seed): [] for seed in seeds}
-    from rlhf_bench.evaluate.measure import Scorer
     from rlhf_bench.model_files import check_path
 
     for path in request.reward_models.values():  # as it was given: Path drops what tells a folder from a hub name
@@ -254,7 +252,6 @@ def _scorers(
 def _readers(request: Request) -> list[Reader]:
     if not request.perplexity_models:
         return []
-    from rlhf_bench.evaluate.measure import Reader
     from rlhf_bench.model_files import check_causal, check_path
 
     readers = []

@@ -25,7 +25,7 @@ from rlhf_bench.stats import resampling
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:
-    from rlhf_bench.evaluate.measure import Measure
+    from rlhf_bench.evaluate.measure_base import Measure
 
 __all__ = ["evaluate", "run_request"]
 
@@ -202,7 +202,7 @@ def _measure(setup: Setup, seed: int, processes: Processes) -> Measure | None:
     """What one seed's models are measured with; None where texts alone are counted and compared."""
     if setup.sampling is None:
         return None
-    from rlhf_bench.evaluate.measure import Measure
+    from rlhf_bench.evaluate.measure_base import Measure
     from rlhf_bench.models import default_device
 
     return Measure(

@@ -13,6 +13,7 @@ __all__ = [
     "COMPARED",
     "GOLD_PREFIX",
     "HELD_OUT",
+    "KL_COLUMNS",
     "METRICS",
     "READ_PREFIXES",
     "REWARD_PREFIX",
@@ -27,6 +28,7 @@ Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 
 GOLD_PREFIX = "gold_"
 HELD_OUT = "reward_held_out"  # another training seed's reward model, which nothing was optimised against
+KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")  # of what a model drew
 REWARD_PREFIX = "reward:"  # a reward model that scores beside the first
 READ_PREFIXES = ("perplexity:", "bits_per_byte:")  # a language model that reads every response
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import BadValue, CheckpointError, ModelError
-from rlhf_bench.evaluate import measure, parts
+from rlhf_bench.evaluate import measure_base, parts
 from rlhf_bench.evaluate.request import read_request
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.report import summary_text, write_report
@@ -180,9 +180,11 @@ def test_stored_resumed_repeated_and_another_model_apart(
 
 
 def test_the_reference_is_not_loaded_again(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = measure.load_policy
+    load = measure_base.load_policy
     loaded: list[str] = []
-    monkeypatch.setattr(measure, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
+    monkeypatch.setattr(
+        measure_base, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1]
+    )
     monkeypatch.setattr(LanguageModel, "load", lambda *_, **__: pytest.fail("loaded again"))
     evaluation.evaluate(
         models={"a": str(work / "a")}, data=str(work / "pairs.jsonl"), samples=1, limit=2,
