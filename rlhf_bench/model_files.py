@@ -15,11 +15,12 @@ from typing import Any
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-from rlhf_bench.adapters import adapter_root
+from rlhf_bench.adapters import adapter_root, is_reward_adapter
 from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.hub import hub_answers
 
 __all__ = [
+    "check_causal",
     "check_loaded",
     "check_path",
     "of_adapter",
@@ -38,6 +39,19 @@ def check_path(path: str | Path) -> None:
     """That what looks like a path is there; a hub name is seen when it is loaded. Raises CheckpointError."""
     if _looks_like_path(path) and not Path(path).exists():
         raise CheckpointError(_why(path, FileNotFoundError(str(path))))
+
+
+def check_causal(path: str | Path) -> None:
+    """That the configuration is a causal language model's.
+
+    Raises ModelError if it is of another kind, such as a reward model; CheckpointError if there is none.
+    """
+    config = root_config(path)
+    kinds = ", ".join(config.architectures or [])
+    if is_reward_adapter(path) or "SequenceClassification" in kinds:
+        raise ModelError(f"{path} is a reward model; expected a causal language model such as checkpoints/RUN/sft")
+    if "MaskedLM" in kinds or getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{path} is no causal language model ({kinds}); expected one such as checkpoints/RUN/sft")
 
 
 def check_loaded(path: str | Path, loading: dict[str, Any], new: set[str]) -> None:

@@ -27,7 +27,15 @@ from transformers import (
 
 from rlhf_bench.adapters import adapter_base, adapter_root, has_tokenizer, is_reward_adapter, merged
 from rlhf_bench.errors import ModelError
-from rlhf_bench.model_files import check_loaded, of_adapter, pretrained_name, pretrained_options, readable, root_config
+from rlhf_bench.model_files import (
+    check_causal,
+    check_loaded,
+    of_adapter,
+    pretrained_name,
+    pretrained_options,
+    readable,
+    root_config,
+)
 from rlhf_bench.quantized import four_bit_options
 
 __all__ = [
@@ -181,9 +189,7 @@ def load_policy(
 
 
 def _load_causal(path: str | Path, device: torch.device | None, dtype: torch.dtype, options: dict[str, Any]) -> Any:
-    config = root_config(path)
-    if is_reward_adapter(path) or any("SequenceClassification" in name for name in config.architectures or []):
-        raise ModelError(f"{path} is a reward model; expected a causal language model such as checkpoints/RUN/sft")
+    check_causal(path)
     return _load(AutoModelForCausalLM, path, device, dtype, set(), options)
 
 

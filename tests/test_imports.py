@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,10 @@ def imported(file: Path) -> Iterator[tuple[str, int, bool]]:
             yield from ((f"{node.module}.{alias.name}", node.lineno, top) for alias in node.names)
 
 
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def unit(file: Path) -> str:
     """The first name below rlhf_bench: `rlhf_bench/report/page.py` -> "report"."""
     return file.relative_to(ROOT / "rlhf_bench").parts[0].removesuffix(".py")
@@ -86,6 +91,20 @@ def test_imports_run_one_way(file: Path) -> None:
             name = rest.split(".")[0]
             level = LEVEL.get(name, 0)  # a name of rlhf_bench/__init__.py itself, such as __version__
             assert level <= LEVEL[own], where
+
+
+def test_modules_import_in_no_circle() -> None:
+    """Within a package too, where the levels say nothing; those for types alone count, in functions they do not."""
+    files = {module_name(file): file for package in ("rlhf_bench", "trainers") for file in sources(package)}
+    imports: dict[str, set[str]] = {}
+    for name, file in files.items():
+        tops = {module for module, _, top in imported(file) if top}
+        imports[name] = {m if m in files else m.rpartition(".")[0] for m in tops} & files.keys() - {name}
+    assert imports["rlhf_bench.evaluate.measure"] >= {"rlhf_bench.evaluate.measure_kl", "rlhf_bench.scoring"}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("name", NO_TORCH)
@@ -114,7 +133,7 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     ids=lambda file: file.relative_to(ROOT).as_posix(),
 )
 def test_all_names_what_is_there(file: Path) -> None:
-    name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    name = module_name(file)
     module = importlib.import_module(name)
     names = getattr(module, "__all__", None)
     if names is None:

@@ -18,14 +18,12 @@ from rlhf_bench.cli.base import (
     results_option,
 )
 from rlhf_bench.cli.curves import curve_models
+from rlhf_bench.cli.eval_given import named_file, prompt_templates, reward_paths, role_columns
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
-from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.errors import BadValue
 from rlhf_bench.processes import fsdp_is_asked_for
 
 __all__ = ["evaluate", "print_result"]
-
-TEMPLATES = ("hh", "plain", "alpaca", "chatml", "llama2", "chat")
-COLUMNS = ("prompt", "response", "reference", "model")
 
 
 @click.command(
@@ -65,8 +63,8 @@ COLUMNS = ("prompt", "response", "reference", "model")
     "templates",
     metavar="[NAME=]TEMPLATE",
     multiple=True,
-    help="Form of the prompts of --model: hh, plain, alpaca, chatml, llama2, or chat (the tokenizer's own).  "
-    "[default: what its training.json says, else hh]",
+    help="Form of the prompts of --model, or with NAME= of a --perplexity-model: hh, plain, alpaca, chatml, llama2, "
+    "or chat (the tokenizer's own).  [default: what its training.json says, else hh]",
 )
 @click.option(
     "--responses",
@@ -91,6 +89,14 @@ COLUMNS = ("prompt", "response", "reference", "model")
     metavar="[NAME=]PATH",
     multiple=True,
     help="A reward model in place of the run's own; further ones score beside the first.",
+)
+@click.option(
+    "--perplexity-model",
+    "perplexity_models",
+    metavar="NAME=PATH",
+    multiple=True,
+    help="A causal language model, as for --model, that reads every response, of files too: its perplexity, and bits "
+    "per byte.",
 )
 @click.option("--data", metavar="SOURCE", help="Prompts from here.  [default: the data the run was trained on]")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
@@ -143,6 +149,7 @@ def evaluate(
     skip_bad: bool,
     reference: str | None,
     reward_models: tuple[str, ...],
+    perplexity_models: tuple[str, ...],
     data: str | None,
     limit: int | None,
     samples: int | None,
@@ -172,12 +179,15 @@ def evaluate(
         named[name] = folder
     asked: dict[str, Any] = {
         "models": named,
-        "templates": _templates(templates, named),
-        "responses": tuple(_named_file(given) for given in responses),
-        "columns": _columns(columns),
+        "templates": prompt_templates(templates, named),
+        "responses": tuple(named_file(given) for given in responses),
+        "columns": role_columns(columns),
         "skip_bad": skip_bad,
         "reference": reference,
-        "reward_models": _reward_models(reward_models),
+        "reward_models": reward_paths(reward_models),
+        "perplexity_models": name_values(
+            "--perplexity-model", perplexity_models, expected="NAME=PATH, such as --perplexity-model gpt2=path/to/gpt2"
+        ),
         "data": data,
         "limit": limit,
         "samples": samples,
@@ -225,55 +235,6 @@ def evaluate(
         write_report(result)
     remember_result(result, results)
     print_result(result)
-
-
-def _named_file(given: str) -> tuple[str | None, str]:
-    """("mine", "a.jsonl") from "mine=a.jsonl"; a path alone has no name."""
-    name, equals, path = given.partition("=")
-    if not equals or "/" in name:
-        return None, given
-    if not (name and path):
-        raise BadValue(f"--responses: given {given!r}, expected NAME=FILE, such as --responses mine=outputs.jsonl")
-    return name, path
-
-
-def _columns(given: str | None) -> dict[str, str]:
-    expected = "ROLE=NAME,..., such as --columns prompt=question,response=answer,reference=gold"
-    columns = name_values("--columns", given.split(",") if given else [], expected=expected)
-    for role in columns:
-        if role not in COLUMNS:
-            raise UnknownName("column", role, COLUMNS)
-    return columns
-
-
-def _reward_models(given: tuple[str, ...]) -> dict[str, str]:
-    """Under their own names: the folder's, or its run's where a folder is only called "reward"."""
-    models: dict[str, str] = {}
-    for text in given:
-        name, path = _named_file(text)
-        folder = Path(path)
-        name = name or (folder.parent.name if folder.name == "reward" else folder.name) or "reward"
-        if name in models:
-            raise BadValue(f"--reward-model: two are called {name!r}; give one of them a name: NAME=PATH")
-        models[name] = path
-    return models
-
-
-def _templates(given: tuple[str, ...], models: dict[str, str]) -> dict[str, str]:
-    """model -> template; one without a name is every model's that has none of its own."""
-    everybody = [text for text in given if "=" not in text]
-    if len(everybody) > 1:
-        raise BadValue(
-            f"--prompt-template: given {', '.join(everybody)}; expected one for all, or NAME=TEMPLATE for each"
-        )
-    if everybody and not models:
-        raise BadValue("--prompt-template: given without a --model; the models of a run have prompts of their own")
-    own = name_values("--prompt-template", [text for text in given if "=" in text], expected="[NAME=]TEMPLATE")
-    templates = dict.fromkeys(models, everybody[0]) | own if everybody else own
-    for template in templates.values():
-        if template not in TEMPLATES:
-            raise UnknownName("prompt template", template, TEMPLATES)
-    return templates
 
 
 def _is_drawn(result: Path) -> bool:

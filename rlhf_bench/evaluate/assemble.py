@@ -16,10 +16,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from rlhf_bench.evaluate.missing import missing_of_readers, unread
 from rlhf_bench.evaluate.parts import Part
 from rlhf_bench.evaluate.plan import Setup
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 from rlhf_bench.metrics.best_of_n import best_of_n_curve
+from rlhf_bench.metrics.registry import KL_COLUMNS
 from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
@@ -40,7 +42,7 @@ def finish(store: ResultStore, setup: Setup, parts: Sequence[Part], pools: Seque
     numbers = [read_part(part) for part in parts]
     rows = pd.concat(numbers, ignore_index=True)
     paired = any(item.chosen is not None and item.rejected is not None for item in setup.items)
-    reasons = dict(setup.missing)
+    reasons = dict(setup.missing) | missing_of_readers(rows, [reader.name for reader in setup.readers])
     for part in numbers:
         model = str(part["model"].iloc[0])
         reasons.update({(model, column): why for column, why in part.attrs.get("reasons", {}).items()})
@@ -168,9 +170,10 @@ def _reward_accuracy(rows: pd.DataFrame, seed: int, setup: Setup) -> dict[str, A
 
 def _marks(setup: Setup, rows: pd.DataFrame) -> dict[str, str]:
     """Columns whose numbers need a word of caution, and the word."""
-    kl = [column for column in rows.columns if column.startswith("kl_") and column != "kl_forward"]  # on given texts
+    kl = [column for column in rows.columns if column in KL_COLUMNS]
+    marks = unread(rows, [reader.name for reader in setup.readers])
     if setup.sampling is not None and not setup.sampling.exact:
         s = setup.sampling
         why = f"biased: sampled at temperature {s.temperature:g}, top-p {s.top_p:g}, top-k {s.top_k}"
-        return dict.fromkeys(kl, why)
-    return {}
+        marks |= dict.fromkeys(kl, why)
+    return marks

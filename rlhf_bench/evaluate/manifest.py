@@ -52,6 +52,7 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
             for seed, scorers in setup.scorers.items()
             for scorer in scorers
         ],
+        **_readers(setup),
         "sampling": _sampling(setup),
         "seed": setup.suite.seed,
         "seeds": setup.seeds,
@@ -73,6 +74,12 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
 def _resamples(setup: Setup) -> dict[str, int]:
     """Said only where it is not what it always was, so that earlier results keep their key."""
     return {} if setup.suite.resamples == RESAMPLES else {"resamples": setup.suite.resamples}
+
+
+def _readers(setup: Setup) -> dict[str, list[dict[str, str]]]:
+    """The language models that read every response; likewise."""
+    found = [reader._asdict() | {"path": str(reader.path)} for reader in setup.readers]
+    return {"perplexity_models": found} if found else {}
 
 
 def _column(column: str) -> dict[str, str]:
@@ -101,8 +108,10 @@ def _hardware(setup: Setup) -> dict[str, Any]:
 def _identity(asked: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the numbers: everything but where the folders lie."""
     models = {name: [_without_path(m) for m in entries] for name, entries in asked["models"].items()}
-    rewards = [_without_path(m) for m in asked["reward_model"]]
-    return {**asked, "models": models, "reward_model": rewards}
+    others = {
+        key: [_without_path(m) for m in asked[key]] for key in ("reward_model", "perplexity_models") if key in asked
+    }
+    return {**asked, "models": models, **others}
 
 
 def _without_path(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,105 +4,25 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError, NotFinite
+from rlhf_bench.evaluate.measure_base import Measure
 from rlhf_bench.evaluate.measure_kl import AGAINST_REFERENCE, chosen_columns, comparable_reference, drawn_columns
 from rlhf_bench.evaluate.measure_text import Answered, Texts, answered, pool_rows, text_rows
-from rlhf_bench.models import load_policy
-from rlhf_bench.processes import ALONE, Processes
-from rlhf_bench.sampling import SamplingConfig, sample_as
+from rlhf_bench.evaluate.sources import Source
+from rlhf_bench.metrics.registry import reader_columns
+from rlhf_bench.sampling import sample_as
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.templates import Template
-from rlhf_bench.types import Completion, FinishReason, Item, Prompt
+from rlhf_bench.types import Completion, FinishReason, Prompt
 
-__all__ = ["Measure", "Scorer", "Source", "measure_anchors", "measure_model", "measure_pool", "measure_texts"]
+__all__ = ["measure_anchors", "measure_model", "measure_pool", "measure_texts"]
 
 POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold")
-
-Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model under a seed."""
-
-    name: str
-    seed: int
-    path: Path
-    hash: str
-    training: dict[str, Any] | None
-    template: str = "hh"  # the form that its prompts are given in
-
-
-class Scorer(NamedTuple):
-    """A reward model and the column of the scores that it fills."""
-
-    column: str
-    path: Path
-    hash: str
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is asked of every model alike under one seed. Each model is loaded once, when needed.
-
-    Of several processes each computes its share of the batches that one process would compute, and has all rows.
-    """
-
-    items: Sequence[Item]
-    source: str
-    sampling: SamplingConfig
-    samples: int
-    seed: int
-    reference: Source | None  # None: KL has no meaning
-    scorers: Sequence[Scorer]
-    max_response: int | None  # longest response that is scored, in tokens; None: what the reward model can read
-    device: torch.device
-    metrics: Sequence[str] = ()  # the suite's own, of its own prompts
-    processes: Processes = ALONE
-    loaded: dict[Path, Loaded] = field(default_factory=dict, repr=False)  # the model that was measured last
-
-    @cached_property
-    def reference_model(self) -> Loaded:
-        assert self.reference is not None
-        return load_policy(self.reference.path, device=self.device)
-
-    @cached_property
-    def reward_models(self) -> list[tuple[str, RewardModel]]:
-        return [
-            (
-                scorer.column,
-                RewardModel.load(
-                    scorer.path, device=self.device,
-                    max_prompt=self.sampling.max_prompt_tokens, max_response=self.max_response,
-                ),
-            )
-            for scorer in self.scorers
-        ]  # fmt: skip
-
-    def model(self, source: Source) -> Loaded:
-        """The model and its tokenizer: loaded once for all of its shards, and let go when the next one is."""
-        if self.reference is not None and source.path == self.reference.path:
-            return self.reference_model
-        if source.path not in self.loaded:
-            self.loaded.clear()
-            self.loaded[source.path] = load_policy(source.path, device=self.device)
-        return self.loaded[source.path]
-
-    def of(self, items: Sequence[Item]) -> Measure:
-        """The same of other prompts, with the models that are loaded."""
-        other, loaded = replace(self, items=items), {"reward_models": self.reward_models}
-        vars(other).update(loaded if self.reference is None else loaded | {"reference_model": self.reference_model})
-        return other
 
 
 class Drawn(NamedTuple):
@@ -143,7 +63,7 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
         )
     rows = _answers(measure, template, groups)
     texts = text_rows(source.name, source.seed, rows, source=measure.source, metrics=measure.metrics)
-    table = add_rewards(measure, texts)
+    table = add_scores(measure, texts)
     held_against, why = comparable_reference(measure, source)
     drawn = drawn_columns(measure, source, prompts, [[d.tokens for d in group] for group in groups], held_against)
     table = table.assign(**drawn, **chosen_columns(measure, source, template, held_against))
@@ -203,13 +123,32 @@ def measure_texts(measure: Measure, texts: Texts) -> pd.DataFrame:
     table = text_rows(texts.name, texts.seed, rows, source=measure.source, metrics=measure.metrics)
     if table["n_tokens"].isna().any():
         table["n_tokens"] = table["n_tokens"].fillna(_token_counts(measure, table["response"]))
-    return add_rewards(measure, table)
+    return add_scores(measure, table)
 
 
 def measure_anchors(measure: Measure, name: str, seed: int, rows: Sequence[Answered]) -> pd.DataFrame:
     """The data's own responses of one name, by every measure that needs no sampling."""
     table = text_rows(name, seed, rows, source=measure.source)
-    return add_rewards(measure, table.assign(n_tokens=_token_counts(measure, table["response"])))
+    return add_scores(measure, table.assign(n_tokens=_token_counts(measure, table["response"])))
+
+
+def add_scores(measure: Measure, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with what reward models and language models think of each response.
+
+    A response of unknown end is scored as one that ended.
+    """
+    table = add_rewards(measure, table)
+    if not measure.language_models:
+        return table
+    prompts, texts = list(table["prompt"]), list(table["response"])
+    ended = [reason != "length" for reason in table["finish_reason"]]
+    sizes = np.array([float(len(text.encode())) for text in texts])
+    columns: dict[str, np.ndarray] = {}
+    for name, model in measure.language_models:
+        logprob, tokens = (part.numpy() for part in model.score(prompts, texts, ended, processes=measure.processes))
+        values = (logprob, tokens, np.where(np.isnan(tokens), np.nan, sizes))
+        columns |= dict(zip(reader_columns(name), values, strict=True))
+    return table.assign(**columns)
 
 
 def add_rewards(

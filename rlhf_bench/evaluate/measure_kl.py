@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
-from rlhf_bench.logprobs import LogprobModel, token_kl
+from rlhf_bench.evaluate.measure_base import Measure
+from rlhf_bench.evaluate.sources import Source
+from rlhf_bench.logprobs import token_kl
+from rlhf_bench.metrics.registry import KL_COLUMNS
 from rlhf_bench.parallel import workers_for
+from rlhf_bench.scoring import sequence_logprobs
 from rlhf_bench.templates import Template
 from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_batches
 from rlhf_bench.types import Prompt
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+__all__ = ["AGAINST_REFERENCE", "chosen_columns", "comparable_reference", "drawn_columns"]
 
-    from rlhf_bench.evaluate.measure import Measure, Source
-
-__all__ = ["AGAINST_REFERENCE", "KL_COLUMNS", "chosen_columns", "comparable_reference", "drawn_columns"]
-
-KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")
 AGAINST_REFERENCE = (*KL_COLUMNS, "kl_forward", "perplexity_reference")  # the metrics that need one
 BATCH = 64
 
@@ -104,24 +103,10 @@ def chosen_columns(
         max_prompt=measure.sampling.max_prompt_tokens,
         max_response=measure.sampling.max_new_tokens,
     )
-    policy, total = LogprobModel(model), np.zeros((len(rows), 2))
-
-    def work(group: list[int]) -> np.ndarray:
-        batch = collate([rows[i] for i in group], pad_id=tokenizer.pad_token_id).to(measure.device)
-        with torch.no_grad():
-            logps = policy(batch).logps.double().sum(1).cpu()
-        forward = torch.full_like(logps, torch.nan)
-        if reference is not None:
-            forward = token_kl(reference, model, batch).exact.double().sum(1).cpu()
-        sums: np.ndarray = torch.stack([logps, forward], dim=1).numpy()
-        return sums
-
-    groups = list(length_batches([row.length for row in rows], BATCH))
-    for group, sums in zip(groups, measure.processes.map(work, groups), strict=True):
-        total[group] = sums
+    logprobs = sequence_logprobs(model, rows, pad_id=tokenizer.pad_token_id, processes=measure.processes)
     columns = {
-        "chosen_logprob": total[:, 0],
-        "kl_forward": total[:, 1],
+        "chosen_logprob": logprobs.numpy(),
+        "kl_forward": _forward_kl(measure, model, rows, tokenizer.pad_token_id, reference),
         "chosen_tokens": np.array([float(len(row.response)) for row in rows]),
         "chosen_bytes": np.array([float(len((item.chosen or "").encode())) for item in items]),
     }
@@ -131,3 +116,26 @@ def chosen_columns(
         wide[there, 0] = values
         spread[name] = wide.reshape(-1)
     return spread
+
+
+def _forward_kl(
+    measure: Measure,
+    model: PreTrainedModel,
+    rows: Sequence[Encoded],
+    pad_id: int,
+    reference: PreTrainedModel | None,
+) -> np.ndarray:
+    """KL(reference || model) along each row, summed, (N,) nats; NaN without a reference."""
+    total = np.full(len(rows), np.nan)
+    if reference is None:
+        return total
+
+    def work(group: list[int]) -> np.ndarray:
+        batch = collate([rows[i] for i in group], pad_id=pad_id).to(measure.device)
+        sums: np.ndarray = token_kl(reference, model, batch).exact.double().sum(1).cpu().numpy()
+        return sums
+
+    groups = list(length_batches([row.length for row in rows], BATCH))
+    for group, sums in zip(groups, measure.processes.map(work, groups), strict=True):
+        total[group] = sums
+    return total

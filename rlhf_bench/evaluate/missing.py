@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from rlhf_bench.errors import BadValue
+from rlhf_bench.metrics.registry import READ_PREFIXES, reader_columns
 from rlhf_bench.metrics.summary import NO_MODEL
 from rlhf_bench.suite import Suite
 
-__all__ = ["missing_of_texts", "missing_pool"]
+__all__ = ["missing_of_readers", "missing_of_texts", "missing_pool", "unread"]
 
 _OF_MODELS = ("kl_exact", "kl_k1", "kl_k3", "kl_forward", "perplexity", "perplexity_reference")
 
@@ -51,3 +54,25 @@ def missing_pool(
     elif not all(scorers.values()):
         why = "no reward model under every seed to choose by"
     return {(reference, "best_of_n"): why} if suite.best_of_n and why else {}
+
+
+def missing_of_readers(rows: pd.DataFrame, readers: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Why a model has no perplexity under a language model that was asked for it."""
+    return {
+        (str(model), f"{prefix}{reader}"): f"each response is longer than {reader} can read"
+        for reader in readers
+        for model, found in rows.groupby("model")[reader_columns(reader)[0]]
+        if found.isna().all()
+        for prefix in READ_PREFIXES
+    }
+
+
+def unread(rows: pd.DataFrame, readers: Sequence[str]) -> dict[str, str]:
+    """Metric -> how many responses it leaves out, each longer than its language model can read."""
+    counts = {reader: int(rows[reader_columns(reader)[0]].isna().sum()) for reader in readers}
+    return {
+        f"{prefix}{reader}": f"without {n:,} of {len(rows):,} responses, which are longer than {reader} can read"
+        for reader, n in counts.items()
+        if n
+        for prefix in READ_PREFIXES
+    }

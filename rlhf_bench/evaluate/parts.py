@@ -15,13 +15,14 @@ from urllib.parse import quote
 import pandas as pd
 
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows
+from rlhf_bench.evaluate.sources import Source
 from rlhf_bench.files import atomic_write_parquet
 from rlhf_bench.processes import Processes
 from rlhf_bench.progress import Progress, Task
 from rlhf_bench.types import Item
 
 if TYPE_CHECKING:
-    from rlhf_bench.evaluate.measure import Measure, Source
+    from rlhf_bench.evaluate.measure_base import Measure
     from rlhf_bench.evaluate.plan import Setup
 
 __all__ = ["Part", "anchor_parts", "model_part", "pool_parts"]

@@ -23,6 +23,7 @@ from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
 from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
 from rlhf_bench.evaluate.prompts import Prompts, read_prompts
 from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
+from rlhf_bench.evaluate.sources import Reader, Scorer, Source
 from rlhf_bench.files import sha256_file
 from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.progress import Progress
@@ -31,7 +32,6 @@ from rlhf_bench.suite import Suite
 from rlhf_bench.types import Item
 
 if TYPE_CHECKING:
-    from rlhf_bench.evaluate.measure import Scorer, Source
     from rlhf_bench.sampling import SamplingConfig
 
 __all__ = ["Setup", "prepare"]
@@ -49,6 +49,7 @@ class Setup:
     models: list[Source]  # a model under a seed
     texts: list[Texts]  # likewise, of a response file
     scorers: dict[int, list[Scorer]]  # seed -> reward models
+    readers: list[Reader]  # language models that read every response
     reference: str
     sampling: SamplingConfig | None  # None: nothing is sampled
     missing: dict[tuple[str, str], str]
@@ -126,11 +127,12 @@ def prepare(request: Request, progress: Progress) -> Setup:
             raise DataError(
                 f"the file of {name} has responses under the seeds {files.seeds}, none of which is evaluated"
             )
-    scorers = _scorers(request, run, seeds, missing)
+    scorers, readers = _scorers(request, run, seeds, missing), _readers(request)
     missing |= missing_of_texts(files.names, list(anchor_rows(prompts.items)))
     missing |= missing_pool(suite, reference, [(model.name, model.seed) for model in models], scorers)
-    sampling = _sampling(suite, run, [m.path for m in models]) if models or any(scorers.values()) else None
-    return Setup(suite, prompts, models, texts, scorers, reference, sampling, missing)
+    with_torch = models or readers or any(scorers.values())
+    sampling = _sampling(suite, run, [m.path for m in models]) if with_torch else None
+    return Setup(suite, prompts, models, texts, scorers, readers, reference, sampling, missing)
 
 
 def _open_run(request: Request) -> _Run:
@@ -170,7 +172,6 @@ def _models(
                 )
     if not run.stages and not request.models:
         return [], missing
-    from rlhf_bench.evaluate.measure import Source
     from rlhf_bench.model_files import check_path
 
     for seed in seeds:
@@ -224,7 +225,6 @@ def _scorers(
         why = f"no reward model; {make}give --reward-model PATH"
         missing |= {("all", "reward"): why, ("all", "reward_std"): why}
         return {run.number(seed): [] for seed in seeds}
-    from rlhf_bench.evaluate.measure import Scorer
     from rlhf_bench.model_files import check_path
 
     for path in request.reward_models.values():  # as it was given: Path drops what tells a folder from a hub name
@@ -247,6 +247,21 @@ def _scorers(
         if other != seed:
             scorers[run.number(seed)].append(Scorer(HELD_OUT, own[other].path, own[other].hash))
     return scorers
+
+
+def _readers(request: Request) -> list[Reader]:
+    if not request.perplexity_models:
+        return []
+    from rlhf_bench.model_files import check_causal, check_path
+
+    readers = []
+    for name, path in request.perplexity_models.items():
+        check_path(path)
+        check_causal(path)
+        template = request.templates.get(name) or prompt_form(path)
+        _check_template(name, path, template)
+        readers.append(Reader(name, Path(path), model_hash(path), template))
+    return readers
 
 
 def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:

@@ -37,6 +37,7 @@ class Request:
     skip_bad: bool = False
     reference: str | None = None
     reward_models: Mapping[str, str] = field(default_factory=dict)  # name -> path; the first is "reward"
+    perplexity_models: Mapping[str, str] = field(default_factory=dict)  # name -> path or hub name
     data: str | None = None
     limit: int | None = None
     samples: int | None = None
@@ -57,10 +58,11 @@ class Request:
         run = run or (None if elsewhere else DEFAULT_RUN)
         from_files = asked["responses"] and not run and not asked["data"]
         request = cls(suite or (NO_RUN_SUITE if from_files else "hh-test"), run, **asked)
-        unknown = sorted(set(request.templates) - set(request.models))
+        unknown = sorted(set(request.templates) - {*request.models, *request.perplexity_models})
         if unknown:
             raise BadValue(
-                f"--prompt-template {unknown[0]}=...: no --model has that name; give --model {unknown[0]}=PATH"
+                f"--prompt-template {unknown[0]}=...: no --model or --perplexity-model has that name; give --model "
+                f"{unknown[0]}=PATH"
             )
         return request
 
@@ -91,8 +93,9 @@ class Request:
 
     def to_dict(self) -> dict[str, Any]:
         asked = {**asdict(self), "checkpoints": str(self.checkpoints), "responses": [list(r) for r in self.responses]}
-        if not self.settings:  # as results say that were stored before there was such a key
-            del asked["settings"]
+        for key in ("settings", "perplexity_models"):
+            if not asked[key]:  # as results say that were stored before there was such a key
+                del asked[key]
         return asked
 
     @classmethod
@@ -114,8 +117,9 @@ class Request:
         run = self.run_path
         seeds = run_seeds(run) if run is not None else [None]
         models = [under_seed(path, seed) for path in self.models.values() for seed in seeds]
-        paths = [*models, *self.reward_models.values(), *(file for _, file in self.responses)]
-        paths += [base for path in models if (base := adapter_base(path))]
+        readers = self.perplexity_models.values()
+        paths = [*models, *self.reward_models.values(), *readers, *(file for _, file in self.responses)]
+        paths += [base for path in (*models, *readers) if (base := adapter_base(path))]
         paths += [self.spec.data] if self.spec.data else []
         files = {path: list(_files(Path(path))) for path in dict.fromkeys(paths)}
         if run is not None:

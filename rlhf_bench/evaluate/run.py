@@ -25,7 +25,7 @@ from rlhf_bench.stats import resampling
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:
-    from rlhf_bench.evaluate.measure import Measure
+    from rlhf_bench.evaluate.measure_base import Measure
 
 __all__ = ["evaluate", "run_request"]
 
@@ -41,6 +41,7 @@ def evaluate(
     skip_bad: bool = False,
     reference: str | None = None,
     reward_models: Mapping[str, str] | None = None,
+    perplexity_models: Mapping[str, str] | None = None,
     data: str | None = None,
     limit: int | None = None,
     samples: int | None = None,
@@ -57,12 +58,15 @@ def evaluate(
     suite: a name or a YAML file; hh-test, or `responses` where the prompts are those of response files
     run: a trained run; `default` unless models come with data of their own, or responses with their prompts
     models: name -> path or hub name of a causal language model; {seed} in a path stands for each seed of the run
-    templates: name of one of `models` -> the form of its prompts (templates.TEMPLATES); hh by default
+    templates: name of one of `models` or `perplexity_models` -> the form of its prompts (templates.TEMPLATES); what its
+        training.json says by default, else hh
     responses: (name, file) each; without a name a file's models are called as in the file
     columns: prompt, response, reference -> the columns of the response files, where they are not recognised
     skip_bad: leave out rows of response files that cannot be used
     reference: the model that KL is taken to and rewards are standardised by
     reward_models: name -> path; the first is `reward` in every table, others are shown beside it
+    perplexity_models: name -> path or hub name of a causal language model that reads every response, whoever wrote it:
+        `perplexity:NAME` and `bits_per_byte:NAME`
     best_of_n: responses of the reference to each prompt, from which `reward` chooses the best of n; 0: none
     data: a data source for the prompts; by default what the run was trained on
     settings: key=value in place of what the suite says, such as prompts=null or wording=natural
@@ -78,8 +82,8 @@ def evaluate(
     request = Request.of(
         suite, run, models=dict(models or {}), templates=dict(templates or {}), responses=tuple(responses),
         columns=dict(columns or {}), skip_bad=skip_bad, reference=reference, reward_models=dict(reward_models or {}),
-        data=data, limit=limit, samples=samples, best_of_n=best_of_n, seed=seed, settings=tuple(settings),
-        checkpoints=Path(checkpoints),
+        perplexity_models=dict(perplexity_models or {}), data=data, limit=limit, samples=samples, best_of_n=best_of_n,
+        seed=seed, settings=tuple(settings), checkpoints=Path(checkpoints),
     )  # fmt: skip
     return Evaluation(run_request(request, force=force, results=Path(results), progress=progress))
 
@@ -198,14 +202,14 @@ def _measure(setup: Setup, seed: int, processes: Processes) -> Measure | None:
     """What one seed's models are measured with; None where texts alone are counted and compared."""
     if setup.sampling is None:
         return None
-    from rlhf_bench.evaluate.measure import Measure
+    from rlhf_bench.evaluate.measure_base import Measure
     from rlhf_bench.models import default_device
 
     return Measure(
         items=setup.items, source=setup.source, sampling=setup.sampling, samples=setup.suite.samples,
         seed=setup.suite.seed * 1_000_003 + seed,
         reference=next((m for m in setup.models if m.name == setup.reference and m.seed == seed), None),
-        scorers=setup.scorers[seed],
+        scorers=setup.scorers[seed], readers=setup.readers,
         # texts from elsewhere may be longer than what is sampled here
         max_response=None if setup.texts else setup.sampling.max_new_tokens,
         device=default_device(), metrics=setup.suite.metrics, processes=processes,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlhf_bench.checkpoints import read_training
-
-if TYPE_CHECKING:
-    from rlhf_bench.evaluate.measure import Scorer, Source
+from rlhf_bench.evaluate.sources import Scorer, Source
 
 __all__ = ["training_alarms", "training_costs"]
 

@@ -13,19 +13,24 @@ __all__ = [
     "COMPARED",
     "GOLD_PREFIX",
     "HELD_OUT",
+    "KL_COLUMNS",
     "METRICS",
+    "READ_PREFIXES",
     "REWARD_PREFIX",
     "ROUGE_PARTS",
     "Metric",
     "describe",
     "probe_names",
+    "reader_columns",
 ]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 
 GOLD_PREFIX = "gold_"
 HELD_OUT = "reward_held_out"  # another training seed's reward model, which nothing was optimised against
+KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")  # of what a model drew
 REWARD_PREFIX = "reward:"  # a reward model that scores beside the first
+READ_PREFIXES = ("perplexity:", "bits_per_byte:")  # a language model that reads every response
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +179,14 @@ def probe_names(columns: Iterable[str]) -> list[str]:
     return [c for c in columns if c != "refused" and c.partition(CATEGORY)[0] in {*RULES, *PAIRED}]
 
 
+def reader_columns(model: str) -> tuple[str, str, str]:
+    """The columns of the scores that a language model fills: log-probability, tokens and bytes of each response."""
+    return f"logprob:{model}", f"tokens:{model}", f"bytes:{model}"
+
+
 def describe(name: str) -> Metric:
-    """The metric called `name`; `gold_<component>`, `reward:<model>` and `<rule>:<category>` are made up for any.
+    """The metric called `name`; `gold_<component>`, `reward:<model>`, `perplexity:<model>`, `bits_per_byte:<model>` and
+    `<rule>:<category>` are made up for any.
 
     Raises UnknownName.
     """
@@ -185,6 +196,8 @@ def describe(name: str) -> Metric:
     if scorer and scorer != name:
         return Metric(name, f"Reward: {scorer}", "", True, 3, f"the scalar of the further reward model {scorer}, raw")
     rule, colon, category = name.partition(CATEGORY)
+    if category and f"{rule}{colon}" in READ_PREFIXES:
+        return _of_reader(METRICS[rule], category)
     if colon and rule in RULES:
         whole, kind = METRICS[rule], category.replace("_", " ")
         described = f"{whole.description}, of the prompts: {kind}"
@@ -194,3 +207,14 @@ def describe(name: str) -> Metric:
         title = component.replace("_", " ")
         return Metric(name, f"Gold: {title}", "", True, 3, f"the part of the gold reward that is for: {title}")
     raise UnknownName("metric", name, METRICS)
+
+
+def _of_reader(metric: Metric, model: str) -> Metric:
+    """`metric`, which is of the chosen responses under the model in question, of the responses under `model`."""
+    logprob, tokens, n_bytes = reader_columns(model)
+    end = ", by token, end-of-text included" if metric.kind == "perplexity" else "; comparable between tokenizers"
+    return replace(
+        metric, name=f"{metric.name}{CATEGORY}{model}", title=f"{metric.title}: {model}", higher_is_better=None,
+        description=f"of the responses under the language model {model}{end}", needs_model=False,
+        columns=(logprob, tokens if metric.kind == "perplexity" else n_bytes),
+    )  # fmt: skip

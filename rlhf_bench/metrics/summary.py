@@ -19,7 +19,17 @@ import pandas as pd
 from rlhf_bench.metrics.alarms import find_alarms
 from rlhf_bench.metrics.curves import over_optimisation
 from rlhf_bench.metrics.equal_kl import equal_kl
-from rlhf_bench.metrics.registry import COMPARED, GOLD_PREFIX, METRICS, REWARD_PREFIX, Metric, describe, probe_names
+from rlhf_bench.metrics.registry import (
+    COMPARED,
+    GOLD_PREFIX,
+    METRICS,
+    READ_PREFIXES,
+    REWARD_PREFIX,
+    Metric,
+    describe,
+    probe_names,
+    reader_columns,
+)
 from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
 from rlhf_bench.metrics.tradeoff import tradeoffs
 from rlhf_bench.stats import (
@@ -125,13 +135,20 @@ def _metrics(scores: pd.DataFrame) -> list[Metric]:
     What a suite asks of its own prompts stands last, in the suite's order.
     """
     probes = probe_names(str(c) for c in scores.columns)
-    names = [*(name for name in METRICS if name not in probes), *probes]
+    names = [*(name for name in METRICS if name not in probes), *_read(scores), *probes]
     after_reward = names.index("reward_z") + 1
     names[after_reward:after_reward] = [str(c) for c in scores.columns if str(c).startswith(REWARD_PREFIX)]
     after_gold = names.index("gold") + 1
     names[after_gold:after_gold] = sorted(str(c) for c in scores.columns if str(c).startswith(GOLD_PREFIX))
     found = [describe(name) for name in names]
     return [metric for metric in found if all(column in scores.columns for column in metric.sources)]
+
+
+def _read(scores: pd.DataFrame) -> list[str]:
+    """What language models say of every response, a model after the other."""
+    first = reader_columns("")[0]
+    models = [str(c).removeprefix(first) for c in scores.columns if str(c).startswith(first)]
+    return [f"{prefix}{model}" for model in models for prefix in READ_PREFIXES]
 
 
 def _default_reason(model: str, metric: Metric) -> str:

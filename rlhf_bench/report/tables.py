@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rlhf_bench.metrics.registry import HELD_OUT, REWARD_PREFIX, describe
+from rlhf_bench.metrics.registry import HELD_OUT, READ_PREFIXES, REWARD_PREFIX, describe
 from rlhf_bench.metrics.summary import CUT
 from rlhf_bench.report.probes import own_metrics
 from rlhf_bench.report.result import Result, known
@@ -244,7 +244,9 @@ def _own(result: Result) -> list[Column]:
 
 def _newer(result: Result) -> list[Column]:
     """Metrics that results of earlier versions do not have; no column for those."""
-    there = [n for n in _NEWER if any(known(result.estimate(m, n)) for m in result.models)]
+    cells = dict.fromkeys(key for of_model in result.metrics["models"].values() for key in of_model)
+    names = [*_NEWER, *(key for key in cells if key.startswith(READ_PREFIXES))]
+    there = [n for n in names if any(known(result.estimate(m, n)) for m in result.models)]
     return [Column(name, describe(name).title, describe(name).digits, interval=True) for name in there]
 
 

@@ -110,7 +110,10 @@ def train(what: str) -> str:
         ("eval --responses a=a.jsonl --columns promt=x", "unknown column 'promt'; did you mean 'prompt'?"),
         ("eval --responses a=a.jsonl --columns prompt", "--columns: given 'prompt', expected ROLE=NAME,..., such as "),
         ("eval --model a=x --prompt-template chatlm", "unknown prompt template 'chatlm'; did you mean 'chatml'?"),
-        ("eval --model a=x --prompt-template b=chatml", "--prompt-template b=...: no --model has that name"),
+        (
+            "eval --model a=x --prompt-template b=chatml",
+            "--prompt-template b=...: no --model or --perplexity-model has that name",
+        ),
         ("eval --prompt-template chatml", "--prompt-template: given without a --model"),
         ("eval --from m.json --limit 3", "--from: given with other options about what is evaluated"),
         ("eval --limit -3", "invalid value for '--limit': -3 is not in the range x>=1"),

@@ -124,7 +124,7 @@ PHASES = {
     "sampling": "rlhf_bench.sampling._sample_batch",
     "scoring": "rlhf_bench.scoring.reward.ScoreModel.forward",
     "KL": "rlhf_bench.evaluate.measure_kl.token_kl",
-    "perplexity": "rlhf_bench.evaluate.measure_kl.LogprobModel.forward",
+    "perplexity": "rlhf_bench.scoring.likelihood.LogprobModel.forward",
     "statistics": "rlhf_bench.metrics.summary._estimate",
     "report": "rlhf_bench.report.writers.csv_text",
 }

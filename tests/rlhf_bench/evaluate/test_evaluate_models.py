@@ -22,7 +22,7 @@ from rlhf_bench import evaluate as evaluation
 from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import model_hash
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
-from rlhf_bench.evaluate import measure
+from rlhf_bench.evaluate import measure, measure_base
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
@@ -73,8 +73,10 @@ def test_without_any_run_every_model_is_loaded_once(
 ) -> None:
     """Also the reference and each reward model, though every part of the seed needs them."""
     loaded: list[str] = []
-    load, load_reward = measure.load_policy, RewardModel.load
-    monkeypatch.setattr(measure, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
+    load, load_reward = measure_base.load_policy, RewardModel.load
+    monkeypatch.setattr(
+        measure_base, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1]
+    )
     monkeypatch.setattr(
         RewardModel, "load", lambda path, **k: (loaded.append(Path(path).name), load_reward(path, **k))[1]
     )

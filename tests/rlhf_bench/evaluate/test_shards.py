@@ -12,7 +12,7 @@ import pytest
 
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.data import mini
-from rlhf_bench.evaluate import assemble, measure, parts
+from rlhf_bench.evaluate import assemble, measure_base, parts
 from rlhf_bench.report.result import load_result
 
 from ..tiny import save_elsewhere
@@ -84,8 +84,10 @@ def test_models_give_the_same_rows_in_shards_and_are_loaded_once(
     whole = load_result(sampled(work, tmp_path / "whole"))
     request.getfixturevalue("shards_of_6")
     loaded: list[str] = []
-    load = measure.load_policy
-    monkeypatch.setattr(measure, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
+    load = measure_base.load_policy
+    monkeypatch.setattr(
+        measure_base, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1]
+    )
     sharded = load_result(sampled(work, tmp_path / "sharded"))
     assert sorted(loaded) == ["a", "b"]
     assert [row["response"] for row in sharded.responses()] == [row["response"] for row in whole.responses()]
