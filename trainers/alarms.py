@@ -51,7 +51,7 @@ def approximate_kl(rows: Rows, *, limit: float = 0.1) -> str | None:
         return None
     return (
         f"approximate KL between the policy and the one that drew the rollout is {value:.3g} nats a token, above "
-        f"{limit:g}: lower the learning rate or set ppo.target_kl"
+        f"{limit:g}: lower the learning rate, take fewer updates a rollout, or set ppo.target_kl"
     )
 
 

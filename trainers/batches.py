@@ -15,9 +15,11 @@ Pair = tuple[Encoded, Encoded]  # chosen, rejected
 
 
 def count_steps(rows: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
-    """Optimiser steps of `epochs` passes, at most `max_steps`, at least 1."""
-    steps = max(1, math.ceil(rows / batch_size * epochs - 1e-9))
-    return min(steps, max_steps) if max_steps else steps
+    """Optimiser steps of `epochs` passes, whose last batch may be short, or `max_steps` where it is given; at least 1.
+
+    Both as in transformers' Trainer.
+    """
+    return max_steps or max(1, math.ceil(math.ceil(rows / batch_size) * epochs - 1e-9))
 
 
 class Order:

@@ -44,6 +44,9 @@ def train(stage: Stage) -> StageResult:
     policy, pad = stage.divide(LogprobModel(model)), tokenizer.pad_token_id
     pairs, _, counts = stage.encode_pairs(tokenizer, stage.pairs("train", config.max_pairs))
     held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
+    if config.loss == "kto" and len(pairs) % config.batch_size == 1:
+        pairs.pop()  # or each epoch would have a step of one pair, which has no other pair's response for the KL
+        counts["left_over"] = 1
 
     # the policy still is the reference here: nothing has been trained
     def under_reference(some: Sequence[Pair]) -> PairLogps:

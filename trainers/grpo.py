@@ -31,6 +31,7 @@ from trainers.policy_gradient import (
     entropy_bonus,
     entropy_pull,
     k3,
+    log_of_updates,
     normalise_bnpo,
     normalise_dapo,
     normalise_dr_grpo,
@@ -81,12 +82,16 @@ def train(stage: Stage) -> StageResult:
                 if config.entropy_target is None
                 else entropy_pull(mean, coef=config.entropy_coef, target=config.entropy_target, now=entropy)
             )
-        return loss, {
+        numbers = {
             "loss": loss.item(),
             "kl": kl.detach().sum().item() / tokens,
             "entropy": out.entropy.detach().sum().item() / tokens,
             "clip_ratio/region_mean": terms.clipped.sum().item() / tokens,
         }
+        if config.ratio != "none":
+            numbers["policy/approxkl_avg"] = 0.5 * (((out.logps.detach() - old) * mask) ** 2).sum().item() / tokens
+            numbers["val/ratio"] = (terms.ratio * mask).sum().item() / tokens
+        return loss, numbers
 
     for step in loop:
         optimizer.set_learning_rate(learning_rate_factor(step, config.steps, config))
@@ -111,7 +116,7 @@ def train(stage: Stage) -> StageResult:
             samples=len(rollout.rows),
             tokens=count_tokens(rollout.rows),
         )
-        log: dict[str, float] = {}
+        updates: list[dict[str, float]] = []
         for epoch in range(config.epochs):
             generator = torch.Generator().manual_seed(stage.seed * 1_000_003 + step * 101 + epoch)
             shuffled = torch.randperm(len(rollout.rows), generator=generator)
@@ -119,10 +124,11 @@ def train(stage: Stage) -> StageResult:
                 tokens = max(1, int(rollout.batch.response_mask[minibatch].sum()))
                 sequences = len(minibatch)
                 pieces = maker.micro_batches(rollout.batch, minibatch)
-                log = stage.pool.accumulate(forward, pieces, optimizer.parameters)
-                loop.log(log)
-                log["grad_norm"] = optimizer.step(where=f"grpo, step {step + 1}")
-        loop.log({**log, "learning_rate": optimizer.lr})
+                numbers = stage.pool.accumulate(forward, pieces, optimizer.parameters)
+                loop.log(numbers)
+                numbers["grad_norm"] = optimizer.step(where=f"grpo, step {step + 1}")
+                updates.append(numbers)
+        loop.log({**log_of_updates(updates), "learning_rate": optimizer.lr})
     return StageResult.of(model, tokenizer, loop, {}, {"reward": maker.reward_record}, adapter)
 
 

@@ -6,6 +6,9 @@ are counted over the whole optimiser step, so that accumulated micro-batches giv
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from statistics import fmean
 from typing import NamedTuple, Protocol
 
 import torch
@@ -22,6 +25,7 @@ __all__ = [
     "entropy_pull",
     "gspo_policy_terms",
     "k3",
+    "log_of_updates",
     "normalise_bnpo",
     "normalise_dapo",
     "normalise_dr_grpo",
@@ -51,6 +55,17 @@ def sequence_rewards(scores: Tensor, logps: Tensor, reference_logps: Tensor, mas
     """The score less kl_coef times the k1 estimate summed over the response, (B,): one reward for the whole response
     (RLOO, arXiv:2402.14740, section 2.1). As in `token_rewards`, the gradient is that of the reverse KL."""
     return scores - kl_coef * ((logps - reference_logps) * mask).sum(1)
+
+
+def log_of_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """One row of the log for the minibatches of a rollout: their means, and of the gradient's norms the largest.
+
+    `val/ratio_first` is the first minibatch's: there the policy still is the one that drew the rollout.
+    """
+    columns = {key: [numbers[key] for numbers in updates if key in numbers] for key in dict.fromkeys(chain(*updates))}
+    row = {key: fmean(column) for key, column in columns.items()}
+    row |= {"grad_norm": max(columns["grad_norm"])} if "grad_norm" in columns else {}
+    return row | ({"val/ratio_first": columns["val/ratio"][0]} if "val/ratio" in columns else {})
 
 
 def adapt_kl_coef(kl_coef: float, kl: float, *, target: float, horizon: float, samples: int) -> float:

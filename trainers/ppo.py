@@ -31,6 +31,7 @@ from trainers.policy_gradient import (
     entropy_bonus,
     entropy_pull,
     k3,
+    log_of_updates,
     normalise_dapo,
     normalise_grpo,
     sequence_rewards,
@@ -93,15 +94,14 @@ def train(stage: Stage) -> StageResult:
         for minibatch in minibatches(stage, config, step, len(rollout.rows)):
             numbers = update(stage, config, maker, model_and_critic, rollout, targets, minibatch, optimizer.parameters)
             loop.log(numbers)
+            updates.append(numbers)
             if config.target_kl is not None and numbers["policy/approxkl_avg"] > config.target_kl:
                 optimizer.clear()  # the policy has gone as far as this rollout may take it
                 break
             numbers["grad_norm"] = optimizer.step(where=f"ppo, step {step + 1}")
-            updates.append(numbers)
-        loop.log({key: sum(u[key] for u in updates) / len(updates) for key in updates[0]})
-        loop.log({"learning_rate": optimizer.lr, "val/ratio_first": updates[0]["val/ratio"]})
+        loop.log({**log_of_updates(updates), "learning_rate": optimizer.lr})
         if config.target_kl is not None:
-            loop.log({"policy/updates": len(updates)})
+            loop.log({"policy/updates": sum("grad_norm" in numbers for numbers in updates)})
     return StageResult.of(model, tokenizer, loop, {}, {"reward": maker.reward_record}, adapter)
 
 

@@ -92,7 +92,7 @@ class OptimizerConfig(Config):
 
 class BaseConfig(OptimizerConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the documents")
-    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+    max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
     packing: bool = Field(
         False, description="several documents in a row, none of which sees another: less padding, the same numbers"
     )
@@ -110,7 +110,7 @@ class TunedConfig(OptimizerConfig):
 
 class SftConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the chosen responses")
-    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+    max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
     loss_on: Literal["response", "sequence"] = Field("response", description="tokens that are learned")
     packing: bool = Field(
         False, description="several documents in a row, none of which sees another: less padding, the same numbers"
@@ -119,7 +119,7 @@ class SftConfig(TunedConfig):
 
 class RewardConfig(TunedConfig):
     epochs: float = Field(2.0, gt=0, description="passes over the pairs")
-    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+    max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
     backbone: str = Field("sft", description="what the reward model starts from: sft, base, a folder or a hub name")
     head_lr: float = Field(1e-3, gt=0, description="learning rate of the new scalar head")
     margin: Literal["none", "data"] = Field(
@@ -146,7 +146,7 @@ class RewardConfig(TunedConfig):
 
 class DpoConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
-    max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
+    max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
     max_pairs: int | None = Field(None, ge=1, description="use only so many training pairs")
     loss: LossName = Field("sigmoid", description="which loss of the family: trainers/preference_losses.py has each")
     beta: float = Field(

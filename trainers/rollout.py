@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ from trainers.reward_sources import (
 )
 from trainers.stage import Stage
 
-__all__ = ["Rollout", "RolloutMaker", "select"]
+__all__ = ["Rollout", "RolloutMaker", "apart", "select"]
 
 CALIBRATION = 256  # pairs of the validation split whose chosen responses give an ensemble's members their scales
 
@@ -58,6 +59,17 @@ class Rollout(NamedTuple):
             "completions/mean_length": lengths.mean().item(),
             "completions/clipped_ratio": 1.0 - self.ended.float().mean().item(),
         }
+
+
+def apart(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts, an id of its own for each: responses are drawn by it, and copies would be answered alike."""
+    seen: Counter[str] = Counter()
+    each = []
+    for prompt in prompts:
+        copies = seen[prompt.id]
+        seen[prompt.id] += 1
+        each.append(Prompt(f"{prompt.id}+{copies}", prompt.text) if copies else prompt)
+    return each
 
 
 def select(batch: Batch, index: Tensor | Sequence[int]) -> Batch:
@@ -99,7 +111,7 @@ class RolloutMaker:
             NotFinite: the policy or the reward model gives NaN; the message names the step.
             ModelError: a reward function raised, or did not return a finite number for each row.
         """
-        prompts = [self.prompts[i] for i in self._indices(step)]
+        prompts = apart([self.prompts[i] for i in self._indices(step)])
         seed = self.stage.seed * 1_000_003 + step  # a prompt that returns in a later step is answered anew
         texts = [prompt.text for prompt in prompts for _ in range(samples)]
         try:

@@ -167,3 +167,11 @@ def test_ktos_kl_is_of_prompts_with_other_pairs_responses(
     assert [len(pairs) for pairs in under_the_reference] == [len(PAIRS), len(PAIRS)]
     rows = [side for i in (0, 1) for side in (pair[i] for pair in under_the_reference[0])]
     assert sorted(of_kl[0]) == sorted((row.prompt, rows[i - 1].response) for i, row in enumerate(rows))
+
+
+def test_kto_has_no_step_of_one_pair(first_step: FirstStep) -> None:
+    """5 pairs in steps of 4 and 1: the one would take its own other response for another prompt's."""
+    _, result = first_step("dpo", loss="kto", batch_size=4)
+    assert (result.steps, result.counts["left_over"]) == (1, 1)
+    _, whole = first_step("dpo", loss="kto", batch_size=5)
+    assert "left_over" not in whole.counts

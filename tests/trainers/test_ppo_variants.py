@@ -87,7 +87,11 @@ def test_updates_stop_at_the_approximate_kl(make_stage: Any, limit: float, updat
     """The first update starts at 0; after it, this learning rate is far beyond a limit of 1e-9."""
     stage = make_stage("ppo", epochs=3, minibatches=2, lr=0.01, target_kl=limit)
     model = ppo.train(stage).model
-    assert read_jsonl(stage.work / "log.jsonl")[0]["policy/updates"] == updates
+    row = read_jsonl(stage.work / "log.jsonl")[0]
+    assert row["policy/updates"] == updates
+    # the minibatch that was too far is in the log: after one sound update, whose KL is 0, the mean is half of its own
+    assert row["policy/approxkl_avg"] > 0.5 * limit if updates == 1 else row["policy/approxkl_avg"] < limit
+    assert row["val/ratio_first"] == pytest.approx(1.0, abs=1e-5)
     assert all(p.grad is None for p in model.parameters())  # what was computed beyond the limit is forgotten
 
 
