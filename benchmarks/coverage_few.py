@@ -2,7 +2,7 @@
 
     python benchmarks/coverage_few.py [TABLES]
 
-Prints the last two tables of docs/coverage.md. With one sample a prompt the coverage is a sum over the trinomial
+Prints the last tables of docs/coverage.md. With one sample a prompt the coverage is a sum over the trinomial
 distribution; what is simulated has TABLES tables a cell (default 200), each cell from a stream of its own. Self-BLEU's
 texts are sentences of 12 words drawn from 10; their expected self-BLEU is the mean of the tables themselves.
 """
@@ -23,6 +23,7 @@ from rlhf_bench.types import Estimate
 PROMPTS = (4, 12, 42, 64)
 TEXTS = (40, 150)
 SHARES = {"0.3 gained, 0.1 lost": (0.3, 0.1), "0.05 gained, 0.05 lost": (0.05, 0.05), "0.8 gained": (0.8, 0.0)}
+MODELS = [(0.5, 0.5, 1), (0.97, 0.97, 1), (0.99, 0.95, 1), (0.999, 0.99, 1), (0.97, 0.97, 4), (0.99, 0.95, 4)]
 WORDS = ("the", "a", "cat", "dog", "sees", "hears", "big", "small", "now", "here")
 
 
@@ -61,6 +62,17 @@ def sampled(shares: tuple[float, float], n: int, tables: int) -> float:
     return held / tables
 
 
+def of_models(a: float, b: float, n: int, samples: int, tables: int) -> tuple[float, float]:
+    """Coverage of the difference of two models' shares, drawn apart, by `share_difference` and as a mean's."""
+    generator = np.random.default_rng([n, samples, round(1e4 * a), round(1e4 * b)])
+    held = [0, 0]
+    for _ in range(tables):
+        x, y = ((generator.random((1, n, samples)) < share).astype(float) for share in (a, b))
+        found = stats.share_difference(x, y), stats.difference(x[0], y[0])
+        held = [count + holds(f.estimate, a - b) for count, f in zip(held, found, strict=True)]
+    return held[0] / tables, held[1] / tables
+
+
 def sentences(n: int, tables: int) -> tuple[float, float]:
     """Coverage of self-BLEU's interval, and its mean standard error over the sd of self-BLEU itself."""
     generator = np.random.default_rng(n)
@@ -82,6 +94,10 @@ def main(tables: int = 200) -> None:
         print("| the mean's interval, for comparison | " + " | ".join(f"{row[1]:.1%}" for row in rows) + " |")
         print("| how often that one leaves [-1, 1] | " + " | ".join(f"{row[2]:.1%}" for row in rows) + " |")
         print(f"| {name}, 4 samples | " + " | ".join(f"{sampled(shares, n, tables):.1%}" for n in PROMPTS) + " |")
+    print("\n| Two models' shares | n = 20 | the mean's | n = 150 | the mean's |\n| --- |" + " ---: |" * 4)
+    for a, b, samples in MODELS:
+        found = [number for n in (20, 150) for number in of_models(a, b, n, samples, tables)]
+        print(f"| {a:g} and {b:g}, {samples} samples | " + " | ".join(f"{x:.1%}" for x in found) + " |", flush=True)
     print("\n| Self-BLEU of sentences | coverage | standard error, claimed / true |\n| --- | ---: | ---: |")
     for n in TEXTS:
         covered, width = sentences(n, tables)

@@ -13,15 +13,14 @@ import pandas as pd
 from rlhf_bench.compare.table import WIDTH, Row, table_lines, wrapped
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.metrics.registry import METRICS, ROUGE_PARTS, describe, probe_names
-from rlhf_bench.metrics.summary import add_reward_z
+from rlhf_bench.metrics.summary import add_reward_z, metric_difference
 from rlhf_bench.metrics.table import score_table
-from rlhf_bench.stats import FloatArray, crossed_difference, prompts_needed
+from rlhf_bench.stats import FloatArray, prompts_needed
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 
 __all__ = ["compare"]
 
-_KL = "kl_"
 _SETTINGS = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
 
 
@@ -44,6 +43,19 @@ class _Side:
     def models(self) -> list[str]:
         """Models that answered; the data's own responses are the same in both and say nothing."""
         return [m for m in order_models(self.scores["model"].astype(str)) if m not in ANCHORS]
+
+    @property
+    def sampled(self) -> bool:
+        """Every response was sampled here, and none read from a file."""
+        return all(entry.get("kind") == "checkpoint" for found in self.manifest["models"].values() for entry in found)
+
+    def other_texts(self, other: _Side) -> bool:
+        """Whether the two hold different references of one prompt."""
+        texts = [
+            {row["prompt_id"]: row.get("reference") for row in ResultStore(side.path).read_responses()}
+            for side in (self, other)
+        ]
+        return any(texts[0][prompt] != texts[1][prompt] for prompt in texts[0].keys() & texts[1].keys())
 
     def hash_of(self, entries: Sequence[Mapping[str, Any]], seed: int) -> str | None:
         """The hash of the entry that stands for `seed`; one entry alone stands for all seeds."""
@@ -159,10 +171,20 @@ def _metrics(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> tup
         (left.model_hash(str(left.manifest["reference"]), x), right.model_hash(str(right.manifest["reference"]), y))
         for x, y in seeds
     ]
-    if any(x is None or x != y for x, y in references):
-        if any(name.startswith(_KL) for name in names):
-            left_out.append("KL, since it is taken to different references")
-        names = [name for name in names if not name.startswith(_KL)]
+    other_reference = any(x is None or x != y for x, y in references)
+    texts_only = not (left.sampled and right.sampled)
+    for title, prefix, differs, reason in (
+        ("KL", "kl_", other_reference, "it is taken to different references"),
+        ("tokens", "n_tokens", other_reference and texts_only, "texts are counted by different references' tokenizers"),
+        ("self-BLEU", "self_bleu", left.prompts != right.prompts, "it depends on the other prompts of its result"),
+    ):
+        kept = [name for name in names if not name.startswith(prefix)]
+        if differs and len(kept) < len(names):
+            left_out.append(f"{title}, since {reason}")
+            names = kept
+    if any(name.startswith("rouge") for name in names) and left.other_texts(right):
+        left_out.append("ROUGE, since the data's own responses to the same prompts are not the same")
+        names = [name for name in names if not name.startswith("rouge")]
     return names, left_out
 
 
@@ -240,12 +262,13 @@ def _rows(
     at_seeds = [[table.seeds.index(pair[i]) for pair in seeds] for i, table in enumerate(tables)]
     for metric in metrics:
         for model in models:
-            x, y = (
-                nanmean(table.block(model, metric)[rows][:, columns], axis=2)  # (S, P)
+            blocks = [
+                table.block(model, metric)[rows][:, columns]  # (S, P, K)
                 for table, rows, columns in zip(tables, at_seeds, at_prompts, strict=True)
-            )
-            found = crossed_difference(y, x)
+            ]
+            found = metric_difference(metric, blocks[1], blocks[0])
             if found.estimate.n:
+                x, y = (nanmean(block, axis=2) for block in blocks)
                 yield Row(metric, model, _mean(x, y), _mean(y, x), found, y - x)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.evaluate.measure_base import Measure
 from rlhf_bench.evaluate.sources import Source
@@ -96,10 +96,11 @@ def chosen_columns(
     model, tokenizer = measure.model(source)
     there = [i for i, item in enumerate(measure.items) if item.chosen is not None]
     items = [measure.items[i] for i in there]
+    chosen = [item.chosen or "" for item in items]
     rows = encode(
         tokenizer,
         [template.prompt(item.prompt) for item in items],
-        [template.response(item.chosen or "") for item in items],
+        [template.response(text) for text in chosen],
         max_prompt=measure.sampling.max_prompt_tokens,
         max_response=measure.sampling.max_new_tokens,
     )
@@ -108,7 +109,7 @@ def chosen_columns(
         "chosen_logprob": logprobs.numpy(),
         "kl_forward": _forward_kl(measure, model, rows, tokenizer.pad_token_id, reference),
         "chosen_tokens": np.array([float(len(row.response)) for row in rows]),
-        "chosen_bytes": np.array([float(len((item.chosen or "").encode())) for item in items]),
+        "chosen_bytes": np.array([float(_bytes(row, text, tokenizer)) for row, text in zip(rows, chosen, strict=True)]),
     }
     spread = {}
     for name, values in columns.items():
@@ -116,6 +117,12 @@ def chosen_columns(
         wide[there, 0] = values
         spread[name] = wide.reshape(-1)
     return spread
+
+
+def _bytes(row: Encoded, chosen: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """UTF-8 bytes of the chosen response, or of what was left of it where it was cut: of what was scored."""
+    text = tokenizer.decode(row.response) if row.response_cut else chosen
+    return len(text.encode())
 
 
 def _forward_kl(

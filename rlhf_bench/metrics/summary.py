@@ -33,6 +33,7 @@ from rlhf_bench.metrics.registry import (
 from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
 from rlhf_bench.metrics.tradeoff import tradeoffs
 from rlhf_bench.stats import (
+    Difference,
     FloatArray,
     crossed,
     crossed_difference,
@@ -41,13 +42,14 @@ from rlhf_bench.stats import (
     crossed_share_difference,
     crossed_std,
     holm,
+    share_difference,
 )
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import HYPERVOLUME_KL
 from rlhf_bench.types import Estimate
 
-__all__ = ["CUT", "NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "summarize"]
+__all__ = ["CUT", "NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "metric_difference", "summarize"]
 
 NO_MODEL = "the data's own responses, not sampled from a model"
 ITSELF = "it is the text that the others are compared with"
@@ -186,6 +188,15 @@ def _cut(estimate: Estimate, limits: tuple[float, float] | None) -> Estimate:
     return replace(estimate, low=low, high=high, method=f"{estimate.method}{CUT}{limits[0]:g}, {limits[1]:g}]")
 
 
+def metric_difference(name: str, a: FloatArray, b: FloatArray, *, level: float = 0.95, seed: int = 0) -> Difference:
+    """a - b of a metric's (S, P, K) responses, paired by seed and prompt: of shares, or of means within their range."""
+    metric = describe(name)
+    if metric.kind == "share":
+        return share_difference(a, b, level=level, seed=seed)
+    found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), level=level, seed=seed)
+    return replace(found, estimate=_cut(found.estimate, _of_difference(metric.limits)))
+
+
 def _of_difference(limits: tuple[float, float] | None) -> tuple[float, float] | None:
     """Between what the difference of two numbers of this range lies."""
     return None if limits is None else (limits[0] - limits[1], limits[1] - limits[0])
@@ -205,11 +216,11 @@ def _pairwise(table: ScoreTable, names: Sequence[str], level: float, seed: int) 
     compared = [*COMPARED, *(name for name in names if name.startswith(REWARD_PREFIX)), *probe_names(names)]
     for name in (n for n in compared if n in names and n != own_scale):
         asked = _asked(table, name)
-        cells = {model: nanmean(table.block(model, name)[:, asked], axis=2) for model in players}
+        blocks = {model: table.block(model, name)[:, asked] for model in players}
         rows = [
             row
             for earlier, later in combinations(players, 2)
-            if (row := _pair(table, name, later, earlier, cells[later], cells[earlier], level, seed))
+            if (row := _pair(table, name, later, earlier, blocks[later], blocks[earlier], level, seed))
         ]
         for row, p in zip(rows, holm([row["p_paired"] for row in rows]), strict=True):
             yield {**row, "p_holm": p}
@@ -218,22 +229,24 @@ def _pairwise(table: ScoreTable, names: Sequence[str], level: float, seed: int) 
 def _pair(
     table: ScoreTable, name: str, a: str, b: str, x: FloatArray, y: FloatArray, level: float, seed: int
 ) -> dict[str, Any] | None:
-    """a minus b from their (S, P) cells, or None where they share no prompt."""
-    found = crossed_difference(x, y, level=level, seed=seed)
+    """a minus b from their (S, P, K) responses, or None where they share no prompt."""
+    found = metric_difference(name, x, y, level=level, seed=seed)
     if not found.estimate.n:
         return None
-    limits = _of_difference(describe(name).limits)
     within = {str(table.seeds[0]): found.estimate}
     if len(table.seeds) > 1:
-        within = {str(s): crossed((x - y)[i : i + 1], level=level, seed=seed) for i, s in enumerate(table.seeds)}
+        within = {
+            str(s): metric_difference(name, x[i : i + 1], y[i : i + 1], level=level, seed=seed).estimate
+            for i, s in enumerate(table.seeds)
+        }
     return {
         "metric": name,
         "a": a,
         "b": b,
-        "difference": _cut(found.estimate, limits).to_dict(),
+        "difference": found.estimate.to_dict(),
         "p_paired": found.p_paired,
         "p_wilcoxon": found.p_wilcoxon,
         "effect": found.effect,
         "detectable": found.detectable,
-        "per_seed": {s: _cut(estimate, limits).to_dict() for s, estimate in within.items() if estimate.n},
+        "per_seed": {s: estimate.to_dict() for s, estimate in within.items() if estimate.n},
     }

@@ -44,8 +44,8 @@ def best_of_n(scores: FloatArray, values: FloatArray, n: int) -> FloatArray:
     if scores.ndim != 2 or scores.shape != values.shape:
         raise BadValue(f"scores {scores.shape} and values {values.shape} given; expected (prompts, samples) twice")
     weights = rank_weights(scores.shape[1], n)
-    there = np.isfinite(scores)
-    scores = np.where(there, scores, 0.0)
+    there = np.isfinite(scores) & np.isfinite(values)
+    scores, values = np.where(there, scores, 0.0), np.where(there, values, 0.0)
     order = np.argsort(scores, axis=1, kind="stable")
     cumulated = np.concatenate([[0.0], np.cumsum(weights)])
     # a group of equal scores holds the ranks first..last, and each member an equal part of their weights

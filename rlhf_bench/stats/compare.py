@@ -29,7 +29,8 @@ class Difference:
 def difference(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> Difference:
     """Mean over prompts of a - b, paired by prompt; a and b as in `mean_estimate`, in the same order of prompts.
 
-    Bootstrap-t over prompts, and the p value that inverts it: p < 1 - level exactly where the interval leaves out 0.
+    Bootstrap-t over prompts, and the p value that inverts it: p < 1 - level exactly where the interval leaves out 0,
+    but for five prompts or fewer that all differ by the same: no sign-flip test of so few can be that sure.
     A prompt that lacks either side is left out and counted. Raises BadValue if the numbers of prompts differ.
     """
     check_level(level)

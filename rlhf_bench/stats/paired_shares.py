@@ -19,11 +19,12 @@ import numpy as np
 from scipy import optimize, stats
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.crossed import all_alike, complete, crossed
+from rlhf_bench.stats.compare import Difference
+from rlhf_bench.stats.crossed import all_alike, complete, crossed, crossed_difference
 from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, nanmean
 from rlhf_bench.types import Estimate
 
-__all__ = ["crossed_share_difference", "tango_interval"]
+__all__ = ["crossed_share_difference", "share_difference", "tango_interval"]
 
 _INSIDE = 1e-9
 
@@ -68,15 +69,41 @@ def crossed_share_difference(samples: FloatArray, *, level: float = 0.95, seed: 
     if wrong.size:
         raise BadValue(f"a difference of shares was asked of the value {float(wrong[0])!r}; expected -1, 0 or 1")
     cells = nanmean(samples, axis=2)
+    single = bool((np.isfinite(samples).sum(axis=2) <= 1).all())
+    return _estimate(cells, single=single, level=level, seed=seed)[0]
+
+
+def share_difference(a: FloatArray, b: FloatArray, *, level: float = 0.95, seed: int = 0) -> Difference:
+    """a - b of two shares on the same prompts, from their 0, 1 or NaN, (S, P, K) each; K may differ.
+
+    `crossed_difference`, but where `crossed_share_difference` takes Tango's interval also the p value of its test of no
+    difference, |b - c| / sqrt(b + c) (McNemar 1947): it is below 1 - level exactly where the interval leaves out 0.
+    Where nothing varied there is no smallest difference that would have shown (NaN).
+    """
+    found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), level=level, seed=seed)
+    single = all(bool((np.isfinite(side).sum(axis=2) <= 1).all()) for side in (a, b))
+    cells = nanmean(a, axis=2) - nanmean(b, axis=2)
+    estimate, counts = _estimate(cells, single=single, level=level, seed=seed)
+    if counts is None:
+        return found
+    gained, lost = counts
+    p = 2 * float(stats.norm.sf(abs(gained - lost) / math.sqrt(gained + lost))) if gained + lost else 1.0
+    detectable = found.detectable if found.detectable > 0 else math.nan
+    return replace(found, estimate=estimate, p_paired=p, detectable=detectable)
+
+
+def _estimate(
+    cells: FloatArray, *, single: bool, level: float, seed: int
+) -> tuple[Estimate, tuple[float, float] | None]:
+    """The mean of (S, P) differences of shares, and Tango's b and c where its interval is his."""
     estimate = crossed(cells, level=level, seed=seed)
     if estimate.n == 0:
-        return estimate
+        return estimate, None
     kept = complete(cells)
     of_prompt = np.round(kept.mean(axis=0), 12)
-    single = all_alike(kept) and bool((np.isfinite(samples).sum(axis=2) <= 1).all())
     differing = estimate.n - int(np.unique(of_prompt, return_counts=True)[1].max())
-    if single or differing < MIN_PROMPTS:
-        b, c = float(of_prompt.clip(min=0).sum()), float(-of_prompt.clip(max=0).sum())
-        low, high = tango_interval(b, c, estimate.n, level=level)
-        return replace(estimate, low=low, high=high, method="tango")
-    return estimate
+    if not (single and all_alike(kept)) and differing >= MIN_PROMPTS:
+        return estimate, None
+    b, c = float(of_prompt.clip(min=0).sum()), float(-of_prompt.clip(max=0).sum())
+    low, high = tango_interval(b, c, estimate.n, level=level)
+    return replace(estimate, low=low, high=high, method="tango"), (b, c)

@@ -183,7 +183,7 @@ def bootstrap_t_interval(
     pivots[np.isnan(pivots)] = 0.0
     pivots.sort()
     b = len(pivots)
-    rank = max(1, round((b + 1) * (1 - level) / 2))
+    rank = max(1, math.floor((b + 1) * (1 - level) / 2 + 1e-9))  # rounded up, p and interval could disagree
     lowest, highest = float(pivots[rank - 1]), float(pivots[b - rank])
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         return plain

@@ -15,6 +15,7 @@ from rlhf_bench.cli import cli
 from rlhf_bench.compare import compare
 from rlhf_bench.errors import BadValue, StoreError, UnknownName
 from rlhf_bench.stats import detectable_difference
+from rlhf_bench.stats.paired_shares import tango_interval
 from rlhf_bench.store import ResultStore
 
 Values = Mapping[str, Sequence[float]]  # column -> a value a prompt
@@ -259,3 +260,56 @@ def test_prompts_that_differ_between_models_are_told_by_model(tmp_path: Path) ->
     a = make(tmp_path / "a", {"sft": {"n_words": [1.0, 2.0, 3.0]}, "dpo": {"n_words": [1.0, 2.0, 4.0]}})
     b = make(tmp_path / "b", {"sft": {"n_words": [1.0, 2.0, nan]}, "dpo": {"n_words": [3.0, 2.0, 4.0]}})
     assert "\nn_words, prompts: sft 2, dpo 3\n" in compare(a, b)
+
+
+def with_references(path: Path, references: Sequence[str]) -> None:
+    rows = [
+        {"model": "sft", "seed": 0, "prompt_id": f"p{i}", "sample": 0, "reference": text}
+        for i, text in enumerate(references)
+    ]
+    ResultStore(path).write_responses(rows)
+
+
+def test_rouge_against_other_texts_is_not_compared(tmp_path: Path) -> None:
+    scores: Mapping[str, Values] = {"sft": {"rougeL": [0.1, 0.2], "n_words": [1.0, 2.0]}}
+    for name, references in (("a", [" yes", " no"]), ("b", [" yes", " no", " more"]), ("c", [" yes", " never"])):
+        with_references(make(tmp_path / name, scores), references)
+    assert "\nrougeL, 2 prompts\n" in compare(tmp_path / "a", tmp_path / "b")
+    text = compare(tmp_path / "a", tmp_path / "c")
+    assert "rougeL" not in text
+    assert "not compared: ROUGE, since the data's own responses to the same prompts are not the same\n" in text
+
+
+def test_self_bleu_of_other_prompts_is_not_compared(tmp_path: Path) -> None:
+    """A text's value is against all others of its result: one text more, and it is another number."""
+    a, same = (make(tmp_path / name, {"sft": {"self_bleu": [0.5, 0.6]}}) for name in "ab")
+    more = make(tmp_path / "c", {"sft": {"self_bleu": [0.5, 0.6, 0.7], "n_words": [1.0, 1.0, 1.0]}})
+    assert "\nself_bleu, 2 prompts\n" in compare(a, same)
+    text = compare(a, more)
+    assert "not compared: self-BLEU, since it depends on the other prompts of its result\n" in text
+    assert "\nself_bleu, " not in text
+
+
+def test_tokens_of_texts_under_other_tokenizers_are_not_compared(tmp_path: Path) -> None:
+    tokens: Mapping[str, Values] = {"mine": {"n_tokens": [5.0, 6.0], "n_words": [1.0, 2.0]}}
+    sides = [make(tmp_path / name, tokens) for name in "ab"]
+    for side in sides:
+        manifest = ResultStore(side).read_manifest()
+        manifest["models"] = {
+            "mine": [{"path": "mine.jsonl", "kind": "responses"}],
+            "sft": [{"seed": 0, "hash": side.name, "kind": "checkpoint"}],
+        }
+        ResultStore(side).write_manifest(manifest)
+    text = compare(*sides)
+    assert "not compared: tokens, since texts are counted by different references' tokenizers\n" in text
+    assert "\nn_words, 2 prompts\n" in text
+    assert "\nn_tokens, " not in text
+
+
+def test_shares_have_the_interval_of_shares(tmp_path: Path) -> None:
+    """Three of four prompts ended in A, all in B: Tango's limits of 1/4; McNemar's p of 1 against 0 is 0.317311."""
+    a = make(tmp_path / "a", {"sft": {"ended": [1.0, 1.0, 1.0, 0.0]}})
+    b = make(tmp_path / "b", {"sft": {"ended": [1.0, 1.0, 1.0, 1.0]}})
+    low, high = tango_interval(1, 0, 4)
+    numbers = row(compare(a, b), "ended", "sft")
+    assert numbers[:6] == ["0.750", "1.000", "+0.250", f"[{low:+.3f},", f"{high:+.3f}]", "0.317"]

@@ -276,3 +276,14 @@ def test_detectable_difference_has_the_power_it_claims():
     assert scipy_stats.nct.sf(critical, 149, delta * math.sqrt(150)) == pytest.approx(0.9, abs=1e-4)
     # z quantiles 1.959964 + 0.841621 in the limit
     assert stats.detectable_difference(1.0, 1_000_000) == pytest.approx(2.801585e-3, rel=1e-4)
+
+
+@pytest.mark.parametrize("resamples", [100, 300, 500, 900])
+def test_p_and_interval_agree_at_any_number_of_resamples(resamples: int) -> None:
+    """(B + 1) 2.5 % is 2.525 at 100 resamples: rounded up to a rank of 3 the interval is too narrow for p."""
+    rng = np.random.default_rng(resamples)
+    with stats.resampling(resamples):
+        for _ in range(150):
+            found = stats.difference(rng.standard_normal(15) + 0.55, np.zeros(15))
+            low, high = found.estimate.low, found.estimate.high
+            assert (found.p_paired < 0.05) == (low > 0 or high < 0)

@@ -77,3 +77,9 @@ def test_bad_input_is_one_line() -> None:
         best_of_n_kl_bound(0)
     holed = np.array([[1.0, math.nan], [1.0, 2.0]])
     assert best_of_n(holed, holed, 2).tolist() == [pytest.approx(math.nan, nan_ok=True), 2.0]
+
+
+def test_a_value_that_is_not_finite_is_no_number_wherever_it_stands() -> None:
+    scores = np.array([[1.0, 2.0, 3.0]])
+    for values in ([np.inf, 2.0, 3.0], [1.0, 2.0, np.inf], [1.0, np.nan, 3.0]):
+        assert np.isnan(best_of_n(scores, np.array([values]), 2)).all()

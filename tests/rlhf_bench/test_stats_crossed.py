@@ -144,3 +144,12 @@ def test_crossed_std_covers():
         found = stats.crossed_std(y)
         held += found.low <= 1.0 <= found.high
     assert 276 <= held <= 299  # 285 expected, sd 3.8; few seeds err on the wide side
+
+
+def test_std_of_seeds_that_are_alike_is_of_their_common_prompts() -> None:
+    """Both seeds hold 1, 2, 3; seed 0 alone has three prompts more: the std is that of 1, 2, 3, which is 1."""
+    samples = np.full((2, 6, 1), np.nan)
+    samples[:, :3, 0] = [1.0, 2.0, 3.0]
+    samples[0, 3:, 0] = [100.0, 120.0, 160.0]
+    estimate = stats.crossed_std(samples)
+    assert (estimate.value, estimate.n, estimate.n_seeds, estimate.n_missing) == (pytest.approx(1.0), 3, 2, 3)

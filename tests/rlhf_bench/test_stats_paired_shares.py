@@ -90,3 +90,37 @@ def test_exact_coverage_of_one_sample_a_prompt(n: int) -> None:
             if low <= 0.2 <= high:
                 held += scipy_stats.multinomial.pmf([b, c, n - b - c], n, [0.3, 0.1, 0.6])
     assert 0.93 <= held < 1.0
+
+
+def test_the_difference_of_two_shares_tests_what_its_interval_says() -> None:
+    """Every table of 12 prompts, one sample each: McNemar's p is below 5 % where Tango's interval leaves out 0."""
+    for gained in range(13):
+        for lost in range(13 - gained):
+            a = np.array([1.0] * gained + [0.0] * lost + [1.0] * (12 - gained - lost))
+            b = np.array([0.0] * gained + [1.0] * lost + [1.0] * (12 - gained - lost))
+            found = stats.share_difference(a[None, :, None], b[None, :, None])
+            low, high = tango_interval(gained, lost, 12)
+            assert (found.estimate.value, found.estimate.low, found.estimate.high) == pytest.approx(
+                ((gained - lost) / 12, low, high)
+            )
+            assert (found.p_paired < 0.05) == (low > 0 or high < 0), (gained, lost)
+            if gained + lost:
+                assert found.p_paired == pytest.approx(scipy_stats.chi2.sf((gained - lost) ** 2 / (gained + lost), 1))
+
+
+def test_two_shares_that_never_vary() -> None:
+    """Both models end every response to 20 prompts: no zero-width interval, and no claim of what would have shown."""
+    ones = np.ones((1, 20, 1))
+    found = stats.share_difference(ones, ones)
+    assert found.estimate.value == 0
+    assert found.estimate.low == pytest.approx(-found.estimate.high)
+    assert found.estimate.high == pytest.approx(0.161, abs=0.001)  # z^2 / (n + z^2) = 3.8415 / 23.8415
+    assert found.p_paired == 1
+    assert np.isnan(found.detectable)
+
+
+def test_shares_of_several_samples_are_means_of_prompts() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((1, 150, k)) < 0.5 for k in (4, 3))  # numbers of samples may differ
+    found = stats.share_difference(a.astype(float), b.astype(float))
+    assert found == stats.crossed_difference(a.mean(axis=2), b.mean(axis=2))
