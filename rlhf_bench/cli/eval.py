@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,8 @@ __all__ = ["evaluate", "print_result"]
     "manifest",
     metavar="MANIFEST",
     type=click.Path(path_type=Path),
-    help="Repeat the evaluation of a manifest.json; no other option about what is evaluated is taken.",
+    help="Repeat the evaluation of a manifest.json; no other option about what is evaluated is taken. Its judge judges "
+    "again if it asks nobody; for one of a server give --judge and its limit anew.",
 )
 @judge_options
 @click.option(
@@ -217,6 +219,10 @@ def evaluate(
         request, key = read_request(manifest)
     progress = make_progress()
     judging = EvalJudge.of(judge, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
+    if judging is None:
+        judging = EvalJudge.again(request.judge, progress)  # none but of a manifest
+    else:
+        request = replace(request, judge=judging.asked)
     processes = current_processes()
     if processes.size > 1 and fsdp_is_asked_for():
         raise BadValue(

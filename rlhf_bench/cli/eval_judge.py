@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +73,34 @@ class EvalJudge:
 
         check_judge(name, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
         return cls(name, base_url, max_cost, max_calls)
+
+    @classmethod
+    def again(cls, asked: Mapping[str, str], progress: Progress) -> EvalJudge | None:
+        """The judge that a manifest's evaluation ended with, if it asks nobody; of a server's it is said how to ask it.
+
+        Its answers may cost, and nobody is charged on the word of a file.
+        """
+        name, url = asked.get("name"), asked.get("base_url")
+        if name is None:
+            return None
+        from rlhf_bench.judge.builtin import BUILTIN
+
+        if name in BUILTIN:
+            return cls(name, None, None, None)
+        options = shlex.join(["--judge", name, *(["--base-url", url] if url else [])])
+        progress.log(
+            f"the judge of that evaluation is not asked again, since that may cost; to ask it add: {options} and "
+            "--max-cost USD or --max-calls N"
+        )
+        return None
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What a manifest says of it: where it is asked, but no limit, which is given anew each time."""
+        from rlhf_bench.judge.builtin import BUILTIN
+        from rlhf_bench.judge.endpoint import canonical_url
+
+        return {"name": self.name} | ({} if self.name in BUILTIN else {"base_url": canonical_url(self.base_url)})
 
     def judge(self, result: Path, *, results: Path, progress: Progress) -> None:
         from rlhf_bench.judge.judging import prepare

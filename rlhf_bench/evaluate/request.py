@@ -45,6 +45,7 @@ class Request:
     seed: int | None = None
     settings: tuple[str, ...] = ()  # key=value for the suite
     checkpoints: Path = Path("checkpoints")
+    judge: Mapping[str, str] = field(default_factory=dict)  # name, and base_url of a server's: who is asked at the end
 
     @classmethod
     def of(cls, suite: str | None, run: str | None, **asked: Any) -> Request:
@@ -93,7 +94,7 @@ class Request:
 
     def to_dict(self) -> dict[str, Any]:
         asked = {**asdict(self), "checkpoints": str(self.checkpoints), "responses": [list(r) for r in self.responses]}
-        for key in ("settings", "perplexity_models"):
+        for key in ("settings", "perplexity_models", "judge"):
             if not asked[key]:  # as results say that were stored before there was such a key
                 del asked[key]
         return asked
@@ -131,6 +132,7 @@ class Request:
                 }
             files |= {source: list(_files(Path(source))) for source in _data_of(run)}
         asked = {**self.to_dict(), "suite": [self.suite, self.spec.model_dump(mode="json")]}
+        asked.pop("judge", None)  # what it says has a place of its own
         return stable_hash(__version__, json_text(asked), json_text(files))
 
 

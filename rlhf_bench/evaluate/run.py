@@ -107,7 +107,7 @@ def run_request(
     progress = progress or Progress(quiet=True)
     parent = results / Path(request.suite).stem
     if not force and (stored := processes.first(lambda: _stored(parent, request))):
-        processes.first(lambda: _tidy(stored))
+        processes.first(lambda: _tidy(stored, request))
         progress.log(f"{stored}: everything is stored; nothing to compute")
         return stored
     setup = prepare(request, progress)
@@ -121,7 +121,7 @@ def run_request(
     _say_other_version(parent / request.label, folder, setup.suite.version, progress)
     store = ResultStore(folder)
     if processes.first(lambda: _complete(store)):
-        processes.first(lambda: _tidy(folder))
+        processes.first(lambda: _tidy(folder, request))
         progress.log(f"{folder}: everything is stored; nothing to compute")
         return folder
     processes.first(lambda: _make_parts(folder))
@@ -137,7 +137,7 @@ def run_request(
             pools += pool_parts(work, setup, measure, number, progress, processes)
         with resampling(setup.suite.resamples):
             processes.first(lambda: finish(store, setup, [*parts, *anchors], pools))
-        processes.first(lambda: _tidy(folder))
+        processes.first(lambda: _tidy(folder, request))
     return folder
 
 
@@ -148,10 +148,18 @@ def _make_parts(folder: Path) -> None:
         raise StoreError(f"{folder} cannot be written ({error.strerror}); give --results a folder that can") from error
 
 
-def _tidy(folder: Path) -> None:
-    """Of a finished evaluation only the result stays, not its parts, nor what a killed attempt was writing."""
+def _tidy(folder: Path, request: Request) -> None:
+    """Of a finished evaluation only the result stays, not its parts, nor what a killed attempt was writing.
+
+    Its manifest names the judge that was asked for last, who decides none of its numbers.
+    """
     shutil.rmtree(folder / ".parts", ignore_errors=True)
     remove_half_written(folder)
+    store = ResultStore(folder)
+    manifest = store.read_manifest()
+    asked = manifest.get("request", {})
+    if request.judge and asked.get("judge") != request.judge:
+        store.write_manifest({**manifest, "request": {**asked, "judge": dict(request.judge)}})
 
 
 def _stored(parent: Path, request: Request) -> Path | None:

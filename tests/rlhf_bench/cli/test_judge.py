@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rlhf_bench.cli import cli
+from rlhf_bench.evaluate.request import read_request
 from rlhf_bench.judge.lines import LENGTH_ALONE
 from rlhf_bench.report import write_report
 from rlhf_bench.report.judge import win_rate_table
@@ -376,6 +377,41 @@ def test_eval_with_a_judge_at_a_server_of_ones_own(here: Path) -> None:
     assert result.exit_code == 0, result.output
     (judging,) = ResultStore(next(here.glob("results/responses/*"))).read_judge()["judgings"]
     assert (judging["base_url"], judging["calls_charged"]) == (server.url, 6)
+
+
+def test_eval_from_a_manifest_repeats_a_judge_that_asks_nobody_and_no_other(here: Path) -> None:
+    """A stored result takes the judge that is named last. The server is asked 16 times, never by the manifest alone."""
+    for name in ("ours", "theirs"):
+        rows = [json.dumps({"prompt": f"Question {i}?", "response": f"{name} {i}"}) for i in range(4)]
+        Path(f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    line = "eval --responses theirs=theirs.jsonl --responses ours=ours.jsonl --reference theirs"
+    call(line)
+    (manifest,) = here.glob("results/responses/*/manifest.json")
+    plain = json.loads(manifest.read_text())
+    assert "length against theirs" not in call(f"eval --from {manifest} --results a").stderr
+
+    call(f"{line} --judge length")
+    judged = json.loads(manifest.read_text())
+    assert judged.pop("request") == plain.pop("request") | {"judge": {"name": "length"}}
+    assert judged == plain
+    assert (
+        read_request(manifest)[0].stamp() == plain["stamp"]
+    )  # the judge decides no number: nothing is computed for it
+    again = call(f"eval --from {manifest} --results b")
+    assert "length against theirs: 4 pairs, questions: 8 read" in again.output
+    with serving(here, 0.0) as server:
+        options = f"--judge judge-1 --base-url {server.url}"
+        call(f"{line} {options} --max-calls 8")
+        told = call(f"eval --from {manifest} --results c")
+        assert len(server.requests()) == 8
+        assert (told.exit_code, "against theirs" in told.output) == (0, False)
+        assert (
+            "the judge of that evaluation is not asked again, since that may cost; to ask it add: "
+            f"{options} and --max-cost USD or --max-calls N\n"
+        ) in told.stderr
+        call(f"eval --from {manifest} --results c {options} --max-calls 8")
+        assert len(server.requests()) == 16
+    assert len(list(here.glob("c/responses/*/judge"))) == 1
 
 
 def test_a_schema_that_was_refused_is_not_sent_again(here: Path) -> None:
