@@ -224,3 +224,24 @@ def test_names_on_the_command_line(given: list[str], message: str) -> None:
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 2
     assert message in done.output
+
+
+def test_bits_per_byte_are_of_the_bytes_that_were_scored(work: Path, tmp_path: Path) -> None:
+    """A chosen response that is cut at 6 tokens has the bits of 6 tokens, and so the bytes of their text."""
+    folder = evaluation.evaluate(
+        models={"a": str(work / "a")}, data=str(work / "pairs.jsonl"), reference="a", samples=1,
+        settings=["max_new_tokens=6", "split=train"], results=tmp_path,
+    ).folder  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(work / "a")
+    nats, size, cut = 0.0, 0, 0
+    for prompt, text, _ in EGGS:
+        ids = tokenizer(text)["input_ids"]
+        whole = len(ids) < 6  # with its end-of-text token
+        kept = text if whole else tokenizer.decode(ids[:6])
+        assert tokenizer(kept)["input_ids"] == ids[:6]
+        cut += kept != text
+        nats += plain(work / "a", prompt, kept, ended=whole)[0]
+        size += len(kept.encode())
+    assert cut
+    found = read(folder)["models"]["a"]["bits_per_byte"]["value"]
+    assert found == pytest.approx(nats / math.log(2) / size, rel=1e-5)
