@@ -110,7 +110,7 @@ def test_a_template_that_is_not_there() -> None:
 
 
 def test_the_command_line_knows_the_same_names() -> None:
-    from rlhf_bench.cli import eval as command
+    from rlhf_bench.cli import eval_given as command
     from rlhf_bench.data import responses
 
     assert command.TEMPLATES == TEMPLATES
