@@ -117,6 +117,10 @@ def test_two_shares_that_never_vary() -> None:
     assert found.estimate.high == pytest.approx(0.161, abs=0.001)  # z^2 / (n + z^2) = 3.8415 / 23.8415
     assert found.p_paired == 1
     assert np.isnan(found.detectable)
+    one = ones.copy()
+    one[0, 0, 0] = 0
+    assert np.isnan(stats.share_difference(ones, one).detectable)  # the t of one prompt among 20 would say 0.15
+    assert stats.share_difference(ones, np.zeros_like(ones)).p_paired < 1e-4
 
 
 def test_shares_of_several_samples_are_means_of_prompts() -> None:
