@@ -78,7 +78,7 @@ def share_difference(a: FloatArray, b: FloatArray, *, level: float = 0.95, seed:
 
     `crossed_difference`, but where `crossed_share_difference` takes Tango's interval also the p value of its test of no
     difference, |b - c| / sqrt(b + c) (McNemar 1947): it is below 1 - level exactly where the interval leaves out 0.
-    Where fewer than 10 prompts differ, their spread says nothing of the smallest difference that would have shown (NaN).
+    Where fewer than 10 prompts differ, their spread does not say which difference would have shown (NaN).
     """
     found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), level=level, seed=seed)
     single = all(bool((np.isfinite(side).sum(axis=2) <= 1).all()) for side in (a, b))
