@@ -228,11 +228,19 @@ def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:
 
 
 def _check_under_way(stage: Stage, wanted: dict[str, Any], *, force: bool) -> None:
-    """An interrupted stage continues only with the configuration that it began with; with no state there is nothing to
-    continue. With `force` another configuration begins it anew."""
+    """An interrupted stage continues only with the configuration and seed that it began with; with no state there is
+    nothing to continue. With `force` another configuration begins it anew."""
     file = stage.work / "config.json"
+    wanted = {**wanted, "seed": stage.seed}
     if file.exists() and any(stage.work.glob("state-*.pt")):
-        differences = diff(_with_new_keys(json.loads(file.read_text(encoding="utf-8")), wanted), wanted)
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{file} cannot be read, so nobody knows what the interrupted {stage.name} was trained with; give "
+                "--no-resume to start it anew"
+            ) from error
+        differences = diff(_with_new_keys(stored, wanted), wanted)
         if not differences:
             return
         if not force:

@@ -15,7 +15,7 @@ import importlib
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def load_function(name: str) -> tuple[Score, str | None]:
     try:
         with _current_folder_first():
             module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module does on import
+    except (Exception, SystemExit) as error:  # whatever the user's module does on import
         raise BadValue(
             f"reward.function={name}: importing {module_name} gives {_one_line(error)}; expected a module that is "
             "installed or in the current folder"
@@ -116,9 +116,15 @@ def checked(function: RewardFunction, name: str) -> Score:
 
     def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
         try:
-            values = list(function(list(prompts), list(responses)))
-        except Exception as error:  # whatever the user's function raises
+            returned = function(list(prompts), list(responses))
+            values = list(returned)
+        except (Exception, SystemExit) as error:  # whatever the user's function raises; sys.exit is no way to answer
             raise ModelError(_who_raised(function, name, prompts, responses, error)) from error
+        if isinstance(returned, Mapping | Set):
+            raise ModelError(
+                f"reward.function={name} returned a {type(returned).__name__}; expected a list of one number for each "
+                "response, in their order"
+            )
         if len(values) != len(responses):
             raise ModelError(
                 f"reward.function={name} returned {len(values)} values for {len(responses)} responses; expected one "
@@ -195,13 +201,13 @@ def ensemble(
 
 
 def _who_raised(
-    function: RewardFunction, name: str, prompts: Sequence[str], responses: Sequence[str], error: Exception
+    function: RewardFunction, name: str, prompts: Sequence[str], responses: Sequence[str], error: BaseException
 ) -> str:
     """Each row is tried alone: the first that raises is the one to look at."""
     for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         try:
             function([prompt], [response])
-        except Exception as alone:
+        except (Exception, SystemExit) as alone:
             return (
                 f"reward.function={name} raised {_one_line(alone)} for {_row(i, prompts, responses)}; expected a "
                 "finite number"

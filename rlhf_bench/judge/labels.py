@@ -58,9 +58,14 @@ class Labels(NamedTuple):
 
 
 def write_sheet(result: Path, comparisons: Sequence[Comparison], out: Path, *, seed: int) -> str:
-    """Write `out` (.xlsx or .csv) and the key to it in the result's folder; returns the sheet's id. Raises BadValue."""
+    """Write `out` (.xlsx or .csv) and the key to it in the result's folder; returns the sheet's id.
+
+    Raises BadValue for another ending, and for a file that exists: it may be somebody's labels.
+    """
     if out.suffix not in (".xlsx", ".csv"):
         raise BadValue(f"--out: given {str(out)!r}, expected a file that ends in .xlsx or .csv")
+    if out.exists():
+        raise BadValue(f"--out: {out} exists, and may hold labels; give another name, or remove it first")
     sheet, cells = draw_sheet(result, comparisons, seed=seed)
     atomic_write_bytes(out, _workbook(cells) if out.suffix == ".xlsx" else _csv(cells))
     return sheet

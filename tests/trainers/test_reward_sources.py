@@ -252,3 +252,24 @@ def test_two_reward_models_as_an_ensemble(make_stage: test_invariance.MakeStage,
 def test_a_folder_that_is_not_there() -> None:
     with pytest.raises(BadValue, match=r"reward\.function: gone/reward is no model folder; expected one that holds a"):
         check_reward_functions(["model", "gone/reward"])
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_function_that_leaves_the_program_is_an_error(status: int) -> None:
+    """Else training would end with that status, and nothing said."""
+
+    def leave(prompts: Any, responses: Any) -> list[float]:
+        sys.exit(status)
+
+    with pytest.raises(ModelError, match=rf"reward.function=m:f raised SystemExit: {status} for row 0 of 2 "):
+        checked(leave, "m:f")(["p", "q"], ["a", "b"], [True, True])
+
+
+def test_keys_are_no_rewards() -> None:
+    def keyed(prompts: Any, responses: Any) -> Any:
+        return {1.0: "a", 2.0: "b"}
+
+    with pytest.raises(
+        ModelError, match=r"reward.function=m:f returned a dict; expected a list of one number for each"
+    ):
+        checked(keyed, "m:f")(["p", "q"], ["a", "b"], [True, True])
