@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rlhf_bench.errors import DataError
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
 from rlhf_bench.text import Encoded, collate, length_batches
@@ -44,6 +45,11 @@ def train(stage: Stage) -> StageResult:
     policy, pad = stage.divide(LogprobModel(model)), tokenizer.pad_token_id
     pairs, _, counts = stage.encode_pairs(tokenizer, stage.pairs("train", config.max_pairs))
     held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
+    if config.loss == "kto" and len(pairs) < 2:
+        raise DataError(
+            f"dpo.loss=kto: {len(pairs)} training pair(s) to learn from, expected at least 2: its KL pairs each prompt "
+            "with another pair's response"
+        )
     if config.loss == "kto" and len(pairs) % config.batch_size == 1:
         pairs.pop()  # or each epoch would have a step of one pair, which has no other pair's response for the KL
         counts["left_over"] = 1

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlhf_bench.errors import DataError
 from rlhf_bench.files import read_jsonl
 from trainers import dpo
 from trainers.batches import Pair
@@ -175,3 +176,8 @@ def test_kto_has_no_step_of_one_pair(first_step: FirstStep) -> None:
     assert (result.steps, result.counts["left_over"]) == (1, 1)
     _, whole = first_step("dpo", loss="kto", batch_size=5)
     assert "left_over" not in whole.counts
+
+
+def test_kto_of_one_pair_says_what_it_lacks(first_step: FirstStep) -> None:
+    with pytest.raises(DataError, match=r"dpo\.loss=kto: 1 training pair.*expected at least 2"):
+        first_step("dpo", loss="kto", pairs=PAIRS[:1], batch_size=4)
