@@ -10,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from openpyxl import load_workbook
 
+from rlhf_bench.cli import cli
 from rlhf_bench.report import write_report
 from rlhf_bench.store import ResultStore
 
@@ -56,6 +58,12 @@ def test_a_sheet_goes_out_blinded_and_its_labels_come_back(name: str) -> None:
         assert not rows.astype(str).apply(lambda column, model=model: column.str.contains(model)).any().any()
     assert 0 < (rows["response A"].str.strip() == "short").sum() < 8  # the places are drawn
     fill(Path(name), longer)
+    labelled = Path(name).read_bytes()
+    refused = CliRunner().invoke(cli, ["judge", *f"{SHEET} {name}".split()])
+    assert (refused.exit_code, refused.stderr) == (
+        2, f"error: --out: {name} exists, and may hold labels; give another name, or remove it first\n",
+    )  # fmt: skip
+    assert Path(name).read_bytes() == labelled
     lines = judge(f"label read tiny {name} --rater ann").splitlines()
     assert lines[0] == "ann against base: 8 pairs, questions: 8 read"
     assert not any("position" in line for line in lines)  # each pair was shown once: nothing tells of its place
