@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -57,6 +58,11 @@ class _Side:
         ]
         return any(texts[0][prompt] != texts[1][prompt] for prompt in texts[0].keys() & texts[1].keys())
 
+    def other_counts(self, other: _Side) -> bool:
+        """Whether the two count the tokens of one chosen response differently: their tokenizers are not the same."""
+        both = pd.concat([_chosen_counts(self.scores), _chosen_counts(other.scores)], axis=1, join="inner").dropna()
+        return bool((both.iloc[:, 0] != both.iloc[:, 1]).any())
+
     def hash_of(self, entries: Sequence[Mapping[str, Any]], seed: int) -> str | None:
         """The hash of the entry that stands for `seed`; one entry alone stands for all seeds."""
         found = [entry for entry in entries if int(entry.get("seed", seed)) == seed]
@@ -86,6 +92,13 @@ class _Side:
         text = f"({data.get('source')}, {data.get('split')}; seed{'s' * (len(self.seeds) > 1)} {seeds})"
         line = f"{name}  {self.path}  {text}"
         return [line] if len(line) <= WIDTH else [f"{name}  {self.path}", f"   {text}"]
+
+
+def _chosen_counts(scores: pd.DataFrame) -> pd.Series:
+    """(model, prompt_id) -> tokens of the chosen response by the model's tokenizer; of `chosen`, the reference's."""
+    counts = scores.get("chosen_tokens", pd.Series(math.nan, scores.index))
+    counts = counts.where(scores["model"] != "chosen", scores.get("n_tokens", counts))
+    return counts.groupby([scores["model"].astype(str), scores["prompt_id"].astype(str)]).first()
 
 
 def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> str:
@@ -172,10 +185,11 @@ def _metrics(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> tup
         for x, y in seeds
     ]
     other_reference = any(x is None or x != y for x, y in references)
-    texts_only = not (left.sampled and right.sampled)
+    texts = not (left.sampled and right.sampled)  # which the reference's tokenizer counts
+    other_tokens = (other_reference and texts) or left.other_counts(right)
     for title, prefix, differs, reason in (
         ("KL", "kl_", other_reference, "it is taken to different references"),
-        ("tokens", "n_tokens", other_reference and texts_only, "texts are counted by different references' tokenizers"),
+        ("tokens", "n_tokens", other_tokens, "they are counted by different tokenizers"),
         ("self-BLEU", "self_bleu", left.prompts != right.prompts, "it depends on the other prompts of its result"),
     ):
         kept = [name for name in names if not name.startswith(prefix)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlhf_bench.metrics.registry import HELD_OUT, describe
 from rlhf_bench.metrics.table import ScoreTable
-from rlhf_bench.stats import Difference, FloatArray, crossed, crossed_difference, holm
+from rlhf_bench.stats import Difference, FloatArray, crossed, crossed_difference, holm, share_difference
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
@@ -44,10 +44,7 @@ def find_alarms(table: ScoreTable, *, reference: str, level: float = 0.95, seed:
         return
     models = [m for m in table.models if m != reference and m not in ANCHORS]
     cells_of = {model: _cells(table, model, reference) for model in models}
-    differences = {
-        model: {name: crossed_difference(a, b, level=level, seed=seed) for name, (a, b) in cells.items()}
-        for model, cells in cells_of.items()
-    }
+    differences = {model: dict(_differences(table, model, reference, level=level, seed=seed)) for model in models}
     down = _surely_down(differences, level=level)
     for model, cells in cells_of.items():
         changes = {name: difference.estimate for name, difference in differences[model].items()}
@@ -69,11 +66,23 @@ def find_alarms(table: ScoreTable, *, reference: str, level: float = 0.95, seed:
                 yield Alarm(model, name, f"{model}: {change} against {reference}")
 
 
+def _differences(
+    table: ScoreTable, model: str, reference: str, *, level: float, seed: int
+) -> Iterator[tuple[str, Difference]]:
+    """Of each number that is looked at: the model's minus the reference's; of shares as the pairwise table has it."""
+    for name in (name for name in (REWARD, LENGTH, *_JUDGES, *_BAD) if name in table.blocks):
+        a, b = table.block(model, name), table.block(reference, name)
+        if describe(name).kind == "share":
+            yield name, share_difference(a, b, level=level, seed=seed)
+        else:
+            yield name, crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), level=level, seed=seed)
+
+
 def _cells(table: ScoreTable, model: str, reference: str) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Of each number that is looked at: the model's and the reference's, (S, P) each."""
+    """Of rewards and length: the model's and the reference's, (S, P) each."""
     return {
         name: (nanmean(table.block(model, name), axis=2), nanmean(table.block(reference, name), axis=2))
-        for name in (REWARD, LENGTH, *_JUDGES, *_BAD)
+        for name in (REWARD, LENGTH, HELD_OUT_REWARD)
         if name in table.blocks
     }
 

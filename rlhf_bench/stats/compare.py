@@ -23,7 +23,7 @@ class Difference:
     p_paired: float  # two-sided; NaN with fewer than 2 prompts
     p_wilcoxon: float | None  # signed-rank, which tests symmetry about 0 instead; None where nothing differs
     effect: float  # Cohen's d_z; NaN with fewer than 2 prompts or where all differ alike
-    detectable: float  # smallest true difference found with 80 % power; NaN with fewer than 2 prompts
+    detectable: float  # smallest true difference found with 80 % power; NaN as for `effect`, without a spread
 
 
 def difference(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> Difference:
@@ -42,14 +42,19 @@ def difference(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> D
     n, n_missing = len(d), len(x) - len(d)
     low, high, p, method = mean_interval(d, level=level, seed=seed)
     value = float(d.mean()) if n else math.nan
-    sd = float(d.std(ddof=1)) if n > 1 else math.nan
     return Difference(
         estimate=Estimate(value, low, high, n, level, method, 1, n_missing),
         p_paired=p,
         p_wilcoxon=wilcoxon_p(d),
         effect=effect_size(d),
-        detectable=detectable_difference(sd, n, level=level) if n > 1 else math.nan,
+        detectable=_detectable(d, level=level),
     )
+
+
+def _detectable(d: FloatArray, *, level: float) -> float:
+    if len(d) < 2 or is_constant(d):
+        return math.nan
+    return detectable_difference(float(d.std(ddof=1)), len(d), level=level)
 
 
 def effect_size(differences: FloatArray) -> float:

@@ -76,7 +76,7 @@ def test_difference_worked_by_hand(tmp_path: Path) -> None:
     assert numbers[:8] == ["1.000", "3.000", "+2.000", "[-0.484,", "+4.484]", "0.074", "0.250", "0.148"]
     # Wilcoxon: three of three positive, 2 / 2^3. d = 2 / 1; detectable for sd 1 and n 3 is worked in test_stats.py
     assert numbers[8:] == ["2.00", f"{detectable_difference(1.0, 3):.3f}", "3"]
-    assert row(text, "reward", "sft")[2:] == ["+0.000", "[+0.000,", "+0.000]", "1.000", "-", "1.000", "-", "0.000", "3"]
+    assert row(text, "reward", "sft")[2:] == ["+0.000", "[+0.000,", "+0.000]", "1.000", "-", "1.000", "-", "-", "3"]
     assert row(text, "kl_exact", "sft")[2] == "+0.00"
     assert "prompts: 3 in both, 0 only in A, 0 only in B" in text
     assert "the same checkpoint in both: sft, dpo" in text
@@ -301,7 +301,22 @@ def test_tokens_of_texts_under_other_tokenizers_are_not_compared(tmp_path: Path)
         }
         ResultStore(side).write_manifest(manifest)
     text = compare(*sides)
-    assert "not compared: tokens, since texts are counted by different references' tokenizers\n" in text
+    assert "not compared: tokens, since they are counted by different tokenizers\n" in text
+    assert "\nn_words, 2 prompts\n" in text
+    assert "\nn_tokens, " not in text
+
+
+@pytest.mark.parametrize(("model", "column"), [("chosen", "n_tokens"), ("dpo", "chosen_tokens")])
+def test_tokens_counted_by_other_tokenizers_are_not_compared(tmp_path: Path, model: str, column: str) -> None:
+    """The same chosen responses are 4 and 6 tokens in A, 4 and 9 in B, by the reference's or by dpo's tokenizer."""
+    counted = {name: {"n_tokens": [5.0, 6.0], "n_words": [1.0, 2.0]} for name in ("sft", "dpo")}
+    a, same, b = (
+        make(tmp_path / name, counted | {model: {"n_tokens": [5.0, 6.0], "n_words": [1.0, 2.0]} | {column: counts}})
+        for name, counts in (("a", [4.0, 6.0]), ("same", [4.0, 6.0]), ("b", [4.0, 9.0]))
+    )
+    assert "\nn_tokens, 2 prompts\n" in compare(a, same)
+    text = compare(a, b)
+    assert "not compared: tokens, since they are counted by different tokenizers\n" in text
     assert "\nn_words, 2 prompts\n" in text
     assert "\nn_tokens, " not in text
 

@@ -245,12 +245,25 @@ def test_difference_beyond_the_resolution_of_the_resamples_uses_the_tail_of_t():
     assert stats.difference(x, np.zeros(100)).p_paired == pytest.approx(scipy_stats.ttest_1samp(x, 0).pvalue)
 
 
+def test_a_level_that_the_resamples_cannot_reach_has_a_t_interval():
+    """Of 2,000 resamples the outermost is the quantile 1/2,001 of each side, a level of 99.9 %: not of 99.99 %."""
+    x = numbers(100)
+    assert stats.mean_estimate(x, level=0.999).method == "bootstrap-t"
+    found = stats.mean_estimate(x, level=0.9999)
+    assert found.method == "t"
+    low, high = scipy_stats.t.interval(0.9999, 99, loc=x.mean(), scale=scipy_stats.sem(x))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
 def test_difference_of_equal_models_and_of_a_constant_gain():
     x = numbers(20)
     same = stats.difference(x, x)
     assert same.estimate == Estimate(0.0, 0.0, 0.0, 20, method="constant")
-    assert (same.p_paired, same.p_wilcoxon, same.detectable) == (1.0, None, 0.0)
-    assert stats.difference(np.ones(5), np.zeros(5)).p_paired == 2 / 2**5  # sign flips: 2 of the 32
+    assert (same.p_paired, same.p_wilcoxon) == (1.0, None)
+    assert math.isnan(same.detectable)  # without spread nothing is known of it: 0 would claim everything
+    gain = stats.difference(np.ones(5), np.zeros(5))
+    assert gain.p_paired == 2 / 2**5  # sign flips: 2 of the 32
+    assert math.isnan(gain.detectable)
     one = stats.difference([1.0, math.nan], [0.0, 0.0])
     assert (one.estimate.n, one.estimate.n_missing) == (1, 1)
     assert math.isnan(one.p_paired)

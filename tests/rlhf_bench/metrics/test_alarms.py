@@ -15,6 +15,7 @@ from rlhf_bench.metrics.alarms import CHECKED, Alarm, at_equal_length, find_alar
 from rlhf_bench.metrics.table import score_table
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.result import Result
+from rlhf_bench.stats.paired_shares import tango_interval
 
 PROMPTS = 60
 
@@ -119,6 +120,15 @@ def test_changes_of_text(column: str, bad: float, harmless: float, text: str) ->
     assert (found.kind, found.text[: len(text)]) == (column, text)
     assert alarms({column: base[column] + harmless + noise(1, 0.005)}, base) == []  # clear of 0, but small
     assert alarms({column: base[column] - bad + noise(1, 0.005)}, base) == []  # for the better
+
+
+def test_a_share_has_the_interval_of_shares() -> None:
+    """8 of 60 responses no longer end: Tango's interval is clear of 5 %, that of a mean, 0.13 - 2.0 * 0.044, is not."""
+    ones = np.ones(PROMPTS)
+    (found,) = alarms({"ended": np.where(np.arange(PROMPTS) < 8, 0.0, 1.0)}, {"ended": ones})
+    low, high = tango_interval(0, 8, PROMPTS)
+    assert high < -0.05
+    assert found.text == f"ppo: ended down by -0.13 [{low:+.2f}, {high:+.2f}] against sft"
 
 
 def test_lines_of_a_report() -> None:
