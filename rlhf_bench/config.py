@@ -32,7 +32,9 @@ __all__ = [
     "config_hash",
     "diff",
     "explain",
+    "flatten",
     "load_config",
+    "overridden",
     "read_yaml",
     "suites_dir",
 ]
@@ -69,12 +71,20 @@ def load_config(model_type: type[ConfigT], source: str | Path | Mapping[str, Any
     """
     data = dict(source) if isinstance(source, Mapping) else read_yaml(source)
     for override in overrides:
-        data = _override(model_type, data, override)
+        data = _override(data, override)
     try:
         # Through JSON in strict mode: "3" is no number and 1 no boolean, but a list may become a tuple.
         return model_type.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         raise _one_line(model_type, error.errors(include_url=False)) from None
+
+
+def overridden(overrides: Sequence[str]) -> dict[str, Any]:
+    """What `key=value` overrides alone give, nested as in a file. Raises BadValue for a malformed one."""
+    data: dict[str, Any] = {}
+    for override in overrides:
+        data = _override(data, override)
+    return data
 
 
 def config_hash(config: Config) -> str:
@@ -100,7 +110,7 @@ class Difference(NamedTuple):
 
 def diff(a: Config | Mapping[str, Any], b: Config | Mapping[str, Any]) -> list[Difference]:
     """Dotted keys that differ, sorted. Either side may be what `model_dump(mode="json")` stored."""
-    flat_a, flat_b = _flatten(a), _flatten(b)
+    flat_a, flat_b = flatten(a), flatten(b)
     return [
         Difference(key, flat_a.get(key), flat_b.get(key))
         for key in sorted({*flat_a, *flat_b})
@@ -156,7 +166,7 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
     return " ".join(str(error).split())
 
 
-def _override(model_type: type[Config], data: dict[str, Any], text: str) -> dict[str, Any]:
+def _override(data: dict[str, Any], text: str) -> dict[str, Any]:
     """A copy of `data` with one `key=value` applied; sections that do not stand there yet are made."""
     key, equals, raw = text.partition("=")
     key = key.strip()
@@ -262,12 +272,13 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _flatten(config: Config | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Config | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
     data = config.model_dump(mode="json") if isinstance(config, Config) else config
     flat: dict[str, Any] = {}
     for name, value in data.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

@@ -30,12 +30,6 @@ def check_combinations(recipe: Recipe) -> None:
             "data.prompt_template=chat: a model that is initialised has a tokenizer without a chat template; choose "
             "another, or set model to one that has it"
         )
-    for key in ("gradient_checkpointing", "compile"):
-        if getattr(recipe.base, key) and not isinstance(recipe.model, NewModel):
-            raise BadValue(
-                f"base.{key}: with model={recipe.model} base is a copy of it and trains nothing; set it for sft, "
-                "reward, ppo, grpo or dpo, or leave it out"
-            )
     _backbone(recipe.reward)
     _four_bits(recipe)
     _rewards(recipe.reward, recipe.data.source)

@@ -21,6 +21,7 @@ from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations, check_fsdp
 from trainers.execution import run_trainer
+from trainers.ignored_keys import check_given
 from trainers.lora import check_lora
 from trainers.recipe import Recipe
 from trainers.recipe_files import load_recipe
@@ -88,6 +89,7 @@ def train(
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
     wanted = with_ancestors(stages, resolved)
+    check_given(recipe, overrides, wanted)
     if "reward" in wanted and resolved.reward.backbone not in STAGES:
         check_path(resolved.reward.backbone)
     for stage in wanted:

@@ -10,7 +10,7 @@ from rlhf_bench.data.filters import named_filters
 from rlhf_bench.errors import BadValue, UnknownName
 from trainers.recipe import NewModel, Recipe
 
-__all__ = ["explain", "list_recipes", "load_recipe"]
+__all__ = ["explain", "list_recipes", "load_recipe", "recipe_path"]
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -27,10 +27,7 @@ def load_recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recip
         UnknownName: no such recipe, key or filter.
         BadValue: a value of the wrong type or out of range.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
-    if not path.is_file():
-        raise UnknownName("recipe", name, list_recipes())
-    recipe = load_config(Recipe, path, overrides)
+    recipe = load_config(Recipe, recipe_path(name), overrides)
     named_filters(recipe.data.filters)
     if isinstance(recipe.model, NewModel):
         room = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
@@ -42,6 +39,14 @@ def load_recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recip
         if recipe.model.n_embd % recipe.model.n_head:
             raise BadValue(f"model.n_head: given {recipe.model.n_head}, expected a divisor of {recipe.model.n_embd}")
     return recipe
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a shipped recipe, or the YAML file at that path. Raises UnknownName."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        raise UnknownName("recipe", name, list_recipes())
+    return path
 
 
 def explain(stage: str | None = None) -> list[ConfigKey]:

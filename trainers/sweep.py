@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from rlhf_bench.checkpoints import checkpoint_hash, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StaleParent
 from trainers.combinations import check_combinations
+from trainers.ignored_keys import check_given
 from trainers.pipeline import configuration, train, with_ancestors
 from trainers.recipe import Recipe
 from trainers.recipe_files import load_recipe
@@ -77,6 +78,7 @@ def train_sweep(
     for keys in settings.values():
         changed = load_recipe(recipe, keys)
         check_combinations(changed)
+        check_given(recipe, keys, with_ancestors(stages, changed))
         decided |= decided_stages(wanted, plain, changed)
     if not decided:
         raise BadValue(f"--sweep {sweep.key}: it decides nothing of {', '.join(wanted)}; sweep another key")

@@ -130,5 +130,5 @@ def _explain(stages: Sequence[str]) -> None:
         for key, kind, default, description in explain(stage):
             click.echo(f"{key}  ({kind}{f', default {default}' if default not in ('', 'required') else ''})")
             click.echo(f"    {description}")
-            if names := peer_names(key):
-                click.echo(f"    {names}")
+            if kind != "section":
+                click.echo(f"    {peer_names(key)}")

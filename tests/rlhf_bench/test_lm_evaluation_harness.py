@@ -1,6 +1,6 @@
 """Our checkpoints under lm-evaluation-harness: its plain `hf` model, its command line, a task of ours in YAML.
 
-Skipped where lm_eval is not installed; it is no dependency of the project.
+Skipped where lm_eval is not installed: it comes with the extra `peers`.
 """
 
 from __future__ import annotations

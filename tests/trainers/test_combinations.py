@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.errors import BadValue, UnknownName
 from trainers.combinations import check_combinations
+from trainers.ignored_keys import check_given, ignored_keys
 from trainers.pipeline import train
 from trainers.recipe import Recipe
-from trainers.recipe_files import list_recipes, load_recipe
+from trainers.recipe_files import explain, list_recipes, load_recipe
 
 from .conftest import TOY
 
@@ -37,11 +39,6 @@ from .conftest import TOY
             {"sft": {"save_total_limit": 2}},
             "sft.save_total_limit=2: at sft.save_steps=0 no checkpoint is saved on the way; set sft.save_steps",
         ),
-        (
-            {"base": {"gradient_checkpointing": True}, "model": "gpt2"},
-            "base.gradient_checkpointing: with model=gpt2 base is a copy of it and trains nothing; set it for ",
-        ),
-        ({"base": {"compile": True}, "model": "gpt2"}, "base.compile: with model=gpt2 base is a copy of it and "),
         ({"grpo": {"ratio": "product", "loss_type": "dr_grpo"}}, "grpo.loss_type=dr_grpo: it weighs a response by "),
         (
             {"grpo": {"num_generations": 1}},
@@ -103,9 +100,58 @@ def test_it_is_said_before_anything_is_trained(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["ppo.advantage=reward", "ppo.critic_lr=1e-3"],
+            "ppo.critic_lr: given 0.001, but it decides nothing: ppo.advantage=reward has no critic; leave "
+            "ppo.critic_lr out",
+        ),
+        (["ppo.advantage=reward", "ppo.vf_coef=0.5"], "ppo.vf_coef: given 0.5, but it decides nothing: "),
+        (["ppo={advantage: reward, cliprange_value: 0.3}"], "ppo.cliprange_value: given 0.3, but it decides nothing: "),
+        (["ppo.advantage=reward_minus_value", "ppo.lam=0.9"], "ppo.lam: given 0.9, but it decides nothing: "),
+        (["ppo.advantage=reward", "ppo.gamma=0.9"], "ppo.gamma: given 0.9, but it decides nothing: ppo.advantage=rew"),
+        (["ppo.kl_target=null", "ppo.kl_horizon=9"], "ppo.kl_horizon: given 9, but it decides nothing: without "),
+        (["grpo.ratio=none", "grpo.cliprange=0.1"], "grpo.cliprange: given 0.1, but it decides nothing: grpo.ratio=n"),
+        (["sft.muon_lr=0.1"], "sft.muon_lr: given 0.1, but it decides nothing: sft.optimizer=adamw; leave "),
+        (["model=gpt2", "base.compile=true"], "base.compile: given True, but it decides nothing: with model=gpt2 base"),
+    ],
+)
+def test_a_key_that_decides_nothing(overrides: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadValue) as error:
+        train(recipe=str(TOY), overrides=overrides, root=tmp_path)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_held_against_itself(tmp_path: Path) -> None:
+    """The critic's learning rate is a file's own fault only where the file has no critic and it is no default."""
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text("ppo: {critic_lr: 1.0e-3}")
+    check_given(str(recipe), ["ppo.advantage=reward"], STAGES)
+    recipe.write_text("ppo: {advantage: reward, critic_lr: 5.0e-4}")
+    check_given(str(recipe), [], STAGES)
+    recipe.write_text("ppo: {advantage: reward, critic_lr: 1.0e-3}")
+    check_given(str(recipe), [], ["base", "dpo"])
+    with pytest.raises(
+        BadValue, match=r"^ppo\.critic_lr: given 0\.001, but it decides nothing: ppo\.advantage=reward "
+    ):
+        check_given(str(recipe), [], STAGES)
+
+
+def test_every_ignored_key_is_a_key() -> None:
+    plain = {"ppo": {"advantage": "reward", "ratio": "none"}, "grpo": {"ratio": "none"}, "model": "gpt2"}
+    keys = [key for key, _ in ignored_keys(Recipe.model_validate(plain), STAGES)]
+    assert len(keys) > 10
+    assert set(keys) <= {row.key for row in explain()}
+
+
 def test_what_makes_sense_is_allowed() -> None:
     for name in list_recipes():
         check_combinations(load_recipe(name))
+        check_given(name, [], STAGES)
     for advantage, ratio, kl_in in itertools.product(
         ("group", "mean", "rloo", "rank_linear", "rank_exponential", "rank_tournament"),
         ("token", "sequence", "product", "none"),
