@@ -66,13 +66,19 @@ def entropy_collapse(rows: Rows, *, share: float = 0.1) -> str | None:
     return f"entropy fell from {before:.3g} to {now:.3g} nats a token: raise the weight of the KL, or set entropy_coef"
 
 
-def groups_without_spread(rows: Rows, *, limit: float = 0.5) -> str | None:
-    """Groups whose rewards are all the same teach nothing."""
-    share = _recent_mean(rows, "frac_reward_zero_std")
-    if share is None or share <= limit:
+def groups_without_spread(rows: Rows, *, limit: float = 0.5, growth: float = 0.25) -> str | None:
+    """Groups whose rewards are all the same teach nothing: when most are, or a quarter more of all than at first."""
+    key = "frac_reward_zero_std"
+    share = _recent_mean(rows, key)
+    if share is None:
         return None
+    early = [row[key] for row in rows[:WINDOW] if key in row]
+    first = fmean(early) if len(rows) >= 2 * WINDOW and early else share
+    if share <= limit and share <= first + growth:
+        return None
+    before = f" (at first {first:.0%})" if share > first else ""
     return (
-        f"{share:.0%} of the groups have responses of one reward and teach nothing: raise grpo.num_generations "
+        f"{share:.0%} of the groups have responses of one reward{before} and teach nothing: raise grpo.num_generations "
         "or use a reward that tells responses apart"
     )
 

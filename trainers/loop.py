@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlhf_bench.errors import Interrupted, NotFinite, StoppedByAlarm
 from rlhf_bench.files import atomic_write_bytes, json_text, read_jsonl
@@ -36,6 +36,7 @@ from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig
 from trainers.states import (
     check_same_weights,
+    copied_state,
     gathered_weights,
     load_trained,
     newest_state,
@@ -56,9 +57,10 @@ class Loop:
     """Iterate over the steps of one stage.
 
     `modules` are trained (the first is what is kept); `evaluate` gives `eval_*` numbers, of which `best_key` (higher
-    is better with `higher`, else lower) decides under `keep: best`. With `stop_on_alarm` the step that raises an alarm
-    is the last: StoppedByAlarm, and the state saved before it stays the newest. `checkpoints` are saved on the way,
-    and `tracking` gets each row of the log.
+    is better with `higher`, else lower) decides under `keep: best`. `checkpoints` are saved on the way, and `tracking`
+    gets each row of the log. With `stop_on_alarm` the step that raises an alarm is the last: StoppedByAlarm. The
+    weights before it become a checkpoint on the way, for which each step copies them; the state saved before it stays
+    the newest.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Loop:
             began = saved = time.monotonic()  # a tracker may have waited for its server
             while self.step < self.steps:
                 self._row, self._at = {}, self.step + 1
+                good = copied_state(self.checkpoints.model) if self.stop_on_alarm and self.checkpoints else None
                 yield self.step
                 self.step += 1
                 self.seconds = earlier + time.monotonic() - began
@@ -118,7 +121,7 @@ class Loop:
                 self._keep_on_the_way()
                 task.advance(**{k: v for k, v in self._row.items() if k in _SHOWN})
                 if alarms and self.stop_on_alarm:
-                    raise StoppedByAlarm(self._stopped_by(alarms[0]))
+                    raise StoppedByAlarm(self._stopped_by(alarms[0], self._keep_before(good)))
                 stop, due = self._agree(time.monotonic() - saved >= self.save_seconds)
                 if stop or (due and self.step < self.steps):
                     self._save()
@@ -194,14 +197,23 @@ class Loop:
             self.progress.log(f"alarm: {self.name}, step {alarm.step} of {self.steps}: {alarm.message}")
         return alarms
 
-    def _stopped_by(self, alarm: Alarm) -> str:
+    def _stopped_by(self, alarm: Alarm, before: Path | None) -> str:
         kept, begins = f"the state after step {self._saved} is kept", "continues from there"
         if not self._saved:
             kept, begins = "no state was saved before it", "begins the stage anew"
+        weights = f"the weights before it are {before}, " if before else ""
         return (
-            f"{self.name}: stopped by an alarm at step {alarm.step} of {self.steps} ({alarm.name}); {kept}: the same "
-            f"command without --stop-on-alarm {begins}"
+            f"{self.name}: stopped by an alarm at step {alarm.step} of {self.steps} ({alarm.name}); {weights}{kept}: "
+            f"the same command without --stop-on-alarm {begins}"
         )
+
+    def _keep_before(self, weights: dict[str, Tensor] | None) -> Path | None:
+        """The checkpoint of the step before this one, which is made of `weights`; None at the first: its parent."""
+        checkpoints, step = self.checkpoints, self.step - 1
+        if checkpoints is None or step == 0:
+            return None
+        self.processes.first(lambda: checkpoints.keep(step, of=self.steps, weights=weights))
+        return checkpoints.path(step)
 
     def _save(self) -> None:
         state = {

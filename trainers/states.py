@@ -23,6 +23,7 @@ from rlhf_bench.sharding import divided_as, gathered_state, is_divided
 
 __all__ = [
     "check_same_weights",
+    "copied_state",
     "fingerprint",
     "gathered_weights",
     "load_trained",
@@ -56,6 +57,13 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
 def gathered_weights(model: nn.Module) -> dict[str, Tensor] | None:
     """What a divided model, or its adapter, is saved with; None: its own state will do."""
     return trained_state(model) if is_divided(model) else None
+
+
+def copied_state(module: nn.Module) -> dict[str, Tensor]:
+    """`trained_state` that later steps do not change, on the CPU. Of a divided module all processes have to ask."""
+    state = trained_state(module)
+    once = {id(tensor): tensor.to("cpu", copy=True) for tensor in state.values()}
+    return {name: once[id(tensor)] for name, tensor in state.items()}
 
 
 def load_trained(module: nn.Module, state: Mapping[str, Tensor]) -> None:

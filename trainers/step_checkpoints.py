@@ -77,9 +77,12 @@ class StepCheckpoints:
         """Whether a checkpoint is to be kept after `step` of `of` steps, counted from 1."""
         return self.every > 0 and (step % self.every == 0 or step == of)
 
+    def path(self, step: int) -> Path:
+        return steps_folder(self.stage) / f"{PREFIX}{step}"
+
     def keep(self, step: int, *, of: int, weights: dict[str, Tensor] | None = None) -> None:
         """Saves the model after `step`; see `write_model`. A step that was saved before is replaced."""
-        target = steps_folder(self.stage) / f"{PREFIX}{step}"
+        target = self.path(step)
         with replacing(target) as folder:
             adapter = write_model(self.model, self.tokenizer, folder, target, self.adapter, weights)
             training = {

@@ -44,7 +44,7 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
     is_flag=True,
     help="Of several processes: divide models, gradients and optimiser states between them (FSDP).",
 )
-@click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm, the state before it kept.")
+@click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm; the checkpoint before it is kept.")
 @click.option(
     "--report-to",
     "trackers",

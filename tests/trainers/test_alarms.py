@@ -62,6 +62,13 @@ CASES: list[tuple[str, list[Row], list[Row], int, str]] = [
         "55% of the groups have responses of one reward and teach nothing: ",
     ),
     (
+        "groups_without_spread",
+        log(("frac_reward_zero_std", [0.0] * 5 + [0.25] * 5)),
+        log(("frac_reward_zero_std", [0.0] * 5 + [0.25] * 4 + [0.5])),
+        10,
+        "30% of the groups have responses of one reward (at first 0%) and teach nothing: ",
+    ),
+    (
         "responses_do_not_end",
         log(("completions/clipped_ratio", [0.5] * 5)),
         log(("completions/clipped_ratio", [0.5] * 5 + [1.0])),

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 
+from rlhf_bench.models import load_policy
 from trainers.alarms import ALARMS
 
 from .conftest import TOY, call
@@ -29,16 +31,20 @@ def test_the_state_before_the_alarm_is_kept_and_the_stage_goes_on_from_it(tmp_pa
     assert output.exit_code == 1
     assert "alarm: base, step 2 of 3: it is step 2: go on" in output.stderr
     assert output.stderr.splitlines()[-1] == (
-        "error: base: stopped by an alarm at step 2 of 3 (made_up); the state after step 1 is kept: the same command "
-        "without --stop-on-alarm continues from there"
+        "error: base: stopped by an alarm at step 2 of 3 (made_up); the weights before it are "
+        f"{root}/toy/base-steps/checkpoint-1, the state after step 1 is kept: the same command without --stop-on-alarm "
+        "continues from there"
     )
     assert not (root / "toy" / "base").exists()
+    assert [path.name for path in (root / "toy" / "base-steps").iterdir()] == ["checkpoint-1"]
 
     again = train(root, "--set", "save_seconds=0")
     assert again.exit_code == 0, again.stderr
     assert "base: continues after step 1 of 3" in again.stderr
-    alone = train(tmp_path / "alone")
+    alone = train(tmp_path / "alone", "--set", "base.save_steps=1")
     assert alone.exit_code == 0, alone.stderr
+    kept = root / "toy" / "base-steps" / "checkpoint-1" / "model.safetensors"
+    assert kept.read_bytes() == (tmp_path / "alone" / "toy" / "base-steps" / kept.parent.name / kept.name).read_bytes()
     files = [folder / "toy" / "base" / "model.safetensors" for folder in (root, tmp_path / "alone")]
     assert files[0].read_bytes() == files[1].read_bytes()
     for file in files:  # what was raised, not whether it stopped
@@ -51,6 +57,28 @@ def test_an_alarm_before_the_first_state_is_said_to_leave_nothing(tmp_path: Path
     output = train(tmp_path, "--stop-on-alarm", "--set", "save_seconds=1000")
     assert output.exit_code == 1
     assert output.stderr.splitlines()[-1] == (
-        "error: base: stopped by an alarm at step 2 of 3 (made_up); no state was saved before it: the same command "
-        "without --stop-on-alarm begins the stage anew"
+        "error: base: stopped by an alarm at step 2 of 3 (made_up); the weights before it are "
+        f"{tmp_path}/toy/base-steps/checkpoint-1, no state was saved before it: the same command without "
+        "--stop-on-alarm begins the stage anew"
     )
+
+
+@pytest.mark.usefixtures("_alarm_at_step_2")
+def test_an_adapter_is_kept_as_one(tmp_path: Path) -> None:
+    words = ("sft", "--recipe", TOY, "--run", "toy", "--checkpoints", tmp_path, "--set", "sft.lora.r=2")
+    assert call("train", "base", *words[1:7]).exit_code == 0
+    assert call("train", *words, "--stop-on-alarm").exit_code == 1
+    kept = tmp_path / "toy" / "sft-steps" / "checkpoint-1"
+    model, _ = load_policy(kept, device=torch.device("cpu"))
+    assert call("train", *words, "--set", "sft.save_steps=1").exit_code == 0
+    again, _ = load_policy(kept, device=torch.device("cpu"))
+    torch.testing.assert_close(dict(again.named_parameters()), dict(model.named_parameters()), rtol=0, atol=0)
+
+
+def test_an_alarm_at_the_first_step_leaves_what_the_stage_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ALARMS, "made_up", lambda rows: "at once")
+    output = train(tmp_path, "--stop-on-alarm")
+    assert "at step 1 of 3 (made_up); no state was saved before it" in output.stderr.splitlines()[-1]
+    assert not (tmp_path / "toy" / "base-steps").exists()
