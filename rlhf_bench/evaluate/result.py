@@ -16,7 +16,7 @@ from rlhf_bench.store import ResultStore
 if TYPE_CHECKING:  # what reads no table and no plot does not wait for matplotlib
     from matplotlib.figure import Figure
 
-    from rlhf_bench.report.tables import Table
+    from rlhf_bench.report.cells import Table
 
 __all__ = ["Evaluation"]
 

@@ -8,6 +8,7 @@ from typing import Any
 from rlhf_bench.judge.lines import LENGTH_ALONE
 from rlhf_bench.judge.show import AUDIT_TITLES
 from rlhf_bench.judge.show_forms import people_lines
+from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.judge_forms import (
     asked_note,
     estimate_of,
@@ -17,7 +18,6 @@ from rlhf_bench.report.judge_forms import (
     rating_tables,
 )
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.tables import Cell, Column, Table
 
 __all__ = ["JUDGE_KEYS", "audit_table", "judge_tables", "strengths_table", "win_rate_table"]
 

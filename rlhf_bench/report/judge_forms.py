@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlhf_bench.judge.show_forms import RANKING_AUDIT_TITLES, RATING_AUDIT_TITLES
+from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.tables import Cell, Column, Table
 from rlhf_bench.types import Estimate
 
 __all__ = ["asked_note", "estimate_of", "judge_name", "ranking_tables", "rate_columns", "rating_tables"]

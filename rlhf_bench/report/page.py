@@ -13,24 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.best_of_n import best_of_n_table
+from rlhf_bench.report.cells import Cell, Column, Table, column_text, number_text
 from rlhf_bench.report.equal_kl import equal_kl_table
 from rlhf_bench.report.judge import judge_tables
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import side_by_side
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.rouge import rouge_table
-from rlhf_bench.report.tables import (
-    Cell,
-    Column,
-    Table,
-    column_text,
-    gold_table,
-    missing_lines,
-    number_text,
-    pairwise_table,
-    per_seed_table,
-    summary_table,
-)
+from rlhf_bench.report.tables import gold_table, missing_lines, pairwise_table, per_seed_table, summary_table
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import Estimate
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rlhf_bench.metrics.registry import HELD_OUT, READ_PREFIXES, REWARD_PREFIX
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
+from rlhf_bench.report.cells import cell_text
 from rlhf_bench.report.probes import own_metrics
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.tables import cell_text, missing_lines, summary_table
+from rlhf_bench.report.tables import missing_lines, summary_table
 
 __all__ = ["summary_text"]
 

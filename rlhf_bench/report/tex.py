@@ -10,7 +10,7 @@ import math
 import unicodedata
 from collections.abc import Iterable
 
-from rlhf_bench.report.tables import Cell, Column, Table, column_text, number_text
+from rlhf_bench.report.cells import Cell, Column, Table, column_text, number_text
 from rlhf_bench.types import Estimate
 
 __all__ = ["tex_escape", "tex_text"]

@@ -17,22 +17,14 @@ from openpyxl.worksheet.worksheet import Worksheet
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.best_of_n import best_of_n_table
+from rlhf_bench.report.cells import Cell, Table, column_text
 from rlhf_bench.report.equal_kl import equal_kl_table
 from rlhf_bench.report.judge import JUDGE_KEYS, judge_tables
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.rouge import rouge_table
-from rlhf_bench.report.tables import (
-    Cell,
-    Table,
-    column_text,
-    gold_table,
-    missing_lines,
-    pairwise_table,
-    per_seed_table,
-    summary_table,
-)
+from rlhf_bench.report.tables import gold_table, missing_lines, pairwise_table, per_seed_table, summary_table
 from rlhf_bench.report.tex import tex_text
 from rlhf_bench.sheets import put
 from rlhf_bench.types import Estimate

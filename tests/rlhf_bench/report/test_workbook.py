@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
-from rlhf_bench.report.tables import Column, Table
+from rlhf_bench.report.cells import Column, Table
 from rlhf_bench.report.writers import write_workbook
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
