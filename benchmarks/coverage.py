@@ -19,6 +19,8 @@ from numpy.random import Generator
 from scipy.stats import binom
 
 from rlhf_bench import stats
+from rlhf_bench.metrics.cautions import has_long_tails
+from rlhf_bench.stats.resample import resampling
 from rlhf_bench.types import Estimate
 
 SIZES = (30, 150, 1_000)
@@ -102,10 +104,12 @@ CASES: dict[str, Simulate] = {
     "difference, lognormal": heavy_difference,
     "mean, 3 seeds that hardly differ (sd 0.01)": three_seeds(0.01),
     "mean, 3 seeds that differ (sd 0.3)": three_seeds(0.3),
+    "share 0.99, 4 samples": share(0.99),
+    "share 0.999, 4 samples": share(0.999),
 }
 
 
-EXACT = {"share 0.5, 1 sample (exact)": 0.5, "share 0.95, 1 sample (exact)": 0.95}
+EXACT = {f"share {p:g}, 1 sample (exact)": p for p in (0.5, 0.95, 0.99, 0.999)}
 
 
 def coverage(simulate: Simulate, n: int, tables: int, *, stream: int) -> float:
@@ -117,9 +121,26 @@ def coverage(simulate: Simulate, n: int, tables: int, *, stream: int) -> float:
     return held / tables
 
 
+def marked(simulate: Simulate, n: int, tables: int, *, stream: int) -> float:
+    """How often the tables of `coverage` carry the mark of long tails, which does not depend on the resamples."""
+    generator = np.random.default_rng([stream, n])
+    with resampling(100):
+        return sum(has_long_tails(simulate(generator, n)[0]) for _ in range(tables)) / tables
+
+
 def print_row(name: str, covered: list[float]) -> None:
     cells = [f"{c:.1%}" if 0.93 <= c <= 0.97 else f"**{c:.1%}**" for c in covered]
     print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def print_marks(tables: int) -> None:
+    print("\nShare of the same tables that carry ‡ for long tails, where it is not 0:\n")
+    print("| Number | " + " | ".join(f"n = {n:,}" for n in SIZES) + " |")
+    print("| --- |" + " ---: |" * len(SIZES), flush=True)
+    for stream, (name, simulate) in enumerate(CASES.items()):
+        shares = [marked(simulate, n, tables, stream=stream) for n in SIZES] if "share" not in name else [0.0]
+        if any(shares):
+            print(f"| {name} | " + " | ".join(f"{share:.1%}" for share in shares) + " |", flush=True)
 
 
 def main(tables: int = 1_000) -> None:
@@ -136,6 +157,7 @@ def main(tables: int = 1_000) -> None:
         print_row(name, [coverage(simulate, n, tables, stream=stream) for n in SIZES])
     for name, p in EXACT.items():
         print_row(name, [single_share(p, n) for n in SIZES])
+    print_marks(tables)
     print(f"\nMade in {time.perf_counter() - began:.0f} s on one core by:\n")
     print(f"    python benchmarks/coverage.py {tables}")
 

@@ -131,7 +131,8 @@ class Estimate:
     """A number with its confidence interval. `n` counts prompts, never rows.
 
     `method` names how the interval was made; `low` and `high` are NaN where it cannot be made (n < 2).
-    `n_missing` counts prompts left out because their value was missing or not finite.
+    `n_missing` counts prompts left out because their value was missing or not finite. `kurtosis` is the excess kurtosis
+    of the prompts' values, by which long tails are known; None where the interval does not come from their mean.
     """
 
     value: float
@@ -142,6 +143,7 @@ class Estimate:
     method: str = "t"
     n_seeds: int = 1
     n_missing: int = 0
+    kurtosis: float | None = field(default=None, compare=False)
 
     def excludes(self, x: float) -> bool:
         """True if the interval lies wholly on one side of x."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 
 from rlhf_bench.compare.table import WIDTH, Row, table_lines, wrapped
 from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.metrics.registry import METRICS, ROUGE_PARTS, describe, probe_names
 from rlhf_bench.metrics.summary import add_reward_z, metric_difference
 from rlhf_bench.metrics.table import score_table
@@ -132,7 +133,16 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     frames = _with_common_reward(left, right) if "reward_z" in metrics else (left.scores, right.scores)
     rows = list(_rows(frames, seeds, models, prompts, metrics))
     needs = [line for metric, size in (differences or {}).items() for line in wrapped(_needs(metric, size, rows))]
-    return "\n".join([*lines, "", *table_lines(rows), *([""] if needs else []), *needs])
+    notes = [line for note in caution_notes(_shown(rows)) for line in wrapped(note)]
+    told = [line for part in (notes, needs) if part for line in ("", *part)]
+    return "\n".join([*lines, "", *table_lines(rows), *told])
+
+
+def _shown(rows: Sequence[Row]) -> Iterator[Shown]:
+    for row in rows:
+        is_share = describe(row.metric).kind == "share"
+        sides = (replace(row.found.estimate, value=value) for value in (row.a, row.b))
+        yield Shown(row.metric, row.model, row.found.estimate, is_share, is_share and any(map(near_an_end, sides)))
 
 
 def _check_versions(left: _Side, right: _Side) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rlhf_bench.metrics.best_of_n import READ_OFF
 from rlhf_bench.metrics.registry import describe
+from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.result import Result
 from rlhf_bench.types import Estimate
@@ -33,5 +34,6 @@ def best_of_n_table(result: Result) -> Table:
         "is the mean over all choices of n from one pool of samples a prompt.",
         "KL: the upper bound log n - (n - 1) / n, not a measurement.",
         "value [low, high]: 95% confidence interval over prompts, and seeds where there are several",
+        *cautions(columns, rows),
     ]
     return Table("best_of_n", f"Best of n of {result.reference} on {result.data_label}", columns, rows, notes)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rlhf_bench.judge.lines import LENGTH_ALONE
 from rlhf_bench.judge.show import AUDIT_TITLES
 from rlhf_bench.judge.show_forms import people_lines
+from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.judge_forms import (
     asked_note,
@@ -26,12 +28,16 @@ JUDGE_KEYS = (3, 2, 2, 2, 1, 3, 4, 1)  # columns that name a row, for each of `j
 
 def judge_tables(result: Result) -> list[Table]:
     """Win rates, the judges' audit, strengths, rankings and ratings; each may be without rows."""
-    return [
+    tables = [
         win_rate_table(result),
         audit_table(result),
         strengths_table(result),
         *ranking_tables(result),
         *rating_tables(result),
+    ]
+    return [
+        replace(table, notes=[*table.notes, *cautions(table.columns, table.rows, keys=keys)])
+        for table, keys in zip(tables, JUDGE_KEYS, strict=True)
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_bench.metrics.registry import describe
+from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table, cell_text
 from rlhf_bench.report.result import Result
 from rlhf_bench.types import Estimate
@@ -52,4 +53,5 @@ def pareto_table(result: Result) -> Table:
         notes.append(f"{metric}: {hypervolume_text(result, front)}.")
         if front["left_out"]:
             notes.append(f"{metric}: without {', '.join(front['left_out'])}, of which there are not both numbers.")
+    notes += cautions(columns, rows, keys=2)
     return Table("pareto", f"Reward against KL on {result.data_label}", columns, rows, notes)

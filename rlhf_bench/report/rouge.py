@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlhf_bench.metrics.registry import ROUGE_PARTS, describe
+from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.store import ANCHORS
@@ -13,7 +14,7 @@ __all__ = ["rouge_table"]
 def rouge_table(result: Result) -> Table:
     """Without rows where no model has ROUGE's parts: there was nothing to compare with, or the result is older."""
     keys = [key for name, parts in ROUGE_PARTS.items() for key in (*parts, name)]
-    columns = [Column(key, _title(key), interval=True) for key in keys]
+    columns = [Column("model", "Model"), *(Column(key, _title(key), interval=True) for key in keys)]
     rows: list[list[Cell]] = []
     for model in result.models:
         cells = [result.estimate(model, key) for key in keys]
@@ -21,9 +22,10 @@ def rouge_table(result: Result) -> Table:
             rows.append([f"{model} (data)" if model in ANCHORS else model, *cells])
     notes = [
         "P: share of the response's words that the reference has; R: share of the reference's words that the response "
-        "has; F: their harmonic mean, averaged over responses. ROUGE-Lsum takes each line as a sentence."
+        "has; F: their harmonic mean, averaged over responses. ROUGE-Lsum takes each line as a sentence.",
+        *cautions(columns, rows),
     ]
-    return Table("rouge", f"ROUGE on {result.data_label}", [Column("model", "Model"), *columns], rows, notes)
+    return Table("rouge", f"ROUGE on {result.data_label}", columns, rows, notes)
 
 
 def _title(key: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.metrics.registry import HELD_OUT, READ_PREFIXES, REWARD_PREFIX, describe
 from rlhf_bench.metrics.summary import CUT
+from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.probes import own_metrics
 from rlhf_bench.report.result import Result, known
@@ -37,8 +39,8 @@ _COLUMNS = [
     Column("repetition", "Repetition", 3, interval=True),
     Column("perplexity", "Perplexity", 2, interval=True),
 ]
+_MODEL = Column("model", "Model")
 _TRAINING = [Column("train_seconds", "Training (s)", 0), Column("train_samples", "Training samples", 0)]
-_FEW_PROMPTS, _FEW_SEEDS = 100, 5
 _NEWER = ("kl_forward", "perplexity_reference", "self_bleu", "refused")
 
 
@@ -54,12 +56,12 @@ def summary_table(result: Result) -> Table:
     marked = [c._replace(title=f"{c.title} †") if c.key in marks else c for c in columns]
     notes = [
         _intervals(result),
-        *_caution(result),
+        *cautions([_MODEL, *columns, *_TRAINING], rows),
         *_cut(result, columns),
         *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks),
     ]
     title = f"{result.manifest['suite']} on {result.data_label}"
-    return Table("summary", title, [Column("model", "Model"), *marked, *_TRAINING], rows, notes)
+    return Table("summary", title, [_MODEL, *marked, *_TRAINING], rows, notes)
 
 
 def per_seed_table(result: Result) -> Table:
@@ -72,26 +74,26 @@ def per_seed_table(result: Result) -> Table:
         for seed in result.seeds
         for model in result.models
     ]
-    notes = ["Raw rewards of different seeds come from different reward models: compare them within a seed only."]
-    return Table(
-        "per_seed",
-        f"Each seed on {result.data_label}",
-        [Column("seed", "Seed", 0), Column("model", "Model"), *columns],
-        rows,
-        notes,
-    )
+    columns = [Column("seed", "Seed", 0), _MODEL, *columns]
+    notes = [
+        "Raw rewards of different seeds come from different reward models: compare them within a seed only.",
+        *cautions(columns, rows, keys=2),
+    ]
+    return Table("per_seed", f"Each seed on {result.data_label}", columns, rows, notes)
 
 
 def gold_table(result: Result) -> Table:
     """The gold reward and its components, or a table without rows where the data have none."""
     parts = [Column(key, key.removeprefix("gold_").replace("_", " "), interval=True) for key in result.gold_parts]
-    columns = [Column("gold", "Gold", interval=True), *parts]
+    columns = [_MODEL, Column("gold", "Gold", interval=True), *parts]
     rows: list[list[Cell]] = [
-        [_name(model), *(result.estimate(model, c.key) for c in columns)] for model in result.models
+        [_name(model), *(result.estimate(model, c.key) for c in columns[1:])] for model in result.models
     ]
-    notes = [_intervals(result)] if result.has_gold else ["These data have no known gold reward."]
+    notes = [_intervals(result), *cautions(columns, rows)]
     title = f"Gold reward and its components on {result.data_label}"
-    return Table("gold", title, [Column("model", "Model"), *columns], rows if result.has_gold else [], notes)
+    if not result.has_gold:
+        return Table("gold", title, columns, [], ["These data have no known gold reward."])
+    return Table("gold", title, columns, rows, notes)
 
 
 def pairwise_table(result: Result) -> Table:
@@ -109,14 +111,17 @@ def pairwise_table(result: Result) -> Table:
         Column("seeds_agree", "Seeds of that sign"),
     ]
     rows: list[list[Cell]] = []
+    shown: list[Shown] = []
     for row in result.metrics.get("pairwise", []):
         difference = Estimate.from_dict(row["difference"])
+        shown.append(_difference_shown(result, row, difference))
         signs = [cell["value"] * difference.value > 0 for cell in row.get("per_seed", {}).values()]
         agree = f"{sum(signs)} of {len(signs)}" if signs else None
         tests = [row["p_paired"], row.get("p_wilcoxon"), row["p_holm"], row.get("effect"), row["detectable"]]
         rows.append([row["metric"], row["a"], row["b"], difference, *tests, agree])
     cut = any(CUT in row["difference"]["method"] for row in result.metrics.get("pairwise", []))
     notes = [
+        *caution_notes(shown),
         *(["An interval that few prompts threw outside what a difference can be is cut there."] if cut else []),
         "Paired over prompts. p (Holm) corrects p (paired) over the pairs within a metric.",
         "Effect: Cohen's d for pairs, the difference over the standard deviation of the prompts' own differences, "
@@ -125,6 +130,14 @@ def pairwise_table(result: Result) -> Table:
         "another difference needs: rlhf-bench compare --difference METRIC=SIZE.",
     ]
     return Table("pairwise", f"Pairwise differences on {result.data_label}", columns, rows, notes)
+
+
+def _difference_shown(result: Result, row: dict[str, Any], difference: Estimate) -> Shown:
+    """A difference as its caution needs it: of shares, with whether one of the two is near 0 or 1."""
+    is_share = describe(row["metric"]).kind == "share"
+    shares = [result.estimate(row[side], row["metric"]) for side in ("a", "b")]
+    at_an_end = is_share and any(known(share) and near_an_end(share) for share in shares)
+    return Shown(row["metric"], f"{row['a']} - {row['b']}", difference, is_share, at_an_end)
 
 
 def missing_lines(result: Result) -> list[str]:
@@ -193,17 +206,6 @@ def _training(result: Result, model: str) -> list[Cell]:
     if not runs:
         return [None, None]
     return [sum(float(run[key]) for run in runs) / len(runs) for key in ("seconds", "samples")]
-
-
-def _caution(result: Result) -> list[str]:
-    """The mark of a table whose intervals are known to cover badly: benchmarks/coverage.py measures it."""
-    numbers = [row for model in result.models for row in result.metrics["models"].get(model, {}).values()]
-    prompts = max((row["n"] for row in numbers), default=0)
-    few = [f"{prompts} prompts"] if 0 < prompts < _FEW_PROMPTS else []
-    few += [f"{len(result.seeds)} seeds"] if 1 < len(result.seeds) < _FEW_SEEDS else []
-    if not few:
-        return []
-    return [f"‡ Only {' and '.join(few)}: intervals may hold the truth in some 90 % of cases; see docs/coverage.md"]
 
 
 def _cut(result: Result, columns: Iterable[Column]) -> list[str]:

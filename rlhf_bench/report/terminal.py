@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rlhf_bench.metrics.registry import HELD_OUT, READ_PREFIXES, REWARD_PREFIX
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.cells import cell_text
@@ -44,7 +46,8 @@ def summary_text(result: Result, *, width: int = 120) -> str:
         _line(titles, widths),
         rule,
     ]
-    tail = [rule, *table.notes, *([f"Not shown: {', '.join(left_out)}"] if left_out else [])]
+    notes = [line for note in table.notes for line in textwrap.wrap(note, width, subsequent_indent="  ")]
+    tail = [rule, *notes, *([f"Not shown: {', '.join(left_out)}"] if left_out else [])]
     tail += _listed("Alarm" if result.metrics.get("alarms") else "Alarms", alarm_lines(result), "alarms; they")
     if result.metrics.get("training_alarms"):
         tail += _listed("Alarm while training", training_alarm_lines(result), "alarms; they")

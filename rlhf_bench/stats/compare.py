@@ -10,7 +10,15 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.resample import FloatArray, Values, check_level, is_constant, mean_interval, prompt_means
+from rlhf_bench.stats.resample import (
+    FloatArray,
+    Values,
+    check_level,
+    excess_kurtosis,
+    is_constant,
+    mean_interval,
+    prompt_means,
+)
 from rlhf_bench.stats.signed_rank import wilcoxon_p
 from rlhf_bench.types import Estimate
 
@@ -43,7 +51,7 @@ def difference(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> D
     low, high, p, method = mean_interval(d, level=level, seed=seed)
     value = float(d.mean()) if n else math.nan
     return Difference(
-        estimate=Estimate(value, low, high, n, level, method, 1, n_missing),
+        estimate=Estimate(value, low, high, n, level, method, 1, n_missing, excess_kurtosis(d)),
         p_paired=p,
         p_wilcoxon=wilcoxon_p(d),
         effect=effect_size(d),

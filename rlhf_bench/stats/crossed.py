@@ -25,7 +25,7 @@ from scipy import stats
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.compare import Difference, detectable_from_se, difference, effect_size
 from rlhf_bench.stats.estimates import clopper_pearson, mean_estimate, ratio_estimate, share_estimate, std_estimate
-from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, is_constant, nanmean
+from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, excess_kurtosis, is_constant, nanmean
 from rlhf_bench.stats.signed_rank import wilcoxon_p
 from rlhf_bench.types import Estimate
 
@@ -109,7 +109,8 @@ def crossed(values: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estima
         return Estimate(float(cells.mean()), math.nan, math.nan, n, level, "none", s, n_missing)
     value, se, df = _parts(cells)
     half = float(stats.t.ppf(0.5 + level / 2, df)) * se
-    return Estimate(value, value - half, value + half, n, level, METHOD, s, n_missing)
+    kurtosis = excess_kurtosis(cells.mean(axis=0))
+    return Estimate(value, value - half, value + half, n, level, METHOD, s, n_missing, kurtosis)
 
 
 def crossed_share(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate:
@@ -189,7 +190,7 @@ def crossed_std(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> E
     cells = np.stack([_log_std_cells(of_seed) for of_seed in y])
     estimate = crossed(cells, level=level, seed=seed)
     value, low, high = (float(np.exp(x)) for x in (estimate.value, estimate.low, estimate.high))
-    return replace(estimate, value=value, low=low, high=high, n_missing=int((~kept).sum()))
+    return replace(estimate, value=value, low=low, high=high, n_missing=int((~kept).sum()), kurtosis=None)
 
 
 def _log_std_cells(y: FloatArray) -> FloatArray:

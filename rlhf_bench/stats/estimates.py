@@ -17,6 +17,7 @@ from rlhf_bench.stats.resample import (
     bootstrap_t_interval,
     check_level,
     constant_interval,
+    excess_kurtosis,
     is_constant,
     mean_interval,
     nanmean,
@@ -47,7 +48,8 @@ def mean_estimate(values_by_prompt: Values, *, level: float = 0.95, seed: int = 
     if len(x) == 0:
         return _nothing(len(means), level)
     low, high, _, method = mean_interval(x, level=level, seed=seed)
-    return Estimate(float(x.mean()), low, high, len(x), level, method, 1, len(means) - len(x))
+    kurtosis = excess_kurtosis(x)
+    return Estimate(float(x.mean()), low, high, len(x), level, method, 1, len(means) - len(x), kurtosis)
 
 
 def share_estimate(samples_by_prompt: Values, *, level: float = 0.95, seed: int = 0) -> Estimate:
@@ -200,7 +202,7 @@ def ratio_estimate(
     value, low, high = r, interval.low, interval.high
     if exponentiate:
         value, low, high = float(np.exp(value)), float(np.exp(low)), float(np.exp(high))
-    return Estimate(value, low, high, n, level, interval.method, 1, n_missing)
+    return Estimate(value, low, high, n, level, interval.method, 1, n_missing, excess_kurtosis(e))
 
 
 def _ratio(sums: FloatArray, squares: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:

@@ -149,6 +149,14 @@ def is_constant(x: FloatArray) -> bool:
     return bool(np.ptp(x) <= 1e-12 * np.abs(x).max())
 
 
+def excess_kurtosis(x: FloatArray) -> float | None:
+    """m4 / m2^2 - 3 of the values (n,), 0 for a normal distribution; None where they do not vary."""
+    if len(x) < 2 or is_constant(x):
+        return None
+    squares = (x - x.mean()) ** 2
+    return float((squares**2).mean() / squares.mean() ** 2) - 3.0
+
+
 def constant_interval(value: float, n: int, null: float) -> Interval:
     """All n prompts gave the same value: zero width, and the p value of the sign-flip test, 2^(1-n)."""
     if n < 2:

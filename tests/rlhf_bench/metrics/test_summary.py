@@ -69,6 +69,7 @@ def test_models_by_hand():
         "method": "t",
         "n_seeds": 1,
         "n_missing": 0,
+        "kurtosis": pytest.approx(-1.5),  # squared deviations 1 0 1 of mean 2/3: (2/3) / (2/3)^2 - 3
     }
     assert sft["reward_std"]["value"] == pytest.approx(math.sqrt(2))  # deviations from 2: 4 0 1 1 0 4, over 5
     assert sft["reward_std"]["n"] == 3
