@@ -136,11 +136,12 @@ class Launcher:
                 return 0
 
         before, until = changed(), time.monotonic() + 60
-        while changed() <= before and not (run / stage).exists():
-            assert time.monotonic() < until, self.errors.read_text(encoding="utf-8")
-            time.sleep(0.001)
-        time.sleep(after)
-        with contextlib.suppress(ProcessLookupError):  # it was done
+        with contextlib.suppress(ProcessLookupError):  # it was done, or failed: its status says which
+            while changed() <= before and not (run / stage).exists():
+                assert time.monotonic() < until, self.errors.read_text(encoding="utf-8")
+                time.sleep(0.001)
+                os.kill(pid, 0)
+            time.sleep(after)
             os.kill(pid, signal.SIGKILL)
 
 
