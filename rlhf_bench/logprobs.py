@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.text import Batch
 
-__all__ = ["LogprobModel", "TokenKL", "TokenLogps", "hidden_states", "target_mask", "token_kl"]
+__all__ = ["LogprobModel", "TokenKL", "TokenLogps", "at_least_float32", "hidden_states", "target_mask", "token_kl"]
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
 # The number of response tokens differs from batch to batch; rounded up, the matrix products come in few shapes, for
@@ -135,8 +135,13 @@ def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_te
     logits = hidden @ weight.to(hidden.dtype).T
     if bias is not None:
         logits = logits + bias
-    logits = logits.to(_wide(logits.dtype))
+    logits = at_least_float32(logits)
     return (logits if inverse_temperature == 1.0 else logits * inverse_temperature).log_softmax(-1)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` as float32, or as it is in float64: what a float64 model computes is not rounded on the way."""
+    return x.to(_wide(x.dtype))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

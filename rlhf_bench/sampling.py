@@ -159,7 +159,7 @@ def _sample_batch(
     random = torch.from_numpy(np.stack([uniforms(seed, ids[r // samples], r % samples, steps) for r in range(total)]))
     random = random.to(device)
     drawn = torch.full((total, steps), eos, dtype=torch.long, device=device)
-    logps = torch.zeros((total, steps), device=device)
+    logps = torch.zeros((total, steps), dtype=torch.float32, device=device)
     ends: dict[int, tuple[int, int, FinishReason]] = {}  # row -> tokens kept, tokens drawn, why it ended
 
     alive = torch.arange(total, device=device)

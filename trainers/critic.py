@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.logprobs import LogprobModel, TokenLogps, hidden_states
+from rlhf_bench.logprobs import LogprobModel, TokenLogps, at_least_float32, hidden_states
 from rlhf_bench.models import load_policy, load_reward_model, load_tokenizer, seeded
 from rlhf_bench.text import Batch
 from trainers.recipe import PpoConfig
@@ -32,7 +32,7 @@ class Critic(nn.Module):
 
     def values(self, hidden: Tensor, batch: Batch) -> Tensor:
         """The same from the backbone's last hidden state, (B, T, H)."""
-        values = self.head(hidden).squeeze(-1).float()  # (B, T), the value after each token
+        values = at_least_float32(self.head(hidden).squeeze(-1))  # (B, T), the value after each token
         before = torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)
         return before * batch.response_mask
 

@@ -220,11 +220,11 @@ class RolloutMaker:
 
         def work(index: Tensor) -> Tensor:
             with torch.no_grad(), self.stage.autocast():
-                return function(select(batch, index)).float()
+                return function(select(batch, index))
 
         pieces = self.micro_batches(batch)
         for index, values in zip(pieces, self.stage.pool.map(work, pieces), strict=True):
-            out[index, : values.shape[1]] = values.to(out.device)
+            out[index, : values.shape[1]] = values.to(out)
         return out
 
     def micro_batches(self, batch: Batch, index: Tensor | None = None) -> list[Tensor]:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.checkpoints import prompt_form
 from rlhf_bench.errors import NotFinite
-from rlhf_bench.logprobs import hidden_states
+from rlhf_bench.logprobs import at_least_float32, hidden_states
 from rlhf_bench.models import load_reward_model, max_positions
 from rlhf_bench.parallel import workers_for
 from rlhf_bench.processes import ALONE, Processes
@@ -36,11 +36,11 @@ class ScoreModel(nn.Module):
         head: Any = getattr(self.model, "score", None)
         if head is None:  # an encoder reads its score where it likes
             out: Any = self.model(input_ids=batch.ids, attention_mask=batch.attention_mask.long())
-            return out.logits.squeeze(-1).float()  # type: ignore[no-any-return]
+            return at_least_float32(out.logits.squeeze(-1))
         hidden = hidden_states(self.model, batch)
         last = torch.where(batch.attention_mask, batch.position_ids, -1).argmax(-1)
-        scores = head(hidden[torch.arange(len(last), device=last.device), last]).squeeze(-1).float()
-        return scores.clone()  # type: ignore[no-any-return]  # FSDP's hooks want no view
+        scores = head(hidden[torch.arange(len(last), device=last.device), last]).squeeze(-1)
+        return at_least_float32(scores).clone()  # FSDP's hooks want no view
 
 
 class RewardModel:
@@ -107,7 +107,7 @@ class RewardModel:
                 def work(group: Sequence[int], rows: list[Encoded] = rows) -> Tensor:
                     batch = collate([rows[i] for i in group], pad_id=pad).to(self.model.model.device)
                     with torch.no_grad():
-                        values: Tensor = self.model(batch).float().cpu()
+                        values: Tensor = self.model(batch).cpu()
                     return values
 
                 pool.fill(scores[part], work, length_batches([row.length for row in rows], batch_size))

@@ -1,22 +1,19 @@
 """Twenty SIGKILLs a stage at random moments, mid-write included: the run ends with the bits of one left alone.
 
-Minutes of work, so outside `make test`: python -m pytest -m kills tests/trainers/test_kills.py
+Minutes of work, so outside `make test`, which kills twice a stage (test_resume.py): python -m pytest -m kills
+tests/trainers/test_kills.py
 """
 
 from __future__ import annotations
 
-import json
-import random
-import signal
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from rlhf_bench.checkpoints import STAGES
-from rlhf_bench.data import load_preferences
 
-from .test_resume import Launcher, log_of
+from .killing import Launcher, RandomKills, log_of, pairs_file
 
 KILLS = 20  # a stage
 STEPS = 80  # a stage: a killed process has done one or two of them, each with a state that is saved
@@ -27,51 +24,40 @@ pytestmark = pytest.mark.kills
 class Runs(NamedTuple):
     alone: Path
     killed: Path
-    kills: dict[str, int]
+    kills: RandomKills
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    root = tmp_path_factory.mktemp("kills")
-    data = root / "pairs.jsonl"
-    pairs = load_preferences("hh-mini", "validation", limit=200).pairs
-    rows = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs)
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    root, kills = tmp_path_factory.mktemp("kills"), RandomKills()
     settings = {f"{name}.max_steps": STEPS for name in ("sft", "reward", "dpo", "base")}
     settings |= {f"{name}.epochs": 6 for name in ("base", "sft", "reward", "dpo")}
     settings |= {f"{name}.steps": STEPS for name in ("ppo", "grpo")}
     settings |= {f"{name}.eval_every": STEPS // 2 for name in STAGES} | {
         f"{name}.save_steps": STEPS // 4 for name in STAGES
     }
-    moments, kills = random.Random(0), dict.fromkeys(STAGES, 0)
-    with Launcher(root, data, settings) as launch:
+    with Launcher(root, pairs_file(root), settings) as launch:
         assert launch.run("alone", 1000)[0] == 0
-        for stage in STAGES:
-            step = json.loads((root / "alone" / stage / "training.json").read_text())["seconds"] / STEPS
-            while kills[stage] < KILLS and not (root / "killed" / stage).exists():
-                status, errors = launch.run("killed", 0, kill_in=(stage, moments.uniform(0, 2 * step)))
-                assert status in (-signal.SIGKILL, 0), errors
-                kills[stage] += status == -signal.SIGKILL
-        status, errors = launch.run("killed", 0)
-        assert status == 0, errors
+        kills.run(launch, "killed", kills=KILLS, alone=root / "alone")
     return Runs(root / "alone", root / "killed", kills)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_bits_are_those_of_a_run_left_alone(runs: Runs, stage: str) -> None:
     """Weights, log but for wall times, and the checkpoints on the way; the next sample is a function of the weights."""
-    assert runs.kills[stage] == KILLS
+    again = runs.kills.again
+    assert runs.kills.done[stage] == KILLS, again
     names = [
         Path(stage),
         *(Path(f"{stage}-steps") / f"checkpoint-{step}" for step in range(STEPS // 4, STEPS + 1, STEPS // 4)),
     ]
     for name in names:
         ours, theirs = (folder / name / "model.safetensors" for folder in (runs.alone, runs.killed))
-        assert ours.read_bytes() == theirs.read_bytes(), name
-    assert log_of(runs.alone / stage) == log_of(runs.killed / stage)
+        assert ours.read_bytes() == theirs.read_bytes(), f"{name}: {again}"
+    assert log_of(runs.alone / stage) == log_of(runs.killed / stage), again
 
 
 def test_nothing_is_left_of_what_was_cut_short(runs: Runs) -> None:
     there = {path.name for path in runs.killed.iterdir() if path.name != ".lock"}
     left = {name for name in there if not name.startswith(".")}
-    assert left == {*STAGES, *(f"{stage}-steps" for stage in STAGES)}
+    assert left == {*STAGES, *(f"{stage}-steps" for stage in STAGES)}, runs.kills.again

@@ -38,7 +38,7 @@ from trainers.stage import Stage
 from trainers.states import load_trained, trained_state
 
 from .conftest import TOY, FirstStep, call
-from .test_resume import Launcher, pairs_file, same_bits
+from .killing import Launcher, pairs_file, same_bits
 
 NO_DATA = PreferenceData("tests", "train", [], {}, [], "")
 ADAPTED = ("sft", "reward", "ppo", "grpo", "dpo")

@@ -1,20 +1,16 @@
 """A stage interrupted at any moment continues to the same weights, bit for bit, as if it had been left alone.
 
 One run is trained in seven processes: base is stopped by SIGINT, then by SIGKILL from outside; every later stage is
-killed by SIGKILL at the worst moment (the row of its step is in the log, its state is not saved). A run that was left
-alone stands beside it. Both run with two threads, so that micro-batches go side by side.
+killed by SIGKILL at the worst moment (the row of its step is in the log, its state is not saved). Another is killed at
+two random moments a stage, one of them within the write of a state; twenty are in test_kills.py. A run that was left
+alone stands beside them. All run with two threads, so that micro-batches go side by side.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,130 +19,34 @@ import torch
 from torch import nn
 
 from rlhf_bench.checkpoints import STAGES
-from rlhf_bench.data import load_preferences
 from rlhf_bench.errors import Interrupted, NotFinite
 from rlhf_bench.progress import Progress
 from trainers.loop import Loop
 from trainers.optim import make_optimizer
 from trainers.recipe import OptimizerConfig
 
-from .conftest import TOY
+from .killing import Launcher, RandomKills, pairs_file, same_bits
 
-# Imports everything once, then forks a process for each command line that it is given: importing torch takes longer
-# than the training here. The process kills itself after the log's row of step `step` of `stage`.
-LAUNCHER = """
-import json, os, signal, sys
-import transformers.models.gpt2.modeling_gpt2
-import trainers.base, trainers.dpo, trainers.grpo, trainers.pipeline, trainers.ppo, trainers.reward, trainers.sft
-from rlhf_bench.cli import cli
-from trainers.loop import Loop
-
-save = Loop._save
-
-def run(words, stage, step, errors):
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
-
-    def save_or_die(loop):
-        if (loop.name, loop.step) == (stage, step):
-            os.kill(os.getpid(), signal.SIGKILL)
-        save(loop)
-
-    Loop._save = save_or_die
-    try:
-        cli(words)
-    except SystemExit as end:
-        os._exit(end.code or 0)
-
-for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        run(**json.loads(line))
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
 BASE_STEPS = 40  # enough to be stopped from outside while it runs
-
-
-class Launcher:
-    """Runs `rlhf-bench train all` at toy size in processes of two threads."""
-
-    def __init__(self, folder: Path, data: Path, settings: Mapping[str, Any]) -> None:
-        self.folder = folder
-        self.errors = folder / "stderr.txt"
-        settings = {"data.source": data, **settings}
-        self.words = ["train", "all", "--recipe", TOY, "--checkpoints", folder]
-        self.words += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        self.server = subprocess.Popen(
-            [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-            env={**os.environ, "OMP_NUM_THREADS": "2"},
-        )  # fmt: skip
-
-    def __enter__(self) -> Launcher:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.server.__exit__(None, None, None)  # closes the pipes and waits
-
-    def run(
-        self,
-        name: str,
-        save_seconds: int,
-        *,
-        at: tuple[str, int] = ("", 0),
-        stop: tuple[int, int] | None = None,
-        kill_in: tuple[str, float] | None = None,
-    ) -> tuple[int, str]:
-        """Exit status and standard error. `at` = (stage, step); `stop` = (signal, rows of base's log before it);
-        `kill_in` = (stage, seconds after the first row that this process adds to its log)."""
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        words = [*self.words, "--run", name, "--set", f"save_seconds={save_seconds}"]
-        request = {"words": list(map(str, words)), "stage": at[0], "step": at[1], "errors": str(self.errors)}
-        self.server.stdin.write(json.dumps(request) + "\n")
-        pid = int(self.server.stdout.readline())
-        if stop:
-            log = self.folder / name / ".base.work" / "log.jsonl"
-            until = time.monotonic() + 60
-            while not (log.exists() and log.read_bytes().count(b"\n") >= stop[1]):
-                assert time.monotonic() < until, self.errors.read_text(encoding="utf-8")
-                time.sleep(0.002)
-            os.kill(pid, stop[0])
-        if kill_in:
-            self._kill(pid, self.folder / name, *kill_in)
-        status = int(self.server.stdout.readline())
-        return status, self.errors.read_text(encoding="utf-8")
-
-    def _kill(self, pid: int, run: Path, stage: str, after: float) -> None:
-        """SIGKILL `after` seconds from the first change to the stage's log: a row, or the cut to the saved state."""
-        log = run / f".{stage}.work" / "log.jsonl"
-
-        def changed() -> int:
-            try:
-                return log.stat().st_mtime_ns
-            except FileNotFoundError:
-                return 0
-
-        before, until = changed(), time.monotonic() + 60
-        while changed() <= before and not (run / stage).exists():
-            assert time.monotonic() < until, self.errors.read_text(encoding="utf-8")
-            time.sleep(0.001)
-        time.sleep(after)
-        with contextlib.suppress(ProcessLookupError):  # it was done
-            os.kill(pid, signal.SIGKILL)
+STEPS = 5  # of each later stage
+KILLS = 2  # at random, a stage
 
 
 class Runs(NamedTuple):
     alone: Path
     killed: Path
     ends: dict[str, tuple[int, str]]
+    at_random: Path
+    kills: RandomKills
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     root = tmp_path_factory.mktemp("resume")
-    killed, ends = root / "killed", {}
-    with Launcher(root, pairs_file(root), {"base.max_steps": BASE_STEPS, "base.epochs": 3}) as launch:
+    killed, ends, kills = root / "killed", {}, RandomKills()
+    settings = {f"{stage}.max_steps": STEPS for stage in ("sft", "reward", "dpo")}
+    settings |= {f"{stage}.steps": STEPS for stage in ("ppo", "grpo")}
+    with Launcher(root, pairs_file(root), {**settings, "base.max_steps": BASE_STEPS, "base.epochs": 3}) as launch:
         assert launch.run("alone", 1000)[0] == 0  # saves no state at all
         ends["SIGINT"] = launch.run("killed", 0, stop=(signal.SIGINT, 3))
         ends["base"] = launch.run("killed", 0, stop=(signal.SIGKILL, 12))
@@ -155,15 +55,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             if stage == "reward":
                 _cut_newest_state(killed / ".reward.work", keep=1)
         ends["last"] = launch.run("killed", 0)
-    return Runs(root / "alone", killed, ends)
-
-
-def pairs_file(folder: Path) -> Path:
-    """200 pairs: making hh-mini anew in each process would take longer than training on it."""
-    pairs = load_preferences("hh-mini", "validation", limit=200).pairs
-    rows = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs)
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return folder / "pairs.jsonl"
+        kills.run(launch, "at_random", kills=KILLS, alone=root / "alone")
+    return Runs(root / "alone", killed, ends, root / "at_random", kills)
 
 
 def _cut_newest_state(work: Path, *, keep: int) -> None:
@@ -179,25 +72,12 @@ def test_a_killed_stage_ends_with_the_same_bits(runs: Runs, stage: str) -> None:
     same_bits(runs.alone / stage, runs.killed / stage)
 
 
-def same_bits(alone: Path, killed: Path) -> None:
-    """Weights, configuration and tokenizer to the last bit; log and training.json but for the times."""
-    plain = ("model.safetensors", "config.json")
-    adapted = ("adapter_model.safetensors", "adapter_config.json")
-    for name in (*(adapted if (alone / adapted[0]).exists() else plain), "tokenizer.json"):
-        assert (alone / name).read_bytes() == (killed / name).read_bytes(), name
-    ours, theirs = (log_of(folder) for folder in (alone, killed))
-    assert [row["step"] for row in ours] == list(range(1, len(ours) + 1))
-    assert ours == theirs
-    ours, theirs = (json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in (alone, killed))
-    for training in (ours, theirs):
-        for key in ("seconds", "finished"):
-            del training[key]
-    assert ours == theirs
-
-
-def log_of(folder: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_killed_at_random_moments_ends_with_the_same_bits(runs: Runs, stage: str) -> None:
+    assert runs.kills.done[stage] == KILLS, runs.kills.again
+    same_bits(runs.alone / stage, runs.at_random / stage, runs.kills.again)
+    assert not list(runs.at_random.glob(".*.work")), runs.kills.again
 
 
 @pytest.mark.slow
@@ -213,7 +93,7 @@ def test_each_stage_was_killed_and_continued(runs: Runs) -> None:
         if stage == "base":
             continue
         # killed at the row of step 2: the state is that of step 1; that of reward was cut, so it begins anew
-        continues = f"{stage}: continues after step 1 of 3"
+        continues = f"{stage}: continues after step 1 of {STEPS}"
         assert (continues in after_kill[stage]) == (stage != "reward"), after_kill[stage]
     assert "base: continues after step " in after_kill["base"]
     assert not list(runs.killed.glob(".*.work"))
