@@ -34,7 +34,7 @@ from rlhf_bench.report.tables import (
     summary_table,
 )
 from rlhf_bench.report.tex import tex_text
-from rlhf_bench.sheets import put
+from rlhf_bench.sheets import put, workbook_bytes
 from rlhf_bench.types import Estimate
 
 __all__ = ["csv_text", "flat", "markdown_text", "report_tables", "write_tables", "write_workbook"]
@@ -128,9 +128,7 @@ def write_workbook(path: Path, tables: Iterable[Table]) -> None:
     workbook.remove(workbook.worksheets[0])
     for table in tables:
         _fill(workbook.create_sheet(table.name), table)
-    buffer = io.BytesIO()
-    workbook.save(buffer)
-    atomic_write_bytes(path, buffer.getvalue())
+    atomic_write_bytes(path, workbook_bytes(workbook))
 
 
 def _fill(sheet: Worksheet, table: Table) -> None:
