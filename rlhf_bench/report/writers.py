@@ -19,6 +19,7 @@ from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.best_of_n import best_of_n_table
 from rlhf_bench.report.equal_kl import equal_kl_table
 from rlhf_bench.report.judge import JUDGE_KEYS, judge_tables
+from rlhf_bench.report.kl import kl_table
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
@@ -49,7 +50,8 @@ def report_tables(result: Result) -> list[tuple[Table, int]]:
     """
     return [
         (summary_table(result), 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1),
-        (rouge_table(result), 1), (pareto_table(result), 2), (equal_kl_table(result), 3), (best_of_n_table(result), 1),
+        (rouge_table(result), 1), (kl_table(result), 1), (pareto_table(result), 2), (equal_kl_table(result), 3),
+        (best_of_n_table(result), 1),
         *zip(judge_tables(result), JUDGE_KEYS, strict=True),
     ]  # fmt: skip
 
@@ -57,8 +59,8 @@ def report_tables(result: Result) -> list[tuple[Table, int]]:
 def write_tables(result: Result, folder: Path) -> list[Path]:
     """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md.
 
-    rouge, pareto, equal_kl, best_of_n and the judges' tables as well, where there is something to show; old ones are
-    removed where there is not.
+    rouge, kl, pareto, equal_kl, best_of_n and the judges' tables as well, where there is something to show; old ones
+    are removed where there is not.
     """
     tables: list[tuple[Table, int]] = []
     for i, (table, keys) in enumerate(report_tables(result)):
