@@ -1,4 +1,4 @@
-"""Log-probabilities of responses and exact KL: the one implementation that training and evaluation share.
+"""Log-probabilities of responses, exact KL and its estimates: the one implementation of training and evaluation.
 
 Only response positions go through the output layer, in chunks, and the backward pass recomputes each chunk: neither
 direction ever holds batch x length x vocabulary. All results are laid out like the batch, (B, T): the number at
@@ -16,7 +16,18 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.text import Batch
 
-__all__ = ["LogprobModel", "TokenKL", "TokenLogps", "at_least_float32", "hidden_states", "target_mask", "token_kl"]
+__all__ = [
+    "LogprobModel",
+    "TokenKL",
+    "TokenLogps",
+    "at_least_float32",
+    "hidden_states",
+    "kl_k1",
+    "kl_k2",
+    "kl_k3",
+    "target_mask",
+    "token_kl",
+]
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
 # The number of response tokens differs from batch to batch; rounded up, the matrix products come in few shapes, for
@@ -113,6 +124,25 @@ def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) 
         columns[2].append((p.exp() * torch.where(p.isneginf(), 0.0, p - q)).sum(-1))
     zeros = torch.zeros(mask.shape, dtype=_wide(sides[0][0].dtype), device=mask.device)
     return TokenKL(*(zeros.masked_scatter(mask, torch.cat(c)) if c else zeros for c in columns))
+
+
+# Estimates of KL(pi || ref) from samples of pi, of the log-ratio log pi - log ref of each, any shape (METHODS,
+# "Estimating KL"; J. Schulman, "Approximating KL Divergence", 2020).
+
+
+def kl_k1(log_ratio: Tensor) -> Tensor:
+    """The log-ratio itself: unbiased, negative as often as not where the models are close."""
+    return log_ratio
+
+
+def kl_k2(log_ratio: Tensor) -> Tensor:
+    """Half its square: biased, by a share that vanishes with the distance, and of low variance. Sees no direction."""
+    return log_ratio**2 / 2
+
+
+def kl_k3(log_ratio: Tensor) -> Tensor:
+    """r - 1 - log r, r = ref / pi: never negative, and unbiased where pi can draw all that ref can."""
+    return torch.expm1(-log_ratio) + log_ratio
 
 
 def chunked_logps(

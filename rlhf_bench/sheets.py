@@ -1,15 +1,22 @@
-"""Cells of spreadsheets: text stays text, whatever it begins with."""
+"""Spreadsheets: text stays text, whatever it begins with, and the same cells are the same bytes."""
 
 from __future__ import annotations
 
+import io
+from datetime import datetime
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from openpyxl import Workbook
 from openpyxl.cell import Cell as SheetCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Alignment
+from openpyxl.writer.excel import ExcelWriter
 
-__all__ = ["csv_cell", "put", "sheet_text"]
+__all__ = ["csv_cell", "put", "sheet_text", "workbook_bytes"]
 
 _EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
 _FORMULA = ("=", "+", "-", "@")
+_NO_TIME = datetime(1980, 1, 1)  # the first moment that a zip can name
 
 
 def sheet_text(text: str) -> str:
@@ -37,3 +44,17 @@ def put(cell: SheetCell, value: str | float | int | None, *, wrap: bool = True) 
 def csv_cell(text: str) -> str:
     """`text` for a CSV that a spreadsheet opens: an apostrophe before what it would take for a formula."""
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
+def workbook_bytes(workbook: Workbook) -> bytes:
+    """The .xlsx file, the same bytes whenever it is written.
+
+    `Workbook.save` would put the clock into the properties and into the date of every part of the zip.
+    """
+    workbook.properties.created = workbook.properties.modified = _NO_TIME
+    written, dateless = io.BytesIO(), io.BytesIO()
+    ExcelWriter(workbook, ZipFile(written, "w")).save()  # closes it
+    with ZipFile(written) as parts, ZipFile(dateless, "w") as file:
+        for name in parts.namelist():
+            file.writestr(ZipInfo(name, _NO_TIME.timetuple()[:6]), parts.read(name), ZIP_DEFLATED)
+    return dateless.getvalue()

@@ -3,7 +3,8 @@
     manifest.json      everything needed to repeat the evaluation
     responses.jsonl    a row a (model, seed, prompt, sample)
     scores.parquet     a row a response: every per-response number, and the token-level KL as a list
-    best_of_n.parquet  where it was asked for: a row a response of the reference's pool, with reward, reward_z and gold
+    best_of_n.parquet  where it was asked for: a row a response of the reference's pool, with reward, reward_z, gold,
+                       its log-probability, and the first sample of the prompt with the same tokens
     metrics.json       every Estimate; NaN is written as null and read back as NaN
     training/          <model>-<seed>.jsonl, copies of the stages' log.jsonl
     audit/             written by `rlhf-bench audit`

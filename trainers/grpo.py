@@ -21,7 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rlhf_bench.logprobs import LogprobModel
+from rlhf_bench.logprobs import LogprobModel, kl_k2
 from rlhf_bench.models import load_policy
 from trainers.advantages import GROUP_ADVANTAGES, rank_exponential_advantages, without_spread
 from trainers.batches import count_tokens
@@ -89,7 +89,7 @@ def train(stage: Stage) -> StageResult:
             "clip_ratio/region_mean": terms.clipped.sum().item() / tokens,
         }
         if config.ratio != "none":
-            numbers["policy/approxkl_avg"] = 0.5 * (((out.logps.detach() - old) * mask) ** 2).sum().item() / tokens
+            numbers["policy/approxkl_avg"] = kl_k2((out.logps.detach() - old) * mask).sum().item() / tokens
             numbers["val/ratio"] = (terms.ratio * mask).sum().item() / tokens
         return loss, numbers
 

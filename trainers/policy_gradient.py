@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from rlhf_bench.logprobs import kl_k3
+
 __all__ = [
     "POLICY_TERMS",
     "ClippedTerms",
@@ -170,12 +172,8 @@ def clipped_value_terms(
 
 
 def k3(logps: Tensor, reference_logps: Tensor, mask: Tensor) -> Tensor:
-    """r - 1 - log r with log r = log ref - log pi, per token (J. Schulman, "Approximating KL Divergence", 2020).
-
-    Never negative. As a loss on samples from pi its gradient is that of KL(ref || pi), not of the reverse KL.
-    """
-    log_ratio = (reference_logps - logps) * mask
-    return torch.expm1(log_ratio) - log_ratio
+    """`kl_k3` of each token. As a loss on samples from pi its gradient is that of KL(ref || pi), not of the reverse."""
+    return kl_k3((logps - reference_logps) * mask)
 
 
 def entropy_bonus(entropy: Tensor, *, coef: float) -> Tensor:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlhf_bench.logprobs import LogprobModel, TokenLogps
+from rlhf_bench.logprobs import LogprobModel, TokenLogps, kl_k2
 from rlhf_bench.models import load_policy
 from rlhf_bench.text import Batch
 from trainers.advantages import gae, reward_minus_value, whiten
@@ -193,12 +193,11 @@ def update(
             out.logps, old_logps, advantages, mask, low=config.cliprange, high=config.cliprange
         )
         policy_loss, entropy = normalise(terms.loss, mask), out.entropy.sum() / tokens
-        shift = (out.logps.detach() - old_logps) * mask
         loss = policy_loss
         numbers = {
             "loss/policy_avg": policy_loss.item(),
             "objective/entropy": entropy.item(),
-            "policy/approxkl_avg": 0.5 * (shift**2).sum().item() / tokens,
+            "policy/approxkl_avg": kl_k2((out.logps.detach() - old_logps) * mask).sum().item() / tokens,
             "policy/clipfrac_avg": terms.clipped.sum().item() / tokens,
             "val/ratio": (terms.ratio * mask).sum().item() / tokens,
         }

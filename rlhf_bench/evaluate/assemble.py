@@ -20,7 +20,7 @@ from rlhf_bench.evaluate.missing import missing_of_readers, unread
 from rlhf_bench.evaluate.parts import Part
 from rlhf_bench.evaluate.plan import Setup
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
-from rlhf_bench.metrics.best_of_n import best_of_n_curve
+from rlhf_bench.metrics.best_of_n import best_of_n_curve, probability_held
 from rlhf_bench.metrics.registry import KL_COLUMNS
 from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.summary import summarize
@@ -67,7 +67,10 @@ def finish(store: ResultStore, setup: Setup, parts: Sequence[Part], pools: Seque
         drawn = pd.concat([_read(pool) for pool in pools], ignore_index=True)
         pool = with_reward_z(drawn, reward_scales(scores, setup.reference))
         store.write_pool(pool.dropna(axis=1, how="all"))
-        best = {"best_of_n": best_of_n_curve(pool, seed=setup.suite.seed)}
+        best = {
+            "best_of_n": best_of_n_curve(pool, seed=setup.suite.seed),
+            "best_of_n_held": probability_held(pool),
+        }
     store.write_metrics(
         {
             **summary,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from rlhf_bench.types import Completion, FinishReason, Prompt
 
 __all__ = ["measure_anchors", "measure_model", "measure_pool", "measure_texts"]
 
-POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold")
+POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold", "logprob", "first")
 
 
 class Drawn(NamedTuple):
@@ -32,15 +33,21 @@ class Drawn(NamedTuple):
     text: str
     finish_reason: FinishReason
     n_tokens: int
-    tokens: array[int]  # every one that was drawn, the stop string's too; none where they are not asked for
+    tokens: array[int]  # every one that was drawn, the stop string's too; of a pool a digest of them in their place
+    logprob: float  # under the sampler, of all that was drawn; NaN where a stop string ended it, whose part is not kept
 
 
 def _with_tokens(completion: Completion) -> Drawn:
-    return _without_tokens(completion)._replace(tokens=array("i", completion.drawn))
+    c = completion
+    logprob = np.nan if c.stop_ids else float(np.sum(c.logps, dtype=np.float64))
+    return Drawn(c.sample, c.text, c.finish_reason, len(c.ids), array("i", c.drawn), logprob)
 
 
-def _without_tokens(completion: Completion) -> Drawn:
-    return Drawn(completion.sample, completion.text, completion.finish_reason, len(completion.ids), array("i"))
+def _with_digest(completion: Completion) -> Drawn:
+    """As `_with_tokens`, with 8 bytes that tell its tokens from others'."""
+    drawn = _with_tokens(completion)
+    digest = hashlib.blake2b(drawn.tokens.tobytes(), digest_size=8).digest()
+    return drawn._replace(tokens=array("B", digest))
 
 
 def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int], None]) -> pd.DataFrame:
@@ -74,7 +81,9 @@ def measure_model(measure: Measure, source: Source, *, on_batch: Callable[[int],
 
 
 def measure_pool(measure: Measure, n: int, *, on_batch: Callable[[int], None]) -> pd.DataFrame:
-    """`n` responses of the reference to each prompt: model, seed, prompt_id, sample, reward, and gold where known.
+    """`n` responses of the reference to each prompt: model, seed, prompt_id, sample, reward, gold where known, and by
+    what its responses can be summed over: logprob, NaN where it is not known at temperature 1, and `first`, the first
+    sample of the prompt with the same tokens.
 
     Sample k is that of `measure_model`, which draws from the same stream, so a pool goes on where the table stops.
     """
@@ -83,9 +92,14 @@ def measure_pool(measure: Measure, n: int, *, on_batch: Callable[[int], None]) -
     _, tokenizer = measure.reference_model
     template = Template.of(source.template, tokenizer, name=source.name)
     prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in measure.items]
-    groups = _groups(measure, source, prompts, template, n, _without_tokens, on_batch)
+    groups = _groups(measure, source, prompts, template, n, _with_digest, on_batch)
     rows = pool_rows(source.name, source.seed, _answers(measure, template, groups), source=measure.source)
     table = add_rewards(measure, rows, measure.reward_models[:1])  # the one that chooses
+    seen: list[dict[bytes, int]] = [{} for _ in groups]
+    table["first"] = [
+        known.setdefault(d.tokens.tobytes(), d.sample) for known, group in zip(seen, groups, strict=True) for d in group
+    ]
+    table["logprob"] = [d.logprob if measure.sampling.exact else np.nan for group in groups for d in group]
     return table[[column for column in POOL_COLUMNS if column in table.columns]]
 
 

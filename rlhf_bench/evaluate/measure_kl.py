@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.evaluate.measure_base import Measure
 from rlhf_bench.evaluate.sources import Source
-from rlhf_bench.logprobs import token_kl
+from rlhf_bench.logprobs import kl_k1, kl_k3, token_kl
 from rlhf_bench.metrics.registry import KL_COLUMNS
 from rlhf_bench.parallel import workers_for
 from rlhf_bench.scoring import sequence_logprobs
@@ -71,9 +71,8 @@ def drawn_columns(
         rows = [Encoded(prefixes[i], list(tokens[i])) for i in group]
         batch = collate(rows, pad_id=tokenizer.pad_token_id).to(measure.device)
         terms = token_kl(model, reference, batch)
-        difference = (terms.policy_logps - terms.reference_logps).double()
-        k3 = torch.expm1(-difference) + difference
-        terms_of = (difference, k3, terms.exact.double(), terms.reference_logps.double())
+        log_ratio = (terms.policy_logps - terms.reference_logps).double()
+        terms_of = (kl_k1(log_ratio), kl_k3(log_ratio), terms.exact.double(), terms.reference_logps.double())
         numbers[group] = torch.stack([term.sum(1) for term in terms_of], dim=1).cpu().numpy()
         for i, exact, mask in zip(group, terms.exact.cpu(), batch.response_mask.cpu(), strict=True):
             per_token[ends[i] - len(tokens[i]) : ends[i]] = exact[mask].double().numpy()

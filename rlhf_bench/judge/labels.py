@@ -29,7 +29,7 @@ from rlhf_bench.judge.result import count_statuses, verdict_row
 from rlhf_bench.judge.sections import VERDICTS, typed, write_section
 from rlhf_bench.judge.types import Comparison, Order, Reading
 from rlhf_bench.judge.verdicts import fold_once
-from rlhf_bench.sheets import csv_cell, put, sheet_text
+from rlhf_bench.sheets import csv_cell, put, sheet_text, workbook_bytes
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
 
@@ -220,9 +220,7 @@ def _workbook(cells: Sequence[Sequence[str]]) -> bytes:
             put(sheet.cell(i, j), text)
             sheet.cell(i, j).alignment = Alignment(wrap_text=True, vertical="top")
     sheet.freeze_panes = "B2"
-    buffer = io.BytesIO()
-    workbook.save(buffer)
-    return buffer.getvalue()
+    return workbook_bytes(workbook)
 
 
 def _csv(cells: Sequence[Sequence[str]]) -> bytes:

@@ -16,15 +16,18 @@ def best_of_n_table(result: Result) -> Table:
     """A row an n; without rows where the result has no pool."""
     found = result.metrics.get("best_of_n", [])
     names = [name for name in READ_OFF if any(name in row for row in found)]
+    exact = any("kl_true" in row for row in found)
     columns = [
         Column("n", "n", 0),
         Column("kl_bound", "KL, upper bound (nats)", 2),
+        *([Column("kl_true", "KL, true (nats)", 2, interval=True)] if exact else []),
         *(Column(name, describe(name).title, interval=True) for name in names),
     ]
     rows: list[list[Cell]] = [
         [
             str(row["n"]),
             float(row["kl_bound"]),
+            *([Estimate.from_dict(row["kl_true"])] if exact else []),
             *(Estimate.from_dict(row[name]) if name in row else None for name in names),
         ]
         for row in found
@@ -32,8 +35,24 @@ def best_of_n_table(result: Result) -> Table:
     notes = [
         f"The best of n responses of {result.reference} by the reward; n = 1 is {result.reference} itself. Each number "
         "is the mean over all choices of n from one pool of samples a prompt.",
-        "KL: the upper bound log n - (n - 1) / n, not a measurement.",
+        f"KL: the upper bound log n - (n - 1) / n, not a measurement.{_truth(result, exact)}",
         "value [low, high]: 95% confidence interval over prompts, and seeds where there are several",
         *cautions(columns, rows),
     ]
     return Table("best_of_n", f"Best of n of {result.reference} on {result.data_label}", columns, rows, notes)
+
+
+def _truth(result: Result, exact: bool) -> str:
+    """Why the true KL stands beside the bound, or why not; nothing for a result of an earlier version."""
+    if exact:
+        return " The true KL is summed over all responses that the reference can give: the pool holds every one."
+    if "best_of_n_held" not in result.metrics:
+        return ""
+    held = result.metrics["best_of_n_held"]
+    why = (
+        "the probabilities of its responses are not known (drawn at another temperature than 1, from the likeliest "
+        "tokens alone, or ended by a stop string)"
+        if held is None
+        else f"the pool's distinct responses to a prompt hold as little as {held:.2%} of the probability"
+    )
+    return f" The true KL is not known: {why}, and it is a sum over all that the reference can say."

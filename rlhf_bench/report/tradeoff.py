@@ -168,7 +168,12 @@ def _best_of_n(axes: Axes, result: Result, y: str) -> list[Line]:
         kl, [e.low for e in estimates], [e.high for e in estimates], color=_CHOOSING, alpha=0.15, linewidth=0
     )
     axes.plot(kl, [e.value for e in estimates], color=_CHOOSING, linestyle="-.", marker=".", linewidth=1.2, label=label)
-    return [[(x, e.value) for x, e in zip(kl, estimates, strict=True)]]
+    lines = [[(x, e.value) for x, e in zip(kl, estimates, strict=True)]]
+    if all("kl_true" in row for row in rows):
+        lines.append([(row["kl_true"]["value"], e.value) for row, e in zip(rows, estimates, strict=True)])
+        axes.plot(*zip(*lines[1], strict=True), color=_CHOOSING, marker="x", markersize=4, linewidth=1.2,
+                  label="the same at its true KL, summed over all responses")  # fmt: skip
+    return lines
 
 
 def _curves(axes: Axes, result: Result, y: str, style: Mapping[str, Look]) -> list[Line]:

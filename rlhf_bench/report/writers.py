@@ -20,13 +20,14 @@ from rlhf_bench.report.best_of_n import best_of_n_table
 from rlhf_bench.report.cells import Cell, Table, column_text
 from rlhf_bench.report.equal_kl import equal_kl_table
 from rlhf_bench.report.judge import JUDGE_KEYS, judge_tables
+from rlhf_bench.report.kl import kl_table
 from rlhf_bench.report.pareto import pareto_table
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.rouge import rouge_table
 from rlhf_bench.report.tables import gold_table, missing_lines, pairwise_table, per_seed_table, summary_table
 from rlhf_bench.report.tex import tex_text
-from rlhf_bench.sheets import put
+from rlhf_bench.sheets import put, workbook_bytes
 from rlhf_bench.types import Estimate
 
 __all__ = ["csv_text", "flat", "markdown_text", "report_tables", "write_tables", "write_workbook"]
@@ -41,7 +42,8 @@ def report_tables(result: Result) -> list[tuple[Table, int]]:
     """
     return [
         (summary_table(result), 1), (pairwise_table(result), 3), (per_seed_table(result), 2), (gold_table(result), 1),
-        (rouge_table(result), 1), (pareto_table(result), 2), (equal_kl_table(result), 3), (best_of_n_table(result), 1),
+        (rouge_table(result), 1), (kl_table(result), 1), (pareto_table(result), 2), (equal_kl_table(result), 3),
+        (best_of_n_table(result), 1),
         *zip(judge_tables(result), JUDGE_KEYS, strict=True),
     ]  # fmt: skip
 
@@ -49,8 +51,8 @@ def report_tables(result: Result) -> list[tuple[Table, int]]:
 def write_tables(result: Result, folder: Path) -> list[Path]:
     """summary, pairwise, per_seed and gold as .md, .csv and .tex; summary.xlsx with a sheet for each; responses.md.
 
-    rouge, pareto, equal_kl, best_of_n and the judges' tables as well, where there is something to show; old ones are
-    removed where there is not.
+    rouge, kl, pareto, equal_kl, best_of_n and the judges' tables as well, where there is something to show; old ones
+    are removed where there is not.
     """
     tables: list[tuple[Table, int]] = []
     for i, (table, keys) in enumerate(report_tables(result)):
@@ -120,9 +122,7 @@ def write_workbook(path: Path, tables: Iterable[Table]) -> None:
     workbook.remove(workbook.worksheets[0])
     for table in tables:
         _fill(workbook.create_sheet(table.name), table)
-    buffer = io.BytesIO()
-    workbook.save(buffer)
-    atomic_write_bytes(path, buffer.getvalue())
+    atomic_write_bytes(path, workbook_bytes(workbook))
 
 
 def _fill(sheet: Worksheet, table: Table) -> None:

@@ -48,19 +48,29 @@ def test_unbiased_for_independent_draws() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 64])
-def test_kl_by_enumeration_and_under_the_bound(n: int) -> None:
-    p, scores = np.array([0.4, 0.1, 0.3, 0.2]), np.array([1.0, 3.0, 2.0, 3.0])
+@pytest.mark.parametrize("scores", [[1.0, 3.0, 2.0, 3.0], [1.0, 4.0, 2.0, 3.0], [5.0] * 4], ids=["ties", "none", "all"])
+def test_kl_by_enumeration_and_under_the_bound(n: int, scores: list[float]) -> None:
+    """Of every draw of n of four responses, the best; among equals any, with equal chance."""
+    p, of = np.array([0.4, 0.1, 0.3, 0.2]), np.array(scores)
     if n <= 5:
         best = np.zeros(4)
         for draw in product(range(4), repeat=n):
-            top = [i for i in draw if scores[i] == scores[list(draw)].max()]
+            top = [i for i in draw if of[i] == of[list(draw)].max()]
             for i in top:
                 best[i] += p[list(draw)].prod() / len(top)
-        assert best_of_n_kl(p, scores, n) == pytest.approx((best * np.log(best / p)).sum())
-    assert best_of_n_kl(p, scores, n) <= best_of_n_kl_bound(n) + 1e-12
+        assert best_of_n_kl(p, of, n) == pytest.approx((best * np.log(best / p)).sum(), abs=1e-12)
+    assert best_of_n_kl(p, of, n) <= best_of_n_kl_bound(n) + 1e-12
     # many responses, none tied: the bound is met
     even = np.full(200_000, 1 / 200_000)
     assert best_of_n_kl(even, np.arange(200_000.0), n) == pytest.approx(best_of_n_kl_bound(n), abs=1e-3)
+
+
+def test_kl_by_hand() -> None:
+    """Two responses of probability 1/2. Best of 2: the better has 3/4, the other 1/4; equal ones stay as they are."""
+    half = np.array([0.5, 0.5])
+    # 3/4 log(3/2) + 1/4 log(1/2) = .304099 - .173287 = .130812, below the bound log 2 - 1/2 = .193147
+    assert best_of_n_kl(half, np.array([0.0, 1.0]), 2) == pytest.approx(0.130812, abs=1e-6)
+    assert best_of_n_kl(half, np.array([1.0, 1.0]), 2) == 0.0
 
 
 def test_bound_by_hand() -> None:

@@ -31,11 +31,12 @@ FILES = 15  # a result of models has more than these
 
 
 def drawn(results: Path, evaluate: Callable[[Path], Path]) -> dict[str, bytes]:
-    """Evaluated, with its tables: what every file holds but the manifest (time) and the workbook (openpyxl's clock)."""
+    """Evaluated, with its tables: what every file holds but the manifest, which says when."""
     folder = evaluate(results)
     write_report(folder, only=["tables"])
     assert {p.name for p in folder.glob(".*")} == {".lock"}  # no parts, and no half-written files of an earlier attempt
-    kept = sorted(p for p in folder.rglob("[!.]*") if p.is_file() and p.suffix != ".xlsx" and p.name != "manifest.json")
+    kept = sorted(p for p in folder.rglob("[!.]*") if p.is_file() and p.name != "manifest.json")
+    assert folder / "tables" / "summary.xlsx" in kept
     return {p.relative_to(results).as_posix(): p.read_bytes() for p in kept}
 
 

@@ -252,7 +252,7 @@ def test_kl_of_responses_that_a_stop_string_ends_is_unbiased(work: Path, tmp_pat
 def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """KL(reference || model) along the chosen response, summed; the reference's perplexity of what the model drew."""
+    """KL(reference || model) along the chosen response, summed; k1, k3 and reference perplexity of what was drawn."""
     drawn: dict[str, Any] = {}
     columns = measure.drawn_columns
 
@@ -284,9 +284,14 @@ def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
         ours, theirs = log_softmax("b", prompt, response), log_softmax("a", prompt, response)
         expected = (theirs.exp() * (theirs - ours)).sum()
         assert first["kl_forward"].tolist() == pytest.approx([float(expected), float("nan")], abs=1e-4, nan_ok=True)
-        for tokens in drawn["b"][number]:
-            picked = log_softmax("a", prompt, list(tokens)).gather(1, torch.tensor(tokens.tolist())[:, None])
+        for k, tokens in enumerate(drawn["b"][number]):
+            at = torch.tensor(tokens.tolist())[:, None]
+            mine, picked = (log_softmax(name, prompt, list(tokens)).gather(1, at) for name in "ba")
             logprob, count = logprob + float(picked.sum()), count + len(tokens)
+            k3 = (picked - mine).exp() - 1 - (picked - mine)
+            found_k = first[["kl_k1", "kl_k3", "kl_k1_token"]].iloc[k].tolist()
+            k1 = float((mine - picked).sum())
+            assert found_k == pytest.approx([k1, float(k3.sum()), k1 / len(tokens)], abs=1e-3, rel=1e-4)
     found = read(folder, "metrics.json")["models"]
     assert found["b"]["perplexity_reference"]["value"] == pytest.approx(math.exp(-logprob / count), rel=1e-4)
     assert found["a"]["kl_forward"]["value"] == 0.0

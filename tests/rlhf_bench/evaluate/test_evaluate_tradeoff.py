@@ -8,8 +8,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.data import mini
@@ -17,11 +19,14 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate import measure
 from rlhf_bench.evaluate.measure_text import Answered, pool_rows, text_rows
 from rlhf_bench.evaluate.missing import missing_pool
+from rlhf_bench.files import read_jsonl
+from rlhf_bench.models import load_policy, to_reward_model
 from rlhf_bench.report import write_report
+from rlhf_bench.scoring import RewardModel
 from rlhf_bench.suite import Suite
-from rlhf_bench.types import Item
+from rlhf_bench.types import Completion, Item
 
-from ..tiny import save_elsewhere
+from ..tiny import save_elsewhere, scale_matrices
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +37,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(work: Path, results: Path, **more: Any) -> Path:
+def run(work: Path, results: Path, suite: Path | None = None, **more: Any) -> Path:
     asked: dict[str, Any] = {
         "models": {"a": str(work / "a"), "b": str(work / "b")}, "data": str(work / "pairs.jsonl"), "reference": "a",
         "reward_models": {"judge": str(work / "judge")}, "results": results,
     }  # fmt: skip
-    return evaluation.evaluate(str(work / "suite.yaml"), **{**asked, **more}).folder
+    return evaluation.evaluate(str(suite or work / "suite.yaml"), **{**asked, **more}).folder
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -87,7 +92,9 @@ def pooled(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_pool_goes_on_where_the_suites_samples_stop(pooled: Path) -> None:
     """3 prompts x 4 samples of a; sample 0 and 1 are those of the table. z by the table's 6 responses of a."""
     pool, scores = pd.read_parquet(pooled / "best_of_n.parquet"), pd.read_parquet(pooled / "scores.parquet")
-    assert list(pool.columns) == ["model", "seed", "prompt_id", "sample", "reward", "reward_z"]  # no gold for a file
+    assert list(pool.columns) == [  # no gold for a file
+        "model", "seed", "prompt_id", "sample", "reward", "logprob", "first", "reward_z",
+    ]  # fmt: skip
     assert (set(pool["model"]), len(pool)) == ({"a"}, 12)
     assert set(pool.groupby("prompt_id")["sample"].apply(tuple)) == {(0, 1, 2, 3)}
     table = scores[scores["model"] == "a"].set_index(["prompt_id", "sample"])["reward"]
@@ -110,9 +117,93 @@ def test_the_curve_is_in_metrics_table_plot_and_page(pooled: Path) -> None:
     assert rows[0].startswith("n,kl_bound,reward,reward_low,reward_high,reward_n,reward_z,")
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2", "4"]
     assert "KL: the upper bound log n - (n - 1) / n" in (pooled / "tables" / "best_of_n.md").read_text("utf-8")
+    assert "The true KL is not known: the pool's distinct responses to a prompt hold as little as 0.00% of" in (
+        pooled / "tables" / "best_of_n.md"
+    ).read_text("utf-8")
     assert "best of n = 1 ... 4 of a (KL: upper bound" in (pooled / "plots" / "reward_vs_kl.svg").read_text("utf-8")
     assert "<h2>Best of n</h2>" in (pooled / "report.html").read_text("utf-8")
     assert read(pooled, "manifest.json")["best_of_n"] == 4
+
+
+CHANCES = {"": 0.5, "x": 0.3, "y": 0.2}  # of end-of-text and of two tokens, whatever stands before
+
+
+def save_toy(folder: Path, path: Path) -> None:
+    """A reference of seven responses: two tokens at most, so "", x, y (ended), and xx, xy, yx, yy (cut)."""
+    model, tokenizer = load_policy(folder)
+    with torch.no_grad():
+        model.transformer.ln_f.weight.zero_()
+        model.transformer.ln_f.bias.zero_()[0] = 1.0  # the last hidden state: a logit is the embedding's first number
+        model.lm_head.weight[:, 0] = -60.0
+        for text, chance in CHANCES.items():
+            model.lm_head.weight[tokenizer.encode(text)[0] if text else tokenizer.eos_token_id, 0] = math.log(chance)
+    for part in (model, tokenizer):
+        part.save_pretrained(path)
+
+
+def test_the_true_kl_of_a_reference_whose_responses_can_be_counted(work: Path, tmp_path: Path) -> None:
+    """The best of n has a reward of r at most in F(r)^n of all cases; its reward and its KL are sums over seven.
+
+    The KL has to agree to rounding. The reward is a mean over all choices of n from 256 drawn, whose variance is at
+    most n / 256 of one choice's (Hoeffding 1948).
+    """
+    save_toy(work / "a", tmp_path / "toy")
+    model, tokenizer = to_reward_model(work / "a", seed=1)
+    scale_matrices(model, 0.5)  # at full scale its attention is so sharp that some rewards differ by rounding alone
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "mild")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("version: 1\nprompts: 3\nsamples: 2\nmax_new_tokens: 2\nbest_of_n: 256\n")
+    folder = run(
+        work, tmp_path, models={"toy": str(tmp_path / "toy")}, reference="toy", suite=suite,
+        reward_models={"mild": str(tmp_path / "mild")},
+    )  # fmt: skip
+    write_report(folder)
+    odds = {("", True): 0.5, ("x", True): 0.15, ("y", True): 0.1}
+    odds |= {("xx", False): 0.09, ("xy", False): 0.06, ("yx", False): 0.06, ("yy", False): 0.04}  # 1 in all
+    texts, ended = zip(*odds, strict=True)
+    prompts = sorted({row["prompt"] for row in read_jsonl(folder / "responses.jsonl")})
+    judge = RewardModel.load(tmp_path / "mild")
+    rewards = np.stack([judge.score([prompt] * 7, texts, ended).double().numpy() for prompt in prompts])
+    order = np.argsort(rewards, axis=1)
+    rewards, p = np.sort(rewards, axis=1), np.array(list(odds.values()))[order]
+    assert np.diff(rewards, axis=1).min() > 1e-4  # no two are the same
+    upto = p.cumsum(axis=1)
+    metrics = read(folder, "metrics.json")
+    assert metrics["best_of_n_held"] == pytest.approx(1, abs=1e-6)
+    for row in metrics["best_of_n"]:
+        n, best = row["n"], upto ** row["n"] - (upto - p) ** row["n"]
+        kl, mean = (best * np.log(best / p)).sum(axis=1), (best * rewards).sum(axis=1)
+        spread = (best * (rewards - mean[:, None]) ** 2).sum(axis=1)
+        assert row["kl_true"]["value"] == pytest.approx(kl.mean(), abs=1e-5)
+        assert (row["kl_true"]["n"], row["kl_true"]["value"] <= row["kl_bound"] + 1e-9) == (3, True)
+        assert abs(row["reward"]["value"] - mean.mean()) < 4 * (n / 256 * spread.sum()) ** 0.5 / 3
+    last = metrics["best_of_n"][-1]
+    assert (last["n"], last["kl_true"]["value"] < 0.9 * last["kl_bound"]) == (64, True)  # few responses: far below it
+    rows = (folder / "tables" / "best_of_n.csv").read_text("utf-8").splitlines()
+    assert rows[0].startswith("n,kl_bound,kl_true,kl_true_low,kl_true_high,kl_true_n,reward,")
+    assert "The true KL is summed over all" in (folder / "tables" / "best_of_n.md").read_text("utf-8")
+    assert "KL, true (nats)" in (folder / "report.html").read_text("utf-8")
+
+
+def test_no_true_kl_of_a_pool_from_the_likeliest_tokens(work: Path, tmp_path: Path) -> None:
+    save_toy(work / "a", tmp_path / "toy")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("version: 1\nprompts: 3\nsamples: 2\nmax_new_tokens: 2\nbest_of_n: 64\ntop_k: 2\n")
+    folder = run(work, tmp_path, models={"toy": str(tmp_path / "toy")}, reference="toy", suite=suite)
+    write_report(folder, only=["tables"])
+    assert read(folder, "metrics.json")["best_of_n_held"] is None
+    text = (folder / "tables" / "best_of_n.md").read_text("utf-8")
+    assert "The true KL is not known: the probabilities of its responses are not known (drawn at another" in text
+
+
+def test_the_probability_of_what_a_stop_string_ended_is_not_known() -> None:
+    """Only the log-probabilities of the tokens before it are kept: without it, -1.5 would be taken for all of it."""
+    whole = Completion("p", 0, "a b", (5, 6), (-1.0, -0.5), "eos")
+    assert measure._with_digest(whole).logprob == -1.5
+    cut = whole._replace(finish_reason="stop", stop_ids=(7,))
+    assert math.isnan(measure._with_digest(cut).logprob)
+    assert measure._with_digest(cut).tokens != measure._with_digest(whole).tokens
 
 
 def test_an_interrupted_evaluation_keeps_its_pool(

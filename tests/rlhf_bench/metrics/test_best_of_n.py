@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.metrics.best_of_n import best_of_n_curve
+from rlhf_bench.metrics.best_of_n import best_of_n_curve, probability_held
 
 
 def pool(rewards: list[list[list[float]]], gold: list[list[list[float]]]) -> pd.DataFrame:
@@ -45,6 +45,48 @@ def test_each_seeds_reward_model_chooses_for_itself() -> None:
     assert "reward" not in found[1]  # no common scale
 
 
+def drawn(prompts: list[list[tuple[str, float, float]]]) -> pd.DataFrame:
+    """A pool of (response, its probability, its reward) a sample."""
+    found = pool([[[reward for *_, reward in samples] for samples in prompts]], [[[0.0] * len(s) for s in prompts]])
+    rows = [(samples, i) for samples in prompts for i in range(len(samples))]
+    texts = [[text for text, *_ in samples] for samples, _ in rows]
+    return found.assign(
+        logprob=[math.log(samples[i][1]) for samples, i in rows],
+        first=[told.index(told[i]) for told, (_, i) in zip(texts, rows, strict=True)],
+    )
+
+
+HALVES = [("no", 0.5, 0.0), ("yes", 0.5, 1.0), ("no", 0.5, 0.0), ("yes", 0.5, 1.0)]
+
+
+def test_the_true_kl_by_hand_where_the_pool_holds_every_response() -> None:
+    """Two responses of 1/2: the better is the best of 2 in 3/4: 3/4 log(3/2) + 1/4 log(1/2) = .130812, of 4 in 15/16:
+    15/16 log(15/8) + 1/16 log(1/8) = .589320 - .129965 = .459355. Where both have the same reward it is 0: the mean of
+    the prompts is half. The bound is .193147 and .636294."""
+    equal = [("a", 0.5, 1.0), ("b", 0.5, 1.0), ("b", 0.5, 1.0), ("b", 0.5, 1.0)]
+    whole = drawn([HALVES, equal])
+    assert probability_held(whole) == pytest.approx(1.0)
+    found = best_of_n_curve(whole)
+    assert [row["kl_true"]["value"] for row in found] == pytest.approx([0.0, 0.130812 / 2, 0.459355 / 2], abs=1e-6)
+    assert found[1]["kl_true"]["n"] == 2
+    assert found[2]["kl_bound"] == pytest.approx(0.636294, abs=1e-6)
+
+
+def test_no_true_kl_of_what_is_not_all_there() -> None:
+    """The prompt where the least is held decides; what is unknown counts for nothing."""
+    part = [("no", 0.5, 0.0), ("yes", 0.25, 1.0), ("yes", 0.25, 1.0), ("yes", 0.25, 1.0)]
+    lacking = drawn([HALVES, part])
+    assert probability_held(lacking) == pytest.approx(0.75)
+    assert "kl_true" not in best_of_n_curve(lacking)[1]
+    cut = drawn([HALVES, HALVES])
+    cut.loc[0, "logprob"] = math.nan  # ended by a stop string: half of a prompt
+    assert probability_held(cut) == pytest.approx(0.5)
+    assert "kl_true" not in best_of_n_curve(cut)[1]
+    for unknown in (cut.assign(logprob=math.nan), cut.drop(columns=["logprob", "first"])):
+        assert probability_held(unknown) is None
+        assert "kl_true" not in best_of_n_curve(unknown)[1]
+
+
 def test_a_pool_that_cannot_be_used_is_one_line() -> None:
     whole = pool([[[1.0, 3.0], [5.0, 2.0]]], [[[1.0, 2.0], [3.0, 4.0]]])
     with pytest.raises(DataError, match="1 of 4 rewards of the pool are missing; expected 2 a prompt and seed"):
@@ -73,3 +115,14 @@ def test_the_curve_is_drawn_and_its_kl_is_called_a_bound(tmp_path: Path) -> None
     assert legend.get_texts()[-1].get_text() == "best of n = 1 ... 16 of sft (KL: upper bound log n - (n-1)/n)"
     (line,) = [line for line in figure.axes[0].lines if "best of n" in str(line.get_label())]
     assert list(line.get_xdata()) == pytest.approx([row["kl_bound"] for row in metrics["best_of_n"]])
+
+    # and where the truth is known it stands beside the bound, at the same rewards
+    for row in metrics["best_of_n"]:
+        row["kl_true"] = {**row["reward"], "value": row["kl_bound"] / 2}
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    with drawing():
+        figure = PLOTS["reward_vs_kl"](load_result(path))
+    assert figure is not None
+    (true,) = [line for line in figure.axes[0].lines if "true KL" in str(line.get_label())]
+    assert list(true.get_xdata()) == pytest.approx([row["kl_bound"] / 2 for row in metrics["best_of_n"]])
+    assert list(true.get_ydata()) == list(line.get_ydata())
