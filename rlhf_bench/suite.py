@@ -12,9 +12,20 @@ from rlhf_bench.config import Config, load_config, read_yaml, suites_dir
 from rlhf_bench.errors import UnknownName
 from rlhf_bench.stats import RESAMPLES
 
-__all__ = ["HYPERVOLUME_KL", "OWN_PROMPTS", "Suite", "Wording", "list_suites", "load_suite", "needs", "suite_path"]
+__all__ = [
+    "HYPERVOLUME_KL",
+    "OWN_PROMPTS",
+    "Suite",
+    "Wording",
+    "list_suites",
+    "load_suite",
+    "needs",
+    "suite_name",
+    "suite_path",
+]
 
 HYPERVOLUME_KL = 10.0
+IN_FOLDER = "suite.yaml"  # the suite of a folder, beside its prompts
 OWN_PROMPTS = "own prompts"  # what a manifest names as the data of a suite that brings its prompts
 Wording = Literal["mini", "natural"]
 
@@ -47,6 +58,11 @@ class Suite(Config):
     max_new_tokens: int | None = Field(None, ge=1, description="longest response; null: as in training")
     stop: tuple[str, ...] | None = Field(None, description="stop strings; null: as in training")
     reference: str = Field("sft", description="model that KL is taken to")
+    baseline: str | None = Field(
+        None,
+        description="model that a judge compares the others with: one that takes part, chosen or rejected; null: "
+        "the reference",
+    )
     hypervolume_kl: float = Field(
         HYPERVOLUME_KL,
         gt=0,
@@ -76,15 +92,24 @@ def list_suites() -> dict[str, str]:
 
 
 def suite_path(name: str) -> Path:
-    """The file of a shipped suite by name, or of any by path. Raises UnknownName."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else suites_dir() / f"{name}.yaml"
-    if not path.is_file():
+    """The file of a shipped suite by name, or by path any file, or the suite.yaml of any folder. Raises UnknownName."""
+    shipped, given = suites_dir() / f"{name}.yaml", Path(name)
+    if not name.endswith((".yaml", ".yml")) and shipped.is_file():
+        return shipped
+    path = given / IN_FOLDER if given.is_dir() else given
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
         raise UnknownName("suite", name, list_suites())
     return path
 
 
+def suite_name(name: str) -> str:
+    """What results are filed under: the name of a shipped suite, of a file without its ending, or of a folder."""
+    path = suite_path(name)
+    return path.parent.resolve().name if path.name == IN_FOLDER else path.stem
+
+
 def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
-    """A shipped suite by name, or a YAML file by path, with `key=value` overrides.
+    """A shipped suite by name, or a YAML file or a folder with a suite.yaml by path, with `key=value` overrides.
 
     Raises:
         UnknownName: no such suite, or an override of a key that a suite does not have.

@@ -25,8 +25,8 @@ def judge_options(command: Decorated) -> Decorated:
         click.option(
             "--judge",
             metavar="NAME",
-            help="Win rates against the reference by this judge: a model of a server, or reward, gold, length or "
-            "random.",
+            help="Win rates against the suite's baseline, else the reference, by this judge: a model of a server, or "
+            "reward, gold, length or random.",
         ),
         click.option(
             "--base-url",
@@ -106,13 +106,13 @@ class EvalJudge:
         from rlhf_bench.judge.judging import prepare
         from rlhf_bench.store import ResultStore
 
-        baseline = str(ResultStore(result).read_manifest()["reference"])
+        manifest = ResultStore(result).read_manifest()
         prepared = prepare(
             result,
             ledger_path=ledger_path(None, results),
             results=results,
             judge_name=self.name,
-            baseline=baseline,
+            baseline=str(manifest.get("baseline", manifest["reference"])),
             base_url=self.base_url,
         )
         with prepared as judging:

@@ -41,7 +41,11 @@ def question_options(command: Decorated) -> Decorated:
             required=True,
             help="A model of the server, or one of reward, gold, length, random, which ask nobody.",
         ),
-        click.option("--baseline", metavar="NAME", help="The model that the others are compared with; pairs need one."),
+        click.option(
+            "--baseline",
+            metavar="NAME",
+            help="The model that the others are compared with, in pairs.  [default: the suite's, else the reference]",
+        ),
         model_option,
         click.option(
             "--template",

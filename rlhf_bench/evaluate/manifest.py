@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from rlhf_bench.evaluate.measure_text import Texts
@@ -16,6 +15,7 @@ from rlhf_bench.evaluate.request import Request
 from rlhf_bench.files import json_text
 from rlhf_bench.metrics.rouge import SETTINGS as ROUGE_SETTINGS
 from rlhf_bench.stats import RESAMPLES
+from rlhf_bench.suite import suite_name
 from rlhf_bench.types import stable_hash
 
 __all__ = ["make_manifest"]
@@ -32,7 +32,7 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
         by_model.setdefault(part.name, []).append(entry)
     names = [*(model.name for model in setup.models), *(text.name for text in setup.texts)]
     asked = {
-        "suite": Path(request.suite).stem,
+        "suite": suite_name(request.suite),
         "suite_version": setup.suite.version,
         "hypervolume_kl": setup.suite.hypervolume_kl,
         "best_of_n": setup.suite.best_of_n,
@@ -61,6 +61,7 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
     return {
         **asked,
         "key": stable_hash(json_text(_identity(asked))),
+        "baseline": setup.suite.baseline or setup.reference,  # a judge's, which decides no number of the evaluation
         "request": request.to_dict(),
         "stamp": request.stamp(),
         "versions": {name: version(name) for name in ("torch", "transformers", "pandas", "scipy", "rouge-score")},

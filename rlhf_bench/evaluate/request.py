@@ -14,7 +14,7 @@ from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import STAGES, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StoreError
 from rlhf_bench.files import json_text
-from rlhf_bench.suite import Suite, load_suite
+from rlhf_bench.suite import Suite, load_suite, suite_path
 from rlhf_bench.types import stable_hash
 
 __all__ = ["SEED", "Request", "read_request", "under_seed"]
@@ -122,6 +122,9 @@ class Request:
         paths = [*models, *self.reward_models.values(), *readers, *(file for _, file in self.responses)]
         paths += [base for path in (*models, *readers) if (base := adapter_base(path))]
         paths += [self.spec.data] if self.spec.data else []
+        if self.spec.own_prompts is not None:
+            beside = suite_path(self.suite).parent
+            paths += [str(path) for path in sorted(beside.glob(self.spec.own_prompts.replace("{wording}", "*")))]
         files = {path: list(_files(Path(path))) for path in dict.fromkeys(paths)}
         if run is not None:
             for seed in seeds:

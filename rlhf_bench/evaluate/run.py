@@ -23,6 +23,7 @@ from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
 from rlhf_bench.stats import resampling
 from rlhf_bench.store import ResultStore
+from rlhf_bench.suite import suite_name
 
 if TYPE_CHECKING:
     from rlhf_bench.evaluate.measure_base import Measure
@@ -105,7 +106,7 @@ def run_request(
     Raises StoreError where models, data or versions of the suite are no longer those of that key.
     """
     progress = progress or Progress(quiet=True)
-    parent = results / Path(request.suite).stem
+    parent = results / suite_name(request.suite)
     if not force and (stored := processes.first(lambda: _stored(parent, request))):
         processes.first(lambda: _tidy(stored, request))
         progress.log(f"{stored}: everything is stored; nothing to compute")
@@ -151,15 +152,17 @@ def _make_parts(folder: Path) -> None:
 def _tidy(folder: Path, request: Request) -> None:
     """Of a finished evaluation only the result stays, not its parts, nor what a killed attempt was writing.
 
-    Its manifest names the judge that was asked for last, who decides none of its numbers.
+    Its manifest names the judge and the baseline that were asked for last, who decide none of its numbers.
     """
     shutil.rmtree(folder / ".parts", ignore_errors=True)
     remove_half_written(folder)
     store = ResultStore(folder)
     manifest = store.read_manifest()
     asked = manifest.get("request", {})
-    if request.judge and asked.get("judge") != request.judge:
-        store.write_manifest({**manifest, "request": {**asked, "judge": dict(request.judge)}})
+    judge = {"judge": dict(request.judge)} if request.judge else {}
+    now = {**manifest, "baseline": request.spec.baseline or manifest["reference"], "request": {**asked, **judge}}
+    if now != manifest:
+        store.write_manifest(now)
 
 
 def _stored(parent: Path, request: Request) -> Path | None:

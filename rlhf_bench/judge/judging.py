@@ -190,8 +190,8 @@ def prepare(
 ) -> Judging:
     """Read the result and open the ledger; nothing is asked. Raises what the parts raise, each in one line.
 
-    The template says which form the judging has; one of pairs needs a `baseline`, the others none. `schema` None: the
-    template's JSON schema is sent unless the ledger says that the server refused it.
+    The template says which form the judging has; one of pairs needs a `baseline` (None: the suite's), the others none.
+    `schema` None: the template's JSON schema is sent unless the ledger says that the server refused it.
     """
     price_list = load_prices(prices or PACKAGED)
     form = load_template(template)
@@ -211,6 +211,7 @@ def prepare(
         items = items_of(subjects, again, orders=("given",))
         design = RankingDesign(folder, found, items, form, order_seed)
     else:
+        baseline = baseline or ResultStore(folder).read_manifest().get("baseline")
         if baseline is None:
             raise BadValue(f"--baseline: not given, and {form.label} compares with one; name a model of the result")
         pairs = pairs_of(responses, baseline=baseline, models=models, samples=samples, limit=limit)

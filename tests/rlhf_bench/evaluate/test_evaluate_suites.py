@@ -17,7 +17,8 @@ from rlhf_bench.compare import compare
 from rlhf_bench.errors import BadValue, DataError, StoreError, UnknownName
 from rlhf_bench.evaluate.request import Request, read_request
 from rlhf_bench.report import summary_text, write_report
-from rlhf_bench.suite import Suite, list_suites, load_suite, needs
+from rlhf_bench.store import ResultStore
+from rlhf_bench.suite import Suite, list_suites, load_suite, needs, suite_name
 
 from ..tiny import Log, save_run
 
@@ -134,6 +135,47 @@ def test_a_suite_of_ones_own(work: Path, tmp_path: Path) -> None:
     suite.write_text("version: 1\nown_prompts: mine.jsonl\nmetrics: ['degenerate:b']\n")
     with pytest.raises(BadValue, match="given 'degenerate:b'; expected a category of its prompts: a, plain"):
         run(work, str(suite))
+
+
+def test_a_folder_of_ones_own(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its path, under its own name; prompts that change are another evaluation."""
+    suite = tmp_path / "v1.5"
+    suite.mkdir()
+    with pytest.raises(UnknownName, match=r"unknown suite"):
+        run(work, str(suite))
+    (suite / "suite.yaml").write_text("version: 1\nown_prompts: mine.jsonl\nmetrics: ['degenerate:a']\n")
+    (suite / "mine.jsonl").write_text('{"category": "a", "prompt": "b"}\n')
+    folder = run(work, str(suite), results=tmp_path / "results")
+    assert folder.parent == tmp_path / "results" / "v1.5"
+    assert read(folder, "manifest.json")["suite"] == "v1.5"
+    monkeypatch.chdir(suite)
+    assert suite_name(".") == "v1.5"
+    (suite / "mine.jsonl").write_text('{"category": "a", "prompt": "c"}\n')
+    again = run(work, str(suite), results=tmp_path / "results")
+    assert again != folder
+    assert [row["prompt"] for row in ResultStore(again).read_responses() if row["model"] == "sft"] == [
+        "\n\nHuman: c\n\nAssistant:"
+    ]
+    # a folder does not hide a suite that comes along
+    (tmp_path / "safety").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_suite("safety").own_prompts == "prompts/safety.{wording}.jsonl"
+
+
+def test_the_baseline_is_the_suites_else_the_reference(work: Path, tmp_path: Path) -> None:
+    folder = run(work, "hh-test", results=tmp_path)
+    assert read(folder, "manifest.json")["baseline"] == "sft"
+    with pytest.raises(UnknownName, match="unknown baseline model 'bse'"):
+        run(work, "hh-test", settings=["baseline=bse"], results=tmp_path)
+    again = run(work, "hh-test", settings=["baseline=chosen"], results=tmp_path)
+    assert again == folder  # it decides no number of the evaluation
+    assert read(folder, "manifest.json")["baseline"] == "chosen"
+    asked = f"--limit 4 --samples 1 --checkpoints {work / 'checkpoints'} --set baseline=chosen"
+    for line in (f"judge run {folder} --judge length", f"eval --suite hh-test --judge random {asked}"):
+        done = CliRunner().invoke(cli, [*line.split(), "--results", str(tmp_path)])
+        assert done.exit_code == 0, done.output
+    judgings = ResultStore(folder).read_judge()["judgings"]
+    assert [(j["judge"], j["baseline"]) for j in judgings] == [("length", "chosen"), ("random", "chosen")]
 
 
 def test_a_request_without_settings_is_told_as_before() -> None:
