@@ -33,7 +33,9 @@ class _Side:
     @classmethod
     def read(cls, path: Path) -> _Side:
         store = ResultStore(path)
-        return cls(Path(path), store.read_manifest(), store.read_scores())
+        manifest, scores = store.read_manifest(), store.read_scores()
+        store.check_responses()
+        return cls(Path(path), manifest, scores)
 
     @property
     def seeds(self) -> list[int]:
