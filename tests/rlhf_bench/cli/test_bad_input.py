@@ -395,6 +395,24 @@ def test_a_data_file_that_cannot_be_used(command: str, content: bytes | None, me
     assert message in said
 
 
+def write_pairs(path: str, rows: list[dict[str, str]]) -> None:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_pairs_of_which_none_differs_end_before_anything_is_trained() -> None:
+    write_pairs("same.jsonl", [{"prompt": f"Say {i}.", "chosen": "Yes.", "rejected": "Yes."} for i in range(60)])
+    n = len(load_preferences("same.jsonl", split="train"))
+    said = (
+        f"same.jsonl, train: chosen and rejected are the same text in all {n} pairs, so {{}} would have nothing to "
+        "learn; expected pairs that differ"
+    )
+    line = f"train {{}} --recipe {TOY} --set data.source=same.jsonl --run same"
+    assert fails(line.format("all"), 1).startswith(said.format("reward and dpo"))
+    assert fails(line.format("dpo"), 1).startswith(said.format("dpo"))
+    assert not list(Path("checkpoints/same").rglob("log.jsonl"))  # nor begun
+    assert call(line.format("sft")).exit_code == 0  # which learns from the chosen ones alone
+
+
 # --- folders that cannot be written ----------------------------------------------------------------------------------
 
 
