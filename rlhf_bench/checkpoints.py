@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.adapters import adapter_base, adapter_root
-from rlhf_bench.errors import CheckpointError, StaleParent, UnknownName
+from rlhf_bench.errors import BadValue, CheckpointError, StaleParent, UnknownName
 from rlhf_bench.files import sha256_file
 from rlhf_bench.types import stable_hash
 
 __all__ = [
     "STAGES",
     "Checkpoint",
+    "check_run",
     "checkpoint_hash",
     "find_run",
     "find_runs",
@@ -133,8 +135,22 @@ def run_seeds(run: Path) -> list[int | None]:
     return list(seeds) or [None]
 
 
+def check_run(run: str) -> None:
+    """That a run's name is a plain folder's, so that nothing is read or written outside its root. Raises BadValue.
+
+    `=` and `+` are in the names of a sweep's runs, as in default.dpo.beta=0.1.
+    """
+    if not re.fullmatch(r"\w[\w.+=-]*", run):
+        raise BadValue(
+            f"run: given {run!r}, expected a plain folder name of letters, digits and . _ - + = that begins with a "
+            "letter or digit, such as mine; the folder that holds it is given with --checkpoints"
+        )
+
+
 def find_run(root: Path, run: str) -> Path:
-    """<root>/<run>. Raises UnknownName where there is no such folder; it names the command that makes it."""
+    """<root>/<run>. Raises BadValue where that is no name, UnknownName where there is no such folder; it names the
+    command that makes it."""
+    check_run(run)
     if not (root / run).is_dir():
         advice = f"make it with: rlhf-bench train all{_named(run)}"
         raise UnknownName("run", run, [path.name for path in find_runs(root)], advice=advice)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.checkpoints import STAGES, open_checkpoint, read_training, run_seeds, stage_path
+from rlhf_bench.checkpoints import STAGES, check_run, open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.config import diff
 from rlhf_bench.data import PreferenceData, named_filters
 from rlhf_bench.data.sources import Reader
@@ -78,6 +78,7 @@ def train(
         Interrupted: asked to stop; what was trained is kept.
     """
     progress = progress or Progress(quiet=True)
+    check_run(run := "default" if run is None else run)
     resolved = load_recipe(recipe, list(overrides))
     check_combinations(resolved)
     check_trackers(report_to)
@@ -98,7 +99,7 @@ def train(
         check_fsdp(resolved, wanted)
     if {"ppo", "grpo"} & set(stages):
         check_reward_functions(resolved.reward.function)  # now, and not after the stages before
-    folder = root / (run or "default")
+    folder = root / run
     data = _data(resolved, progress, [stage for stage in wanted if stage in LEARN_PAIRS])
     trained = 0
     for seed, name in processes.first(lambda: _jobs(stages, resolved, folder, seeds, force=force)):
@@ -278,8 +279,7 @@ def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
 
 
 def _data(recipe: Recipe, progress: Progress, learners: Sequence[str]) -> Any:
-    """Loads a split once for all stages. The first stage asks for all of them before it trains, so that it ends there
-    where `learners` of a later one would have nothing to learn from."""
+    """Loads a split once for all stages. The first that trains asks for it, and ends where `learners` find nothing."""
     reader = Reader(recipe.data.source, seed=recipe.data.seed)
 
     @cache

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_bench.checkpoints import checkpoint_hash, run_seeds, stage_path
+from rlhf_bench.checkpoints import check_run, checkpoint_hash, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StaleParent
 from trainers.combinations import check_combinations
 from trainers.pipeline import configuration, train, with_ancestors
@@ -70,6 +70,7 @@ def train_sweep(
     Raises, before anything is trained, BadValue and UnknownName for a value that does not fit, or a key that decides
     nothing of `stages`; StaleParent where what is shared was trained again since; then as `pipeline.train`.
     """
+    check_run(run)
     settings = {value: [*overrides, f"{sweep.key}={value}"] for value in sweep.values}
     plain = load_recipe(recipe, list(overrides))
     wanted = with_ancestors(stages, plain)

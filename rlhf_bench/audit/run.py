@@ -21,6 +21,7 @@ from typing import Any
 from rlhf_bench.audit.calibration import DEFINITION, Calibration, calibration
 from rlhf_bench.audit.pairs import PairScores, audit_pairs, by_category, mistakes, score_pairs
 from rlhf_bench.checkpoints import (
+    check_run,
     checkpoint_hash,
     find_run,
     open_checkpoint,
@@ -113,9 +114,10 @@ def audit(
 
     Raises UnknownName (no such run), CheckpointError (missing, damaged, or its parent has changed), ModelError (no
     reward model, or one with more than one output), DataError, NotFinite, StoreError (cannot be written, or the run's
-    result has lost responses), BadValue (no data given and none known).
+    result has lost responses), BadValue (no data given and none known; no name of a run).
     """
     progress = progress or Progress(quiet=True)
+    check_run(run)
     subjects = _subjects(run, reward_model, checkpoints)
     is_own = reward_model is None and data is None and limit is None
     if is_own and (results / SUITE / run / "metrics.json").is_file():

@@ -137,6 +137,26 @@ def test_a_recipe_file_with_a_bad_key_or_no_yaml(here: Path) -> None:
     assert fails("train all --recipe yours.yaml", 2).startswith("unknown recipe 'yours.yaml'")
 
 
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../esc", "p/q", "default/seed-1", "/proc/esc", ".hidden", "a b", "a\nb"]
+)
+def test_a_runs_name_is_a_plain_folder_name(here: Path, name: str) -> None:
+    before = {str(path) for path in here.parent.rglob("*")}
+    quoted = shlex.quote(name)
+    for line in (
+        f"train base --recipe {TOY} --run {quoted}",
+        f"train base --recipe {TOY} --run {quoted} --sweep base.lr=0.001,0.002",
+        f"eval --limit 2 --run {quoted}",
+        f"eval --responses a=pairs.jsonl --run {quoted}",
+        f"audit --run {quoted}",
+        f"audit --run {quoted} --reward-model checkpoints/default/reward --limit 5",
+        f"selftest --run {quoted}",
+        f"push {quoted} --to org/name --dry-run",
+    ):
+        assert fails(line, 2).startswith("run: given "), line
+    assert {str(path) for path in here.parent.rglob("*")} == before
+
+
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 
