@@ -22,7 +22,8 @@ __all__ = ["make_manifest"]
 
 
 def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
-    """`key` is the hash of what decides the numbers; `request` what was asked for, for --from."""
+    """`key` is the hash of what decides the numbers; `request` what was asked for, for --from; `left_out` counts the rows
+    of each response file that --skip-bad passed over."""
     by_model: dict[str, list[dict[str, Any]]] = {}
     for part in setup.parts:
         entry: dict[str, Any] = {"seed": part.seed, "path": str(part.path), "hash": part.hash}
@@ -63,6 +64,7 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
         "key": stable_hash(json_text(_identity(asked))),
         "request": request.to_dict(),
         "stamp": request.stamp(),
+        **({"left_out": setup.left_out} if setup.left_out else {}),
         "versions": {name: version(name) for name in ("torch", "transformers", "pandas", "scipy", "rouge-score")},
         "python": platform.python_version(),
         **_hardware(setup),

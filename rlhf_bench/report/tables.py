@@ -83,6 +83,7 @@ def summary_table(result: Result) -> Table:
     notes = [
         _intervals(result),
         *_caution(result),
+        *_left_out(result),
         *_cut(result, columns),
         *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks),
     ]
@@ -271,6 +272,14 @@ def _caution(result: Result) -> list[str]:
     if not few:
         return []
     return [f"‡ Only {' and '.join(few)}: intervals may hold the truth in some 90 % of cases; see docs/coverage.md"]
+
+
+def _left_out(result: Result) -> list[str]:
+    """The rows that --skip-bad passed over, a line a file."""
+    return [
+        f"{n:,} row{' of ' + file + ' was' if n == 1 else 's of ' + file + ' were'} left out as malformed (--skip-bad)"
+        for file, n in result.manifest.get("left_out", {}).items()
+    ]
 
 
 def _cut(result: Result, columns: Iterable[Column]) -> list[str]:

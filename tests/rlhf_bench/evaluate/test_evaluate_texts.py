@@ -208,6 +208,28 @@ def test_a_result_that_has_lost_rows_is_an_error_and_force_makes_it_again(
     assert file.read_bytes() == whole
 
 
+def test_rows_that_were_left_out_are_counted_in_the_result(tmp_path: Path) -> None:
+    one, two, whole = (predictions(tmp_path / name) for name in ("one.jsonl", "two.jsonl", "whole.jsonl"))
+    with one.open("a") as file:
+        file.write('{"prompt": "cut')
+    with two.open("a") as file:
+        file.write('nonsense\n{"prompt": "x", "generated": null}\n')
+    folder = evaluation.evaluate(
+        responses=[("a", str(one)), ("b", str(two)), ("c", str(whole))], skip_bad=True, results=tmp_path / "results"
+    ).folder
+    assert json.loads((folder / "manifest.json").read_text())["left_out"] == {str(one): 1, str(two): 2}
+    write_report(folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for line in (
+        f"1 row of {one} was left out as malformed (--skip-bad)", f"2 rows of {two} were left out as malformed (--skip",
+    ):  # fmt: skip
+        for text in (summary_text(folder), (folder / "tables" / "summary.md").read_text(), page):
+            assert line in text
+    clean = evaluation.evaluate(responses=[("c", str(whole))], skip_bad=True, results=tmp_path / "results").folder
+    assert "left_out" not in json.loads((clean / "manifest.json").read_text())
+    assert "left out" not in summary_text(clean)
+
+
 # --- beside models ---------------------------------------------------------------------------------------------------
 
 
