@@ -21,6 +21,7 @@ from typing import Any
 from rlhf_bench.adapters import adapter_base, adapter_root
 from rlhf_bench.errors import BadValue, CheckpointError, StaleParent, UnknownName
 from rlhf_bench.files import sha256_file
+from rlhf_bench.hub import looks_like_path
 from rlhf_bench.types import stable_hash
 
 __all__ = [
@@ -82,7 +83,7 @@ def model_hash(path: str | Path) -> str:
     """`checkpoint_hash` of a folder, an adapter's with that of its base; a hub name stands for itself.
 
     Raises:
-        CheckpointError: as `checkpoint_hash`.
+        CheckpointError: as `checkpoint_hash`; an adapter's base is missing.
         StaleParent: an adapter's base is not the one that it was trained on, as its training.json says.
     """
     folder = Path(path)
@@ -93,6 +94,12 @@ def model_hash(path: str | Path) -> str:
     if base is None:
         return own
     now, trained_on = model_hash(base), ((read_training(folder) or {}).get("adapter") or {}).get("base_hash")
+    # a hub name's hash is the name: another one on record is a folder's
+    if not Path(base).is_dir() and (looks_like_path(base) or trained_on not in (None, now)):
+        raise CheckpointError(
+            f"{path} is an adapter and its base model cannot be used: {base} does not exist, as seen from it or from "
+            "here; restore that folder, or set base_model_name_or_path in adapter_config.json to where it is"
+        )
     if trained_on not in (None, now):
         raise StaleParent(
             f"{path} is an adapter of {base} {trained_on}, which is now {now}; restore that model or train the adapter "

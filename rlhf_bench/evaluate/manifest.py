@@ -22,8 +22,8 @@ __all__ = ["make_manifest"]
 
 
 def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
-    """`key` is the hash of what decides the numbers; `request` what was asked for, for --from; `left_out` counts the rows
-    of each response file that --skip-bad passed over."""
+    """`key` is the hash of what decides the numbers; `request` what was asked for, for --from; `left_out` the number of
+    rows of each response file that --skip-bad passed over."""
     by_model: dict[str, list[dict[str, Any]]] = {}
     for part in setup.parts:
         entry: dict[str, Any] = {"seed": part.seed, "path": str(part.path), "hash": part.hash}

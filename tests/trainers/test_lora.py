@@ -358,6 +358,19 @@ def test_a_base_that_is_missing(copy: Path) -> None:
     )
     with pytest.raises(CheckpointError, match=r"reward is an adapter and its base model cannot be used: "):
         RewardModel.load(copy / "reward")
+    with pytest.raises(CheckpointError) as caught:  # what an evaluation asks first
+        model_hash(copy / "sft")
+    assert one_line(caught.value) == (
+        f"{copy / 'sft'} is an adapter and its base model cannot be used: ../base does not exist, as seen from it or "
+        "from here; restore that folder, or set base_model_name_or_path in adapter_config.json to where it is"
+    )
+
+
+def test_a_base_that_is_missing_though_its_name_could_be_the_hubs(copy: Path) -> None:
+    file = copy / "sft" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": "mine/base"}))
+    with pytest.raises(CheckpointError, match=r"its base model cannot be used: mine/base does not exist, as seen"):
+        model_hash(copy / "sft")  # its hash on record is that of a folder
 
 
 def test_a_base_of_another_shape(copy: Path) -> None:
