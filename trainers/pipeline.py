@@ -94,7 +94,9 @@ def train(
     if "reward" in wanted and resolved.reward.backbone not in STAGES:
         check_path(resolved.reward.backbone)
     for stage in wanted:
-        check_lora(stage, getattr(getattr(resolved, stage), "lora", None), default_device())
+        backbone = resolved.reward.backbone if stage == "reward" else "base"
+        model = resolved.model if backbone in STAGES else backbone
+        check_lora(stage, getattr(getattr(resolved, stage), "lora", None), default_device(), model)
     if fsdp:
         check_fsdp(resolved, wanted)
     if {"ppo", "grpo"} & set(stages):

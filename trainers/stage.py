@@ -80,7 +80,7 @@ class Stage:
 
         Raises BadValue and ModelError as `adapt` and `checkpoint_layers` do.
         """
-        adapter = adapt(model, config.lora, base, seed=self.seed)
+        adapter = adapt(model, config.lora, base, seed=self.seed, section=self.name)
         self.prepare(model, config)
         return adapter
 

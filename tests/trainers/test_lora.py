@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerBase
 
 from rlhf_bench import quantized
 from rlhf_bench.adapters import adapter_base
@@ -33,6 +33,7 @@ from rlhf_bench.text import collate, encode
 from trainers import lora
 from trainers.critic import make_critic
 from trainers.lora import LoraConfig, adapt, check_lora
+from trainers.recipe import NewModel
 from trainers.recipe_files import load_recipe
 from trainers.stage import Stage
 from trainers.states import load_trained, trained_state
@@ -431,6 +432,36 @@ def test_layers_that_cannot_have_an_adapter(policy_folder: Path, given: list[str
 
 
 @pytest.mark.parametrize(
+    ("stage", "model", "given", "known"),
+    [
+        ("sft", None, "zzz", "c_attn, c_fc, c_proj"),
+        ("dpo", None, "lm_head", "c_attn, c_fc, c_proj"),
+        ("reward", None, "score", "c_attn, c_fc, c_proj"),
+        ("sft", "llama", "c_attn", "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"),
+    ],
+)
+def test_layers_that_a_model_has_not_are_named_before_anything_is_trained(
+    tmp_path: Path, stage: str, model: str | None, given: str, known: str
+) -> None:
+    """The model's configuration is enough: there is not so much as a weight of the llama."""
+    LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        architectures=["LlamaForCausalLM"],
+    ).save_pretrained(tmp_path / "llama")  # fmt: skip
+    of = [] if model is None else ["--set", f"model={tmp_path / model}"]
+    done = call(
+        "train", stage, "--recipe", TOY, *of, "--set", f"{stage}.lora.target_modules=[{given}]", "--checkpoints",
+        tmp_path / "checkpoints",
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {stage}.lora.target_modules: given '{given}', expected the end of the name of a linear layer below "
+        f"the head ({known}), or all-linear"
+    )
+    assert done.exit_code == 2
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("sft.lora.r=0", "sft.lora.r: given 0, expected greater than or equal to 1"),
@@ -452,10 +483,10 @@ def test_what_is_missing_is_named_before_anything_is_trained(tmp_path: Path, mon
     cpu = torch.device("cpu")
     four = LoraConfig(load_in_4bit=True)
     with pytest.raises(BadValue, match=r"sft\.lora\.target_modules: given an empty list"):
-        check_lora("sft", LoraConfig(target_modules=()), cpu)
+        check_lora("sft", LoraConfig(target_modules=()), cpu, NewModel())
     monkeypatch.setattr(quantized.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else True)
     with pytest.raises(MissingExtra, match=r"bitsandbytes is not installed; .*'rlhf-bench\[quant\]'"):
-        check_lora("sft", four, cpu)
+        check_lora("sft", four, cpu, NewModel())
     monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name: None)
     done = call("train", "sft", "--set", "sft.lora.r=2", "--checkpoints", tmp_path)
     assert done.stderr.splitlines()[-1] == (
@@ -466,7 +497,7 @@ def test_what_is_missing_is_named_before_anything_is_trained(tmp_path: Path, mon
     with pytest.raises(
         ModelError, match=r"load_in_4bit: the device is cpu, expected a CUDA GPU, .*; leave load_in_4bit"
     ):
-        check_lora("sft", four, cpu)
+        check_lora("sft", four, cpu, NewModel())
 
 
 def test_an_adapter_is_not_merged_into_4_bits(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
