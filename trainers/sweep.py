@@ -75,9 +75,13 @@ def train_sweep(
     plain = load_recipe(recipe, list(overrides))
     wanted = with_ancestors(stages, plain)
     decided: set[str] = set()
-    for keys in settings.values():
+    same: dict[str, str] = {}  # a recipe -> the value that makes it
+    for value, keys in settings.items():
         changed = load_recipe(recipe, keys)
         check_combinations(changed)
+        first = same.setdefault(changed.model_dump_json(), value)
+        if first != value:
+            raise BadValue(f"--sweep {sweep.key}: {first} and {value} are the same value; expected different ones")
         decided |= decided_stages(wanted, plain, changed)
     if not decided:
         raise BadValue(f"--sweep {sweep.key}: it decides nothing of {', '.join(wanted)}; sweep another key")

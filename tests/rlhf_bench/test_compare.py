@@ -290,6 +290,18 @@ def test_a_result_that_has_lost_responses_is_not_compared(tmp_path: Path) -> Non
         compare(a, b)
 
 
+def test_results_of_two_suites_are_said_to_be(tmp_path: Path) -> None:
+    a, b = make(tmp_path / "a", {"sft": SFT}), make(tmp_path / "b", {"sft": SFT}, suite="quick")
+    assert "different suites" not in compare(a, a)
+    said = "\ndifferent suites: hh-test in A, quick in B; only what both measured is compared\nprompts: 3 in both"
+    assert said in compare(a, b)
+    other = make(tmp_path / "c", {"sft": SFT}, first=50, suite="safety")
+    with pytest.raises(
+        StoreError, match=r"have no prompt in common; they are of the suites hh-test and safety: give two"
+    ):
+        compare(a, other)
+
+
 def test_self_bleu_of_other_prompts_is_not_compared(tmp_path: Path) -> None:
     """A text's value is against all others of its result: one text more, and it is another number."""
     a, same = (make(tmp_path / name, {"sft": {"self_bleu": [0.5, 0.6]}}) for name in "ab")

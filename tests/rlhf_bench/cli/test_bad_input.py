@@ -119,6 +119,13 @@ def train(what: str) -> str:
         ("eval --limit -3", "invalid value for '--limit': -3 is not in the range x>=1"),
         ("eval --samples 0", "invalid value for '--samples': 0 is not in the range x>=1"),
         ("eval --seed none", "invalid value for '--seed': 'none' is not a valid integer range"),
+        *[
+            (
+                f"compare a b --difference gold={size}",
+                f"--difference: given gold='{size}', expected METRIC=SIZE with a ",
+            )
+            for size in ("nan", "inf", "0", "-1", "big")
+        ],
         ("data prepare pairs.jsonl --out o --filter hh-edge-case", "unknown "),
         ("data prepare pairs.jsonl --out o --column colour=x", "unknown "),
     ],
@@ -401,6 +408,8 @@ def test_no_row_left_after_pairs_with_different_prompts_are_dropped() -> None:
         (None, "missing.jsonl"),
         (b"", "is empty"),
         (b"\xff\xfe\x00", "UTF-8"),
+        ('{"prompt": "a"}\n'.encode("utf-16-be"), "given.jsonl' is not UTF-8 text (byte 0 is NUL, as in UTF-16)"),
+        (b"\n \n\n", "holds blank lines only; expected at least one row"),
         (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": \n', "line 2"),
         (b'{"question": "a", "answer": "b"}\n', "question"),
     ],

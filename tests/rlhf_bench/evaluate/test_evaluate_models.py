@@ -199,7 +199,7 @@ def test_an_adapter_whose_base_is_missing_or_of_another_shape(work: Path, tmp_pa
         ("{}", r"adapter_config\.json names no base model; set base_model_name_or_path"),
         (
             '{"base_model_name_or_path": "../gone"}',
-            r"lora is an adapter and its base .*: \.\./gone does not exist, as ",
+            r"is an adapter and its base .*: \.\./gone does not exist, as ",
         ),
     ],
 )
