@@ -12,26 +12,22 @@ import importlib.util
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_bench.adapters import adapter_base
 from rlhf_bench.checkpoints import model_hash
 from rlhf_bench.config import Config
-from rlhf_bench.errors import BadValue, CheckpointError, MissingExtra, ModelError
-from rlhf_bench.model_files import readable, root_config
+from rlhf_bench.errors import BadValue, MissingExtra
 from rlhf_bench.models import seeded
 from rlhf_bench.quantized import check_four_bit
 
-if TYPE_CHECKING:  # the recipe's module imports this one
-    from trainers.recipe import NewModel
-
-__all__ = ["Adapter", "LoraConfig", "adapt", "check_lora", "save_adapter"]
+__all__ = ["Adapter", "LoraConfig", "adapt", "check_lora", "check_targets", "save_adapter"]
 
 
 class LoraConfig(Config):
@@ -58,13 +54,13 @@ class Adapter(NamedTuple):
     base: str | Path  # what the adapter stands on
 
 
-def check_lora(section: str, lora: LoraConfig | None, device: torch.device, model: NewModel | str) -> None:
-    """That an adapter of `model`, a recipe's, can be trained here, before anything is.
+def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> None:
+    """That an adapter can be trained here, before anything is; trainers/lora_layers.py looks for its layers.
 
     Raises:
         MissingExtra: peft, or bitsandbytes for 4 bits, is not installed.
         ModelError: 4 bits are asked for on a device that has none.
-        BadValue: no layer is to get an adapter, or one that the model has not.
+        BadValue: no layer is to get an adapter.
     """
     if lora is None:
         return
@@ -74,8 +70,6 @@ def check_lora(section: str, lora: LoraConfig | None, device: torch.device, mode
         raise MissingExtra("peft", "peft")
     if lora.load_in_4bit:
         check_four_bit(device)
-    if not isinstance(lora.target_modules, str) and (outline := _outline(model, scores=section == "reward")):
-        _check_targets(outline, lora.target_modules, section)
 
 
 def adapt(
@@ -93,7 +87,7 @@ def adapt(
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
 
-    _check_targets(model, lora.target_modules, section)
+    check_targets(model, lora.target_modules, section)
     scores = "SequenceClassification" in type(model).__name__
     config = PeftConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0,
@@ -126,21 +120,8 @@ def save_adapter(
     return {"base": base, "base_hash": model_hash(adapter.base), "nested": adapter_base(adapter.base) is not None}
 
 
-def _outline(model: NewModel | str, *, scores: bool) -> PreTrainedModel | None:
-    """The model's layers without weights, from its configuration; None where there is none to be read so far."""
-    kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
-    try:
-        if isinstance(model, str):
-            config = root_config(model)
-        else:
-            config = GPT2Config(n_layer=model.n_layer, n_head=model.n_head, n_embd=model.n_embd)
-        with readable(str(model)), torch.device("meta"):
-            return cast(PreTrainedModel, kind.from_config(config))
-    except (CheckpointError, ModelError):  # said when it is loaded, if it still holds then
-        return None
-
-
-def _check_targets(model: PreTrainedModel, targets: str | tuple[str, ...], section: str) -> None:
+def check_targets(model: PreTrainedModel, targets: str | tuple[str, ...], section: str) -> None:
+    """That each of `targets` names a layer that can have an adapter. Raises BadValue, which names those of `model`."""
     if isinstance(targets, str):
         return
     key = f"{section}.lora.target_modules".removeprefix(".")

@@ -22,6 +22,7 @@ from rlhf_bench.progress import Progress
 from trainers.combinations import check_combinations, check_fsdp
 from trainers.execution import run_trainer
 from trainers.lora import check_lora
+from trainers.lora_layers import check_layers
 from trainers.recipe import Recipe
 from trainers.recipe_files import load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
@@ -94,9 +95,8 @@ def train(
     if "reward" in wanted and resolved.reward.backbone not in STAGES:
         check_path(resolved.reward.backbone)
     for stage in wanted:
-        backbone = resolved.reward.backbone if stage == "reward" else "base"
-        model = resolved.model if backbone in STAGES else backbone
-        check_lora(stage, getattr(getattr(resolved, stage), "lora", None), default_device(), model)
+        check_lora(stage, getattr(getattr(resolved, stage), "lora", None), default_device())
+        check_layers(stage, resolved)
     if fsdp:
         check_fsdp(resolved, wanted)
     if {"ppo", "grpo"} & set(stages):

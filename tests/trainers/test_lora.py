@@ -33,7 +33,6 @@ from rlhf_bench.text import collate, encode
 from trainers import lora
 from trainers.critic import make_critic
 from trainers.lora import LoraConfig, adapt, check_lora
-from trainers.recipe import NewModel
 from trainers.recipe_files import load_recipe
 from trainers.stage import Stage
 from trainers.states import load_trained, trained_state
@@ -483,10 +482,10 @@ def test_what_is_missing_is_named_before_anything_is_trained(tmp_path: Path, mon
     cpu = torch.device("cpu")
     four = LoraConfig(load_in_4bit=True)
     with pytest.raises(BadValue, match=r"sft\.lora\.target_modules: given an empty list"):
-        check_lora("sft", LoraConfig(target_modules=()), cpu, NewModel())
+        check_lora("sft", LoraConfig(target_modules=()), cpu)
     monkeypatch.setattr(quantized.importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else True)
     with pytest.raises(MissingExtra, match=r"bitsandbytes is not installed; .*'rlhf-bench\[quant\]'"):
-        check_lora("sft", four, cpu, NewModel())
+        check_lora("sft", four, cpu)
     monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name: None)
     done = call("train", "sft", "--set", "sft.lora.r=2", "--checkpoints", tmp_path)
     assert done.stderr.splitlines()[-1] == (
@@ -497,7 +496,7 @@ def test_what_is_missing_is_named_before_anything_is_trained(tmp_path: Path, mon
     with pytest.raises(
         ModelError, match=r"load_in_4bit: the device is cpu, expected a CUDA GPU, .*; leave load_in_4bit"
     ):
-        check_lora("sft", four, cpu, NewModel())
+        check_lora("sft", four, cpu)
 
 
 def test_an_adapter_is_not_merged_into_4_bits(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
