@@ -33,7 +33,7 @@ def adapter_base(path: str | Path) -> str | None:
         return None
     if importlib.util.find_spec("peft") is None:
         raise MissingExtra("peft", "peft")
-    base = _configured(path, "base_model_name_or_path")
+    base = _read(Path(path) / CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise CheckpointError(
             f"{Path(path) / CONFIG} names no base model; set base_model_name_or_path to its folder or hub name"
@@ -62,6 +62,16 @@ def adapter_root(path: str | Path) -> str | Path:
 def is_reward_adapter(path: str | Path) -> bool:
     """True for an adapter of a sequence classifier, with a head of its own; False for a policy's, or no adapter."""
     return bool(_configured(path, "task_type") == "SEQ_CLS")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:  # a UnicodeDecodeError is a ValueError
+        raise CheckpointError(f"{file} cannot be read ({error}); restore it, or train the adapter again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file} holds a {type(config).__name__}, expected a JSON object; restore it")
+    return config
 
 
 def _configured(path: str | Path, key: str) -> Any:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.adapters import adapter_base, adapter_root
-from rlhf_bench.errors import CheckpointError, StaleParent, UnknownName
+from rlhf_bench.errors import BadValue, CheckpointError, StaleParent, UnknownName
 from rlhf_bench.files import sha256_file
+from rlhf_bench.hub import looks_like_path
 from rlhf_bench.types import stable_hash
 
 __all__ = [
     "STAGES",
     "Checkpoint",
+    "check_run",
     "checkpoint_hash",
     "find_run",
     "find_runs",
@@ -80,7 +83,7 @@ def model_hash(path: str | Path) -> str:
     """`checkpoint_hash` of a folder, an adapter's with that of its base; a hub name stands for itself.
 
     Raises:
-        CheckpointError: as `checkpoint_hash`.
+        CheckpointError: as `checkpoint_hash`; an adapter's base is missing.
         StaleParent: an adapter's base is not the one that it was trained on, as its training.json says.
     """
     folder = Path(path)
@@ -91,6 +94,12 @@ def model_hash(path: str | Path) -> str:
     if base is None:
         return own
     now, trained_on = model_hash(base), ((read_training(folder) or {}).get("adapter") or {}).get("base_hash")
+    # a hub name's hash is the name: another one on record is a folder's
+    if not Path(base).is_dir() and (looks_like_path(base) or trained_on not in (None, now)):
+        raise CheckpointError(
+            f"{path} is an adapter and its base model cannot be used: {base} does not exist, as seen from it or from "
+            "here; restore that folder, or set base_model_name_or_path in adapter_config.json to where it is"
+        )
     if trained_on not in (None, now):
         raise StaleParent(
             f"{path} is an adapter of {base} {trained_on}, which is now {now}; restore that model or train the adapter "
@@ -133,8 +142,22 @@ def run_seeds(run: Path) -> list[int | None]:
     return list(seeds) or [None]
 
 
+def check_run(run: str) -> None:
+    """That a run's name is a plain folder's, so that nothing is read or written outside its root. Raises BadValue.
+
+    `=` and `+` are in the names of a sweep's runs, as in default.dpo.beta=0.1.
+    """
+    if not re.fullmatch(r"\w[\w.+=-]*", run):
+        raise BadValue(
+            f"run: given {run!r}, expected a plain folder name of letters, digits and . _ - + = that begins with a "
+            "letter or digit, such as mine; the folder that holds it is given with --checkpoints"
+        )
+
+
 def find_run(root: Path, run: str) -> Path:
-    """<root>/<run>. Raises UnknownName where there is no such folder; it names the command that makes it."""
+    """<root>/<run>. Raises BadValue where that is no name, UnknownName where there is no such folder; it names the
+    command that makes it."""
+    check_run(run)
     if not (root / run).is_dir():
         advice = f"make it with: rlhf-bench train all{_named(run)}"
         raise UnknownName("run", run, [path.name for path in find_runs(root)], advice=advice)

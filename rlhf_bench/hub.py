@@ -1,12 +1,13 @@
-"""Is the Hugging Face hub within reach? Asked once, so that a machine without a network fails at once and not after a
-minute of retries."""
+"""The Hugging Face hub: what can be a name there, and is it within reach? That is asked once, so that a machine without
+a network fails at once and not after a minute of retries."""
 
 from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 
-__all__ = ["hub_answers", "offline_by_choice"]
+__all__ = ["hub_answers", "looks_like_path", "offline_by_choice"]
 
 PROBE_SECONDS = 3.0
 _TRUE = {"1", "ON", "YES", "TRUE"}  # huggingface_hub's own reading
@@ -29,3 +30,8 @@ def hub_answers() -> bool:
 
 def offline_by_choice() -> bool:
     return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
+
+
+def looks_like_path(name: str | Path) -> bool:
+    """True for what cannot be a name on the hub, which is NAME or ORG/NAME."""
+    return str(name).startswith((".", "/", "~")) or str(name).count("/") > 1

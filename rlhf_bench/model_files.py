@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from rlhf_bench.adapters import adapter_root, is_reward_adapter
 from rlhf_bench.errors import CheckpointError, ModelError
-from rlhf_bench.hub import hub_answers
+from rlhf_bench.hub import hub_answers, looks_like_path
 
 __all__ = [
     "check_causal",
@@ -37,7 +37,7 @@ transformers_logging.disable_progress_bar()
 
 def check_path(path: str | Path) -> None:
     """That what looks like a path is there; a hub name is seen when it is loaded. Raises CheckpointError."""
-    if _looks_like_path(path) and not Path(path).exists():
+    if looks_like_path(path) and not Path(path).exists():
         raise CheckpointError(_why(path, FileNotFoundError(str(path))))
 
 
@@ -116,13 +116,9 @@ def of_adapter(path: str | Path) -> Iterator[None]:
         raise CheckpointError(f"{path} is an adapter and its base model cannot be used: {error}") from error
 
 
-def _looks_like_path(path: str | Path) -> bool:
-    return str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
-
-
 def _why(path: str | Path, error: Exception) -> str:
     if not Path(path).exists():
-        if _looks_like_path(path):
+        if looks_like_path(path):
             return f"{path} does not exist; expected a model folder"
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         return (

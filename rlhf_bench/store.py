@@ -94,9 +94,51 @@ class ResultStore:
             append_jsonl(path, rows)
 
     def read_responses(self) -> list[dict[str, Any]]:
-        """All complete rows; a last line that an interrupted write left unfinished is passed over."""
+        """All complete rows; a last line that an interrupted write left unfinished is passed over.
+
+        Raises StoreError where they are not those of scores.parquet, if that is there.
+        """
         with self._reading("responses.jsonl") as path:
-            return read_jsonl(path, drop_partial=True)
+            rows = read_jsonl(path, drop_partial=True)
+        self.check_responses()
+        self._check_same_rows(rows)
+        return rows
+
+    def check_responses(self) -> None:
+        """That responses.jsonl holds as many rows as scores.parquet, which is written after it. Raises StoreError.
+
+        Rows are counted, not read: a file that was emptied or cut, or lost lines, is seen at once.
+        """
+        if not (self.path / "scores.parquet").exists():
+            return  # of an evaluation that is not finished
+        with self._reading("responses.jsonl") as path, open(path, "rb") as file:
+            found = sum(line.endswith(b"\n") and not line.isspace() for line in file)
+        expected = self._count_scores()
+        if found != expected:
+            holds = f"{found:,} of {expected:,} rows" if found < expected else f"{found:,} rows, expected {expected:,}"
+            raise StoreError(
+                f"{path} holds {holds}; restore the file, or run `rlhf-bench eval` again with the same options and "
+                "--force"
+            )
+
+    def _count_scores(self) -> int:
+        import pyarrow.parquet as pq
+
+        with self._reading("scores.parquet") as path:
+            return int(pq.read_metadata(path).num_rows)
+
+    def _check_same_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if not (self.path / "scores.parquet").exists():
+            return
+        with self._reading("scores.parquet") as path:
+            scores = pd.read_parquet(path, engine="pyarrow", columns=list(_SCORE_KEYS))
+        lost = set(scores.itertuples(index=False, name=None)) - {tuple(row.get(k) for k in _SCORE_KEYS) for row in rows}
+        if lost:
+            key = ", ".join(str(part) for part in min(lost))
+            raise StoreError(
+                f"{self.path / 'responses.jsonl'} lacks the row ({key}) of scores.parquet; restore the file, or run "
+                "`rlhf-bench eval` again with the same options and --force"
+            )
 
     # scores
 

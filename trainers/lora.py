@@ -27,7 +27,7 @@ from rlhf_bench.errors import BadValue, MissingExtra
 from rlhf_bench.models import seeded
 from rlhf_bench.quantized import check_four_bit
 
-__all__ = ["Adapter", "LoraConfig", "adapt", "check_lora", "save_adapter"]
+__all__ = ["Adapter", "LoraConfig", "adapt", "check_lora", "check_targets", "save_adapter"]
 
 
 class LoraConfig(Config):
@@ -55,7 +55,7 @@ class Adapter(NamedTuple):
 
 
 def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> None:
-    """That an adapter can be trained here, before anything is.
+    """That an adapter can be trained here, before anything is; trainers/lora_layers.py looks for its layers.
 
     Raises:
         MissingExtra: peft, or bitsandbytes for 4 bits, is not installed.
@@ -72,10 +72,12 @@ def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> N
         check_four_bit(device)
 
 
-def adapt(model: PreTrainedModel, lora: LoraConfig | None, base: str | Path, *, seed: int) -> Adapter | None:
+def adapt(
+    model: PreTrainedModel, lora: LoraConfig | None, base: str | Path, *, seed: int, section: str = ""
+) -> Adapter | None:
     """Freeze `model`, which was loaded from `base`, and put an adapter into its layers, in place; None: leave it.
 
-    The head of a sequence classifier is trained beside the adapter and saved with it.
+    The head of a sequence classifier is trained beside the adapter and saved with it. `section`: of the recipe.
 
     Raises:
         BadValue: a name in target_modules that no layer has, or a layer that cannot have an adapter.
@@ -85,7 +87,7 @@ def adapt(model: PreTrainedModel, lora: LoraConfig | None, base: str | Path, *, 
     from peft import LoraConfig as PeftConfig
     from peft import get_peft_model
 
-    _check_targets(model, lora.target_modules)
+    check_targets(model, lora.target_modules, section)
     scores = "SequenceClassification" in type(model).__name__
     config = PeftConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0,
@@ -118,9 +120,11 @@ def save_adapter(
     return {"base": base, "base_hash": model_hash(adapter.base), "nested": adapter_base(adapter.base) is not None}
 
 
-def _check_targets(model: PreTrainedModel, targets: str | tuple[str, ...]) -> None:
+def check_targets(model: PreTrainedModel, targets: str | tuple[str, ...], section: str) -> None:
+    """That each of `targets` names a layer that can have an adapter. Raises BadValue, which names those of `model`."""
     if isinstance(targets, str):
         return
+    key = f"{section}.lora.target_modules".removeprefix(".")
     heads = [model.get_output_embeddings(), getattr(model, "score", None)]
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
     for target in targets:
@@ -128,6 +132,6 @@ def _check_targets(model: PreTrainedModel, targets: str | tuple[str, ...]) -> No
         if not named or any(module is head for module in named for head in heads):
             known = {n.rpartition(".")[2] for n, module in layers.items() if all(module is not head for head in heads)}
             raise BadValue(
-                f"lora.target_modules: given {target!r}, expected the end of the name of a linear layer below the head "
+                f"{key}: given {target!r}, expected the end of the name of a linear layer below the head "
                 f"({', '.join(sorted(known))}), or all-linear"
             )

@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.checkpoints import STAGES, open_checkpoint, read_training, run_seeds, stage_path
+from rlhf_bench.checkpoints import STAGES, check_run, open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.config import diff
 from rlhf_bench.data import PreferenceData, named_filters
 from rlhf_bench.data.sources import Reader
-from rlhf_bench.errors import BadValue, CheckpointError, ConfigChanged, UnknownName
+from rlhf_bench.errors import BadValue, CheckpointError, ConfigChanged, DataError, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.model_files import check_path
 from rlhf_bench.models import default_device
@@ -23,6 +23,7 @@ from trainers.combinations import check_combinations, check_fsdp
 from trainers.execution import run_trainer
 from trainers.ignored_keys import check_given
 from trainers.lora import check_lora
+from trainers.lora_layers import check_layers
 from trainers.recipe import Recipe
 from trainers.recipe_files import load_recipe
 from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
@@ -42,6 +43,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "grpo": ("sft", "reward"),
     "dpo": ("sft",),
 }
+LEARN_PAIRS = ("reward", "dpo")  # from the difference of chosen and rejected
 REWARD_SOURCE = {"function", "weights", "ensemble"}  # keys of the reward section that only ppo and grpo obey
 
 
@@ -72,11 +74,13 @@ def train(
     Raises:
         ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
         UsageError: a recipe, key or value that does not exist or fit, or `fsdp` with one process.
+        DataError: data that cannot be used, such as pairs for reward or dpo of which none differs.
         MissingExtra: a tracker that is not installed.
         StoppedByAlarm: with `stop_on_alarm`; the state before the alarm is kept.
         Interrupted: asked to stop; what was trained is kept.
     """
     progress = progress or Progress(quiet=True)
+    check_run(run := "default" if run is None else run)
     resolved = load_recipe(recipe, list(overrides))
     check_combinations(resolved)
     check_trackers(report_to)
@@ -94,12 +98,13 @@ def train(
         check_path(resolved.reward.backbone)
     for stage in wanted:
         check_lora(stage, getattr(getattr(resolved, stage), "lora", None), default_device())
+        check_layers(stage, resolved)
     if fsdp:
         check_fsdp(resolved, wanted)
     if {"ppo", "grpo"} & set(stages):
         check_reward_functions(resolved.reward.function)  # now, and not after the stages before
-    folder = root / (run or "default")
-    data = _data(resolved, progress)
+    folder = root / run
+    data = _data(resolved, progress, [stage for stage in wanted if stage in LEARN_PAIRS])
     trained = 0
     for seed, name in processes.first(lambda: _jobs(stages, resolved, folder, seeds, force=force)):
         job = Stage(
@@ -277,7 +282,8 @@ def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
     return [recipe.seed + i for i in range(seeds)]
 
 
-def _data(recipe: Recipe, progress: Progress) -> Any:
+def _data(recipe: Recipe, progress: Progress, learners: Sequence[str]) -> Any:
+    """Loads a split once for all stages. The first that trains asks for it, and ends where `learners` find nothing."""
     reader = Reader(recipe.data.source, seed=recipe.data.seed)
 
     @cache
@@ -287,6 +293,11 @@ def _data(recipe: Recipe, progress: Progress) -> Any:
         data = reader.load(split, limit=recipe.data.limit if training else None, filters=filters)
         for line in (*data.notes, data.summary()):
             progress.log(f"data: {line}")
+        if learners and all(pair.chosen == pair.rejected for pair in data.pairs):
+            raise DataError(
+                f"{data.source}, {split}: chosen and rejected are the same text in all {len(data):,} pairs, so "
+                f"{' and '.join(learners)} would have nothing to learn; expected pairs that differ: give other data"
+            )
         return data
 
     return load

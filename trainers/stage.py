@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.data import PreferenceData
+from rlhf_bench.errors import DataError
 from rlhf_bench.models import autocast, best_precision
 from rlhf_bench.parallel import Pool
 from rlhf_bench.processes import ALONE, Processes
@@ -79,7 +80,7 @@ class Stage:
 
         Raises BadValue and ModelError as `adapt` and `checkpoint_layers` do.
         """
-        adapter = adapt(model, config.lora, base, seed=self.seed)
+        adapter = adapt(model, config.lora, base, seed=self.seed, section=self.name)
         self.prepare(model, config)
         return adapter
 
@@ -120,12 +121,21 @@ class Stage:
         )  # fmt: skip
 
     def encode_pairs(self, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]) -> EncodedPairs:
-        """Chosen and rejected of each pair as tokens; what is equal after truncation is dropped and counted."""
+        """Chosen and rejected of each pair as tokens; what is equal after truncation is dropped and counted.
+
+        Raises DataError where nothing is left.
+        """
         prompts = [p.prompt for p in pairs]
         chosen, rejected = (
             self.encode(tokenizer, prompts, side) for side in ([p.chosen for p in pairs], [p.rejected for p in pairs])
         )
         kept = [i for i, (w, r) in enumerate(zip(chosen, rejected, strict=True)) if w.response != r.response]
+        if pairs and not kept:
+            raise DataError(
+                f"{self.name}: all {len(pairs):,} pairs of {self.data('train').source} have equal responses once they "
+                f"are cut to data.max_response_tokens={self.recipe.data.max_response_tokens}, expected one that "
+                "differs; raise it, or give other data"
+            )
         counts = count_truncated([*chosen, *rejected]) | {"equal_after_truncation": len(pairs) - len(kept)}
         return EncodedPairs([(chosen[i], rejected[i]) for i in kept], [pairs[i].margin for i in kept], counts)
 

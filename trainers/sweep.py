@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_bench.checkpoints import checkpoint_hash, run_seeds, stage_path
+from rlhf_bench.checkpoints import check_run, checkpoint_hash, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StaleParent
 from trainers.combinations import check_combinations
 from trainers.ignored_keys import check_given
@@ -71,14 +71,19 @@ def train_sweep(
     Raises, before anything is trained, BadValue and UnknownName for a value that does not fit, or a key that decides
     nothing of `stages`; StaleParent where what is shared was trained again since; then as `pipeline.train`.
     """
+    check_run(run)
     settings = {value: [*overrides, f"{sweep.key}={value}"] for value in sweep.values}
     plain = load_recipe(recipe, list(overrides))
     wanted = with_ancestors(stages, plain)
     decided: set[str] = set()
-    for keys in settings.values():
+    same: dict[str, str] = {}  # a recipe -> the value that makes it
+    for value, keys in settings.items():
         changed = load_recipe(recipe, keys)
         check_combinations(changed)
         check_given(recipe, keys, with_ancestors(stages, changed))
+        first = same.setdefault(changed.model_dump_json(), value)
+        if first != value:
+            raise BadValue(f"--sweep {sweep.key}: {first} and {value} are the same value; expected different ones")
         decided |= decided_stages(wanted, plain, changed)
     if not decided:
         raise BadValue(f"--sweep {sweep.key}: it decides nothing of {', '.join(wanted)}; sweep another key")

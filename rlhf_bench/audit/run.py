@@ -21,6 +21,7 @@ from typing import Any
 from rlhf_bench.audit.calibration import DEFINITION, Calibration, calibration
 from rlhf_bench.audit.pairs import PairScores, audit_pairs, by_category, mistakes, score_pairs
 from rlhf_bench.checkpoints import (
+    check_run,
     checkpoint_hash,
     find_run,
     open_checkpoint,
@@ -112,11 +113,15 @@ def audit(
     limit: at most so many pairs of a split
 
     Raises UnknownName (no such run), CheckpointError (missing, damaged, or its parent has changed), ModelError (no
-    reward model, or one with more than one output), DataError, NotFinite, StoreError (cannot be written), BadValue (no
-    data given and none known).
+    reward model, or one with more than one output), DataError, NotFinite, StoreError (cannot be written, or the run's
+    result has lost responses), BadValue (no data given and none known; no name of a run).
     """
     progress = progress or Progress(quiet=True)
+    check_run(run)
     subjects = _subjects(run, reward_model, checkpoints)
+    is_own = reward_model is None and data is None and limit is None
+    if is_own and (results / SUITE / run / "metrics.json").is_file():
+        ResultStore(results / SUITE / run).check_responses()  # now, and not when its page is drawn
     first = subjects[0].load()  # says what is wrong with it before any data is read
     reader = _reader(subjects[0], data, run, checkpoints)
     names = ["test", *([UNSEEN] if UNSEEN in reader.splits else [])]
@@ -126,7 +131,6 @@ def audit(
     audited = [_score(s, first if s is subjects[0] else s.load(), splits, progress) for s in subjects]
 
     other = (subjects[0].hash or subjects[0].path, data or "", str(limit or ""))
-    is_own = reward_model is None and data is None and limit is None
     folder = _folder(run, subjects, None if is_own else stable_hash(*other, length=8), results, progress)
     rows = [row for a in audited for split, d in splits.items() for row in mistakes(a.subject.seed, d, a.scores[split])]
     # each seed's rewards have a scale of their own, so the seeds stay apart

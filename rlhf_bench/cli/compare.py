@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -48,6 +49,8 @@ def _sizes(given: tuple[str, ...]) -> dict[str, float]:
     for metric, text in name_values("--difference", given, expected=expected).items():
         try:
             sizes[metric] = float(text)
-        except ValueError as error:
-            raise BadValue(f"--difference: given {metric}={text!r}, expected {expected}") from error
+        except ValueError:
+            sizes[metric] = math.nan
+        if not 0 < sizes[metric] < math.inf:
+            raise BadValue(f"--difference: given {metric}={text!r}, expected {expected}")
     return sizes

@@ -26,7 +26,7 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 )
 @click.argument("stages", nargs=-1, metavar="[all|base|sft|reward|ppo|grpo|dpo]...")
 @click.option("--recipe", default="mini", show_default=True, help="A recipe's name, or the path of a YAML file.")
-@click.option("--run", metavar="NAME", help="Name of the checkpoints' folder.  [default: default]")
+@click.option("--run", metavar="NAME", default="default", show_default=True, help="Name of the checkpoints' folder.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one key of the recipe.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Train every stage with this many seeds.")
 @click.option(
@@ -61,7 +61,7 @@ STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 def train(
     stages: tuple[str, ...],
     recipe: str,
-    run: str | None,
+    run: str,
     overrides: tuple[str, ...],
     seeds: int | None,
     sweep: str | None,
@@ -85,7 +85,7 @@ def train(
 
     asked: dict[str, Any] = {
         "recipe": recipe,
-        "run": run or "default",
+        "run": run,
         "overrides": list(overrides),
         "seeds": seeds,
         "resume": resume,

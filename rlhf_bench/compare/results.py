@@ -35,7 +35,9 @@ class _Side:
     @classmethod
     def read(cls, path: Path) -> _Side:
         store = ResultStore(path)
-        return cls(Path(path), store.read_manifest(), store.read_scores())
+        manifest, scores = store.read_manifest(), store.read_scores()
+        store.check_responses()
+        return cls(Path(path), manifest, scores)
 
     @property
     def seeds(self) -> list[int]:
@@ -122,8 +124,11 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     if not models:
         raise StoreError(f"{a} and {b} have no model in common; evaluate both with a model of the same name")
     if not prompts:
+        suites = [side.manifest["suite"] for side in (left, right)]
         how = "evaluate both on the same data: --data SOURCE"
-        if left.drawn_from == right.drawn_from:
+        if suites[0] != suites[1]:
+            how = f"they are of the suites {suites[0]} and {suites[1]}: give two results of one suite"
+        elif left.drawn_from == right.drawn_from:
             how = "evaluate both with the same --seed and --limit, which choose the prompts"
         raise StoreError(f"{a} and {b} have no prompt in common; {how}")
     metrics, left_out = _metrics(left, right, seeds)
@@ -245,6 +250,9 @@ def _matching(
     """What was matched, what was not, and what else differs."""
     lines = []
     counts = [side.scores["prompt_id"].nunique() - len(prompts) for side in (left, right)]
+    suites = [side.manifest["suite"] for side in (left, right)]
+    if suites[0] != suites[1]:
+        lines.append(f"different suites: {suites[0]} in A, {suites[1]} in B; only what both measured is compared")
     lines.append(f"prompts: {len(prompts)} in both, {counts[0]} only in A, {counts[1]} only in B")
     alone = {name: [m for m in side.models if m not in models] for name, side in (("A", left), ("B", right))}
     others = "".join(f"; only in {name}: {', '.join(found)}" for name, found in alone.items() if found)

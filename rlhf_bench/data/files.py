@@ -151,6 +151,8 @@ def _read_file(path: Path) -> list[Mapping[str, Any]]:
     if suffix is None:
         raise DataError(f"data file {str(path)!r} has an unknown ending; expected {', '.join(SUFFIXES)}")
     content = read_bytes(path, packed=suffix.endswith(".gz"))
+    if content and not content.strip():
+        raise DataError(f"{str(path)!r} holds blank lines only; expected at least one row")
     if suffix == ".parquet":
         rows = parquet_rows(path, content)
     else:
@@ -174,10 +176,14 @@ def read_bytes(path: Path, *, packed: bool) -> bytes:
 
 
 def _decode(path: Path, content: bytes) -> str:
+    """The text. NUL is a character of UTF-8 too, but what holds it is UTF-16 without its mark, or no text."""
     try:
-        return content.decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{str(path)!r} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    if (at := content.find(b"\0")) >= 0:
+        raise DataError(f"{str(path)!r} is not UTF-8 text (byte {at} is NUL, as in UTF-16); save it as UTF-8")
+    return text
 
 
 def _raise(path: Path, unit: str) -> OnBad:

@@ -79,11 +79,15 @@ def read_ranked(
     """The pairs of ranked rows in their order, counts, and notes for the log.
 
     Counts are of comparisons, not of rows: a row of K responses is K (K - 1) / 2 of them, and a row that makes no pair
-    at all is one. Raises DataError for a row whose responses and ranks do not fit together.
+    at all is one. An annotator's ranking that says again what an earlier row of theirs said is left out and counted.
+
+    Raises DataError for a row whose responses and ranks do not fit together, and for an annotator who ranks the same
+    responses to a prompt in two ways.
     """
     pairs: list[PreferencePair] = []
     counts = {"read": 0}
     kept: list[RankedResponses] = []
+    earlier: dict[tuple[str, ...], tuple[int, RankedResponses]] = {}
     n_rows = 0
     for n_rows, row in enumerate(rows, start=1):
         ranked = _row(Cells(row, layout.names, f"row {n_rows} of {source}"))
@@ -92,6 +96,9 @@ def read_ranked(
             skipped = {"empty prompt": 1}
         elif not is_unicode(ranked.prompt + "".join(ranked.responses)):
             skipped = {"half a surrogate pair": 1}
+        elif _is_repeated(ranked, earlier, n_rows, source):
+            k = len(ranked.responses)
+            skipped = {"ranking repeated by its annotator": max(1, k * (k - 1) // 2)}
         else:
             found, skipped = to_pairs(ranked, which)
             kept.append(ranked)
@@ -107,6 +114,37 @@ def read_ranked(
             f"{alike.pairwise:.0%} of comparisons alike"
         )
     return pairs, counts, notes
+
+
+def _is_repeated(
+    ranked: RankedResponses, earlier: dict[tuple[str, ...], tuple[int, RankedResponses]], number: int, source: str
+) -> bool:
+    """True where the annotator has ranked the same responses to the prompt so before; else the row is remembered.
+
+    Nobody is known to be the same person without a name. Raises DataError where they ranked them in another way.
+    """
+    if ranked.annotator is None:
+        return False
+    first, before = earlier.setdefault(
+        (ranked.annotator, ranked.prompt, *sorted(ranked.responses)), (number, ranked)
+    )  # fmt: skip
+    if first == number:
+        return False
+    if _order(before) != _order(ranked):
+        prompt = ranked.prompt.strip()
+        raise DataError(
+            f"rows {first} and {number} of {source}: annotator {ranked.annotator!r} ranks the same responses to the "
+            f"prompt {prompt[:60] + '…' if len(prompt) > 60 else prompt!r} in two ways; expected one ranking by an "
+            "annotator: remove one of the rows"
+        )
+    return True
+
+
+def _order(ranked: RankedResponses) -> list[tuple[str, int]]:
+    """Each response with the number of ranks above its own, 0 where it was not ranked: [1, 2, 2, 4] is [1, 2, 2, 3]."""
+    levels = sorted({rank for rank in ranked.ranks if rank is not None})
+    places = (0 if rank is None else levels.index(rank) + 1 for rank in ranked.ranks)
+    return sorted(zip(ranked.responses, places, strict=True))
 
 
 def agreement(rows: Iterable[RankedResponses]) -> Agreement:

@@ -74,6 +74,7 @@ class ResponseFile:
     references: dict[str, str]  # prompt -> reference text
     rows: dict[str, int]  # prompt -> the row that it first stands in
     notes: list[str]
+    left_out: int = 0  # rows that could not be used
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ def read_responses(
     if not found:
         raise DataError(f"{path} holds only the data's own responses; expected a model's")
     notes = [f"{path}: {table.form}, {total:,} rows, {layout.note(table.columns)}", *([left_out] if left_out else [])]
-    return ResponseFile(path, list(found.values()), references, first, notes + _samples_notes(path, found.values()))
+    notes += _samples_notes(path, found.values())
+    return ResponseFile(path, list(found.values()), references, first, notes, len(bad.found))
 
 
 def _samples_notes(path: Path, models: Any) -> list[str]:

@@ -60,12 +60,16 @@ def read_table(path: Path, bad: BadRows) -> Table:
     Rows that are no object, or of another length than the header, go to `bad`. Raises DataError where the file is
     missing, is none of these, is not UTF-8, or holds no row at all.
     """
+    if path.is_dir():
+        raise DataError(f"response file {str(path)!r} is a folder; expected a file: give the path of one in it")
     if not path.is_file():
         siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
         close = nearest(path.name, siblings)
         hint = f"did you mean {close!r} beside it?" if close else "give the path of a file that exists"
         raise DataError(f"response file {str(path)!r} does not exist; {hint}")
     content = read_bytes(path, packed=_starts(path, b"\x1f\x8b"))
+    if content and not content.strip():
+        raise DataError(f"{str(path)!r} holds blank lines only; expected a prompt and a response in each row")
     form, rows = _parse(path, content, bad)
     if not rows and not bad.found:
         raise DataError(f"{str(path)!r} is empty; expected a prompt and a response in each row")

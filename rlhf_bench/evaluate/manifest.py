@@ -22,7 +22,8 @@ __all__ = ["make_manifest"]
 
 
 def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
-    """`key` is the hash of what decides the numbers; `request` what was asked for, for --from."""
+    """`key` is the hash of what decides the numbers; `request` what was asked for, for --from; `left_out` the number of
+    rows of each response file that --skip-bad passed over."""
     by_model: dict[str, list[dict[str, Any]]] = {}
     for part in setup.parts:
         entry: dict[str, Any] = {"seed": part.seed, "path": str(part.path), "hash": part.hash}
@@ -64,6 +65,7 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
         "baseline": setup.suite.baseline or setup.reference,  # a judge's, which decides no number of the evaluation
         "request": request.to_dict(),
         "stamp": request.stamp(),
+        **({"left_out": setup.left_out} if setup.left_out else {}),
         "versions": {name: version(name) for name in ("torch", "transformers", "pandas", "scipy", "rouge-score")},
         "python": platform.python_version(),
         **_hardware(setup),

@@ -39,6 +39,11 @@ class ResponseFiles:
         """The seeds of training that the files know of; none where each model stands in its file under one alone."""
         return sorted({a.seed for a in self.models if a.seed is not None})
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Rows that could not be used, by file; no entry where all could."""
+        return {str(file.path): file.left_out for file in self.files if file.left_out}
+
     def under(self, seed: int) -> list[tuple[Path, Answers]]:
         """Each model's responses under a seed. A model that has them under one seed, or none, has these under all."""
         found = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ class Setup:
     reference: str
     sampling: SamplingConfig | None  # None: nothing is sampled
     missing: dict[tuple[str, str], str]
+    left_out: dict[str, int] = field(default_factory=dict)  # response file -> rows that could not be used
 
     @property
     def items(self) -> list[Item]:
@@ -134,7 +135,7 @@ def prepare(request: Request, progress: Progress) -> Setup:
     missing |= missing_pool(suite, reference, [(model.name, model.seed) for model in models], scorers)
     with_torch = models or readers or any(scorers.values())
     sampling = _sampling(suite, run, [m.path for m in models]) if with_torch else None
-    return Setup(suite, prompts, models, texts, scorers, readers, reference, sampling, missing)
+    return Setup(suite, prompts, models, texts, scorers, readers, reference, sampling, missing, files.left_out)
 
 
 def _open_run(request: Request) -> _Run:

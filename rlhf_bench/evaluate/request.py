@@ -11,7 +11,7 @@ from typing import Any
 
 from rlhf_bench import __version__
 from rlhf_bench.adapters import adapter_base
-from rlhf_bench.checkpoints import STAGES, run_seeds, stage_path
+from rlhf_bench.checkpoints import STAGES, check_run, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StoreError
 from rlhf_bench.files import json_text
 from rlhf_bench.suite import Suite, load_suite, suite_path
@@ -56,7 +56,10 @@ class Request:
         """
         own = suite is not None and load_suite(suite, asked.get("settings", ())).own_prompts is not None
         elsewhere = asked["responses"] or (asked["models"] and (asked["data"] or own))
-        run = run or (None if elsewhere else DEFAULT_RUN)
+        if run is not None:
+            check_run(run)
+        elif not elsewhere:
+            run = DEFAULT_RUN
         from_files = asked["responses"] and not run and not asked["data"]
         request = cls(suite or (NO_RUN_SUITE if from_files else "hh-test"), run, **asked)
         unknown = sorted(set(request.templates) - {*request.models, *request.perplexity_models})

@@ -78,7 +78,7 @@ def evaluate(
         UsageError: an unknown suite, model or value.
         CheckpointError: a checkpoint that is missing, damaged or stale.
         DataError: data or a response file that cannot be used.
-        StoreError: the results folder cannot be written.
+        StoreError: the results folder cannot be written, or what it holds has lost rows.
     """
     request = Request.of(
         suite, run, models=dict(models or {}), templates=dict(templates or {}), responses=tuple(responses),
@@ -170,7 +170,8 @@ def _stored(parent: Path, request: Request) -> Path | None:
     stamp = request.stamp()
     for manifest in sorted(parent.glob(f"{request.label}*/manifest.json")):
         store = ResultStore(manifest.parent)
-        if _complete(store) and store.read_manifest().get("stamp") == stamp:
+        finished = (store.path / "metrics.json").exists()
+        if finished and store.read_manifest().get("stamp") == stamp and _complete(store):
             return manifest.parent
     return None
 
@@ -206,7 +207,11 @@ def _stored_key(folder: Path) -> str | None:
 
 
 def _complete(store: ResultStore) -> bool:
-    return (store.path / "metrics.json").exists()
+    """Raises StoreError where it was complete and has lost rows since: --force says that it may be made again."""
+    if not (store.path / "metrics.json").exists():
+        return False
+    store.check_responses()
+    return True
 
 
 def _measure(setup: Setup, seed: int, processes: Processes) -> Measure | None:

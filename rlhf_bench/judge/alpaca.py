@@ -65,7 +65,7 @@ def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
 
 
 def read_annotations(path: Path) -> list[dict[str, Any]]:
-    """The rows of an annotations.json. Raises DataError where it is no JSON list of objects."""
+    """The rows of an annotations.json. Raises DataError where it is no JSON list of objects, or an empty one."""
     try:
         rows = json.loads(Path(path).read_bytes())
     except OSError as error:
@@ -74,4 +74,6 @@ def read_annotations(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path} is not JSON ({error}); expected AlpacaEval's annotations.json") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path} holds no list of annotations; expected AlpacaEval's annotations.json")
+    if not rows:
+        raise DataError(f"{path} holds an empty list; expected the annotations of AlpacaEval's annotations.json")
     return rows

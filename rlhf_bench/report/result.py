@@ -110,9 +110,10 @@ class Result:
 
 
 def load_result(path: Path) -> Result:
-    """Raises StoreError if the manifest, the metrics or the scores are missing or broken."""
+    """Raises StoreError if the manifest, the metrics or the scores are missing or broken, or responses are lost."""
     store = ResultStore(path)
     manifest, scores = store.read_manifest(), store.read_scores()
+    store.check_responses()
     reference = str(manifest["reference"])
     if "reward" in scores.columns and "reward_z" not in scores.columns and (scores["model"] == reference).any():
         scores = add_reward_z(scores, reference)  # the store holds what was measured

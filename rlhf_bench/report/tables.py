@@ -57,6 +57,7 @@ def summary_table(result: Result) -> Table:
     notes = [
         _intervals(result),
         *cautions([_MODEL, *columns, *_TRAINING], rows),
+        *_left_out(result),
         *_cut(result, columns),
         *(f"† {c.title}: {marks[c.key]}" for c in columns if c.key in marks),
     ]
@@ -206,6 +207,14 @@ def _training(result: Result, model: str) -> list[Cell]:
     if not runs:
         return [None, None]
     return [sum(float(run[key]) for run in runs) / len(runs) for key in ("seconds", "samples")]
+
+
+def _left_out(result: Result) -> list[str]:
+    """The rows that --skip-bad passed over, a line a file."""
+    return [
+        f"{n:,} row{' of ' + file + ' was' if n == 1 else 's of ' + file + ' were'} left out as malformed (--skip-bad)"
+        for file, n in result.manifest.get("left_out", {}).items()
+    ]
 
 
 def _cut(result: Result, columns: Iterable[Column]) -> list[str]:

@@ -255,6 +255,13 @@ def test_the_report_page_shows_it(checkpoints: Path, tmp_path: Path) -> None:
     assert f"mistakes: {result / 'audit' / 'mistakes.jsonl'}" in done.stdout
 
 
+def test_a_result_that_has_lost_responses_is_seen_before_anything_is_scored(checkpoints: Path, tmp_path: Path) -> None:
+    result = make_result(tmp_path / "hh-test" / "mini", models=("sft",), audit=False)
+    (result / "responses.jsonl").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"responses\.jsonl holds 0 of \d+ rows"):
+        audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+
+
 def test_beside_another_reward_models_result_it_does_not_go(checkpoints: Path, tmp_path: Path) -> None:
     result = make_result(tmp_path / "hh-test" / "mini", models=("sft",), audit=False)  # its reward model is "cd34"
     folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)

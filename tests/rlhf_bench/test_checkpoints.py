@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from rlhf_bench.checkpoints import (
+    check_run,
     checkpoint_hash,
     find_runs,
     open_checkpoint,
@@ -36,6 +37,11 @@ def run(policy_folder: Path, reward_folder: Path, tmp_path: Path) -> Path:
     parents = {"sft": {"hash": checkpoint_hash(sft)}}
     write_training(Path(shutil.copytree(reward_folder, folder / "reward")), parents=parents)
     return folder
+
+
+@pytest.mark.parametrize("name", ["default", "7", "mini-2", "default.dpo.beta=0.1", "a.ppo.lr=1e+3", "für"])
+def test_names_of_runs(name: str) -> None:
+    check_run(name)
 
 
 def change_weights(path: Path) -> None:

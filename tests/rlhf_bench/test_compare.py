@@ -46,6 +46,8 @@ def make(
         }
         | manifest
     )
+    keys = ("model", "seed", "prompt_id", "sample")
+    store.write_responses({key: row[key] for key in keys} for row in rows)
     store.write_scores(pd.DataFrame(rows))
     return path
 
@@ -271,13 +273,33 @@ def with_references(path: Path, references: Sequence[str]) -> None:
 
 
 def test_rouge_against_other_texts_is_not_compared(tmp_path: Path) -> None:
-    scores: Mapping[str, Values] = {"sft": {"rougeL": [0.1, 0.2], "n_words": [1.0, 2.0]}}
     for name, references in (("a", [" yes", " no"]), ("b", [" yes", " no", " more"]), ("c", [" yes", " never"])):
-        with_references(make(tmp_path / name, scores), references)
+        scores = {"rougeL": [0.1, 0.2, 0.3], "n_words": [1.0, 2.0, 3.0]}
+        mine = {metric: values[: len(references)] for metric, values in scores.items()}
+        with_references(make(tmp_path / name, {"sft": mine}), references)
     assert "\nrougeL, 2 prompts\n" in compare(tmp_path / "a", tmp_path / "b")
     text = compare(tmp_path / "a", tmp_path / "c")
     assert "rougeL" not in text
     assert "not compared: ROUGE, since the data's own responses to the same prompts are not the same\n" in text
+
+
+def test_a_result_that_has_lost_responses_is_not_compared(tmp_path: Path) -> None:
+    a, b = (make(tmp_path / name, {"sft": SFT}) for name in "ab")
+    (b / "responses.jsonl").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"b/responses\.jsonl holds 0 of 3 rows; restore the file, or run "):
+        compare(a, b)
+
+
+def test_results_of_two_suites_are_said_to_be(tmp_path: Path) -> None:
+    a, b = make(tmp_path / "a", {"sft": SFT}), make(tmp_path / "b", {"sft": SFT}, suite="quick")
+    assert "different suites" not in compare(a, a)
+    said = "\ndifferent suites: hh-test in A, quick in B; only what both measured is compared\nprompts: 3 in both"
+    assert said in compare(a, b)
+    other = make(tmp_path / "c", {"sft": SFT}, first=50, suite="safety")
+    with pytest.raises(
+        StoreError, match=r"have no prompt in common; they are of the suites hh-test and safety: give two"
+    ):
+        compare(a, other)
 
 
 def test_self_bleu_of_other_prompts_is_not_compared(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,53 @@ def test_responses_append_and_survive_a_partial_line(tmp_path: Path) -> None:
     assert store.read_responses() == [{"response": ODD}]
     store.append_responses([{"response": "next"}])
     assert store.read_responses() == [{"response": ODD}, {"response": "next"}]
+
+
+def _emptied(rows: list[bytes]) -> bytes:
+    return b""
+
+
+def _cut_in_a_line(rows: list[bytes]) -> bytes:
+    return b"".join(rows)[:-5]
+
+
+def _without_a_line(rows: list[bytes]) -> bytes:
+    return b"".join(rows[1:])
+
+
+@pytest.mark.parametrize(
+    ("damage", "held"), [(_emptied, 0), (_cut_in_a_line, 2), (_without_a_line, 2)], ids=["emptied", "cut", "a line"]
+)
+def test_responses_that_are_fewer_than_the_scores(
+    tmp_path: Path, damage: Callable[[list[bytes]], bytes], held: int
+) -> None:
+    store = ResultStore(tmp_path)
+    keys = [{"model": "sft", "seed": 0, "prompt_id": p, "sample": 0} for p in "abc"]
+    store.write_responses(key | {"response": ODD} for key in keys)
+    store.write_scores(pd.DataFrame(keys))
+    assert len(store.read_responses()) == 3
+    file = tmp_path / "responses.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole.splitlines(keepends=True)))
+    said = f"{file} holds {held} of 3 rows; restore the file, or run `rlhf-bench eval` again with the same options and "
+    for read in (store.check_responses, store.read_responses):
+        with pytest.raises(StoreError) as caught:
+            read()
+        assert str(caught.value) == f"{said}--force"
+    file.write_bytes(b"\n" + whole)  # a blank line is no row
+    store.check_responses()
+
+
+def test_responses_that_are_others_than_the_scores(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    keys = [{"model": "sft", "seed": 0, "prompt_id": p, "sample": 0} for p in "ab"]
+    store.write_scores(pd.DataFrame(keys))
+    store.write_responses([*keys, keys[0]])
+    with pytest.raises(StoreError, match=r"responses\.jsonl holds 3 rows, expected 2; restore the file"):
+        store.read_responses()
+    store.write_responses([keys[0], keys[0]])
+    with pytest.raises(StoreError, match=r"responses\.jsonl lacks the row \(sft, 0, b, 0\) of scores\.parquet"):
+        store.read_responses()
 
 
 def test_logs_are_copied_under_model_and_seed(tmp_path: Path) -> None:

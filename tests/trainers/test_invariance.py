@@ -29,6 +29,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import trainers.rollout
 from rlhf_bench import logprobs, models
 from rlhf_bench.data import PreferenceData
+from rlhf_bench.errors import DataError
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
@@ -420,6 +421,16 @@ def test_chosen_equal_to_rejected_after_truncation_is_dropped_and_counted(
     assert step.result.counts["equal_after_truncation"] == 2
     assert step.result.samples == len(PAIRS)
     assert torch.equal(step.gradient, one_step(make_stage(name, epochs=1)).gradient)
+
+
+@pytest.mark.parametrize("name", ["reward", "dpo"])
+def test_pairs_that_are_all_equal_after_truncation_are_an_error(
+    make_stage: MakeStage, one_step: Callable[[Stage], Step], name: str
+) -> None:
+    long = " a b c d e f g h i j k l m n"  # 12 tokens are kept
+    twins = [make_pair(prompt, long + " one", long + " two") for prompt in "pq"]
+    with pytest.raises(DataError, match=r"all 2 pairs of .* have equal responses once .* data\.max_response_tokens=12"):
+        one_step(make_stage(name, twins, epochs=1))
 
 
 def test_sft_learns_to_stop(make_stage: MakeStage, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

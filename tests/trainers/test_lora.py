@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerBase
 
 from rlhf_bench import quantized
 from rlhf_bench.adapters import adapter_base
@@ -358,6 +358,19 @@ def test_a_base_that_is_missing(copy: Path) -> None:
     )
     with pytest.raises(CheckpointError, match=r"reward is an adapter and its base model cannot be used: "):
         RewardModel.load(copy / "reward")
+    with pytest.raises(CheckpointError) as caught:  # what an evaluation asks first
+        model_hash(copy / "sft")
+    assert one_line(caught.value) == (
+        f"{copy / 'sft'} is an adapter and its base model cannot be used: ../base does not exist, as seen from it or "
+        "from here; restore that folder, or set base_model_name_or_path in adapter_config.json to where it is"
+    )
+
+
+def test_a_base_that_is_missing_though_its_name_could_be_the_hubs(copy: Path) -> None:
+    file = copy / "sft" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": "mine/base"}))
+    with pytest.raises(CheckpointError, match=r"its base model cannot be used: mine/base does not exist, as seen"):
+        model_hash(copy / "sft")  # its hash on record is that of a folder
 
 
 def test_a_base_of_another_shape(copy: Path) -> None:
@@ -415,6 +428,36 @@ def test_layers_that_cannot_have_an_adapter(policy_folder: Path, given: list[str
     with pytest.raises(BadValue, match=message) as caught:
         adapt(model, LoraConfig(target_modules=tuple(given)), policy_folder, seed=0)
     one_line(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "given", "known"),
+    [
+        ("sft", None, "zzz", "c_attn, c_fc, c_proj"),
+        ("dpo", None, "lm_head", "c_attn, c_fc, c_proj"),
+        ("reward", None, "score", "c_attn, c_fc, c_proj"),
+        ("sft", "llama", "c_attn", "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"),
+    ],
+)
+def test_layers_that_a_model_has_not_are_named_before_anything_is_trained(
+    tmp_path: Path, stage: str, model: str | None, given: str, known: str
+) -> None:
+    """The model's configuration is enough: there is not so much as a weight of the llama."""
+    LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        architectures=["LlamaForCausalLM"],
+    ).save_pretrained(tmp_path / "llama")  # fmt: skip
+    of = [] if model is None else ["--set", f"model={tmp_path / model}"]
+    done = call(
+        "train", stage, "--recipe", TOY, *of, "--set", f"{stage}.lora.target_modules=[{given}]", "--checkpoints",
+        tmp_path / "checkpoints",
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {stage}.lora.target_modules: given '{given}', expected the end of the name of a linear layer below "
+        f"the head ({known}), or all-linear"
+    )
+    assert done.exit_code == 2
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(

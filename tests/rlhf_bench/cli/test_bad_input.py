@@ -119,6 +119,13 @@ def train(what: str) -> str:
         ("eval --limit -3", "invalid value for '--limit': -3 is not in the range x>=1"),
         ("eval --samples 0", "invalid value for '--samples': 0 is not in the range x>=1"),
         ("eval --seed none", "invalid value for '--seed': 'none' is not a valid integer range"),
+        *[
+            (
+                f"compare a b --difference gold={size}",
+                f"--difference: given gold='{size}', expected METRIC=SIZE with a ",
+            )
+            for size in ("nan", "inf", "0", "-1", "big")
+        ],
         ("data prepare pairs.jsonl --out o --filter hh-edge-case", "unknown "),
         ("data prepare pairs.jsonl --out o --column colour=x", "unknown "),
     ],
@@ -135,6 +142,26 @@ def test_a_recipe_file_with_a_bad_key_or_no_yaml(here: Path) -> None:
     Path("mine.yaml").write_text("ppo: {kl_coef: [\n")
     assert re.match(r"mine\.yaml: line 2: .*; expected a YAML mapping", fails("train all --recipe mine.yaml", 2))
     assert fails("train all --recipe yours.yaml", 2).startswith("unknown recipe 'yours.yaml'")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../esc", "p/q", "default/seed-1", "/proc/esc", ".hidden", "a b", "a\nb"]
+)
+def test_a_runs_name_is_a_plain_folder_name(here: Path, name: str) -> None:
+    before = {str(path) for path in here.parent.rglob("*")}
+    quoted = shlex.quote(name)
+    for line in (
+        f"train base --recipe {TOY} --run {quoted}",
+        f"train base --recipe {TOY} --run {quoted} --sweep base.lr=0.001,0.002",
+        f"eval --limit 2 --run {quoted}",
+        f"eval --responses a=pairs.jsonl --run {quoted}",
+        f"audit --run {quoted}",
+        f"audit --run {quoted} --reward-model checkpoints/default/reward --limit 5",
+        f"selftest --run {quoted}",
+        f"push {quoted} --to org/name --dry-run",
+    ):
+        assert fails(line, 2).startswith("run: given "), line
+    assert {str(path) for path in here.parent.rglob("*")} == before
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
@@ -381,6 +408,8 @@ def test_no_row_left_after_pairs_with_different_prompts_are_dropped() -> None:
         (None, "missing.jsonl"),
         (b"", "is empty"),
         (b"\xff\xfe\x00", "UTF-8"),
+        ('{"prompt": "a"}\n'.encode("utf-16-be"), "given.jsonl' is not UTF-8 text (byte 0 is NUL, as in UTF-16)"),
+        (b"\n \n\n", "holds blank lines only; expected at least one row"),
         (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": \n', "line 2"),
         (b'{"question": "a", "answer": "b"}\n', "question"),
     ],
@@ -393,6 +422,24 @@ def test_a_data_file_that_cannot_be_used(command: str, content: bytes | None, me
     said = fails(command.format(file, toy=TOY), 1)
     assert file.name in said
     assert message in said
+
+
+def write_pairs(path: str, rows: list[dict[str, str]]) -> None:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_pairs_of_which_none_differs_end_before_anything_is_trained() -> None:
+    write_pairs("same.jsonl", [{"prompt": f"Say {i}.", "chosen": "Yes.", "rejected": "Yes."} for i in range(60)])
+    n = len(load_preferences("same.jsonl", split="train"))
+    said = (
+        f"same.jsonl, train: chosen and rejected are the same text in all {n} pairs, so {{}} would have nothing to "
+        "learn; expected pairs that differ"
+    )
+    line = f"train {{}} --recipe {TOY} --set data.source=same.jsonl --run same"
+    assert fails(line.format("all"), 1).startswith(said.format("reward and dpo"))
+    assert fails(line.format("dpo"), 1).startswith(said.format("dpo"))
+    assert not list(Path("checkpoints/same").rglob("log.jsonl"))  # nor begun
+    assert call(line.format("sft")).exit_code == 0  # which learns from the chosen ones alone
 
 
 # --- folders that cannot be written ----------------------------------------------------------------------------------

@@ -154,3 +154,29 @@ def test_agreement_is_over_prompts_that_several_have_ranked() -> None:
     turned = RankedResponses(PROMPT, (" c", " b", " a"), (2, 3, 1), "joe")
     assert agreement([rows[0], turned]) == found
     assert agreement(rows[2:]).prompts == 0
+
+
+# one annotator twice
+
+
+def test_one_annotator_who_ranks_a_prompt_in_two_ways(tmp_path: Path) -> None:
+    """Of the same responses in any order; another annotator, and nobody by name, may differ."""
+    named = {"ann": [1, 2, 3], "bob": [2, 1, 3], None: [1, 2, 3], "": [3, 2, 1]}
+    rows = [row(ranks, annotator=name) for name, ranks in named.items()]
+    assert len(load(tmp_path / "fine.jsonl", [*rows, row([3, 2, 1], annotator="cy")]).pairs) == 15
+    again = row([1, 2, 3], responses=("c", "b", "a"), annotator="ann")
+    with pytest.raises(DataError) as error:
+        load(tmp_path / "f.jsonl", [*rows, again])
+    assert str(error.value) == (
+        f"rows 1 and 5 of {tmp_path / 'f.jsonl'}: annotator 'ann' ranks the same responses to the prompt "
+        "'Human: why\\n\\nAssistant:' in two ways; expected one ranking by an annotator: remove one of the rows"
+    )
+
+
+def test_one_annotator_who_says_the_same_twice_counts_once(tmp_path: Path) -> None:
+    """[1, 2, 2, 4] and [1, 2, 2, 3] are one ranking: 5 pairs of 6 comparisons and a tie, and 6 that are left out."""
+    four = ("a", "b", "c", "d")
+    rows = [row([1, 2, 2, 4], four, annotator=7), row([3, 2, 2, 1], four[::-1], annotator=7)]
+    data = load(tmp_path / "f.jsonl", rows)
+    assert len(data.pairs) == 5
+    assert data.counts == {"read": 12, "tie": 1, "ranking repeated by its annotator": 6}

@@ -213,6 +213,15 @@ def test_ten_thousand_malformed_rows_are_counted_and_a_few_named(tmp_path: Path)
     [
         (b"", "is empty; expected a prompt and a response in each row"),
         (b"prompt,response\n", "is empty"),
+        (b"  \n\n \t\n", "holds blank lines only; expected a prompt and a response in each row"),
+        (
+            "prompt,response\na,b\n".encode("utf-16-be"),
+            "is not UTF-8 text (byte 0 is NUL, as in UTF-16); save it as UTF-8",
+        ),
+        (
+            "prompt,response\na,b\n".encode("utf-16-le"),
+            "is not UTF-8 text (byte 1 is NUL, as in UTF-16); save it as UTF-8",
+        ),
         (b"[]", "is empty"),
         ("prompt,response\ncaf\u00e9,b\n".encode("latin-1"), "is not UTF-8 (byte 19); save it as UTF-8"),
         ("prompt,response\na,b\n".encode("utf-16"), "is not UTF-8 (byte 0); save it as UTF-8"),
@@ -232,7 +241,15 @@ def test_files_that_cannot_be_used(content: bytes, message: str, skip_bad: bool,
     with pytest.raises(DataError) as error:
         read_responses(tmp_path / "f", skip_bad=skip_bad)
     assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    assert str(error.value).isprintable()  # in one line, and without a NUL
+
+
+def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        read_responses(tmp_path)
+    assert str(error.value) == (
+        f"response file {str(tmp_path)!r} is a folder; expected a file: give the path of one in it"
+    )
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

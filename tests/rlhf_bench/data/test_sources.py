@@ -535,7 +535,7 @@ def line(*values: Any) -> bytes:
 GOOD = line("a", "b", "c")  # 48 bytes, the line end included
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "empty": ("a.jsonl", b"", "{path} is empty; expected at least one row"),
-    "only line ends": ("a.jsonl", b"\n\n", "{path} is empty; expected at least one row"),
+    "only line ends": ("a.jsonl", b"\n\n", "{path} holds blank lines only; expected at least one row"),
     "empty json list": ("a.json", b"[]", "{path} is empty; expected at least one row"),
     "empty csv": ("a.csv", b"prompt,chosen,rejected\n", "{path} is empty; expected at least one row"),
     "empty parquet": ("a.parquet", b"", "{path} is empty; expected at least one row"),

@@ -191,6 +191,28 @@ def test_an_adapter_whose_base_is_missing_or_of_another_shape(work: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("lora")
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"base_model', r"adapter_config\.json cannot be read \(Unterminated string .*\); restore it, or train"),
+        ("[1]", r"adapter_config\.json holds a list, expected a JSON object; restore it"),
+        ("{}", r"adapter_config\.json names no base model; set base_model_name_or_path"),
+        (
+            '{"base_model_name_or_path": "../gone"}',
+            r"is an adapter and its base .*: \.\./gone does not exist, as ",
+        ),
+    ],
+)
+def test_an_adapters_configuration_that_leads_nowhere(work: Path, tmp_path: Path, config: str, message: str) -> None:
+    path = damaged(work, tmp_path)
+    (path / "adapter_config.json").write_text(config)
+    with pytest.raises(CheckpointError, match=message) as error:
+        run(work, tmp_path / "results", models={"a": str(work / "a"), "tuned": str(path)})
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.usefixtures("lora")
 def test_peft_is_asked_for_by_name(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"peft is not installed; install it with: pip install 'rlhf-bench\[peft\]'"):

@@ -12,9 +12,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from rouge_score.rouge_scorer import RougeScorer
 
 from rlhf_bench import evaluate as evaluation
+from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
 from rlhf_bench.data.responses import read_responses
 from rlhf_bench.errors import BadValue, BenchError, DataError
@@ -178,6 +180,54 @@ def test_a_repeated_evaluation_loads_nothing_and_a_changed_file_is_seen(
     assert other != folder
     assert metrics(other)["models"]["a"]["n_words"]["n"] == 2
     assert again() == other
+
+
+def test_a_result_that_has_lost_rows_is_an_error_and_force_makes_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the three texts and the three references of the file one row is left, and the half of another."""
+    monkeypatch.chdir(tmp_path)
+    predictions(Path("a.jsonl"))
+    line = "eval --responses a=a.jsonl"
+    assert CliRunner().invoke(cli, line.split()).exit_code == 0
+    file = Path("results/responses/a/responses.jsonl")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 4])
+    said = (
+        f"error: {file} holds 1 of 6 rows; restore the file, or run `rlhf-bench eval` again with the same options and "
+        "--force\n"
+    )
+    for command in (
+        line, "report", "report --show", "report --alpaca-eval out", "judge run --judge length --baseline a",
+        "compare responses/a responses/a",
+    ):  # fmt: skip
+        done = CliRunner().invoke(cli, ["--quiet", *command.split()])
+        assert (done.exit_code, done.stdout, done.stderr) == (1, "", said), command
+    assert not Path("out").exists()
+    assert CliRunner().invoke(cli, [*line.split(), "--force"]).exit_code == 0
+    assert file.read_bytes() == whole
+
+
+def test_rows_that_were_left_out_are_counted_in_the_result(tmp_path: Path) -> None:
+    one, two, whole = (predictions(tmp_path / name) for name in ("one.jsonl", "two.jsonl", "whole.jsonl"))
+    with one.open("a") as file:
+        file.write('{"prompt": "cut')
+    with two.open("a") as file:
+        file.write('nonsense\n{"prompt": "x", "generated": null}\n')
+    folder = evaluation.evaluate(
+        responses=[("a", str(one)), ("b", str(two)), ("c", str(whole))], skip_bad=True, results=tmp_path / "results"
+    ).folder
+    assert json.loads((folder / "manifest.json").read_text())["left_out"] == {str(one): 1, str(two): 2}
+    write_report(folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for line in (
+        f"1 row of {one} was left out as malformed (--skip-bad)", f"2 rows of {two} were left out as malformed (--skip",
+    ):  # fmt: skip
+        for text in (summary_text(folder), (folder / "tables" / "summary.md").read_text(), page):
+            assert line in text
+    clean = evaluation.evaluate(responses=[("c", str(whole))], skip_bad=True, results=tmp_path / "results").folder
+    assert "left_out" not in json.loads((clean / "manifest.json").read_text())
+    assert "left out" not in summary_text(clean)
 
 
 # --- beside models ---------------------------------------------------------------------------------------------------

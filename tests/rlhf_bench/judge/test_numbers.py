@@ -147,7 +147,12 @@ def test_annotations_that_are_none(tmp_path):
     with pytest.raises(DataError, match="annotation 2 has no 'preference'"):
         alpaca_numbers([{"preference": 1}, {"winner": "a"}])
     path = tmp_path / "annotations.json"
-    for text, words in (("{", "is not JSON"), ('{"preference": 1}', "holds no list"), ("[1]", "holds no list")):
+    for text, words in (
+        ("{", "is not JSON"),
+        ('{"preference": 1}', "holds no list"),
+        ("[1]", "holds no list"),
+        ("[]", "an empty list"),
+    ):
         path.write_text(text)
         with pytest.raises(DataError, match=words):
             read_annotations(path)
