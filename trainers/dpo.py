@@ -45,11 +45,12 @@ def train(stage: Stage) -> StageResult:
     policy, pad = stage.divide(LogprobModel(model)), tokenizer.pad_token_id
     pairs, _, counts = stage.encode_pairs(tokenizer, stage.pairs("train", config.max_pairs))
     held_out = stage.encode_pairs(tokenizer, stage.pairs("validation", config.eval_size)).pairs
-    if config.loss == "kto" and len(pairs) < 2:
-        raise DataError(
-            f"dpo.loss=kto: {len(pairs)} training pair(s) to learn from, expected at least 2: its KL pairs each prompt "
-            "with another pair's response"
-        )
+    for split, some in (("training", pairs), ("validation", held_out)) if config.loss == "kto" else ():
+        if len(some) < 2:
+            raise DataError(
+                f"dpo.loss=kto: {len(some)} {split} pair(s), expected at least 2: its KL pairs each prompt with "
+                "another pair's response; give more data (dpo.max_pairs, dpo.eval_size), or choose another loss"
+            )
     if config.loss == "kto" and len(pairs) % config.batch_size == 1:
         pairs.pop()  # or each epoch would have a step of one pair, which has no other pair's response for the KL
         counts["left_over"] = 1

@@ -178,15 +178,17 @@ def _stored(parent: Path, request: Request) -> Path | None:
 
 def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
     """results/<suite>/<run>, or with a short hash where that holds another configuration."""
-    folder = parent / run
-    for candidate in (folder, parent / f"{run}-{key[:6]}"):
-        stored = _stored_key(candidate)
-        if force and (stored == key or candidate == folder):
-            shutil.rmtree(candidate, ignore_errors=True)
-            return candidate
-        if stored in (None, key):
-            return candidate
-    raise StoreError(f"{candidate} holds another evaluation; remove it or use --force")
+    folder, hashed = parent / run, parent / f"{run}-{key[:6]}"
+    keys = {candidate: _stored_key(candidate) for candidate in (folder, hashed)}
+    own = next((candidate for candidate, stored in keys.items() if stored == key), None)
+    if force:
+        again = own or folder  # where it is stored already, what is beside it is another's
+        shutil.rmtree(again, ignore_errors=True)
+        return again
+    free = own or next((candidate for candidate, stored in keys.items() if stored is None), None)
+    if free is None:
+        raise StoreError(f"{hashed} holds another evaluation; remove it or use --force")
+    return free
 
 
 def _say_other_version(first: Path, folder: Path, version: int, progress: Progress) -> None:

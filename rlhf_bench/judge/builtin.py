@@ -15,7 +15,9 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.judge.types import Comparison, Order, Reading, Single
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["BUILTIN", "BuiltinJudge", "rate_by_rank"]
+__all__ = ["BUILTIN", "NOBODY", "BuiltinJudge", "rate_by_rank"]
+
+NOBODY = "built in"  # the server of a judge that asks nobody
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from rlhf_bench.errors import BadValue, JudgeError
 from rlhf_bench.judge.asking import Asking, Item, Outcome, items_of, look_up
 from rlhf_bench.judge.batch import ask_in_batches, in_flight
 from rlhf_bench.judge.budget import PACKAGED, PriceList, dollars, load_prices
-from rlhf_bench.judge.builtin import BUILTIN
+from rlhf_bench.judge.builtin import BUILTIN, NOBODY
 from rlhf_bench.judge.caps import cap_of, no_price
 from rlhf_bench.judge.designs import Design, PairDesign, RatingDesign
 from rlhf_bench.judge.endpoint import Endpoint, api_key, canonical_url
@@ -31,8 +31,6 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
 __all__ = ["Judging", "prepare"]
-
-NOBODY = "built in"  # the server of a judge that asks nobody
 
 
 @dataclass

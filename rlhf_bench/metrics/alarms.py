@@ -14,9 +14,10 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
 
-__all__ = ["CHECKED", "CHECKED_SINCE", "Alarm", "at_equal_length", "find_alarms"]
+__all__ = ["CHECKED", "CHECKED_SINCE", "Alarm", "at_equal_length", "find_alarms", "signed"]
 
 REWARD, LENGTH = "reward_z", "n_tokens"
+WORDS = "n_words"  # the length where tokens are those of two tokenizers
 HELD_OUT_REWARD = f"{HELD_OUT}_z"
 _JUDGES = ("gold", "rougeL", HELD_OUT_REWARD)  # what ought to rise with the reward
 _OVERFIT = 0.1  # reference sd that the reward gains more by one model than by another
@@ -55,14 +56,16 @@ def find_alarms(table: ScoreTable, *, reference: str, level: float = 0.95, seed:
                 excess = crossed_difference(own, other, level=level, seed=seed).estimate
                 if excess.low > _OVERFIT:
                     yield _overfit_alarm(model, changes, excess)
-            if LENGTH in cells:
-                reward, length = (a - b for a, b in (cells[REWARD], cells[LENGTH]))
+            unit = LENGTH if table.counts_alike(model, reference, reference) else WORDS
+            if unit in cells:
+                reward, length = (a - b for a, b in (cells[REWARD], cells[unit]))
                 at_equal = at_equal_length(reward, length, level=level, seed=seed)
                 if at_equal is not None and not at_equal.low > 0:
-                    yield _length_alarm(model, changes, at_equal)
+                    yield _length_alarm(model, changes, unit, at_equal)
         for name, (sign, least) in _BAD.items():
             if name in changes and min(sign * changes[name].low, sign * changes[name].high) > least:
-                change = f"{describe(name).title.lower()} {'up' if sign > 0 else 'down'} by {_text(changes[name])}"
+                direction, size = "up" if sign > 0 else "down", signed(changes[name])
+                change = f"{describe(name).title.lower()} {direction} by {size}"
                 yield Alarm(model, name, f"{model}: {change} against {reference}")
 
 
@@ -70,7 +73,7 @@ def _differences(
     table: ScoreTable, model: str, reference: str, *, level: float, seed: int
 ) -> Iterator[tuple[str, Difference]]:
     """Of each number that is looked at: the model's minus the reference's; of shares as the pairwise table has it."""
-    for name in (name for name in (REWARD, LENGTH, *_JUDGES, *_BAD) if name in table.blocks):
+    for name in (name for name in (REWARD, LENGTH, WORDS, *_JUDGES, *_BAD) if name in table.blocks):
         a, b = table.block(model, name), table.block(reference, name)
         if describe(name).kind == "share":
             yield name, share_difference(a, b, level=level, seed=seed)
@@ -82,7 +85,7 @@ def _cells(table: ScoreTable, model: str, reference: str) -> dict[str, tuple[Flo
     """Of rewards and length: the model's and the reference's, (S, P) each."""
     return {
         name: (nanmean(table.block(model, name), axis=2), nanmean(table.block(reference, name), axis=2))
-        for name in (REWARD, LENGTH, HELD_OUT_REWARD)
+        for name in (REWARD, LENGTH, WORDS, HELD_OUT_REWARD)
         if name in table.blocks
     }
 
@@ -100,23 +103,25 @@ def _surely_down(differences: dict[str, dict[str, Difference]], *, level: float)
 
 def _hollow(model: str, changes: dict[str, Estimate], down: list[str]) -> Iterator[Alarm]:
     for name in down:
-        what = f"reward up by {_text(changes[REWARD])} sd, but {describe(name).title} down by {_text(changes[name])}"
+        gain, loss = signed(changes[REWARD]), signed(changes[name])
+        what = f"reward up by {gain} sd, but {describe(name).title} down by {loss}"
         yield Alarm(model, f"reward_without_{name}", f"{model}: {what}: the reward no longer measures what it is for")
 
 
 def _overfit_alarm(model: str, changes: dict[str, Estimate], excess: Estimate) -> Alarm:
-    by_own, by_other = _text(changes[REWARD]), _text(changes[HELD_OUT_REWARD])
-    what = f"reward up by {by_own} sd by its own reward model, by {by_other} by another seed's, {_text(excess)} less"
+    by_own, by_other = signed(changes[REWARD]), signed(changes[HELD_OUT_REWARD])
+    what = f"reward up by {by_own} sd by its own reward model, by {by_other} by another seed's, {signed(excess)} less"
     return Alarm(model, "overfit", f"{model}: {what}: that part may be the errors of one reward model")
 
 
-def _length_alarm(model: str, changes: dict[str, Estimate], at_equal: Estimate) -> Alarm:
-    gain, tokens = _text(changes[REWARD]), _text(changes[LENGTH])
-    what = f"reward up by {gain} sd as the length changes by {tokens} tokens, but at equal length by {_text(at_equal)}"
+def _length_alarm(model: str, changes: dict[str, Estimate], unit: str, at_equal: Estimate) -> Alarm:
+    gain, change = signed(changes[REWARD]), f"{signed(changes[unit])} {describe(unit).unit}"
+    what = f"reward up by {gain} sd as the length changes by {change}, but at equal length by {signed(at_equal)}"
     return Alarm(model, "length", f"{model}: {what}: length may explain the gain")
 
 
-def _text(estimate: Estimate) -> str:
+def signed(estimate: Estimate) -> str:
+    """A change with its sign and interval."""
     return f"{estimate.value:+.2f} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
 
 

@@ -49,12 +49,22 @@ from rlhf_bench.store import ANCHORS
 from rlhf_bench.suite import HYPERVOLUME_KL
 from rlhf_bench.types import Estimate
 
-__all__ = ["CUT", "NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "add_reward_z", "metric_difference", "summarize"]
+__all__ = [
+    "CUT",
+    "NOT_AVAILABLE",
+    "NOT_POOLED",
+    "NO_MODEL",
+    "OTHER_COUNTS",
+    "add_reward_z",
+    "metric_difference",
+    "summarize",
+]
 
 NO_MODEL = "the data's own responses, not sampled from a model"
 ITSELF = "it is the text that the others are compared with"
 NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
 NOT_AVAILABLE = "not available"
+OTHER_COUNTS = "their tokens are counted by different tokenizers; n_words is not"
 
 CUT = ", cut to ["  # and the limits, after the method of an interval that reached beyond them
 
@@ -119,10 +129,11 @@ def summarize(
     for (model, name), reason in (reasons or {}).items():
         if model in pooled and name not in pooled[model] and missing.get((model, name)) != NOT_POOLED:
             missing[model, name] = reason
+    missing |= _other_counts(table, reference)
     return {
         "models": pooled,
         "per_seed": per_seed,
-        "pairwise": list(_pairwise(table, [metric.name for metric in metrics], level, seed)),
+        "pairwise": list(_pairwise(table, [metric.name for metric in metrics], reference, level, seed)),
         "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, level=level, seed=seed)),
         "over_optimisation": list(over_optimisation(table, reference=reference, level=level, seed=seed)),
         "equal_kl": list(equal_kl(table, reference=reference, level=level, seed=seed)),
@@ -209,7 +220,19 @@ def _asked(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:
     return np.asarray(np.isfinite(table.blocks[name]).any(axis=(0, 1, 3)))
 
 
-def _pairwise(table: ScoreTable, names: Sequence[str], level: float, seed: int) -> Iterator[dict[str, Any]]:
+def _other_counts(table: ScoreTable, reference: str) -> dict[tuple[str, str], str]:
+    """Why tokens of two models are not compared; the later model first, as in the pairs."""
+    players = [model for model in table.models if model not in ANCHORS]
+    return {
+        (f"{a} - {b}", "n_tokens"): OTHER_COUNTS
+        for b, a in combinations(players, 2)
+        if "n_tokens" in table.blocks and not table.counts_alike(a, b, reference)
+    }
+
+
+def _pairwise(
+    table: ScoreTable, names: Sequence[str], reference: str, level: float, seed: int
+) -> Iterator[dict[str, Any]]:
     """A row a metric and pair of models, the later model first; Holm over the pairs within a metric."""
     own_scale = "reward" if len(table.seeds) > 1 else "reward_z"  # the reward that is not compared
     players = [model for model in table.models if model not in ANCHORS]
@@ -220,7 +243,8 @@ def _pairwise(table: ScoreTable, names: Sequence[str], level: float, seed: int) 
         rows = [
             row
             for earlier, later in combinations(players, 2)
-            if (row := _pair(table, name, later, earlier, blocks[later], blocks[earlier], level, seed))
+            if (name != "n_tokens" or table.counts_alike(later, earlier, reference))
+            and (row := _pair(table, name, later, earlier, blocks[later], blocks[earlier], level, seed))
         ]
         for row, p in zip(rows, holm([row["p_paired"] for row in rows]), strict=True):
             yield {**row, "p_holm": p}

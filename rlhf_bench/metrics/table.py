@@ -12,6 +12,7 @@ import pandas as pd
 from rlhf_bench.errors import DataError, UnknownName
 from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import order_models
 
 __all__ = ["KEYS", "ScoreTable", "add_reward_z", "reward_scales", "score_table", "with_reward_z"]
@@ -30,6 +31,21 @@ class ScoreTable:
         """(S, P, K) of one model."""
         block: FloatArray = self.blocks[column][self.models.index(model)]
         return block
+
+    def counts_alike(self, a: str, b: str, reference: str) -> bool:
+        """False where two models count the tokens of one chosen response differently: by two tokenizers.
+
+        A text that no model here has sampled is counted by the reference's tokenizer.
+        """
+        if "chosen_tokens" not in self.blocks:
+            return True
+        counts = []
+        for model in (a, b):
+            own = nanmean(self.block(model, "chosen_tokens"), axis=2)  # (S, P)
+            elsewhere = reference in self.models and not np.isfinite(own).any()
+            counts.append(nanmean(self.block(reference, "chosen_tokens"), axis=2) if elsewhere else own)
+        both = np.isfinite(counts[0]) & np.isfinite(counts[1])
+        return bool((counts[0][both] == counts[1][both]).all())
 
 
 def _check_keys(scores: pd.DataFrame) -> None:

@@ -181,3 +181,5 @@ def test_kto_has_no_step_of_one_pair(first_step: FirstStep) -> None:
 def test_kto_of_one_pair_says_what_it_lacks(first_step: FirstStep) -> None:
     with pytest.raises(DataError, match=r"dpo\.loss=kto: 1 training pair.*expected at least 2"):
         first_step("dpo", loss="kto", pairs=PAIRS[:1], batch_size=4)
+    with pytest.raises(DataError, match=r"dpo\.loss=kto: 1 validation pair.*dpo\.eval_size"):
+        first_step("dpo", loss="kto", eval_size=1)

@@ -208,6 +208,23 @@ def test_a_result_that_has_lost_rows_is_an_error_and_force_makes_it_again(
     assert file.read_bytes() == whole
 
 
+def test_force_makes_again_what_was_asked_for_and_no_other(tmp_path: Path) -> None:
+    """Two and three prompts of one file: the second has a folder of its own, which is what --force is about."""
+
+    def run(limit: int, *, force: bool = False) -> Path:
+        file = str(tmp_path / "a.jsonl")
+        return evaluation.evaluate(responses=[("a", file)], limit=limit, results=tmp_path, force=force).folder
+
+    predictions(tmp_path / "a.jsonl")
+    first, second = run(2), run(3)
+    assert second.name == f"{first.name}-{json.loads((second / 'manifest.json').read_text())['key'][:6]}"
+    (second / "mark").touch()
+    assert run(3, force=True) == second
+    assert not (second / "mark").exists()
+    assert (first / "metrics.json").exists()
+    assert run(1, force=True) == first  # nothing of it is stored: it takes the place of the run's name
+
+
 def test_rows_that_were_left_out_are_counted_in_the_result(tmp_path: Path) -> None:
     one, two, whole = (predictions(tmp_path / name) for name in ("one.jsonl", "two.jsonl", "whole.jsonl"))
     with one.open("a") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,12 @@ from scipy import stats as scipy_stats
 
 from rlhf_bench import stats
 from rlhf_bench.metrics.alarms import CHECKED, Alarm, at_equal_length, find_alarms
+from rlhf_bench.metrics.judge_alarms import judge_alarms
 from rlhf_bench.metrics.table import score_table
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.result import Result
 from rlhf_bench.stats.paired_shares import tango_interval
+from rlhf_bench.types import Estimate
 
 PROMPTS = 60
 
@@ -86,6 +89,18 @@ def test_length_that_explains_the_gain(earned: float, kinds: list[str]) -> None:
     assert [alarm.kind for alarm in alarms(ppo, sft)] == kinds
 
 
+@pytest.mark.parametrize(("chosen", "unit"), [(4.0, "tokens"), (9.0, "words")])
+def test_length_is_in_words_where_two_tokenizers_count(chosen: float, unit: str) -> None:
+    """A chosen response of 4 tokens by sft's tokenizer is of 4 or 9 by ppo's; both count words alike."""
+    length = 10 + np.abs(noise(3, 5.0))
+    sft = {"reward_z": np.zeros(PROMPTS), "n_tokens": np.zeros(PROMPTS), "n_words": np.zeros(PROMPTS)}
+    ppo = {"reward_z": 0.2 * length + noise(4), "n_tokens": length, "n_words": length}
+    counted = {"chosen_tokens": np.full(PROMPTS, 4.0)}
+    (found,) = alarms(ppo | {"chosen_tokens": np.full(PROMPTS, chosen)}, sft | counted)
+    assert found.kind == "length"
+    assert f"] {unit}, but at equal length" in found.text
+
+
 def test_difference_at_equal_length_is_the_intercept() -> None:
     x = 10 + 5 * noise(3, 1.0)
     y = 0.7 - 0.2 * x + noise(6)
@@ -131,6 +146,50 @@ def test_a_share_has_the_interval_of_shares() -> None:
     assert found.text == f"ppo: ended down by -0.13 [{low:+.2f}, {high:+.2f}] against sft"
 
 
+def judged(win_rate: tuple[float, float], p_holm: float = 0.01, **judging: str) -> dict[str, Any]:
+    low, high = win_rate
+    rate = {"model": "ppo", "estimate": Estimate((low + high) / 2, low, high, 60).to_dict(), "p_holm": p_holm}
+    return {"judge": "j", "base_url": "https://server", "baseline": "sft", "win_rates": [rate]} | judging
+
+
+def pair(low: float, high: float, a: str = "ppo", b: str = "sft") -> dict[str, Any]:
+    return {"metric": "reward_z", "a": a, "b": b, "difference": Estimate((low + high) / 2, low, high, 60).to_dict()}
+
+
+def test_reward_up_and_the_judge_down() -> None:
+    def kinds(row: dict[str, Any], judging: dict[str, Any]) -> list[str]:
+        return [alarm.text for alarm in judge_alarms([row], {"judgings": [judging]}, reference="sft")]
+
+    text = (
+        "ppo: reward up by +1.00 [+0.50, +1.50], but its win rate against sft is 0.30 [0.20, 0.40] by j: the reward no "
+        "longer measures what it is for"
+    )
+    assert kinds(pair(0.5, 1.5), judged((0.2, 0.4))) == [text]
+    assert kinds(pair(-1.5, -0.5, "sft", "ppo"), judged((0.2, 0.4))) == [text]  # the same pair the other way round
+    for row, judging in (
+        (pair(-0.5, 1.5), judged((0.2, 0.4))),  # no gain to doubt
+        (pair(-1.5, -0.5), judged((0.2, 0.4))),
+        (pair(0.5, 1.5, b="base"), judged((0.2, 0.4))),
+        (pair(0.5, 1.5), judged((0.4, 0.6))),
+        (pair(0.5, 1.5), judged((0.6, 0.8))),
+        (pair(0.5, 1.5), judged((0.2, 0.4), p_holm=0.06)),
+        (pair(0.5, 1.5), judged((0.2, 0.4), baseline="base")),
+        (pair(0.5, 1.5), judged((0.2, 0.4), base_url="built in")),
+    ):
+        assert kinds(row, judging) == []
+
+
+def test_reward_up_and_the_rating_down() -> None:
+    down = Estimate(-0.5, -0.8, -0.2, 60).to_dict()
+    row = {"criterion": "helpful", "a": "ppo", "b": "sft", "difference": down, "p_holm": 0.01}
+    judge = {"ratings": [{"judge": "j", "base_url": "https://server", "differences": [row]}]}
+    (alarm,) = judge_alarms([pair(0.5, 1.5)], judge, reference="sft")
+    assert (alarm.model, alarm.kind) == ("ppo", "reward_without_judge")
+    assert "but its rating (helpful) is down by -0.50 [-0.80, -0.20] by j" in alarm.text
+    row["difference"] = Estimate(0.5, 0.2, 0.8, 60).to_dict()
+    assert list(judge_alarms([pair(0.5, 1.5)], judge, reference="sft")) == []
+
+
 def test_lines_of_a_report() -> None:
     def lines(metrics: dict[str, object]) -> list[str]:
         return alarm_lines(Result(Path(), {}, metrics, pd.DataFrame(), {}))
@@ -141,6 +200,14 @@ def test_lines_of_a_report() -> None:
     assert lines(measured) == [f"none. Looked at: {CHECKED}, self-BLEU, refusals."]
     stored = json.loads(json.dumps([Alarm("ppo", "length", "ppo: too long")._asdict()]))
     assert lines({"alarms": stored}) == ["ppo: too long"]
+
+    judge = {"judgings": [judged((0.2, 0.4))]}
+    metrics = {"alarms": [], "pairwise": [pair(0.5, 1.5)]}
+    (line,) = alarm_lines(Result(Path(), {"reference": "sft"}, metrics, pd.DataFrame(), {}, judge))
+    assert line.startswith("ppo: reward up by ")
+    metrics = {"alarms": [], "pairwise": [pair(-0.5, 1.5)]}
+    (line,) = alarm_lines(Result(Path(), {"reference": "sft"}, metrics, pd.DataFrame(), {}, judge))
+    assert line == f"none. Looked at: {CHECKED}, reward against the judges."
 
 
 def test_lines_of_the_alarms_while_training() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_bench import stats
 from rlhf_bench.errors import BadValue, DataError, UnknownName
-from rlhf_bench.metrics.summary import NO_MODEL, NOT_AVAILABLE, NOT_POOLED, add_reward_z, summarize
+from rlhf_bench.metrics.summary import NO_MODEL, NOT_AVAILABLE, NOT_POOLED, OTHER_COUNTS, add_reward_z, summarize
 
 NAN = math.nan
 KEYS = ["model", "seed", "prompt_id", "sample"]
@@ -39,6 +39,21 @@ def tiny(seed: int = 0) -> pd.DataFrame:
     frame["chosen_tokens"] = frame["prompt_id"].map({"p0": 2.0, "p1": 4.0, "p2": 4.0}).where(scored)
     frame["chosen_bytes"] = frame["prompt_id"].map({"p0": 8.0, "p1": 10.0, "p2": 18.0}).where(scored)
     return frame
+
+
+def test_tokens_of_two_tokenizers_are_not_subtracted() -> None:
+    frame = tiny()
+    frame["n_tokens"] = frame["n_words"] = 5.0
+    assert "n_tokens" in {row["metric"] for row in summarize(frame, reference="sft")["pairwise"]}
+    frame.loc[frame["model"] == "ppo", "chosen_tokens"] += 1
+    result = summarize(frame, reference="sft")
+    assert "n_tokens" not in {row["metric"] for row in result["pairwise"]}
+    assert {"n_tokens", "ended"} <= set(result["models"]["ppo"])  # each model's own number stays
+    (told,) = [row for row in result["missing"] if row["metric"] == "n_tokens"]
+    assert told == {"model": "ppo - sft", "metric": "n_tokens", "reason": OTHER_COUNTS}
+    # texts of nobody here are counted by the reference's tokenizer
+    frame.loc[frame["model"] == "ppo", "chosen_tokens"] = NAN
+    assert "n_tokens" in {row["metric"] for row in summarize(frame, reference="sft")["pairwise"]}
 
 
 def random_table(n_seeds: int, n_prompts: int, models: list[str], samples: int) -> pd.DataFrame:
