@@ -19,6 +19,7 @@ from rlhf_bench.model_files import check_path
 from rlhf_bench.models import default_device
 from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
+from trainers.ancestry import configuration, descendants_of, parents_of, with_ancestors
 from trainers.combinations import check_combinations, check_fsdp
 from trainers.execution import run_trainer
 from trainers.ignored_keys import check_given
@@ -26,25 +27,16 @@ from trainers.lora import check_lora
 from trainers.lora_layers import check_layers
 from trainers.recipe import Recipe
 from trainers.recipe_files import load_recipe
-from trainers.reward_sources import MODEL, check_reward_functions, parse_sources
+from trainers.reward_sources import check_reward_functions
 from trainers.save import save_stage
 from trainers.stage import Stage, StageResult
 from trainers.step_checkpoints import steps_folder
 from trainers.tracking import check_trackers
 
-__all__ = ["PARENTS", "train"]
+__all__ = ["train"]
 
 REFERENCE_CACHE = ".reference_logps"  # beside the runs: they share it
-PARENTS: dict[str, tuple[str, ...]] = {
-    "base": (),
-    "sft": ("base",),
-    "reward": ("sft",),
-    "ppo": ("sft", "reward"),
-    "grpo": ("sft", "reward"),
-    "dpo": ("sft",),
-}
 LEARN_PAIRS = ("reward", "dpo")  # from the difference of chosen and rejected
-REWARD_SOURCE = {"function", "weights", "ensemble"}  # keys of the reward section that only ppo and grpo obey
 
 
 def train(
@@ -140,41 +132,6 @@ def _jobs(
         again = [name for name in there if set(with_ancestors([name], recipe)) & set(stages)]
         jobs += [(seed, name) for name in with_ancestors([*stages, *again], recipe)]
     return jobs
-
-
-def with_ancestors(stages: Sequence[str], recipe: Recipe) -> list[str]:
-    """The stages and what they descend from, in the order of training."""
-    wanted = set(stages)
-    while more := {p for stage in wanted for p in parents_of(stage, recipe)} - wanted:
-        wanted |= more
-    return [stage for stage in STAGES if stage in wanted]
-
-
-def parents_of(stage: str, recipe: Recipe) -> tuple[str, ...]:
-    """What the stage starts from; ppo and grpo need the reward model only where something of it is used."""
-    if stage == "reward":
-        return (recipe.reward.backbone,) if recipe.reward.backbone in STAGES else ()
-    uses_model = MODEL in parse_sources(recipe.reward.function)
-    if (stage == "grpo" and not uses_model) or (stage == "ppo" and not uses_model and recipe.ppo.critic != "reward"):
-        return ("sft",)
-    return PARENTS[stage]
-
-
-def descendants_of(stage: str, recipe: Recipe) -> list[str]:
-    """What is trained from the stage, directly or not, in the order of training."""
-    return [name for name in STAGES if name != stage and stage in with_ancestors([name], recipe)]
-
-
-def configuration(recipe: Recipe, name: str) -> dict[str, Any]:
-    """The keys that decide what a stage becomes: its own section and what all stages share.
-
-    Where rewards come from is said in the reward model's section, but decides what ppo and grpo become.
-    """
-    shared = recipe.model_dump(mode="json", include={"model", "data", "stop", "precision"})
-    own = recipe.model_dump(mode="json", include={name}, exclude={"reward": REWARD_SOURCE})[name]
-    if name in ("ppo", "grpo"):
-        shared |= recipe.model_dump(mode="json", include={"reward": REWARD_SOURCE})
-    return {**shared, name: own}
 
 
 def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:

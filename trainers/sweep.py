@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from rlhf_bench.checkpoints import check_run, checkpoint_hash, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StaleParent
+from trainers.ancestry import configuration, with_ancestors
 from trainers.combinations import check_combinations
 from trainers.ignored_keys import check_given
-from trainers.pipeline import configuration, train, with_ancestors
+from trainers.pipeline import train
 from trainers.recipe import Recipe
 from trainers.recipe_files import load_recipe
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from rlhf_bench.compare.table import WIDTH, Row, table_lines, wrapped
+from rlhf_bench.compare.side import Side
+from rlhf_bench.compare.table import Row, table_lines, wrapped
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.metrics.registry import METRICS, ROUGE_PARTS, describe, probe_names
@@ -19,89 +18,10 @@ from rlhf_bench.metrics.summary import add_reward_z, metric_difference
 from rlhf_bench.metrics.table import score_table
 from rlhf_bench.stats import FloatArray, prompts_needed
 from rlhf_bench.stats.resample import nanmean
-from rlhf_bench.store import ANCHORS, ResultStore, order_models
 
 __all__ = ["compare"]
 
 _SETTINGS = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
-
-
-@dataclass(frozen=True)
-class _Side:
-    path: Path
-    manifest: dict[str, Any]
-    scores: pd.DataFrame
-
-    @classmethod
-    def read(cls, path: Path) -> _Side:
-        store = ResultStore(path)
-        manifest, scores = store.read_manifest(), store.read_scores()
-        store.check_responses()
-        return cls(Path(path), manifest, scores)
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted({int(seed) for seed in self.scores["seed"]})
-
-    @property
-    def models(self) -> list[str]:
-        """Models that answered; the data's own responses are the same in both and say nothing."""
-        return [m for m in order_models(self.scores["model"].astype(str)) if m not in ANCHORS]
-
-    @property
-    def sampled(self) -> bool:
-        """Every response was sampled here, and none read from a file."""
-        return all(entry.get("kind") == "checkpoint" for found in self.manifest["models"].values() for entry in found)
-
-    def other_texts(self, other: _Side) -> bool:
-        """Whether the two hold different references of one prompt."""
-        texts = [
-            {row["prompt_id"]: row.get("reference") for row in ResultStore(side.path).read_responses()}
-            for side in (self, other)
-        ]
-        return any(texts[0][prompt] != texts[1][prompt] for prompt in texts[0].keys() & texts[1].keys())
-
-    def other_counts(self, other: _Side) -> bool:
-        """Whether the two count the tokens of one chosen response differently: their tokenizers are not the same."""
-        both = pd.concat([_chosen_counts(self.scores), _chosen_counts(other.scores)], axis=1, join="inner").dropna()
-        return bool((both.iloc[:, 0] != both.iloc[:, 1]).any())
-
-    def hash_of(self, entries: Sequence[Mapping[str, Any]], seed: int) -> str | None:
-        """The hash of the entry that stands for `seed`; one entry alone stands for all seeds."""
-        found = [entry for entry in entries if int(entry.get("seed", seed)) == seed]
-        if not found and len(entries) == 1:
-            found = list(entries)
-        return found[0].get("hash") if found else None
-
-    def reward_hash(self, seed: int) -> str | None:
-        return self.hash_of(self.manifest.get("reward_model") or [], seed)
-
-    def model_hash(self, model: str, seed: int) -> str | None:
-        return self.hash_of(self.manifest["models"].get(model) or [], seed)
-
-    @property
-    def prompts(self) -> set[str]:
-        return set(self.scores["prompt_id"])
-
-    @property
-    def drawn_from(self) -> tuple[Any, ...]:
-        """The data that the prompts were chosen from."""
-        return tuple(self.manifest["data"].get(key) for key in ("source", "split", "seed"))
-
-    def describe(self, name: str) -> list[str]:
-        """The folder, and on a line of its own where there is no room what was evaluated."""
-        data = self.manifest["data"]
-        seeds = ", ".join(map(str, self.seeds))
-        text = f"({data.get('source')}, {data.get('split')}; seed{'s' * (len(self.seeds) > 1)} {seeds})"
-        line = f"{name}  {self.path}  {text}"
-        return [line] if len(line) <= WIDTH else [f"{name}  {self.path}", f"   {text}"]
-
-
-def _chosen_counts(scores: pd.DataFrame) -> pd.Series:
-    """(model, prompt_id) -> tokens of the chosen response by the model's tokenizer; of `chosen`, the reference's."""
-    counts = scores.get("chosen_tokens", pd.Series(math.nan, scores.index))
-    counts = counts.where(scores["model"] != "chosen", scores.get("n_tokens", counts))
-    return counts.groupby([scores["model"].astype(str), scores["prompt_id"].astype(str)]).first()
 
 
 def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> str:
@@ -116,7 +36,7 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     model or no seed in common; UnknownName for a difference of a metric that is not compared, BadValue for one that is
     not above 0.
     """
-    left, right = _Side.read(a), _Side.read(b)
+    left, right = Side.read(a), Side.read(b)
     _check_versions(left, right)
     seeds = _matched_seeds(left, right)
     models = [model for model in left.models if model in right.models]
@@ -150,7 +70,7 @@ def _shown(rows: Sequence[Row]) -> Iterator[Shown]:
         yield Shown(row.metric, row.model, row.found.estimate, is_share, is_share and any(map(near_an_end, sides)))
 
 
-def _check_versions(left: _Side, right: _Side) -> None:
+def _check_versions(left: Side, right: Side) -> None:
     versions = [side.manifest.get("suite_version") for side in (left, right)]
     if left.manifest["suite"] == right.manifest["suite"] and versions[0] != versions[1]:
         raise StoreError(
@@ -169,7 +89,7 @@ def _needs(metric: str, size: float, rows: Sequence[Row]) -> str:
     return f"prompts that show a difference of {size:g} in {metric} with 80 % power at p < 0.05: {found}"
 
 
-def _matched_seeds(left: _Side, right: _Side) -> list[tuple[int, int]]:
+def _matched_seeds(left: Side, right: Side) -> list[tuple[int, int]]:
     """(seed in A, seed in B). One seed on each side is a pair, whatever their numbers."""
     common = [(seed, seed) for seed in left.seeds if seed in right.seeds]
     if not common and len(left.seeds) == len(right.seeds) == 1:
@@ -181,7 +101,7 @@ def _matched_seeds(left: _Side, right: _Side) -> list[tuple[int, int]]:
     return common
 
 
-def _metrics(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> tuple[list[str], list[str]]:
+def _metrics(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> tuple[list[str], list[str]]:
     """The metrics that can be compared, and why others cannot."""
     there = [str(column) for column in left.scores.columns if column in right.scores.columns]
     gold = sorted(name for name in there if name.startswith("gold_"))
@@ -217,7 +137,7 @@ def _metrics(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> tup
     return names, left_out
 
 
-def _reward_differs(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]]) -> str:
+def _reward_differs(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> str:
     """Why raw rewards have no common scale; "" where they do.
 
     The fingerprint is that of the prompts chosen: it tells data apart where the same prompts were, and other choices
@@ -234,7 +154,7 @@ def _reward_differs(left: _Side, right: _Side, seeds: Sequence[tuple[int, int]])
     return ""
 
 
-def _with_common_reward(left: _Side, right: _Side) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _with_common_reward(left: Side, right: Side) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rewards of both sides z-scored by A's reference, seed by seed: several reward models have no common scale."""
     name = "the reference of A"
     yardstick = left.scores[left.scores["model"] == str(left.manifest["reference"])].assign(model=name)
@@ -245,7 +165,7 @@ def _with_common_reward(left: _Side, right: _Side) -> tuple[pd.DataFrame, pd.Dat
 
 
 def _matching(
-    left: _Side, right: _Side, seeds: Sequence[tuple[int, int]], prompts: Sequence[str], models: Sequence[str]
+    left: Side, right: Side, seeds: Sequence[tuple[int, int]], prompts: Sequence[str], models: Sequence[str]
 ) -> list[str]:
     """What was matched, what was not, and what else differs."""
     lines = []
@@ -276,7 +196,7 @@ def _matching(
     return lines
 
 
-def _same_model(left: _Side, right: _Side, model: str, seeds: tuple[int, int]) -> bool:
+def _same_model(left: Side, right: Side, model: str, seeds: tuple[int, int]) -> bool:
     found = left.model_hash(model, seeds[0])
     return found is not None and found == right.model_hash(model, seeds[1])
 

@@ -27,7 +27,8 @@ from rlhf_bench.logprobs import LogprobModel
 from rlhf_bench.models import load_policy
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.text import collate, encode
-from trainers.pipeline import PARENTS, train
+from trainers.ancestry import PARENTS
+from trainers.pipeline import train
 from trainers.recipe_files import list_recipes, load_recipe
 
 from ..rlhf_bench.tiny import save_policy

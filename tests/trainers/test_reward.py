@@ -13,8 +13,9 @@ from rlhf_bench.errors import BadValue, CheckpointError, DataError, ModelError
 from rlhf_bench.models import load_policy, to_reward_model
 from rlhf_bench.scoring import RewardModel
 from rlhf_bench.types import make_pair
+from trainers.ancestry import parents_of
 from trainers.combinations import check_combinations
-from trainers.pipeline import parents_of, train
+from trainers.pipeline import train
 from trainers.recipe import DataConfig
 from trainers.recipe_files import load_recipe
 from trainers.reward import all_margins, check_reads

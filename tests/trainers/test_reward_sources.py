@@ -16,7 +16,7 @@ from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.files import sha256_file
 from trainers import grpo
-from trainers.pipeline import configuration, parents_of
+from trainers.ancestry import configuration, parents_of
 from trainers.recipe import Recipe
 from trainers.reward_sources import check_reward_functions, checked, ensemble, gold_source, load_function, weighted_sum
 
