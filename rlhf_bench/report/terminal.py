@@ -46,7 +46,13 @@ def summary_text(result: Result, *, width: int = 120) -> str:
         _line(titles, widths),
         rule,
     ]
-    notes = [line for note in table.notes for line in textwrap.wrap(note, width, subsequent_indent="  ")]
+    wrapper = textwrap.TextWrapper(
+        width,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,  # a path stays whole
+    )
+    notes = [line for note in table.notes for line in wrapper.wrap(note)]
     tail = [rule, *notes, *([f"Not shown: {', '.join(left_out)}"] if left_out else [])]
     tail += _listed("Alarm" if result.metrics.get("alarms") else "Alarms", alarm_lines(result), "alarms; they")
     if result.metrics.get("training_alarms"):
