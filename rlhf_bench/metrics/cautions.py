@@ -17,6 +17,7 @@ FEW_PROMPTS, FEW_SEEDS = 100, 5  # fewer than this
 LONG_TAILS = 6.0  # excess kurtosis of the prompts' values, above which a few of them carry the number ...
 ENOUGH = 1_000  # ... unless there are so many prompts
 FEW_OF_A_KIND = 10  # prompts that the rarer of two answers is expected at
+AT_MOST = 6  # models, or pairs of them, that a note names of one quantity
 
 _SEE = "see docs/coverage.md"
 
@@ -62,4 +63,10 @@ def _names(numbers: Sequence[Shown]) -> str:
     of: dict[str, list[str]] = {}
     for number in numbers:
         of.setdefault(number.quantity, []).append(number.of)
-    return "; ".join(f"{quantity} of {', '.join(names)}" for quantity, names in of.items())
+    return "; ".join(f"{quantity} of {_some(names)}" for quantity, names in of.items())
+
+
+def _some(names: Sequence[str]) -> str:
+    """All of them, or the first where they are many."""
+    more = len(names) - AT_MOST
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:AT_MOST])} and {more} more"

@@ -21,7 +21,8 @@ def cautions(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, keys:
 
 def _numbers(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], keys: int) -> Iterator[Shown]:
     for row in rows:
-        of = " ".join(str(cell) for cell in row[:keys])
+        names = [f"seed {cell}" if c.key == "seed" else str(cell) for c, cell in zip(columns, row[:keys], strict=False)]
+        of = " ".join(names)
         for column, cell in zip(columns[keys:], row[keys:], strict=True):
             if isinstance(cell, Estimate) and known(cell):
                 is_share = _is_share(column.key)

@@ -59,6 +59,8 @@ def test_notes_name_the_numbers_of_each_regime() -> None:
         "‡ Near 0 or 1: Ended of dpo: 86 to 100 % of cases; see docs/coverage.md",
     ]
     assert caution_notes([Shown("KL", "sft", at(3.0, kurtosis=1.0))]) == []
+    (note,) = caution_notes([Shown("KL", f"m{i}", at(3.0, kurtosis=9.0)) for i in range(8)])
+    assert "KL of m0, m1, m2, m3, m4, m5 and 2 more: " in note
 
 
 @pytest.mark.parametrize(
