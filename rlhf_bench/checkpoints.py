@@ -147,10 +147,10 @@ def check_run(run: str) -> None:
 
     `=` and `+` are in the names of a sweep's runs, as in default.dpo.beta=0.1.
     """
-    if not re.fullmatch(r"\w[\w.+=-]*", run):
+    if not re.fullmatch(r"\w[\w.+=-]{0,199}", run):
         raise BadValue(
-            f"run: given {run!r}, expected a plain folder name of letters, digits and . _ - + = that begins with a "
-            "letter or digit, such as mine; the folder that holds it is given with --checkpoints"
+            f"run: given {run!r}, expected a plain folder name of at most 200 letters, digits and . _ - + =, the "
+            "first a letter or digit, such as mine; the folder that holds it is given with --checkpoints"
         )
 
 

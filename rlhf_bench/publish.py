@@ -75,7 +75,7 @@ def _evaluations(results: Path, stage: str, seed: int, checkpoint: str) -> Itera
             known = {name: Estimate.from_dict(numbers[name]) for name in SHOWN if name in numbers}
             yield Evaluated(
                 str(manifest["suite"]), str(data["source"]), str(data["split"]), int(data["n_prompts"]),
-                str(manifest["reference"]), known,
+                str(manifest["reference"]), known, file.parent.relative_to(results).as_posix(),
             )  # fmt: skip
 
 

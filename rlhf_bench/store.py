@@ -115,7 +115,9 @@ class ResultStore:
             found = sum(line.endswith(b"\n") and not line.isspace() for line in file)
         expected = self._count_scores()
         if found != expected:
-            holds = f"{found:,} of {expected:,} rows" if found < expected else f"{found:,} rows, expected {expected:,}"
+            holds = f"{found:,} of {expected:,} rows"
+            if found > expected:
+                holds = f"{found:,} rows, and scores.parquet beside it {expected:,}"
             raise StoreError(
                 f"{path} holds {holds}; restore the file, or run `rlhf-bench eval` again with the same options and "
                 "--force"

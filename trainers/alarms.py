@@ -106,14 +106,21 @@ def exploding_gradient(rows: Rows, *, factor: float = 20.0, history: int = 20) -
     )
 
 
-def first_ratio(rows: Rows, *, limit: float = 0.01) -> str | None:
-    """At a rollout's first minibatch the policy still is the one that drew it: the mean ratio is 1."""
+def first_ratio(rows: Rows, *, limit: float = 0.01, spread: float = 0.1) -> str | None:
+    """At a rollout's first minibatch the policy still is the one that drew it: every token's ratio is 1.
+
+    The mean alone would say little: under the policy that drew the samples it is 1 for any other policy. So the root
+    mean square of the log ratios is looked at as well, from the approximate KL, which is half its square; rounding to
+    bf16 makes a few hundredths of it.
+    """
     value = rows[-1].get("val/ratio_first", 1.0)
-    if math.isclose(value, 1.0, abs_tol=limit):
+    apart = math.sqrt(2 * rows[-1].get("policy/approxkl_first", 0.0))
+    if math.isclose(value, 1.0, abs_tol=limit) and apart <= spread:
         return None
     return (
-        f"the policy ratio at the first minibatch is {value:.4g} and not 1: old and new log-probabilities come from "
-        "different forwards (precision, dropout or temperature)"
+        f"the policy ratio at the first minibatch is {value:.4g} with log ratios of {apart:.2g} (root mean square), "
+        "and not 1 at every token: old and new log-probabilities come from different forwards (precision, dropout or "
+        "temperature)"
     )
 
 

@@ -153,7 +153,15 @@ def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
 
 
 def _begin(stage: Stage, wanted: dict[str, Any], *, resume: bool, force: bool) -> dict[str, str]:
-    """The hashes of the stage's parents, which are whole, once its work folder is fit to begin or to continue."""
+    """The hashes of the stage's parents, which are whole, once its work folder is fit to begin or to continue.
+
+    What a killed process was writing is removed: this one holds the lock.
+    """
+    for left in (
+        *stage.folder.glob(f".{stage.name}.new-*"),
+        *steps_folder(stage.folder / stage.name).glob(".checkpoint-*.new-*"),
+    ):
+        shutil.rmtree(left, ignore_errors=True)
     parents = {name: open_checkpoint(stage.parent(name)).hash for name in parents_of(stage.name, stage.recipe)}
     if not resume:
         shutil.rmtree(stage.work, ignore_errors=True)

@@ -62,12 +62,14 @@ def sequence_rewards(scores: Tensor, logps: Tensor, reference_logps: Tensor, mas
 def log_of_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """One row of the log for the minibatches of a rollout: their means, and of the gradient's norms the largest.
 
-    `val/ratio_first` is the first minibatch's: there the policy still is the one that drew the rollout.
+    `val/ratio_first` and `policy/approxkl_first` are the first minibatch's: there the policy still is the one that drew
+    the rollout.
     """
     columns = {key: [numbers[key] for numbers in updates if key in numbers] for key in dict.fromkeys(chain(*updates))}
     row = {key: fmean(column) for key, column in columns.items()}
     row |= {"grad_norm": max(columns["grad_norm"])} if "grad_norm" in columns else {}
-    return row | ({"val/ratio_first": columns["val/ratio"][0]} if "val/ratio" in columns else {})
+    first = {"val/ratio_first": "val/ratio", "policy/approxkl_first": "policy/approxkl_avg"}
+    return row | {name: columns[key][0] for name, key in first.items() if key in columns}
 
 
 def adapt_kl_coef(kl_coef: float, kl: float, *, target: float, horizon: float, samples: int) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from rlhf_bench.checkpoints import check_run, checkpoint_hash, run_seeds, stage_
 from rlhf_bench.errors import BadValue, StaleParent
 from trainers.ancestry import configuration, with_ancestors
 from trainers.combinations import check_combinations
-from trainers.ignored_keys import check_given
+from trainers.ignored_keys import check_given, ignored_keys
 from trainers.pipeline import train
 from trainers.recipe import Recipe
 from trainers.recipe_files import load_recipe
@@ -78,6 +78,7 @@ def train_sweep(
     wanted = with_ancestors(stages, plain)
     decided: set[str] = set()
     same: dict[str, str] = {}  # a recipe -> the value that makes it
+    settings = _without_ignored(recipe, settings, stages)
     for value, keys in settings.items():
         changed = load_recipe(recipe, keys)
         check_combinations(changed)
@@ -100,6 +101,18 @@ def train_sweep(
         own = [stage for stage in stages if stage in decided]
         folders.append(train(own, recipe=recipe, run=target.name, overrides=keys, root=root, force=force, **options))
     return folders
+
+
+def _without_ignored(recipe: str, settings: Mapping[str, list[str]], stages: Sequence[str]) -> dict[str, list[str]]:
+    """Each value's overrides less those that decide nothing under it, but something under another value: with
+    ppo.advantage=gae,reward, ppo.lam is gae's alone."""
+    resolved = {value: load_recipe(recipe, keys) for value, keys in settings.items()}
+    ignored = {value: {key for key, _ in ignored_keys(r, with_ancestors(stages, r))} for value, r in resolved.items()}
+    everywhere = set.intersection(*ignored.values())
+    return {
+        value: [text for text in keys if text.partition("=")[0].strip() not in ignored[value] - everywhere]
+        for value, keys in settings.items()
+    }
 
 
 def decided_stages(stages: Sequence[str], a: Recipe, b: Recipe) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shlex
 import sys
@@ -30,6 +31,7 @@ __all__ = [
     "name_values",
     "remember_result",
     "results_option",
+    "sizes",
 ]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -195,6 +197,20 @@ def name_values(option: str, given: Iterable[str], *, expected: str) -> dict[str
             raise BadValue(f"{option}: the name {name!r} is given twice, expected a name of its own for each")
         pairs[name] = path
     return pairs
+
+
+def sizes(given: Iterable[str]) -> dict[str, float]:
+    """{"gold": 0.1} from ["gold=0.1"], of --difference. Raises BadValue."""
+    expected = "METRIC=SIZE with a size above 0, such as gold=0.1"
+    found: dict[str, float] = {}
+    for metric, text in name_values("--difference", given, expected=expected).items():
+        try:
+            found[metric] = float(text)
+        except ValueError:
+            found[metric] = math.nan
+        if not 0 < found[metric] < math.inf:
+            raise BadValue(f"--difference: given {metric}={text!r}, expected {expected}")
+    return found
 
 
 def result_names(results: Path) -> list[str]:

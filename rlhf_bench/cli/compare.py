@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, find_result, name_values, results_option
-from rlhf_bench.errors import BadValue
+from rlhf_bench.cli.base import BenchCommand, find_result, results_option, sizes
 
 __all__ = ["compare"]
 
@@ -35,22 +33,9 @@ def compare(a: str, b: str, differences: tuple[str, ...], results: Path) -> None
     by Holm over the models; d is Cohen's d for pairs; detectable is the smallest difference that so many prompts show
     in 80 % of repetitions. It fits 100 columns.
     """
-    sizes = _sizes(differences)
+    wanted = sizes(differences)
     folder_a, folder_b = find_result(a, results), find_result(b, results)
 
     from rlhf_bench.compare import compare as compare_results
 
-    click.echo(compare_results(folder_a, folder_b, sizes).rstrip("\n"))
-
-
-def _sizes(given: tuple[str, ...]) -> dict[str, float]:
-    expected = "METRIC=SIZE with a size above 0, such as gold=0.1"
-    sizes: dict[str, float] = {}
-    for metric, text in name_values("--difference", given, expected=expected).items():
-        try:
-            sizes[metric] = float(text)
-        except ValueError:
-            sizes[metric] = math.nan
-        if not 0 < sizes[metric] < math.inf:
-            raise BadValue(f"--difference: given {metric}={text!r}, expected {expected}")
-    return sizes
+    click.echo(compare_results(folder_a, folder_b, wanted).rstrip("\n"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, find_result, results_option
+from rlhf_bench.cli.base import BenchCommand, find_result, results_option, sizes
 from rlhf_bench.cli.eval import print_result
 
 __all__ = ["report"]
@@ -14,7 +14,7 @@ __all__ = ["report"]
 
 @click.command(
     cls=BenchCommand,
-    examples=["rlhf-bench report results/hh-test/mini", "rlhf-bench report --show --alpaca-eval outputs/"],
+    examples=["rlhf-bench report results/hh-test/mini", "rlhf-bench report --show --difference gold=0.1"],
 )
 @click.argument("result", required=False)
 @click.option("--show", is_flag=True, help="Only print the table and the paths; draw nothing.")
@@ -25,13 +25,20 @@ __all__ = ["report"]
     type=click.Path(file_okay=False, path_type=Path),
     help="Also write each model's responses here as AlpacaEval's model_outputs.json.",
 )
+@click.option(
+    "--difference",
+    "differences",
+    metavar="METRIC=SIZE",
+    multiple=True,
+    help="Also say how many prompts a difference of this size needs, for each pair of models (80 % power at p < 0.05).",
+)
 @results_option
-def report(result: str | None, show: bool, alpaca: Path | None, results: Path) -> None:
+def report(result: str | None, show: bool, alpaca: Path | None, differences: tuple[str, ...], results: Path) -> None:
     """Redraw tables, plots and page without a model.
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
-    folder = find_result(result, results)
+    folder, wanted = find_result(result, results), sizes(differences)
     if not show:
         from rlhf_bench.report import write_report
 
@@ -45,3 +52,8 @@ def report(result: str | None, show: bool, alpaca: Path | None, results: Path) -
             click.echo(f"wrote {path}")
         click.echo()
     print_result(folder)
+    if wanted:
+        from rlhf_bench.compare import prompts_for
+
+        for line in prompts_for(folder, wanted):
+            click.echo(line)

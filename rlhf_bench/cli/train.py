@@ -126,7 +126,7 @@ def _explain(stages: Sequence[str]) -> None:
     from trainers.peer_names import peer_names
     from trainers.recipe_files import explain
 
-    for stage in [None] if not stages or "all" in stages else stages:
+    for stage in [None] if not stages or "all" in stages else dict.fromkeys(stages):
         for key, kind, default, description in explain(stage):
             click.echo(f"{key}  ({kind}{f', default {default}' if default not in ('', 'required') else ''})")
             click.echo(f"    {description}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rlhf_bench.compare.needed import needed_text
 from rlhf_bench.compare.side import Side
 from rlhf_bench.compare.table import Row, table_lines, wrapped
 from rlhf_bench.errors import StoreError, UnknownName
@@ -16,7 +17,7 @@ from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.metrics.registry import METRICS, ROUGE_PARTS, describe, probe_names
 from rlhf_bench.metrics.summary import add_reward_z, metric_difference
 from rlhf_bench.metrics.table import score_table
-from rlhf_bench.stats import FloatArray, prompts_needed
+from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.resample import nanmean
 
 __all__ = ["compare"]
@@ -84,8 +85,7 @@ def _needs(metric: str, size: float, rows: Sequence[Row]) -> str:
     mine = [row for row in rows if row.metric == metric]
     if not mine:
         raise UnknownName("compared metric", metric, {row.metric for row in rows})
-    counts = {row.model: prompts_needed(row.differences, size) for row in mine}
-    found = ", ".join(f"{model} {n or 'no number of prompts: more seeds'}" for model, n in counts.items())
+    found = "; ".join(f"{row.model} {needed_text(row.differences, size)}" for row in mine)
     return f"prompts that show a difference of {size:g} in {metric} with 80 % power at p < 0.05: {found}"
 
 

@@ -56,7 +56,10 @@ class Side:
     def other_counts(self, other: Side) -> bool:
         """Whether the two count the tokens of one chosen response differently: their tokenizers are not the same."""
         both = pd.concat([_chosen_counts(self.scores), _chosen_counts(other.scores)], axis=1, join="inner").dropna()
-        return bool((both.iloc[:, 0] != both.iloc[:, 1]).any())
+        # one that was cut at the limit of either says nothing
+        limits = [(side.manifest.get("sampling") or {}).get("max_new_tokens") for side in (self, other)]
+        whole = (both < min((limit for limit in limits if limit), default=math.inf)).all(axis=1)
+        return bool((both.iloc[:, 0] != both.iloc[:, 1])[whole].any())
 
     def hash_of(self, entries: Sequence[Mapping[str, Any]], seed: int) -> str | None:
         """The hash of the entry that stands for `seed`; one entry alone stands for all seeds."""

@@ -115,9 +115,10 @@ def prepare(request: Request, progress: Progress) -> Setup:
         reference = names[0]
         progress.log(f"reference: {reference}, the first that is given; --reference names another")
 
-    if suite.baseline is not None and suite.baseline not in (*names, *ANCHORS):
-        raise UnknownName("baseline model", suite.baseline, [*names, *ANCHORS])
     prompts = read_prompts(request, run.config, files, progress)
+    baselines = [*names, *anchor_rows(prompts.items)]  # prompts of a suite's own have no chosen and rejected
+    if suite.baseline is not None and suite.baseline not in baselines:
+        raise UnknownName("baseline model", suite.baseline, baselines)
     seeds: list[int | None] = run.seeds if run.found else list(files.seeds) or [None]
     models, missing = _models(request, run, seeds)
     texts = [

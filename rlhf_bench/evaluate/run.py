@@ -210,7 +210,10 @@ def _stored_key(folder: Path) -> str | None:
 
 def _complete(store: ResultStore) -> bool:
     """Raises StoreError where it was complete and has lost rows since: --force says that it may be made again."""
-    if not (store.path / "metrics.json").exists():
+    try:
+        if not (store.path / "scores.parquet").exists() or not store.read_metrics():
+            return False
+    except StoreError:  # no numbers, or a file that cannot be read: it is computed again
         return False
     store.check_responses()
     return True

@@ -14,7 +14,7 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
 
-__all__ = ["CHECKED", "CHECKED_SINCE", "Alarm", "at_equal_length", "find_alarms", "signed"]
+__all__ = ["CHECKS", "Alarm", "at_equal_length", "find_alarms", "signed"]
 
 REWARD, LENGTH = "reward_z", "n_tokens"
 WORDS = "n_words"  # the length where tokens are those of two tokenizers
@@ -25,8 +25,19 @@ _OVERFIT = 0.1  # reference sd that the reward gains more by one model than by a
 _BAD = {"repetition": (1, 0.02), "distinct2": (-1, 0.02), "copied": (1, 0.05), "ended": (-1, 0.05)}
 _BAD |= {"self_bleu": (1, 0.05), "refused": (1, 0.05)}
 
-CHECKED = "reward against gold and ROUGE-L, reward at equal length, repetition, distinct-2, copied prompts, endings"
-CHECKED_SINCE = {"self_bleu": "self-BLEU", "refused": "refusals"}  # which older results do not have
+# what is looked at -> the numbers that it takes of both, model and reference
+CHECKS = {
+    "reward against gold": (REWARD, "gold"),
+    "reward against ROUGE-L": (REWARD, "rougeL"),
+    "reward against another seed's reward model": (REWARD, HELD_OUT_REWARD),
+    "reward at equal length": (REWARD, LENGTH),
+    "repetition": ("repetition",),
+    "distinct-2": ("distinct2",),
+    "copied prompts": ("copied",),
+    "endings": ("ended",),
+    "self-BLEU": ("self_bleu",),
+    "refusals": ("refused",),
+}
 
 
 class Alarm(NamedTuple):

@@ -6,6 +6,7 @@ pool holds them all, as of a toy with few responses, it is summed.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from rlhf_bench.errors import DataError
 from rlhf_bench.metrics.table import score_table
 from rlhf_bench.stats import FloatArray, crossed
 from rlhf_bench.stats.best_of_n import best_of_n, best_of_n_kl, best_of_n_kl_bound
+from rlhf_bench.stats.overoptimisation import fit_overoptimisation
 from rlhf_bench.store import ANCHORS
 
-__all__ = ["READ_OFF", "SIZES", "best_of_n_curve", "probability_held"]
+__all__ = ["BEST_OF_N", "READ_OFF", "SIZES", "best_of_n_curve", "best_of_n_fit", "probability_held"]
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
+BEST_OF_N = "best of n"  # the curve's name among those of methods
 READ_OFF = ("reward", "reward_z", "gold")
 # A response that the pool lacks may be the best of all, and then adds up to n p log n nats: .003 at n = 64.
 _ALL = 1 - 1e-5  # the probability that a pool has to hold, of each prompt
@@ -37,18 +40,9 @@ def best_of_n_curve(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -
 
     Raises DataError for a pool of several models or of prompts without N rewards.
     """
-    table = score_table(pool, [name for name in READ_OFF if name in pool.columns])
-    if len(table.models) != 1 or table.models[0] in ANCHORS or "reward" not in table.blocks:
-        raise DataError(f"a pool of {', '.join(table.models)} given; expected one model, the reference, with a reward")
-    blocks = {name: table.block(table.models[0], name) for name in table.blocks}  # (S, P, N)
+    blocks = _blocks(pool)  # (S, P, N)
     scores = blocks["reward"]
-    there = np.isfinite(scores)
-    if not there.all():
-        raise DataError(
-            f"{int((~there).sum())} of {there.size} rewards of the pool are missing; expected {scores.shape[2]} a "
-            "prompt and seed; draw and score the rest"
-        )
-    if len(table.seeds) > 1:
+    if len(scores) > 1:
         del blocks["reward"]
     probabilities = _probabilities(pool)
     if probabilities is not None and (probabilities.sum(axis=2) < _ALL).any():
@@ -59,10 +53,52 @@ def best_of_n_curve(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -
         if probabilities is not None:
             row["kl_true"] = crossed(_kl(probabilities, scores, n), level=level, seed=seed).to_dict()
         for name, block in blocks.items():
-            cells = np.stack([best_of_n(s, values, n) for s, values in zip(scores, block, strict=True)])
-            row[name] = crossed(cells, level=level, seed=seed).to_dict()
+            row[name] = crossed(_chosen(scores, block, n), level=level, seed=seed).to_dict()
         curve.append(row)
     return curve
+
+
+def best_of_n_fit(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> list[dict[str, Any]]:
+    """Gold gained against the KL's bound, n = 1 ... N, with the best-of-n form of arXiv 2210.10760 and where it turns.
+
+    [{"curve", "points": [{"model", "kl", "gain"}, ...], "fit"}] as of a method's checkpoints (`over_optimisation`); []
+    without gold, or with fewer than three n.
+    """
+    blocks = _blocks(pool)
+    sizes = [n for n in SIZES if n <= blocks["reward"].shape[2]]
+    if "gold" not in blocks or len(sizes) < 3 or not np.isfinite(blocks["gold"]).all():
+        return []
+    gold = np.stack([_chosen(blocks["reward"], blocks["gold"], n) for n in sizes])  # (C, S, P)
+    gain = gold - gold[0]
+    kl = np.array([best_of_n_kl_bound(n) for n in sizes])
+    fit = fit_overoptimisation(
+        np.broadcast_to(kl[:, None, None], gain.shape).copy(), gain, form="best-of-n", level=level, seed=seed
+    )
+    points = [
+        {"model": f"best of {n}", "kl": float(x), "gain": crossed(cells, level=level, seed=seed).to_dict()}
+        for n, x, cells in zip(sizes, kl, gain, strict=True)
+    ]
+    return [{"curve": BEST_OF_N, "points": points, "fit": asdict(fit)}]
+
+
+def _chosen(scores: FloatArray, values: FloatArray, n: int) -> FloatArray:
+    """(S, P): the mean value of the best of n by the score, from (S, P, N) each."""
+    return np.stack([best_of_n(s, v, n) for s, v in zip(scores, values, strict=True)])
+
+
+def _blocks(pool: pd.DataFrame) -> dict[str, FloatArray]:
+    """reward, reward_z and gold, (S, P, N) each. Raises DataError."""
+    table = score_table(pool, [name for name in READ_OFF if name in pool.columns])
+    if len(table.models) != 1 or table.models[0] in ANCHORS or "reward" not in table.blocks:
+        raise DataError(f"a pool of {', '.join(table.models)} given; expected one model, the reference, with a reward")
+    blocks = {name: table.block(table.models[0], name) for name in table.blocks}
+    there = np.isfinite(blocks["reward"])
+    if not there.all():
+        raise DataError(
+            f"{int((~there).sum())} of {there.size} rewards of the pool are missing; expected {there.shape[2]} a "
+            "prompt and seed; draw and score the rest"
+        )
+    return blocks
 
 
 def probability_held(pool: pd.DataFrame) -> float | None:

@@ -6,6 +6,7 @@ near 0 or 1. benchmarks/coverage.py measures them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -44,10 +45,10 @@ def near_an_end(share: Estimate) -> bool:
 
 def caution_notes(numbers: Iterable[Shown]) -> list[str]:
     """A note for each regime that some of the numbers are in, naming those that are."""
-    known = [number for number in numbers if number.estimate.n]
+    known = [number for number in numbers if math.isfinite(number.estimate.low)]
     prompts = max((number.estimate.n for number in known), default=0)
     seeds = max((number.estimate.n_seeds for number in known), default=0)
-    few = [f"{prompts} prompt{'s' * (prompts > 1)}"] if 0 < prompts < FEW_PROMPTS else []
+    few = [f"{prompts} prompts"] if 0 < prompts < FEW_PROMPTS else []
     few += [f"{seeds} seeds"] if 1 < seeds < FEW_SEEDS else []
     tails = [number for number in known if not number.is_share and has_long_tails(number.estimate)]
     ends = [number for number in known if number.near_an_end and number.estimate.n >= FEW_PROMPTS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -59,7 +60,11 @@ class Metric:
         """Between what the number lies, and so the limits of its interval; None where nothing bounds it."""
         if self.paired:
             return -1.0, 1.0
-        return (0.0, 1.0) if self.unit in ("F", "share") else None
+        if self.unit in ("F", "share", "precision", "recall") or self.name == "self_bleu":
+            return 0.0, 1.0
+        # k1 alone can be negative on a finite sample, and its interval says so
+        positive = self.name.startswith(("kl_exact", "kl_k3", "kl_forward")) or self.name in ("n_tokens", "n_words")
+        return (0.0, math.inf) if positive else None
 
 
 def _kl(name: str, title: str, description: str) -> list[Metric]:

@@ -233,10 +233,12 @@ def _other_counts(table: ScoreTable, reference: str) -> dict[tuple[str, str], st
 def _pairwise(
     table: ScoreTable, names: Sequence[str], reference: str, level: float, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """A row a metric and pair of models, the later model first; Holm over the pairs within a metric."""
+    """A row a metric and pair of models, the later model first; Holm over the pairs within a metric (`p_holm`), and
+    over all rows (`p_table`)."""
     own_scale = "reward" if len(table.seeds) > 1 else "reward_z"  # the reward that is not compared
     players = [model for model in table.models if model not in ANCHORS]
     compared = [*COMPARED, *(name for name in names if name.startswith(REWARD_PREFIX)), *probe_names(names)]
+    within: list[dict[str, Any]] = []
     for name in (n for n in compared if n in names and n != own_scale):
         asked = _asked(table, name)
         blocks = {model: table.block(model, name)[:, asked] for model in players}
@@ -247,7 +249,9 @@ def _pairwise(
             and (row := _pair(table, name, later, earlier, blocks[later], blocks[earlier], level, seed))
         ]
         for row, p in zip(rows, holm([row["p_paired"] for row in rows]), strict=True):
-            yield {**row, "p_holm": p}
+            within.append({**row, "p_holm": p})
+    for row, p in zip(within, holm([row["p_paired"] for row in within]), strict=True):
+        yield {**row, "p_table": p}
 
 
 def _pair(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from rlhf_bench.judge.builtin import NOBODY
-from rlhf_bench.metrics.alarms import CHECKED, CHECKED_SINCE
+from rlhf_bench.metrics.alarms import CHECKS
 from rlhf_bench.metrics.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
+from rlhf_bench.store import ANCHORS
 
 __all__ = ["alarm_lines", "training_alarm_lines"]
 
@@ -15,15 +16,25 @@ def alarm_lines(result: Result) -> list[str]:
     found = result.metrics.get("alarms")
     if found is None:
         return []
-    by_judge: list[str] = []
-    if result.judge:
-        pairs = result.metrics.get("pairwise", [])
-        by_judge = [alarm.text for alarm in judge_alarms(pairs, result.judge, reference=result.reference)]
-    there = {name for cells in result.metrics.get("models", {}).values() for name in cells}
-    looked_at = ", ".join([CHECKED, *(what for name, what in CHECKED_SINCE.items() if name in there)])
-    if any(judging["base_url"] != NOBODY for key in ("judgings", "ratings") for judging in result.judge.get(key, [])):
-        looked_at += ", reward against the judges"
-    return [*(str(alarm["text"]) for alarm in found), *by_judge] or [f"none. Looked at: {looked_at}."]
+    pairs = result.metrics.get("pairwise", [])
+    by_judge = list(judge_alarms(pairs, result.judge, reference=result.reference)) if result.judge else []
+    lines = [*(str(alarm["text"]) for alarm in found), *(alarm.text for alarm in by_judge)]
+    looked_at = _looked_at(result)
+    return lines or ([f"none. Looked at: {', '.join(looked_at)}."] if looked_at else [])
+
+
+def _looked_at(result: Result) -> list[str]:
+    """The checks whose numbers the reference and another model have."""
+    models: dict[str, dict[str, object]] = result.metrics.get("models", {})
+    reference = models.get(str(result.manifest.get("reference")), {}).keys()
+    others = [
+        cells.keys() & reference
+        for name, cells in models.items()
+        if name != result.manifest.get("reference") and name not in ANCHORS
+    ]
+    looked_at = [what for what, numbers in CHECKS.items() if any({*numbers} <= there for there in others)]
+    judged = [judging for key in ("judgings", "ratings") for judging in result.judge.get(key, [])]
+    return [*looked_at, *(["reward against the judges"] if any(j["base_url"] != NOBODY for j in judged) else [])]
 
 
 def training_alarm_lines(result: Result) -> list[str]:

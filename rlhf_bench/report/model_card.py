@@ -26,6 +26,7 @@ class Evaluated(NamedTuple):
     n_prompts: int
     reference: str
     numbers: Mapping[str, Estimate]  # by metric
+    folder: str = ""  # <suite>/<run>, which tells two evaluations of one suite apart
 
 
 def model_card(training: Mapping[str, Any], *, name: str, evaluated: Sequence[Evaluated] = ()) -> str:
@@ -102,6 +103,7 @@ def _evaluation(result: Evaluated) -> str:
         for metric, e in result.numbers.items()
     ]
     title = f"{result.suite} on {result.source} ({result.split}), {result.n_prompts} prompts"
+    title += f", result {result.folder}" if result.folder else ""
     note = f"Intervals are of 95 %, over prompts. KL is to {result.reference}; rewards (z) are in its units."
     return f"{_table(title, ['metric', 'value', '95 % interval'], rows)}\n\n{note}" if rows else ""
 

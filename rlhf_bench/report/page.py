@@ -35,7 +35,8 @@ _CAPTIONS = {
     "reward_vs_kl": "How much learned reward each model buys with how much distance from the reference.",
     "gold_vs_kl": "The same with the gold reward: where it falls while the learned reward rises, the reward model was "
     "optimised too hard.",
-    "gold_vs_sqrt_kl": "One method's checkpoints with the form of arXiv 2210.10760; dotted, upright: where gold turns.",
+    "gold_vs_sqrt_kl": "A method's checkpoints, or best of n, with the form of arXiv 2210.10760; dotted, upright: "
+    "where gold turns.",
     "gold_vs_reward": "What the learned reward promises against what is so.",
     "held_out_vs_reward": "Below the line, a model gains more by the reward model it was optimised against than by "
     "another seed's: what it learned is partly that one's errors.",

@@ -107,6 +107,7 @@ def pairwise_table(result: Result) -> Table:
         Column("p_paired", "p (paired)", 4),
         Column("p_wilcoxon", "p (Wilcoxon)", 4),
         Column("p_holm", "p (Holm)", 4),
+        Column("p_table", "p (table)", 4),
         Column("effect", "Effect (d)", 2),
         Column("detectable", "Detectable"),
         Column("seeds_agree", "Seeds of that sign"),
@@ -118,17 +119,29 @@ def pairwise_table(result: Result) -> Table:
         shown.append(_difference_shown(result, row, difference))
         signs = [cell["value"] * difference.value > 0 for cell in row.get("per_seed", {}).values()]
         agree = f"{sum(signs)} of {len(signs)}" if signs else None
-        tests = [row["p_paired"], row.get("p_wilcoxon"), row["p_holm"], row.get("effect"), row["detectable"]]
+        tests = [
+            row["p_paired"],
+            row.get("p_wilcoxon"),
+            row["p_holm"],
+            row.get("p_table"),
+            row.get("effect"),
+            row["detectable"],
+        ]
         rows.append([row["metric"], row["a"], row["b"], difference, *tests, agree])
     cut = any(CUT in row["difference"]["method"] for row in result.metrics.get("pairwise", []))
     notes = [
         *caution_notes(shown),
-        *(["An interval that few prompts threw outside what a difference can be is cut there."] if cut else []),
-        "Paired over prompts. p (Holm) corrects p (paired) over the pairs within a metric.",
+        *(
+            ["An interval that few prompts or seeds threw outside what a difference can be is cut there."]
+            if cut
+            else []
+        ),
+        "Paired over prompts. p (Holm) corrects p (paired) over the pairs within a metric, for a metric that was named "
+        "beforehand; p (table) over every row, for whatever stands out.",
         "Effect: Cohen's d for pairs, the difference over the standard deviation of the prompts' own differences, "
         "each averaged over samples and seeds.",
         "Detectable: the smallest difference that this many prompts show in 80 % of repetitions. How many prompts "
-        "another difference needs: rlhf-bench compare --difference METRIC=SIZE.",
+        "another difference needs: rlhf-bench report --difference METRIC=SIZE.",
     ]
     return Table("pairwise", f"Pairwise differences on {result.data_label}", columns, rows, notes)
 
@@ -218,7 +231,7 @@ def _left_out(result: Result) -> list[str]:
 
 
 def _cut(result: Result, columns: Iterable[Column]) -> list[str]:
-    """Which intervals would have left what the number can be, the sign of too few prompts; a line a range."""
+    """Which intervals would have left what the number can be, the sign of few prompts or seeds; a line a range."""
     found: dict[str, list[str]] = {}
     for model in result.models:
         for column in columns:
@@ -227,7 +240,7 @@ def _cut(result: Result, columns: Iterable[Column]) -> list[str]:
             if cut:
                 found.setdefault(limits, []).append(f"{column.title} of {model}")
     return [
-        f"Intervals cut to [{limits}, where too few prompts threw a limit outside: {', '.join(names)}"
+        f"Intervals cut to [{limits}, where few prompts or seeds threw a limit outside: {', '.join(names)}"
         for limits, names in found.items()
     ]
 

@@ -87,7 +87,7 @@ def tex_text(table: Table, *, keys: int = 1) -> str:
     numbers = range(keys, len(table.columns))
     panels = [numbers[i : i + _PANEL] for i in range(0, len(numbers), _PANEL)]
     lines = ["% needs \\usepackage{booktabs}", "\\begin{table*}", "\\centering", "\\footnotesize"]
-    lines.append(f"\\caption{{{tex_escape(table.title)}. {tex_escape(' '.join(table.notes))}}}")
+    lines.append(f"\\caption{{{tex_escape(table.title)}. {tex_escape(' '.join(map(_sentence, table.notes)))}}}")
     for number, panel in enumerate(panels):
         columns = [*range(keys), *panel]
         lines += ["\\par\\medskip"] if number else []
@@ -112,3 +112,7 @@ def _cell(cell: Cell, column: Column) -> str:
 
 def _number(text: str) -> str:
     return f"$-${text[1:]}" if text.startswith("-") else tex_escape(text)
+
+
+def _sentence(note: str) -> str:
+    return note if note.endswith((".", ":", "?")) else f"{note}."

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import TypeAlias
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -132,11 +133,12 @@ def _seed_points(result: Result, name: str, x: str, y: str) -> list[tuple[float,
 
 
 def _diagonal(axes: Axes, meaning: str) -> Line:
-    """The line of equal numbers, as far as it is seen."""
-    axes.axline((0, 0), slope=1, color="#777777", linestyle=":", linewidth=1.2, zorder=1, label=meaning)
-    low = max(axes.get_xlim()[0], axes.get_ylim()[0])
-    high = min(axes.get_xlim()[1], axes.get_ylim()[1])
-    return [(low, low), (high, high)]
+    """The line of equal numbers, as far as it is seen: a curve where an axis is logarithmic."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    equal = np.linspace(max(left, bottom), min(right, top), 200)
+    axes.plot(equal, equal, color="#777777", linestyle=":", linewidth=1.2, zorder=1, label=meaning)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    return [(float(at), float(at)) for at in equal]
 
 
 def _corners(front: Line) -> Line:

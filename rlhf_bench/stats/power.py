@@ -9,7 +9,7 @@ from scipy import stats
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.compare import detectable_from_se
 from rlhf_bench.stats.crossed import MeanSquares, all_alike, complete, mean_squares, se_and_df
-from rlhf_bench.stats.resample import FloatArray, check_level
+from rlhf_bench.stats.resample import FloatArray, check_level, is_constant
 
 __all__ = ["prompts_needed"]
 
@@ -24,7 +24,7 @@ def prompts_needed(
     `differences` (S, P): a pilot's differences under each seed, whose variance components are taken for the truth. One
     seed, or seeds that do not differ: the paired t test. Several: the same seeds on more prompts. None where no number
     of prompts suffices, since the seeds differ too much: then only more seeds help, or where there is no variance to go
-    by (fewer than 2 prompts).
+    by (fewer than 2 prompts, or all alike).
 
     Raises BadValue for a difference that is not above 0.
     """
@@ -32,7 +32,7 @@ def prompts_needed(
     if not 0 < difference < math.inf:
         raise BadValue(f"a difference of {difference!r} given; expected a number above 0, in the metric's own unit")
     d = complete(differences)
-    if d.shape[0] == 0 or d.shape[1] < 2:
+    if d.shape[0] == 0 or d.shape[1] < 2 or is_constant(d):
         return None
     s, p = d.shape
     squares = None if all_alike(d) else mean_squares(d)

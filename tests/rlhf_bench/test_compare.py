@@ -216,6 +216,8 @@ def test_prompts_that_a_named_difference_needs(tmp_path: Path) -> None:
     b = make(tmp_path / "b", {"sft": {"n_words": [-1.0, 1.0, -1.0, 1.0]}})
     text = compare(a, b, {"n_words": 0.5 * (4 / 3) ** 0.5})
     assert text.endswith("a difference of 0.57735 in n_words with 80 % power at p < 0.05: sft 34")
+    same = compare(a, a, {"n_words": 0.5})
+    assert " ".join(same.split()).endswith("sft not known, since the prompts do not differ")
     with pytest.raises(UnknownName, match="unknown compared metric 'words'; did you mean 'n_words'"):
         compare(a, b, {"words": 1.0})
     with pytest.raises(BadValue, match=r"a difference of -1\.0 given; expected a number above 0"):
@@ -341,6 +343,12 @@ def test_tokens_counted_by_other_tokenizers_are_not_compared(tmp_path: Path, mod
     assert "not compared: tokens, since they are counted by different tokenizers\n" in text
     assert "\nn_words, 2 prompts\n" in text
     assert "\nn_tokens, " not in text
+    # cut at another limit: the tokenizer may be the same
+    cut = {"sampling": {"max_new_tokens": 4}}
+    c, d = (make(tmp_path / name, counted | {model: {"n_tokens": [5.0, 6.0], "n_words": [1.0, 2.0]} | {column: counts}},
+                 **more)
+            for name, counts, more in (("c", [2.0, 9.0], {}), ("d", [2.0, 4.0], cut)))  # fmt: skip
+    assert "\nn_tokens, 2 prompts\n" in compare(c, d)
 
 
 def test_shares_have_the_interval_of_shares(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_prompts_needed_by_the_tables() -> None:
     assert [stats.prompts_needed(pilot, d) for d in (0.2, 0.5, 0.8)] == [199, 34, 15]
     assert stats.prompts_needed(pilot, 0.5, power=0.9) == 44
     assert stats.prompts_needed(3 * pilot, 1.5) == 34
-    assert stats.prompts_needed(np.zeros((1, 9)), 0.1) == 2  # nothing varies
+    assert stats.prompts_needed(np.zeros((1, 9)), 0.1) is None  # nothing varies, so nothing is known
     assert stats.prompts_needed(pilot[:, :1], 0.1) is None
 
 

@@ -87,7 +87,15 @@ CASES: list[tuple[str, list[Row], list[Row], int, str]] = [
         log(("val/ratio_first", [1.0, 1.009, 0.991])),
         log(("val/ratio_first", [1.0, 0.98])),
         2,
-        "the policy ratio at the first minibatch is 0.98 and not 1: ",
+        "the policy ratio at the first minibatch is 0.98 with log ratios of 0 (root mean square), and not 1 at every ",
+    ),
+    (
+        # half the square of 0.1 is 0.005; the mean ratio hardly tells
+        "first_ratio",
+        log(("val/ratio_first", [1.0, 1.001]), ("policy/approxkl_first", [0.0, 0.00499])),
+        log(("val/ratio_first", [1.0, 1.001]), ("policy/approxkl_first", [0.0, 0.045])),
+        2,
+        "the policy ratio at the first minibatch is 1.001 with log ratios of 0.3 (root mean square), and not 1 at ",
     ),
     (
         # An evaluation every second row. Of 6! = 720 orders one falls all the way: 1 / 720 = 0.0014, below the level

@@ -114,6 +114,12 @@ def test_it_is_said_before_anything_is_trained(tmp_path: Path) -> None:
         (["ppo.advantage=reward", "ppo.gamma=0.9"], "ppo.gamma: given 0.9, but it decides nothing: ppo.advantage=rew"),
         (["ppo.kl_target=null", "ppo.kl_horizon=9"], "ppo.kl_horizon: given 9, but it decides nothing: without "),
         (["grpo.ratio=none", "grpo.cliprange=0.1"], "grpo.cliprange: given 0.1, but it decides nothing: grpo.ratio=n"),
+        (
+            ["ppo.vf_coef=0", "ppo.cliprange_value=0.3"],
+            "ppo.cliprange_value: given 0.3, but it decides nothing: ppo.vf",
+        ),
+        (["ppo.kl_target=null", "ppo.kl_coef=0", "ppo.kl_in=loss"], "ppo.kl_in: given loss, but it decides nothing: "),
+        (["grpo.beta=0", "grpo.kl_in=reward"], "grpo.kl_in: given reward, but it decides nothing: grpo.beta=0; leave "),
         (["sft.muon_lr=0.1"], "sft.muon_lr: given 0.1, but it decides nothing: sft.optimizer=adamw; leave "),
         (["model=gpt2", "base.compile=true"], "base.compile: given True, but it decides nothing: with model=gpt2 base"),
     ],
@@ -139,6 +145,14 @@ def test_a_file_is_held_against_itself(tmp_path: Path) -> None:
         BadValue, match=r"^ppo\.critic_lr: given 0\.001, but it decides nothing: ppo\.advantage=reward "
     ):
         check_given(str(recipe), [], STAGES)
+
+
+def test_a_file_that_only_overrides_make_whole(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text("dpo: {loss: cdpo}")
+    check_given(str(recipe), ["dpo.label_smoothing=0.1"], STAGES)
+    with pytest.raises(BadValue, match=r"^ppo\.lam: given 0\.9, but it decides nothing: "):
+        check_given(str(recipe), ["dpo.label_smoothing=0.1", "ppo.advantage=reward", "ppo.lam=0.9"], STAGES)
 
 
 def test_every_ignored_key_is_a_key() -> None:

@@ -26,10 +26,13 @@ def test_one_row_for_several_updates() -> None:
             "val/ratio": 1.3,
             "grad_norm": 900.0,  # a spike is to be seen, whichever update had it
             "val/ratio_first": 1.0,
+            "policy/approxkl_first": 0.0,
         }
     )
     assert [alarm.name for alarm in find_alarms([{"step": 1, **row}])] == ["approximate_kl"]
-    assert log_of_updates([{"loss": 1.0, "policy/approxkl_avg": 3.0}]) == {"loss": 1.0, "policy/approxkl_avg": 3.0}
+    assert log_of_updates([{"loss": 1.0, "policy/approxkl_avg": 3.0}]) == {
+        "loss": 1.0, "policy/approxkl_avg": 3.0, "policy/approxkl_first": 3.0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

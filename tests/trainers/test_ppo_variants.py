@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.text import Encoded, collate
+from rlhf_bench.text import Batch, Encoded, collate
 from trainers import ppo
+from trainers.alarms import first_ratio
 from trainers.critic import ActorCritic, Critic
 from trainers.recipe import PpoConfig
 from trainers.rollout import RolloutMaker
@@ -93,6 +95,32 @@ def test_updates_stop_at_the_approximate_kl(make_stage: Any, limit: float, updat
     assert row["policy/approxkl_avg"] > 0.5 * limit if updates == 1 else row["policy/approxkl_avg"] < limit
     assert row["val/ratio_first"] == pytest.approx(1.0, abs=1e-5)
     assert all(p.grad is None for p in model.parameters())  # what was computed beyond the limit is forgotten
+
+
+def test_another_forward_than_the_rollouts_raises_the_alarm_of_the_first_ratio(
+    make_stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old log-probabilities a little off, as dropout makes them: the mean ratio hardly moves, the tokens' do."""
+
+    def row() -> dict[str, Any]:
+        stage = make_stage("ppo")
+        ppo.train(stage)
+        found: dict[str, Any] = read_jsonl(stage.work / "log.jsonl")[0]
+        shutil.rmtree(stage.work)
+        return found
+
+    assert first_ratio([row()]) is None
+    own = RolloutMaker.logps
+
+    def shaken(self: RolloutMaker, model: LogprobModel, batch: Batch) -> Tensor:
+        logps = own(self, model, batch)
+        if model is not self.policy:
+            return logps
+        noise = 0.3 * torch.randn(logps.shape, generator=torch.Generator().manual_seed(0))
+        return logps + (noise - noise.mean()) * batch.response_mask
+
+    monkeypatch.setattr(RolloutMaker, "logps", shaken)
+    assert "old and new log-probabilities come from different forwards" in str(first_ratio([row()]))
 
 
 @pytest.mark.parametrize("kl_in", ["reward", "loss"])

@@ -10,7 +10,7 @@ from click.testing import Result
 
 from rlhf_bench.errors import BadValue
 from trainers.recipe_files import load_recipe
-from trainers.sweep import decided_stages, parse_sweep
+from trainers.sweep import _without_ignored, decided_stages, parse_sweep, train_sweep
 
 from .conftest import TOY, call
 
@@ -122,3 +122,16 @@ def test_a_value_that_does_not_fit_is_said_before_anything_is_trained(tmp_path: 
     output = train(tmp_path, "dpo", "--sweep", "grpo.beta=0.1,0.2")
     assert (output.exit_code, list(tmp_path.iterdir())) == (2, [])
     assert "--sweep grpo.beta: it decides nothing of base, sft, dpo; sweep another key" in output.stderr
+
+
+def test_a_key_that_one_value_alone_obeys(tmp_path: Path) -> None:
+    """lam is GAE's: it is kept for gae and left out for reward; where no value obeys it, it is refused."""
+    settings = {value: ["ppo.lam=0.9", f"ppo.advantage={value}"] for value in ("gae", "reward")}
+    assert _without_ignored("mini", settings, ["ppo"]) == {
+        "gae": ["ppo.lam=0.9", "ppo.advantage=gae"],
+        "reward": ["ppo.advantage=reward"],
+    }
+    sweep = parse_sweep("ppo.advantage=reward,reward_minus_value")
+    with pytest.raises(BadValue, match=r"^ppo\.lam: given 0\.9, but it decides nothing: "):
+        train_sweep(["ppo"], sweep, recipe="mini", run="r", overrides=["ppo.lam=0.9"], root=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from rlhf_bench import stats
-from rlhf_bench.metrics.alarms import CHECKED, Alarm, at_equal_length, find_alarms
+from rlhf_bench.metrics.alarms import Alarm, at_equal_length, find_alarms
 from rlhf_bench.metrics.judge_alarms import judge_alarms
 from rlhf_bench.metrics.table import score_table
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
@@ -192,12 +192,21 @@ def test_reward_up_and_the_rating_down() -> None:
 
 def test_lines_of_a_report() -> None:
     def lines(metrics: dict[str, object]) -> list[str]:
-        return alarm_lines(Result(Path(), {}, metrics, pd.DataFrame(), {}))
+        return alarm_lines(Result(Path(), {"reference": "sft"}, metrics, pd.DataFrame(), {}))
+
+    def measured(ppo: dict[str, object], sft: dict[str, object], **more: dict[str, object]) -> dict[str, object]:
+        return {"alarms": [], "models": {"ppo": ppo, "sft": sft, **more}}
 
     assert lines({}) == []
-    assert lines({"alarms": []}) == [f"none. Looked at: {CHECKED}."]
-    measured = {"alarms": [], "models": {"sft": {"refused": {}, "self_bleu": {}}}}
-    assert lines(measured) == [f"none. Looked at: {CHECKED}, self-BLEU, refusals."]
+    assert lines({"alarms": []}) == []
+    numbers: dict[str, object] = {name: {} for name in ("reward_z", "gold", "n_tokens", "refused", "self_bleu")}
+    assert lines(measured(numbers, numbers)) == [
+        "none. Looked at: reward against gold, reward at equal length, self-BLEU, refusals."
+    ]
+    # what the reference or every other model lacks was not looked at
+    assert lines(measured(numbers, {"refused": {}})) == ["none. Looked at: refusals."]
+    assert lines(measured({"refused": {}}, numbers, chosen=numbers)) == ["none. Looked at: refusals."]
+    assert lines({"alarms": [], "models": {"sft": numbers}}) == []
     stored = json.loads(json.dumps([Alarm("ppo", "length", "ppo: too long")._asdict()]))
     assert lines({"alarms": stored}) == ["ppo: too long"]
 
@@ -207,7 +216,7 @@ def test_lines_of_a_report() -> None:
     assert line.startswith("ppo: reward up by ")
     metrics = {"alarms": [], "pairwise": [pair(-0.5, 1.5)]}
     (line,) = alarm_lines(Result(Path(), {"reference": "sft"}, metrics, pd.DataFrame(), {}, judge))
-    assert line == f"none. Looked at: {CHECKED}, reward against the judges."
+    assert line == "none. Looked at: reward against the judges."
 
 
 def test_lines_of_the_alarms_while_training() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.metrics.best_of_n import best_of_n_curve, probability_held
+from rlhf_bench.metrics.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
 
 
 def pool(rewards: list[list[list[float]]], gold: list[list[list[float]]]) -> pd.DataFrame:
@@ -33,6 +33,29 @@ def test_curve_by_hand() -> None:
     assert [row["gold"]["value"] for row in found] == [25.0, 25.0]  # 20 and 30
     assert [row["kl_bound"] for row in found] == [0.0, pytest.approx(math.log(2) - 0.5)]
     assert (found[1]["gold"]["low"], found[1]["gold"]["n"]) == (pytest.approx(25 - 12.706205 * 5, abs=1e-3), 2)
+
+
+def test_the_best_of_n_form_and_its_turning_point() -> None:
+    """Gold that is what the form says of each n, by construction: of 8 samples, sorted by reward, the best of n is the
+    k-th with the chance C(k - 1, n - 1) / C(8, n). Gold of d (1 - .6 d) at n = 1, 2, 4, 8 is solved for; it turns at
+    d = 1 / 1.2, 0.694 nats."""
+    sizes = (1, 2, 4, 8)
+    kl = np.array([math.log(n) - (n - 1) / n for n in sizes])
+    wanted = np.sqrt(kl) * (1 - 0.6 * np.sqrt(kl))
+    chance = np.array([[math.comb(k - 1, n - 1) / math.comb(8, n) for k in range(1, 9)] for n in sizes])
+    gold = list(np.linalg.lstsq(chance, wanted, rcond=None)[0])
+    (found,) = best_of_n_fit(pool([[[float(k) for k in range(8)]] * 3], [[gold] * 3]))
+    assert [point["model"] for point in found["points"]] == ["best of 1", "best of 2", "best of 4", "best of 8"]
+    assert [point["kl"] for point in found["points"]] == pytest.approx(list(kl))
+    assert [point["gain"]["value"] for point in found["points"]] == pytest.approx(list(wanted), abs=1e-9)
+    fit = found["fit"]
+    assert (fit["form"], fit["alpha"]["value"], fit["beta"]["value"]) == (
+        "best-of-n",
+        pytest.approx(1),
+        pytest.approx(0.6),
+    )
+    assert fit["turning_kl"]["value"] == pytest.approx(1 / 1.2**2)
+    assert best_of_n_fit(pool([[[1.0, 2.0]]], [[[1.0, 2.0]]])) == []  # two n say nothing of a form
 
 
 def test_each_seeds_reward_model_chooses_for_itself() -> None:

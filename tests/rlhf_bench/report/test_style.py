@@ -88,6 +88,23 @@ def test_a_label_is_nearer_to_its_own_point_than_to_another() -> None:
         assert apart.index(min(apart)) == i
 
 
+def test_the_held_out_plot_of_a_model_far_away(tmp_path: Path) -> None:
+    """Its axis is logarithmic then, which a straight line of a given slope cannot be drawn on."""
+    path = make_result(tmp_path / "r", seeds=(0, 1), audit=False)
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+    for i, cells in enumerate(metrics["models"].values()):
+        far = {"value": 60.0 if i == 0 else 1.0 + i, "low": 0.5, "high": 70.0}
+        cells["reward_held_out_z"] = cells["reward_z"] = {**cells["reward_z"], **far}
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    with drawing():
+        figure = PLOTS["held_out_vs_reward"](load_result(path))
+    assert figure is not None
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "symlog"
+    (line,) = [line for line in axes.lines if line.get_linestyle() == ":" and len(line.get_xdata()) > 2]
+    assert list(line.get_xdata()) == list(line.get_ydata())
+
+
 def test_names_on_the_held_out_plot_keep_off_its_diagonal(tmp_path: Path) -> None:
     path = make_result(tmp_path / "r", seeds=(0, 1, 2), audit=False)
     metrics = json.loads((path / "metrics.json").read_text("utf-8"))

@@ -192,10 +192,10 @@ def test_intervals_that_were_cut_are_told_by_their_range(tmp_path: Path) -> None
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     result = load_result(path)
     assert summary_table(result).notes[-2:] == [
-        "Intervals cut to [0, 1], where too few prompts threw a limit outside: ROUGE-L of sft",
-        "Intervals cut to [-1, 1], where too few prompts threw a limit outside: ROUGE-L of ppo",
+        "Intervals cut to [0, 1], where few prompts or seeds threw a limit outside: ROUGE-L of sft",
+        "Intervals cut to [-1, 1], where few prompts or seeds threw a limit outside: ROUGE-L of ppo",
     ]
-    assert pairwise_table(result).notes[1].startswith("An interval that few prompts threw outside")
+    assert pairwise_table(result).notes[1].startswith("An interval that few prompts or seeds threw outside")
 
 
 def test_marked_columns_say_why(tmp_path: Path) -> None:
