@@ -105,7 +105,7 @@ def test_tex_escapes_and_uses_booktabs() -> None:
         r"a\_b \& 5\% \{x\} \textbackslash{} \$1 \#2 \textasciitilde{} \textasciicircum{}"
     )
     lines = tex_text(TABLE).split("\n")
-    assert "\\caption{A \\& B. 100\\% of it}" in lines
+    assert "\\caption{A \\& B. 100\\% of it.}" in lines
     assert "Model & KL\\_exact & Samples \\\\" in lines
     assert "a\\_b\\textbar{}c & 1.00 {\\scriptsize [$-$0.50, 2.50]} & 7 \\\\" in lines
     assert [line for line in lines if line.startswith("\\") and "rule" in line] == [
