@@ -45,3 +45,11 @@ def test_a_configuration_that_was_cut_is_one_line(interrupted: Path) -> None:
         train(["base"], recipe=str(TOY), root=interrupted)
     assert any(file.parent.glob("state-*.pt"))  # nothing was thrown away
     assert (train(["base"], recipe=str(TOY), root=interrupted, resume=False) / "base").is_dir()
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
+    left = [tmp_path / "toy" / ".base.new-99999", tmp_path / "toy" / "base-steps" / ".checkpoint-1.new-99999"]
+    for folder in left:
+        folder.mkdir(parents=True)
+    train(["base"], recipe=str(TOY), run="toy", root=tmp_path)
+    assert not any(folder.exists() for folder in left)

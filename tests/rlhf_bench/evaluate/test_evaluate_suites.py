@@ -167,6 +167,9 @@ def test_the_baseline_is_the_suites_else_the_reference(work: Path, tmp_path: Pat
     assert read(folder, "manifest.json")["baseline"] == "sft"
     with pytest.raises(UnknownName, match="unknown baseline model 'bse'"):
         run(work, "hh-test", settings=["baseline=bse"], results=tmp_path)
+    with pytest.raises(UnknownName, match=r"unknown baseline model 'chosen'; known: sft"):
+        run(work, "safety", settings=["baseline=chosen"], results=tmp_path)  # its prompts have no such response
+    assert not (tmp_path / "safety").exists()
     again = run(work, "hh-test", settings=["baseline=chosen"], results=tmp_path)
     assert again == folder  # it decides no number of the evaluation
     assert read(folder, "manifest.json")["baseline"] == "chosen"

@@ -208,6 +208,40 @@ def test_a_result_that_has_lost_rows_is_an_error_and_force_makes_it_again(
     assert file.read_bytes() == whole
 
 
+@pytest.mark.parametrize(("name", "left"), [("scores.parquet", None), ("metrics.json", b""), ("metrics.json", b"{")])
+def test_numbers_that_are_lost_are_computed_again(tmp_path: Path, name: str, left: bytes | None) -> None:
+    def run() -> Path:
+        file = str(predictions(tmp_path / "a.jsonl"))
+        return evaluation.evaluate(responses=[("a", file)], results=tmp_path / "results").folder
+
+    folder = run()
+    files = ("metrics.json", "scores.parquet", "responses.jsonl")
+    before = {file: (folder / file).read_bytes() for file in files}
+    (folder / name).unlink()
+    if left is not None:
+        (folder / name).write_bytes(left)
+    assert run() == folder
+    assert {file: (folder / file).read_bytes() for file in files} == before
+
+
+def test_a_report_says_how_many_prompts_a_pair_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """b's responses are 1, 2, 3 words longer than a's: sd 1, and a difference of 1 is an effect of 1, 10 pairs."""
+    monkeypatch.chdir(tmp_path)
+    for name, extra in (("a", [0, 0, 0]), ("b", [1, 2, 3])):
+        rows = [{"prompt": f"p{i}", "response": "word" + " word" * n} for i, n in enumerate(extra)]
+        write(Path(f"{name}.jsonl"), rows)
+    assert CliRunner().invoke(cli, ["eval", "--responses", "a=a.jsonl", "--responses", "b=b.jsonl"]).exit_code == 0
+    done = CliRunner().invoke(cli, ["report", "--show", "--difference", "n_words=1", "--difference", "copied=0.1"])
+    assert done.exit_code == 0, done.output
+    words, copied = done.stdout.splitlines()[-2:]
+    assert words == "prompts that show a difference of 1 in n_words with 80 % power at p < 0.05: b - a 10"
+    assert copied.endswith(": b - a not known, since the prompts do not differ")
+    for given, said in (("words=1", "unknown metric of the result 'words'"), ("n_words=0", "--difference: given n_w")):
+        wrong = CliRunner().invoke(cli, f"report --show --difference {given}".split())
+        assert wrong.exit_code == 2
+        assert said in wrong.stderr
+
+
 def test_force_makes_again_what_was_asked_for_and_no_other(tmp_path: Path) -> None:
     """Two and three prompts of one file: the second has a folder of its own, which is what --force is about."""
 

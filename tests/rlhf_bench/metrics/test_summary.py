@@ -192,7 +192,7 @@ def test_a_difference_of_shares_may_be_negative_and_stays_within_its_range(name:
 def test_limits_of_a_share_stay_within_0_and_1_and_say_that_they_were_cut():
     """F-scores 0, 0, 0.3: mean 0.1, sd 0.173205, half width 4.302653 sd / sqrt(3) = 0.430265: cut to 0."""
     frame = table({"sft": [[0.0], [0.0], [0.3]], "ppo": [[1.0], [1.0], [0.7]]}).rename(columns={"reward": "rougeL"})
-    further = {name: frame["rougeL"] for name in ("kl_k1", "kl_exact", "rouge2_precision")}
+    further = dict.fromkeys(("kl_k1", "kl_exact", "rouge2_precision"), frame["rougeL"])
     models = summarize(frame.assign(**further), reference="sft")["models"]
     sft, ppo = models["sft"]["rougeL"], models["ppo"]["rougeL"]
     assert (sft["low"], sft["method"]) == (0.0, "t, cut to [0, 1]")
