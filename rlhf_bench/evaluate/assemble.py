@@ -6,10 +6,8 @@ most of the bytes, pass through a shard at a time.
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,12 @@ from rlhf_bench.evaluate.missing import missing_of_readers, unread
 from rlhf_bench.evaluate.parts import Part
 from rlhf_bench.evaluate.plan import Setup
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
+from rlhf_bench.judge.rates import bounded_mean
 from rlhf_bench.metrics.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
 from rlhf_bench.metrics.registry import KL_COLUMNS
 from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
-from rlhf_bench.stats import mean_estimate, share_estimate
 from rlhf_bench.store import ResultStore
 
 __all__ = ["finish", "read_part"]
@@ -170,11 +168,8 @@ def _reward_accuracy(rows: pd.DataFrame, seed: int, setup: Setup) -> dict[str, A
     chosen = mine.loc[mine["model"] == "chosen", "reward"]
     rejected = mine.loc[mine["model"] == "rejected", "reward"].reindex(chosen.index)
     right = (chosen > rejected).astype(float) + 0.5 * (chosen == rejected).astype(float)
-    samples = [float(x) for x in right]
-    ties = any(x not in (0.0, 1.0) for x in samples)
-    accuracy = (mean_estimate if ties else share_estimate)(samples, seed=setup.suite.seed)
-    if math.isfinite(accuracy.low):  # a mean's interval, which a few pairs may throw beyond 1
-        accuracy = replace(accuracy, low=max(0.0, accuracy.low), high=min(1.0, accuracy.high))
+    samples = np.asarray(right, dtype=np.float64)[None, :, None]  # (S, P, K)
+    accuracy = bounded_mean(samples, seed=setup.suite.seed)
     return {"seed": seed, "accuracy": accuracy.to_dict(), "ceiling": setup.prompts.ceiling}
 
 

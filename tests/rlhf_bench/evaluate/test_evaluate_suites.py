@@ -65,6 +65,16 @@ def test_a_run_on_hh_mini_gets_its_words_and_its_metrics(work: Path) -> None:
     assert "gold" not in found  # known for hh-mini's own prompts alone
 
 
+def test_the_reward_models_accuracy_on_few_pairs_stays_between_0_and_1(work: Path) -> None:
+    """Of four pairs 0 to 4 are right: Clopper-Pearson, where a mean's interval would leave [0, 1] or have no width."""
+    (row,) = read(run(work, "hh-test"), "metrics.json")["reward_model"]
+    accuracy = row["accuracy"]
+    assert (accuracy["n"], accuracy["method"]) == (4, "clopper-pearson")
+    assert 0 <= accuracy["low"] < accuracy["value"] + 1e-9
+    assert accuracy["value"] - 1e-9 < accuracy["high"] <= 1
+    assert accuracy["high"] - accuracy["low"] > 0.5
+
+
 def test_tables_page_and_plot_show_them_first(work: Path) -> None:
     folder = run(work, "safety")
     write_report(folder)
