@@ -52,6 +52,6 @@ def _label(name: str, alpha: Estimate, beta: Estimate, fit: dict[str, Any]) -> s
     turning = fit["turning_kl"]
     turns = f"turns at {cell_text(Estimate.from_dict(turning), 1)} nats" if turning else "does not turn within the data"
     second = "β d" if fit["form"] == "best-of-n" else "β log d"
-    kl = ", d by the upper bound of its KL" if fit["form"] == "best-of-n" else ""
-    form = f"{name}{kl}: d (α − {second}), α = {cell_text(alpha, 2)}, β = {cell_text(beta, 2)}"
-    return f"{form}\n{turns}; {fit['turns_share']:.0%} of the resamples turn within it"
+    kl = "d by the upper bound of its KL\n" if fit["form"] == "best-of-n" else ""
+    form = f"{name}: d (α − {second}), α = {cell_text(alpha, 2)}, β = {cell_text(beta, 2)}"
+    return f"{form}\n{kl}{turns}; {fit['turns_share']:.0%} of the resamples turn within it"
