@@ -10,10 +10,11 @@ import numpy as np
 
 from rlhf_bench.errors import UnknownName
 from rlhf_bench.metrics.registry import METRICS, describe
-from rlhf_bench.metrics.table import add_reward_z, score_table
+from rlhf_bench.metrics.table import score_table
+from rlhf_bench.report.result import load_result
 from rlhf_bench.stats import FloatArray, prompts_needed
 from rlhf_bench.stats.resample import is_constant, nanmean
-from rlhf_bench.store import ANCHORS, ResultStore
+from rlhf_bench.store import ANCHORS
 
 __all__ = ["needed_text", "prompts_for"]
 
@@ -34,10 +35,7 @@ def prompts_for(result: Path, differences: Mapping[str, float]) -> Iterator[str]
 
     Raises StoreError where the folder is no result, UnknownName for a metric that it does not have.
     """
-    store = ResultStore(result)
-    reference, scores = str(store.read_manifest()["reference"]), store.read_scores()
-    if "reward" in scores.columns and (scores["model"] == reference).any():
-        scores = add_reward_z(scores, reference)
+    scores = load_result(result).scores
     known = [c for c in map(str, scores.columns) if c in METRICS or c.startswith(("gold_", "reward:"))]
     for metric, size in differences.items():
         if metric not in known or describe(metric).kind not in ("mean", "share"):
