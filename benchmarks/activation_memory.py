@@ -13,9 +13,9 @@ import sys
 
 import torch
 
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy
-from rlhf_bench.text import Encoded, collate
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.tokens import Encoded, collate
 from trainers.gradient_checkpointing import checkpoint_layers
 from trainers.losses import nll_loss
 from trainers.optim import make_optimizer

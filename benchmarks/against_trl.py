@@ -25,7 +25,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from rlhf_bench.data import load_preferences
-from rlhf_bench.models import best_precision, default_device, to_reward_model
+from rlhf_bench.modeling.models import best_precision, default_device, to_reward_model
 from trainers.pipeline import train
 
 PAIRS, BATCH, ROUNDS, LONGEST = 640, 64, 3, 192

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from rlhf_bench.checkpoints import run_seeds, stage_path
 from rlhf_bench.files import read_jsonl
+from rlhf_bench.modeling.checkpoints import run_seeds, stage_path
 from rlhf_bench.progress import Progress
 from trainers.pipeline import train
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import torch
 
 from rlhf_bench.data import load_preferences
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import autocast, new_gpt2, train_tokenizer
-from rlhf_bench.parallel import Pool, worker_pool
-from rlhf_bench.text import Encoded, collate, encode
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import autocast, new_gpt2, train_tokenizer
+from rlhf_bench.modeling.tokens import Encoded, collate, encode
+from rlhf_bench.runtime.pool import Pool, worker_pool
 from trainers.batches import Order
 from trainers.losses import nll_loss
 from trainers.optim import make_optimizer

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.checkpoints import read_training, run_seeds, stage_path
 from rlhf_bench.evaluate import evaluate
 from rlhf_bench.files import atomic_write_text, json_text
+from rlhf_bench.modeling.checkpoints import read_training, run_seeds, stage_path
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import Estimate

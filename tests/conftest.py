@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_bench.models import load_policy, new_gpt2, to_reward_model, train_tokenizer
+from rlhf_bench.modeling.models import load_policy, new_gpt2, to_reward_model, train_tokenizer
 
 from .rlhf_bench.tiny import scale_matrices
 from .several import Launcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rlhf_bench.checkpoints import STAGES
+from rlhf_bench.modeling.checkpoints import STAGES
 from trainers.recipe import Recipe
 from trainers.reward_sources import MODEL, parse_sources
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from rlhf_bench.text import Encoded, length_batches
+from rlhf_bench.modeling.tokens import Encoded, length_batches
 
 __all__ = ["Order", "Pair", "both_sides", "count_steps", "count_tokens", "pair_lengths"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.errors import BadValue
+from rlhf_bench.modeling.checkpoints import STAGES
 from trainers.recipe import (
     GrpoConfig,
     NewModel,

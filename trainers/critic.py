@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.logprobs import LogprobModel, TokenLogps, at_least_float32, hidden_states
-from rlhf_bench.models import load_policy, load_reward_model, load_tokenizer, seeded
-from rlhf_bench.text import Batch
+from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, at_least_float32, hidden_states
+from rlhf_bench.modeling.models import load_policy, load_reward_model, load_tokenizer, seeded
+from rlhf_bench.modeling.tokens import Batch
 from trainers.recipe import PpoConfig
 from trainers.reward_sources import MODEL, parse_sources
 from trainers.stage import Stage

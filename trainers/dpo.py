@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy
-from rlhf_bench.text import Encoded, collate, length_batches
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.tokens import Encoded, collate, length_batches
 from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
 from trainers.optim import learning_rate_factor, make_optimizer
 from trainers.preference_losses import PREFERENCE_LOSSES, PairBatch, PairLogps, kto_kl

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from rlhf_bench.parallel import Pool, worker_pool
+from rlhf_bench.runtime.pool import Pool, worker_pool
 from trainers.compiling import compiling
 from trainers.recipe import NewModel
 from trainers.stage import Stage, StageResult

@@ -21,8 +21,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rlhf_bench.logprobs import LogprobModel, kl_k2
-from rlhf_bench.models import load_policy
+from rlhf_bench.modeling.logprobs import LogprobModel, kl_k2
+from rlhf_bench.modeling.models import load_policy
 from trainers.advantages import GROUP_ADVANTAGES, rank_exponential_advantages, without_spread
 from trainers.batches import count_tokens
 from trainers.optim import learning_rate_factor, make_optimizer

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_bench.logprobs import LogprobModel, target_mask
-from rlhf_bench.text import Batch, Encoded, collate, count_truncated, length_batches
+from rlhf_bench.modeling.logprobs import LogprobModel, target_mask
+from rlhf_bench.modeling.tokens import Batch, Encoded, collate, count_truncated, length_batches
 from trainers.batches import Order, count_steps, count_tokens
 from trainers.loop import Loop
 from trainers.lora import Adapter

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from rlhf_bench.errors import Interrupted, NotFinite, StoppedByAlarm
 from rlhf_bench.files import atomic_write_bytes, json_text, read_jsonl
-from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
+from rlhf_bench.runtime.processes import ALONE, Processes
 from trainers.alarms import Alarm, alarms_at, find_alarms
 from trainers.optim import Optimizer
 from trainers.recipe import OptimizerConfig

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_bench.adapters import adapter_base
-from rlhf_bench.checkpoints import model_hash
 from rlhf_bench.config import Config
 from rlhf_bench.errors import BadValue, MissingExtra
-from rlhf_bench.models import seeded
-from rlhf_bench.quantized import check_four_bit
+from rlhf_bench.modeling.adapters import adapter_base
+from rlhf_bench.modeling.checkpoints import model_hash
+from rlhf_bench.modeling.models import seeded
+from rlhf_bench.modeling.quantized import check_four_bit
 
 __all__ = ["Adapter", "LoraConfig", "adapt", "check_lora", "check_targets", "save_adapter"]
 

@@ -7,9 +7,9 @@ from typing import cast
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, PreTrainedModel
 
-from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.errors import CheckpointError, ModelError
-from rlhf_bench.model_files import readable, root_config
+from rlhf_bench.modeling.checkpoints import STAGES
+from rlhf_bench.modeling.model_files import readable, root_config
 from trainers.lora import LoraConfig, check_targets
 from trainers.recipe import NewModel, Recipe
 

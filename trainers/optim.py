@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from rlhf_bench.errors import NotFinite
-from rlhf_bench.parallel import Pool
-from rlhf_bench.sharding import divided_as, gather
+from rlhf_bench.runtime.pool import Pool
+from rlhf_bench.runtime.sharding import divided_as, gather
 from trainers.recipe import OptimizerConfig
 
 __all__ = ["Optimizer", "learning_rate_factor", "make_optimizer"]

@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.logprobs import LogprobModel, TokenLogps, hidden_states
-from rlhf_bench.text import ROUND_WIDTH, Batch, BatchWriter, Encoded, collate
+from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, hidden_states
+from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, BatchWriter, Encoded, collate
 
 __all__ = ["PackedLogprobs", "check_packing", "collate_packs", "pack"]
 

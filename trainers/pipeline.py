@@ -9,16 +9,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.checkpoints import STAGES, check_run, open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.config import diff
 from rlhf_bench.data import PreferenceData, named_filters
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.errors import BadValue, CheckpointError, ConfigChanged, DataError, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
-from rlhf_bench.model_files import check_path
-from rlhf_bench.models import default_device
-from rlhf_bench.processes import ALONE, Processes
+from rlhf_bench.modeling.checkpoints import STAGES, check_run, open_checkpoint, read_training, run_seeds, stage_path
+from rlhf_bench.modeling.model_files import check_path
+from rlhf_bench.modeling.models import default_device
 from rlhf_bench.progress import Progress
+from rlhf_bench.runtime.processes import ALONE, Processes
 from trainers.ancestry import configuration, descendants_of, parents_of, with_ancestors
 from trainers.combinations import check_combinations, check_fsdp
 from trainers.execution import run_trainer

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from rlhf_bench.logprobs import kl_k3
+from rlhf_bench.modeling.logprobs import kl_k3
 
 __all__ = [
     "POLICY_TERMS",

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlhf_bench.logprobs import LogprobModel, TokenLogps, kl_k2
-from rlhf_bench.models import load_policy
-from rlhf_bench.text import Batch
+from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, kl_k2
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.tokens import Batch
 from trainers.advantages import gae, reward_minus_value, whiten
 from trainers.batches import count_tokens
 from trainers.critic import ActorCritic, Critic, make_critic

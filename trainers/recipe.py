@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from rlhf_bench.config import Config
 from rlhf_bench.data.filters import FILTERS
-from rlhf_bench.sampling import HUMAN_TURN
+from rlhf_bench.modeling.sampling import HUMAN_TURN
 from trainers.lora import LoraConfig
 
 __all__ = [

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rlhf_bench.checkpoints import model_hash
 from rlhf_bench.files import json_text, read_checked, write_checked
+from rlhf_bench.modeling.checkpoints import model_hash
 from rlhf_bench.types import stable_hash
 from trainers.batches import Pair
 from trainers.preference_losses import PairLogps

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from rlhf_bench.checkpoints import STAGES, model_hash
 from rlhf_bench.errors import DataError, ModelError
-from rlhf_bench.models import max_positions, to_reward_model
-from rlhf_bench.scoring import ScoreModel
-from rlhf_bench.text import collate, length_batches
+from rlhf_bench.modeling.checkpoints import STAGES, model_hash
+from rlhf_bench.modeling.models import max_positions, to_reward_model
+from rlhf_bench.modeling.reward_model import ScoreModel
+from rlhf_bench.modeling.tokens import collate, length_batches
 from trainers.batches import Order, Pair, both_sides, count_steps, count_tokens, pair_lengths
 from trainers.losses import center_penalty, reward_loss
 from trainers.optim import learning_rate_factor, make_optimizer

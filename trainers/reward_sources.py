@@ -24,7 +24,7 @@ from torch import Tensor
 
 from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.files import sha256_file
-from rlhf_bench.scoring import gold_reward_for
+from rlhf_bench.scorers.gold import gold_reward_for
 
 __all__ = [
     "GOLD",

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_bench.checkpoints import checkpoint_hash
 from rlhf_bench.errors import NotFinite
-from rlhf_bench.logprobs import LogprobModel, token_kl
-from rlhf_bench.sampling import SamplingConfig, sample
-from rlhf_bench.scoring import RewardModel, gold_reward_for
-from rlhf_bench.text import ROUND_WIDTH, Batch, Encoded, collate, encode_prompts
+from rlhf_bench.modeling.checkpoints import checkpoint_hash
+from rlhf_bench.modeling.logprobs import LogprobModel, token_kl
+from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.modeling.sampling import SamplingConfig, sample
+from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, encode_prompts
+from rlhf_bench.scorers.gold import gold_reward_for
 from rlhf_bench.types import Completion, Prompt
 from trainers.loop import LOWER
 from trainers.recipe import RolloutConfig

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from rlhf_bench.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
+from rlhf_bench.modeling.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.report.curves import plot_training_curve
 from rlhf_bench.report.model_card import model_card
 from trainers.alarms import find_alarms

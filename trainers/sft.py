@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlhf_bench.models import load_policy
-from rlhf_bench.text import Encoded
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.tokens import Encoded
 from rlhf_bench.types import PreferencePair
 from trainers.language_model import fit
 from trainers.stage import Stage, StageResult

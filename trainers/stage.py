@@ -13,12 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import DataError
-from rlhf_bench.models import autocast, best_precision
-from rlhf_bench.parallel import Pool
-from rlhf_bench.processes import ALONE, Processes
+from rlhf_bench.modeling.models import autocast, best_precision
+from rlhf_bench.modeling.templates import Template
+from rlhf_bench.modeling.tokens import Encoded, collate, count_truncated, encode
 from rlhf_bench.progress import Progress
-from rlhf_bench.templates import Template
-from rlhf_bench.text import Encoded, count_truncated, encode
+from rlhf_bench.runtime.pool import Pool
+from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.types import PreferencePair
 from trainers.compiling import compile_backbone
 from trainers.gradient_checkpointing import checkpoint_layers
@@ -103,7 +103,8 @@ class Stage:
         is made. Raises ModelError where processes hold different weights."""
         if self.fsdp:
             check_same_weights(self.processes, {"model": root}, where=self.name)
-        return self.pool.divide(root)
+        example = collate([Encoded([0], [0])], pad_id=0).to(self.device)
+        return self.pool.divide(root, example)
 
     def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
         """The form of the prompts. Raises ModelError where the tokenizer does not have it."""

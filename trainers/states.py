@@ -18,8 +18,8 @@ from torch.distributed.tensor import DTensor
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.files import read_checked, write_checked
-from rlhf_bench.processes import Processes
-from rlhf_bench.sharding import divided_as, gathered_state, is_divided
+from rlhf_bench.runtime.processes import Processes
+from rlhf_bench.runtime.sharding import divided_as, gathered_state, is_divided
 
 __all__ = [
     "check_same_weights",

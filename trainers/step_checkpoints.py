@@ -17,8 +17,8 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_bench.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.files import atomic_write_text, json_text
+from rlhf_bench.modeling.checkpoints import checkpoint_hash, replacing
 from trainers.lora import Adapter, save_adapter
 
 __all__ = ["StepCheckpoints", "steps_folder", "write_model"]

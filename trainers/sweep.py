@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_bench.checkpoints import check_run, checkpoint_hash, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StaleParent
+from rlhf_bench.modeling.checkpoints import check_run, checkpoint_hash, run_seeds, stage_path
 from trainers.ancestry import configuration, with_ancestors
 from trainers.combinations import check_combinations
 from trainers.ignored_keys import check_given, ignored_keys

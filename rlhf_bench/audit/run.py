@@ -20,7 +20,11 @@ from typing import Any
 
 from rlhf_bench.audit.calibration import DEFINITION, Calibration, calibration
 from rlhf_bench.audit.pairs import PairScores, audit_pairs, by_category, mistakes, score_pairs
-from rlhf_bench.checkpoints import (
+from rlhf_bench.data import PreferenceData
+from rlhf_bench.data.sources import Reader
+from rlhf_bench.errors import BadValue, StoreError
+from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
+from rlhf_bench.modeling.checkpoints import (
     check_run,
     checkpoint_hash,
     find_run,
@@ -30,13 +34,9 @@ from rlhf_bench.checkpoints import (
     run_seeds,
     stage_path,
 )
-from rlhf_bench.data import PreferenceData
-from rlhf_bench.data.sources import Reader
-from rlhf_bench.errors import BadValue, StoreError
-from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
-from rlhf_bench.models import to_reward_model
+from rlhf_bench.modeling.models import to_reward_model
+from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
-from rlhf_bench.scoring import RewardModel
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
 

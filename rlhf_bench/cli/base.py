@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from rlhf_bench.errors import BadValue, BenchError, Interrupted, UnknownName
-from rlhf_bench.processes import ALONE, Processes, several_processes
+from rlhf_bench.runtime.processes import ALONE, Processes, several_processes
 
 if TYPE_CHECKING:
     from rlhf_bench.progress import Progress

@@ -22,7 +22,7 @@ from rlhf_bench.cli.curves import curve_models
 from rlhf_bench.cli.eval_given import named_file, prompt_templates, reward_paths, role_columns
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
 from rlhf_bench.errors import BadValue
-from rlhf_bench.processes import fsdp_is_asked_for
+from rlhf_bench.runtime.processes import fsdp_is_asked_for
 
 __all__ = ["evaluate", "print_result"]
 

@@ -63,7 +63,7 @@ def _recipes() -> list[tuple[str, str]]:
 
 
 def _suites() -> list[tuple[str, str]]:
-    from rlhf_bench.suite import list_suites, load_suite, needs
+    from rlhf_bench.evaluate.suite import list_suites, load_suite, needs
 
     said = {name: " ".join(description.split()) for name, description in list_suites().items()}
     return [(name, f"{description} (needs {needs(load_suite(name))})") for name, description in said.items()]

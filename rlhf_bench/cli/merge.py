@@ -25,7 +25,7 @@ def merge(adapter: Path, output: Path) -> None:
 
     Nothing here needs a merged model: adapters are trained from, evaluated and scored with as they are.
     """
-    from rlhf_bench.merge import merge as run
+    from rlhf_bench.modeling.merge import merge as run
 
     run(adapter, output)
     click.echo(f"model: {output}")

@@ -34,8 +34,8 @@ def push(
     Weights, tokenizer, configuration, log, and a model card with the metrics and intervals that the results hold. The
     token is the one that huggingface_hub finds; it is never printed or stored.
     """
-    from rlhf_bench.checkpoints import STAGES, find_run
-    from rlhf_bench.publish import plan_uploads, upload
+    from rlhf_bench.cli.publish import plan_uploads, upload
+    from rlhf_bench.modeling.checkpoints import STAGES, find_run
 
     for stage in stages:
         if stage not in STAGES:

@@ -10,7 +10,7 @@ import click
 
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.processes import fsdp_is_asked_for
+from rlhf_bench.runtime.processes import fsdp_is_asked_for
 
 __all__ = ["train"]
 

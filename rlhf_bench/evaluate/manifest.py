@@ -12,10 +12,10 @@ from typing import Any
 from rlhf_bench.evaluate.measure_text import Texts
 from rlhf_bench.evaluate.plan import Setup
 from rlhf_bench.evaluate.request import Request
+from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import json_text
 from rlhf_bench.metrics.rouge import SETTINGS as ROUGE_SETTINGS
 from rlhf_bench.stats import RESAMPLES
-from rlhf_bench.suite import suite_name
 from rlhf_bench.types import stable_hash
 
 __all__ = ["make_manifest"]
@@ -103,7 +103,7 @@ def _hardware(setup: Setup) -> dict[str, Any]:
         return {"hardware": platform.machine()}
     import torch
 
-    from rlhf_bench.models import default_device
+    from rlhf_bench.modeling.models import default_device
 
     return {"threads": torch.get_num_threads(), "hardware": f"{platform.machine()} {default_device()}"}
 

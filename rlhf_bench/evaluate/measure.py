@@ -16,9 +16,9 @@ from rlhf_bench.evaluate.measure_kl import AGAINST_REFERENCE, chosen_columns, co
 from rlhf_bench.evaluate.measure_text import Answered, Texts, answered, pool_rows, text_rows
 from rlhf_bench.evaluate.sources import Source
 from rlhf_bench.metrics.registry import reader_columns
-from rlhf_bench.sampling import sample_as
-from rlhf_bench.scoring import RewardModel
-from rlhf_bench.templates import Template
+from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.modeling.sampling import sample_as
+from rlhf_bench.modeling.templates import Template
 from rlhf_bench.types import Completion, FinishReason, Prompt
 
 __all__ = ["measure_anchors", "measure_model", "measure_pool", "measure_texts"]

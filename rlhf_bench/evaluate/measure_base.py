@@ -11,10 +11,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.evaluate.sources import Reader, Scorer, Source
-from rlhf_bench.models import load_policy
-from rlhf_bench.processes import ALONE, Processes
-from rlhf_bench.sampling import SamplingConfig
-from rlhf_bench.scoring import LanguageModel, RewardModel
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.perplexity_model import LanguageModel
+from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.modeling.sampling import SamplingConfig
+from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.types import Item
 
 __all__ = ["Loaded", "Measure"]

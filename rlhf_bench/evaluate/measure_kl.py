@@ -12,12 +12,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.evaluate.measure_base import Measure
 from rlhf_bench.evaluate.sources import Source
-from rlhf_bench.logprobs import kl_k1, kl_k3, token_kl
 from rlhf_bench.metrics.registry import KL_COLUMNS
-from rlhf_bench.parallel import workers_for
-from rlhf_bench.scoring import sequence_logprobs
-from rlhf_bench.templates import Template
-from rlhf_bench.text import Encoded, collate, encode, encode_prompts, length_batches
+from rlhf_bench.modeling.logprobs import kl_k1, kl_k3, token_kl
+from rlhf_bench.modeling.perplexity_model import sequence_logprobs
+from rlhf_bench.modeling.templates import Template
+from rlhf_bench.modeling.tokens import Encoded, collate, encode, encode_prompts, length_batches
+from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.types import Prompt
 
 __all__ = ["AGAINST_REFERENCE", "chosen_columns", "comparable_reference", "drawn_columns"]

@@ -122,7 +122,7 @@ def pool_rows(name: str, seed: int, rows: Sequence[Answered], *, source: str) ->
 
 
 def _with_gold(table: pd.DataFrame, source: str) -> pd.DataFrame:
-    from rlhf_bench.scoring import gold_reward_for
+    from rlhf_bench.scorers.gold import gold_reward_for
 
     ended = [reason != "length" for reason in table["finish_reason"]]
     gold = gold_reward_for(source, list(table["prompt"]), list(table["response"]), ended)

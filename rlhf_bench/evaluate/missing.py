@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
+from rlhf_bench.evaluate.suite import Suite
 from rlhf_bench.metrics.registry import READ_PREFIXES, reader_columns
 from rlhf_bench.metrics.summary import NO_MODEL
-from rlhf_bench.suite import Suite
 
 __all__ = ["missing_of_readers", "missing_of_texts", "missing_pool", "unread"]
 

@@ -17,8 +17,8 @@ import pandas as pd
 from rlhf_bench.evaluate.measure_text import Texts, anchor_rows, answered, text_rows
 from rlhf_bench.evaluate.sources import Source
 from rlhf_bench.files import atomic_write_parquet
-from rlhf_bench.processes import Processes
 from rlhf_bench.progress import Progress, Task
+from rlhf_bench.runtime.processes import Processes
 from rlhf_bench.types import Item
 
 if TYPE_CHECKING:

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_bench.checkpoints import (
+from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
+from rlhf_bench.evaluate.matching import read_files
+from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
+from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
+from rlhf_bench.evaluate.prompts import Prompts, read_prompts
+from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
+from rlhf_bench.evaluate.sources import Reader, Scorer, Source
+from rlhf_bench.evaluate.suite import Suite
+from rlhf_bench.files import sha256_file
+from rlhf_bench.metrics.registry import HELD_OUT
+from rlhf_bench.modeling.checkpoints import (
     Checkpoint,
     find_run,
     model_hash,
@@ -17,22 +27,12 @@ from rlhf_bench.checkpoints import (
     run_seeds,
     stage_path,
 )
-from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
-from rlhf_bench.evaluate.matching import read_files
-from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
-from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
-from rlhf_bench.evaluate.prompts import Prompts, read_prompts
-from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
-from rlhf_bench.evaluate.sources import Reader, Scorer, Source
-from rlhf_bench.files import sha256_file
-from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ANCHORS
-from rlhf_bench.suite import Suite
 from rlhf_bench.types import Item
 
 if TYPE_CHECKING:
-    from rlhf_bench.sampling import SamplingConfig
+    from rlhf_bench.modeling.sampling import SamplingConfig
 
 __all__ = ["Setup", "prepare"]
 
@@ -176,7 +176,7 @@ def _models(
                 )
     if not run.stages and not request.models:
         return [], missing
-    from rlhf_bench.model_files import check_path
+    from rlhf_bench.modeling.model_files import check_path
 
     for seed in seeds:
         for name, path in request.models.items():
@@ -210,8 +210,8 @@ def _models(
 def _check_template(name: str, path: str, template: str) -> None:
     """That the tokenizer has the template, before anything is sampled."""
     if template == "chat":
-        from rlhf_bench.models import load_tokenizer
-        from rlhf_bench.templates import Template
+        from rlhf_bench.modeling.models import load_tokenizer
+        from rlhf_bench.modeling.templates import Template
 
         Template.of(template, load_tokenizer(path), name=name)
 
@@ -229,7 +229,7 @@ def _scorers(
         why = f"no reward model; {make}give --reward-model PATH"
         missing |= {("all", "reward"): why, ("all", "reward_std"): why}
         return {run.number(seed): [] for seed in seeds}
-    from rlhf_bench.model_files import check_path
+    from rlhf_bench.modeling.model_files import check_path
 
     for path in request.reward_models.values():  # as it was given: Path drops what tells a folder from a hub name
         check_path(path)
@@ -256,7 +256,7 @@ def _scorers(
 def _readers(request: Request) -> list[Reader]:
     if not request.perplexity_models:
         return []
-    from rlhf_bench.model_files import check_causal, check_path
+    from rlhf_bench.modeling.model_files import check_causal, check_path
 
     readers = []
     for name, path in request.perplexity_models.items():
@@ -270,14 +270,14 @@ def _readers(request: Request) -> list[Reader]:
 
 def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:
     """As in training; without a run the suite's, within what the smallest model can read."""
-    from rlhf_bench.sampling import HUMAN_TURN, SamplingConfig
+    from rlhf_bench.modeling.sampling import HUMAN_TURN, SamplingConfig
 
     if run.config:
         data = run.config["data"]
         length, prompt = suite.max_new_tokens or int(data["max_response_tokens"]), int(data["max_prompt_tokens"])
         stop = run.config.get("stop", (HUMAN_TURN,))
     else:
-        from rlhf_bench.model_files import readable_tokens
+        from rlhf_bench.modeling.model_files import readable_tokens
 
         length, stop = suite.max_new_tokens or 128, (HUMAN_TURN,)
         room = min((readable_tokens(path) for path in models), default=1 << 20)

@@ -12,9 +12,9 @@ from rlhf_bench.data.splits import order_key
 from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.evaluate.matching import ResponseFiles, files_items, match
 from rlhf_bench.evaluate.request import Request
+from rlhf_bench.evaluate.suite import OWN_PROMPTS, Suite, suite_path
 from rlhf_bench.metrics.probes import check_probes
 from rlhf_bench.progress import Progress
-from rlhf_bench.suite import OWN_PROMPTS, Suite, suite_path
 from rlhf_bench.types import Item, PreferencePair, fingerprint, stable_hash
 
 __all__ = ["Prompts", "read_prompts"]

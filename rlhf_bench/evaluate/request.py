@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench import __version__
-from rlhf_bench.adapters import adapter_base
-from rlhf_bench.checkpoints import STAGES, check_run, run_seeds, stage_path
 from rlhf_bench.errors import BadValue, StoreError
+from rlhf_bench.evaluate.suite import Suite, load_suite, suite_path
 from rlhf_bench.files import json_text
-from rlhf_bench.suite import Suite, load_suite, suite_path
+from rlhf_bench.modeling.adapters import adapter_base
+from rlhf_bench.modeling.checkpoints import STAGES, check_run, run_seeds, stage_path
 from rlhf_bench.types import stable_hash
 
 __all__ = ["SEED", "Request", "read_request", "under_seed"]

@@ -18,12 +18,12 @@ from rlhf_bench.evaluate.parts import Part, anchor_parts, model_part, pool_parts
 from rlhf_bench.evaluate.plan import Setup, prepare
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.result import Evaluation
+from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import exclusive, remove_half_written
-from rlhf_bench.processes import ALONE, Processes
 from rlhf_bench.progress import Progress
+from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.stats import resampling
 from rlhf_bench.store import ResultStore
-from rlhf_bench.suite import suite_name
 
 if TYPE_CHECKING:
     from rlhf_bench.evaluate.measure_base import Measure
@@ -224,7 +224,7 @@ def _measure(setup: Setup, seed: int, processes: Processes) -> Measure | None:
     if setup.sampling is None:
         return None
     from rlhf_bench.evaluate.measure_base import Measure
-    from rlhf_bench.models import default_device
+    from rlhf_bench.modeling.models import default_device
 
     return Measure(
         items=setup.items, source=setup.source, sampling=setup.sampling, samples=setup.suite.samples,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rlhf_bench.checkpoints import read_training
 from rlhf_bench.evaluate.sources import Scorer, Source
+from rlhf_bench.modeling.checkpoints import read_training
 
 __all__ = ["training_alarms", "training_costs"]
 

@@ -18,6 +18,7 @@ import pandas as pd
 from openpyxl import Workbook
 from openpyxl.styles import Alignment, Font
 
+from rlhf_bench.data.sheets import csv_cell, put, sheet_text, workbook_bytes
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text
@@ -29,7 +30,6 @@ from rlhf_bench.judge.result import count_statuses, verdict_row
 from rlhf_bench.judge.sections import VERDICTS, typed, write_section
 from rlhf_bench.judge.types import Comparison, Order, Reading
 from rlhf_bench.judge.verdicts import fold_once
-from rlhf_bench.sheets import csv_cell, put, sheet_text, workbook_bytes
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
 

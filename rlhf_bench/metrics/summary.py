@@ -31,7 +31,7 @@ from rlhf_bench.metrics.registry import (
     reader_columns,
 )
 from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
-from rlhf_bench.metrics.tradeoff import tradeoffs
+from rlhf_bench.metrics.tradeoff import HYPERVOLUME_KL, tradeoffs
 from rlhf_bench.stats import (
     Difference,
     FloatArray,
@@ -46,7 +46,6 @@ from rlhf_bench.stats import (
 )
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
-from rlhf_bench.suite import HYPERVOLUME_KL
 from rlhf_bench.types import Estimate
 
 __all__ = [

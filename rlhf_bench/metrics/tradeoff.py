@@ -13,7 +13,9 @@ from rlhf_bench.stats.pareto import front_probability, hypervolume_estimate, par
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 
-__all__ = ["KL", "REWARDS", "tradeoffs"]
+__all__ = ["HYPERVOLUME_KL", "KL", "REWARDS", "tradeoffs"]
+
+HYPERVOLUME_KL = 10.0
 
 KL = "kl_exact"
 REWARDS = ("reward_z", "gold")

@@ -14,6 +14,7 @@ from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
+from rlhf_bench.data.sheets import put, workbook_bytes
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.best_of_n import best_of_n_table
@@ -27,7 +28,6 @@ from rlhf_bench.report.result import Result
 from rlhf_bench.report.rouge import rouge_table
 from rlhf_bench.report.tables import gold_table, missing_lines, pairwise_table, per_seed_table, summary_table
 from rlhf_bench.report.tex import tex_text
-from rlhf_bench.sheets import put, workbook_bytes
 from rlhf_bench.types import Estimate
 
 __all__ = ["csv_text", "flat", "markdown_text", "report_tables", "write_tables", "write_workbook"]

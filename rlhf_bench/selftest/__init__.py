@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlhf_bench.checkpoints import find_run, model_hash, open_checkpoint, run_seeds, stage_path
-from rlhf_bench.models import load_policy
+from rlhf_bench.modeling.checkpoints import find_run, model_hash, open_checkpoint, run_seeds, stage_path
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
-from rlhf_bench.scoring import RewardModel
 from rlhf_bench.selftest.common import TOLERANCE, Check
 from rlhf_bench.selftest.policy import Subject, check_policy
 from rlhf_bench.selftest.reward import check_reward

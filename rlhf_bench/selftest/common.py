@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from rlhf_bench import text
-from rlhf_bench.adapters import adapter_base
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BenchError
-from rlhf_bench.merge import merge
+from rlhf_bench.modeling import tokens as text
+from rlhf_bench.modeling.adapters import adapter_base
+from rlhf_bench.modeling.merge import merge
+from rlhf_bench.modeling.tokens import Batch, Encoded
 from rlhf_bench.progress import Progress
-from rlhf_bench.text import Batch, Encoded
 
 __all__ = [
     "TOLERANCE",

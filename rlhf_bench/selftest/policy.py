@@ -14,11 +14,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from rlhf_bench import logprobs, text
-from rlhf_bench.logprobs import LogprobModel, token_kl
-from rlhf_bench.models import max_positions
+from rlhf_bench.modeling import logprobs
+from rlhf_bench.modeling import tokens as text
+from rlhf_bench.modeling.logprobs import LogprobModel, token_kl
+from rlhf_bench.modeling.models import max_positions
+from rlhf_bench.modeling.sampling import SamplingConfig, sample
+from rlhf_bench.modeling.tokens import Batch, Encoded
 from rlhf_bench.progress import Progress
-from rlhf_bench.sampling import SamplingConfig, sample
 from rlhf_bench.selftest.common import (
     TOLERANCE,
     Check,
@@ -32,7 +34,6 @@ from rlhf_bench.selftest.common import (
     run_all,
     texts,
 )
-from rlhf_bench.text import Batch, Encoded
 from rlhf_bench.types import Prompt, prompt_id
 
 __all__ = ["Subject", "check_policy"]

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from rlhf_bench import text
+from rlhf_bench.modeling import tokens as text
+from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
-from rlhf_bench.scoring import RewardModel
 from rlhf_bench.selftest.common import (
     TOLERANCE,
     Check,

@@ -21,9 +21,9 @@ from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, ModelError, StaleParent, StoreError, UnknownName
 from rlhf_bench.files import write_jsonl
+from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
 from rlhf_bench.report import write_report
-from rlhf_bench.scoring import RewardModel
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import PreferencePair, make_pair
 

@@ -15,14 +15,16 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
-from rlhf_bench import logprobs, sampling, scoring, selftest, text
+from rlhf_bench import selftest
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import CheckpointError, ModelError, UnknownName
-from rlhf_bench.models import load_policy
-from rlhf_bench.sampling_cache import cache_argument
-from rlhf_bench.scoring import RewardModel
+from rlhf_bench.modeling import logprobs, reward_model, sampling
+from rlhf_bench.modeling import tokens as text
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.modeling.sampling_cache import cache_argument
+from rlhf_bench.modeling.tokens import Batch, Encoded
 from rlhf_bench.selftest import Subject, check_policy, check_reward
-from rlhf_bench.text import Batch, Encoded
 from trainers import preference_losses
 from trainers.preference_losses import PairLogps, PairTerms
 
@@ -198,13 +200,13 @@ def test_logprobs_that_are_not_a_number(subject: Subject) -> None:
 
 
 def test_reward_read_at_a_pad_token(reward: RewardModel, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(self: scoring.ScoreModel, batch: Batch) -> Tensor:
+    def wrong(self: reward_model.ScoreModel, batch: Batch) -> Tensor:
         hidden = logprobs.hidden_states(self.model, batch)
         score: Tensor = self.model.score(hidden[:, -1]).squeeze(-1)  # the last column, padding or not
         return score
 
     assert failed(check_reward(reward, run / "reward")) == {}
-    monkeypatch.setattr(scoring.ScoreModel, "forward", wrong)
+    monkeypatch.setattr(reward_model.ScoreModel, "forward", wrong)
     assert "right-padded" in failed(check_reward(reward, run / "reward"))[REWARD_PADDING]
 
 

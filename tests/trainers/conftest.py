@@ -16,8 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from rlhf_bench.cli import cli
 from rlhf_bench.data import PreferenceData, mini
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy, new_gpt2
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import load_policy, new_gpt2
 from rlhf_bench.progress import Progress
 from rlhf_bench.types import PreferencePair, fingerprint, make_pair
 from trainers import dpo

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.data import load_preferences
+from rlhf_bench.modeling.checkpoints import STAGES
 
 from .conftest import TOY
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf_bench.parallel import Pool
-from rlhf_bench.text import Batch
+from rlhf_bench.modeling.tokens import Batch
+from rlhf_bench.runtime.pool import Pool
 from trainers.batches import Order
 from trainers.rollout import Rollout, RolloutMaker
 from trainers.stage import Stage

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.modeling.checkpoints import STAGES
 from trainers.combinations import check_combinations
 from trainers.ignored_keys import check_given, ignored_keys
 from trainers.pipeline import train

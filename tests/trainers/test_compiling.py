@@ -14,9 +14,9 @@ from torch._dynamo import config as dynamo
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.sampling import SamplingConfig, sample
-from rlhf_bench.text import Batch, Encoded, collate
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.sampling import SamplingConfig, sample
+from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 from rlhf_bench.types import Prompt
 from trainers import compiling, execution
 from trainers.alarms import ALARMS

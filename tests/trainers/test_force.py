@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 
 import trainers.pipeline as pipeline
-from rlhf_bench.checkpoints import open_checkpoint, replacing
+from rlhf_bench.modeling.checkpoints import open_checkpoint, replacing
 from trainers.alarms import ALARMS
 
 from .conftest import TOY, call

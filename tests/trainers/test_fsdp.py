@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.errors import BadValue
-from rlhf_bench.sharding import divided_as, gather, gathered_state, is_divided
+from rlhf_bench.modeling.checkpoints import STAGES
+from rlhf_bench.runtime.sharding import divided_as, gather, gathered_state, is_divided
 from trainers.pipeline import train
 
 from ..several import Launcher, same_files

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM, PretrainedConfig
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import autocast, load_policy
-from rlhf_bench.parallel import Pool
-from rlhf_bench.sampling_cache import cache_argument
-from rlhf_bench.text import Batch, Encoded, collate
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import autocast, load_policy
+from rlhf_bench.modeling.sampling_cache import cache_argument
+from rlhf_bench.modeling.tokens import Batch, Encoded, collate
+from rlhf_bench.runtime.pool import Pool
 from trainers.gradient_checkpointing import checkpoint_layers
 from trainers.lora import LoraConfig, adapt
 from trainers.pipeline import train

@@ -27,17 +27,17 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import trainers.rollout
-from rlhf_bench import logprobs, models
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import read_jsonl
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy
-from rlhf_bench.parallel import Pool
+from rlhf_bench.modeling import logprobs, models
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.modeling.sampling import SamplingConfig, sample
+from rlhf_bench.modeling.tokens import Encoded, collate
 from rlhf_bench.progress import Progress
-from rlhf_bench.sampling import SamplingConfig, sample
-from rlhf_bench.scoring import RewardModel
-from rlhf_bench.text import Encoded, collate
+from rlhf_bench.runtime.pool import Pool
 from rlhf_bench.types import Completion, PreferencePair, fingerprint, make_pair
 from trainers import compiling, dpo, language_model, ppo, reward, sft
 from trainers.advantages import GROUP_ADVANTAGES, group_advantages

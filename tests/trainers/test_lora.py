@@ -18,18 +18,18 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerBase
 
-from rlhf_bench import quantized
-from rlhf_bench.adapters import adapter_base
-from rlhf_bench.checkpoints import STAGES, checkpoint_hash, model_hash, open_checkpoint
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError, StaleParent
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.merge import merge
-from rlhf_bench.models import load_policy, new_gpt2
+from rlhf_bench.modeling import quantized
+from rlhf_bench.modeling.adapters import adapter_base
+from rlhf_bench.modeling.checkpoints import STAGES, checkpoint_hash, model_hash, open_checkpoint
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.merge import merge
+from rlhf_bench.modeling.models import load_policy, new_gpt2
+from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.modeling.tokens import collate, encode
 from rlhf_bench.progress import Progress
-from rlhf_bench.scoring import RewardModel
 from rlhf_bench.selftest import selftest
-from rlhf_bench.text import collate, encode
 from trainers import lora
 from trainers.critic import make_critic
 from trainers.lora import LoraConfig, adapt, check_lora

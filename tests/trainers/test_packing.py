@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.logprobs import LogprobModel, hidden_states
-from rlhf_bench.models import load_policy
-from rlhf_bench.text import Encoded, collate
+from rlhf_bench.modeling.logprobs import LogprobModel, hidden_states
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.tokens import Encoded, collate
 from trainers import language_model, packing
 from trainers.packing import PackedLogprobs, check_packing, collate_packs, pack
 

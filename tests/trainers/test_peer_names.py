@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from rlhf_bench.config_keys import dotted_keys
+from rlhf_bench.config.keys import dotted_keys
 from trainers.peer_names import OPENRLHF, TRL, peer_names
 from trainers.recipe import Recipe
 from trainers.recipe_files import explain

@@ -19,14 +19,14 @@ from click.testing import Result
 from safetensors.torch import load_file
 
 import rlhf_bench.evaluate as evaluation
-from rlhf_bench.checkpoints import STAGES, checkpoint_hash
 from rlhf_bench.data import load_preferences, mini
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate import measure
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy
-from rlhf_bench.scoring import RewardModel
-from rlhf_bench.text import collate, encode
+from rlhf_bench.modeling.checkpoints import STAGES, checkpoint_hash
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.modeling.tokens import collate, encode
 from trainers.ancestry import PARENTS
 from trainers.pipeline import train
 from trainers.recipe_files import list_recipes, load_recipe

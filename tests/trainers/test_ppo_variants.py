@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.files import read_jsonl
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.text import Batch, Encoded, collate
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 from trainers import ppo
 from trainers.alarms import first_ratio
 from trainers.critic import ActorCritic, Critic

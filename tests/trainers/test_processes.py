@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch.distributed import TCPStore
 
-from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.data import load_preferences
+from rlhf_bench.modeling.checkpoints import STAGES
 
 from ..several import Launcher, environment, same_files
 from .conftest import TOY
@@ -112,8 +112,8 @@ def test_a_killed_process_ends_the_other_and_any_number_continues(
 # everything is made and loaded in float64: what is found is not what fp32 rounds
 SAVE_GRADIENTS = """
 import os, torch
-from rlhf_bench import models
-from rlhf_bench.sharding import gather
+from rlhf_bench.modeling import models
+from rlhf_bench.runtime.sharding import gather
 from trainers.optim import Optimizer
 torch.set_default_dtype(torch.float64)
 load = models._load
@@ -238,7 +238,7 @@ Loop._write_row = interrupt
 def test_a_process_that_hangs_is_given_up(root: Path, launch: Launcher) -> None:
     plan = """
 import datetime, os, time
-from rlhf_bench import processes
+from rlhf_bench.runtime import processes
 processes.TIMEOUT = datetime.timedelta(seconds=2)
 processes.LAST_WORD = 0.1
 from trainers.loop import Loop
@@ -325,7 +325,7 @@ def test_processes_that_do_not_meet(root: Path, launch: Launcher) -> None:
     """The second never comes."""
     plan = """
 import datetime, os
-from rlhf_bench import processes
+from rlhf_bench.runtime import processes
 processes.TIMEOUT = datetime.timedelta(seconds=1)
 if os.environ["RANK"] == "1":
     os._exit(0)
@@ -339,7 +339,7 @@ if os.environ["RANK"] == "1":
 
 LATE_IMPORT = """
 from pathlib import Path
-from rlhf_bench.processes import several_processes
+from rlhf_bench.runtime.processes import several_processes
 
 def threads():
     return {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}

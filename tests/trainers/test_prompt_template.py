@@ -13,16 +13,16 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 import trainers.rollout
-from rlhf_bench.checkpoints import prompt_form
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import BadValue, ModelError
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy
+from rlhf_bench.modeling.checkpoints import prompt_form
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.modeling.sampling import sample
+from rlhf_bench.modeling.templates import TEMPLATES, Template
+from rlhf_bench.modeling.tokens import encode
 from rlhf_bench.progress import Progress
-from rlhf_bench.sampling import sample
-from rlhf_bench.scoring import RewardModel
-from rlhf_bench.templates import TEMPLATES, Template
-from rlhf_bench.text import encode
 from rlhf_bench.types import Prompt, fingerprint
 from trainers.combinations import check_combinations
 from trainers.recipe import DataConfig, Recipe

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_bench import quantized
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy, load_reward_model, to_reward_model
-from rlhf_bench.text import Encoded, collate
+from rlhf_bench.modeling import quantized
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import load_policy, load_reward_model, to_reward_model
+from rlhf_bench.modeling.tokens import Encoded, collate
 from trainers.lora import LoraConfig, adapt, save_adapter
 from trainers.states import trained_state
 

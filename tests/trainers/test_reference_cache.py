@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_bench.text import Encoded
+from rlhf_bench.modeling.tokens import Encoded
 from trainers.batches import Pair
 from trainers.recipe import Recipe
 from trainers.reference_cache import reference_key

@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlhf_bench.checkpoints import STAGES
 from rlhf_bench.errors import Interrupted, NotFinite
+from rlhf_bench.modeling.checkpoints import STAGES
 from rlhf_bench.progress import Progress
 from trainers.loop import Loop
 from trainers.optim import make_optimizer

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_bench.checkpoints import model_hash
 from rlhf_bench.errors import BadValue, CheckpointError, DataError, ModelError
-from rlhf_bench.models import load_policy, to_reward_model
-from rlhf_bench.scoring import RewardModel
+from rlhf_bench.modeling.checkpoints import model_hash
+from rlhf_bench.modeling.models import load_policy, to_reward_model
+from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.types import make_pair
 from trainers.ancestry import parents_of
 from trainers.combinations import check_combinations

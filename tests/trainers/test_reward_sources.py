@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_bench.checkpoints import checkpoint_hash
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.files import sha256_file
+from rlhf_bench.modeling.checkpoints import checkpoint_hash
 from trainers import grpo
 from trainers.ancestry import configuration, parents_of
 from trainers.recipe import Recipe

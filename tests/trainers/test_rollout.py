@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rlhf_bench.data import PreferenceData
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.progress import Progress
 from rlhf_bench.types import PreferencePair, fingerprint, make_pair
 from trainers.recipe import Recipe

@@ -10,7 +10,7 @@ import torch
 from click.testing import Result
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rlhf_bench.checkpoints import checkpoint_hash
+from rlhf_bench.modeling.checkpoints import checkpoint_hash
 from trainers.alarms import ALARMS
 
 from .conftest import TOY, call

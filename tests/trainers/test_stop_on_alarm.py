@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import Result
 
-from rlhf_bench.models import load_policy
+from rlhf_bench.modeling.models import load_policy
 from trainers.alarms import ALARMS
 
 from .conftest import TOY, call

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from rlhf_bench.logprobs import LogprobModel
-from rlhf_bench.models import load_policy, load_tokenizer
-from rlhf_bench.text import Encoded, collate
+from rlhf_bench.modeling.logprobs import LogprobModel
+from rlhf_bench.modeling.models import load_policy, load_tokenizer
+from rlhf_bench.modeling.tokens import Encoded, collate
 from trainers import policy_gradient
 from trainers.batches import Pair
 from trainers.preference_losses import PREFERENCE_LOSSES

@@ -20,11 +20,11 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
-from rlhf_bench import model_files, models
-from rlhf_bench.checkpoints import checkpoint_hash
 from rlhf_bench.cli import cli
 from rlhf_bench.data import hub, load_preferences, mini
-from rlhf_bench.models import load_policy
+from rlhf_bench.modeling import model_files, models
+from rlhf_bench.modeling.checkpoints import checkpoint_hash
+from rlhf_bench.modeling.models import load_policy
 
 from ..tiny import save_policy, save_reward, save_run, write_training
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from rlhf_bench.judge.ledger import Ledger
-from rlhf_bench.models import new_gpt2, train_tokenizer
+from rlhf_bench.modeling.models import new_gpt2, train_tokenizer
 from rlhf_bench.store import ResultStore
 
 from . import test_judge

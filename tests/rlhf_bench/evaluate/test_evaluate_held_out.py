@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from rlhf_bench import evaluate as evaluation
+from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.report.plots import PLOTS
 from rlhf_bench.report.result import load_result
 from rlhf_bench.report.style import drawing
-from rlhf_bench.scoring import RewardModel
 
 from ..tiny import save_run
 

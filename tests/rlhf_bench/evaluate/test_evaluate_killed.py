@@ -122,10 +122,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
 
 # phase -> what it calls again and again
 PHASES = {
-    "sampling": "rlhf_bench.sampling._sample_batch",
-    "scoring": "rlhf_bench.scoring.reward.ScoreModel.forward",
+    "sampling": "rlhf_bench.modeling.sampling._sample_batch",
+    "scoring": "rlhf_bench.modeling.reward_model.ScoreModel.forward",
     "KL": "rlhf_bench.evaluate.measure_kl.token_kl",
-    "perplexity": "rlhf_bench.scoring.likelihood.LogprobModel.forward",
+    "perplexity": "rlhf_bench.modeling.perplexity_model.LogprobModel.forward",
     "statistics": "rlhf_bench.metrics.summary._estimate",
     "report": "rlhf_bench.report.writers.csv_text",
 }

@@ -17,15 +17,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf_bench import adapters
 from rlhf_bench import evaluate as evaluation
-from rlhf_bench.adapters import adapter_base
-from rlhf_bench.checkpoints import model_hash
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
 from rlhf_bench.evaluate import measure, measure_base
 from rlhf_bench.files import read_jsonl
-from rlhf_bench.models import load_policy
-from rlhf_bench.scoring import RewardModel
+from rlhf_bench.modeling import adapters
+from rlhf_bench.modeling.adapters import adapter_base
+from rlhf_bench.modeling.checkpoints import model_hash
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.reward_model import RewardModel
 
 from ..tiny import save_elsewhere, save_reward
 
@@ -169,7 +169,7 @@ def test_an_adapter_whose_base_is_missing_or_of_another_shape(work: Path, tmp_pa
     ):
         load_policy(path)
     wide = tmp_path / "wide"
-    from rlhf_bench.models import new_gpt2
+    from rlhf_bench.modeling.models import new_gpt2
 
     _, tokenizer = load_policy(work / "a")
     new_gpt2(tokenizer, layers=2, heads=2, width=48, positions=64, seed=0).save_pretrained(wide)
@@ -221,7 +221,7 @@ def test_peft_is_asked_for_by_name(work: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_hub_name_with_a_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlhf_bench import model_files
+    from rlhf_bench.modeling import model_files
 
     monkeypatch.setattr(model_files, "hub_answers", lambda: True)
     assert model_files.pretrained_name("org/model@v1.0") == ("org/model",)

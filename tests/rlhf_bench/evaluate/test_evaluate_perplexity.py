@@ -19,8 +19,8 @@ from rlhf_bench.errors import BadValue, CheckpointError, ModelError
 from rlhf_bench.evaluate import measure_base, parts
 from rlhf_bench.evaluate.request import read_request
 from rlhf_bench.files import read_jsonl
+from rlhf_bench.modeling.perplexity_model import LanguageModel
 from rlhf_bench.report import summary_text, write_report
-from rlhf_bench.scoring import LanguageModel
 from rlhf_bench.stats import ratio_estimate
 from rlhf_bench.types import prompt_id
 

@@ -52,9 +52,9 @@ def assert_same_result(a: Path, b: Path) -> None:
 # counts the rows that this process itself samples, scores and compares
 COUNT = """
 import json, os, atexit
-from rlhf_bench import sampling
+from rlhf_bench.modeling import sampling
 from rlhf_bench.evaluate import measure_kl
-from rlhf_bench.scoring import ScoreModel
+from rlhf_bench.modeling.reward_model import ScoreModel
 counts = {"sampled": 0, "scored": 0, "compared": 0}
 draw, forward, token_kl = sampling._sample_batch, ScoreModel.forward, measure_kl.token_kl
 def count(name, function, size):
@@ -155,7 +155,7 @@ def test_shards_are_stored_and_put_together_in_order(work: Path, launch: Launche
 def test_an_error_in_one_process_is_said_once(work: Path, launch: Launcher) -> None:
     plan = """
 import os
-from rlhf_bench import sampling
+from rlhf_bench.modeling import sampling
 from rlhf_bench.errors import NotFinite
 draw = sampling._sample_batch
 def fail(*args):

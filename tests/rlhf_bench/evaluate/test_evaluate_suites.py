@@ -16,9 +16,9 @@ from rlhf_bench.cli import cli
 from rlhf_bench.compare import compare
 from rlhf_bench.errors import BadValue, DataError, StoreError, UnknownName
 from rlhf_bench.evaluate.request import Request, read_request
+from rlhf_bench.evaluate.suite import Suite, list_suites, load_suite, needs, suite_name
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.store import ResultStore
-from rlhf_bench.suite import Suite, list_suites, load_suite, needs, suite_name
 
 from ..tiny import Log, save_run
 

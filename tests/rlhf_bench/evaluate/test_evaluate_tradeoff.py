@@ -19,11 +19,11 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate import measure
 from rlhf_bench.evaluate.measure_text import Answered, pool_rows, text_rows
 from rlhf_bench.evaluate.missing import missing_pool
+from rlhf_bench.evaluate.suite import Suite
 from rlhf_bench.files import read_jsonl
-from rlhf_bench.models import load_policy, to_reward_model
+from rlhf_bench.modeling.models import load_policy, to_reward_model
+from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.report import write_report
-from rlhf_bench.scoring import RewardModel
-from rlhf_bench.suite import Suite
 from rlhf_bench.types import Completion, Item
 
 from ..tiny import save_elsewhere, scale_matrices

@@ -1,0 +1,1 @@
+"""Models: loading and saving, adapters, prompt templates, tokenising, log-probabilities, sampling, reward models."""

@@ -1,0 +1,247 @@
+"""Log-probabilities of responses, exact KL and its estimates: the one implementation of training and evaluation.
+
+Only response positions go through the output layer, in chunks, and the backward pass recomputes each chunk: neither
+direction ever holds batch x length x vocabulary. All results are laid out like the batch, (B, T): the number at
+[b, t] belongs to the token ids[b, t], given everything before it; where response_mask is False it is 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rlhf_bench.modeling.tokens import Batch
+
+__all__ = [
+    "LogprobModel",
+    "TokenKL",
+    "TokenLogps",
+    "at_least_float32",
+    "hidden_states",
+    "kl_k1",
+    "kl_k2",
+    "kl_k3",
+    "target_mask",
+    "token_kl",
+]
+
+CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
+# The number of response tokens differs from batch to batch; rounded up, the matrix products come in few shapes, for
+# each of which a CPU library prepares (and remembers) a kernel.
+ROUND_ROWS = 256
+
+
+class TokenLogps(NamedTuple):
+    logps: Tensor  # (B, T) nats, float32
+    entropy: Tensor  # (B, T) nats, float32
+    correct: Tensor  # (B, T) bool: no token is likelier
+
+
+class TokenKL(NamedTuple):
+    """Per-token terms for y ~ policy; sum over a row for the response's number (METHODS, "Estimating KL")."""
+
+    policy_logps: Tensor  # (B, T)
+    reference_logps: Tensor  # (B, T)
+    exact: Tensor  # (B, T) full-vocabulary KL(policy || reference) at each prefix
+
+
+class LogprobModel(nn.Module):
+    """A causal language model whose forward returns log-probabilities instead of logits.
+
+    Everything happens inside `forward`, the output layer too, so that wrappers that hook a module's forward (DDP,
+    FSDP) see all of it.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, temperature: float = 1.0, whole_sequence: bool = False) -> TokenLogps:
+        """Log-probability and entropy of each response token; of each token but the first with `whole_sequence`."""
+        return self.of_hidden(hidden_states(self.model, batch), batch, temperature, whole_sequence)
+
+    def of_hidden(
+        self, hidden: Tensor, batch: Batch, temperature: float = 1.0, whole_sequence: bool = False
+    ) -> TokenLogps:
+        """The same from the backbone's last hidden state, (B, T, H), for a forward that reads it for more than this."""
+        mask = target_mask(batch, whole_sequence=whole_sequence)
+        before = hidden[:, :-1][mask[:, 1:]]  # (N, H), the position before each target
+        weight, bias = output_layer(self.model)
+        flat_logps, flat_entropy, correct = chunked_logps(before, weight, bias, batch.ids[mask], 1.0 / temperature)
+        zeros = torch.zeros(mask.shape, dtype=flat_logps.dtype, device=mask.device)
+        return TokenLogps(
+            zeros.masked_scatter(mask, flat_logps),
+            zeros.masked_scatter(mask, flat_entropy),
+            torch.zeros_like(mask).masked_scatter(mask, correct),
+        )
+
+
+def target_mask(batch: Batch, *, whole_sequence: bool) -> Tensor:
+    """Tokens to predict, (B, T) bool. The first token of a sequence has nothing before it and is never one."""
+    mask = batch.attention_mask if whole_sequence else batch.response_mask
+    return mask & (batch.position_ids > 0)
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The backbone's last hidden state, (B, T, H). Always with position_ids: GPT-2's positions are absolute."""
+    backbone: Any = model.base_model
+    out = backbone(
+        input_ids=batch.ids,
+        attention_mask=batch.attention_mask.long(),
+        position_ids=batch.position_ids,
+        use_cache=False,
+    )
+    return out.last_hidden_state  # type: ignore[no-any-return]
+
+
+def output_layer(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
+    layer: Any = model.get_output_embeddings()
+    return layer.weight, getattr(layer, "bias", None)
+
+
+@torch.no_grad()
+def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) -> TokenKL:
+    """KL terms of each response token at temperature 1, in nats; both models see the same batch in the same forward.
+
+    A model against itself gives exactly 0 in every column.
+    """
+    mask = target_mask(batch, whole_sequence=False)
+    targets = batch.ids[mask]
+    sides = [(hidden_states(model, batch)[:, :-1][mask[:, 1:]], *output_layer(model)) for model in (policy, reference)]
+    columns: tuple[list[Tensor], ...] = ([], [], [])
+    rows = max(1, CHUNK_ELEMENTS // sides[0][1].shape[0])
+    for start in range(0, targets.shape[0], rows):
+        part = slice(start, start + rows)
+        p, q = (_log_softmax(hidden[part], weight, bias, 1.0) for hidden, weight, bias in sides)
+        picked = targets[part, None]
+        columns[0].append(p.gather(1, picked).squeeze(1))
+        columns[1].append(q.gather(1, picked).squeeze(1))
+        # a token that the policy cannot produce adds nothing, whatever the reference thinks of it
+        columns[2].append((p.exp() * torch.where(p.isneginf(), 0.0, p - q)).sum(-1))
+    zeros = torch.zeros(mask.shape, dtype=_wide(sides[0][0].dtype), device=mask.device)
+    return TokenKL(*(zeros.masked_scatter(mask, torch.cat(c)) if c else zeros for c in columns))
+
+
+# Estimates of KL(pi || ref) from samples of pi, of the log-ratio log pi - log ref of each, any shape (METHODS,
+# "Estimating KL"; J. Schulman, "Approximating KL Divergence", 2020).
+
+
+def kl_k1(log_ratio: Tensor) -> Tensor:
+    """The log-ratio itself: unbiased, negative as often as not where the models are close."""
+    return log_ratio
+
+
+def kl_k2(log_ratio: Tensor) -> Tensor:
+    """Half its square: biased, by a share that vanishes with the distance, and of low variance. Sees no direction."""
+    return log_ratio**2 / 2
+
+
+def kl_k3(log_ratio: Tensor) -> Tensor:
+    """r - 1 - log r, r = ref / pi: never negative, and unbiased where pi can draw all that ref can."""
+    return torch.expm1(-log_ratio) + log_ratio
+
+
+def chunked_logps(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, inverse_temperature: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability and entropy of each target, and whether no other token is likelier (bool, no gradient).
+
+    hidden (N, H), weight (V, H), targets (N,) -> (N,) each.
+    """
+    count = targets.shape[0]
+    extra = -count % ROUND_ROWS
+    hidden, targets = F.pad(hidden, (0, 0, 0, extra)), F.pad(targets, (0, extra))
+    out = _ChunkedLogps.apply(hidden, weight, bias, targets, inverse_temperature)  # type: ignore[no-untyped-call]
+    logps, entropy, correct = out
+    return logps[:count], entropy[:count], correct[:count]
+
+
+def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_temperature: float) -> Tensor:
+    """Logits in the hidden state's precision, everything after in float32 or wider. (n, H) -> (n, V)."""
+    logits = hidden @ weight.to(hidden.dtype).T
+    if bias is not None:
+        logits = logits + bias
+    logits = at_least_float32(logits)
+    return (logits if inverse_temperature == 1.0 else logits * inverse_temperature).log_softmax(-1)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` as float32, or as it is in float64: what a float64 model computes is not rounded on the way."""
+    return x.to(_wide(x.dtype))
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """float32, or float64 for a float64 model."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+class _ChunkedLogps(torch.autograd.Function):
+    """log softmax(h W^T + b)[target] and the entropy, a chunk of positions at a time.
+
+    The backward pass computes each chunk again; where one chunk is all, it is kept instead.
+
+    Backward, with p the softmax, l its log, H the entropy and s the inverse temperature:
+        d logp / d logits = s (onehot - p),     d H / d logits = -s p (l + H).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, inverse_temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.inverse_temperature, ctx.dtype = inverse_temperature, dtype
+        logps = torch.empty(targets.shape, dtype=_wide(dtype), device=hidden.device)
+        entropy = torch.empty_like(logps)
+        correct = torch.empty_like(targets, dtype=torch.bool)
+        parts = _parts(targets.shape[0], weight.shape[0])
+        with torch.autocast(device, enabled=False):
+            low, small = hidden.to(dtype), weight.to(dtype)
+            for part in parts:
+                log_p = _log_softmax(low[part], small, bias, inverse_temperature)
+                logps[part] = log_p.gather(1, targets[part, None]).squeeze(1)
+                entropy[part] = -(log_p.exp() * log_p).sum(-1)
+                correct[part] = logps[part] >= log_p.amax(-1)  # many times faster than argmax
+        ctx.only_chunk = log_p if len(parts) == 1 and any(ctx.needs_input_grad) else None
+        ctx.mark_non_differentiable(correct)
+        return logps, entropy, correct
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        grad_logps, grad_entropy, _ = grads
+        hidden, weight, bias, targets = ctx.saved_tensors
+        low, small = hidden.to(ctx.dtype), weight.to(ctx.dtype)
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight, dtype=_wide(weight.dtype))
+        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=_wide(bias.dtype))
+        with_entropy = bool(grad_entropy.any())
+        for part in _parts(targets.shape[0], weight.shape[0]):
+            log_p = ctx.only_chunk
+            if log_p is None:
+                log_p = _log_softmax(low[part], small, bias, ctx.inverse_temperature)
+            p = log_p.exp()
+            if with_entropy:
+                entropy = -(p * log_p).sum(-1, keepdim=True)
+                extra = -grad_entropy[part, None] * p * (log_p + entropy)
+            grad_logits = p.mul_(-grad_logps[part, None])
+            grad_logits.scatter_add_(1, targets[part, None], grad_logps[part, None])
+            if with_entropy:
+                grad_logits += extra
+            grad_logits *= ctx.inverse_temperature
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(0)
+            cast = grad_logits.to(ctx.dtype)
+            grad_hidden[part] = (cast @ small).to(hidden.dtype)
+            grad_weight += (cast.T @ low[part]).to(grad_weight.dtype)
+        bias_out = None if bias is None or grad_bias is None else grad_bias.to(bias.dtype)
+        return grad_hidden, grad_weight.to(weight.dtype), bias_out, None, None
+
+
+def _parts(rows: int, vocabulary: int) -> list[slice]:
+    size = max(1, CHUNK_ELEMENTS // vocabulary // ROUND_ROWS) * ROUND_ROWS
+    return [slice(start, start + size) for start in range(0, rows, size)]

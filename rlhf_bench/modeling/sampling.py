@@ -1,0 +1,293 @@
+"""Sampling responses: the one sampler of training and evaluation.
+
+Each prompt's prefix is computed once, for all of its samples; finished rows leave the batch; the cache is allocated
+once and written in place. Each (seed, prompt id, sample) has a stream of uniform numbers of its own and a token is
+drawn by inverting the cumulative distribution, so a response depends neither on the batch it was drawn in nor on what
+was drawn before it, but for rounding in the forward pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_bench.errors import BadValue, NotFinite
+from rlhf_bench.modeling.sampling_cache import cache_argument, preallocated_cache
+from rlhf_bench.modeling.tokens import encode_prompts, length_batches
+from rlhf_bench.runtime.pool import workers_for
+from rlhf_bench.runtime.processes import ALONE, Processes
+from rlhf_bench.types import Completion, FinishReason, Prompt
+
+__all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "uniforms"]
+
+HUMAN_TURN = "\n\nHuman:"
+Made = TypeVar("Made")
+LEAVE = 8  # finished rows leave the batch once they are an eighth of it
+
+
+class SamplingConfig(BaseModel):
+    """How responses are drawn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_new_tokens: int = Field(64, ge=1, description="longest response, in tokens, end-of-text included")
+    max_prompt_tokens: int = Field(512, ge=1, description="longer prompts are cut from the left")
+    temperature: float = Field(1.0, ge=0, description="divides the logits; 0 takes the likeliest token")
+    top_k: int = Field(0, ge=0, description="draw from the k likeliest tokens; 0: from all")
+    top_p: float = Field(1.0, gt=0, le=1, description="draw from the smallest set with at least this probability")
+    stop: tuple[str, ...] = Field((HUMAN_TURN,), description="strings that end a response; cut before them")
+
+    @property
+    def exact(self) -> bool:
+        """True if samples come from the model's own distribution, so that KL and importance ratios are unbiased."""
+        return self.temperature == 1.0 and self.top_k == 0 and self.top_p == 1.0
+
+
+def uniforms(seed: int, prompt_id: str, sample: int, count: int) -> np.ndarray:
+    """`count` numbers in [0, 1) that belong to this sample of this prompt under this seed. (count,) float64."""
+    key = hashlib.sha256(f"{seed}/{prompt_id}/{sample}".encode()).digest()[:16]
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).random(count)
+
+
+def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
+    """Log-probabilities that are drawn from: temperature, then top-k, then top-p. (B, V) -> (B, V), -inf where cut."""
+    logits = logits.float()
+    if config.temperature == 0:
+        best = logits.argmax(-1, keepdim=True)
+        return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
+    logits = logits / config.temperature
+    if config.top_k and config.top_k < logits.shape[-1]:
+        threshold = logits.topk(config.top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < threshold, -torch.inf)
+    if config.top_p < 1.0:
+        ordered, index = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
+        beyond = ordered.cumsum(-1) - ordered >= config.top_p  # the mass before a token already reaches top_p
+        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, index, beyond), -torch.inf)
+    return logits.log_softmax(-1)
+
+
+def sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    config: SamplingConfig,
+    *,
+    samples: int = 1,
+    seed: int,
+    batch_size: int = 256,
+    on_batch: Callable[[int], None] = lambda _: None,
+    processes: Processes = ALONE,
+) -> list[list[Completion]]:
+    """Draw `samples` responses to each prompt, in the order of the prompts.
+
+    At most `batch_size` responses are in flight, at each of a small model's workers. `on_batch` is told how many
+    responses each finished batch held, of this process's batches; what the others drew comes last.
+
+    Raises:
+        BadValue: prompt and response together exceed what the model can read.
+        NotFinite: the model gives NaN where a probability is expected.
+    """
+    return sample_as(
+        lambda completion: completion, model, tokenizer, prompts, config,
+        samples=samples, seed=seed, batch_size=batch_size, on_batch=on_batch, processes=processes,
+    )  # fmt: skip
+
+
+def sample_as(
+    make: Callable[[Completion], Made],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    config: SamplingConfig,
+    *,
+    samples: int,
+    seed: int,
+    batch_size: int,
+    on_batch: Callable[[int], None],
+    processes: Processes,
+) -> list[list[Made]]:
+    """As `sample`, but what `make` makes of each response is held and exchanged: of many, only what is needed."""
+    encoded = [ids or [tokenizer.eos_token_id] for ids, _ in
+               encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=config.max_prompt_tokens)]  # fmt: skip
+    limit = getattr(model.config, "max_position_embeddings", None)
+    longest = max((len(ids) for ids in encoded), default=0)
+    if limit is not None and longest + config.max_new_tokens > limit:
+        raise BadValue(
+            f"a prompt of {longest} tokens and max_new_tokens={config.max_new_tokens} exceed the model's {limit} "
+            "positions; lower max_new_tokens or max_prompt_tokens"
+        )
+    stops = _Stops(tokenizer, config.stop)
+    results: list[list[Made]] = [[] for _ in prompts]
+    per_batch = max(1, batch_size // samples)
+    groups = list(length_batches([len(ids) for ids in encoded], per_batch))
+
+    def work(group: list[int]) -> list[Made]:
+        with torch.no_grad():
+            rows = _sample_batch(model, tokenizer, [encoded[i] for i in group], [prompts[i].id for i in group],
+                                 config, samples, seed, stops)  # fmt: skip
+        return [make(completion) for completion in rows]
+
+    with workers_for(model, processes) as pool:
+        drawn = pool.map(work, groups, lambda rows: on_batch(len(rows)))
+    for group, rows in zip(groups, drawn, strict=True):
+        for k, made in enumerate(rows):
+            results[group[k // samples]].append(made)
+    if processes.size > 1:
+        on_batch(samples * (len(prompts) - sum(map(len, processes.share(groups)))))
+    return results
+
+
+def _sample_batch(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    ids: list[str],
+    config: SamplingConfig,
+    samples: int,
+    seed: int,
+    stops: _Stops,
+) -> list[Completion]:
+    device, eos, steps = model.device, tokenizer.eos_token_id, config.max_new_tokens
+    total = len(prompts) * samples
+    random = torch.from_numpy(np.stack([uniforms(seed, ids[r // samples], r % samples, steps) for r in range(total)]))
+    random = random.to(device)
+    drawn = torch.full((total, steps), eos, dtype=torch.long, device=device)
+    logps = torch.zeros((total, steps), dtype=torch.float32, device=device)
+    ends: dict[int, tuple[int, int, FinishReason]] = {}  # row -> tokens kept, tokens drawn, why it ended
+
+    alive = torch.arange(total, device=device)
+    for step, (next_logps, keep) in enumerate(_forward_steps(model, prompts, samples, steps, drawn, alive)):
+        alive = keep.alive
+        next_logps = filter_logits(next_logps, config)
+        if bool(next_logps.isnan().any()):
+            raise NotFinite("the probabilities of the next token are NaN; the weights are damaged or have diverged")
+        token = _draw(next_logps, random[alive, step])
+        drawn[alive, step] = token
+        logps[alive, step] = next_logps.gather(1, token[:, None]).squeeze(1)
+        finished = (token == eos) & keep.running
+        for row in alive[finished].tolist():
+            ends[row] = (step + 1, step + 1, "eos")
+        for i in stops.candidates(token, keep.running):
+            row = int(alive[i])
+            kept = stops.find(drawn[row, : step + 1].tolist())
+            if kept is not None:
+                ends[row] = (kept, step + 1, "stop")
+                finished[i] = True
+        keep.drop(finished)
+    drawn_rows, logp_rows = drawn.tolist(), logps.tolist()
+    completions = []
+    for row in range(total):
+        kept, count, reason = ends.get(row, (steps, steps, "length"))
+        tokens, stop_ids = tuple(drawn_rows[row][:kept]), tuple(drawn_rows[row][kept:count])
+        text = tokenizer.decode(tokens[:-1] if reason == "eos" else tokens, clean_up_tokenization_spaces=False)
+        completions.append(
+            Completion(ids[row // samples], row % samples, text, tokens, tuple(logp_rows[row][:kept]), reason, stop_ids)
+        )
+    return completions
+
+
+def _draw(logps: Tensor, u: Tensor) -> Tensor:
+    """The first token whose cumulative probability exceeds u times the total: never one of probability 0. (B,)"""
+    cumulative = logps.double().exp().cumsum(-1)
+    return torch.searchsorted(cumulative, (u * cumulative[:, -1])[:, None], right=True).squeeze(1)
+
+
+class _Alive:
+    """Which rows are still being written; `drop` marks those that have ended."""
+
+    def __init__(self, alive: Tensor) -> None:
+        self.alive = alive
+        self.running = torch.ones_like(alive, dtype=torch.bool)
+
+    def drop(self, finished: Tensor) -> None:
+        self.running &= ~finished
+
+
+def _forward_steps(
+    model: PreTrainedModel, prompts: list[list[int]], samples: int, steps: int, drawn: Tensor, alive: Tensor
+) -> Iterator[tuple[Tensor, _Alive]]:
+    """Yield the next token's logits of the living rows, step by step, until none is left.
+
+    The prefixes are left-padded, so that every row's next token stands in the same column; positions count real tokens.
+    """
+    device, width = model.device, max(len(p) for p in prompts)
+    ids = torch.full((len(prompts), width), int(drawn[0, 0]), dtype=torch.long)
+    mask = torch.zeros((len(prompts), width + steps), dtype=torch.long)
+    for i, prompt in enumerate(prompts):
+        ids[i, width - len(prompt) :] = torch.tensor(prompt)
+        mask[i, width - len(prompt) :] = 1
+    ids, mask = ids.to(device), mask.to(device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+
+    cache = preallocated_cache(model, room=width + steps)
+    logits = _next_logits(model, ids, mask[:, :width], positions[:, :width], cache)
+    if samples > 1:
+        cache.batch_repeat_interleave(samples)
+        logits, mask, positions = (t.repeat_interleave(samples, dim=0) for t in (logits, mask, positions))
+    state = _Alive(alive)
+    for step in range(steps):
+        yield logits, state
+        if not bool(state.running.any()) or step + 1 == steps:
+            return
+        # Finished rows leave in packs: batches of few distinct sizes, and no copy of the cache for a single row.
+        if len(state.running) - int(state.running.sum()) >= max(1, len(state.running) // LEAVE):
+            stay = state.running.nonzero().squeeze(1)
+            cache.batch_select_indices(stay)
+            mask, positions, state.alive = mask[stay], positions[stay], state.alive[stay]
+            state.running = torch.ones_like(state.alive, dtype=torch.bool)
+        column = width + step
+        token = drawn[state.alive, step : step + 1]
+        logits = _next_logits(model, token, mask[:, : column + 1], positions[:, column : column + 1], cache)
+
+
+def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    """Logits after the last column, (B, V); only that position goes through the output layer."""
+    out: Any = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        use_cache=True,
+        logits_to_keep=1,
+        **{cache_argument(model): cache},
+    )
+    return out.logits[:, -1]  # type: ignore[no-any-return]
+
+
+class _Stops:
+    """Finds stop strings in what has been drawn.
+
+    Decoding every row at every step would be slow: a stop string can only be completed by a token whose text contains
+    the string's last character, so only rows that just drew such a token are decoded.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> None:
+        self.tokenizer, self.stop = tokenizer, tuple(s for s in stop if s)
+        last = {s[-1] for s in self.stop}
+        pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))]) if last else []
+        self.closing = torch.tensor([bool(last & set(piece)) for piece in pieces] or [False])
+
+    def candidates(self, tokens: Tensor, running: Tensor) -> list[int]:
+        if not self.stop:
+            return []
+        closing = self.closing.to(tokens.device)
+        known = tokens < closing.shape[0]  # an output layer may be padded beyond the tokenizer
+        return (closing[tokens.clamp(max=closing.shape[0] - 1)] & known & running).nonzero().squeeze(1).tolist()
+
+    def find(self, ids: list[int]) -> int | None:
+        """How many leading tokens lie wholly before the first stop string, or None if there is none."""
+        text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        found = [i for i in (text.find(s) for s in self.stop) if i >= 0]
+        if not found:
+            return None
+        before = text[: min(found)]
+        for kept in range(len(ids), -1, -1):
+            if before.startswith(self.tokenizer.decode(ids[:kept], clean_up_tokenization_spaces=False)):
+                return kept
+        return 0

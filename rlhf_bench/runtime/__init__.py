@@ -1,0 +1,1 @@
+"""How work is divided: processes, a pool of workers, shards of a data set."""
