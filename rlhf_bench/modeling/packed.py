@@ -1,0 +1,207 @@
+"""Forward passes without padding, in which a prompt that several rows share is computed once.
+
+Rows of a batch that have one prompt become a tree, the prompt and then each response; trees are packed into rows of one
+width. A mask says who attends to whom: a token sees its own prompt and what precedes it in its own response. Hidden
+states come back in the layout of the batch, so that callers notice the time and nothing else; gradients of a shared
+prompt add up, as they must.
+
+    batch                     packed, one row
+    a b  x y .                a b  x y  u v w  c  z
+    a b  u v w                position 0 1 2 3 2 3 4 0 1
+    c z  . . .
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate
+
+__all__ = ["Packing", "can_pack", "pack", "packed_hidden_states"]
+
+Ints = npt.NDArray[np.int64]
+
+WIDTHS = (1.0, 1.5, 2.0, 3.0, 4.0)  # widths of packed rows that are tried, in lengths of the longest row
+
+
+class Packing(NamedTuple):
+    """A batch of B rows of T tokens, packed into R rows of W."""
+
+    ids: Tensor  # (R, W) int64
+    position_ids: Tensor  # (R, W) int64: from 0 in each tree; each response goes on where its prompt ends
+    visible: Tensor  # (R, 1, W, W) bool: [r, 0, i, j] is True where token i attends to token j
+    places: Tensor  # (B, T) int64: the place of each token in the flattened packing; any place for padding
+
+
+class _Tree(NamedTuple):
+    size: int
+    rows: list[int]  # rows of the batch that have this prompt
+
+
+def pack(batch: Batch, hidden_size: int) -> Packing | None:
+    """The packing of a batch that costs least, or None where the batch as it is costs about as little.
+
+    The cost of R rows of W tokens is taken as R W (6 H + 2 W), H being the hidden size: matrix products and attention.
+    """
+    ids, real, response, positions = (tensor.cpu().numpy() for tensor in batch)
+    starts, lengths = real.argmax(1), real.sum(1)
+    heads = (real & ~response).sum(1)
+    if (response.sum(1) + heads != lengths).any() or not lengths.all():
+        return None
+    groups: dict[bytes, list[int]] = {}
+    for b in range(len(ids)):
+        groups.setdefault(ids[b, starts[b] : starts[b] + heads[b]].tobytes(), []).append(b)
+
+    def cost(rows: int, width: int) -> int:
+        return rows * width * (6 * hidden_size + 2 * width)
+
+    longest = _rounded(int(lengths.max()))
+    best, least = None, int(0.95 * cost(*ids.shape))
+    for factor in WIDTHS:
+        width = _rounded(int(longest * factor))
+        trees = [tree for rows in groups.values() for tree in _trees(rows, heads, lengths, width)]
+        bins = _bins(trees, width)
+        width = _rounded(max(sum(tree.size for tree in trees_of_row) for trees_of_row in bins))
+        if cost(len(bins), width) < least:
+            best, least = (bins, width), cost(len(bins), width)
+    return None if best is None else _written(*best, ids, positions, starts, heads, lengths, batch.ids.device)
+
+
+def packed_hidden_states(model: PreTrainedModel, packing: Packing) -> Tensor:
+    """The backbone's last hidden state in the layout of the batch, (B, T, H); anything at padding."""
+    backbone: Any = model.base_model
+    mask = packing.visible
+    if model.config._attn_implementation == "eager":  # which adds its mask to the scores
+        device = mask.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+    out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=packing.position_ids, use_cache=False)
+    return out.last_hidden_state.flatten(0, 1)[packing.places]  # type: ignore[no-any-return]
+
+
+_known: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def can_pack(model: PreTrainedModel) -> bool:
+    """Whether the model gives packed rows the hidden states that they have alone: tried once, on a small batch.
+
+    It does not where attention has a window, where a state passes from token to token, or where the architecture makes
+    its own mask or positions.
+    """
+    with _lock:
+        if model not in _known:
+            _known[model] = _has_full_attention(model) and _tries(model)
+        return _known[model]
+
+
+def _has_full_attention(model: PreTrainedModel) -> bool:
+    config: Any = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return kinds == {"full_attention"} and not (windowed and getattr(config, "layer_types", None) is None)
+
+
+@torch.no_grad()
+def _tries(model: PreTrainedModel) -> bool:
+    rows = [Encoded([1, 2], [3, 4, 1]), Encoded([1, 2], [4]), Encoded([3, 3, 2], [2, 1])]
+    batch = collate(rows, pad_id=0).to(model.device)
+    arrays = [tensor.cpu().numpy() for tensor in batch]
+    ids, real, response, positions = arrays
+    heads, lengths = (real & ~response).sum(1), real.sum(1)
+    trees = [_Tree(6, [0, 1]), _Tree(5, [2])]
+    packing = _written([trees], ROUND_WIDTH, ids, positions, real.argmax(1), heads, lengths, model.device)
+    backbone: Any = model.base_model
+    with torch.autocast(model.device.type, enabled=False):
+        try:
+            packed = packed_hidden_states(model, packing)
+        except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
+            return False  # the architecture takes no mask of this form
+        plain = backbone(
+            input_ids=batch.ids, attention_mask=batch.attention_mask.long(), position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state  # fmt: skip
+    here = batch.attention_mask
+    difference, size = (packed - plain)[here].abs().max(), plain[here].abs().max()
+    return bool(difference <= (1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2) * size)
+
+
+def _rounded(width: int) -> int:
+    return -(-width // ROUND_WIDTH) * ROUND_WIDTH
+
+
+def _trees(rows: Sequence[int], heads: Ints, lengths: Ints, width: int) -> list[_Tree]:
+    """The rows of one prompt in trees of at most `width` tokens."""
+    trees: list[_Tree] = []
+    head = int(heads[rows[0]])
+    size, members = head, list[int]()
+    for b in rows:
+        extra = int(lengths[b]) - head
+        if members and size + extra > width:
+            trees.append(_Tree(size, members))
+            size, members = head, []
+        size += extra
+        members.append(b)
+    return [*trees, _Tree(size, members)]
+
+
+def _bins(trees: Sequence[_Tree], width: int) -> list[list[_Tree]]:
+    """The trees, longest first, each in the first packed row that has room for it."""
+    bins: list[list[_Tree]] = []
+    free: list[int] = []
+    for tree in sorted(trees, key=lambda tree: -tree.size):
+        place = next((i for i, room in enumerate(free) if room >= tree.size), len(bins))
+        if place == len(bins):
+            bins.append([])
+            free.append(width)
+        bins[place].append(tree)
+        free[place] -= tree.size
+    return bins
+
+
+def _written(
+    bins: Sequence[Sequence[_Tree]], width: int, ids: Ints, positions: Ints, starts: Ints, heads: Ints, lengths: Ints,
+    device: torch.device,
+) -> Packing:  # fmt: skip
+    shape = (len(bins), width)
+    packed_ids, packed_positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    tree_of = np.tile(np.arange(-width, 0), (len(bins), 1))  # a token of padding is a tree of its own
+    branch_of = np.zeros(shape, dtype=np.int64)  # 0: the prompt, seen by every response of its tree
+    places = np.zeros(ids.shape, dtype=np.int64)
+    for r, trees in enumerate(bins):
+        at = 0
+        for t, tree in enumerate(trees):
+            first = tree.rows[0]
+            head = int(heads[first])
+            tree_of[r, at : at + tree.size] = t
+            end = _copy(packed_ids, packed_positions, r, at, ids, positions, first, int(starts[first]), head)
+            for k, b in enumerate(tree.rows, 1):
+                begin, n = int(starts[b]) + head, int(lengths[b]) - head
+                places[b, begin - head : begin] = r * width + np.arange(at, at + head)
+                places[b, begin : begin + n] = r * width + np.arange(end, end + n)
+                branch_of[r, end : end + n] = k
+                end = _copy(packed_ids, packed_positions, r, end, ids, positions, b, begin, n)
+            at = end
+    same, own = torch.from_numpy(tree_of), torch.from_numpy(branch_of)
+    visible = (same[:, :, None] == same[:, None, :]) & torch.ones(width, width, dtype=torch.bool).tril()
+    visible &= (own[:, None, :] == 0) | (own[:, :, None] == own[:, None, :])
+    tensors = (torch.from_numpy(packed_ids), torch.from_numpy(packed_positions), visible[:, None])
+    return Packing(*(tensor.to(device) for tensor in (*tensors, torch.from_numpy(places))))
+
+
+def _copy(
+    to_ids: Ints, to_positions: Ints, r: int, at: int, ids: Ints, positions: Ints, b: int, begin: int, n: int
+) -> int:
+    """`n` tokens of row b, from column `begin` on, into packed row r at column `at`; the column after them."""
+    to_ids[r, at : at + n] = ids[b, begin : begin + n]
+    to_positions[r, at : at + n] = positions[b, begin : begin + n]
+    return at + n

@@ -1,0 +1,137 @@
+"""Packed rows give the hidden states and the gradients of the batch as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from rlhf_bench.modeling.packed import Packing, can_pack, pack, packed_hidden_states
+from rlhf_bench.modeling.tokens import Batch, Encoded, collate
+
+ROWS = [
+    Encoded([11, 12], [21, 22]),
+    Encoded([13], [26]),
+    Encoded([11, 12], [23, 24, 25]),
+    Encoded([11, 12, 14], [27] * 20),
+    Encoded([11, 12], [28]),
+]
+
+SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0,
+         "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
+ROPE = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 8}
+GPT2 = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
+PACKED = {"gpt2": GPT2, "llama": ROPE, "qwen2": ROPE, "gemma": ROPE, "mistral": {**ROPE, "sliding_window": None},
+          "gpt_neox": {**SMALL, "intermediate_size": 48}}  # fmt: skip
+NOT_PACKED = {
+    "mistral": {**ROPE, "sliding_window": 8},
+    "gemma2": {**ROPE, "sliding_window": 8},
+    "mamba": {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0, "bos_token_id": 0,
+              "eos_token_id": 0},
+    "bloom": {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0},
+}  # fmt: skip
+
+
+def make(kind: str, settings: dict[str, Any], attention: str = "eager") -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[kind](**settings)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4.0)  # so that a wrong position or mask shows
+    return model
+
+
+def plain(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    backbone: Any = model.base_model
+    hidden: torch.Tensor = backbone(
+        input_ids=batch.ids, attention_mask=batch.attention_mask.long(), position_ids=batch.position_ids,
+        use_cache=False,
+    ).last_hidden_state  # fmt: skip
+    return hidden
+
+
+def packed(batch: Batch) -> Packing:
+    packing = pack(batch, hidden_size=1 << 20)  # attention counts for nothing: as few tokens as possible
+    assert packing is not None
+    return packing
+
+
+def test_layout_drawn_by_hand() -> None:
+    """Two rows share the prompt (11, 12): it is there once, seen by both responses, which do not see each other."""
+    batch = collate([ROWS[0], ROWS[1], ROWS[2]], pad_id=0)
+    packing = packed(batch)
+    # 11 12 | 21 22 | 23 24 25 | 13 | 26
+    assert packing.ids[0].tolist() == [11, 12, 21, 22, 23, 24, 25, 13, 26] + [0] * 7
+    assert packing.position_ids[0, :9].tolist() == [0, 1, 2, 3, 2, 3, 4, 0, 1]
+    assert [row[: n + 1] for row, n in zip(packing.places.tolist(), [3, 1, 4], strict=True)] == [
+        [0, 1, 2, 3],
+        [7, 8],
+        [0, 1, 4, 5, 6],
+    ]
+    expected = [
+        "1........",  # 11
+        "11.......",  # 12
+        "111......",  # 21 sees the prompt and itself
+        "1111.....",
+        "11..1....",  # 23 sees the prompt, not the first response
+        "11..11...",
+        "11..111..",
+        ".......1.",  # another prompt
+        ".......11",
+    ]
+    drawn = ["".join("1" if v else "." for v in row[:9]) for row in packing.visible[0, 0, :9].tolist()]
+    assert drawn == expected
+    assert packing.visible[0, 0].any(1).all()  # padding sees itself, or its attention would be NaN
+
+
+def test_a_batch_without_padding_or_shared_prompts_stays() -> None:
+    rows = [Encoded([i], [7] * 15) for i in range(1, 5)]
+    assert pack(collate(rows, pad_id=0), hidden_size=64) is None
+
+
+def test_a_group_is_split_where_attention_over_all_of_it_would_cost_more() -> None:
+    rows = [Encoded([5, 6], [i] * 30) for i in range(1, 33)]  # 962 tokens as one tree
+    packing = pack(collate(rows, pad_id=0, multiple_of=64), hidden_size=32)
+    assert packing is not None
+    assert packing.ids.shape[1] <= 128
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", PACKED)
+def test_hidden_states_and_gradients_are_those_of_the_batch(kind: str, attention: str, side: Any) -> None:
+    model = make(kind, PACKED[kind], attention)
+    assert can_pack(model)
+    batch = collate(ROWS, pad_id=0, side=side)
+    mask = batch.attention_mask
+    outs, gradients = [], []
+    for hidden in (plain(model, batch), packed_hidden_states(model, packed(batch))):
+        model.zero_grad()
+        hidden[mask].sin().sum().backward()
+        outs.append(hidden[mask].detach())
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert torch.allclose(*outs, atol=1e-4)
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).norm() <= 1e-4 * a.norm() + 1e-5  # float32; a token that saw another's would be off by its whole
+
+
+@pytest.mark.parametrize("kind", NOT_PACKED)
+def test_windows_states_and_masks_of_their_own_are_not_packed(kind: str) -> None:
+    assert not can_pack(make(kind, NOT_PACKED[kind]))
+
+
+def test_an_architecture_that_ignores_the_mask_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("llama", PACKED["llama"])
+    forward = model.base_model.forward
+
+    def without_mask(**arguments: Any) -> Any:
+        return forward(**{**arguments, "attention_mask": None})
+
+    monkeypatch.setattr(model.base_model, "forward", without_mask)
+    assert not can_pack(model)

@@ -1,0 +1,100 @@
+"""Muon (K. Jordan et al. 2024; arXiv:2502.16982): momentum whose every update is orthogonalised, for the matrices
+inside a model's layers.
+
+The orthogonalisation is five Newton-Schulz iterations, and for a small model they cost about as much as the gradient.
+Three things make them cheap: matrices of one shape are iterated together; a wide matrix is iterated by its Gram matrix,
+which is smaller; and they run in the precision that the processor multiplies fast (`torch.optim.Muon` always takes
+bfloat16, which a processor without it emulates: 25 times slower than float32 on AVX2).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Muon", "orthogonalise"]
+
+# The quintic of K. Jordan et al.: five iterations take singular values of [0.001, 1] to about [0.7, 1.2].
+A, B, C = 3.4445, -4.7750, 2.0315
+ITERATIONS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised, with decoupled weight decay.
+
+    An update has the learning rate `lr` times sqrt(max(1, rows / columns)), as `torch.optim.Muon` has by default.
+    `dtype` is that of the iterations: bfloat16 is enough where it is fast, else float32.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.dtype = dtype
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for parameters in by_shape.values():
+                self._update(parameters, group["lr"], group["weight_decay"], group["momentum"])
+
+    def _update(self, parameters: list[nn.Parameter], lr: float, weight_decay: float, momentum: float) -> None:
+        directions = []
+        for parameter in parameters:
+            state, gradient = self.state[parameter], parameter.grad
+            assert gradient is not None
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(gradient)
+            buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+            directions.append(gradient.lerp(buffer, momentum))
+        rows, columns = parameters[0].shape
+        size = lr * max(1.0, rows / columns) ** 0.5
+        for parameter, update in zip(parameters, orthogonalise(torch.stack(directions), dtype=self.dtype), strict=True):
+            parameter.mul_(1 - lr * weight_decay).add_(update, alpha=-size)
+
+
+def orthogonalise(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """The nearest orthogonal matrix of each, roughly: singular values go to some 0.7 to 1.2. (K, R, C) -> (K, R, C)."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).to(dtype)
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    # In bfloat16 the Gram matrix of an update would be too coarse to be iterated alone.
+    wide = 2 * x.shape[-2] <= x.shape[-1] and dtype != torch.bfloat16
+    x = _by_gram_matrix(x) if wide else _directly(x)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+def _directly(x: Tensor) -> Tensor:
+    """X <- (a + b XX' + c (XX')^2) X, five times."""
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
+    return x
+
+
+def _by_gram_matrix(x: Tensor) -> Tensor:
+    """The same with the polynomials multiplied up first: all are polynomials of one matrix, so that they commute."""
+    gram, product = x @ x.mT, None
+    unit = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
+    for i in range(ITERATIONS):
+        factor = torch.baddbmm(gram, gram, gram, beta=B, alpha=C).add_(unit, alpha=A)
+        product = factor if product is None else factor @ product
+        if i + 1 < ITERATIONS:
+            gram = factor @ (gram @ factor)
+    assert product is not None
+    return product @ x
