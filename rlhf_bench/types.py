@@ -6,9 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 __all__ = [
+    "HH_MINI",
+    "STAGES",
+    "TEMPLATES",
     "Completion",
     "Estimate",
     "FinishReason",
@@ -16,11 +19,18 @@ __all__ = [
     "PreferencePair",
     "Probe",
     "Prompt",
+    "TemplateName",
     "fingerprint",
     "make_pair",
     "prompt_id",
     "stable_hash",
 ]
+
+STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")  # in the order of training
+HH_MINI = "hh-mini"  # the embedded data set
+
+TemplateName = Literal["hh", "plain", "alpaca", "chatml", "llama2", "chat"]
+TEMPLATES: tuple[str, ...] = get_args(TemplateName)  # forms of a prompt
 
 FinishReason = Literal["eos", "stop", "length"]
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlhf_bench.types import HH_MINI
+
 __all__ = ["GoldReward", "gold_reward_for"]
 
 
@@ -21,7 +23,7 @@ def gold_reward_for(
     source: str, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]
 ) -> GoldReward | None:
     """Gold reward of responses to prompts of `source`; None where the source has no known truth."""
-    if source != "hh-mini":
+    if source != HH_MINI:
         return None
     from rlhf_bench.data import mini
 

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from rlhf_bench.config import Config
 from rlhf_bench.data.filters import FILTERS
 from rlhf_bench.modeling.sampling import HUMAN_TURN
-from trainers.lora import LoraConfig
+from rlhf_bench.types import HH_MINI, TemplateName
+from trainers.config.optimizer import OptimizerConfig, TunedConfig
 
 __all__ = [
     "BaseConfig",
@@ -21,13 +22,11 @@ __all__ = [
     "DpoConfig",
     "GrpoConfig",
     "NewModel",
-    "OptimizerConfig",
     "PpoConfig",
     "Recipe",
     "RewardConfig",
     "RolloutConfig",
     "SftConfig",
-    "TunedConfig",
 ]
 
 LossName = Literal[
@@ -46,48 +45,15 @@ class NewModel(Config):
 
 
 class DataConfig(Config):
-    source: str = Field("hh-mini", description="hh-mini, a hub data set, a file or a folder")
+    source: str = Field(HH_MINI, description=f"{HH_MINI}, a hub data set, a file or a folder")
     seed: int = Field(0, ge=0, description="seed of the split (and of the grammar of hh-mini)")
     limit: int | None = Field(None, ge=1, description="use only the first N training pairs")
-    prompt_template: Literal["hh", "plain", "alpaca", "chatml", "llama2", "chat"] = Field(
+    prompt_template: TemplateName = Field(
         "hh", description="form of the prompts in training and evaluation; hh: as the data; chat: the tokenizer's own"
     )
     filters: str = Field("none", description=f"filter of the training pairs: {', '.join(FILTERS)}")
     max_prompt_tokens: int = Field(128, ge=1, description="longer prompts are cut from the left")
     max_response_tokens: int = Field(64, ge=2, description="longer responses are cut from the right")
-
-
-class OptimizerConfig(Config):
-    """What every stage shares: optimiser, schedule, evaluation while training, which checkpoint is kept."""
-
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the layers only")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    muon_lr: float = Field(0.02, gt=0, description="peak learning rate of Muon")
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="after the warm-up, down to 0")
-    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up linearly")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay, on matrices only")
-    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment")
-    adam_beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's second moment")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
-    batch_size: int = Field(64, ge=1, description="rows of an optimiser step: documents, pairs or prompts")
-    micro_batch_size: int = Field(32, ge=1, description="sequences of one forward pass; lower it to save memory")
-    gradient_checkpointing: bool = Field(
-        False, description="compute activations again in the backward pass: the same gradients in less memory, slower"
-    )
-    compile: bool = Field(
-        False,
-        description="torch.compile of the layers: other last bits, a minute or so to begin with, and micro-batches one "
-        "after another on all cores; sampling stays as it is",
-    )
-    eval_every: int = Field(100, ge=0, description="steps between evaluations on the validation split; 0: at the end")
-    eval_size: int = Field(256, ge=1, description="validation rows of such an evaluation")
-    keep: Literal["last", "best"] = Field("last", description="which checkpoint is kept: the last or the best so far")
-    save_steps: int = Field(
-        0, ge=0, description="steps between checkpoints kept on the way, in <stage>-steps/checkpoint-<step>; 0: none"
-    )
-    save_total_limit: int | None = Field(
-        None, ge=1, description="keep only so many of the checkpoints on the way, the newest; null: all"
-    )
 
 
 class BaseConfig(OptimizerConfig):
@@ -96,16 +62,6 @@ class BaseConfig(OptimizerConfig):
     packing: bool = Field(
         False, description="several documents in a row, none of which sees another: less padding, the same numbers"
     )
-
-
-class TunedConfig(OptimizerConfig):
-    """A stage that starts from the weights of another."""
-
-    lora: LoraConfig | None = Field(None, description="train an adapter (extra peft); null: all weights")
-
-    @property
-    def load_in_4bit(self) -> bool:
-        return self.lora is not None and self.lora.load_in_4bit
 
 
 class SftConfig(TunedConfig):
@@ -126,7 +82,7 @@ class RewardConfig(TunedConfig):
         "none", description="data: each pair's own margin is what its scores are to differ by (arXiv:2307.09288)"
     )
     center_coef: float = Field(
-        0.0, ge=0, description="weight of the squared sum of a pair's scores, which pulls scores towards 0"
+        0.0, ge=0, description="weight of the squared sum of a pair's scores, which centres scores about 0"
     )
     function: str | tuple[str, ...] = Field(
         "model",
@@ -148,9 +104,9 @@ class DpoConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
     max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
     max_pairs: int | None = Field(None, ge=1, description="use only so many training pairs")
-    loss: LossName = Field("sigmoid", description="which loss of the family: trainers/preference_losses.py has each")
+    loss: LossName = Field("sigmoid", description="which loss of the family: trainers/losses/preference.py has each")
     beta: float = Field(
-        0.1, gt=0, description="strength of the pull towards the reference; ipo: tau, orpo: lambda, slic: 1/delta"
+        0.1, gt=0, description="strength of the KL regularisation; ipo: tau, orpo: lambda, slic: 1/delta"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="cdpo, robust: share of labels taken to be wrong")
     sft_weight: float | None = Field(
@@ -205,10 +161,16 @@ class RolloutConfig(TunedConfig):
         description="policy ratio of each token, of the response as the geometric mean (sequence, GSPO) or the product "
         "(product, RLOO) of its tokens', or REINFORCE's form without one (none)",
     )
-    entropy_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus, or of the pull to entropy_target")
-    entropy_target: float | None = Field(
-        None, ge=0, description="pull the mean entropy towards this, nats a token; null: a bonus, the more the better"
+    entropy_coef: float = Field(
+        0.0, ge=0, description="weight of the entropy bonus, or of the target-entropy loss with entropy_target"
     )
+    entropy_target: float | None = Field(
+        None, ge=0, description="target of the mean entropy, nats a token; null: a bonus, the more the better"
+    )
+
+    @property
+    def upper_cliprange(self) -> float:
+        return self.cliprange
 
 
 class PpoConfig(RolloutConfig):
@@ -257,6 +219,10 @@ class GrpoConfig(RolloutConfig):
         "those of each micro-batch (bnpo)",
     )
     cliprange_high: float | None = Field(None, gt=0, description="upper clipping (DAPO's clip-higher); null: cliprange")
+
+    @property
+    def upper_cliprange(self) -> float:
+        return self.cliprange_high or self.cliprange
 
 
 class Recipe(Config):

@@ -12,9 +12,10 @@ from rlhf_bench.errors import ModelError
 from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, at_least_float32, hidden_states
 from rlhf_bench.modeling.models import load_policy, load_reward_model, load_tokenizer, seeded
 from rlhf_bench.modeling.tokens import Batch
-from trainers.recipe import PpoConfig
-from trainers.reward_sources import MODEL, parse_sources
-from trainers.stage import Stage
+from trainers.config.recipe import PpoConfig
+from trainers.config.rewards import MODEL, parse_sources
+from trainers.engine.models import make_trainable
+from trainers.engine.stage import Stage
 
 __all__ = ["ActorCritic", "Critic", "make_critic"]
 
@@ -79,9 +80,9 @@ def make_critic(stage: Stage, config: PpoConfig, policy: PreTrainedModel) -> Cri
         return None
     backbone = _backbone(stage, config, policy)
     if backbone is not policy:
-        stage.make_trainable(backbone, config, stage.parent("sft"))
+        make_trainable(stage, backbone, config, stage.parent("sft"))
     with seeded(stage.seed):
-        head = nn.Linear(backbone.config.hidden_size, 1).to(stage.device)
+        head = nn.Linear(backbone.config.hidden_size, 1).to(stage.machine.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     base: PreTrainedModel = backbone.base_model
@@ -94,9 +95,9 @@ def _backbone(stage: Stage, config: PpoConfig, policy: PreTrainedModel) -> PreTr
     if start == "shared":
         return policy
     if start == "policy":
-        return load_policy(stage.parent("sft"), device=stage.device, load_in_4bit=config.load_in_4bit)[0]
+        return load_policy(stage.parent("sft"), device=stage.machine.device, load_in_4bit=config.load_in_4bit)[0]
     backbone, tokenizer = load_reward_model(
-        stage.parent("reward"), device=stage.device, load_in_4bit=config.load_in_4bit
+        stage.parent("reward"), device=stage.machine.device, load_in_4bit=config.load_in_4bit
     )
     policy_tokenizer = load_tokenizer(stage.parent("sft"))
     if any(tokenizer.get_vocab().get(token) != i for token, i in policy_tokenizer.get_vocab().items()):

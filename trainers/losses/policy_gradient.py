@@ -6,9 +6,6 @@ are counted over the whole optimiser step, so that accumulated micro-batches giv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import chain
-from statistics import fmean
 from typing import NamedTuple, Protocol
 
 import torch
@@ -24,10 +21,8 @@ __all__ = [
     "clipped_policy_terms",
     "clipped_value_terms",
     "entropy_bonus",
-    "entropy_pull",
     "gspo_policy_terms",
     "k3",
-    "log_of_updates",
     "normalise_bnpo",
     "normalise_dapo",
     "normalise_dr_grpo",
@@ -35,6 +30,7 @@ __all__ = [
     "reinforce_policy_terms",
     "sequence_policy_terms",
     "sequence_rewards",
+    "target_entropy_loss",
     "token_rewards",
 ]
 
@@ -57,19 +53,6 @@ def sequence_rewards(scores: Tensor, logps: Tensor, reference_logps: Tensor, mas
     """The score less kl_coef times the k1 estimate summed over the response, (B,): one reward for the whole response
     (RLOO, arXiv:2402.14740, section 2.1). As in `token_rewards`, the gradient is that of the reverse KL."""
     return scores - kl_coef * ((logps - reference_logps) * mask).sum(1)
-
-
-def log_of_updates(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """One row of the log for the minibatches of a rollout: their means, and of the gradient's norms the largest.
-
-    `val/ratio_first` and `policy/approxkl_first` are the first minibatch's: there the policy still is the one that drew
-    the rollout.
-    """
-    columns = {key: [numbers[key] for numbers in updates if key in numbers] for key in dict.fromkeys(chain(*updates))}
-    row = {key: fmean(column) for key, column in columns.items()}
-    row |= {"grad_norm": max(columns["grad_norm"])} if "grad_norm" in columns else {}
-    first = {"val/ratio_first": "val/ratio", "policy/approxkl_first": "policy/approxkl_avg"}
-    return row | {name: columns[key][0] for name, key in first.items() if key in columns}
 
 
 def adapt_kl_coef(kl_coef: float, kl: float, *, target: float, horizon: float, samples: int) -> float:
@@ -183,8 +166,8 @@ def entropy_bonus(entropy: Tensor, *, coef: float) -> Tensor:
     return -coef * entropy
 
 
-def entropy_pull(entropy: Tensor, *, coef: float, target: float, now: float) -> Tensor:
-    """A pull from either side: its gradient is that of coef / 2 (entropy - target)^2.
+def target_entropy_loss(entropy: Tensor, *, coef: float, target: float, now: float) -> Tensor:
+    """A target-entropy loss, a scalar: its gradient is that of coef / 2 (entropy - target)^2.
 
     The distance is taken from `now`, the mean entropy of the whole rollout before its first update: a constant, so that
     micro-batches add up to the gradient of the whole. 0 where the entropy is on target.

@@ -25,50 +25,20 @@ from torch import Tensor
 from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.files import sha256_file
 from rlhf_bench.scorers.gold import gold_reward_for
+from trainers.config.rewards import GOLD, MODEL, is_folder, parse_sources
 
 __all__ = [
-    "GOLD",
-    "MODEL",
     "RewardFunction",
     "Score",
     "check_reward_functions",
     "ensemble",
     "gold_source",
-    "is_folder",
     "load_function",
-    "parse_sources",
     "weighted_sum",
 ]
 
-MODEL, GOLD = "model", "gold"
-
 Score = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Tensor]  # prompts, responses, ended -> (N,)
 RewardFunction = Callable[[list[str], list[str]], Any]
-
-
-def parse_sources(given: str | Sequence[str]) -> tuple[str, ...]:
-    """The names in reward.function, each `model`, `gold`, a folder (with a slash in it) or `package.module:name`.
-
-    Raises:
-        BadValue: none, one twice, or one that is none of these.
-    """
-    names = (given,) if isinstance(given, str) else tuple(given)
-    expected = f"expected {MODEL}, {GOLD}, a reward model's folder or package.module:name, or a list of them"
-    if not names:
-        raise BadValue(f"reward.function: given an empty list, {expected}")
-    for i, name in enumerate(names):
-        module, colon, function = name.partition(":")
-        dotted = all(part.isidentifier() for part in (*module.split("."), *function.split(".")))
-        if name not in (MODEL, GOLD) and not is_folder(name) and not (colon and dotted):
-            raise BadValue(f"reward.function: given {name!r}, {expected}")
-        if name in names[:i]:
-            raise BadValue(f"reward.function: {name!r} stands twice; name it once and set its weight in reward.weights")
-    return names
-
-
-def is_folder(name: str) -> bool:
-    """Whether a name in reward.function is the folder of a reward model."""
-    return "/" in name and ":" not in name
 
 
 def load_function(name: str) -> tuple[Score, str | None]:

@@ -20,28 +20,26 @@ from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, encode_prompts
 from rlhf_bench.scorers.gold import gold_reward_for
 from rlhf_bench.types import Completion, Prompt
-from trainers.loop import LOWER
-from trainers.recipe import RolloutConfig
-from trainers.reward_sources import (
-    GOLD,
-    MODEL,
+from trainers.config.recipe import RolloutConfig
+from trainers.config.rewards import GOLD, MODEL, is_folder, parse_sources
+from trainers.engine.batches import template_of
+from trainers.engine.loop import LOWER
+from trainers.engine.rewards import (
     Score,
     ensemble,
     gold_source,
-    is_folder,
     load_function,
-    parse_sources,
     weighted_sum,
 )
-from trainers.stage import Stage
+from trainers.engine.stage import Stage
 
-__all__ = ["Rollout", "RolloutMaker", "apart", "select"]
+__all__ = ["Rollout", "RolloutMaker", "select", "with_unique_ids"]
 
 CALIBRATION = 256  # pairs of the validation split whose chosen responses give an ensemble's members their scales
 
 
 class Rollout(NamedTuple):
-    """Responses to some prompts, `samples` of each in a row, and what was thought of them. B = prompts x samples."""
+    """Responses to some prompts, `samples` of each in a row, and their rewards. B = prompts x samples."""
 
     rows: list[Encoded]
     batch: Batch  # (B, T)
@@ -62,8 +60,8 @@ class Rollout(NamedTuple):
         }
 
 
-def apart(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts, an id of its own for each: responses are drawn by it, and copies would be answered alike."""
+def with_unique_ids(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts, each with an id of its own: responses are drawn by it, and copies would be answered alike."""
     seen: Counter[str] = Counter()
     each = []
     for prompt in prompts:
@@ -81,7 +79,7 @@ def select(batch: Batch, index: Tensor | Sequence[int]) -> Batch:
 
 
 class RolloutMaker:
-    """Draws prompts in an order that depends on the seed alone, samples, scores, and asks the reference."""
+    """Draws prompts in an order that depends on the seed alone, samples, scores, and computes log-probabilities."""
 
     def __init__(
         self,
@@ -95,14 +93,13 @@ class RolloutMaker:
         self.stage, self.config, self.tokenizer = stage, config, tokenizer
         self.policy, self.reference = policy, reference
         self.score, self.reward_record = self._rewards()
-        self.template = stage.template(tokenizer)
+        self.template = template_of(recipe, tokenizer)
         self.sampling = SamplingConfig(
             max_new_tokens=recipe.data.max_response_tokens, max_prompt_tokens=recipe.data.max_prompt_tokens,
             temperature=config.temperature, stop=(*recipe.stop, *self.template.stop),
         )  # fmt: skip
         self.prompts = stage.data("train").prompts
         self.held_out = stage.data("validation").prompts[: config.eval_size]
-        self.evaluate = _evaluator(self)
         self._epoch, self._order = -1, np.arange(0)
 
     def make(self, step: int, *, samples: int) -> Rollout:
@@ -112,8 +109,8 @@ class RolloutMaker:
             NotFinite: the policy or the reward model gives NaN; the message names the step.
             ModelError: a reward function raised, or did not return a finite number for each row.
         """
-        prompts = apart([self.prompts[i] for i in self._indices(step)])
-        seed = self.stage.seed * 1_000_003 + step  # a prompt that returns in a later step is answered anew
+        prompts = with_unique_ids([self.prompts[i] for i in self._indices(step)])
+        seed = self.stage.seed * 1_000_003 + step  # a prompt that returns in a later step is answered again
         texts = [prompt.text for prompt in prompts for _ in range(samples)]
         try:
             groups = self.sample(prompts, samples=samples, seed=seed)
@@ -123,9 +120,9 @@ class RolloutMaker:
         except NotFinite as error:
             raise NotFinite(f"{self.stage.name}, step {step + 1} of {self.config.steps}: {error}{LOWER}") from error
         rows = self.rows(texts, completions)
-        batch = collate(rows, pad_id=self.tokenizer.pad_token_id).to(self.stage.device)
+        batch = collate(rows, pad_id=self.tokenizer.pad_token_id).to(self.stage.machine.device)
         return Rollout(
-            rows, batch, scores.to(self.stage.device), torch.tensor(ended, device=self.stage.device),
+            rows, batch, scores.to(self.stage.machine.device), torch.tensor(ended, device=self.stage.machine.device),
             self.logps(self.reference, batch),
         )  # fmt: skip
 
@@ -146,15 +143,35 @@ class RolloutMaker:
             chosen = [Prompt(prompts[i].id, self.template.prompt(prompts[i].text)) for i in part]
             return sample(self.policy.model, self.tokenizer, chosen, self.sampling, samples=samples, seed=seed)
 
-        pieces = self.stage.pool.split(ordered, max(1, 64 // samples))
+        pieces = self.stage.machine.pool.split(ordered, max(1, 64 // samples))
         groups: list[list[Completion]] = [[] for _ in prompts]
-        for part, drawn in zip(pieces, self.stage.pool.map(draw, pieces), strict=True):
+        for part, drawn in zip(pieces, self.stage.machine.pool.map(draw, pieces), strict=True):
             for i, group in zip(part, drawn, strict=True):
                 groups[i] = group
         return groups
 
+    def evaluate(self) -> dict[str, float]:
+        """One response to each held-out prompt: reward, gold where it is known, exact KL, share ended."""
+        prompts, stage = self.held_out, self.stage
+        groups = self.sample(prompts, samples=1, seed=stage.seed)
+        completions = [group[0] for group in groups]
+        texts, responses = [p.text for p in prompts], [self.template.read(c.text) for c in completions]
+        ended = [c.finish_reason != "length" for c in completions]
+        numbers = {
+            "eval_reward": self.score(texts, responses, ended).mean().item(),
+            "eval_ended": float(np.mean(ended)),
+            "eval_length": float(np.mean([len(c.ids) for c in completions])),
+        }
+        batch = collate(self.rows(texts, completions), pad_id=self.tokenizer.pad_token_id).to(stage.machine.device)
+        exact = self.per_token(batch, lambda part: token_kl(self.policy.model, self.reference.model, part).exact)
+        numbers["eval_kl_exact"] = exact.sum().item() / len(prompts)
+        gold = gold_reward_for(stage.recipe.data.source, texts, responses, ended)
+        if gold is not None:
+            numbers["eval_gold"] = float(gold.total.mean())
+        return numbers
+
     def _rewards(self) -> tuple[Score, dict[str, Any]]:
-        """The raw reward of each response, (N,) on the CPU, and what training.json says of where it comes from."""
+        """The raw reward of each response, (N,) on the CPU, and what training.json records of where it comes from."""
         section = self.stage.recipe.reward
         names = parse_sources(section.function)
         weights = section.weights or (1.0,) * len(names)
@@ -180,29 +197,29 @@ class RolloutMaker:
         return score, {**record, "ensemble": section.ensemble}
 
     def _called_once(self, function: Score) -> Score:
-        """A user's function sees the whole rollout, in the first process: it may ask a server, or draw at random."""
+        """A user's function sees the whole rollout, in the first process: it may call a server, or draw at random."""
 
         def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
-            return self.stage.processes.first(lambda: function(prompts, responses, ended))
+            return self.stage.writer.once(function, prompts, responses, ended)
 
         return score
 
     def _model_source(self, folder: Path) -> Score:
-        stage, data = self.stage, self.stage.recipe.data
+        machine, data = self.stage.machine, self.stage.recipe.data
         reward = RewardModel.load(
-            folder, device=stage.device,
+            folder, device=machine.device,
             max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens,
         )  # fmt: skip
 
         def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
             def work(part: Sequence[int]) -> Tensor:
-                with stage.autocast():
+                with machine.autocast():
                     return reward.score(
                         [prompts[i] for i in part], [responses[i] for i in part], [ended[i] for i in part]
                     )
 
             ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-            return stage.pool.fill(torch.empty(len(prompts)), work, stage.pool.split(ordered, 64))
+            return machine.pool.fill(torch.empty(len(prompts)), work, machine.pool.split(ordered, 64))
 
         return score
 
@@ -220,11 +237,11 @@ class RolloutMaker:
         out = torch.zeros(batch.ids.shape, device=batch.ids.device)
 
         def work(index: Tensor) -> Tensor:
-            with torch.no_grad(), self.stage.autocast():
+            with torch.no_grad(), self.stage.machine.autocast():
                 return function(select(batch, index))
 
         pieces = self.micro_batches(batch)
-        for index, values in zip(pieces, self.stage.pool.map(work, pieces), strict=True):
+        for index, values in zip(pieces, self.stage.machine.pool.map(work, pieces), strict=True):
             out[index, : values.shape[1]] = values.to(out)
         return out
 
@@ -232,7 +249,7 @@ class RolloutMaker:
         """Rows `index` (default: all) in micro-batches of similar length."""
         index = torch.arange(len(batch.ids)) if index is None else index
         ordered = index[batch.attention_mask.sum(1).cpu()[index].argsort(stable=True)].tolist()
-        return [torch.tensor(part) for part in self.stage.pool.split(ordered, self.config.micro_batch_size)]
+        return [torch.tensor(part) for part in self.stage.machine.pool.split(ordered, self.config.micro_batch_size)]
 
     def _indices(self, step: int) -> list[int]:
         size, count = self.config.batch_size, len(self.prompts)
@@ -248,28 +265,3 @@ class RolloutMaker:
             rng = np.random.Generator(np.random.Philox(key=self.stage.seed, counter=epoch))
             self._order = rng.permutation(len(self.prompts))
         return self._order
-
-
-def _evaluator(maker: RolloutMaker) -> Callable[[], dict[str, float]]:
-    """One response to each held-out prompt: reward, gold where it is known, exact KL, share ended."""
-
-    def evaluate() -> dict[str, float]:
-        prompts, stage = maker.held_out, maker.stage
-        groups = maker.sample(prompts, samples=1, seed=stage.seed)
-        completions = [group[0] for group in groups]
-        texts, responses = [p.text for p in prompts], [maker.template.read(c.text) for c in completions]
-        ended = [c.finish_reason != "length" for c in completions]
-        numbers = {
-            "eval_reward": maker.score(texts, responses, ended).mean().item(),
-            "eval_ended": float(np.mean(ended)),
-            "eval_length": float(np.mean([len(c.ids) for c in completions])),
-        }
-        batch = collate(maker.rows(texts, completions), pad_id=maker.tokenizer.pad_token_id).to(stage.device)
-        exact = maker.per_token(batch, lambda part: token_kl(maker.policy.model, maker.reference.model, part).exact)
-        numbers["eval_kl_exact"] = exact.sum().item() / len(prompts)
-        gold = gold_reward_for(stage.recipe.data.source, texts, responses, ended)
-        if gold is not None:
-            numbers["eval_gold"] = float(gold.total.mean())
-        return numbers
-
-    return evaluate

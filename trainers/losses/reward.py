@@ -1,20 +1,11 @@
-"""Losses of the language models and of the reward model, as pure functions of tensors."""
+"""Losses of the reward model, as pure functions of tensors."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["center_penalty", "nll_loss", "reward_loss"]
-
-
-def nll_loss(logps: Tensor, mask: Tensor, *, tokens: int | Tensor) -> Tensor:
-    """Negative log-likelihood of the tokens where mask is True, divided by `tokens` (arXiv:2203.02155).
-
-    logps, mask: (B, T). `tokens` is the count over the whole optimiser step, not over this micro-batch, so that
-    accumulated micro-batches give the gradient of the whole.
-    """
-    return -(logps * mask).sum() / tokens
+__all__ = ["center_penalty", "reward_loss"]
 
 
 def reward_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) -> Tensor:

@@ -11,8 +11,8 @@ from torch import nn
 
 from rlhf_bench.errors import NotFinite
 from rlhf_bench.runtime.pool import Pool
-from rlhf_bench.runtime.sharding import divided_as, gather
-from trainers.recipe import OptimizerConfig
+from rlhf_bench.runtime.sharding import gather, sharded_as
+from trainers.config.optimizer import OptimizerConfig
 
 __all__ = ["Optimizer", "learning_rate_factor", "make_optimizer"]
 
@@ -48,7 +48,7 @@ class Optimizer:
             group["lr"] = group["initial_lr"] * factor
 
     def clear(self) -> None:
-        """Forget the gradients without a step."""
+        """Drop the gradients without a step."""
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
@@ -67,14 +67,14 @@ class Optimizer:
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Whole tensors: where models are divided all processes have to ask."""
+        """Whole tensors: where models are sharded all processes have to call this."""
         return {str(i): gather(part.state_dict()) for i, part in enumerate(self.parts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for i, part in enumerate(self.parts):
             part.load_state_dict(state[str(i)])
             for parameter, own in part.state.items():
-                own.update({key: divided_as(parameter, value) for key, value in own.items() if key != "step"})
+                own.update({key: sharded_as(parameter, value) for key, value in own.items() if key != "step"})
 
 
 def make_optimizer(

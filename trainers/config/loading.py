@@ -8,11 +8,11 @@ from rlhf_bench.config import ConfigKey, load_config, read_yaml
 from rlhf_bench.config import explain as explain_keys
 from rlhf_bench.data.filters import named_filters
 from rlhf_bench.errors import BadValue, UnknownName
-from trainers.recipe import NewModel, Recipe
+from trainers.config.recipe import NewModel, Recipe
 
 __all__ = ["explain", "list_recipes", "load_recipe", "recipe_path"]
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 def list_recipes() -> dict[str, str]:

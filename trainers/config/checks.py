@@ -1,23 +1,33 @@
-"""Values of a recipe that are each allowed but make no sense together: an error that says why, before anything runs."""
+"""Values of a recipe that are each allowed but make no sense together: an error that gives the reason, before anything
+runs.
+
+Of keys that another value leaves without effect only those that were given are refused. What a recipe's file gives is
+held against the file, what an override gives against the whole: `--set ppo.advantage=reward` is no fault of a file that
+sets the critic's learning rate for its own `gae`. A default that a file repeats is no fault either.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
-from rlhf_bench.errors import BadValue
-from rlhf_bench.modeling.checkpoints import STAGES
-from trainers.recipe import (
+from rlhf_bench.config import flatten, overridden, read_yaml
+from rlhf_bench.errors import BadValue, UsageError
+from rlhf_bench.types import HH_MINI, STAGES
+from trainers.config.loading import load_recipe, recipe_path
+from trainers.config.optimizer import OptimizerConfig
+from trainers.config.recipe import (
+    BaseConfig,
     GrpoConfig,
     NewModel,
-    OptimizerConfig,
     PpoConfig,
     Recipe,
     RewardConfig,
     RolloutConfig,
 )
-from trainers.reward_sources import parse_sources
+from trainers.config.rewards import GOLD, parse_sources
 
-__all__ = ["check_combinations", "check_fsdp"]
+__all__ = ["check_combinations", "check_fsdp", "check_given", "ignored_keys"]
 
 
 def check_combinations(recipe: Recipe) -> None:
@@ -42,13 +52,15 @@ def check_combinations(recipe: Recipe) -> None:
 
 
 def check_fsdp(recipe: Recipe, stages: Sequence[str]) -> None:
-    """What cannot be asked for together with divided models, of the stages that are to be trained. Raises BadValue."""
+    """Raises BadValue for what sharded models exclude, of the stages that are to be trained."""
     for stage in stages:
         config = getattr(recipe, stage)
         given = {"compile": config.compile, "lora.load_in_4bit": getattr(config, "load_in_4bit", False)}
         asked = next((key for key, there in given.items() if there), None)
         if asked is not None:
-            raise BadValue(f"{stage}.{asked}: not with --fsdp, which divides a model's tensors; leave one of them out")
+            raise BadValue(
+                f"{stage}.{asked}: given with --fsdp, which shards a model's tensors; leave one of the two out"
+            )
 
 
 def _rewards(config: RewardConfig, data: str) -> None:
@@ -64,9 +76,9 @@ def _rewards(config: RewardConfig, data: str) -> None:
             f"reward.ensemble={config.ensemble}: given with {given}, expected two or more rewards in reward.function "
             "and no weights: each counts alike"
         )
-    if "gold" in names and data != "hh-mini":
+    if GOLD in names and data != HH_MINI:
         raise BadValue(
-            f"reward.function=gold: data.source={data} has no known gold reward, only hh-mini has: "
+            f"reward.function={GOLD}: data.source={data} has no known gold reward, only {HH_MINI} has: "
             "name the reward model (model) or a Python function"
         )
 
@@ -163,3 +175,54 @@ def _grpo(config: GrpoConfig) -> None:
             f"grpo.rank_decay={config.rank_decay:g}: only grpo.advantage=rank_exponential has it, "
             f"not {config.advantage}"
         )
+
+
+def check_given(recipe: str, overrides: Sequence[str], stages: Collection[str]) -> None:
+    """Raises BadValue for the first key given of `stages` that decides nothing: which, why, and what to do."""
+    _check_alone(load_recipe(recipe, list(overrides)), flatten(overridden(overrides)), stages)
+    try:
+        alone = load_recipe(recipe)
+    except UsageError:
+        return  # a file that only the overrides make whole has no meaning of its own
+    defaults = flatten(Recipe())
+    _check_alone(
+        alone, {k: v for k, v in flatten(read_yaml(recipe_path(recipe))).items() if v != defaults.get(k)}, stages
+    )
+
+
+def _check_alone(recipe: Recipe, given: Mapping[str, Any], stages: Collection[str]) -> None:
+    for key, why in ignored_keys(recipe, stages):
+        if key in given:
+            raise BadValue(f"{key}: given {given[key]}, but it decides nothing: {why}; leave {key} out")
+
+
+def ignored_keys(recipe: Recipe, stages: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Dotted key and the reason, of each key of `stages` that decides nothing beside the others."""
+    for stage in stages:
+        if stage == "base" and not isinstance(recipe.model, NewModel):
+            for key in BaseConfig.model_fields:
+                yield f"base.{key}", f"with model={recipe.model} base is a copy of it and trains nothing"
+        elif getattr(recipe, stage).optimizer != "muon":
+            yield f"{stage}.muon_lr", f"{stage}.optimizer={getattr(recipe, stage).optimizer}"
+    for stage in {"ppo", "grpo"} & set(stages):
+        if getattr(recipe, stage).ratio == "none":
+            yield f"{stage}.cliprange", f"{stage}.ratio=none has no ratio to clip"
+    if "grpo" in stages and recipe.grpo.beta == 0:
+        yield "grpo.kl_in", "grpo.beta=0"
+    if "ppo" in stages:
+        yield from _ignored_by_ppo(recipe.ppo)
+
+
+def _ignored_by_ppo(config: PpoConfig) -> Iterator[tuple[str, str]]:
+    if config.advantage == "reward":
+        for key in ("critic_lr", "vf_coef", "cliprange_value"):
+            yield f"ppo.{key}", "ppo.advantage=reward has no critic"
+    if config.advantage != "gae":
+        for key in ("gamma", "lam"):
+            yield f"ppo.{key}", f"ppo.advantage={config.advantage} is one a response, only gae discounts"
+    if config.vf_coef == 0:
+        yield "ppo.cliprange_value", "ppo.vf_coef=0"
+    if config.kl_coef == 0:
+        yield "ppo.kl_in", "ppo.kl_coef=0"
+    if config.kl_target is None:
+        yield "ppo.kl_horizon", "without ppo.kl_target nothing adapts kl_coef"

@@ -12,39 +12,24 @@ import importlib.util
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, GPT2Config, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_bench.config import Config
-from rlhf_bench.errors import BadValue, MissingExtra
+from rlhf_bench.errors import BadValue, CheckpointError, MissingExtra, ModelError
 from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.checkpoints import model_hash
+from rlhf_bench.modeling.model_files import readable, root_config
 from rlhf_bench.modeling.models import seeded
 from rlhf_bench.modeling.quantized import check_four_bit
+from rlhf_bench.types import STAGES
+from trainers.config.optimizer import LoraConfig
+from trainers.config.recipe import NewModel, Recipe
 
-__all__ = ["Adapter", "LoraConfig", "adapt", "check_lora", "check_targets", "save_adapter"]
-
-
-class LoraConfig(Config):
-    """An adapter: W x becomes W x + (alpha / r) B A x, with only A (r, in) and B (out, r) trained.
-
-    Dropout is off in every model of this project, so there is no key for an adapter's.
-    """
-
-    r: int = Field(16, ge=1, description="rank of the update")
-    alpha: int = Field(32, ge=1, description="the update is scaled by alpha / r")
-    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
-        "all-linear",
-        description="layers that get an adapter, by the ends of their names; all-linear: each but the head",
-    )
-    load_in_4bit: bool = Field(
-        False, description="QLoRA: the frozen weights, the reference's and the critic's too, in 4 bits (extra quant)"
-    )
+__all__ = ["Adapter", "adapt", "check_layers", "check_lora", "check_targets", "save_adapter"]
 
 
 class Adapter(NamedTuple):
@@ -55,7 +40,7 @@ class Adapter(NamedTuple):
 
 
 def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> None:
-    """That an adapter can be trained here, before anything is; trainers/lora_layers.py looks for its layers.
+    """That an adapter can be trained here, before anything is; trainers/engine/lora_layers.py looks for its layers.
 
     Raises:
         MissingExtra: peft, or bitsandbytes for 4 bits, is not installed.
@@ -135,3 +120,28 @@ def check_targets(model: PreTrainedModel, targets: str | tuple[str, ...], sectio
                 f"{key}: given {target!r}, expected the end of the name of a linear layer below the head "
                 f"({', '.join(sorted(known))}), or all-linear"
             )
+
+
+def check_layers(stage: str, recipe: Recipe) -> None:
+    """That the stage's model has the layers that `<stage>.lora.target_modules` names. Raises BadValue where not."""
+    lora: LoraConfig | None = getattr(getattr(recipe, stage), "lora", None)
+    if lora is None or isinstance(lora.target_modules, str):
+        return
+    elsewhere = stage == "reward" and recipe.reward.backbone not in STAGES
+    model = _outline(recipe.reward.backbone if elsewhere else recipe.model, scores=stage == "reward")
+    if model is not None:
+        check_targets(model, lora.target_modules, stage)
+
+
+def _outline(model: NewModel | str, *, scores: bool) -> PreTrainedModel | None:
+    """The model's layers without weights; None where its configuration cannot be read: said when it is loaded."""
+    kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+    try:
+        if isinstance(model, str):
+            config = root_config(model)
+        else:
+            config = GPT2Config(n_layer=model.n_layer, n_head=model.n_head, n_embd=model.n_embd)
+        with readable(str(model)), torch.device("meta"):
+            return cast(PreTrainedModel, kind.from_config(config))
+    except (CheckpointError, ModelError):
+        return None

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from rlhf_bench.errors import MissingExtra, UnknownName
 from rlhf_bench.progress import Progress
 from rlhf_bench.types import stable_hash
+from trainers.engine.stage import Stage
 
 __all__ = ["TRACKERS", "Tracking", "check_trackers"]
 
@@ -40,6 +41,13 @@ class Tracking:
     config: Mapping[str, Any]
     progress: Progress
     _open: dict[str, Tracker] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stage: Stage) -> Tracking:
+        """The stage's; of several processes the first alone has trackers."""
+        names = stage.reporting.trackers if stage.machine.processes.is_first else ()
+        config = stage.config.model_dump(mode="json")
+        return cls(names, stage.folders.run, stage.name, config, stage.reporting.progress)
 
     @contextmanager
     def following(self, step: int) -> Iterator[None]:
@@ -63,13 +71,15 @@ class Tracking:
 
     @contextmanager
     def _guarded(self, name: str) -> Iterator[None]:
-        """Whatever a tracker raises is said once: it is not asked again."""
+        """Whatever a tracker raises is one warning; the tracker is not called again."""
         try:
             yield
         except Exception as error:  # a server, a disk, a version: none of them is worth a training
             self._open.pop(name, None)
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-            self.progress.log(f"warning: {self.stage}: no more to {name} ({what}); training goes on, log.jsonl has all")
+            self.progress.log(
+                f"warning: {self.stage}: {name} failed ({what}); training continues without it, log.jsonl has all"
+            )
 
 
 class TensorBoard:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rlhf_bench.modeling.checkpoints import STAGES
-from trainers.recipe import Recipe
-from trainers.reward_sources import MODEL, parse_sources
+from rlhf_bench.types import STAGES
+from trainers.config.recipe import Recipe
+from trainers.config.rewards import MODEL, parse_sources
 
 __all__ = ["PARENTS", "configuration", "descendants_of", "parents_of", "with_ancestors"]
 
