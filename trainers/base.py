@@ -31,7 +31,7 @@ def train(stage: Stage) -> StageResult:
 
     pairs = stage.pairs("train")
     documents = _documents(pairs, stage.recipe.data.prompt_template)
-    tokenizer = stage.writer.once(train_tokenizer, documents, vocab_size=spec.vocab_size)
+    tokenizer = stage.writer.look(train_tokenizer, documents, vocab_size=spec.vocab_size)
     rows = _encode(stage, tokenizer, pairs)
     held_out = _encode(stage, tokenizer, stage.pairs("validation", config.eval_size))
     model = new_gpt2(

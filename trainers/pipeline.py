@@ -102,7 +102,7 @@ def train(
     machine = _machine(resolved, processes, fsdp=fsdp)
     reporting = Reporting(progress, tuple(report_to), stop_on_alarm)
     writer, trained = Writer(processes), 0
-    for seed, name in writer.once(_jobs, stages, resolved, folder, seeds, force=force):
+    for seed, name in writer.look(_jobs, stages, resolved, folder, seeds, force=force):
         target, work = stage_path(folder, name, seed), stage_path(folder, f".{name}.work", seed)
         folders = Folders(target.parent, work, root / REFERENCE_CACHE)
         number = resolved.seed if seed is None else seed
@@ -142,14 +142,14 @@ def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
     """
     target, wanted = stage.folders.run / stage.name, configuration(stage.recipe, stage.name)
     writer, machine = stage.writer, stage.machine
-    if not force and writer.once(_complete, target, wanted, stage.seed):
+    if not force and writer.look(_complete, target, wanted, stage.seed):
         return False
-    parents = writer.once(_begin, stage, wanted, resume=resume, force=force)
+    parents = writer.look(_begin, stage, wanted, resume=resume, force=force)
     count = machine.processes.size
     several = f", {count} processes{' (FSDP)' if machine.pool.shards else ''}" if count > 1 else ""
     stage.log(f"seed {stage.seed}, {machine.precision} on {machine.device}{several}, {target}")
     result = run_trainer(stage)
-    writer.once(_keep, stage, result, target, wanted, parents)
+    writer.write_and_wait(_keep, stage, result, target, wanted, parents)
     numbers = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
     stage.log(f"complete in {result.seconds:.0f} s{'; ' + numbers if numbers else ''}")
     return True

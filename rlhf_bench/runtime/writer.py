@@ -1,4 +1,4 @@
-"""The one process of several that writes files, holds locks and reads what it alone may decide on."""
+"""One writer: of several processes that compute together, one writes files, takes locks and reads what is stored."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from rlhf_bench.runtime.processes import ALONE, Processes
 
 __all__ = ["Writer"]
 
-Arguments = ParamSpec("Arguments")
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Calls what it is given in process 0 and nowhere else; the code that computes does not ask which process it is.
+    """Real in one process, and without effect in the others, so that code which computes need not know which it is.
 
-    Every process calls each method at the same place. `once` may raise ProcessLost.
+    Every method is called by all processes at the same place.
     """
 
     processes: Processes = ALONE
 
-    def once(
-        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
-    ) -> Result:
-        """What `function` returns in process 0, given to all; the others wait for it."""
-        return self.processes.first(lambda: function(*arguments, **options))
-
-    def post(
-        self, function: Callable[Arguments, object], *arguments: Arguments.args, **options: Arguments.kwargs
-    ) -> None:
-        """Call `function` in process 0; the others do not wait for it."""
+    def write(self, action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do `action(*args)` in the writing process. The others go on at once: they see the effect by `look` alone."""
         if self.processes.is_first:
-            function(*arguments, **options)
+            action(*args, **kwargs)
+
+    def write_and_wait(self, action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do `action(*args)` in the writing process; the others wait, and see the effect from then on."""
+        self.look(action, *args, **kwargs)
+
+    def look(self, question: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """What the writing process finds, in every process: whether a file is there, or which rows are stored."""
+        return self.processes.first(lambda: question(*args, **kwargs))
 
     def holding(self, lock: AbstractContextManager[None]) -> AbstractContextManager[None]:
-        """The context in process 0, nothing in the others."""
+        """The lock in the writing process, nothing in the others."""
         return self.processes.only_first(lock)

@@ -1,4 +1,4 @@
-"""No nested function of trainers/ reads a name that its enclosing function binds after the nested function's definition.
+"""No nested function of trainers/ reads a name that its enclosing function binds after the nested one is defined.
 
 What a function needs is an argument, or is there where it is defined; a loop that rebinds a closure's names is a hidden
 argument list.

@@ -83,7 +83,10 @@ from .conftest import TOY
         ({"reward": {"function": []}}, "reward.function: given an empty list, expected model, gold, a reward"),
         ({"reward": {"function": "golden"}}, "reward.function: given 'golden', expected model, gold, a reward "),
         ({"reward": {"function": "a.b:c d"}}, "reward.function: given 'a.b:c d', expected model, gold, a "),
-        ({"reward": {"function": ["gold", "gold"]}}, "reward.function: 'gold' is given twice; name it once and set its "),
+        (
+            {"reward": {"function": ["gold", "gold"]}},
+            "reward.function: 'gold' is given twice; name it once and set its ",
+        ),
     ],
 )
 def test_what_makes_no_sense(sections: dict[str, Any], message: str) -> None:

@@ -39,12 +39,12 @@ def under_reference(stage: Stage, trainer: PairTrainer, model: Path, pairs: Sequ
     if cache is None:
         return reference_logps(machine, trainer.policy, pairs, trainer.pad_id)
     path = cache / f"{reference_key(machine, model, pairs, compiled=trainer.config.compile)}.logps"
-    stored = stage.writer.once(_read, path, len(pairs))
+    stored = stage.writer.look(_read, path, len(pairs))
     if stored is not None:
         stage.log(f"reference log-probabilities of {len(pairs):,} pairs read from {path}")
         return PairLogps(*(torch.from_numpy(side).to(machine.device) for side in stored))
     logps = reference_logps(machine, trainer.policy, pairs, trainer.pad_id)
-    stage.writer.once(_write, path, logps)
+    stage.writer.write_and_wait(_write, path, logps)
     return logps
 
 

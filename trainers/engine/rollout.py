@@ -200,7 +200,7 @@ class RolloutMaker:
         """A user's function sees the whole rollout, in the first process: it may call a server, or draw at random."""
 
         def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
-            return self.stage.writer.once(function, prompts, responses, ended)
+            return self.stage.writer.look(function, prompts, responses, ended)
 
         return score
 

@@ -108,7 +108,7 @@ class StepCheckpoints:
 
     def clear(self) -> None:
         """Remove what an earlier training left: its steps are not this one's."""
-        self.writer.once(shutil.rmtree, steps_folder(self.stage), ignore_errors=True)
+        self.writer.write_and_wait(shutil.rmtree, steps_folder(self.stage), ignore_errors=True)
 
     def due(self, step: int, *, of: int) -> bool:
         """Whether a checkpoint is to be kept after `step` of `of` steps, counted from 1."""
@@ -119,7 +119,7 @@ class StepCheckpoints:
 
     def keep(self, step: int, *, of: int, weights: dict[str, Tensor] | None = None) -> None:
         """Save the model after `step`; see `write_model`. A checkpoint of that step that is there is replaced."""
-        self.writer.once(self._keep, step, of, weights)
+        self.writer.write_and_wait(self._keep, step, of, weights)
 
     def _keep(self, step: int, of: int, weights: dict[str, Tensor] | None) -> None:
         target = self.path(step)

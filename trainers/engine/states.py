@@ -42,27 +42,27 @@ class WorkFolder:
         self.log, self.best = path / "log.jsonl", path / "best.pt"
 
     def make(self) -> None:
-        self.writer.once(self.path.mkdir, parents=True, exist_ok=True)
+        self.writer.write_and_wait(self.path.mkdir, parents=True, exist_ok=True)
 
     def clear_log(self) -> None:
-        self.writer.once(self.log.unlink, missing_ok=True)
+        self.writer.write_and_wait(self.log.unlink, missing_ok=True)
 
     def rows(self) -> list[dict[str, Any]]:
         return read_jsonl(self.log) if self.log.exists() else []
 
     def append(self, row: Mapping[str, Any]) -> None:
         """One row of the log; the other processes do not wait for it."""
-        self.writer.post(self._append, json_text(row) + "\n")
+        self.writer.write(self._append, json_text(row) + "\n")
 
     def save_best(self, module: nn.Module) -> None:
-        self.writer.once(atomic_write_bytes, self.best, _as_bytes(trained_state(module)))
+        self.writer.write_and_wait(atomic_write_bytes, self.best, _as_bytes(trained_state(module)))
 
     def load_best(self, module: nn.Module) -> None:
         load_trained(module, torch.load(self.best, weights_only=True))
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Keep `state`, and how long the log is, in place of the older of two."""
-        self.writer.once(self._save, state)
+        self.writer.write_and_wait(self._save, state)
 
     def newest_state(self) -> dict[str, Any] | None:
         """The whole state of the latest step; None where there is none whose hash fits."""
@@ -71,7 +71,7 @@ class WorkFolder:
 
     def cut_log(self, state: Mapping[str, Any]) -> None:
         """Remove the rows that were logged after `state` was saved."""
-        self.writer.once(os.truncate, self.log, state["log_bytes"])
+        self.writer.write_and_wait(os.truncate, self.log, state["log_bytes"])
 
     def _append(self, line: str) -> None:
         with self.log.open("a", encoding="utf-8") as file:
