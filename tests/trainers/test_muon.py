@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.muon import ITERATIONS, A, B, C, Muon, orthogonalise
+from trainers.engine.muon import ITERATIONS, A, B, C, Muon, orthogonalise
 
 SHAPES = [(8, 24), (24, 8), (8, 8), (5, 7)]
 
