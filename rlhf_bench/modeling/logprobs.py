@@ -31,6 +31,7 @@ __all__ = [
     "kl_k2",
     "kl_k3",
     "logits_of",
+    "takes",
     "target_mask",
     "token_kl",
 ]
