@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-__all__ = ["cache_argument", "preallocated_cache"]
+__all__ = ["cache_argument", "has_usual_cache", "preallocated_cache"]
 
 
 def cache_argument(model: PreTrainedModel) -> str:
@@ -22,6 +22,16 @@ def cache_argument(model: PreTrainedModel) -> str:
 @lru_cache
 def _cache_argument(forward: Callable[..., Any]) -> str:
     return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+
+
+def has_usual_cache(model: PreTrainedModel) -> bool:
+    """True if all of the model's layers keep keys and values, whole or of a window: no recurrent state, which padding
+    on the left would enter."""
+    arguments = inspect.signature(type(model).forward).parameters
+    if not {"cache", "past_key_values"} & set(arguments):
+        return False
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 def preallocated_cache(model: PreTrainedModel, *, room: int) -> DynamicCache:
