@@ -31,7 +31,7 @@ def train(stage: Stage) -> StageResult:
     # the policy still is the reference here: nothing has been trained
     reference = under_reference(stage, trainer, sft, pairs)
     evaluation = trainer.step(held_out, under_reference(stage, trainer, sft, held_out))
-    optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine.pool)
+    optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     loop = Loop(stage, steps, trained, optimizer, Evaluation(partial(trainer.evaluate, evaluation)))

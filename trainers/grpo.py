@@ -50,7 +50,7 @@ def train(stage: Stage) -> StageResult:
     model = stage.machine.shard(ActorCritic(policy, None), where=stage.name)
     stage.machine.shard(reference, where=stage.name)
     maker = RolloutMaker(stage, config, policy, reference, trained.tokenizer)
-    optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], stage.machine.pool)
+    optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], stage.machine)
     loop = Loop(stage, config.steps, trained, optimizer, Evaluation(maker.evaluate, "eval_reward", higher=True))
     for step in loop:
         rollout = maker.make(step, samples=config.num_generations)

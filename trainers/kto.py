@@ -45,7 +45,7 @@ def train(stage: Stage) -> StageResult:
     reference = under_reference(stage, trainer, sft, pairs)
     held_out_reference = under_reference(stage, trainer, sft, held_out)
     frozen = machine.shard(LogprobModel(load_reference(stage, config, sft)), where=stage.name)
-    optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine.pool)
+    optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     evaluation = Evaluation(partial(evaluate, trainer, frozen, held_out, held_out_reference))

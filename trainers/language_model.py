@@ -48,7 +48,7 @@ def fit(
     if config.packing:
         check_packing(model, stage.name)
     policy = machine.shard(PackedLogprobs(model) if config.packing else LogprobModel(model), where=stage.name)
-    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], machine.pool)
+    optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], machine)
     steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
     evaluate = partial(evaluate_nll, machine, LogprobModel(model), held_out, pad, whole_sequence=whole_sequence)

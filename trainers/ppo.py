@@ -48,7 +48,7 @@ def train(stage: Stage) -> StageResult:
     optimizer = make_optimizer(
         config,
         [(trained.model.named_parameters(), config.lr), (model.own_parameters(), config.critic_lr)],
-        stage.machine.pool,
+        stage.machine,
     )
     critic = {} if model.own is None else {"critic": model.own}
     evaluation = Evaluation(maker.evaluate, "eval_reward", higher=True)

@@ -59,7 +59,7 @@ def train(stage: Stage) -> StageResult:
     margins, pad = margins.to(machine.device), tokenizer.pad_token_id
     head = [(name, p) for name, p in model.named_parameters() if name.startswith("score.")]
     body = [(name, p) for name, p in model.named_parameters() if not name.startswith("score.")]
-    optimizer = make_optimizer(config, [(body, config.lr), (head, config.head_lr)], machine.pool)
+    optimizer = make_optimizer(config, [(body, config.lr), (head, config.head_lr)], machine)
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.modeling.heads import is_linear, output_layer, own_logits
 from rlhf_bench.modeling.tokens import Batch
+from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
 
 __all__ = [
     "LogprobModel",
@@ -31,6 +32,7 @@ __all__ = [
     "kl_k2",
     "kl_k3",
     "logits_of",
+    "plain_hidden_states",
     "takes",
     "target_mask",
     "token_kl",
@@ -99,8 +101,17 @@ def target_mask(batch: Batch, *, whole_sequence: bool) -> Tensor:
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """The backbone's last hidden state, (B, T, H). With position_ids: GPT-2's positions are absolute.
 
-    A backbone that takes none (BLOOM, Mamba) has no positions, or reads them from the mask.
+    A backbone that takes none (BLOOM, Mamba) has no positions, or reads them from the mask. Where the model allows it
+    the pass is made without padding, with each distinct prompt once (`trees`).
     """
+    packing = pack(batch, model.config.get_text_config().hidden_size) if can_pack(model) else None
+    if packing is not None:
+        return packed_hidden_states(model, packing)
+    return plain_hidden_states(model, batch)
+
+
+def plain_hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """`hidden_states` of the batch as it is laid out, padding included."""
     backbone: Any = model.base_model
     positions = {"position_ids": batch.position_ids} if takes(backbone, "position_ids") else {}
     out = backbone(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False, **positions)

@@ -15,7 +15,8 @@ from rlhf_bench.modeling.checkpoints import prompt_form
 from rlhf_bench.modeling.logprobs import at_least_float32, hidden_states
 from rlhf_bench.modeling.models import load_reward_model, max_positions
 from rlhf_bench.modeling.templates import Template
-from rlhf_bench.modeling.tokens import Batch, Encoded, collate, encode, length_batches
+from rlhf_bench.modeling.tokens import Batch, Encoded, collate, encode
+from rlhf_bench.modeling.trees import grouped_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 
@@ -110,7 +111,7 @@ class RewardModel:
                         values: Tensor = self.model(batch).cpu()
                     return values
 
-                pool.fill(scores[part], work, length_batches([row.length for row in rows], batch_size))
+                pool.fill(scores[part], work, grouped_batches(self.model.model, rows, batch_size))
         bad = (~scores.isfinite()).nonzero()
         if len(bad):
             i = int(bad[0])

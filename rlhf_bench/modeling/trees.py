@@ -14,7 +14,7 @@ prompt add up, as they must.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate
+from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
+from rlhf_bench.runtime.sharding import is_sharded
 
-__all__ = ["Packing", "can_pack", "pack", "packed_hidden_states"]
+__all__ = ["Packing", "can_pack", "grouped_batches", "pack", "packed_hidden_states"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -85,10 +86,11 @@ def packed_hidden_states(model: PreTrainedModel, packing: Packing) -> Tensor:
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
     out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=packing.position_ids, use_cache=False)
-    return out.last_hidden_state.flatten(0, 1)[packing.places]  # type: ignore[no-any-return]
+    hidden: Tensor = out.last_hidden_state.flatten(0, 1)
+    return hidden.index_select(0, packing.places.flatten()).view(*packing.places.shape, -1)
 
 
-_known: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # backbone -> whether it can
 _lock = threading.Lock()
 
 
@@ -96,12 +98,15 @@ def can_pack(model: PreTrainedModel) -> bool:
     """Whether the model gives packed rows the hidden states that they have alone: tried once, on a small batch.
 
     It does not where attention has a window, where a state passes from token to token, or where the architecture makes
-    its own mask or positions.
+    its own mask or positions. Compiled and sharded models are not packed.
     """
+    backbone = model.base_model
+    if "forward" in vars(backbone) or is_sharded(backbone):  # compiled for other inputs; gathered in step with others
+        return False
     with _lock:
-        if model not in _known:
-            _known[model] = _has_full_attention(model) and _tries(model)
-        return _known[model]
+        if backbone not in _known:
+            _known[backbone] = _has_full_attention(model) and _tries(model)
+        return _known[backbone]
 
 
 def _has_full_attention(model: PreTrainedModel) -> bool:
@@ -133,6 +138,18 @@ def _tries(model: PreTrainedModel) -> bool:
     here = batch.attention_mask
     difference, size = (packed - plain)[here].abs().max(), plain[here].abs().max()
     return bool(difference <= (1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2) * size)
+
+
+def grouped_batches(model: PreTrainedModel, rows: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches, each exactly once: rows of one prompt side by side where the model packs them, else rows of
+    similar length, longest first."""
+    if not can_pack(model):
+        yield from length_batches([row.length for row in rows], batch_size)
+        return
+    heads = [tuple(row.prompt) for row in rows]
+    first = {head: i for i, head in reversed(list(enumerate(heads)))}
+    order = sorted(range(len(rows)), key=lambda i: (-len(heads[i]), first[heads[i]], i))
+    yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 
 
 def _rounded(width: int) -> int:

@@ -13,6 +13,8 @@ from rlhf_bench.errors import NotFinite
 from rlhf_bench.runtime.pool import Pool
 from rlhf_bench.runtime.sharding import gather, sharded_as
 from trainers.config.optimizer import OptimizerConfig
+from trainers.engine.machine import Machine
+from trainers.engine.muon import Muon
 
 __all__ = ["Optimizer", "learning_rate_factor", "make_optimizer"]
 
@@ -78,9 +80,9 @@ class Optimizer:
 
 
 def make_optimizer(
-    config: OptimizerConfig, parts: Sequence[tuple[Named, float]], pool: Pool | None = None
+    config: OptimizerConfig, parts: Sequence[tuple[Named, float]], machine: Machine | None = None
 ) -> Optimizer:
-    """The optimiser of a stage over parts, each `named parameters, AdamW's learning rate`; stepped by `pool`'s workers.
+    """The optimiser of a stage over parts, each `named parameters, AdamW's learning rate`, stepped by workers.
 
     No weight decay on biases and norms (1-d). With `optimizer: muon` the matrices inside the layers go to Muon
     (K. Jordan et al. 2024; arXiv:2502.16982), which learns more from as many tokens; embeddings and heads never do.
@@ -105,10 +107,11 @@ def make_optimizer(
     if groups:  # all that an adapter trains may be matrices of the layers
         betas = (config.adam_beta1, config.adam_beta2)
         optimizers.append(torch.optim.AdamW(groups, betas=betas, eps=1e-8, fused=True))
+    dtype = torch.bfloat16 if machine is not None and machine.precision == "bf16" else torch.float32
     # Muon's iterations cost a small model about as much as its gradient: several optimisers, so that workers share them
     for share in _shares(matrices):
-        optimizers.append(torch.optim.Muon(share, lr=config.muon_lr, weight_decay=config.weight_decay))
-    return Optimizer(optimizers, config.max_grad_norm, pool)
+        optimizers.append(Muon(share, lr=config.muon_lr, weight_decay=config.weight_decay, dtype=dtype))
+    return Optimizer(optimizers, config.max_grad_norm, None if machine is None else machine.pool)
 
 
 def _shares(matrices: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:

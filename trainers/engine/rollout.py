@@ -18,6 +18,7 @@ from rlhf_bench.modeling.logprobs import LogprobModel, token_kl
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, encode_prompts
+from rlhf_bench.modeling.trees import can_pack
 from rlhf_bench.scorers.gold import gold_reward_for
 from rlhf_bench.types import Completion, Prompt
 from trainers.config.recipe import RolloutConfig
@@ -246,9 +247,11 @@ class RolloutMaker:
         return out
 
     def micro_batches(self, batch: Batch, index: Tensor | None = None) -> list[Tensor]:
-        """Rows `index` (default: all) in micro-batches of similar length."""
+        """Rows `index` (default: all) in micro-batches: responses to one prompt side by side, where the model computes
+        a prompt once, else rows of similar length."""
         index = torch.arange(len(batch.ids)) if index is None else index
-        ordered = index[batch.attention_mask.sum(1).cpu()[index].argsort(stable=True)].tolist()
+        keys = index if can_pack(self.policy.model) else batch.attention_mask.sum(1).cpu()[index]
+        ordered = index[keys.argsort(stable=True)].tolist()
         return [torch.tensor(part) for part in self.stage.machine.pool.split(ordered, self.config.micro_batch_size)]
 
     def _indices(self, step: int) -> list[int]:

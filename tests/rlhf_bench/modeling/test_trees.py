@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from rlhf_bench.modeling.trees import Packing, can_pack, pack, packed_hidden_states
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
+from rlhf_bench.modeling.trees import Packing, can_pack, pack, packed_hidden_states
 
 ROWS = [
     Encoded([11, 12], [21, 22]),
