@@ -10,7 +10,7 @@ import torch
 from rlhf_bench.data import load_preferences
 from rlhf_bench.modeling.models import new_gpt2, train_tokenizer
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
-from trainers.recipe_files import load_recipe
+from trainers.config.loading import load_recipe
 
 ROUNDS, PROMPTS, SAMPLES, TOKENS = 5, 32, 8, 48
 
