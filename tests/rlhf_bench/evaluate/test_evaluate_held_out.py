@@ -11,9 +11,8 @@ import pytest
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.report import summary_text, write_report
-from rlhf_bench.report.plots import PLOTS
+from rlhf_bench.report.contents import draw
 from rlhf_bench.report.result import load_result
-from rlhf_bench.report.style import drawing
 
 from ..tiny import save_run
 
@@ -48,8 +47,7 @@ def test_each_seed_is_scored_by_the_next_ones_reward_model(checkpoints: Path, tm
     assert manifest[1]["hash"] == manifest[2]["hash"]  # seed 2's own
     write_report(folder, only=["tables"])
     assert "Held out (z)" in (folder / "tables" / "summary.md").read_text()
-    with drawing():
-        assert PLOTS["held_out_vs_reward"](load_result(folder)) is not None
+    assert draw(load_result(folder), "held_out_vs_reward") is not None
 
 
 def test_one_seed_says_why_there_is_none(checkpoints: Path, tmp_path: Path) -> None:

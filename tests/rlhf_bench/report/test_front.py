@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from rlhf_bench.report import write_report
-from rlhf_bench.report.pareto import pareto_table
-from rlhf_bench.report.plots import PLOTS
+from rlhf_bench.report.contents import draw
 from rlhf_bench.report.result import load_result
-from rlhf_bench.report.style import drawing
+from rlhf_bench.report.tables.pareto import pareto_table
 from rlhf_bench.types import Estimate
 
 from .make_result import make_result
@@ -58,8 +57,7 @@ def test_table_has_a_row_a_model_and_says_what_the_area_is(drawn: Path) -> None:
 
 
 def test_the_raw_reward_of_one_seed_has_the_same_front(drawn: Path) -> None:
-    with drawing():
-        figure = PLOTS["reward_vs_kl"](load_result(drawn))
+    figure = draw(load_result(drawn), "reward_vs_kl")
     assert figure is not None
     legend = figure.axes[0].get_legend()
     assert legend is not None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-
-from rlhf_bench.report.kl import kl_table
-from rlhf_bench.report.result import Result, load_result
 from rlhf_bench.report.writers import csv_text, report_tables, write_tables
+
+from rlhf_bench.report.result import Result, load_result
+from rlhf_bench.report.tables.kl import kl_table
 from rlhf_bench.types import Estimate
 
 CELLS = {

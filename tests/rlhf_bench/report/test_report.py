@@ -19,10 +19,10 @@ from matplotlib.text import Text
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.files import exclusive
 from rlhf_bench.report import plot_training_curve, write_report
-from rlhf_bench.report.curves import STAGE_PANELS, _running_mean, _values, stage_of
-from rlhf_bench.report.plots import PLOTS
+from rlhf_bench.report.contents import draw
+from rlhf_bench.report.plots.curves import STAGE_PANELS, _running_mean, _values, stage_of
+from rlhf_bench.report.plots.style import drawing, looks
 from rlhf_bench.report.result import known, load_result
-from rlhf_bench.report.style import drawing, looks
 from rlhf_bench.store import ResultStore
 
 from .make_result import MODELS, log_rows, make_result
@@ -35,8 +35,7 @@ def page(one_seed: Path) -> str:
 
 
 def test_reward_vs_kl_names_the_front_and_draws_both_intervals(one_seed: Path) -> None:
-    with drawing():
-        figure = PLOTS["reward_vs_kl"](load_result(one_seed))
+    figure = draw(load_result(one_seed), "reward_vs_kl")
     assert figure is not None
     axes = figure.axes[0]
     legend = axes.get_legend()
@@ -53,8 +52,7 @@ def test_reward_vs_kl_names_the_front_and_draws_both_intervals(one_seed: Path) -
 
 def test_labels_do_not_overlap(three_seeds: Path) -> None:
     for name in ("reward_vs_kl", "gold_vs_kl", "gold_vs_reward"):
-        with drawing():
-            figure = PLOTS[name](load_result(three_seeds))
+        figure = PLOTS[name](load_result(three_seeds))
         assert figure is not None
         figure.draw_without_rendering()
         boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]
@@ -152,8 +150,7 @@ def test_several_seeds_have_their_rewards_drawn(three_seeds: Path) -> None:
 
 def test_rouge_has_a_bar_a_model_and_kind(one_seed: Path) -> None:
     result = load_result(one_seed)
-    with drawing():
-        figure = PLOTS["rouge"](result)
+    figure = draw(result, "rouge")
     assert figure is not None
     bars = [patch for patch in figure.axes[0].patches if patch.get_width() > 0]
     shown = sorted(bar.get_height() for bar in bars)

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from rlhf_bench.report.curves import training_curves
-from rlhf_bench.report.labels import Label, path_boxes, place_labels, settle
-from rlhf_bench.report.plots import PLOTS
+from rlhf_bench.report.contents import draw
+from rlhf_bench.report.plots.curves import training_curves
+from rlhf_bench.report.plots.labels import Label, path_boxes, place_labels, settle
+from rlhf_bench.report.plots.style import drawing, ink, line_look, looks, name_ticks
 from rlhf_bench.report.result import load_result
-from rlhf_bench.report.style import drawing, ink, line_look, looks, name_ticks
 
 from .make_result import make_result
 
@@ -96,8 +96,7 @@ def test_the_held_out_plot_of_a_model_far_away(tmp_path: Path) -> None:
         far = {"value": 60.0 if i == 0 else 1.0 + i, "low": 0.5, "high": 70.0}
         cells["reward_held_out_z"] = cells["reward_z"] = {**cells["reward_z"], **far}
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    with drawing():
-        figure = PLOTS["held_out_vs_reward"](load_result(path))
+    figure = draw(load_result(path), "held_out_vs_reward")
     assert figure is not None
     axes = figure.axes[0]
     assert axes.get_xscale() == "symlog"
@@ -111,8 +110,7 @@ def test_names_on_the_held_out_plot_keep_off_its_diagonal(tmp_path: Path) -> Non
     for cells in (*metrics["models"].values(), *(c for seed in metrics["per_seed"].values() for c in seed.values())):
         cells["reward_held_out_z"] = {**cells["reward_z"]}  # every model on the diagonal
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    with drawing():
-        figure = PLOTS["held_out_vs_reward"](load_result(path))
+    figure = draw(load_result(path), "held_out_vs_reward")
     assert figure is not None
     axes = figure.axes[0]
     found = zip(axes.texts, boxes(axes), strict=True)

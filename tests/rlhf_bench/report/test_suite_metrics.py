@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_bench.report.probes import own_metrics, suite_metrics
+from rlhf_bench.report.plots.probes import own_metrics, suite_metrics
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.rouge import rouge_table
-from rlhf_bench.report.tables import summary_table
+from rlhf_bench.report.tables.rouge import rouge_table
+from rlhf_bench.report.tables.summary import summary_table
 from rlhf_bench.types import Estimate
 
 

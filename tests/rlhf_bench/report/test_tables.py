@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from openpyxl import load_workbook
+from rlhf_bench.report.writers import csv_text, markdown_text, write_workbook
 
 from rlhf_bench.cli import cli
 from rlhf_bench.report import summary_text, write_report
-from rlhf_bench.report.cells import Column, Table, cell_text, column_text, number_text
+from rlhf_bench.report.render.tex import tex_escape, tex_text
 from rlhf_bench.report.responses import responses_markdown, side_by_side
 from rlhf_bench.report.result import load_result
+from rlhf_bench.report.table import Column, Table, cell_text, column_text, number_text
 from rlhf_bench.report.tables import missing_lines, pairwise_table, summary_table
-from rlhf_bench.report.tex import tex_escape, tex_text
-from rlhf_bench.report.writers import csv_text, markdown_text, write_workbook
 from rlhf_bench.types import Estimate
 
 from .make_result import NASTY, make_result

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from rlhf_bench.report import tables
-from rlhf_bench.report.cells import Column, Table
+from rlhf_bench.report.render.tex import tex_escape, tex_text
 from rlhf_bench.report.result import load_result
-from rlhf_bench.report.tex import tex_escape, tex_text
+from rlhf_bench.report.table import Column, Table
 from rlhf_bench.types import Estimate
 
 NASTY = [

@@ -1,7 +1,7 @@
 """Tables as LaTeX: booktabs, no other package, and nothing that a model may be called can break it.
 
-pdflatex sets no character that it was not told about, so what is not ASCII becomes a command, a letter without its
-accent, or its number.
+pdflatex knows few characters beyond ASCII, so each of the others becomes a command, a letter without its accent, or its
+number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import unicodedata
 from collections.abc import Iterable
 
-from rlhf_bench.report.cells import Cell, Column, Table, column_text, number_text
+from rlhf_bench.report.table import Table, number_text
 from rlhf_bench.types import Estimate
 
 __all__ = ["tex_escape", "tex_text"]
@@ -38,6 +38,8 @@ _COMMANDS = {
     "±": r"$\pm$",
     "≤": r"$\leq$",
     "≥": r"$\geq$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "…": r"\ldots{}",
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
@@ -79,21 +81,22 @@ def _plain(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
-def tex_text(table: Table, *, keys: int = 1) -> str:
+def tex_text(table: Table) -> str:
     r"""A LaTeX float: \input it after \usepackage{booktabs}. Wide tables become panels, one below the other.
 
-    `keys` is the number of leading columns that name a row and are repeated in each panel.
+    The columns that name a row are repeated in each panel.
     """
-    numbers = range(keys, len(table.columns))
+    keys = range(table.keys)
+    numbers = range(table.keys, len(table.columns))
     panels = [numbers[i : i + _PANEL] for i in range(0, len(numbers), _PANEL)]
     lines = ["% needs \\usepackage{booktabs}", "\\begin{table*}", "\\centering", "\\footnotesize"]
     lines.append(f"\\caption{{{tex_escape(table.title)}. {tex_escape(' '.join(map(_sentence, table.notes)))}}}")
     for number, panel in enumerate(panels):
-        columns = [*range(keys), *panel]
+        columns = [*keys, *panel]
         lines += ["\\par\\medskip"] if number else []
-        lines += [f"\\begin{{tabular}}{{{'l' * keys}{'r' * len(panel)}}}", "\\toprule"]
-        lines += [_row(tex_escape(table.columns[i].title) for i in columns), "\\midrule"]
-        lines += [_row(_cell(row[i], table.columns[i]) for i in columns) for row in table.rows]
+        lines += [f"\\begin{{tabular}}{{{'l' * table.keys}{'r' * len(panel)}}}", "\\toprule"]
+        lines += [_row(tex_escape(table.columns[j].title) for j in columns), "\\midrule"]
+        lines += [_row(_cell(table, i, j) for j in columns) for i in range(len(table.rows))]
         lines += ["\\bottomrule", "\\end{tabular}"]
     return "\n".join([*lines, "\\end{table*}"]) + "\n"
 
@@ -102,11 +105,14 @@ def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + " \\\\"
 
 
-def _cell(cell: Cell, column: Column) -> str:
+def _cell(table: Table, row: int, column: int) -> str:
+    cell = table.rows[row][column]
     if isinstance(cell, Estimate) and math.isfinite(cell.value):
-        value, low, high = (number_text(x, column.digits) for x in (cell.value, cell.low, cell.high))
-        return f"{_number(value)} {{\\scriptsize [{_number(low)}, {_number(high)}]}}"
-    text = column_text(cell, column)
+        digits = table.columns[column].digits
+        value, low, high = (number_text(x, digits) for x in (cell.value, cell.low, cell.high))
+        sign = table.mark(row, column).sign
+        return f"{_number(value)}{sign} {{\\scriptsize [{_number(low)}, {_number(high)}]}}"
+    text = table.text(row, column)
     return tex_escape(text) if isinstance(cell, str) else _number(text)
 
 

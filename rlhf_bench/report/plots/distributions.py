@@ -1,11 +1,9 @@
-"""The comparison plots. Each function draws one figure from a Result, or returns None if its numbers are not there."""
+"""What responses are like: rewards, ROUGE, lengths, KL by position. A plot without its numbers is None."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +14,10 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from rlhf_bench.metrics.registry import describe
-from rlhf_bench.report.curves import training_curves
-from rlhf_bench.report.judge_plots import judge_ratings, win_rates
-from rlhf_bench.report.overoptimisation import gold_vs_sqrt_kl
-from rlhf_bench.report.probes import suite_metrics
+from rlhf_bench.report.plots.style import arms, line_look, looks, marker_look, name_ticks, titled
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.style import arms, drawing, line_look, looks, marker_look, name_ticks, save_figure
-from rlhf_bench.report.tradeoff import gold_vs_kl, gold_vs_reward, held_out_vs_reward, reward_vs_kl, titled
 
-__all__ = ["PLOTS", "write_plots"]
+__all__ = ["kl_by_position", "length", "length_vs_reward", "reward_distribution", "rouge"]
 
 _MIN_PROMPTS, _MIN_SHARE = 5, 0.1  # a mean over fewer prompts than this, or a smaller share of them, is not drawn
 _ROUGE = {"rouge1": "#33567a", "rouge2": "#7ea3c4", "rougeL": "#d5e2ee"}
@@ -173,38 +166,6 @@ def kl_by_position(result: Result) -> Figure | None:
     axes.set_xlim(1, None)
     axes.legend(title="mean over prompts\n(band: ±1.96 SE)", **_OUTSIDE)
     return titled(figure, result, f"KL to {result.reference} by position")
-
-
-PLOTS: dict[str, Callable[[Result], Figure | None]] = {
-    "suite_metrics": suite_metrics,
-    "reward_vs_kl": reward_vs_kl,
-    "gold_vs_reward": gold_vs_reward,
-    "gold_vs_kl": gold_vs_kl,
-    "gold_vs_sqrt_kl": gold_vs_sqrt_kl,
-    "held_out_vs_reward": held_out_vs_reward,
-    "reward_distribution": reward_distribution,
-    "win_rates": win_rates,
-    "judge_ratings": judge_ratings,
-    "rouge": rouge,
-    "length": length,
-    "length_vs_reward": length_vs_reward,
-    "kl_by_position": kl_by_position,
-    "training_curves": lambda result: training_curves(result.logs, result.models),
-}
-
-
-def write_plots(result: Result, folder: Path) -> list[Path]:
-    """Each plot as .png and .svg; a plot whose numbers are missing is not drawn, and an old one of it is removed."""
-    written: list[Path] = []
-    for name, draw in PLOTS.items():
-        with drawing():
-            figure = draw(result)
-        if figure is not None:
-            written += save_figure(figure, folder / name)
-        else:
-            for suffix in (".png", ".svg"):
-                (folder / f"{name}{suffix}").unlink(missing_ok=True)
-    return written
 
 
 _OUTSIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "alignment": "left"}

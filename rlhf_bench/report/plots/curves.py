@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlhf_bench.report.style import Look, drawing, looks, save_figure, tidy
+from rlhf_bench.report.plots.style import Look, drawing, looks, save_figure, tidy
+from rlhf_bench.report.result import Result
 from rlhf_bench.store import order_models
 
 __all__ = ["STAGE_PANELS", "plot_training_curve", "stage_of", "training_curves"]
@@ -40,7 +41,7 @@ STAGE_PANELS: dict[str, list[Panel]] = {
     "ppo": [_REWARD, Panel("objective/kl", "KL, k1 (nats per response)"), _EXACT, _GOLD],
     "grpo": [_REWARD, Panel("kl", "KL, k3 (nats per token)"), _EXACT, _GOLD],
 }
-_TOLD_BY = {  # a key that only this stage logs
+_KEY_OF = {  # a key that only this stage logs
     "objective/scores": "ppo",
     "objective/kl": "ppo",
     "rewards/margins": "dpo",
@@ -52,18 +53,18 @@ _TOLD_BY = {  # a key that only this stage logs
 
 
 def stage_of(name: str, rows: Rows) -> str:
-    """The stage that wrote these rows: the model's name if it is a stage, else what the logged keys tell."""
+    """The stage that wrote these rows: the model's name if it is a stage, else by the logged keys."""
     if name in STAGE_PANELS:
         return name
     keys = {key for row in rows for key in row}
-    return next((stage for key, stage in _TOLD_BY.items() if key in keys), "sft")
+    return next((stage for key, stage in _KEY_OF.items() if key in keys), "sft")
 
 
 def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) -> None:
     """Draw one stage's log.jsonl to `path` (.png or .svg; without a suffix, both).
 
     `log_rows` have "step" and TRL's metric names; evaluation values are `eval_<name>`. A stage that is not known
-    is told from its keys. Panels whose key was never logged are left out.
+    is found from its keys. Panels whose key was never logged are left out.
     """
     with drawing():
         panels = _panels(stage, log_rows)
@@ -80,16 +81,14 @@ def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) 
         save_figure(figure, path)
 
 
-def training_curves(logs: Mapping[tuple[str, int], Rows], models: Sequence[str] = ()) -> Figure | None:
-    """One row of panels a model, a line a seed; None if no log holds a known key.
-
-    `models` are all those of a result, whose looks the other plots have as well.
-    """
+def training_curves(result: Result) -> Figure | None:
+    """One row of panels a model, a line a seed, with the looks of the other plots; None if no log holds a known key."""
+    logs, models = result.logs, result.models
     names = order_models(name for name, _ in logs)
     if "reward" in names:  # it is trained after SFT and before the others
         names.remove("reward")
         names.insert(sum(name in ("base", "sft") for name in names), "reward")
-    lines: list[tuple[str, list[Rows], list[Panel]]] = []
+    lines: list[tuple[str, Sequence[Rows], list[Panel]]] = []
     for name in names:
         runs = [rows for (model, _), rows in sorted(logs.items()) if model == name]
         panels = _panels(stage_of(name, runs[0]), [row for rows in runs for row in rows])
@@ -103,8 +102,8 @@ def training_curves(logs: Mapping[tuple[str, int], Rows], models: Sequence[str] 
     figure = Figure(figsize=(3.7 * width, 2.5 * height), layout="constrained")
     grid = figure.subplots(height, width, squeeze=False).flatten()
     style = looks([*models, *names])
-    for axes, (name, runs, panel) in zip(grid, cells, strict=False):
-        _draw(axes, panel, runs, style[name])
+    for axes, (name, rows_of, panel) in zip(grid, cells, strict=False):
+        _draw(axes, panel, rows_of, style[name])
         axes.set_title(name, loc="left")
     for axes in grid[len(cells) :]:
         axes.set_axis_off()

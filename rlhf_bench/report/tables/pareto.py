@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_bench.metrics.registry import describe
-from rlhf_bench.report.cautions import cautions
-from rlhf_bench.report.cells import Cell, Column, Table, cell_text
 from rlhf_bench.report.result import Result
+from rlhf_bench.report.table import Cell, Column, Table, cell_text
 from rlhf_bench.types import Estimate
 
 __all__ = ["front_of", "hypervolume_text", "pareto_table"]
@@ -52,6 +51,6 @@ def pareto_table(result: Result) -> Table:
             rows.append([metric, model, *numbers, "yes" if model in front["front"] else "no", float(share)])
         notes.append(f"{metric}: {hypervolume_text(result, front)}.")
         if front["left_out"]:
-            notes.append(f"{metric}: without {', '.join(front['left_out'])}, of which there are not both numbers.")
-    notes += cautions(columns, rows, keys=2)
-    return Table("pareto", f"Reward against KL on {result.data_label}", columns, rows, notes)
+            notes.append(f"{metric}: without {', '.join(front['left_out'])}, which lack one of the two numbers.")
+    title = f"Reward against KL on {result.data_label}"
+    return Table("pareto", title, columns, rows, notes, keys=2, section="Reward against KL")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from rlhf_bench.metrics.best_of_n import READ_OFF
-from rlhf_bench.metrics.registry import describe
-from rlhf_bench.report.cautions import cautions
-from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.result import Result
+from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.report.tables.metrics import metric_column
 from rlhf_bench.types import Estimate
 
 __all__ = ["best_of_n_table"]
@@ -21,7 +20,7 @@ def best_of_n_table(result: Result) -> Table:
         Column("n", "n", 0),
         Column("kl_bound", "KL, upper bound (nats)", 2),
         *([Column("kl_true", "KL, true (nats)", 2, interval=True)] if exact else []),
-        *(Column(name, describe(name).title, interval=True) for name in names),
+        *(metric_column(result, name)._replace(digits=3) for name in names),
     ]
     rows: list[list[Cell]] = [
         [
@@ -35,24 +34,22 @@ def best_of_n_table(result: Result) -> Table:
     notes = [
         f"The best of n responses of {result.reference} by the reward; n = 1 is {result.reference} itself. Each number "
         "is the mean over all choices of n from one pool of samples a prompt.",
-        f"KL: the upper bound log n - (n - 1) / n, not a measurement.{_truth(result, exact)}",
+        f"KL: the upper bound log n - (n - 1) / n, not a measurement. {_truth(result, exact)}",
         "value [low, high]: 95% confidence interval over prompts, and seeds where there are several",
-        *cautions(columns, rows),
     ]
-    return Table("best_of_n", f"Best of n of {result.reference} on {result.data_label}", columns, rows, notes)
+    title = f"Best of n of {result.reference} on {result.data_label}"
+    return Table("best_of_n", title, columns, rows, notes, section="Best of n")
 
 
 def _truth(result: Result, exact: bool) -> str:
-    """Why the true KL stands beside the bound, or why not; nothing for a result of an earlier version."""
+    """Why the true KL stands beside the bound, or why not."""
     if exact:
-        return " The true KL is summed over all responses that the reference can give: the pool holds every one."
-    if "best_of_n_held" not in result.metrics:
-        return ""
-    held = result.metrics["best_of_n_held"]
+        return "The true KL is summed over all responses that the reference can give: the pool holds every one."
+    held = result.metrics.get("best_of_n_held")
     why = (
         "the probabilities of its responses are not known (drawn at another temperature than 1, from the likeliest "
         "tokens alone, or ended by a stop string)"
         if held is None
         else f"the pool's distinct responses to a prompt hold as little as {held:.2%} of the probability"
     )
-    return f" The true KL is not known: {why}, and it is a sum over all that the reference can say."
+    return f"The true KL is not known: {why}, and it is a sum over all that the reference can generate."

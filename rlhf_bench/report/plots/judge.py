@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from rlhf_bench.judge.lines import LENGTH_ALONE
-from rlhf_bench.report.judge_forms import estimate_of, judge_name
-from rlhf_bench.report.panels import SHARE, Panel, draw_panels
+from rlhf_bench.report.plots.panels import SHARE, Panel, draw_panels
+from rlhf_bench.report.plots.style import looks
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.style import looks
+from rlhf_bench.report.tables.judge_forms import estimate_of, judge_name
 
 __all__ = ["judge_ratings", "win_rates"]
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rlhf_bench.report.cells import cell_text
+from rlhf_bench.report.plots.style import arms, looks, titled
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.style import arms, looks
-from rlhf_bench.report.tradeoff import titled
+from rlhf_bench.report.table import cell_text
 from rlhf_bench.stats.overoptimisation import gold_gain
 from rlhf_bench.types import Estimate
 

@@ -1,21 +1,16 @@
-"""What a suite asked of its own prompts, drawn: each metric a panel, each model a row with its interval."""
+"""The metrics that a suite asks of its own prompts: each a panel, each model a row with its interval."""
 
 from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from rlhf_bench.metrics.registry import describe, probe_names
-from rlhf_bench.report.panels import SHARE, Panel, draw_panels
+from rlhf_bench.metrics.registry import describe
+from rlhf_bench.report.plots.panels import SHARE, Panel, draw_panels
+from rlhf_bench.report.plots.style import looks
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.style import looks
+from rlhf_bench.report.tables.metrics import own_metrics
 
-__all__ = ["own_metrics", "suite_metrics"]
-
-
-def own_metrics(result: Result) -> list[str]:
-    """The metrics that the suite asked of its own prompts, in its order, as far as any model has them."""
-    asked = [str(name) for name in result.manifest.get("metrics", [])]
-    return [name for name in probe_names(asked) if any(known(result.estimate(m, name)) for m in result.models)]
+__all__ = ["suite_metrics"]
 
 
 def suite_metrics(result: Result) -> Figure | None:

@@ -12,15 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlhf_bench.metrics.registry import HELD_OUT
-from rlhf_bench.report.equal_kl import bands_of
-from rlhf_bench.report.labels import Boxes, Label, path_boxes, place_labels, point_boxes, settle
-from rlhf_bench.report.pareto import front_of, hypervolume_text
+from rlhf_bench.report.plots.labels import Boxes, Label, path_boxes, place_labels, point_boxes, settle
+from rlhf_bench.report.plots.style import Look, arms, ink, looks, marker_look, seed_look, titled
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.style import Look, arms, ink, looks, marker_look, seed_look, tidy
+from rlhf_bench.report.tables.equal_kl import bands_of
+from rlhf_bench.report.tables.pareto import front_of, hypervolume_text
 from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.types import Estimate
 
-__all__ = ["gold_vs_kl", "gold_vs_reward", "held_out_vs_reward", "reward_vs_kl", "titled"]
+__all__ = ["gold_vs_kl", "gold_vs_reward", "held_out_vs_reward", "reward_vs_kl"]
 
 Line: TypeAlias = list[tuple[float, float]]  # corners, in the units of the data
 
@@ -50,13 +50,6 @@ def held_out_vs_reward(result: Result) -> Figure | None:
         f"reward by {whose} model (z by {result.reference})" for whose in ("the seed's own", "another seed's")
     )
     return _against(result, title, "reward_z", f"{HELD_OUT}_z", own, other, diagonal="as much by either model")
-
-
-def titled(figure: Figure, result: Result, title: str) -> Figure:
-    axes = figure.axes[0]
-    axes.set_title(f"{title} · {result.data_label}", loc="left")
-    tidy(axes)
-    return figure
 
 
 def _against(

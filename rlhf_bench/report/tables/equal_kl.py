@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_bench.metrics.registry import describe
-from rlhf_bench.report.cautions import cautions
-from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.result import Result
+from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.types import Estimate
 
 __all__ = ["bands_of", "equal_kl_table"]
@@ -45,6 +44,6 @@ def equal_kl_table(result: Result) -> Table:
         "of a model of no curve has a row of its own, and the uncertainty of that KL is in the curve's interval.",
         "value [low, high]: 95% confidence interval over prompts, and seeds where there are several; for each row "
         "alone, not for all rows together",
-        *cautions(columns, rows, keys=2),
     ]
-    return Table("equal_kl", f"Reward at equal KL on {result.data_label}", columns, rows, notes)
+    title = f"Reward at equal KL on {result.data_label}"
+    return Table("equal_kl", title, columns, rows, notes, keys=3, section="Reward at equal KL")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from rlhf_bench.report.plots.style import Look, arms, marker_look, tidy
 from rlhf_bench.report.result import known
-from rlhf_bench.report.style import Look, arms, marker_look, tidy
 from rlhf_bench.types import Estimate
 
 __all__ = ["SHARE", "Panel", "draw_panels"]

@@ -18,6 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from rlhf_bench.files import atomic_write_bytes
+from rlhf_bench.report.result import Result
 from rlhf_bench.types import Estimate
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "save_figure",
     "seed_look",
     "tidy",
+    "titled",
 ]
 
 Dashes: TypeAlias = tuple[float, ...]  # lengths of line and gap in line widths; none: a whole line
@@ -135,6 +137,13 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
 def tidy(axes: Axes) -> None:
     """No box around the plot: only the two axes that carry a scale."""
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def titled(figure: Figure, result: Result, title: str) -> Figure:
+    axes = figure.axes[0]
+    axes.set_title(f"{title} · {result.data_label}", loc="left")
+    tidy(axes)
+    return figure
 
 
 def name_ticks(axes: Axes, names: Sequence[str]) -> None:

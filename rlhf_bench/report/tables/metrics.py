@@ -1,0 +1,51 @@
+"""Columns of metrics, and rows of a model each: what most tables of a report are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rlhf_bench.metrics.registry import describe, probe_names
+from rlhf_bench.report.result import Result, known
+from rlhf_bench.report.table import MAIN, Cell, Column
+from rlhf_bench.store import ANCHORS
+
+__all__ = ["MODEL", "available", "mark_notes", "metric_column", "model_name", "model_rows", "own_metrics"]
+
+MODEL = Column("model", "Model")
+_DIRECTIONS = {True: " ↑", False: " ↓", None: ""}
+
+
+def metric_column(result: Result, name: str, *, title: str = "", tier: int = MAIN, direction: bool = False) -> Column:
+    """A metric's column: `title` or its own, which way is better, and † where the metric has a note of its own."""
+    metric = describe(name)
+    arrow = _DIRECTIONS[metric.higher_is_better] if direction else ""
+    mark = " †" if name in result.metrics.get("marks", {}) else ""
+    return Column(name, f"{title or metric.title}{arrow}{mark}", metric.digits, interval=True, tier=tier)
+
+
+def mark_notes(result: Result, columns: Iterable[Column]) -> list[str]:
+    """What † means, of the columns that have it."""
+    marks: dict[str, str] = result.metrics.get("marks", {})
+    return [f"† {describe(c.key).title}: {marks[c.key]}" for c in columns if c.key in marks]
+
+
+def available(result: Result, names: Iterable[str]) -> list[str]:
+    """Those metrics that any model has a number of."""
+    return [name for name in names if any(known(result.estimate(model, name)) for model in result.models)]
+
+
+def model_rows(
+    result: Result, columns: Sequence[Column], models: Sequence[str] | None = None, seed: int | None = None
+) -> list[list[Cell]]:
+    """A row a model: its name, then its estimate of each column's metric; of one seed where one is given."""
+    names = result.models if models is None else models
+    return [[model_name(name), *(result.estimate(name, column.key, seed) for column in columns)] for name in names]
+
+
+def model_name(model: str) -> str:
+    return f"{model} (data)" if model in ANCHORS else model
+
+
+def own_metrics(result: Result) -> list[str]:
+    """The metrics that the suite asks of its own prompts, in its order, as far as any model has them."""
+    return available(result, probe_names([str(name) for name in result.manifest.get("metrics", [])]))
