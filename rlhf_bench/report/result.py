@@ -11,8 +11,8 @@ from typing import Any, TypeGuard
 
 import pandas as pd
 
-from rlhf_bench.metrics.registry import describe
 from rlhf_bench.metrics.table import add_reward_z
+from rlhf_bench.scorers import describe
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 from rlhf_bench.types import Estimate
 
@@ -73,13 +73,16 @@ class Result:
 
     @cached_property
     def has_gold(self) -> bool:
-        return any(known(self.estimate(model, "gold")) for model in self.models)
+        return self.has("gold")
 
-    @property
-    def gold_parts(self) -> list[str]:
-        """The gold reward's components, `gold_<component>`, in the order they were written."""
-        keys = [key for cells in self.metrics["models"].values() for key in cells if key.startswith("gold_")]
-        return list(dict.fromkeys(keys))
+    @cached_property
+    def metric_names(self) -> list[str]:
+        """Every metric that was computed for any model, in the order in which they were written."""
+        return list(dict.fromkeys(key for cells in self.metrics["models"].values() for key in cells))
+
+    def has(self, metric: str) -> bool:
+        """Whether any model has a number of it."""
+        return any(known(self.estimate(model, metric)) for model in self.models)
 
     def estimate(self, model: str, metric: str, seed: int | None = None) -> Estimate | None:
         """The pooled estimate, or that of one seed; None if it was not computed."""

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from rlhf_bench.metrics.registry import describe
 from rlhf_bench.report.plots.style import arms, line_look, looks, marker_look, name_ticks, titled
 from rlhf_bench.report.result import Result, known
+from rlhf_bench.scorers import describe
 
 __all__ = ["kl_by_position", "length", "length_vs_reward", "reward_distribution", "rouge"]
 

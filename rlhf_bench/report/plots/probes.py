@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from rlhf_bench.metrics.registry import describe
 from rlhf_bench.report.plots.panels import SHARE, Panel, draw_panels
 from rlhf_bench.report.plots.style import looks
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables.metrics import own_metrics
+from rlhf_bench.scorers import describe
 
 __all__ = ["suite_metrics"]
 

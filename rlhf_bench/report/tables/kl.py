@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from rlhf_bench.metrics.registry import KL_COLUMNS
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Table
-from rlhf_bench.report.tables.metrics import MODEL, available, mark_notes, metric_column, model_rows
+from rlhf_bench.report.tables.metrics import MODEL, mark_notes, metric_column, model_rows
+from rlhf_bench.scorers import metrics_for
 
 __all__ = ["kl_table"]
-
-_KEYS = ("kl_exact", "kl_exact_token", "kl_k1", "kl_k1_token", "kl_k3", "kl_k3_token", "kl_forward")
 
 
 def kl_table(result: Result) -> Table:
     """Without rows where no model has a KL per token: no model was sampled."""
-    of_token = [key for key in KL_COLUMNS if key.endswith("_token")]
-    models = [model for model in result.models if any(known(result.estimate(model, key)) for key in of_token)]
-    columns = [metric_column(result, key) for key in available(result, _KEYS)]
+    names = [metric.name for metric in metrics_for("kl", result.metric_names) if result.has(metric.name)]
+    of_token = [name for name in names if name.endswith("_token")]
+    models = [model for model in result.models if any(known(result.estimate(model, name)) for name in of_token)]
+    columns = [metric_column(result, name) for name in names]
     notes = [
         f"KL(model || {result.reference}) in nats, of responses that the model drew: summed over a response, and the "
         "mean of its tokens. exact: over the whole vocabulary at each token; k1: log pi - log ref of the token drawn; "

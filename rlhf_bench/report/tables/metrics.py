@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rlhf_bench.metrics.registry import describe, probe_names
-from rlhf_bench.report.result import Result, known
+from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import MAIN, Cell, Column
+from rlhf_bench.scorers import describe
+from rlhf_bench.scorers.rules import suite_metrics
 from rlhf_bench.store import ANCHORS
 
-__all__ = ["MODEL", "available", "mark_notes", "metric_column", "model_name", "model_rows", "own_metrics"]
+__all__ = ["MODEL", "mark_notes", "metric_column", "model_name", "model_rows", "own_metrics"]
 
 MODEL = Column("model", "Model")
 _DIRECTIONS = {True: " ↑", False: " ↓", None: ""}
@@ -29,11 +30,6 @@ def mark_notes(result: Result, columns: Iterable[Column]) -> list[str]:
     return [f"† {describe(c.key).title}: {marks[c.key]}" for c in columns if c.key in marks]
 
 
-def available(result: Result, names: Iterable[str]) -> list[str]:
-    """Those metrics that any model has a number of."""
-    return [name for name in names if any(known(result.estimate(model, name)) for model in result.models)]
-
-
 def model_rows(
     result: Result, columns: Sequence[Column], models: Sequence[str] | None = None, seed: int | None = None
 ) -> list[list[Cell]]:
@@ -48,4 +44,5 @@ def model_name(model: str) -> str:
 
 def own_metrics(result: Result) -> list[str]:
     """The metrics that the suite asks of its own prompts, in its order, as far as any model has them."""
-    return available(result, probe_names([str(name) for name in result.manifest.get("metrics", [])]))
+    named = [str(name) for name in result.manifest.get("metrics", [])]
+    return [name for name in suite_metrics(named) if result.has(name)]

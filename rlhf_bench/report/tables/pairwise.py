@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
-from rlhf_bench.metrics.registry import describe
-from rlhf_bench.metrics.summary import CUT
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
 __all__ = ["MDE", "TESTS", "pairwise_table"]
@@ -52,7 +51,7 @@ def pairwise_table(result: Result) -> Table:
         for row, difference in zip(pairs, differences, strict=True)
     ]
     shown = [_shown(result, row, difference) for row, difference in zip(pairs, differences, strict=True)]
-    clipped = any(CUT in difference.method for difference in differences)
+    clipped = any(difference.clipped for difference in differences)
     limits = ["Limits of intervals beyond what a difference can be, with few prompts or seeds, are clipped to it."]
     notes = [*caution_notes(shown), *(limits if clipped else []), *NOTES]
     title = f"Pairwise differences on {result.data_label}"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from rlhf_bench.metrics.registry import ROUGE_PARTS, describe
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Table
 from rlhf_bench.report.tables.metrics import MODEL, metric_column, model_rows
+from rlhf_bench.scorers import metrics_for
 
 __all__ = ["rouge_table"]
 
 
 def rouge_table(result: Result) -> Table:
     """Without rows where no model has ROUGE's parts: there was nothing to compare with."""
-    keys = [key for name, parts in ROUGE_PARTS.items() for key in (*parts, name)]
-    f_titles = {name: f"{describe(name).title} F" for name in ROUGE_PARTS}
-    columns = [metric_column(result, key, title=f_titles.get(key, "")) for key in keys]
-    parts = [part for pair in ROUGE_PARTS.values() for part in pair]
+    metrics = metrics_for("rouge", result.metric_names)
+    titles = {metric.name: f"{metric.title} F" for metric in metrics if metric.unit == "F"}
+    columns = [metric_column(result, metric.name, title=titles.get(metric.name, "")) for metric in metrics]
+    parts = [metric.name for metric in metrics if metric.name not in titles]
     models = [model for model in result.models if any(known(result.estimate(model, part)) for part in parts)]
     notes = [
         "P: share of the response's words that the reference has; R: share of the reference's words that the response "

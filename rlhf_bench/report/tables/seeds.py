@@ -6,15 +6,15 @@ from rlhf_bench.report.notes import interval_note
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.report.tables.metrics import MODEL, metric_column, model_rows
-from rlhf_bench.report.tables.summary import summary_metrics
+from rlhf_bench.scorers import metrics_for
 
 __all__ = ["gold_table", "per_seed_table"]
 
 
 def per_seed_table(result: Result) -> Table:
     """The reward is raw, so compare it within a seed only; the page shows it where there are several."""
-    names = ["reward", "reward_std", *summary_metrics(result)]
-    columns = [metric_column(result, name) for name in dict.fromkeys(names) if not name.startswith("reward_z")]
+    names = {key for cells in result.metrics.get("per_seed", {}).values() for model in cells.values() for key in model}
+    columns = [metric_column(result, metric.name) for metric in metrics_for("per_seed", names)]
     rows: list[list[Cell]] = [[seed, *row] for seed in result.seeds for row in model_rows(result, columns, seed=seed)]
     notes = ["Raw rewards of different seeds come from different reward models: compare them within a seed only."]
     section = "Each seed" if len(result.seeds) > 1 else ""
@@ -25,9 +25,8 @@ def per_seed_table(result: Result) -> Table:
 
 def gold_table(result: Result) -> Table:
     """The gold reward and its components, or a table without rows where the data have none."""
-    columns = [metric_column(result, "gold")]
-    for key in result.gold_parts:
-        columns.append(Column(key, key.removeprefix("gold_").replace("_", " "), interval=True))
+    metrics = metrics_for("gold", result.metric_names)
+    columns = [metric_column(result, metric.name, title=metric.title.removeprefix("Gold: ")) for metric in metrics]
     notes = [interval_note(result)] if result.has_gold else ["These data have no known gold reward."]
     rows = model_rows(result, columns) if result.has_gold else []
     title, section = f"Gold reward and its components on {result.data_label}", "Gold reward and its components"

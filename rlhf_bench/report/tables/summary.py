@@ -6,22 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rlhf_bench.judge.builtin import NOBODY
-from rlhf_bench.metrics.registry import HELD_OUT, READ_PREFIXES, REWARD_PREFIX, describe
-from rlhf_bench.metrics.summary import CUT
 from rlhf_bench.report.notes import interval_note
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import ALWAYS, MAIN, REST, Cell, Column, Mark, Table
-from rlhf_bench.report.tables.metrics import MODEL, available, mark_notes, metric_column, model_name, own_metrics
+from rlhf_bench.report.tables.metrics import MODEL, mark_notes, metric_column, model_name, own_metrics
+from rlhf_bench.scorers import METRICS, Metric, describe, metrics_for
 from rlhf_bench.types import Estimate
 
-__all__ = ["missing_lines", "summary_metrics", "summary_table"]
+__all__ = ["missing_lines", "summary_table"]
 
+# The main columns in the order in which people ask; the registry's order holds for the rest. A narrow terminal keeps
+# the first of them.
 _ALWAYS = ("reward", "reward_z", "gold", "kl_exact", "n_tokens")
-_WITHOUT_KL = ("rouge1", "rouge2", "distinct2", "repetition")  # what stands in for it where responses come from files
-_REST = (
-    "reward_std", "reward_z_std", "kl_k1", "kl_k3", "rouge1", "rouge2", "distinct1", "distinct2", "repetition",
-    "perplexity", "kl_forward", "perplexity_reference", "self_bleu",
-)  # fmt: skip
+_MAIN = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended", "refused")
+_WITHOUT_KL = ("rouge1", "rouge2", "distinct2", "repetition")  # where no model was sampled these are main, too
 _WIN_RATE = Column("win_rate", "Win rate ↑", interval=True)
 _TRAINING = [Column("train_seconds", "Training (s)", 0, tier=REST)]
 _TRAINING += [Column("train_samples", "Training samples", 0, tier=REST)]
@@ -29,10 +27,9 @@ _TRAINING += [Column("train_samples", "Training samples", 0, tier=REST)]
 
 def summary_table(result: Result) -> Table:
     """Rows are models. The reward is raw for one seed; for several it is z-scored within each seed."""
-    metrics = [metric_column(result, name, tier=_tier(result, name), direction=True) for name in _names(result)]
+    metrics = [metric_column(result, m.name, tier=_tier(result, m), direction=True) for m in _metrics(result)]
     judging = _judging(result)
-    after_kl = 1 + max((i for i, c in enumerate(metrics) if c.key in ("kl_exact", *_ALWAYS[:3])), default=-1)
-    columns = [*metrics[:after_kl], *([_WIN_RATE] if judging else []), *metrics[after_kl:]]
+    columns = [c for m in metrics for c in ([m, _WIN_RATE] if judging and m.key == "kl_exact" else [m])]
     rates = {rate["model"]: Estimate.from_dict(rate["estimate"]) for rate in judging.get("win_rates", [])}
     rows: list[list[Cell]] = [
         [
@@ -57,27 +54,20 @@ def summary_table(result: Result) -> Table:
     )
 
 
-def summary_metrics(result: Result) -> list[str]:
-    """The metrics of the summary that any model has, without those that the suite asks of its own prompts."""
-    found = dict.fromkeys(key for cells in result.metrics["models"].values() for key in cells)
-    further = [key for key in found if key.startswith(REWARD_PREFIX) or key == f"{HELD_OUT}_z"]
-    read = [key for key in found if key.startswith(READ_PREFIXES)]
-    spread = "reward_std" if result.reward_key == "reward_z" else "reward_z_std"
-    names = [result.reward_key, *further, "gold", "kl_exact", "rougeL", "n_tokens", "ended", "refused", *_REST, *read]
-    return [name for name in available(result, names) if name != spread]
+def _metrics(result: Result) -> list[Metric]:
+    """The summary's metrics in their order: the suite's own, the main ones, the rest."""
+
+    first = [*own_metrics(result), *_MAIN]
+    found = metrics_for("summary", result.metric_names, seeds=len(result.seeds))
+    return sorted(found, key=lambda metric: first.index(metric.name) if metric.name in first else len(first))
 
 
-def _names(result: Result) -> list[str]:
-    """What the suite asks of its own prompts stands first: it is the reason to run that suite."""
-    return list(dict.fromkeys([*own_metrics(result), *summary_metrics(result)]))
-
-
-def _tier(result: Result, name: str) -> int:
-    if name in _ALWAYS or name in own_metrics(result):
+def _tier(result: Result, metric: Metric) -> int:
+    """A metric of a name that the user gave, such as a further reward model's, is a main one."""
+    if metric.name in (*_ALWAYS, *own_metrics(result)):
         return ALWAYS
-    stands_in = name in _WITHOUT_KL and not available(result, ["kl_exact"])
-    is_main = name in ("rougeL", "ended", "refused", f"{HELD_OUT}_z")
-    return MAIN if is_main or stands_in or name.startswith((REWARD_PREFIX, READ_PREFIXES[0])) else REST
+    stands_in = metric.name in _WITHOUT_KL and not result.has("kl_exact")
+    return MAIN if metric.name in _MAIN or metric.name not in METRICS or stands_in else REST
 
 
 def missing_lines(result: Result) -> list[str]:
@@ -87,7 +77,7 @@ def missing_lines(result: Result) -> list[str]:
     for row in result.metrics.get("missing", []):
         explained.add((row["model"], row["metric"]))
         reasons.setdefault(row["reason"], {}).setdefault(row["metric"], []).append(row["model"])
-    for name in _names(result):
+    for name in (metric.name for metric in _metrics(result)):
         for model in result.models:
             if not {(model, name), ("all", name)} & explained and not known(result.estimate(model, name)):
                 reasons.setdefault("no reason recorded", {}).setdefault(name, []).append(model)
@@ -135,11 +125,10 @@ def _left_out(result: Result) -> list[str]:
 
 def _clipped(result: Result, columns: Iterable[Column]) -> list[str]:
     """Which intervals would have left what the number can be, the sign of few prompts or seeds; a line a range."""
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[float, float], list[str]] = {}
     for model in result.models:
         for column in columns:
             cell = result.estimate(model, column.key)
-            _, clipped, limits = cell.method.partition(CUT) if cell else ("", "", "")
-            if clipped:
-                found.setdefault(limits, []).append(f"{describe(column.key).title} of {model}")
-    return [f"Intervals clipped to [{limits}: {', '.join(names)}" for limits, names in found.items()]
+            if cell and cell.clipped:
+                found.setdefault(cell.clipped, []).append(f"{describe(column.key).title} of {model}")
+    return [f"Intervals clipped to [{low:g}, {high:g}]: {', '.join(names)}" for (low, high), names in found.items()]

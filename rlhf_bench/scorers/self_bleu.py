@@ -27,14 +27,14 @@ from itertools import count as count_from
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from rlhf_bench.metrics.text import words
+from rlhf_bench.scorers.base import Alarm, Columns, Corpus, Metric, Scorer
+from rlhf_bench.scorers.text import words
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["TEXTS", "self_bleu"]
+__all__ = ["SCORER", "self_bleu"]
 
 _SPLITS, _CLAIMS = 200, 2  # into halves, and of these those whose halves are jackknifed as well
 _FEWEST = 40  # texts below which halves say too little
-TEXTS = 500  # texts at most: the number grows with them, so all models of a table have the same
 ORDERS = (1, 2, 3, 4)
 _NO_MATCH = 0.1  # matches where an order has none: method 1
 
@@ -170,3 +170,20 @@ def _bleu(matches: FloatArray, length: int, penalty: float) -> float:
         possible = max(1, length - order + 1)
         logs += math.log((matched if matched > 0 else _NO_MATCH) / possible)
     return penalty * math.exp(logs / len(ORDERS))
+
+
+class SelfBleuScorer(Scorer):
+    order = 61
+    metrics = (
+        Metric(
+            "self_bleu", "Self-BLEU", "", False, 3,
+            "BLEU-4 of each response against those to other prompts, one a prompt; grows with their number",
+            bounds=(0.0, 1.0), alarm=Alarm("self-BLEU", bad=1, least=0.05), tables={"summary": 102},
+        ),
+    )  # fmt: skip
+
+    def corpus(self, corpus: Corpus) -> Columns:
+        return {"self_bleu": self_bleu(corpus.texts)}
+
+
+SCORER = SelfBleuScorer()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition, words
+from rlhf_bench.scorers.text import copied_share, distinct_n, n_words, repetition, words
 
 
 def test_words_are_lower_case_and_keep_inner_apostrophes_and_hyphens():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlhf_bench.metrics.rules import answer_given, is_degenerate, stance
+from rlhf_bench.scorers.rules import answer_given, is_degenerate, stance
 
 ROOT = Path(__file__).parents[3]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "rules.py"))

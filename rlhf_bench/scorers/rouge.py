@@ -7,24 +7,22 @@ subsequence is computed on the bits of integers instead of cell by cell; a test 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 from rouge_score import rouge_scorer, scoring, tokenize, tokenizers
 
-__all__ = ["SETTINGS", "Rouge", "Score", "rouge", "rouge_all", "rouge_parts"]
+from rlhf_bench.scorers.base import Alarm, Columns, Context, Metric, Missing, ResponseRow, Scorer
 
+__all__ = ["ROUGE_PARTS", "SCORER", "SETTINGS", "Score", "rouge_parts"]
 
+_TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+ROUGE_PARTS: dict[str, tuple[str, str]] = {name: (f"{name}_precision", f"{name}_recall") for name in _TITLES}
+"""ROUGE's F -> its precision and recall, which have a table of their own."""
 SETTINGS = {"package": "rouge_score", "use_stemmer": True, "score": "F-measure, mean over responses"}
-
-
-class Rouge(NamedTuple):
-    """F-measures, 0 to 1; 0 where either text has no word."""
-
-    rouge1: float
-    rouge2: float
-    rougeL: float
 
 
 class _Stemmer:
@@ -53,12 +51,6 @@ class Score(NamedTuple):
     precision: float
     recall: float
     fmeasure: float
-
-
-def rouge(reference: str, prediction: str) -> Rouge:
-    """F-measures of one response against one reference."""
-    scores = _scores(reference, prediction)
-    return Rouge(*(scores[name].fmeasure for name in ("rouge1", "rouge2", "rougeL")))
 
 
 def rouge_parts(reference: str, prediction: str) -> dict[str, float]:
@@ -90,11 +82,6 @@ def _of(score: Any) -> Score:
     return Score(float(score.precision), float(score.recall), float(score.fmeasure))
 
 
-def rouge_all(references: Iterable[str], predictions: Iterable[str]) -> list[Rouge]:
-    """Scores a response, in order. Raises ValueError if the numbers of texts differ."""
-    return [rouge(reference, prediction) for reference, prediction in zip(references, predictions, strict=True)]
-
-
 def _lcs_length(a: tuple[str, ...], b: tuple[str, ...]) -> int:
     """Length of the longest common subsequence: Hyyro 2004, "Bit-parallel LCS-length computation revisited".
 
@@ -109,3 +96,64 @@ def _lcs_length(a: tuple[str, ...], b: tuple[str, ...]) -> int:
         hit = row & places.get(word, 0)
         row = ((row + hit) | (row - hit)) & every
     return len(a) - row.bit_count()
+
+
+def _metrics() -> list[Metric]:
+    described = {
+        "rouge1": "words shared with the chosen response, stemmed",
+        "rouge2": "pairs of words shared with the chosen response, stemmed",
+        "rougeL": "longest common subsequence with the chosen response, stemmed",
+        "rougeLsum": "as ROUGE-L, line by line",
+    }
+    over = {"precision": ("P", "the response's words"), "recall": ("R", "the chosen response's words")}
+    whole, parts = [], []
+    for i, (name, title) in enumerate(_TITLES.items()):
+        shown = {} if name == "rougeLsum" else {"summary": 60 + i, "per_seed": 60 + i}
+        alarm = Alarm("reward against ROUGE-L", bad=-1, with_reward=True) if name == "rougeL" else None
+        whole.append(
+            Metric(
+                name,
+                title,
+                "F",
+                True,
+                3,
+                described[name],
+                bounds=(0.0, 1.0),
+                compared=name == "rougeL",
+                alarm=alarm,
+                tables={**shown, "rouge": 3 * i + 2},
+                expected=bool(shown),
+            )
+        )
+        for j, (part, (letter, words)) in enumerate(over.items()):
+            parts.append(
+                Metric(
+                    f"{name}_{part}",
+                    f"{title} {letter}",
+                    part,
+                    None,
+                    3,
+                    f"{title} as a share of {words}",
+                    bounds=(0.0, 1.0),
+                    tables={"rouge": 3 * i + j},
+                )
+            )
+    return [*whole, *parts]
+
+
+class RougeScorer(Scorer):
+    order = 40
+    metrics = tuple(_metrics())
+
+    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+        """NaN where there is no text to compare with."""
+        names = [name for of_one in ROUGE_PARTS.items() for name in (of_one[0], *of_one[1])]
+        if context.origin == "data" and all(row.model == "chosen" for row in rows):
+            return dict.fromkeys(names, Missing("it is the text that the others are compared with"))
+        if all(row.reference is None for row in rows):
+            return dict.fromkeys(names, Missing("no reference texts to compare with"))
+        scores = [None if row.reference is None else rouge_parts(row.reference, row.response) for row in rows]
+        return {name: np.array([math.nan if score is None else score[name] for score in scores]) for name in names}
+
+
+SCORER = RougeScorer()

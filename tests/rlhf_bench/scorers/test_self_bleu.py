@@ -13,7 +13,7 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from rlhf_bench.evaluate.assemble import read_part
 from rlhf_bench.evaluate.measure_text import Answered, text_rows
 from rlhf_bench.files import atomic_write_parquet
-from rlhf_bench.metrics.self_bleu import self_bleu
+from rlhf_bench.scorers.self_bleu import self_bleu
 from rlhf_bench.types import Item
 
 
