@@ -251,7 +251,7 @@ def _is_drawn(result: Path) -> bool:
 
 
 def print_result(result: Path) -> None:
-    """The table, as wide as the terminal, and where the Pareto plot and the page are."""
+    """The table, as wide as the terminal, a few lines under it, and the paths of plot, page and tables."""
     from rlhf_bench.report import summary_text
 
     width = min(120, shutil.get_terminal_size(fallback=(120, 24)).columns)
@@ -259,9 +259,6 @@ def print_result(result: Path) -> None:
     click.echo()
     undrawn = f"not there; draw it with: rlhf-bench report {result}"
     missing = "none, it needs rewards and KL" if _is_drawn(result) else undrawn
-    for label, name in (("Pareto plot", "plots/reward_vs_kl.png"), ("report page", "report.html")):
+    for label, name in (("plot", "plots/reward_vs_kl.png"), ("page", "report.html"), ("tables", "tables")):
         path = result / name
-        click.echo(f"{label}: {path if path.is_file() else missing}")
-    pool = result / "tables" / "best_of_n.md"
-    if pool.is_file():
-        click.echo(f"best of n: {pool}")
+        click.echo(f"{label + ':':<8}{path if path.exists() else missing}")

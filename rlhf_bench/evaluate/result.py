@@ -55,6 +55,13 @@ class Evaluation:
         return _frame(pairwise_table(self._result))
 
     @cached_property
+    def verdict(self) -> list[str]:
+        """What the paired tests say of the models, in words: a sentence each on the gold and the learned reward."""
+        from rlhf_bench.report.verdict import verdict
+
+        return verdict(self._result)
+
+    @cached_property
     def missing(self) -> pd.DataFrame:
         """What was not measured, and why: the columns model ("all" for every one), metric and reason."""
         return pd.DataFrame(self._result.metrics.get("missing", []), columns=["model", "metric", "reason"])

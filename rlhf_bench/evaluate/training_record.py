@@ -17,7 +17,8 @@ def training_costs(models: Iterable[Source]) -> dict[str, list[dict[str, Any]]]:
     for source in models:
         if source.training is not None:
             cost = {key: source.training[key] for key in ("samples", "tokens", "seconds")}
-            costs.setdefault(source.name, []).append({"seed": source.seed, **cost})
+            recipe = source.training.get("recipe")
+            costs.setdefault(source.name, []).append({"seed": source.seed, **cost, "recipe": recipe})
     return costs
 
 

@@ -15,6 +15,7 @@ from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables.summary import missing_lines
+from rlhf_bench.report.verdict import verdict
 
 __all__ = ["write_plots", "write_tables"]
 
@@ -29,6 +30,7 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
     every = tables(result)
     found = [table for table in every if table.is_written]
     lists = {
+        "Verdict": verdict(result),
         "Alarms": alarm_lines(result),
         "Alarms while training": training_alarm_lines(result),
         "Not available": missing_lines(result),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from rlhf_bench.errors import UnknownName
 from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
@@ -12,13 +13,32 @@ from rlhf_bench.report.table import Table
 from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
-__all__ = ["cautions", "interval_note", "with_common_notes"]
+__all__ = ["cautions", "interval_note", "one_seed_note", "toy_note", "with_common_notes"]
+
+_TOY = "numbers mean nothing"  # the description of a recipe that is there to see that everything works
 
 
 def with_common_notes(result: Result, table: Table) -> Table:
-    """`table` with the warnings about its intervals."""
+    """`table` with the notes that hold for all tables of the result, first, and the warnings about its intervals."""
+    estimates = any(isinstance(cell, Estimate) for row in table.rows for cell in row)
+    first = [*one_seed_note(result), *toy_note(result)] if estimates else []
     warnings = [] if table.cautioned else cautions(table)
-    return replace(table, notes=[*table.notes, *warnings])
+    return replace(table, notes=[*first, *table.notes, *warnings])
+
+
+def one_seed_note(result: Result) -> list[str]:
+    """That there is one training seed, and what its intervals leave out; nothing for several."""
+    if len(result.seeds) > 1:
+        return []
+    option = "; train more: --seeds 3" if result.metrics.get("training") else ""
+    return [f"One training seed: intervals and p leave out retraining{option}"]
+
+
+def toy_note(result: Result) -> list[str]:
+    """Which models come from a toy recipe; nothing where none does."""
+    training: dict[str, list[dict[str, Any]]] = result.metrics.get("training", {})
+    found = [name for name, runs in training.items() if any(_TOY in (run.get("recipe") or "") for run in runs)]
+    return [f"Toy recipe, its numbers mean nothing: {', '.join(found)}"] if found else []
 
 
 def cautions(table: Table) -> list[str]:

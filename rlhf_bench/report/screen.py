@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from rlhf_bench.errors import StoreError
-from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
+from rlhf_bench.report.alarms import checked_for, raised_alarms
 from rlhf_bench.report.contents import tables
+from rlhf_bench.report.notes import one_seed_note, toy_note, with_common_notes
 from rlhf_bench.report.render.terminal import block, fits, text_of, wrapped
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import ALWAYS, MAIN, Table
 from rlhf_bench.report.tables.judge_forms import SECTION
 from rlhf_bench.report.tables.reward_model import table_of_audit
 from rlhf_bench.report.tables.summary import missing_lines, summary_table
+from rlhf_bench.report.verdict import verdict
 from rlhf_bench.types import Estimate
 
 __all__ = ["audit_text", "judge_text", "summary_text"]
 
+_UNDER = 6  # lines under the table
+
 
 def summary_text(result: Result, *, width: int = 120) -> str:
-    """The main columns as plain text for a terminal `width` characters wide, and what has to be known of them."""
-    table = summary_table(result)
+    """The main columns as plain text for a terminal `width` characters wide, and at most six lines under them."""
+    table = with_common_notes(result, summary_table(result))
     columns, stacked = _fitting(table, width)
     prompts, samples = result.manifest["data"].get("n_prompts", "?"), result.sampling.get("samples", "?")
     seeds = f"training seed{'' if len(result.seeds) == 1 else 's'} {', '.join(map(str, result.seeds))}"
     head = f"{table.title}: {prompts} prompts × {samples} samples, {seeds}, reference {result.reference}"
-    lines = [*wrapped(head, width), *block(table, columns, width, stacked=stacked)]
-    lines += [line for note in table.notes for line in wrapped(note, width)]
-    lines += [f"Alarm: {line}" for line in [*alarm_lines(result), *training_alarm_lines(result)]]
-    lines += [f"Not available: {line}" for line in missing_lines(result)]
+    lines = [*wrapped(head, width), *block(table, columns, width, stacked=stacked), *_under(result, table, width)]
     return "\n".join(lines) + "\n"
+
+
+def _under(result: Result, table: Table, width: int) -> list[str]:
+    """What has to be known first: the seeds, the verdict, the alarms; the rest is counted, and is on the page."""
+    seeds, alarms = [*one_seed_note(result), *toy_note(result)], raised_alarms(result)
+    first = [_short("; ".join(seeds), width)] if seeds else []
+    last = [_short(f"Alarms: {len(alarms)}: {alarms[0]}", width)] if alarms else []
+    if not alarms and (checked := checked_for(result)):
+        last = [f"Alarms: none in {len(checked)} checks"]
+    room = _UNDER - len(first) - len(last) - 1
+    said: list[str] = []
+    for sentence in verdict(result):
+        found = wrapped(sentence, width)
+        if len(said) + len(found) <= room:
+            said += found
+        elif not said:
+            said = wrapped(_short(sentence, (width - 2) * room), width)[:room]
+    counts = {
+        "lines on numbers not available": len(missing_lines(result)),
+        "notes": len(table.notes) - len(seeds),
+        "alarms": len(alarms),
+    }
+    on_the_page = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+    return [*first, *said, *last, *([_short(f"On the page: {on_the_page}", width)] if on_the_page else [])]
+
+
+def _short(text: str, width: int) -> str:
+    return textwrap.shorten(text, width, placeholder=" ...")
 
 
 def judge_text(result: Result, **wanted: str) -> str:

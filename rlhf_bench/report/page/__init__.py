@@ -12,11 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.contents import Plot, plots, tables
+from rlhf_bench.report.notes import one_seed_note, toy_note
 from rlhf_bench.report.render.html import HtmlTable, html_table
 from rlhf_bench.report.responses import side_by_side
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import number_text
 from rlhf_bench.report.tables.summary import missing_lines
+from rlhf_bench.report.verdict import verdict
 from rlhf_bench.store import ResultStore
 
 __all__ = ["write_page"]
@@ -60,6 +62,8 @@ def _context(result: Result) -> dict[str, Any]:
         "result": result,
         "manifest": result.manifest,
         "facts": _facts(result),
+        "verdict": verdict(result),
+        "first": [*one_seed_note(result), *toy_note(result)],
         "sections": _sections(result),
         "alarms": {"Alarms": alarm_lines(result), "Alarms while training": training_alarm_lines(result)},
         "mistakes": _mistakes(result),

@@ -19,9 +19,10 @@ _DIRECTIONS = {True: " ↑", False: " ↓", None: ""}
 def metric_column(result: Result, name: str, *, title: str = "", tier: int = MAIN, direction: bool = False) -> Column:
     """A metric's column: `title` or its own, which way is better, and † where the metric has a note of its own."""
     metric = describe(name)
+    unit = " (nats)" if metric.unit.startswith("nats") and not title else ""
     arrow = _DIRECTIONS[metric.higher_is_better] if direction else ""
     mark = " †" if name in result.metrics.get("marks", {}) else ""
-    return Column(name, f"{title or metric.title}{arrow}{mark}", metric.digits, interval=True, tier=tier)
+    return Column(name, f"{title or metric.title}{unit}{arrow}{mark}", metric.digits, interval=True, tier=tier)
 
 
 def mark_notes(result: Result, columns: Iterable[Column]) -> list[str]:
