@@ -25,6 +25,7 @@ from rlhf_bench.report.tables.judge_forms import (
     rating_table,
 )
 from rlhf_bench.report.tables.kl import kl_table
+from rlhf_bench.report.tables.overoptimisation import overoptimisation_table
 from rlhf_bench.report.tables.pairwise import pairwise_table
 from rlhf_bench.report.tables.pareto import pareto_table
 from rlhf_bench.report.tables.reward_model import accuracy_table, audit_table, calibration_table, training_table
@@ -46,6 +47,7 @@ class Plot(NamedTuple):
     caption: str
     section: str = "Plots"
     wide: bool = False  # as wide as the page
+    front: str = ""  # the metric of its Pareto front, whose hypervolume the caption gives
 
     def draw(self, result: Result) -> Figure | None:
         """The figure; None where the result has not the numbers for it."""
@@ -59,7 +61,12 @@ class Plot(NamedTuple):
 REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     summary_table,
     Plot("suite_metrics", "probes", "What this suite asks: each model with its interval.", wide=True),
-    Plot("reward_vs_kl", "tradeoff", "How much learned reward each model gains at how much KL to the reference."),
+    Plot(
+        "reward_vs_kl",
+        "tradeoff",
+        "How much learned reward each model gains at how much KL to the reference.",
+        front="reward",
+    ),
     Plot(
         "gold_vs_reward",
         "tradeoff",
@@ -69,6 +76,7 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
         "gold_vs_kl",
         "tradeoff",
         "The gold reward against KL: where it falls as the learned reward rises, the reward model is over-optimised.",
+        front="gold",
     ),
     Plot(
         "gold_vs_sqrt_kl",
@@ -93,6 +101,7 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     Plot("length_vs_reward", "distributions", "Whether the reward model prefers longer responses."),
     Plot("kl_by_position", "distributions", "At which tokens of the response a model differs from the reference."),
     pareto_table,
+    overoptimisation_table,
     equal_kl_table,
     best_of_n_table,
     pairwise_table,

@@ -63,7 +63,7 @@ class Result:
 
     @property
     def reward_label(self) -> str:
-        return "learned reward (raw)" if self.reward_key == "reward" else f"learned reward (z by {self.reference})"
+        return "learned reward (raw)" if self.reward_key == "reward" else "learned reward (z by the reference)"
 
     @property
     def data_label(self) -> str:

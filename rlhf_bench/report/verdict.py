@@ -2,7 +2,7 @@
 
 Being told apart is not transitive: ppo may differ from base, and neither from sft. So a chain of models is written only
 where every pair across its signs is rejected and no pair within a group is; else a compact letter display, in which two
-models share a letter where they are not told apart; else, where they are few or the differences have no order, the pairs.
+models share a letter where they are not told apart; else, where they are few or have no order, the pairs.
 """
 
 from __future__ import annotations

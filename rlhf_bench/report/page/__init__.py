@@ -13,10 +13,12 @@ from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.contents import Plot, plots, tables
 from rlhf_bench.report.notes import one_seed_note, toy_note
+from rlhf_bench.report.plots.names import names_note
 from rlhf_bench.report.render.html import HtmlTable, html_table
 from rlhf_bench.report.responses import side_by_side
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import number_text
+from rlhf_bench.report.tables.pareto import front_of, hypervolume_text
 from rlhf_bench.report.tables.summary import missing_lines
 from rlhf_bench.report.verdict import verdict
 from rlhf_bench.store import ResultStore
@@ -31,6 +33,7 @@ _SVG_LIMIT = 600_000  # bytes; a larger drawing goes in as PNG
 class Image(NamedTuple):
     plot: Plot
     uri: str
+    caption: str
 
 
 class Section(NamedTuple):
@@ -79,7 +82,7 @@ def _sections(result: Result) -> list[Section]:
     """What has a row or a drawing, in the order of the report."""
     sections: dict[str, Section] = {}
     found = [table for table in tables(result) if table.rows and table.section]
-    drawn = [Image(plot, uri) for plot in plots() if (uri := _data_uri(result, plot.name))]
+    drawn = [Image(plot, uri, _caption(result, plot)) for plot in plots() if (uri := _data_uri(result, plot.name))]
     for name in dict.fromkeys(["Summary", *(image.plot.section for image in drawn), *(t.section for t in found)]):
         sections[name] = Section(
             name,
@@ -87,6 +90,13 @@ def _sections(result: Result) -> list[Section]:
             [html_table(table) for table in found if table.section == name],
         )
     return list(sections.values())
+
+
+def _caption(result: Result, plot: Plot) -> str:
+    """What the plot shows, the hypervolume of its front, and the whole names of models that it shortens."""
+    front = front_of(result, plot.front) if plot.front else None
+    parts = [plot.caption, f"{hypervolume_text(result, front)}." if front else "", names_note(result.models)]
+    return " ".join(part for part in parts if part)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rlhf_bench.report.plots.names import short
 from rlhf_bench.report.plots.style import Look, drawing, looks, save_figure, tidy
 from rlhf_bench.report.result import Result
 from rlhf_bench.store import order_models
@@ -104,7 +105,7 @@ def training_curves(result: Result) -> Figure | None:
     style = looks([*models, *names])
     for axes, (name, rows_of, panel) in zip(grid, cells, strict=False):
         _draw(axes, panel, rows_of, style[name])
-        axes.set_title(name, loc="left")
+        axes.set_title(short(name, 30), loc="left")
     for axes in grid[len(cells) :]:
         axes.set_axis_off()
     handles, labels = grid[0].get_legend_handles_labels()

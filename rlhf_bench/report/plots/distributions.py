@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from rlhf_bench.report.plots.style import arms, line_look, looks, marker_look, name_ticks, titled
+from rlhf_bench.report.plots.names import short, short_names
+from rlhf_bench.report.plots.style import (
+    arms,
+    frame,
+    legend_below,
+    line_look,
+    looks,
+    marker_look,
+    name_ticks,
+    titled,
+)
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.scorers import describe
 
@@ -29,8 +39,7 @@ def reward_distribution(result: Result) -> Figure | None:
     if not names:
         return None
     style = looks(result.models)
-    figure = Figure(figsize=(max(4.8, 1.6 + 0.85 * len(names)), 4.2), layout="constrained")
-    axes = figure.subplots()
+    axes = _columns(names)
     values = pd.concat([pd.DataFrame({"model": n, "y": result.rows(n, result.reward_key)}) for n in names])
     sns.violinplot(
         data=values,
@@ -54,7 +63,7 @@ def reward_distribution(result: Result) -> Figure | None:
     _mean_markers(axes, result, names, result.reward_key)
     name_ticks(axes, names)
     axes.set(ylabel=f"{result.reward_label}, per response")
-    return titled(figure, result, "Reward distribution")
+    return titled(axes, result, "Reward distribution")
 
 
 def rouge(result: Result) -> Figure | None:
@@ -62,8 +71,7 @@ def rouge(result: Result) -> Figure | None:
     names = [name for name in result.models if any(known(result.estimate(name, key)) for key in _ROUGE)]
     if not names:
         return None
-    figure = Figure(figsize=(max(4.8, 1.6 + 0.95 * len(names)), 4.0), layout="constrained")
-    axes = figure.subplots()
+    axes = _columns(names)
     width = 0.8 / len(_ROUGE)
     for i, (key, colour) in enumerate(_ROUGE.items()):
         for j, name in enumerate(names):
@@ -77,16 +85,15 @@ def rouge(result: Result) -> Figure | None:
                 axes.errorbar(at, estimate.value, yerr=arms(estimate), fmt="none", ecolor="#111111", capsize=2)
     name_ticks(axes, names)
     axes.set(ylabel="ROUGE F (0 to 1), with its interval", ylim=(0, None))
-    axes.legend(**_OUTSIDE)
-    return titled(figure, result, "ROUGE against the chosen responses")
+    legend_below(axes, columns=3)
+    return titled(axes, result, "ROUGE against the chosen responses")
 
 
 def length(result: Result) -> Figure | None:
     names = [name for name in result.models if len(result.rows(name, "n_tokens"))]
     if not names:
         return None
-    figure = Figure(figsize=(max(4.8, 1.6 + 0.85 * len(names)), 4.2), layout="constrained")
-    axes = figure.subplots()
+    axes = _columns(names)
     style = looks(result.models)
     _boxes(axes, [result.rows(n, "n_tokens") for n in names], width=0.55, colours=[style[n].colour for n in names])
     _mean_markers(axes, result, names, "n_tokens")
@@ -105,7 +112,7 @@ def length(result: Result) -> Figure | None:
             color="#777777",
             fontsize=8,
         )
-    return titled(figure, result, "Response length")
+    return titled(axes, result, "Response length")
 
 
 def length_vs_reward(result: Result) -> Figure | None:
@@ -113,9 +120,8 @@ def length_vs_reward(result: Result) -> Figure | None:
     key = result.reward_key
     if not {key, "n_tokens"} <= set(result.scores.columns):
         return None
-    style = looks(result.models)
-    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
-    axes = figure.subplots()
+    style, shown = looks(result.models), short_names(result.models)
+    axes = frame(8.0)
     drawn = 0
     for name in result.models:
         rows = result.scores.loc[result.scores["model"] == name, ["n_tokens", key]].dropna()
@@ -127,7 +133,7 @@ def length_vs_reward(result: Result) -> Figure | None:
         axes.scatter(x[::step], y[::step], s=5, color=style[name].colour, alpha=0.12, linewidths=0, rasterized=True)
         fifths = [part for part in np.array_split(np.argsort(x, kind="stable"), 5) if len(part)]
         rho = float(spearmanr(x, y).statistic) if np.ptp(x) and np.ptp(y) else math.nan
-        label = f"{name} (ρ = {rho:+.2f})" if math.isfinite(rho) else name
+        label = f"{shown[name]} (ρ = {rho:+.2f})" if math.isfinite(rho) else shown[name]
         axes.plot(
             [x[part].mean() for part in fifths],
             [y[part].mean() for part in fifths],
@@ -137,17 +143,16 @@ def length_vs_reward(result: Result) -> Figure | None:
     axes.set(xlabel="response length (tokens)", ylabel=f"{result.reward_label}, per response")
     if not drawn:
         return None
-    axes.legend(title="mean by fifth of length\n(Spearman's ρ over responses)", **_OUTSIDE)
-    return titled(figure, result, "Reward against length")
+    legend_below(axes, columns=3, title="mean by fifth of length (Spearman's ρ over responses)")
+    return titled(axes, result, "Reward against length")
 
 
 def kl_by_position(result: Result) -> Figure | None:
     """Mean over prompts of the exact KL at each response token, with a band of 1.96 standard errors over prompts."""
     if "token_kl" not in result.scores.columns:
         return None
-    style = looks(result.models)
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-    axes = figure.subplots()
+    style, shown = looks(result.models), short_names(result.models)
+    axes = frame(8.0)
     drawn = 0
     for name in result.policies:
         means = _position_means(result, name)
@@ -159,16 +164,18 @@ def kl_by_position(result: Result) -> Figure | None:
         centre = np.nanmean(means, axis=0)
         error = 1.96 * np.nanstd(means, axis=0, ddof=1) / np.sqrt(count)
         axes.fill_between(position, centre - error, centre + error, color=style[name].colour, alpha=0.18, linewidth=0)
-        axes.plot(position, centre, label=name, markevery=(drawn % 5, 8), **line_look(style[name]))
+        axes.plot(position, centre, label=shown[name], markevery=(drawn % 5, 8), **line_look(style[name]))
     if not drawn:
         return None
     axes.set(xlabel="response token (position)", ylabel="exact KL at the token (nats)", ylim=(0, None))
     axes.set_xlim(1, None)
-    axes.legend(title="mean over prompts\n(band: ±1.96 SE)", **_OUTSIDE)
-    return titled(figure, result, f"KL to {result.reference} by position")
+    legend_below(axes, columns=4, title="mean over prompts (band: ±1.96 SE)")
+    return titled(axes, result, f"KL to {short(result.reference)} by position")
 
 
-_OUTSIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "alignment": "left"}
+def _columns(names: Sequence[str]) -> Axes:
+    """Axes with room for a column a model."""
+    return frame(max(5.4, 1.6 + 0.85 * len(names)), 4.8, under=1.1)
 
 
 def _boxes(axes: Axes, values: list[pd.Series[float]], *, width: float, colours: list[str] | None = None) -> None:

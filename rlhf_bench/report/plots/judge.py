@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from rlhf_bench.judge.lines import LENGTH_ALONE
 from rlhf_bench.report.plots.panels import SHARE, Panel, draw_panels
-from rlhf_bench.report.plots.style import looks
+from rlhf_bench.report.plots.style import data_title, looks
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables.judge_forms import estimate_of, judge_name
 
@@ -51,4 +51,4 @@ def _draw(result: Result, panels: Sequence[Panel], title: str, note: str = "") -
     models = [model for model in result.models if any(known(panel.estimates.get(model)) for panel in panels)]
     hollow = any(known(estimate) for panel in panels for estimate in panel.below.values())
     note = f" · {note}" if hollow else ""
-    return draw_panels(panels, models, looks(result.models), f"{title} · {result.data_label}{note}")
+    return draw_panels(panels, models, looks(result.models), f"{title} · {data_title(result)}{note}")

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rlhf_bench.report.plots.style import arms, looks, titled
+from rlhf_bench.report.plots.names import short
+from rlhf_bench.report.plots.style import arms, frame, legend_below, looks, titled
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import cell_text
 from rlhf_bench.stats.overoptimisation import gold_gain
 from rlhf_bench.types import Estimate
 
 __all__ = ["gold_vs_sqrt_kl"]
+
+_NAME = 36  # characters of a curve's name
 
 
 def gold_vs_sqrt_kl(result: Result) -> Figure | None:
@@ -22,8 +24,7 @@ def gold_vs_sqrt_kl(result: Result) -> Figure | None:
     curves: list[dict[str, Any]] = result.metrics.get("over_optimisation", [])
     if not curves:
         return None
-    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
-    axes = figure.subplots()
+    axes = frame()
     axes.axhline(0, color="#999999", linestyle=":", linewidth=1)
     style = looks([*result.models, *(curve["curve"] for curve in curves)])
     for curve in curves:
@@ -35,22 +36,13 @@ def gold_vs_sqrt_kl(result: Result) -> Figure | None:
         kl = np.linspace(0.0, math.sqrt(fit["largest_kl"]), 200) ** 2
         alpha, beta = (Estimate.from_dict(fit[name]) for name in ("alpha", "beta"))
         drawn = gold_gain(kl, alpha.value, beta.value, form=fit["form"])
-        label = _label(curve["curve"], alpha, beta, fit)
+        label = short(curve["curve"], _NAME)
         axes.plot(np.sqrt(kl), drawn, color=look.colour, linestyle=(0, look.dashes or None), linewidth=1.6, label=label)
         if fit["turning_kl"]:
             axes.axvline(math.sqrt(fit["turning_kl"]["value"]), color=look.colour, linestyle=":", linewidth=1.2)
     axes.set(
-        xlabel=f"d = sqrt of the exact KL to {result.reference} (nats per response)",
-        ylabel=f"gold reward, minus that of {result.reference}",
+        xlabel=f"d = sqrt of the exact KL to {short(result.reference)} (nats per response)",
+        ylabel=f"gold reward, minus that of {short(result.reference)}",
     )
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=1)
-    return titled(figure, result, "Over-optimisation")
-
-
-def _label(name: str, alpha: Estimate, beta: Estimate, fit: dict[str, Any]) -> str:
-    turning = fit["turning_kl"]
-    turns = f"turns at {cell_text(Estimate.from_dict(turning), 1)} nats" if turning else "does not turn within the data"
-    second = "β d" if fit["form"] == "best-of-n" else "β log d"
-    kl = "d by the upper bound of its KL\n" if fit["form"] == "best-of-n" else ""
-    form = f"{name}: d (α − {second}), α = {cell_text(alpha, 2)}, β = {cell_text(beta, 2)}"
-    return f"{form}\n{kl}{turns}; {fit['turns_share']:.0%} of the resamples turn within it"
+    legend_below(axes, columns=2)
+    return titled(axes, result, "Over-optimisation")

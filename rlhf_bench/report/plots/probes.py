@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from rlhf_bench.report.plots.names import short
 from rlhf_bench.report.plots.panels import SHARE, Panel, draw_panels
-from rlhf_bench.report.plots.style import looks
+from rlhf_bench.report.plots.style import data_title, looks
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables.metrics import own_metrics
 from rlhf_bench.scorers import describe
@@ -20,7 +21,8 @@ def suite_metrics(result: Result) -> Figure | None:
         return None
     models = [m for m in result.models if any(known(result.estimate(m, name)) for name in names)]
     panels = [_panel(result, name, models) for name in names]
-    return draw_panels(panels, models, looks(result.models), f"{result.manifest['suite']} · {result.data_label}")
+    title = f"{short(result.manifest['suite'], 40)} · {data_title(result)}"
+    return draw_panels(panels, models, looks(result.models), title)
 
 
 def _panel(result: Result, name: str, models: list[str]) -> Panel:

@@ -18,14 +18,18 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from rlhf_bench.files import atomic_write_bytes
+from rlhf_bench.report.plots.names import FONT, short, short_names
 from rlhf_bench.report.result import Result
 from rlhf_bench.types import Estimate
 
 __all__ = [
     "Look",
     "arms",
+    "data_title",
     "drawing",
+    "frame",
     "ink",
+    "legend_below",
     "line_look",
     "looks",
     "marker_look",
@@ -41,6 +45,10 @@ Dashes: TypeAlias = tuple[float, ...]  # lengths of line and gap in line widths;
 _PALETTE = sns.color_palette("colorblind").as_hex()
 _SOLID: Dashes = ()
 _CONTRAST = 4.5  # of a label's colour to white: what WCAG 2 asks of text
+_MARGINS = 0.85, 0.2, 0.45  # inches left, right and above the axes
+_CHARACTER = 0.092  # inches of a character of a title
+_LINE = 0.165  # inches of a line of a legend
+_DATA = 30  # characters of the data's name in a title
 _LONG_NAME = 9  # characters of a name that stand below a column without touching the next
 
 
@@ -100,7 +108,8 @@ def drawing() -> Iterator[None]:
     """Matplotlib settings for what is drawn inside; the caller's own settings come back afterwards."""
     settings = {
         **sns.axes_style("whitegrid", {"grid.color": "#e9e9e9", "axes.edgecolor": "#555555"}),
-        "font.family": ["DejaVu Sans"],  # shipped with matplotlib, so the same on every machine
+        "font.family": [FONT],
+        "text.parse_math": False,  # a $ in a name is a $
         "font.size": 10.0,
         "axes.titlesize": 11.0,
         "axes.labelsize": 10.0,
@@ -139,18 +148,54 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def titled(figure: Figure, result: Result, title: str) -> Figure:
-    axes = figure.axes[0]
-    axes.set_title(f"{title} · {result.data_label}", loc="left")
+def frame(width: float = 7.0, height: float = 4.6, *, under: float = 0.6) -> Axes:
+    """Axes of a fixed size in a figure of so many inches, `under` of them below: no text decides their size."""
+    left, right, top = _MARGINS
+    box = left / width, under / height, (width - left - right) / width, (height - top - under) / height
+    return Figure(figsize=(width, height)).add_axes(box)
+
+
+def legend_below(axes: Axes, *, columns: int = 1, title: str | None = None) -> None:
+    """A legend under the axes; the figure grows by its lines, the axes keep their size."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not labels:
+        return
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    width, height = (float(inches) for inches in figure.get_size_inches())
+    rows = [labels[i :: math.ceil(len(labels) / columns)] for i in range(math.ceil(len(labels) / columns))]
+    lines = sum(max(label.count("\n") + 1 for label in row) for row in rows) + (title is not None)
+    below = _LINE * lines + 0.1
+    figure.set_size_inches(width, height + below)
+    box, whole = axes.get_position(), height + below
+    axes.set_position((box.x0, (box.y0 * height + below) / whole, box.width, box.height * height / whole))
+    anchor = (0.1 / width, (below + 0.03) / whole)
+    figure.legend(
+        handles, labels, loc="upper left", bbox_to_anchor=anchor, ncols=columns, title=title, alignment="left",
+        borderaxespad=0, borderpad=0, labelspacing=0.25, columnspacing=1.2, fontsize=8, title_fontsize=8,
+    )  # fmt: skip
+
+
+def titled(axes: Axes, result: Result, title: str) -> Figure:
+    """The figure, with its title and the data's name, as much of it as there is room for."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    room = int((figure.get_size_inches()[0] - _MARGINS[0]) / _CHARACTER) - len(title) - 3
+    axes.set_title(f"{title} · {short(result.data_label, max(8, room))}", loc="left")
     tidy(axes)
     return figure
 
 
+def data_title(result: Result) -> str:
+    return short(result.data_label, _DATA)
+
+
 def name_ticks(axes: Axes, names: Sequence[str]) -> None:
-    """A column a model: names stand aslant where one of them is too long to stand beside the next."""
-    aslant = max(map(len, names)) > _LONG_NAME
+    """A column a model: short names, aslant where one of them is too long to stand beside the next."""
+    shown = list(short_names(names).values())
+    aslant = max(map(len, shown)) > _LONG_NAME
     turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if aslant else {}
-    axes.set_xticks(range(len(names)), names, **turned)
+    axes.set_xticks(range(len(names)), shown, **turned)
     axes.grid(axis="x", visible=False)
 
 

@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlhf_bench.report.plots.labels import Boxes, Label, path_boxes, place_labels, point_boxes, settle
-from rlhf_bench.report.plots.style import Look, arms, ink, looks, marker_look, seed_look, titled
+from rlhf_bench.report.plots.names import short, short_names
+from rlhf_bench.report.plots.style import Look, arms, frame, ink, legend_below, looks, marker_look, seed_look, titled
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables.equal_kl import bands_of
-from rlhf_bench.report.tables.pareto import front_of, hypervolume_text
+from rlhf_bench.report.tables.pareto import front_of
 from rlhf_bench.scorers.reward import HELD_OUT
 from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.types import Estimate
@@ -26,8 +27,9 @@ Line: TypeAlias = list[tuple[float, float]]  # corners, in the units of the data
 
 _WORTH_NAMING = 0.05  # probability of being on the front
 _CHOOSING = "#444444"  # best-of-n is no model: a line in no model's colour
-_LEGEND_WIDTH = 90  # characters that stand below a figure
-_KL = "KL to {reference}, exact per prefix (nats per response)"
+_LEGEND_WIDTH, _FRONT_LINES = 100, 3  # characters of a line of the legend; lines for the front
+_MAX_CURVES = 3  # in the legend
+_KL = "KL to {reference} (exact, nats per response)"
 
 
 def reward_vs_kl(result: Result) -> Figure | None:
@@ -46,9 +48,7 @@ def gold_vs_reward(result: Result) -> Figure | None:
 def held_out_vs_reward(result: Result) -> Figure | None:
     """A model below the line gains more by the reward model it was optimised against than by another seed's."""
     title = "Held-out reward against learned reward"
-    own, other = (
-        f"reward by {whose} model (z by {result.reference})" for whose in ("the seed's own", "another seed's")
-    )
+    own, other = (f"reward by {whose} reward model (z)" for whose in ("the seed's own", "another seed's"))
     return _against(result, title, "reward_z", f"{HELD_OUT}_z", own, other, diagonal="as much by either model")
 
 
@@ -74,9 +74,8 @@ def _against(
             points[name] = (across, up)
     if not points:
         return None
-    style = looks(result.models)
-    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
-    axes = figure.subplots()
+    style, shown = looks(result.models), short_names(result.models)
+    axes = frame()
     if x == "kl_exact":
         axes.axvline(0, color="#999999", linestyle=":", linewidth=1)
     front = pareto_front({n: (a.value, u.value) for n, (a, u) in points.items()}) if pareto and len(points) > 1 else []
@@ -89,14 +88,14 @@ def _against(
             linestyle="--",
             linewidth=1.2,
             zorder=1,
-            label=_front_label(result, y, front),
+            label=_front_label(result, y, front, shown),
         )
     seeds = {n: _seed_points(result, n, x, y) for n in points} if len(result.seeds) > 1 else {}
     for name, (across, up) in points.items():
         _point(axes, across, up, style[name])
         for at in seeds.get(name, []):
             axes.scatter(*at, s=18, zorder=3.5, **seed_look(style[name]))
-    axes.set(xlabel=x_label.format(reference=result.reference), ylabel=y_label)
+    axes.set(xlabel=x_label.format(reference=short(result.reference)), ylabel=y_label)
     _spread_x(axes, [a.value for a, _ in points.values()])
     axes.margins(0.08)
     if seeds:
@@ -106,9 +105,8 @@ def _against(
         lines.append(_diagonal(axes, diagonal))
     if front:
         lines.append(_corners([(points[n][0].value, points[n][1].value) for n in front]))
-    if front or seeds or lines:
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=1)
-    titled(figure, result, title)
+    legend_below(axes)
+    figure = titled(axes, result, title)
     settle(axes)
     bars = [box for a, u in points.values() for box in _bar_boxes(axes, a, u)]
     blocked = [
@@ -116,7 +114,9 @@ def _against(
         *(path_boxes(axes, line) for line in lines),
         *(point_boxes(axes, found) for found in seeds.values()),
     ]
-    place_labels(axes, [Label(n, a.value, u.value, ink(style[n].colour)) for n, (a, u) in points.items()], blocked)
+    place_labels(
+        axes, [Label(shown[n], a.value, u.value, ink(style[n].colour)) for n, (a, u) in points.items()], blocked
+    )
     return figure
 
 
@@ -139,16 +139,18 @@ def _corners(front: Line) -> Line:
     return [corner for (x0, y0), (x1, y1) in pairwise(front) for corner in ((x0, y0), (x1, y0), (x1, y1))]
 
 
-def _front_label(result: Result, metric: str, front: list[str]) -> str:
-    """Who is on the front, how surely, and the area under it; models that a resample may put there come after."""
+def _front_label(result: Result, metric: str, front: list[str], shown: Mapping[str, str]) -> str:
+    """Who is on the front, and how surely; models that a resample may put there come after."""
     stored = front_of(result, metric)
     if stored is None:
-        return "Pareto front (more reward, less KL): " + ", ".join(front)
-    shares: dict[str, float] = stored["on_front"]
-    sure = ", ".join(f"{name} {shares[name]:.2f}" if name in shares else name for name in front)
-    maybe = ", ".join(f"{m} {p:.2f}" for m, p in shares.items() if m not in front and p >= _WORTH_NAMING)
-    text = f"Pareto front, with the probability of being on it: {sure}" + (f"; not drawn: {maybe}" if maybe else "")
-    return "\n".join([*textwrap.wrap(text, _LEGEND_WIDTH), hypervolume_text(result, stored)])
+        text = "Pareto front (more reward, less KL): " + ", ".join(shown[name] for name in front)
+    else:
+        shares: dict[str, float] = stored["on_front"]
+        sure = ", ".join(f"{shown[name]} {shares[name]:.2f}" if name in shares else shown[name] for name in front)
+        others = {name: share for name, share in shares.items() if name not in front and share >= _WORTH_NAMING}
+        maybe = ", ".join(f"{shown[name]} {share:.2f}" for name, share in others.items())
+        text = f"Pareto front, with the probability of being on it: {sure}" + (f"; not drawn: {maybe}" if maybe else "")
+    return "\n".join(textwrap.wrap(text, _LEGEND_WIDTH, max_lines=_FRONT_LINES, placeholder=" ..."))
 
 
 def _best_of_n(axes: Axes, result: Result, y: str) -> list[Line]:
@@ -158,7 +160,9 @@ def _best_of_n(axes: Axes, result: Result, y: str) -> list[Line]:
         return []
     kl = [row["kl_bound"] for row in rows]
     estimates = [Estimate.from_dict(row[y]) for row in rows]
-    label = f"best of n = {rows[0]['n']} ... {rows[-1]['n']} of {result.reference} (KL: upper bound log n - (n-1)/n)"
+    label = (
+        f"best of n = {rows[0]['n']} ... {rows[-1]['n']} of {short(result.reference)} (KL: upper bound log n - (n-1)/n)"
+    )
     axes.fill_between(
         kl, [e.low for e in estimates], [e.high for e in estimates], color=_CHOOSING, alpha=0.15, linewidth=0
     )
@@ -174,13 +178,13 @@ def _best_of_n(axes: Axes, result: Result, y: str) -> list[Line]:
 def _curves(axes: Axes, result: Result, y: str, style: Mapping[str, Look]) -> list[Line]:
     """Each method's checkpoints as a line with a band, in the colour of its last."""
     lines: list[Line] = []
-    for name, points in bands_of(result, y).items():
+    for number, (name, points) in enumerate(bands_of(result, y).items()):
         colour = [look.colour for model, look in style.items() if model.startswith(f"{name}@")][-1]
         kl, estimates = [point["kl"] for point in points], [Estimate.from_dict(point["reward"]) for point in points]
         axes.fill_between(
             kl, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.12, linewidth=0
         )
-        label = f"{name}: its checkpoints, with a band for each KL alone"
+        label = f"{short(name)}: its checkpoints, with a band for each KL alone" if number < _MAX_CURVES else "_"
         axes.plot(kl, [e.value for e in estimates], color=colour, linewidth=1.2, zorder=2, label=label)
         lines.append([(x, e.value) for x, e in zip(kl, estimates, strict=True)])
     return lines
@@ -222,7 +226,7 @@ def _spread_x(axes: Axes, values: list[float]) -> None:
     ticks = [0.0, *(t for t in steps if threshold / 4 < t < 1.5 * positive[-1])]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel(f"{axes.get_xlabel()}; linear to {threshold:.2g}, then logarithmic")
+    axes.set_xlabel(f"{axes.get_xlabel()}; linear to {threshold:.2g}, then log")
 
 
 def _bar_boxes(axes: Axes, across: Estimate, up: Estimate) -> list[Boxes]:

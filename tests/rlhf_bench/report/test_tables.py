@@ -10,15 +10,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from openpyxl import load_workbook
-from rlhf_bench.report.writers import csv_text, markdown_text, write_workbook
 
 from rlhf_bench.cli import cli
 from rlhf_bench.report import summary_text, write_report
+from rlhf_bench.report.contents import tables
+from rlhf_bench.report.render.flat import csv_text
+from rlhf_bench.report.render.markdown import markdown_text
 from rlhf_bench.report.render.tex import tex_escape, tex_text
+from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.responses import responses_markdown, side_by_side
 from rlhf_bench.report.result import load_result
 from rlhf_bench.report.table import Column, Table, cell_text, column_text, number_text
-from rlhf_bench.report.tables import missing_lines, pairwise_table, summary_table
+from rlhf_bench.report.tables.pairwise import pairwise_table
+from rlhf_bench.report.tables.summary import missing_lines, summary_table
 from rlhf_bench.types import Estimate
 
 from .make_result import NASTY, make_result
@@ -58,7 +62,7 @@ def test_number_text_of_small_and_missing_numbers() -> None:
 
 
 def test_a_tiny_p_value_is_no_zero() -> None:
-    p = Column("p_holm", "p (Holm)", 4)
+    p = Column("p_holm", "p (Holm)", 4, p_value=True)
     texts = [column_text(value, p) for value in (2e-10, 0.00099, 0.001, 0.0481)]
     assert texts == ["< 0.001", "< 0.001", "0.0010", "0.0481"]
     assert column_text(None, p) == "–"
@@ -138,9 +142,10 @@ def test_excel_never_makes_a_formula_of_text(tmp_path: Path) -> None:
 
 def test_workbook_has_a_sheet_a_table(one_seed: Path) -> None:
     write_report(one_seed, only=["tables"])
+    result = load_result(one_seed)
     book = load_workbook(one_seed / "tables" / "summary.xlsx")
-    assert book.sheetnames == ["summary", "pairwise", "per_seed", "gold", "responses"]
-    assert book["summary"]["B1"].value == "Reward (raw)"
+    assert book.sheetnames == [*(table.name for table in tables(result) if table.is_written), "responses"]
+    assert book["summary"]["B1"].value == "Reward ↑"
     assert isinstance(book["summary"]["B2"].value, float)
     head = [cell.value for cell in book["responses"][1]]
     assert head[:5] == ["prompt_id", "prompt", "base_response", "base_reward", "base_gold"]
@@ -150,8 +155,8 @@ def test_workbook_has_a_sheet_a_table(one_seed: Path) -> None:
 
 def test_reward_is_raw_for_one_seed_and_z_for_several(one_seed: Path, three_seeds: Path) -> None:
     one, three = (summary_table(load_result(path)) for path in (one_seed, three_seeds))
-    assert one.columns[1].title == "Reward (raw)"
-    assert three.columns[1].title == "Reward (z by sft)"
+    assert one.columns[1].title == "Reward ↑"
+    assert three.columns[1].title == "Reward (z) ↑"
     assert three.notes == [
         "value [low, high]: 95% confidence interval over prompts and 3 seeds",
         "‡ Only 12 prompts and 3 seeds: intervals may hold the truth in some 90 % of cases; see docs/coverage.md",
@@ -229,15 +234,15 @@ def test_pairwise_counts_seeds_of_the_same_sign(tmp_path: Path) -> None:
     cells = pairwise_table(load_result(path)).rows[0]
     assert cells[-1] == "2 of 3"
     assert cells[5] is None  # Wilcoxon was not made
-    assert load_result(path).differs("dpo", ["reward"]) == 0  # p = 0.2
+    assert load_result(path).differs("dpo", "reward") == 0  # p = 0.2
 
 
 def test_arrows_follow_the_sign_towards_the_reference(one_seed: Path) -> None:
     result = load_result(one_seed)  # pairs are stored as (base, sft) and (sft, ppo): a minus b
-    assert result.differs("base", ["reward"]) == -1
-    assert result.differs("ppo", ["reward"]) == 1
-    assert result.differs("sft", ["reward"]) == 0
-    assert result.differs("chosen", ["reward"]) == 0  # never tested
+    assert result.differs("base", "reward") == -1
+    assert result.differs("ppo", "reward") == 1
+    assert result.differs("sft", "reward") == 0
+    assert result.differs("chosen", "reward") == 0  # never tested
 
 
 @pytest.mark.parametrize("fixture", ["one_seed", "three_seeds", "bare"])
