@@ -13,14 +13,15 @@ from rlhf_bench.compare.needed import needed_text
 from rlhf_bench.compare.side import Side
 from rlhf_bench.compare.table import Row, comparison_table
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
-from rlhf_bench.metrics.summary import add_reward_z, metric_difference
-from rlhf_bench.metrics.table import score_table
+from rlhf_bench.evaluate.score_table import score_table
+from rlhf_bench.evaluate.summary import metric_difference
 from rlhf_bench.report.render.terminal import text_of, wrapped
 from rlhf_bench.scorers import METRICS, describe
+from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.scorers.rouge import ROUGE_PARTS
 from rlhf_bench.scorers.rules import suite_metrics
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.stats.resample import nanmean
 
 __all__ = ["compare"]

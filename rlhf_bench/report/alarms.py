@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from rlhf_bench.judge.builtin import NOBODY
-from rlhf_bench.metrics.alarms import CHECKS
-from rlhf_bench.metrics.judge_alarms import judge_alarms
+from rlhf_bench.report.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
-from rlhf_bench.store import ANCHORS
 
 __all__ = ["alarm_lines", "checked_for", "raised_alarms", "training_alarm_lines"]
 
@@ -16,7 +14,7 @@ def raised_alarms(result: Result) -> list[str]:
     pairs = result.metrics.get("pairwise", [])
     by_judge = list(judge_alarms(pairs, result.judge, reference=result.reference)) if result.judge else []
     found = [str(alarm["text"]) for alarm in result.metrics.get("alarms") or []]
-    return [*found, *(alarm.text for alarm in by_judge), *_of_training(result)]
+    return [*found, *by_judge, *_of_training(result)]
 
 
 def alarm_lines(result: Result) -> list[str]:
@@ -39,14 +37,7 @@ def _of_training(result: Result) -> list[str]:
 
 
 def checked_for(result: Result) -> list[str]:
-    """The checks whose numbers the reference and another model have."""
-    models: dict[str, dict[str, object]] = result.metrics.get("models", {})
-    reference = models.get(str(result.manifest.get("reference")), {}).keys()
-    others = [
-        cells.keys() & reference
-        for name, cells in models.items()
-        if name != result.manifest.get("reference") and name not in ANCHORS
-    ]
-    checked = [what for what, numbers in CHECKS.items() if any({*numbers} <= there for there in others)]
+    """The checks that the evaluation made, and that of the judges."""
+    checked = [str(check) for check in result.metrics.get("alarm_checks", [])]
     judged = [judging for key in ("judgings", "ratings") for judging in result.judge.get(key, [])]
     return [*checked, *(["reward against the judges"] if any(j["base_url"] != NOBODY for j in judged) else [])]

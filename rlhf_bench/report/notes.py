@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Table
 from rlhf_bench.scorers import describe
+from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.types import Estimate
 
 __all__ = ["cautions", "interval_note", "one_seed_note", "toy_note", "with_common_notes"]

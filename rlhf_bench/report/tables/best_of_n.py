@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rlhf_bench.metrics.best_of_n import READ_OFF
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.report.tables.metrics import metric_column
@@ -10,11 +9,13 @@ from rlhf_bench.types import Estimate
 
 __all__ = ["best_of_n_table"]
 
+_READ_OFF = ("reward", "reward_z", "gold")
+
 
 def best_of_n_table(result: Result) -> Table:
     """A row an n; without rows where the result has no pool."""
     found = result.metrics.get("best_of_n", [])
-    names = [name for name in READ_OFF if any(name in row for row in found)]
+    names = [name for name in _READ_OFF if any(name in row for row in found)]
     exact = any("kl_true" in row for row in found)
     columns = [
         Column("n", "n", 0),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.scorers import describe
+from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.types import Estimate
 
 __all__ = ["MDE", "TESTS", "pairwise_table"]
