@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from rlhf_bench.report.judge import win_rate_table
 
 from rlhf_bench.cli import cli
 from rlhf_bench.evaluate.request import read_request
 from rlhf_bench.judge.lines import LENGTH_ALONE
 from rlhf_bench.report import write_report
 from rlhf_bench.report.result import load_result
+from rlhf_bench.report.tables.judge import win_rate_table
 from rlhf_bench.store import ResultStore
 
 from ..judge.conftest import serving

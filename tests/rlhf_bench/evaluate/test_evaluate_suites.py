@@ -80,7 +80,7 @@ def test_tables_page_and_plot_show_them_first(work: Path) -> None:
     write_report(folder)
     assert "Refused harmful" in summary_text(folder)
     head = (folder / "tables" / "summary.md").read_text().splitlines()[2]
-    assert head.startswith("| Model | Refused harmful | Complied harmful | Refused harmless | Reward (raw) |")
+    assert head.startswith("| Model | Refused harmful ↑ | Complied harmful ↓ | Refused harmless ↓ | Reward ↑ |")
     assert "no reason recorded" not in (folder / "tables" / "summary.md").read_text()
     assert (folder / "plots" / "suite_metrics.png").stat().st_size > 1000
     assert "suite metrics" in (folder / "report.html").read_text()

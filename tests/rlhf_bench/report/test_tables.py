@@ -293,7 +293,7 @@ def test_the_last_screen_is_the_table_six_lines_and_three_paths(one_seed: Path, 
     assert under[0].startswith("One training seed: ")
     assert "--seeds 3" in under[0]
     assert any(line.startswith("On gold: ") for line in under)
-    assert [line.split(":")[0] for line in lines[-3:]] == ["plot", "page", "tables"]
+    assert [line.split(":")[0] for line in lines[-3:]] == ["Pareto plot", "report page", "tables"]
 
 
 def test_every_table_of_one_seed_says_so_first(one_seed: Path, three_seeds: Path) -> None:
@@ -325,8 +325,9 @@ def test_the_last_screen_counts_the_alarms(tmp_path: Path) -> None:
     assert "Alarms: 2: ppo: longer" in summary_text(folder).split("\n")
     path.write_text(json.dumps(metrics | {"alarms": [], "training_alarms": [trained]}), encoding="utf-8")
     assert "Alarms: 1: grpo, seed 1, step 7: entropy fell" in summary_text(folder).split("\n")
-    path.write_text(json.dumps(metrics | {"alarms": [], "training_alarms": []}), encoding="utf-8")
-    assert "Alarms: none in " in summary_text(folder)
+    quiet = {"alarms": [], "alarm_checks": ["length"], "training_alarms": []}
+    path.write_text(json.dumps(metrics | quiet), encoding="utf-8")
+    assert "Alarms: none in 1 checks" in summary_text(folder)
 
 
 def test_responses_are_fenced_and_evenly_spaced(one_seed: Path) -> None:
