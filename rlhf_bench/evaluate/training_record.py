@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rlhf_bench.evaluate.plan import ModelSource, RewardModelSource
+from rlhf_bench.evaluate.sources import ModelSource, RewardModelSource
 from rlhf_bench.modeling.checkpoints import read_training
 
 __all__ = ["training_alarms", "training_costs"]

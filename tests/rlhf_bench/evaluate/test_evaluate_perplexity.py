@@ -181,7 +181,7 @@ def test_stored_resumed_repeated_and_another_model_apart(
     assert other != whole
     assert other != of_file(work, tmp_path / "whole", perplexity_models={})
     request, key = read_request(whole / "manifest.json")
-    again = evaluation.run_request(request, expected=key, results=tmp_path / "again")
+    again = evaluate_run.run_request(request, expected=key, results=tmp_path / "again")
     assert read(again) == read(whole)
 
 

@@ -74,11 +74,11 @@ def test_what_a_file_lacks_is_said_with_its_reason(tmp_path: Path) -> None:
     ).folder
     assert "ended" not in metrics(with_reference)["models"]["chosen"]  # a reference text says nothing of its end
     told = {(m["model"], m["metric"]): m["reason"] for m in metrics(with_reference)["missing"]}
-    assert told["chosen", "ended"] == "a file's reference texts: nothing says how they ended"
-    assert missing["a", "ended"] == "the response file does not say how its responses ended"
-    assert missing["a", "n_tokens"].startswith("nobody counted the tokens")
+    assert told["chosen", "ended"] == "reference texts of a file: how the responses ended is not known"
+    assert missing["a", "ended"] == "the response file: how the responses ended is not known"
+    assert missing["a", "n_tokens"].startswith("the tokens are not counted")
     assert missing["all", "reward"] == "no reward model; give --reward-model PATH"
-    assert missing["all", "rougeL"] == "no reference texts to compare with"
+    assert missing["a", "rougeL"] == "no reference texts to compare with"
     write_report(folder)
     text = (folder / "tables" / "summary.md").read_text()
     for reason in set(missing.values()):
@@ -143,7 +143,7 @@ def test_a_suite_says_how_many_bootstraps(tmp_path: Path) -> None:
     assert usual["method"] == "bootstrap-t"
     assert (usual["value"], usual["low"]) != (fewer["value"], fewer["low"])
     assert usual["value"] == fewer["value"]
-    assert "resamples" not in manifest  # nor in the key of earlier results
+    assert manifest["resamples"] == 2_000
     assert other["resamples"] == 500
     assert manifest["key"] == json.loads((plain / "manifest.json").read_text())["key"] != other["key"]
 
@@ -374,13 +374,14 @@ def test_the_export_for_alpaca_eval_reads_back_as_the_same_texts(work: Path, tmp
 
 def test_a_manifest_repeats_its_evaluation(work: Path, tmp_path: Path) -> None:
     from rlhf_bench.evaluate.request import read_request
+    from rlhf_bench.evaluate.run import run_request
 
     first = work / "results" / "hh-test" / "default"
     request, key = read_request(first / "manifest.json")
-    again = evaluation.run_request(request, expected=key, results=tmp_path / "results")
+    again = run_request(request, expected=key, results=tmp_path / "results")
     assert again.is_relative_to(tmp_path)
     assert metrics(again) == metrics(first)
     assert (again / "responses.jsonl").read_bytes() == (first / "responses.jsonl").read_bytes()
     with pytest.raises(BenchError, match="no longer what they were"):
-        evaluation.run_request(request, expected="0" * 16, results=tmp_path / "other")
+        run_request(request, expected="0" * 16, results=tmp_path / "other")
     shutil.rmtree(again)

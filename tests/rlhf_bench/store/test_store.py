@@ -14,7 +14,7 @@ import pytest
 
 from rlhf_bench import files
 from rlhf_bench.errors import DataError, StoreError
-from rlhf_bench.files import append_jsonl, atomic_write_bytes, atomic_write_text, read_jsonl, sha256_file, write_jsonl
+from rlhf_bench.files import atomic_write_bytes, atomic_write_text, read_jsonl, sha256_file, write_jsonl
 from rlhf_bench.store import ResultStore, find_results, order_models
 from rlhf_bench.types import Estimate
 
@@ -38,23 +38,6 @@ def test_jsonl_names_the_broken_line(tmp_path: Path) -> None:
     path.write_bytes(b"[1]\n")
     with pytest.raises(DataError, match="line 1 is a list; expected one JSON object a line"):
         read_jsonl(path)
-
-
-def test_append_removes_a_line_that_a_crash_cut_short(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    append_jsonl(path, [{"k": 1}, {"k": 2}])
-    with open(path, "ab") as file:
-        file.write(b'{"k": 3, "text": "' + b"x" * 200_000)  # longer than one piece of the search
-    assert read_jsonl(path, drop_partial=True) == [{"k": 1}, {"k": 2}]
-    append_jsonl(path, [{"k": 4}])
-    assert read_jsonl(path) == [{"k": 1}, {"k": 2}, {"k": 4}]
-
-
-def test_append_to_a_file_that_holds_only_a_partial_line(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'{"k"')
-    append_jsonl(path, [{"k": 1}])
-    assert read_jsonl(path) == [{"k": 1}]
 
 
 def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
