@@ -204,6 +204,6 @@ def print_result(result: Path) -> None:
     click.echo()
     undrawn = f"not there; draw it with: rlhf-bench report {result}"
     missing = "none, it needs rewards and KL" if _is_drawn(result) else undrawn
-    for label, name in (("Pareto plot", "plots/reward_vs_kl.png"), ("report page", "report.html"), ("tables", "tables")):
-        path = result / name
+    names = {"Pareto plot": "plots/reward_vs_kl.png", "report page": "report.html", "tables": "tables"}
+    for label, path in ((label, result / name) for label, name in names.items()):
         click.echo(f"{label}: {path if path.exists() else missing}")

@@ -131,8 +131,7 @@ def test_the_curve_is_drawn_and_its_kl_is_called_a_bound(tmp_path: Path) -> None
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     figure = draw(load_result(path), "reward_vs_kl")
     assert figure is not None
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     assert legend.get_texts()[-1].get_text() == "best of n = 1 ... 16 of sft (KL: upper bound log n - (n-1)/n)"
     (line,) = [line for line in figure.axes[0].lines if "best of n" in str(line.get_label())]
     assert list(line.get_xdata()) == pytest.approx([row["kl_bound"] for row in metrics["best_of_n"]])
