@@ -27,7 +27,7 @@ def alarm_lines(result: Result) -> list[str]:
 
 
 def training_alarm_lines(result: Result) -> list[str]:
-    """A line an alarm that training.json records, or one that says there was none; none without such a record."""
+    """A line an alarm that training.json records, or `none`; nothing without such a record."""
     return [] if result.metrics.get("training_alarms") is None else _of_training(result) or ["none"]
 
 

@@ -25,7 +25,7 @@ __all__ = ["Evaluation"]
 class Evaluation:
     """A results folder: `evaluate` returns it, and `Evaluation(folder)` opens one that is stored.
 
-    Each member reads the folder when it is first asked for. StoreError is raised where a file is missing or broken.
+    Each member reads the folder when it is first read. StoreError is raised where a file is missing or broken.
     """
 
     folder: Path
@@ -78,14 +78,14 @@ class Evaluation:
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """Name -> plot, of those whose numbers the result has; each drawn anew."""
+        """Name -> plot, of those whose numbers the result has; drawn at each access."""
         from rlhf_bench.report.contents import plots
 
         drawn = {plot.name: plot.draw(self._result) for plot in plots()}
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
     def figure(self, name: str) -> Figure:
-        """One plot, drawn anew, by its name in `plots/`.
+        """One plot by its name in `plots/`.
 
         Raises UnknownName for a name that no plot has, StoreError where the result has not the numbers for it.
         """

@@ -1,4 +1,4 @@
-"""What stands under every table: that there is one training seed, toy checkpoints, and intervals that cover badly."""
+"""The notes that all tables have: one training seed, toy checkpoints, intervals that cover badly."""
 
 from __future__ import annotations
 

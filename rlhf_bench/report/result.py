@@ -127,9 +127,9 @@ class Result:
         if higher is None or not values:
             return set()
         first = (max if higher else min)(values, key=lambda model: values[model])
-        told = {frozenset((row["a"], row["b"])): is_rejected(row) for row in rows}
-        worse = [model for model in values if told.get(frozenset((first, model)))]
-        equal = [model for model in values if told.get(frozenset((first, model))) is False]
+        rejected = {frozenset((row["a"], row["b"])): is_rejected(row) for row in rows}
+        worse = [model for model in values if rejected.get(frozenset((first, model)))]
+        equal = [model for model in values if rejected.get(frozenset((first, model))) is False]
         return {first, *equal} if worse else set()
 
 

@@ -44,20 +44,20 @@ def _under(result: Result, table: Table, width: int) -> list[str]:
     if not alarms and (checked := checked_for(result)):
         last = [f"Alarms: none in {len(checked)} checks"]
     room = _UNDER - len(first) - len(last) - 1
-    said: list[str] = []
+    verdicts: list[str] = []
     for sentence in verdict(result):
         found = wrapped(sentence, width)
-        if len(said) + len(found) <= room:
-            said += found
-        elif not said:
-            said = wrapped(_short(sentence, (width - 2) * room), width)[:room]
+        if len(verdicts) + len(found) <= room:
+            verdicts += found
+        elif not verdicts:
+            verdicts = wrapped(_short(sentence, (width - 2) * room), width)[:room]
     counts = {
         "lines on numbers not available": len(missing_lines(result)),
         "notes": len(table.notes) - len(seeds),
         "alarms": len(alarms),
     }
     on_the_page = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
-    return [*first, *said, *last, *([_short(f"On the page: {on_the_page}", width)] if on_the_page else [])]
+    return [*first, *verdicts, *last, *([_short(f"On the page: {on_the_page}", width)] if on_the_page else [])]
 
 
 def _short(text: str, width: int) -> str:

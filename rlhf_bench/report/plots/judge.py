@@ -25,7 +25,7 @@ def win_rates(result: Result) -> Figure | None:
         equal = {
             cell["model"]: estimate_of(cell.get("win_rate"))
             for cell in judging["equal_length"]
-            if cell.get("warning") != LENGTH_ALONE  # what stands there is the fit's prior
+            if cell.get("warning") != LENGTH_ALONE  # then the fit returns its prior
         }
         title = f"{judge_name(judgings, judging)}, against {judging['baseline']}"
         panels.append(Panel(title, "win rate", rates, equal, line=0.5, limits=SHARE))

@@ -22,11 +22,11 @@ Boxes = npt.NDArray[np.float64]  # (N, 4): x0, y0, x1, y1 in pixels
 _DISTANCES = (9.0, 18.0, 30.0, 45.0, 64.0)  # points from the marker
 _ANGLES = np.linspace(0.0, 2 * math.pi, 16, endpoint=False) + math.pi / 4  # up and to the right first
 _LEADER = 20.0  # points beyond which a thin line ties a label to its marker
-_SWEEPS = 3  # each label is placed anew so many times, once the others have their places
+_SWEEPS = 3  # each label is placed again so many times, once the others have their places
 _ON_LABEL, _OUTSIDE = 20.0, 4.0  # how much worse than a covered line: another label, or no room
 _MISTAKEN = 25.0  # cost of each pixel that a label is nearer to another point than to its own
 _ROUNDS = 8  # of the layout engine, at most
-_STEP = 4.0  # pixels between the boxes that stand for a line
+_STEP = 4.0  # pixels between the boxes along a line
 
 
 class Label(NamedTuple):
@@ -120,8 +120,8 @@ def _best(
             covered = _overlap(box, obstacles) + _ON_LABEL * sum(_overlap(part, placed) for part in own)
             inside = _overlap(box, np.array([[frame.x0, frame.y0, frame.x1, frame.y1]]))
             cost = covered + _OUTSIDE * (size[0] * size[1] - inside) + distance
-            apart = _apart(box, points)
-            cost += _MISTAKEN * (apart[own_point] - apart.min())
+            far = _distances(box, points)
+            cost += _MISTAKEN * (far[own_point] - far.min())
             if best is None or cost < best[0]:
                 best = (cost, place, own)
     assert best is not None
@@ -145,7 +145,7 @@ def _anchor(point: npt.NDArray[np.float64], place: _Place, scale: float) -> npt.
 
 
 def _box(point: npt.NDArray[np.float64], size: tuple[float, float], place: _Place, scale: float) -> Boxes:
-    """Where a text of `size` pixels stands: as its alignment says, from its anchor."""
+    """The box of a text of `size` pixels, from its anchor and alignment."""
     x, y = _anchor(point, place, scale)
     width, height = size
     x0 = x - {"left": 0.0, "center": 0.5, "right": 1.0}[place.horizontal] * width
@@ -160,7 +160,7 @@ def _overlap(box: Boxes, others: Boxes) -> float:
     return float((np.clip(width, 0, None) * np.clip(height, 0, None)).sum())
 
 
-def _apart(box: Boxes, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _distances(box: Boxes, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(N,): how far each point is from a box; 0 inside it."""
     beyond = np.maximum(np.maximum(box[:2] - points, points - box[2:]), 0.0)
     return np.hypot(beyond[:, 0], beyond[:, 1])

@@ -17,11 +17,11 @@ from rlhf_bench.types import Estimate
 
 __all__ = ["SHARE", "Panel", "draw_panels"]
 
-SHARE = (-0.03, 1.03)  # limits of an axis of shares: a marker at 0 or 1 stands whole
+SHARE = (-0.03, 1.03)  # limits of an axis of shares: a marker at 0 or 1 is not cut
 _ACROSS = 3  # panels beside each other
 _TITLE = 34  # characters of a panel's title in a line
 _WIDTH, _HEIGHT = 2.6, 2.6  # inches of a panel, at least
-_HOLLOW = 0.25  # rows that the second estimate of a model stands below the first
+_HOLLOW = 0.25  # rows between the first and the second estimate of a model
 
 
 class Panel(NamedTuple):

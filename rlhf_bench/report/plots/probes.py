@@ -15,7 +15,7 @@ __all__ = ["suite_metrics"]
 
 
 def suite_metrics(result: Result) -> Figure | None:
-    """Shares stand between 0 and 1; a difference has the line at 0 that it is read against."""
+    """Shares lie between 0 and 1; a difference has a line at 0."""
     names = own_metrics(result)
     if not names:
         return None

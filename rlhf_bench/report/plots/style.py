@@ -1,4 +1,4 @@
-"""How every figure looks: one colour, marker and line a model, told apart in grey too; same numbers, same bytes."""
+"""How every figure looks: one colour, marker and line a model, distinct in grey as well; same numbers, same bytes."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ Dashes: TypeAlias = tuple[float, ...]  # lengths of line and gap in line widths;
 
 _PALETTE = sns.color_palette("colorblind").as_hex()
 _SOLID: Dashes = ()
-_CONTRAST = 4.5  # of a label's colour to white: what WCAG 2 asks of text
+_CONTRAST = 4.5  # of a label's colour to white: the least that WCAG 2 allows for text
 _MARGINS = 0.85, 0.2, 0.45  # inches left, right and above the axes
 _CHARACTER = 0.092  # inches of a character of a title
 _LINE = 0.165  # inches of a line of a legend
 _DATA = 30  # characters of the data's name in a title
-_LONG_NAME = 9  # characters of a name that stand below a column without touching the next
+_LONG_NAME = 9  # characters of a name that fits below a column
 
 
 class Look(NamedTuple):
@@ -191,7 +191,7 @@ def data_title(result: Result) -> str:
 
 
 def name_ticks(axes: Axes, names: Sequence[str]) -> None:
-    """A column a model: short names, aslant where one of them is too long to stand beside the next."""
+    """A column a model: short names, aslant where one of them is too long for its column."""
     shown = list(short_names(names).values())
     aslant = max(map(len, shown)) > _LONG_NAME
     turned: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if aslant else {}

@@ -48,7 +48,7 @@ def gold_vs_reward(result: Result) -> Figure | None:
 def held_out_vs_reward(result: Result) -> Figure | None:
     """A model below the line gains more by the reward model it was optimised against than by another seed's."""
     title = "Held-out reward against learned reward"
-    own, other = (f"reward by {whose} reward model (z)" for whose in ("the seed's own", "another seed's"))
+    own, other = (f"reward by {which} reward model (z)" for which in ("the seed's own", "another seed's"))
     return _against(result, title, "reward_z", f"{HELD_OUT}_z", own, other, diagonal="as much by either model")
 
 
@@ -65,7 +65,7 @@ def _against(
 ) -> Figure | None:
     """Every model as a point with both intervals; with several seeds each seed as a small, hollow marker of its own.
 
-    `diagonal` says what the line of equal numbers means; none is drawn where it is empty.
+    `diagonal` is the meaning of the line of equal numbers; none is drawn where it is empty.
     """
     points = {}
     for name in result.models:

@@ -43,7 +43,7 @@ def best_of_n_table(result: Result) -> Table:
 
 
 def _truth(result: Result, exact: bool) -> str:
-    """Why the true KL stands beside the bound, or why not."""
+    """Why the true KL is given beside the bound, or why not."""
     if exact:
         return "The true KL is summed over all responses that the reference can give: the pool holds every one."
     held = result.metrics.get("best_of_n_held")
