@@ -45,8 +45,8 @@ __all__ = ["evaluate", "print_result"]
     "models",
     metavar="NAME=PATH",
     multiple=True,
-    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be. {seed} in a path is the number "
-    "of each of the run's seeds.",
+    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be. {seed} in a path is the "
+    "number of each of the run's seeds.",
 )
 @click.option(
     "--curve",
@@ -54,7 +54,8 @@ __all__ = ["evaluate", "print_result"]
     metavar="NAME=GLOB",
     multiple=True,
     help="Checkpoints of one method, such as grpo='checkpoints/default/grpo-steps/*': each becomes a model "
-    "NAME@FOLDER, and together a curve of reward against KL. {seed} in the path is the number of each of the run's seeds.",
+    "NAME@FOLDER, and together a curve of reward against KL. {seed} in the path is the number of each of the "
+    "run's seeds.",
 )
 @click.option(
     "--prompt-template",

@@ -76,7 +76,7 @@ class EvalJudge:
 
     @classmethod
     def again(cls, stored: Mapping[str, str], progress: Progress) -> EvalJudge | None:
-        """The judge that a manifest's evaluation ended with, if it is built in; for one of a server the options are logged.
+        """The judge that a manifest's evaluation ended with, if it is built in; of a server's the options are logged.
 
         Calls may cost, and a file alone is no permission to spend.
         """
@@ -89,8 +89,8 @@ class EvalJudge:
             return cls(name, None, None, None)
         options = shlex.join(["--judge", name, *(["--base-url", url] if url else [])])
         progress.log(
-            f"the judge of that evaluation does not judge again, since its calls may cost; to run it add: {options} and "
-            "--max-cost USD or --max-calls N"
+            f"the judge of that evaluation does not judge again, since its calls may cost; to run it add: {options} "
+            "and --max-cost USD or --max-calls N"
         )
         return None
 

@@ -233,9 +233,7 @@ def _reward_models(
         return {run.number(seed): [] for seed in seeds}
     from rlhf_bench.modeling.model_files import check_path
 
-    for (
-        path
-    ) in request.reward_models.values():  # as it was given: Path drops what distinguishes a folder from a hub name
+    for path in request.reward_models.values():  # as it was given: Path drops a leading "./"
         check_path(path)
     given = [
         RewardModelSource("reward" if i == 0 else f"{REWARD_PREFIX}{name}", Path(path), model_hash(path))

@@ -1,4 +1,4 @@
-"""What an evaluation is made with: models, response files and models that score, by path and hash. Nothing is loaded."""
+"""What an evaluation is made with: models, response files and models that score, by path and hash."""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ brevity penalty of the closest reference length, and method 1 of Chen & Cherry (
 match, all as nltk's `sentence_bleu`, which a test holds it to. 0 to 1; higher is less diverse.
 
 It is a number of all texts together, so its interval comes from its jackknife: each text gets the linearised value
-theta + f (n - 1) (mean of theta without one - theta without this one), and their mean is theta. Nothing is resampled with
-repetition, which would make texts alike that are not (METHODS). With f = 1 the spread over texts would be that of the
-jackknife, which counts what k texts do together k times (Efron & Stein 1981): for a number made of maxima 1.2 to 1.4
-times as wide as needed. f is measured on random halves of the texts: the numbers a and b of two disjoint halves are
-independent, so the mean of (a - b)^2 / 2 is the variance of the number of n/2 texts, whatever its form. From n/2 to n
-texts it falls by half, or as the variance that the jackknife claims does: f takes the larger of the two, to err on
-the wide side (docs/coverage.md). It is at most 1, and 1 for fewer than 40 texts.
+theta + f (n - 1) (mean of theta without one - theta without this one), so that their mean is theta. Nothing is
+resampled with repetition, which would make texts alike that are not (METHODS). With f = 1 the spread over texts would
+be that of the jackknife, which counts what k texts do together k times (Efron & Stein 1981): for a number made of
+maxima 1.2 to 1.4 times as wide as needed. f is measured on random halves of the texts: the numbers a and b of two
+disjoint halves are independent, so the mean of (a - b)^2 / 2 is the variance of the number of n/2 texts, whatever its
+form. From n/2 to n texts it falls by half, or as the variance that the jackknife claims does: f takes the larger of the
+two, to err on the wide side (docs/coverage.md). It is at most 1, and 1 for fewer than 40 texts.
 
 The cost is linear in the words: of each n-gram only the three texts that have it most often matter.
 """
