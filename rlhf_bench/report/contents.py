@@ -36,7 +36,7 @@ from rlhf_bench.report.tables.summary import summary_table
 if TYPE_CHECKING:  # matplotlib takes seconds to import: what prints a table does not wait for it
     from matplotlib.figure import Figure
 
-__all__ = ["REPORT", "Plot", "draw", "plots", "tables"]
+__all__ = ["REPORT", "Plot", "contents", "draw", "plots", "tables"]
 
 
 class Plot(NamedTuple):
@@ -126,10 +126,15 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
 )
 
 
+def contents(result: Result) -> list[Table | Plot]:
+    """The report's entries in their order, tables with the notes that all tables have."""
+    return [entry if isinstance(entry, Plot) else with_common_notes(result, entry(result)) for entry in REPORT]
+
+
 def tables(result: Result, *, section: str | None = None) -> list[Table]:
-    """Every table, or those of one section, with the notes that all tables have; some may have no row."""
-    made = [entry(result) for entry in REPORT if not isinstance(entry, Plot)]
-    return [with_common_notes(result, table) for table in made if section in (None, table.section)]
+    """Every table, or those of one section; some may have no row."""
+    made = [entry for entry in contents(result) if isinstance(entry, Table)]
+    return [table for table in made if section in (None, table.section)]
 
 
 def draw(result: Result, name: str) -> Figure | None:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
-from rlhf_bench.report.contents import Plot, plots, tables
+from rlhf_bench.report.contents import Plot, contents
 from rlhf_bench.report.notes import one_seed_note, toy_note
 from rlhf_bench.report.plots.names import names_note
 from rlhf_bench.report.render.html import HtmlTable, html_table
@@ -81,15 +81,14 @@ def _context(result: Result) -> dict[str, Any]:
 def _sections(result: Result) -> list[Section]:
     """What has a row or a drawing, in the order of the report."""
     sections: dict[str, Section] = {}
-    found = [table for table in tables(result) if table.rows and table.section]
-    drawn = [Image(plot, uri, _caption(result, plot)) for plot in plots() if (uri := _data_uri(result, plot.name))]
-    for name in dict.fromkeys(["Summary", *(image.plot.section for image in drawn), *(t.section for t in found)]):
-        sections[name] = Section(
-            name,
-            [image for image in drawn if image.plot.section == name],
-            [html_table(table) for table in found if table.section == name],
-        )
-    return list(sections.values())
+    for entry in contents(result):
+        section = sections.setdefault(entry.section, Section(entry.section, [], []))
+        if isinstance(entry, Plot):
+            if uri := _data_uri(result, entry.name):
+                section.images.append(Image(entry, uri, _caption(result, entry)))
+        elif entry.rows and entry.section:
+            section.tables.append(html_table(entry))
+    return [section for section in sections.values() if section.images or section.tables]
 
 
 def _caption(result: Result, plot: Plot) -> str:

@@ -106,9 +106,9 @@ def test_page_holds_every_section(page: str) -> None:
     assert headings == [
         "Summary",
         "Plots",
-        "Training",
         "Pairwise differences",
         "Gold reward and its components",
+        "Training",
         "Reward model",
         "Worst mistakes of the reward model",
         "Responses side by side",
