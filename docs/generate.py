@@ -1,7 +1,7 @@
 """Write what the documentation repeats from the code: docs/cli.md and the table in docs/metrics.md.
 
-    python docs/generate.py            # write
-    python docs/generate.py --check    # exit status 1 if a file is out of date
+python docs/generate.py            # write
+python docs/generate.py --check    # exit status 1 if a file is out of date
 """
 
 from __future__ import annotations

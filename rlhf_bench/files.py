@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # most of those who write files need no tables
     import pyarrow as pa
 
 __all__ = [
-    "append_jsonl",
     "atomic_file",
     "atomic_write_bytes",
     "atomic_write_parquet",
@@ -165,17 +164,6 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             file.write(f"{json_text(row)}\n".encode())
 
 
-def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add `rows` and flush them to disk. A line cut short by an earlier crash is removed first."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
-        _cut_partial_line(file.fileno())
-        file.write("".join(json_text(row) + "\n" for row in rows).encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; the lock goes with the process, however that ends.
@@ -204,21 +192,6 @@ def sha256_file(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _cut_partial_line(descriptor: int) -> None:
-    end = os.lseek(descriptor, 0, os.SEEK_END)
-    position = end
-    while position > 0:  # back to the last newline, a piece at a time
-        start = max(0, position - 65536)
-        os.lseek(descriptor, start, os.SEEK_SET)
-        found = os.read(descriptor, position - start).rfind(b"\n")
-        if found >= 0:
-            position = start + found + 1
-            break
-        position = start
-    if position < end:
-        os.ftruncate(descriptor, position)
 
 
 def _umask() -> int:

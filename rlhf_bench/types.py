@@ -88,10 +88,10 @@ def make_pair(
 class Probe(NamedTuple):
     """What a suite knows of a prompt of its own, for the rules that read the response."""
 
-    question: str  # prompts that ask the same thing, in whatever words, have the same
+    question: str  # the same for every prompt of one question, in whatever words
     right: tuple[str, ...] = ()  # names of the right answer
     wrong: tuple[str, ...] = ()  # names of the wrong answer that is at stake
-    claimed: bool = False  # the prompt says that the wrong answer is so
+    claimed: bool = False  # the prompt claims the wrong answer
 
 
 class Item(NamedTuple):

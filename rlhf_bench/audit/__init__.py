@@ -3,7 +3,6 @@
 from rlhf_bench.audit.calibration import Calibration, calibration
 from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, score_pairs
 from rlhf_bench.audit.run import audit
-from rlhf_bench.audit.text import audit_text
 
 __all__ = [
     "Calibration",
@@ -11,7 +10,6 @@ __all__ = [
     "accuracy",
     "audit",
     "audit_pairs",
-    "audit_text",
     "calibration",
     "score_pairs",
 ]

@@ -32,8 +32,7 @@ def audit(
     got wrong. Where the run was evaluated, its report page shows the audit.
     """
     from rlhf_bench.audit import audit as run_audit
-    from rlhf_bench.audit import audit_text
-    from rlhf_bench.report import write_report
+    from rlhf_bench.report import audit_text, write_report
 
     progress = make_progress()
     folder = run_audit(
@@ -46,10 +45,9 @@ def audit(
         progress=progress,
     )
     click.echo(audit_text(folder))
-    click.echo()
     click.echo(f"audit: {folder / 'audit.json'}")
     click.echo(f"mistakes: {folder / 'mistakes.jsonl'}")
     if (folder.parent / "report.html").is_file():
-        progress.log("drawing the report page")
-        for path in write_report(folder.parent, only=["page"]):
-            click.echo(f"report page: {path}")
+        progress.log("drawing the tables and the report page")
+        write_report(folder.parent, only=["tables", "page"])
+        click.echo(f"report page: {folder.parent / 'report.html'}")

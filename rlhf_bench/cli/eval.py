@@ -45,8 +45,8 @@ __all__ = ["evaluate", "print_result"]
     "models",
     metavar="NAME=PATH",
     multiple=True,
-    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be. {seed} in a path stands for "
-    "each of the run's seeds.",
+    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be. {seed} in a path is the "
+    "number of each of the run's seeds.",
 )
 @click.option(
     "--curve",
@@ -54,7 +54,8 @@ __all__ = ["evaluate", "print_result"]
     metavar="NAME=GLOB",
     multiple=True,
     help="Checkpoints of one method, such as grpo='checkpoints/default/grpo-steps/*': each becomes a model "
-    "NAME@FOLDER, and together a curve of reward against KL. {seed} in the path stands for each of the run's seeds.",
+    "NAME@FOLDER, and together a curve of reward against KL. {seed} in the path is the number of each of the "
+    "run's seeds.",
 )
 @click.option(
     "--prompt-template",
@@ -169,7 +170,7 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     if judging is None:
         judging = EvalJudge.again(request.judge, progress)  # none but of a manifest
     else:
-        request = request.model_copy(update={"judge": judging.asked})
+        request = request.model_copy(update={"judge": judging.manifest_entry})
     processes = current_processes()
     if processes.size > 1 and fsdp_is_asked_for():
         raise BadValue(
@@ -196,7 +197,7 @@ def _is_drawn(result: Path) -> bool:
 
 
 def print_result(result: Path) -> None:
-    """The table, as wide as the terminal, and where the Pareto plot and the page are."""
+    """The table, as wide as the terminal, a few lines under it, and the paths of plot, page and tables."""
     from rlhf_bench.report import summary_text
 
     width = min(120, shutil.get_terminal_size(fallback=(120, 24)).columns)
@@ -204,9 +205,6 @@ def print_result(result: Path) -> None:
     click.echo()
     undrawn = f"not there; draw it with: rlhf-bench report {result}"
     missing = "none, it needs rewards and KL" if _is_drawn(result) else undrawn
-    for label, name in (("Pareto plot", "plots/reward_vs_kl.png"), ("report page", "report.html")):
-        path = result / name
-        click.echo(f"{label}: {path if path.is_file() else missing}")
-    pool = result / "tables" / "best_of_n.md"
-    if pool.is_file():
-        click.echo(f"best of n: {pool}")
+    names = {"Pareto plot": "plots/reward_vs_kl.png", "report page": "report.html", "tables": "tables"}
+    for label, path in ((label, result / name) for label, name in names.items()):
+        click.echo(f"{label}: {path if path.exists() else missing}")

@@ -17,7 +17,7 @@ COLUMNS = ("prompt", "response", "reference", "model")
 
 
 def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the command's options: those that are fields already, and what NAME=PATH and the like stand for."""
+    """Of the command's options: those that are fields already, and those that NAME=PATH and the like are read as."""
     models = name_values("--model", options["models"], expected="NAME=PATH, such as --model mine=checkpoints/mine/dpo")
     for name, folder in curve_models(options["curves"]).items():
         if name in models:

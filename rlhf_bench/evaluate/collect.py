@@ -162,8 +162,7 @@ def _marks(plan: Plan, rows: pd.DataFrame) -> dict[str, str]:
     """Metrics whose numbers need a warning, and the warning."""
     marks: dict[str, str] = {}
     for name in (source.name for source in plan.language_models):
-        logprobs = rows.get(language_model_columns(name)[0])
-        n = len(rows) if logprobs is None else int(logprobs.isna().sum())
+        n = int(rows[language_model_columns(name)[0]].isna().sum())
         if n:
             why = f"without {n:,} of {len(rows):,} responses, which are longer than {name} can read"
             marks |= dict.fromkeys((f"{prefix}{name}" for prefix in PERPLEXITY_PREFIXES), why)

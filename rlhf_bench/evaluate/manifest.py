@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
-from rlhf_bench.evaluate.plan import Plan, ResponseSet
+from rlhf_bench.evaluate.plan import Plan
 from rlhf_bench.evaluate.request import Request
+from rlhf_bench.evaluate.sources import ResponseSet
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import json_text
 from rlhf_bench.scorers.rouge import SETTINGS as ROUGE_SETTINGS

@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhf_bench.evaluate.plan import LanguageModelSource, ModelSource, Plan
+from rlhf_bench.evaluate.plan import Plan
+from rlhf_bench.evaluate.sources import LanguageModelSource, ModelSource
 from rlhf_bench.runtime.processes import Processes
 from rlhf_bench.scorers.base import EvalContext, LoadedModel, Origin
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from rlhf_bench.data.responses import Answer
 from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
 from rlhf_bench.evaluate.matching import read_files
 from rlhf_bench.evaluate.prompts import Prompts, read_prompts
 from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
+from rlhf_bench.evaluate.sources import LanguageModelSource, ModelSource, ResponseSet, RewardModelSource
 from rlhf_bench.evaluate.suite import Suite
 from rlhf_bench.files import sha256_file
 from rlhf_bench.modeling.checkpoints import (
@@ -32,48 +32,10 @@ from rlhf_bench.types import Item
 if TYPE_CHECKING:
     from rlhf_bench.modeling.sampling import SamplingConfig
 
-__all__ = ["LanguageModelSource", "ModelSource", "Plan", "ResponseSet", "RewardModelSource", "prepare"]
+__all__ = ["Plan", "prepare"]
 
 POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
 Found = Mapping[tuple[str, int | None], Checkpoint]
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A model under a seed."""
-
-    name: str
-    seed: int
-    path: Path
-    hash: str
-    training: dict[str, Any] | None
-    template: str = "hh"  # the template of its prompts
-
-
-@dataclass(frozen=True)
-class ResponseSet:
-    """A model of which only responses are known, under a seed."""
-
-    name: str
-    seed: int
-    path: Path
-    hash: str
-    by_prompt: Mapping[str, Sequence[Answer]]
-
-
-class RewardModelSource(NamedTuple):
-    column: str  # of the scores, which it fills
-    path: Path
-    hash: str
-
-
-class LanguageModelSource(NamedTuple):
-    """A causal language model that scores every response: its name in `perplexity:NAME`."""
-
-    name: str
-    path: Path
-    hash: str
-    template: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +90,7 @@ class _Run:
         return [stage for stage in POLICIES if any(name == stage for name, _ in self.found)]
 
     def number(self, seed: int | None) -> int:
-        """The seed of a run without seed folders is what its checkpoints say."""
+        """The seed of a run without seed folders is that of its checkpoints."""
         if seed is not None:
             return seed
         return next(iter(self.found.values())).seed if self.found else 0
@@ -271,7 +233,7 @@ def _reward_models(
         return {run.number(seed): [] for seed in seeds}
     from rlhf_bench.modeling.model_files import check_path
 
-    for path in request.reward_models.values():  # as it was given: Path drops what tells a folder from a hub name
+    for path in request.reward_models.values():  # as it was given: Path drops a leading "./"
         check_path(path)
     given = [
         RewardModelSource("reward" if i == 0 else f"{REWARD_PREFIX}{name}", Path(path), model_hash(path))

@@ -36,7 +36,7 @@ def read_prompts(
 ) -> Prompts:  # fmt: skip
     """`config`: that of the run that takes part, None without one.
 
-    Raises BadValue where nothing says what the prompts are, UnknownName and DataError as their readers do.
+    Raises BadValue where no prompts are named, UnknownName and DataError as their readers do.
     """
     suite = request.spec
     trained_on = None if config is None else str(config["data"]["source"])
@@ -59,10 +59,10 @@ def _own(
     wording = suite.wording or ("mini" if trained_on == HH_MINI else "natural")
     path = suite_path(request.suite).parent / name.replace("{wording}", wording)
     read = _checked(suite, read_own_prompts(path))
-    said = f", {wording} wording" if "{wording}" in name else ""
-    progress.log(f"data: {len(read)} prompts of the suite's own{said}")
+    note = f", {wording} wording" if "{wording}" in name else ""
+    progress.log(f"data: {len(read)} prompts of the suite's own{note}")
     items = _choose_questions(match(read, files, progress), suite)
-    return Prompts(items, OWN_PROMPTS, wording if said else path.stem, 0, _print_of(items))
+    return Prompts(items, OWN_PROMPTS, wording if note else path.stem, 0, _print_of(items))
 
 
 def _of_data(suite: Suite, source: str, seed: int, files: ResponseFiles, progress: Progress) -> Prompts:
@@ -89,19 +89,19 @@ def _print_of(items: Sequence[Item]) -> str:
     return stable_hash(*(part or "" for item in items for part in (item.prompt, item.chosen)))
 
 
-def _choose(asked: Sequence[T], suite: Suite) -> list[T]:
+def _choose(given: Sequence[T], suite: Suite) -> list[T]:
     """One a prompt, `suite.prompts` of them, by a hash that nothing else depends on."""
     by_prompt: dict[str, T] = {}
-    for one in asked:
+    for one in given:
         by_prompt.setdefault(one.prompt, one)
     ordered = sorted(by_prompt.values(), key=lambda one: order_key(suite.seed, one.prompt))
     return ordered[: suite.prompts]
 
 
-def _choose_questions(asked: Sequence[Item], suite: Suite) -> list[Item]:
+def _choose_questions(given: Sequence[Item], suite: Suite) -> list[Item]:
     """As `_choose`, but whole questions, and of each category as equal a share as there is."""
     questions: dict[str, list[Item]] = {}
-    for item in asked:
+    for item in given:
         assert item.probe is not None
         questions.setdefault(item.probe.question, []).append(item)
     of_category: dict[str | None, int] = {}
@@ -117,7 +117,7 @@ def _choose_questions(asked: Sequence[Item], suite: Suite) -> list[Item]:
         chosen += questions[question]
     if not chosen:
         raise DataError(
-            f"{suite.prompts} prompt asked for, but a question of this suite has {len(asked) // len(questions)}; "
+            f"{suite.prompts} prompt requested, but a question of this suite has {len(given) // len(questions)}; "
             "give a --limit of at least as many"
         )
     return chosen

@@ -124,7 +124,7 @@ class Request(Config):
     def stamp(self) -> str:
         """Hash of the request and of name, size and time of each file that it depends on: equal, so is the result.
 
-        A name on the hub stands for itself. Nothing is read but folders and the suite.
+        A name on the hub is hashed as it is. Nothing is read but folders and the suite.
         """
         run = self.run_path
         seeds = run_seeds(run) if run is not None else [None]

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.evaluate.models import SeedModels
-from rlhf_bench.evaluate.plan import ModelSource, ResponseSet
+from rlhf_bench.evaluate.sources import ModelSource, ResponseSet
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Completion, FinishReason, Item, Prompt, ResponseRow
 

@@ -17,10 +17,11 @@ from rlhf_bench.errors import StoreError
 from rlhf_bench.evaluate.collect import Collected, collect
 from rlhf_bench.evaluate.manifest import make_manifest
 from rlhf_bench.evaluate.models import SeedModels
-from rlhf_bench.evaluate.plan import ModelSource, Plan, ResponseSet, prepare
+from rlhf_bench.evaluate.plan import Plan, prepare
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.responses import anchor_names, anchor_rows, file_rows, sampled_rows
 from rlhf_bench.evaluate.scoring import Scored, pool_of, scored
+from rlhf_bench.evaluate.sources import ModelSource, ResponseSet
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import exclusive, remove_half_written
 from rlhf_bench.progress import Progress

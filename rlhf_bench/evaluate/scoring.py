@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from rlhf_bench.scorers import SCORERS
-from rlhf_bench.scorers.base import EvalContext, Missing, ResponseRow, Scorer
+from rlhf_bench.scorers.base import Columns, EvalContext, Missing, ResponseRow, Scorer
 
 __all__ = ["Scored", "pool_of", "scored"]
 
@@ -22,16 +23,15 @@ class Scored(NamedTuple):
 
 
 def scored(rows: Sequence[ResponseRow], context: EvalContext, scorers: Sequence[Scorer] = SCORERS) -> Scored:
-    columns, missing = _row_columns(rows), dict[str, str]()
+    columns, missing, nothing = _row_columns(rows), dict[str, str](), np.full(len(rows), math.nan)
     for scorer in scorers:
         if why := scorer.needs(context):
-            missing |= {column: why.reason for metric in scorer.metrics for column in metric.sources}
-            continue
-        for name, values in scorer.score(rows, context).items():
-            if isinstance(values, Missing):
-                missing[name] = values.reason
-            else:
-                columns[name] = values
+            found: Columns = dict.fromkeys((c for metric in scorer.metrics for c in metric.sources), why)
+        else:
+            found = scorer.score(rows, context)
+        missing |= {name: values.reason for name, values in found.items() if isinstance(values, Missing)}
+        # NaN in place of what is missing, so that the columns of a part are those of each of its shards
+        columns |= {name: nothing if isinstance(values, Missing) else values for name, values in found.items()}
     return Scored(pd.DataFrame(columns), missing)
 
 

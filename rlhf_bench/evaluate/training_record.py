@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rlhf_bench.evaluate.plan import ModelSource, RewardModelSource
+from rlhf_bench.evaluate.sources import ModelSource, RewardModelSource
 from rlhf_bench.modeling.checkpoints import read_training
 
 __all__ = ["training_alarms", "training_costs"]
@@ -17,7 +17,8 @@ def training_costs(models: Iterable[ModelSource]) -> dict[str, list[dict[str, An
     for source in models:
         if source.training is not None:
             cost = {key: source.training[key] for key in ("samples", "tokens", "seconds")}
-            costs.setdefault(source.name, []).append({"seed": source.seed, **cost})
+            recipe = source.training.get("recipe")
+            costs.setdefault(source.name, []).append({"seed": source.seed, **cost, "recipe": recipe})
     return costs
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.errors import StoreError
 from rlhf_bench.report.result import Result, load_result
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:  # what reads no table and no plot does not wait for matplotlib
     from matplotlib.figure import Figure
 
-    from rlhf_bench.report.cells import Table
+    from rlhf_bench.report.table import Table
 
 __all__ = ["Evaluation"]
 
@@ -25,7 +25,7 @@ __all__ = ["Evaluation"]
 class Evaluation:
     """A results folder: `evaluate` returns it, and `Evaluation(folder)` opens one that is stored.
 
-    Each member reads the folder when it is first asked for. StoreError is raised where a file is missing or broken.
+    Each member reads the folder when it is first read. StoreError is raised where a file is missing or broken.
     """
 
     folder: Path
@@ -36,23 +36,30 @@ class Evaluation:
 
         Tables without a row are left out.
         """
-        from rlhf_bench.report.writers import report_tables
+        from rlhf_bench.report.contents import tables
 
-        return {table.name: _frame(table) for table, _ in report_tables(self._result) if table.rows}
+        return {table.name: _frame(table) for table in tables(self._result) if table.rows}
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a model, the data's own responses last; see `tables`."""
-        from rlhf_bench.report.tables import summary_table
+        from rlhf_bench.report.tables.summary import summary_table
 
         return _frame(summary_table(self._result))
 
     @cached_property
     def pairwise(self) -> pd.DataFrame:
         """A row a metric and two models on the same prompts, a minus b; no row where there is one model."""
-        from rlhf_bench.report.tables import pairwise_table
+        from rlhf_bench.report.tables.pairwise import pairwise_table
 
         return _frame(pairwise_table(self._result))
+
+    @cached_property
+    def verdict(self) -> list[str]:
+        """What the paired tests say of the models, in words: a sentence each on the gold and the learned reward."""
+        from rlhf_bench.report.verdict import verdict
+
+        return verdict(self._result)
 
     @cached_property
     def missing(self) -> pd.DataFrame:
@@ -71,22 +78,20 @@ class Evaluation:
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """Name -> plot, of those whose numbers the result has; each drawn anew."""
-        from rlhf_bench.report.plots import PLOTS
+        """Name -> plot, of those whose numbers the result has; drawn at each access."""
+        from rlhf_bench.report.contents import plots
 
-        drawn = {name: self._draw(name) for name in PLOTS}
+        drawn = {plot.name: plot.draw(self._result) for plot in plots()}
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
     def figure(self, name: str) -> Figure:
-        """One plot, drawn anew, by its name in `plots/`.
+        """One plot by its name in `plots/`.
 
         Raises UnknownName for a name that no plot has, StoreError where the result has not the numbers for it.
         """
-        from rlhf_bench.report.plots import PLOTS
+        from rlhf_bench.report.contents import draw
 
-        if name not in PLOTS:
-            raise UnknownName("plot", name, PLOTS)
-        figure = self._draw(name)
+        figure = draw(self._result, name)
         if figure is None:
             raise StoreError(
                 f"{self.folder} has no numbers for the plot {name!r}; `missing` says what was not measured and why"
@@ -97,17 +102,10 @@ class Evaluation:
     def _result(self) -> Result:
         return load_result(self.folder)
 
-    def _draw(self, name: str) -> Figure | None:
-        from rlhf_bench.report.plots import PLOTS
-        from rlhf_bench.report.style import drawing
-
-        with drawing():
-            return PLOTS[name](self._result)
-
 
 def _frame(table: Table) -> pd.DataFrame:
     """The table's numbers as they are, where its CSV has their text; NaN where there is none."""
-    from rlhf_bench.report.writers import flat
+    from rlhf_bench.report.render.flat import flat
 
     header, rows = flat(table)
     return pd.DataFrame(rows, columns=header)

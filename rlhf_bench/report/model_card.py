@@ -18,7 +18,7 @@ IN_METADATA = ("reward_z", "reward", "gold", "kl_exact", "rougeL", "perplexity",
 
 
 class Evaluated(NamedTuple):
-    """What one result says of the checkpoint."""
+    """The numbers of one result for the checkpoint."""
 
     suite: str
     source: str  # of the data
@@ -26,11 +26,11 @@ class Evaluated(NamedTuple):
     n_prompts: int
     reference: str
     numbers: Mapping[str, Estimate]  # by metric
-    folder: str = ""  # <suite>/<run>, which tells two evaluations of one suite apart
+    folder: str = ""  # <suite>/<run>, which distinguishes two evaluations of one suite
 
 
 def model_card(training: Mapping[str, Any], *, name: str, evaluated: Sequence[Evaluated] = ()) -> str:
-    """README.md of a checkpoint whose training.json is given; `name` is the folder or the hub's name to load it by."""
+    """README.md of a checkpoint from its training.json; `name` is the folder or the hub's name to load it by."""
     stage, data = training["stage"], training["data"]
     parents = ", ".join(f"{parent} ({p['hash']})" for parent, p in training["parents"].items()) or "none"
     parts = [
@@ -116,8 +116,8 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _alarms(alarms: Sequence[Mapping[str, Any]]) -> str:
-    said = [f"- step {alarm['step']}, {alarm['name']}: {alarm['message']}" for alarm in alarms]
-    return "## Alarms while training\n\n" + ("\n".join(said) or "None was raised.")
+    lines = [f"- step {alarm['step']}, {alarm['name']}: {alarm['message']}" for alarm in alarms]
+    return "## Alarms while training\n\n" + ("\n".join(lines) or "None was raised.")
 
 
 def _loading(training: Mapping[str, Any], name: str) -> str:

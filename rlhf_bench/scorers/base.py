@@ -47,7 +47,7 @@ Values = npt.NDArray[np.float64]
 class Alarm:
     """When a change against the reference is reported as a sign of reward over-optimisation."""
 
-    check: str  # what is looked at, in a few words for a list
+    check: str  # what is checked, in a few words for a list
     bad: Literal[1, -1]  # the direction that is a bad sign: 1 up, -1 down
     least: float = 0.0  # the interval has to lie beyond this: a significant change may be too small to matter
     with_reward: bool = False  # reported only where the reward went up
@@ -133,7 +133,7 @@ class EvalContext:
 class Scorer:
     """A family of metrics. A subclass overrides what differs from "nothing to compute"."""
 
-    order: int = 0  # where its metrics stand among those of the others
+    order: int = 0  # the place of its metrics among those of the others
     metrics: tuple[Metric, ...] = ()
 
     def needs(self, context: EvalContext) -> Missing | None:

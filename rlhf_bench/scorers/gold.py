@@ -1,4 +1,4 @@
-"""The gold reward of data whose truth is known."""
+"""The gold reward of data with a known true reward."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GoldReward(NamedTuple):
 def gold_reward_for(
     source: str, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]
 ) -> GoldReward | None:
-    """Gold reward of responses to prompts of `source`; None where the source has no known truth."""
+    """Gold reward of responses to prompts of `source`; None where the source has no known true reward."""
     if source != HH_MINI:
         return None
     from rlhf_bench.data import mini

@@ -23,7 +23,7 @@ BATCH = 64
 
 
 def _kl(name: str, title: str, description: str, *, place: int, row: int, compared: bool = False) -> list[Metric]:
-    # k1 alone can be negative on a finite sample, and its interval says so
+    # k1 alone can be negative on a finite sample, and so can its interval
     bounds = None if name == "kl_k1" else (0.0, math.inf)
     return [
         Metric(

@@ -53,6 +53,6 @@ def _tokens(rows: Sequence[ResponseRow], context: EvalContext) -> Values | Missi
 def _ended(rows: Sequence[ResponseRow], context: EvalContext) -> Values | Missing:
     known = np.array([math.nan if row.finish_reason is None else float(row.ended) for row in rows])
     if np.isnan(known).all():
-        whose = "reference texts of a file" if context.origin == "data" else "the response file"
-        return Missing(f"{whose}: how the responses ended is not known")
+        what = "reference texts of a file" if context.origin == "data" else "the response file"
+        return Missing(f"{what}: how the responses ended is not known")
     return known

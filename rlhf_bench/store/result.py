@@ -102,7 +102,7 @@ class ResultStore:
     def check_responses(self) -> None:
         """That responses.jsonl holds as many rows as scores.parquet, which is written after it. Raises StoreError.
 
-        Rows are counted, not read: a file that was emptied or cut, or lost lines, is seen at once.
+        Rows are counted, not read: a file that was emptied or cut, or lost lines, is noticed at once.
         """
         if not (self.path / "scores.parquet").exists():
             return  # of an evaluation that is not finished
@@ -181,7 +181,7 @@ class ResultStore:
         self._write_json("metrics.json", metrics)
 
     def read_metrics(self) -> dict[str, Any]:
-        """The metrics with every Estimate as a dict, NaN where null stands for it."""
+        """The metrics with every Estimate as a dict, NaN where the file has null."""
         metrics = self._read_json("metrics.json")
         if not isinstance(metrics.get("models"), dict):
             raise StoreError(f"{self.path / 'metrics.json'} has no 'models' table; {_AGAIN}")

@@ -27,8 +27,8 @@ from transformers import GenerationConfig
 
 from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
 from rlhf_bench.modeling.checkpoints import checkpoint_hash, replacing
-from rlhf_bench.report.curves import plot_training_curve
 from rlhf_bench.report.model_card import model_card
+from rlhf_bench.report.plots.curves import plot_training_curve
 from rlhf_bench.runtime.writer import Writer
 from trainers.engine.alarms import find_alarms
 from trainers.engine.lora import save_adapter

@@ -32,7 +32,7 @@ class Alarm(NamedTuple):
 
 
 def checks_made(table: ScoreTable, *, reference: str) -> list[str]:
-    """What is looked at, as far as the reference and another model have the numbers for it."""
+    """What is checked, as far as the reference and another model have the numbers for it."""
     needed = {alarm.check: ([REWARD] if alarm.with_reward else []) + [name] for name, alarm in WATCHED.items()}
     needed[EQUAL_LENGTH] = [REWARD, LENGTH]
     there = {model: {n for n in table.blocks if np.isfinite(table.block(model, n)).any()} for model in table.models}
@@ -72,7 +72,7 @@ def _compared(table: ScoreTable, reference: str) -> list[str]:
 def _differences(
     table: ScoreTable, model: str, reference: str, *, level: float, seed: int
 ) -> Iterator[tuple[str, Difference]]:
-    """Of each number that is looked at: the model's minus the reference's; of shares as the pairwise table has it."""
+    """Of each number that is checked: the model's minus the reference's; of shares as the pairwise table has it."""
     for name in (name for name in (REWARD, LENGTH, WORDS, *WATCHED) if name in table.blocks):
         a, b = table.block(model, name), table.block(reference, name)
         if describe(name).kind == "share":

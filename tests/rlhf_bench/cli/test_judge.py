@@ -17,8 +17,8 @@ from rlhf_bench.cli import cli
 from rlhf_bench.evaluate.request import read_request
 from rlhf_bench.judge.lines import LENGTH_ALONE
 from rlhf_bench.report import write_report
-from rlhf_bench.report.judge import win_rate_table
 from rlhf_bench.report.result import load_result
+from rlhf_bench.report.tables.judge import win_rate_table
 from rlhf_bench.store import ResultStore
 
 from ..judge.conftest import serving
@@ -406,7 +406,7 @@ def test_eval_from_a_manifest_repeats_a_judge_that_asks_nobody_and_no_other(here
         assert len(server.requests()) == 8
         assert (told.exit_code, "against theirs" in told.output) == (0, False)
         assert (
-            "the judge of that evaluation is not asked again, since that may cost; to ask it add: "
+            "the judge of that evaluation does not judge again, since its calls may cost; to run it add: "
             f"{options} and --max-cost USD or --max-calls N\n"
         ) in told.stderr
         call(f"eval --from {manifest} --results c {options} --max-calls 8")

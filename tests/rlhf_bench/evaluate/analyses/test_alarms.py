@@ -196,7 +196,7 @@ def test_lines_of_a_report() -> None:
 
     assert lines({}) == []
     assert lines({"alarms": []}) == []
-    assert lines({"alarms": [], "alarm_checks": ["self-BLEU", "refusals"]}) == ["none. Looked at: self-BLEU, refusals."]
+    assert lines({"alarms": [], "alarm_checks": ["self-BLEU", "refusals"]}) == ["none. Checked: self-BLEU, refusals."]
     stored = json.loads(json.dumps([Alarm("ppo", "length", "ppo: too long")._asdict()]))
     assert lines({"alarms": stored}) == ["ppo: too long"]
 
@@ -206,7 +206,7 @@ def test_lines_of_a_report() -> None:
     assert line.startswith("ppo: reward up by ")
     metrics = {"alarms": [], "pairwise": [pair(-0.5, 1.5)]}
     (line,) = alarm_lines(Result(Path(), {"reference": "sft"}, metrics, pd.DataFrame(), {}, judge))
-    assert line == "none. Looked at: reward against the judges."
+    assert line == "none. Checked: reward against the judges."
 
 
 def test_lines_of_the_alarms_while_training() -> None:

@@ -119,9 +119,8 @@ def test_a_pool_that_cannot_be_used_is_one_line() -> None:
 
 
 def test_the_curve_is_drawn_and_its_kl_is_called_a_bound(tmp_path: Path) -> None:
-    from rlhf_bench.report.plots import PLOTS
+    from rlhf_bench.report.contents import draw
     from rlhf_bench.report.result import load_result
-    from rlhf_bench.report.style import drawing
     from tests.rlhf_bench.report.make_result import make_result
 
     path = make_result(tmp_path / "r", models=("sft", "ppo"), audit=False)
@@ -130,11 +129,9 @@ def test_the_curve_is_drawn_and_its_kl_is_called_a_bound(tmp_path: Path) -> None
     metrics = json.loads((path / "metrics.json").read_text("utf-8"))
     metrics["best_of_n"] = best_of_n_curve(pool(values[0], values[1]))
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    with drawing():
-        figure = PLOTS["reward_vs_kl"](load_result(path))
+    figure = draw(load_result(path), "reward_vs_kl")
     assert figure is not None
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     assert legend.get_texts()[-1].get_text() == "best of n = 1 ... 16 of sft (KL: upper bound log n - (n-1)/n)"
     (line,) = [line for line in figure.axes[0].lines if "best of n" in str(line.get_label())]
     assert list(line.get_xdata()) == pytest.approx([row["kl_bound"] for row in metrics["best_of_n"]])
@@ -143,8 +140,7 @@ def test_the_curve_is_drawn_and_its_kl_is_called_a_bound(tmp_path: Path) -> None
     for row in metrics["best_of_n"]:
         row["kl_true"] = {**row["reward"], "value": row["kl_bound"] / 2}
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    with drawing():
-        figure = PLOTS["reward_vs_kl"](load_result(path))
+    figure = draw(load_result(path), "reward_vs_kl")
     assert figure is not None
     (true,) = [line for line in figure.axes[0].lines if "true KL" in str(line.get_label())]
     assert list(true.get_xdata()) == pytest.approx([row["kl_bound"] / 2 for row in metrics["best_of_n"]])

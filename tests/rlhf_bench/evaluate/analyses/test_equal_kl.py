@@ -106,10 +106,9 @@ def test_intervals_cover() -> None:
 
 
 def test_table_and_plot(tmp_path: Path) -> None:
-    from rlhf_bench.report.equal_kl import equal_kl_table
-    from rlhf_bench.report.plots import PLOTS
+    from rlhf_bench.report.contents import draw
     from rlhf_bench.report.result import load_result
-    from rlhf_bench.report.style import drawing
+    from rlhf_bench.report.tables.equal_kl import equal_kl_table
     from tests.rlhf_bench.report.make_result import make_result
 
     models = ("sft", "ppo", "up@1", "up@2", "flat@a", "flat@b")
@@ -122,8 +121,7 @@ def test_table_and_plot(tmp_path: Path) -> None:
     (row,) = [row for row in table.rows if row[1] == 1.5]
     assert (row[0], row[2], row[4]) == ("Gold", "flat", "up")
     assert [row[2] for row in table.rows if row[1] == 0.5] == ["flat"]
-    with drawing():
-        figure = PLOTS["gold_vs_kl"](result)
+    figure = draw(result, "gold_vs_kl")
     assert figure is not None
     lines = {str(line.get_label()).partition(":")[0]: line for line in figure.axes[0].lines}
     x = np.asarray(lines["up"].get_xdata())

@@ -61,23 +61,20 @@ def test_no_curve_without_gold_or_with_two_members() -> None:
 
 
 def test_the_plot_has_the_fit_and_its_turning_point(tmp_path: Path) -> None:
-    from rlhf_bench.report.plots import PLOTS
+    from rlhf_bench.report.contents import draw
     from rlhf_bench.report.result import load_result
-    from rlhf_bench.report.style import drawing
+    from rlhf_bench.report.tables.overoptimisation import overoptimisation_table
     from tests.rlhf_bench.report.make_result import make_result
 
     path = make_result(tmp_path / "r", models=("sft", "ppo"), audit=False)
     metrics = json.loads((path / "metrics.json").read_text("utf-8"))
     metrics["over_optimisation"] = summarize(scores(), reference="sft")["over_optimisation"]
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    with drawing():
-        figure = PLOTS["gold_vs_sqrt_kl"](load_result(path))
+    figure = draw(load_result(path), "gold_vs_sqrt_kl")
     assert figure is not None
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
-    text = legend.get_texts()[0].get_text()
-    assert text.startswith("grpo: d (α − β log d), α = 2.00 [")
-    assert "turns at 1.9 [" in text
+    table = overoptimisation_table(load_result(path))
+    assert [table.text(0, column).partition(" [")[0] for column in range(3)] == ["grpo", "d (α − β log d)", "2.00"]
+    assert table.text(0, 4).startswith("1.9 [")
     (line,) = [line for line in figure.axes[0].lines if str(line.get_label()).startswith("grpo")]
     x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
     assert (x[0], x[-1]) == (0.0, 4.0)  # nothing beyond the data
