@@ -22,6 +22,7 @@ from rlhf_bench.metrics.equal_kl import equal_kl
 from rlhf_bench.metrics.registry import (
     COMPARED,
     GOLD_PREFIX,
+    HELD_OUT,
     METRICS,
     READ_PREFIXES,
     REWARD_PREFIX,
@@ -42,6 +43,7 @@ from rlhf_bench.stats import (
     crossed_share_difference,
     crossed_std,
     holm,
+    reference_z_cells,
     share_difference,
 )
 from rlhf_bench.stats.resample import nanmean
@@ -54,6 +56,7 @@ __all__ = [
     "NOT_POOLED",
     "NO_MODEL",
     "OTHER_COUNTS",
+    "REFERENCE",
     "add_reward_z",
     "metric_difference",
     "summarize",
@@ -65,6 +68,8 @@ NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or th
 NOT_AVAILABLE = "not available"
 OTHER_COUNTS = "their tokens are counted by different tokenizers; n_words is not"
 
+REFERENCE = "reference"  # method of what is 0 (or 1) by definition: the reference's rewards on the scale made from them
+_BY_REFERENCE = ("reward_z", f"{HELD_OUT}_z")  # z-scored by the reference's responses
 CUT = ", cut to ["  # and the limits, after the method of an interval that reached beyond them
 
 _RAW = ("reward", "reward_std")  # in units of one seed's reward model
@@ -108,7 +113,7 @@ def summarize(
             found = {
                 str(s): estimate
                 for i, s in enumerate(table.seeds)
-                if (estimate := _estimate(table, model, metric, slice(i, i + 1), level, seed)).n
+                if (estimate := _estimate(table, model, metric, slice(i, i + 1), reference, level, seed)).n
             }
             for name, estimate in found.items():
                 per_seed[name][model][metric.name] = estimate.to_dict()
@@ -120,7 +125,9 @@ def summarize(
                 missing[model, metric.name] = NOT_POOLED
             else:
                 # one seed alone is what would be pooled
-                estimate = found[one] if one_seed else _estimate(table, model, metric, slice(None), level, seed)
+                estimate = (
+                    found[one] if one_seed else _estimate(table, model, metric, slice(None), reference, level, seed)
+                )
                 if estimate.n:
                     pooled[model][metric.name] = estimate.to_dict()
                 else:
@@ -169,10 +176,19 @@ def _default_reason(model: str, metric: Metric) -> str:
     return NO_MODEL if metric.needs_model and model in ANCHORS else NOT_AVAILABLE
 
 
-def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level: float, seed: int) -> Estimate:
-    """One number of one model, from the (S, P, K) responses of the seeds asked for."""
+def _estimate(
+    table: ScoreTable, model: str, metric: Metric, seeds: slice, reference: str, level: float, seed: int
+) -> Estimate:
+    """One number of one model, from the (S, P, K) responses of the seeds given."""
     asked = _asked(table, metric.name)
     blocks = [table.block(model, column)[seeds][:, asked] for column in metric.sources]
+    if metric.name in _BY_REFERENCE:
+        estimate = crossed(_z_cells(table, model, metric.name, reference)[seeds], level=level, seed=seed)
+        return _own_scale(estimate, 0.0) if model == reference else estimate
+    if metric.name == _OF_SEVERAL:
+        by = table.block(reference, metric.sources[0])[seeds][:, asked]
+        estimate = crossed_std(blocks[0], reference=by, level=level, seed=seed)
+        return _own_scale(estimate, 1.0) if model == reference else estimate
     if metric.kind == "share":
         return crossed_share(blocks[0], level=level, seed=seed)
     if metric.paired:
@@ -186,6 +202,18 @@ def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level
         return crossed_ratio(-cells[0] / math.log(2), cells[1], level=level, seed=seed)
     estimate = crossed(cells[0], level=level, seed=seed)
     return _cut(estimate, metric.limits)
+
+
+def _z_cells(table: ScoreTable, model: str, name: str, reference: str) -> FloatArray:
+    """(S, P) values that allow for the scale, which is estimated from the reference's responses to these prompts."""
+    return reference_z_cells(table.block(model, name), table.block(reference, name))
+
+
+def _own_scale(estimate: Estimate, value: float) -> Estimate:
+    """The reference's number on the scale that its own responses define: known, not estimated."""
+    if not estimate.n:
+        return estimate
+    return replace(estimate, value=value, low=value, high=value, method=REFERENCE, kurtosis=None)
 
 
 def _cut(estimate: Estimate, limits: tuple[float, float] | None) -> Estimate:
@@ -241,6 +269,8 @@ def _pairwise(
     for name in (n for n in compared if n in names and n != own_scale):
         asked = _asked(table, name)
         blocks = {model: table.block(model, name)[:, asked] for model in players}
+        if name in _BY_REFERENCE:
+            blocks = {model: _z_cells(table, model, name, reference)[..., None] for model in players}
         rows = [
             row
             for earlier, later in combinations(players, 2)

@@ -6,8 +6,9 @@ Prompts are the unit that is resampled, never rows (METHODS, "Numbers with error
 
 from rlhf_bench.stats.compare import Difference, detectable_difference, difference, holm
 from rlhf_bench.stats.correlation import correlation_estimate
-from rlhf_bench.stats.crossed import crossed, crossed_difference, crossed_ratio, crossed_share, crossed_std
+from rlhf_bench.stats.crossed import crossed, crossed_difference
 from rlhf_bench.stats.estimates import mean_estimate, ratio_estimate, share_estimate, std_estimate
+from rlhf_bench.stats.linearised import crossed_ratio, crossed_share, crossed_std, reference_z_cells
 from rlhf_bench.stats.paired_shares import crossed_share_difference, share_difference
 from rlhf_bench.stats.power import prompts_needed
 from rlhf_bench.stats.resample import RESAMPLES, FloatArray, prompt_means, resampling
@@ -30,6 +31,7 @@ __all__ = [
     "prompt_means",
     "prompts_needed",
     "ratio_estimate",
+    "reference_z_cells",
     "resampling",
     "share_difference",
     "share_estimate",

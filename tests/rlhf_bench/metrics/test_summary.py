@@ -16,6 +16,7 @@ from rlhf_bench.metrics.summary import (
     NOT_AVAILABLE,
     NOT_POOLED,
     OTHER_COUNTS,
+    REFERENCE,
     add_reward_z,
     metric_difference,
     summarize,
@@ -98,7 +99,7 @@ def test_models_by_hand():
     }
     assert sft["reward_std"]["value"] == pytest.approx(math.sqrt(2))  # deviations from 2: 4 0 1 1 0 4, over 5
     assert sft["reward_std"]["n"] == 3
-    assert sft["reward_z"]["value"] == pytest.approx(0.0, abs=1e-15)
+    assert [sft["reward_z"][key] for key in ("value", "low", "high", "method")] == [0.0, 0.0, 0.0, REFERENCE]
     assert ppo["reward_z"]["value"] == pytest.approx((4 - 2) / math.sqrt(2))
     assert (sft["kl_exact"]["value"], sft["kl_exact"]["low"], sft["kl_exact"]["high"]) == (0.0, 0.0, 0.0)
     assert sft["kl_exact"]["method"] == "constant"
@@ -240,7 +241,9 @@ def test_several_seeds():
     assert rows["reward_z"]["difference"]["value"] == pytest.approx(3.5 / math.sqrt(2))
     within = {s: cell["value"] for s, cell in rows["reward_z"]["per_seed"].items()}
     assert within == {"0": pytest.approx(2 / math.sqrt(2)), "1": pytest.approx(5 / math.sqrt(2))}
-    cells = np.array([[2.0, 1.0, 3.0], [5.0, 4.0, 6.0]]) / math.sqrt(2)
+    # sft's squared deviations 4 2 4 by prompt, of variance 10/6: influence on log sd (A - 2 var) / (4 var) = .1 -.2 .1
+    gains = np.array([[2.0, 1.0, 3.0], [5.0, 4.0, 6.0]]) / math.sqrt(2)
+    cells = gains - gains.mean(axis=1, keepdims=True) * [0.1, -0.2, 0.1]
     assert rows["reward_z"]["difference"]["low"] == pytest.approx(stats.crossed(cells).low)
     # what was not trained anew has the interval of the prompts alone, and says that both seeds hold it
     assert result["models"]["sft"]["perplexity"]["n_seeds"] == 2

@@ -113,7 +113,7 @@ def test_resampling_sets_the_number_of_bootstraps_inside_alone():
     assert fewer != usual
     assert fewer.low == pytest.approx(usual.low, rel=0.1)
     assert stats.mean_estimate(x) == usual
-    with pytest.raises(BadValue, match=r"^99 resamples asked for; expected at least 100"), stats.resampling(99):
+    with pytest.raises(BadValue, match=r"^99 resamples given; expected at least 100"), stats.resampling(99):
         pass
 
 
