@@ -108,7 +108,7 @@ def crossed_std(
     kept = there[seeds].all(axis=0)
     y = samples[seeds][:, kept]  # (S, P, K)
     n_missing = int(samples.shape[1] - kept.sum())
-    if reference is None and (len(y) < 2 or all_alike(np.nan_to_num(y.reshape(len(y), -1), nan=0.0))):
+    if not y.size or (reference is None and (len(y) < 2 or all_alike(np.nan_to_num(y.reshape(len(y), -1), nan=0.0)))):
         one = std_estimate(y[0] if len(y) else np.empty((0, 1)), level=level, seed=seed)
         return replace(one, n_seeds=len(y), n_missing=n_missing)
     cells = np.stack([_log_std_cells(of_seed) for of_seed in y])
