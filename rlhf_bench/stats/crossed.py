@@ -73,16 +73,18 @@ class Spread(NamedTuple):
 
 
 def spread_of(squares: MeanSquares, s: int, p: int) -> Spread:
-    of_prompts = max(squares.prompt - squares.residual, 0.0)
-    alone = max(squares.prompt, squares.residual)
-    return Spread(*(math.sqrt(square / (s * p)) for square in (squares.seed, of_prompts, alone)))
+    """Of S x P cells; elementwise, so that a simulation may give arrays of mean squares."""
+    of_prompts = np.maximum(squares.prompt - squares.residual, 0.0)
+    alone = np.maximum(squares.prompt, squares.residual)
+    return Spread(*(np.sqrt(square / (s * p)) for square in (squares.seed, of_prompts, alone)))
 
 
 def distances(spread: Spread, s: int, pivots: Pivots, tail: float) -> tuple[float, float]:
-    """How far below and above the mean the limits lie, with this probability on each side."""
-    of_seeds = float(-special.stdtrit(s - 1, tail)) * spread.seeds
+    """How far below and above the mean the limits lie, with this probability on each side; elementwise."""
+    of_seeds = -special.stdtrit(s - 1, tail) * spread.seeds
     below, above = (
-        max(q * spread.prompts_alone, math.hypot(of_seeds, max(q, 0.0) * spread.prompts)) for q in pivots.limits(tail)
+        np.maximum(q * spread.prompts_alone, np.hypot(of_seeds, max(q, 0.0) * spread.prompts))
+        for q in pivots.limits(tail)
     )
     return below, above
 
@@ -93,15 +95,15 @@ def crossed_interval(cells: FloatArray, *, level: float, seed: int, null: float 
     value, of_prompt = float(cells.mean()), cells.mean(axis=0)
     found = spread_of(mean_squares(cells), s, p)
     pivots = Pivots(p - 1) if is_constant(of_prompt) else mean_pivots(of_prompt, seed=seed)
-    if not all(math.isfinite(limit) for limit in pivots.limits((1 - level) / 2)):
+    if pivots.drawn is not None and not np.isfinite(pivots.drawn).all():  # some resamples have no spread
         pivots = Pivots(p - 1)
     below, above = distances(found, s, pivots, (1 - level) / 2)
     side = 0 if value > null else 1
 
     def excluded(tail: float) -> bool:
-        return distances(found, s, pivots, tail)[side] < abs(value - null)
+        return bool(distances(found, s, pivots, tail)[side] < abs(value - null))
 
-    return Interval(value - below, value + above, 2 * _smallest(excluded), METHOD)
+    return Interval(float(value - below), float(value + above), 2 * _smallest(excluded), METHOD)
 
 
 def _smallest(excluded: Callable[[float], bool]) -> float:
@@ -121,7 +123,7 @@ def crossed_detectable(spread: Spread, s: int, p: int, *, level: float, power: f
     of_seeds, of_prompts = (float(-special.stdtrit(df, tail)) for df in (s - 1, p - 1))
     estimated = np.sqrt(chi2_middles(s - 1) / (s - 1)) * spread.seeds
     limits = np.maximum(of_prompts * spread.prompts_alone, np.hypot(of_seeds * estimated, of_prompts * spread.prompts))
-    return spread.both * smallest_found(limits / spread.both, level=level, power=power)
+    return float(spread.both) * smallest_found(limits / spread.both, level=level, power=power)
 
 
 def as_cells(values: FloatArray) -> FloatArray:
