@@ -53,8 +53,8 @@ SEEDS = """
 
 The prompts are crossed with the seeds. The limit of the seeds (Student's t over their means, S - 1 degrees of freedom)
 and that of the prompts (bootstrap-t) are combined by the root of their squared distances from the mean, and the result
-is never nearer than the prompts alone would have it. It errs on the wide side where the seeds hardly differ, since so few
-seeds cannot show that they do not. Prompts have sd 1 and responses .5, unless stated; the lognormal has sigma 1.
+is never nearer than the prompts alone would have it. It errs on the wide side where the seeds hardly differ, since so
+few seeds cannot show that they do not. Prompts have sd 1 and responses .5, unless stated; the lognormal has sigma 1.
 {error}
 """
 
@@ -81,7 +81,8 @@ Z = """
 ## Rewards z-scored by the reference
 
 The reference's mean and standard deviation are estimates from the same prompts. Their influence is part of the
-interval; taken as known, a large gain is held far too seldom. The gain is in sds of a response, 150 prompts, one or four samples.
+interval; taken as known, a large gain is held far too seldom. The gain is in sds of a response
+to one prompt; 150 prompts, one or four samples.
 """
 
 PAIRED = """
@@ -115,7 +116,8 @@ SELF_BLEU = """
 ## Self-BLEU
 
 Its interval is a jackknife's, set to the width that random halves of the texts show
-(`rlhf_bench/metrics/self_bleu.py`). Below 40 texts it is a plain jackknife, which is 1.2 to 1.4 times as wide as needed.
+(`rlhf_bench/metrics/self_bleu.py`). Below 40 texts it is a plain jackknife, which is 1.2 to 1.4 times as wide as
+needed.
 """
 
 

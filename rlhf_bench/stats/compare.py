@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -104,9 +105,11 @@ def detectable_from_se(se: float, df: float, *, level: float, power: float = 0.8
     return se * smallest_found(critical * np.sqrt(chi2_middles(df) / df), level=level, power=power)
 
 
+@lru_cache(maxsize=64)
 def chi2_middles(df: float) -> FloatArray:
     """(2,000,): the middles of as many equal shares of the chi-squared distribution."""
     middles: FloatArray = stats.chi2.ppf((np.arange(2_000) + 0.5) / 2_000, df)
+    middles.setflags(write=False)
     return middles
 
 
