@@ -16,7 +16,7 @@ from scipy import special
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.crossed import METHOD, all_alike, as_cells, complete, crossed
 from rlhf_bench.stats.estimates import clopper_pearson, ratio_estimate, share_estimate, std_estimate
-from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, is_constant, nanmean
+from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, Interval, check_level, is_constant, nanmean
 from rlhf_bench.types import Estimate
 
 __all__ = ["crossed_ratio", "crossed_share", "crossed_std", "reference_z_cells"]
@@ -29,7 +29,7 @@ def crossed_share(samples: FloatArray, *, level: float = 0.95, seed: int = 0) ->
 
     `crossed` of the cells' shares y on the scale of the logit, logit(m) + (y - m) / (m (1 - m)) with m their mean: near
     0 and 1 the shares of seeds are skewed, and an interval that is symmetric about m leaves the truth out on one side.
-    As in `share_estimate`, Clopper-Pearson with n = prompts where fewer than 10 prompts differ from the others.
+    Where fewer than 10 prompts differ from the others, it is at least that of Clopper and Pearson with n = prompts.
     """
     check_level(level)
     shares = nanmean(samples, axis=2)
@@ -39,14 +39,22 @@ def crossed_share(samples: FloatArray, *, level: float = 0.95, seed: int = 0) ->
     estimate = crossed(shares, level=level, seed=seed)
     if estimate.n == 0:
         return estimate
-    of_prompt = np.round(complete(shares).mean(axis=0), 12)
-    if estimate.n - int(np.unique(of_prompt, return_counts=True)[1].max()) < MIN_PROMPTS:
-        low, high, _, method = clopper_pearson(estimate.value, estimate.n, level=level)
-        return replace(estimate, low=low, high=high, method=method)
     m = estimate.value
-    logit = crossed(special.logit(m) + (shares - m) / (m * (1 - m)), level=level, seed=seed)
-    method = LOGIT if logit.method == METHOD else logit.method
-    return replace(estimate, low=float(special.expit(logit.low)), high=float(special.expit(logit.high)), method=method)
+    if 0 < m < 1:
+        logit = crossed(special.logit(m) + (shares - m) / (m * (1 - m)), level=level, seed=seed)
+        low, high = float(special.expit(logit.low)), float(special.expit(logit.high))
+        estimate = replace(estimate, low=low, high=high, method=LOGIT if logit.method == METHOD else logit.method)
+    of_prompt = np.round(complete(shares).mean(axis=0), 12)
+    if estimate.n - int(np.unique(of_prompt, return_counts=True)[1].max()) >= MIN_PROMPTS:
+        return estimate
+    return _at_least(estimate, clopper_pearson(m, estimate.n, level=level))
+
+
+def _at_least(estimate: Estimate, interval: Interval) -> Estimate:
+    """The estimate with limits that are no nearer than those of the interval; the method is that of the wider."""
+    if not (estimate.low < interval.low or estimate.high > interval.high) or estimate.method != LOGIT:
+        return replace(estimate, low=interval.low, high=interval.high, method=interval.method)
+    return replace(estimate, low=min(estimate.low, interval.low), high=max(estimate.high, interval.high))
 
 
 def crossed_ratio(

@@ -108,7 +108,8 @@ def test_crossed_share():
     assert ones == Estimate(1.0, pytest.approx(0.911903, abs=1e-6), 1.0, 40, method="clopper-pearson", n_seeds=3)
     nearly = np.ones((3, 40, 4))
     nearly[1, 3, 2] = 0.0
-    assert stats.crossed_share(nearly).method == "clopper-pearson"
+    found = stats.crossed_share(nearly)  # one seed differs a little, and the others may
+    assert found.low < 0.911 < found.value < found.high <= 1.0
     assert stats.crossed_share(samples[:1]) == stats.share_estimate(samples[0])
     assert stats.crossed_share(np.ones((2, 40, 1))).method == "wilson"
 

@@ -20,8 +20,8 @@ CELLS = [(2, 0.3, 0.0), (3, 0.3, 0.0), (3, 0.3, 0.5), (5, 0.3, 0.5)]
 
 @pytest.mark.parametrize(("seeds", "seed_sd", "interaction"), CELLS)
 def test_small_p_values_are_as_rare_as_they_say(seeds: int, seed_sd: float, interaction: float) -> None:
-    """Two models alike: of 1,000 tables p < .005 is expected in 5 (sd 2.2), p < .05 in 50 (sd 7). With degrees of freedom
-    by Satterthwaite these tables have 68, 27, 26 and 13, and 112, 70, 85 and 62."""
+    """Two models alike: of 1,000 tables p < .005 is expected in 5 (sd 2.2), p < .05 in 50 (sd 7). With degrees of
+    freedom by Satterthwaite these tables have 68, 27, 26 and 13, and 112, 70, 85 and 62."""
     generator = np.random.default_rng([seeds, 3])
     found = []
     with resampling(200):
