@@ -30,6 +30,10 @@ def heavy_mean(g: Generator, n: int) -> tuple[Estimate, float]:
     return stats.mean_estimate(g.lognormal(size=n)), math.exp(0.5)
 
 
+def heavier_mean(g: Generator, n: int) -> tuple[Estimate, float]:
+    return stats.mean_estimate(g.lognormal(sigma=1.5, size=n)), math.exp(1.125)
+
+
 def sampled_mean(g: Generator, n: int) -> tuple[Estimate, float]:
     return stats.mean_estimate(g.standard_normal((n, 1)) + g.standard_normal((n, 4))), 0.0
 
@@ -91,6 +95,7 @@ CASES: dict[str, Simulate] = {
     "difference, lognormal": heavy_difference,
     "share 0.99, 4 samples": share(0.99),
     "share 0.999, 4 samples": share(0.999),
+    "mean, lognormal of sigma 1.5": heavier_mean,
 }
 
 

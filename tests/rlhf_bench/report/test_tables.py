@@ -154,7 +154,7 @@ def test_reward_is_raw_for_one_seed_and_z_for_several(one_seed: Path, three_seed
     assert three.columns[1].title == "Reward (z by sft)"
     assert three.notes == [
         "value [low, high]: 95% confidence interval over prompts and 3 seeds",
-        "‡ Only 12 prompts and 3 seeds: intervals may hold the truth in some 90 % of cases; see docs/coverage.md",
+        "‡ Only 12 prompts: intervals may hold the truth in some 92 % of cases; see docs/coverage.md",
     ]
     assert one.notes[1].startswith("‡ Only 12 prompts: ")
     assert [row[0] for row in one.rows][-2:] == ["chosen (data)", "rejected (data)"]
