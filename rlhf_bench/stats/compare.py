@@ -89,6 +89,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Benjamini & Hochberg's (1995) adjustment, in the order given: those below q hold a share of q false ones at most.
+
+    p_(i) m / i, made monotone from the largest down, at most 1. A NaN stays NaN and does not count in m.
+    """
+    adjusted = [math.nan] * len(p_values)
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: -p_values[i])
+    smallest = 1.0
+    for rank, i in enumerate(order):
+        smallest = min(smallest, p_values[i] * len(order) / (len(order) - rank))
+        adjusted[i] = smallest
+    return adjusted
+
+
 def detectable_difference(sd: float, n: int, *, level: float = 0.95, power: float = 0.8) -> float:
     """Smallest true mean difference that a paired two-sided t test at 1 - level finds with this power.
 
