@@ -90,7 +90,7 @@ def summarize(
     metrics.json.
 
     Estimates are dicts. `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns
-    that METRICS names; others are left alone. `reward_z` is computed anew from `reward`. `models` gives the order of
+    that METRICS names; others are left alone. `reward_z` is computed again from `reward`. `models` gives the order of
     models that are no stage of training. `reasons` says why a (model, metric) has no value. A pair (a, b)
     has the later model first, so a difference reads as what the later one gained. `seed` sets the resampling alone;
     `hypervolume_kl` is the suite's.

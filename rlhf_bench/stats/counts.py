@@ -46,7 +46,8 @@ def odds_ratio(table: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
 def kappa_estimate(table: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
     """Cohen's kappa of independent items from counts (C, C), rows one rater's categories, columns the other's.
 
-    kappa = (p_o - p_e) / (1 - p_e), its variance by Fleiss, Cohen & Everitt (1969), equation 13. NaN where only one category occurs.
+    kappa = (p_o - p_e) / (1 - p_e), its variance by Fleiss, Cohen & Everitt (1969), equation 13. NaN where only one
+    category occurs.
     """
     check_level(level)
     counts = np.asarray(table, dtype=np.float64)

@@ -66,7 +66,7 @@ def share_estimate(samples_by_prompt: Values, *, level: float = 0.95, seed: int 
     there = np.isfinite(table)
     wrong = table[there & (table != 0) & (table != 1)]
     if wrong.size:
-        raise BadValue(f"a share was asked of the value {float(wrong[0])!r}; expected 0 or 1; use mean_estimate")
+        raise BadValue(f"a share was given the value {float(wrong[0])!r}; expected 0 or 1; use mean_estimate")
     shares = nanmean(table, axis=1)
     x = shares[np.isfinite(shares)]
     n, n_missing = len(x), len(shares) - len(x)

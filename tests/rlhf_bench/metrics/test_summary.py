@@ -295,7 +295,7 @@ def test_errors():
         summarize(tiny().drop(columns="prompt_id"), reference="sft")
     with pytest.raises(DataError, match="without a row"):
         summarize(tiny().drop(columns="reward").head(0), reference="sft")
-    with pytest.raises(BadValue, match=r"share was asked of the value 0\.5"):
+    with pytest.raises(BadValue, match=r"share was given the value 0\.5"):
         summarize(tiny().assign(ended=0.5), reference="sft")
 
 
