@@ -28,9 +28,9 @@ a test finds a difference that is not there, in the situations that evaluations 
 - **One seed, 100 prompts or more, no mark ‡**: believe it. Means, win rates, KL, correlations, shares and their
   differences are held in 93 to 97 %. But the interval is about these checkpoints: another training seed may give
   another number, and the interval does not contain that.
-- **Several seeds**: believe the interval for "this method, trained again, on new prompts". It holds 93 to 99 % (91 to 93 %
-  under long tails), and a p value below .001 is what it says. The price is width: with 2 seeds a limit is 12.7 standard errors of the seeds
-  away, with 3 seeds 4.3, with 5 seeds 2.8. With 2 seeds hardly any difference can be shown (see *Power*); train 3 at
+- **Several seeds**: believe the interval for "this method, trained again, on new prompts". It holds 93 to
+  99 % (91 to 93 % under long tails), and a p value below .001 is what it says. The price is width: with 2 seeds a
+  limit is 12.7 standard errors of the seeds away, with 3 seeds 4.3, with 5 seeds 2.8. With 2 seeds hardly any difference can be shown (see *Power*); train 3 at
   the least, 5 where it matters, and read the rows of each seed beside the pooled one.
 - **p (Wilcoxon) and the effect size** know no seeds, so a pooled row of several seeds has neither.
 - **‡ Long tails** (a few prompts carry the number): 90 to 94 %, and the misses are on one side: the truth lies beyond
@@ -74,8 +74,9 @@ TESTS_END = """
 - The test keeps its level everywhere, in the tail and after Holm too. Satterthwaite's degrees of freedom, which are
   estimated from two or three seeds, do not: p < .001 comes up to 50 times too often with 2 seeds, 15 times with 3.
 - A t test over the seeds' means takes the prompts as they are, and fails where models differ by prompt (interaction).
-- The price is power. Where seeds are alike and models do not differ by prompt, .23 against Satterthwaite's .61 with 2
-  seeds, .67 against .78 with 3, .99 against .99 with 5; with a large interaction and 5 seeds of sd .1, .57 against .65."""
+- The price is power. Where seeds are alike and models do not differ by prompt, .23 against Satterthwaite's .61 with
+  2 seeds, .67 against .78 with 3, .99 against .99 with 5; with a large interaction and 5 seeds of sd .1, .57
+  against .65."""
 
 Z = """
 ## Rewards z-scored by the reference
