@@ -30,8 +30,9 @@ a test finds a difference that is not there, in the situations that evaluations 
   another number, and the interval does not contain that.
 - **Several seeds**: believe the interval for "this method, trained again, on new prompts". It holds 93 to
   99 % (91 to 93 % under long tails), and a p value below .001 is what it says. The price is width: with 2 seeds a
-  limit is 12.7 standard errors of the seeds away, with 3 seeds 4.3, with 5 seeds 2.8. With 2 seeds hardly any difference can be shown (see *Power*); train 3 at
-  the least, 5 where it matters, and read the rows of each seed beside the pooled one.
+  limit is 12.7 standard errors of the seeds away, with 3 seeds 4.3, with 5 seeds 2.8. With 2 seeds hardly any
+  difference can be shown (see *Power*); train 3 at the least, 5 where it matters, and read the rows of each seed beside
+  the pooled one.
 - **p (Wilcoxon) and the effect size** know no seeds, so a pooled row of several seeds has neither.
 - **‡ Long tails** (a few prompts carry the number): 90 to 94 %, and the misses are on one side: the truth lies beyond
   the end nearer to the tail. Only more prompts help.
