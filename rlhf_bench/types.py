@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 __all__ = [
     "HH_MINI",
+    "REFERENCE",
     "STAGES",
     "TEMPLATES",
     "Completion",
@@ -160,6 +161,9 @@ class ResponseRow(NamedTuple):
     def ended(self) -> bool:
         """False for a response that was cut at the length limit. One of unknown end is scored as one that ended."""
         return self.finish_reason != "length"
+
+
+REFERENCE = "reference"  # method of an Estimate that is 0 or 1 by definition: the scale was made from its own responses
 
 
 @dataclass(frozen=True, slots=True)

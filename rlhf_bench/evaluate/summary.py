@@ -22,7 +22,7 @@ from rlhf_bench.evaluate.analyses.over_optimisation import over_optimisation
 from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL, tradeoffs
 from rlhf_bench.evaluate.score_table import ScoreTable, score_table
 from rlhf_bench.scorers import METRICS, Metric, describe, found_metrics
-from rlhf_bench.scorers.reward import add_reward_z
+from rlhf_bench.scorers.reward import HELD_OUT_Z, add_reward_z
 from rlhf_bench.scorers.rules import suite_metrics
 from rlhf_bench.stats import (
     Difference,
@@ -34,19 +34,28 @@ from rlhf_bench.stats import (
     crossed_share_difference,
     crossed_std,
     holm,
+    reference_z_cells,
     share_difference,
 )
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
-from rlhf_bench.types import Estimate
+from rlhf_bench.types import REFERENCE, Estimate
 
-__all__ = ["NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "OTHER_COUNTS", "metric_difference", "summarize"]
+__all__ = [
+    "NOT_AVAILABLE",
+    "NOT_POOLED",
+    "NO_MODEL",
+    "OTHER_COUNTS",
+    "metric_difference",
+    "summarize",
+]
 
 NO_MODEL = "the data's own responses, not sampled from a model"
 NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
 NOT_AVAILABLE = "not available"
 OTHER_COUNTS = "their tokens are counted by different tokenizers; n_words is not"
 
+_BY_REFERENCE = ("reward_z", HELD_OUT_Z)  # standardised by the reference's responses, whose mean and sd are estimates
 _RAW = {metric.standardises for metric in METRICS.values() if metric.standardises}  # in units of a seed's reward model
 
 
@@ -77,7 +86,7 @@ def summarize(
     table = score_table(scores, [*dict.fromkeys(c for metric in metrics for c in metric.sources)], models=models)
     if len(table.seeds) == 1:  # of one seed reward_z_std is reward_std by a constant
         metrics = [metric for metric in metrics if not (metric.kind == "std" and metric.standardises)]
-    pooled, per_seed, missing = _estimates(table, metrics, level, seed)
+    pooled, per_seed, missing = _estimates(table, metrics, reference, level, seed)
     missing |= _explained(pooled, missing, metrics, reasons or {})
     missing |= _other_counts(table, reference)
     return {
@@ -98,7 +107,7 @@ Reasons = dict[tuple[str, str], str]  # (model, metric) -> why it is missing
 
 
 def _estimates(
-    table: ScoreTable, metrics: Sequence[Metric], level: float, seed: int
+    table: ScoreTable, metrics: Sequence[Metric], reference: str, level: float, seed: int
 ) -> tuple[Estimates, dict[str, Estimates], Reasons]:
     """Pooled over seeds, of each seed, and which are missing."""
     one_seed = len(table.seeds) == 1
@@ -110,7 +119,7 @@ def _estimates(
             found = {
                 str(s): estimate
                 for i, s in enumerate(table.seeds)
-                if (estimate := _estimate(table, model, metric, slice(i, i + 1), level, seed)).n
+                if (estimate := _estimate(table, model, metric, slice(i, i + 1), reference, level, seed)).n
             }
             for name, estimate in found.items():
                 per_seed[name][model][metric.name] = estimate.to_dict()
@@ -124,7 +133,9 @@ def _estimates(
                 # one seed alone is what would be pooled
                 whole = slice(None)
                 estimate = (
-                    next(iter(found.values())) if one_seed else _estimate(table, model, metric, whole, level, seed)
+                    next(iter(found.values()))
+                    if one_seed
+                    else _estimate(table, model, metric, whole, reference, level, seed)
                 )
                 if estimate.n:
                     pooled[model][metric.name] = estimate.to_dict()
@@ -151,10 +162,19 @@ def _explained(
     return explained
 
 
-def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level: float, seed: int) -> Estimate:
+def _estimate(
+    table: ScoreTable, model: str, metric: Metric, seeds: slice, reference: str, level: float, seed: int
+) -> Estimate:
     """One number of one model, from the (S, P, K) responses of `seeds`."""
     applies = _applies(table, metric.name)
     blocks = [table.block(model, column)[seeds][:, applies] for column in metric.sources]
+    if metric.name in _BY_REFERENCE:
+        estimate = crossed(_z_cells(table, model, metric.name, reference)[seeds], level=level, seed=seed)
+        return _own_scale(estimate, 0.0) if model == reference else estimate
+    if metric.kind == "std" and metric.standardises:
+        by = table.block(reference, metric.sources[0])[seeds][:, applies]
+        estimate = crossed_std(blocks[0], reference=by, level=level, seed=seed)
+        return _own_scale(estimate, 1.0) if model == reference else estimate
     if metric.kind == "share":
         return crossed_share(blocks[0], level=level, seed=seed)
     if metric.paired:
@@ -168,6 +188,18 @@ def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level
         return crossed_ratio(-cells[0] / math.log(2), cells[1], level=level, seed=seed)
     estimate = crossed(cells[0], level=level, seed=seed)
     return estimate.clip(metric.bounds)
+
+
+def _z_cells(table: ScoreTable, model: str, name: str, reference: str) -> FloatArray:
+    """(S, P) values that allow for the scale, which is estimated from the reference's responses to these prompts."""
+    return reference_z_cells(table.block(model, name), table.block(reference, name))
+
+
+def _own_scale(estimate: Estimate, value: float) -> Estimate:
+    """The reference's number on the scale that its own responses define: known, not estimated."""
+    if not estimate.n:
+        return estimate
+    return replace(estimate, value=value, low=value, high=value, method=REFERENCE, kurtosis=None)
 
 
 def metric_difference(name: str, a: FloatArray, b: FloatArray, *, level: float = 0.95, seed: int = 0) -> Difference:
@@ -213,6 +245,8 @@ def _pairwise(
     for name in (metric.name for metric in metrics if metric.compared and metric.name not in own_scale):
         applies = _applies(table, name)
         blocks = {model: table.block(model, name)[:, applies] for model in players}
+        if name in _BY_REFERENCE:
+            blocks = {model: _z_cells(table, model, name, reference)[..., None] for model in players}
         rows = [
             row
             for earlier, later in combinations(players, 2)

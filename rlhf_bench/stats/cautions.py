@@ -1,7 +1,7 @@
 """Why an interval may hold the truth less often than its level says: the mark ‡ of a table.
 
-The regimes are those whose coverage docs/coverage.md publishes: few prompts, few training seeds, long tails, and shares
-near 0 or 1. benchmarks/coverage.py measures them.
+The regimes are those whose coverage docs/coverage.md publishes: few prompts, long tails, and shares near 0 or 1; few
+training seeds make an interval wide, not wrong. benchmarks/coverage.py measures them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from rlhf_bench.types import Estimate
 
-__all__ = ["FEW_PROMPTS", "FEW_SEEDS", "LONG_TAILS", "Shown", "caution_notes", "has_long_tails", "near_an_end"]
+__all__ = ["FEW_PROMPTS", "LONG_TAILS", "Shown", "caution_notes", "has_long_tails", "near_an_end"]
 
-FEW_PROMPTS, FEW_SEEDS = 100, 5  # fewer than this
+FEW_PROMPTS = 100  # fewer than this
 LONG_TAILS = 6.0  # excess kurtosis of the prompts' values, above which a few of them carry the number ...
 ENOUGH = 1_000  # ... unless there are so many prompts
 FEW_OF_A_KIND = 10  # prompts that the rarer of two answers is expected at
@@ -47,14 +47,13 @@ def caution_notes(numbers: Iterable[Shown]) -> list[str]:
     """A note for each regime that some of the numbers are in, naming those that are."""
     known = [number for number in numbers if math.isfinite(number.estimate.low)]
     prompts = max((number.estimate.n for number in known), default=0)
-    seeds = max((number.estimate.n_seeds for number in known), default=0)
-    few = [f"{prompts} prompts"] if 0 < prompts < FEW_PROMPTS else []
-    few += [f"{seeds} seeds"] if 1 < seeds < FEW_SEEDS else []
     tails = [number for number in known if not number.is_share and has_long_tails(number.estimate)]
     ends = [number for number in known if number.near_an_end and number.estimate.n >= FEW_PROMPTS]
-    notes = [f"‡ Only {' and '.join(few)}: intervals may hold the truth in some 90 % of cases; {_SEE}"] if few else []
+    notes = []
+    if 0 < prompts < FEW_PROMPTS:
+        notes.append(f"‡ Only {prompts} prompts: intervals may hold the truth in some 92 % of cases; {_SEE}")
     if tails:
-        notes.append(f"‡ Long tails, a few prompts carry the number: {_names(tails)}: some 91 to 94 % of cases; {_SEE}")
+        notes.append(f"‡ Long tails, a few prompts carry the number: {_names(tails)}: some 90 to 94 % of cases; {_SEE}")
     if ends:
         notes.append(f"‡ Near 0 or 1: {_names(ends)}: 86 to 100 % of cases; {_SEE}")
     return notes

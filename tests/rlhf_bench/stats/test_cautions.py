@@ -55,7 +55,7 @@ def test_notes_name_the_numbers_of_each_regime() -> None:
         Shown("Ended", "dpo", at(0.99, kurtosis=90.0), is_share=True, near_an_end=True),
     ]
     assert caution_notes(numbers) == [
-        "‡ Long tails, a few prompts carry the number: KL of ppo, dpo: some 91 to 94 % of cases; see docs/coverage.md",
+        "‡ Long tails, a few prompts carry the number: KL of ppo, dpo: some 90 to 94 % of cases; see docs/coverage.md",
         "‡ Near 0 or 1: Ended of dpo: 86 to 100 % of cases; see docs/coverage.md",
     ]
     assert caution_notes([Shown("KL", "sft", at(3.0, kurtosis=1.0))]) == []
@@ -67,17 +67,17 @@ def test_notes_name_the_numbers_of_each_regime() -> None:
     ("estimate", "only"),
     [
         (at(0.0, 99), "‡ Only 99 prompts: "),
-        (at(0.0, 100, seeds=4), "‡ Only 4 seeds: "),
-        (at(0.0, 30, seeds=2), "‡ Only 30 prompts and 2 seeds: "),
+        (at(0.0, 30, seeds=2), "‡ Only 30 prompts: "),
     ],
 )
-def test_few_prompts_and_few_seeds(estimate: Estimate, only: str) -> None:
+def test_few_prompts(estimate: Estimate, only: str) -> None:
     note, *more = caution_notes([Shown("Ended", "dpo", estimate, is_share=True, near_an_end=True)])
     assert note.startswith(only)
-    assert len(more) == (estimate.n >= 100)  # of fewer prompts it is said already
+    assert not more  # of fewer prompts it is said already
 
 
 def test_enough_of_both_and_nothing_at_all() -> None:
-    assert caution_notes([Shown("KL", "ppo", at(0.0, 100, seeds=5))]) == []
+    assert caution_notes([Shown("KL", "ppo", at(0.0, 100))]) == []
+    assert caution_notes([Shown("KL", "ppo", at(0.0, 100, seeds=2))]) == []  # wide, not wrong
     assert caution_notes([]) == []
     assert caution_notes([Shown("KL", "ppo", at(float("nan"), 1))]) == []  # no interval, so none that covers badly

@@ -1,22 +1,19 @@
-"""Coverage of the 95 % intervals with a method of their own: differences of paired shares, and self-BLEU.
+"""Coverage of the intervals with a method of their own: differences of paired shares, self-BLEU; and claims of a table.
 
-    python benchmarks/coverage_few.py [TABLES]
-
-Prints the last tables of docs/coverage.md. With one sample a prompt the coverage is a sum over the trinomial
-distribution; what is simulated has TABLES tables a cell (default 200), each cell from a stream of its own. Self-BLEU's
-texts are sentences of 12 words drawn from 10; their expected self-BLEU is the mean of the tables themselves.
+With one sample a prompt the coverage is a sum over the trinomial distribution. Self-BLEU's texts are sentences of 12
+words drawn from 10; their expected self-BLEU is the mean of the tables themselves.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 
 import numpy as np
+from rlhf_bench.metrics.self_bleu import self_bleu
+from rlhf_bench.metrics.summary import metric_difference
 from scipy.stats import multinomial
 
 from rlhf_bench import stats
-from rlhf_bench.scorers.self_bleu import self_bleu
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.types import Estimate
 
@@ -24,6 +21,7 @@ PROMPTS = (4, 12, 42, 64)
 TEXTS = (40, 150)
 SHARES = {"0.3 gained, 0.1 lost": (0.3, 0.1), "0.05 gained, 0.05 lost": (0.05, 0.05), "0.8 gained": (0.8, 0.0)}
 MODELS = [(0.5, 0.5, 1), (0.97, 0.97, 1), (0.99, 0.95, 1), (0.999, 0.99, 1), (0.97, 0.97, 4), (0.99, 0.95, 4)]
+ALIKE_SHARES = {"ended": 0.97, "refused": 0.1}
 WORDS = ("the", "a", "cat", "dog", "sees", "hears", "big", "small", "now", "here")
 
 
@@ -63,7 +61,7 @@ def sampled(shares: tuple[float, float], n: int, tables: int) -> float:
 
 
 def of_models(a: float, b: float, n: int, samples: int, tables: int) -> tuple[float, float]:
-    """Coverage of the difference of two models' shares, drawn apart, by `share_difference` and as a mean's."""
+    """Coverage of the difference of two models' shares, drawn independently, by `share_difference` and as a mean's."""
     generator = np.random.default_rng([n, samples, round(1e4 * a), round(1e4 * b)])
     held = [0, 0]
     for _ in range(tables):
@@ -85,7 +83,28 @@ def sentences(n: int, tables: int) -> tuple[float, float]:
     return sum(holds(e, truth) for e in found) / tables, claimed / float(np.std([e.value for e in found], ddof=1))
 
 
-def main(tables: int = 200) -> None:
+def claims(n: int, tables: int) -> tuple[float, float]:
+    """How often one of 7 metrics of a model twice differs by Holm over the table, and by no correction at all."""
+    generator = np.random.default_rng([n, 7])
+    by_table = by_metric = 0
+    for _ in range(tables):
+        p_values = []
+        for metric in ("reward", "gold", "kl_exact", "n_tokens", "rougeL", "ended", "refused"):
+            if metric in ALIKE_SHARES:
+                pair = (generator.random((2, n)) < ALIKE_SHARES[metric]).astype(float)
+            elif metric == "rougeL":
+                pair = generator.beta(2, 4, (2, n))
+            else:
+                pair = generator.gamma(2, 1, n) + generator.standard_normal((2, n))
+            a, b = pair[:, None, :, None]  # (S, P, K): one seed, one sample
+            p_values.append(metric_difference(metric, a, b).p_paired)
+        by_table += min(stats.holm(p_values)) < 0.05
+        by_metric += min(p_values) < 0.05
+    return by_table / tables, by_metric / tables
+
+
+def print_paired(tables: int) -> None:
+    print(f"{tables} tables a cell where it is simulated (standard error {math.sqrt(0.95 * 0.05 / tables):.1%}):\n")
     print("| Difference of paired shares | " + " | ".join(f"n = {n}" for n in PROMPTS) + " |")
     print("| --- |" + " ---: |" * len(PROMPTS))
     for name, shares in SHARES.items():
@@ -94,15 +113,23 @@ def main(tables: int = 200) -> None:
         print("| the mean's interval, for comparison | " + " | ".join(f"{row[1]:.1%}" for row in rows) + " |")
         print("| how often that one leaves [-1, 1] | " + " | ".join(f"{row[2]:.1%}" for row in rows) + " |")
         print(f"| {name}, 4 samples | " + " | ".join(f"{sampled(shares, n, tables):.1%}" for n in PROMPTS) + " |")
-    print("\n| Two models' shares | n = 20 | the mean's | n = 150 | the mean's |\n| --- |" + " ---: |" * 4)
+
+
+def print_of_models(tables: int) -> None:
+    print("| Two models' shares | n = 20 | the mean's | n = 150 | the mean's |\n| --- |" + " ---: |" * 4)
     for a, b, samples in MODELS:
         found = [number for n in (20, 150) for number in of_models(a, b, n, samples, tables)]
-        print(f"| {a:g} and {b:g}, {samples} samples | " + " | ".join(f"{x:.1%}" for x in found) + " |", flush=True)
-    print("\n| Self-BLEU of sentences | coverage | standard error, claimed / true |\n| --- | ---: | ---: |")
+        print(f"| {a:g} and {b:g}, {samples} a prompt | " + " | ".join(f"{x:.1%}" for x in found) + " |", flush=True)
+
+
+def print_self_bleu(tables: int) -> None:
+    print("| Self-BLEU of sentences | coverage | standard error, claimed / true |\n| --- | ---: | ---: |")
     for n in TEXTS:
         covered, width = sentences(n, tables)
         print(f"| {n} texts | {covered:.1%} | {width:.2f} |", flush=True)
 
 
-if __name__ == "__main__":
-    main(*(int(text) for text in sys.argv[1:]))
+def print_claims(tables: int) -> None:
+    print("| Prompts | by Holm over the table | without a correction |\n| ---: | ---: | ---: |")
+    for n in (20, 150):
+        print(f"| {n} | " + " | ".join(f"{share:.1%}" for share in claims(n, tables)) + " |", flush=True)
