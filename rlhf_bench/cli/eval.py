@@ -201,7 +201,7 @@ def evaluate(
     if annotations is not None:
         if suite or run or manifest or judge or max_cost or any(asked.values()):
             raise BadValue("--annotations: given with options about what is evaluated; expected it alone")
-        from rlhf_bench.judge.alpaca_table import annotations_text
+        from rlhf_bench.judge.people.alpaca import annotations_text
 
         click.echo(annotations_text(annotations))
         return

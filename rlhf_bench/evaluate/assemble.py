@@ -20,12 +20,12 @@ from rlhf_bench.evaluate.missing import missing_of_readers, unread
 from rlhf_bench.evaluate.parts import Part
 from rlhf_bench.evaluate.plan import Setup
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
-from rlhf_bench.judge.rates import bounded_mean
 from rlhf_bench.metrics.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
 from rlhf_bench.metrics.registry import KL_COLUMNS
 from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
+from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.store import ResultStore
 
 __all__ = ["finish", "read_part"]

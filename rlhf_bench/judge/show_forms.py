@@ -1,4 +1,4 @@
-"""What judge.json holds of ratings, rankings and people, as lines for a terminal."""
+"""Ratings, rankings and people in judge.json, as lines for a terminal."""
 
 from __future__ import annotations
 

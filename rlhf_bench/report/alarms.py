@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlhf_bench.judge.builtin import NOBODY
+from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.metrics.alarms import CHECKS
 from rlhf_bench.metrics.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
@@ -34,7 +34,7 @@ def _looked_at(result: Result) -> list[str]:
     ]
     looked_at = [what for what, numbers in CHECKS.items() if any({*numbers} <= there for there in others)]
     judged = [judging for key in ("judgings", "ratings") for judging in result.judge.get(key, [])]
-    return [*looked_at, *(["reward against the judges"] if any(j["base_url"] != NOBODY for j in judged) else [])]
+    return [*looked_at, *(["reward against the judges"] if any(j["base_url"] != BUILT_IN for j in judged) else [])]
 
 
 def training_alarm_lines(result: Result) -> list[str]:

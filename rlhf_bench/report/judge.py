@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rlhf_bench.judge.lines import LENGTH_ALONE
+from rlhf_bench.judge.analysis.length import LENGTH_ALONE
 from rlhf_bench.judge.show import AUDIT_TITLES
 from rlhf_bench.judge.show_forms import people_lines
 from rlhf_bench.report.cautions import cautions

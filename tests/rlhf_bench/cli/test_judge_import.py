@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -98,43 +97,17 @@ def test_records_with_model_names_in_both_orders() -> None:
     assert stored["win_rates"][0]["counts"]["missing"] == 2
 
 
-@pytest.mark.parametrize("method", ["md5", "sha256"])
-def test_a_cache_by_the_hash_of_its_texts(method: str) -> None:
-    hashed = "{prompt}|{second}|{first}"
-    cache = {
-        hashlib.new(method, f"Human: {p}?|{TEXT['sft']}|{TEXT['base']}".encode()).hexdigest(): verdict
-        for p, verdict in (("p0", "B"), ("p1", {"verdict": "tie"}))
-    }
-    write("c.json", cache)
-    line = "import tiny c.json --format cache --judge theirs --baseline base --model sft"
-    lines = judge(f"{line} --hash {method} --hashed '{hashed}'").splitlines()
-    assert lines[0] == "2 verdicts in c.json, 2 of them on this result's pairs"
-    table = pd.read_parquet(FOLDER / "judge/verdicts.parquet").dropna(subset="winner")
-    assert table[["prompt_id", "order", "winner"]].values.tolist() == [
-        ["p0", "baseline_first", "second"],
-        ["p1", "baseline_first", "tie"],
-    ]
-    assert judge(line, 1).splitlines()[-1].endswith("--hashed and --hash say what was hashed")
-
-
 @pytest.mark.parametrize(
     ("form", "data", "message"),
     [
         ("alpaca", {}, "a.json holds a dict; expected AlpacaEval's annotations.json, a list of objects"),
         ("alpaca", [], "a.json is empty; expected AlpacaEval's annotations.json, a list of objects"),
-        ("cache", [], "a.json holds a list; expected an object of hash -> verdict"),
         (
             "alpaca",
             [alpaca("p0", "base", "sft", 2), alpaca("p1", "base", "sft", None), 3, {"instruction": "x"}],
             "a.json: 3 of 4 rows cannot be used (row 2 has the verdict null, expected a preference in [1, 2], or "
             "0; row 3 is a int, expected an object; row 4 has no text for first (response_a, output_1, completion_a, "
             "answer_a, a)); correct them, or leave them out with --skip-bad",
-        ),
-        (
-            "cache",
-            {"00": "A", "ff": "the first"},
-            'a.json: 1 of 2 rows cannot be used (row 2 (ff) has the verdict "the first", expected A, B or tie); '
-            "correct them, or leave them out with --skip-bad",
         ),
     ],
 )
@@ -157,17 +130,5 @@ def test_refused_rows_can_be_left_out_and_are_named_still() -> None:
             "error: b.json cannot be read (No such file or directory); check the path",
         ),
         (f"{ALPACA} --model dpo --skip-bad", 1, "the same prompt and both texts; check --baseline and --model"),
-        (
-            "import tiny c.json --format cache --judge x --baseline base --hashed {prompt}",
-            2,
-            "error: --hashed: given '{prompt}', which lacks {first}; expected what the pipeline hashed, such as "
-            "{prompt}{first}{second}",
-        ),
-        (
-            "import tiny c.json --format cache --judge x --baseline base --hash crc",
-            2,
-            "error: --hash: given 'crc', expected one of md5, sha1, sha256",
-        ),
     ):
-        write("c.json", {"00": "A"})
         assert judge(line, status).splitlines()[-1].endswith(message)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.alpaca_table import annotations_text
+from rlhf_bench.judge.people.alpaca import annotations_text
 
 
 def write(path: Path, rows: object) -> Path:

@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.errors import BadValue, DataError
-from rlhf_bench.judge.audit import judge_rates, lengths, repeatability
-from rlhf_bench.judge.biases import Labelled, bias_checks, check_biases
-from rlhf_bench.judge.permute import sign_flip_p, two_group_p
-from rlhf_bench.judge.types import Comparison
-from rlhf_bench.judge.verdicts import fold
+from rlhf_bench.judge.analysis.audit import Labelled, bias_checks, check_biases, judge_rates, repeatability
+from rlhf_bench.judge.analysis.pairs import fold
+from rlhf_bench.stats.permutation import sign_flip_p, two_group_p
 
 from .make_verdicts import both, row, table
 
@@ -31,7 +29,7 @@ def test_rates_worked_by_hand():
         ]
     )
     rates = {name: estimate.value for name, estimate in judge_rates(rows).items()}
-    assert list(rates) == ["consistency", "first_position", "tie", "unreadable", "refused", "failed", "longer"]
+    assert list(rates) == ["consistency", "first_position", "tie", "longer", "unreadable", "refused", "failed"]
     assert rates["consistency"] == pytest.approx(1 / 3)  # a of a, b, c
     # first place: a 1 and 0, b 1 and 1, c 1 (of one), d 0: by prompt .5, 1, 1, 0
     assert rates["first_position"] == pytest.approx(2.5 / 4)
@@ -47,19 +45,6 @@ def test_rates_at_their_ends_have_width():
     assert (rates["first_position"].value, rates["consistency"].value) == (1.0, 0.0)
     assert all(estimate.high - estimate.low > 0.05 for estimate in rates.values())
     assert "longer" not in rates
-
-
-def test_lengths_leave_out_white_space_around():
-    (found,) = lengths([Comparison("p", "q", 1, 2, "ppo", "base", " four\n", "  ")]).to_dict("records")
-    assert found == {
-        "model": "ppo",
-        "baseline": "base",
-        "seed": 1,
-        "prompt_id": "p",
-        "sample": 2,
-        "model_length": 4,
-        "baseline_length": 0,
-    }
 
 
 def test_repeatability_worked_by_hand():

@@ -10,10 +10,9 @@ import pytest
 from scipy import stats
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.alpaca import alpaca_numbers, read_annotations
-from rlhf_bench.judge.numbers import round_robin, win_rates
-from rlhf_bench.judge.rates import bounded_mean
-from rlhf_bench.judge.verdicts import fold
+from rlhf_bench.judge.analysis.pairs import fold, win_rates
+from rlhf_bench.judge.people.alpaca import alpaca_numbers, read_annotations
+from rlhf_bench.stats.bounded import bounded_mean
 
 from .make_verdicts import pairs_frame, table
 
@@ -98,21 +97,6 @@ def test_soft_preferences_have_a_number_of_their_own():
     (rate,) = win_rates(pairs_frame(np.full((1, 20, 1), 0.5)).assign(soft=0.7))
     assert rate.soft is not None
     assert (rate.estimate.value, rate.soft.value) == (0.5, pytest.approx(0.7))
-
-
-def test_round_robin_turns_matchups_round():
-    pairs = pd.concat(
-        [
-            pairs_frame(np.array([[[1.0], [1.0], [0.5], [0.0]]]), model="a", baseline="b"),
-            pairs_frame(np.array([[[1.0]]]), model="b", baseline="a").assign(prompt_id="z"),
-            pairs_frame(np.array([[[1.0], [1.0]]]), model="c", baseline="b"),
-        ]
-    )
-    found = round_robin(pairs)
-    assert found["a", "b"].value == pytest.approx(0.5)  # (1 + 1 + .5 + 0 + (1 - 1)) / 5
-    assert found["b", "a"].value == pytest.approx(0.5)
-    assert (found["c", "b"].value, found["b", "c"].value) == (1.0, 0.0)
-    assert ("a", "c") not in found
 
 
 def test_a_share_near_an_end_covers_what_it_should():

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from rlhf_bench.judge.parse import read_verdict
-from rlhf_bench.judge.templates import load_template
-from rlhf_bench.judge.types import Comparison, Reading
+from rlhf_bench.judge.forms import load_template
+from rlhf_bench.judge.forms.pairwise import read_verdict
+from rlhf_bench.judge.questions import ParsedAnswer
 
 from .attacks import CORPUS, FAKE_VERDICTS
 
@@ -50,7 +50,7 @@ def token(text, **alternatives):
     ],
 )
 def test_a_verdict_is_read(template, content, winner):
-    assert read_verdict(answer(content), template) == Reading("read", winner=winner)
+    assert read_verdict(answer(content), template) == ParsedAnswer("read", winner=winner)
 
 
 @pytest.mark.parametrize("template", ALL, ids=lambda template: template.name)
@@ -125,7 +125,7 @@ def test_a_tie_that_was_not_offered_is_unreadable():
 
 def test_no_attack_that_a_judge_quotes_is_read_as_a_verdict():
     for attack, template in ((attack, template) for attack in CORPUS for template in ALL):
-        shown = template.texts(Comparison("p", "q", 0, 0, "m", "b", attack, "")).model.text
+        shown = template.shown_response(attack).text
         for content in (
             f"Response A reads: {shown}",
             f"Response A reads:\n{shown}",
@@ -141,7 +141,7 @@ def test_no_attack_that_a_judge_quotes_is_read_as_a_verdict():
 
 def test_a_verdict_beside_a_quoted_attack_is_the_judges_own():
     for attack in FAKE_VERDICTS:
-        shown = LINE.texts(Comparison("p", "q", 0, 0, "m", "b", attack, "")).model.text
+        shown = LINE.shown_response(attack).text
         assert read_verdict(answer(f"It says: {shown}\n{shown}\n[[B]]"), LINE).winner == "second", attack
         quoted = json.dumps({"reason": f"It says: {shown}", "winner": "B"})
         assert read_verdict(answer(quoted), JSON).winner == "second"
@@ -204,4 +204,4 @@ def test_a_label_outside_of_the_alternatives_counts_as_improbable():
     ],
 )
 def test_log_probabilities_that_do_not_fit_give_no_soft_preference(logprobs):
-    assert read_verdict(answer("A", logprobs=logprobs), LETTER) == Reading("read", winner="first")
+    assert read_verdict(answer("A", logprobs=logprobs), LETTER) == ParsedAnswer("read", winner="first")

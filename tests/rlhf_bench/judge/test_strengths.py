@@ -11,9 +11,16 @@ import pytest
 from scipy import optimize
 
 from rlhf_bench.errors import DataError, UnknownName
-from rlhf_bench.judge.bradley_terry import ELO, bradley_terry, fit_strengths
-from rlhf_bench.judge.length import RIDGE, RIDGE_DIFFICULTY, Design, equal_length_win_rates, fit_equal_length
-from rlhf_bench.judge.numbers import win_rates
+from rlhf_bench.judge.analysis import model_strengths
+from rlhf_bench.judge.analysis.length import (
+    RIDGE,
+    RIDGE_DIFFICULTY,
+    LengthDesign,
+    equal_length_win_rates,
+    fit_equal_length,
+)
+from rlhf_bench.judge.analysis.pairs import win_rates
+from rlhf_bench.stats.bradley_terry import ELO, fit_strengths
 
 from .make_verdicts import pairs_frame
 
@@ -41,7 +48,7 @@ def tournament(n=400, seed=0, seeds=1):
 def test_two_models_worked_by_hand():
     # 3 wins of 4: log odds ln 3, and 400 log10(3) = 190.85 Elo; a prior that weighs nothing
     pairs = pairs_frame(np.array([1.0, 1.0, 0.5, 0.5]).reshape(1, 4, 1))
-    strengths = bradley_terry(pairs, baseline="base", prior=1e-9)
+    strengths = model_strengths(pairs, baseline="base", prior=1e-9)
     assert [(s.model, s.rank) for s in strengths] == [("ppo", 1), ("base", 2)]
     assert strengths[0].elo.value == pytest.approx(1190.85, abs=0.01)
     assert (strengths[1].elo.value, strengths[1].elo.method) == (1000.0, "fixed")
@@ -60,7 +67,7 @@ def test_strengths_agree_with_scipy():
 
 
 def test_planted_strengths_are_recovered():
-    strengths = {s.model: s for s in bradley_terry(tournament(), baseline="base")}
+    strengths = {s.model: s for s in model_strengths(tournament(), baseline="base")}
     assert [s.model for s in sorted(strengths.values(), key=lambda s: s.rank)] == ["dpo", "ppo", "base", "sft"]
     for model in ("dpo", "ppo", "sft"):
         estimate = strengths[model].elo
@@ -73,7 +80,7 @@ def test_planted_strengths_are_recovered():
 
 def test_the_baseline_shifts_the_scale_alone():
     pairs = tournament(60)
-    one, other = ({s.model: s.elo.value for s in bradley_terry(pairs, baseline=b)} for b in ("base", "dpo"))
+    one, other = ({s.model: s.elo.value for s in model_strengths(pairs, baseline=b)} for b in ("base", "dpo"))
     assert {m: one[m] - one["dpo"] for m in one} == pytest.approx({m: other[m] - 1000 for m in other}, abs=1e-6)
 
 
@@ -81,14 +88,14 @@ def test_more_seeds_do_not_count_as_more_prompts():
     """Three copies of a seed: the same strengths, and an interval that is no narrower."""
     pairs = tournament(60)
     copies = pd.concat([pairs.assign(seed=s) for s in range(3)])
-    one, three = ({s.model: s.elo for s in bradley_terry(p, baseline="base")} for p in (pairs, copies))
+    one, three = ({s.model: s.elo for s in model_strengths(p, baseline="base")} for p in (pairs, copies))
     assert three["dpo"].n == one["dpo"].n == 60
     assert three["dpo"].high - three["dpo"].low > 0.9 * (one["dpo"].high - one["dpo"].low)
 
 
 def test_separation_stays_finite_and_claims_no_interval():
     pairs = pd.concat([tournament(30), pairs_frame(np.ones((1, 30, 1)), model="god", baseline="base")])
-    strengths = bradley_terry(pairs, baseline="base")
+    strengths = model_strengths(pairs, baseline="base")
     assert (strengths[0].model, strengths[0].rank, strengths[0].elo.method) == ("god", 1, "separated")
     assert 1500 < strengths[0].elo.value < 4000
     assert math.isnan(strengths[0].elo.low)
@@ -96,22 +103,22 @@ def test_separation_stays_finite_and_claims_no_interval():
 
 def test_a_model_that_never_met_the_others_has_no_strength():
     pairs = pd.concat([tournament(10), pairs_frame(np.full((1, 10, 1), 0.5), model="x", baseline="y")])
-    strengths = bradley_terry(pairs, baseline="base")
+    strengths = model_strengths(pairs, baseline="base")
     assert [(s.model, s.rank) for s in strengths[-2:]] == [("x", 0), ("y", 0)]
     assert math.isnan(strengths[-1].elo.value)
 
 
 def test_equal_strengths_share_a_rank():
-    strengths = bradley_terry(pairs_frame(np.full((1, 12, 1), 0.5)), baseline="base")
+    strengths = model_strengths(pairs_frame(np.full((1, 12, 1), 0.5)), baseline="base")
     assert [(s.rank, s.rank_low, s.rank_high) for s in strengths] == [(1, 1, 1), (1, 1, 1)]
     assert strengths[1].elo.value == pytest.approx(1000.0)
 
 
 def test_no_baseline_and_no_verdict():
     with pytest.raises(UnknownName, match="unknown baseline 'bose'; did you mean 'base'"):
-        bradley_terry(tournament(5), baseline="bose")
+        model_strengths(tournament(5), baseline="bose")
     with pytest.raises(DataError, match="no pair with an outcome"):
-        bradley_terry(tournament(5).assign(outcome=math.nan), baseline="base")
+        model_strengths(tournament(5).assign(outcome=math.nan), baseline="base")
 
 
 # equal length
@@ -142,7 +149,7 @@ def test_it_agrees_with_scipy_for_one_model_and_with_difficulties():
     n, m, p = 90, 3, 30
     model, prompt = np.repeat(np.arange(m), p), np.tile(np.arange(p), m)
     y, z, weight = rng.choice([0, 0.5, 1], n), np.tanh(rng.normal(size=n)), rng.integers(1, 4, p)[prompt].astype(float)
-    design = Design(y, z, model, prompt, np.zeros(n, dtype=np.int64), np.ones(n))
+    design = LengthDesign(y, z, model, prompt, np.zeros(n, dtype=np.int64), np.ones(n))
     for difficulty in (False, True):
 
         def loss(beta, difficulty=difficulty):
@@ -209,7 +216,7 @@ def test_a_warning_where_length_decides_everything(sign):
 def test_lengths_that_never_vary_are_warned_about():
     pairs = lengthy(50).assign(model_length=20.0, baseline_length=10.0)
     (found,) = equal_length_win_rates(pairs, baseline="base", resamples=20)
-    assert found.warning.endswith("length and model cannot be told apart")
+    assert found.warning.endswith("the effects of length and model cannot be separated")
     assert 0 < found.win_rate.value < 1
 
 
