@@ -12,7 +12,8 @@
 | other HTTP 400, 413, 422 | failed | nothing | no |
 | HTTP 401, 403, 404, no credit left | failed | nothing | the whole run stops |
 
-The key is in the client and nowhere else: texts of the server are searched for it before they go anywhere."""
+The key is in the client and nowhere else: it is redacted in texts of the server before they are
+stored or shown, after they were read, and only if it has 16 characters or more: shorter ones occur in plain text."""
 
 from __future__ import annotations
 
@@ -36,6 +37,7 @@ __all__ = ["ChatServer", "Pace", "Reply", "backoff", "clean_line", "error_text",
 
 _BUSY = (408, 409, 429, 500, 503)
 _REJECTED = (400, 413, 422)
+SECRET_LENGTH = 16  # characters; no shorter key is a secret that could not be a part of an answer
 _KEPT = 20_000  # characters kept of a body that is no answer
 
 
@@ -125,8 +127,8 @@ class ChatServer:
 
 def received(text: str, status: int, call: Call, *, price: Price | None, key: str) -> Attempt:
     """What came of a call with the body `text`: answered, or failed where it holds no answer."""
-    body = text.replace(key, "[key]")
-    fault, data = _read_body(body)
+    fault, data = _read_body(text)
+    body = redacted(text, key)
     usage = _usage(data)
     return Attempt(
         "failed" if fault else "answered",
@@ -158,9 +160,14 @@ def error_text(body: Mapping[str, Any]) -> str:
     return f"{text} ({parameter})" if parameter and str(parameter) not in text else text
 
 
+def redacted(text: str, key: str) -> str:
+    """Without the key, where it is long enough to be a secret: a short one (0, A, none) also occurs in plain text."""
+    return text.replace(key, "[key]") if len(key) >= SECRET_LENGTH else text
+
+
 def clean_line(text: str, key: str) -> str:
     """One line without the key, of a length that can be read."""
-    line = " ".join(text.replace(key, "[key]").split())
+    line = " ".join(redacted(text, key).split())
     return line if len(line) <= 300 else line[:299] + "…"
 
 

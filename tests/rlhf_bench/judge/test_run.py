@@ -244,3 +244,13 @@ def test_progress_tells_the_cost(server: FakeServer, make_client: Make) -> None:
     # An answer costs 24,000 nano-dollars: less than the four decimals that are shown; four of them 0.000096.
     assert "asking judge-1: 1/4 (25%)" in stream.getvalue()
     assert "cost <$0.0001, to come <$0.0001" in stream.getvalue()
+
+
+@pytest.mark.parametrize("key", ["0", "A", "none"])
+def test_a_short_key_leaves_answers_alone(server: FakeServer, make_client: Make, key: str) -> None:
+    """Such a key occurs in every answer: replaced there, it broke the JSON or took the verdicts of one side away."""
+    client = make_client(server.url, 10)
+    found = run(client, key=key)
+    asked = [fake.expected(question(client, item), 0.0) for item in found]
+    assert [(o.reading.status, o.reading.winner) for o in found.values()] == asked
+    assert client.ledger.spent(SCOPE).cost == 20 * COST  # the reported tokens were read, too
