@@ -95,7 +95,7 @@ class AnswerFormat:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One call: what the judge is sent. `repeat` distinguishes the same question asked again, to measure repeatability."""
+    """One call. `repeat` distinguishes the same question asked again, to measure repeatability."""
 
     messages: tuple[Message, ...]
     format: AnswerFormat

@@ -118,7 +118,7 @@ def measured_people(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _majority(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Pairs with the outcome that most raters gave, a tie where two outcomes are as frequent; of (pairs, raters) outcomes."""
+    """(pairs, raters) outcomes -> pairs with the most frequent one, a tie where two are as frequent."""
     counts = np.stack([(ratings == outcome).sum(axis=1) for outcome in (0.0, 0.5, 1.0)], axis=1)
     most = counts == counts.max(axis=1, keepdims=True)
     outcome = np.where(most.sum(axis=1) == 1, np.array([0.0, 0.5, 1.0])[counts.argmax(axis=1)], 0.5)

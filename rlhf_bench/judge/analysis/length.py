@@ -199,7 +199,10 @@ def _warning(design: LengthDesign, model: int) -> str:
     if inflation <= MAX_INFLATION and not one_sided:
         return ""
     side = "longer" if z.mean() > 0 else "shorter"
-    return f"its responses are nearly always {side} than the baseline's: the effects of length and model cannot be separated"
+    return (
+        f"its responses are nearly always {side} than the baseline's: the effects of length and model cannot be "
+        "separated"
+    )
 
 
 def _separated(y: FloatArray, z: FloatArray) -> bool:

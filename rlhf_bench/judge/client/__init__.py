@@ -101,6 +101,7 @@ def stored_readings(client: JudgeClient, keys: Iterable[str]) -> dict[str, Parse
 
 MOST_WAIT = 300.0  # a server that asks for a longer pause than this is not waited for
 FAILURES_IN_A_ROW = 10  # calls given up, with no answer between them: the server is down, or refuses all of them
+LOGGED_WAIT = 10.0
 POLL_SECONDS = 0.1
 
 
@@ -128,7 +129,7 @@ def ask(
     """Ask what the ledger does not know, within the cap, and return what is known then of every item.
 
     `key` gives the API key, and is called only if there is something to ask. What does not fit under the cap stays
-    "missing". Where the server refuses the JSON schema, all is asked without it. Raises JudgeError where the server
+    "missing". Where the server refuses an optional part of the requests, all is asked without it. Raises JudgeError where the server
     cannot be used at all, Interrupted after Ctrl-C; what was answered is in the ledger in each case.
     """
     client.ledger.settle(client.scope)
@@ -137,7 +138,8 @@ def ask(
     to_ask = {o.key: item for item, o in found.items() if _is_open(o, limits)}
     if not to_ask or client.cap.cost == 0 or client.cap.calls == 0:
         return found
-    run = _Run(client, ChatServer(client.endpoint, key()), limits, rng, deque(to_ask.values()))
+    server = ChatServer(client.endpoint, key())
+    run = _Run(client, server, limits, rng, deque(to_ask.values()), progress.log)
     with progress.task(f"asking {client.endpoint.model}", total=len(to_ask)) as task:
         try:
             asyncio.run(run.all(task))
@@ -148,12 +150,32 @@ def ask(
             ) from None
     if run.fatal:
         raise JudgeError(run.fatal)
+    if run.paused:
+        if not run.answered:
+            raise JudgeError(run.paused)
+        progress.log(run.paused)
     if run.refused:
         part, reason = run.refused
         progress.log(client.refusal_line(part, reason))
         return ask(client.without(part), items, key, limits=limits, rng=rng, progress=progress)
-    after = look_up(client, items)
-    return {item: _failed(o) if o.key in run.failed else o for item, o in after.items()}
+    return with_failures(client, items, run.failed)
+
+
+def with_failures(
+    client: JudgeClient, items: Sequence[QuestionId], failed: Mapping[str, str]
+) -> dict[QuestionId, Outcome]:
+    """What is known after a run, with the calls that `failed` (key -> reason). Raises JudgeError if all of them did."""
+    found = {
+        item: o._replace(reading=ParsedAnswer("failed")) if o.key in failed and o.reading.status == "missing" else o
+        for item, o in look_up(client, items).items()
+    }
+    if failed and not any(outcome.answers for outcome in found.values()):
+        *_, reason = failed.values()
+        raise JudgeError(
+            f"{len(failed)} calls got no answer from {client.endpoint.base_url}, and none did, the last one: {reason}; "
+            "check the server, --judge and --base-url; the same command asks again"
+        )
+    return found
 
 
 def _is_open(outcome: Outcome, limits: Limits) -> bool:
@@ -161,29 +183,33 @@ def _is_open(outcome: Outcome, limits: Limits) -> bool:
     return status == "missing" or (status == "unreadable" and outcome.answers <= limits.retry_unreadable)
 
 
-def _failed(outcome: Outcome) -> Outcome:
-    return outcome._replace(reading=ParsedAnswer("failed")) if outcome.reading.status == "missing" else outcome
-
-
 class _Run:
     """The calls of one run: workers take items from one queue until it is empty or there is a reason to stop."""
 
     def __init__(
-        self, client: JudgeClient, server: ChatServer, limits: Limits, rng: random.Random, queue: deque[QuestionId]
+        self,
+        client: JudgeClient,
+        server: ChatServer,
+        limits: Limits,
+        rng: random.Random,
+        queue: deque[QuestionId],
+        log: Callable[[str], None],
     ) -> None:
         self._client = client
         self._server = server
         self._limits = limits
         self._rng = rng
         self._queue = queue
+        self._log = log
         self._pace = Pace(limits.requests_per_minute, limits.tokens_per_minute)
         self._before = client.ledger.spent(client.scope).cost
         self._given_up = 0  # calls in a row
         self._over = False
         self._ended = False
         self.answered = 0
-        self.failed: set[str] = set()
+        self.failed: dict[str, str] = {}  # key -> the reason of the last attempt
         self.fatal: str | None = None
+        self.paused: str | None = None  # why nothing more is sent now
         self.refused: tuple[OptionalPart, str] | None = None  # and the server's message
 
     async def all(self, task: Task) -> None:
@@ -211,7 +237,9 @@ class _Run:
 
     @property
     def _stopped(self) -> bool:
-        return self._ended or self._over or self.fatal is not None or self.refused is not None
+        return (
+            self._ended or self._over or self.paused is not None or self.fatal is not None or self.refused is not None
+        )
 
     async def _work(self, task: Task, most: float = math.inf) -> None:
         """Take items until the queue is empty, `most` are done, or there is a reason to stop."""
@@ -269,9 +297,17 @@ class _Run:
                 self.fatal = self.fatal or reply.fatal
             wait = backoff(failures, self._rng, first=self._limits.first_wait)
             if reply.wait is not None:
-                self._pace.hold(min(reply.wait, MOST_WAIT))
+                asks = f"{call.base_url} asks to wait {reply.wait:.0f} s ({reply.attempt.reason})"
+                if reply.wait > MOST_WAIT:
+                    self.paused = (
+                        f"{asks}; nothing more is sent, what was answered is kept, and the same command goes on from "
+                        "there"
+                    )
+                    return "stop"
+                if self._pace.hold(reply.wait) and reply.wait >= LOGGED_WAIT:
+                    self._log(f"{asks}; going on after that")
                 wait = 0.0
-            if self.fatal or not reply.again or (reply.wait or 0) > MOST_WAIT or failures == self._limits.attempts:
+            if self.fatal or not reply.again or failures == self._limits.attempts:
                 break
             await asyncio.sleep(wait)
         self._give_up(call, reply.attempt)
@@ -289,7 +325,7 @@ class _Run:
         return reply
 
     def _give_up(self, call: Call, last: Attempt) -> None:
-        self.failed.add(call.key)
+        self.failed[call.key] = last.reason
         self._given_up += 1
         if self._given_up >= FAILURES_IN_A_ROW and not self.fatal:
             self.fatal = (

@@ -20,11 +20,11 @@ from typing import Any
 from openai import APIConnectionError, APIError, APIStatusError, InternalServerError, OpenAI
 
 from rlhf_bench.errors import Interrupted, JudgeError
-from rlhf_bench.judge.client import JudgeClient, look_up
+from rlhf_bench.judge.client import JudgeClient, look_up, with_failures
 from rlhf_bench.judge.client.endpoint import KEY_VARIABLE, OptionalPart, arguments, refused_part
 from rlhf_bench.judge.client.http import clean_line, error_text, filtered, received
 from rlhf_bench.judge.ledger.file import Attempt, Call
-from rlhf_bench.judge.questions import Outcome, ParsedAnswer, QuestionId
+from rlhf_bench.judge.questions import Outcome, QuestionId
 from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.owner import is_dead, this_process
 
@@ -87,12 +87,7 @@ def ask_in_batches(
         part, reason = refusal
         progress.log(client.refusal_line(part, reason))
         return ask_in_batches(client.without(part), items, key, wait=wait, poll=poll, progress=progress, sleep=sleep)
-    after = look_up(client, items)
-    return {item: _failed(o) if o.key in batches.failed else o for item, o in after.items()}
-
-
-def _failed(outcome: Outcome) -> Outcome:
-    return outcome._replace(reading=ParsedAnswer("failed")) if outcome.reading.status == "missing" else outcome
+    return with_failures(client, items, batches.failed)
 
 
 class _Batches:
@@ -103,7 +98,7 @@ class _Batches:
         self._key = key
         endpoint = client.endpoint
         self._openai = OpenAI(api_key=key, base_url=endpoint.base_url, max_retries=2, timeout=endpoint.seconds)
-        self.failed: set[str] = set()
+        self.failed: dict[str, str] = {}  # key -> reason
         self.refused: str | None = None  # why a batch as a whole failed
 
     def close(self) -> None:
@@ -223,7 +218,7 @@ class _Batches:
         return Attempt("failed", f"{head}{message}".strip(), http_status=status)
 
     def _finish(self, owner: str, attempts: Mapping[str, Attempt]) -> int:
-        self.failed |= {name for name, attempt in attempts.items() if attempt.outcome == "failed"}
+        self.failed |= {key: attempt.reason for key, attempt in attempts.items() if attempt.outcome == "failed"}
         return self._client.ledger.finish_held(owner, attempts)
 
     def _explained(self, error: APIError) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from rlhf_bench.errors import BadValue, JudgeError
 from rlhf_bench.judge.client.budget import Price, estimate_prompt_tokens, most_prompt_tokens
 from rlhf_bench.judge.ledger.file import Call, Failure, call_key
-from rlhf_bench.judge.questions import AnswerFormat, Question
+from rlhf_bench.judge.questions import AnswerFormat, Message, Question
 
 __all__ = [
     "KEY_VARIABLE",
@@ -70,6 +70,8 @@ class Endpoint:
     price: Price | None = None
     temperature: float | None = 0.0  # None: not sent, for models that refuse it
     structured: bool = True  # send the template's JSON schema
+    new_limit: bool = False  # send max_completion_tokens, which OpenAI wants, and which other servers may not know
+    system_role: bool = True  # send the instructions as a system message
     top_logprobs: int = 0
     max_tokens: int | None = None  # instead of the template's
     seconds: float = 120.0  # the longest that one request may take
@@ -80,7 +82,10 @@ class Endpoint:
         `retry` counts questions put again since their answer could not be read.
         """
         before, after = _around_messages(self, question.format, question.repeat, retry)
-        messages = [f'{{"content":{quoted(content)},"role":"{role}"}}' for role, content in question.messages]
+        sent = question.messages
+        if not self.system_role:
+            sent = (Message("user", "\n\n".join(message.content for message in sent)),)
+        messages = [f'{{"content":{quoted(content)},"role":"{role}"}}' for role, content in sent]
         return f"{before}{','.join(messages)}{after}"
 
     def call(self, question: Question, retry: int = 0) -> Call:
@@ -113,8 +118,7 @@ class Endpoint:
 @lru_cache(maxsize=64)
 def _around_messages(endpoint: Endpoint, form: AnswerFormat, repeat: int, retry: int) -> tuple[str, str]:
     """The parts before and after the messages in a request's canonical JSON: the same for all questions of a run."""
-    # OpenAI's newer models refuse `max_tokens`; other servers may not know its new name.
-    limit = "max_completion_tokens" if endpoint.base_url == OPENAI_URL else "max_tokens"
+    limit = "max_completion_tokens" if endpoint.new_limit or endpoint.base_url == OPENAI_URL else "max_tokens"
     parameters: dict[str, Any] = {limit: endpoint.max_tokens or form.max_tokens}
     if endpoint.temperature is not None:
         parameters["temperature"] = endpoint.temperature
@@ -181,7 +185,24 @@ SCHEMA = OptionalPart(
     lambda endpoint: replace(endpoint, structured=False),
     "asking without it, and reading the answers as text",
 )
-OPTIONAL_PARTS = (SCHEMA,)
+OLD_LIMIT = OptionalPart(
+    "max_tokens",
+    re.compile(r"(?i)max_completion_tokens|max_tokens\W.{0,60}(?:not supported|unsupported|not permitted|deprecated)"),
+    lambda stored: "max_tokens" in stored["parameters"],
+    lambda endpoint: replace(endpoint, new_limit=True),
+    "sending max_completion_tokens instead",
+)
+SYSTEM_ROLE = OptionalPart(
+    "the system role",
+    re.compile(
+        r"(?i)system.{0,3}(?:role|message|prompt|instruction)s?.{0,40}(?:not|n't|unsupported)"
+        r"|(?:not support|unsupported|unexpected|invalid).{0,40}\bsystem\b|roles must alternate"
+    ),
+    lambda stored: any(message["role"] == "system" for message in stored["messages"]),
+    lambda endpoint: replace(endpoint, system_role=False),
+    "putting the instructions before the question",
+)
+OPTIONAL_PARTS = (SCHEMA, OLD_LIMIT, SYSTEM_ROLE)
 
 
 def refused_part(failure: Failure) -> OptionalPart | None:

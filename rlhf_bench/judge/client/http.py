@@ -7,7 +7,7 @@
 | HTTP 429, 408, 409, 500, 503 | failed | nothing | yes, after Retry-After or a growing, jittered wait |
 | other HTTP 5xx: a gateway does not know the outcome | unknown | worst case | yes |
 | time-out, connection dropped, body cut off | unknown | worst case | yes |
-| a body that is no JSON, or holds no choice | failed | as reported, else worst case | yes |
+| a body that is no JSON, holds no choice, or an error inside | failed | as reported, else worst case | yes |
 | HTTP 400, 422, 500 or 501 that names an optional part | failed | nothing | yes, and all others too, without it |
 | other HTTP 400, 413, 422 | failed | nothing | no |
 | HTTP 401, 403, 404, no credit left | failed | nothing | the whole run stops |
@@ -211,10 +211,28 @@ def _read_body(body: str) -> tuple[str, dict[str, Any]]:
         return "the body is no JSON object", {}
     choices = data.get("choices")
     if not isinstance(choices, list) or not choices:
-        return "the answer holds no choice", data
-    if not isinstance(choices[0], dict) or not isinstance(choices[0].get("message"), dict):
+        error = data.get("error")
+        return f"an error instead of an answer: {_message(error)}" if error else "the answer holds no choice", data
+    choice = choices[0]
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
         return "the first choice holds no message", data
+    if choice.get("error") or choice.get("finish_reason") == "error":
+        return f"an error inside the answer: {_message(choice.get('error'))}", data
     return "", data
+
+
+def _message(error: object) -> str:
+    """The text of an error in a body, shortened to a line."""
+    text = error_text(error) if isinstance(error, Mapping) else str(error or "no reason given")
+    return " ".join(text.split())[:200]
+
+
+def _content_text(content: object) -> object:
+    """Some servers send the content as a list of parts: the texts of those that are no thoughts, joined."""
+    if not isinstance(content, list):
+        return content
+    parts = [part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text")]
+    return "".join(str(part.get("text") or "") for part in parts)
 
 
 def _usage(data: Mapping[str, Any]) -> dict[str, int | None]:
@@ -266,9 +284,12 @@ class Pace:
         while (held := self._held - self._clock()) > 0:
             await self._sleep(held)
 
-    def hold(self, seconds: float) -> None:
-        """Nobody sends for so long: a server that is asked too much means everyone."""
-        self._held = max(self._held, self._clock() + seconds)
+    def hold(self, seconds: float) -> bool:
+        """Send nothing for so long, whichever call the server answered; False where that held already."""
+        until = self._clock() + seconds
+        longer = until > self._held + 1
+        self._held = max(self._held, until)
+        return longer
 
 
 def raw_answer(body: str) -> dict[str, Any]:
@@ -285,7 +306,7 @@ def raw_answer(body: str) -> dict[str, Any]:
     message = choice.get("message") or {}
     logprobs = choice.get("logprobs")
     return {
-        "content": message.get("content"),
+        "content": _content_text(message.get("content")),
         "refusal": message.get("refusal"),
         "finish_reason": choice.get("finish_reason"),
         "logprobs": logprobs.get("content") if isinstance(logprobs, dict) else None,

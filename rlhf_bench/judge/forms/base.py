@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -236,7 +236,8 @@ def _filled(words: Sequence[str], places: Mapping[str, str]) -> str:
     return "".join(filled)
 
 
-_JSON_BLOCK = re.compile(r"```(?:json)?[ \t]*\n(.*)\n[ \t]*```", re.DOTALL)
+_CODE_BLOCK = re.compile(r"```(?:json)?(?P<inside>[^`].*?)```\.?", re.DOTALL | re.IGNORECASE)
+_END_OF_THOUGHTS = "</think>"
 
 
 def check_places(name: str, template: BaseTemplate) -> None:
@@ -295,35 +296,42 @@ def content_of(raw: Mapping[str, Any], *, whole: bool) -> str:
 
 
 def after_thoughts(content: str) -> int:
-    """Where the answer begins after a leading <think> block; unreadable if its end is missing or duplicated."""
-    if not content.lstrip().startswith("<think>"):
+    """Where the answer begins after the thoughts; unreadable if their end is missing or duplicated.
+
+    Many chat templates put the opening <think> into the prompt, so that the answer holds the closing one alone.
+    """
+    start = content.lstrip()
+    ends = content.count(_END_OF_THOUGHTS)
+    if start.startswith("{") or not (ends or start.startswith("<think>")):
         return 0
-    if content.count("</think>") != 1:
+    if ends != 1:
         raise Unreadable("a <think> block without one clear end")
-    return content.index("</think>") + len("</think>")
+    return content.index(_END_OF_THOUGHTS) + len(_END_OF_THOUGHTS)
 
 
 def bare_answer(answer: str) -> tuple[str, int]:
-    """The inside of a code block that is the whole answer, else the answer; and where it begins in `answer`."""
-    block = _JSON_BLOCK.fullmatch(answer)
-    if block is None:
-        return answer, 0
-    inside = block[1].strip()
+    """The inside of a code block that is the whole answer, else the answer without a dot after its JSON; and where it
+    begins in `answer`."""
+    block = _CODE_BLOCK.fullmatch(answer)
+    inside = answer if block is None else block["inside"].strip()
+    if inside.rstrip(". \t\n").endswith("}"):
+        inside = inside.rstrip(". \t\n")
     return inside, answer.index(inside)
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """One JSON object, no key of it twice. Raises Unreadable."""
+def json_object(text: str, keys: Iterable[str]) -> dict[str, Any]:
+    """One JSON object with `keys`, in any case; other keys are allowed, duplicate ones are not. Raises Unreadable."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in pairs}) < len(pairs):
+        value = {key.lower(): one for key, one in pairs}
+        if len(value) < len(pairs):
             raise Unreadable("a JSON key is duplicated")
-        return dict(pairs)
+        return value
 
     try:
         value = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError):
         raise Unreadable("not one JSON object") from None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not set(keys) <= value.keys():
         raise Unreadable("JSON of another shape")
     return value

@@ -57,7 +57,8 @@ from rlhf_bench.store import ResultStore
 
 __all__ = ["PARSER_VERSION", "PairForm", "PairTemplate", "read_verdict"]
 
-PARSER_VERSION = "1"  # goes up when a stored answer would be read differently
+PARSER_VERSION = "2"  # goes up when a stored answer would be read differently
+_LABELS = {"a": "A", "b": "B", "tie": "tie"}
 _WINNERS = {"A": "first", "B": "second", "tie": "tie"}
 # The whole of a short answer: A, "A", (A), **A**, [[A]], "Response A", "Winner: A", with a full stop or without.
 _SHORT = re.compile(
@@ -66,9 +67,9 @@ _SHORT = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _CLOSING = {"**": "**", "[[": "]]", "(": ")", '"': '"'}
-_LINE = re.compile(r"(?:\*\*)?\[\[(A|B|[Tt]ie)\]\](?:\*\*)?")
+_LINE = re.compile(r"(?:\*\*)?\[\[(A|B|tie)\]\](?:\*\*)?\.?", re.IGNORECASE)
 _MARK = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
-_WINNER_VALUE = re.compile(r'"winner"\s*:\s*"(A|B|tie)"')
+_WINNER_VALUE = re.compile(r'"winner"\s*:\s*"(A|B|tie)"', re.IGNORECASE)
 
 
 class PairTemplate(BaseTemplate):
@@ -228,15 +229,13 @@ def _find(content: str, template: PairTemplate) -> _Found:
 
 
 def _json_winner(text: str, offset: int) -> _Found:
-    value = json_object(text)
-    if not {"winner"} <= value.keys() <= {"winner", "reason"}:
-        raise Unreadable("JSON of another shape")
-    label = value["winner"]
-    if not isinstance(label, str) or label not in _WINNERS:
+    given = json_object(text, ["winner"])["winner"]
+    label = _LABELS.get(given.strip().rstrip(".").lower()) if isinstance(given, str) else None
+    if label is None:
         raise Unreadable("winner is none of A, B, tie")
     # The position of the value, for its token; a reason that quotes `"winner": "A"` has its quotes escaped.
-    match = _WINNER_VALUE.search(text)
-    return _Found(label, offset + match.start(1) if match else -1)
+    places = [match.start(1) for match in _WINNER_VALUE.finditer(text)]
+    return _Found(label, offset + places[0] if len(places) == 1 else -1)
 
 
 def _last_line(answer: str, start: int) -> _Found:
@@ -244,7 +243,7 @@ def _last_line(answer: str, start: int) -> _Found:
     match = _LINE.fullmatch(line)
     if match is None:
         raise Unreadable("the last line is no verdict")
-    label = match[1] if match[1] in ("A", "B") else "tie"
+    label = _LABELS[match[1].lower()]
     if {mark.lower() for mark in _MARK.findall(answer)} != {label.lower()}:
         raise Unreadable("several verdicts")
     return _Found(label, start + answer.rindex(match[1]))

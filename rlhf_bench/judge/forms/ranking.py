@@ -73,7 +73,7 @@ __all__ = [
     "read_ranking",
 ]
 
-RANKING_PARSER = "ranking-1"  # changes when a stored answer would be read differently
+RANKING_PARSER = "ranking-2"  # changes when a stored answer would be read differently
 MOST = len(ascii_uppercase)
 
 
@@ -149,12 +149,10 @@ def read_ranking(raw: Mapping[str, Any], shown: int) -> ParsedAnswer:
         return held_back
     try:
         content = content_of(raw, whole=True)
-        value = json_object(bare_answer(content[after_thoughts(content) :].strip())[0])
-        if not {"ranking"} <= value.keys() <= {"ranking", "reason"}:
-            raise Unreadable("JSON of another shape")
-        labels = value["ranking"]
+        labels = json_object(bare_answer(content[after_thoughts(content) :].strip())[0], ["ranking"])["ranking"]
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise Unreadable("the ranking is no list of labels")
+        labels = [label.strip().upper() for label in labels]
         if sorted(labels) != list(ascii_uppercase[:shown]):
             raise Unreadable("the ranking does not name each response once")
     except Unreadable as why:

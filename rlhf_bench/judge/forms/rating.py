@@ -76,8 +76,8 @@ __all__ = [
     "read_ratings",
 ]
 
-RATING_PARSER = "ratings-1"  # changes when a stored answer would be read differently
-_LINE = re.compile(r"(?:\*\*)?\[\[(\d{1,2})\]\](?:\*\*)?")
+RATING_PARSER = "ratings-2"  # changes when a stored answer would be read differently
+_LINE = re.compile(r"(?:\*\*)?\[\[(\d{1,2})\]\](?:\*\*)?\.?")
 _MARK = re.compile(r"\[\[\s*(\d+)\s*\]\]")
 RATINGS = Section(
     "ratings",
@@ -169,9 +169,7 @@ def read_ratings(raw: Mapping[str, Any], template: RatingTemplate) -> ParsedAnsw
 
 
 def _of_json(answer: str, template: RatingTemplate) -> dict[str, int]:
-    value = json_object(bare_answer(answer)[0])
-    if not set(template.criteria) <= value.keys() <= {*template.criteria, "reason"}:
-        raise Unreadable("JSON of another shape")
+    value = json_object(bare_answer(answer)[0], template.criteria)
     for name in template.criteria:
         rating = value[name]
         if isinstance(rating, bool) or not isinstance(rating, int) or not template.low <= rating <= template.high:

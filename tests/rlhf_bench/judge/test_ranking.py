@@ -107,7 +107,7 @@ def test_a_ranking_names_each_response_once():
         (["A", "B"], "the ranking does not name each response once"),
         (["A", "B", "C", "D"], "the ranking does not name each response once"),
         (["A", "B", "B"], "the ranking does not name each response once"),
-        (["a", "b", "c"], "the ranking does not name each response once"),
+        (["a", "A", "c"], "the ranking does not name each response once"),
         ([], "the ranking does not name each response once"),
         ("ABC", "the ranking is no list of labels"),
         ([["A", "B"], "C"], "the ranking is no list of labels"),

@@ -94,7 +94,6 @@ def test_a_rating_by_every_criterion_is_read():
         (likert(clear=True), "clear is no whole number from 1 to 5"),
         (likert(clear=None), "clear is no whole number from 1 to 5"),
         (likert(clear=[4]), "clear is no whole number from 1 to 5"),
-        (likert(polite=4), "JSON of another shape"),
         (json.dumps({"helpful": 4}), "JSON of another shape"),
         ('{"helpful": 1, "helpful": 5, "correct": 1, "harmless": 1, "clear": 1}', "a JSON key is duplicated"),
         (f"Here it is: {likert()}", "not one JSON object"),

@@ -7,6 +7,7 @@ import random
 import re
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,77 @@ def test_a_short_key_leaves_answers_alone(server: FakeServer, make_client: Make,
     asked = [fake.expected(question(client, item), 0.0) for item in found]
     assert [(o.reading.status, o.reading.winner) for o in found.values()] == asked
     assert client.ledger.spent(SCOPE).cost == 20 * COST  # the reported tokens were read, too
+
+
+@pytest.mark.parametrize(
+    ("model", "refused"),
+    [
+        ("new-limit", ["max_tokens"]),
+        ("no-system", ["the system role"]),
+        ("old-server", ["max_tokens", "the system role"]),
+    ],
+)
+def test_what_a_server_refuses_is_left_out_once_and_remembered(
+    server: FakeServer, make_client: Make, model: str, refused: list[str]
+) -> None:
+    client, stream = make_client(server.url, 10, model=model), io.StringIO()
+    found = ask(
+        client,
+        items_of(client.subjects),
+        lambda: KEY,
+        limits=QUICK,
+        rng=random.Random(0),
+        progress=Progress(stream=stream),
+    )
+    assert {outcome.reading.status for outcome in found.values()} == {"read"}
+    assert [part for part in refused if f"refuses {part} for" in stream.getvalue()] == refused
+    assert len(server.requests()) == 20 + len(refused)
+    sent = server.requests()[-1]["sent"]
+    assert ("max_tokens" in sent) == (model == "no-system")
+    assert [m["role"] for m in sent["messages"]] == (["system", "user"] if model == "new-limit" else ["user"])
+    if model != "new-limit":  # the instructions are not lost
+        assert sent["messages"][0]["content"].startswith("Say A, B or C.\n\n")
+    again = make_client(server.url, 11, model=model).adapted("abc")
+    run(again)
+    assert len(server.requests()) == 22 + len(refused)  # the two new questions, and no refusal
+
+
+def test_content_in_parts_is_read(server: FakeServer, make_client: Make) -> None:
+    client = make_client(server.url, 10, model="parts")
+    found = run(client)
+    assert [(o.reading.status, o.reading.winner) for o in found.values()] == [
+        fake.expected(question(client, item), 0.0) for item in found
+    ]
+
+
+def test_an_error_inside_a_choice_is_asked_again(server: FakeServer, make_client: Make) -> None:
+    client = make_client(server.url, 5, model="choice-error")
+    assert {outcome.reading.status for outcome in run(client).values()} == {"read"}
+    assert len(server.requests()) == 20
+    reasons = [
+        failure.reason for failure in client.ledger.failures({client.key(item) for item in items_of(client.subjects)})
+    ]
+    assert len(reasons) == 10
+    assert "upstream died" in reasons[0]
+
+
+def test_where_all_calls_fail_there_is_one_line(server: FakeServer, make_client: Make) -> None:
+    with pytest.raises(JudgeError, match=r"^4 calls got no answer .* the request is too long"):
+        run(make_client(server.url, 2, model="rejects"))
+
+
+def test_a_long_retry_after_ends_the_run_with_what_is_kept(server: FakeServer, make_client: Make) -> None:
+    client, stream = make_client(server.url, 10, model="pauses"), io.StringIO()
+    limits = replace(QUICK, concurrency=1)
+    found = ask(
+        client,
+        items_of(client.subjects),
+        lambda: KEY,
+        limits=limits,
+        rng=random.Random(0),
+        progress=Progress(stream=stream),
+    )
+    assert [outcome.reading.status for outcome in found.values()] == ["read"] * 3 + ["missing"] * 17
+    assert "asks to wait 3600 s" in stream.getvalue()
+    with pytest.raises(JudgeError, match="asks to wait 3600 s"):  # nothing was answered
+        run(make_client(server.url, 10, model="pauses"), limits)
