@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from rlhf_bench.errors import DataError
 from rlhf_bench.stats import FloatArray, crossed, crossed_difference, holm
@@ -213,8 +215,9 @@ def win_rates(pairs: pd.DataFrame, *, seed: int = 0, level: float = 0.95) -> lis
     """A row a (model, baseline) of folded pairs (`pairs.fold`), in the order of their first rows.
 
     Prompts are crossed with training seeds; a prompt's samples are averaged first. The interval is exact where all is
-    won or lost (`bounded_mean`). A pair without an outcome is left out of the estimate, counted, and bounded by
-    `lowest` and `highest`. `seed` sets the resampling alone.
+    won or lost (`bounded_mean`). What the read order of a pair settles counts: an unread order bounds the rate by
+    `lowest` and `highest`, the value is between them, and the interval covers them. Pairs that were not asked are left
+    out. `seed` sets the resampling alone.
     """
     rows = [_win_rate(model, baseline, group, level=level, seed=seed) for model, baseline, group in matchups(pairs)]
     adjusted = holm([row.p_paired for row in rows])
@@ -222,26 +225,87 @@ def win_rates(pairs: pd.DataFrame, *, seed: int = 0, level: float = 0.95) -> lis
 
 
 def _win_rate(model: str, baseline: str, pairs: pd.DataFrame, *, level: float, seed: int) -> WinRate:
-    outcome, least, most, soft = blocks(pairs, ["outcome", "least", "most", "soft"])
-    seeds = sorted({int(s) for s in pairs["seed"]})
-    within = {str(s): bounded_mean(outcome[i : i + 1], level=level, seed=seed) for i, s in enumerate(seeds)}
-    cells = nanmean(outcome, axis=2)
-    against_even = crossed_difference(cells, np.full_like(cells, 0.5), level=level, seed=seed)
+    asked = pairs[~((pairs["why"] == "missing") & (pairs["least"] == 0) & (pairs["most"] == 1))]  # both orders missing
+    outcome, least, most, soft = blocks(
+        asked.assign(outcome=_filled_in(asked)) if len(asked) else pairs, ["outcome", "least", "most", "soft"]
+    )
+    seeds = sorted({int(s) for s in (asked if len(asked) else pairs)["seed"]})
+    within = {
+        str(s): _bounded_rate(outcome[i : i + 1], least[i : i + 1], most[i : i + 1], level=level, seed=seed)
+        for i, s in enumerate(seeds)
+    }
     soft_rate = bounded_mean(soft, level=level, seed=seed)
+    lowest, highest = _value(least), _value(most)
+    p, p_wilcoxon = _p_against_even(outcome, least, most, level=level, seed=seed)
+    cells = nanmean(outcome, axis=2)
     return WinRate(
         model=model,
         baseline=baseline,
-        estimate=bounded_mean(outcome, level=level, seed=seed),
+        estimate=_bounded_rate(outcome, least, most, level=level, seed=seed),
         per_seed={name: estimate for name, estimate in within.items() if estimate.n},
         soft=soft_rate if soft_rate.n else None,
-        lowest=_value(least),
-        highest=_value(most),
-        p_paired=against_even.p_paired,
-        p_wilcoxon=against_even.p_wilcoxon,
-        p_holm=against_even.p_paired,
-        detectable=against_even.detectable,
+        lowest=lowest,
+        highest=highest,
+        p_paired=p,
+        p_wilcoxon=p_wilcoxon,
+        p_holm=p,
+        detectable=crossed_difference(cells, np.full_like(cells, 0.5), level=level, seed=seed).detectable,
         counts=_counts(pairs),
     )
+
+
+def _filled_in(pairs: pd.DataFrame) -> FloatArray:
+    """(N,) outcomes, where an unread order is filled in with its mean given what was read, so within [least, most].
+
+    A read tie settles the outcome. After a read win (or loss) it is the mean outcome of the read pairs with such an
+    order; a pair without any read order has the mean outcome of the others. NaN where nothing was read.
+    """
+    outcome, least, most = (pairs[name].to_numpy(dtype=np.float64) for name in ("outcome", "least", "most"))
+    read = ~np.isnan(outcome)
+    orders = pairs[["when_first", "when_second"]].to_numpy(dtype=np.float64)
+    filled = outcome.copy()
+    for score in (0.0, 0.5, 1.0):
+        times = (orders == score).sum(axis=1)
+        known, half = np.where(read, times, 0), ~read & (times > 0)
+        share = float(known @ np.nan_to_num(outcome) / known.sum()) if known.any() else (score + 0.5) / 2
+        filled[half] = np.clip(share, least[half], most[half])
+    if not np.isnan(filled).all():
+        filled[np.isnan(filled)] = np.nanmean(filled)
+    return filled
+
+
+def _bounded_rate(outcome: FloatArray, least: FloatArray, most: FloatArray, *, level: float, seed: int) -> Estimate:
+    """The mean outcome; where orders are unread, with an interval that covers their bounds and the sampling error.
+
+    Imbens & Manski (2004), eq. 6 and 7: a level of 95 % for the true rate, wherever between the bounds it is, needs
+    one-sided limits of the bounds: c standard errors with Phi(c + (most - least) / se) - Phi(-c) = level. Here the
+    limits are those of `bounded_mean` at the level that belongs to c, so that they stay exact at 0 and 1.
+    """
+    estimate = bounded_mean(outcome, level=level, seed=seed)
+    if estimate.n == 0 or np.array_equal(least, most, equal_nan=True):
+        return estimate
+    low, high = (bounded_mean(bound, level=level, seed=seed) for bound in (least, most))
+    gap, z = high.value - low.value, float(norm.ppf((1 + level) / 2))
+    se = max(bound.high - bound.low for bound in (low, high)) / (2 * z)
+    c = brentq(lambda c: norm.cdf(c + gap / max(se, 1e-12)) - norm.cdf(-c) - level, 0, z + 1)
+    one_sided = float(2 * norm.cdf(c) - 1)
+    low, high = (bounded_mean(bound, level=one_sided, seed=seed) for bound in (least, most))
+    value = min(max(estimate.value, low.value), high.value)  # prompts may have seeds of their own
+    return replace(estimate, value=value, low=low.low, high=high.high, method="imbens-manski")
+
+
+def _p_against_even(
+    outcome: FloatArray, least: FloatArray, most: FloatArray, *, level: float, seed: int
+) -> tuple[float, float | None]:
+    """Paired and Wilcoxon p against a rate of 0.5: those of the nearer bound, 1 where 0.5 is between the bounds."""
+    lowest, highest = _value(least), _value(most)
+    if lowest < 0.5 < highest:
+        return 1.0, None
+    cells = nanmean(least if lowest >= 0.5 else most, axis=2)
+    if np.isnan(nanmean(outcome, axis=2)).all():
+        cells = np.full_like(cells, np.nan)
+    found = crossed_difference(cells, np.full_like(cells, 0.5), level=level, seed=seed)
+    return found.p_paired, found.p_wilcoxon
 
 
 def _value(samples: FloatArray) -> float:

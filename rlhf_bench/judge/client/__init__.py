@@ -129,8 +129,8 @@ def ask(
     """Ask what the ledger does not know, within the cap, and return what is known then of every item.
 
     `key` gives the API key, and is called only if there is something to ask. What does not fit under the cap stays
-    "missing". Where the server refuses an optional part of the requests, all is asked without it. Raises JudgeError where the server
-    cannot be used at all, Interrupted after Ctrl-C; what was answered is in the ledger in each case.
+    "missing". Where the server refuses an optional part of the requests, all is asked without it. Raises JudgeError
+    where no call gets an answer, Interrupted after Ctrl-C; what was answered is in the ledger in each case.
     """
     client.ledger.settle(client.scope)
     found = look_up(client, items)
