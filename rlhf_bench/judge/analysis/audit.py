@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -111,14 +112,16 @@ def bias_checks(
 ) -> list[BiasCheck]:
     """Position, length and noise, with Holm over the checks; exact tests over prompts.
 
-    With x a reading's score of the model and g the label, an error is |x - g|, so a tie is half an error.
+    An error is a verdict for the worse side. A tie is none: a judge may say that two responses are equally good.
 
     position   the share of verdicts that always the first place would have given: mean over pairs, read in both orders,
                of (score of the first place in one order + in the other - 1)
     length     errors where the shorter response is better, less errors where the longer is
-    noise      twice the smallest error rate among the readings whose better response is first, second, longer or
-               shorter: a coin errs half the time wherever the better response stands, the other faults do not. Found
-               only if that rate is above `label_noise`, the share of labels that may be wrong.
+    noise      twice the error rate, the share of verdicts that a coin would have given: it errs half the time wherever
+               the better response is, the other faults do not. Found only if each group of readings, by the place and
+               the length of the better response, has a rate above `label_noise`, the share of labels that may be wrong.
+               The size comes from all readings, without those in which a fault of place or length that was found makes
+               errors of its own.
     """
     if not 0 <= label_noise < 0.5:
         raise BadValue(f"label noise {label_noise!r} given; expected a share of 0 or more, below 0.5")
@@ -126,8 +129,10 @@ def bias_checks(
     checks = [_position(labelled, decided, level, seed)]
     if labelled.lead is not None:
         checks.append(_length(labelled, decided, level, seed))
-    checks.append(_noise(labelled, decided, label_noise, level, seed))
-    adjusted = holm([check.p for check in checks])
+    ps = [*(check.p for check in checks), _noise_p(labelled, decided, label_noise, level, seed)]
+    adjusted = holm(ps)
+    faults = {check.name: check.size.value for check, p in zip(checks, adjusted, strict=False) if p < 1 - level}
+    checks.append(BiasCheck("noise", _noise_size(labelled, decided, faults, level, seed), ps[-1], ps[-1], False, ""))
     return [
         replace(check, p_holm=p, found=p < 1 - level, says=_says(check.name, check.size.value, p < 1 - level))
         for check, p in zip(checks, adjusted, strict=True)
@@ -147,8 +152,9 @@ def _position(labelled: Labelled, gold: FloatArray, level: float, seed: int) -> 
 
 
 def _errors(labelled: Labelled, gold: FloatArray) -> FloatArray:
-    """(S, P, K, 2): the error of each reading, the model first and second."""
-    return np.asarray(np.abs(np.stack([labelled.when_first, labelled.when_second], axis=3) - gold[..., None]))
+    """(S, P, K, 2): 1 where the reading names the worse side, the model first and second; a tie is no error."""
+    errors = np.abs(np.stack([labelled.when_first, labelled.when_second], axis=3) - gold[..., None])
+    return np.asarray(np.where(errors == 0.5, 0.0, errors))
 
 
 def _length(labelled: Labelled, gold: FloatArray, level: float, seed: int) -> BiasCheck:
@@ -175,29 +181,37 @@ def _length(labelled: Labelled, gold: FloatArray, level: float, seed: int) -> Bi
     return BiasCheck("length", size, p, p, False, "")
 
 
-def _noise(labelled: Labelled, gold: FloatArray, label_noise: float, level: float, seed: int) -> BiasCheck:
-    """Found only if every group of readings errs too often: the largest of their one-sided exact p values."""
+def _better_is(labelled: Labelled, gold: FloatArray) -> dict[str, FloatArray]:
+    """(S, P, K, 2) by fault: +1 where the better response is first (or longer), -1 second (shorter), else 0 or NaN."""
+    first = np.stack([2 * gold - 1, 1 - 2 * gold], axis=3)
+    if labelled.lead is None:
+        return {"position": first}
+    longer = np.broadcast_to(((2 * gold - 1) * labelled.lead)[..., None], first.shape)
+    return {"position": first, "length": longer}
+
+
+def _error_rate(labelled: Labelled, gold: FloatArray, counts: np.ndarray, level: float, seed: int) -> Estimate:
     errors = _errors(labelled, gold)
-    first_is_better = np.stack([gold, 1 - gold], axis=3)  # (S, P, K, 2): 1, 0 or NaN
-    groups = [first_is_better == 1, first_is_better == 0]
-    if labelled.lead is not None:
-        better = ((2 * gold - 1) * labelled.lead)[..., None]
-        groups += [np.broadcast_to(better == sign, errors.shape) for sign in (1, -1)]
-    rates = []
-    for group in groups:
-        samples = np.where(group, errors, np.nan).reshape(*errors.shape[:2], -1)
-        samples = samples[:, np.isfinite(samples).any(axis=(0, 2))]
-        rate = bounded_mean(samples, level=level, seed=seed)
-        if rate.n:
-            rates.append((rate, _p_above(rate.value, rate.n, label_noise)))
-    if not rates:
-        nothing = Estimate(math.nan, math.nan, math.nan, 0, level, "none")
-        return BiasCheck("noise", nothing, math.nan, math.nan, False, "")
-    least = min((rate for rate, _ in rates), key=lambda rate: rate.value)
-    value, low, high = (min(1.0, 2 * share) for share in (least.value, least.low, least.high))  # a coin errs no more
-    size = replace(least, value=value, low=low, high=high)
-    p = max(p for _, p in rates)
-    return BiasCheck("noise", size, p, p, False, "")
+    samples = np.where(counts, errors, np.nan).reshape(*errors.shape[:2], -1)
+    return bounded_mean(samples[:, np.isfinite(samples).any(axis=(0, 2))], level=level, seed=seed)
+
+
+def _noise_p(labelled: Labelled, gold: FloatArray, label_noise: float, level: float, seed: int) -> float:
+    """The largest one-sided exact p of the groups: each of them has to err too often."""
+    groups = [sides == sign for sides in _better_is(labelled, gold).values() for sign in (1, -1)]
+    rates = [_error_rate(labelled, gold, group, level, seed) for group in groups]
+    return max((_p_above(rate.value, rate.n, label_noise) for rate in rates if rate.n), default=math.nan)
+
+
+def _noise_size(labelled: Labelled, gold: FloatArray, faults: Mapping[str, float], level: float, seed: int) -> Estimate:
+    """Twice the error rate where the fault that was found, if any, names the better response."""
+    sides = _better_is(labelled, gold)
+    counts = np.broadcast_to(np.isfinite(gold)[..., None], (*gold.shape, 2))
+    for name, size in faults.items():
+        counts = counts & (sides[name] == np.sign(size))
+    rate = _error_rate(labelled, gold, counts, level, seed)
+    value, low, high = (min(1.0, 2 * share) for share in (rate.value, rate.low, rate.high))  # a coin errs no more
+    return replace(rate, value=value, low=low, high=high)
 
 
 def _p_above(share: float, n: int, null: float) -> float:
