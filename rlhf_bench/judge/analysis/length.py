@@ -7,7 +7,19 @@ are not AlpacaEval's, which takes instruction difficulties from a separate fit o
     win rate at equal length of i = mean over x of sigmoid(theta_i + gamma_x)
 
 gamma, the difficulty of the instruction, enters only with three or more models (the baseline among them). theta and
-phi have a weak L2 penalty against separation, gamma a stronger one, since it rests on few verdicts."""
+phi have a weak L2 penalty against separation, gamma a stronger one, since it rests on few verdicts.
+
+One model alone has no gamma, so its phi also takes up that the instructions with long answers are easier or harder for
+it, which is no length bias and which more verdicts do not remove. There phi is shrunk to a prior of published judges,
+
+    phi = w phi_data + (1 - w) 1.0,   w = .4^2 / (.4^2 + se^2 + .6^2)
+
+The prior is read off the public leaderboard of AlpacaEval 2 (GPT-4 Turbo as the judge): the log odds of a model's
+length-controlled win rate less those of its win rate, over tanh of its mean length difference to the baseline in units
+of some 900 characters, are around 1.0, and for most models between .6 and 1.4. The same size follows from the rates of
+one model that was told to be concise or verbose (Dubois et al.). .6 is the standard deviation of the part
+of a model's own slope that differs between instructions; it is an assumption, and the interval includes it.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +43,9 @@ __all__ = ["LENGTH_ALONE", "EqualLength", "equal_length_win_rates", "fit_equal_l
 
 LENGTH_ALONE = "length alone decides every verdict: at equal length there is nothing to go by"
 RIDGE = 0.01  # on theta and phi
+PRIOR_EFFECT, PRIOR_SD, OWN_SD = 1.0, 0.4, 0.6  # of phi of one model alone, see above
+CENTRAL = 0.9  # of the length differences: where equal length is outside, the rate is an extrapolation
+MOST_SHIFT = 0.05  # by which the length effect of one model alone may move its rate without a warning
 RIDGE_DIFFICULTY = 1.0  # on gamma: a standard normal prior, in log odds
 RESAMPLES = 500
 STEPS = 50
@@ -61,10 +76,20 @@ class LengthDesign(NamedTuple):
     weight: FloatArray  # (N,) so that every prompt of a model weighs the same
 
 
-class Fit(NamedTuple):
+class EqualLengthFit(NamedTuple):
     theta: FloatArray  # (M,)
     phi: FloatArray  # (M,)
     gamma: FloatArray  # (P,) zeros with fewer than three models
+
+
+class EffectPrior(NamedTuple):
+    """Normal prior of each phi."""
+
+    mean: float
+    precision: float
+
+
+WEAK = EffectPrior(0.0, RIDGE)
 
 
 def equal_length_win_rates(
@@ -83,12 +108,18 @@ def equal_length_win_rates(
         raise DataError(f"no pair with an outcome against {baseline!r} given; run the judge with --baseline {baseline}")
     models = sorted(set(pairs["model"].astype(str)))
     design = _design(pairs, models)
-    difficulty = len(models) > 1
-    fit = fit_equal_length(design, design.weight, difficulty=difficulty)
+    alone = len(models) == 1
+    prior = published_prior(design) if alone else WEAK
+    fit = fit_equal_length(design, design.weight, difficulty=not alone, prior=prior)
     rates = _rates(design, design.weight, fit)
     rates_b = np.stack(
-        [_refitted(design, weight, fit, difficulty) for weight in _drawn_weights(design, seed, resamples)]
+        [
+            _rates(design, weight, fit_equal_length(design, weight, difficulty=not alone, prior=prior, start=fit))
+            for weight in _drawn_weights(design, seed, resamples)
+        ]
     )
+    if alone:
+        rates_b = _with_prior_spread(rates_b, design, prior, seed)
     found = []
     for i, model in enumerate(models):
         mine = pairs[pairs["model"].astype(str) == model]
@@ -97,11 +128,52 @@ def equal_length_win_rates(
         if mine["outcome"].nunique() == 1 and mine["outcome"].iloc[0] in (0, 1):
             exact = bounded_mean(blocks(mine, ["outcome"])[0], level=level, seed=seed)
             estimate = replace(exact, n=n, n_seeds=n_seeds)
-        found.append(EqualLength(model, estimate, float(fit.phi[i]), _warning(design, i)))
+        warning = _warning(design, i)
+        if alone and not warning:
+            warning = _shift_warning(float(rates[i]) - float(np.average(design.y, weights=design.weight)))
+        found.append(EqualLength(model, estimate, float(fit.phi[i]), warning))
     return found
 
 
-def fit_equal_length(design: LengthDesign, weight: FloatArray, *, difficulty: bool, start: Fit | None = None) -> Fit:
+def published_prior(design: LengthDesign) -> EffectPrior:
+    """The prior of one model's phi, so precise that the fit weighs the data by w, see the module's docstring.
+
+    w = I / (I + precision), where I = 1 / se^2 is the information of the verdicts on phi, at the prior's mean.
+    """
+    centred = fit_equal_length(design, design.weight, difficulty=False, prior=EffectPrior(PRIOR_EFFECT, 1e6))
+    chance = 1 / (1 + np.exp(-(centred.theta[0] + PRIOR_EFFECT * design.z)))
+    curve = design.weight * chance * (1 - chance)
+    information = float(curve @ (design.z - np.average(design.z, weights=curve)) ** 2)
+    return EffectPrior(PRIOR_EFFECT, (1 + information * OWN_SD**2) / PRIOR_SD**2)
+
+
+def _with_prior_spread(rates: FloatArray, design: LengthDesign, prior: EffectPrior, seed: int) -> FloatArray:
+    """Resampled rates (B, 1), each moved by a draw of what the data leave open of phi: the more, the farther equal
+    length is from the mean."""
+    spread = PRIOR_SD * OWN_SD / math.hypot(PRIOR_SD, OWN_SD)
+    draws = np.random.Generator(np.random.PCG64(seed + 1)).standard_normal(rates.shape) * spread
+    way = float(np.average(design.z, weights=design.weight))
+    odds = np.log(np.clip(rates, 1e-9, 1 - 1e-9) / np.clip(1 - rates, 1e-9, 1))
+    return np.asarray(1 / (1 + np.exp(-(odds - draws * way))))
+
+
+def _shift_warning(shift: float) -> str:
+    if abs(shift) <= MOST_SHIFT:
+        return ""
+    return (
+        f"the length effect moves the rate by {100 * shift:+.0f} points; for one model alone it comes mostly from "
+        "published judges: judge several models together"
+    )
+
+
+def fit_equal_length(
+    design: LengthDesign,
+    weight: FloatArray,
+    *,
+    difficulty: bool,
+    prior: EffectPrior = WEAK,
+    start: EqualLengthFit | None = None,
+) -> EqualLengthFit:
     """Penalised maximum likelihood by Newton's method; the difficulties are eliminated, since their block is diagonal.
 
     `weight` (N,) replaces the design's. A prompt drawn k times carries k times its penalty, as k prompts would.
@@ -109,18 +181,22 @@ def fit_equal_length(design: LengthDesign, weight: FloatArray, *, difficulty: bo
     m, p = int(design.model.max()) + 1, int(design.prompt.max()) + 1
     n_of_prompt = np.bincount(design.prompt, weights=weight, minlength=p)
     ridge_gamma = RIDGE_DIFFICULTY * n_of_prompt / np.bincount(design.prompt, weights=design.weight, minlength=p)
+    centre = np.repeat([0.0, prior.mean], m)
+    precision = np.repeat([RIDGE, prior.precision], m)
     beta = np.zeros(2 * m) if start is None else np.r_[start.theta, start.phi]
     gamma = np.zeros(p) if start is None else start.gamma.copy()
     for _ in range(STEPS):
         eta = beta[design.model] + beta[m + design.model] * design.z + gamma[design.prompt]
         chance = 1 / (1 + np.exp(-eta))
         slope, curve = weight * (design.y - chance), weight * chance * (1 - chance)
-        gradient = np.r_[_by(design.model, slope, m), _by(design.model, slope * design.z, m)] - RIDGE * beta
+        gradient = np.r_[_by(design.model, slope, m), _by(design.model, slope * design.z, m)] - precision * (
+            beta - centre
+        )
         hessian = _blocks(
             _by(design.model, curve, m),
             _by(design.model, curve * design.z, m),
             _by(design.model, curve * design.z**2, m),
-        ) + RIDGE * np.eye(2 * m)
+        ) + np.diag(precision)
         if difficulty:
             of_gamma = _by(design.prompt, slope, p) - ridge_gamma * gamma
             diagonal = _by(design.prompt, curve, p) + ridge_gamma
@@ -138,7 +214,7 @@ def fit_equal_length(design: LengthDesign, weight: FloatArray, *, difficulty: bo
             gamma += np.clip((of_gamma - cross.T @ step) / diagonal, -2, 2)
         if np.abs(step).max() < 1e-8:
             break
-    return Fit(beta[:m], beta[m:], gamma)
+    return EqualLengthFit(beta[:m], beta[m:], gamma)
 
 
 def _by(at: npt.NDArray[np.int64], values: FloatArray, n: int) -> FloatArray:
@@ -172,11 +248,7 @@ def _drawn_weights(design: LengthDesign, seed: int, resamples: int) -> Iterator[
         yield design.weight * of_prompt[design.prompt] * of_seed[design.seed]
 
 
-def _refitted(design: LengthDesign, weight: FloatArray, start: Fit, difficulty: bool) -> FloatArray:
-    return _rates(design, weight, fit_equal_length(design, weight, difficulty=difficulty, start=start))
-
-
-def _rates(design: LengthDesign, weight: FloatArray, fit: Fit) -> FloatArray:
+def _rates(design: LengthDesign, weight: FloatArray, fit: EqualLengthFit) -> FloatArray:
     """(M,): the weighted mean over each model's rows at length difference 0; NaN for a model that was not drawn."""
     chance = 1 / (1 + np.exp(-(fit.theta[design.model] + fit.gamma[design.prompt])))
     m = len(fit.theta)
@@ -186,22 +258,27 @@ def _rates(design: LengthDesign, weight: FloatArray, fit: Fit) -> FloatArray:
 
 
 def _warning(design: LengthDesign, model: int) -> str:
-    """Where theta's variance is inflated by phi, the length difference hardly varies around anything but its mean."""
-    z, weight = design.z[design.model == model], design.weight[design.model == model]
+    """Why the rate cannot be trusted; "" where it can.
+
+    Equal length has to be within the central 90 % of the length differences, and theta's variance must not be inflated
+    by phi, as it is where the difference hardly varies around anything but its mean.
+    """
+    rows = design.model == model
+    z, weight = design.z[rows], design.weight[rows]
     square = float(np.average(z**2, weights=weight))
     if square == 0:
         return ""  # all lengths equal: nothing to take out
+    if _separated(design.y[rows], z):
+        return LENGTH_ALONE
     explained = float(np.average(z, weights=weight)) ** 2 / square
     inflation = 1 / (1 - explained) if explained < 1 else math.inf
-    one_sided = bool((z > 0).all() or (z < 0).all())
-    if _separated(design.y[design.model == model], z):
-        return LENGTH_ALONE
-    if inflation <= MAX_INFLATION and not one_sided:
+    longer, shorter = (float(np.average(side, weights=weight)) for side in (z > 0, z < 0))
+    share, side = (longer, "longer") if longer > shorter else (shorter, "shorter")
+    if share <= (1 + CENTRAL) / 2 and inflation <= MAX_INFLATION:
         return ""
-    side = "longer" if z.mean() > 0 else "shorter"
     return (
-        f"its responses are nearly always {side} than the baseline's: the effects of length and model cannot be "
-        "separated"
+        f"{share:.0%} of its responses are {side} than the baseline's: equal length is outside the central "
+        f"{CENTRAL:.0%} of the data, and the effects of length and model cannot be separated"
     )
 
 
