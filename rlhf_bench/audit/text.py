@@ -32,7 +32,7 @@ def audit_text(folder: Path) -> str:
         rows = _rows(part) if i == 0 else [row for row in _rows(part) if row[0] in ("all", "unseen")]
         ece = part.get("ece")
         title = name if ece is None else f"{name}, calibration error {ece:.3f}"
-        lines += ["", title, *_align([["", *_COLUMNS.values(), "ceiling", "pairs"], *rows])]
+        lines += ["", title, *_align([["", *_COLUMNS.values(), "ceiling", "pairs"], *rows]), _ties(part["overall"])]
     return "\n".join(lines)
 
 
@@ -48,6 +48,12 @@ def _rows(part: Mapping[str, Any]) -> list[list[str]]:
         for name, group in groups.items()
         if group
     ]
+
+
+def _ties(overall: Mapping[str, Any]) -> str:
+    if not overall.get("ties"):
+        return "ties: none"
+    return f"ties: {overall['ties']}, half right above; accuracy with ties wrong: {_cell(overall['ties_wrong'])}"
 
 
 def _cell(found: Mapping[str, Any] | None) -> str:

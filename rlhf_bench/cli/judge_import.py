@@ -34,6 +34,13 @@ __all__ = ["import_"]
 @baseline_option
 @model_option
 @samples_option
+@click.option(
+    "--rater",
+    metavar="NAME",
+    default="people",
+    show_default=True,
+    help="Who gave the labels in a column `label` of records, as tables name them.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, instead of stopping.")
 @ledger_option
 @results_option
@@ -45,6 +52,7 @@ def import_(
     baseline: str,
     models: tuple[str, ...],
     samples: int,
+    rater: str,
     skip_bad: bool,
     ledger_file: Path | None,
     results: Path,
@@ -62,9 +70,11 @@ def import_(
 
     foreign = read_foreign(file, judge=judge_name, form=form, skip_bad=skip_bad)
     with Ledger(ledger_path(ledger_file, results)) as ledger:
-        used = import_foreign(folder, foreign, ledger, baseline=baseline, models=models, samples=samples)
+        used = import_foreign(folder, foreign, ledger, baseline=baseline, models=models, samples=samples, rater=rater)
     if foreign.left_out:
         click.echo(foreign.left_out)
+    if foreign.note:
+        click.echo(foreign.note)
     click.echo(f"{len(foreign.verdicts)} verdicts in {file.name}, {used} of them on this result's pairs")
     for line in stored_lines(folder, judge=judge_name, base_url=foreign.base_url):
         click.echo(line)

@@ -12,7 +12,7 @@ import pandas as pd
 from rlhf_bench.errors import DataError, UnknownName
 from rlhf_bench.judge.analysis.audit import check_biases, judge_rates, repeatability
 from rlhf_bench.judge.analysis.length import equal_length_win_rates
-from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, fold_once, win_rates
+from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, fold_once, model_scores, win_rates
 from rlhf_bench.stats.agreement import cohen_kappa, cohen_kappas, fleiss_kappa, krippendorff_alpha
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.bradley_terry import PRIOR, Strength, strengths
@@ -85,7 +85,8 @@ def measured_people(rows: pd.DataFrame) -> dict[str, Any]:
     krippendorff    nominal alpha of win, tie and loss over all pairs; None where nothing can be compared
     fleiss          kappa over the pairs that all of them have labelled; None without such pairs, or with one rater
     between         a row two raters: accuracy of the one by the other, and Cohen's kappa
-    judges          a row a judging: the same against the people's majority, a tie where there is none
+    judges          a row a run: the same against the people's majority, a tie where there is none; the accuracy of the
+                    single answers by order; and the consistency of both orders, where a pair has both
     """
     people = {
         str(rater): fold_once(group) for rater, group in rows[rows["base_url"] == PEOPLE].groupby("judge", sort=True)
@@ -104,7 +105,7 @@ def measured_people(rows: pd.DataFrame) -> dict[str, Any]:
     for key, group in rows[rows["base_url"] != PEOPLE].groupby(_JUDGING):
         against = judges_agreement({"judge": _folded(group), "people": majority})["judge", "people"]
         if against["accuracy"].n:
-            judges.append({**dict(zip(_JUDGING, key, strict=True)), **against})
+            judges.append({**dict(zip(_JUDGING, key, strict=True)), **against, **_by_order(group, majority)})
     return {
         "raters": list(people),
         "pairs": int((labels > 1).sum()),
@@ -115,6 +116,22 @@ def measured_people(rows: pd.DataFrame) -> dict[str, Any]:
         ],
         "judges": judges,
     }
+
+
+def _by_order(rows: pd.DataFrame, labels: pd.DataFrame) -> dict[str, Any]:
+    """Accuracy of the answers in each order against the labels of their pairs, and the consistency of the orders."""
+    first = rows[rows["repeat"] == 0]
+    first = first.assign(score=model_scores(first)).merge(
+        labels.rename(columns={"outcome": "label"}), on=list(PAIR_KEYS)
+    )
+    both = first["score"].notna() & first["label"].notna()
+    right = np.where(both, first["score"] == first["label"], np.nan)
+    first = first.assign(right=right)
+    accuracy = {
+        str(order): bounded_mean(blocks(group, ["right"])[0]) for order, group in first.groupby("order", sort=True)
+    }
+    found = {"order_accuracy": {order: one for order, one in accuracy.items() if one.n}}
+    return {**found, "consistency": judge_rates(rows)["consistency"]}
 
 
 def _majority(ratings: pd.DataFrame) -> pd.DataFrame:

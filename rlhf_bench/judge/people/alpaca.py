@@ -67,6 +67,20 @@ def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
     )
 
 
+def zero_one_note(preferences: Iterable[object]) -> str | None:
+    """What preferences that are all 0 or 1, with both of them, are taken for; None for other ones.
+
+    Some tools write 1 where the second output is better, else 0; by AlpacaEval's convention both mean something else.
+    """
+    given = {value for value in preferences if value is not None}
+    if not (given <= {0, 1} and len(given) == 2):
+        return None
+    return (
+        "all preferences are 0 or 1; they are taken as AlpacaEval's, 1 for output_1 (the baseline) and 0 for a draw: "
+        "where 1 means that output_2 is better, add 1 to each"
+    )
+
+
 def read_annotations(path: Path) -> list[dict[str, Any]]:
     """The rows of an annotations.json. Raises DataError where it is no JSON list of objects, or an empty one."""
     try:
@@ -107,6 +121,8 @@ def annotations_text(path: Path, *, seed: int = 0) -> str:
         lines.append(_line([model, baseline, *rates, *counts, _interval(equal)]))
         if equal is not None and equal.warning:
             warnings.append(f"{model}: {equal.warning}")
+    if zero_one := zero_one_note(row.get("preference") for rows in pairs.values() for row in rows):
+        warnings.insert(0, zero_one)
     note = "at equal length: by a regression of our own, not AlpacaEval's; - where the file has no outputs"
     return "\n".join([*lines, note, *warnings])
 

@@ -1,9 +1,12 @@
 """Verdicts that another pipeline paid for, brought into the ledger and a result as those of a named judge.
 
     alpaca    AlpacaEval's annotations.json: instruction, output_1, output_2, preference (1 output_1, 2 output_2)
-    records   a list of objects with prompt, response_a, response_b (and model_a, model_b) and verdict
+    records   a list of objects with prompt, response_a, response_b (and model_a, model_b), verdict, and, where people
+              judged the same pairs, label
 
-A verdict is A, B or tie, in any case, or AlpacaEval's number. Each row that cannot be used is named. In the ledger an
+A verdict, like a label, is A, B or tie, in any case; model_a, model_b or the model's name; or 1, 2 or 0 (a tie). The
+column `label` is a person's, never the judge's: it is stored as the label of a rater, so that judge.json holds how far
+the judge agrees with it. Each row that cannot be used is named. In the ledger an
 imported verdict is a call of its own kind: its key is the hash of {"imported": ...}, which no request of ours can have,
 its server is `imported:<format>`, and nothing was charged for it."""
 
@@ -24,6 +27,8 @@ from rlhf_bench.judge.analysis import measure
 from rlhf_bench.judge.analysis.pairs import fold, fold_once
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
+from rlhf_bench.judge.people.alpaca import zero_one_note
+from rlhf_bench.judge.people.labels import Labels, store_labels
 from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, pairs_of
 from rlhf_bench.judge.results import VERDICTS, count_statuses, labelled, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
@@ -40,14 +45,20 @@ __all__ = [
 
 Format = Literal["alpaca", "records"]
 FORMATS = ("alpaca", "records")
-_WINNERS: Mapping[str, Any] = {"a": "first", "b": "second", "tie": "tie", "draw": "tie", "c": "tie"}
+# A number is AlpacaEval's: 1 the first, 2 the second, 0 a tie.
+_WINNERS: Mapping[str, Any] = {
+    **dict.fromkeys(("a", "1", "model_a", "response_a", "output_1", "first"), "first"),
+    **dict.fromkeys(("b", "2", "model_b", "response_b", "output_2", "second"), "second"),
+    **dict.fromkeys(("c", "0", "tie", "draw", "both", "neither", "tie (bothbad)"), "tie"),
+}
 _NAMES = {
     "prompt": ("prompt", "instruction", "question", "input"),
     "first": ("response_a", "output_1", "completion_a", "answer_a", "a"),
     "second": ("response_b", "output_2", "completion_b", "answer_b", "b"),
     "first_model": ("model_a", "generator_1"),
     "second_model": ("model_b", "generator_2"),
-    "verdict": ("verdict", "winner", "preference", "answer", "label"),
+    "verdict": ("verdict", "winner", "judge_verdict", "preference", "answer"),
+    "label": ("label", "human", "human_verdict", "human_label", "gold"),
 }
 
 
@@ -59,6 +70,7 @@ class ForeignVerdict:
     reading: ParsedAnswer
     raw: str  # the row as in the file
     texts: tuple[str, str, str]  # prompt, first, second, without white space around them
+    label: ParsedAnswer | None = None  # a person's verdict on the same two responses, where the row has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,7 @@ class Foreign:
     judge: str
     verdicts: tuple[ForeignVerdict, ...]
     left_out: str | None
+    note: str | None = None  # how its verdicts were understood, where that is not plain
 
     @property
     def base_url(self) -> str:
@@ -103,15 +116,24 @@ def read_foreign(path: Path, *, judge: str, form: Format, skip_bad: bool) -> For
         raise DataError(f"{path} holds a {type(data).__name__}; expected {_EXPECTED[form]}")
     usable = list(_records(data, bad, form))
     left_out = bad.settle(len(data), skip=skip_bad)
+    preferences = [row.get("preference") for row in data if isinstance(row, dict)] if form == "alpaca" else []
     if not usable:
         raise DataError(f"{path} is empty; expected {_EXPECTED[form]}")
-    return Foreign(f"{path.name} (sha256 {sha256_file(path)[:16]})", form, judge, tuple(usable), left_out)
+    return Foreign(
+        f"{path.name} (sha256 {sha256_file(path)[:16]})",
+        form,
+        judge,
+        tuple(usable),
+        left_out,
+        zero_one_note(preferences),
+    )
 
 
 _EXPECTED = {
     "alpaca": "AlpacaEval's annotations.json, a list of objects",
     "records": "a list of objects with prompt, response_a, response_b and verdict",
 }
+_EXPECTED_VERDICT = "A, B, tie, 1, 2, 0, model_a, model_b or a model's name"
 
 
 def match_foreign(foreign: Foreign, comparisons: Sequence[Comparison]) -> dict[QuestionId, Outcome]:
@@ -120,20 +142,35 @@ def match_foreign(foreign: Foreign, comparisons: Sequence[Comparison]) -> dict[Q
     Texts are compared without the white space around them; a prompt of one human turn also by that turn's text alone,
     as other pipelines know it. Where several rows are about one question, the first counts.
     """
+    found = {
+        item: Outcome("", ParsedAnswer("missing")) if row is None else Outcome(foreign.call(row).key, row.reading, 1)
+        for item, row in _rows_of(foreign, comparisons)
+    }
+    return _of_one_order(found)
+
+
+def _rows_of(foreign: Foreign, comparisons: Sequence[Comparison]) -> Iterator[tuple[QuestionId, ForeignVerdict | None]]:
+    """The row of the file about each comparison in each order; None where there is none."""
     known: dict[tuple[str, str, str], ForeignVerdict] = {}
     for verdict in foreign.verdicts:
         known.setdefault(verdict.texts, verdict)
-    found = {}
     orders: tuple[Order, Order] = ("model_first", "baseline_first")
     for number, comparison in enumerate(comparisons):
         both = comparison.model_response.strip(), comparison.baseline_response.strip()
         for order, responses in zip(orders, (both, both[::-1]), strict=True):
             keys = [(prompt, *responses) for prompt in _prompts(comparison.prompt)]
-            row = next((known[key] for key in keys if key in known), None)
-            found[QuestionId(number, order, 0)] = (
-                Outcome("", ParsedAnswer("missing")) if row is None else Outcome(foreign.call(row).key, row.reading, 1)
-            )
-    return _of_one_order(found)
+            yield QuestionId(number, order, 0), next((known[key] for key in keys if key in known), None)
+
+
+def _labels(foreign: Foreign, comparisons: Sequence[Comparison]) -> Labels:
+    """People's labels in the file; of a pair with a label in both orders the first."""
+    found: dict[int, tuple[Comparison, Order, ParsedAnswer]] = {}
+    for item, row in _rows_of(foreign, comparisons):
+        if row is not None and row.label is not None:
+            found.setdefault(item.subject, (comparisons[item.subject], item.order, row.label))
+    return Labels(
+        [c for c, _, _ in found.values()], [o for _, o, _ in found.values()], [r for *_, r in found.values()], None
+    )
 
 
 def _of_one_order(found: Mapping[QuestionId, Outcome]) -> dict[QuestionId, Outcome]:
@@ -168,15 +205,22 @@ def _records(data: Sequence[Any], bad: BadRows, form: Format) -> Iterator[Foreig
         reading = _preference(row.get("preference")) if form == "alpaca" else _reading(cells["verdict"], cells)
         if reading is None:
             given = row.get("preference") if form == "alpaca" else cells["verdict"]
-            expected = "a preference in [1, 2], or 0" if form == "alpaca" else "A, B, tie or a model's name"
-            bad.add(number, f"has the verdict {_short(given)}, expected {expected}")
+            expected = "a preference in [1, 2], or 0" if form == "alpaca" else _EXPECTED_VERDICT
+            note = "; its label is taken for a person's" if given is None and cells["label"] is not None else ""
+            bad.add(number, f"has the verdict {_short(given)}, expected {expected}{note}")
             continue
         texts = (str(cells["prompt"]).strip(), str(cells["first"]).strip(), str(cells["second"]).strip())
-        yield ForeignVerdict(number, reading, json_text(row), texts)
+        label = _reading(cells["label"], cells) if form == "records" and cells["label"] is not None else None
+        if cells["label"] is not None and label is None and form == "records":
+            bad.add(number, f"has the label {_short(cells['label'])}, expected {_EXPECTED_VERDICT}")
+            continue
+        yield ForeignVerdict(number, reading, json_text(row), texts, label)
 
 
 def _reading(given: object, cells: Mapping[str, Any] | None = None) -> ParsedAnswer | None:
-    """A, B or tie as text, or the name of one of two models; None for anything else."""
+    """A, B or tie, in one of the words or numbers of `_WINNERS`, or the name of one of two models; None for others."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        given = str(given)
     if not isinstance(given, str):
         return None
     if cells is not None and cells["first_model"] != cells["second_model"]:
@@ -213,8 +257,11 @@ def import_foreign(
     baseline: str,
     models: Sequence[str] = (),
     samples: int = 1,
+    rater: str = "people",
 ) -> int:
     """Put the file's verdicts into the ledger, and those on the result's pairs into the result; returns how many.
+
+    The labels of the file become those of `rater`.
 
     Pairs of which the file says nothing are missing; each counts once where no pair was judged in both orders. Raises
     DataError where the file speaks of none of the pairs.
@@ -246,4 +293,7 @@ def import_foreign(
         **measure(labelled(rows, result), baseline=baseline, fold=fold_once if once else fold),
     }
     write_section(result, VERDICTS, rows, [judging])
+    labels = _labels(foreign, pairs.comparisons)
+    if labels.readings:
+        store_labels(result, rater, labels)
     return read
