@@ -13,7 +13,7 @@ from rlhf_bench.errors import BadValue, JudgeError, nearest
 from rlhf_bench.judge.client import JudgeClient, Limits, ask, look_up
 from rlhf_bench.judge.client.batch import ask_in_batches, in_flight
 from rlhf_bench.judge.client.budget import PACKAGED, Price, PriceList, dollars, load_prices, nano_dollars
-from rlhf_bench.judge.client.endpoint import Endpoint, api_key, canonical_url
+from rlhf_bench.judge.client.endpoint import SCHEMA, Endpoint, api_key, canonical_url
 from rlhf_bench.judge.forms import load_template
 from rlhf_bench.judge.forms.base import FormRequest, JudgeForm
 from rlhf_bench.judge.forms.builtin import BUILT_IN, BUILTIN
@@ -218,8 +218,7 @@ def prepare(
     scope = f"{_name(folder, results)} {judge_name} {url}"
     ledger = Ledger(ledger_path)
     client = JudgeClient(form.subjects, endpoint, form.render, form.read, form.parser, ledger, scope)
-    if schema is None:
-        client = client.adapted(questions.hash)
+    client = client.adapted(questions.hash, keep=() if schema is None else (SCHEMA,))
     return JudgeRun(folder, judge_name, form, client, price_list, retry_unreadable)
 
 

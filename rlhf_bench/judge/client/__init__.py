@@ -52,10 +52,10 @@ class JudgeClient:
         """The same questions without a part that the server refuses."""
         return replace(self, endpoint=part.left_out(self.endpoint))
 
-    def adapted(self, template_hash: str) -> JudgeClient:
-        """Without the parts that the ledger knows to be refused."""
+    def adapted(self, template_hash: str, *, keep: Sequence[OptionalPart] = ()) -> JudgeClient:
+        """Without the parts that the ledger knows to be refused, but for those to `keep`."""
         client = self
-        for part in OPTIONAL_PARTS:
+        for part in (part for part in OPTIONAL_PARTS if part not in keep):
             endpoint = self.endpoint
             if self.ledger.is_refused(endpoint.model, endpoint.base_url, template_hash, part.refuses, part.sends):
                 client = client.without(part)
