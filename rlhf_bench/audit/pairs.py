@@ -79,6 +79,8 @@ def audit_pairs(
 ) -> dict[str, Any]:
     """One row of the audit: accuracy beside "the longer one", "the shorter one", an untrained model and the ceiling.
 
+    `ties` counts equal scores over all seeds; `accuracy` counts them half, `ties_wrong` as errors.
+
     `scores`, `untrained`: one entry a seed. Length is in characters. Untrained and ceiling are None where not known.
     """
     prompts = [pair.prompt for pair in pairs]
@@ -87,8 +89,11 @@ def audit_pairs(
     def of(margins: Sequence[FloatArray]) -> dict[str, Any]:
         return accuracy(np.array([right(row) for row in margins]), prompts).to_dict()
 
+    margins = np.array([found.margins for found in scores])  # (S, N)
     return {
-        "accuracy": of([found.margins for found in scores]),
+        "accuracy": of(list(margins)),
+        "ties": int((margins == 0).sum()),
+        "ties_wrong": accuracy((margins > 0).astype(np.float64), prompts).to_dict(),
         "longer": of([excess]),
         "shorter": of([-excess]),
         "untrained": of([found.margins for found in untrained]) if untrained else None,

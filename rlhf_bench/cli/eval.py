@@ -151,7 +151,7 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     if annotations is not None:
         if manifest or judge["judge"] or judge["max_cost"] or any(given.values()):
             raise BadValue("--annotations: given with options about what is evaluated; expected it alone")
-        from rlhf_bench.judge.alpaca_table import annotations_text
+        from rlhf_bench.judge.people.alpaca import annotations_text
 
         click.echo(annotations_text(annotations))
         return

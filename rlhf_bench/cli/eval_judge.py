@@ -69,7 +69,7 @@ class EvalJudge:
                 raise BadValue(f"{option}: given without --judge, which it is about")
             return None
 
-        from rlhf_bench.judge.caps import check_judge
+        from rlhf_bench.judge.run import check_judge
 
         check_judge(name, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
         return cls(name, base_url, max_cost, max_calls)
@@ -83,7 +83,7 @@ class EvalJudge:
         name, url = stored.get("name"), stored.get("base_url")
         if name is None:
             return None
-        from rlhf_bench.judge.builtin import BUILTIN
+        from rlhf_bench.judge.forms.builtin import BUILTIN
 
         if name in BUILTIN:
             return cls(name, None, None, None)
@@ -97,13 +97,13 @@ class EvalJudge:
     @property
     def manifest_entry(self) -> dict[str, str]:
         """What a manifest holds of it: its name and server, but no limit, which is given each time."""
-        from rlhf_bench.judge.builtin import BUILTIN
-        from rlhf_bench.judge.endpoint import canonical_url
+        from rlhf_bench.judge.client.endpoint import canonical_url
+        from rlhf_bench.judge.forms.builtin import BUILTIN
 
         return {"name": self.name} | ({} if self.name in BUILTIN else {"base_url": canonical_url(self.base_url)})
 
     def judge(self, result: Path, *, results: Path, progress: Progress) -> None:
-        from rlhf_bench.judge.judging import prepare
+        from rlhf_bench.judge.run import prepare
         from rlhf_bench.store import ResultStore
 
         manifest = ResultStore(result).read_manifest()

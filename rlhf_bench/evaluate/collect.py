@@ -18,12 +18,12 @@ from rlhf_bench.evaluate.analyses.best_of_n import best_of_n_curve, best_of_n_fi
 from rlhf_bench.evaluate.plan import Plan
 from rlhf_bench.evaluate.summary import summarize
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
-from rlhf_bench.judge.rates import bounded_mean
 from rlhf_bench.scorers import SCORERS
 from rlhf_bench.scorers.base import Corpus, Missing
 from rlhf_bench.scorers.kl import KL_COLUMNS, TOKEN_KL
 from rlhf_bench.scorers.perplexity import PERPLEXITY_PREFIXES, language_model_columns
 from rlhf_bench.scorers.reward import reward_scales, with_reward_z
+from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.store import PartStore, ResultStore
 
 __all__ = ["Collected", "collect"]

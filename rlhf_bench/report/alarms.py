@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlhf_bench.judge.builtin import NOBODY
+from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.report.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
 
@@ -40,4 +40,4 @@ def checked_for(result: Result) -> list[str]:
     """The checks that the evaluation made, and that of the judges."""
     checked = [str(check) for check in result.metrics.get("alarm_checks", [])]
     judged = [judging for key in ("judgings", "ratings") for judging in result.judge.get(key, [])]
-    return [*checked, *(["reward against the judges"] if any(j["base_url"] != NOBODY for j in judged) else [])]
+    return [*checked, *(["reward against the judges"] if any(j["base_url"] != BUILT_IN for j in judged) else [])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlhf_bench.judge.builtin import NOBODY
+from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.types import Estimate
 
 __all__ = ["judge_alarms"]
@@ -25,7 +25,7 @@ def judge_alarms(pairwise: Sequence[Mapping[str, Any]], judge: Mapping[str, Any]
     """
     gains = dict(_gains(pairwise, reference))
     for judging in judge.get("judgings", []):
-        if judging["base_url"] == NOBODY or judging["baseline"] != reference:
+        if judging["base_url"] == BUILT_IN or judging["baseline"] != reference:
             continue
         for rate in judging["win_rates"]:
             won, model = Estimate.from_dict(rate["estimate"]), str(rate["model"])
@@ -33,7 +33,7 @@ def judge_alarms(pairwise: Sequence[Mapping[str, Any]], judge: Mapping[str, Any]
                 found = f"its win rate against {reference} is {_bare(won)} by {judging['judge']}"
                 yield _alarm(model, gains[model], found)
     for judging in judge.get("ratings", []):
-        if judging["base_url"] == NOBODY:
+        if judging["base_url"] == BUILT_IN:
             continue
         for row in judging["differences"]:
             rated, change = _against(row, reference)

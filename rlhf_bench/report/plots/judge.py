@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from rlhf_bench.judge.lines import LENGTH_ALONE
+from rlhf_bench.judge.analysis.length import LENGTH_ALONE
 from rlhf_bench.report.plots.panels import SHARE, Panel, draw_panels
 from rlhf_bench.report.plots.style import data_title, looks
 from rlhf_bench.report.result import Result, known

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlhf_bench.judge.lines import LENGTH_ALONE
+from rlhf_bench.judge.analysis.length import LENGTH_ALONE
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.report.tables.judge_forms import SECTION, asked_note, estimate_of, judge_name, rate_columns

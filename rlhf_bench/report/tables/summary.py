@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from rlhf_bench.judge.builtin import NOBODY
+from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.report.notes import interval_note
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import ALWAYS, MAIN, REST, Cell, Column, Mark, Table
@@ -94,7 +94,7 @@ def _reason_lines(reason: str, metrics: dict[str, list[str]]) -> Iterable[str]:
 
 def _judging(result: Result) -> dict[str, Any]:
     """The win rates of the summary: by a judge that reads the responses, against the reference where there are such."""
-    found: list[dict[str, Any]] = [row for row in result.judge.get("judgings", []) if row["base_url"] != NOBODY]
+    found: list[dict[str, Any]] = [row for row in result.judge.get("judgings", []) if row["base_url"] != BUILT_IN]
     return next(iter(sorted(found, key=lambda row: row["baseline"] != result.reference)), {})
 
 
