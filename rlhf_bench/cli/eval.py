@@ -19,7 +19,7 @@ from rlhf_bench.cli.base import (
     results_option,
 )
 from rlhf_bench.cli.curves import curve_models
-from rlhf_bench.cli.eval_given import named_file, prompt_templates, reward_paths, role_columns
+from rlhf_bench.cli.eval_given import named_file, prompt_templates, reward_paths, role_columns, stripped_kinds
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
 from rlhf_bench.errors import BadValue
 from rlhf_bench.runtime.processes import fsdp_is_asked_for
@@ -78,7 +78,13 @@ __all__ = ["evaluate", "print_result"]
     metavar="ROLE=NAME,...",
     help="Columns of the response files, where they are not recognised: prompt, response, reference, model.",
 )
-@click.option("--skip-bad", is_flag=True, help="Leave out rows of response files that cannot be used.")
+@click.option("--skip-bad", is_flag=True, help="Leave out rows of response files and of --data that cannot be used.")
+@click.option(
+    "--strip",
+    metavar="KIND,...",
+    help="Take out of the responses of files: prompt (repeated at the beginning), think (blocks of thought), special "
+    "(special tokens as text).",
+)
 @click.option(
     "--reference",
     metavar="NAME",
@@ -100,6 +106,12 @@ __all__ = ["evaluate", "print_result"]
     "per byte.",
 )
 @click.option("--data", metavar="SOURCE", help="Prompts from here.  [default: the data the run was trained on]")
+@click.option(
+    "--split",
+    metavar="NAME",
+    help="Split of the data: train, validation, test, all; of hh-mini also test_unseen and test_new.  [default: the "
+    "suite's; all of a file of --data that the run was not trained on]",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
 @click.option("--samples", type=click.IntRange(min=1), help="Responses a prompt.  [default: the suite's]")
 @click.option(
@@ -149,10 +161,12 @@ def evaluate(
     responses: tuple[str, ...],
     columns: str | None,
     skip_bad: bool,
+    strip: str | None,
     reference: str | None,
     reward_models: tuple[str, ...],
     perplexity_models: tuple[str, ...],
     data: str | None,
+    split: str | None,
     limit: int | None,
     samples: int | None,
     best_of_n: int | None,
@@ -185,12 +199,14 @@ def evaluate(
         "responses": tuple(named_file(given) for given in responses),
         "columns": role_columns(columns),
         "skip_bad": skip_bad,
+        "strip": stripped_kinds(strip),
         "reference": reference,
         "reward_models": reward_paths(reward_models),
         "perplexity_models": name_values(
             "--perplexity-model", perplexity_models, expected="NAME=PATH, such as --perplexity-model gpt2=path/to/gpt2"
         ),
         "data": data,
+        "split": split,
         "limit": limit,
         "samples": samples,
         "best_of_n": best_of_n,

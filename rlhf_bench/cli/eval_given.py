@@ -7,9 +7,10 @@ from pathlib import Path
 from rlhf_bench.cli.base import name_values
 from rlhf_bench.errors import BadValue, UnknownName
 
-__all__ = ["named_file", "prompt_templates", "reward_paths", "role_columns"]
+__all__ = ["named_file", "prompt_templates", "reward_paths", "role_columns", "stripped_kinds"]
 
 TEMPLATES = ("hh", "plain", "alpaca", "chatml", "llama2", "chat")
+STRIPPED = ("prompt", "think", "special")
 COLUMNS = ("prompt", "response", "reference", "model")
 
 
@@ -30,6 +31,14 @@ def role_columns(given: str | None) -> dict[str, str]:
         if role not in COLUMNS:
             raise UnknownName("column", role, COLUMNS)
     return columns
+
+
+def stripped_kinds(given: str | None) -> tuple[str, ...]:
+    kinds = tuple(kind.strip() for kind in given.split(",")) if given else ()
+    for kind in kinds:
+        if kind not in STRIPPED:
+            raise UnknownName("kind for --strip", kind, STRIPPED)
+    return kinds
 
 
 def reward_paths(given: tuple[str, ...]) -> dict[str, str]:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.data.files import jsonl_rows, read_bytes
 from rlhf_bench.data.hh import ASSISTANT, HUMAN
+from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import DataError, UnknownName
 from rlhf_bench.types import Item, Probe
 
@@ -32,10 +32,11 @@ def read_own_prompts(path: Path) -> list[Item]:
     if not path.is_file():
         raise DataError(f"{str(path)!r} does not exist; expected the suite's own prompts there: see its own_prompts")
     items: list[Item] = []
-    for number, row in jsonl_rows(path, read_bytes(path, packed=False)):
+    bad = BadRows(str(path))
+    table = read_table(path, bad)
+    bad.settle(len(table.rows) + len(bad.found), skip=False)
+    for number, row in table.rows:
         items += _items(row, f"line {number} of {str(path)!r}")
-    if not items:
-        raise DataError(f"{str(path)!r} holds no prompt; expected a row a question")
     seen: set[str] = set()
     for item in items:
         if item.prompt in seen:

@@ -13,6 +13,7 @@ from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.types import stable_hash
 
 __all__ = [
+    "ALL",
     "SMALL",
     "SPLITS",
     "Fractions",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 SPLITS = ("train", "validation", "test", "test_unseen")
+ALL = "all"  # every pair of a source, for a file that nothing is trained on
 SMALL = 5_000  # rows: below this a twentieth is too few prompts to measure anything on
 
 
@@ -64,5 +66,5 @@ def check_fractions(fractions: Fractions) -> None:
 
 
 def check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise UnknownName("split", split, SPLITS)
+    if split not in (*SPLITS, ALL):
+        raise UnknownName("split", split, (*SPLITS, ALL))

@@ -38,6 +38,7 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
         "hypervolume_kl": setup.suite.hypervolume_kl,
         "best_of_n": setup.suite.best_of_n,
         **({"metrics": list(setup.suite.metrics)} if setup.suite.metrics else {}),
+        **({"strip": list(request.strip)} if request.strip else {}),
         "run": request.label,
         "data": {
             "source": setup.source,
@@ -66,6 +67,7 @@ def make_manifest(request: Request, setup: Setup) -> dict[str, Any]:
         "request": request.to_dict(),
         "stamp": request.stamp(),
         **({"left_out": setup.left_out} if setup.left_out else {}),
+        **({"carried": setup.carried} if setup.carried else {}),
         "versions": {name: version(name) for name in ("torch", "transformers", "pandas", "scipy", "rouge-score")},
         "python": platform.python_version(),
         **_hardware(setup),

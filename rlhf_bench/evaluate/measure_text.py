@@ -13,7 +13,7 @@ import pandas as pd
 
 from rlhf_bench.data.responses import Answer
 from rlhf_bench.metrics.probes import Response, probe_columns
-from rlhf_bench.metrics.rouge import rouge_parts
+from rlhf_bench.metrics.rouge import rouge_best, rouge_parts
 from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
 from rlhf_bench.types import FinishReason, Item
 
@@ -39,16 +39,26 @@ class Answered(NamedTuple):
     sample: int
     text: str
     finish_reason: FinishReason | None
-    n_tokens: float  # end-of-text included; NaN if nobody counted
+    n_tokens: float  # end-of-text included; NaN where it was not counted
+    references: tuple[str, ...] = ()  # of this response's own row, in place of the prompt's
+
+    @property
+    def compared_with(self) -> tuple[str, ...]:
+        """The texts that ROUGE compares with; none where there are none."""
+        return self.references or (() if self.item.chosen is None else (self.item.chosen,))
 
 
 def answered(texts: Texts, items: Sequence[Item]) -> list[Answered]:
     """The responses of a file to `items`, in their order."""
     return [
-        Answered(item, sample, answer.text, answer.finish_reason, answer.n_tokens)
+        # of pairs the data's chosen response is the reference of every model
+        Answered(
+            item, sample, answer.text, answer.finish_reason, answer.n_tokens,
+            answer.references if item.rejected is None and item.probe is None else (),
+        )
         for item in items
         for sample, answer in enumerate(texts.by_prompt.get(item.prompt, ()))
-    ]
+    ]  # fmt: skip
 
 
 def anchor_rows(items: Sequence[Item]) -> dict[str, list[Answered]]:
@@ -85,7 +95,7 @@ def text_rows(
             "category": pd.Series([row.item.category for row in rows], dtype=object),
             "prompt": prompts,
             "response": texts,
-            "reference": pd.Series([row.item.chosen for row in rows], dtype=object),
+            "reference": pd.Series([next(iter(row.compared_with), None) for row in rows], dtype=object),
             "finish_reason": pd.Series([row.finish_reason for row in rows], dtype=object),
             "n_prompt_tokens": np.full(len(rows), np.nan),
             "n_tokens": [row.n_tokens for row in rows],
@@ -99,7 +109,7 @@ def text_rows(
         }
     )
     if name != "chosen":
-        scores = [NO_ROUGE if row.item.chosen is None else rouge_parts(row.item.chosen, row.text) for row in rows]
+        scores = [rouge_best(row.compared_with, row.text) if row.compared_with else NO_ROUGE for row in rows]
         for column in NO_ROUGE:
             table[column] = [score[column] for score in scores]
     return table if source != "hh-mini" else _with_gold(table, source)

@@ -54,6 +54,7 @@ class Setup:
     sampling: SamplingConfig | None  # None: nothing is sampled
     missing: dict[tuple[str, str], str]
     left_out: dict[str, int] = field(default_factory=dict)  # response file -> rows that could not be used
+    carried: list[str] = field(default_factory=list)  # what texts of response files carry besides their answers
 
     @property
     def items(self) -> list[Item]:
@@ -136,7 +137,10 @@ def prepare(request: Request, progress: Progress) -> Setup:
     missing |= missing_pool(suite, reference, [(model.name, model.seed) for model in models], scorers)
     with_torch = models or readers or any(scorers.values())
     sampling = _sampling(suite, run, [m.path for m in models]) if with_torch else None
-    return Setup(suite, prompts, models, texts, scorers, readers, reference, sampling, missing, files.left_out)
+    return Setup(
+        suite, prompts, models, texts, scorers, readers, reference, sampling, missing, files.left_out,
+        files.carried,
+    )  # fmt: skip
 
 
 def _open_run(request: Request) -> _Run:

@@ -35,10 +35,12 @@ class Request:
     responses: tuple[tuple[str | None, str], ...] = ()  # (name, file); None: as the file calls its models
     columns: Mapping[str, str] = field(default_factory=dict)
     skip_bad: bool = False
+    strip: tuple[str, ...] = ()  # what is taken out of the texts of response files: data.strip.STRIPPED
     reference: str | None = None
     reward_models: Mapping[str, str] = field(default_factory=dict)  # name -> path; the first is "reward"
     perplexity_models: Mapping[str, str] = field(default_factory=dict)  # name -> path or hub name
     data: str | None = None
+    split: str | None = None  # of the data; None: the suite's, or all of a file that the run was not trained on
     limit: int | None = None
     samples: int | None = None
     best_of_n: int | None = None
@@ -75,7 +77,7 @@ class Request:
         """The suite with what was asked for in its place. Raises UnknownName, BadValue."""
         changes = {
             "prompts": self.limit, "samples": self.samples, "seed": self.seed, "reference": self.reference,
-            "data": self.data, "best_of_n": self.best_of_n,
+            "data": self.data, "split": self.split, "best_of_n": self.best_of_n,
         }  # fmt: skip
         suite = load_suite(self.suite, self.settings)
         if self.data is not None and suite.own_prompts is not None:
@@ -110,6 +112,7 @@ class Request:
                 "checkpoints": Path(data["checkpoints"]),
                 "responses": tuple((name, file) for name, file in data["responses"]),
                 "settings": tuple(data.get("settings", ())),
+                "strip": tuple(data.get("strip", ())),
             }
         )
 

@@ -40,10 +40,12 @@ def evaluate(
     responses: Sequence[tuple[str | None, str]] = (),
     columns: Mapping[str, str] | None = None,
     skip_bad: bool = False,
+    strip: Sequence[str] = (),
     reference: str | None = None,
     reward_models: Mapping[str, str] | None = None,
     perplexity_models: Mapping[str, str] | None = None,
     data: str | None = None,
+    split: str | None = None,
     limit: int | None = None,
     samples: int | None = None,
     best_of_n: int | None = None,
@@ -63,13 +65,15 @@ def evaluate(
         training.json says by default, else hh
     responses: (name, file) each; without a name a file's models are called as in the file
     columns: prompt, response, reference -> the columns of the response files, where they are not recognised
-    skip_bad: leave out rows of response files that cannot be used
+    skip_bad: leave out rows of response files and data that cannot be used
+    strip: prompt, think, special: what is taken out of the responses of files (data.strip.STRIPPED)
     reference: the model that KL is taken to and rewards are standardised by
     reward_models: name -> path; the first is `reward` in every table, others are shown beside it
     perplexity_models: name -> path or hub name of a causal language model that reads every response, whoever wrote it:
         `perplexity:NAME` and `bits_per_byte:NAME`
     best_of_n: responses of the reference to each prompt, from which `reward` chooses the best of n; 0: none
     data: a data source for the prompts; by default what the run was trained on
+    split: of the data; by default the suite's, or every pair of a file that the run was not trained on
     settings: key=value in place of what the suite says, such as prompts=null or wording=natural
 
     What is stored already is reused; another configuration gets a folder of its own.
@@ -82,9 +86,10 @@ def evaluate(
     """
     request = Request.of(
         suite, run, models=dict(models or {}), templates=dict(templates or {}), responses=tuple(responses),
-        columns=dict(columns or {}), skip_bad=skip_bad, reference=reference, reward_models=dict(reward_models or {}),
-        perplexity_models=dict(perplexity_models or {}), data=data, limit=limit, samples=samples, best_of_n=best_of_n,
-        seed=seed, settings=tuple(settings), checkpoints=Path(checkpoints),
+        columns=dict(columns or {}), skip_bad=skip_bad, strip=tuple(strip), reference=reference,
+        reward_models=dict(reward_models or {}), perplexity_models=dict(perplexity_models or {}), data=data,
+        split=split, limit=limit, samples=samples, best_of_n=best_of_n, seed=seed, settings=tuple(settings),
+        checkpoints=Path(checkpoints),
     )  # fmt: skip
     return Evaluation(run_request(request, force=force, results=Path(results), progress=progress))
 

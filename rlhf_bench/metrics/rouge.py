@@ -7,13 +7,13 @@ subsequence is computed on the bits of integers instead of cell by cell; a test 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rouge_score import rouge_scorer, scoring, tokenize, tokenizers
 
-__all__ = ["SETTINGS", "Rouge", "Score", "rouge", "rouge_all", "rouge_parts"]
+__all__ = ["SETTINGS", "Rouge", "Score", "rouge", "rouge_all", "rouge_best", "rouge_parts"]
 
 
 SETTINGS = {"package": "rouge_score", "use_stemmer": True, "score": "F-measure, mean over responses"}
@@ -73,6 +73,19 @@ def rouge_parts(reference: str, prediction: str) -> dict[str, float]:
     for name, score in scores.items():
         found |= {name: score.fmeasure, f"{name}_precision": score.precision, f"{name}_recall": score.recall}
     return found
+
+
+def rouge_best(references: Sequence[str], prediction: str) -> dict[str, float]:
+    """`rouge_parts` of one response against several references: for each ROUGE the reference of the largest F-measure.
+
+    As `rouge_score`'s `score_multi`. Raises ValueError where there is no reference.
+    """
+    found = [rouge_parts(reference, prediction) for reference in references]
+    best: dict[str, float] = {}
+    for name in ("rouge1", "rouge2", "rougeL", "rougeLsum"):
+        parts = max(found, key=lambda scores: scores[name])
+        best |= {key: parts[key] for key in (name, f"{name}_precision", f"{name}_recall")}
+    return best
 
 
 def _scores(reference: str, prediction: str) -> dict[str, Score]:
