@@ -37,6 +37,7 @@ from rlhf_bench.types import PreferencePair, Prompt, fingerprint, prompt_id
 __all__ = ["MINI", "PreferenceData", "Reader", "known_sources", "load_preferences"]
 
 MINI = "hh-mini"
+_SKIP = "--skip-bad, in training with --set data.skip_bad=true"
 # Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
 _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
 
@@ -133,7 +134,7 @@ class Reader:
     def load(self, split: str, *, limit: int | None = None, filters: Filters | None = None) -> PreferenceData:
         check_split(split)
         if limit is not None and limit < 1:
-            raise BadValue(f"limit {limit} given; expected 1 or more, or none for all pairs")
+            raise BadValue(f"limit: given {limit}, expected 1 or more, or none for all pairs")
         if self.fractions is not None:
             check_fractions(self.fractions)
         pairs, counts = self._mini(split) if self.source == MINI else self._from_source(split)
@@ -176,7 +177,7 @@ class Reader:
     def _mini(self, split: str) -> tuple[list[PreferencePair], dict[str, int]]:
         from rlhf_bench.data import mini
 
-        pairs = list(mini.generate(split, seed=self.seed))
+        pairs = mini.load(split, seed=self.seed)
         self._notes = [f"generated with seed {self.seed}, version {mini.VERSION}"]
         return pairs, {"read": len(pairs)}
 
@@ -244,7 +245,7 @@ class Reader:
                 found.counts["read"] += len(numbers)
         else:
             found = read_ranked(part, layout, self.ranked) if layout.kind == "ranked" else read_pairs(part, layout)
-        bad = part.bad.settle(found.n_rows + unreadable, skip=self.skip_bad)
+        bad = part.bad.settle(found.n_rows + unreadable, skip=self.skip_bad, advice=_SKIP)
         if bad:
             found.notes.append(bad)
             found.counts["unusable row"] = len(part.bad.found)
@@ -266,8 +267,9 @@ class Reader:
             ]
         found: list[LabelledResponse] = []
         for part in self._opened.splits[split if split in self._opened.splits else "train"]:
-            responses, _ = read_labelled(part, layout)
-            self._note(part.bad.settle(len(responses) + len(part.bad.found), skip=self.skip_bad))
+            responses, dropped = read_labelled(part, layout)
+            n_rows = len(responses) + sum(map(len, dropped.values())) + len(part.bad.found)
+            self._note(part.bad.settle(n_rows, skip=self.skip_bad, advice=_SKIP))
             found += responses
         shares = self._shares(split, len(found))
         found = [one for one in found if shares is None or split_of(one.prompt, self.seed, shares) == split]

@@ -32,8 +32,8 @@ class BadRows:
     def add(self, number: int, why: str) -> None:
         self.found.append((number, why))
 
-    def settle(self, total: int, *, skip: bool) -> str | None:
-        """What was left out of `total` rows, for the log; None if nothing was.
+    def settle(self, total: int, *, skip: bool, advice: str = "--skip-bad") -> str | None:
+        """What was left out of `total` rows, for the log; None if nothing was. `advice`: the option that skips.
 
         Raises DataError where rows must not be left out (`skip` False), or none would remain.
         """
@@ -45,7 +45,7 @@ class BadRows:
         if len(self.found) >= total:
             raise DataError(f"{count}; no row is left")
         if not skip:
-            raise DataError(f"{count}; correct them, or leave them out with --skip-bad")
+            raise DataError(f"{count}; correct them, or leave them out with {advice}")
         return f"{count}; left out"
 
 

@@ -95,7 +95,7 @@ def test_global_generators_are_neither_read_nor_moved() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(UnknownName, match="did you mean 'train'"):
         mini.generate("trian")
-    with pytest.raises(BadValue, match="n is -1"):
+    with pytest.raises(BadValue, match="given -1"):
         mini.generate("train", n=-1)
 
 

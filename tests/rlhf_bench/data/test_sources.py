@@ -581,7 +581,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
         line("a", "b", "c", 1) + line("a", "b", "c", "wide"),
         "{plain}: 1 of 2 rows cannot be used (row 2 has a str as 'margin', expected a number or nothing)",
     ),
-    "bool margin": ("a.jsonl", GOOD + line("a", "b", "c", True), "{plain}: 1 of 2 rows cannot be used (row 2 has True "),
+    "bool margin": ("a.jsonl", GOOD + line("a", "b", "c", True), "{plain}: 1 of 2 rows cannot be used (row 2 has "),
     "messages": (
         "a.jsonl",
         GOOD + line("a", [{"role": "robot", "content": "b"}], "c"),
@@ -667,7 +667,7 @@ def test_unknown_source(source: str, message: str) -> None:
     [
         ({"split": "tests"}, UnknownName, "unknown split 'tests'; did you mean 'test'?"),
         ({"split": "test_unseen"}, DataError, "a.jsonl has no split 'test_unseen' and none can be made of what it has"),
-        ({"limit": 0}, BadValue, "limit 0 given; expected 1 or more, or none for all pairs"),
+        ({"limit": 0}, BadValue, "limit: given 0, expected 1 or more, or none for all pairs"),
         ({"columns": {"promt": "prompt"}}, UnknownName, "unknown column 'promt'; did you mean 'prompt'?"),
         (
             {"columns": {"prompt": "question"}},
