@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rlhf_bench.data.hh import Message, form_prompt, render
-from rlhf_bench.data.messages import as_messages
+from rlhf_bench.data.messages import as_messages, content_text
 from rlhf_bench.data.tabular import Unusable, is_nothing
 from rlhf_bench.errors import DataError, UnknownName
 
@@ -20,15 +20,32 @@ Kind = Literal["prompted", "conversations", "outputs", "compared", "ranked", "la
 # Field -> the names that it has in published data, in any case; the first that a source has is taken.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "question", "query", "conversations", "conversation", "messages", "history", "context"),
-    "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "preferred_response"),
-    "rejected": ("rejected", "rejected_response", "response_rejected", "dispreferred", "rejected_responses"),
+    "chosen": ("chosen", "chosen_response", "response_chosen", "preferred", "preferred_response", "preferred_output"),
+    "rejected": (
+        "rejected",
+        "rejected_response",
+        "response_rejected",
+        "dispreferred",
+        "rejected_responses",
+        "non_preferred_output",
+    ),
     "system": ("system", "system_prompt", "system_message"),
     "instruction": ("instruction",),
     "input": ("input",),
     "output": ("output",),
     "output_1": ("output_1",),
     "output_2": ("output_2",),
-    "preference": ("preference", "better_response_id", "winner", "preferred", "better", "choice", "label", "labels"),
+    "preference": (
+        "preference",
+        "better_response_id",
+        "winner",
+        "preferred",
+        "better",
+        "choice",
+        "label",
+        "labels",
+        "preference_strength",
+    ),
     "responses": ("responses",),
     "ranking": ("ranking",),
     "annotator": ("annotator",),
@@ -98,12 +115,14 @@ class Cells:
         value = self.value(field)
         if isinstance(value, list) and not value:
             return ""
+        if isinstance(value, Mapping) and "role" not in value and "from" not in value:
+            value = value.get("messages") or content_text(value) or value
         messages = as_messages(value)
         if messages is not None:
             return messages
         if value is not None and not isinstance(value, str):
             raise self.wrong(field, "a text, or a list of messages with role and content")
-        return self.text(field)
+        return value or ""
 
     def category(self) -> str | None:
         return self.text("category") or None
@@ -138,6 +157,8 @@ def _fields(present: Sequence[str], given: Names, source: str) -> dict[str, str]
     # A column that was given another meaning does not also keep its own.
     free = {c.strip().lower(): c for c in reversed(present) if c not in given.values()}
     names = {f: free[next(a for a in aliases if a in free)] for f, aliases in _ALIASES.items() if {*aliases} & {*free}}
+    if "instruction" not in names and "input" in names:
+        names.setdefault("prompt", names["input"])
     two = next((pair for pair in _TWO if pair[0] in free and pair[1] in free), None)
     if two is not None:
         names |= {"output_1": free[two[0]], "output_2": free[two[1]]}

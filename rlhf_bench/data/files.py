@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.data.parsing import Numbered, first_line, is_archive, unpack, zip_members
+from rlhf_bench.data.parsing import SUFFIXES, Numbered, data_suffix, first_line, is_archive, unpack, zip_members
 from rlhf_bench.data.tabular import BadRows, parse_table, read_content
 from rlhf_bench.errors import DataError
 
-__all__ = ["SPLIT_NAMES", "SUFFIXES", "Part", "Source", "data_suffix", "from_datasets", "read_path", "split_name"]
+__all__ = ["SPLIT_NAMES", "Part", "Source", "from_datasets", "read_path", "split_name"]
 
-# Of a folder the files with these endings are read; a file that is named itself may have any.
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv", ".xlsx")
-_PACKED = (".gz", ".zst", ".bz2", ".xz")
 # The names that others give to their splits; the first that a source has is taken.
 SPLIT_NAMES = {
     "train": ("train_prefs", "train", "training"),
@@ -49,13 +46,6 @@ class Source:
 def split_name(given: str) -> str | None:
     """Our name for a split that a source calls `given`."""
     return next((ours for ours, theirs in SPLIT_NAMES.items() if given.lower() in theirs), None)
-
-
-def data_suffix(name: str) -> str | None:
-    """The ending of a data file, without that of its compression; None where the name has no such ending."""
-    name = name.lower()
-    name = next((name.removesuffix(packed) for packed in _PACKED if name.endswith(packed)), name)
-    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
 def read_path(path: Path) -> Source:
@@ -93,7 +83,11 @@ def _read_files(path: Path, files: Mapping[str, Callable[[], bytes]]) -> Source:
     """Files named after a split (`train.jsonl`, `test-00000-of-00001.parquet`) are that split; else all are one set."""
     names, notes = _without_copies([name for name in files if _is_data(name)])
     if not names:
-        raise DataError(f"{str(path)!r} holds no data file; expected {', '.join(SUFFIXES)} or a saved DatasetDict")
+        folders = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+        hint = f"; it has the folders {', '.join(folders)}: give one of them" if folders else ""
+        raise DataError(
+            f"{str(path)!r} holds no data file; expected {', '.join(SUFFIXES)} or a saved DatasetDict{hint}"
+        )
     found = {name: _split_of_file(name) for name in names}
     if not any(found.values()):
         splits = {"train": names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -18,7 +19,7 @@ __all__ = ["LabelledResponse", "Pairs", "is_unicode", "pair_labelled", "read_lab
 
 _GOOD = {"true", "1", "1.0", "yes", "good", "desirable", "chosen"}
 _BAD = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected"}
-_TIES = {"tie", "both", "neither", "draw", "equal", "none", "1.5", "0.5"}
+_TIE = re.compile(r"tie|both|neither|draw|equal|none|1\.5|0\.5")
 
 
 class LabelledResponse(NamedTuple):
@@ -205,8 +206,14 @@ def _first_is_better(cells: Cells) -> bool:
     """Raises Dropped for a tie. The better one is named by its column, its column's last part, or as a model."""
     value = cells.value("preference")
     given = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip().lower()
-    if value is None or given.startswith("tie") or given in _TIES:
-        raise Dropped("tie" if value is not None else "no preference")
+    if value is None or not given:
+        raise Dropped("no preference")
+    if cells.names["preference"].lower() == "preference_strength" and given.lstrip("-").isdigit():
+        if int(given) == 0:
+            raise Dropped("tie")
+        return int(given) < 0  # HelpSteer: from -3, the first is far better, to 3
+    if _TIE.match(given):
+        raise Dropped("tie")
     columns = [cells.names[field].lower() for field in ("output_1", "output_2")]
     ends = [column.rsplit("_", 1)[-1] for column in columns]
     for index, (column, end) in enumerate(zip(columns, ends, strict=True)):

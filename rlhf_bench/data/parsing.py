@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 from rlhf_bench.errors import DataError
 
-__all__ = ["Numbered", "OnBad", "first_line", "is_archive", "parse", "unpack", "zip_members"]
+__all__ = ["SUFFIXES", "Numbered", "OnBad", "data_suffix", "first_line", "is_archive", "parse", "unpack", "zip_members"]
 
 Numbered = tuple[int, Mapping[str, Any]]  # a row's place in its file, from 1 (JSON lines: the line), and the row
 OnBad = Callable[[int, str], None]  # receives the place of a row that cannot be read, and why
@@ -30,8 +30,18 @@ _MARKS = (  # UTF-32's mark begins with UTF-16's
 )
 _SHEET = "responses"  # of the sheets in a workbook the one with this name is read, else the first
 _WRAPPERS = ("data", "rows", "examples", "instances", "records", "results", "samples", "items", "outputs")
-_PROMPTS = {"prompt", "instruction", "question", "query", "input"}
+_OF_ALL_ROWS = {"model", "model_name", "generator", "system", "dataset", "task", "version"}
+# Of a folder or a zip file the files with these endings are read; a file that is named itself may have any.
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv", ".xlsx")
+_PACKED = (".gz", ".zst", ".bz2", ".xz")
 _MAX_FIELD = 2**31 - 1
+
+
+def data_suffix(name: str) -> str | None:
+    """The ending of a data file, without that of its compression; None where the name has no such ending."""
+    name = name.lower()
+    name = next((name.removesuffix(packed) for packed in _PACKED if name.endswith(packed)), name)
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
 def unpack(name: str, content: bytes) -> bytes:
@@ -218,8 +228,7 @@ def _by_column(whole: Mapping[str, Any]) -> list[dict[str, Any]] | None:
             return values
     lists = {column: cells for column, cells in whole.items() if isinstance(cells, list)}
     alone = {column: cell for column, cell in whole.items() if column not in lists}
-    is_row = any(column.lower() in _PROMPTS for column in alone)
-    if is_row or len({len(cells) for cells in lists.values()}) != 1:
+    if alone.keys() - _OF_ALL_ROWS or len({len(cells) for cells in lists.values()}) != 1:
         return None
     if any(_is_message(cell) for cells in lists.values() for cell in cells):
         return None

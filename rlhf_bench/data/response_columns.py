@@ -47,7 +47,7 @@ class Layout:
     def note(self, present: Sequence[str]) -> str:
         if self.tool:
             return self.what
-        shown = [f"{role} from {column!r}" for role, column in self.columns.items() if role != "response"]
+        shown = [f"{role} from {column!r}" for role, column in self.columns.items() if column and role != "response"]
         shown += [f"response{f' of {model}' if model else ''} from {c!r}" for model, c in self.responses.items()]
         used = {*self.columns.values(), *self.responses.values()}
         ignored = [] if self.ours else [column for column in present if column not in used]
@@ -80,7 +80,7 @@ def response_layout(
     _find(columns, "model", ROLES["model"], by_lower)
     wide = _wide(present, columns) if "response" not in given else {}
     if "prompt" not in columns and (wide or "response" in columns) and _has_no_prompt(rows, columns, wide):
-        columns["id"] = next((by_lower[name] for name in ID if name in by_lower), "")
+        columns["id"] = next((by_lower[name] for name in ID if name in by_lower), "")  # "": numbered
     elif "prompt" not in columns or not (wide or "response" in columns):
         lacking = " and ".join(role for role in ("prompt", "response") if role not in columns)
         raise DataError(
@@ -89,6 +89,8 @@ def response_layout(
         )
     if columns.get("prompt", "").lower() == "instruction" and "prompt" not in given and "input" in by_lower:
         columns["context"] = by_lower["input"]
+    if "system" in by_lower and by_lower["system"] not in columns.values():
+        columns["system"] = by_lower["system"]
     if wide:
         columns = {role: column for role, column in columns.items() if role not in ("response", "model")}
         return Layout("a column a model", columns, wide)

@@ -15,13 +15,14 @@ without prompts has its rows numbered in their place.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
-from rlhf_bench.data.hh import clean_response, form_prompt, render
-from rlhf_bench.data.messages import as_messages, content_text
+from rlhf_bench.data.hh import ASSISTANT, HUMAN, clean_response, form_prompt, render
+from rlhf_bench.data.messages import as_messages, content_text, parse_cell
 from rlhf_bench.data.pairs import is_unicode
 from rlhf_bench.data.response_columns import GIVEN, ROLES, Layout, response_layout
 from rlhf_bench.data.strip import STRIPPED, carried, strip
@@ -32,6 +33,7 @@ from rlhf_bench.types import FinishReason
 
 __all__ = ["GIVEN", "ROLES", "Answer", "Answers", "ResponseFile", "read_responses"]
 
+_STAND_IN = re.compile(rf"{HUMAN} \((?:row|id|question) .*\){ASSISTANT}")  # a prompt that a file lacks
 _DATA = ("chosen", "rejected")  # in a result's own file these are the data's, not a model's
 _FINISH: tuple[str, ...] = get_args(FinishReason)
 
@@ -113,8 +115,11 @@ def read_responses(
     if not found:
         raise DataError(f"{path} holds only the data's own responses; expected a model's")
     notes = [f"{path}: {table.form}, {total:,} rows, {layout.note(table.columns)}", *([left_out] if left_out else [])]
-    if "id" in layout.columns or tool == "output of a batch API":
-        notes.append(f"{path}: no prompts; {'ids' if layout.columns.get('id', tool) else 'numbers'} stand for them")
+    if stand_ins := sum(_STAND_IN.fullmatch(prompt) is not None for prompt in first):
+        notes.append(
+            f"{path}: {stand_ins:,} of {len(first):,} prompts are not in the file: ids or numbers stand for them, and "
+            "what reads a prompt (reward, KL, perplexity) means nothing there"
+        )
     extra = [] if layout.ours else _carried(path, found.values(), stripped)
     notes += [*_samples_notes(path, found.values()), *extra]
     return ResponseFile(path, list(found.values()), references, first, notes, len(bad.found), extra)
@@ -188,13 +193,16 @@ def _prompt(number: int, row: Mapping[str, Any], layout: Layout) -> str:
     """The prompt in the HH form; for a file without prompts an id or the row's number in its place."""
     if "id" in layout.columns:
         name = row.get(layout.columns["id"])
-        return form_prompt(f"(row {number})" if is_nothing(name) else f"({name})")
+        return form_prompt(f"(row {number})" if is_nothing(name) else f"(id {name})")
     column = layout.columns["prompt"]
     messages = as_messages(row.get(column))
     text = _text(row, column) if messages is None else render(messages)
     if "context" in layout.columns and isinstance(row.get(layout.columns["context"]), str):
         text = f"{text.strip()}\n\n{row[layout.columns['context']].strip()}" if text.strip() else ""
     prompt = form_prompt(text)
+    system = row.get(layout.columns["system"]) if "system" in layout.columns and prompt else None
+    if isinstance(system, str) and system.strip():
+        prompt = form_prompt(f"{system.strip()}{prompt}")
     if not prompt:
         raise Unusable(f"has an empty {column!r}")
     return prompt
@@ -206,6 +214,7 @@ def _references(row: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
     value = None if column is None else row.get(column)
     if column is None or is_nothing(value):
         return ()
+    value = parse_cell(value)
     if as_messages(value) is not None or not isinstance(value, list):
         value = [value]
     texts = [_text({column: _of_message(one)}, column, numbers=True) for one in value if not is_nothing(one)]

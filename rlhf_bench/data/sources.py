@@ -17,9 +17,10 @@ from pathlib import Path
 
 from rlhf_bench.data import hub
 from rlhf_bench.data.columns import Layout, detect
-from rlhf_bench.data.files import Part, Source, data_suffix, read_path
+from rlhf_bench.data.files import Part, Source, read_path
 from rlhf_bench.data.filters import Filters, apply_filters
 from rlhf_bench.data.pairs import LabelledResponse, Pairs, pair_labelled, read_labelled, read_pairs, row_numbers
+from rlhf_bench.data.parsing import data_suffix
 from rlhf_bench.data.ranked import Which, read_ranked
 from rlhf_bench.data.splits import (
     ALL,

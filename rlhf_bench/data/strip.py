@@ -43,13 +43,18 @@ def carried(text: str, prompt: str) -> list[str]:
 def strip(text: str, prompt: str, kinds: Collection[str]) -> str:
     """The response without what `kinds` (keys of STRIPPED) name; where thoughts never end, nothing is left."""
     marked = "<" in text or "[" in text  # else a regular expression would read every text for nothing
+    if "think" in kinds and marked:
+        text = _without_thoughts(text)
     if "special" in kinds and marked:
         text = _without_special(text)
     if "prompt" in kinds:
         text = _without_prompt(text, prompt)
-    if "think" in kinds and marked:
-        while (found := _THOUGHTS.match(text)) and found.end():
-            text = text[found.end() :]
+    return _without_thoughts(text) if "think" in kinds and marked else text
+
+
+def _without_thoughts(text: str) -> str:
+    while (found := _THOUGHTS.match(text)) and found.end():
+        text = text[found.end() :]
     return text
 
 

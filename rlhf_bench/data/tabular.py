@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_bench.data.parsing import Numbered, is_archive, parse, unpack, zip_members
+from rlhf_bench.data.parsing import Numbered, data_suffix, is_archive, parse, unpack, zip_members
 from rlhf_bench.errors import DataError, nearest
 
 __all__ = ["NAMED", "BadRows", "Table", "Unusable", "is_nothing", "parse_table", "read_content", "read_table"]
@@ -67,6 +67,7 @@ def parse_table(name: str, content: bytes, bad: BadRows) -> Table:
     """As `read_table`, of a file's unpacked content; a zip file has to hold one file."""
     while is_archive(content):
         members = zip_members(name, content)
+        members = {inside: packed for inside, packed in members.items() if data_suffix(inside)} or members
         if len(members) != 1:
             raise DataError(f"{name!r} holds {len(members)} files ({', '.join(members)}); unpack it, and give one file")
         ((inside, packed),) = members.items()

@@ -39,6 +39,8 @@ def plain_rows(columns: Sequence[str], rows: Sequence[Numbered], bad: BadRows) -
             plain += [(number, one) for one in read(row)]
         except Unusable as why:
             bad.add(number, str(why))
+        except (AttributeError, IndexError, KeyError, TypeError):  # another shape than the tool's
+            bad.add(number, f"is not of the form of {what}")
     return what, plain
 
 
@@ -70,7 +72,7 @@ def _batch(row: Row) -> Iterator[Row]:
     body = response.get("body", {}) if isinstance(response, Mapping) else {}
     for text, reason in _choices(body):
         yield {
-            "prompt": f"({row['custom_id']})", "response": text, "model": body.get("model"), "finish_reason": reason,
+            "prompt": f"(id {row['custom_id']})", "response": text, "model": body.get("model"), "finish_reason": reason,
         }  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def _inspect(row: Row) -> Iterator[Row]:
 
 
 def _answers(row: Row) -> Iterator[Row]:
-    """MT-Bench and Arena-Hard: the turns of each choice; the questions are in another file, so ids stand for them."""
+    """MT-Bench and Arena-Hard: the turns of each choice. Where the questions are in another file, ids replace them."""
     name = row.get("question_id", row.get("uid"))
     asked = next((row[key] for key in ("prompt", "question", "turns") if isinstance(row.get(key), list)), None)
     model = row.get("model_id") or row.get("model")
@@ -113,8 +115,10 @@ def _answers(row: Row) -> Iterator[Row]:
             text = content_text(given)
             if text is None:
                 raise Unusable("has a turn without text")
-            question = asked[turn - 1] if asked and len(asked) >= turn else f"(question {name}, turn {turn})"
-            before.append(Message("user", str(question)))
+            if asked is None:  # without the turns before, so that other models' answers have the same prompt
+                yield {"prompt": f"(question {name}, turn {turn})", "response": text, "model": model}
+                continue
+            before.append(Message("user", str(asked[turn - 1])))
             yield {"prompt": [m._asdict() for m in before], "response": text, "model": model}
             before.append(Message("assistant", text))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -41,10 +42,8 @@ def load(split: str, *, seed: int = 0) -> list[PreferencePair]:
         return [PreferencePair(*row) for row in json.loads(stored)]
     pairs = generate(split, seed=seed)
     rows = [[p.id, p.prompt, p.chosen, p.rejected, p.margin, p.category, dict(p.meta)] for p in pairs]
-    try:
+    with contextlib.suppress(OSError):  # the next command makes them again
         write_checked(path, json.dumps(rows).encode())
-    except OSError:
-        pass  # the next command makes them again
     return pairs
 
 
