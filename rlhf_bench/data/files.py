@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Part:
     name: str
     columns: Sequence[str]
     rows: Iterable[Numbered]
+    n_rows: int  # with those that are in `bad` from the start
     bad: BadRows
 
 
@@ -64,7 +65,7 @@ def read_path(path: Path) -> Source:
 def _part(name: str, content: bytes) -> Part:
     bad = BadRows(name)
     table = parse_table(name, content, bad)
-    return Part(name, table.columns, table.rows, bad)
+    return Part(name, table.columns, table.rows, len(table.rows) + len(bad.found), bad)
 
 
 def _read_folder(path: Path) -> Source:
@@ -133,7 +134,7 @@ def _preference_files(found: Mapping[str, str | None]) -> tuple[dict[str, list[s
 
 
 def _purpose(name: str) -> int:
-    """0 preferences, 1 not said, 2 supervised fine-tuning, 3 prompts for generation."""
+    """0 preferences, 1 unknown, 2 supervised fine-tuning, 3 prompts for generation."""
     words = set(re.split(r"[^a-z]+", name.lower()))
     return 0 if words & _PREFERENCES else 2 if "sft" in words else 3 if words & {"gen", "generation"} else 1
 
@@ -156,6 +157,16 @@ def _read_saved(path: Path) -> Source:
     return from_datasets(loaded, str(path))
 
 
+@dataclass(frozen=True)
+class _Numbered:
+    """The rows of a `datasets.Dataset`, which are read from disk one by one, with their places."""
+
+    dataset: Any
+
+    def __iter__(self) -> Iterator[Numbered]:
+        return enumerate(self.dataset, start=1)
+
+
 def from_datasets(loaded: Any, source: str) -> Source:
     """A `datasets.Dataset` or `DatasetDict` as a Source; other splits than those of SPLIT_NAMES are noted."""
     if not isinstance(loaded, dict):
@@ -166,8 +177,10 @@ def from_datasets(loaded: Any, source: str) -> Source:
         name = next((name for name in theirs if name in loaded), None)
         if name is not None:
             used.add(name)
-            part = loaded[name]
-            splits[ours] = [Part(f"{source} ({name})", part.column_names, enumerate(part, start=1), BadRows(source))]
+            rows = _Numbered(loaded[name])
+            splits[ours] = [
+                Part(f"{source} ({name})", loaded[name].column_names, rows, len(loaded[name]), BadRows(source))
+            ]
     if not splits:
         raise DataError(f"{source} has the splits {', '.join(loaded)}; expected train, validation or test")
     left_out = [name for name in loaded if name not in used]

@@ -52,7 +52,7 @@ def _message(item: Mapping[str, Any]) -> Message:
         raise Unusable(f"has a message with the role {given!r}; expected system, user or assistant")
     text = content_text(item.get(what))
     if text is None:
-        raise Unusable(f"has a message of {role} whose content is no text")
+        raise Unusable(f"has a message of {role} without a text as content")
     return Message(role, text)
 
 

@@ -1,12 +1,11 @@
-"""From the rows of a source to preference pairs, or to labelled responses."""
+"""From the rows of a source to preference pairs."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from rlhf_bench.data.columns import Cells, Dropped, Layout, read_margin, read_prompt
 from rlhf_bench.data.files import Part
@@ -15,20 +14,9 @@ from rlhf_bench.data.messages import parse_cell
 from rlhf_bench.data.tabular import NAMED, Unusable
 from rlhf_bench.types import PreferencePair, make_pair
 
-__all__ = ["LabelledResponse", "Pairs", "is_unicode", "pair_labelled", "read_labelled", "read_pairs", "row_numbers"]
+__all__ = ["Pairs", "is_unicode", "read_pairs", "row_numbers", "split_side"]
 
-_GOOD = {"true", "1", "1.0", "yes", "good", "desirable", "chosen"}
-_BAD = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected"}
 _TIE = re.compile(r"tie|both|neither|draw|equal|none|1\.5|0\.5")
-
-
-class LabelledResponse(NamedTuple):
-    """One response to a prompt, and whether it is desirable: KTO's data (Ethayarajh et al. 2024, arXiv:2402.01306)."""
-
-    prompt: str
-    response: str
-    desirable: bool
-    category: str | None = None
 
 
 class Pairs(NamedTuple):
@@ -37,7 +25,6 @@ class Pairs(NamedTuple):
     pairs: list[PreferencePair]
     counts: dict[str, int]
     notes: list[str]
-    n_rows: int
 
 
 class _Texts(NamedTuple):
@@ -54,9 +41,7 @@ def read_pairs(part: Part, layout: Layout) -> Pairs:
     """The pairs of a part's rows in their order. Rows that cannot be used go to `part.bad`."""
     rows: list[tuple[int, Cells, _Texts]] = []
     dropped: dict[str, list[int]] = defaultdict(list)
-    n_rows = 0
     for number, row in part.rows:
-        n_rows += 1
         cells = Cells(row, layout.names)
         try:
             rows += [(number, cells, texts) for texts in _READERS[layout.kind](cells)]
@@ -82,7 +67,7 @@ def read_pairs(part: Part, layout: Layout) -> Pairs:
     notes = [f"{part.name}: {rule} in {row_numbers(numbers)}: left out" for rule, numbers in dropped.items()]
     if n_cut:
         notes.append(f"{part.name}: the prompt was repeated in both responses of {n_cut:,} rows, and is cut off there")
-    return Pairs(pairs, counts, notes, n_rows)
+    return Pairs(pairs, counts, notes)
 
 
 def row_numbers(numbers: Sequence[int]) -> str:
@@ -117,12 +102,12 @@ def _prompted(cells: Cells) -> Iterator[_Texts]:
     prompt = read_prompt(cells)
     value = cells.value("rejected")
     several = value if isinstance(value, list) and value and all(isinstance(text, str) for text in value) else None
-    chosen = _side(cells.conversation("chosen"))
-    for rejected in [(None, text) for text in several] if several else [_side(cells.conversation("rejected"))]:
+    chosen = split_side(cells.conversation("chosen"))
+    for rejected in [(None, text) for text in several] if several else [split_side(cells.conversation("rejected"))]:
         yield _put_together(cells, prompt, chosen, rejected)
 
 
-def _side(side: str | list[Message]) -> tuple[str | None, str]:
+def split_side(side: str | list[Message]) -> tuple[str | None, str]:
     """(prompt in the HH form, response) of a whole conversation; (None, response) of a response alone."""
     if isinstance(side, str):
         whole = split_conversation(side) if side.lstrip().startswith(HUMAN.strip()) else None
@@ -144,8 +129,8 @@ def _put_together(
         # The prompt may have the system's text besides; else the conversation has the whole of what came before.
         repeats = "chosen" in cells.names and isinstance(cells.conversation("chosen"), str)
         return _Texts(prompt if prompt.endswith(head) else head, *texts, repeats=repeats)
-    said = split_turns(prompt)[-1].content if prompt else ""
-    for start in (prompt.strip(), said):
+    turn = split_turns(prompt)[-1].content if prompt else ""
+    for start in (prompt.strip(), turn):
         if start and all(text.strip().startswith(start) and text.strip() != start for text in texts):
             rests = [text.strip()[len(start) :] for text in texts]
             if all(not rest[0].isalnum() for rest in rests):
@@ -190,7 +175,7 @@ def _compared(cells: Cells) -> Iterator[_Texts]:
     first_is_better = _first_is_better(cells)
     first, second = (cells.conversation(field) for field in ("output_1", "output_2"))
     if "prompt" in cells.names or "instruction" in cells.names:
-        texts = _put_together(cells, read_prompt(cells), _side(first), _side(second))
+        texts = _put_together(cells, read_prompt(cells), split_side(first), split_side(second))
     else:
         (prompt, one), (other, two) = _whole(first), _whole(second)
         if prompt != other:
@@ -225,59 +210,9 @@ def _first_is_better(cells: Cells) -> bool:
     raise Unusable(f"has {value!r} as {cells.names['preference']!r}, expected {ends[0]} or {ends[1]}, or a tie")
 
 
-_READERS: dict[str, Any] = {
+_READERS: dict[str, Callable[[Cells], Iterator[_Texts]]] = {
     "prompted": _prompted,
     "conversations": _conversations,
     "outputs": _outputs,
     "compared": _compared,
 }
-
-
-def read_labelled(part: Part, layout: Layout) -> tuple[list[LabelledResponse], dict[str, list[int]]]:
-    """The labelled responses of a part's rows, and the rows left out by each rule."""
-    found: list[LabelledResponse] = []
-    dropped: dict[str, list[int]] = defaultdict(list)
-    for number, row in part.rows:
-        cells = Cells(row, layout.names)
-        try:
-            found.append(_labelled(cells))
-        except Dropped as rule:
-            dropped[str(rule)].append(number)
-        except Unusable as why:
-            part.bad.add(number, str(why))
-    return found, dropped
-
-
-def _labelled(cells: Cells) -> LabelledResponse:
-    label = cells.value("label")
-    given = str(label).strip().lower()
-    if label is None or given == "":
-        raise Dropped("no label")
-    if given not in _GOOD | _BAD:
-        raise Unusable(f"has {label!r} as {cells.names['label']!r}, expected true or false")
-    head, text = _side(cells.conversation("completion"))
-    prompt, response = head or read_prompt(cells), clean_response(text)
-    if not prompt:
-        raise Dropped("empty prompt")
-    if not response:
-        raise Dropped("empty response")
-    if not is_unicode(prompt + response):
-        raise Dropped("half a surrogate pair")
-    return LabelledResponse(prompt, response, given in _GOOD, cells.category())
-
-
-def pair_labelled(found: Sequence[LabelledResponse], name: str) -> Pairs:
-    """Each desirable response to a prompt with each undesirable one; the others are in no pair."""
-    by_prompt: dict[str, tuple[list[LabelledResponse], list[LabelledResponse]]] = defaultdict(lambda: ([], []))
-    for one in found:
-        by_prompt[one.prompt][not one.desirable].append(one)
-    pairs = [
-        make_pair(prompt, chosen.response, rejected.response, category=chosen.category)
-        for prompt, (good, bad) in by_prompt.items()
-        for chosen, rejected in product(good, bad)
-    ]
-    unpaired = sum(len(good) + len(bad) for good, bad in by_prompt.values() if not (good and bad))
-    counts = {"read": len(pairs) + unpaired} | ({"unpaired response": unpaired} if unpaired else {})
-    note = f"{name}: {len(found):,} labelled responses into {len(pairs):,} pairs"
-    note += f"; {unpaired:,} have no response of the other label" if unpaired else ""
-    return Pairs(pairs, counts, [note], len(found))

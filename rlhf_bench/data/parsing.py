@@ -28,7 +28,6 @@ _MARKS = (  # UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SHEET = "responses"  # of the sheets in a workbook the one with this name is read, else the first
 _WRAPPERS = ("data", "rows", "examples", "instances", "records", "results", "samples", "items", "outputs")
 _OF_ALL_ROWS = {"model", "model_name", "generator", "system", "dataset", "task", "version"}
 # Of a folder or a zip file the files with these endings are read; a file that is named itself may have any.
@@ -121,7 +120,12 @@ def parse(name: str, content: bytes, on_bad: OnBad) -> tuple[str, list[Numbered]
         return "Parquet", _parquet_rows(name, content)
     if content.startswith(_ZIP):
         if _is_excel(content):
-            return "Excel", _sheet_rows(name, content)
+            from rlhf_bench.data.sheets import sheet_rows
+
+            try:
+                return "Excel", sheet_rows(content)
+            except Exception as error:  # openpyxl raises whatever zip and XML readers do
+                raise DataError(f"{name!r} is no readable Excel file ({first_line(error)}); save it again") from error
         return "a log of inspect_ai", _inspect_rows(name, content)
     text = _decode(name, content)
     start = text.lstrip()[:1]
@@ -277,32 +281,6 @@ def _inspect_rows(name: str, content: bytes) -> list[Numbered]:
     except (KeyError, ValueError) as error:
         raise DataError(f"{name!r} is no whole log of inspect_ai ({first_line(error)}); copy it again") from error
     return list(enumerate(_with_model(samples, log), start=1))
-
-
-def _sheet_rows(name: str, content: bytes) -> list[Numbered]:
-    from openpyxl import load_workbook
-
-    try:
-        # A response that begins with "=" was made a formula by the program that wrote the file: its text is read.
-        workbook = load_workbook(io.BytesIO(content), read_only=True, data_only=False)
-        sheet = workbook[_SHEET if _SHEET in workbook.sheetnames else workbook.sheetnames[0]]
-        lines = [[_cell(value) for value in line] for line in sheet.iter_rows(values_only=True)]
-    except Exception as error:  # openpyxl raises whatever zip and XML readers do
-        raise DataError(f"{name!r} is no readable Excel file ({first_line(error)}); save it again") from error
-    header: Sequence[str | None] = lines[0] if lines else []
-    if len(set(header)) < len(header):
-        header = [name if name and name not in header[:i] else None for i, name in enumerate(header)]
-    rows: list[Numbered] = []
-    for number, line in enumerate(lines[1:], start=1):
-        if all(cell is None for cell in line):
-            continue
-        rows.append((number, {name: cell for name, cell in zip(header, line, strict=False) if name}))
-    return rows
-
-
-def _cell(value: Any) -> str | None:
-    """A cell as text: a response that is "42" is stored as a number."""
-    return None if value is None else str(value)
 
 
 def first_line(error: Exception) -> str:

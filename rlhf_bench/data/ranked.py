@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 from rlhf_bench.data.columns import Cells, Layout, read_prompt
 from rlhf_bench.data.files import Part
@@ -80,16 +79,14 @@ def read_ranked(part: Part, layout: Layout, which: Which = "all") -> Pairs:
 
     Counts are of comparisons, not of rows: a row of K responses is K (K - 1) / 2 of them, and a row that makes no pair
     at all is one. An annotator's ranking that repeats an earlier row of theirs is left out and counted. Rows that
-    cannot be used go to `part.bad`: whose responses and ranks do not fit together, or whose annotator ranks the same
-    responses to a prompt in two ways.
+    cannot be used go to `part.bad`: responses and ranks do not fit together, or an annotator ranks the same responses
+    to a prompt in two ways.
     """
     pairs: list[PreferencePair] = []
     counts = {"read": 0}
     kept: list[RankedResponses] = []
     earlier: dict[tuple[str, ...], tuple[int, RankedResponses]] = {}
-    n_rows = 0
     for number, row in part.rows:
-        n_rows += 1
         try:
             ranked = _row(Cells(row, layout.names))
             found, skipped = _compare(ranked, earlier, number, which)
@@ -102,14 +99,14 @@ def read_ranked(part: Part, layout: Layout, which: Which = "all") -> Pairs:
         counts["read"] += len(found) + sum(skipped.values())
         for rule, n in skipped.items():
             counts[rule] = counts.get(rule, 0) + n
-    notes = [f"{n_rows:,} ranked rows into {len(pairs):,} pairs ({which})"]
+    notes = [f"{part.n_rows:,} ranked rows into {len(pairs):,} pairs ({which})"]
     alike = agreement(kept)
     if alike.prompts:
         notes.append(
             f"agreement between annotators over {alike.prompts:,} prompts: Kendall's W {alike.kendalls_w:.2f}, "
             f"{alike.pairwise:.0%} of comparisons alike"
         )
-    return Pairs(pairs, counts, notes, n_rows)
+    return Pairs(pairs, counts, notes)
 
 
 _ROW_RULES = {"empty prompt", "half a surrogate pair", "ranking repeated by its annotator"}
@@ -159,7 +156,7 @@ def _order(ranked: RankedResponses) -> list[tuple[str, int]]:
 
 
 def agreement(rows: Iterable[RankedResponses]) -> Agreement:
-    """Over the prompts whose responses, the same ones in any order, were all ranked by two annotators or more."""
+    """Over prompts with the same responses, in any order, of which two annotators or more ranked all."""
     groups: dict[tuple[str, ...], dict[str, list[int]]] = {}
     for row in rows:
         if row.annotator is None or len(set(row.responses)) != len(row.responses) or len(row.responses) < 2:
@@ -190,6 +187,8 @@ def kendalls_w(ranks: Sequence[Sequence[float]]) -> float:
 
     ranks: (m, n), smaller is better, any numbers. NaN where every annotator ties everything.
     """
+    from scipy.stats import rankdata
+
     table = np.array([rankdata(row) for row in ranks])  # (m, n), ties averaged
     m, n = table.shape
     sums = table.sum(0)
@@ -223,11 +222,10 @@ def _check_ranks(cells: Cells, ranks: Sequence[Any]) -> None:
     """Whole numbers from 1, without a gap but for the places that a tie takes up."""
     given = [rank for rank in ranks if rank is not None]
     whole = all(isinstance(rank, int) and not isinstance(rank, bool) for rank in given)
-    if whole:
-        dense = {int(rank) for rank in rankdata(given, "dense")} if given else set()
-        competition = {int(rank) for rank in rankdata(given, "min")} if given else set()
-        if set(given) in (dense, competition):
-            return
+    dense = set(range(1, len(set(given)) + 1))
+    competition = {1 + sum(other < rank for other in given) for rank in given} if whole else set()
+    if whole and set(given) in (dense, competition):
+        return
     shown = ", ".join("null" if rank is None else str(rank) for rank in ranks)
     raise Unusable(
         f"has [{shown}] as {cells.names['ranking']!r}; expected ranks from 1 (the best) without a gap, a tie sharing "

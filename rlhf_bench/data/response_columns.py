@@ -57,7 +57,7 @@ class Layout:
 def response_layout(
     present: Sequence[str], rows: Sequence[Numbered], given: Mapping[str, str], source: str, tool: str | None
 ) -> Layout:
-    """The layout of a file with the columns `present`; `tool` names the tool whose output became plain rows.
+    """The layout of a file with the columns `present`; `tool` names the tool that wrote what are plain rows now.
 
     Raises UnknownName for a role that is not in GIVEN; DataError where a given column is absent, a role has no column,
     or two columns can be the response.

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from rlhf_bench.data import hub
 from rlhf_bench.data.columns import Layout, detect
-from rlhf_bench.data.files import Part, Source, read_path
+from rlhf_bench.data.files import Source, read_path
 from rlhf_bench.data.filters import Filters, apply_filters
-from rlhf_bench.data.pairs import LabelledResponse, Pairs, pair_labelled, read_labelled, read_pairs, row_numbers
+from rlhf_bench.data.labelled import LabelledResponse
 from rlhf_bench.data.parsing import data_suffix
-from rlhf_bench.data.ranked import Which, read_ranked
+from rlhf_bench.data.parts import labelled_of_part, pairs_of_part
+from rlhf_bench.data.ranked import Which
 from rlhf_bench.data.splits import (
     ALL,
     SPLITS,
@@ -38,7 +39,6 @@ from rlhf_bench.types import PreferencePair, Prompt, fingerprint, prompt_id
 __all__ = ["MINI", "PreferenceData", "Reader", "known_sources", "load_preferences"]
 
 MINI = "hh-mini"
-_SKIP = "--skip-bad, in training with --set data.skip_bad=true"
 # Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
 _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
 
@@ -79,7 +79,7 @@ def describe_counts(counts: Mapping[str, int]) -> str:
 
 def known_sources() -> dict[str, str]:
     """Names that need no path, with a line about each."""
-    embedded = {MINI: "the embedded data set: short dialogues whose gold reward is known"}
+    embedded = {MINI: "the embedded data set: short dialogues with a known gold reward"}
     return embedded | {name: known.note for name, known in hub.HUB_SOURCES.items()}
 
 
@@ -164,10 +164,10 @@ class Reader:
 
     @property
     def splits(self) -> list[str]:
-        """The splits that can be loaded."""
+        """The splits that can be loaded, each pair in one of them."""
         made_here = {"train", "validation", "test"}
         if self.source == MINI:
-            return list(SPLITS)
+            return [split for split in SPLITS if split != "test_new"]  # which is a part of test
         own = self._opened.splits
         return [split for split in SPLITS if split in own or (split in made_here and "train" in own)]
 
@@ -218,7 +218,7 @@ class Reader:
             layout = self._layout(own)
             self._note(*self._opened.notes, layout.note)
             for part in self._opened.splits[own]:
-                found = self._part(part, layout)
+                found = pairs_of_part(part, layout, self.ranked, skip_bad=self.skip_bad)
                 pairs += found.pairs
                 for rule, n in found.counts.items():
                     counts[rule] = counts.get(rule, 0) + n
@@ -232,26 +232,6 @@ class Reader:
         name = self.source if len(self._opened.splits) == 1 else f"{self.source} ({own})"
         known = hub.HUB_SOURCES[self.source].columns if self.source in hub.HUB_SOURCES else {}
         return detect(columns, {**known, **(self.columns or {})}, name)
-
-    def _part(self, part: Part, layout: Layout) -> Pairs:
-        """The pairs of a part, rows that cannot be used settled and counted."""
-        unreadable = len(part.bad.found)
-        if layout.kind == "labelled":
-            labelled, dropped = read_labelled(part, layout)
-            found = pair_labelled(labelled, part.name)
-            unreadable += sum(map(len, dropped.values()))
-            for rule, numbers in dropped.items():
-                found.notes.append(f"{part.name}: {rule} in {row_numbers(numbers)}: left out")
-                found.counts[rule] = len(numbers)
-                found.counts["read"] += len(numbers)
-        else:
-            found = read_ranked(part, layout, self.ranked) if layout.kind == "ranked" else read_pairs(part, layout)
-        bad = part.bad.settle(found.n_rows + unreadable, skip=self.skip_bad, advice=_SKIP)
-        if bad:
-            found.notes.append(bad)
-            found.counts["unusable row"] = len(part.bad.found)
-            found.counts["read"] += len(part.bad.found)
-        return found
 
     def labelled(self, split: str) -> list[LabelledResponse]:
         """The responses of a split with their labels, for KTO; a pair is two of them.
@@ -268,10 +248,9 @@ class Reader:
             ]
         found: list[LabelledResponse] = []
         for part in self._opened.splits[split if split in self._opened.splits else "train"]:
-            responses, dropped = read_labelled(part, layout)
-            n_rows = len(responses) + sum(map(len, dropped.values())) + len(part.bad.found)
-            self._note(part.bad.settle(n_rows, skip=self.skip_bad, advice=_SKIP))
+            responses, notes = labelled_of_part(part, layout, skip_bad=self.skip_bad)
             found += responses
+            self._note(*notes)
         shares = self._shares(split, len(found))
         found = [one for one in found if shares is None or split_of(one.prompt, self.seed, shares) == split]
         if not found:

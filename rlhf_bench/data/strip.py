@@ -70,8 +70,8 @@ def _without_special(text: str) -> str:
 
 
 def _without_prompt(text: str, prompt: str) -> str:
-    said = split_turns(prompt)[-1].content
-    for start in (prompt.strip(), prompt.removesuffix(ASSISTANT).strip(), f"{HUMAN.strip()} {said}", said):
+    turn = split_turns(prompt)[-1].content
+    for start in (prompt.strip(), prompt.removesuffix(ASSISTANT).strip(), f"{HUMAN.strip()} {turn}", turn):
         rest = _after(text, start)
         if rest is not None and len(start) >= _LEAST:
             return rest.lstrip().removeprefix(ASSISTANT.strip())
@@ -79,7 +79,7 @@ def _without_prompt(text: str, prompt: str) -> str:
 
 
 def _after(text: str, start: str) -> str | None:
-    """What follows `start` at the beginning of `text`, white space apart; None where it does not begin so."""
+    """What follows `start` at the beginning of `text`, in any white space; None where it does not begin so."""
     text = text.lstrip()
     if text.startswith(start):
         return text[len(start) :]

@@ -27,10 +27,10 @@ class BadRows:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.found: list[tuple[int, str]] = []
+        self.found: dict[int, str] = {}  # a row that is read twice is still one
 
     def add(self, number: int, why: str) -> None:
-        self.found.append((number, why))
+        self.found.setdefault(number, why)
 
     def settle(self, total: int, *, skip: bool, advice: str = "--skip-bad") -> str | None:
         """What was left out of `total` rows, for the log; None if nothing was. `advice`: the option that skips.
@@ -39,7 +39,7 @@ class BadRows:
         """
         if not self.found:
             return None
-        named = "; ".join(f"row {number} {why}" for number, why in sorted(self.found)[:NAMED])
+        named = "; ".join(f"row {number} {why}" for number, why in sorted(self.found.items())[:NAMED])
         more = f"; and {len(self.found) - NAMED:,} more" if len(self.found) > NAMED else ""
         count = f"{self.source}: {len(self.found):,} of {total:,} rows cannot be used ({named}{more})"
         if len(self.found) >= total:

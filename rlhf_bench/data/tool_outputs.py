@@ -81,10 +81,10 @@ def _choices(body: Any) -> Iterator[tuple[Any, str | None]]:
     choices = body.get("choices") if isinstance(body, Mapping) else None
     if not isinstance(choices, list) or not choices:
         output = body.get("output") if isinstance(body, Mapping) else None
-        said = [item for item in output or () if isinstance(item, Mapping) and item.get("type") == "message"]
-        if not said:
+        messages = [item for item in output or () if isinstance(item, Mapping) and item.get("type") == "message"]
+        if not messages:
             raise Unusable("has no choices in its response")
-        yield content_text(said[-1].get("content")), None
+        yield content_text(messages[-1].get("content")), None
         return
     for choice in choices:
         message = choice.get("message")
@@ -107,7 +107,7 @@ def _inspect(row: Row) -> Iterator[Row]:
 def _answers(row: Row) -> Iterator[Row]:
     """MT-Bench and Arena-Hard: the turns of each choice. Where the questions are in another file, ids replace them."""
     name = row.get("question_id", row.get("uid"))
-    asked = next((row[key] for key in ("prompt", "question", "turns") if isinstance(row.get(key), list)), None)
+    questions = next((row[key] for key in ("prompt", "question", "turns") if isinstance(row.get(key), list)), None)
     model = row.get("model_id") or row.get("model")
     for choice in row["choices"]:
         before: list[Message] = []
@@ -115,10 +115,10 @@ def _answers(row: Row) -> Iterator[Row]:
             text = content_text(given)
             if text is None:
                 raise Unusable("has a turn without text")
-            if asked is None:  # without the turns before, so that other models' answers have the same prompt
+            if questions is None:  # without the turns before, so that other models' answers have the same prompt
                 yield {"prompt": f"(question {name}, turn {turn})", "response": text, "model": model}
                 continue
-            before.append(Message("user", str(asked[turn - 1])))
+            before.append(Message("user", str(questions[turn - 1])))
             yield {"prompt": [m._asdict() for m in before], "response": text, "model": model}
             before.append(Message("assistant", text))
 

@@ -1,4 +1,4 @@
-"""hh-mini: preference pairs in the HH form whose gold reward is known. `card()` describes it."""
+"""hh-mini: preference pairs in the HH form with a known gold reward. `card()` describes it."""
 
 from rlhf_bench.data.mini.data_card import card
 from rlhf_bench.data.mini.gold import COMPONENTS, gold_components, gold_reward

@@ -136,17 +136,20 @@ def _splits(splits: dict[str, list[PreferencePair]]) -> str:
 def _overlap(splits: dict[str, list[PreferencePair]]) -> str:
     """How much of the test splits is in the training split word for word."""
     turns = {split_turns(pair.prompt)[-1] for pair in splits["train"]}
-    chosen = {pair.chosen for pair in splits["train"]}
+    responses = {text for pair in splits["train"] for text in (pair.chosen, pair.rejected)}
     rows = []
     for split in ("test", NEW_TURNS):
         pairs = splits[split]
-        counts = [sum(split_turns(pair.prompt)[-1] in turns for pair in pairs), sum(p.chosen in chosen for p in pairs)]
+        counts = [
+            sum(split_turns(pair.prompt)[-1] in turns for pair in pairs),
+            sum(p.chosen in responses for p in pairs),
+        ]
         rows.append([f"`{split}`", f"{len(pairs):,}", *(f"{n:,} ({n / len(pairs):.0%})" for n in counts)])
     note = (
         f"\nNo prompt of test is a training prompt, but its last human turn may be one's, after other turns. "
         f"`{NEW_TURNS}` leaves these out: `rlhf-bench eval --split {NEW_TURNS}`.\n"
     )
-    header = ["split", "pairs", "last human turn in train", "chosen response in train"]
+    header = ["split", "pairs", "last human turn in train", "chosen response among those of train"]
     return "## What test shares with train\n\n" + _table(header, rows) + note
 
 

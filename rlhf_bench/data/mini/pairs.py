@@ -163,7 +163,7 @@ def _follow_up(rng: Stream, category: str, before: list[Intent]) -> tuple[str, I
 
 
 def _draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePair:
-    """Two responses far apart: close calls tell a reward model little, and two annotators would not agree on them."""
+    """Two responses far apart: close calls teach a reward model little, and two annotators would not agree on them."""
     intent = intents[-1]
     drawn: dict[str, tuple[int, int]] = {}
     while len(drawn) < CANDIDATES:

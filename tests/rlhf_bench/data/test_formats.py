@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -308,6 +309,21 @@ def test_pairs_are_two_labelled_responses_each(tmp_path: Path) -> None:
         LabelledResponse(prompt, chosen, True),
         LabelledResponse(prompt, rejected, False),
     ]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_source_is_read_again_with_the_same_counts(saved: bool, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Hello?", "completion": text, "label": label} for text, label in (("A", "1"), ("B", "0"), ("C", "?"))
+    ]
+    path = tmp_path / "set" if saved else jsonl(tmp_path / "a.jsonl", rows)
+    if saved:
+        datasets.Dataset.from_list(rows).save_to_disk(str(path))
+    reader = Reader(str(path), fractions=WHOLE, skip_bad=True)
+    before = reader.labelled("train")
+    assert len(before) == 2
+    assert reader.load("train").counts == {"read": 2, "unusable row": 1}
+    assert reader.labelled("train") == before
 
 
 def test_labelled_responses_are_split_by_prompt(tmp_path: Path) -> None:

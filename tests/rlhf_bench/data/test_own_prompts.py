@@ -63,7 +63,7 @@ GOOD = {"category": "a", "prompt": "b"}
         ([GOOD | {"right": "x"}], 'right is "x"; expected a list of names, such as ["eight", "8"]'),
         ([GOOD | {"right": [" "]}], 'right is [" "]; expected a list of names'),
         ([GOOD | {"with_claim": "c", "right": ["x"]}], "with_claim without right and wrong"),
-        ([GOOD | {"filler": "c"}], "times is null; expected how often filler is said, 1 or more"),
+        ([GOOD | {"filler": "c"}], "times is null; expected how often filler is repeated, 1 or more"),
         ([GOOD | {"filler": "c", "times": True}], "times is true"),
         ([GOOD | {"filler": "c", "times": 0}], "times is 0"),
         ([["b"]], "FILE: 1 of 1 rows cannot be used (row 1 is str, not an object"),
