@@ -156,6 +156,12 @@ class ResponseRow(NamedTuple):
     prompt_ids: Sequence[int] = ()  # as the model was given them; empty where it was not sampled here
     token_ids: Sequence[int] = ()  # every token that was drawn, those of a stop string too
     logprob: float = math.nan  # of `token_ids` under the sampler, nats
+    references: tuple[str, ...] = ()  # where a file's row has its own, in place of `reference`: the best match counts
+
+    @property
+    def compared_with(self) -> tuple[str, ...]:
+        """The texts that ROUGE compares with; none where there are none."""
+        return self.references or (() if self.reference is None else (self.reference,))
 
     @property
     def ended(self) -> bool:

@@ -270,7 +270,7 @@ def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
 
 def _data(recipe: Recipe, progress: Progress, learners: Sequence[str]) -> Any:
     """Loads a split once for all stages, when the first needs it; raises DataError where `learners` find nothing."""
-    reader = Reader(recipe.data.source, seed=recipe.data.seed)
+    reader = Reader(recipe.data.source, seed=recipe.data.seed, skip_bad=recipe.data.skip_bad)
 
     @cache
     def load(split: str) -> PreferenceData:

@@ -76,7 +76,13 @@ __all__ = ["evaluate", "print_result"]
     metavar="ROLE=NAME,...",
     help="Columns of the response files, where they are not recognised: prompt, response, reference, model.",
 )
-@click.option("--skip-bad", is_flag=True, help="Leave out rows of response files that cannot be used.")
+@click.option("--skip-bad", is_flag=True, help="Leave out rows of response files and of --data that cannot be used.")
+@click.option(
+    "--strip",
+    metavar="KIND,...",
+    help="Take out of the responses of files: prompt (repeated at the beginning), think (blocks of thought), special "
+    "(special tokens as text).",
+)
 @click.option(
     "--reference",
     metavar="NAME",
@@ -98,6 +104,12 @@ __all__ = ["evaluate", "print_result"]
     "per byte.",
 )
 @click.option("--data", metavar="SOURCE", help="Prompts from here.  [default: the data the run was trained on]")
+@click.option(
+    "--split",
+    metavar="NAME",
+    help="Split of the data: train, validation, test, all; of hh-mini also test_unseen and test_new.  [default: the "
+    "suite's; all of a file of --data that the run was not trained on]",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
 @click.option("--samples", type=click.IntRange(min=1), help="Responses a prompt.  [default: the suite's]")
 @click.option(

@@ -13,6 +13,7 @@ from rlhf_bench.types import TEMPLATES
 
 __all__ = ["request_fields"]
 
+STRIPPED = ("prompt", "think", "special")
 COLUMNS = ("prompt", "response", "reference", "model")
 
 
@@ -28,6 +29,7 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
         "templates": _prompt_templates(options["templates"], models),
         "responses": tuple(_named_file(given) for given in options["responses"]),
         "columns": _role_columns(options["columns"]),
+        "strip": _stripped_kinds(options["strip"]),
         "reward_models": _reward_paths(options["reward_models"]),
         "perplexity_models": name_values(
             "--perplexity-model",
@@ -55,6 +57,14 @@ def _role_columns(given: str | None) -> dict[str, str]:
         if role not in COLUMNS:
             raise UnknownName("column", role, COLUMNS)
     return columns
+
+
+def _stripped_kinds(given: str | None) -> tuple[str, ...]:
+    kinds = tuple(kind.strip() for kind in given.split(",")) if given else ()
+    for kind in kinds:
+        if kind not in STRIPPED:
+            raise UnknownName("kind for --strip", kind, STRIPPED)
+    return kinds
 
 
 def _reward_paths(given: tuple[str, ...]) -> dict[str, str]:

@@ -37,6 +37,7 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         "hypervolume_kl": plan.suite.hypervolume_kl,
         "best_of_n": plan.suite.best_of_n,
         "metrics": list(plan.suite.metrics),
+        "strip": list(request.strip),
         "run": request.label,
         "data": {
             "source": plan.prompts.source,
@@ -66,6 +67,7 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         "request": request.to_dict(),
         "stamp": request.stamp(),
         **({"left_out": plan.left_out} if plan.left_out else {}),
+        **({"carried": plan.carried} if plan.carried else {}),
         "versions": {name: version(name) for name in ("torch", "transformers", "pandas", "scipy", "rouge-score")},
         "python": platform.python_version(),
         **_hardware(plan),

@@ -40,6 +40,11 @@ class ResponseFiles:
         return sorted({a.seed for a in self.models if a.seed is not None})
 
     @property
+    def carried(self) -> list[str]:
+        """What responses carry besides their answers."""
+        return [line for file in self.files for line in file.carried]
+
+    @property
     def left_out(self) -> dict[str, int]:
         """Rows that could not be used, by file; no entry where all could."""
         return {str(file.path): file.left_out for file in self.files if file.left_out}
@@ -64,7 +69,7 @@ def read_files(request: Request, progress: Progress) -> ResponseFiles:
     """Raises DataError for a file that cannot be used."""
     files = []
     for name, given in request.responses:
-        file = read_responses(Path(given), columns=request.columns, skip_bad=request.skip_bad)
+        file = read_responses(Path(given), columns=request.columns, skip_bad=request.skip_bad, stripped=request.strip)
         for note in file.notes:
             progress.log(note)
         inside = dict.fromkeys(answers.model for answers in file.models)
@@ -99,7 +104,7 @@ def files_items(files: ResponseFiles, progress: Progress) -> list[Item]:
         if other:
             progress.log(
                 f"{file.path}: {len(other):,} prompts have another reference text than in an earlier file "
-                f"({_rows(file, other)}); the earlier one is used"
+                f"({_rows(file, other)}); each response is compared with its own"
             )
     order = [prompt for prompt in files.files[0].rows if prompt in shared]
     return [Item(prompt, references.get(prompt)) for prompt in order]

@@ -52,6 +52,7 @@ class Plan:
     sampling: SamplingConfig | None  # None: no model takes part
     missing: dict[tuple[str, str], str]  # (model or "all", metric) -> why it is known beforehand to be missing
     left_out: dict[str, int] = field(default_factory=dict)  # response file -> rows that could not be used
+    carried: list[str] = field(default_factory=list)  # what texts of response files carry besides their answers
 
     @property
     def items(self) -> list[Item]:
@@ -137,7 +138,7 @@ def prepare(request: Request, progress: Progress) -> Plan:
     sampling = _sampling(suite, run, [m.path for m in models]) if with_torch else None
     return Plan(
         suite, prompts, models, response_sets, reward_models, language_models, reference, sampling, missing,
-        files.left_out,
+        files.left_out, files.carried,
     )  # fmt: skip
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from rlhf_bench.data import load_preferences
 from rlhf_bench.data.own_prompts import read_own_prompts
-from rlhf_bench.data.splits import order_key
+from rlhf_bench.data.sources import Reader
+from rlhf_bench.data.splits import ALL, order_key
 from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.evaluate.matching import ResponseFiles, files_items, match
 from rlhf_bench.evaluate.request import Request
@@ -49,7 +49,18 @@ def read_prompts(
         source = ", ".join(Path(file).name for _, file in request.responses)
         return Prompts(items, source, "all", 0, _print_of(items))
     seed = 0 if config is None else int(config["data"]["seed"])
-    return _of_data(suite, suite.data or trained_on or "", seed, files, progress)
+    reader = Reader(suite.data or trained_on or "", seed=seed, skip_bad=request.skip_bad)
+    return _of_data(suite, reader, _split(request, reader, trained_on), files, progress)
+
+
+def _split(request: Request, reader: Reader, trained_on: str | None) -> str:
+    """The suite's split; of a file that no run was trained on, and that has no such split of its own, every pair."""
+    suite = request.spec
+    chosen = request.split is not None or any(setting.startswith("split=") for setting in request.settings)
+    if chosen or request.data is None or suite.split in reader.own_splits:
+        return suite.split
+    known = trained_on is not None and Path(trained_on).resolve() == Path(request.data).resolve()
+    return suite.split if known else ALL
 
 
 def _own(
@@ -65,18 +76,22 @@ def _own(
     return Prompts(items, OWN_PROMPTS, wording if note else path.stem, 0, _print_of(items))
 
 
-def _of_data(suite: Suite, source: str, seed: int, files: ResponseFiles, progress: Progress) -> Prompts:
-    loaded = load_preferences(source, suite.split, seed=seed)
-    progress.log(f"data: {loaded.summary()}")
-    pairs = _choose(match(loaded.pairs, files, progress), suite)
+def _of_data(suite: Suite, reader: Reader, split: str, files: ResponseFiles, progress: Progress) -> Prompts:
+    loaded = reader.load(split)
+    for line in (*loaded.notes, loaded.summary()):
+        progress.log(f"data: {line}")
+    asked = match(loaded.pairs, files, progress)
+    pairs = _choose(asked, suite)
+    if len(pairs) < (n := len({pair.prompt for pair in asked})):
+        progress.log(f"data: {len(pairs):,} of {n:,} prompts, chosen by a hash; --limit takes another number")
     ceiling = None
-    if source == HH_MINI:
+    if reader.source == HH_MINI:
         from rlhf_bench.data import mini
 
         ceiling = mini.ceiling(pairs)
     items = [Item(pair.prompt, pair.chosen, pair.rejected, pair.category) for pair in pairs]
     check_suite_metrics(suite.metrics, items)
-    return Prompts(items, source, suite.split, seed, fingerprint(pairs), ceiling)
+    return Prompts(items, reader.source, split, reader.seed, fingerprint(pairs), ceiling)
 
 
 def _checked(suite: Suite, items: list[Item]) -> list[Item]:

@@ -43,7 +43,9 @@ class Request(Config):
     columns: dict[str, str] = Field(default_factory=dict)
     """prompt, response, reference, model -> the columns of the response files, where they are not recognised"""
     skip_bad: bool = False
-    """leave out rows of response files that cannot be used"""
+    """leave out rows of response files and data that cannot be used"""
+    strip: tuple[str, ...] = ()
+    """prompt, think, special: what is taken out of the texts of response files"""
     reference: str | None = None
     """the model that KL is taken to and rewards are standardised by; null: the suite's, or the first given"""
     reward_models: dict[str, str] = Field(default_factory=dict)
@@ -52,6 +54,8 @@ class Request(Config):
     """name -> path or hub name of a causal language model that scores every response, of files too"""
     data: str | None = None
     """data source of the prompts; null: what the run was trained on"""
+    split: str | None = None
+    """of the data; null: the suite's, or every pair of a file that the run was not trained on"""
     limit: int | None = None
     """prompts at most"""
     samples: int | None = None
@@ -98,7 +102,7 @@ class Request(Config):
         """The suite, with what the request changes of it. Raises UnknownName, BadValue."""
         changes = {
             "prompts": self.limit, "samples": self.samples, "seed": self.seed, "reference": self.reference,
-            "data": self.data, "best_of_n": self.best_of_n,
+            "data": self.data, "split": self.split, "best_of_n": self.best_of_n,
         }  # fmt: skip
         suite = load_suite(self.suite, self.settings)
         if self.data is not None and suite.own_prompts is not None:

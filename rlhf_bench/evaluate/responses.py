@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rlhf_bench.data.responses import Answer
 from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.evaluate.models import SeedModels
 from rlhf_bench.evaluate.sources import ModelSource, ResponseSet
@@ -74,10 +75,19 @@ def sampled_rows(
 def file_rows(texts: ResponseSet, items: Sequence[Item]) -> list[ResponseRow]:
     """The responses of a file to `items`, in their order."""
     return [
-        _row(texts.name, texts.seed, item, sample, answer.text, answer.finish_reason, answer.n_tokens)
+        _with_own_references(
+            _row(texts.name, texts.seed, item, sample, answer.text, answer.finish_reason, answer.n_tokens), item, answer
+        )
         for item in items
         for sample, answer in enumerate(texts.by_prompt.get(item.prompt, ()))
     ]
+
+
+def _with_own_references(row: ResponseRow, item: Item, answer: Answer) -> ResponseRow:
+    """Of pairs the data's chosen response is the reference of every model; else a row's own reference texts count."""
+    if not answer.references or item.rejected is not None or item.probe is not None:
+        return row
+    return row._replace(reference=answer.references[0], references=answer.references)
 
 
 def anchor_names(items: Sequence[Item]) -> list[str]:

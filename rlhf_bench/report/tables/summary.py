@@ -116,11 +116,12 @@ def _training(result: Result, model: str) -> list[Cell]:
 
 
 def _left_out(result: Result) -> list[str]:
-    """The rows that --skip-bad left out, a line a file."""
-    return [
+    """The rows that --skip-bad left out, and what responses carry besides their answers; a line a file."""
+    skipped = [
         f"{n:,} row{' of ' + file + ' was' if n == 1 else 's of ' + file + ' were'} left out as malformed (--skip-bad)"
         for file, n in result.manifest.get("left_out", {}).items()
     ]
+    return [*result.manifest.get("carried", []), *skipped]
 
 
 def _clipped(result: Result, columns: Iterable[Column]) -> list[str]:

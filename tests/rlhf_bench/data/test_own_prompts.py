@@ -54,7 +54,7 @@ GOOD = {"category": "a", "prompt": "b"}
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        ([], "holds no prompt"),
+        ([], "is empty; expected at least one row"),
         ([GOOD, GOOD], "says the prompt '\\n\\nHuman: b\\n\\nAssistant:' twice"),
         ([{"prompt": "b"}], "line 1 of 'FILE': category is null; expected text"),
         ([GOOD, {"category": "a", "prompt": 3}], "line 2 of 'FILE': prompt is 3; expected text"),
@@ -62,10 +62,10 @@ GOOD = {"category": "a", "prompt": "b"}
         ([GOOD | {"right": "x"}], 'right is "x"; expected a list of names, such as ["eight", "8"]'),
         ([GOOD | {"right": [" "]}], 'right is [" "]; expected a list of names'),
         ([GOOD | {"with_claim": "c", "right": ["x"]}], "with_claim without right and wrong"),
-        ([GOOD | {"filler": "c"}], "times is null; expected how often filler is said, 1 or more"),
+        ([GOOD | {"filler": "c"}], "times is null; expected how often filler is repeated, 1 or more"),
         ([GOOD | {"filler": "c", "times": True}], "times is true"),
         ([GOOD | {"filler": "c", "times": 0}], "times is 0"),
-        ([["b"]], "line 1 of 'FILE' is list; expected an object"),
+        ([["b"]], "FILE: 1 of 1 rows cannot be used (row 1 is str, not an object"),
     ],
 )
 def test_a_file_that_is_wrong(tmp_path: Path, rows: list[Any], line: str) -> None:

@@ -128,6 +128,50 @@ def test_samples_and_limit(tmp_path: Path) -> None:
     assert metrics(few)["models"]["a"]["rougeL"]["n"] == 2
 
 
+def test_each_response_is_compared_with_its_own_references_and_the_best_counts(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "How?", "response": "boil the egg", "reference": "boil the egg"},
+        {"prompt": "How?", "response": "fry the egg", "reference": ["boil it", "fry an egg"]},
+    ]
+    file = write(tmp_path / "a.jsonl", rows)
+    folder = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results").folder
+    scores = pd.read_parquet(folder / "scores.parquet")
+    # equal; then "fry" and "egg" of three words on both sides, where "boil it" shares none
+    assert scores.loc[scores["model"] == "a", "rouge1"].tolist() == pytest.approx([1.0, 2 / 3])
+
+
+def test_what_responses_carry_stands_below_the_table_and_can_be_taken_out(tmp_path: Path) -> None:
+    rows = [{"prompt": p, "response": f"{p} {r}", "reference": r} for p, _, r in TEXTS]
+    file = write(tmp_path / "a.jsonl", rows)
+    as_it_is = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results").folder
+    assert "3 of 3 responses begin with their prompt; --strip prompt takes it out" in " ".join(
+        summary_text(as_it_is, width=200).split()
+    )
+    options = {"responses": [("a", str(file))], "results": tmp_path / "results"}
+    without = evaluation.evaluate(**options, strip=["prompt"]).folder  # type: ignore[arg-type]
+    assert without != as_it_is
+    assert (
+        metrics(without)["models"]["a"]["rouge1"]["value"] == 1.0 > metrics(as_it_is)["models"]["a"]["rouge1"]["value"]
+    )
+
+
+def test_of_a_file_of_pairs_that_no_run_was_trained_on_every_pair_is_evaluated(tmp_path: Path) -> None:
+    names = [f"Question {i}?" for i in range(48)]
+    pairs = write(tmp_path / "pairs.jsonl", [{"prompt": n, "chosen": "Good.", "rejected": "Bad."} for n in names])
+    texts = write(tmp_path / "a.jsonl", [{"prompt": n, "response": "Good."} for n in names])
+
+    def evaluated(**options: Any) -> tuple[str, int]:
+        options |= {"responses": [("a", str(texts))], "data": str(pairs), "results": tmp_path / "results"}
+        manifest = json.loads((evaluation.evaluate(**options).folder / "manifest.json").read_text())
+        return manifest["data"]["split"], manifest["data"]["n_prompts"]
+
+    assert evaluated() == ("all", 48)
+    split, n = evaluated(split="test")
+    assert (split, 0 < n < 20) == ("test", True)
+    assert evaluated(settings=["split=test"]) == ("test", n)
+    assert evaluated(limit=10) == ("all", 10)
+
+
 def test_a_suite_says_how_many_bootstraps(tmp_path: Path) -> None:
     rows = [{"prompt": f"Say {i}.", "response": "so " * (i % 7)} for i in range(20)]
     file, suite = write(tmp_path / "a.jsonl", rows), tmp_path / "responses.yaml"
