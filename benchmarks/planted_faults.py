@@ -3,9 +3,9 @@
     python benchmarks/planted_faults.py [--seeds 100]
 
 The reward is hh-mini's gold reward plus s standard deviations (of the gold) times the z-score of a feature, plus noise.
-A seed is a resample of 1,000 of the test pairs, labels drawn from the gold reward (Bradley and Terry), and the noise. Features
-that the embedded data lack are put in by edits of a random third of the responses. The planted feature is found if it
-is the first finding: the smallest q, under .05.
+A seed is a resample of 1,000 of the test pairs, labels drawn from the gold reward (Bradley and Terry), and the noise.
+Features that the embedded data lack are put in by edits of a random third of the responses. The planted feature is
+found if it is the first finding: the smallest q, under .05.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ EDITS: dict[str, Callable[[str], str]] = {
     "list_form": lambda text: "\n- " + text.strip().replace(". ", ".\n- "),
     "markdown": lambda text: f" **Answer**{text}",
 }
-FAULTS = ("length", "exclamation", "flattery", "assertiveness", "list_form", "markdown", "refusal")
+FAULTS = {  # name -> feature and direction
+    "length": ("length", 1),
+    "exclamation": ("exclamation", 1),
+    "flattery": ("flattery", 1),
+    "assertiveness": ("assertiveness", 1),
+    "list form": ("list_form", 1),
+    "markdown": ("markdown", 1),
+    "refusing nothing": ("refusal", -1),
+}
 
 
 class Pool(NamedTuple):
@@ -67,8 +75,9 @@ def one(data: Pool, fault: str | None, strength: float, seed: int) -> tuple[str 
     gold, features = data.gold[index], data.features[index]
     reward = gold + NOISE * gold.std() * rng.normal(size=gold.shape)
     if fault is not None:
-        column = features[:, :, list(FEATURES).index(fault)]
-        reward = reward + strength * gold.std() * (column - column.mean()) / column.std()
+        feature, direction = FAULTS[fault]
+        column = features[:, :, list(FEATURES).index(feature)]
+        reward = reward + direction * strength * gold.std() * (column - column.mean()) / column.std()
     is_first = rng.random(PAIRS) < special.expit(gold[:, 0] - gold[:, 1])
     sign = np.where(is_first, 1.0, -1.0)
     sides = [[data.first[i] for i in index], [data.second[i] for i in index]]
@@ -81,7 +90,9 @@ def one(data: Pool, fault: str | None, strength: float, seed: int) -> tuple[str 
     return (found[0].name if found else None), len(found)
 
 
-def table(seeds: int, *, faults: Sequence[str] = FAULTS, strengths: Sequence[float] = (0.25, 0.5, 1.0)) -> Iterator[str]:
+def table(
+    seeds: int, *, faults: Sequence[str] = tuple(FAULTS), strengths: Sequence[float] = (0.25, 0.5, 1.0)
+) -> Iterator[str]:
     data = pool(4000, 0)
     yield f"| fault | strength | the first finding, of {seeds} | any finding |"
     yield "| --- | ---: | ---: | ---: |"
@@ -90,7 +101,7 @@ def table(seeds: int, *, faults: Sequence[str] = FAULTS, strengths: Sequence[flo
     for fault in faults:
         for strength in strengths:
             results = [one(data, fault, strength, seed) for seed in range(seeds)]
-            first = sum(name is not None and name.split(":")[0] == fault for name, _ in results)
+            first = sum(name is not None and name.split(":")[0] == FAULTS[fault][0] for name, _ in results)
             yield f"| {fault} | {strength} | {first} | {sum(n > 0 for _, n in results)} |"
 
 

@@ -32,14 +32,16 @@ __all__ = [
     "question",
     "refusal",
     "similarity",
+    "tags",
     "toxicity",
     "turns",
 ]
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 _HEDGES = re.compile(
-    r"\b(?:maybe|perhaps|possibly|probably|likely|might|may|could be|seems?|appears?|i think|i believe|i guess|i'm not sure"
-    r"|i am not sure|it depends|in general|generally|usually|often|sometimes|somewhat|around|about|roughly|unclear)\b"
+    r"\b(?:maybe|perhaps|possibly|probably|likely|might|may|could be|seems?|appears?|i think|i believe|i guess"
+    r"|i'm not sure|i am not sure|it depends|in general|generally|usually|often|sometimes|somewhat|around|about"
+    r"|roughly|unclear)\b"
 )
 _ASSERTS = re.compile(
     r"\b(?:definitely|certainly|clearly|obviously|undoubtedly|absolutely|surely|always|never|of course|without doubt"
@@ -50,7 +52,8 @@ _POLITE = re.compile(
     r"|my pleasure|nice to|have a nice)\b"
 )
 _FLATTERS = re.compile(
-    r"\b(?:(?:great|good|excellent|brilliant|wonderful|fantastic|amazing|smart|interesting) (?:question|idea|point|choice)"
+    r"\b(?:(?:great|good|excellent|brilliant|wonderful|fantastic|amazing|smart|interesting)"
+    r" (?:question|idea|point|choice)"
     r"|you are (?:so )?(?:smart|fantastic|brilliant|amazing|wonderful|great|clever)|you're (?:so )?(?:smart|fantastic"
     r"|brilliant|amazing|wonderful|great|clever)|well done|good thinking)\b"
 )
@@ -59,10 +62,12 @@ _MARKDOWN = re.compile(r"\*\*[^*]+\*\*|(?:^|\n)#{1,6} |`[^`]+`|\[[^\]]+\]\([^)]+
 _FIRST_PERSON = re.compile(r"\b(?:i|i'm|i've|i'll|i'd|me|my|mine|we|our|us)\b")
 _NUMBER = re.compile(r"\b\d+(?:[.,]\d+)*\b")
 _TOXIC = re.compile(
-    r"\b(?:stupid|idiots?|dumb|moron|hate|kill|damn|hell|crap|shut up|silly|lazy|ugly|loser|pathetic|trash|disgusting)\b"
+    r"\b(?:stupid|idiots?|dumb|moron|hate|kill|damn|hell|crap|shut up|silly|lazy|ugly|loser|pathetic|trash"
+    r"|disgusting)\b"
 )
 _REFUSES = re.compile(
-    r"\b(?:cannot|can't|can not|won't|will not|unable to|not able to|must decline|refuse to|not comfortable|rather not)\b"
+    r"\b(?:cannot|can't|can not|won't|will not|unable to|not able to|must decline|refuse to|not comfortable"
+    r"|rather not)\b"
 )
 _REFUSAL_STARTS = 200  # characters in which a refusal begins
 
@@ -74,7 +79,7 @@ def length(text: str) -> float:
 
 def _log_count(pattern: re.Pattern[str], text: str) -> float:
     """Occurrences on a scale that flattens: log(1 + count), so that one text of many does not rule a regression."""
-    return math.log1p(len(pattern.findall(text.lower())))
+    return math.log1p(len(pattern.findall(text.lower().replace("’", "'"))))
 
 
 def hedging(text: str) -> float:
@@ -175,3 +180,12 @@ def feature_table(texts: Sequence[str]) -> FloatArray:
 def feature_differences(chosen: Sequence[str], rejected: Sequence[str]) -> FloatArray:
     """Chosen minus rejected, for each pair and feature, (N, len(FEATURES))."""
     return feature_table(chosen) - feature_table(rejected)
+
+
+def tags(pair_differences: FloatArray) -> list[str]:
+    """What sets the rejected response of a pair apart, from its differences (K,): "more length"."""
+    return [
+        f"{'more' if value < 0 else 'less'} {name}"
+        for name, value in zip(FEATURES, pair_differences.tolist(), strict=True)
+        if value
+    ]

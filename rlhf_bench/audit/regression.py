@@ -2,8 +2,8 @@
 
 Both have the features' differences (chosen minus rejected, one standard deviation each) as inputs and no intercept, so
 that swapping the two sides changes nothing. The labels' has "chosen" as its outcome. The model's preference has no
-noise and would separate, so its outcome is a share: sigmoid(margin / T), with T fitted on the labels (Papke & Wooldridge
-1996: the fractional logit). So both are in logits for one standard deviation.
+noise and would separate, so its outcome is a share: sigmoid(margin / T), with T fitted on the labels (the fractional
+logit, Papke & Wooldridge 1996). So both are in logits for one standard deviation.
 
 A reward model that is right but noisy pays a bit less for everything. That is no fault in one feature: the labels'
 coefficients are scaled by a common factor, the attenuation, before the two are compared.
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from rlhf_bench.errors import BadValue
@@ -23,6 +24,8 @@ from rlhf_bench.stats import FloatArray
 
 __all__ = ["Coefficient", "Payments", "fit_temperature", "payments", "usable"]
 
+Index = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 MIN_PAIRS = 30
 _RIDGE = 1e-4  # per pair: keeps a coefficient finite where the labels separate
 COLLINEAR = 5.0  # a variance inflation factor from which a feature is called collinear
@@ -62,7 +65,7 @@ class Payments:
 
 
 def fit_temperature(margins: FloatArray) -> float:
-    """T > 0 under which sigmoid(margin / T) fits best that the chosen side was chosen; inf where margins say nothing."""
+    """T > 0 under which sigmoid(margin / T) fits best that the chosen sides were chosen; inf for margins of 0."""
     scale = float(np.sqrt(np.mean(margins**2)))
     if scale == 0:
         return math.inf
@@ -75,9 +78,9 @@ def fit_temperature(margins: FloatArray) -> float:
     return scale / math.exp(float(found.x))
 
 
-def usable(differences: FloatArray) -> FloatArray:
+def usable(differences: FloatArray) -> Mask:
     """Which features differ in enough pairs to be looked at, (K,) of bool."""
-    found: FloatArray = (differences != 0).sum(axis=0) >= _MIN_PRESENT
+    found: Mask = (differences != 0).sum(axis=0) >= _MIN_PRESENT
     return found
 
 
@@ -129,7 +132,10 @@ def payments(
 
 
 def _fit(x: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Coefficients (K,), the influence of each pair on them (N, K), and the Hessian of the mean loss (K, K)."""
+    """Coefficients (K,), the influence of each pair on them (N, K), and the Hessian of the mean loss (K, K).
+
+    A residual is divided by 1 - leverage (HC3, MacKinnon & White 1985), since a pair draws the fit towards itself.
+    """
     n, k = x.shape
     beta = np.zeros(k)
     for _ in range(100):
@@ -141,7 +147,8 @@ def _fit(x: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray, Floa
             break
     p = special.expit(x @ beta)
     hessian = (x * (p * (1 - p))[:, None]).T @ x / n + _RIDGE * np.eye(k)
-    influence = np.linalg.solve(hessian, (x * (share - p)[:, None]).T).T / n
+    leverage = (x * np.linalg.solve(hessian, x.T).T).sum(axis=1) * p * (1 - p) / n
+    influence = np.linalg.solve(hessian, (x * ((share - p) / (1 - np.minimum(leverage, 0.9)))[:, None]).T).T / n
     return beta, influence, hessian
 
 
@@ -155,7 +162,7 @@ def _through_temperature(x: FloatArray, margins: FloatArray, temperature: float,
 
 
 def _attenuation(
-    model: FloatArray, labels: FloatArray, model_influence: FloatArray, labels_influence: FloatArray, groups: FloatArray
+    model: FloatArray, labels: FloatArray, model_influence: FloatArray, labels_influence: FloatArray, groups: Index
 ) -> tuple[float, FloatArray]:
     """The factor that fits the labels' coefficients to the model's, by reweighted least squares, and its influence.
 
@@ -177,21 +184,20 @@ def _attenuation(
     return factor, along / below
 
 
-def _groups(prompts: Sequence[str]) -> FloatArray:
-    found: FloatArray = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)[1]
-    return found
+def _groups(prompts: Sequence[str]) -> Index:
+    return np.asarray(np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1], dtype=np.intp)
 
 
-def _errors(influence: FloatArray, groups: FloatArray) -> FloatArray:
+def _errors(influence: FloatArray, groups: Index) -> FloatArray:
     """Standard errors (K,) from the influence of each pair (N, K), summed by prompt."""
     n_groups = int(groups.max()) + 1
     sums = np.zeros((n_groups, influence.shape[1]))
-    np.add.at(sums, groups.astype(np.intp), influence)
+    np.add.at(sums, groups, influence)
     found: FloatArray = np.sqrt((sums**2).sum(axis=0) * n_groups / max(n_groups - 1, 1))
     return np.maximum(found, 1e-300)
 
 
 def _inflation(x: FloatArray) -> FloatArray:
-    """Variance inflation factor of each column, without an intercept: the diagonal of the inverse of its Gram matrix."""
+    """Variance inflation factor of each column, (K,): from the diagonal of the inverse of their Gram matrix."""
     gram = x.T @ x / len(x)
     return np.asarray(np.diag(np.linalg.pinv(gram)) * np.diag(gram), dtype=np.float64)

@@ -33,7 +33,20 @@ def audit_text(folder: Path) -> str:
         ece = part.get("ece")
         title = name if ece is None else f"{name}, calibration error {ece:.3f}"
         lines += ["", title, *_align([["", *_COLUMNS.values(), "ceiling", "pairs"], *rows])]
-    return "\n".join(lines)
+    return "\n".join([*_findings(report["models"]), *lines])
+
+
+def _findings(models: Mapping[str, Any]) -> list[str]:
+    """The three largest findings of the first seed, a sentence each; nothing for an audit without an examination."""
+    examined = [(seed, part["examination"]) for seed, part in models.items() if part.get("examination")]
+    if not examined:
+        return []
+    seed, first = examined[0]
+    if first["missing"]:
+        return [f"findings: not sought ({first['missing']})", ""]
+    found = first["findings"]
+    head = f"findings, seed {seed} (q < .05): {len(found) or 'none'}; all in features.csv and slices.csv"
+    return [head, *(f"- {entry['sentence']}" for entry in found[:3]), ""]
 
 
 def _rows(part: Mapping[str, Any]) -> list[list[str]]:

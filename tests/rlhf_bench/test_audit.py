@@ -16,7 +16,8 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from rlhf_bench.audit import PairScores, accuracy, audit, audit_pairs, audit_text, calibration, score_pairs
+from rlhf_bench.audit import PairScores, accuracy, audit_pairs, audit_text, calibration, score_pairs
+from rlhf_bench.audit.run import audit
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, ModelError, StaleParent, StoreError, UnknownName
