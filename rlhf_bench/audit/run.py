@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,8 @@ def _report(
                 **_accuracies([a], splits),
                 "calibration": [entry.to_dict() for entry in a.calibration.bins],
                 "ece": a.calibration.ece,
+                "brier": asdict(a.calibration.brier),
+                "temperature": a.calibration.temperature,
                 "examination": dict(a.examination),
             }
             for a in audited

@@ -14,7 +14,6 @@ __all__ = ["audit"]
 @click.command(
     cls=BenchCommand,
     examples=[
-        "rlhf-bench audit",
         "rlhf-bench audit --reward-model path/to/reward --data pairs.jsonl --limit 500",
         "rlhf-bench audit --scores scores.jsonl",
     ],
