@@ -108,9 +108,9 @@ def test_mcnemar_by_hand() -> None:
 
 
 def test_benjamini_hochberg_by_hand() -> None:
-    """Sorted .01, .02, .04, .5 of four: .04, .04, .0533, .5; NaN does not count."""
-    q = benjamini_hochberg([0.5, 0.01, np.nan, 0.04, 0.02])
-    assert q[[0, 1, 3, 4]] == pytest.approx([0.5, 0.04, 0.16 / 3, 0.04])
+    """Sorted .01, .04, .041, .5 of four: 4 p / k is .04, .08, .0547, .5, and the .08 falls to the .0547 after it."""
+    q = benjamini_hochberg([0.5, 0.01, np.nan, 0.041, 0.04])
+    assert q[[0, 1, 3, 4]] == pytest.approx([0.5, 0.04, 0.164 / 3, 0.164 / 3])
     assert np.isnan(q[2])
     with pytest.raises(BadValue, match=r"1\.5"):
         benjamini_hochberg([1.5])
