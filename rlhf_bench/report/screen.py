@@ -86,10 +86,24 @@ def judge_text(result: Result, **wanted: str) -> str:
 
 
 def audit_text(audit: Mapping[str, Any]) -> str:
-    """Accuracy by category beside its baselines, of audit.json: of all seeds together, then of each seed over all."""
+    """The three largest findings of audit.json, then accuracy by category beside its baselines: of all seeds together,
+    and of each seed over all."""
     table = table_of_audit(audit)
     rows = [row for row in table.rows if row[0] == table.rows[0][0] or row[1] in ("all", "unseen categories")]
-    return text_of(replace(table, rows=rows), width=120)
+    return "\n".join([*_findings(audit.get("models", {})), text_of(replace(table, rows=rows), width=120)])
+
+
+def _findings(models: Mapping[str, Any]) -> list[str]:
+    """A sentence each for the largest findings of the first seed; nothing for an audit without an examination."""
+    examined = [(seed, part["examination"]) for seed, part in models.items() if part.get("examination")]
+    if not examined:
+        return []
+    seed, first = examined[0]
+    if first["missing"]:
+        return [f"findings: not computed ({first['missing']})", ""]
+    found = first["findings"]
+    head = f"findings, seed {seed} (q < .05): {len(found) or 'none'}; all in features.csv and slices.csv"
+    return [head, *(f"- {entry['sentence']}" for entry in found[:3]), ""]
 
 
 def _fitting(table: Table, width: int) -> tuple[list[int], bool]:

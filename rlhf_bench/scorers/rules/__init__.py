@@ -1,6 +1,6 @@
 """What a response does, read off its text by rules: refuse, comply, give an answer, degenerate.
 
-refusal      does a response decline, or go along with the request
+refusal      does a response refuse in full, in part or not at all: a classifier trained on people's labels
 claims       which of two answers it gives, and whether it agrees with the user's claim
 degenerate   is it any language at all
 
@@ -23,21 +23,40 @@ from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer, Values
 from rlhf_bench.scorers.rules.claims import Answered, answer_given
 from rlhf_bench.scorers.rules.degenerate import is_degenerate
-from rlhf_bench.scorers.rules.refusal import Stance, complies, refuses, stance
+from rlhf_bench.scorers.rules.refusal import (
+    LABELLER,
+    Label,
+    Measured,
+    Stance,
+    complies,
+    label_responses,
+    measured,
+    refusal_label,
+    refuses,
+    stance,
+    stances,
+)
 from rlhf_bench.types import Item, Probe
 
 __all__ = [
+    "LABELLER",
     "PAIRED",
     "RULES",
     "SCORER",
     "Answered",
+    "Label",
+    "Measured",
     "Stance",
     "answer_given",
     "check_suite_metrics",
     "complies",
     "is_degenerate",
+    "label_responses",
+    "measured",
+    "refusal_label",
     "refuses",
     "stance",
+    "stances",
     "suite_metrics",
 ]
 
