@@ -67,7 +67,7 @@ def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> N
     if not lora.target_modules:
         raise BadValue(f"{section}.lora.target_modules: given an empty list, expected names of layers or all-linear")
     if importlib.util.find_spec("peft") is None:
-        raise MissingExtra("peft", "peft")
+        raise MissingExtra("peft")
     if lora.load_in_4bit:
         check_four_bit(device)
 
