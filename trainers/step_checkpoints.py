@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.files import atomic_write_text, json_text
 from rlhf_bench.modeling.checkpoints import checkpoint_hash, replacing
+from rlhf_bench.modeling.special import generation_config
 from trainers.lora import Adapter, save_adapter
 
 __all__ = ["StepCheckpoints", "steps_folder", "write_model"]
@@ -45,10 +46,7 @@ def write_model(
     adapter's base is returned.
     """
     if model.can_generate():
-        model.generation_config = GenerationConfig(
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id, do_sample=True,
-        )  # fmt: skip
+        model.generation_config = generation_config(model, tokenizer)
     tokenizer.save_pretrained(folder)
     if adapter is not None:
         return {"adapter": save_adapter(adapter, folder, target, weights)}
