@@ -16,10 +16,10 @@ import torch
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.tokens import Encoded, collate
-from trainers.gradient_checkpointing import checkpoint_layers
-from trainers.losses import nll_loss
-from trainers.optim import make_optimizer
-from trainers.recipe import SftConfig
+from trainers.config.recipe import SftConfig
+from trainers.engine.models import checkpoint_layers
+from trainers.engine.optim import make_optimizer
+from trainers.losses.language_model import nll_loss
 
 ROWS, PROMPT, RESPONSE = 16, 128, 128
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import multinomial
 
 from rlhf_bench import stats
-from rlhf_bench.metrics.self_bleu import self_bleu
+from rlhf_bench.scorers.self_bleu import self_bleu
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.types import Estimate
 

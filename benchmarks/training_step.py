@@ -13,10 +13,10 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import autocast, new_gpt2, train_tokenizer
 from rlhf_bench.modeling.tokens import Encoded, collate, encode
 from rlhf_bench.runtime.pool import Pool, worker_pool
-from trainers.batches import Order
-from trainers.losses import nll_loss
-from trainers.optim import make_optimizer
-from trainers.recipe_files import load_recipe
+from trainers.config.loading import load_recipe
+from trainers.engine.batches import Order
+from trainers.engine.optim import make_optimizer
+from trainers.losses.language_model import nll_loss
 
 ROUNDS, STEPS = 5, 12
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, NamedTuple, get_args
 
 __all__ = [
+    "HH_MINI",
+    "STAGES",
+    "TEMPLATES",
     "Completion",
     "Estimate",
     "FinishReason",
@@ -16,11 +20,19 @@ __all__ = [
     "PreferencePair",
     "Probe",
     "Prompt",
+    "ResponseRow",
+    "TemplateName",
     "fingerprint",
     "make_pair",
     "prompt_id",
     "stable_hash",
 ]
+
+STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")  # in the order of training
+HH_MINI = "hh-mini"  # the embedded data set
+
+TemplateName = Literal["hh", "plain", "alpaca", "chatml", "llama2", "chat"]
+TEMPLATES: tuple[str, ...] = get_args(TemplateName)  # forms of a prompt
 
 FinishReason = Literal["eos", "stop", "length"]
 
@@ -126,6 +138,30 @@ class Completion(NamedTuple):
         return [*self.ids, *self.stop_ids]
 
 
+class ResponseRow(NamedTuple):
+    """One response, whoever wrote it: sampled here, read from a file, or the data's own. None, or NaN: not known."""
+
+    model: str
+    seed: int
+    prompt_id: str
+    sample: int
+    prompt: str
+    response: str
+    reference: str | None = None  # the text that ROUGE compares with: the data's chosen response, or a file's reference
+    category: str | None = None
+    probe: Probe | None = None
+    finish_reason: FinishReason | None = None
+    n_tokens: float = math.nan  # end-of-text included, a stop string not
+    prompt_ids: Sequence[int] = ()  # as the model was given them; empty where it was not sampled here
+    token_ids: Sequence[int] = ()  # every token that was drawn, those of a stop string too
+    logprob: float = math.nan  # of `token_ids` under the sampler, nats
+
+    @property
+    def ended(self) -> bool:
+        """False for a response that was cut at the length limit. One of unknown end is scored as one that ended."""
+        return self.finish_reason != "length"
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A number with its confidence interval. `n` counts prompts, never rows.
@@ -133,6 +169,7 @@ class Estimate:
     `method` names how the interval was made; `low` and `high` are NaN where it cannot be made (n < 2).
     `n_missing` counts prompts left out because their value was missing or not finite. `kurtosis` is the excess kurtosis
     of the prompts' values, by which long tails are known; None where the interval does not come from their mean.
+    `clipped`: the bounds of the number, where the interval reached beyond them and was clipped; else None.
     """
 
     value: float
@@ -144,14 +181,23 @@ class Estimate:
     n_seeds: int = 1
     n_missing: int = 0
     kurtosis: float | None = field(default=None, compare=False)
+    clipped: tuple[float, float] | None = None
 
     def excludes(self, x: float) -> bool:
         """True if the interval lies wholly on one side of x."""
         return self.low > x or self.high < x
+
+    def clip(self, bounds: tuple[float, float] | None) -> Estimate:
+        """With its interval within `bounds`."""
+        if bounds is None or not math.isfinite(self.low) or (self.low >= bounds[0] and self.high <= bounds[1]):
+            return self
+        return replace(self, low=max(bounds[0], self.low), high=min(bounds[1], self.high), clipped=bounds)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Estimate:
-        return cls(**data)
+        """As `to_dict` gave it, or as JSON holds that: a list for a tuple, "Infinity" for an infinite bound."""
+        clipped = data.get("clipped")
+        return cls(**{**data, "clipped": clipped and (float(clipped[0]), float(clipped[1]))})

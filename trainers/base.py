@@ -13,31 +13,33 @@ from rlhf_bench.modeling.models import load_policy, new_gpt2, train_tokenizer
 from rlhf_bench.modeling.templates import Template
 from rlhf_bench.modeling.tokens import Encoded
 from rlhf_bench.types import PreferencePair
+from trainers.config.recipe import NewModel
+from trainers.engine.batches import encode_rows, template_of
+from trainers.engine.models import prepare
+from trainers.engine.stage import Stage, StageResult, Trained
 from trainers.language_model import fit
-from trainers.recipe import NewModel
-from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
 
 
 def train(stage: Stage) -> StageResult:
-    spec, config = stage.recipe.model, stage.recipe.base
+    spec, config, device = stage.recipe.model, stage.recipe.base, stage.machine.device
     if not isinstance(spec, NewModel):
-        model, tokenizer = load_policy(spec, device=stage.device)
-        stage.template(tokenizer)  # what the tokenizer does not have is said here, and not by the stages that ask it
-        return StageResult(model, tokenizer)
+        model, tokenizer = load_policy(spec, device=device)
+        template_of(stage.recipe, tokenizer)  # raises here where the tokenizer has no such form, not in a later stage
+        return StageResult(Trained(model, tokenizer))
 
     pairs = stage.pairs("train")
     documents = _documents(pairs, stage.recipe.data.prompt_template)
-    tokenizer = stage.processes.first(lambda: train_tokenizer(documents, vocab_size=spec.vocab_size))
+    tokenizer = stage.writer.look(train_tokenizer, documents, vocab_size=spec.vocab_size)
     rows = _encode(stage, tokenizer, pairs)
     held_out = _encode(stage, tokenizer, stage.pairs("validation", config.eval_size))
     model = new_gpt2(
         tokenizer, layers=spec.n_layer, heads=spec.n_head, width=spec.n_embd, positions=spec.n_positions,
         seed=stage.seed,
-    ).to(stage.device)  # fmt: skip
-    stage.prepare(model, config)
-    return fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=True)
+    ).to(device)  # fmt: skip
+    prepare(stage, model, config)
+    return fit(stage, config, Trained(model, tokenizer), rows, held_out, whole_sequence=True)
 
 
 def _documents(pairs: list[PreferencePair], form: str) -> list[str]:
@@ -49,4 +51,4 @@ def _documents(pairs: list[PreferencePair], form: str) -> list[str]:
 
 def _encode(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]) -> list[Encoded]:
     texts = list(dict.fromkeys((p.prompt, response) for p in pairs for response in (p.chosen, p.rejected)))
-    return stage.encode(tokenizer, [p for p, _ in texts], [r for _, r in texts])
+    return encode_rows(stage.recipe, tokenizer, [p for p, _ in texts], [r for _, r in texts])

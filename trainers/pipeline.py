@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,24 +16,24 @@ from rlhf_bench.data import PreferenceData, named_filters
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.errors import BadValue, CheckpointError, ConfigChanged, DataError, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
-from rlhf_bench.modeling.checkpoints import STAGES, check_run, open_checkpoint, read_training, run_seeds, stage_path
+from rlhf_bench.modeling.checkpoints import check_run, open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.modeling.model_files import check_path
-from rlhf_bench.modeling.models import default_device
+from rlhf_bench.modeling.models import best_precision, default_device
 from rlhf_bench.progress import Progress
+from rlhf_bench.runtime.pool import Pool
 from rlhf_bench.runtime.processes import ALONE, Processes
-from trainers.ancestry import configuration, descendants_of, parents_of, with_ancestors
-from trainers.combinations import check_combinations, check_fsdp
-from trainers.execution import run_trainer
-from trainers.ignored_keys import check_given
-from trainers.lora import check_lora
-from trainers.lora_layers import check_layers
-from trainers.recipe import Recipe
-from trainers.recipe_files import load_recipe
-from trainers.reward_sources import check_reward_functions
-from trainers.save import save_stage
-from trainers.stage import Stage, StageResult
-from trainers.step_checkpoints import steps_folder
-from trainers.tracking import check_trackers
+from rlhf_bench.runtime.writer import Writer
+from rlhf_bench.types import STAGES
+from trainers.config.ancestry import configuration, descendants_of, parents_of, with_ancestors
+from trainers.config.checks import check_combinations, check_fsdp, check_given
+from trainers.config.loading import load_recipe
+from trainers.config.recipe import NewModel, Recipe
+from trainers.engine.lora import check_layers, check_lora
+from trainers.engine.machine import Machine, deterministic, workers
+from trainers.engine.rewards import check_reward_functions
+from trainers.engine.saving import save_stage, steps_folder
+from trainers.engine.stage import Folders, Reporting, Stage, StageResult
+from trainers.engine.tracking import check_trackers
 
 __all__ = ["train"]
 
@@ -55,13 +57,13 @@ def train(
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Path:
-    """Train `stages` and what they descend from; returns the run's folder.
+    """Train `stages` and the stages that they start from; returns the run's folder.
 
-    A stage that is complete with the same configuration is left alone; with `force`, `stages` are trained again, and so
-    is what descends from them, where it was there. The old checkpoint stays until the new one takes its place.
+    A stage that is complete with the same configuration is not trained again; with `force`, `stages` are, and so are
+    the later stages trained from them that were there. The old checkpoint stays until the new one takes its place.
     `seeds` = N trains seeds seed ... seed + N - 1, each in a folder of its own. With `stop_on_alarm` a stage ends at
     its first alarm, and nothing after it is trained. `report_to` names trackers: tensorboard, wandb. Of several
-    `processes` all call this with the same arguments; the first alone writes. With `fsdp` they divide the models.
+    `processes` all call this with the same arguments; the first alone writes. With `fsdp` models are sharded over them.
 
     Raises:
         ConfigChanged: a stage is complete, or under way, with another configuration; the message names the keys.
@@ -69,7 +71,7 @@ def train(
         DataError: data that cannot be used, such as pairs for reward or dpo of which none differs.
         MissingExtra: a tracker that is not installed.
         StoppedByAlarm: with `stop_on_alarm`; the state before the alarm is kept.
-        Interrupted: asked to stop; what was trained is kept.
+        Interrupted: by a signal; what was trained is kept.
     """
     progress = progress or Progress(quiet=True)
     check_run(run := "default" if run is None else run)
@@ -78,8 +80,8 @@ def train(
     check_trackers(report_to)
     if fsdp and processes.size == 1:
         raise BadValue(
-            "--fsdp: given with one process, expected several that divide the models; start them with torchrun or "
-            "accelerate launch (docs/processes.md)"
+            "--fsdp: given with one process, expected several to shard the models over; start them with torchrun "
+            "or accelerate launch (docs/processes.md)"
         )
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
@@ -97,29 +99,27 @@ def train(
         check_reward_functions(resolved.reward.function)  # now, and not after the stages before
     folder = root / run
     data = _data(resolved, progress, [stage for stage in wanted if stage in LEARN_PAIRS])
-    trained = 0
-    for seed, name in processes.first(lambda: _jobs(stages, resolved, folder, seeds, force=force)):
-        job = Stage(
-            name=name,
-            recipe=resolved,
-            seed=resolved.seed if seed is None else seed,
-            folder=stage_path(folder, name, seed).parent,
-            work=stage_path(folder, f".{name}.work", seed),
-            progress=progress,
-            data=data,
-            device=default_device(),
-            processes=processes,
-            cache=root / REFERENCE_CACHE,
-            fsdp=fsdp,
-            stop_on_alarm=stop_on_alarm,
-            report_to=tuple(report_to) if processes.is_first else (),
-        )
-        with processes.only_first(exclusive(job.folder)):
+    machine = _machine(resolved, processes, fsdp=fsdp)
+    reporting = Reporting(progress, tuple(report_to), stop_on_alarm)
+    writer, trained = Writer(processes), 0
+    for seed, name in writer.look(_jobs, stages, resolved, folder, seeds, force=force):
+        target, work = stage_path(folder, name, seed), stage_path(folder, f".{name}.work", seed)
+        folders = Folders(target.parent, work, root / REFERENCE_CACHE)
+        number = resolved.seed if seed is None else seed
+        job = Stage(name, resolved, number, folders, data, machine, reporting)
+        with writer.holding(exclusive(folders.run)):
             trained += run_stage(job, resume=resume, force=force and name in stages)
     if not trained:
         names = ", ".join(with_ancestors(stages, resolved))
         progress.log(f"{folder}: everything is complete ({names}); nothing to train")
     return folder
+
+
+def _machine(recipe: Recipe, processes: Processes, *, fsdp: bool) -> Machine:
+    """As a stage begins: without workers of its own."""
+    device = default_device()
+    precision = best_precision(device) if recipe.precision == "auto" else recipe.precision
+    return Machine(device, precision, Pool(None, 1, processes, shards=fsdp))
 
 
 def _jobs(
@@ -137,19 +137,49 @@ def _jobs(
 def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
     """Train one stage unless it is complete; True if it was trained.
 
-    With `force` a complete one stays until the new one is saved in its place; what descends from it goes only then.
+    With `force` a complete one stays until the new one is saved in its place; the later stages that were trained from
+    it are removed only then.
     """
-    target, wanted = stage.folder / stage.name, configuration(stage.recipe, stage.name)
-    if not force and stage.processes.first(lambda: _complete(target, wanted, stage.seed)):
+    target, wanted = stage.folders.run / stage.name, configuration(stage.recipe, stage.name)
+    writer, machine = stage.writer, stage.machine
+    if not force and writer.look(_complete, target, wanted, stage.seed):
         return False
-    parents = stage.processes.first(lambda: _begin(stage, wanted, resume=resume, force=force))
-    several = f", {stage.processes.size} processes{' (FSDP)' if stage.fsdp else ''}" if stage.processes.size > 1 else ""
-    stage.progress.log(f"{stage.name}: seed {stage.seed}, {stage.precision} on {stage.device}{several}, {target}")
+    parents = writer.look(_begin, stage, wanted, resume=resume, force=force)
+    count = machine.processes.size
+    several = f", {count} processes{' (FSDP)' if machine.pool.shards else ''}" if count > 1 else ""
+    stage.log(f"seed {stage.seed}, {machine.precision} on {machine.device}{several}, {target}")
     result = run_trainer(stage)
-    stage.processes.first(lambda: _keep(stage, result, target, wanted, parents))
+    writer.write_and_wait(_keep, stage, result, target, wanted, parents)
     numbers = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
-    stage.progress.log(f"{stage.name}: complete in {result.seconds:.0f} s{'; ' + numbers if numbers else ''}")
+    stage.log(f"complete in {result.seconds:.0f} s{'; ' + numbers if numbers else ''}")
     return True
+
+
+def run_trainer(stage: Stage) -> StageResult:
+    """What the stage's trainer makes of it, with workers and deterministic kernels. Raises ModelError where a model
+    that is to be compiled cannot be."""
+    machine = stage.machine
+    work = workers(
+        _parameters(stage), machine.device, machine.processes,
+        stage=stage.name, compiled=stage.config.compile, fsdp=machine.pool.shards,
+    )  # fmt: skip
+    with deterministic(), work as pool:
+        result: StageResult = _trainer(stage).train(replace(stage, machine=replace(machine, pool=pool)))
+    return result
+
+
+def _trainer(stage: Stage) -> Any:
+    """The module of trainers/ that trains the stage."""
+    name = "kto" if stage.name == "dpo" and stage.recipe.dpo.loss == "kto" else stage.name
+    return importlib.import_module(f"trainers.{name}")
+
+
+def _parameters(stage: Stage) -> int:
+    """About how many parameters the stage's model has, from the recipe or its parent's weights (fp32)."""
+    spec = stage.recipe.model
+    if isinstance(spec, NewModel):
+        return 12 * spec.n_layer * spec.n_embd**2 + (spec.vocab_size + spec.n_positions) * spec.n_embd
+    return sum(file.stat().st_size for file in stage.parent("base").glob("*.safetensors")) // 4
 
 
 def _begin(stage: Stage, wanted: dict[str, Any], *, resume: bool, force: bool) -> dict[str, str]:
@@ -158,28 +188,30 @@ def _begin(stage: Stage, wanted: dict[str, Any], *, resume: bool, force: bool) -
     What a killed process was writing is removed: this one holds the lock.
     """
     for left in (
-        *stage.folder.glob(f".{stage.name}.new-*"),
-        *steps_folder(stage.folder / stage.name).glob(".checkpoint-*.new-*"),
+        *stage.folders.run.glob(f".{stage.name}.new-*"),
+        *steps_folder(stage.folders.run / stage.name).glob(".checkpoint-*.new-*"),
     ):
         shutil.rmtree(left, ignore_errors=True)
     parents = {name: open_checkpoint(stage.parent(name)).hash for name in parents_of(stage.name, stage.recipe)}
     if not resume:
-        shutil.rmtree(stage.work, ignore_errors=True)
+        shutil.rmtree(stage.folders.work, ignore_errors=True)
     _check_under_way(stage, wanted, force=force)
     return parents
 
 
-def _keep(stage: Stage, result: StageResult, target: Path, wanted: dict[str, Any], parents: dict[str, str]) -> None:
-    """Save a trained stage in its place; what descended from the old one goes."""
+def _keep(
+    stage: Stage, result: StageResult, target: Path, wanted: Mapping[str, Any], parents: Mapping[str, str]
+) -> None:
+    """Save a trained stage in its place; remove the later stages that were trained from the old one."""
     descendants = descendants_of(stage.name, stage.recipe) if target.exists() else []
     for name in descendants:  # before the parent changes: a state continued from another parent would go unnoticed
-        shutil.rmtree(stage.folder / f".{name}.work", ignore_errors=True)
+        shutil.rmtree(stage.folders.run / f".{name}.work", ignore_errors=True)
     save_stage(stage, result, target, wanted, {name: {"hash": parent} for name, parent in parents.items()})
-    shutil.rmtree(stage.work, ignore_errors=True)
-    for folder in (stage.folder / name for name in descendants):
+    shutil.rmtree(stage.folders.work, ignore_errors=True)
+    for folder in (stage.folders.run / name for name in descendants):
         shutil.rmtree(steps_folder(folder), ignore_errors=True)
         if folder.exists():
-            stage.progress.log(f"{folder}: removed, to be trained again")
+            stage.reporting.progress.log(f"{folder}: removed, to be trained again")
             shutil.rmtree(folder)
 
 
@@ -188,7 +220,7 @@ def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:
     if training is None:
         return False
     open_checkpoint(target)  # whole, and its parents are what it was trained on
-    differences = [str(d) for d in diff(_with_new_keys(training["config"], wanted), wanted)]
+    differences = [str(d) for d in diff(training["config"], wanted)]
     if training["seed"] != seed:
         differences.append(f"seed: {training['seed']} -> {seed}")
     if differences:
@@ -201,38 +233,27 @@ def _complete(target: Path, wanted: dict[str, Any], seed: int) -> bool:
 
 def _check_under_way(stage: Stage, wanted: dict[str, Any], *, force: bool) -> None:
     """An interrupted stage continues only with the configuration and seed that it began with; with no state there is
-    nothing to continue. With `force` another configuration begins it anew."""
-    file = stage.work / "config.json"
+    nothing to continue. With `force` another configuration starts it again."""
+    file = stage.folders.work / "config.json"
     wanted = {**wanted, "seed": stage.seed}
-    if file.exists() and any(stage.work.glob("state-*.pt")):
+    if file.exists() and any(stage.folders.work.glob("state-*.pt")):
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CheckpointError(
-                f"{file} cannot be read, so nobody knows what the interrupted {stage.name} was trained with; give "
-                "--no-resume to start it anew"
+                f"{file} cannot be read: cannot verify the configuration of the interrupted {stage.name}; give "
+                "--no-resume to start it again"
             ) from error
-        differences = diff(_with_new_keys(stored, wanted), wanted)
+        differences = diff(stored, wanted)
         if not differences:
             return
         if not force:
             raise ConfigChanged(
                 f"{stage.name} was interrupted under another configuration ({'; '.join(map(str, differences))}); "
-                "give the same configuration to continue, or --no-resume to start anew"
+                "give the same configuration to continue, or --no-resume to start again"
             )
-    shutil.rmtree(stage.work, ignore_errors=True)
+    shutil.rmtree(stage.folders.work, ignore_errors=True)
     atomic_write_text(file, json_text(wanted))
-
-
-def _with_new_keys(stored: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration with those keys of `wanted` that came later, at their defaults."""
-    defaults = Recipe().model_dump(mode="json")
-    filled = dict(stored)
-    for name, section in wanted.items():
-        known = stored.get(name, {})
-        if isinstance(section, dict) and isinstance(known, dict) and isinstance(defaults.get(name), dict):
-            filled[name] = {key: defaults[name][key] for key in section if key in defaults[name]} | known
-    return filled
 
 
 def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
@@ -248,7 +269,7 @@ def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
 
 
 def _data(recipe: Recipe, progress: Progress, learners: Sequence[str]) -> Any:
-    """Loads a split once for all stages. The first that trains asks for it, and ends where `learners` find nothing."""
+    """Loads a split once for all stages, when the first needs it; raises DataError where `learners` find nothing."""
     reader = Reader(recipe.data.source, seed=recipe.data.seed)
 
     @cache

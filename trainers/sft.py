@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from rlhf_bench.modeling.models import load_policy
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
 from rlhf_bench.modeling.tokens import Encoded
 from rlhf_bench.types import PreferencePair
+from trainers.engine.batches import encode_rows
+from trainers.engine.models import load_trained_policy
+from trainers.engine.stage import Stage, StageResult
 from trainers.language_model import fit
-from trainers.stage import Stage, StageResult
 
 __all__ = ["train"]
 
 
 def train(stage: Stage) -> StageResult:
     config = stage.recipe.sft
-    base = stage.parent("base")
-    model, tokenizer = load_policy(base, device=stage.device, load_in_4bit=config.load_in_4bit)
-    adapter = stage.make_trainable(model, config, base)
+    trained = load_trained_policy(stage, config, stage.parent("base"))
+    rows = chosen_rows(stage, trained.tokenizer, stage.pairs("train"))
+    held_out = chosen_rows(stage, trained.tokenizer, stage.pairs("validation", config.eval_size))
+    return fit(stage, config, trained, rows, held_out, whole_sequence=config.loss_on == "sequence")
 
-    def rows_of(pairs: list[PreferencePair]) -> list[Encoded]:
-        return stage.encode(tokenizer, [p.prompt for p in pairs], [p.chosen for p in pairs])
 
-    rows, held_out = rows_of(stage.pairs("train")), rows_of(stage.pairs("validation", config.eval_size))
-    whole = config.loss_on == "sequence"
-    return fit(stage, config, model, tokenizer, rows, held_out, whole_sequence=whole, adapter=adapter)
+def chosen_rows(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair]) -> list[Encoded]:
+    return encode_rows(stage.recipe, tokenizer, [p.prompt for p in pairs], [p.chosen for p in pairs])

@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 
 from rlhf_bench.errors import BadValue, StaleParent
 from rlhf_bench.modeling.checkpoints import check_run, checkpoint_hash, run_seeds, stage_path
-from trainers.ancestry import configuration, with_ancestors
-from trainers.combinations import check_combinations
-from trainers.ignored_keys import check_given, ignored_keys
+from trainers.config.ancestry import configuration, with_ancestors
+from trainers.config.checks import check_combinations, check_given, ignored_keys
+from trainers.config.loading import load_recipe
+from trainers.config.recipe import Recipe
 from trainers.pipeline import train
-from trainers.recipe import Recipe
-from trainers.recipe_files import load_recipe
 
 __all__ = ["Sweep", "parse_sweep", "train_sweep"]
 

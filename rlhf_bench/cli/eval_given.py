@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rlhf_bench.cli.base import name_values
 from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.types import TEMPLATES
 
 __all__ = ["named_file", "prompt_templates", "reward_paths", "role_columns"]
 
-TEMPLATES = ("hh", "plain", "alpaca", "chatml", "llama2", "chat")
 COLUMNS = ("prompt", "response", "reference", "model")
 
 

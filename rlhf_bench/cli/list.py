@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from rlhf_bench.cli.base import DEFAULT_RESULTS, BenchCommand, checkpoints_option, result_names, results_option
-from rlhf_bench.cli.train import STAGES
 from rlhf_bench.errors import UnknownName
+from rlhf_bench.types import STAGES
 
 __all__ = ["list_"]
 
@@ -57,7 +57,7 @@ def _print_rows(rows: list[tuple[str, str]], indent: str) -> None:
 
 
 def _recipes() -> list[tuple[str, str]]:
-    from trainers.recipe_files import list_recipes
+    from trainers.config.loading import list_recipes
 
     return sorted(list_recipes().items())
 

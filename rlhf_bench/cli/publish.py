@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from rlhf_bench.errors import BadValue, CheckpointError, HubError, StoreError
 from rlhf_bench.hub import hub_answers
-from rlhf_bench.modeling.checkpoints import STAGES, open_checkpoint, read_training, run_seeds, stage_path
+from rlhf_bench.modeling.checkpoints import open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.report.model_card import Evaluated, model_card
 from rlhf_bench.store import ResultStore
-from rlhf_bench.types import Estimate
+from rlhf_bench.types import STAGES, Estimate
 
 __all__ = ["Upload", "plan_uploads", "upload"]
 

@@ -35,7 +35,8 @@ def push(
     token is the one that huggingface_hub finds; it is never printed or stored.
     """
     from rlhf_bench.cli.publish import plan_uploads, upload
-    from rlhf_bench.modeling.checkpoints import STAGES, find_run
+    from rlhf_bench.modeling.checkpoints import find_run
+    from rlhf_bench.types import STAGES
 
     for stage in stages:
         if stage not in STAGES:

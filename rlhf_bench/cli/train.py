@@ -11,10 +11,9 @@ import click
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import UnknownName
 from rlhf_bench.runtime.processes import fsdp_is_asked_for
+from rlhf_bench.types import STAGES
 
 __all__ = ["train"]
-
-STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 
 
 @click.command(
@@ -123,8 +122,8 @@ def _expand(stages: Sequence[str]) -> list[str]:
 
 
 def _explain(stages: Sequence[str]) -> None:
-    from trainers.peer_names import peer_names
-    from trainers.recipe_files import explain
+    from trainers.config.loading import explain
+    from trainers.config.peer_names import peer_names
 
     for stage in [None] if not stages or "all" in stages else dict.fromkeys(stages):
         for key, kind, default, description in explain(stage):

@@ -3,12 +3,11 @@
 from rlhf_bench.data.filters import FILTERS, Filters, apply_filters, named_filters
 from rlhf_bench.data.prepare import Prepared, prepare
 from rlhf_bench.data.ranked import Agreement, RankedResponses, agreement, to_pairs
-from rlhf_bench.data.sources import MINI, PreferenceData, known_sources, load_preferences
+from rlhf_bench.data.sources import PreferenceData, known_sources, load_preferences
 from rlhf_bench.data.splits import SPLITS, Fractions, default_fractions, split_of
 
 __all__ = [
     "FILTERS",
-    "MINI",
     "SPLITS",
     "Agreement",
     "Filters",

@@ -30,11 +30,10 @@ from rlhf_bench.data.splits import (
     split_of,
 )
 from rlhf_bench.errors import BadValue, DataError, UnknownName
-from rlhf_bench.types import PreferencePair, Prompt, fingerprint, prompt_id
+from rlhf_bench.types import HH_MINI, PreferencePair, Prompt, fingerprint, prompt_id
 
-__all__ = ["MINI", "PreferenceData", "Reader", "known_sources", "load_preferences"]
+__all__ = ["PreferenceData", "Reader", "known_sources", "load_preferences"]
 
-MINI = "hh-mini"
 # Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
 _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
 
@@ -75,7 +74,7 @@ def describe_counts(counts: Mapping[str, int]) -> str:
 
 def known_sources() -> dict[str, str]:
     """Names that need no path, with a line about each."""
-    embedded = {MINI: "the embedded data set: short dialogues whose gold reward is known"}
+    embedded = {HH_MINI: "the embedded data set: short dialogues whose gold reward is known"}
     return embedded | {name: known.note for name, known in hub.HUB_SOURCES.items()}
 
 
@@ -128,7 +127,7 @@ class Reader:
             raise BadValue(f"limit {limit} given; expected 1 or more, or none for all pairs")
         if self.fractions is not None:
             check_fractions(self.fractions)
-        pairs, counts = self._mini(split) if self.source == MINI else self._from_source(split)
+        pairs, counts = self._mini(split) if self.source == HH_MINI else self._from_source(split)
         if filters is not None:
             pairs, removed = apply_filters(pairs, filters)
             counts |= removed
@@ -147,7 +146,7 @@ class Reader:
     def splits(self) -> list[str]:
         """The splits that can be asked for."""
         made_here = {"train", "validation", "test"}
-        if self.source == MINI:
+        if self.source == HH_MINI:
             return list(SPLITS)
         own = self._opened.splits
         return [split for split in SPLITS if split in own or (split in made_here and "train" in own)]

@@ -23,9 +23,9 @@ from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 from rlhf_bench.judge.rates import bounded_mean
 from rlhf_bench.metrics.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
 from rlhf_bench.metrics.registry import KL_COLUMNS
-from rlhf_bench.metrics.self_bleu import TEXTS, self_bleu
 from rlhf_bench.metrics.summary import summarize
 from rlhf_bench.metrics.table import reward_scales, with_reward_z
+from rlhf_bench.scorers.self_bleu import self_bleu
 from rlhf_bench.store import ResultStore
 
 __all__ = ["finish", "read_part"]
@@ -33,6 +33,7 @@ __all__ = ["finish", "read_part"]
 RESPONSE_COLUMNS = ["model", "seed", "prompt_id", "sample", "prompt", "response", "reference", "finish_reason",
                     "n_prompt_tokens", "n_tokens"]  # fmt: skip
 TEXT_COLUMNS = ["prompt", "response", "reference", "finish_reason", "n_prompt_tokens"]
+TEXTS = 500  # texts at most: the number grows with them, so all models of a table have the same
 WIDE = ("prompt", "response", "reference", "token_kl")  # left on disk while the numbers are counted
 AT_ONCE = 20_000  # rows whose token_kl is held together: beyond them the scores are written a shard at a time
 

@@ -14,7 +14,7 @@ from rlhf_bench.evaluate.plan import Setup
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import json_text
-from rlhf_bench.metrics.rouge import SETTINGS as ROUGE_SETTINGS
+from rlhf_bench.scorers.rouge import SETTINGS as ROUGE_SETTINGS
 from rlhf_bench.stats import RESAMPLES
 from rlhf_bench.types import stable_hash
 

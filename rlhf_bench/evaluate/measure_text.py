@@ -13,8 +13,8 @@ import pandas as pd
 
 from rlhf_bench.data.responses import Answer
 from rlhf_bench.metrics.probes import Response, probe_columns
-from rlhf_bench.metrics.rouge import rouge_parts
-from rlhf_bench.metrics.text import copied_share, distinct_n, n_words, repetition
+from rlhf_bench.scorers.rouge import rouge_parts
+from rlhf_bench.scorers.text import copied_share, distinct_n, n_words, repetition
 from rlhf_bench.types import FinishReason, Item
 
 __all__ = ["Answered", "Texts", "anchor_rows", "answered", "pool_rows", "text_rows"]

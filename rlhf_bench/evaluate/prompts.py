@@ -15,11 +15,10 @@ from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.suite import OWN_PROMPTS, Suite, suite_path
 from rlhf_bench.metrics.probes import check_probes
 from rlhf_bench.progress import Progress
-from rlhf_bench.types import Item, PreferencePair, fingerprint, stable_hash
+from rlhf_bench.types import HH_MINI, Item, PreferencePair, fingerprint, stable_hash
 
 __all__ = ["Prompts", "read_prompts"]
 
-MINI = "hh-mini"
 T = TypeVar("T", PreferencePair, Item)
 
 
@@ -57,7 +56,7 @@ def _own(
     request: Request, name: str, trained_on: str | None, files: ResponseFiles, progress: Progress
 ) -> Prompts:  # fmt: skip
     suite = request.spec
-    wording = suite.wording or ("mini" if trained_on == MINI else "natural")
+    wording = suite.wording or ("mini" if trained_on == HH_MINI else "natural")
     path = suite_path(request.suite).parent / name.replace("{wording}", wording)
     read = _checked(suite, read_own_prompts(path))
     said = f", {wording} wording" if "{wording}" in name else ""
@@ -71,7 +70,7 @@ def _of_data(suite: Suite, source: str, seed: int, files: ResponseFiles, progres
     progress.log(f"data: {loaded.summary()}")
     pairs = _choose(match(loaded.pairs, files, progress), suite)
     ceiling = None
-    if source == MINI:
+    if source == HH_MINI:
         from rlhf_bench.data import mini
 
         ceiling = mini.ceiling(pairs)

@@ -14,8 +14,8 @@ from rlhf_bench.errors import BadValue, StoreError
 from rlhf_bench.evaluate.suite import Suite, load_suite, suite_path
 from rlhf_bench.files import json_text
 from rlhf_bench.modeling.adapters import adapter_base
-from rlhf_bench.modeling.checkpoints import STAGES, check_run, run_seeds, stage_path
-from rlhf_bench.types import stable_hash
+from rlhf_bench.modeling.checkpoints import check_run, run_seeds, stage_path
+from rlhf_bench.types import STAGES, stable_hash
 
 __all__ = ["SEED", "Request", "read_request", "under_seed"]
 

@@ -49,7 +49,6 @@ from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
 
 __all__ = [
-    "CUT",
     "NOT_AVAILABLE",
     "NOT_POOLED",
     "NO_MODEL",
@@ -64,8 +63,6 @@ ITSELF = "it is the text that the others are compared with"
 NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
 NOT_AVAILABLE = "not available"
 OTHER_COUNTS = "their tokens are counted by different tokenizers; n_words is not"
-
-CUT = ", cut to ["  # and the limits, after the method of an interval that reached beyond them
 
 _RAW = ("reward", "reward_std")  # in units of one seed's reward model
 _OF_SEVERAL = "reward_z_std"  # of one seed it is reward_std by a constant
@@ -176,7 +173,7 @@ def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level
     if metric.kind == "share":
         return crossed_share(blocks[0], level=level, seed=seed)
     if metric.paired:
-        return _cut(crossed_share_difference(blocks[0], level=level, seed=seed), metric.limits)
+        return crossed_share_difference(blocks[0], level=level, seed=seed).clip(metric.bounds)
     if metric.kind == "std":
         return crossed_std(blocks[0], level=level, seed=seed)
     cells = [nanmean(block, axis=2) for block in blocks]  # (S, P)
@@ -185,17 +182,7 @@ def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level
     if metric.kind == "bits_per_byte":
         return crossed_ratio(-cells[0] / math.log(2), cells[1], level=level, seed=seed)
     estimate = crossed(cells[0], level=level, seed=seed)
-    return _cut(estimate, metric.limits)
-
-
-def _cut(estimate: Estimate, limits: tuple[float, float] | None) -> Estimate:
-    """Limits of a bounded number that few prompts throw outside its range, cut back; the method says so."""
-    if limits is None or not math.isfinite(estimate.low):
-        return estimate
-    low, high = max(limits[0], estimate.low), min(limits[1], estimate.high)
-    if (low, high) == (estimate.low, estimate.high):
-        return estimate
-    return replace(estimate, low=low, high=high, method=f"{estimate.method}{CUT}{limits[0]:g}, {limits[1]:g}]")
+    return estimate.clip(metric.bounds)
 
 
 def metric_difference(name: str, a: FloatArray, b: FloatArray, *, level: float = 0.95, seed: int = 0) -> Difference:
@@ -204,12 +191,12 @@ def metric_difference(name: str, a: FloatArray, b: FloatArray, *, level: float =
     if metric.kind == "share":
         return share_difference(a, b, level=level, seed=seed)
     found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), level=level, seed=seed)
-    return replace(found, estimate=_cut(found.estimate, _of_difference(metric.limits)))
+    return replace(found, estimate=found.estimate.clip(_of_difference(metric.bounds)))
 
 
-def _of_difference(limits: tuple[float, float] | None) -> tuple[float, float] | None:
+def _of_difference(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
     """Between what the difference of two numbers of this range lies."""
-    return None if limits is None else (limits[0] - limits[1], limits[1] - limits[0])
+    return None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
 
 
 def _asked(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:

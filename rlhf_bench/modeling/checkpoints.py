@@ -23,10 +23,9 @@ from rlhf_bench.files import sha256_file
 from rlhf_bench.hub import looks_like_path
 from rlhf_bench.modeling.adapters import adapter_base, adapter_root, has_chat_template
 from rlhf_bench.modeling.folders import model_folder, weight_files
-from rlhf_bench.types import stable_hash
+from rlhf_bench.types import STAGES, stable_hash
 
 __all__ = [
-    "STAGES",
     "Checkpoint",
     "check_run",
     "checkpoint_hash",
@@ -42,7 +41,6 @@ __all__ = [
     "stage_path",
 ]
 
-STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")
 TRAINING_FILE = "training.json"
 HASHED = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model",

@@ -13,10 +13,10 @@ from typing import Any
 from rlhf_bench.data.hh import Message, split_turns
 from rlhf_bench.errors import ModelError, UnknownName
 from rlhf_bench.modeling.special import as_text, first_special, prefix_ids
+from rlhf_bench.types import TEMPLATES
 
-__all__ = ["TEMPLATES", "Template", "check_template", "write_chat"]
+__all__ = ["Template", "check_template", "write_chat"]
 
-TEMPLATES = ("hh", "plain", "alpaca", "chatml", "llama2", "chat")
 _ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
 )

@@ -7,7 +7,6 @@ from typing import Any
 
 from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.metrics.registry import HELD_OUT, READ_PREFIXES, REWARD_PREFIX, describe
-from rlhf_bench.metrics.summary import CUT
 from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.probes import own_metrics
@@ -128,7 +127,7 @@ def pairwise_table(result: Result) -> Table:
             row["detectable"],
         ]
         rows.append([row["metric"], row["a"], row["b"], difference, *tests, agree])
-    cut = any(CUT in row["difference"]["method"] for row in result.metrics.get("pairwise", []))
+    cut = any(row["difference"]["clipped"] for row in result.metrics.get("pairwise", []))
     notes = [
         *caution_notes(shown),
         *(
@@ -232,16 +231,15 @@ def _left_out(result: Result) -> list[str]:
 
 def _cut(result: Result, columns: Iterable[Column]) -> list[str]:
     """Which intervals would have left what the number can be, the sign of few prompts or seeds; a line a range."""
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[float, float], list[str]] = {}
     for model in result.models:
         for column in columns:
             cell = result.estimate(model, column.key)
-            _, cut, limits = cell.method.partition(CUT) if cell else ("", "", "")
-            if cut:
-                found.setdefault(limits, []).append(f"{column.title} of {model}")
+            if cell and cell.clipped:
+                found.setdefault(cell.clipped, []).append(f"{column.title} of {model}")
     return [
-        f"Intervals cut to [{limits}, where few prompts or seeds threw a limit outside: {', '.join(names)}"
-        for limits, names in found.items()
+        f"Intervals clipped to [{low:g}, {high:g}], which few prompts or seeds had pushed beyond: {', '.join(names)}"
+        for (low, high), names in found.items()
     ]
 
 

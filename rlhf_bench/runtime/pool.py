@@ -6,8 +6,8 @@ not depend on who was first. A large model, or one on a GPU, is faster with one 
 
 Several processes divide the batches in the same way. Each holds whole models, the optimiser's state and all data. In a
 training step each adds up its share of the gradient, receives the sum over all of them and takes the same step; what is
-taken over a whole batch (advantages, whitening, denominators) is computed in every process from everybody's results.
-On request models are divided as well (`rlhf_bench/runtime/sharding.py`).
+taken over a whole batch (advantages, whitening, denominators) is computed in every process from all results.
+On request models are sharded as well (`rlhf_bench/runtime/sharding.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_bench.runtime.processes import ALONE, Processes
-from rlhf_bench.runtime.sharding import divide, whole
+from rlhf_bench.runtime.sharding import shard, unsharded
 
 __all__ = ["SMALL", "Pool", "worker_pool", "workers_for"]
 
@@ -38,21 +38,21 @@ Numbers = Mapping[str, float]
 class Pool:
     """`threads` in each of the processes; with one thread, everything happens in the caller's.
 
-    With `divides` the models that are given to `divide` are divided over the processes: whole in `map` and `fill`,
-    layer by layer in `accumulate`.
+    With `shards` the models that are given to `shard` are sharded over the processes: whole in `map` and `fill`, layer
+    by layer in `accumulate`.
     """
 
     def __init__(
-        self, executor: ThreadPoolExecutor | None, threads: int, processes: Processes = ALONE, *, divides: bool = False
+        self, executor: ThreadPoolExecutor | None, threads: int, processes: Processes = ALONE, *, shards: bool = False
     ) -> None:
-        self.executor, self.processes, self.divides = executor, processes, divides
+        self.executor, self.processes, self.shards = executor, processes, shards
         self.workers = threads * processes.size
-        self.divided: list[nn.Module] = []
+        self.sharded: list[nn.Module] = []
 
-    def divide(self, root: Root, example: Any) -> Root:
-        """What a training step calls, its models divided in place if this pool divides models."""
-        if self.divides:
-            self.divided.append(divide(root, self.processes.size, example))
+    def shard(self, root: Root, example: Any) -> Root:
+        """What a training step calls, its models sharded in place if this pool shards models."""
+        if self.shards:
+            self.sharded.append(shard(root, self.processes.size, example))
         return root
 
     def stream(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -70,10 +70,10 @@ class Pool:
     ) -> list[Result]:
         """All results, in the order of the items, each computed by one process; see `stream`.
 
-        `on_result` is told of this process's as they come. From several processes tensors come back on the CPU.
+        `on_result` is called with this process's as they come. From several processes tensors come back on the CPU.
         """
         mine = []
-        with whole(self.divided):
+        with unsharded(self.sharded):
             for result in self.stream(function, self.processes.share(items)):
                 mine.append(result)
                 on_result(result)
@@ -114,7 +114,7 @@ class Pool:
                 if grad is not None:
                     parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
             mine.append(numbers)
-        if not self.divided:
+        if not self.sharded:
             self._add_up_gradients(parameters)
         elif len(mine) < -(-len(pieces) // self.processes.size):  # the others wait for this one at each layer
             loss, _ = function(pieces[0])

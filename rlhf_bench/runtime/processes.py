@@ -2,7 +2,7 @@
 
     with several_processes(exit_status) as processes:
         rewards = processes.map(score, batches)      # each process scores its share and receives the others'
-        processes.first(lambda: write(rewards))      # files, locks and words are process 0's
+        processes.first(lambda: write(rewards))      # files, locks and messages are process 0's
 
 All of them run the same program on the same data; only what is expensive is divided, and every method is called by all
 of them at the same place. Without a launcher there is one process, nothing is exchanged and torch is not loaded.
@@ -64,7 +64,7 @@ class Processes:
         return list(items)[self.rank :: self.size]
 
     def merge(self, results: list[Result]) -> list[Result]:
-        """The results of everybody's share, in the order of the items. Tensors come back on the CPU."""
+        """The results of all shares, in the order of the items. Tensors come back on the CPU."""
         if self.size == 1:
             return results
         shares = self.gather(results)

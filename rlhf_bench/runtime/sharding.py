@@ -1,9 +1,9 @@
-"""Models divided over processes, fully sharded (ZeRO-3, arXiv:1910.02054; FSDP, arXiv:2304.11277), by torch's FSDP2.
+"""Models sharded over processes (ZeRO-3, arXiv:1910.02054; FSDP, arXiv:2304.11277), by torch's FSDP2.
 
-A divided model is in one of two forms. In a training step each process holds its share of the weights, gradients and
+A sharded model is in one of two forms. In a training step each process holds its share of the weights, gradients and
 optimiser states, and a layer's weights are gathered while it is at work: all processes make the same passes. For
-everything else (sampling, evaluation, old log-probabilities) the weights are gathered once, and `whole` models behave
-as any other: each process makes the passes it likes, of any shape.
+everything else (sampling, evaluation, old log-probabilities) the weights are gathered once: within `unsharded` a model
+behaves as any other, and each process makes the passes it needs, of any shape.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
-__all__ = ["divide", "divided_as", "gather", "gathered_state", "is_divided", "whole"]
+__all__ = ["gather", "gathered_state", "is_sharded", "shard", "sharded_as", "unsharded"]
 
 Root = TypeVar("Root", bound=nn.Module)
 Value = TypeVar("Value")
 
 
-def divide(root: Root, processes: int, example: Any) -> Root:
-    """Divide each layer of the models inside `root`, and what is in no layer, over all processes, in place.
+def shard(root: Root, processes: int, example: Any) -> Root:
+    """Shard each layer of the models inside `root`, and what is in no layer, over all processes, in place.
 
-    `root` is what training calls: its forward takes a batch, of which `example` is a small one on its device, and whatever needs weights happens inside. Weights have to
-    be the same in all processes.
+    `root` is what training calls: its forward takes a batch, of which `example` is a small one on its device, and
+    whatever needs weights happens inside. Weights have to be the same in all processes.
     """
     device = next(root.parameters()).device
     mesh = init_device_mesh(device.type, (processes,))
     blocks: list[FSDPModule] = [fully_shard(layer, mesh=mesh) for layer in layers(root)]
     last: FSDPModule = fully_shard(root, mesh=mesh)  # what is in no block
-    # Left alone, FSDP gathers ahead in the reverse order of the last passes, which while whole are each process's own.
+    # Left alone, FSDP gathers ahead in the reverse order of the last passes, which, unsharded, are each process's own.
     for part, before in zip([*blocks, last], [last, *blocks], strict=True):
         part.set_modules_to_backward_prefetch([before])
         part.set_gradient_divide_factor(1.0)  # a loss is already divided by the whole step's denominator
@@ -55,8 +55,8 @@ def layers(root: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def whole(roots: Sequence[nn.Module]) -> Iterator[None]:
-    """Gather all weights of divided models; within, a pass needs no other process."""
+def unsharded(roots: Sequence[nn.Module]) -> Iterator[None]:
+    """Gather all weights of sharded models; within, a pass needs no other process."""
     every = [(part, part is root) for root in roots for part in root.modules() if isinstance(part, FSDPModule)]
     for part, _ in every:
         part.unshard()
@@ -69,12 +69,12 @@ def whole(roots: Sequence[nn.Module]) -> Iterator[None]:
             part.set_reshard_after_forward(not is_root, recurse=False)  # the root's are wanted again at once
 
 
-def is_divided(module: nn.Module) -> bool:
+def is_sharded(module: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
 def gather(value: Value) -> Value:
-    """Tensors anywhere inside `value`, whole; those that were divided on the CPU. All processes have to call it."""
+    """Tensors anywhere inside `value`, whole; those that were sharded, on the CPU. All processes have to call it."""
     gathered: Any = value
     if isinstance(value, DTensor):
         gathered = value.full_tensor().cpu()
@@ -93,8 +93,8 @@ def gathered_state(module: nn.Module, *, trained_only: bool = False) -> dict[str
     return {name: once[id(tensor)] for name, tensor in kept.items()}
 
 
-def divided_as(like: Tensor, value: Tensor) -> Tensor:
-    """`value`, the same in all processes, divided as `like` is, where it has its shape; else itself."""
+def sharded_as(like: Tensor, value: Tensor) -> Tensor:
+    """`value`, the same in all processes, sharded as `like` is, where it has its shape; else itself."""
     if not isinstance(like, DTensor) or isinstance(value, DTensor) or like.shape != value.shape:
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

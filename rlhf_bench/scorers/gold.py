@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["GoldReward", "gold_reward_for"]
+from rlhf_bench.scorers.base import Alarm, Columns, Context, Metric, ResponseRow, Scorer
+from rlhf_bench.types import HH_MINI
+
+__all__ = ["SCORER", "GoldReward", "gold_reward_for"]
+
+PREFIX = "gold_"
 
 
 class GoldReward(NamedTuple):
@@ -21,7 +26,7 @@ def gold_reward_for(
     source: str, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]
 ) -> GoldReward | None:
     """Gold reward of responses to prompts of `source`; None where the source has no known truth."""
-    if source != "hh-mini":
+    if source != HH_MINI:
         return None
     from rlhf_bench.data import mini
 
@@ -29,3 +34,36 @@ def gold_reward_for(
     components = {name: np.array([row[name] for row in rows], dtype=float) for name in mini.COMPONENTS}
     total = np.sum([*components.values()], axis=0) if rows else np.zeros(0)
     return GoldReward(total, components)
+
+
+class GoldScorer(Scorer):
+    order = 20
+    metrics = (
+        Metric(
+            "gold", "Gold", "", True, 3, "the known true reward of data that have one",
+            compared=True, alarm=Alarm("reward against gold", bad=-1, with_reward=True),
+            tables={"summary": 40, "per_seed": 40, "gold": 0},
+        ),
+    )  # fmt: skip
+
+    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+        prompts, texts = [row.prompt for row in rows], [row.response for row in rows]
+        gold = gold_reward_for(context.source, prompts, texts, [row.ended for row in rows])
+        if gold is None:
+            return {}
+        return {"gold": gold.total, **{f"{PREFIX}{name}": values for name, values in gold.components.items()}}
+
+    def describe(self, name: str) -> Metric | None:
+        component = name.removeprefix(PREFIX)
+        if not component or component == name:
+            return None
+        title = component.replace("_", " ")
+        description = f"the part of the gold reward that is for: {title}"
+        return Metric(name, f"Gold: {title}", "", True, 3, description, tables={"gold": 1})
+
+    def found(self, columns: Collection[str]) -> list[Metric]:
+        components = [metric for name in sorted(columns) if (metric := self.describe(name))]
+        return [*super().found(columns), *components]
+
+
+SCORER = GoldScorer()

@@ -140,7 +140,7 @@ def kl_to_itself(subject: Subject) -> Result:
 
 def dpo_start(subject: Subject) -> Result:
     """The policy in one batch, the reference one text at a time, as where it was computed before training."""
-    from trainers.preference_losses import PairLogps, dpo_loss
+    from trainers.losses.preference import PairLogps, dpo_loss
 
     rows = subject.rows()
     batch = text.collate(rows, pad_id=subject.pad_id)

@@ -25,8 +25,8 @@ from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.sampling_cache import cache_argument
 from rlhf_bench.modeling.tokens import Batch, Encoded
 from rlhf_bench.selftest import Subject, check_policy, check_reward
-from trainers import preference_losses
-from trainers.preference_losses import PairLogps, PairTerms
+from trainers.losses import preference as preference_losses
+from trainers.losses.preference import PairLogps, PairTerms
 
 from .tiny import save_policy, save_run
 

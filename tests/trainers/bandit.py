@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainers.advantages import GROUP_ADVANTAGES, gae
-from trainers.policy_gradient import (
+from trainers.losses.advantages import GROUP_ADVANTAGES, gae
+from trainers.losses.policy_gradient import (
     POLICY_TERMS,
     clipped_policy_terms,
     k3,
@@ -21,7 +21,7 @@ from trainers.policy_gradient import (
     sequence_rewards,
     token_rewards,
 )
-from trainers.preference_losses import PairLogps, dpo_loss
+from trainers.losses.preference import PairLogps, dpo_loss
 
 REWARDS = torch.tensor([0.0, 1.0, 0.2], dtype=torch.float64)
 REFERENCE = torch.tensor([0.6, 0.1, 0.3], dtype=torch.float64).log()  # log-probabilities

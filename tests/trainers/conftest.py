@@ -20,13 +20,16 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy, new_gpt2
 from rlhf_bench.progress import Progress
 from rlhf_bench.types import PreferencePair, fingerprint, make_pair
-from trainers import dpo
-from trainers.batches import Pair
-from trainers.loop import Loop
-from trainers.optim import Optimizer
-from trainers.preference_losses import PairLogps
-from trainers.recipe import Recipe
-from trainers.stage import Stage, StageResult
+from trainers import kto
+from trainers.config.recipe import Recipe
+from trainers.engine import models, reference
+from trainers.engine.batches import Pair
+from trainers.engine.loop import Loop
+from trainers.engine.machine import Machine
+from trainers.engine.optim import Optimizer
+from trainers.engine.pairs import PairTrainer
+from trainers.engine.stage import Folders, Reporting, Stage, StageResult
+from trainers.losses.preference import PairLogps
 
 from ..rlhf_bench.tiny import scale_matrices
 
@@ -47,6 +50,19 @@ class Graded(NamedTuple):
 
 
 FirstStep = Callable[..., tuple[Graded, StageResult]]
+
+
+def stage_in(
+    folder: Path, name: str, recipe: Recipe, pairs: Sequence[PreferencePair] = (), *, cache: Path | None = None
+) -> Stage:
+    """A stage on the CPU whose parents are in `folder` and whose every split holds `pairs`."""
+
+    def data(split: str) -> PreferenceData:
+        return PreferenceData("tests", split, list(pairs), {"read": len(pairs)}, [], fingerprint(pairs))
+
+    folders = Folders(folder, folder / f".{name}.work", cache)
+    machine = Machine(torch.device("cpu"), "fp32" if recipe.precision == "auto" else recipe.precision)
+    return Stage(name, recipe, 0, folders, data, machine, Reporting(Progress(quiet=True)))
 
 
 def call(*words: str | Path) -> Result:
@@ -88,15 +104,10 @@ def first_step(
                 name: {"warmup_ratio": 0.0, "batch_size": len(pairs), "micro_batch_size": 4, "epochs": 1, **section},
             }
         )
-
-        def data(split: str) -> PreferenceData:
-            return PreferenceData("tests", split, pairs, {"read": len(pairs)}, [], fingerprint(pairs))
-
         folder = tmp_path_factory.mktemp("run")
         for parent in ("base", "sft"):
             (folder / parent).symlink_to(sft)
-        stage = Stage(name, recipe, 0, folder, folder / "work", Progress(quiet=True), data, torch.device("cpu"))
-        stage.cache = cache
+        stage = stage_in(folder, name, recipe, pairs, cache=cache)
         losses: list[float] = []
         gradients: dict[int, Tensor] = {}
 
@@ -110,19 +121,20 @@ def first_step(
             losses.extend([row["loss"]] if "loss" in row else [])
             log(self, row, **counts)
 
-        trainer, log = importlib.import_module(f"trainers.{name}"), Loop.log
+        module = "kto" if section.get("loss") == "kto" else name
+        trainer, log = importlib.import_module(f"trainers.{module}"), Loop.log
         with monkeypatch.context() as patch:
             patch.setattr(Optimizer, "step", keep)
             patch.setattr(Loop, "log", spy)
             if double:
-                patch.setattr(trainer, "load_policy", lambda *a, **k: load_policy(*a, **k, dtype=torch.float64))
+                patch.setattr(models, "load_policy", lambda *a, **k: load_policy(*a, **k, dtype=torch.float64))
                 torch.set_default_dtype(torch.float64)
             try:
                 result = trainer.train(stage)
             finally:
                 torch.set_default_dtype(torch.float32)
         assert len(losses) == 1
-        named = {n: gradients[id(p)] for n, p in result.model.named_parameters() if id(p) in gradients}
+        named = {n: gradients[id(p)] for n, p in result.trained.model.named_parameters() if id(p) in gradients}
         return Graded(losses[0], named), result
 
     return run
@@ -143,18 +155,18 @@ def reference_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytes
 def under_the_reference(reference_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Pair]]:
     """Our DPO with another reference than the weights it starts from; the pairs of KTO's KL, as they were asked for."""
     other = LogprobModel(load_policy(reference_folder)[0])
-    reference_logps, mismatched_kl = dpo.reference_logps, dpo.mismatched_kl
+    reference_logps, mismatched_kl = reference.reference_logps, kto.mismatched_kl
     asked: list[Sequence[Pair]] = []
 
-    def kl(stage: Stage, policy: Any, frozen: Any, pairs: Sequence[Pair], pad: int) -> Tensor:
+    def kl(trainer: PairTrainer, frozen: Any, pairs: Sequence[Pair]) -> Tensor:
         asked.append(pairs)
-        return mismatched_kl(stage, policy, other.to(torch.get_default_dtype()), pairs, pad)
+        return mismatched_kl(trainer, other.to(torch.get_default_dtype()), pairs)
 
-    def under_other(stage: Stage, policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
-        return reference_logps(stage, other.to(torch.get_default_dtype()), pairs, pad)
+    def under_other(machine: Machine, policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
+        return reference_logps(machine, other.to(torch.get_default_dtype()), pairs, pad)
 
-    monkeypatch.setattr(dpo, "reference_logps", under_other)
-    monkeypatch.setattr(dpo, "mismatched_kl", kl)
+    monkeypatch.setattr(reference, "reference_logps", under_other)
+    monkeypatch.setattr(kto, "mismatched_kl", kl)
     return asked
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.data import load_preferences
-from rlhf_bench.modeling.checkpoints import STAGES
+from rlhf_bench.types import STAGES
 
 from .conftest import TOY
 
@@ -31,9 +31,9 @@ import transformers.models.gpt2.modeling_gpt2
 import trainers.base, trainers.dpo, trainers.grpo, trainers.pipeline, trainers.ppo, trainers.reward, trainers.sft
 from rlhf_bench import files
 from rlhf_bench.cli import cli
-from trainers.loop import Loop
+from trainers.engine.loop import Loop
 
-save = Loop._save
+save = Loop.save
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -51,14 +51,14 @@ def run(words, stage, step, cut, errors):
             die()
 
     def save_or_die(loop):
-        if (loop.name, loop.step) == (stage, step):
+        if (loop.stage.name, loop.step) == (stage, step):
             die()
-        saves.extend([loop.step] * (loop.name == stage))
+        saves.extend([loop.step] * (loop.stage.name == stage))
         if cut and len(saves) == cut[0]:
             files.atomic_write_bytes = half
         save(loop)
 
-    Loop._save = save_or_die
+    Loop.save = save_or_die
     try:
         cli(words)
     except SystemExit as end:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from trainers.advantages import (
+from trainers.losses.advantages import (
     GROUP_ADVANTAGES,
     mean_advantages,
     rank_exponential_advantages,

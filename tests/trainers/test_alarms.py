@@ -12,10 +12,14 @@ from scipy.stats import kendalltau
 from torch import nn
 
 from rlhf_bench.progress import Progress
-from trainers.alarms import ALARMS, LEVEL, alarms_at, chance_of_falling, find_alarms
-from trainers.loop import Loop
-from trainers.optim import make_optimizer
-from trainers.recipe import OptimizerConfig
+from trainers.config.optimizer import OptimizerConfig
+from trainers.config.recipe import Recipe
+from trainers.engine.alarms import ALARMS, LEVEL, alarms_at, chance_of_falling, find_alarms
+from trainers.engine.loop import Loop
+from trainers.engine.optim import make_optimizer
+from trainers.engine.stage import Trained
+
+from .conftest import stage_in
 
 Row = dict[str, Any]
 
@@ -196,8 +200,9 @@ def test_the_loop_says_each_alarm_once_resumed_or_not(tmp_path: Path, monkeypatc
     def loop() -> Loop:
         model, config = nn.Linear(2, 2), OptimizerConfig()
         optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)])
-        return Loop("ppo", tmp_path / "work", config, Progress(quiet=True), steps=4, modules={"policy": model},
-                    optimizer=optimizer, save_seconds=0)  # fmt: skip
+        stage = stage_in(tmp_path, "ppo", Recipe(save_seconds=0))
+        trained: Any = Trained(model, None)  # type: ignore[arg-type]
+        return Loop(stage, 4, trained, optimizer)
 
     first = loop()
     for step in first:

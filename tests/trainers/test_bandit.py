@@ -95,8 +95,8 @@ def test_expected_gradients_are_the_enumerated_one(size: int, ratio: str) -> Non
 
 def test_sampled_training_comes_as_near() -> None:
     """Groups drawn from the policy, leave one out, KL in the reward: what is enumerated above, by chance."""
-    from trainers.advantages import rloo_advantages
-    from trainers.policy_gradient import clipped_policy_terms, normalise_grpo, sequence_rewards
+    from trainers.losses.advantages import rloo_advantages
+    from trainers.losses.policy_gradient import clipped_policy_terms, normalise_grpo, sequence_rewards
 
     generator = torch.Generator().manual_seed(0)
     logits, groups, size = REFERENCE.clone(), 1024, 4

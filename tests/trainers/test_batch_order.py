@@ -15,9 +15,9 @@ from torch import Tensor
 
 from rlhf_bench.modeling.tokens import Batch
 from rlhf_bench.runtime.pool import Pool
-from trainers.batches import Order
-from trainers.rollout import Rollout, RolloutMaker
-from trainers.stage import Stage
+from trainers.engine.batches import Order
+from trainers.engine.rollout import Rollout, RolloutMaker
+from trainers.engine.stage import Stage
 
 from . import test_invariance
 from .test_invariance import STAGES, MakeStage, Section, Step, close, exactly
@@ -89,7 +89,7 @@ def test_the_order_of_a_rollout_changes_no_gradient(
 
     def unsorted(self: RolloutMaker, batch: Batch, index: Tensor | None = None) -> list[Tensor]:
         rows = range(len(batch.ids)) if index is None else index.tolist()
-        return [torch.tensor(part) for part in self.stage.pool.split(rows, self.config.micro_batch_size)]
+        return [torch.tensor(part) for part in self.stage.machine.pool.split(rows, self.config.micro_batch_size)]
 
     def watched(split: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
         def spy(self: RolloutMaker, batch: Batch, index: Tensor | None = None) -> list[Tensor]:

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from rlhf_bench.errors import BadValue, UnknownName
-from rlhf_bench.modeling.checkpoints import STAGES
-from trainers.combinations import check_combinations
-from trainers.ignored_keys import check_given, ignored_keys
+from rlhf_bench.types import STAGES
+from trainers.config.checks import check_combinations, check_given, ignored_keys
+from trainers.config.loading import explain, list_recipes, load_recipe
+from trainers.config.recipe import Recipe
 from trainers.pipeline import train
-from trainers.recipe import Recipe
-from trainers.recipe_files import explain, list_recipes, load_recipe
 
 from .conftest import TOY
 
@@ -84,7 +83,10 @@ from .conftest import TOY
         ({"reward": {"function": []}}, "reward.function: given an empty list, expected model, gold, a reward"),
         ({"reward": {"function": "golden"}}, "reward.function: given 'golden', expected model, gold, a reward "),
         ({"reward": {"function": "a.b:c d"}}, "reward.function: given 'a.b:c d', expected model, gold, a "),
-        ({"reward": {"function": ["gold", "gold"]}}, "reward.function: 'gold' stands twice; name it once and set its "),
+        (
+            {"reward": {"function": ["gold", "gold"]}},
+            "reward.function: 'gold' is given twice; name it once and set its ",
+        ),
     ],
 )
 def test_what_makes_no_sense(sections: dict[str, Any], message: str) -> None:

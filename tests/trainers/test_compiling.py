@@ -18,9 +18,10 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 from rlhf_bench.types import Prompt
-from trainers import compiling, execution
-from trainers.alarms import ALARMS
-from trainers.compiling import compile_backbone
+from trainers import pipeline
+from trainers.engine import compiling
+from trainers.engine.alarms import ALARMS
+from trainers.engine.compiling import compile_backbone
 from trainers.pipeline import train
 
 from .conftest import TOY, FirstStep, call
@@ -148,12 +149,12 @@ def test_compiled_code_is_called_by_one_thread(
     workers: list[int] = []
 
     def note(stage: Any) -> Any:
-        workers.append(stage.pool.workers)
+        workers.append(stage.machine.pool.workers)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
-    monkeypatch.setattr(execution.importlib, "import_module", lambda name: type("Trainer", (), {"train": note}))
+    monkeypatch.setattr(pipeline.importlib, "import_module", lambda name: type("Trainer", (), {"train": note}))
     for value in ("false", "true"):
         with pytest.raises(KeyboardInterrupt):
             train(["base"], recipe=str(TOY), overrides=[*SHORT, f"base.compile={value}"], root=tmp_path)

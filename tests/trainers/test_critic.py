@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +12,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
-from trainers.critic import Critic, make_critic
-from trainers.recipe import PpoConfig, Recipe
-from trainers.stage import Stage
+from trainers.config.recipe import PpoConfig, Recipe
+from trainers.engine.critic import Critic, make_critic
+from trainers.engine.machine import Machine
 
 from ..rlhf_bench.tiny import save_policy, save_reward
 
@@ -23,12 +22,8 @@ from ..rlhf_bench.tiny import save_policy, save_reward
 def a_stage(function: str = "model", **folders: Path) -> Any:
     """What `make_critic` asks of a stage."""
     recipe = Recipe.model_validate({"reward": {"function": function}})
-    stage: Any = SimpleNamespace(
-        name="ppo", recipe=recipe, seed=0, device=torch.device("cpu"), parent=lambda name: folders[name]
-    )
-    for name in ("make_trainable", "prepare", "compile"):
-        setattr(stage, name, partial(getattr(Stage, name), stage))
-    return stage
+    machine = Machine(torch.device("cpu"), "fp32")
+    return SimpleNamespace(name="ppo", recipe=recipe, seed=0, machine=machine, parent=lambda name: folders[name])
 
 
 def test_a_value_is_that_of_the_state_before_its_token(policy: PreTrainedModel) -> None:

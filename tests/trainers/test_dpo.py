@@ -12,10 +12,11 @@ from torch import Tensor
 
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import read_jsonl
-from trainers import dpo
-from trainers.batches import Pair
-from trainers.loop import Loop
-from trainers.preference_losses import PREFERENCE_LOSSES, PairLogps
+from trainers import kto
+from trainers.engine import reference
+from trainers.engine.batches import Pair
+from trainers.engine.loop import Loop
+from trainers.losses.preference import PREFERENCE_LOSSES, PairLogps
 
 from .conftest import PAIRS, FirstStep, Graded
 
@@ -70,8 +71,8 @@ def test_the_log_has_trls_names(
     first_step: FirstStep, monkeypatch: pytest.MonkeyPatch, section: dict[str, Any], extra: set[str]
 ) -> None:
     files: list[Path] = []
-    write = Loop._write_row
-    monkeypatch.setattr(Loop, "_write_row", lambda self: (write(self), files.append(self.log_file))[0])
+    write = Loop.end_row
+    monkeypatch.setattr(Loop, "end_row", lambda self: (write(self), files.append(self.files.log))[0])
     first_step("dpo", **section)
     shared = {
         "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen",
@@ -88,13 +89,13 @@ def test_the_log_has_trls_names(
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pairs' log-probabilities were computed, call by call."""
     counts: list[int] = []
-    compute = dpo.reference_logps
+    compute = reference.reference_logps
 
-    def spy(stage: Any, policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
+    def spy(machine: Any, policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
         counts.append(len(pairs))
-        return compute(stage, policy, pairs, pad)
+        return compute(machine, policy, pairs, pad)
 
-    monkeypatch.setattr(dpo, "reference_logps", spy)
+    monkeypatch.setattr(reference, "reference_logps", spy)
     return counts
 
 
@@ -151,7 +152,7 @@ def test_ktos_kl_is_of_prompts_with_other_pairs_responses(
     """Every row, chosen and rejected, with the response of the row before it: no prompt meets its own."""
     seen: list[tuple[list[int], list[int]]] = []
     of_kl: list[list[tuple[list[int], list[int]]]] = []
-    collate, kto_kl = dpo.collate, dpo.kto_kl
+    collate, kto_kl = kto.collate, kto.kto_kl
 
     def spy(rows: Any, **options: Any) -> Any:
         seen.extend((row.prompt, row.response) for row in rows)
@@ -161,8 +162,8 @@ def test_ktos_kl_is_of_prompts_with_other_pairs_responses(
         of_kl.append(seen[-len(policy) :])
         return kto_kl(policy, reference)
 
-    monkeypatch.setattr(dpo, "collate", spy)
-    monkeypatch.setattr(dpo, "kto_kl", note)
+    monkeypatch.setattr(kto, "collate", spy)
+    monkeypatch.setattr(kto, "kto_kl", note)
     first_step("dpo", loss="kto")
     # of all pairs of the step, then of all that are held out
     assert [len(pairs) for pairs in under_the_reference] == [len(PAIRS), len(PAIRS)]

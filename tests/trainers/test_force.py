@@ -11,7 +11,7 @@ from click.testing import Result
 
 import trainers.pipeline as pipeline
 from rlhf_bench.modeling.checkpoints import open_checkpoint, replacing
-from trainers.alarms import ALARMS
+from trainers.engine.alarms import ALARMS
 
 from .conftest import TOY, call
 

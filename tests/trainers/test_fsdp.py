@@ -13,8 +13,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.modeling.checkpoints import STAGES
-from rlhf_bench.runtime.sharding import divided_as, gather, gathered_state, is_divided
+from rlhf_bench.runtime.sharding import gather, gathered_state, is_sharded, sharded_as
+from rlhf_bench.types import STAGES
 from trainers.pipeline import train
 
 from ..several import Launcher, same_files
@@ -94,17 +94,17 @@ def test_one_process_continues_what_divided_models_began(root: Path, launch: Lau
 HOLDS = """
 import json, os
 from torch.distributed.tensor import DTensor
-from trainers.loop import Loop
-write = Loop._write_row
+from trainers.engine.loop import Loop
+write = Loop.end_row
 def held(tensor):
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).numel()
 def spy(loop):
-    model = next(iter(loop.modules.values()))
+    model = loop.trained.model
     states = [s for part in loop.optimizer.parts for state in part.state.values() for s in state.values()]
     with open("{folder}/" + os.environ.get("RANK", "0"), "w") as file:
         json.dump([sum(held(p) for p in model.parameters()), sum(map(held, states))], file)
     return write(loop)
-Loop._write_row = spy
+Loop.end_row = spy
 """
 
 
@@ -140,12 +140,12 @@ def test_accelerates_configuration_asks_for_it_too(root: Path, launch: Launcher)
 
 
 def test_what_it_does_not_go_with(root: Path, launch: Launcher, tmp_path: Path) -> None:
-    with pytest.raises(BadValue, match="--fsdp: given with one process, expected several that divide the models; "):
+    with pytest.raises(BadValue, match="--fsdp: given with one process, expected several to shard the models over; "):
         train(["base"], recipe=str(TOY), root=tmp_path, fsdp=True)
     ended = launch(*words(root, "compiled", "base", base__compile="true"), "--fsdp", processes=2)
     assert ended.statuses == [2, 2]
     assert ended.lines == [
-        "error: base.compile: not with --fsdp, which divides a model's tensors; leave one of them out"
+        "error: base.compile: given with --fsdp, which shards a model's tensors; leave one of the two out"
     ]
 
 
@@ -153,9 +153,9 @@ def test_what_is_not_divided_is_left_as_it_is() -> None:
     tied = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
     tied["b"].weight = tied["a"].weight
     state = gathered_state(tied)
-    assert not is_divided(tied)
+    assert not is_sharded(tied)
     assert state["a.weight"] is state["b.weight"]
     assert torch.equal(state["a.weight"], tied["a"].weight)
     assert set(gathered_state(tied, trained_only=True)) == set(state)
     assert gather({"x": [1, "two"]}) == {"x": [1, "two"]}
-    assert divided_as(tied["a"].weight, state["a.weight"]) is state["a.weight"]
+    assert sharded_as(tied["a"].weight, state["a.weight"]) is state["a.weight"]

@@ -19,8 +19,9 @@ from rlhf_bench.modeling.models import autocast, load_policy
 from rlhf_bench.modeling.sampling_cache import cache_argument
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 from rlhf_bench.runtime.pool import Pool
-from trainers.gradient_checkpointing import checkpoint_layers
-from trainers.lora import LoraConfig, adapt
+from trainers.config.optimizer import LoraConfig
+from trainers.engine.lora import adapt
+from trainers.engine.models import checkpoint_layers
 from trainers.pipeline import train
 
 from .conftest import TOY, FirstStep, llama

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainers.config.recipe import GrpoConfig
 from trainers.grpo import normalise
-from trainers.policy_gradient import POLICY_TERMS, k3
-from trainers.recipe import GrpoConfig
+from trainers.losses.policy_gradient import POLICY_TERMS, k3
 
 from .test_policy_gradient import masked
 
@@ -62,7 +62,8 @@ def ours(new: Tensor, *, ratio: str, loss_type: str, beta: float) -> tuple[float
     per_token = POLICY_TERMS[ratio](leaf, old, advantages[:, None], MASK, low=LOW, high=HIGH).loss
     per_token = per_token + beta * k3(leaf, reference, MASK)
     config = GrpoConfig.model_validate({"loss_type": loss_type})
-    loss = normalise(config, per_token, MASK, 4, int(MASK.sum()), LONGEST, 1)
+    step: Any = SimpleNamespace(config=config, sequences=4, tokens=int(MASK.sum()), max_length=LONGEST, pieces=[MASK])
+    loss = normalise(step, per_token, MASK)
     return loss.item(), torch.autograd.grad(loss, leaf)[0]
 
 

@@ -15,6 +15,8 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +28,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import trainers.rollout
-from rlhf_bench.data import PreferenceData
+import trainers.engine.rollout
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.modeling import logprobs, models
@@ -36,18 +37,22 @@ from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.modeling.tokens import Encoded, collate
-from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.pool import Pool
-from rlhf_bench.types import Completion, PreferencePair, fingerprint, make_pair
-from trainers import compiling, dpo, language_model, ppo, reward, sft
-from trainers.advantages import GROUP_ADVANTAGES, group_advantages
-from trainers.critic import ActorCritic, make_critic
-from trainers.loop import Loop
-from trainers.optim import Optimizer, make_optimizer
-from trainers.policy_gradient import POLICY_TERMS, clipped_policy_terms
-from trainers.recipe import Recipe
-from trainers.rollout import RolloutMaker
-from trainers.stage import Stage, StageResult
+from rlhf_bench.types import Completion, PreferencePair, make_pair
+from trainers import language_model, ppo, reward, sft
+from trainers.config.recipe import Recipe
+from trainers.engine import compiling
+from trainers.engine import pairs as pairs_module
+from trainers.engine.critic import ActorCritic, make_critic
+from trainers.engine.loop import Loop
+from trainers.engine.optim import Optimizer
+from trainers.engine.policy_update import policy_step
+from trainers.engine.rollout import RolloutMaker
+from trainers.engine.stage import Stage, StageResult
+from trainers.losses.advantages import GROUP_ADVANTAGES, group_advantages
+from trainers.losses.policy_gradient import POLICY_TERMS, clipped_policy_terms
+
+from .conftest import stage_in
 
 WORDS = ["Blue.", "I am happy to help.", "Eight minutes.", "no", "What is happening is none of my business."]
 PAIRS = [
@@ -106,12 +111,9 @@ def make_stage(folder: Path, tmp_path: Path) -> MakeStage:
                 name: {"warmup_ratio": 0.0, **sizes, **section},
             }
         )
-
-        def data(split: str) -> PreferenceData:
-            return PreferenceData("tests", split, pairs, {"read": len(pairs)}, [], fingerprint(pairs))
-
-        return Stage(name, recipe, 0, folder, tmp_path / f".{name}.work", Progress(quiet=True), data,
-                     torch.device("cpu"))  # fmt: skip
+        stage = stage_in(folder, name, recipe, pairs)
+        stage.folders = stage.folders._replace(work=tmp_path / f".{name}.work")
+        return stage
 
     return make
 
@@ -131,8 +133,9 @@ def one_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Stage], Step]:
             return float(torch.stack([gradient.norm() for gradient in kept[-1]]).norm())
 
         monkeypatch.setattr(Optimizer, "step", keep)
-        result = importlib.import_module(f"trainers.{stage.name}").train(stage)
-        return Step(kept[0], read_jsonl(stage.work / "log.jsonl")[0], result)
+        module = "kto" if stage.name == "dpo" and stage.recipe.dpo.loss == "kto" else stage.name
+        result = importlib.import_module(f"trainers.{module}").train(stage)
+        return Step(kept[0], read_jsonl(stage.folders.work / "log.jsonl")[0], result)
 
     return run
 
@@ -155,7 +158,7 @@ def in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def stirred(monkeypatch: pytest.MonkeyPatch) -> None:
     """No trained matrix begins at 0: behind a critic's head or an adapter's B of zeros every gradient would be 0."""
 
-    restore = Loop._restore
+    restore = Loop.restore
 
     def stir(self: Loop) -> None:
         restore(self)
@@ -166,7 +169,7 @@ def stirred(monkeypatch: pytest.MonkeyPatch) -> None:
                     if p.requires_grad and p.ndim == 2 and not p.any():
                         p.normal_(std=0.1, generator=generator)
 
-    monkeypatch.setattr(Loop, "_restore", stir)
+    monkeypatch.setattr(Loop, "restore", stir)
 
 
 exactly = pytest.mark.usefixtures("in_float64", "stirred")
@@ -240,7 +243,7 @@ def test_workers_give_the_gradient_of_the_whole(
     whole = one_step(make_stage(name, micro_batch_size=64))
     with ThreadPoolExecutor(2) as executor:
         stage = make_stage(name, micro_batch_size=3)
-        stage.pool = Pool(executor, 2)
+        stage.machine = replace(stage.machine, pool=Pool(executor, 2))
         close(one_step(stage), whole)
 
 
@@ -297,7 +300,7 @@ def test_padding_changes_nothing(
     side: Any,
 ) -> None:
     plain = one_step(make_stage(name))
-    module = {"sft": language_model, "reward": reward, "dpo": dpo}[name]
+    module = {"sft": language_model, "reward": reward, "dpo": pairs_module}[name]
     monkeypatch.setattr(module, "collate", lambda rows, pad_id: collate(rows, pad_id=pad_id, side=side, multiple_of=97))
     close(one_step(make_stage(name)), plain)
 
@@ -309,8 +312,10 @@ def test_padding_of_a_rollout_changes_nothing(
 ) -> None:
     """Whitening, KL, entropy and explained variance are over the mask."""
     plain = one_step(make_stage(name))
-    monkeypatch.setattr(trainers.rollout, "collate", lambda rows, pad_id: collate(rows, pad_id=pad_id, multiple_of=97))
-    monkeypatch.setattr(trainers.rollout, "ROUND_WIDTH", 97)
+    monkeypatch.setattr(
+        trainers.engine.rollout, "collate", lambda rows, pad_id: collate(rows, pad_id=pad_id, multiple_of=97)
+    )
+    monkeypatch.setattr(trainers.engine.rollout, "ROUND_WIDTH", 97)
     close(one_step(make_stage(name)), plain)
 
 
@@ -362,7 +367,7 @@ def test_ratio_starts_at_1(
         return drawn[-1]
 
     monkeypatch.setitem(POLICY_TERMS, "token", spy_terms)
-    monkeypatch.setattr(trainers.rollout, "sample", spy_sample)
+    monkeypatch.setattr(trainers.engine.rollout, "sample", spy_sample)
     row = one_step(make_stage(name, epochs=epochs, temperature=temperature, micro_batch_size=64)).row
     logps, old, mask = terms[0]
     ratio = (logps - old)[mask].exp()
@@ -386,7 +391,7 @@ def seen_by(stage: Stage, one_step: Callable[[Stage], Step], monkeypatch: pytest
         rows.extend(part)
         return collate(part, **options)
 
-    monkeypatch.setattr({"sft": language_model, "reward": reward, "dpo": dpo}[stage.name], "collate", spy)
+    monkeypatch.setattr({"sft": language_model, "reward": reward, "dpo": pairs_module}[stage.name], "collate", spy)
     one_step(stage)
     return rows
 
@@ -445,7 +450,7 @@ def test_sft_learns_to_stop(make_stage: MakeStage, policy: PreTrainedModel, toke
         return sum(completion.finish_reason == "eos" for group in groups for completion in group)
 
     assert ended(policy) <= 2
-    assert ended(sft.train(stage).model) >= 18  # of 20
+    assert ended(sft.train(stage).trained.model) >= 18  # of 20
 
 
 def test_dpo_sums_over_response_tokens_alone(policy: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +465,7 @@ def test_dpo_sums_over_response_tokens_alone(policy: PreTrainedModel, monkeypatc
     changed = [tuple(side._replace(prompt=[91, 92, 93]) for side in pair) for pair in pairs]
     other = [tuple(side._replace(response=[94, *side.response[1:]]) for side in pair) for pair in pairs]
     model = LogprobModel(policy)
-    before, after, moved = (dpo.pair_logps(model, p, 0) for p in (pairs, changed, other))  # type: ignore[arg-type]
+    before, after, moved = (pairs_module.pair_logps(model, p, 0) for p in (pairs, changed, other))  # type: ignore[arg-type]
     assert torch.equal(before.chosen, after.chosen)
     assert torch.equal(before.rejected, after.rejected)
     assert not torch.equal(before.chosen, moved.chosen)
@@ -475,7 +480,7 @@ def test_dpo_log_probabilities_are_plain_sums(policy: PreTrainedModel) -> None:
         return sum(table[len(prompt) + i - 1, token].item() for i, token in enumerate(response))
 
     pairs = [(Encoded(prompt, chosen), Encoded(prompt, rejected))]
-    logps = dpo.pair_logps(LogprobModel(policy), pairs, 0)
+    logps = pairs_module.pair_logps(LogprobModel(policy), pairs, 0)
     assert logps.chosen.item() == pytest.approx(total(chosen), abs=1e-4)
     assert logps.rejected.item() == pytest.approx(total(rejected), abs=1e-4)
 
@@ -569,11 +574,10 @@ def watched(model: torch.nn.Module) -> tuple[Any, list[int]]:
 def test_language_model_step_goes_through_ddp(make_stage: MakeStage, policy: PreTrainedModel) -> None:
     stage = make_stage("sft", micro_batch_size=64)
     wrapped, sizes = watched(LogprobModel(policy))
-    config = stage.recipe.sft
-    optimizer = make_optimizer(config, [(policy.named_parameters(), config.lr)])
-    loop = Loop("sft", stage.work, config, stage.progress, steps=1, modules={"policy": policy}, optimizer=optimizer)
     rows = [Encoded([11, 12], [13, 0]), Encoded([14], [15, 16, 0])]
-    language_model.nll_step(stage, wrapped, optimizer, config, rows, 0, loop, whole_sequence=False)
+    step = language_model.NllStep(stage.machine, wrapped, whole_sequence=False, tokens=5)
+    pieces = language_model.micro_batches(stage, stage.recipe.sft, rows, 0)
+    stage.machine.pool.accumulate(partial(language_model.nll_step_loss, step), pieces, list(policy.parameters()))
     assert sum(sizes) == sum(p.numel() for p in policy.parameters())
 
 
@@ -589,5 +593,6 @@ def test_ppo_update_goes_through_ddp(make_stage: MakeStage, policy: PreTrainedMo
     targets, _ = ppo.prepare(config, maker, model.critic, rollout, 0.1)
     wrapped, sizes = watched(model)
     parameters = list(model.parameters())
-    ppo.update(stage, config, maker, wrapped, rollout, targets, torch.arange(len(rollout.rows)), parameters)
+    step = policy_step(maker, wrapped, config, rollout, targets, torch.arange(len(rollout.rows)))
+    stage.machine.pool.accumulate(partial(ppo.ppo_loss, step), step.pieces, parameters)
     assert sum(sizes) == sum(p.numel() for p in parameters)

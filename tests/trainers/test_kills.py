@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from rlhf_bench.modeling.checkpoints import STAGES
+from rlhf_bench.types import STAGES
 
 from .killing import Launcher, RandomKills, log_of, pairs_file
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rlhf_bench.types import Prompt
-from trainers.alarms import find_alarms
-from trainers.batches import Order, count_steps
-from trainers.policy_gradient import log_of_updates
-from trainers.rollout import apart
+from trainers.engine.alarms import find_alarms
+from trainers.engine.batches import Order, count_steps
+from trainers.engine.policy_update import log_of_updates
+from trainers.engine.rollout import with_unique_ids
 
 
 def test_one_row_for_several_updates() -> None:
@@ -52,4 +52,4 @@ def test_an_epoch_ends_with_its_short_batch(rows: int, batch: int, epochs: float
 def test_copies_of_a_prompt_are_drawn_apart() -> None:
     """A response's stream is keyed by the prompt's id: copies of it in one rollout have ids of their own."""
     a, b = Prompt("a", "A"), Prompt("b", "B")
-    assert apart([a, b, a, a]) == [a, b, Prompt("a+1", "A"), Prompt("a+2", "A")]
+    assert with_unique_ids([a, b, a, a]) == [a, b, Prompt("a+1", "A"), Prompt("a+2", "A")]

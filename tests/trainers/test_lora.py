@@ -22,22 +22,22 @@ from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError, StaleParent
 from rlhf_bench.modeling import quantized
 from rlhf_bench.modeling.adapters import adapter_base
-from rlhf_bench.modeling.checkpoints import STAGES, checkpoint_hash, model_hash, open_checkpoint
+from rlhf_bench.modeling.checkpoints import checkpoint_hash, model_hash, open_checkpoint
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.merge import merge
 from rlhf_bench.modeling.models import load_policy, new_gpt2
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.tokens import collate, encode
-from rlhf_bench.progress import Progress
 from rlhf_bench.selftest import selftest
-from trainers import lora
-from trainers.critic import make_critic
-from trainers.lora import LoraConfig, adapt, check_lora
-from trainers.recipe_files import load_recipe
-from trainers.stage import Stage
-from trainers.states import load_trained, trained_state
+from rlhf_bench.types import STAGES
+from trainers.config.loading import load_recipe
+from trainers.config.optimizer import LoraConfig
+from trainers.engine import lora
+from trainers.engine.critic import make_critic
+from trainers.engine.lora import adapt, check_lora
+from trainers.engine.states import load_trained, trained_state
 
-from .conftest import TOY, FirstStep, call
+from .conftest import TOY, FirstStep, call, stage_in
 from .killing import Launcher, pairs_file, same_bits
 
 NO_DATA = PreferenceData("tests", "train", [], {}, [], "")
@@ -65,7 +65,7 @@ def test_the_first_loss_is_that_of_the_full_model(first_step: FirstStep, stage: 
     full, _ = first_step(stage)
     ours, result = first_step(stage, lora={"r": rank})
     assert ours.loss == full.loss
-    trained = {name for name, p in result.model.named_parameters() if p.requires_grad}
+    trained = {name for name, p in result.trained.model.named_parameters() if p.requires_grad}
     assert {name for name in trained if ".lora_" not in name} == (
         {"score.modules_to_save.default.weight"} if stage == "reward" else set()
     )
@@ -140,7 +140,7 @@ def test_a_saved_state_holds_what_is_trained_and_nothing_else(policy_folder: Pat
 def test_a_critic_has_an_adapter_too(run: Path, start: str) -> None:
     """Of its own, or, where it is shared, the policy's; with the head it is all that is trained."""
     recipe = load_recipe(str(TOY), ["ppo.lora.r=3", f"ppo.critic={start}"])
-    stage = Stage("ppo", recipe, 0, run, run / ".w", Progress(quiet=True), lambda _: NO_DATA, torch.device("cpu"))
+    stage = stage_in(run, "ppo", recipe)
     policy = load_policy(run / "sft")[0]
     adapt(policy, recipe.ppo.lora, run / "sft", seed=0)
     critic = make_critic(stage, recipe.ppo, policy)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainers.losses import center_penalty, nll_loss, reward_loss
+from trainers.losses.language_model import nll_loss
+from trainers.losses.reward import center_penalty, reward_loss
 
 
 def test_nll_loss_worked_by_hand() -> None:

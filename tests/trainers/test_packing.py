@@ -13,8 +13,9 @@ from rlhf_bench.errors import ModelError
 from rlhf_bench.modeling.logprobs import LogprobModel, hidden_states
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.tokens import Encoded, collate
-from trainers import language_model, packing
-from trainers.packing import PackedLogprobs, check_packing, collate_packs, pack
+from trainers import language_model
+from trainers.engine import packing
+from trainers.engine.packing import PackedLogprobs, check_packing, collate_packs, pack
 
 from .conftest import FirstStep, llama
 
@@ -95,7 +96,9 @@ def test_a_step_has_the_loss_and_the_gradients_of_the_unpacked_one(
         assert float((packed.gradients[name] - gradient).norm()) <= 1e-5 * float(gradient.norm()) + 1e-12, name
     assert len(batches) > 1
     assert sum(int((batch.position_ids[batch.attention_mask] == 0).sum()) for batch in batches) == 5  # documents
-    ends = sum(int((batch.ids[batch.response_mask] == result.tokenizer.eos_token_id).sum()) for batch in batches)
+    ends = sum(
+        int((batch.ids[batch.response_mask] == result.trained.tokenizer.eos_token_id).sum()) for batch in batches
+    )
     assert ends == 5
 
 

@@ -8,9 +8,9 @@ import warnings
 import pytest
 
 from rlhf_bench.config.keys import dotted_keys
-from trainers.peer_names import OPENRLHF, TRL, peer_names
-from trainers.recipe import Recipe
-from trainers.recipe_files import explain
+from trainers.config.loading import explain
+from trainers.config.peer_names import OPENRLHF, TRL, peer_names
+from trainers.config.recipe import Recipe
 
 from .conftest import call
 

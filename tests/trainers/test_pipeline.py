@@ -22,14 +22,15 @@ import rlhf_bench.evaluate as evaluation
 from rlhf_bench.data import load_preferences, mini
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate import measure
-from rlhf_bench.modeling.checkpoints import STAGES, checkpoint_hash
+from rlhf_bench.modeling.checkpoints import checkpoint_hash
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.tokens import collate, encode
-from trainers.ancestry import PARENTS
+from rlhf_bench.types import STAGES
+from trainers.config.ancestry import PARENTS
+from trainers.config.loading import list_recipes, load_recipe
 from trainers.pipeline import train
-from trainers.recipe_files import list_recipes, load_recipe
 
 from ..rlhf_bench.tiny import save_policy
 from .conftest import TOY, call

@@ -10,8 +10,8 @@ import torch
 from scipy import signal, stats
 from torch import Tensor
 
-from trainers.advantages import gae, group_advantages, whiten, without_spread
-from trainers.policy_gradient import (
+from trainers.losses.advantages import gae, group_advantages, whiten, without_spread
+from trainers.losses.policy_gradient import (
     adapt_kl_coef,
     clipped_policy_terms,
     clipped_value_terms,

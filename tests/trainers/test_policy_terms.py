@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers.policy_gradient import (
+from trainers.losses.policy_gradient import (
     POLICY_TERMS,
     entropy_bonus,
-    entropy_pull,
     gspo_policy_terms,
     normalise_grpo,
     reinforce_policy_terms,
     sequence_policy_terms,
     sequence_rewards,
+    target_entropy_loss,
     token_rewards,
 )
 
@@ -112,16 +112,16 @@ def test_kl_inside_the_reward_of_a_response_worked_by_hand() -> None:
 def test_entropy_worked_by_hand() -> None:
     assert entropy_bonus(torch.tensor(2.0), coef=0.1).item() == pytest.approx(-0.2)
     # .1 (2 - .5) 2: minimising it lowers an entropy that is too high; 0 on target
-    assert entropy_pull(torch.tensor(2.0), coef=0.1, target=0.5, now=2.0).item() == pytest.approx(0.3)
-    assert entropy_pull(torch.tensor(2.0), coef=0.1, target=3.0, now=2.0).item() == pytest.approx(-0.2)
-    assert entropy_pull(torch.tensor(2.0), coef=0.1, target=2.0, now=2.0).item() == 0
+    assert target_entropy_loss(torch.tensor(2.0), coef=0.1, target=0.5, now=2.0).item() == pytest.approx(0.3)
+    assert target_entropy_loss(torch.tensor(2.0), coef=0.1, target=3.0, now=2.0).item() == pytest.approx(-0.2)
+    assert target_entropy_loss(torch.tensor(2.0), coef=0.1, target=2.0, now=2.0).item() == 0
 
 
-def test_entropy_pull_has_the_gradient_of_the_squared_distance() -> None:
+def test_target_entropy_loss_has_the_gradient_of_the_squared_distance() -> None:
     logits = torch.randn(7, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     entropy = -(logits.log_softmax(0).exp() * logits.log_softmax(0)).sum()
     (ours,) = torch.autograd.grad(
-        entropy_pull(entropy, coef=0.3, target=1.1, now=entropy.item()), logits, retain_graph=True
+        target_entropy_loss(entropy, coef=0.3, target=1.1, now=entropy.item()), logits, retain_graph=True
     )
     (expected,) = torch.autograd.grad(0.3 / 2 * (entropy - 1.1) ** 2, logits)
     torch.testing.assert_close(ours, expected)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers import advantages as ours_advantages
-from trainers import policy_gradient as ours
+from trainers.losses import advantages as ours_advantages
+from trainers.losses import policy_gradient as ours
 
 from . import ppo_reference as slow
 from .ppo_reference import Row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from rlhf_bench.files import read_jsonl
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 from trainers import ppo
-from trainers.alarms import first_ratio
-from trainers.critic import ActorCritic, Critic
-from trainers.recipe import PpoConfig
-from trainers.rollout import RolloutMaker
+from trainers.config.recipe import PpoConfig
+from trainers.engine.alarms import first_ratio
+from trainers.engine.critic import ActorCritic, Critic
+from trainers.engine.policy_update import policy_step
+from trainers.engine.rollout import RolloutMaker
 
 from . import test_invariance
 from .test_policy_gradient import masked, near
@@ -73,7 +75,7 @@ def test_the_value_loss_reaches_the_critic(make_stage: Any, one_step: Any, criti
     advantage = "gae" if trained else "reward"
     step = one_step(make_stage("ppo", critic=critic, advantage=advantage))
     assert ("loss/value_avg" in step.row) == trained
-    policy_size = sum(p.numel() for p in step.result.model.parameters())
+    policy_size = sum(p.numel() for p in step.result.trained.model.parameters())
     if critic == "shared":
         assert len(step.gradient) == policy_size + 33  # width 32 and a bias
     elif trained:
@@ -88,8 +90,8 @@ def test_the_value_loss_reaches_the_critic(make_stage: Any, one_step: Any, criti
 def test_updates_stop_at_the_approximate_kl(make_stage: Any, limit: float, updates: int) -> None:
     """The first update starts at 0; after it, this learning rate is far beyond a limit of 1e-9."""
     stage = make_stage("ppo", epochs=3, minibatches=2, lr=0.01, target_kl=limit)
-    model = ppo.train(stage).model
-    row = read_jsonl(stage.work / "log.jsonl")[0]
+    model = ppo.train(stage).trained.model
+    row = read_jsonl(stage.folders.work / "log.jsonl")[0]
     assert row["policy/updates"] == updates
     # the minibatch that was too far is in the log: after one sound update, whose KL is 0, the mean is half of its own
     assert row["policy/approxkl_avg"] > 0.5 * limit if updates == 1 else row["policy/approxkl_avg"] < limit
@@ -105,8 +107,8 @@ def test_another_forward_than_the_rollouts_raises_the_alarm_of_the_first_ratio(
     def row() -> dict[str, Any]:
         stage = make_stage("ppo")
         ppo.train(stage)
-        found: dict[str, Any] = read_jsonl(stage.work / "log.jsonl")[0]
-        shutil.rmtree(stage.work)
+        found: dict[str, Any] = read_jsonl(stage.folders.work / "log.jsonl")[0]
+        shutil.rmtree(stage.folders.work)
         return found
 
     assert first_ratio([row()]) is None
@@ -139,5 +141,6 @@ def test_kl_is_in_the_reward_or_in_the_loss(
     expected = rollout.scores - (0.2 * 0.5 * mask.sum(1) if kl_in == "reward" else 0.0)
     torch.testing.assert_close(targets.advantages, expected[:, None] * mask, atol=1e-4, rtol=1e-4)
     parameters, rows = list(policy.parameters()), torch.arange(len(mask))
-    numbers = ppo.update(stage, config, maker, ActorCritic(model, None), rollout, targets, rows, parameters)
+    step = policy_step(maker, ActorCritic(model, None), config, rollout, targets, rows)
+    numbers = stage.machine.pool.accumulate(partial(ppo.ppo_loss, step), step.pieces, parameters)
     assert numbers.get("loss/kl_avg") == (pytest.approx(0.106531, abs=1e-4) if kl_in == "loss" else None)

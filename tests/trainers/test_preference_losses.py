@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from rlhf_bench.errors import BadValue
-from trainers.preference_losses import (
+from trainers.config.loading import load_recipe
+from trainers.config.recipe import LossName
+from trainers.losses.preference import (
     PREFERENCE_LOSSES,
     PairLogps,
     cdpo_loss,
@@ -27,8 +29,6 @@ from trainers.preference_losses import (
     robust_loss,
     slic_loss,
 )
-from trainers.recipe import LossName
-from trainers.recipe_files import load_recipe
 
 # log-ratios pi - ref: chosen 1 and -1, rejected 0 and 2; their differences 1 and -3
 POLICY = PairLogps(torch.tensor([-1.0, -5.0]), torch.tensor([-3.0, -2.0]))

@@ -19,7 +19,7 @@ import torch
 from torch.distributed import TCPStore
 
 from rlhf_bench.data import load_preferences
-from rlhf_bench.modeling.checkpoints import STAGES
+from rlhf_bench.types import STAGES
 
 from ..several import Launcher, environment, same_files
 from .conftest import TOY
@@ -71,13 +71,13 @@ def assert_same_run(a: Path, b: Path) -> None:
 # killed at step 2, before its state is saved
 KILL_AT_SFT = """
 import os, signal
-from trainers.loop import Loop
-save = Loop._save
+from trainers.engine.loop import Loop
+save = Loop.save
 def save_or_die(loop):
-    if (loop.name, loop.step) == ("sft", 2) and os.environ.get("RANK", "{rank}") == "{rank}":
+    if (loop.stage.name, loop.step) == ("sft", 2) and os.environ.get("RANK", "{rank}") == "{rank}":
         os.kill(os.getpid(), signal.SIGKILL)
     save(loop)
-Loop._save = save_or_die
+Loop.save = save_or_die
 """
 
 
@@ -114,7 +114,7 @@ SAVE_GRADIENTS = """
 import os, torch
 from rlhf_bench.modeling import models
 from rlhf_bench.runtime.sharding import gather
-from trainers.optim import Optimizer
+from trainers.engine.optim import Optimizer
 torch.set_default_dtype(torch.float64)
 load = models._load
 models._load = lambda kind, path, device, dtype, *rest: load(kind, path, device, torch.float64, *rest)
@@ -199,13 +199,13 @@ def test_a_reward_function_is_called_in_the_first_process_with_every_response(
 RAISE = """
 import os
 from rlhf_bench.errors import NotFinite
-from trainers.loop import Loop
-write = Loop._write_row
+from trainers.engine.loop import Loop
+write = Loop.end_row
 def raise_there(loop):
     if os.environ["RANK"] in "{ranks}" and loop.step == 2:
         raise NotFinite("rank " + os.environ["RANK"] + ": NaN")
     return write(loop)
-Loop._write_row = raise_there
+Loop.end_row = raise_there
 """
 
 
@@ -220,13 +220,13 @@ def test_an_error_is_said_once(root: Path, launch: Launcher, ranks: str, who: in
 def test_ctrl_c_in_one_process_stops_all_after_the_step(root: Path, launch: Launcher) -> None:
     plan = """
 import os, signal
-from trainers.loop import Loop
-write = Loop._write_row
+from trainers.engine.loop import Loop
+write = Loop.end_row
 def interrupt(loop):
     if os.environ["RANK"] == "1" and loop.step == 2:
         os.kill(os.getpid(), signal.SIGINT)
     return write(loop)
-Loop._write_row = interrupt
+Loop.end_row = interrupt
 """
     ended = launch(*words(root, "interrupted", "base"), processes=2, plan=plan)
     assert ended.statuses == [130, 130]
@@ -241,14 +241,14 @@ import datetime, os, time
 from rlhf_bench.runtime import processes
 processes.TIMEOUT = datetime.timedelta(seconds=2)
 processes.LAST_WORD = 0.1
-from trainers.loop import Loop
-write = Loop._write_row
+from trainers.engine.loop import Loop
+write = Loop.end_row
 def hang(loop):
     if os.environ["RANK"] == "1":
         time.sleep(4)
         os._exit(0)
     return write(loop)
-Loop._write_row = hang
+Loop.end_row = hang
 """
     ended = launch(*words(root, "hung", "base"), processes=2, plan=plan)
     assert ended.statuses == [1, 0]

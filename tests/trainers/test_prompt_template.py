@@ -12,25 +12,24 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-import trainers.rollout
-from rlhf_bench.data import PreferenceData
+import trainers.engine.rollout
 from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.modeling.checkpoints import prompt_form
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.sampling import sample
-from rlhf_bench.modeling.templates import TEMPLATES, Template
+from rlhf_bench.modeling.templates import Template
 from rlhf_bench.modeling.tokens import encode
-from rlhf_bench.progress import Progress
-from rlhf_bench.types import Prompt, fingerprint
-from trainers.combinations import check_combinations
-from trainers.recipe import DataConfig, Recipe
-from trainers.recipe_files import load_recipe
-from trainers.rollout import RolloutMaker
-from trainers.stage import Stage
+from rlhf_bench.types import TEMPLATES, Prompt
+from trainers.config.checks import check_combinations
+from trainers.config.loading import load_recipe
+from trainers.config.recipe import DataConfig, Recipe
+from trainers.engine.batches import encode_rows
+from trainers.engine.rollout import RolloutMaker
+from trainers.engine.stage import Stage
 
-from .conftest import PAIRS, TOY, call
+from .conftest import PAIRS, TOY, call, stage_in
 
 QUESTION = "\n\nHuman: Blue?\n\nAssistant: Yes.\n\nHuman: Why?\n\nAssistant:"
 # what a model reads before " no", and its answer; end-of-text is the tokenizer's own
@@ -64,11 +63,7 @@ def stage_of(template: str, folder: Path, name: str = "sft", **more: Any) -> Sta
             **more,
         }
     )
-
-    def data(split: str) -> PreferenceData:
-        return PreferenceData("tests", split, PAIRS, {"read": len(PAIRS)}, [], fingerprint(PAIRS))
-
-    return Stage(name, recipe, 0, folder, folder / ".work", Progress(quiet=True), data, torch.device("cpu"))
+    return stage_in(folder, name, recipe, PAIRS)
 
 
 def test_the_recipe_knows_every_template() -> None:
@@ -82,7 +77,7 @@ def test_what_a_stage_reads(policy_folder: Path, template: str) -> None:
     """Prompt and response apart, and end-of-text after the response whatever the form."""
     tokenizer = load_policy(policy_folder)[1]
     tokenizer.chat_template = CHAT
-    row = stage_of(template, policy_folder).encode(tokenizer, [QUESTION], [" no"])[0]
+    row = encode_rows(stage_of(template, policy_folder).recipe, tokenizer, [QUESTION], [" no"])[0]
     prompt, response = FORMS[template]
     assert row.prompt == tokenizer(prompt)["input_ids"][-90:]
     assert row.response == [*tokenizer(response)["input_ids"], tokenizer.eos_token_id]
@@ -103,7 +98,7 @@ def test_a_rollout_asks_in_the_form_and_scores_in_the_data_s(
         scored.extend(zip(prompts, responses, strict=True))
         return torch.zeros(len(prompts))
 
-    monkeypatch.setattr(trainers.rollout, "sample", spy)
+    monkeypatch.setattr(trainers.engine.rollout, "sample", spy)
     monkeypatch.setattr(RolloutMaker, "_rewards", lambda self: (score, {}))
     stage = stage_of("alpaca", tmp_path, "grpo", grpo={"batch_size": 3, "num_generations": 2})
     policy = LogprobModel(load_policy(policy_folder)[0])
@@ -137,7 +132,7 @@ def test_a_tokenizer_without_the_template(policy_folder: Path, tmp_path: Path) -
     with pytest.raises(BadValue, match=r"data\.prompt_template: given \"vicuna\", expected 'hh', 'plain'"):
         load_recipe("mini", ["data.prompt_template=vicuna"])
     with pytest.raises(ModelError, match="no chat template"):
-        stage_of("chat", policy_folder).encode(load_policy(policy_folder)[1], ["p"], ["r"])
+        encode_rows(stage_of("chat", policy_folder).recipe, load_policy(policy_folder)[1], ["p"], ["r"])
 
 
 def test_evaluation_and_scoring_take_the_form_that_the_checkpoint_names(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from rlhf_bench.modeling import quantized
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy, load_reward_model, to_reward_model
 from rlhf_bench.modeling.tokens import Encoded, collate
-from trainers.lora import LoraConfig, adapt, save_adapter
-from trainers.states import trained_state
+from trainers.config.optimizer import LoraConfig
+from trainers.engine.lora import adapt, save_adapter
+from trainers.engine.states import trained_state
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 pytestmark = pytest.mark.filterwarnings("ignore")  # bitsandbytes' own

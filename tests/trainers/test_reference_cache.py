@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 from rlhf_bench.modeling.tokens import Encoded
-from trainers.batches import Pair
-from trainers.recipe import Recipe
-from trainers.reference_cache import reference_key
+from trainers.engine.batches import Pair
+from trainers.engine.machine import Machine
+from trainers.engine.reference import reference_key
 
 
 def pairs(*sides: tuple[list[int], list[int]]) -> list[Pair]:
@@ -31,9 +29,7 @@ def test_a_key_is_of_everything_that_the_numbers_depend_on(
         device: str = "cpu",
         compiled: bool = False,
     ) -> str:
-        recipe = Recipe.model_validate({"dpo": {"compile": compiled}})
-        stage: Any = SimpleNamespace(precision=precision, device=torch.device(device), recipe=recipe)
-        return reference_key(stage, model, given)
+        return reference_key(Machine(torch.device(device), precision), model, given, compiled=compiled)
 
     plain = pairs(([1, 2], [3]), ([4], [5, 6]))
     keys = [

@@ -19,12 +19,13 @@ import torch
 from torch import nn
 
 from rlhf_bench.errors import Interrupted, NotFinite
-from rlhf_bench.modeling.checkpoints import STAGES
-from rlhf_bench.progress import Progress
-from trainers.loop import Loop
-from trainers.optim import make_optimizer
-from trainers.recipe import OptimizerConfig
+from rlhf_bench.types import STAGES
+from trainers.config.recipe import BaseConfig, Recipe
+from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.optim import make_optimizer
+from trainers.engine.stage import Trained
 
+from .conftest import stage_in
 from .killing import Launcher, RandomKills, pairs_file, same_bits
 
 BASE_STEPS = 40  # enough to be stopped from outside while it runs
@@ -123,16 +124,16 @@ class Small:
         with torch.no_grad():
             self.model.weight.copy_(torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
             self.model.bias.zero_()
-        settings = OptimizerConfig(eval_every=1, **config)
+        settings = BaseConfig(eval_every=1, schedule="constant", warmup_ratio=0, **config)
         self.optimizer = make_optimizer(settings, [(self.model.named_parameters(), 0.05)])
 
         def numbers() -> dict[str, float]:
             return {"eval_loss": evaluate(self.model) if evaluate else 0.0}
 
-        self.loop = Loop(
-            "small", work, settings, Progress(quiet=True), steps=6, modules={"policy": self.model},
-            optimizer=self.optimizer, evaluate=numbers if evaluate else None, save_seconds=0,
-        )  # fmt: skip
+        stage = stage_in(work, "base", Recipe(save_seconds=0, base=settings))
+        stage.folders = stage.folders._replace(work=work)
+        trained: Any = Trained(self.model, None)  # type: ignore[arg-type]
+        self.loop = Loop(stage, 6, trained, self.optimizer, Evaluation(numbers) if evaluate else None)
         self.loop.scalars = {"coefficient": 1.0}
 
     def run(self, *, stop: int | None = None, how: Callable[[], None] | None = None) -> list[int]:
@@ -153,7 +154,7 @@ class Small:
         return steps
 
     def state(self) -> tuple[list[float], list[dict[str, Any]], int, int, dict[str, float]]:
-        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in self.loop.rows()]
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in self.loop.files.rows()]
         numbers = [*self.model.weight.flatten().tolist(), *self.model.bias.tolist()]
         return numbers, rows, self.loop.samples, self.loop.tokens, self.loop.final
 
@@ -223,7 +224,7 @@ def test_a_signal_lets_the_step_finish(tmp_path: Path, step: int, number: signal
     whole.run()
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     small = Small(tmp_path / "work", evaluate=total)
-    with pytest.raises(Interrupted, match=f"small: interrupted after step {step} of 6, which is kept; the same"):
+    with pytest.raises(Interrupted, match=f"base: interrupted after step {step} of 6, which is kept; the same"):
         small.run(stop=step, how=lambda: os.kill(os.getpid(), number))
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     again = Small(tmp_path / "work", evaluate=total)
@@ -246,10 +247,10 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
 
 def test_a_number_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
     small = Small(tmp_path / "a")
-    with pytest.raises(NotFinite, match=r"^small, step 4 of 6: loss is nan; .*--no-resume$"):
+    with pytest.raises(NotFinite, match=r"^base, step 4 of 6: loss is nan; .*--no-resume$"):
         small.run(stop=4, how=lambda: small.loop.log({"loss": float("nan")}))
     assert Small(tmp_path / "a").run() == [4, 5, 6]  # the state of step 3 is kept
     # an evaluation belongs to the step before it
     small = Small(tmp_path / "b", evaluate=lambda model: float("inf"))
-    with pytest.raises(NotFinite, match=r"^small, step 1 of 6: eval_loss is inf; "):
+    with pytest.raises(NotFinite, match=r"^base, step 1 of 6: eval_loss is inf; "):
         small.run()

@@ -13,11 +13,11 @@ from rlhf_bench.modeling.checkpoints import model_hash
 from rlhf_bench.modeling.models import load_policy, to_reward_model
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.types import make_pair
-from trainers.ancestry import parents_of
-from trainers.combinations import check_combinations
+from trainers.config.ancestry import parents_of
+from trainers.config.checks import check_combinations
+from trainers.config.loading import load_recipe
+from trainers.config.recipe import DataConfig
 from trainers.pipeline import train
-from trainers.recipe import DataConfig
-from trainers.recipe_files import load_recipe
 from trainers.reward import all_margins, check_reads
 
 from .conftest import PAIRS, FirstStep
@@ -63,7 +63,7 @@ def test_an_untrained_head_stands_beside_the_accuracy(first_step: FirstStep, pol
 def test_a_backbone_from_elsewhere(first_step: FirstStep, reference_folder: Path, policy_folder: Path) -> None:
     _, result = first_step("reward", backbone=str(reference_folder))
     theirs = load_policy(reference_folder)[0].transformer.h[0].attn.c_attn.weight
-    assert torch.equal(result.model.transformer.h[0].attn.c_attn.weight, theirs)
+    assert torch.equal(result.trained.model.transformer.h[0].attn.c_attn.weight, theirs)
     assert result.record == {"backbone": {"path": str(reference_folder), "hash": model_hash(reference_folder)}}
     assert first_step("reward")[1].record == {}
     assert parents_of("reward", load_recipe("mini", [f"reward.backbone={policy_folder}"])) == ()

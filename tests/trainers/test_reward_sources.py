@@ -16,9 +16,9 @@ from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.files import sha256_file
 from rlhf_bench.modeling.checkpoints import checkpoint_hash
 from trainers import grpo
-from trainers.ancestry import configuration, parents_of
-from trainers.recipe import Recipe
-from trainers.reward_sources import check_reward_functions, checked, ensemble, gold_source, load_function, weighted_sum
+from trainers.config.ancestry import configuration, parents_of
+from trainers.config.recipe import Recipe
+from trainers.engine.rewards import check_reward_functions, checked, ensemble, gold_source, load_function, weighted_sum
 
 from . import test_invariance
 
@@ -159,9 +159,9 @@ def test_a_stage_learns_from_a_function_without_a_reward_model(
     make_stage: Any, one_step: Any, folder: Path, tmp_path: Path, name: str
 ) -> None:
     stage = make_stage(name, shared={"reward": {"function": ["my_rewards:length"], "weights": [0.5]}})
-    stage.folder = tmp_path / "run"
-    stage.folder.mkdir()
-    (stage.folder / "sft").symlink_to(folder / "sft")  # and nothing else
+    stage.folders = stage.folders._replace(run=tmp_path / "run")
+    stage.folders.run.mkdir()
+    (stage.folders.run / "sft").symlink_to(folder / "sft")  # and nothing else
     step = one_step(stage)
     (_, responses), *_ = sys.modules["my_rewards"].calls
     assert len(responses) == (4 if name == "ppo" else 12)

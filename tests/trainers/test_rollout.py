@@ -7,16 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import torch
 
-from rlhf_bench.data import PreferenceData
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
-from rlhf_bench.progress import Progress
-from rlhf_bench.types import PreferencePair, fingerprint, make_pair
-from trainers.recipe import Recipe
-from trainers.rollout import RolloutMaker, apart
-from trainers.stage import Stage
+from rlhf_bench.types import PreferencePair, make_pair
+from trainers.config.recipe import Recipe
+from trainers.engine.rollout import RolloutMaker, with_unique_ids
+
+from .conftest import stage_in
 
 PAIRS = [make_pair(f"\n\nHuman: {i}?\n\nAssistant:", " yes", " no") for i in range(16)]
 
@@ -39,11 +37,7 @@ def make_maker(policy_folder: Path, reward_folder: Path, tmp_path: Path) -> Make
                 "ppo": {"batch_size": batch_size, "steps": 1},
             }
         )
-
-        def data(split: str) -> PreferenceData:
-            return PreferenceData("tests", split, pairs, {"read": len(pairs)}, [], fingerprint(pairs))
-
-        stage = Stage("ppo", recipe, 0, tmp_path, tmp_path / "work", Progress(quiet=True), data, torch.device("cpu"))
+        stage = stage_in(tmp_path, "ppo", recipe, pairs)
         (policy, tokenizer), (reference, _) = load_policy(tmp_path / "sft"), load_policy(tmp_path / "sft")
         return RolloutMaker(stage, recipe.ppo, LogprobModel(policy), LogprobModel(reference), tokenizer)
 
@@ -79,8 +73,8 @@ def test_copies_of_a_prompt_in_one_rollout_are_answered_apart(make_maker: MakeMa
 def test_a_copy_changes_no_other_draw(make_maker: MakeMaker) -> None:
     """What is drawn first of each prompt is what it was without copies: the same bits."""
     maker = make_maker(PAIRS[:3], batch_size=3)
-    prompts = apart(maker.prompts)
+    prompts = with_unique_ids(maker.prompts)
     assert prompts == maker.prompts  # without copies nothing is renamed
     alone = maker.sample(prompts, samples=2, seed=5)
-    with_copies = maker.sample(apart([*maker.prompts, *maker.prompts]), samples=2, seed=5)
+    with_copies = maker.sample(with_unique_ids([*maker.prompts, *maker.prompts]), samples=2, seed=5)
     assert [[c.drawn for c in group] for group in with_copies[:3]] == [[c.drawn for c in group] for group in alone]

@@ -11,7 +11,7 @@ from click.testing import Result
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf_bench.modeling.checkpoints import checkpoint_hash
-from trainers.alarms import ALARMS
+from trainers.engine.alarms import ALARMS
 
 from .conftest import TOY, call
 

@@ -10,7 +10,7 @@ import torch
 from click.testing import Result
 
 from rlhf_bench.modeling.models import load_policy
-from trainers.alarms import ALARMS
+from trainers.engine.alarms import ALARMS
 
 from .conftest import TOY, call
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 
 from rlhf_bench.errors import BadValue
-from trainers.recipe_files import load_recipe
+from trainers.config.loading import load_recipe
 from trainers.sweep import _without_ignored, decided_stages, parse_sweep, train_sweep
 
 from .conftest import TOY, call

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from rlhf_bench.progress import Progress
-from trainers.tracking import Tracking
+from trainers.engine.tracking import Tracking
 
 from ..rlhf_bench.tiny import Log
 from .conftest import TOY, call
@@ -82,7 +82,7 @@ def test_a_tracker_that_fails_is_one_warning(tmp_path: Path, wandb: StandIn, tol
     assert len(wandb.rows) == told
     warned = [line for line in output.stderr.splitlines() if "warning" in line]
     assert len(warned) == 1
-    assert "base: no more to wandb (" in warned[0]
+    assert "base: wandb failed (" in warned[0]
     assert len(log_of(tmp_path)) == 3
 
 

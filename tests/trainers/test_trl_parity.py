@@ -24,9 +24,9 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy, load_tokenizer
 from rlhf_bench.modeling.tokens import Encoded, collate
-from trainers import policy_gradient
-from trainers.batches import Pair
-from trainers.preference_losses import PREFERENCE_LOSSES
+from trainers.engine.batches import Pair
+from trainers.losses import policy_gradient
+from trainers.losses.preference import PREFERENCE_LOSSES
 
 from .conftest import PAIRS, FirstStep, Graded
 
@@ -121,8 +121,8 @@ def test_reward(first_step: FirstStep, tmp_path: Path, margin: str, center: floa
     if margin == "data":
         rows = [row | {"margin": pair.margin} for row, pair in zip(rows, pairs, strict=True)]
     arguments = trl_arguments(RewardConfig, tmp_path, center_rewards_coefficient=center)
-    trainer = RewardTrainer(result.model, arguments, train_dataset=Dataset.from_list(rows),
-                            processing_class=result.tokenizer)  # fmt: skip
+    trainer = RewardTrainer(result.trained.model, arguments, train_dataset=Dataset.from_list(rows),
+                            processing_class=result.trained.tokenizer)  # fmt: skip
     assert_like_trl(ours, trl_step(trainer))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_bench.errors import CheckpointError, ConfigChanged, Interrupted
-from trainers.loop import Loop
+from trainers.engine.loop import Loop
 from trainers.pipeline import train
 
 from .conftest import TOY
@@ -16,14 +16,14 @@ from .conftest import TOY
 @pytest.fixture
 def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose base was asked to stop after its first step."""
-    write = Loop._write_row
+    write = Loop.end_row
 
     def stop(self: Loop) -> object:
-        self._stop = True
+        self.stopping = True
         return write(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_write_row", stop)
+        patch.setattr(Loop, "end_row", stop)
         with pytest.raises(Interrupted, match="after step 1 of 3"):
             train(["base"], recipe=str(TOY), root=tmp_path)
     return tmp_path
@@ -41,7 +41,7 @@ def test_another_seed_is_another_training(interrupted: Path) -> None:
 def test_a_configuration_that_was_cut_is_one_line(interrupted: Path) -> None:
     file = interrupted / "default" / ".base.work" / "config.json"
     file.write_bytes(file.read_bytes()[:10])
-    with pytest.raises(CheckpointError, match=r"config.json cannot be read, so nobody knows .* give --no-resume"):
+    with pytest.raises(CheckpointError, match=r"config.json cannot be read: .* give --no-resume"):
         train(["base"], recipe=str(TOY), root=interrupted)
     assert any(file.parent.glob("state-*.pt"))  # nothing was thrown away
     assert (train(["base"], recipe=str(TOY), root=interrupted, resume=False) / "base").is_dir()

@@ -16,7 +16,7 @@ from rlhf_bench.data.own_prompts import read_own_prompts
 from rlhf_bench.errors import DataError
 from rlhf_bench.evaluate.suite import load_suite
 from rlhf_bench.metrics.probes import check_probes
-from rlhf_bench.metrics.rules import answer_given
+from rlhf_bench.scorers.rules import answer_given
 from rlhf_bench.types import Item, Probe
 
 SUITES = ("safety", "sycophancy", "out-of-distribution")

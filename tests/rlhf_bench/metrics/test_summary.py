@@ -95,6 +95,7 @@ def test_models_by_hand():
         "n_seeds": 1,
         "n_missing": 0,
         "kurtosis": pytest.approx(-1.5),  # squared deviations 1 0 1 of mean 2/3: (2/3) / (2/3)^2 - 3
+        "clipped": None,
     }
     assert sft["reward_std"]["value"] == pytest.approx(math.sqrt(2))  # deviations from 2: 4 0 1 1 0 4, over 5
     assert sft["reward_std"]["n"] == 3
@@ -187,7 +188,7 @@ def test_a_difference_of_shares_may_be_negative_and_stays_within_its_range(name:
     assert ppo["high"] > 0.5
     (row,) = result["pairwise"]
     assert row["difference"]["low"] == pytest.approx(2 / 3 - 1.434218, abs=1e-6)
-    assert (row["difference"]["high"], row["difference"]["method"]) == (2.0, "t, cut to [-2, 2]")
+    assert (row["difference"]["high"], row["difference"]["clipped"]) == (2.0, (-2.0, 2.0))
 
 
 def test_limits_of_a_share_stay_within_0_and_1_and_say_that_they_were_cut():
@@ -196,13 +197,13 @@ def test_limits_of_a_share_stay_within_0_and_1_and_say_that_they_were_cut():
     further = dict.fromkeys(("kl_k1", "kl_exact", "rouge2_precision"), frame["rougeL"])
     models = summarize(frame.assign(**further), reference="sft")["models"]
     sft, ppo = models["sft"]["rougeL"], models["ppo"]["rougeL"]
-    assert (sft["low"], sft["method"]) == (0.0, "t, cut to [0, 1]")
+    assert (sft["low"], sft["clipped"]) == (0.0, (0.0, 1.0))
     assert sft["high"] == pytest.approx(0.530265, abs=1e-6)
-    assert (ppo["high"], ppo["method"]) == (1.0, "t, cut to [0, 1]")
+    assert (ppo["high"], ppo["clipped"]) == (1.0, (0.0, 1.0))
     assert models["sft"]["kl_k1"]["low"] < 0  # a number without bounds
-    assert models["sft"]["kl_k1"]["method"] == "t"
-    assert (models["sft"]["kl_exact"]["low"], models["sft"]["kl_exact"]["method"]) == (0.0, "t, cut to [0, inf]")
-    assert models["ppo"]["kl_exact"]["method"] == "t"
+    assert models["sft"]["kl_k1"]["clipped"] is None
+    assert (models["sft"]["kl_exact"]["low"], models["sft"]["kl_exact"]["clipped"]) == (0.0, (0.0, math.inf))
+    assert models["ppo"]["kl_exact"]["clipped"] is None
     assert models["ppo"]["rouge2_precision"]["high"] == 1.0
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlhf_bench.modeling.logprobs import kl_k1, kl_k2, kl_k3
-from trainers.policy_gradient import sequence_rewards
+from trainers.losses.policy_gradient import sequence_rewards
 
 
 def moments(terms: Tensor, weight: Tensor) -> tuple[float, float]:

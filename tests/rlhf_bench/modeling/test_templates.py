@@ -9,7 +9,7 @@ import pytest
 
 from rlhf_bench.data.hh import Message, form_prompt, render, split_turns
 from rlhf_bench.errors import ModelError, UnknownName
-from rlhf_bench.modeling.templates import TEMPLATES, Template
+from rlhf_bench.modeling.templates import Template
 
 ONE = "\n\nHuman: Name a colour.\n\nAssistant:"
 TWO = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a colour.\n\nAssistant:"
@@ -113,5 +113,4 @@ def test_the_command_line_knows_the_same_names() -> None:
     from rlhf_bench.cli import eval_given as command
     from rlhf_bench.data import responses
 
-    assert command.TEMPLATES == TEMPLATES
     assert command.COLUMNS == responses.GIVEN

@@ -186,15 +186,14 @@ def test_training_cost_is_the_mean_over_seeds(three_seeds: Path) -> None:
 def test_intervals_that_were_cut_are_told_by_their_range(tmp_path: Path) -> None:
     path = make_result(tmp_path / "r", models=("sft", "ppo"))
     metrics = json.loads((path / "metrics.json").read_text("utf-8"))
-    metrics["models"]["sft"]["rougeL"]["method"] = "t, cut to [0, 1]"
-    metrics["models"]["ppo"]["rougeL"]["method"] = "crossed-t, cut to [-1, 1]"
-    metrics["pairwise"][0]["difference"]["method"] = "t, cut to [-2, 2]"
+    metrics["models"]["sft"]["rougeL"]["clipped"] = [0, 1]
+    metrics["models"]["ppo"]["rougeL"]["clipped"] = [-1, 1]
+    metrics["pairwise"][0]["difference"]["clipped"] = [-2, 2]
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     result = load_result(path)
-    assert summary_table(result).notes[-2:] == [
-        "Intervals cut to [0, 1], where few prompts or seeds threw a limit outside: ROUGE-L of sft",
-        "Intervals cut to [-1, 1], where few prompts or seeds threw a limit outside: ROUGE-L of ppo",
-    ]
+    clipped = [note for note in summary_table(result).notes if "clipped" in note]
+    assert [("[0, 1]" in note, note.endswith("ROUGE-L of sft")) for note in clipped] == [(True, True), (False, False)]
+    assert "[-1, 1]" in clipped[1]
     assert pairwise_table(result).notes[1].startswith("An interval that few prompts or seeds threw outside")
 
 
@@ -287,5 +286,5 @@ def test_responses_are_fenced_and_evenly_spaced(one_seed: Path) -> None:
     text = responses_markdown(result, cap=3)
     assert f"````text\n{NASTY}\n````" in text  # the response holds three backticks: the fence has four
     assert [view.prompt_id for view in side_by_side(result, 3)] == ["p0000", "p0004", "p0008"]
-    assert [reply.model for reply in side_by_side(result, 1)[0].responses] == result.models
+    assert [reply.model for reply in side_by_side(result, 1)[0].responses] == result.trained.models
     assert "3 of 12 prompts, evenly spaced; sample 0 of each model, seed 0." in text

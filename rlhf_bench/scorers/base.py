@@ -1,0 +1,184 @@
+"""What a scorer is: a family of metrics, from the numbers of each response to where the tables show them.
+
+A scorer's file imports no torch at module level, so that summaries and reports can read its metrics without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rlhf_bench.types import ResponseRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from rlhf_bench.modeling.perplexity_model import LanguageModel
+    from rlhf_bench.modeling.reward_model import RewardModel
+    from rlhf_bench.modeling.sampling import SamplingConfig
+    from rlhf_bench.modeling.templates import Template
+    from rlhf_bench.runtime.processes import Processes
+
+__all__ = [
+    "Alarm",
+    "Columns",
+    "Context",
+    "Corpus",
+    "Kind",
+    "LoadedModel",
+    "Metric",
+    "Missing",
+    "Origin",
+    "ResponseRow",
+    "Scorer",
+    "Values",
+]
+
+Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
+Origin = Literal["model", "file", "data"]  # who wrote the responses: a model that was sampled here, a file, the data
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """When a change against the reference is reported as a sign of reward over-optimisation."""
+
+    check: str  # what is looked at, in a few words for a list
+    bad: Literal[1, -1]  # the direction that is a bad sign: 1 up, -1 down
+    least: float = 0.0  # the interval has to lie beyond this: a significant change may be too small to matter
+    with_reward: bool = False  # reported only where the reward went up
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a number is, and where it is shown.
+
+    `tables` maps a table ("summary", "per_seed", "gold", "kl", "rouge") to the metric's place in it; equal places keep
+    the order of the registry. `expected`: its column is shown even where no model has it, with the reason below it.
+    """
+
+    name: str
+    title: str  # short column header
+    unit: str  # "" where a number has none
+    higher_is_better: bool | None  # None: neither, or it depends
+    digits: int  # decimals worth printing
+    description: str
+    kind: Kind = "mean"
+    columns: tuple[str, ...] = ()  # columns of the scores that it is made from; its own name if empty
+    needs_model: bool = False  # has no meaning for the data's own responses, which no model wrote
+    bounds: tuple[float, float] | None = None  # the number and its interval lie between them
+    compared: bool = False  # pairs of models are compared by it
+    paired: bool = False  # a difference of two shares on the same questions: -1, 0 or 1 for a response
+    standardises: str = ""  # the raw metric that it puts on a common scale, so that seeds can be pooled
+    alarm: Alarm | None = None
+    tables: Mapping[str, int] = field(default_factory=dict)
+    expected: bool = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.columns or (self.name,)
+
+
+class Missing(NamedTuple):
+    """Why numbers are not there, in one line."""
+
+    reason: str
+
+
+Columns = Mapping[str, Values | Missing]
+"""Column of the scores -> a number for each row, or why there is none. NaN: none for that row."""
+
+
+class Corpus(NamedTuple):
+    """One response a prompt of one model under one seed: what a number of all responses together is made of.
+
+    Every model of an evaluation has the same prompts, in the same order. `n_bytes` is the number of UTF-8 bytes that
+    every one of them has, for numbers that depend on how much text there is.
+    """
+
+    texts: Sequence[str]
+    n_bytes: int
+
+
+class LoadedModel(NamedTuple):
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+
+
+class Context(Protocol):
+    """What the responses of one model under one seed are scored with. Models are loaded when they are first used."""
+
+    @property
+    def origin(self) -> Origin: ...
+
+    @property
+    def source(self) -> str:
+        """The data source of the prompts."""
+        ...
+
+    @property
+    def suite_metrics(self) -> Sequence[str]:
+        """The metrics that the suite names for its own prompts."""
+        ...
+
+    @property
+    def sampling(self) -> SamplingConfig: ...
+
+    @property
+    def processes(self) -> Processes: ...
+
+    @property
+    def model(self) -> LoadedModel | None:
+        """The model that the responses were sampled from; None for responses of a file or of the data."""
+        ...
+
+    @property
+    def reference(self) -> LoadedModel | None:
+        """None where the reference is a response file."""
+        ...
+
+    @property
+    def reward_models(self) -> Sequence[tuple[str, RewardModel]]:
+        """Each with the column that it fills."""
+        ...
+
+    @property
+    def language_models(self) -> Sequence[tuple[str, LanguageModel]]:
+        """Models that every response is scored by for its perplexity, each with its name."""
+        ...
+
+
+class Scorer:
+    """A family of metrics. A subclass overrides what differs from "nothing to compute"."""
+
+    order: int = 0  # where its metrics stand among those of the others
+    metrics: tuple[Metric, ...] = ()
+
+    def needs(self, context: Context) -> Missing | None:
+        """Why nothing can be computed in this context; None where it can."""
+        return None
+
+    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+        """Numbers of each response of one model under one seed."""
+        return {}
+
+    def corpus(self, corpus: Corpus) -> Columns:
+        """A number of all responses together, as a linearised value a text.
+
+        The mean of the values is the number and their spread that of the number, so that it is pooled over seeds and
+        compared between models as every other metric is. Empty where the family has none.
+        """
+        return {}
+
+    def describe(self, name: str) -> Metric | None:
+        """A metric of a name that is made up for models, categories or components; None for a name of no such form."""
+        return None
+
+    def found(self, columns: Collection[str]) -> list[Metric]:
+        """The metrics that the columns of the scores allow, in the order of the tables."""
+        return [metric for metric in self.metrics if all(column in columns for column in metric.sources)]

@@ -1,0 +1,1 @@
+"""What trainers share: the step loop and its states, the optimiser, batches, rollouts, saving."""

@@ -1,0 +1,121 @@
+"""Texts of the data as tokens, and which rows make which optimiser step, by the seed and the step alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_bench.errors import DataError
+from rlhf_bench.modeling.templates import Template
+from rlhf_bench.modeling.tokens import Encoded, count_truncated, encode, length_batches
+from rlhf_bench.types import PreferencePair
+from trainers.config.recipe import Recipe
+from trainers.engine.stage import Stage
+
+__all__ = [
+    "EncodedPairs",
+    "Order",
+    "Pair",
+    "both_sides",
+    "count_steps",
+    "count_tokens",
+    "encode_pairs",
+    "encode_rows",
+    "pair_lengths",
+    "template_of",
+]
+
+Pair = tuple[Encoded, Encoded]  # chosen, rejected
+
+
+class EncodedPairs(NamedTuple):
+    """Preference pairs as tokens, without those that are equal after truncation."""
+
+    pairs: list[Pair]
+    margins: list[float | None]  # the data's own, one a pair; None where it has none
+    counts: dict[str, int]  # of rows cut or dropped
+
+
+def template_of(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Template:
+    """The form of the prompts. Raises ModelError where the tokenizer does not have it."""
+    name = recipe.model if isinstance(recipe.model, str) else "the model"
+    return Template.of(recipe.data.prompt_template, tokenizer, name=name)
+
+
+def encode_rows(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str]
+) -> list[Encoded]:
+    """Prompts and responses of the data in the recipe's form, as tokens, within the recipe's limits."""
+    data, template = recipe.data, template_of(recipe, tokenizer)
+    return encode(
+        tokenizer, [template.prompt(p) for p in prompts], [template.response(r) for r in responses],
+        max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens, end_id=template.end_id,
+    )  # fmt: skip
+
+
+def encode_pairs(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair]) -> EncodedPairs:
+    """Chosen and rejected of each pair as tokens; what is equal after truncation is dropped and counted.
+
+    Raises DataError where nothing is left.
+    """
+    prompts = [p.prompt for p in pairs]
+    chosen, rejected = (
+        encode_rows(stage.recipe, tokenizer, prompts, side)
+        for side in ([p.chosen for p in pairs], [p.rejected for p in pairs])
+    )
+    kept = [i for i, (w, r) in enumerate(zip(chosen, rejected, strict=True)) if w.response != r.response]
+    if pairs and not kept:
+        raise DataError(
+            f"{stage.name}: all {len(pairs):,} pairs of {stage.data('train').source} have equal responses once they "
+            f"are cut to data.max_response_tokens={stage.recipe.data.max_response_tokens}, expected one that "
+            "differs; raise it, or give other data"
+        )
+    counts = count_truncated([*chosen, *rejected]) | {"equal_after_truncation": len(pairs) - len(kept)}
+    return EncodedPairs([(chosen[i], rejected[i]) for i in kept], [pairs[i].margin for i in kept], counts)
+
+
+def count_steps(rows: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
+    """Optimiser steps of `epochs` passes, whose last batch may be short, or `max_steps` where it is given; at least 1.
+
+    Both as in transformers' Trainer.
+    """
+    return max_steps or max(1, math.ceil(math.ceil(rows / batch_size) * epochs - 1e-9))
+
+
+class Order:
+    """Rows of each step: every epoch a new shuffle in batches of similar length.
+
+    `order[step]` can be asked for in any sequence, so that a resumed stage sees what it would have seen.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.per_epoch = math.ceil(len(lengths) / batch_size)
+        self._epoch = -1
+        self._batches: list[list[int]] = []
+
+    def __getitem__(self, step: int) -> list[int]:
+        epoch, index = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            rng = np.random.Generator(np.random.Philox(key=self.seed, counter=epoch))
+            self._batches = list(length_batches(self.lengths, self.batch_size, rng=rng))
+            self._epoch = epoch
+        return self._batches[index]
+
+
+def both_sides(pairs: Sequence[Pair]) -> list[Encoded]:
+    """All chosen, then all rejected: one forward pass scores both."""
+    return [chosen for chosen, _ in pairs] + [rejected for _, rejected in pairs]
+
+
+def pair_lengths(pairs: Sequence[Pair]) -> list[int]:
+    """Tokens of each pair, both sides."""
+    return [chosen.length + rejected.length for chosen, rejected in pairs]
+
+
+def count_tokens(rows: Iterable[Encoded]) -> int:
+    return sum(row.length for row in rows)
