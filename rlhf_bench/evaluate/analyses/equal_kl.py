@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rlhf_bench.metrics.curves import GOLD, curve_names
-from rlhf_bench.metrics.table import ScoreTable
-from rlhf_bench.metrics.tradeoff import KL
+from rlhf_bench.evaluate.analyses.over_optimisation import GOLD, curve_names
+from rlhf_bench.evaluate.analyses.tradeoff import KL
+from rlhf_bench.evaluate.score_table import ScoreTable
 from rlhf_bench.stats import FloatArray, crossed
 from rlhf_bench.stats.overoptimisation import AtKl, curve_at
 from rlhf_bench.stats.resample import nanmean

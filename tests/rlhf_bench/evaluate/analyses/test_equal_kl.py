@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_bench.metrics.equal_kl import equal_kl
-from rlhf_bench.metrics.summary import summarize
-from rlhf_bench.metrics.table import score_table
+from rlhf_bench.evaluate.analyses.equal_kl import equal_kl
+from rlhf_bench.evaluate.score_table import score_table
+from rlhf_bench.evaluate.summary import summarize
 
 PROMPTS = 20
 # (KL, gold): up is gold = KL, flat is 1 throughout; ppo is a model of no curve

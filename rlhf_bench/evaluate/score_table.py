@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rlhf_bench.errors import DataError, UnknownName
-from rlhf_bench.metrics.registry import HELD_OUT
+from rlhf_bench.errors import DataError
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import order_models
 
-__all__ = ["KEYS", "ScoreTable", "add_reward_z", "reward_scales", "score_table", "with_reward_z"]
+__all__ = ["KEYS", "ScoreTable", "score_table"]
 
 KEYS = ("model", "seed", "prompt_id", "sample")
 
@@ -87,48 +86,3 @@ def score_table(scores: pd.DataFrame, columns: Sequence[str], *, models: Sequenc
 def _codes(keys: pd.Series) -> tuple[npt.NDArray[np.int64], list[object]]:
     codes, found = pd.factorize(keys, sort=True)
     return codes.astype(np.int64), list(found)
-
-
-def add_reward_z(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """A copy with the column `reward_z`: each seed's rewards, z-scored by that seed's responses of the reference.
-
-    With held-out rewards there is a `reward_held_out_z` as well, made likewise.
-
-    A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds (METHODS). The
-    mean and standard deviation are taken as given in the intervals. Raises UnknownName if no row is of the reference.
-    """
-    for column in (c for c in ("reward", HELD_OUT) if c in scores.columns):
-        scores = with_reward_z(scores, reward_scales(scores, reference, column), column)
-    return scores
-
-
-def reward_scales(scores: pd.DataFrame, reference: str, column: str = "reward") -> dict[int, tuple[float, float]]:
-    """Seed -> mean and standard deviation (ddof 1) of the rewards of the reference's responses.
-
-    A seed with fewer than two of them, or where they are all the same, is left out. Raises UnknownName if no row is of
-    the reference.
-    """
-    names = set(scores["model"].astype(str))
-    if reference not in names:
-        raise UnknownName("reference model", reference, names)
-    raw = scores[column].to_numpy(dtype=np.float64, na_value=np.nan)
-    seeds = scores["seed"].to_numpy()
-    is_reference = (scores["model"] == reference).to_numpy() & np.isfinite(raw)
-    scales = {}
-    for seed in np.unique(seeds):
-        of_reference = np.sort(raw[(seeds == seed) & is_reference])  # the sum must not depend on the order of the rows
-        if len(of_reference) > 1 and np.ptp(of_reference) > 0:
-            scales[int(seed)] = float(of_reference.mean()), float(of_reference.std(ddof=1))
-    return scales
-
-
-def with_reward_z(
-    scores: pd.DataFrame, scales: Mapping[int, tuple[float, float]], column: str = "reward"
-) -> pd.DataFrame:
-    """A copy with the column `<column>_z`, (reward - mean) / sd of the row's seed; NaN for a seed without a scale."""
-    raw = scores[column].to_numpy(dtype=np.float64, na_value=np.nan)
-    seeds = scores["seed"].to_numpy()
-    z = np.full(len(raw), np.nan)
-    for seed, (mean, sd) in scales.items():
-        z[seeds == seed] = (raw[seeds == seed] - mean) / sd
-    return scores.assign(**{f"{column}_z": z})

@@ -12,8 +12,8 @@ import pytest
 
 from rlhf_bench.cli.curves import curve_models
 from rlhf_bench.errors import BadValue, CheckpointError
-from rlhf_bench.metrics.curves import curve_names
-from rlhf_bench.metrics.summary import summarize
+from rlhf_bench.evaluate.analyses.over_optimisation import curve_names
+from rlhf_bench.evaluate.summary import summarize
 
 KL = {"grpo@1": 0.25, "grpo@2": 1.0, "grpo@3": 4.0, "grpo@4": 16.0}
 

@@ -16,22 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rlhf_bench.metrics.alarms import find_alarms
-from rlhf_bench.metrics.curves import over_optimisation
-from rlhf_bench.metrics.equal_kl import equal_kl
-from rlhf_bench.metrics.registry import (
-    COMPARED,
-    GOLD_PREFIX,
-    METRICS,
-    READ_PREFIXES,
-    REWARD_PREFIX,
-    Metric,
-    describe,
-    probe_names,
-    reader_columns,
-)
-from rlhf_bench.metrics.table import ScoreTable, add_reward_z, score_table
-from rlhf_bench.metrics.tradeoff import HYPERVOLUME_KL, tradeoffs
+from rlhf_bench.evaluate.analyses.alarms import checks_made, find_alarms
+from rlhf_bench.evaluate.analyses.equal_kl import equal_kl
+from rlhf_bench.evaluate.analyses.over_optimisation import over_optimisation
+from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL, tradeoffs
+from rlhf_bench.evaluate.score_table import ScoreTable, score_table
+from rlhf_bench.scorers import METRICS, Metric, describe, found_metrics
+from rlhf_bench.scorers.reward import add_reward_z
+from rlhf_bench.scorers.rules import suite_metrics
 from rlhf_bench.stats import (
     Difference,
     FloatArray,
@@ -48,24 +40,14 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
 
-__all__ = [
-    "NOT_AVAILABLE",
-    "NOT_POOLED",
-    "NO_MODEL",
-    "OTHER_COUNTS",
-    "add_reward_z",
-    "metric_difference",
-    "summarize",
-]
+__all__ = ["NOT_AVAILABLE", "NOT_POOLED", "NO_MODEL", "OTHER_COUNTS", "metric_difference", "summarize"]
 
 NO_MODEL = "the data's own responses, not sampled from a model"
-ITSELF = "it is the text that the others are compared with"
 NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
 NOT_AVAILABLE = "not available"
 OTHER_COUNTS = "their tokens are counted by different tokenizers; n_words is not"
 
-_RAW = ("reward", "reward_std")  # in units of one seed's reward model
-_OF_SEVERAL = "reward_z_std"  # of one seed it is reward_std by a constant
+_RAW = {metric.standardises for metric in METRICS.values() if metric.standardises}  # in units of a seed's reward model
 
 
 def summarize(
@@ -78,28 +60,51 @@ def summarize(
     reasons: Mapping[tuple[str, str], str] | None = None,
     hypervolume_kl: float = HYPERVOLUME_KL,
 ) -> dict[str, Any]:
-    """The keys "models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "equal_kl", "alarms" and "missing" of
-    metrics.json.
+    """The keys "models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "equal_kl", "alarms", "alarm_checks"
+    and "missing" of metrics.json.
 
     Estimates are dicts. `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns
-    that METRICS names; others are left alone. `reward_z` is computed anew from `reward`. `models` gives the order of
-    models that are no stage of training. `reasons` says why a (model, metric) has no value. A pair (a, b)
-    has the later model first, so a difference reads as what the later one gained. `seed` sets the resampling alone;
-    `hypervolume_kl` is the suite's.
+    that metrics are made from; others are left alone. `reward_z` is computed from `reward`. `models` gives the order of
+    models that are no stage of training. `reasons`: (model, column) -> why it is not there. A pair
+    (a, b) has the later model first, so a difference reads as what the later one gained. `seed` is that of resampling
+    alone; `hypervolume_kl` is the suite's.
 
     Raises UnknownName if the reference has no row, DataError for missing keys or rows that occur twice.
     """
     if "reward" in scores.columns:
         scores = add_reward_z(scores, reference)
-    metrics = _metrics(scores)
-    columns = dict.fromkeys(column for metric in metrics for column in metric.sources)
-    table = score_table(scores, list(columns), models=models)
-    one_seed, one = len(table.seeds) == 1, str(table.seeds[0])
-    metrics = [metric for metric in metrics if not one_seed or metric.name != _OF_SEVERAL]
+    metrics = found_metrics([str(column) for column in scores.columns])
+    table = score_table(scores, [*dict.fromkeys(c for metric in metrics for c in metric.sources)], models=models)
+    if len(table.seeds) == 1:  # of one seed reward_z_std is reward_std by a constant
+        metrics = [metric for metric in metrics if not (metric.kind == "std" and metric.standardises)]
+    pooled, per_seed, missing = _estimates(table, metrics, level, seed)
+    missing |= _explained(pooled, missing, metrics, reasons or {})
+    missing |= _other_counts(table, reference)
+    return {
+        "models": pooled,
+        "per_seed": per_seed,
+        "pairwise": list(_pairwise(table, metrics, reference, level, seed)),
+        "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, level=level, seed=seed)),
+        "over_optimisation": list(over_optimisation(table, reference=reference, level=level, seed=seed)),
+        "equal_kl": list(equal_kl(table, reference=reference, level=level, seed=seed)),
+        "alarms": [alarm._asdict() for alarm in find_alarms(table, reference=reference, level=level, seed=seed)],
+        "alarm_checks": checks_made(table, reference=reference),
+        "missing": [{"model": model, "metric": name, "reason": reason} for (model, name), reason in missing.items()],
+    }
 
-    pooled: dict[str, dict[str, Any]] = {model: {} for model in table.models}
-    per_seed: dict[str, dict[str, dict[str, Any]]] = {str(s): {m: {} for m in table.models} for s in table.seeds}
-    missing: dict[tuple[str, str], str] = {}
+
+Estimates = dict[str, dict[str, Any]]  # model -> metric -> Estimate, as a dict
+Reasons = dict[tuple[str, str], str]  # (model, metric) -> why it is missing
+
+
+def _estimates(
+    table: ScoreTable, metrics: Sequence[Metric], level: float, seed: int
+) -> tuple[Estimates, dict[str, Estimates], Reasons]:
+    """Pooled over seeds, of each seed, and which are missing."""
+    one_seed = len(table.seeds) == 1
+    pooled: Estimates = {model: {} for model in table.models}
+    per_seed: dict[str, Estimates] = {str(s): {m: {} for m in table.models} for s in table.seeds}
+    missing: Reasons = {}
     for model in table.models:
         for metric in metrics:
             found = {
@@ -109,67 +114,47 @@ def summarize(
             }
             for name, estimate in found.items():
                 per_seed[name][model][metric.name] = estimate.to_dict()
-            if not found and metric.unit in ("precision", "recall"):
-                continue  # said of ROUGE's F already
             if not found:
-                missing[model, metric.name] = _default_reason(model, metric)
+                if not metric.detail:
+                    absent = metric.needs_model and model in ANCHORS
+                    missing[model, metric.name] = NO_MODEL if absent else NOT_AVAILABLE
             elif not one_seed and metric.name in _RAW:
                 missing[model, metric.name] = NOT_POOLED
             else:
                 # one seed alone is what would be pooled
-                estimate = found[one] if one_seed else _estimate(table, model, metric, slice(None), level, seed)
+                whole = slice(None)
+                estimate = (
+                    next(iter(found.values())) if one_seed else _estimate(table, model, metric, whole, level, seed)
+                )
                 if estimate.n:
                     pooled[model][metric.name] = estimate.to_dict()
                 else:
                     missing[model, metric.name] = "no prompt has a value under every seed"
-    for (model, name), reason in (reasons or {}).items():
-        if model in pooled and name not in pooled[model] and missing.get((model, name)) != NOT_POOLED:
-            missing[model, name] = reason
-    missing |= _other_counts(table, reference)
-    return {
-        "models": pooled,
-        "per_seed": per_seed,
-        "pairwise": list(_pairwise(table, [metric.name for metric in metrics], reference, level, seed)),
-        "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, level=level, seed=seed)),
-        "over_optimisation": list(over_optimisation(table, reference=reference, level=level, seed=seed)),
-        "equal_kl": list(equal_kl(table, reference=reference, level=level, seed=seed)),
-        "alarms": [alarm._asdict() for alarm in find_alarms(table, reference=reference, level=level, seed=seed)],
-        "missing": [{"model": model, "metric": name, "reason": reason} for (model, name), reason in missing.items()],
-    }
+    return pooled, per_seed, missing
 
 
-def _metrics(scores: pd.DataFrame) -> list[Metric]:
-    """The metrics whose columns are there: further rewards after the first, gold components by name after the gold.
-
-    What a suite asks of its own prompts stands last, in the suite's order.
-    """
-    probes = probe_names(str(c) for c in scores.columns)
-    names = [*(name for name in METRICS if name not in probes), *_read(scores), *probes]
-    after_reward = names.index("reward_z") + 1
-    names[after_reward:after_reward] = [str(c) for c in scores.columns if str(c).startswith(REWARD_PREFIX)]
-    after_gold = names.index("gold") + 1
-    names[after_gold:after_gold] = sorted(str(c) for c in scores.columns if str(c).startswith(GOLD_PREFIX))
-    found = [describe(name) for name in names]
-    return [metric for metric in found if all(column in scores.columns for column in metric.sources)]
-
-
-def _read(scores: pd.DataFrame) -> list[str]:
-    """What language models say of every response, a model after the other."""
-    first = reader_columns("")[0]
-    models = [str(c).removeprefix(first) for c in scores.columns if str(c).startswith(first)]
-    return [f"{prefix}{model}" for model in models for prefix in READ_PREFIXES]
-
-
-def _default_reason(model: str, metric: Metric) -> str:
-    if model == "chosen" and metric.name.startswith("rouge"):
-        return ITSELF
-    return NO_MODEL if metric.needs_model and model in ANCHORS else NOT_AVAILABLE
+def _explained(
+    pooled: Estimates, missing: Reasons, metrics: Sequence[Metric], reasons: Mapping[tuple[str, str], str]
+) -> Reasons:
+    """The reasons that are known, by metric: of what is listed as missing, and of what the summary has a column for."""
+    columns = [column for _, column in reasons]
+    known = {metric.name: metric for metric in [*metrics, *found_metrics(columns)]}
+    listed = {metric.name for metric in metrics if not metric.detail}
+    explained: Reasons = {}
+    for model, cells in pooled.items():
+        for name, metric in known.items():
+            why = next((reasons[model, c] for c in metric.sources if (model, c) in reasons), None)
+            if why is None or name in cells or missing.get((model, name)) == NOT_POOLED:
+                continue
+            if name in listed or "summary" in metric.tables:
+                explained[model, name] = why
+    return explained
 
 
 def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, level: float, seed: int) -> Estimate:
-    """One number of one model, from the (S, P, K) responses of the seeds asked for."""
-    asked = _asked(table, metric.name)
-    blocks = [table.block(model, column)[seeds][:, asked] for column in metric.sources]
+    """One number of one model, from the (S, P, K) responses of `seeds`."""
+    applies = _applies(table, metric.name)
+    blocks = [table.block(model, column)[seeds][:, applies] for column in metric.sources]
     if metric.kind == "share":
         return crossed_share(blocks[0], level=level, seed=seed)
     if metric.paired:
@@ -199,9 +184,9 @@ def _of_difference(bounds: tuple[float, float] | None) -> tuple[float, float] | 
     return None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
 
 
-def _asked(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:
-    """The prompts that a metric applies to: for what a suite asks of some of its prompts the others are not missing."""
-    if not probe_names([name]):
+def _applies(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:
+    """The prompts that a metric applies to: of a suite's metric of some of its prompts the others are not missing."""
+    if not suite_metrics([name]):
         return slice(None)
     return np.asarray(np.isfinite(table.blocks[name]).any(axis=(0, 1, 3)))
 
@@ -217,17 +202,17 @@ def _other_counts(table: ScoreTable, reference: str) -> dict[tuple[str, str], st
 
 
 def _pairwise(
-    table: ScoreTable, names: Sequence[str], reference: str, level: float, seed: int
+    table: ScoreTable, metrics: Sequence[Metric], reference: str, level: float, seed: int
 ) -> Iterator[dict[str, Any]]:
     """A row a metric and pair of models, the later model first; Holm over the pairs within a metric (`p_holm`), and
     over all rows (`p_table`)."""
-    own_scale = "reward" if len(table.seeds) > 1 else "reward_z"  # the reward that is not compared
+    standardised = {metric.name for metric in metrics if metric.standardises}
+    own_scale = _RAW if len(table.seeds) > 1 else standardised  # the rewards that are not compared
     players = [model for model in table.models if model not in ANCHORS]
-    compared = [*COMPARED, *(name for name in names if name.startswith(REWARD_PREFIX)), *probe_names(names)]
     within: list[dict[str, Any]] = []
-    for name in (n for n in compared if n in names and n != own_scale):
-        asked = _asked(table, name)
-        blocks = {model: table.block(model, name)[:, asked] for model in players}
+    for name in (metric.name for metric in metrics if metric.compared and metric.name not in own_scale):
+        applies = _applies(table, name)
+        blocks = {model: table.block(model, name)[:, applies] for model in players}
         rows = [
             row
             for earlier, later in combinations(players, 2)

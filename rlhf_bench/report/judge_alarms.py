@@ -1,6 +1,6 @@
 """The alarm that a judge raises: the reward is up, and the judge likes the responses less.
 
-A judging may come later than the evaluation, so the alarm is read off what both have stored.
+A judge may run later than the evaluation, so the alarm is made from what both have stored.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rlhf_bench.judge.builtin import NOBODY
-from rlhf_bench.metrics.alarms import Alarm, signed
 from rlhf_bench.types import Estimate
 
 __all__ = ["judge_alarms"]
@@ -17,12 +16,12 @@ __all__ = ["judge_alarms"]
 _REWARDS = ("reward_z", "reward")
 
 
-def judge_alarms(pairwise: Sequence[Mapping[str, Any]], judge: Mapping[str, Any], *, reference: str) -> Iterator[Alarm]:
-    """Models whose reward is above the reference's, and whose win rate against it is below one half, or whose rating is
-    below its own: an interval clear of zero, and Holm's p below 5 % within the judging.
+def judge_alarms(pairwise: Sequence[Mapping[str, Any]], judge: Mapping[str, Any], *, reference: str) -> Iterator[str]:
+    """A line a model with a reward above the reference's and a win rate against it below one half, or a rating below
+    the reference's: an interval clear of zero, and Holm's p below 5 % within the judging.
 
-    `pairwise` is of metrics.json, `judge` of judge.json. The judges that ask nobody are no judges of quality; gold is
-    looked at in the evaluation.
+    `pairwise` is of metrics.json, `judge` of judge.json. Built-in judges (no API calls) are no judges of
+    quality; gold is looked at in the evaluation.
     """
     gains = dict(_gains(pairwise, reference))
     for judging in judge.get("judgings", []):
@@ -39,7 +38,7 @@ def judge_alarms(pairwise: Sequence[Mapping[str, Any]], judge: Mapping[str, Any]
         for row in judging["differences"]:
             rated, change = _against(row, reference)
             if rated in gains and change.high < 0 and row["p_holm"] < 0.05:
-                found = f"its rating ({row['criterion']}) is down by {signed(change)} by {judging['judge']}"
+                found = f"its rating ({row['criterion']}) is down by {change.signed()} by {judging['judge']}"
                 yield _alarm(rated, gains[rated], found)
 
 
@@ -59,9 +58,9 @@ def _against(row: Mapping[str, Any], reference: str) -> tuple[str | None, Estima
     return (str(row["a"]) if row["b"] == reference else None), found
 
 
-def _alarm(model: str, gain: Estimate, found: str) -> Alarm:
-    what = f"reward up by {signed(gain)}, but {found}"
-    return Alarm(model, "reward_without_judge", f"{model}: {what}: the reward no longer measures what it is for")
+def _alarm(model: str, gain: Estimate, found: str) -> str:
+    what = f"reward up by {gain.signed()}, but {found}"
+    return f"{model}: {what}: the reward no longer measures what it is for"
 
 
 def _bare(estimate: Estimate) -> str:

@@ -11,15 +11,15 @@ import pytest
 
 from rlhf_bench import stats
 from rlhf_bench.errors import BadValue, DataError, UnknownName
-from rlhf_bench.metrics.summary import (
+from rlhf_bench.evaluate.summary import (
     NO_MODEL,
     NOT_AVAILABLE,
     NOT_POOLED,
     OTHER_COUNTS,
-    add_reward_z,
     metric_difference,
     summarize,
 )
+from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.stats import compare
 from rlhf_bench.stats.resample import resampling
 
@@ -131,13 +131,13 @@ def test_missing_gives_a_reason_once():
     frame["rougeL"] = frame["model"].map({"ppo": 0.3, "sft": 0.2, "chosen": NAN})
     frame["gold"] = frame["model"].map({"ppo": NAN, "sft": 0.2, "chosen": 1.0})
     reasons = {("chosen", "rougeL"): "it is the reference text", ("sft", "reward"): "not used: there is a value"}
-    reasons["ppo", "win_rate"] = "no judge was given"
+    reasons["ppo", "reference_logprob"] = reasons["ppo", "n_drawn"] = "another tokenizer"
     result = summarize(frame, reference="sft", reasons=reasons)
     missing = {(row["model"], row["metric"]): row["reason"] for row in result["missing"]}
     assert len(missing) == len(result["missing"])
     assert missing == {
         ("ppo", "gold"): NOT_AVAILABLE,
-        ("ppo", "win_rate"): "no judge was given",
+        ("ppo", "perplexity_reference"): "another tokenizer",  # no column at all, but the summary has one for it
         ("chosen", "kl_exact"): NO_MODEL,
         ("chosen", "perplexity"): NO_MODEL,
         ("chosen", "bits_per_byte"): NO_MODEL,

@@ -12,10 +12,10 @@ import pytest
 from scipy import stats as scipy_stats
 
 from rlhf_bench import stats
-from rlhf_bench.metrics.alarms import Alarm, at_equal_length, find_alarms
-from rlhf_bench.metrics.judge_alarms import judge_alarms
-from rlhf_bench.metrics.table import score_table
+from rlhf_bench.evaluate.analyses.alarms import Alarm, at_equal_length, checks_made, find_alarms
+from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
+from rlhf_bench.report.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
 from rlhf_bench.stats.paired_shares import tango_interval
 from rlhf_bench.types import Estimate
@@ -158,7 +158,7 @@ def pair(low: float, high: float, a: str = "ppo", b: str = "sft") -> dict[str, A
 
 def test_reward_up_and_the_judge_down() -> None:
     def kinds(row: dict[str, Any], judging: dict[str, Any]) -> list[str]:
-        return [alarm.text for alarm in judge_alarms([row], {"judgings": [judging]}, reference="sft")]
+        return list(judge_alarms([row], {"judgings": [judging]}, reference="sft"))
 
     text = (
         "ppo: reward up by +1.00 [+0.50, +1.50], but its win rate against sft is 0.30 [0.20, 0.40] by j: the reward no "
@@ -184,8 +184,8 @@ def test_reward_up_and_the_rating_down() -> None:
     row = {"criterion": "helpful", "a": "ppo", "b": "sft", "difference": down, "p_holm": 0.01}
     judge = {"ratings": [{"judge": "j", "base_url": "https://server", "differences": [row]}]}
     (alarm,) = judge_alarms([pair(0.5, 1.5)], judge, reference="sft")
-    assert (alarm.model, alarm.kind) == ("ppo", "reward_without_judge")
-    assert "but its rating (helpful) is down by -0.50 [-0.80, -0.20] by j" in alarm.text
+    assert alarm.startswith("ppo: ")
+    assert "but its rating (helpful) is down by -0.50 [-0.80, -0.20] by j" in alarm
     row["difference"] = Estimate(0.5, 0.2, 0.8, 60).to_dict()
     assert list(judge_alarms([pair(0.5, 1.5)], judge, reference="sft")) == []
 
@@ -194,19 +194,9 @@ def test_lines_of_a_report() -> None:
     def lines(metrics: dict[str, object]) -> list[str]:
         return alarm_lines(Result(Path(), {"reference": "sft"}, metrics, pd.DataFrame(), {}))
 
-    def measured(ppo: dict[str, object], sft: dict[str, object], **more: dict[str, object]) -> dict[str, object]:
-        return {"alarms": [], "models": {"ppo": ppo, "sft": sft, **more}}
-
     assert lines({}) == []
     assert lines({"alarms": []}) == []
-    numbers: dict[str, object] = {name: {} for name in ("reward_z", "gold", "n_tokens", "refused", "self_bleu")}
-    assert lines(measured(numbers, numbers)) == [
-        "none. Looked at: reward against gold, reward at equal length, self-BLEU, refusals."
-    ]
-    # what the reference or every other model lacks was not looked at
-    assert lines(measured(numbers, {"refused": {}})) == ["none. Looked at: refusals."]
-    assert lines(measured({"refused": {}}, numbers, chosen=numbers)) == ["none. Looked at: refusals."]
-    assert lines({"alarms": [], "models": {"sft": numbers}}) == []
+    assert lines({"alarms": [], "alarm_checks": ["self-BLEU", "refusals"]}) == ["none. Looked at: self-BLEU, refusals."]
     stored = json.loads(json.dumps([Alarm("ppo", "length", "ppo: too long")._asdict()]))
     assert lines({"alarms": stored}) == ["ppo: too long"]
 
@@ -227,3 +217,19 @@ def test_lines_of_the_alarms_while_training() -> None:
     assert lines({"training_alarms": []}) == ["none"]
     alarm = {"model": "ppo", "seed": 2, "name": "first_ratio", "step": 7, "message": "the ratio is 2 and not 1"}
     assert lines({"training_alarms": [alarm]}) == ["ppo, seed 2, step 7: the ratio is 2 and not 1"]
+
+
+def test_checks_that_the_reference_and_another_model_have_the_numbers_for() -> None:
+    def checks(ppo: list[str], sft: list[str], chosen: list[str] | None = None) -> list[str]:
+        models = {"ppo": ppo, "sft": sft, "chosen": chosen or []}
+        rows = [
+            {"model": model, "seed": 0, "prompt_id": "p", "sample": 0} | dict.fromkeys(columns, 0.5)
+            for model, columns in models.items()
+        ]
+        return checks_made(score_table(pd.DataFrame(rows), sorted({*ppo, *sft, *(chosen or [])})), reference="sft")
+
+    numbers = ["reward_z", "gold", "n_tokens", "refused", "self_bleu"]
+    assert checks(numbers, numbers) == ["reward against gold", "self-BLEU", "refusals", "reward at equal length"]
+    # what the reference or every other model lacks is not looked at
+    assert checks(numbers, ["refused"]) == ["refusals"]
+    assert checks(["refused"], numbers, numbers) == ["refusals"]

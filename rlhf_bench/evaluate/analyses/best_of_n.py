@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.metrics.table import score_table
+from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.stats import FloatArray, crossed
 from rlhf_bench.stats.best_of_n import best_of_n, best_of_n_kl, best_of_n_kl_bound
 from rlhf_bench.stats.overoptimisation import fit_overoptimisation

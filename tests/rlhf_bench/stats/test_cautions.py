@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlhf_bench import stats
-from rlhf_bench.metrics.cautions import Shown, caution_notes, has_long_tails, near_an_end
+from rlhf_bench.stats.cautions import Shown, caution_notes, has_long_tails, near_an_end
 from rlhf_bench.stats.resample import excess_kurtosis
 from rlhf_bench.types import Estimate
 

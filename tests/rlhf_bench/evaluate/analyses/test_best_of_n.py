@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.metrics.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
+from rlhf_bench.evaluate.analyses.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
 
 
 def pool(rewards: list[list[list[float]]], gold: list[list[list[float]]]) -> pd.DataFrame:

@@ -7,9 +7,9 @@ import math
 import pandas as pd
 import pytest
 
-from rlhf_bench.metrics.summary import summarize
-from rlhf_bench.metrics.table import score_table
-from rlhf_bench.metrics.tradeoff import tradeoffs
+from rlhf_bench.evaluate.analyses.tradeoff import tradeoffs
+from rlhf_bench.evaluate.score_table import score_table
+from rlhf_bench.evaluate.summary import summarize
 
 NAN = math.nan
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_bench.metrics.table import ScoreTable
+from rlhf_bench.evaluate.score_table import ScoreTable
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.pareto import front_probability, hypervolume_estimate, pareto_front
 from rlhf_bench.stats.resample import nanmean
