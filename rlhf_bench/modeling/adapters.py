@@ -25,7 +25,8 @@ def adapter_base(path: str | Path) -> str | None:
     """The base model that an adapter's configuration names, a folder or a hub name; None if `path` is no adapter.
 
     A folder may be named as seen from the adapter, so that the two can be moved together (by its training.json or by
-    adapter_config.json), or from the working directory. Of names on the hub nothing is known here: give an adapter's folder.
+    adapter_config.json), or from the working directory. Of names on the hub nothing is known here: give an adapter's
+    folder.
 
     Raises:
         CheckpointError: its configuration cannot be read or names no base.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,22 +40,21 @@ def packed_weights(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _pays(model: PreTrainedModel) -> bool:
-    return (
-        model.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
-        and sum(p.numel() for p in model.parameters()) > SMALL
-    )
+    on_cpu = model.device.type == "cpu" and bool(torch.backends.mkldnn.is_available())
+    return on_cpu and sum(p.numel() for p in model.parameters()) > SMALL
 
 
 def _layers(model: PreTrainedModel) -> Iterator[nn.Module]:
     """The layers whose product can be replaced: of exactly these classes, in float32, not compiled."""
     for module in model.modules():
-        if type(module) in (nn.Linear, Conv1D) and type(module.weight) in (Tensor, nn.Parameter):
-            if module.weight.dtype == torch.float32 and "forward" not in vars(module):
-                yield module
+        if type(module) not in (nn.Linear, Conv1D) or "forward" in vars(module):
+            continue
+        weight: Any = module.weight
+        if type(weight) in (Tensor, nn.Parameter) and weight.dtype == torch.float32:
+            yield module
 
 
-def _packed_forward(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+def _packed_forward(layer: Any) -> Callable[[Tensor], Tensor]:
     weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
     rows = weight if isinstance(layer, nn.Linear) else weight.T.contiguous()  # (out, in)
     packed = torch.ops.mkldnn._reorder_linear_weight(rows, ROWS)

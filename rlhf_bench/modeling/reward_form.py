@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from rlhf_bench.data.hh import Message
 from rlhf_bench.modeling.checkpoints import read_training
 from rlhf_bench.modeling.special import as_text, prefix_ids
-from rlhf_bench.modeling.templates import Template, write_chat
+from rlhf_bench.modeling.templates import Template, marked_turns, write_chat
 from rlhf_bench.modeling.tokens import Encoded, cut_left, encode, token_ids
 
 __all__ = ["PAIR", "RewardForm", "make_form", "reward_form"]
@@ -36,7 +36,8 @@ def reward_form(path: str | Path, tokenizer: Any) -> str:
 class RewardForm(Protocol):
     """How prompts and responses of the data become tokens."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool], *, max_prompt: int,
@@ -143,7 +144,7 @@ class Conversation:
     def _write(self, prompt: str, response: str) -> tuple[str, str, str]:
         """The conversation up to the response, the whole of it, and the response as it stands there."""
         content = as_text(self.tokenizer, response.strip())
-        turns = Template("chat", str, (), self.tokenizer).turns(prompt)
+        turns = marked_turns(self.tokenizer, prompt)
         whole = [*turns, Message("assistant", content)]
         return (
             write_chat(self.tokenizer, turns, answer=True, name=self.owner),
@@ -154,7 +155,7 @@ class Conversation:
     def plain_ids(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
         rows = []
         for prompt, response in zip(prompts, responses, strict=True):
-            turns = Template("chat", str, (), self.tokenizer).turns(prompt)
+            turns = marked_turns(self.tokenizer, prompt)
             messages = [turn._asdict() for turn in (*turns, Message("assistant", response.strip()))]
             found: Any = self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
             rows.append(list(found["input_ids"]))
@@ -190,7 +191,10 @@ class Pair:
             head, tail = first[max(0, len(first) - room[0]) :], second[: room[1]]
             rows.append(
                 Encoded(
-                    [*front, *head, *middle], [*tail, *end], len(head) < len(first), response_cut=len(tail) < len(second)
+                    [*front, *head, *middle],
+                    [*tail, *end],
+                    len(head) < len(first),
+                    response_cut=len(tail) < len(second),
                 )
             )
         return rows

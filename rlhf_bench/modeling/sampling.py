@@ -299,9 +299,7 @@ def _recomputed_steps(
     a recurrent layer has seen the padding."""
     pad = int(drawn[0, 0])  # what `drawn` is filled with
     for step in range(steps):
-        rows = [
-            Encoded(prompts[row // samples], drawn[row, :step].tolist()) for row in state.alive.tolist()
-        ]
+        rows = [Encoded(prompts[row // samples], drawn[row, :step].tolist()) for row in state.alive.tolist()]
         batch = collate(rows, pad_id=pad).to(model.device)
         last = batch.attention_mask.sum(1) - 1
         hidden = hidden_states(model, batch)[torch.arange(len(rows), device=model.device), last]

@@ -40,7 +40,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "phi3": _SMALL,
     "falcon_h1": _SMALL
     | {"lm_head_multiplier": 0.25, "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8},
-    "recurrent_gemma": _SMALL | {"num_hidden_layers": 3, "logits_soft_cap": 3.0, "lru_width": 32, "attention_window_size": 64},
+    "recurrent_gemma": _SMALL
+    | {"num_hidden_layers": 3, "logits_soft_cap": 3.0, "lru_width": 32, "attention_window_size": 64},
     "mamba": {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     "bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4},
     "opt": {**_SMALL, "ffn_dim": 48, "word_embed_proj_dim": 32},

@@ -18,8 +18,8 @@ SPECIAL = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "[CLS]", "[SEP]
 def make_tokenizer(
     *, bos: bool = False, eos: str = "</s>", pad: str = "<pad>", template: str | None = None, pair: bool = False
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of 400 tokens. `bos`: it puts <s> in front of a text by itself, and </s> after it; `pair`: it is an
-    encoder's, with [CLS] and [SEP]."""
+    """Byte-level BPE of 400 tokens. `bos`: it puts <s> in front of a text by itself, and </s> after it. `pair`: it is
+    an encoder's, with [CLS] and [SEP]."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

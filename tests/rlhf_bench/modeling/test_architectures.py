@@ -54,8 +54,7 @@ def test_gradients_are_those_of_the_models_own_forward(kind: str) -> None:
         if own:
             tables = own_logps(model, batch)
             picked = [
-                t.gather(1, ids[m][:, None])
-                for t, ids, m in zip(tables, batch.ids, batch.response_mask, strict=True)
+                t.gather(1, ids[m][:, None]) for t, ids, m in zip(tables, batch.ids, batch.response_mask, strict=True)
             ]
             torch.cat(picked).sum().backward()
         else:
