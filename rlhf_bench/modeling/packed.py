@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf_bench.runtime.pool import SMALL
 
-__all__ = ["packed_weights"]
+__all__ = ["is_large", "packed_weights"]
 
 ROWS = 32  # the number of rows that the layout is chosen for; it serves any number
 
@@ -29,7 +29,7 @@ def packed_weights(model: PreTrainedModel) -> Iterator[None]:
     Weights may not change meanwhile, and no gradient flows. A small model is left as it is: its weights stay in the
     cache of the processor, and several threads share it.
     """
-    layers = list(_layers(model)) if _pays(model) else []
+    layers = list(_layers(model)) if is_large(model) else []
     try:
         for layer in layers:
             layer.forward = _packed_forward(layer)
@@ -39,7 +39,8 @@ def packed_weights(model: PreTrainedModel) -> Iterator[None]:
             vars(layer).pop("forward", None)
 
 
-def _pays(model: PreTrainedModel) -> bool:
+def is_large(model: PreTrainedModel) -> bool:
+    """True for a model on a CPU whose weights are too large for its cache, and that one thread at a time works on."""
     on_cpu = model.device.type == "cpu" and bool(torch.backends.mkldnn.is_available())
     return on_cpu and sum(p.numel() for p in model.parameters()) > SMALL
 

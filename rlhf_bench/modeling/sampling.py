@@ -21,8 +21,14 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
-from rlhf_bench.modeling.packed import packed_weights
-from rlhf_bench.modeling.sampling_cache import cache_argument, has_usual_cache, preallocated_cache
+from rlhf_bench.modeling.packed import is_large, packed_weights
+from rlhf_bench.modeling.sampling_cache import (
+    cache_argument,
+    grows_in_place,
+    has_usual_cache,
+    preallocated_cache,
+    take_rows,
+)
 from rlhf_bench.modeling.special import end_ids
 from rlhf_bench.modeling.tokens import Encoded, collate, encode_prompts, length_batches
 from rlhf_bench.runtime.pool import workers_for
@@ -34,6 +40,7 @@ __all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "uniforms"]
 HUMAN_TURN = "\n\nHuman:"
 Made = TypeVar("Made")
 DRAW_ELEMENTS = 1 << 19  # logits that tokens are drawn from at once
+PREFILL_TOKENS, PREFILL_PADDING = 1024, 1.1  # of a large model's prompts at once; padded tokens to real ones
 LEAVE = 8  # finished rows leave the batch once they are an eighth of it
 
 
@@ -249,7 +256,7 @@ def _forward_steps(
         return
     prefix = _Prefix.of(model, prompts, steps, pad=int(drawn[0, 0]))
     cache = preallocated_cache(model, room=prefix.width + steps)
-    logits = _next_logits(model, prefix.ids, prefix.mask[:, : prefix.width], prefix.positions[:, : prefix.width], cache)
+    logits = _prefill(model, prefix, cache)
     mask, positions = prefix.mask, prefix.positions
     if samples > 1:
         cache.batch_repeat_interleave(samples)
@@ -290,6 +297,38 @@ class _Prefix(NamedTuple):
             mask[i, : width - len(prompt)] = 0
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         return cls(ids.to(model.device), mask.to(model.device), positions.to(model.device))
+
+
+def _prefill(model: PreTrainedModel, prefix: _Prefix, cache: DynamicCache) -> Tensor:
+    """Fill the cache with the prompts; logits of the token after each, (B, V).
+
+    A large model reads prompts of about the same length together, since what it computes for padding is lost; a small
+    one reads all of them at once.
+    """
+    width, rows = prefix.width, len(prefix.ids)
+    mask, positions = prefix.mask[:, :width], prefix.positions[:, :width]
+    if not (is_large(model) and grows_in_place(cache)):
+        return _next_logits(model, prefix.ids, mask, positions, cache)
+    logits = []
+    for piece, longest in _pieces(mask.sum(1).tolist()):
+        part = preallocated_cache(model, room=longest)
+        columns = slice(width - longest, width)
+        logits.append(
+            _next_logits(model, prefix.ids[piece, columns], mask[piece, columns], positions[piece, columns], part)
+        )
+        take_rows(cache, piece.start, part, rows=rows, used=width)
+    return torch.cat(logits)
+
+
+def _pieces(lengths: Sequence[int]) -> Iterator[tuple[slice, int]]:
+    """Consecutive rows with little padding and few tokens between them, and the longest row's length."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        part = lengths[start : end + 1]  # with the next row, if there is one
+        tokens = max(part) * len(part)
+        if end == len(lengths) or tokens > PREFILL_TOKENS or tokens > PREFILL_PADDING * sum(part):
+            yield slice(start, end), max(lengths[start:end])
+            start = end
 
 
 def _recomputed_steps(
