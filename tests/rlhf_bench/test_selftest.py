@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rlhf_bench import selftest
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import CheckpointError, ModelError, UnknownName
-from rlhf_bench.modeling import logprobs, reward_model, sampling
+from rlhf_bench.modeling import decoding, logprobs, reward_model, sampling
 from rlhf_bench.modeling import tokens as text
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
@@ -107,7 +107,7 @@ def test_sampler_without_positions(subject: Subject, monkeypatch: pytest.MonkeyP
         logits: Tensor = out.logits[:, -1]
         return logits
 
-    monkeypatch.setattr(sampling, "_next_logits", wrong)
+    monkeypatch.setattr(decoding, "next_logits", wrong)
     assert set(failed(check_policy(subject))) == {RATIO, RATIO_07, SAMPLES}
 
 
