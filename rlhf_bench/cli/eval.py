@@ -62,8 +62,9 @@ __all__ = ["evaluate", "print_result"]
     "templates",
     metavar="[NAME=]TEMPLATE",
     multiple=True,
-    help="Template of the prompts of --model, or with NAME= of a --perplexity-model: hh, plain, alpaca, chatml, "
-    "llama2, or chat (the tokenizer's own).  [default: that of its training.json, else hh]",
+    help="Template of the prompts of --model, or with NAME= of a --reward-model or --perplexity-model: hh, plain, "
+    "alpaca, chatml, llama2, or chat (the tokenizer's own).  [default: that of its training.json; without one chat "
+    "where the tokenizer has a template, else hh]",
 )
 @click.option(
     "--responses",

@@ -90,7 +90,7 @@ def _prompt_templates(given: tuple[str, ...], models: dict[str, str]) -> dict[st
     if for_all and not models:
         raise BadValue(
             "--prompt-template: given without a --model; the models of a run have their own template, and a "
-            "--perplexity-model takes NAME=TEMPLATE"
+            "--reward-model or --perplexity-model takes NAME=TEMPLATE"
         )
     own = name_values("--prompt-template", [text for text in given if "=" in text], expected="[NAME=]TEMPLATE")
     templates = dict.fromkeys(models, for_all[0]) | own if for_all else own

@@ -29,6 +29,8 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         entry["kind"] = "responses" if isinstance(part, ResponseSet) else "checkpoint"
         if not isinstance(part, ResponseSet) and part.template != "hh":
             entry["template"] = part.template
+        if not isinstance(part, ResponseSet) and part.prompt:
+            entry["prompt"] = dict(part.prompt)
         by_model.setdefault(part.name, []).append(entry)
     names = [*(model.name for model in plan.models), *(text.name for text in plan.response_sets)]
     identity = {
@@ -49,7 +51,7 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         "models": {name: by_model[name] for name in dict.fromkeys(names)},
         "reference": plan.reference,
         "reward_model": [
-            {"seed": seed, "path": str(source.path), "hash": source.hash} | _column(source.column)
+            {"seed": seed, "path": str(source.path), "hash": source.hash, "form": source.form} | _column(source.column)
             for seed, sources in plan.reward_models.items()
             for source in sources
         ],

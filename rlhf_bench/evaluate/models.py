@@ -44,7 +44,10 @@ class SeedModels:
         # responses of files may be longer than what is sampled here
         longest = None if self.plan.response_sets else sampling.max_new_tokens
         limits = {"max_prompt": sampling.max_prompt_tokens, "max_response": longest}
-        return [(s.column, RewardModel.load(s.path, device=default_device(), **limits)) for s in sources]
+        return [
+            (s.column, RewardModel.load(s.path, device=default_device(), template=s.template, **limits))
+            for s in sources
+        ]
 
     @cached_property
     def language_models(self) -> list[tuple[str, LanguageModel]]:

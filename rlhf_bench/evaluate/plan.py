@@ -121,7 +121,7 @@ def prepare(request: Request, progress: Progress) -> Plan:
     if suite.baseline is not None and suite.baseline not in baselines:
         raise UnknownName("baseline model", suite.baseline, baselines)
     seeds: list[int | None] = run.seeds if run.found else list(files.seeds) or [None]
-    models, missing = _models(request, run, seeds)
+    models, missing = _models(request, run, seeds, progress)
     response_sets = [
         ResponseSet(mine.model or "", run.number(seed), path, sha256_file(path)[:16], mine.by_prompt)
         for seed in seeds
@@ -132,7 +132,8 @@ def prepare(request: Request, progress: Progress) -> Plan:
             raise DataError(
                 f"the file of {name} has responses under the seeds {files.seeds}, none of which is evaluated"
             )
-    reward_models, language_models = _reward_models(request, run, seeds, missing), _language_models(request)
+    reward_models = _reward_models(request, run, seeds, missing, progress)
+    language_models = _language_models(request, progress)
     missing |= _missing_pool(suite, reference, [(model.name, model.seed) for model in models], reward_models)
     with_torch = models or language_models or any(reward_models.values())
     sampling = _sampling(suite, run, [m.path for m in models]) if with_torch else None
@@ -168,7 +169,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _models(
-    request: Request, run: _Run, seeds: Sequence[int | None]
+    request: Request, run: _Run, seeds: Sequence[int | None], progress: Progress
 ) -> tuple[list[ModelSource], dict[tuple[str, str], str]]:
     missing: dict[tuple[str, str], str] = {}
     if run.path is not None:
@@ -180,6 +181,7 @@ def _models(
     if not run.stages and not request.models:
         return [], missing
     from rlhf_bench.modeling.model_files import check_path
+    from rlhf_bench.modeling.opening import open_policy
 
     for seed in seeds:
         for name, path in request.models.items():
@@ -196,8 +198,8 @@ def _models(
             if name in request.models:
                 path = under_seed(request.models[name], seed)
                 template = request.templates.get(name) or prompt_form(path)
-                _check_template(name, path, template)
-                sources.append(ModelSource(name, run.number(seed), Path(path), model_hash(path), None, template))
+                form = open_policy(name, path, template, progress.log)
+                sources.append(ModelSource(name, run.number(seed), Path(path), model_hash(path), None, template, form))
             elif checkpoint is not None:
                 sources.append(
                     ModelSource(
@@ -210,17 +212,12 @@ def _models(
     return sources, missing
 
 
-def _check_template(name: str, path: str, template: str) -> None:
-    """That the tokenizer has the template, before anything is sampled."""
-    if template == "chat":
-        from rlhf_bench.modeling.models import load_tokenizer
-        from rlhf_bench.modeling.templates import Template
-
-        Template.of(template, load_tokenizer(path), name=name)
-
-
 def _reward_models(
-    request: Request, run: _Run, seeds: Sequence[int | None], missing: dict[tuple[str, str], str]
+    request: Request,
+    run: _Run,
+    seeds: Sequence[int | None],
+    missing: dict[tuple[str, str], str],
+    progress: Progress,
 ) -> dict[int, list[RewardModelSource]]:
     """Each seed's reward models: those given, the first as "reward"; else the run's own, and the next seed's held out.
 
@@ -232,14 +229,14 @@ def _reward_models(
         why = f"no reward model; {make}give --reward-model PATH"
         missing |= {("all", "reward"): why, ("all", "reward_std"): why}
         return {run.number(seed): [] for seed in seeds}
-    from rlhf_bench.modeling.model_files import check_path
+    from rlhf_bench.modeling.opening import open_reward_model
 
-    for path in request.reward_models.values():  # as it was given: Path drops a leading "./"
-        check_path(path)
-    given = [
-        RewardModelSource("reward" if i == 0 else f"{REWARD_PREFIX}{name}", Path(path), model_hash(path))
-        for i, (name, path) in enumerate(request.reward_models.items())
-    ]
+    given = []
+    for i, (name, path) in enumerate(request.reward_models.items()):
+        template = request.templates.get(name)
+        form = open_reward_model(name, path, template, progress.log)
+        column = "reward" if i == 0 else f"{REWARD_PREFIX}{name}"
+        given.append(RewardModelSource(column, Path(path), model_hash(path), template, form))
     if given:
         return {run.number(seed): given for seed in seeds}
     after = dict(zip(own, [*list(own)[1:], *list(own)[:1]], strict=True))  # each seed's next, the last one's first
@@ -250,23 +247,25 @@ def _reward_models(
         )
     found: dict[int, list[RewardModelSource]] = {run.number(seed): [] for seed in seeds}
     for seed, other in after.items():
-        found[run.number(seed)].append(RewardModelSource("reward", own[seed].path, own[seed].hash))
+        found[run.number(seed)].append(_own_reward_model("reward", own[seed]))
         if other != seed:
-            found[run.number(seed)].append(RewardModelSource(HELD_OUT, own[other].path, own[other].hash))
+            found[run.number(seed)].append(_own_reward_model(HELD_OUT, own[other]))
     return found
 
 
-def _language_models(request: Request) -> list[LanguageModelSource]:
+def _own_reward_model(column: str, checkpoint: Checkpoint) -> RewardModelSource:
+    return RewardModelSource(column, checkpoint.path, checkpoint.hash, None, prompt_form(checkpoint.path))
+
+
+def _language_models(request: Request, progress: Progress) -> list[LanguageModelSource]:
     if not request.perplexity_models:
         return []
-    from rlhf_bench.modeling.model_files import check_causal, check_path
+    from rlhf_bench.modeling.opening import open_policy
 
     found = []
     for name, path in request.perplexity_models.items():
-        check_path(path)
-        check_causal(path)
         template = request.templates.get(name) or prompt_form(path)
-        _check_template(name, path, template)
+        open_policy(name, path, template, progress.log)
         found.append(LanguageModelSource(name, Path(path), model_hash(path), template))
     return found
 

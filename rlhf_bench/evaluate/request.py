@@ -88,11 +88,11 @@ class Request(Config):
         elif not elsewhere:
             run = DEFAULT_RUN
         from_files = request.responses and not run and not request.data
-        unknown = sorted(set(request.templates) - {*request.models, *request.perplexity_models})
+        unknown = sorted(set(request.templates) - {*request.models, *request.reward_models, *request.perplexity_models})
         if unknown:
             raise BadValue(
-                f"--prompt-template {unknown[0]}=...: no --model or --perplexity-model has that name; give --model "
-                f"{unknown[0]}=PATH"
+                f"--prompt-template {unknown[0]}=...: no --model, --reward-model or --perplexity-model has that name; "
+                f"give --model {unknown[0]}=PATH"
             )
         suite = suite or (NO_RUN_SUITE if from_files else DEFAULT_SUITE)
         return load_config(cls, {**request.to_dict(), "suite": suite, "run": run}, ())

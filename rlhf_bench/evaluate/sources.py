@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ class ModelSource:
     hash: str
     training: dict[str, Any] | None
     template: str = "hh"  # the template of its prompts
+    prompt: Mapping[str, Any] = field(default_factory=dict)  # what the manifest records of the form of its prompts
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class RewardModelSource(NamedTuple):
     column: str  # of the scores, which it fills
     path: Path
     hash: str
+    template: str | None = None  # that the request gives; None: the model's own
+    form: str = "hh"  # in which it reads responses
 
 
 class LanguageModelSource(NamedTuple):

@@ -9,17 +9,20 @@ was drawn before it, but for rounding in the forward pass.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import BadValue, NotFinite
-from rlhf_bench.modeling.sampling_cache import cache_argument, preallocated_cache
+from rlhf_bench.modeling.decoding import decode_steps
+from rlhf_bench.modeling.packed import packed_weights
+from rlhf_bench.modeling.special import end_ids
+from rlhf_bench.modeling.stops import Stops
 from rlhf_bench.modeling.tokens import encode_prompts, length_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
@@ -29,7 +32,7 @@ __all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "uniforms"]
 
 HUMAN_TURN = "\n\nHuman:"
 Made = TypeVar("Made")
-LEAVE = 8  # finished rows leave the batch once they are an eighth of it
+DRAW_ELEMENTS = 1 << 19  # logits that tokens are drawn from at once
 
 
 class SamplingConfig(BaseModel):
@@ -123,7 +126,8 @@ def sample_as(
             f"a prompt of {longest} tokens and max_new_tokens={config.max_new_tokens} exceed the model's {limit} "
             "positions; lower max_new_tokens or max_prompt_tokens"
         )
-    stops = _Stops(tokenizer, config.stop)
+    stops = Stops(tokenizer, config.stop)
+    ends = torch.tensor(end_ids(model, tokenizer, config.stop), device=model.device)
     results: list[list[Made]] = [[] for _ in prompts]
     per_batch = max(1, batch_size // samples)
     groups = list(length_batches([len(ids) for ids in encoded], per_batch))
@@ -131,10 +135,10 @@ def sample_as(
     def work(group: list[int]) -> list[Made]:
         with torch.no_grad():
             rows = _sample_batch(model, tokenizer, [encoded[i] for i in group], [prompts[i].id for i in group],
-                                 config, samples, seed, stops)  # fmt: skip
+                                 config, samples, seed, stops, ends)  # fmt: skip
         return [make(completion) for completion in rows]
 
-    with workers_for(model, processes) as pool:
+    with workers_for(model, processes) as pool, packed_weights(model):
         drawn = pool.map(work, groups, lambda rows: on_batch(len(rows)))
     for group, rows in zip(groups, drawn, strict=True):
         for k, made in enumerate(rows):
@@ -152,29 +156,27 @@ def _sample_batch(
     config: SamplingConfig,
     samples: int,
     seed: int,
-    stops: _Stops,
+    stops: Stops,
+    end_tokens: Tensor,
 ) -> list[Completion]:
-    device, eos, steps = model.device, tokenizer.eos_token_id, config.max_new_tokens
+    device, steps = model.device, config.max_new_tokens
     total = len(prompts) * samples
     random = torch.from_numpy(np.stack([uniforms(seed, ids[r // samples], r % samples, steps) for r in range(total)]))
     random = random.to(device)
-    drawn = torch.full((total, steps), eos, dtype=torch.long, device=device)
+    drawn = torch.full((total, steps), tokenizer.pad_token_id, dtype=torch.long, device=device)
     logps = torch.zeros((total, steps), dtype=torch.float32, device=device)
     ends: dict[int, tuple[int, int, FinishReason]] = {}  # row -> tokens kept, tokens drawn, why it ended
 
     alive = torch.arange(total, device=device)
-    for step, (next_logps, keep) in enumerate(_forward_steps(model, prompts, samples, steps, drawn, alive)):
+    for step, (next_logits, keep) in enumerate(decode_steps(model, prompts, samples, steps, drawn, alive)):
         alive = keep.alive
-        next_logps = filter_logits(next_logps, config)
-        if bool(next_logps.isnan().any()):
-            raise NotFinite("the probabilities of the next token are NaN; the weights are damaged or have diverged")
-        token = _draw(next_logps, random[alive, step])
+        token, logp = _draw_all(next_logits, random[alive, step], config)
         drawn[alive, step] = token
-        logps[alive, step] = next_logps.gather(1, token[:, None]).squeeze(1)
-        finished = (token == eos) & keep.running
+        logps[alive, step] = logp
+        finished = torch.isin(token, end_tokens) & keep.running
         for row in alive[finished].tolist():
             ends[row] = (step + 1, step + 1, "eos")
-        for i in stops.candidates(token, keep.running):
+        for i in stops.candidates(token, keep.running & ~finished):
             row = int(alive[i])
             kept = stops.find(drawn[row, : step + 1].tolist())
             if kept is not None:
@@ -193,101 +195,25 @@ def _sample_batch(
     return completions
 
 
+def _draw_all(logits: Tensor, u: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
+    """A token for each row of logits (B, V), and the log-probability that it was drawn with; each (B,).
+
+    A few rows at a time: what they need in between stays in the processor's cache.
+
+    Raises NotFinite where a probability is NaN.
+    """
+    tokens, logps = [], []
+    for rows, numbers in zip(*(t.split(max(1, DRAW_ELEMENTS // logits.shape[1])) for t in (logits, u)), strict=True):
+        probable = filter_logits(rows, config)
+        if bool(probable.sum(1).isnan().any()):
+            raise NotFinite("the probabilities of the next token are NaN; the weights are damaged or have diverged")
+        token = _draw(probable, numbers)
+        tokens.append(token)
+        logps.append(probable.gather(1, token[:, None]).squeeze(1))
+    return torch.cat(tokens), torch.cat(logps)
+
+
 def _draw(logps: Tensor, u: Tensor) -> Tensor:
     """The first token whose cumulative probability exceeds u times the total: never one of probability 0. (B,)"""
     cumulative = logps.double().exp().cumsum(-1)
     return torch.searchsorted(cumulative, (u * cumulative[:, -1])[:, None], right=True).squeeze(1)
-
-
-class _Alive:
-    """Which rows are still being written; `drop` marks those that have ended."""
-
-    def __init__(self, alive: Tensor) -> None:
-        self.alive = alive
-        self.running = torch.ones_like(alive, dtype=torch.bool)
-
-    def drop(self, finished: Tensor) -> None:
-        self.running &= ~finished
-
-
-def _forward_steps(
-    model: PreTrainedModel, prompts: list[list[int]], samples: int, steps: int, drawn: Tensor, alive: Tensor
-) -> Iterator[tuple[Tensor, _Alive]]:
-    """Yield the next token's logits of the living rows, step by step, until none is left.
-
-    The prefixes are left-padded, so that every row's next token stands in the same column; positions count real tokens.
-    """
-    device, width = model.device, max(len(p) for p in prompts)
-    ids = torch.full((len(prompts), width), int(drawn[0, 0]), dtype=torch.long)
-    mask = torch.zeros((len(prompts), width + steps), dtype=torch.long)
-    for i, prompt in enumerate(prompts):
-        ids[i, width - len(prompt) :] = torch.tensor(prompt)
-        mask[i, width - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-
-    cache = preallocated_cache(model, room=width + steps)
-    logits = _next_logits(model, ids, mask[:, :width], positions[:, :width], cache)
-    if samples > 1:
-        cache.batch_repeat_interleave(samples)
-        logits, mask, positions = (t.repeat_interleave(samples, dim=0) for t in (logits, mask, positions))
-    state = _Alive(alive)
-    for step in range(steps):
-        yield logits, state
-        if not bool(state.running.any()) or step + 1 == steps:
-            return
-        # Finished rows leave in packs: batches of few distinct sizes, and no copy of the cache for a single row.
-        if len(state.running) - int(state.running.sum()) >= max(1, len(state.running) // LEAVE):
-            stay = state.running.nonzero().squeeze(1)
-            cache.batch_select_indices(stay)
-            mask, positions, state.alive = mask[stay], positions[stay], state.alive[stay]
-            state.running = torch.ones_like(state.alive, dtype=torch.bool)
-        column = width + step
-        token = drawn[state.alive, step : step + 1]
-        logits = _next_logits(model, token, mask[:, : column + 1], positions[:, column : column + 1], cache)
-
-
-def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-    """Logits after the last column, (B, V); only that position goes through the output layer."""
-    out: Any = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        use_cache=True,
-        logits_to_keep=1,
-        **{cache_argument(model): cache},
-    )
-    return out.logits[:, -1]  # type: ignore[no-any-return]
-
-
-class _Stops:
-    """Finds stop strings in what has been drawn.
-
-    Decoding every row at every step would be slow: a stop string can only be completed by a token whose text contains
-    the string's last character, so only rows that just drew such a token are decoded.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> None:
-        self.tokenizer, self.stop = tokenizer, tuple(s for s in stop if s)
-        last = {s[-1] for s in self.stop}
-        pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))]) if last else []
-        self.closing = torch.tensor([bool(last & set(piece)) for piece in pieces] or [False])
-
-    def candidates(self, tokens: Tensor, running: Tensor) -> list[int]:
-        if not self.stop:
-            return []
-        closing = self.closing.to(tokens.device)
-        known = tokens < closing.shape[0]  # an output layer may be padded beyond the tokenizer
-        return (closing[tokens.clamp(max=closing.shape[0] - 1)] & known & running).nonzero().squeeze(1).tolist()
-
-    def find(self, ids: list[int]) -> int | None:
-        """How many leading tokens lie wholly before the first stop string, or None if there is none."""
-        text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        found = [i for i in (text.find(s) for s in self.stop) if i >= 0]
-        if not found:
-            return None
-        before = text[: min(found)]
-        for kept in range(len(ids), -1, -1):
-            if before.startswith(self.tokenizer.decode(ids[:kept], clean_up_tokenization_spaces=False)):
-                return kept
-        return 0

@@ -63,6 +63,7 @@ def encode_chosen(rows: Sequence[ResponseRow], policy: LoadedModel, context: Eva
         [policy.template.response(rows[i].reference or "") for i in at],
         max_prompt=context.sampling.max_prompt_tokens,
         max_response=context.sampling.max_new_tokens,
+        end_id=policy.template.end_id,
     )
     return EncodedChosen(at, encoded, len(rows))
 
