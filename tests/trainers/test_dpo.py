@@ -89,13 +89,13 @@ def test_the_log_has_trls_names(
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pairs' log-probabilities were computed, call by call."""
     counts: list[int] = []
-    compute = reference.reference_logps
+    compute = reference.pair_logps
 
-    def spy(machine: Any, policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
+    def spy(policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
         counts.append(len(pairs))
-        return compute(machine, policy, pairs, pad)
+        return compute(policy, pairs, pad)
 
-    monkeypatch.setattr(reference, "reference_logps", spy)
+    monkeypatch.setattr(reference, "pair_logps", spy)
     return counts
 
 
