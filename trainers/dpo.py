@@ -10,7 +10,15 @@ import time
 from functools import partial
 
 from rlhf_bench.modeling.logprobs import LogprobModel
-from trainers.engine.batches import Order, both_sides, count_steps, count_tokens, encode_pairs, pair_lengths
+from trainers.engine.batches import (
+    Order,
+    both_sides,
+    count_steps,
+    count_tokens,
+    encode_pairs,
+    pair_lengths,
+    report_pairs_cut,
+)
 from trainers.engine.loop import Evaluation, Loop
 from trainers.engine.models import load_trained_policy
 from trainers.engine.optim import make_optimizer
@@ -39,6 +47,7 @@ def train(stage: Stage) -> StageResult:
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine.pool)
     loop = Loop(stage, steps, trained, optimizer, Evaluation(partial(trainer.evaluate, evaluation)))
     loop.seconds = time.monotonic() - began  # the reference is part of the cost
+    loop.first_row = report_pairs_cut(stage, counts, len(pairs))
     for number in loop:
         index = order[number]
         step = trainer.step([pairs[i] for i in index], take(reference, index))

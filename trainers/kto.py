@@ -17,7 +17,16 @@ from torch import Tensor
 from rlhf_bench.errors import DataError
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.tokens import Encoded, collate, length_batches
-from trainers.engine.batches import Order, Pair, both_sides, count_steps, count_tokens, encode_pairs, pair_lengths
+from trainers.engine.batches import (
+    Order,
+    Pair,
+    both_sides,
+    count_steps,
+    count_tokens,
+    encode_pairs,
+    pair_lengths,
+    report_pairs_cut,
+)
 from trainers.engine.loop import Evaluation, Loop
 from trainers.engine.models import load_reference, load_trained_policy
 from trainers.engine.optim import make_optimizer
@@ -54,6 +63,7 @@ def train(stage: Stage) -> StageResult:
     evaluation = Evaluation(partial(evaluate, trainer, frozen, held_out, held_out_reference))
     loop = Loop(stage, steps, trained, optimizer, evaluation)
     loop.seconds = time.monotonic() - began  # the reference is part of the cost
+    loop.first_row = report_pairs_cut(stage, counts, len(pairs))
     for number in loop:
         index = order[number]
         rows = [pairs[i] for i in index]
