@@ -19,7 +19,7 @@ from numpy.random import Generator
 from scipy.stats import binom
 
 from rlhf_bench import stats
-from rlhf_bench.metrics.cautions import has_long_tails
+from rlhf_bench.stats.cautions import has_long_tails
 from rlhf_bench.stats.resample import resampling
 from rlhf_bench.types import Estimate
 

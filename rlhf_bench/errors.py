@@ -121,8 +121,8 @@ class JudgeError(BenchError):
 
 
 class MissingExtra(BenchError):
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; install it with: pip install 'rlhf-bench[{extra}]'")
+    def __init__(self, package: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install {package}")
 
 
 class Interrupted(KeyboardInterrupt):

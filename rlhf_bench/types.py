@@ -193,6 +193,10 @@ class Estimate:
             return self
         return replace(self, low=max(bounds[0], self.low), high=min(bounds[1], self.high), clipped=bounds)
 
+    def signed(self) -> str:
+        """A change as text, with its sign and interval."""
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,10 @@ from rlhf_bench.cli.base import (
     checkpoints_option,
     current_processes,
     make_progress,
-    name_values,
     remember_result,
     results_option,
 )
-from rlhf_bench.cli.curves import curve_models
-from rlhf_bench.cli.eval_given import named_file, prompt_templates, reward_paths, role_columns
+from rlhf_bench.cli.eval_given import request_fields
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
 from rlhf_bench.errors import BadValue
 from rlhf_bench.runtime.processes import fsdp_is_asked_for
@@ -64,8 +61,9 @@ __all__ = ["evaluate", "print_result"]
     "templates",
     metavar="[NAME=]TEMPLATE",
     multiple=True,
-    help="Form of the prompts of --model, or with NAME= of a --perplexity-model: hh, plain, alpaca, chatml, llama2, "
-    "or chat (the tokenizer's own).  [default: what its training.json says, else hh]",
+    help="Template of the prompts of --model, or with NAME= of a --reward-model or --perplexity-model: hh, plain, "
+    "alpaca, chatml, llama2, or chat (the tokenizer's own).  [default: that of its training.json; without one chat "
+    "where the tokenizer has a template, else hh]",
 )
 @click.option(
     "--responses",
@@ -96,7 +94,7 @@ __all__ = ["evaluate", "print_result"]
     "perplexity_models",
     metavar="NAME=PATH",
     multiple=True,
-    help="A causal language model, as for --model, that reads every response, of files too: its perplexity, and bits "
+    help="A causal language model, as for --model, that scores every response, of files too: its perplexity, and bits "
     "per byte.",
 )
 @click.option("--data", metavar="SOURCE", help="Prompts from here.  [default: the data the run was trained on]")
@@ -127,111 +125,59 @@ __all__ = ["evaluate", "print_result"]
     metavar="MANIFEST",
     type=click.Path(path_type=Path),
     help="Repeat the evaluation of a manifest.json; no other option about what is evaluated is taken. Its judge judges "
-    "again if it asks nobody; for one of a server give --judge and its limit anew.",
+    "again if it is built in; for one of a server give --judge and its limit again.",
 )
 @judge_options
 @click.option(
     "--annotations",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Only print what AlpacaEval's annotations.json says: win rate, standard error and counts as AlpacaEval 2, and "
-    "the rate at equal length.",
+    help="Only print what AlpacaEval's annotations.json holds: win rate, standard error and counts as AlpacaEval 2, "
+    "and the rate at equal length.",
 )
 @click.option("--force", is_flag=True, help="Evaluate again what is stored already.")
 @checkpoints_option
 @results_option
-def evaluate(
-    suite: str | None,
-    run: str | None,
-    models: tuple[str, ...],
-    curves: tuple[str, ...],
-    templates: tuple[str, ...],
-    responses: tuple[str, ...],
-    columns: str | None,
-    skip_bad: bool,
-    reference: str | None,
-    reward_models: tuple[str, ...],
-    perplexity_models: tuple[str, ...],
-    data: str | None,
-    limit: int | None,
-    samples: int | None,
-    best_of_n: int | None,
-    settings: tuple[str, ...],
-    seed: int | None,
-    manifest: Path | None,
-    judge: str | None,
-    base_url: str | None,
-    max_cost: str | None,
-    max_calls: int | None,
-    annotations: Path | None,
-    force: bool,
-    checkpoints: Path,
-    results: Path,
-) -> None:
+def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, results: Path, **options: Any) -> None:
     """Evaluate checkpoints and responses side by side.
 
     A run's checkpoints, other models, and responses that were written elsewhere, on the same prompts. What is stored
     already is reused; tables, plots and a report page are written beside it. Under torchrun or accelerate launch
     several processes divide the work and give the same rows (docs/processes.md).
     """
-    named = name_values("--model", models, expected="NAME=PATH, such as --model mine=checkpoints/mine/dpo")
-    for name, folder in curve_models(curves).items():
-        if name in named:
-            raise BadValue(f"--curve: the name {name!r} is given to a --model as well; expected a name of its own")
-        named[name] = folder
-    asked: dict[str, Any] = {
-        "models": named,
-        "templates": prompt_templates(templates, named),
-        "responses": tuple(named_file(given) for given in responses),
-        "columns": role_columns(columns),
-        "skip_bad": skip_bad,
-        "reference": reference,
-        "reward_models": reward_paths(reward_models),
-        "perplexity_models": name_values(
-            "--perplexity-model", perplexity_models, expected="NAME=PATH, such as --perplexity-model gpt2=path/to/gpt2"
-        ),
-        "data": data,
-        "limit": limit,
-        "samples": samples,
-        "best_of_n": best_of_n,
-        "settings": settings,
-        "seed": seed,
-    }
-
+    judge = {name: options.pop(name) for name in ("judge", "base_url", "max_cost", "max_calls")}
+    checkpoints = options.pop("checkpoints")
+    given = request_fields(options)
     if annotations is not None:
-        if suite or run or manifest or judge or max_cost or any(asked.values()):
+        if manifest or judge["judge"] or judge["max_cost"] or any(given.values()):
             raise BadValue("--annotations: given with options about what is evaluated; expected it alone")
         from rlhf_bench.judge.alpaca_table import annotations_text
 
         click.echo(annotations_text(annotations))
         return
-
-    from rlhf_bench.evaluate import run_request
     from rlhf_bench.evaluate.request import Request, read_request
+    from rlhf_bench.evaluate.run import run_request
     from rlhf_bench.report import write_report
 
     if manifest is None:
-        request = Request.of(suite, run, **asked, checkpoints=checkpoints)
-        key = None
+        request, key = Request.of(**given, checkpoints=checkpoints), None
     else:
-        if suite or run or any(asked.values()):
+        if any(given.values()):
             raise BadValue("--from: given with other options about what is evaluated; expected it alone")
         request, key = read_request(manifest)
     progress = make_progress()
-    judging = EvalJudge.of(judge, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
+    judging = EvalJudge.of(judge.pop("judge"), **judge)
     if judging is None:
         judging = EvalJudge.again(request.judge, progress)  # none but of a manifest
     else:
-        request = replace(request, judge=judging.asked)
+        request = request.model_copy(update={"judge": judging.asked})
     processes = current_processes()
     if processes.size > 1 and fsdp_is_asked_for():
         raise BadValue(
             "eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process; "
             "expected distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
         )
-    result = run_request(
-        request, force=force, results=results, expected=key, progress=progress, processes=processes
-    )  # fmt: skip
+    result = run_request(request, force=force, results=results, expected=key, progress=progress, processes=processes)
     if not processes.is_first:
         return
     if judging is not None:

@@ -13,11 +13,14 @@ from rlhf_bench.compare.needed import needed_text
 from rlhf_bench.compare.side import Side
 from rlhf_bench.compare.table import Row, table_lines, wrapped
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
-from rlhf_bench.metrics.registry import METRICS, ROUGE_PARTS, describe, probe_names
-from rlhf_bench.metrics.summary import add_reward_z, metric_difference
-from rlhf_bench.metrics.table import score_table
+from rlhf_bench.evaluate.score_table import score_table
+from rlhf_bench.evaluate.summary import metric_difference
+from rlhf_bench.scorers import METRICS, describe
+from rlhf_bench.scorers.reward import add_reward_z
+from rlhf_bench.scorers.rouge import ROUGE_PARTS
+from rlhf_bench.scorers.rules import suite_metrics
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.stats.resample import nanmean
 
 __all__ = ["compare"]
@@ -105,7 +108,7 @@ def _metrics(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> tuple
     """The metrics that can be compared, and why others cannot."""
     there = [str(column) for column in left.scores.columns if column in right.scores.columns]
     gold = sorted(name for name in there if name.startswith("gold_"))
-    further = [name for name in probe_names(there) if name not in METRICS]
+    further = [name for name in suite_metrics(there) if name not in METRICS]
     names = [name for name in [*METRICS, *gold, *further] if name in there and describe(name).kind in ("mean", "share")]
     names = [name for name in names if name not in ("reward", "reward_z", *chain(*ROUGE_PARTS.values()))]
     left_out = []

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from rlhf_bench.metrics.registry import describe
+from rlhf_bench.scorers import describe
 from rlhf_bench.stats import Difference, FloatArray, holm
 
 __all__ = ["WIDTH", "Row", "table_lines", "wrapped"]

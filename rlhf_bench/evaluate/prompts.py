@@ -13,8 +13,8 @@ from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.evaluate.matching import ResponseFiles, files_items, match
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.suite import OWN_PROMPTS, Suite, suite_path
-from rlhf_bench.metrics.probes import check_probes
 from rlhf_bench.progress import Progress
+from rlhf_bench.scorers.rules import check_suite_metrics
 from rlhf_bench.types import HH_MINI, Item, PreferencePair, fingerprint, stable_hash
 
 __all__ = ["Prompts", "read_prompts"]
@@ -75,13 +75,13 @@ def _of_data(suite: Suite, source: str, seed: int, files: ResponseFiles, progres
 
         ceiling = mini.ceiling(pairs)
     items = [Item(pair.prompt, pair.chosen, pair.rejected, pair.category) for pair in pairs]
-    check_probes(suite.metrics, items)
+    check_suite_metrics(suite.metrics, items)
     return Prompts(items, source, suite.split, seed, fingerprint(pairs), ceiling)
 
 
 def _checked(suite: Suite, items: list[Item]) -> list[Item]:
     """All prompts that there are, which the suite's metrics fit; of those chosen, a category may have none."""
-    check_probes(suite.metrics, items)
+    check_suite_metrics(suite.metrics, items)
     return items
 
 

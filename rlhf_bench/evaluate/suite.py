@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from rlhf_bench.config import Config, load_config, read_yaml, suites_dir
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.metrics.tradeoff import HYPERVOLUME_KL
+from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL
 from rlhf_bench.stats import RESAMPLES
 
 __all__ = [

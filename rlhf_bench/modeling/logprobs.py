@@ -7,13 +7,18 @@ direction ever holds batch x length x vocabulary. All results are laid out like 
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from rlhf_bench.modeling.heads import is_linear, output_layer, own_logits
 from rlhf_bench.modeling.tokens import Batch
 
 __all__ = [
@@ -25,6 +30,8 @@ __all__ = [
     "kl_k1",
     "kl_k2",
     "kl_k3",
+    "logits_of",
+    "takes",
     "target_mask",
     "token_kl",
 ]
@@ -70,8 +77,11 @@ class LogprobModel(nn.Module):
         """The same from the backbone's last hidden state, (B, T, H), for a forward that reads it for more than this."""
         mask = target_mask(batch, whole_sequence=whole_sequence)
         before = hidden[:, :-1][mask[:, 1:]]  # (N, H), the position before each target
-        weight, bias = output_layer(self.model)
-        flat_logps, flat_entropy, correct = chunked_logps(before, weight, bias, batch.ids[mask], 1.0 / temperature)
+        if is_linear(self.model):
+            weight, bias = output_layer(self.model)
+            flat_logps, flat_entropy, correct = chunked_logps(before, weight, bias, batch.ids[mask], 1.0 / temperature)
+        else:
+            flat_logps, flat_entropy, correct = own_logps(self.model, before, batch.ids[mask], 1.0 / temperature)
         zeros = torch.zeros(mask.shape, dtype=flat_logps.dtype, device=mask.device)
         return TokenLogps(
             zeros.masked_scatter(mask, flat_logps),
@@ -87,43 +97,71 @@ def target_mask(batch: Batch, *, whole_sequence: bool) -> Tensor:
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The backbone's last hidden state, (B, T, H). Always with position_ids: GPT-2's positions are absolute."""
+    """The backbone's last hidden state, (B, T, H). With position_ids: GPT-2's positions are absolute.
+
+    A backbone that takes none (BLOOM, Mamba) has no positions, or reads them from the mask.
+    """
     backbone: Any = model.base_model
-    out = backbone(
-        input_ids=batch.ids,
-        attention_mask=batch.attention_mask.long(),
-        position_ids=batch.position_ids,
-        use_cache=False,
-    )
+    positions = {"position_ids": batch.position_ids} if takes(backbone, "position_ids") else {}
+    out = backbone(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False, **positions)
     return out.last_hidden_state  # type: ignore[no-any-return]
 
 
-def output_layer(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
-    layer: Any = model.get_output_embeddings()
-    return layer.weight, getattr(layer, "bias", None)
+def takes(model: nn.Module, argument: str) -> bool:
+    """True if the model's forward has an argument of this name."""
+    return argument in _arguments(type(model).forward)
+
+
+@lru_cache
+def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
+
+
+def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """The model's logits for hidden states of its backbone, float32 or wider, (N, H) -> (N, V)."""
+    if not is_linear(model):
+        return at_least_float32(own_logits(model, hidden))
+    weight, bias = output_layer(model)
+    return _linear_logits(hidden, weight, bias)
 
 
 @torch.no_grad()
 def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) -> TokenKL:
     """KL terms of each response token at temperature 1, in nats; both models see the same batch in the same forward.
 
-    A model against itself gives exactly 0 in every column.
+    A model against itself gives exactly 0 in every column. Where one output layer is padded beyond the other, both
+    distributions are those over the tokens that both have; a token drawn beyond them counts as 0.
     """
     mask = target_mask(batch, whole_sequence=False)
     targets = batch.ids[mask]
-    sides = [(hidden_states(model, batch)[:, :-1][mask[:, 1:]], *output_layer(model)) for model in (policy, reference)]
+    models = (policy, reference)
+    sides = [hidden_states(model, _known_to(model, batch))[:, :-1][mask[:, 1:]] for model in models]
     columns: tuple[list[Tensor], ...] = ([], [], [])
-    rows = max(1, CHUNK_ELEMENTS // sides[0][1].shape[0])
+    rows = max(1, CHUNK_ELEMENTS // output_width(policy))
     for start in range(0, targets.shape[0], rows):
         part = slice(start, start + rows)
-        p, q = (_log_softmax(hidden[part], weight, bias, 1.0) for hidden, weight, bias in sides)
-        picked = targets[part, None]
-        columns[0].append(p.gather(1, picked).squeeze(1))
-        columns[1].append(q.gather(1, picked).squeeze(1))
+        logits = [logits_of(model, hidden[part]) for model, hidden in zip(models, sides, strict=True)]
+        common = min(side.shape[-1] for side in logits)  # an output layer may be padded beyond the tokenizer
+        p, q = (side[:, :common].log_softmax(-1) for side in logits)
+        known = targets[part] < common
+        picked = targets[part, None].clamp(max=common - 1)
+        columns[0].append(torch.where(known, p.gather(1, picked).squeeze(1), 0.0))
+        columns[1].append(torch.where(known, q.gather(1, picked).squeeze(1), 0.0))
         # a token that the policy cannot produce adds nothing, whatever the reference thinks of it
         columns[2].append((p.exp() * torch.where(p.isneginf(), 0.0, p - q)).sum(-1))
-    zeros = torch.zeros(mask.shape, dtype=_wide(sides[0][0].dtype), device=mask.device)
+    zeros = torch.zeros(mask.shape, dtype=_wide(sides[0].dtype), device=mask.device)
     return TokenKL(*(zeros.masked_scatter(mask, torch.cat(c)) if c else zeros for c in columns))
+
+
+def _known_to(model: PreTrainedModel, batch: Batch) -> Batch:
+    """The batch with tokens beyond the model's embedding, which only padding of another model's has, as its last."""
+    return batch._replace(ids=batch.ids.clamp(max=model.get_input_embeddings().weight.shape[0] - 1))
+
+
+def output_width(model: PreTrainedModel) -> int:
+    """How many logits the model gives."""
+    layer: Any = model.get_output_embeddings()
+    return int(model.config.get_text_config().vocab_size if layer is None else layer.weight.shape[0])
 
 
 # Estimates of KL(pi || ref) from samples of pi, of the log-ratio log pi - log ref of each, any shape (METHODS,
@@ -162,11 +200,13 @@ def chunked_logps(
 
 def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_temperature: float) -> Tensor:
     """Logits in the hidden state's precision, everything after in float32 or wider. (n, H) -> (n, V)."""
-    logits = hidden @ weight.to(hidden.dtype).T
-    if bias is not None:
-        logits = logits + bias
-    logits = at_least_float32(logits)
+    logits = _linear_logits(hidden, weight, bias)
     return (logits if inverse_temperature == 1.0 else logits * inverse_temperature).log_softmax(-1)
+
+
+def _linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    logits = hidden @ weight.to(hidden.dtype).T
+    return at_least_float32(logits if bias is None else logits + bias)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -177,6 +217,22 @@ def at_least_float32(x: Tensor) -> Tensor:
 def _wide(dtype: torch.dtype) -> torch.dtype:
     """float32, or float64 for a float64 model."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def own_logps(
+    model: PreTrainedModel, hidden: Tensor, targets: Tensor, inverse_temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `chunked_logps`, by the model's own head: each chunk's logits are computed again in the backward pass."""
+
+    def of_chunk(rows: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        log_p = (at_least_float32(own_logits(model, rows)) * inverse_temperature).log_softmax(-1)
+        logps = log_p.gather(1, wanted[:, None]).squeeze(1)
+        return logps, -(log_p.exp() * log_p).sum(-1), logps.detach() >= log_p.detach().amax(-1)
+
+    parts = _parts(len(targets), output_width(model)) or [slice(0, 0)]
+    chunks = [checkpoint(of_chunk, hidden[part], targets[part], use_reentrant=False) for part in parts]
+    logps, entropy, correct = (torch.cat(column) for column in zip(*chunks, strict=True))
+    return logps, entropy, correct
 
 
 class _ChunkedLogps(torch.autograd.Function):

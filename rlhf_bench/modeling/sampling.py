@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,8 +20,17 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import BadValue, NotFinite
-from rlhf_bench.modeling.sampling_cache import cache_argument, preallocated_cache
-from rlhf_bench.modeling.tokens import encode_prompts, length_batches
+from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
+from rlhf_bench.modeling.packed import is_large, packed_weights
+from rlhf_bench.modeling.sampling_cache import (
+    cache_argument,
+    grows_in_place,
+    has_usual_cache,
+    preallocated_cache,
+    take_rows,
+)
+from rlhf_bench.modeling.special import end_ids
+from rlhf_bench.modeling.tokens import Encoded, collate, encode_prompts, length_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.types import Completion, FinishReason, Prompt
@@ -29,6 +39,8 @@ __all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "uniforms"]
 
 HUMAN_TURN = "\n\nHuman:"
 Made = TypeVar("Made")
+DRAW_ELEMENTS = 1 << 19  # logits that tokens are drawn from at once
+PREFILL_TOKENS, PREFILL_PADDING = 1024, 1.1  # of a large model's prompts at once; padded tokens to real ones
 LEAVE = 8  # finished rows leave the batch once they are an eighth of it
 
 
@@ -124,6 +136,7 @@ def sample_as(
             "positions; lower max_new_tokens or max_prompt_tokens"
         )
     stops = _Stops(tokenizer, config.stop)
+    ends = torch.tensor(end_ids(model, tokenizer, config.stop), device=model.device)
     results: list[list[Made]] = [[] for _ in prompts]
     per_batch = max(1, batch_size // samples)
     groups = list(length_batches([len(ids) for ids in encoded], per_batch))
@@ -131,10 +144,10 @@ def sample_as(
     def work(group: list[int]) -> list[Made]:
         with torch.no_grad():
             rows = _sample_batch(model, tokenizer, [encoded[i] for i in group], [prompts[i].id for i in group],
-                                 config, samples, seed, stops)  # fmt: skip
+                                 config, samples, seed, stops, ends)  # fmt: skip
         return [make(completion) for completion in rows]
 
-    with workers_for(model, processes) as pool:
+    with workers_for(model, processes) as pool, packed_weights(model):
         drawn = pool.map(work, groups, lambda rows: on_batch(len(rows)))
     for group, rows in zip(groups, drawn, strict=True):
         for k, made in enumerate(rows):
@@ -153,28 +166,26 @@ def _sample_batch(
     samples: int,
     seed: int,
     stops: _Stops,
+    end_tokens: Tensor,
 ) -> list[Completion]:
-    device, eos, steps = model.device, tokenizer.eos_token_id, config.max_new_tokens
+    device, steps = model.device, config.max_new_tokens
     total = len(prompts) * samples
     random = torch.from_numpy(np.stack([uniforms(seed, ids[r // samples], r % samples, steps) for r in range(total)]))
     random = random.to(device)
-    drawn = torch.full((total, steps), eos, dtype=torch.long, device=device)
+    drawn = torch.full((total, steps), tokenizer.pad_token_id, dtype=torch.long, device=device)
     logps = torch.zeros((total, steps), dtype=torch.float32, device=device)
     ends: dict[int, tuple[int, int, FinishReason]] = {}  # row -> tokens kept, tokens drawn, why it ended
 
     alive = torch.arange(total, device=device)
-    for step, (next_logps, keep) in enumerate(_forward_steps(model, prompts, samples, steps, drawn, alive)):
+    for step, (next_logits, keep) in enumerate(_forward_steps(model, prompts, samples, steps, drawn, alive)):
         alive = keep.alive
-        next_logps = filter_logits(next_logps, config)
-        if bool(next_logps.isnan().any()):
-            raise NotFinite("the probabilities of the next token are NaN; the weights are damaged or have diverged")
-        token = _draw(next_logps, random[alive, step])
+        token, logp = _draw_all(next_logits, random[alive, step], config)
         drawn[alive, step] = token
-        logps[alive, step] = next_logps.gather(1, token[:, None]).squeeze(1)
-        finished = (token == eos) & keep.running
+        logps[alive, step] = logp
+        finished = torch.isin(token, end_tokens) & keep.running
         for row in alive[finished].tolist():
             ends[row] = (step + 1, step + 1, "eos")
-        for i in stops.candidates(token, keep.running):
+        for i in stops.candidates(token, keep.running & ~finished):
             row = int(alive[i])
             kept = stops.find(drawn[row, : step + 1].tolist())
             if kept is not None:
@@ -193,6 +204,24 @@ def _sample_batch(
     return completions
 
 
+def _draw_all(logits: Tensor, u: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
+    """A token for each row of logits (B, V), and the log-probability that it was drawn with; each (B,).
+
+    A few rows at a time: what they need in between stays in the processor's cache.
+
+    Raises NotFinite where a probability is NaN.
+    """
+    tokens, logps = [], []
+    for rows, numbers in zip(*(t.split(max(1, DRAW_ELEMENTS // logits.shape[1])) for t in (logits, u)), strict=True):
+        probable = filter_logits(rows, config)
+        if bool(probable.sum(1).isnan().any()):
+            raise NotFinite("the probabilities of the next token are NaN; the weights are damaged or have diverged")
+        token = _draw(probable, numbers)
+        tokens.append(token)
+        logps.append(probable.gather(1, token[:, None]).squeeze(1))
+    return torch.cat(tokens), torch.cat(logps)
+
+
 def _draw(logps: Tensor, u: Tensor) -> Tensor:
     """The first token whose cumulative probability exceeds u times the total: never one of probability 0. (B,)"""
     cumulative = logps.double().exp().cumsum(-1)
@@ -209,54 +238,123 @@ class _Alive:
     def drop(self, finished: Tensor) -> None:
         self.running &= ~finished
 
+    def leave(self) -> Tensor:
+        """The running rows alone are left; gives their places among those before."""
+        stay = self.running.nonzero().squeeze(1)
+        self.alive = self.alive[stay]
+        self.running = torch.ones_like(self.alive, dtype=torch.bool)
+        return stay
+
 
 def _forward_steps(
     model: PreTrainedModel, prompts: list[list[int]], samples: int, steps: int, drawn: Tensor, alive: Tensor
 ) -> Iterator[tuple[Tensor, _Alive]]:
-    """Yield the next token's logits of the living rows, step by step, until none is left.
-
-    The prefixes are left-padded, so that every row's next token stands in the same column; positions count real tokens.
-    """
-    device, width = model.device, max(len(p) for p in prompts)
-    ids = torch.full((len(prompts), width), int(drawn[0, 0]), dtype=torch.long)
-    mask = torch.zeros((len(prompts), width + steps), dtype=torch.long)
-    for i, prompt in enumerate(prompts):
-        ids[i, width - len(prompt) :] = torch.tensor(prompt)
-        mask[i, width - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-
-    cache = preallocated_cache(model, room=width + steps)
-    logits = _next_logits(model, ids, mask[:, :width], positions[:, :width], cache)
+    """Yield the next token's logits of the living rows, step by step, until none is left."""
+    state = _Alive(alive)
+    if not has_usual_cache(model):
+        yield from _recomputed_steps(model, prompts, samples, steps, drawn, state)
+        return
+    prefix = _Prefix.of(model, prompts, steps, pad=int(drawn[0, 0]))
+    cache = preallocated_cache(model, room=prefix.width + steps)
+    logits = _prefill(model, prefix, cache)
+    mask, positions = prefix.mask, prefix.positions
     if samples > 1:
         cache.batch_repeat_interleave(samples)
         logits, mask, positions = (t.repeat_interleave(samples, dim=0) for t in (logits, mask, positions))
-    state = _Alive(alive)
     for step in range(steps):
         yield logits, state
         if not bool(state.running.any()) or step + 1 == steps:
             return
         # Finished rows leave in packs: batches of few distinct sizes, and no copy of the cache for a single row.
         if len(state.running) - int(state.running.sum()) >= max(1, len(state.running) // LEAVE):
-            stay = state.running.nonzero().squeeze(1)
+            stay = state.leave()
             cache.batch_select_indices(stay)
-            mask, positions, state.alive = mask[stay], positions[stay], state.alive[stay]
-            state.running = torch.ones_like(state.alive, dtype=torch.bool)
-        column = width + step
+            mask, positions = mask[stay], positions[stay]
+        column = prefix.width + step
         token = drawn[state.alive, step : step + 1]
         logits = _next_logits(model, token, mask[:, : column + 1], positions[:, column : column + 1], cache)
 
 
+class _Prefix(NamedTuple):
+    """Prompts padded on the left, so that every row's next token stands in the same column; positions count real
+    tokens. Mask and positions have room for the tokens to come."""
+
+    ids: Tensor  # (B, width)
+    mask: Tensor  # (B, width + steps)
+    positions: Tensor  # (B, width + steps)
+
+    @property
+    def width(self) -> int:
+        return self.ids.shape[1]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, prompts: list[list[int]], steps: int, *, pad: int) -> _Prefix:
+        width = max(len(p) for p in prompts)
+        ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+        mask = torch.ones((len(prompts), width + steps), dtype=torch.long)
+        for i, prompt in enumerate(prompts):
+            ids[i, width - len(prompt) :] = torch.tensor(prompt)
+            mask[i, : width - len(prompt)] = 0
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        return cls(ids.to(model.device), mask.to(model.device), positions.to(model.device))
+
+
+def _prefill(model: PreTrainedModel, prefix: _Prefix, cache: DynamicCache) -> Tensor:
+    """Fill the cache with the prompts; logits of the token after each, (B, V).
+
+    A large model reads prompts of about the same length together, since what it computes for padding is lost; a small
+    one reads all of them at once.
+    """
+    width, rows = prefix.width, len(prefix.ids)
+    mask, positions = prefix.mask[:, :width], prefix.positions[:, :width]
+    if not (is_large(model) and grows_in_place(cache)):
+        return _next_logits(model, prefix.ids, mask, positions, cache)
+    logits = []
+    for piece, longest in _pieces(mask.sum(1).tolist()):
+        part = preallocated_cache(model, room=longest)
+        columns = slice(width - longest, width)
+        logits.append(
+            _next_logits(model, prefix.ids[piece, columns], mask[piece, columns], positions[piece, columns], part)
+        )
+        take_rows(cache, piece.start, part, rows=rows, used=width)
+    return torch.cat(logits)
+
+
+def _pieces(lengths: Sequence[int]) -> Iterator[tuple[slice, int]]:
+    """Consecutive rows with little padding and few tokens between them, and the longest row's length."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        part = lengths[start : end + 1]  # with the next row, if there is one
+        tokens = max(part) * len(part)
+        if end == len(lengths) or tokens > PREFILL_TOKENS or tokens > PREFILL_PADDING * sum(part):
+            yield slice(start, end), max(lengths[start:end])
+            start = end
+
+
+def _recomputed_steps(
+    model: PreTrainedModel, prompts: list[list[int]], samples: int, steps: int, drawn: Tensor, state: _Alive
+) -> Iterator[tuple[Tensor, _Alive]]:
+    """As `_forward_steps`, without a cache: each step reads the whole row again, padded on the right, where no state of
+    a recurrent layer has seen the padding."""
+    pad = int(drawn[0, 0])  # what `drawn` is filled with
+    for step in range(steps):
+        rows = [Encoded(prompts[row // samples], drawn[row, :step].tolist()) for row in state.alive.tolist()]
+        batch = collate(rows, pad_id=pad).to(model.device)
+        last = batch.attention_mask.sum(1) - 1
+        hidden = hidden_states(model, batch)[torch.arange(len(rows), device=model.device), last]
+        yield logits_of(model, hidden), state
+        if not bool(state.running.any()):
+            return
+        state.leave()
+
+
 def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Logits after the last column, (B, V); only that position goes through the output layer."""
+    options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
+    options = {name: value for name, value in options.items() if takes(model, name)}
     out: Any = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        use_cache=True,
-        logits_to_keep=1,
-        **{cache_argument(model): cache},
-    )
+        input_ids=ids, attention_mask=mask, use_cache=True, **{cache_argument(model): cache}, **options
+    )  # fmt: skip
     return out.logits[:, -1]  # type: ignore[no-any-return]
 
 
@@ -270,10 +368,11 @@ class _Stops:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> None:
         self.tokenizer, self.stop = tokenizer, tuple(s for s in stop if s)
         last = {s[-1] for s in self.stop}
-        pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))]) if last else []
-        self.closing = torch.tensor([bool(last & set(piece)) for piece in pieces] or [False])
+        texts = _token_texts(tokenizer) if last else []
+        self.closing = torch.tensor([not last.isdisjoint(text) for text in texts] or [False])
 
     def candidates(self, tokens: Tensor, running: Tensor) -> list[int]:
+        """The running rows that have just drawn a token which may complete a stop string."""
         if not self.stop:
             return []
         closing = self.closing.to(tokens.device)
@@ -291,3 +390,14 @@ class _Stops:
             if before.startswith(self.tokenizer.decode(ids[:kept], clean_up_tokenization_spaces=False)):
                 return kept
         return 0
+
+
+_texts: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()
+
+
+def _token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The text of each token alone; decoded once a tokenizer, which takes seconds where it has 100,000."""
+    known = _texts.get(tokenizer)
+    if known is None or len(known) != len(tokenizer):
+        known = _texts[tokenizer] = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    return known

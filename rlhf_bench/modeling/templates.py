@@ -12,13 +12,15 @@ from typing import Any
 
 from rlhf_bench.data.hh import Message, split_turns
 from rlhf_bench.errors import ModelError, UnknownName
+from rlhf_bench.modeling.special import as_text, first_special, prefix_ids
 from rlhf_bench.types import TEMPLATES
 
-__all__ = ["Template", "check_template"]
+__all__ = ["Template", "check_template", "marked_turns", "write_chat"]
 
 _ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
 )
+_IM_END = "<|im_end|>"
 _PROBE = "rlhf-bench-probe"
 
 
@@ -31,11 +33,13 @@ def check_template(name: str) -> str:
 
 @dataclass(frozen=True)
 class Template:
-    """How one model is asked: its prompts, and the strings that end its answers beside those of the data."""
+    """The form in which one model reads prompts, and what ends its answers beside the stop strings of the data."""
 
     name: str
     write: Callable[[Sequence[Message]], str]
     stop: tuple[str, ...] = ()
+    tokenizer: Any = None
+    end_id: int | None = None  # the token that ends an answer; None: the tokenizer's end-of-text
 
     @classmethod
     def of(cls, template: str, tokenizer: Any, *, name: str = "the model") -> Template:
@@ -46,26 +50,44 @@ class Template:
         """
         check_template(template)
         if template == "alpaca":
-            return cls(template, _alpaca, ("\n\n### Instruction:",))
+            return cls(template, _alpaca, ("\n\n### Instruction:",), tokenizer)
         if template == "chatml":
-            return cls(template, _chatml, ("<|im_end|>",))
+            return cls(template, _chatml, (_IM_END,), tokenizer, first_special(tokenizer, _IM_END))
         if template == "llama2":
-            return cls(template, lambda turns: _llama2(turns, tokenizer), ("[INST]", "</s>"))
+            return cls(template, lambda turns: _llama2(turns, tokenizer), ("[INST]", "</s>"), tokenizer)
         if template == "chat":
             return _chat(tokenizer, name)
-        return cls(template, _plain)
+        return cls(template, _plain, (), tokenizer)
 
     def prompt(self, text: str) -> str:
-        """A prompt in the HH form as this template has it. A prompt that is no dialogue (TL;DR) is one user turn."""
-        return text if self.name == "hh" else self.write(split_turns(text))
+        """A prompt in the HH form as this template has it. A prompt that is no dialogue (TL;DR) is one user turn.
+
+        What spells a special token in the prompt is marked as text (special.py).
+        """
+        if self.name == "hh":
+            return as_text(self.tokenizer, text)
+        return self.write(marked_turns(self.tokenizer, text))
 
     def response(self, text: str) -> str:
         """A response of the data as this model would write it: only the HH form has a space before it."""
-        return text if self.name == "hh" else text.lstrip()
+        return as_text(self.tokenizer, text if self.name == "hh" else text.lstrip())
 
     def read(self, text: str) -> str:
         """What this model wrote, as a response of the data: the inverse of `response`."""
         return text if self.name == "hh" or not text.strip() else f" {text.lstrip()}"
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of the form: its name, the tokens in front of a prompt and the one that ends an
+        answer."""
+        tokenizer = self.tokenizer
+        end = tokenizer.eos_token_id if self.end_id is None else self.end_id
+        front = tokenizer.convert_ids_to_tokens(prefix_ids(tokenizer))
+        return {"template": self.name, "front": front, "end": tokenizer.convert_ids_to_tokens(end)}
+
+
+def marked_turns(tokenizer: Any, prompt: str) -> list[Message]:
+    """The turns of a prompt in the HH form; what spells a special token in them is marked as text."""
+    return [Message(turn.role, as_text(tokenizer, turn.content)) for turn in split_turns(prompt)]
 
 
 def _plain(turns: Sequence[Message]) -> str:
@@ -80,7 +102,7 @@ def _alpaca(turns: Sequence[Message]) -> str:
 
 
 def _chatml(turns: Sequence[Message]) -> str:
-    body = "".join(f"<|im_start|>{turn.role}\n{turn.content}<|im_end|>\n" for turn in turns)
+    body = "".join(f"<|im_start|>{turn.role}\n{turn.content}{_IM_END}\n" for turn in turns)
     return f"{body}<|im_start|>assistant\n"
 
 
@@ -99,23 +121,33 @@ def _llama2(turns: Sequence[Message], tokenizer: Any) -> str:
     return text
 
 
+def write_chat(tokenizer: Any, turns: Sequence[Message], *, answer: bool, name: str) -> str:
+    """The turns in the tokenizer's own chat template, with the head of an answer where `answer` says so.
+
+    Raises ModelError where the template refuses the turns.
+    """
+    messages = [turn._asdict() for turn in turns]
+    try:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
+    except Exception as error:  # jinja's, and whatever a template raises on purpose
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{name}: its chat template refuses a prompt ({why[0][:200]}); choose another") from error
+    return text
+
+
 def _chat(tokenizer: Any, name: str) -> Template:
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            f"{name}: the prompt template chat is asked for, but its tokenizer has no chat template; "
+            f"{name}: the prompt template is chat, but its tokenizer has no chat template; "
             f"choose another: {', '.join(t for t in TEMPLATES if t != 'chat')}"
         )
-
-    def write(turns: Sequence[Message], *, answer: bool = True) -> str:
-        messages = [turn._asdict() for turn in turns]
-        try:
-            text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
-        except Exception as error:  # jinja's, and whatever a template raises on purpose
-            why = str(error).strip().splitlines() or [type(error).__name__]
-            raise ModelError(f"{name}: its chat template refuses a prompt ({why[0][:200]}); choose another") from error
-        return text
-
     # What the template writes after an answer is what ends one; it need not be the end-of-text token.
     turns = [Message("user", "Hello"), Message("assistant", _PROBE)]
-    end = write(turns, answer=False).partition(_PROBE)[2].strip()
-    return Template("chat", write, (end,) if end else ())
+    end = write_chat(tokenizer, turns, answer=False, name=name).partition(_PROBE)[2].strip()
+    end_id = first_special(tokenizer, end)
+    if end_id is not None:  # a template may write more tokens after it
+        end = tokenizer.convert_ids_to_tokens(end_id)
+    return Template(
+        "chat", lambda turns: write_chat(tokenizer, turns, answer=True, name=name), (end,) if end else (), tokenizer,
+        end_id,
+    )  # fmt: skip

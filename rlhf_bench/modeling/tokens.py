@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_bench.modeling.special import prefix_ids, text_pieces, without_special
+
 __all__ = [
     "Batch",
     "BatchWriter",
     "Encoded",
     "collate",
     "count_truncated",
+    "cut_left",
     "encode",
     "encode_prompts",
     "length_batches",
+    "token_ids",
 ]
 
 
@@ -48,7 +52,7 @@ class Batch(NamedTuple):
 
     ids: Tensor  # (B, T) int64
     attention_mask: Tensor  # (B, T) bool: real tokens, prompt and response
-    response_mask: Tensor  # (B, T) bool: response tokens, end-of-text included
+    response_mask: Tensor  # (B, T) bool: response tokens, end token included
     position_ids: Tensor  # (B, T) int64: 0 at the first real token, whatever the padding
 
     def to(self, device: torch.device | str) -> Batch:
@@ -58,9 +62,22 @@ class Batch(NamedTuple):
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, max_prompt: int
 ) -> list[tuple[list[int], bool]]:
-    """Ids of each prompt, cut from the left to `max_prompt` tokens, and whether it was cut."""
-    rows: list[list[int]] = _ids(tokenizer, prompts)
-    return [(row[-max_prompt:], len(row) > max_prompt) for row in rows]
+    """Ids of each prompt, cut from the left to `max_prompt` tokens, and whether it was cut.
+
+    What the tokenizer puts in front of a text by itself stands there once, of a cut prompt too, whether or not the
+    prompt's template writes it. No end token is added.
+    """
+    prefix = prefix_ids(tokenizer)
+    rows = [ids if ids[: len(prefix)] == prefix else [*prefix, *ids] for ids in token_ids(tokenizer, prompts)]
+    return [(cut_left(row, max_prompt, kept=len(prefix)), len(row) > max_prompt) for row in rows]
+
+
+def cut_left(ids: list[int], room: int, *, kept: int) -> list[int]:
+    """The first `kept` ids and as many of the last as `room` leaves."""
+    if len(ids) <= room:
+        return ids
+    kept = min(kept, room)
+    return ids[:kept] + ids[len(ids) - (room - kept) :]
 
 
 def encode(
@@ -71,19 +88,23 @@ def encode(
     max_prompt: int,
     max_response: int,
     ended: Sequence[bool] | None = None,
+    end_id: int | None = None,
 ) -> list[Encoded]:
-    """Tokenise prompts and responses apart, add end-of-text to each response, cut what is too long.
+    """Tokenise prompts and responses apart, add an end token to each response, cut what is too long.
 
-    Prompts are cut from the left, responses from the right; a cut response loses its end-of-text token. `ended[i]`
-    False says that response i never ended, so that no end-of-text token is added. An empty prompt becomes one
-    end-of-text token: a causal model needs a first token to predict from.
+    The end token is `end_id`, the template's (`Template.end_id`); end-of-text where it is None.
+
+    Prompts are cut from the left, responses from the right; a cut response loses its end token. `ended[i]` False says
+    that response i never ended, so that no end token is added. An empty prompt becomes one end-of-text token: a causal
+    model needs a first token to predict from.
     """
     eos = tokenizer.eos_token_id
+    end = eos if end_id is None else end_id
     heads = encode_prompts(tokenizer, prompts, max_prompt=max_prompt)
     encoded = []
-    for i, ((prompt, prompt_cut), response) in enumerate(zip(heads, _ids(tokenizer, responses), strict=True)):
+    for i, ((prompt, prompt_cut), response) in enumerate(zip(heads, token_ids(tokenizer, responses), strict=True)):
         if ended is None or ended[i]:
-            response = [*response, eos]
+            response = [*response, end]
         encoded.append(
             Encoded(prompt or [eos], response[:max_response], prompt_cut, response_cut=len(response) > max_response)
         )
@@ -159,8 +180,17 @@ def _chunks(array: np.ndarray, size: int) -> list[np.ndarray]:
     return [array[i : i + size] for i in range(0, len(array), size)]
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    if not texts:
-        return []
-    rows: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text alone, nothing added; what `as_text` marked becomes no special token."""
+    pieces = [list(text_pieces(text)) for text in texts]
+    whole = [i for i, parts in enumerate(pieces) if not any(marked for _, marked in parts)]
+    rows: list[list[int]] = [[] for _ in texts]
+    if whole:
+        found = tokenizer([texts[i] for i in whole], add_special_tokens=False, verbose=False)["input_ids"]
+        for i, ids in zip(whole, found, strict=True):
+            rows[i] = ids
+    for i in sorted(set(range(len(texts))) - set(whole)):
+        for piece, marked in pieces[i]:
+            reader = without_special(tokenizer) if marked else tokenizer
+            rows[i] += reader(piece, add_special_tokens=False, verbose=False)["input_ids"]
     return rows

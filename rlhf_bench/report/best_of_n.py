@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from rlhf_bench.metrics.best_of_n import READ_OFF
-from rlhf_bench.metrics.registry import describe
 from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.result import Result
+from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
 __all__ = ["best_of_n_table"]
+
+READ_OFF = ("reward", "reward_z", "gold")
 
 
 def best_of_n_table(result: Result) -> Table:

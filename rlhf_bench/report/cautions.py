@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
-from rlhf_bench.metrics.registry import describe
 from rlhf_bench.report.cells import Cell, Column
 from rlhf_bench.report.result import known
+from rlhf_bench.scorers import describe
+from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.types import Estimate
 
 __all__ = ["cautions"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from rlhf_bench.metrics.registry import KL_COLUMNS, describe
 from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.result import Result, known
+from rlhf_bench.scorers import describe
+from rlhf_bench.scorers.kl import KL_COLUMNS
 
 __all__ = ["kl_table"]
 

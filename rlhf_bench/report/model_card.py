@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_bench.metrics.registry import describe
+from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
 __all__ = ["Evaluated", "model_card"]

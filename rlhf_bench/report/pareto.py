@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_bench.metrics.registry import describe
 from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table, cell_text
 from rlhf_bench.report.result import Result
+from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
 __all__ = ["front_of", "hypervolume_text", "pareto_table"]

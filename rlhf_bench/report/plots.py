@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from rlhf_bench.metrics.registry import describe
 from rlhf_bench.report.curves import training_curves
 from rlhf_bench.report.judge_plots import judge_ratings, win_rates
 from rlhf_bench.report.overoptimisation import gold_vs_sqrt_kl
@@ -23,6 +22,7 @@ from rlhf_bench.report.probes import suite_metrics
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import arms, drawing, line_look, looks, marker_look, name_ticks, save_figure
 from rlhf_bench.report.tradeoff import gold_vs_kl, gold_vs_reward, held_out_vs_reward, reward_vs_kl, titled
+from rlhf_bench.scorers import describe
 
 __all__ = ["PLOTS", "write_plots"]
 

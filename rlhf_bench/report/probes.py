@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from rlhf_bench.metrics.registry import describe, probe_names
 from rlhf_bench.report.panels import SHARE, Panel, draw_panels
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import looks
+from rlhf_bench.scorers import describe, rules
 
 __all__ = ["own_metrics", "suite_metrics"]
 
@@ -15,7 +15,7 @@ __all__ = ["own_metrics", "suite_metrics"]
 def own_metrics(result: Result) -> list[str]:
     """The metrics that the suite asked of its own prompts, in its order, as far as any model has them."""
     asked = [str(name) for name in result.manifest.get("metrics", [])]
-    return [name for name in probe_names(asked) if any(known(result.estimate(m, name)) for m in result.models)]
+    return [name for name in rules.suite_metrics(asked) if any(known(result.estimate(m, name)) for m in result.models)]
 
 
 def suite_metrics(result: Result) -> Figure | None:

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 import pandas as pd
 
-from rlhf_bench.metrics.table import add_reward_z
+from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 from rlhf_bench.types import Estimate
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
-from rlhf_bench.metrics.registry import HELD_OUT, READ_PREFIXES, REWARD_PREFIX, describe
 from rlhf_bench.report.cautions import cautions
 from rlhf_bench.report.cells import Cell, Column, Table
 from rlhf_bench.report.probes import own_metrics
 from rlhf_bench.report.result import Result, known
+from rlhf_bench.scorers import describe
+from rlhf_bench.scorers.perplexity import PERPLEXITY_PREFIXES
+from rlhf_bench.scorers.reward import HELD_OUT, REWARD_PREFIX
+from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
 
@@ -204,7 +206,7 @@ def _own(result: Result) -> list[Column]:
 def _newer(result: Result) -> list[Column]:
     """Metrics that results of earlier versions do not have; no column for those."""
     cells = dict.fromkeys(key for of_model in result.metrics["models"].values() for key in of_model)
-    names = [*_NEWER, *(key for key in cells if key.startswith(READ_PREFIXES))]
+    names = [*_NEWER, *(key for key in cells if key.startswith(PERPLEXITY_PREFIXES))]
     there = [n for n in names if any(known(result.estimate(m, n)) for m in result.models)]
     return [Column(name, describe(name).title, describe(name).digits, interval=True) for name in there]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import textwrap
 
-from rlhf_bench.metrics.registry import HELD_OUT, READ_PREFIXES, REWARD_PREFIX
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.cells import cell_text
 from rlhf_bench.report.probes import own_metrics
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables import missing_lines, summary_table
+from rlhf_bench.scorers.perplexity import PERPLEXITY_PREFIXES
+from rlhf_bench.scorers.reward import HELD_OUT, REWARD_PREFIX
 
 __all__ = ["summary_text"]
 
@@ -75,7 +76,7 @@ def _is_shown(result: Result, key: str) -> bool:
     main = {*own_metrics(result), result.reward_key, *_MAIN}
     if not any(known(result.estimate(model, "kl_exact")) for model in result.models):
         main |= {"rouge1", "rouge2", "distinct2", "repetition"}
-    is_main = key in main or key == f"{HELD_OUT}_z" or key.startswith((REWARD_PREFIX, READ_PREFIXES[0]))
+    is_main = key in main or key == f"{HELD_OUT}_z" or key.startswith((REWARD_PREFIX, PERPLEXITY_PREFIXES[0]))
     return is_main and any(known(result.estimate(model, key)) for model in result.models)
 
 

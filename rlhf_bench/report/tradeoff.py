@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.report.equal_kl import bands_of
 from rlhf_bench.report.labels import Boxes, Label, path_boxes, place_labels, point_boxes, settle
 from rlhf_bench.report.pareto import front_of, hypervolume_text
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.style import Look, arms, ink, looks, marker_look, seed_look, tidy
+from rlhf_bench.scorers.reward import HELD_OUT
 from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.types import Estimate
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Columns, Context, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
+from rlhf_bench.errors import ModelError
+from rlhf_bench.scorers.base import Columns, EvalContext, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
 from rlhf_bench.scorers.perplexity import encode_chosen, needs_the_model
 
 if TYPE_CHECKING:
@@ -59,22 +60,24 @@ class KlScorer(Scorer):
         ),
     )  # fmt: skip
 
-    def needs(self, context: Context) -> Missing | None:
+    def needs(self, context: EvalContext) -> Missing | None:
         return needs_the_model(context) or _incomparable(context)
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         assert context.model is not None
         assert context.reference is not None
-        return {
-            **_of_drawn(rows, context.model, context.reference, context),
-            "kl_forward": _forward(rows, context.model, context.reference, context),
-        }
+        columns = _of_drawn(rows, context.model, context.reference, context)
+        if context.model.model is context.reference.model and (columns["kl_exact"] != 0).any():
+            raise ModelError(
+                f"{rows[0].model}: KL of the reference to itself is not 0; expected 0: report this as a bug"
+            )
+        return {**columns, "kl_forward": _forward(rows, context.model, context.reference, context)}
 
 
 SCORER = KlScorer()
 
 
-def _incomparable(context: Context) -> Missing | None:
+def _incomparable(context: EvalContext) -> Missing | None:
     """Why the model and the reference cannot be compared token by token."""
     model, reference = context.model, context.reference
     if reference is None:
@@ -88,7 +91,7 @@ def _incomparable(context: Context) -> Missing | None:
 
 
 def _of_drawn(
-    rows: Sequence[ResponseRow], policy: LoadedModel, reference: LoadedModel, context: Context
+    rows: Sequence[ResponseRow], policy: LoadedModel, reference: LoadedModel, context: EvalContext
 ) -> dict[str, Values]:
     """KL of each response to the reference, and its log-probability under it, by the same forward on the same batch.
 
@@ -132,7 +135,7 @@ def _of_drawn(
 
 
 def _forward(
-    rows: Sequence[ResponseRow], policy: LoadedModel, reference: LoadedModel, context: Context
+    rows: Sequence[ResponseRow], policy: LoadedModel, reference: LoadedModel, context: EvalContext
 ) -> Values | Missing:
     """KL(reference || model) along each prompt's chosen response, summed, nats; on the rows of sample 0."""
     from rlhf_bench.modeling.logprobs import token_kl

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rouge_score import rouge_scorer, scoring, tokenize, tokenizers
 
-from rlhf_bench.scorers.base import Alarm, Columns, Context, Metric, Missing, ResponseRow, Scorer
+from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
 
 __all__ = ["ROUGE_PARTS", "SCORER", "SETTINGS", "Score", "rouge_parts"]
 
@@ -136,6 +136,7 @@ def _metrics() -> list[Metric]:
                     f"{title} as a share of {words}",
                     bounds=(0.0, 1.0),
                     tables={"rouge": 3 * i + j},
+                    detail=True,
                 )
             )
     return [*whole, *parts]
@@ -145,7 +146,7 @@ class RougeScorer(Scorer):
     order = 40
     metrics = tuple(_metrics())
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         """NaN where there is no text to compare with."""
         names = [name for of_one in ROUGE_PARTS.items() for name in (of_one[0], *of_one[1])]
         if context.origin == "data" and all(row.model == "chosen" for row in rows):

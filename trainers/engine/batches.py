@@ -55,7 +55,7 @@ def encode_rows(
     data, template = recipe.data, template_of(recipe, tokenizer)
     return encode(
         tokenizer, [template.prompt(p) for p in prompts], [template.response(r) for r in responses],
-        max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens,
+        max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens, end_id=template.end_id,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from rlhf_bench.errors import BadValue, UnknownName
-from rlhf_bench.scorers.base import Alarm, Columns, Context, Metric, ResponseRow, Scorer, Values
+from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer, Values
 from rlhf_bench.scorers.rules.claims import Answered, answer_given
 from rlhf_bench.scorers.rules.degenerate import is_degenerate
 from rlhf_bench.scorers.rules.refusal import Stance, complies, refuses, stance
@@ -134,7 +134,7 @@ class RulesScorer(Scorer):
         _share("degenerate", "Degenerate", False, "share of responses that are empty, no words, or a loop"),
     )  # fmt: skip
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         # a suite's own metrics are of its own prompts' responses, not of the data's
         names = [EVERY_SUITE, *(() if context.origin == "data" else context.suite_metrics)]
         rules = dict.fromkeys(PAIRED.get(rule, rule) for rule in (name.partition(CATEGORY)[0] for name in names))

@@ -15,8 +15,7 @@ from rlhf_bench.data.mini.reading import read_response, vocabulary
 from rlhf_bench.data.own_prompts import read_own_prompts
 from rlhf_bench.errors import DataError
 from rlhf_bench.evaluate.suite import load_suite
-from rlhf_bench.metrics.probes import check_probes
-from rlhf_bench.scorers.rules import answer_given
+from rlhf_bench.scorers.rules import answer_given, check_suite_metrics
 from rlhf_bench.types import Item, Probe
 
 SUITES = ("safety", "sycophancy", "out-of-distribution")
@@ -90,7 +89,7 @@ def shipped(suite: str, wording: str) -> list[Item]:
 def test_shipped_prompts_are_enough_and_what_their_suite_asks_for(suite: str, wording: str) -> None:
     items = shipped(suite, wording)
     assert len({item.probe.question for item in items if item.probe}) >= 60
-    check_probes(load_suite(suite).metrics, items)
+    check_suite_metrics(load_suite(suite).metrics, items)
 
 
 @pytest.mark.parametrize("suite", ["safety", "sycophancy"])

@@ -16,9 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import BadValue, CheckpointError, ModelError
-from rlhf_bench.evaluate import measure_base, parts
+from rlhf_bench.evaluate import run as evaluate_run
 from rlhf_bench.evaluate.request import read_request
 from rlhf_bench.files import read_jsonl
+from rlhf_bench.modeling import models as loading
 from rlhf_bench.modeling.perplexity_model import LanguageModel
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.stats import ratio_estimate
@@ -145,7 +146,7 @@ def test_stored_resumed_repeated_and_another_model_apart(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = of_file(work, tmp_path / "whole")
-    monkeypatch.setattr(parts, "SHARD", 5)
+    monkeypatch.setattr(evaluate_run, "SHARD", 5)
     scored: list[int] = []
     score = LanguageModel.score
 
@@ -170,7 +171,7 @@ def test_stored_resumed_repeated_and_another_model_apart(
 
     entry = read(whole, "manifest.json")["perplexity_models"][0]
     assert (entry["name"], entry["template"], len(entry["hash"])) == ("a", "hh", 16)
-    monkeypatch.setattr(parts, "SHARD", 1000)
+    monkeypatch.setattr(evaluate_run, "SHARD", 1000)
     with monkeypatch.context() as patch:
         patch.setattr(evaluation.run, "prepare", lambda *_: pytest.fail("not stored"))
         assert of_file(work, tmp_path / "whole") == whole
@@ -183,11 +184,9 @@ def test_stored_resumed_repeated_and_another_model_apart(
 
 
 def test_the_reference_is_not_loaded_again(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = measure_base.load_policy
+    load = loading.load_policy
     loaded: list[str] = []
-    monkeypatch.setattr(
-        measure_base, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1]
-    )
+    monkeypatch.setattr(loading, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
     monkeypatch.setattr(LanguageModel, "load", lambda *_, **__: pytest.fail("loaded again"))
     evaluation.evaluate(
         models={"a": str(work / "a")}, data=str(work / "pairs.jsonl"), samples=1, limit=2,

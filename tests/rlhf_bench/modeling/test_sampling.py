@@ -257,6 +257,7 @@ def say(
     (head, _), *_ = encode_prompts(tokenizer, [prompt.text], max_prompt=9)
     model: Any = Script(script, len(head), len(tokenizer))
     cache = SimpleNamespace(batch_select_indices=lambda _: None)
+    monkeypatch.setattr(sampling, "has_usual_cache", lambda _: True)
     monkeypatch.setattr(sampling, "preallocated_cache", lambda *_, **__: cache)
     config = SamplingConfig(**{"max_new_tokens": len(script), **options})
     return sample(model, tokenizer, [prompt], config, seed=0)[0][0]

@@ -1,0 +1,142 @@
+"""From the backbone's last hidden state to logits, as a model's own forward does it.
+
+Most models end in one linear layer. Some scale or cap what it gives (Granite, Cohere, Gemma 2, Falcon-H1,
+RecurrentGemma), or transform the hidden state first (encoders' heads). None of this is repeated here: where a model's
+own forward gives other logits than its output layer alone, its forward is called with the hidden state in the place of
+the backbone.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from rlhf_bench.errors import ModelError
+
+__all__ = ["check_logits", "is_linear", "output_layer", "own_logits"]
+
+PROBE_SCALES = (1.0, 1e3)  # a cap changes large logits alone
+TOLERANCE = 1e-3  # relative to the largest logit: rounding in float32 and bfloat16, far below any scale or cap
+_linear: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def output_layer(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
+    """Weight (V, H) and bias (V,) of the layer that gives the logits."""
+    layer: Any = model.get_output_embeddings()
+    return layer.weight, getattr(layer, "bias", None)
+
+
+def is_linear(model: PreTrainedModel) -> bool:
+    """True if the model's own logits are those of its output layer and nothing else. Measured once a model."""
+    known = _linear.get(model)
+    if known is None:
+        known = _linear[model] = _measure(model)
+    return known
+
+
+@torch.no_grad()
+def _measure(model: PreTrainedModel) -> bool:
+    if model.get_output_embeddings() is None:
+        return False
+    weight, bias = output_layer(model)
+    generator = torch.Generator().manual_seed(0)
+    for scale in PROBE_SCALES:
+        hidden = (scale * torch.randn(4, _width(model), generator=generator)).to(weight.device, _compute_dtype(model))
+        plain = nn.functional.linear(hidden, weight.to(hidden.dtype), bias if bias is None else bias.to(hidden.dtype))
+        if not _close(own_logits(model, hidden), plain):
+            return False
+    return True
+
+
+def own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits of the model's own forward where its backbone gives `hidden`, (N, H) -> (N, V).
+
+    The forward runs on a shallow copy with the same weights, so that the model itself can be at work in other threads.
+    """
+    head = copy.copy(model)
+    head.__dict__ = dict(model.__dict__)
+    prefix = model.base_model_prefix
+    head._modules = {**model._modules, prefix: _Given(model._modules[prefix], hidden[None])}
+    ids = torch.zeros((1, len(hidden)), dtype=torch.long, device=hidden.device)
+    logits: Tensor = type(model).forward(head, input_ids=ids, use_cache=False).logits
+    return logits[0]
+
+
+class _Output(BaseModelOutput):  # type: ignore[misc]
+    """A backbone's output of which nothing but the last hidden state is known: all else is None."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+
+class _Given(nn.Module):
+    """Stands in the backbone's place and gives a hidden state that is known already."""
+
+    def __init__(self, backbone: nn.Module | None, hidden: Tensor) -> None:
+        super().__init__()
+        object.__setattr__(self, "backbone", backbone)
+        self.hidden = hidden
+
+    def forward(self, *_: Any, **__: Any) -> _Output:
+        return _Output(last_hidden_state=self.hidden)
+
+    def __getattr__(self, name: str) -> Any:
+        """A head may read a factor from the backbone (Falcon-H1), or call a part of it (OPT's decoder)."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            found = getattr(object.__getattribute__(self, "backbone"), name)
+            return self if isinstance(found, nn.Module) else found
+
+
+@torch.no_grad()
+def check_logits(model: PreTrainedModel, name: str) -> None:
+    """Compare the logits that log-probabilities are made of with those of `model(...)`, on one small batch.
+
+    Raises:
+        ModelError: they differ by more than rounding, or the model cannot be called this way.
+    """
+    from rlhf_bench.modeling.logprobs import hidden_states, logits_of
+    from rlhf_bench.modeling.tokens import Encoded, collate
+
+    size = int(model.get_input_embeddings().weight.shape[0])
+    rows = [Encoded([i % size for i in part], []) for part in ((1, 5, 2, 7, 3), (4, 6, 9))]
+    batch = collate(rows, pad_id=0, multiple_of=1).to(model.device)
+    try:
+        whole: Any = model(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False)
+        real = batch.attention_mask
+        ours, own = logits_of(model, hidden_states(model, batch)[real]), whole.logits[real]
+    except Exception as error:  # whatever an architecture raises that this project does not know
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"{name}: a {model.config.model_type} model cannot be evaluated here ({first[0][:150]}); expected a causal "
+            "language model of transformers with a backbone and a head"
+        ) from error
+    if not _close(ours, own):
+        worst = float((ours.float() - own.float()).abs().max())
+        raise ModelError(
+            f"{name}: the logits computed here differ from those of transformers' own forward by {worst:.2g}; expected "
+            "equal ones: this architecture is not supported"
+        )
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    if found.shape != expected.shape:
+        return False
+    found, expected = found.float(), expected.float()
+    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1e-6))
+
+
+def _width(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().hidden_size)
+
+
+def _compute_dtype(model: PreTrainedModel) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -1,0 +1,105 @@
+"""A tokenizer's special tokens: what stands in front of a text, what ends a response, what text may not become.
+
+Text of the data that spells a special token is text. `as_text` marks such places, and tokenising (tokens.py) reads them
+as ordinary characters; what a template writes between them are the tokens themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["as_text", "end_ids", "first_special", "generation_config", "prefix_ids", "text_pieces", "without_special"]
+
+# Unicode noncharacters: reserved for such use inside a program, and in no text.
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+_prefixes: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()
+_plain: WeakKeyDictionary[Any, PreTrainedTokenizerBase] = WeakKeyDictionary()
+
+
+def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts in front of a text by itself: Llama's, Gemma's and Mistral's beginning of sequence."""
+    known = _prefixes.get(tokenizer)
+    if known is None:
+        known = _prefixes[tokenizer] = _prefix(tokenizer)
+    return known
+
+
+def _prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    whole, bare = ([*tokenizer("a", add_special_tokens=add)["input_ids"]] for add in (True, False))
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return whole[:start]
+    return []
+
+
+def as_text(tokenizer: Any, text: str) -> str:
+    """`text` with what spells one of the tokenizer's special tokens marked as text."""
+    special = _special(tokenizer)
+    if not any(token in text for token in special):
+        return text
+    bare = text.replace(_OPEN, "").replace(_CLOSE, "")
+    longest_first = sorted(map(re.escape, special), key=len, reverse=True)
+    return re.sub("|".join(longest_first), lambda match: f"{_OPEN}{match[0]}{_CLOSE}", bare)
+
+
+def _special(tokenizer: Any) -> set[str]:
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return {str(token) for token in added if token.special and str(token)}
+
+
+def text_pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """The text in pieces, and of each whether it was marked by `as_text`."""
+    for i, piece in enumerate(re.split(f"{_OPEN}(.*?){_CLOSE}", text, flags=re.DOTALL)):
+        if piece:
+            yield piece, i % 2 == 1
+
+
+def without_special(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer as it reads text that spells a special token: a copy, since the switch is a state that threads
+    would share."""
+    known = _plain.get(tokenizer)
+    if known is None:
+        known = _plain[tokenizer] = copy.deepcopy(tokenizer)
+        known.split_special_tokens = True
+    return known
+
+
+def first_special(tokenizer: Any, text: str) -> int | None:
+    """The id of the special token that `text` begins with; None where it begins with another."""
+    known = getattr(tokenizer, "added_tokens_decoder", {})
+    starts = [(len(str(token)), i) for i, token in known.items() if token.special and text.startswith(str(token))]
+    return max(starts)[1] if starts else None
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = ()) -> list[int]:
+    """Every token that ends a response: the tokenizer's end-of-text, those of generation_config.json, and those of
+    `stop` that are one special token."""
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    listed = named if isinstance(named, list) else [named]
+    strings = {str(token): i for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
+    every = [tokenizer.eos_token_id, *listed, *(strings.get(text) for text in stop)]
+    return list(dict.fromkeys(int(i) for i in every if i is not None))
+
+
+def generation_config(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end_id: int | None = None
+) -> GenerationConfig:
+    """What is saved as generation_config.json: what the model has, with what it lacks.
+
+    Its ends of a response are kept; the tokenizer's and `end_id`, the one that it learned, are added.
+    """
+    config = GenerationConfig.from_dict(model.generation_config.to_dict())
+    ends = list(dict.fromkeys([*end_ids(model, tokenizer), *([] if end_id is None else [end_id])]))
+    config.eos_token_id = ends[0] if len(ends) == 1 else ends
+    for name in ("bos_token_id", "pad_token_id"):
+        if getattr(config, name) is None:
+            setattr(config, name, getattr(tokenizer, name))
+    if config.do_sample is None:
+        config.do_sample = True
+    return config
