@@ -30,6 +30,8 @@ from trainers.losses.preference import PairLogps
 
 __all__ = ["reference_key", "reference_of_steps", "under_reference"]
 
+AT_A_TIME = 4  # groups a worker, between two looks at the clock
+
 
 def reference_of_steps(
     stage: Stage, trainer: PairTrainer, model: Path, pairs: Sequence[Pair], order: Order, steps: int
@@ -66,7 +68,7 @@ def under_reference(stage: Stage, trainer: PairTrainer, model: Path, pairs: Sequ
         stage.log(f"reference log-probabilities of {len(pairs):,} pairs read from {path}")
         return PairLogps(*out)
     forward = partial(group_logps, trainer, pairs)
-    at_a_time, kept = 4 * machine.pool.workers, time.monotonic()
+    at_a_time, kept = AT_A_TIME * machine.pool.workers, time.monotonic()
     with stage.reporting.progress.task(
         f"{stage.name}, reference", total=len(pairs), start=len(pairs) - sum(map(len, missing))
     ) as task:
