@@ -25,7 +25,7 @@ from rlhf_bench.runtime.pool import Pool
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
-from trainers.config.ancestry import configuration, descendants_of, parents_of, with_ancestors
+from trainers.config.ancestry import configuration, later_stages, parents_of, with_ancestors
 from trainers.config.checks import check_combinations, check_fsdp, check_given
 from trainers.config.loading import fine_tuned_instead, load_recipe
 from trainers.config.recipe import NewModel, Recipe
@@ -214,12 +214,12 @@ def _keep(
     stage: Stage, result: StageResult, target: Path, wanted: Mapping[str, Any], parents: Mapping[str, str]
 ) -> None:
     """Save a trained stage in its place; remove the later stages that were trained from the old one."""
-    descendants = descendants_of(stage.name, stage.recipe) if target.exists() else []
-    for name in descendants:  # before the parent changes: a state continued from another parent would go unnoticed
+    later = later_stages(stage.name, stage.recipe) if target.exists() else []
+    for name in later:  # before the parent changes: a state continued from another parent would go unnoticed
         shutil.rmtree(stage.folders.run / f".{name}.work", ignore_errors=True)
     save_stage(stage, result, target, wanted, {name: {"hash": parent} for name, parent in parents.items()})
     shutil.rmtree(stage.folders.work, ignore_errors=True)
-    for folder in (stage.folders.run / name for name in descendants):
+    for folder in (stage.folders.run / name for name in later):
         shutil.rmtree(steps_folder(folder), ignore_errors=True)
         if folder.exists():
             stage.reporting.progress.log(f"{folder}: removed, to be trained again")
