@@ -34,6 +34,7 @@ __all__ = [
     "read_jsonl",
     "remove_half_written",
     "sha256_file",
+    "use_umask",
     "write_checked",
     "write_jsonl",
 ]
@@ -57,12 +58,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        use_umask(Path(name))  # mkstemp makes files that only their owner can read
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def use_umask(path: Path) -> None:
+    """Give a file the mode that the user's umask gives to new files, whatever the library that wrote it has set."""
+    os.chmod(path, 0o666 & ~_umask())
 
 
 def remove_half_written(folder: Path) -> None:

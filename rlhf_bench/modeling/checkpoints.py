@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import BadValue, CheckpointError, StaleParent, UnknownName
-from rlhf_bench.files import sha256_file
+from rlhf_bench.files import sha256_file, use_umask
 from rlhf_bench.hub import looks_like_path
 from rlhf_bench.modeling.adapters import adapter_base, adapter_root, has_chat_template
 from rlhf_bench.modeling.folders import model_folder, weight_files
@@ -241,6 +241,9 @@ def replacing(target: Path) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
+        for file in fresh.rglob("*"):
+            if file.is_file():
+                use_umask(file)  # safetensors writes files that only their owner can read
         fsync_tree(fresh)
         old = target.with_name(f".{target.name}.old-{os.getpid()}")
         if target.exists():

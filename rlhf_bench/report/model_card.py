@@ -123,6 +123,8 @@ def _alarms(alarms: Sequence[Mapping[str, Any]]) -> str:
 def _loading(training: Mapping[str, Any], name: str) -> str:
     adapter = training.get("adapter")
     code = _model_code(training["stage"], name) if adapter is None else _adapter_code(training["stage"], name, adapter)
+    if training["stage"] == "reward" and "form" in training:
+        code += "\n\n" + _reward_code(training["form"])
     return (
         f"## Loading\n\nWith plain transformers{' and peft' if adapter else ''}:\n\n```python\n{code}\n```\n\n"
         f"{_prompt_form(training.get('prompt_form', 'hh'))}"
@@ -135,6 +137,22 @@ def _model_code(stage: str, name: str) -> str:
 
 model = {kind}.from_pretrained("{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")"""
+
+
+def _reward_code(form: Mapping[str, Any]) -> str:
+    """A function that gives what this project's own reward model gives, to rounding."""
+    return f'''import torch
+
+
+def reward(prompt: str, response: str) -> float:
+    """The score at the end token; nothing may follow it, neither a line end of a chat template nor padding."""
+    ids, answer = tokenizer([prompt, response], add_special_tokens=False)["input_ids"]
+    front = tokenizer.convert_tokens_to_ids({list(form["front"])!r})
+    end = tokenizer.convert_tokens_to_ids({form["end"]!r})
+    if ids[: len(front)] != front:
+        ids = front + ids
+    with torch.no_grad():
+        return model.eval()(torch.tensor([[*ids, *answer, end]])).logits[0, 0].item()'''
 
 
 def _adapter_code(stage: str, name: str, adapter: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ def save_adapter(
 ) -> dict[str, Any]:
     """Write peft's files into `folder`, which will be renamed to `target`; what training.json says of the base.
 
-    `weights` are those of a divided model, gathered, by their names in the model that peft wraps. A base folder is
+    `weights` are those of a sharded model, gathered, by their names in the model that peft wraps. A base folder is
     named twice: by its whole path in adapter_config.json, so that transformers and peft find it from any working
     directory, and as seen from the adapter in training.json, so that a run can be moved as a whole.
     """
@@ -135,7 +135,7 @@ def check_layers(stage: str, recipe: Recipe) -> None:
 
 
 def _outline(model: NewModel | str, *, scores: bool) -> PreTrainedModel | None:
-    """The model's layers without weights; None where its configuration cannot be read: said when it is loaded."""
+    """The model's layers without weights; None where its configuration cannot be read: loading raises."""
     kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     try:
         if isinstance(model, str):

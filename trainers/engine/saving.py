@@ -32,6 +32,7 @@ from rlhf_bench.report.model_card import model_card
 from rlhf_bench.report.plots.curves import plot_training_curve
 from rlhf_bench.runtime.writer import Writer
 from trainers.engine.alarms import find_alarms
+from trainers.engine.batches import template_of
 from trainers.engine.lora import save_adapter
 from trainers.engine.stage import Stage, StageResult, Trained
 
@@ -61,6 +62,7 @@ def save_stage(
             "parents": parents,
             "data": _data(stage),
             "prompt_form": stage.recipe.data.prompt_template,
+            "form": template_of(stage.recipe, result.trained.tokenizer).describe(),
             "metrics": result.metrics,
             "samples": result.samples,
             "tokens": result.tokens,
