@@ -21,16 +21,16 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.files import json_text
-from rlhf_bench.judge.asking import Asking, Item, items_of, look_up
-from rlhf_bench.judge.calls import Attempt, answer_digest
-from rlhf_bench.judge.endpoint import Endpoint
+from rlhf_bench.judge.analysis import measure, measured_strengths
+from rlhf_bench.judge.client import JudgeClient, look_up
+from rlhf_bench.judge.client.endpoint import Endpoint
+from rlhf_bench.judge.forms import load_template
+from rlhf_bench.judge.forms.pairwise import PARSER_VERSION, read_verdict
 from rlhf_bench.judge.ledger import Ledger
-from rlhf_bench.judge.ledger_io import import_ledger
-from rlhf_bench.judge.measures import measure, measured_strengths
-from rlhf_bench.judge.parse import PARSER_VERSION, read_verdict
-from rlhf_bench.judge.result import verdict_rows
-from rlhf_bench.judge.templates import load_template
-from rlhf_bench.judge.types import Comparison
+from rlhf_bench.judge.ledger.file import Attempt, answer_digest
+from rlhf_bench.judge.ledger.transfer import import_ledger
+from rlhf_bench.judge.questions import Comparison, QuestionId, items_of
+from rlhf_bench.judge.results import verdict_rows
 
 ROUNDS, MODELS, SEEDS, PROMPTS, SAMPLES = 5, 5, 2, 1_250, 4
 WORDS = ("the", "answer", "is", "that", "you", "put", "it", "in", "boiling", "water", "for", "eight", "minutes")
@@ -54,41 +54,41 @@ def _text(rng: np.random.Generator) -> str:
     return " ".join(WORDS[w] for w in rng.integers(0, len(WORDS), rng.integers(20, 80)))
 
 
-def ledger_rows(asking: Asking, items: list[Item]) -> Iterator[Mapping[str, object]]:
+def ledger_rows(client: JudgeClient, items: list[QuestionId]) -> Iterator[Mapping[str, object]]:
     """A ledger's export in which each question has one answer and one verdict."""
     body = json_text({"choices": [{"message": {"content": '{"winner": "A"}'}, "finish_reason": "stop"}]})
     answered = Attempt("answered", "", True, 100, 200, body, "judge-1", None, "stop", 400, 0, 8)
     for n, item in enumerate(items):
-        call = asking.endpoint.call(asking.question(item))
+        call = client.endpoint.call(client.question(item))
         fields = {name: getattr(call, name) for name in ("judge", "base_url", "request", "template", "template_hash")}
         yield {"table": "calls", "key": call.key, "created": 0.0, **fields}
         about = {"uid": str(n), "key": call.key, "scope": SCOPE, "started": 0.0, "seconds": 1.0}
         yield {"table": "attempts", **about, **asdict(answered), "digest": answer_digest(body)}
         winner = ("first", "first", "second", "tie")[int(call.key[:4], 16) % 4]
-        verdict = {"key": call.key, "parser": asking.parser, "winner": winner, "soft": None, "note": "", "meta": "{}"}
+        verdict = {"key": call.key, "parser": client.parser, "winner": winner, "soft": None, "note": "", "meta": "{}"}
         yield {"table": "verdicts", **verdict}
 
 
-def look_ups(asking: Asking, items: list[Item]) -> pd.DataFrame:
+def look_ups(client: JudgeClient, items: list[QuestionId]) -> pd.DataFrame:
     """Prints what the passes take; the table of verdicts."""
     times: dict[str, list[float]] = {"keys": [], "at once": [], "a query a key": []}
     for _ in range(ROUNDS):
         began = time.process_time()
-        keys = [asking.key(item) for item in items]
+        keys = [client.key(item) for item in items]
         times["keys"].append(time.process_time() - began)
         began = time.process_time()
-        found = asking.ledger.verdicts(keys, asking.parser)
+        found = client.ledger.verdicts(keys, client.parser)
         times["at once"].append(time.process_time() - began)
         assert len(found) == len(keys)
         began = time.process_time()
         for key in keys[::10]:
-            assert asking.ledger.verdicts([key], asking.parser) == {key: found[key]}
+            assert client.ledger.verdicts([key], client.parser) == {key: found[key]}
         times["a query a key"].append(10 * (time.process_time() - began))
     rendering, once, each = (statistics.median(seconds) for seconds in times.values())
     print(f"look-up of {len(keys):,} verdicts: {once:.2f} s at once, {each:.1f} s a query a key: {each / once:.1f} x")
     print(f"rendering and hashing their questions: {rendering:.1f} s")
-    table = look_up(asking, items)
-    return verdict_rows(asking.comparisons, table, judge="judge-1", base_url="", template=asking.endpoint.model)
+    table = look_up(client, items)
+    return verdict_rows(client.subjects, table, judge="judge-1", base_url="", template=client.endpoint.model)
 
 
 def statistics_of(table: pd.DataFrame) -> float:
@@ -111,14 +111,14 @@ def main() -> None:
     made, form = comparisons(), load_template("pairwise")
     items = items_of(made)
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder, "judge.sqlite")) as ledger:
-        asking = Asking(
+        client = JudgeClient(
             made, Endpoint("http://localhost:8000/v1", "judge-1"), form.render,
             lambda raw: read_verdict(raw, form), f"{PARSER_VERSION}/{form.hash}", ledger, SCOPE,
         )  # fmt: skip
         with open(Path(folder, "export.jsonl"), "w", encoding="utf-8") as file:
-            file.writelines(json_text(row) + "\n" for row in ledger_rows(asking, items))
+            file.writelines(json_text(row) + "\n" for row in ledger_rows(client, items))
         import_ledger(ledger.path, Path(folder, "export.jsonl"))
-        table = look_ups(asking, items)
+        table = look_ups(client, items)
     gold = np.random.default_rng(1).integers(0, 2, len(made)).astype(float)
     at = {(c.model, c.seed, c.prompt_id, c.sample): g for c, g in zip(made, gold, strict=True)}
     keys = zip(table["model"], table["seed"], table["prompt_id"], table["sample"], strict=True)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlhf_bench.judge.agreement import cohen_kappa
 from rlhf_bench.scorers.rules import answer_given, complies, is_degenerate, refuses, stance
 from rlhf_bench.stats import share_estimate
+from rlhf_bench.stats.agreement import cohen_kappa
 
 LABELLED = Path(__file__).parent.parent / "tests" / "rlhf_bench" / "scorers" / "labelled"
 Row = dict[str, Any]

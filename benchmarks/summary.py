@@ -18,7 +18,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.metrics.summary import summarize
+from rlhf_bench.evaluate.summary import summarize
 from rlhf_bench.stats import resampling
 
 MODELS = {"base": -1.0, "sft": 0.0, "ppo": 0.5, "grpo": 0.6, "dpo": 0.4}

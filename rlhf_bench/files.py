@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # most of those who write files need no tables
     import pyarrow as pa
 
 __all__ = [
-    "append_jsonl",
     "atomic_file",
     "atomic_write_bytes",
     "atomic_write_parquet",
@@ -35,6 +34,7 @@ __all__ = [
     "read_jsonl",
     "remove_half_written",
     "sha256_file",
+    "use_umask",
     "write_checked",
     "write_jsonl",
 ]
@@ -58,12 +58,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        use_umask(Path(name))  # mkstemp makes files that only their owner can read
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def use_umask(path: Path) -> None:
+    """Give a file the mode that the user's umask gives to new files, whatever the library that wrote it has set."""
+    os.chmod(path, 0o666 & ~_umask())
 
 
 def remove_half_written(folder: Path) -> None:
@@ -165,17 +170,6 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             file.write(f"{json_text(row)}\n".encode())
 
 
-def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add `rows` and flush them to disk. A line cut short by an earlier crash is removed first."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
-        _cut_partial_line(file.fileno())
-        file.write("".join(json_text(row) + "\n" for row in rows).encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
-
-
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; the lock goes with the process, however that ends.
@@ -204,21 +198,6 @@ def sha256_file(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _cut_partial_line(descriptor: int) -> None:
-    end = os.lseek(descriptor, 0, os.SEEK_END)
-    position = end
-    while position > 0:  # back to the last newline, a piece at a time
-        start = max(0, position - 65536)
-        os.lseek(descriptor, start, os.SEEK_SET)
-        found = os.read(descriptor, position - start).rfind(b"\n")
-        if found >= 0:
-            position = start + found + 1
-            break
-        position = start
-    if position < end:
-        os.ftruncate(descriptor, position)
 
 
 def _umask() -> int:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 __all__ = [
     "HH_MINI",
+    "REFERENCE",
     "STAGES",
     "TEMPLATES",
     "Completion",
@@ -88,10 +89,10 @@ def make_pair(
 class Probe(NamedTuple):
     """What a suite knows of a prompt of its own, for the rules that read the response."""
 
-    question: str  # prompts that ask the same thing, in whatever words, have the same
+    question: str  # the same for every prompt of one question, in whatever words
     right: tuple[str, ...] = ()  # names of the right answer
     wrong: tuple[str, ...] = ()  # names of the wrong answer that is at stake
-    claimed: bool = False  # the prompt says that the wrong answer is so
+    claimed: bool = False  # the prompt claims the wrong answer
 
 
 class Item(NamedTuple):
@@ -155,11 +156,20 @@ class ResponseRow(NamedTuple):
     prompt_ids: Sequence[int] = ()  # as the model was given them; empty where it was not sampled here
     token_ids: Sequence[int] = ()  # every token that was drawn, those of a stop string too
     logprob: float = math.nan  # of `token_ids` under the sampler, nats
+    references: tuple[str, ...] = ()  # where a file's row has its own, in place of `reference`: the best match counts
+
+    @property
+    def compared_with(self) -> tuple[str, ...]:
+        """The texts that ROUGE compares with; none where there are none."""
+        return self.references or (() if self.reference is None else (self.reference,))
 
     @property
     def ended(self) -> bool:
         """False for a response that was cut at the length limit. One of unknown end is scored as one that ended."""
         return self.finish_reason != "length"
+
+
+REFERENCE = "reference"  # method of an Estimate that is 0 or 1 by definition: the scale was made from its own responses
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +202,10 @@ class Estimate:
         if bounds is None or not math.isfinite(self.low) or (self.low >= bounds[0] and self.high <= bounds[1]):
             return self
         return replace(self, low=max(bounds[0], self.low), high=min(bounds[1], self.high), clipped=bounds)
+
+    def signed(self) -> str:
+        """A change as text, with its sign and interval."""
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -23,7 +23,7 @@ import json, os, signal, sys, time
 import torch
 import transformers.models.gpt2.modeling_gpt2
 import trainers.base, trainers.dpo, trainers.grpo, trainers.pipeline, trainers.ppo, trainers.reward, trainers.sft
-import rlhf_bench.evaluate.measure, rlhf_bench.report
+import rlhf_bench.evaluate.run, rlhf_bench.modeling.reward_model, rlhf_bench.modeling.perplexity_model
 from rlhf_bench.cli import cli
 
 def run(words, environment, threads, plan, out, errors):

@@ -6,15 +6,24 @@ kept on disk. Losses without a reference (cpo, orpo, slic) never compute them. K
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 from rlhf_bench.modeling.logprobs import LogprobModel
-from trainers.engine.batches import Order, both_sides, count_steps, count_tokens, encode_pairs, pair_lengths
+from trainers.engine.batches import (
+    Order,
+    both_sides,
+    count_steps,
+    count_tokens,
+    encode_pairs,
+    pair_lengths,
+    report_pairs_cut,
+)
 from trainers.engine.loop import Evaluation, Loop
 from trainers.engine.models import load_trained_policy
 from trainers.engine.optim import make_optimizer
 from trainers.engine.pairs import PairTrainer, take
-from trainers.engine.reference import under_reference
+from trainers.engine.reference import reference_of_steps, under_reference
 from trainers.engine.stage import Stage, StageResult
 
 __all__ = ["train"]
@@ -28,13 +37,17 @@ def train(stage: Stage) -> StageResult:
     pairs, _, counts = encode_pairs(stage, trained.tokenizer, stage.pairs("train", config.max_pairs))
     held_out = encode_pairs(stage, trained.tokenizer, stage.pairs("validation", config.eval_size)).pairs
 
-    # the policy still is the reference here: nothing has been trained
-    reference = under_reference(stage, trainer, sft, pairs)
-    evaluation = trainer.step(held_out, under_reference(stage, trainer, sft, held_out))
-    optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
+
+    # the policy still is the reference here: nothing has been trained
+    began = time.monotonic()
+    reference = reference_of_steps(stage, trainer, sft, pairs, order, steps)
+    evaluation = trainer.step(held_out, under_reference(stage, trainer, sft, held_out))
+    optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
     loop = Loop(stage, steps, trained, optimizer, Evaluation(partial(trainer.evaluate, evaluation)))
+    loop.seconds = time.monotonic() - began  # the reference is part of the cost
+    loop.first_row = report_pairs_cut(stage, counts, len(pairs))
     for number in loop:
         index = order[number]
         step = trainer.step([pairs[i] for i in index], take(reference, index))

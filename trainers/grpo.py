@@ -52,6 +52,7 @@ def train(stage: Stage) -> StageResult:
     maker = RolloutMaker(stage, config, policy, reference, trained.tokenizer)
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], stage.machine)
     loop = Loop(stage, config.steps, trained, optimizer, Evaluation(maker.evaluate, "eval_reward", higher=True))
+    loop.first_row = maker.prompts_cut()
     for step in loop:
         rollout = maker.make(step, samples=config.num_generations)
         targets, numbers = prepare(config, maker, rollout)

@@ -7,6 +7,7 @@ rest of DPO's family needs its log-probabilities alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,12 +17,21 @@ from torch import Tensor
 from rlhf_bench.errors import DataError
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.tokens import Encoded, collate, length_batches
-from trainers.engine.batches import Order, Pair, both_sides, count_steps, count_tokens, encode_pairs, pair_lengths
+from trainers.engine.batches import (
+    Order,
+    Pair,
+    both_sides,
+    count_steps,
+    count_tokens,
+    encode_pairs,
+    pair_lengths,
+    report_pairs_cut,
+)
 from trainers.engine.loop import Evaluation, Loop
 from trainers.engine.models import load_reference, load_trained_policy
 from trainers.engine.optim import make_optimizer
 from trainers.engine.pairs import FORWARD_PAIRS, PairTrainer, take
-from trainers.engine.reference import under_reference
+from trainers.engine.reference import reference_of_steps, under_reference
 from trainers.engine.stage import Stage, StageResult
 from trainers.losses.preference import PairLogps, kto_kl
 
@@ -41,15 +51,19 @@ def train(stage: Stage) -> StageResult:
         pairs.pop()  # or each epoch would have a step of one pair, which has no other pair's response for the KL
         counts["left_over"] = 1
 
+    order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
+    steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
+
     # the policy still is the reference here: nothing has been trained
-    reference = under_reference(stage, trainer, sft, pairs)
+    began = time.monotonic()
+    reference = reference_of_steps(stage, trainer, sft, pairs, order, steps)
     held_out_reference = under_reference(stage, trainer, sft, held_out)
     frozen = machine.shard(LogprobModel(load_reference(stage, config, sft)), where=stage.name)
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
-    order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
-    steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     evaluation = Evaluation(partial(evaluate, trainer, frozen, held_out, held_out_reference))
     loop = Loop(stage, steps, trained, optimizer, evaluation)
+    loop.seconds = time.monotonic() - began  # the reference is part of the cost
+    loop.first_row = report_pairs_cut(stage, counts, len(pairs))
     for number in loop:
         index = order[number]
         rows = [pairs[i] for i in index]

@@ -13,7 +13,7 @@ from torch import Tensor
 from rlhf_bench.modeling.logprobs import LogprobModel, target_mask
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate, count_truncated, length_batches
 from trainers.config.recipe import BaseConfig, SftConfig
-from trainers.engine.batches import Order, count_steps, count_tokens
+from trainers.engine.batches import Order, count_steps, count_tokens, report_cut
 from trainers.engine.loop import Evaluation, Loop
 from trainers.engine.machine import Machine
 from trainers.engine.optim import make_optimizer
@@ -53,13 +53,15 @@ def fit(
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
     evaluate = partial(evaluate_nll, machine, LogprobModel(model), held_out, pad, whole_sequence=whole_sequence)
     loop = Loop(stage, steps, trained, optimizer, Evaluation(evaluate))
+    counts = count_truncated(rows)
+    loop.first_row = report_cut(stage, prompts=counts["prompts_cut"], responses=counts["responses_cut"], rows=len(rows))
     for number in loop:
         batch = [rows[i] for i in order[number]]
         learned = sum((row.length - 1) if whole_sequence else len(row.response) for row in batch)
         step = NllStep(machine, policy, whole_sequence, learned)
         pieces = micro_batches(stage, config, batch, pad)
         loop.update(partial(nll_step_loss, step), pieces, samples=len(batch), tokens=count_tokens(batch))
-    return loop.result(count_truncated(rows))
+    return loop.result(counts)
 
 
 def micro_batches(stage: Stage, config: BaseConfig | SftConfig, rows: Sequence[Encoded], pad_id: int) -> list[Batch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -19,20 +20,21 @@ from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.modeling.checkpoints import check_run, open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.modeling.model_files import check_path
 from rlhf_bench.modeling.models import best_precision, default_device
-from rlhf_bench.progress import Progress
+from rlhf_bench.progress import Progress, clock_time
 from rlhf_bench.runtime.pool import Pool
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
-from trainers.config.ancestry import configuration, descendants_of, parents_of, with_ancestors
+from trainers.config.ancestry import configuration, later_stages, parents_of, with_ancestors
 from trainers.config.checks import check_combinations, check_fsdp, check_given
-from trainers.config.loading import load_recipe
+from trainers.config.loading import fine_tuned_instead, load_recipe
 from trainers.config.recipe import NewModel, Recipe
 from trainers.engine.lora import check_layers, check_lora
 from trainers.engine.machine import Machine, deterministic, workers
 from trainers.engine.rewards import check_reward_functions
 from trainers.engine.saving import save_stage, steps_folder
 from trainers.engine.stage import Folders, Reporting, Stage, StageResult
+from trainers.engine.time_left import TimeLeft
 from trainers.engine.tracking import check_trackers
 
 __all__ = ["train"]
@@ -97,18 +99,27 @@ def train(
         check_fsdp(resolved, wanted)
     if {"ppo", "grpo"} & set(stages):
         check_reward_functions(resolved.reward.function)  # now, and not after the stages before
+    if (note := fine_tuned_instead(recipe, overrides)) is not None:
+        progress.log(note)
     folder = root / run
     data = _data(resolved, progress, [stage for stage in wanted if stage in LEARN_PAIRS])
     machine = _machine(resolved, processes, fsdp=fsdp)
     reporting = Reporting(progress, tuple(report_to), stop_on_alarm)
     writer, trained = Writer(processes), 0
-    for seed, name in writer.look(_jobs, stages, resolved, folder, seeds, force=force):
+    jobs = writer.look(_jobs, stages, resolved, folder, seeds, force=force)
+    time_left = TimeLeft(resolved, [name for _, name in jobs])
+    for place, (seed, name) in enumerate(jobs, 1):
         target, work = stage_path(folder, name, seed), stage_path(folder, f".{name}.work", seed)
         folders = Folders(target.parent, work, root / REFERENCE_CACHE)
         number = resolved.seed if seed is None else seed
         job = Stage(name, resolved, number, folders, data, machine, reporting)
         with writer.holding(exclusive(folders.run)):
-            trained += run_stage(job, resume=resume, force=force and name in stages)
+            began = time.monotonic()
+            here = run_stage(job, resume=resume, force=force and name in stages, place=f"stage {place} of {len(jobs)}")
+        trained += here
+        left = time_left.done(name, time.monotonic() - began if here else 0.0, pairs=len(data("train")) if here else 0)
+        if here and left is not None and place < len(jobs):
+            progress.log(f"{place} of {len(jobs)} stages done; about {clock_time(left)} left for all")
     if not trained:
         names = ", ".join(with_ancestors(stages, resolved))
         progress.log(f"{folder}: everything is complete ({names}); nothing to train")
@@ -134,8 +145,8 @@ def _jobs(
     return jobs
 
 
-def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
-    """Train one stage unless it is complete; True if it was trained.
+def run_stage(stage: Stage, *, resume: bool, force: bool, place: str) -> bool:
+    """Train one stage unless it is complete; True if it was trained. `place`: which of all stages it is, for the log.
 
     With `force` a complete one stays until the new one is saved in its place; the later stages that were trained from
     it are removed only then.
@@ -147,7 +158,7 @@ def run_stage(stage: Stage, *, resume: bool, force: bool) -> bool:
     parents = writer.look(_begin, stage, wanted, resume=resume, force=force)
     count = machine.processes.size
     several = f", {count} processes{' (FSDP)' if machine.pool.shards else ''}" if count > 1 else ""
-    stage.log(f"seed {stage.seed}, {machine.precision} on {machine.device}{several}, {target}")
+    stage.log(f"{place}, seed {stage.seed}, {machine.precision} on {machine.device}{several}, {target}")
     result = run_trainer(stage)
     writer.write_and_wait(_keep, stage, result, target, wanted, parents)
     numbers = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
@@ -203,12 +214,12 @@ def _keep(
     stage: Stage, result: StageResult, target: Path, wanted: Mapping[str, Any], parents: Mapping[str, str]
 ) -> None:
     """Save a trained stage in its place; remove the later stages that were trained from the old one."""
-    descendants = descendants_of(stage.name, stage.recipe) if target.exists() else []
-    for name in descendants:  # before the parent changes: a state continued from another parent would go unnoticed
+    later = later_stages(stage.name, stage.recipe) if target.exists() else []
+    for name in later:  # before the parent changes: a state continued from another parent would go unnoticed
         shutil.rmtree(stage.folders.run / f".{name}.work", ignore_errors=True)
     save_stage(stage, result, target, wanted, {name: {"hash": parent} for name, parent in parents.items()})
     shutil.rmtree(stage.folders.work, ignore_errors=True)
-    for folder in (stage.folders.run / name for name in descendants):
+    for folder in (stage.folders.run / name for name in later):
         shutil.rmtree(steps_folder(folder), ignore_errors=True)
         if folder.exists():
             stage.reporting.progress.log(f"{folder}: removed, to be trained again")
@@ -270,7 +281,7 @@ def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
 
 def _data(recipe: Recipe, progress: Progress, learners: Sequence[str]) -> Any:
     """Loads a split once for all stages, when the first needs it; raises DataError where `learners` find nothing."""
-    reader = Reader(recipe.data.source, seed=recipe.data.seed)
+    reader = Reader(recipe.data.source, seed=recipe.data.seed, skip_bad=recipe.data.skip_bad)
 
     @cache
     def load(split: str) -> PreferenceData:

@@ -54,6 +54,7 @@ def train(stage: Stage) -> StageResult:
     evaluation = Evaluation(maker.evaluate, "eval_reward", higher=True)
     loop = Loop(stage, config.steps, trained, optimizer, evaluation, critic)
     loop.scalars["kl_coef"] = config.kl_coef
+    loop.first_row = maker.prompts_cut()
     for step in loop:
         rollout = maker.make(step, samples=1)
         kl_coef = loop.scalars["kl_coef"]

@@ -21,7 +21,16 @@ from rlhf_bench.modeling.reward_model import ScoreModel
 from rlhf_bench.modeling.tokens import collate, length_batches
 from rlhf_bench.types import STAGES
 from trainers.config.recipe import DataConfig
-from trainers.engine.batches import Order, Pair, both_sides, count_steps, count_tokens, encode_pairs, pair_lengths
+from trainers.engine.batches import (
+    Order,
+    Pair,
+    both_sides,
+    count_steps,
+    count_tokens,
+    encode_pairs,
+    pair_lengths,
+    report_pairs_cut,
+)
 from trainers.engine.loop import Evaluation, Loop
 from trainers.engine.machine import Machine
 from trainers.engine.models import make_trainable
@@ -68,6 +77,7 @@ def train(stage: Stage) -> StageResult:
         partial(evaluate_beside, untrained, machine, scorer, held_out, pad), "eval_accuracy", higher=True
     )
     loop = Loop(stage, steps, trained, optimizer, evaluation)
+    loop.first_row = report_pairs_cut(stage, counts, len(pairs))
     for number in loop:
         index = order[number]
         step = RewardStep(machine, scorer, pad, [pairs[i] for i in index], margins[index], config.center_coef)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rlhf_bench.audit.pairs import accuracy, right
+from rlhf_bench.audit.regression import fit_temperature
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.types import Estimate
 
-__all__ = ["BINS", "DEFINITION", "Bin", "Calibration", "calibration"]
+__all__ = ["BINS", "DEFINITION", "Bin", "Brier", "Calibration", "calibration"]
 
 BINS = 10
 DEFINITION = (
@@ -44,9 +46,24 @@ class Bin:
 
 
 @dataclass(frozen=True)
+class Brier:
+    """Mean squared error of p against "the preferred side is the chosen one", and its parts over the bins.
+
+    Murphy 1973: score = reliability - resolution + uncertainty, exactly where all p of a bin are equal.
+    """
+
+    score: float
+    reliability: float  # mean over pairs of (mean_predicted - share_chosen)^2 of their bin
+    resolution: float  # mean over pairs of (share_chosen - accuracy)^2
+    uncertainty: float  # accuracy * (1 - accuracy)
+
+
+@dataclass(frozen=True)
 class Calibration:
     bins: list[Bin]
     ece: float  # expected calibration error: mean over pairs of |share_chosen - mean_predicted| of their bin
+    brier: Brier
+    temperature: float  # T > 0 at which sigmoid(difference / T) fits the labels best; above 1 where it is too sure
 
 
 def calibration(differences: FloatArray, prompts: Sequence[str]) -> Calibration:
@@ -66,7 +83,23 @@ def calibration(differences: FloatArray, prompts: Sequence[str]) -> Calibration:
         if mean is not None:
             error += abs(float(correct[index].mean()) - mean) * len(index) / len(differences)
         bins.append(Bin(round(float(edges[k]), 6), round(float(edges[k + 1]), 6), len(index), mean, share))
-    return Calibration(bins, error if len(differences) else math.nan)
+    if not len(differences):
+        return Calibration(bins, math.nan, Brier(math.nan, math.nan, math.nan, math.nan), math.nan)
+    return Calibration(bins, error, _brier(predicted, correct, at), fit_temperature(differences))
+
+
+def _brier(predicted: FloatArray, correct: FloatArray, at: npt.NDArray[np.intp]) -> Brier:
+    """The score and its parts, (N,) each: p, right or wrong, and the bin."""
+    n = np.bincount(at, minlength=BINS)
+    filled = n > 0
+    share, mean = (np.bincount(at, weights=w, minlength=BINS)[filled] / n[filled] for w in (correct, predicted))
+    weight, accuracy_ = n[filled] / len(at), float(correct.mean())
+    return Brier(
+        float(((predicted - correct) ** 2).mean()),
+        float((weight * (mean - share) ** 2).sum()),
+        float((weight * (share - accuracy_) ** 2).sum()),
+        accuracy_ * (1 - accuracy_),
+    )
 
 
 _EMPTY = Estimate(math.nan, math.nan, math.nan, 0, method="none")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from torch import Tensor
 
+from rlhf_bench.audit.features import FEATURES, feature_differences, tags
+from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.data import PreferenceData, mini
 from rlhf_bench.progress import Progress
 from rlhf_bench.stats import FloatArray, crossed, mean_estimate, share_estimate
 from rlhf_bench.types import Estimate, PreferencePair
+
+if TYPE_CHECKING:  # scores alone are audited without torch
+    from torch import Tensor
 
 __all__ = ["PairScores", "Scorer", "accuracy", "audit_pairs", "by_category", "mistakes", "right", "score_pairs"]
 
@@ -79,6 +83,8 @@ def audit_pairs(
 ) -> dict[str, Any]:
     """One row of the audit: accuracy beside "the longer one", "the shorter one", an untrained model and the ceiling.
 
+    `ties` counts equal scores over all seeds; `accuracy` counts them half, `ties_wrong` as errors.
+
     `scores`, `untrained`: one entry a seed. Length is in characters. Untrained and ceiling are None where not known.
     """
     prompts = [pair.prompt for pair in pairs]
@@ -87,8 +93,11 @@ def audit_pairs(
     def of(margins: Sequence[FloatArray]) -> dict[str, Any]:
         return accuracy(np.array([right(row) for row in margins]), prompts).to_dict()
 
+    margins = np.array([found.margins for found in scores])  # (S, N)
     return {
-        "accuracy": of([found.margins for found in scores]),
+        "accuracy": of(list(margins)),
+        "ties": int((margins == 0).sum()),
+        "ties_wrong": accuracy((margins > 0).astype(np.float64), prompts).to_dict(),
         "longer": of([excess]),
         "shorter": of([-excess]),
         "untrained": of([found.margins for found in untrained]) if untrained else None,
@@ -110,22 +119,31 @@ def by_category(
 
 
 def mistakes(seed: int, data: PreferenceData, scores: PairScores) -> list[dict[str, Any]]:
-    """Every pair whose rejected response scored as high as the chosen one or higher, with both texts and scores."""
+    """Every pair whose rejected response scored as high as the chosen one or higher: texts, scores, features, tags.
+
+    Features are differences, chosen minus rejected; a near-duplicate is a pair whose two responses hardly differ.
+    """
+    at = np.flatnonzero(scores.margins <= 0).tolist()
+    wrong = [data.pairs[i] for i in at]
+    chosen, rejected = [pair.chosen for pair in wrong], [pair.rejected for pair in wrong]
+    differences, is_near = feature_differences(chosen, rejected), near_duplicates(chosen, rejected)
     return [
         {
             "seed": seed,
             "pair_id": pair.id,
             "split": data.split,
             "category": pair.category,
-            "margin": float(margin),
-            "chosen_score": float(chosen),
-            "rejected_score": float(rejected),
+            "margin": float(scores.margins[i]),
+            "chosen_score": float(scores.chosen[i]),
+            "rejected_score": float(scores.rejected[i]),
+            "near_duplicate": bool(near),
+            "tags": tags(row),
+            "features": {name: round(value, 4) for name, value in zip(FEATURES, row.tolist(), strict=True) if value},
             "prompt": pair.prompt,
             "chosen": pair.chosen,
             "rejected": pair.rejected,
         }
-        for pair, margin, chosen, rejected in zip(data.pairs, scores.margins, *scores, strict=True)
-        if margin <= 0
+        for i, pair, row, near in zip(at, wrong, differences, is_near, strict=True)
     ]
 
 

@@ -2,6 +2,8 @@
 
     audit.json         accuracy, its baselines and ceiling, calibration, by seed; what was audited on what
     calibration.csv    the bins, a row a seed and bin
+    features.csv       what the model and the labels pay for each feature, a row a seed and feature
+    slices.csv         accuracy on slices against what margins promise, a row a seed and slice
     mistakes.jsonl     every pair on which the rejected response scored as high or higher, largest wrong margin first
 
 The audit of a run's own reward model on its own data is written to `audit/` of its result, so that the report page
@@ -13,13 +15,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rlhf_bench.audit.calibration import DEFINITION, Calibration, calibration
 from rlhf_bench.audit.pairs import PairScores, audit_pairs, by_category, mistakes, score_pairs
+from rlhf_bench.audit.stored import FEATURE_COLUMNS, SLICE_COLUMNS, examination_part
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.errors import BadValue, StoreError
@@ -51,6 +54,12 @@ DEFINITIONS = {
     "untrained": "accuracy before training: the parent's backbone under a fresh head",
     "ceiling": "the best accuracy that any model can reach in expectation, where the annotator is known",
     "calibration": DEFINITION,
+    "features": "logits of preference for one standard deviation of a feature's difference, of the model (its margins "
+    "at the temperature that fits the labels) and of the labels; the labels' are multiplied by the attenuation first",
+    "slices": "accuracy less what margins and the labels' prices promise; a discovered slice is found on one half of "
+    "the prompts, and its numbers are those of the other half",
+    "q": "Benjamini and Hochberg's, over all features and slices together; a finding has q < .05",
+    "near_duplicates": "pairs whose two responses have a similarity of characters of 0.9 or more",
 }
 
 
@@ -94,6 +103,7 @@ class Audited:
     scores: dict[str, PairScores]
     untrained: dict[str, PairScores]  # empty where there is no untrained model
     calibration: Calibration
+    examination: Mapping[str, Any]
 
 
 def audit(
@@ -184,7 +194,8 @@ def _score(subject: Subject, model: RewardModel, splits: Mapping[str, Preference
     if fresh is None:
         progress.log(f"{subject.path}: the checkpoint it was trained from is not beside it; no untrained model to show")
     bins = calibration(scores["test"].margins, [pair.prompt for pair in splits["test"].pairs])
-    return Audited(subject, scores, of(fresh, "untrained model") if fresh else {}, bins)
+    untrained = of(fresh, "untrained model") if fresh else {}
+    return Audited(subject, scores, untrained, bins, examination_part(splits["test"], scores["test"]))
 
 
 def _report(
@@ -205,6 +216,9 @@ def _report(
                 **_accuracies([a], splits),
                 "calibration": [entry.to_dict() for entry in a.calibration.bins],
                 "ece": a.calibration.ece,
+                "brier": asdict(a.calibration.brier),
+                "temperature": a.calibration.temperature,
+                "examination": dict(a.examination),
             }
             for a in audited
         },
@@ -260,7 +274,21 @@ def _write(
             writer.writerow([a.subject.seed, entry.low, entry.high, entry.n, *known])
     try:
         write_jsonl(folder / "mistakes.jsonl", wrong)
+        atomic_write_text(folder / "features.csv", _table("features", FEATURE_COLUMNS, audited))
+        atomic_write_text(folder / "slices.csv", _table("slices", SLICE_COLUMNS, audited))
         atomic_write_text(folder / "calibration.csv", table.getvalue())
         atomic_write_text(folder / "audit.json", json_text(report, indent=1) + "\n")
     except OSError as error:
         raise StoreError(f"cannot write {folder} ({error.strerror}); choose a folder that can be written") from error
+
+
+def _table(part: str, columns: Sequence[str], audited: Sequence[Audited]) -> str:
+    """A table of the examinations, a row a seed and feature or slice; of an estimate its value."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["seed", *columns])
+    for a in audited:
+        for row in a.examination.get(part, []):
+            cells = [row[column] for column in columns]
+            writer.writerow([a.subject.seed, *(c["value"] if isinstance(c, dict) else c for c in cells)])
+    return table.getvalue()

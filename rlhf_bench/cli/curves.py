@@ -17,7 +17,7 @@ EXPECTED = "NAME=GLOB, such as --curve grpo='checkpoints/default/grpo-steps/*'"
 def curve_models(given: tuple[str, ...]) -> dict[str, str]:
     """{"grpo@checkpoint-10": "grpo-steps/checkpoint-10", ...}: a model a matching checkpoint, called by what differs.
 
-    `{seed}` in a pattern stands for a seed's number, and stays in the paths: one model under several seeds.
+    `{seed}` in a pattern is a seed's number, and stays in the paths: one model under several seeds.
 
     Raises CheckpointError where nothing matches, BadValue where a checkpoint is not there under every seed or two would
     have one name.

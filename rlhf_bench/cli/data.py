@@ -20,7 +20,7 @@ __all__ = ["data"]
     ],
 )
 def data() -> None:
-    """Prepare data sets."""
+    """Prepare data sets for training and evaluation."""
 
 
 @data.command(
@@ -45,6 +45,7 @@ def data() -> None:
     "--ranked", type=click.Choice(["all", "adjacent"]), default="all", show_default=True,
     help="Which pairs K ranked responses make.",
 )  # fmt: skip
+@click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used.")
 def prepare(
     source: str,
     out: Path,
@@ -53,6 +54,7 @@ def prepare(
     columns: tuple[str, ...],
     revision: str | None,
     ranked: Literal["all", "adjacent"],
+    skip_bad: bool,
 ) -> None:
     """Filter and split SOURCE, and save train, validation and test as a DatasetDict.
 
@@ -71,6 +73,7 @@ def prepare(
         columns=mapping or None,
         revision=revision,
         ranked=ranked,
+        skip_bad=skip_bad,
     )
     for note in prepared.notes:
         click.echo(note)

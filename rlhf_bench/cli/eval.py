@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,10 @@ from rlhf_bench.cli.base import (
     checkpoints_option,
     current_processes,
     make_progress,
-    name_values,
     remember_result,
     results_option,
 )
-from rlhf_bench.cli.curves import curve_models
-from rlhf_bench.cli.eval_given import named_file, prompt_templates, reward_paths, role_columns
+from rlhf_bench.cli.eval_given import request_fields
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
 from rlhf_bench.errors import BadValue
 from rlhf_bench.runtime.processes import fsdp_is_asked_for
@@ -48,8 +45,8 @@ __all__ = ["evaluate", "print_result"]
     "models",
     metavar="NAME=PATH",
     multiple=True,
-    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be. {seed} in a path stands for "
-    "each of the run's seeds.",
+    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be. {seed} in a path is the "
+    "number of each of the run's seeds.",
 )
 @click.option(
     "--curve",
@@ -57,15 +54,17 @@ __all__ = ["evaluate", "print_result"]
     metavar="NAME=GLOB",
     multiple=True,
     help="Checkpoints of one method, such as grpo='checkpoints/default/grpo-steps/*': each becomes a model "
-    "NAME@FOLDER, and together a curve of reward against KL. {seed} in the path stands for each of the run's seeds.",
+    "NAME@FOLDER, and together a curve of reward against KL. {seed} in the path is the number of each of the "
+    "run's seeds.",
 )
 @click.option(
     "--prompt-template",
     "templates",
     metavar="[NAME=]TEMPLATE",
     multiple=True,
-    help="Form of the prompts of --model, or with NAME= of a --perplexity-model: hh, plain, alpaca, chatml, llama2, "
-    "or chat (the tokenizer's own).  [default: what its training.json says, else hh]",
+    help="Template of the prompts of --model, or with NAME= of a --reward-model or --perplexity-model: hh, plain, "
+    "alpaca, chatml, llama2, or chat (the tokenizer's own).  [default: that of its training.json; without one chat "
+    "where the tokenizer has a template, else hh]",
 )
 @click.option(
     "--responses",
@@ -78,7 +77,13 @@ __all__ = ["evaluate", "print_result"]
     metavar="ROLE=NAME,...",
     help="Columns of the response files, where they are not recognised: prompt, response, reference, model.",
 )
-@click.option("--skip-bad", is_flag=True, help="Leave out rows of response files that cannot be used.")
+@click.option("--skip-bad", is_flag=True, help="Leave out rows of response files and of --data that cannot be used.")
+@click.option(
+    "--strip",
+    metavar="KIND,...",
+    help="Take out of the responses of files: prompt (repeated at the beginning), think (blocks of thought), special "
+    "(special tokens as text).",
+)
 @click.option(
     "--reference",
     metavar="NAME",
@@ -96,10 +101,16 @@ __all__ = ["evaluate", "print_result"]
     "perplexity_models",
     metavar="NAME=PATH",
     multiple=True,
-    help="A causal language model, as for --model, that reads every response, of files too: its perplexity, and bits "
+    help="A causal language model, as for --model, that scores every response, of files too: its perplexity, and bits "
     "per byte.",
 )
 @click.option("--data", metavar="SOURCE", help="Prompts from here.  [default: the data the run was trained on]")
+@click.option(
+    "--split",
+    metavar="NAME",
+    help="Split of the data: train, validation, test, all; of hh-mini also test_unseen and test_new.  [default: the "
+    "suite's; all of a file of --data that the run was not trained on]",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
 @click.option("--samples", type=click.IntRange(min=1), help="Responses a prompt.  [default: the suite's]")
 @click.option(
@@ -127,111 +138,59 @@ __all__ = ["evaluate", "print_result"]
     metavar="MANIFEST",
     type=click.Path(path_type=Path),
     help="Repeat the evaluation of a manifest.json; no other option about what is evaluated is taken. Its judge judges "
-    "again if it asks nobody; for one of a server give --judge and its limit anew.",
+    "again if it is built in; for one of a server give --judge and its limit again.",
 )
 @judge_options
 @click.option(
     "--annotations",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Only print what AlpacaEval's annotations.json says: win rate, standard error and counts as AlpacaEval 2, and "
-    "the rate at equal length.",
+    help="Only print what AlpacaEval's annotations.json holds: win rate, standard error and counts as AlpacaEval 2, "
+    "and the rate at equal length.",
 )
 @click.option("--force", is_flag=True, help="Evaluate again what is stored already.")
 @checkpoints_option
 @results_option
-def evaluate(
-    suite: str | None,
-    run: str | None,
-    models: tuple[str, ...],
-    curves: tuple[str, ...],
-    templates: tuple[str, ...],
-    responses: tuple[str, ...],
-    columns: str | None,
-    skip_bad: bool,
-    reference: str | None,
-    reward_models: tuple[str, ...],
-    perplexity_models: tuple[str, ...],
-    data: str | None,
-    limit: int | None,
-    samples: int | None,
-    best_of_n: int | None,
-    settings: tuple[str, ...],
-    seed: int | None,
-    manifest: Path | None,
-    judge: str | None,
-    base_url: str | None,
-    max_cost: str | None,
-    max_calls: int | None,
-    annotations: Path | None,
-    force: bool,
-    checkpoints: Path,
-    results: Path,
-) -> None:
+def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, results: Path, **options: Any) -> None:
     """Evaluate checkpoints and responses side by side.
 
     A run's checkpoints, other models, and responses that were written elsewhere, on the same prompts. What is stored
     already is reused; tables, plots and a report page are written beside it. Under torchrun or accelerate launch
     several processes divide the work and give the same rows (docs/processes.md).
     """
-    named = name_values("--model", models, expected="NAME=PATH, such as --model mine=checkpoints/mine/dpo")
-    for name, folder in curve_models(curves).items():
-        if name in named:
-            raise BadValue(f"--curve: the name {name!r} is given to a --model as well; expected a name of its own")
-        named[name] = folder
-    asked: dict[str, Any] = {
-        "models": named,
-        "templates": prompt_templates(templates, named),
-        "responses": tuple(named_file(given) for given in responses),
-        "columns": role_columns(columns),
-        "skip_bad": skip_bad,
-        "reference": reference,
-        "reward_models": reward_paths(reward_models),
-        "perplexity_models": name_values(
-            "--perplexity-model", perplexity_models, expected="NAME=PATH, such as --perplexity-model gpt2=path/to/gpt2"
-        ),
-        "data": data,
-        "limit": limit,
-        "samples": samples,
-        "best_of_n": best_of_n,
-        "settings": settings,
-        "seed": seed,
-    }
-
+    judge = {name: options.pop(name) for name in ("judge", "base_url", "max_cost", "max_calls")}
+    checkpoints = options.pop("checkpoints")
+    given = request_fields(options)
     if annotations is not None:
-        if suite or run or manifest or judge or max_cost or any(asked.values()):
+        if manifest or judge["judge"] or judge["max_cost"] or any(given.values()):
             raise BadValue("--annotations: given with options about what is evaluated; expected it alone")
-        from rlhf_bench.judge.alpaca_table import annotations_text
+        from rlhf_bench.judge.people.alpaca import annotations_text
 
         click.echo(annotations_text(annotations))
         return
-
-    from rlhf_bench.evaluate import run_request
     from rlhf_bench.evaluate.request import Request, read_request
+    from rlhf_bench.evaluate.run import run_request
     from rlhf_bench.report import write_report
 
     if manifest is None:
-        request = Request.of(suite, run, **asked, checkpoints=checkpoints)
-        key = None
+        request, key = Request.of(**given, checkpoints=checkpoints), None
     else:
-        if suite or run or any(asked.values()):
+        if any(given.values()):
             raise BadValue("--from: given with other options about what is evaluated; expected it alone")
         request, key = read_request(manifest)
     progress = make_progress()
-    judging = EvalJudge.of(judge, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
+    judging = EvalJudge.of(judge.pop("judge"), **judge)
     if judging is None:
         judging = EvalJudge.again(request.judge, progress)  # none but of a manifest
     else:
-        request = replace(request, judge=judging.asked)
+        request = request.model_copy(update={"judge": judging.manifest_entry})
     processes = current_processes()
     if processes.size > 1 and fsdp_is_asked_for():
         raise BadValue(
             "eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process; "
             "expected distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
         )
-    result = run_request(
-        request, force=force, results=results, expected=key, progress=progress, processes=processes
-    )  # fmt: skip
+    result = run_request(request, force=force, results=results, expected=key, progress=progress, processes=processes)
     if not processes.is_first:
         return
     if judging is not None:
@@ -251,7 +210,7 @@ def _is_drawn(result: Path) -> bool:
 
 
 def print_result(result: Path) -> None:
-    """The table, as wide as the terminal, and where the Pareto plot and the page are."""
+    """The table, as wide as the terminal, a few lines under it, and the paths of plot, page and tables."""
     from rlhf_bench.report import summary_text
 
     width = min(120, shutil.get_terminal_size(fallback=(120, 24)).columns)
@@ -259,9 +218,6 @@ def print_result(result: Path) -> None:
     click.echo()
     undrawn = f"not there; draw it with: rlhf-bench report {result}"
     missing = "none, it needs rewards and KL" if _is_drawn(result) else undrawn
-    for label, name in (("Pareto plot", "plots/reward_vs_kl.png"), ("report page", "report.html")):
-        path = result / name
-        click.echo(f"{label}: {path if path.is_file() else missing}")
-    pool = result / "tables" / "best_of_n.md"
-    if pool.is_file():
-        click.echo(f"best of n: {pool}")
+    names = {"Pareto plot": "plots/reward_vs_kl.png", "report page": "report.html", "tables": "tables"}
+    for label, path in ((label, result / name) for label, name in names.items()):
+        click.echo(f"{label}: {path if path.exists() else missing}")

@@ -1,19 +1,46 @@
-"""What the options of `rlhf-bench eval` say of models, files and columns, as the evaluation takes it."""
+"""The options of `rlhf-bench eval` as the fields of a request."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rlhf_bench.cli.base import name_values
+from rlhf_bench.cli.curves import curve_models
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.types import TEMPLATES
 
-__all__ = ["named_file", "prompt_templates", "reward_paths", "role_columns"]
+__all__ = ["request_fields"]
 
+STRIPPED = ("prompt", "think", "special")
 COLUMNS = ("prompt", "response", "reference", "model")
 
 
-def named_file(given: str) -> tuple[str | None, str]:
+def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the command's options: those that are fields already, and those that NAME=PATH and the like are read as."""
+    models = name_values("--model", options["models"], expected="NAME=PATH, such as --model mine=checkpoints/mine/dpo")
+    for name, folder in curve_models(options["curves"]).items():
+        if name in models:
+            raise BadValue(f"--curve: the name {name!r} is given to a --model as well; expected a name of its own")
+        models[name] = folder
+    made = {
+        "models": models,
+        "templates": _prompt_templates(options["templates"], models),
+        "responses": tuple(_named_file(given) for given in options["responses"]),
+        "columns": _role_columns(options["columns"]),
+        "strip": _stripped_kinds(options["strip"]),
+        "reward_models": _reward_paths(options["reward_models"]),
+        "perplexity_models": name_values(
+            "--perplexity-model",
+            options["perplexity_models"],
+            expected="NAME=PATH, such as --perplexity-model gpt2=path/to/gpt2",
+        ),
+    }
+    return {name: value for name, value in options.items() if name != "curves"} | made
+
+
+def _named_file(given: str) -> tuple[str | None, str]:
     """("mine", "a.jsonl") from "mine=a.jsonl"; a path alone has no name."""
     name, equals, path = given.partition("=")
     if not equals or "/" in name:
@@ -23,7 +50,7 @@ def named_file(given: str) -> tuple[str | None, str]:
     return name, path
 
 
-def role_columns(given: str | None) -> dict[str, str]:
+def _role_columns(given: str | None) -> dict[str, str]:
     expected = "ROLE=NAME,..., such as --columns prompt=question,response=answer,reference=gold"
     columns = name_values("--columns", given.split(",") if given else [], expected=expected)
     for role in columns:
@@ -32,11 +59,19 @@ def role_columns(given: str | None) -> dict[str, str]:
     return columns
 
 
-def reward_paths(given: tuple[str, ...]) -> dict[str, str]:
+def _stripped_kinds(given: str | None) -> tuple[str, ...]:
+    kinds = tuple(kind.strip() for kind in given.split(",")) if given else ()
+    for kind in kinds:
+        if kind not in STRIPPED:
+            raise UnknownName("kind for --strip", kind, STRIPPED)
+    return kinds
+
+
+def _reward_paths(given: tuple[str, ...]) -> dict[str, str]:
     """Under their own names: the folder's, or its run's where a folder is only called "reward"."""
     models: dict[str, str] = {}
     for text in given:
-        name, path = named_file(text)
+        name, path = _named_file(text)
         folder = Path(path)
         name = name or (folder.parent.name if folder.name == "reward" else folder.name) or "reward"
         if name in models:
@@ -45,20 +80,20 @@ def reward_paths(given: tuple[str, ...]) -> dict[str, str]:
     return models
 
 
-def prompt_templates(given: tuple[str, ...], models: dict[str, str]) -> dict[str, str]:
+def _prompt_templates(given: tuple[str, ...], models: dict[str, str]) -> dict[str, str]:
     """model -> template; one without a name is every model's that has none of its own."""
-    everybody = [text for text in given if "=" not in text]
-    if len(everybody) > 1:
+    for_all = [text for text in given if "=" not in text]
+    if len(for_all) > 1:
         raise BadValue(
-            f"--prompt-template: given {', '.join(everybody)}; expected one for all, or NAME=TEMPLATE for each"
+            f"--prompt-template: given {', '.join(for_all)}; expected one for all, or NAME=TEMPLATE for each"
         )
-    if everybody and not models:
+    if for_all and not models:
         raise BadValue(
-            "--prompt-template: given without a --model; the models of a run have prompts of their own, and a "
-            "--perplexity-model takes NAME=TEMPLATE"
+            "--prompt-template: given without a --model; the models of a run have their own template, and a "
+            "--reward-model or --perplexity-model takes NAME=TEMPLATE"
         )
     own = name_values("--prompt-template", [text for text in given if "=" in text], expected="[NAME=]TEMPLATE")
-    templates = dict.fromkeys(models, everybody[0]) | own if everybody else own
+    templates = dict.fromkeys(models, for_all[0]) | own if for_all else own
     for template in templates.values():
         if template not in TEMPLATES:
             raise UnknownName("prompt template", template, TEMPLATES)

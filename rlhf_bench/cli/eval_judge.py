@@ -33,7 +33,7 @@ def judge_options(command: Decorated) -> Decorated:
             metavar="URL",
             help="The OpenAI-compatible server of --judge.  [default: OPENAI_BASE_URL, else OpenAI's]",
         ),
-        click.option("--max-cost", metavar="USD", help="The most that --judge may cost over all runs; 0: ask nothing."),
+        click.option("--max-cost", metavar="USD", help="The most that --judge may cost over all runs; 0: no call."),
         click.option(
             "--max-calls",
             type=click.IntRange(min=0),
@@ -58,7 +58,7 @@ class EvalJudge:
     def of(
         cls, name: str | None, *, base_url: str | None, max_cost: str | None, max_calls: int | None
     ) -> EvalJudge | None:
-        """Checked before anything is evaluated; None where no judge was asked for.
+        """Checked before anything is evaluated; None without --judge.
 
         Raises:
             BadValue, JudgeError: a limit without a judge, and what `judge run` would not start with.
@@ -69,41 +69,41 @@ class EvalJudge:
                 raise BadValue(f"{option}: given without --judge, which it is about")
             return None
 
-        from rlhf_bench.judge.caps import check_judge
+        from rlhf_bench.judge.run import check_judge
 
         check_judge(name, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
         return cls(name, base_url, max_cost, max_calls)
 
     @classmethod
-    def again(cls, asked: Mapping[str, str], progress: Progress) -> EvalJudge | None:
-        """The judge that a manifest's evaluation ended with, if it asks nobody; of a server's it is said how to ask it.
+    def again(cls, stored: Mapping[str, str], progress: Progress) -> EvalJudge | None:
+        """The judge that a manifest's evaluation ended with, if it is built in; of a server's the options are logged.
 
-        Its answers may cost, and nobody is charged on the word of a file.
+        Calls may cost, and a file alone is no permission to spend.
         """
-        name, url = asked.get("name"), asked.get("base_url")
+        name, url = stored.get("name"), stored.get("base_url")
         if name is None:
             return None
-        from rlhf_bench.judge.builtin import BUILTIN
+        from rlhf_bench.judge.forms.builtin import BUILTIN
 
         if name in BUILTIN:
             return cls(name, None, None, None)
         options = shlex.join(["--judge", name, *(["--base-url", url] if url else [])])
         progress.log(
-            f"the judge of that evaluation is not asked again, since that may cost; to ask it add: {options} and "
-            "--max-cost USD or --max-calls N"
+            f"the judge of that evaluation does not judge again, since its calls may cost; to run it add: {options} "
+            "and --max-cost USD or --max-calls N"
         )
         return None
 
     @property
-    def asked(self) -> dict[str, str]:
-        """What a manifest says of it: where it is asked, but no limit, which is given anew each time."""
-        from rlhf_bench.judge.builtin import BUILTIN
-        from rlhf_bench.judge.endpoint import canonical_url
+    def manifest_entry(self) -> dict[str, str]:
+        """What a manifest holds of it: its name and server, but no limit, which is given each time."""
+        from rlhf_bench.judge.client.endpoint import canonical_url
+        from rlhf_bench.judge.forms.builtin import BUILTIN
 
         return {"name": self.name} | ({} if self.name in BUILTIN else {"base_url": canonical_url(self.base_url)})
 
     def judge(self, result: Path, *, results: Path, progress: Progress) -> None:
-        from rlhf_bench.judge.judging import prepare
+        from rlhf_bench.judge.run import prepare
         from rlhf_bench.store import ResultStore
 
         manifest = ResultStore(result).read_manifest()

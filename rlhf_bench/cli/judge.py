@@ -14,7 +14,7 @@ from rlhf_bench.cli.judge_ledger import ledger
 from rlhf_bench.cli.judge_options import ledger_option, ledger_path, limit_option, model_option, samples_option
 
 if TYPE_CHECKING:
-    from rlhf_bench.judge.judging import Judging
+    from rlhf_bench.judge.run import JudgeRun
 
 __all__ = ["judge"]
 
@@ -39,7 +39,7 @@ def question_options(command: Decorated) -> Decorated:
             "judge_name",
             metavar="NAME",
             required=True,
-            help="A model of the server, or one of reward, gold, length, random, which ask nobody.",
+            help="A model of the server, or one of reward, gold, length, random, which are built in (no API calls).",
         ),
         click.option(
             "--baseline",
@@ -63,14 +63,14 @@ def question_options(command: Decorated) -> Decorated:
             type=click.IntRange(min=0),
             default=0,
             show_default=True,
-            help="Pairs, responses or line-ups asked twice, to measure repeatability.",
+            help="Questions that are asked twice, to measure repeatability.",
         ),
         click.option(
             "--order-seed",
             type=click.IntRange(min=0),
             default=0,
             show_default=True,
-            help="Draws the order of a line-up that is ranked.",
+            help="Draws the order of the responses that are ranked.",
         ),
         click.option(
             "--temperature",
@@ -100,7 +100,7 @@ def question_options(command: Decorated) -> Decorated:
             type=click.IntRange(0, 10),
             default=0,
             show_default=True,
-            help="Times to put a question again whose answer cannot be read.",
+            help="Times to ask a question again when its answer cannot be read.",
         ),
         ledger_option,
         results_option,
@@ -229,10 +229,10 @@ def show(result: str | None, results: Path) -> None:
         click.echo(line)
 
 
-def _prepare(options: dict[str, Any], *, timeout: float = 120.0) -> Judging:
+def _prepare(options: dict[str, Any], *, timeout: float = 120.0) -> JudgeRun:
     folder = find_result(options.pop("result"), options["results"])
 
-    from rlhf_bench.judge.judging import prepare
+    from rlhf_bench.judge.run import prepare
 
     path = ledger_path(options.pop("ledger_file"), options["results"])
     return prepare(folder, ledger_path=path, timeout=timeout, **options)

@@ -18,7 +18,7 @@ __all__ = ["import_"]
     cls=BenchCommand,
     examples=[
         "rlhf-bench judge import hh-test/default annotations.json --format alpaca --judge gpt-4-theirs --baseline base",
-        "rlhf-bench judge import hh-test/default cache.json --format cache --judge old --baseline sft --hash sha256",
+        "rlhf-bench judge import hh-test/default records.json --format records --judge old --baseline sft --skip-bad",
     ],
 )
 @click.argument("result")
@@ -26,18 +26,21 @@ __all__ = ["import_"]
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["alpaca", "records", "cache"]),
+    type=click.Choice(["alpaca", "records"]),
     required=True,
-    help="AlpacaEval's annotations, a list of objects with both texts and a verdict, or an object of hash -> verdict.",
+    help="AlpacaEval's annotations, or a list of objects with both texts and a verdict.",
 )
 @click.option("--judge", "judge_name", metavar="NAME", required=True, help="Who judged, as tables name it.")
 @baseline_option
 @model_option
 @samples_option
 @click.option(
-    "--hashed", default="{prompt}{first}{second}", show_default=True, help="What the pipeline hashed, of a cache."
+    "--rater",
+    metavar="NAME",
+    default="people",
+    show_default=True,
+    help="Who gave the labels in a column `label` of records, as tables name them.",
 )
-@click.option("--hash", "method", default="md5", show_default=True, help="How: md5, sha1 or sha256.")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, instead of stopping.")
 @ledger_option
 @results_option
@@ -49,8 +52,7 @@ def import_(
     baseline: str,
     models: tuple[str, ...],
     samples: int,
-    hashed: str,
-    method: str,
+    rater: str,
     skip_bad: bool,
     ledger_file: Path | None,
     results: Path,
@@ -62,25 +64,17 @@ def import_(
     """
     folder = find_result(result, results)
 
-    from rlhf_bench.judge.foreign import read_foreign
-    from rlhf_bench.judge.import_foreign import import_foreign
     from rlhf_bench.judge.ledger import Ledger
+    from rlhf_bench.judge.people.foreign import import_foreign, read_foreign
     from rlhf_bench.judge.show import stored_lines
 
     foreign = read_foreign(file, judge=judge_name, form=form, skip_bad=skip_bad)
     with Ledger(ledger_path(ledger_file, results)) as ledger:
-        used = import_foreign(
-            folder,
-            foreign,
-            ledger,
-            baseline=baseline,
-            models=models,
-            samples=samples,
-            hashed=hashed,
-            method=method,
-        )
+        used = import_foreign(folder, foreign, ledger, baseline=baseline, models=models, samples=samples, rater=rater)
     if foreign.left_out:
         click.echo(foreign.left_out)
+    if foreign.note:
+        click.echo(foreign.note)
     click.echo(f"{len(foreign.verdicts)} verdicts in {file.name}, {used} of them on this result's pairs")
     for line in stored_lines(folder, judge=judge_name, base_url=foreign.base_url):
         click.echo(line)

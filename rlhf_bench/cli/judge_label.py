@@ -12,7 +12,7 @@ from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result
 from rlhf_bench.cli.judge_options import pair_options
 
 if TYPE_CHECKING:
-    from rlhf_bench.judge.types import Comparison
+    from rlhf_bench.judge.questions import Comparison
 
 __all__ = ["label"]
 
@@ -55,12 +55,12 @@ def out_option(endings: str) -> Callable[[Decorated], Decorated]:
 def sheet(out: Path, seed: int, **options: Any) -> None:
     """Write a sheet of pairs without the models' names; a person writes A, B or tie into the column `better`.
 
-    The same sheet may go to several people. Each pair stands in it once, in a drawn order. RESULT is a folder,
+    The same sheet may go to several people. Each pair occurs once, in a drawn order. RESULT is a folder,
     <suite>/<run>, or a run; without it, the result evaluated last.
     """
     folder, comparisons = _pairs(**options)
 
-    from rlhf_bench.judge.labels import write_sheet
+    from rlhf_bench.judge.people.labels import write_sheet
 
     write_sheet(folder, comparisons, out, seed=seed)
     click.echo(f"{len(comparisons)} pairs: {out}")
@@ -87,7 +87,7 @@ def page(out: Path, seed: int, **options: Any) -> None:
     """
     folder, comparisons = _pairs(**options)
 
-    from rlhf_bench.judge.label_page import write_label_page
+    from rlhf_bench.judge.people.labels import write_label_page
 
     name = write_label_page(folder, comparisons, out, seed=seed)
     click.echo(f"{len(comparisons)} pairs: {out}")
@@ -100,7 +100,7 @@ def _pairs(
     """The result's folder, and its pairs to label."""
     folder = find_result(result, results)
 
-    from rlhf_bench.judge.pairs import pairs_of
+    from rlhf_bench.judge.questions import pairs_of
     from rlhf_bench.store import ResultStore
 
     responses = ResultStore(folder).read_responses()
@@ -128,8 +128,8 @@ def read(result: str, file: Path, rater: str, skip_bad: bool, results: Path) -> 
     """
     folder = find_result(result, results)
 
-    from rlhf_bench.judge.labels import read_labels, store_labels
-    from rlhf_bench.judge.measures import PEOPLE
+    from rlhf_bench.judge.analysis import PEOPLE
+    from rlhf_bench.judge.people.labels import read_labels, store_labels
     from rlhf_bench.judge.show import stored_lines
 
     labels = read_labels(folder, file, skip_bad=skip_bad)

@@ -35,8 +35,8 @@ def stats(ledger_file: Path | None, results: Path) -> None:
     """Calls, outcomes, tokens and cost, by judge and server."""
     path = _existing(ledger_file, results)
 
-    from rlhf_bench.judge.budget import dollars
-    from rlhf_bench.judge.ledger_io import ledger_stats
+    from rlhf_bench.judge.client.budget import dollars
+    from rlhf_bench.judge.ledger.transfer import ledger_stats
 
     rows = ledger_stats(path)
     for row in rows:
@@ -60,7 +60,7 @@ def verify(ledger_file: Path | None, results: Path) -> None:
     path = _existing(ledger_file, results)
 
     from rlhf_bench.errors import StoreError
-    from rlhf_bench.judge.ledger_io import verify_ledger
+    from rlhf_bench.judge.ledger.transfer import verify_ledger
 
     found = verify_ledger(path)
     for fault in found.faults:
@@ -86,7 +86,7 @@ def export(out: Path, ledger_file: Path | None, results: Path) -> None:
     path = _existing(ledger_file, results)
 
     from rlhf_bench.files import atomic_file
-    from rlhf_bench.judge.ledger_io import export_ledger
+    from rlhf_bench.judge.ledger.transfer import export_ledger
 
     rows = 0
     with atomic_file(out) as file:
@@ -108,7 +108,7 @@ def export(out: Path, ledger_file: Path | None, results: Path) -> None:
 @ledger_options
 def import_(source: Path, ledger_file: Path | None, results: Path) -> None:
     """Add what SOURCE, an export, holds and the ledger lacks: all of it, or nothing."""
-    from rlhf_bench.judge.ledger_io import import_ledger
+    from rlhf_bench.judge.ledger.transfer import import_ledger
 
     found = import_ledger(ledger_path(ledger_file, results), source)
     new = ", ".join(f"{count} {table}" for table, count in found.new.items())

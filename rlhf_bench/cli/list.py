@@ -75,7 +75,7 @@ def _data() -> list[tuple[str, str]]:
     return [
         *known_sources().items(),
         ("OWNER/NAME", "any other data set of the Hugging Face hub; its columns are named with --column"),
-        ("FILE", "jsonl, jsonl.gz, json, parquet or csv with prompt/chosen/rejected or chosen/rejected"),
+        ("FILE", "JSON lines, JSON, Parquet, CSV or Excel with prompt/chosen/rejected, or as docs/data.md lists"),
         ("FOLDER", "of such files, or a DatasetDict saved by datasets"),
     ]
 

@@ -11,6 +11,7 @@ import click
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import UnknownName
 from rlhf_bench.runtime.processes import fsdp_is_asked_for
+from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
 
 __all__ = ["train"]
@@ -23,7 +24,7 @@ __all__ = ["train"]
         "rlhf-bench train ppo dpo --recipe mini --run strong --set ppo.kl_coef=0.1 --seeds 3",
     ],
 )
-@click.argument("stages", nargs=-1, metavar="[all|base|sft|reward|ppo|grpo|dpo]...")
+@click.argument("stages", nargs=-1, metavar=f"[all|{'|'.join(STAGES)}]...")
 @click.option("--recipe", default="mini", show_default=True, help="A recipe's name, or the path of a YAML file.")
 @click.option("--run", metavar="NAME", default="default", show_default=True, help="Name of the checkpoints' folder.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one key of the recipe.")
@@ -35,13 +36,17 @@ __all__ = ["train"]
     "decide.",
 )
 @click.option(
-    "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it anew."
+    "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it again."
 )
-@click.option("--force", is_flag=True, help="Train again, and all that descends from it; the old is kept until then.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Train again, and later stages trained from it; the old one is kept until then.",
+)
 @click.option(
     "--fsdp",
     is_flag=True,
-    help="Of several processes: divide models, gradients and optimiser states between them (FSDP).",
+    help="Of several processes: shard models, gradients and optimiser states over them (FSDP).",
 )
 @click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm; the checkpoint before it is kept.")
 @click.option(
@@ -74,12 +79,12 @@ def train(
 ) -> None:
     """Train all stages, or those named.
 
-    A stage that is complete with the same configuration is not trained again, and one that was interrupted goes on
-    from where it was. Under torchrun or accelerate launch several processes train one model (docs/processes.md).
+    A stage that is complete with the same configuration is not trained again, and one that was interrupted continues
+    from its last state. Under torchrun or accelerate launch several processes train one model (docs/processes.md).
     """
     wanted, processes = _expand(stages), current_processes()
     if explain:
-        processes.first(lambda: _explain(stages))
+        Writer(processes).write(_explain, stages)
         return
 
     asked: dict[str, Any] = {

@@ -11,24 +11,29 @@ import pandas as pd
 
 from rlhf_bench.compare.needed import needed_text
 from rlhf_bench.compare.side import Side
-from rlhf_bench.compare.table import Row, table_lines, wrapped
+from rlhf_bench.compare.table import Row, comparison_table
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.metrics.cautions import Shown, caution_notes, near_an_end
-from rlhf_bench.metrics.registry import METRICS, ROUGE_PARTS, describe, probe_names
-from rlhf_bench.metrics.summary import add_reward_z, metric_difference
-from rlhf_bench.metrics.table import score_table
+from rlhf_bench.evaluate.score_table import score_table
+from rlhf_bench.evaluate.summary import metric_difference
+from rlhf_bench.report.render.terminal import text_of, wrapped
+from rlhf_bench.scorers import METRICS, describe
+from rlhf_bench.scorers.reward import add_reward_z
+from rlhf_bench.scorers.rouge import ROUGE_PARTS
+from rlhf_bench.scorers.rules import suite_metrics
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.stats.resample import nanmean
 
 __all__ = ["compare"]
 
+_WIDTH = 100  # characters
 _SETTINGS = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
 
 
 def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> str:
-    """B minus A, paired by prompt and seed, with interval and p, as text; what could not be matched is said.
+    """B minus A, paired by prompt and seed, with interval and p, as text, and what could not be matched.
 
-    No line is longer than 100 characters, but for what has no space in it, such as a path.
+    No line is longer than 100 characters, except for what has no space in it, such as a path.
 
     Rewards only where reward models and data are the same, by hash; KL only where the reference is.
     Holm's p is over the models, within a metric. `differences` (metric -> size) adds how many prompts each would need.
@@ -53,15 +58,13 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
             how = "evaluate both with the same --seed and --limit, which choose the prompts"
         raise StoreError(f"{a} and {b} have no prompt in common; {how}")
     metrics, left_out = _metrics(left, right, seeds)
-    matching = _matching(left, right, seeds, prompts, models)
-    told = [line for text in [*matching, *(f"not compared: {reason}" for reason in left_out)] for line in wrapped(text)]
-    lines = [*left.describe("A"), *right.describe("B"), "", *told]
+    left_out = [f"not compared: {reason}" for reason in left_out]
+    head = [*left.describe("A"), *right.describe("B"), *_matching(left, right, seeds, prompts, models), *left_out]
     frames = _with_common_reward(left, right) if "reward_z" in metrics else (left.scores, right.scores)
     rows = list(_rows(frames, seeds, models, prompts, metrics))
-    needs = [line for metric, size in (differences or {}).items() for line in wrapped(_needs(metric, size, rows))]
-    notes = [line for note in caution_notes(_shown(rows)) for line in wrapped(note)]
-    told = [line for part in (notes, needs) if part for line in ("", *part)]
-    return "\n".join([*lines, "", *table_lines(rows), *told])
+    needs = [_needs(metric, size, rows) for metric, size in (differences or {}).items()]
+    table = comparison_table(rows, [*caution_notes(_shown(rows)), *needs])
+    return "\n".join([*(line for text in head for line in wrapped(text, _WIDTH)), "", text_of(table, width=_WIDTH)])
 
 
 def _shown(rows: Sequence[Row]) -> Iterator[Shown]:
@@ -105,7 +108,7 @@ def _metrics(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> tuple
     """The metrics that can be compared, and why others cannot."""
     there = [str(column) for column in left.scores.columns if column in right.scores.columns]
     gold = sorted(name for name in there if name.startswith("gold_"))
-    further = [name for name in probe_names(there) if name not in METRICS]
+    further = [name for name in suite_metrics(there) if name not in METRICS]
     names = [name for name in [*METRICS, *gold, *further] if name in there and describe(name).kind in ("mean", "share")]
     names = [name for name in names if name not in ("reward", "reward_z", *chain(*ROUGE_PARTS.values()))]
     left_out = []

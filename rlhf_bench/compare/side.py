@@ -1,4 +1,4 @@
-"""One of two results that are compared: what was evaluated, by what, and whether its numbers have a scale in common."""
+"""One of two results that are compared: what was evaluated, and whether its numbers share a scale with the other's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_bench.compare.table import WIDTH
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 
 __all__ = ["Side"]
@@ -84,12 +83,11 @@ class Side:
         return tuple(self.manifest["data"].get(key) for key in ("source", "split", "seed"))
 
     def describe(self, name: str) -> list[str]:
-        """The folder, and on a line of its own where there is no room what was evaluated."""
+        """The folder, and what was evaluated."""
         data = self.manifest["data"]
         seeds = ", ".join(map(str, self.seeds))
-        text = f"({data.get('source')}, {data.get('split')}; seed{'s' * (len(self.seeds) > 1)} {seeds})"
-        line = f"{name}  {self.path}  {text}"
-        return [line] if len(line) <= WIDTH else [f"{name}  {self.path}", f"   {text}"]
+        about = f"({data.get('source')}, {data.get('split')}; seed{'s' * (len(self.seeds) > 1)} {seeds})"
+        return [f"{name}  {self.path}", f"   {about}"]
 
 
 def _chosen_counts(scores: pd.DataFrame) -> pd.Series:

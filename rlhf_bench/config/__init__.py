@@ -251,12 +251,12 @@ def _unknown_key(given: str, known: Sequence[str]) -> UnknownName:
     same_name = [key for key in known if key.rpartition(".")[2] == name]
     like = _like(name, [key.rpartition(".")[2] for key in own]) if section else None
     if like:
-        return UnknownName("key", given, [f"{section}.{like}"])
+        return UnknownName("key", given, known, meant=f"{section}.{like}")
     for candidates in (same_name, known):
         close = nearest(given, [key for key in candidates if not given.startswith(f"{key}.")])
         close = close or (candidates[0] if candidates is same_name and len(candidates) == 1 else None)
         if close:
-            return UnknownName("key", given, [close])
+            return UnknownName("key", given, known, meant=close)
     return UnknownName("key", given, same_name or own or known)
 
 

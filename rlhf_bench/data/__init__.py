@@ -1,6 +1,7 @@
 """Preference data: sources, filters, splits, and the embedded data set in `mini`."""
 
 from rlhf_bench.data.filters import FILTERS, Filters, apply_filters, named_filters
+from rlhf_bench.data.labelled import LabelledResponse
 from rlhf_bench.data.prepare import Prepared, prepare
 from rlhf_bench.data.ranked import Agreement, RankedResponses, agreement, to_pairs
 from rlhf_bench.data.sources import PreferenceData, known_sources, load_preferences
@@ -12,6 +13,7 @@ __all__ = [
     "Agreement",
     "Filters",
     "Fractions",
+    "LabelledResponse",
     "PreferenceData",
     "Prepared",
     "RankedResponses",

@@ -1,65 +1,46 @@
-"""Data files and saved data sets as splits of rows; every way in which one can be broken is one line."""
+"""Files, folders, zip files and saved data sets as splits of rows."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
 import re
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.errors import DataError, nearest
+from rlhf_bench.data.parsing import SUFFIXES, Numbered, data_suffix, first_line, is_archive, unpack, zip_members
+from rlhf_bench.data.tabular import BadRows, parse_table, read_content
+from rlhf_bench.errors import DataError
 
-__all__ = [
-    "SPLIT_NAMES",
-    "SUFFIXES",
-    "Numbered",
-    "OnBad",
-    "Rows",
-    "Source",
-    "csv_rows",
-    "data_suffix",
-    "first_line",
-    "json_rows",
-    "jsonl_rows",
-    "parquet_rows",
-    "read_bytes",
-    "read_path",
-    "split_name",
-]
+__all__ = ["SPLIT_NAMES", "Part", "Source", "from_datasets", "read_path", "split_name"]
 
-Numbered = tuple[int, Mapping[str, Any]]  # where a row stands in its file, from 1, and the row
-OnBad = Callable[[int, str], None]  # told where a row stands that cannot be read, and why
-
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv")
-# What others call their splits; the first that a source has is taken.
+# The names that others give to their splits; the first that a source has is taken.
 SPLIT_NAMES = {
-    "train": ("train", "train_prefs", "training"),
+    "train": ("train_prefs", "train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "test_prefs"),
+    "test": ("test_prefs", "test"),
     "test_unseen": ("test_unseen",),
 }
-_MAX_FIELD = 2**31 - 1
+_ABOUT = {"dataset_info.json", "dataset_infos.json", "metadata.json", "config.json"}  # say what data is, and hold none
+_PREFERENCES = {"prefs", "pref", "preference", "preferences"}
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of one split, and the columns of the first of them."""
+class Part:
+    """The rows of one file, or of one split of a saved set."""
 
-    columns: list[str]
-    rows: Iterable[Mapping[str, Any]]
+    name: str
+    columns: Sequence[str]
+    rows: Iterable[Numbered]
+    n_rows: int  # with those that are in `bad` from the start
+    bad: BadRows
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source before its columns are read: split -> rows. A source without splits of its own is all "train"."""
+    """A source before its columns are read: split -> its parts. A source without splits of its own is all "train"."""
 
-    splits: dict[str, Rows]
+    splits: dict[str, list[Part]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -68,56 +49,101 @@ def split_name(given: str) -> str | None:
     return next((ours for ours, theirs in SPLIT_NAMES.items() if given.lower() in theirs), None)
 
 
-def data_suffix(name: str) -> str | None:
-    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), None)
-
-
 def read_path(path: Path) -> Source:
-    """A data file, a folder of them, or a data set that `datasets` saved."""
+    """A data file, a zip file or folder of them, or a data set that `datasets` saved."""
     if path.is_dir():
         saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
         return _read_saved(path) if saved else _read_folder(path)
-    if not path.exists():
-        siblings = [p.name for p in path.parent.iterdir() if data_suffix(p.name)] if path.parent.is_dir() else []
-        close = nearest(path.name, siblings)
-        hint = f"did you mean {close!r} beside it?" if close else "give the path of a file that exists"
-        raise DataError(f"data file {str(path)!r} does not exist; {hint}")
-    rows = _read_file(path)
-    return Source({"train": _rows(rows)})
+    content = read_content(path)
+    if is_archive(content):
+        members = zip_members(str(path), content)
+        if len(members) > 1:
+            return _read_files(path, {name: lambda n=name: unpack(n, members[n]) for name in members})  # type: ignore[misc]
+    return Source({"train": [_part(str(path), content)]})
 
 
-def _rows(rows: list[Mapping[str, Any]]) -> Rows:
-    return Rows(list(rows[0]), rows)
+def _part(name: str, content: bytes) -> Part:
+    bad = BadRows(name)
+    table = parse_table(name, content, bad)
+    return Part(name, table.columns, table.rows, len(table.rows) + len(bad.found), bad)
 
 
 def _read_folder(path: Path) -> Source:
+    names = sorted(p.name for p in path.iterdir() if p.is_file())
+    if not any(_is_data(name) for name in names) and (path / "data").is_dir():  # as the hub lays out its data sets
+        return _read_folder(path / "data")
+    return _read_files(path, {name: lambda n=name: read_content(path / n) for name in names})  # type: ignore[misc]
+
+
+def _is_data(name: str) -> bool:
+    base = name.rsplit("/", 1)[-1].lower()
+    return data_suffix(base) is not None and base not in _ABOUT and not base.startswith(".")
+
+
+def _read_files(path: Path, files: Mapping[str, Callable[[], bytes]]) -> Source:
     """Files named after a split (`train.jsonl`, `test-00000-of-00001.parquet`) are that split; else all are one set."""
-    files = sorted(p for p in path.iterdir() if p.is_file() and data_suffix(p.name) and not p.name.startswith("."))
-    if not files:
+    names, notes = _without_copies([name for name in files if _is_data(name)])
+    if not names:
+        folders = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+        hint = f"; it has the folders {', '.join(folders)}: give one of them" if folders else ""
         raise DataError(
-            f"folder {str(path)!r} holds no data file; expected {', '.join(SUFFIXES)} or a saved DatasetDict"
+            f"{str(path)!r} holds no data file; expected {', '.join(SUFFIXES)} or a saved DatasetDict{hint}"
         )
-    found = {file: _split_of_file(file) for file in files}
+    found = {name: _split_of_file(name) for name in names}
     if not any(found.values()):
-        return Source(
-            {"train": _rows([row for file in files for row in _read_file(file)])},
-            [f"{len(files)} files read as one set"],
-        )
-    splits: dict[str, list[Mapping[str, Any]]] = {}
-    for file, split in found.items():
-        if split is None:
-            raise DataError(
-                f"{file.name!r} in {str(path)!r} belongs to no split, the other files do; "
-                "put train, validation or test in its name, or move it away"
-            )
-        splits.setdefault(split, []).extend(_read_file(file))
-    return Source({split: _rows(rows) for split, rows in splits.items()}, [f"{len(files)} files, split by their names"])
+        splits = {"train": names}
+        notes.append(f"{len(names)} files read as one set")
+    else:
+        for name, split in found.items():
+            if split is None:
+                raise DataError(
+                    f"{name!r} in {str(path)!r} belongs to no split, the other files do; put train, validation or test "
+                    "in its name, or move it away"
+                )
+        splits, left_out = _preference_files(found)
+        notes.append(f"{sum(map(len, splits.values()))} files, split by their names")
+        if left_out:
+            notes.append(f"files not used, beside those of preferences: {', '.join(left_out)}")
+    return Source(
+        {split: [_part(str(path / name), files[name]()) for name in inside] for split, inside in splits.items()}, notes
+    )
 
 
-def _split_of_file(file: Path) -> str | None:
-    if "test_unseen" in file.name:
+def _without_copies(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of files that differ in their ending alone the first: the others hold the same rows in another format."""
+    first: dict[str, str] = {}
+    for name in names:
+        suffix = data_suffix(name) or ""
+        first.setdefault(name[: name.lower().rindex(suffix)], name)
+    copies = [name for name in names if name not in first.values()]
+    return list(first.values()), [f"files not used, of the name of another: {', '.join(copies)}"] if copies else []
+
+
+def _preference_files(found: Mapping[str, str | None]) -> tuple[dict[str, list[str]], list[str]]:
+    """split -> its files of preferences, and the files left out.
+
+    The same prompts are often published as train_prefs, train_sft and train_gen: for pairs, for supervised fine-tuning
+    and as prompts. Read together they would be the same data three times.
+    """
+    splits: dict[str, list[str]] = {}
+    for split in dict.fromkeys(filter(None, found.values())):
+        purposes = {name: _purpose(name) for name, own in found.items() if own == split}
+        splits[split] = [name for name, purpose in purposes.items() if purpose == min(purposes.values())]
+    taken = {name for inside in splits.values() for name in inside}
+    return splits, [name for name in found if name not in taken]
+
+
+def _purpose(name: str) -> int:
+    """0 preferences, 1 unknown, 2 supervised fine-tuning, 3 prompts for generation."""
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return 0 if words & _PREFERENCES else 2 if "sft" in words else 3 if words & {"gen", "generation"} else 1
+
+
+def _split_of_file(name: str) -> str | None:
+    base = name.rsplit("/", 1)[-1]
+    if "test_unseen" in base:
         return "test_unseen"
-    found = {split for word in re.split(r"[^A-Za-z]+", file.name) if (split := split_name(word))}
+    found = {split for word in re.split(r"[^A-Za-z]+", base) if (split := split_name(word))}
     return found.pop() if len(found) == 1 else None
 
 
@@ -131,140 +157,31 @@ def _read_saved(path: Path) -> Source:
     return from_datasets(loaded, str(path))
 
 
+@dataclass(frozen=True)
+class _Numbered:
+    """The rows of a `datasets.Dataset`, which are read from disk one by one, with their places."""
+
+    dataset: Any
+
+    def __iter__(self) -> Iterator[Numbered]:
+        return enumerate(self.dataset, start=1)
+
+
 def from_datasets(loaded: Any, source: str) -> Source:
-    """A `datasets.Dataset` or `DatasetDict` as a Source; splits with unknown names are left out and noted."""
+    """A `datasets.Dataset` or `DatasetDict` as a Source; other splits than those of SPLIT_NAMES are noted."""
     if not isinstance(loaded, dict):
         loaded = {"train": loaded}
-    splits: dict[str, Rows] = {}
+    splits: dict[str, list[Part]] = {}
+    used = set()
     for ours, theirs in SPLIT_NAMES.items():
         name = next((name for name in theirs if name in loaded), None)
         if name is not None:
-            splits[ours] = Rows(list(loaded[name].column_names), loaded[name])
+            used.add(name)
+            rows = _Numbered(loaded[name])
+            splits[ours] = [
+                Part(f"{source} ({name})", loaded[name].column_names, rows, len(loaded[name]), BadRows(source))
+            ]
     if not splits:
         raise DataError(f"{source} has the splits {', '.join(loaded)}; expected train, validation or test")
-    left_out = [name for name in loaded if split_name(name) is None]
+    left_out = [name for name in loaded if name not in used]
     return Source(splits, [f"splits not used: {', '.join(left_out)}"] if left_out else [])
-
-
-def _read_file(path: Path) -> list[Mapping[str, Any]]:
-    suffix = data_suffix(path.name)
-    if suffix is None:
-        raise DataError(f"data file {str(path)!r} has an unknown ending; expected {', '.join(SUFFIXES)}")
-    content = read_bytes(path, packed=suffix.endswith(".gz"))
-    if content and not content.strip():
-        raise DataError(f"{str(path)!r} holds blank lines only; expected at least one row")
-    if suffix == ".parquet":
-        rows = parquet_rows(path, content)
-    else:
-        rows = {".csv": csv_rows, ".json": json_rows}.get(suffix, jsonl_rows)(path, content)
-    if not rows:
-        raise DataError(f"{str(path)!r} is empty; expected at least one row")
-    return [row for _, row in rows]
-
-
-def read_bytes(path: Path, *, packed: bool) -> bytes:
-    """A file's content without gzip's packing and without a byte-order mark."""
-    try:
-        content = path.read_bytes()
-        if packed:
-            content = gzip.decompress(content)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{str(path)!r} is no intact gzip file ({first_line(error)}); fetch it again") from error
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read ({error.strerror or error})") from error
-    return content.removeprefix(b"\xef\xbb\xbf")
-
-
-def _decode(path: Path, content: bytes) -> str:
-    """The text. NUL is a character of UTF-8 too, but what holds it is UTF-16 without its mark, or no text."""
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    if (at := content.find(b"\0")) >= 0:
-        raise DataError(f"{str(path)!r} is not UTF-8 text (byte {at} is NUL, as in UTF-16); save it as UTF-8")
-    return text
-
-
-def _raise(path: Path, unit: str) -> OnBad:
-    """What is done with a row that cannot be read where nothing else is asked for."""
-
-    def on_bad(number: int, why: str) -> None:
-        raise DataError(f"{unit} {number} of {str(path)!r} {why}")
-
-    return on_bad
-
-
-def jsonl_rows(path: Path, content: bytes, on_bad: OnBad | None = None) -> list[Numbered]:
-    on_bad = on_bad or _raise(path, "line")
-    _decode(path, content)  # the whole at once: an error then names the byte of the file, not of a line
-    rows: list[Numbered] = []
-    # By b"\n" alone: str.splitlines() would also cut at U+2028, which JSON allows inside a text.
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            on_bad(number, f"is no JSON ({first_line(error)}); correct or remove it")
-            continue
-        if isinstance(row, dict):
-            rows.append((number, row))
-        else:
-            on_bad(number, f"is {type(row).__name__}; expected an object with columns")
-    return rows
-
-
-def json_rows(path: Path, content: bytes, on_bad: OnBad | None = None) -> list[Numbered]:
-    text = _decode(path, content)
-    if not text.strip():
-        return []
-    try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{str(path)!r} is no JSON ({first_line(error)}); a file with an object a line is named .jsonl"
-        ) from error
-    if not isinstance(rows, list) or (on_bad is None and not all(isinstance(row, dict) for row in rows)):
-        raise DataError(f"{str(path)!r} holds {type(rows).__name__}; expected a list of objects, one for each row")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) and on_bad is not None:
-            on_bad(number, f"is {type(row).__name__}; expected an object with columns")
-    return [(number, row) for number, row in enumerate(rows, start=1) if isinstance(row, dict)]
-
-
-def csv_rows(path: Path, content: bytes, on_bad: OnBad | None = None, *, delimiter: str = ",") -> list[Numbered]:
-    on_bad = on_bad or _raise(path, "row")
-    text = _decode(path, content)
-    before = csv.field_size_limit(_MAX_FIELD)  # a conversation may exceed the default of 128 KiB
-    try:
-        rows: list[Numbered] = []
-        # newline="" keeps the line ends inside quoted fields as they are.
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-        for number, row in enumerate(reader, start=1):
-            if None in row or None in row.values():
-                on_bad(number, "has another number of fields than the header; quote it")
-            else:
-                rows.append((number, row))
-    except csv.Error as error:
-        raise DataError(f"{str(path)!r} is no CSV ({first_line(error)})") from error
-    finally:
-        csv.field_size_limit(before)
-    return rows
-
-
-def parquet_rows(path: Path, content: bytes) -> list[Numbered]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not content:
-        return []
-    try:
-        rows: list[Mapping[str, Any]] = pq.read_table(pa.BufferReader(content)).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{str(path)!r} is no readable Parquet file ({first_line(error)}); write it again") from error
-    return list(enumerate(rows, start=1))
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -28,12 +28,12 @@ class Filters:
     def __post_init__(self) -> None:
         if not 0 <= self.min_length_ratio <= self.max_length_ratio:
             raise BadValue(
-                f"length ratio [{self.min_length_ratio}, {self.max_length_ratio}] given; expected 0 <= lowest <= most"
+                f"length ratio: given [{self.min_length_ratio}, {self.max_length_ratio}], expected 0 <= lowest <= most"
             )
         if self.min_chars < 0:
-            raise BadValue(f"min_chars {self.min_chars} given; expected 0 or more")
+            raise BadValue(f"min_chars: given {self.min_chars}, expected 0 or more")
         if self.max_chars is not None and self.max_chars < 1:
-            raise BadValue(f"max_chars {self.max_chars} given; expected 1 or more")
+            raise BadValue(f"max_chars: given {self.max_chars}, expected 1 or more")
 
     def reason(self, pair: PreferencePair) -> str | None:
         """Why the pair is removed, in words, or None if it passes."""

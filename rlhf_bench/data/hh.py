@@ -29,6 +29,9 @@ END_OF_TEXT = "<|endoftext|>"
 _TURNS = {"user": HUMAN, "human": HUMAN, "assistant": ASSISTANT, "gpt": ASSISTANT}
 
 _MARKS = re.compile(f"({re.escape(HUMAN)}|{re.escape(ASSISTANT)})")
+_LINE_ENDS = re.compile(r"\r\n?")
+_NARROW = re.compile(r"(?<!\n)\n[ \t]*(?=(?:Human|Assistant):)")  # one line end where the form has two
+_NARROW_CUE = re.compile(r"(?<!\n)\n[ \t]*Assistant:\s*$")
 
 
 class Message(NamedTuple):
@@ -37,7 +40,13 @@ class Message(NamedTuple):
 
 
 def split_conversation(text: str) -> tuple[str, str] | None:
-    """(prompt, response) of a whole conversation, cut after its last `\\n\\nAssistant:`; None without one."""
+    """(prompt, response) of a whole conversation, cut after its last `\\n\\nAssistant:`; None without one.
+
+    Where no cue has two line ends before it, one will do.
+    """
+    text = _LINE_ENDS.sub("\n", text)
+    if ASSISTANT not in text:
+        text = _NARROW.sub("\n\n", text)
     head, marker, response = text.rpartition(ASSISTANT)
     return (head + marker, response) if marker else None
 
@@ -58,9 +67,14 @@ def form_prompt(prompt: str) -> str:
     """A prompt in the HH form; "" if there is nothing in it. Applied twice it changes nothing.
 
     A prompt that ends with `\\n\\nAssistant:` or with `TL;DR:` is one already and loses only whitespace after the
-    cue (a space there would make the response's own space a second one); any other text becomes a Human turn.
+    cue (a space there would make the response's own space a second one); any other text becomes a Human turn. Line
+    ends are `\\n`, and two of them stand before a turn.
     """
-    text = prompt.rstrip()
+    text = _LINE_ENDS.sub("\n", prompt).rstrip()
+    if _NARROW_CUE.search(text):
+        text = _NARROW.sub("\n\n", text)
+    if text.lstrip().startswith(HUMAN.strip()):
+        text = f"\n\n{text.lstrip()}"
     if text.endswith((ASSISTANT, TLDR)):
         return text
     text = text.lstrip()
@@ -85,10 +99,11 @@ def render(messages: Sequence[Message]) -> str:
 
 
 def clean_response(text: str) -> str:
-    """The response with exactly one leading space and nothing after its last word; "" if nothing is left.
+    """The response with exactly one leading space and nothing after its last word; "" if nothing is left. Line ends are
+    `\\n`.
 
-    It is cut at a literal end-of-text marker: what follows one is no part of the response, and a tokenizer would read
+    It is cut at a literal end-of-text marker: what follows one is not part of the response, and a tokenizer would read
     the marker itself as the special token.
     """
-    text = text.split(END_OF_TEXT, 1)[0].strip()
+    text = _LINE_ENDS.sub("\n", text).split(END_OF_TEXT, 1)[0].strip()
     return f" {text}" if text else ""

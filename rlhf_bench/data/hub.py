@@ -76,7 +76,7 @@ def read_hub(name: str, revision: str | None) -> Source:
     source = from_datasets(loaded, name)
     commit = _commit(loaded)
     notes = [
-        f"hub revision {commit or revision}" + (f" (asked for: {revision})" if commit not in (None, revision) else "")
+        f"hub revision {commit or revision}" + (f" (requested: {revision})" if commit not in (None, revision) else "")
     ]
     if known.splits:
         notes += [f"its split {theirs} is used as {ours}" for ours, theirs in known.splits.items()]

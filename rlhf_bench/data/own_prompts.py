@@ -1,10 +1,10 @@
 """Prompts that a suite brings itself: a JSON-lines file, a row a question.
 
-category    what the prompt is an example of; metrics may be asked for by it
+category    what the prompt is an example of; a suite can name metrics for it alone
 prompt      the human turn; it may be empty
 with_claim  the same question with a wrong claim of the user's: a second prompt of the same question
 right       names of the right answer, wrong: names of the wrong one that with_claim claims
-filler      a sentence that is said before the prompt as many times as `times` says, so that it is over-long
+filler      a sentence put before the prompt `times` times, so that it is over-long
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.data.files import jsonl_rows, read_bytes
 from rlhf_bench.data.hh import ASSISTANT, HUMAN
+from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import DataError, UnknownName
 from rlhf_bench.types import Item, Probe
 
@@ -32,10 +32,11 @@ def read_own_prompts(path: Path) -> list[Item]:
     if not path.is_file():
         raise DataError(f"{str(path)!r} does not exist; expected the suite's own prompts there: see its own_prompts")
     items: list[Item] = []
-    for number, row in jsonl_rows(path, read_bytes(path, packed=False)):
+    bad = BadRows(str(path))
+    table = read_table(path, bad)
+    bad.settle(len(table.rows) + len(bad.found), skip=False)
+    for number, row in table.rows:
         items += _items(row, f"line {number} of {str(path)!r}")
-    if not items:
-        raise DataError(f"{str(path)!r} holds no prompt; expected a row a question")
     seen: set[str] = set()
     for item in items:
         if item.prompt in seen:
@@ -53,7 +54,7 @@ def _items(row: Mapping[str, Any], where: str) -> Iterator[Item]:
     if "filler" in row:
         times = row.get("times")
         if not isinstance(times, int) or isinstance(times, bool) or times < 1:
-            raise DataError(f"{where}: times is {json.dumps(times)}; expected how often filler is said, 1 or more")
+            raise DataError(f"{where}: times is {json.dumps(times)}; expected how often filler is repeated, 1 or more")
         prompt = " ".join([_text(row, "filler", where)] * times + [prompt])
     yield Item(_turn(prompt), category=category, probe=Probe(prompt, right, wrong))
     if "with_claim" in row:

@@ -43,16 +43,20 @@ def prepare(
     revision: str | None = None,
     fractions: Fractions | None = None,
     ranked: Which = "all",
+    skip_bad: bool = False,
 ) -> Prepared:
     """Save every split of a source as a DatasetDict, with the columns id, prompt, chosen, rejected, margin, category.
 
-    The filters are for training and so act on the train split alone. `prepared.json` beside the data says what it was
-    made from. Raises DataError if `out_dir` holds anything already, and what `load_preferences` raises.
+    The filters are for training and so act on the train split alone. `prepared.json` beside the data names its
+    source and counts. Raises DataError if `out_dir` holds anything already, and what `load_preferences` raises.
     """
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} exists already; give a new folder, or remove that one first")
-    reader = Reader(source, seed=seed, columns=columns, revision=revision, fractions=fractions, ranked=ranked)
+    reader = Reader(
+        source, seed=seed, columns=columns, revision=revision, fractions=fractions, ranked=ranked,
+        skip_bad=skip_bad,
+    )  # fmt: skip
     loaded = {split: reader.load(split, filters=filters if split == "train" else None) for split in reader.splits}
     prepared = Prepared(
         path=out,

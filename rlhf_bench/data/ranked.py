@@ -1,24 +1,25 @@
 """Ranked responses: one prompt, K responses, an annotator's ranking of them; into pairs.
 
 A rank is 1 for the best; responses that tie share one. So [1, 2, 2, 4] and [1, 2, 2, 3] both say that the second and
-the third tie. A response that was left unranked (null) is in no pair. How far annotators agree is said in a note, since
-no reward model can agree with all of them more than they do with each other.
+the third tie. A response that was left unranked (null) is in no pair. How far annotators agree is logged, since no
+reward model can agree with all of them more than they do with each other.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
-from rlhf_bench.data.columns import Cells, Layout, Row, is_unicode, read_prompt
-from rlhf_bench.data.hh import clean_response, form_prompt
-from rlhf_bench.errors import DataError
+from rlhf_bench.data.columns import Cells, Layout, read_prompt
+from rlhf_bench.data.files import Part
+from rlhf_bench.data.hh import clean_response
+from rlhf_bench.data.messages import parse_cell
+from rlhf_bench.data.pairs import Pairs, is_unicode
+from rlhf_bench.data.tabular import Unusable
 from rlhf_bench.types import PreferencePair, make_pair
 
 __all__ = ["Agreement", "RankedResponses", "Which", "agreement", "kendalls_w", "read_ranked", "to_pairs"]
@@ -73,55 +74,64 @@ def to_pairs(ranked: RankedResponses, which: Which = "all") -> tuple[list[Prefer
     return pairs, skipped
 
 
-def read_ranked(
-    rows: Iterable[Row], layout: Layout, source: str, which: Which = "all"
-) -> tuple[list[PreferencePair], dict[str, int], list[str]]:
+def read_ranked(part: Part, layout: Layout, which: Which = "all") -> Pairs:
     """The pairs of ranked rows in their order, counts, and notes for the log.
 
     Counts are of comparisons, not of rows: a row of K responses is K (K - 1) / 2 of them, and a row that makes no pair
-    at all is one. An annotator's ranking that says again what an earlier row of theirs said is left out and counted.
-
-    Raises DataError for a row whose responses and ranks do not fit together, and for an annotator who ranks the same
-    responses to a prompt in two ways.
+    at all is one. An annotator's ranking that repeats an earlier row of theirs is left out and counted. Rows that
+    cannot be used go to `part.bad`: responses and ranks do not fit together, or an annotator ranks the same responses
+    to a prompt in two ways.
     """
     pairs: list[PreferencePair] = []
     counts = {"read": 0}
     kept: list[RankedResponses] = []
     earlier: dict[tuple[str, ...], tuple[int, RankedResponses]] = {}
-    n_rows = 0
-    for n_rows, row in enumerate(rows, start=1):
-        ranked = _row(Cells(row, layout.names, f"row {n_rows} of {source}"))
-        found: list[PreferencePair] = []
-        if not ranked.prompt:
-            skipped = {"empty prompt": 1}
-        elif not is_unicode(ranked.prompt + "".join(ranked.responses)):
-            skipped = {"half a surrogate pair": 1}
-        elif _is_repeated(ranked, earlier, n_rows, source):
-            k = len(ranked.responses)
-            skipped = {"ranking repeated by its annotator": max(1, k * (k - 1) // 2)}
-        else:
-            found, skipped = to_pairs(ranked, which)
+    for number, row in part.rows:
+        try:
+            ranked = _row(Cells(row, layout.names))
+            found, skipped = _compare(ranked, earlier, number, which)
+        except Unusable as why:
+            part.bad.add(number, str(why))
+            continue
+        if not skipped.keys() & _ROW_RULES:
             kept.append(ranked)
         pairs += found
         counts["read"] += len(found) + sum(skipped.values())
         for rule, n in skipped.items():
             counts[rule] = counts.get(rule, 0) + n
-    notes = [f"{n_rows:,} ranked rows into {len(pairs):,} pairs ({which})"]
+    notes = [f"{part.n_rows:,} ranked rows into {len(pairs):,} pairs ({which})"]
     alike = agreement(kept)
     if alike.prompts:
         notes.append(
             f"agreement between annotators over {alike.prompts:,} prompts: Kendall's W {alike.kendalls_w:.2f}, "
             f"{alike.pairwise:.0%} of comparisons alike"
         )
-    return pairs, counts, notes
+    return Pairs(pairs, counts, notes)
+
+
+_ROW_RULES = {"empty prompt", "half a surrogate pair", "ranking repeated by its annotator"}
+
+
+def _compare(
+    ranked: RankedResponses, earlier: dict[tuple[str, ...], tuple[int, RankedResponses]], number: int, which: Which
+) -> tuple[list[PreferencePair], dict[str, int]]:
+    """The pairs of one row, and how many comparisons were left out, by rule."""
+    if not ranked.prompt:
+        return [], {"empty prompt": 1}
+    if not is_unicode(ranked.prompt + "".join(ranked.responses)):
+        return [], {"half a surrogate pair": 1}
+    if _is_repeated(ranked, earlier, number):
+        k = len(ranked.responses)
+        return [], {"ranking repeated by its annotator": max(1, k * (k - 1) // 2)}
+    return to_pairs(ranked, which)
 
 
 def _is_repeated(
-    ranked: RankedResponses, earlier: dict[tuple[str, ...], tuple[int, RankedResponses]], number: int, source: str
+    ranked: RankedResponses, earlier: dict[tuple[str, ...], tuple[int, RankedResponses]], number: int
 ) -> bool:
-    """True where the annotator has ranked the same responses to the prompt so before; else the row is remembered.
+    """True where the annotator ranked the same responses to the prompt so before; else the row is remembered.
 
-    Nobody is known to be the same person without a name. Raises DataError where they ranked them in another way.
+    Rows without an annotator are never taken for the same person's. Raises Unusable for another ranking than before.
     """
     if ranked.annotator is None:
         return False
@@ -131,11 +141,9 @@ def _is_repeated(
     if first == number:
         return False
     if _order(before) != _order(ranked):
-        prompt = ranked.prompt.strip()
-        raise DataError(
-            f"rows {first} and {number} of {source}: annotator {ranked.annotator!r} ranks the same responses to the "
-            f"prompt {prompt[:60] + '…' if len(prompt) > 60 else prompt!r} in two ways; expected one ranking by an "
-            "annotator: remove one of the rows"
+        raise Unusable(
+            f"ranks the same responses as row {first} of annotator {ranked.annotator!r} in another way; expected one "
+            "ranking by an annotator"
         )
     return True
 
@@ -148,7 +156,7 @@ def _order(ranked: RankedResponses) -> list[tuple[str, int]]:
 
 
 def agreement(rows: Iterable[RankedResponses]) -> Agreement:
-    """Over the prompts whose responses, the same ones in any order, were all ranked by two annotators or more."""
+    """Over prompts with the same responses, in any order, of which two annotators or more ranked all."""
     groups: dict[tuple[str, ...], dict[str, list[int]]] = {}
     for row in rows:
         if row.annotator is None or len(set(row.responses)) != len(row.responses) or len(row.responses) < 2:
@@ -179,6 +187,8 @@ def kendalls_w(ranks: Sequence[Sequence[float]]) -> float:
 
     ranks: (m, n), smaller is better, any numbers. NaN where every annotator ties everything.
     """
+    from scipy.stats import rankdata
+
     table = np.array([rankdata(row) for row in ranks])  # (m, n), ties averaged
     m, n = table.shape
     sums = table.sum(0)
@@ -194,16 +204,16 @@ def _mean(values: Sequence[float]) -> float:
 def _row(cells: Cells) -> RankedResponses:
     responses, ranks = _list(cells, "responses"), _list(cells, "ranking")
     if not responses or not all(isinstance(text, str) for text in responses):
-        raise cells.wrong("responses", cells.value("responses"), "a list of texts")
+        raise cells.wrong("responses", "a list of texts")
     if len(ranks) != len(responses):
-        raise DataError(
-            f"{cells.where} has {len(responses)} responses and {len(ranks)} ranks; expected a rank for each (1 the "
-            "best, null for one that was not ranked)"
+        raise Unusable(
+            f"has {len(responses)} responses and {len(ranks)} ranks; expected a rank for each (1 the best, null for "
+            "one that was not ranked)"
         )
     _check_ranks(cells, ranks)
-    annotator = cells.value("annotator") if "annotator" in cells.names else None
+    annotator = cells.value("annotator")
     return RankedResponses(
-        form_prompt(read_prompt(cells)), tuple(clean_response(text) for text in responses), tuple(ranks),
+        read_prompt(cells), tuple(clean_response(text) for text in responses), tuple(ranks),
         None if annotator is None or annotator == "" else str(annotator),
     )  # fmt: skip
 
@@ -212,26 +222,20 @@ def _check_ranks(cells: Cells, ranks: Sequence[Any]) -> None:
     """Whole numbers from 1, without a gap but for the places that a tie takes up."""
     given = [rank for rank in ranks if rank is not None]
     whole = all(isinstance(rank, int) and not isinstance(rank, bool) for rank in given)
-    if whole:
-        dense = {int(rank) for rank in rankdata(given, "dense")} if given else set()
-        competition = {int(rank) for rank in rankdata(given, "min")} if given else set()
-        if set(given) in (dense, competition):
-            return
+    dense = set(range(1, len(set(given)) + 1))
+    competition = {1 + sum(other < rank for other in given) for rank in given} if whole else set()
+    if whole and set(given) in (dense, competition):
+        return
     shown = ", ".join("null" if rank is None else str(rank) for rank in ranks)
-    raise DataError(
-        f"column {cells.names['ranking']!r} in {cells.where} is [{shown}]; expected ranks from 1 (the best) without a "
-        "gap, a tie sharing its rank: [1, 2, 2, 4] or [1, 2, 2, 3]"
+    raise Unusable(
+        f"has [{shown}] as {cells.names['ranking']!r}; expected ranks from 1 (the best) without a gap, a tie sharing "
+        "its rank: [1, 2, 2, 4] or [1, 2, 2, 3]"
     )
 
 
 def _list(cells: Cells, field: str) -> list[Any]:
-    """A list, or its JSON: a CSV can hold one only as text."""
-    value = cells.value(field)
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise cells.wrong(field, value, "a list") from None
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise cells.wrong(field, value, "a list")
-    return list(value)
+    """A list, or its text: a CSV can hold one only as text."""
+    value = parse_cell(cells.value(field))
+    if not isinstance(value, list):
+        raise cells.wrong(field, "a list")
+    return value

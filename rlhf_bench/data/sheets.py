@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from openpyxl import Workbook
+from openpyxl import Workbook, load_workbook
 from openpyxl.cell import Cell as SheetCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Alignment
 from openpyxl.writer.excel import ExcelWriter
 
-__all__ = ["csv_cell", "put", "sheet_text", "workbook_bytes"]
+__all__ = ["csv_cell", "put", "sheet_rows", "sheet_text", "workbook_bytes"]
 
+_SHEET = "responses"  # of the sheets in a workbook the one with this name is read, else the first
 _EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
 _FORMULA = ("=", "+", "-", "@")
 _NO_TIME = datetime(1980, 1, 1)  # the first moment that a zip can name
+
+
+def sheet_rows(content: bytes) -> list[tuple[int, Mapping[str, Any]]]:
+    """The rows of a workbook below their header, numbered from 1, each cell as text: "42" is stored as a number."""
+    # A response that begins with "=" was made a formula by the program that wrote the file: its text is read.
+    workbook = load_workbook(io.BytesIO(content), read_only=True, data_only=False)
+    sheet = workbook[_SHEET if _SHEET in workbook.sheetnames else workbook.sheetnames[0]]
+    lines = [[None if cell is None else str(cell) for cell in line] for line in sheet.iter_rows(values_only=True)]
+    header = lines[0] if lines else []
+    names = [name if name and name not in header[:i] else None for i, name in enumerate(header)]
+    return [
+        (number, {name: cell for name, cell in zip(names, line, strict=False) if name})
+        for number, line in enumerate(lines[1:], start=1)
+        if any(cell is not None for cell in line)
+    ]
 
 
 def sheet_text(text: str) -> str:

@@ -16,11 +16,15 @@ from functools import cached_property
 from pathlib import Path
 
 from rlhf_bench.data import hub
-from rlhf_bench.data.columns import detect, read_pairs
-from rlhf_bench.data.files import Source, data_suffix, read_path
+from rlhf_bench.data.columns import Layout, detect
+from rlhf_bench.data.files import Source, read_path
 from rlhf_bench.data.filters import Filters, apply_filters
-from rlhf_bench.data.ranked import Which, read_ranked
+from rlhf_bench.data.labelled import LabelledResponse
+from rlhf_bench.data.parsing import data_suffix
+from rlhf_bench.data.parts import labelled_of_part, pairs_of_part
+from rlhf_bench.data.ranked import Which
 from rlhf_bench.data.splits import (
+    ALL,
     SPLITS,
     Fractions,
     check_fractions,
@@ -89,11 +93,12 @@ def load_preferences(
     revision: str | None = None,
     fractions: Fractions | None = None,
     ranked: Which = "all",
+    skip_bad: bool = False,
 ) -> PreferenceData:
     """The pairs of one split of a source.
 
     source: "hh-mini", a path, or a hub data set's "org/name"
-    split: train, validation or test; test_unseen where a source has it (hh-mini)
+    split: train, validation or test; test_unseen and test_new of hh-mini; all for every pair
     seed: of the splits made here, of hh-mini and of the choice that `limit` makes
     limit: at most so many pairs, chosen by the seed and the pair's hash: those of a smaller limit are among them
     columns: our name -> the source's column, where they differ (columns.FIELDS)
@@ -101,16 +106,20 @@ def load_preferences(
     revision: of a hub data set
     fractions: of the splits made here; by default .8/.1/.1 below 5,000 rows, else .9/.05/.05
     ranked: which pairs K ranked responses make, all of them or adjacent ranks only
+    skip_bad: leave out rows that cannot be used, and count them; else they are an error that names them
 
     Raises UnknownName (source, split, column), BadValue (limit, fractions), DataError (anything wrong with the data).
     """
-    reader = Reader(source, seed=seed, columns=columns, revision=revision, fractions=fractions, ranked=ranked)
+    reader = Reader(
+        source, seed=seed, columns=columns, revision=revision, fractions=fractions, ranked=ranked,
+        skip_bad=skip_bad,
+    )  # fmt: skip
     return reader.load(split, limit=limit, filters=filters)
 
 
 @dataclass
 class Reader:
-    """A source that is read once and asked for several splits."""
+    """A source that is read once, for several splits."""
 
     source: str
     seed: int = 0
@@ -118,13 +127,14 @@ class Reader:
     revision: str | None = None
     fractions: Fractions | None = None
     ranked: Which = "all"
+    skip_bad: bool = False
     _read: dict[str, tuple[list[PreferencePair], dict[str, int]]] = field(default_factory=dict, repr=False)
     _notes: list[str] = field(default_factory=list, repr=False)
 
     def load(self, split: str, *, limit: int | None = None, filters: Filters | None = None) -> PreferenceData:
         check_split(split)
         if limit is not None and limit < 1:
-            raise BadValue(f"limit {limit} given; expected 1 or more, or none for all pairs")
+            raise BadValue(f"limit: given {limit}, expected 1 or more, or none for all pairs")
         if self.fractions is not None:
             check_fractions(self.fractions)
         pairs, counts = self._mini(split) if self.source == HH_MINI else self._from_source(split)
@@ -138,13 +148,22 @@ class Reader:
         if not pairs:
             raise DataError(
                 f"no pair is left in split {split!r} of {self.source}: {describe_counts(counts)}; "
-                "give more rows, or other filters or split fractions"
+                + (
+                    "pairs need a good and a bad response to a prompt"
+                    if "unpaired response" in counts
+                    else "give more rows, or other filters or split fractions"
+                )
             )
         return PreferenceData(self.source, split, pairs, counts, list(self._notes), fingerprint(pairs))
 
     @property
+    def own_splits(self) -> list[str]:
+        """The splits that the source has itself; an undivided file is all "train"."""
+        return list(SPLITS) if self.source == HH_MINI else list(self._opened.splits)
+
+    @property
     def splits(self) -> list[str]:
-        """The splits that can be asked for."""
+        """The splits that can be loaded, each pair in one of them."""
         made_here = {"train", "validation", "test"}
         if self.source == HH_MINI:
             return list(SPLITS)
@@ -158,11 +177,13 @@ class Reader:
     def _mini(self, split: str) -> tuple[list[PreferencePair], dict[str, int]]:
         from rlhf_bench.data import mini
 
-        pairs = list(mini.generate(split, seed=self.seed))
+        pairs = mini.load(split, seed=self.seed)
         self._notes = [f"generated with seed {self.seed}, version {mini.VERSION}"]
         return pairs, {"read": len(pairs)}
 
     def _from_source(self, split: str) -> tuple[list[PreferencePair], dict[str, int]]:
+        if split == ALL:
+            return self._everything()
         if split not in self.splits:
             has = ", ".join(self._opened.splits)
             raise DataError(
@@ -179,41 +200,85 @@ class Reader:
                 pairs = self._without(pairs, other, counts)
         return pairs, counts
 
+    def _everything(self) -> tuple[list[PreferencePair], dict[str, int]]:
+        pairs: list[PreferencePair] = []
+        counts = {"read": 0}
+        for own in self._opened.splits:
+            more, n = self._pairs(own)
+            pairs += more
+            counts |= {rule: counts.get(rule, 0) + number for rule, number in n.items()}
+        return pairs, counts
+
     def _pairs(self, own: str) -> tuple[list[PreferencePair], dict[str, int]]:
         """The pairs of one of the source's own splits, and their counts."""
         if own not in self._read:
-            part = self._opened.splits[own]
-            known = hub.HUB_SOURCES[self.source].columns if self.source in hub.HUB_SOURCES else {}
-            name = self.source if len(self._opened.splits) == 1 else f"{self.source} ({own})"
-            layout = detect(part.columns, {**known, **(self.columns or {})}, name)
-            said: list[str] = []
-            if layout.read is None:
-                pairs, counts, said = read_ranked(part.rows, layout, name, self.ranked)
-            else:
-                pairs, counts = read_pairs(part.rows, layout, name)
+            pairs: list[PreferencePair] = []
+            counts = {"read": 0}
+            layout = self._layout(own)
+            self._note(*self._opened.notes, layout.note)
+            for part in self._opened.splits[own]:
+                found = pairs_of_part(part, layout, self.ranked, skip_bad=self.skip_bad)
+                pairs += found.pairs
+                for rule, n in found.counts.items():
+                    counts[rule] = counts.get(rule, 0) + n
+                self._note(*found.notes)
             self._read[own] = pairs, counts
-            for note in [*self._opened.notes, layout.note, *said]:
-                if note not in self._notes:
-                    self._notes.append(note)
         return self._read[own]
+
+    def _layout(self, own: str) -> Layout:
+        parts = self._opened.splits[own]
+        columns = list(dict.fromkeys(column for part in parts for column in part.columns))
+        name = self.source if len(self._opened.splits) == 1 else f"{self.source} ({own})"
+        known = hub.HUB_SOURCES[self.source].columns if self.source in hub.HUB_SOURCES else {}
+        return detect(columns, {**known, **(self.columns or {})}, name)
+
+    def labelled(self, split: str) -> list[LabelledResponse]:
+        """The responses of a split with their labels, for KTO; a pair is two of them.
+
+        Raises what `load` raises, and DataError where no response is left.
+        """
+        check_split(split)
+        layout = None if self.source == HH_MINI else self._layout(split if split in self._opened.splits else "train")
+        if layout is None or layout.kind != "labelled":
+            return [
+                LabelledResponse(pair.prompt, text, desirable, pair.category)
+                for pair in self.load(split).pairs
+                for text, desirable in ((pair.chosen, True), (pair.rejected, False))
+            ]
+        found: list[LabelledResponse] = []
+        for part in self._opened.splits[split if split in self._opened.splits else "train"]:
+            responses, notes = labelled_of_part(part, layout, skip_bad=self.skip_bad)
+            found += responses
+            self._note(*notes)
+        shares = self._shares(split, len(found))
+        found = [one for one in found if shares is None or split_of(one.prompt, self.seed, shares) == split]
+        if not found:
+            raise DataError(f"no labelled response is left in split {split!r} of {self.source}; give more rows")
+        return found
+
+    def _note(self, *notes: str | None) -> None:
+        self._notes += [note for note in dict.fromkeys(notes) if note and note not in self._notes]
 
     def _share(self, pairs: list[PreferencePair], split: str, counts: dict[str, int]) -> list[PreferencePair]:
         """The part of the source's train split that `split` gets, where the source lacks splits of its own."""
-        own = self._opened.splits
-        missing = {name for name in ("validation", "test") if name not in own}
-        if split not in {"train", *missing} or not missing:
+        shares = self._shares(split, counts["read"])
+        if shares is None:
             return pairs
-        fractions = self.fractions or default_fractions(counts["read"])
-        validation = fractions.validation if "validation" in missing else 0.0
-        test = fractions.test if "test" in missing else 0.0
-        shares = Fractions(1.0 - validation - test, validation, test)
         kept = [pair for pair in pairs if split_of(pair.prompt, self.seed, shares) == split]
         if len(kept) < len(pairs):
             counts["in other splits"] = len(pairs) - len(kept)
-        note = f"{' and '.join(sorted(missing))} made of train by the prompts' hashes, seed {self.seed}"
-        if note not in self._notes:
-            self._notes.append(note)
         return kept
+
+    def _shares(self, split: str, n_rows: int) -> Fractions | None:
+        """How the source's train split is divided where the source lacks splits of its own; None: not for `split`."""
+        missing = {name for name in ("validation", "test") if name not in self._opened.splits}
+        if split not in {"train", *missing} or not missing:
+            return None
+        fractions = self.fractions or default_fractions(n_rows)
+        validation = fractions.validation if "validation" in missing else 0.0
+        test = fractions.test if "test" in missing else 0.0
+        self._note(f"{' and '.join(sorted(missing))} made of train by the prompts' hashes, seed {self.seed}")
+        return Fractions(1.0 - validation - test, validation, test)
 
     def _without(self, pairs: list[PreferencePair], other: str, counts: dict[str, int]) -> list[PreferencePair]:
         taken = {pair.prompt for pair in self._pairs(other)[0]}
@@ -231,6 +296,6 @@ def _open(source: str, revision: str | None) -> Source:
         return hub.read_hub(source, revision)
     looks_like_a_path = data_suffix(source) is not None or "/" in source or "\\" in source or source.startswith("~")
     if looks_like_a_path:
-        return read_path(path)  # says that it is missing, and what is beside it
+        return read_path(path)  # raises the error that names what is beside it
     short = [name for name in hub.HUB_SOURCES if name.split("/")[1] == source]
     raise UnknownName("data source (no file, folder or org/name)", source, short or known_sources())

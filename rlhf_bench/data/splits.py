@@ -13,6 +13,7 @@ from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.types import stable_hash
 
 __all__ = [
+    "ALL",
     "SMALL",
     "SPLITS",
     "Fractions",
@@ -23,7 +24,8 @@ __all__ = [
     "split_of",
 ]
 
-SPLITS = ("train", "validation", "test", "test_unseen")
+SPLITS = ("train", "validation", "test", "test_unseen", "test_new")  # the last two are of hh-mini alone
+ALL = "all"  # every pair of a source, for a file that nothing is trained on
 SMALL = 5_000  # rows: below this a twentieth is too few prompts to measure anything on
 
 
@@ -60,9 +62,9 @@ def order_key(seed: int, text: str) -> int:
 def check_fractions(fractions: Fractions) -> None:
     # Written so that NaN fails too.
     if not (all(share >= 0 for share in fractions) and math.isclose(sum(fractions), 1.0, abs_tol=1e-9)):
-        raise BadValue(f"split fractions {tuple(fractions)} given; expected three shares >= 0 that sum to 1")
+        raise BadValue(f"split fractions: given {tuple(fractions)}, expected three shares >= 0 that sum to 1")
 
 
 def check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise UnknownName("split", split, SPLITS)
+    if split not in (*SPLITS, ALL):
+        raise UnknownName("split", split, (*SPLITS, ALL))

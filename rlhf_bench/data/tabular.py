@@ -1,50 +1,51 @@
-"""Any table that a file can hold, told by its content and not by its ending: its rows, and what is wrong with others.
+"""One reader of tables for preference data, response files, labels and a suite's prompts, with one policy for bad rows.
 
-Response files come from everywhere, so unlike the readers in `files` this one goes on after a row that cannot be read
-and keeps count of it (`BadRows`).
+A row that cannot be read, or holds something else than its columns promise, is collected in `BadRows` and named by its
+place. `BadRows.settle` then refuses the file, or with `skip` leaves the rows out and says so.
 """
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Sequence
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_bench.data.files import Numbered, csv_rows, first_line, json_rows, jsonl_rows, parquet_rows, read_bytes
+from rlhf_bench.data.parsing import Numbered, data_suffix, is_archive, parse, unpack, zip_members
 from rlhf_bench.errors import DataError, nearest
 
-__all__ = ["NAMED", "BadRows", "Table", "read_table"]
+__all__ = ["NAMED", "BadRows", "Table", "Unusable", "is_nothing", "parse_table", "read_content", "read_table"]
 
 NAMED = 5  # bad rows that a message names; the others are counted
-_SHEET = "responses"  # of the sheets in a workbook the one with this name is read, else the first
+
+
+class Unusable(Exception):
+    """This row cannot be used; `str()` says why, to follow "row 3 "."""
 
 
 class BadRows:
-    """The rows of one file that cannot be used: where each stands, and why."""
+    """The rows of one source that cannot be used: the place of each, and why."""
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.found: list[tuple[int, str]] = []
+        self.found: dict[int, str] = {}  # a row that is read twice is still one
 
     def add(self, number: int, why: str) -> None:
-        self.found.append((number, why))
+        self.found.setdefault(number, why)
 
-    def settle(self, total: int, *, skip: bool) -> str | None:
-        """What was left out of `total` rows, for the log; None if nothing was.
+    def settle(self, total: int, *, skip: bool, advice: str = "--skip-bad") -> str | None:
+        """What was left out of `total` rows, for the log; None if nothing was. `advice`: the option that skips.
 
         Raises DataError where rows must not be left out (`skip` False), or none would remain.
         """
         if not self.found:
             return None
-        named = "; ".join(f"row {number} {why}" for number, why in sorted(self.found)[:NAMED])
+        named = "; ".join(f"row {number} {why}" for number, why in sorted(self.found.items())[:NAMED])
         more = f"; and {len(self.found) - NAMED:,} more" if len(self.found) > NAMED else ""
         count = f"{self.source}: {len(self.found):,} of {total:,} rows cannot be used ({named}{more})"
         if len(self.found) >= total:
             raise DataError(f"{count}; no row is left")
         if not skip:
-            raise DataError(f"{count}; correct them, or leave them out with --skip-bad")
+            raise DataError(f"{count}; correct them, or leave them out with {advice}")
         return f"{count}; left out"
 
 
@@ -55,80 +56,47 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path, bad: BadRows) -> Table:
-    """The rows of a JSON-lines, JSON, CSV (comma, semicolon or tab), Parquet or Excel file, gzipped or not.
+    """The rows of a file: JSON lines, JSON, CSV, Parquet, Excel or a log of inspect_ai, compressed or not.
 
-    Rows that are no object, or of another length than the header, go to `bad`. Raises DataError where the file is
-    missing, is none of these, is not UTF-8, or holds no row at all.
+    Raises DataError where the file is missing or a folder, is none of these, or holds no row.
     """
+    return parse_table(str(path), read_content(path), bad)
+
+
+def parse_table(name: str, content: bytes, bad: BadRows) -> Table:
+    """As `read_table`, of a file's unpacked content; a zip file has to hold one file."""
+    while is_archive(content):
+        members = zip_members(name, content)
+        members = {inside: packed for inside, packed in members.items() if data_suffix(inside)} or members
+        if len(members) != 1:
+            raise DataError(f"{name!r} holds {len(members)} files ({', '.join(members)}); unpack it, and give one file")
+        ((inside, packed),) = members.items()
+        content = unpack(inside, packed)
+    if content and not content.strip():
+        raise DataError(f"{name!r} holds blank lines only; expected at least one row")
+    form, rows = parse(name, content, bad.add)
+    if not rows and not bad.found:
+        raise DataError(f"{name!r} is empty; expected at least one row")
+    if not rows:
+        bad.settle(len(bad.found), skip=True)  # raises: no row is left
+    return Table(form, list(dict.fromkeys(str(column) for _, row in rows for column in row)), rows)
+
+
+def read_content(path: Path) -> bytes:
+    """A file's bytes without their compression. Raises DataError where it is missing or cannot be read."""
     if path.is_dir():
-        raise DataError(f"response file {str(path)!r} is a folder; expected a file: give the path of one in it")
+        raise DataError(f"{str(path)!r} is a folder; expected a file: give the path of one in it")
     if not path.is_file():
         siblings = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
         close = nearest(path.name, siblings)
         hint = f"did you mean {close!r} beside it?" if close else "give the path of a file that exists"
-        raise DataError(f"response file {str(path)!r} does not exist; {hint}")
-    content = read_bytes(path, packed=_starts(path, b"\x1f\x8b"))
-    if content and not content.strip():
-        raise DataError(f"{str(path)!r} holds blank lines only; expected a prompt and a response in each row")
-    form, rows = _parse(path, content, bad)
-    if not rows and not bad.found:
-        raise DataError(f"{str(path)!r} is empty; expected a prompt and a response in each row")
-    return Table(form, list(dict.fromkeys(str(column) for _, row in rows for column in row)), rows)
-
-
-def _starts(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(magic)) == magic
-
-
-def _parse(path: Path, content: bytes, bad: BadRows) -> tuple[str, list[Numbered]]:
-    if content.startswith(b"PAR1"):
-        return "Parquet", parquet_rows(path, content)
-    if content.startswith(b"PK\x03\x04"):
-        return "Excel", _sheet_rows(path, content, bad)
-    start = content.lstrip()[:1]
-    if start == b"[":
-        return "a JSON list", json_rows(path, content, bad.add)
-    if start == b"{":
-        if _is_one_object(content):
-            raise DataError(f"{str(path)!r} holds one JSON object; expected a list of objects, one for each row")
-        return "JSON lines", jsonl_rows(path, content, bad.add)
-    header = content.lstrip().split(b"\n", 1)[0]
-    delimiter = max(",;\t", key=lambda mark: header.count(mark.encode()))
-    return "CSV", csv_rows(path, content, bad.add, delimiter=delimiter)
-
-
-def _is_one_object(content: bytes) -> bool:
-    """True for an object that spans lines; a single line with an object is a JSON-lines file of one row."""
-    if b"\n" not in content.strip() or content.lstrip().split(b"\n", 1)[0].rstrip().endswith(b"}"):
-        return False
+        raise DataError(f"file {str(path)!r} does not exist; {hint}")
     try:
-        return isinstance(json.loads(content), dict)
-    except (ValueError, RecursionError):
-        return False
+        return unpack(str(path), path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read ({error.strerror or error})") from error
 
 
-def _sheet_rows(path: Path, content: bytes, bad: BadRows) -> list[Numbered]:
-    from openpyxl import load_workbook
-
-    try:
-        # A response that begins with "=" was made a formula by whoever wrote the file: its text is what was meant.
-        workbook = load_workbook(io.BytesIO(content), read_only=True, data_only=False)
-        sheet = workbook[_SHEET if _SHEET in workbook.sheetnames else workbook.sheetnames[0]]
-        lines = [[_cell(value) for value in line] for line in sheet.iter_rows(values_only=True)]
-    except Exception as error:  # openpyxl raises whatever zip and XML readers do
-        raise DataError(f"{str(path)!r} is no readable Excel file ({first_line(error)}); save it again") from error
-    header: Sequence[str | None] = lines[0] if lines else []
-    if len(set(header)) < len(header):
-        header = [name if name and name not in header[:i] else None for i, name in enumerate(header)]
-    rows: list[Numbered] = []
-    for number, line in enumerate(lines[1:], start=1):
-        if all(cell is None for cell in line):
-            continue
-        rows.append((number, {name: cell for name, cell in zip(header, line, strict=False) if name}))
-    return rows
-
-
-def _cell(value: Any) -> str | None:
-    """A cell as text: a response that is "42" is stored as a number."""
-    return None if value is None else str(value)
+def is_nothing(value: Any) -> bool:
+    """True for null and for NaN, by which pandas writes it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))

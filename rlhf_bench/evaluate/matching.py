@@ -1,4 +1,4 @@
-"""Response files beside each other and beside a suite's data: the same prompts only, and what differs is said."""
+"""Response files beside each other and beside a suite's data: the prompts that all answer; what differs is logged."""
 
 from __future__ import annotations
 
@@ -36,8 +36,13 @@ class ResponseFiles:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds of training that the files know of; none where each model stands in its file under one alone."""
+        """The seeds of training that the files know of; none where each model has one seed in its file."""
         return sorted({a.seed for a in self.models if a.seed is not None})
+
+    @property
+    def carried(self) -> list[str]:
+        """What responses carry besides their answers."""
+        return [line for file in self.files for line in file.carried]
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -64,7 +69,7 @@ def read_files(request: Request, progress: Progress) -> ResponseFiles:
     """Raises DataError for a file that cannot be used."""
     files = []
     for name, given in request.responses:
-        file = read_responses(Path(given), columns=request.columns, skip_bad=request.skip_bad)
+        file = read_responses(Path(given), columns=request.columns, skip_bad=request.skip_bad, stripped=request.strip)
         for note in file.notes:
             progress.log(note)
         inside = dict.fromkeys(answers.model for answers in file.models)
@@ -74,7 +79,7 @@ def read_files(request: Request, progress: Progress) -> ResponseFiles:
 
 
 def _name(given: str | None, inside: str | None, path: Path, n: int) -> str:
-    """NAME, NAME-<model> where a file holds several, and without a NAME what the file says, or is called."""
+    """NAME, NAME-<model> where a file holds several, and without a NAME the name in the file, or the file's own."""
     if given is None:
         return inside or path.name.split(".")[0]
     return given if n == 1 else f"{given}-{inside or 'unnamed'}"
@@ -87,7 +92,7 @@ def files_items(files: ResponseFiles, progress: Progress) -> list[Item]:
     """
     shared = files.shared
     for file in files.files:
-        _say_differing(file, shared, "the other files", progress)
+        _log_differing(file, shared, "the other files", progress)
     if not shared:
         raise DataError(
             f"{', '.join(str(file.path) for file in files.files)} have no prompt in common; expected responses to the "
@@ -99,7 +104,7 @@ def files_items(files: ResponseFiles, progress: Progress) -> list[Item]:
         if other:
             progress.log(
                 f"{file.path}: {len(other):,} prompts have another reference text than in an earlier file "
-                f"({_rows(file, other)}); the earlier one is used"
+                f"({_rows(file, other)}); each response is compared with its own"
             )
     order = [prompt for prompt in files.files[0].rows if prompt in shared]
     return [Item(prompt, references.get(prompt)) for prompt in order]
@@ -115,7 +120,7 @@ def match(pairs: Sequence[T], files: ResponseFiles, progress: Progress) -> list[
     prompts, shared = {pair.prompt for pair in pairs}, files.shared
     kept = [pair for pair in pairs if pair.prompt in shared]
     for file in files.files:
-        _say_differing(file, prompts, "the data", progress)
+        _log_differing(file, prompts, "the data", progress)
     if not kept:
         raise DataError(
             f"none of the {len(prompts):,} prompts of the data is answered in "
@@ -128,7 +133,7 @@ def match(pairs: Sequence[T], files: ResponseFiles, progress: Progress) -> list[
     return kept
 
 
-def _say_differing(file: ResponseFile, prompts: set[str], where: str, progress: Progress) -> None:
+def _log_differing(file: ResponseFile, prompts: set[str], where: str, progress: Progress) -> None:
     differing = [prompt for prompt in file.rows if prompt not in prompts]
     if differing:
         progress.log(

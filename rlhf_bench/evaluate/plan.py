@@ -1,4 +1,4 @@
-"""What an evaluation is made of, before anything is computed: which models, prompts, reward models and sampling."""
+"""What an evaluation is made of, before anything is computed: models, prompts, reward models and sampling."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
 from rlhf_bench.evaluate.matching import read_files
-from rlhf_bench.evaluate.measure_text import Texts, anchor_rows
-from rlhf_bench.evaluate.missing import missing_of_texts, missing_pool
 from rlhf_bench.evaluate.prompts import Prompts, read_prompts
 from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
-from rlhf_bench.evaluate.sources import Reader, Scorer, Source
+from rlhf_bench.evaluate.sources import LanguageModelSource, ModelSource, ResponseSet, RewardModelSource
 from rlhf_bench.evaluate.suite import Suite
 from rlhf_bench.files import sha256_file
-from rlhf_bench.metrics.registry import HELD_OUT
 from rlhf_bench.modeling.checkpoints import (
     Checkpoint,
     find_run,
@@ -28,50 +25,53 @@ from rlhf_bench.modeling.checkpoints import (
     stage_path,
 )
 from rlhf_bench.progress import Progress
+from rlhf_bench.scorers.reward import HELD_OUT, HELD_OUT_Z, REWARD_PREFIX
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Item
 
 if TYPE_CHECKING:
     from rlhf_bench.modeling.sampling import SamplingConfig
 
-__all__ = ["Setup", "prepare"]
+__all__ = ["Plan", "prepare"]
 
 POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
 Found = Mapping[tuple[str, int | None], Checkpoint]
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What one evaluation is made of, before anything is computed."""
+class Plan:
+    """What one evaluation is made of, by path and hash; nothing is loaded."""
 
     suite: Suite
     prompts: Prompts
-    models: list[Source]  # a model under a seed
-    texts: list[Texts]  # likewise, of a response file
-    scorers: dict[int, list[Scorer]]  # seed -> reward models
-    readers: list[Reader]  # language models that read every response
+    models: list[ModelSource]
+    response_sets: list[ResponseSet]
+    reward_models: dict[int, list[RewardModelSource]]  # by seed
+    language_models: list[LanguageModelSource]
     reference: str
-    sampling: SamplingConfig | None  # None: nothing is sampled
-    missing: dict[tuple[str, str], str]
+    sampling: SamplingConfig | None  # None: no model takes part
+    missing: dict[tuple[str, str], str]  # (model or "all", metric) -> why it is known beforehand to be missing
     left_out: dict[str, int] = field(default_factory=dict)  # response file -> rows that could not be used
+    carried: list[str] = field(default_factory=list)  # what texts of response files carry besides their answers
 
     @property
     def items(self) -> list[Item]:
         return self.prompts.items
 
     @property
-    def source(self) -> str:
-        return self.prompts.source
-
-    @property
     def seeds(self) -> list[int]:
-        return sorted({model.seed for model in self.models} | {text.seed for text in self.texts})
+        return sorted({one.seed for one in self.evaluated})
 
     @property
-    def parts(self) -> list[Source | Texts]:
-        """A model under a seed, in the order in which they are measured: seed by seed."""
-        everything: list[Source | Texts] = [*self.models, *self.texts]
-        return [part for seed in self.seeds for part in everything if part.seed == seed]
+    def evaluated(self) -> list[ModelSource | ResponseSet]:
+        return [*self.models, *self.response_sets]
+
+    def reference_model(self, seed: int) -> ModelSource | None:
+        """None where the reference is a response file, or not there under this seed."""
+        return next((m for m in self.models if (m.name, m.seed) == (self.reference, seed)), None)
+
+    def sampling_seed(self, seed: int) -> int:
+        return self.suite.seed * 1_000_003 + seed
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,14 @@ class _Run:
         return [stage for stage in POLICIES if any(name == stage for name, _ in self.found)]
 
     def number(self, seed: int | None) -> int:
-        """The seed of a run without seed folders is what its checkpoints say."""
+        """The seed of a run without seed folders is that of its checkpoints."""
         if seed is not None:
             return seed
         return next(iter(self.found.values())).seed if self.found else 0
 
 
-def prepare(request: Request, progress: Progress) -> Setup:
-    """Read and check everything that was asked for.
+def prepare(request: Request, progress: Progress) -> Plan:
+    """Read and check everything that the request names.
 
     Raises UsageError, CheckpointError and DataError, before anything is computed or written.
     """
@@ -116,27 +116,31 @@ def prepare(request: Request, progress: Progress) -> Setup:
         progress.log(f"reference: {reference}, the first that is given; --reference names another")
 
     prompts = read_prompts(request, run.config, files, progress)
-    baselines = [*names, *anchor_rows(prompts.items)]  # prompts of a suite's own have no chosen and rejected
+    sides = {"chosen": [item.chosen for item in prompts.items], "rejected": [item.rejected for item in prompts.items]}
+    baselines = [*names, *(name for name, texts in sides.items() if any(text is not None for text in texts))]
     if suite.baseline is not None and suite.baseline not in baselines:
         raise UnknownName("baseline model", suite.baseline, baselines)
     seeds: list[int | None] = run.seeds if run.found else list(files.seeds) or [None]
-    models, missing = _models(request, run, seeds)
-    texts = [
-        Texts(mine.model or "", run.number(seed), path, sha256_file(path)[:16], mine.by_prompt)
+    models, missing = _models(request, run, seeds, progress)
+    response_sets = [
+        ResponseSet(mine.model or "", run.number(seed), path, sha256_file(path)[:16], mine.by_prompt)
         for seed in seeds
         for path, mine in files.under(run.number(seed))
     ]
     for name in files.names:
-        if all(text.name != name for text in texts):
+        if all(one.name != name for one in response_sets):
             raise DataError(
                 f"the file of {name} has responses under the seeds {files.seeds}, none of which is evaluated"
             )
-    scorers, readers = _scorers(request, run, seeds, missing), _readers(request)
-    missing |= missing_of_texts(files.names, list(anchor_rows(prompts.items)))
-    missing |= missing_pool(suite, reference, [(model.name, model.seed) for model in models], scorers)
-    with_torch = models or readers or any(scorers.values())
+    reward_models = _reward_models(request, run, seeds, missing, progress)
+    language_models = _language_models(request, progress)
+    missing |= _missing_pool(suite, reference, [(model.name, model.seed) for model in models], reward_models)
+    with_torch = models or language_models or any(reward_models.values())
     sampling = _sampling(suite, run, [m.path for m in models]) if with_torch else None
-    return Setup(suite, prompts, models, texts, scorers, readers, reference, sampling, missing, files.left_out)
+    return Plan(
+        suite, prompts, models, response_sets, reward_models, language_models, reference, sampling, missing,
+        files.left_out, files.carried,
+    )  # fmt: skip
 
 
 def _open_run(request: Request) -> _Run:
@@ -165,8 +169,8 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _models(
-    request: Request, run: _Run, seeds: Sequence[int | None]
-) -> tuple[list[Source], dict[tuple[str, str], str]]:
+    request: Request, run: _Run, seeds: Sequence[int | None], progress: Progress
+) -> tuple[list[ModelSource], dict[tuple[str, str], str]]:
     missing: dict[tuple[str, str], str] = {}
     if run.path is not None:
         for stage in POLICIES:
@@ -177,6 +181,7 @@ def _models(
     if not run.stages and not request.models:
         return [], missing
     from rlhf_bench.modeling.model_files import check_path
+    from rlhf_bench.modeling.opening import open_policy
 
     for seed in seeds:
         for name, path in request.models.items():
@@ -193,11 +198,11 @@ def _models(
             if name in request.models:
                 path = under_seed(request.models[name], seed)
                 template = request.templates.get(name) or prompt_form(path)
-                _check_template(name, path, template)
-                sources.append(Source(name, run.number(seed), Path(path), model_hash(path), None, template))
+                form = open_policy(name, path, template, progress.log)
+                sources.append(ModelSource(name, run.number(seed), Path(path), model_hash(path), None, template, form))
             elif checkpoint is not None:
                 sources.append(
-                    Source(
+                    ModelSource(
                         name, run.number(seed), checkpoint.path, checkpoint.hash, checkpoint.training,
                         prompt_form(checkpoint.path),
                     )
@@ -207,18 +212,13 @@ def _models(
     return sources, missing
 
 
-def _check_template(name: str, path: str, template: str) -> None:
-    """That the tokenizer has the template, before anything is sampled."""
-    if template == "chat":
-        from rlhf_bench.modeling.models import load_tokenizer
-        from rlhf_bench.modeling.templates import Template
-
-        Template.of(template, load_tokenizer(path), name=name)
-
-
-def _scorers(
-    request: Request, run: _Run, seeds: Sequence[int | None], missing: dict[tuple[str, str], str]
-) -> dict[int, list[Scorer]]:
+def _reward_models(
+    request: Request,
+    run: _Run,
+    seeds: Sequence[int | None],
+    missing: dict[tuple[str, str], str],
+    progress: Progress,
+) -> dict[int, list[RewardModelSource]]:
     """Each seed's reward models: those given, the first as "reward"; else the run's own, and the next seed's held out.
 
     Scoring is cheap beside sampling, so the second one costs little.
@@ -229,43 +229,65 @@ def _scorers(
         why = f"no reward model; {make}give --reward-model PATH"
         missing |= {("all", "reward"): why, ("all", "reward_std"): why}
         return {run.number(seed): [] for seed in seeds}
-    from rlhf_bench.modeling.model_files import check_path
+    from rlhf_bench.modeling.opening import open_reward_model
 
-    for path in request.reward_models.values():  # as it was given: Path drops what tells a folder from a hub name
-        check_path(path)
-    given = [
-        Scorer("reward" if i == 0 else f"reward:{name}", Path(path), model_hash(path))
-        for i, (name, path) in enumerate(request.reward_models.items())
-    ]
+    given = []
+    for i, (name, path) in enumerate(request.reward_models.items()):
+        template = request.templates.get(name)
+        form = open_reward_model(name, path, template, progress.log)
+        column = "reward" if i == 0 else f"{REWARD_PREFIX}{name}"
+        given.append(RewardModelSource(column, Path(path), model_hash(path), template, form))
     if given:
         return {run.number(seed): given for seed in seeds}
     after = dict(zip(own, [*list(own)[1:], *list(own)[:1]], strict=True))  # each seed's next, the last one's first
     if len(own) == 1:
-        missing["all", f"{HELD_OUT}_z"] = (
+        missing["all", HELD_OUT_Z] = (
             "one seed has no reward model but the one that was optimised; train with --seeds 2 or more, or give others "
             "with --reward-model"
         )
-    scorers: dict[int, list[Scorer]] = {run.number(seed): [] for seed in seeds}
+    found: dict[int, list[RewardModelSource]] = {run.number(seed): [] for seed in seeds}
     for seed, other in after.items():
-        scorers[run.number(seed)].append(Scorer("reward", own[seed].path, own[seed].hash))
+        found[run.number(seed)].append(_own_reward_model("reward", own[seed]))
         if other != seed:
-            scorers[run.number(seed)].append(Scorer(HELD_OUT, own[other].path, own[other].hash))
-    return scorers
+            found[run.number(seed)].append(_own_reward_model(HELD_OUT, own[other]))
+    return found
 
 
-def _readers(request: Request) -> list[Reader]:
+def _own_reward_model(column: str, checkpoint: Checkpoint) -> RewardModelSource:
+    return RewardModelSource(column, checkpoint.path, checkpoint.hash, None, prompt_form(checkpoint.path))
+
+
+def _language_models(request: Request, progress: Progress) -> list[LanguageModelSource]:
     if not request.perplexity_models:
         return []
-    from rlhf_bench.modeling.model_files import check_causal, check_path
+    from rlhf_bench.modeling.opening import open_policy
 
-    readers = []
+    found = []
     for name, path in request.perplexity_models.items():
-        check_path(path)
-        check_causal(path)
         template = request.templates.get(name) or prompt_form(path)
-        _check_template(name, path, template)
-        readers.append(Reader(name, Path(path), model_hash(path), template))
-    return readers
+        open_policy(name, path, template, progress.log)
+        found.append(LanguageModelSource(name, Path(path), model_hash(path), template))
+    return found
+
+
+def _missing_pool(
+    suite: Suite,
+    reference: str,
+    sampled: Sequence[tuple[str, int]],
+    reward_models: Mapping[int, Sequence[RewardModelSource]],
+) -> dict[tuple[str, str], str]:
+    """Why there is no best-of-n of the reference though the request names one; empty where there is one.
+
+    `sampled`: (name, seed) of the models that are sampled here. Raises BadValue for a pool of one.
+    """
+    if suite.best_of_n == 1:
+        raise BadValue("best_of_n: given 1, expected at least 2 responses a prompt, such as 64, or 0 for none")
+    why = None
+    if any((reference, seed) not in sampled for seed in reward_models):
+        why = "the reference is not here under every seed to be sampled"
+    elif not all(reward_models.values()):
+        why = "no reward model under every seed to choose by"
+    return {(reference, "best_of_n"): why} if suite.best_of_n and why else {}
 
 
 def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:

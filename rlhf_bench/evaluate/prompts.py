@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from rlhf_bench.data import load_preferences
 from rlhf_bench.data.own_prompts import read_own_prompts
-from rlhf_bench.data.splits import order_key
+from rlhf_bench.data.sources import Reader
+from rlhf_bench.data.splits import ALL, order_key
 from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.evaluate.matching import ResponseFiles, files_items, match
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.suite import OWN_PROMPTS, Suite, suite_path
-from rlhf_bench.metrics.probes import check_probes
 from rlhf_bench.progress import Progress
+from rlhf_bench.scorers.rules import check_suite_metrics
 from rlhf_bench.types import HH_MINI, Item, PreferencePair, fingerprint, stable_hash
 
 __all__ = ["Prompts", "read_prompts"]
@@ -36,7 +36,7 @@ def read_prompts(
 ) -> Prompts:  # fmt: skip
     """`config`: that of the run that takes part, None without one.
 
-    Raises BadValue where nothing says what the prompts are, UnknownName and DataError as their readers do.
+    Raises BadValue where no prompts are named, UnknownName and DataError as their readers do.
     """
     suite = request.spec
     trained_on = None if config is None else str(config["data"]["source"])
@@ -49,7 +49,18 @@ def read_prompts(
         source = ", ".join(Path(file).name for _, file in request.responses)
         return Prompts(items, source, "all", 0, _print_of(items))
     seed = 0 if config is None else int(config["data"]["seed"])
-    return _of_data(suite, suite.data or trained_on or "", seed, files, progress)
+    reader = Reader(suite.data or trained_on or "", seed=seed, skip_bad=request.skip_bad)
+    return _of_data(suite, reader, _split(request, reader, trained_on), files, progress)
+
+
+def _split(request: Request, reader: Reader, trained_on: str | None) -> str:
+    """The suite's split; of a file that no run was trained on, and that has no such split of its own, every pair."""
+    suite = request.spec
+    chosen = request.split is not None or any(setting.startswith("split=") for setting in request.settings)
+    if chosen or request.data is None or suite.split in reader.own_splits:
+        return suite.split
+    known = trained_on is not None and Path(trained_on).resolve() == Path(request.data).resolve()
+    return suite.split if known else ALL
 
 
 def _own(
@@ -59,29 +70,33 @@ def _own(
     wording = suite.wording or ("mini" if trained_on == HH_MINI else "natural")
     path = suite_path(request.suite).parent / name.replace("{wording}", wording)
     read = _checked(suite, read_own_prompts(path))
-    said = f", {wording} wording" if "{wording}" in name else ""
-    progress.log(f"data: {len(read)} prompts of the suite's own{said}")
+    note = f", {wording} wording" if "{wording}" in name else ""
+    progress.log(f"data: {len(read)} prompts of the suite's own{note}")
     items = _choose_questions(match(read, files, progress), suite)
-    return Prompts(items, OWN_PROMPTS, wording if said else path.stem, 0, _print_of(items))
+    return Prompts(items, OWN_PROMPTS, wording if note else path.stem, 0, _print_of(items))
 
 
-def _of_data(suite: Suite, source: str, seed: int, files: ResponseFiles, progress: Progress) -> Prompts:
-    loaded = load_preferences(source, suite.split, seed=seed)
-    progress.log(f"data: {loaded.summary()}")
-    pairs = _choose(match(loaded.pairs, files, progress), suite)
+def _of_data(suite: Suite, reader: Reader, split: str, files: ResponseFiles, progress: Progress) -> Prompts:
+    loaded = reader.load(split)
+    for line in (*loaded.notes, loaded.summary()):
+        progress.log(f"data: {line}")
+    asked = match(loaded.pairs, files, progress)
+    pairs = _choose(asked, suite)
+    if len(pairs) < (n := len({pair.prompt for pair in asked})):
+        progress.log(f"data: {len(pairs):,} of {n:,} prompts, chosen by a hash; --limit takes another number")
     ceiling = None
-    if source == HH_MINI:
+    if reader.source == HH_MINI:
         from rlhf_bench.data import mini
 
         ceiling = mini.ceiling(pairs)
     items = [Item(pair.prompt, pair.chosen, pair.rejected, pair.category) for pair in pairs]
-    check_probes(suite.metrics, items)
-    return Prompts(items, source, suite.split, seed, fingerprint(pairs), ceiling)
+    check_suite_metrics(suite.metrics, items)
+    return Prompts(items, reader.source, split, reader.seed, fingerprint(pairs), ceiling)
 
 
 def _checked(suite: Suite, items: list[Item]) -> list[Item]:
     """All prompts that there are, which the suite's metrics fit; of those chosen, a category may have none."""
-    check_probes(suite.metrics, items)
+    check_suite_metrics(suite.metrics, items)
     return items
 
 
@@ -89,19 +104,19 @@ def _print_of(items: Sequence[Item]) -> str:
     return stable_hash(*(part or "" for item in items for part in (item.prompt, item.chosen)))
 
 
-def _choose(asked: Sequence[T], suite: Suite) -> list[T]:
+def _choose(given: Sequence[T], suite: Suite) -> list[T]:
     """One a prompt, `suite.prompts` of them, by a hash that nothing else depends on."""
     by_prompt: dict[str, T] = {}
-    for one in asked:
+    for one in given:
         by_prompt.setdefault(one.prompt, one)
     ordered = sorted(by_prompt.values(), key=lambda one: order_key(suite.seed, one.prompt))
     return ordered[: suite.prompts]
 
 
-def _choose_questions(asked: Sequence[Item], suite: Suite) -> list[Item]:
+def _choose_questions(given: Sequence[Item], suite: Suite) -> list[Item]:
     """As `_choose`, but whole questions, and of each category as equal a share as there is."""
     questions: dict[str, list[Item]] = {}
-    for item in asked:
+    for item in given:
         assert item.probe is not None
         questions.setdefault(item.probe.question, []).append(item)
     of_category: dict[str | None, int] = {}
@@ -117,7 +132,7 @@ def _choose_questions(asked: Sequence[Item], suite: Suite) -> list[Item]:
         chosen += questions[question]
     if not chosen:
         raise DataError(
-            f"{suite.prompts} prompt asked for, but a question of this suite has {len(asked) // len(questions)}; "
+            f"{suite.prompts} prompt requested, but a question of this suite has {len(given) // len(questions)}; "
             "give a --limit of at least as many"
         )
     return chosen

@@ -1,16 +1,18 @@
-"""What an evaluation was asked for: enough to repeat it, and to see without loading a model that it is done already."""
+"""What is evaluated: enough to repeat it, and to see without loading a model that it is stored already."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from rlhf_bench import __version__
-from rlhf_bench.errors import BadValue, StoreError
+from rlhf_bench.config import Config, load_config
+from rlhf_bench.errors import BadValue, BenchError, StoreError
 from rlhf_bench.evaluate.suite import Suite, load_suite, suite_path
 from rlhf_bench.files import json_text
 from rlhf_bench.modeling.adapters import adapter_base
@@ -20,62 +22,87 @@ from rlhf_bench.types import STAGES, stable_hash
 __all__ = ["SEED", "Request", "read_request", "under_seed"]
 
 DEFAULT_RUN = "default"
+DEFAULT_SUITE = "hh-test"
 NO_RUN_SUITE = "responses"
 SEED = "{seed}"  # in a model's path: the number of each seed
 
 
-@dataclass(frozen=True)
-class Request:
-    """One call of `evaluate`. `run` None: no trained run takes part."""
+class Request(Config):
+    """One evaluation: the options of the command, the arguments of `evaluate`, and what a manifest stores."""
 
     suite: str
-    run: str | None
-    models: Mapping[str, str] = field(default_factory=dict)  # name -> path ({seed} in it: one a seed) or hub name
-    templates: Mapping[str, str] = field(default_factory=dict)  # name of a model -> its prompt template
-    responses: tuple[tuple[str | None, str], ...] = ()  # (name, file); None: as the file calls its models
-    columns: Mapping[str, str] = field(default_factory=dict)
+    """name of a suite, or its YAML file or folder"""
+    run: str | None = None
+    """the trained run that takes part; null: none"""
+    models: dict[str, str] = Field(default_factory=dict)
+    """name -> path or hub name of a causal language model; {seed} in a path is the number of each of the run's seeds"""
+    templates: dict[str, str] = Field(default_factory=dict)
+    """name of one of models or perplexity_models -> its prompt template; else that of its training.json, else hh"""
+    responses: tuple[tuple[str | None, str], ...] = ()
+    """(name, file) each; without a name the models are called as in the file"""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """prompt, response, reference, model -> the columns of the response files, where they are not recognised"""
     skip_bad: bool = False
+    """leave out rows of response files and data that cannot be used"""
+    strip: tuple[str, ...] = ()
+    """prompt, think, special: what is taken out of the texts of response files"""
     reference: str | None = None
-    reward_models: Mapping[str, str] = field(default_factory=dict)  # name -> path; the first is "reward"
-    perplexity_models: Mapping[str, str] = field(default_factory=dict)  # name -> path or hub name
+    """the model that KL is taken to and rewards are standardised by; null: the suite's, or the first given"""
+    reward_models: dict[str, str] = Field(default_factory=dict)
+    """name -> path; the first is `reward` in every table, others are shown beside it; none: the run's own"""
+    perplexity_models: dict[str, str] = Field(default_factory=dict)
+    """name -> path or hub name of a causal language model that scores every response, of files too"""
     data: str | None = None
+    """data source of the prompts; null: what the run was trained on"""
+    split: str | None = None
+    """of the data; null: the suite's, or every pair of a file that the run was not trained on"""
     limit: int | None = None
+    """prompts at most"""
     samples: int | None = None
+    """responses a prompt; null: as in the suite"""
     best_of_n: int | None = None
+    """responses of the reference to each prompt, of which the reward model chooses the best of n; 0: none"""
     seed: int | None = None
-    settings: tuple[str, ...] = ()  # key=value for the suite
+    """seed of the choice of prompts, of sampling and of resampling; null: the suite's"""
+    settings: tuple[str, ...] = ()
+    """key=value in place of what the suite has, such as prompts=null or wording=natural"""
     checkpoints: Path = Path("checkpoints")
-    judge: Mapping[str, str] = field(default_factory=dict)  # name, and base_url of a server's: who is asked at the end
+    """the folder of all trained runs"""
+    judge: dict[str, str] = Field(default_factory=dict)
+    """name, and base_url of a server's: the judge of the responses at the end"""
 
     @classmethod
-    def of(cls, suite: str | None, run: str | None, **asked: Any) -> Request:
+    def of(cls, suite: str | None, run: str | None = None, **fields: Any) -> Request:
         """With the defaults of suite and run, which depend on what else is given.
 
         The run `default` takes part unless models bring their own data, texts their own prompts, or the suite both;
         without a run and data the prompts are those of the response files.
+
+        Raises UnknownName for a field that a request does not have, BadValue for a value that it cannot have.
         """
-        own = suite is not None and load_suite(suite, asked.get("settings", ())).own_prompts is not None
-        elsewhere = asked["responses"] or (asked["models"] and (asked["data"] or own))
+        request = load_config(cls, {**fields, "suite": suite or DEFAULT_SUITE}, ())
+        own = suite is not None and request.spec.own_prompts is not None
+        elsewhere = request.responses or (request.models and (request.data or own))
         if run is not None:
             check_run(run)
         elif not elsewhere:
             run = DEFAULT_RUN
-        from_files = asked["responses"] and not run and not asked["data"]
-        request = cls(suite or (NO_RUN_SUITE if from_files else "hh-test"), run, **asked)
-        unknown = sorted(set(request.templates) - {*request.models, *request.perplexity_models})
+        from_files = request.responses and not run and not request.data
+        unknown = sorted(set(request.templates) - {*request.models, *request.reward_models, *request.perplexity_models})
         if unknown:
             raise BadValue(
-                f"--prompt-template {unknown[0]}=...: no --model or --perplexity-model has that name; give --model "
-                f"{unknown[0]}=PATH"
+                f"--prompt-template {unknown[0]}=...: no --model, --reward-model or --perplexity-model has that name; "
+                f"give --model {unknown[0]}=PATH"
             )
-        return request
+        suite = suite or (NO_RUN_SUITE if from_files else DEFAULT_SUITE)
+        return load_config(cls, {**request.to_dict(), "suite": suite, "run": run}, ())
 
     @functools.cached_property
     def spec(self) -> Suite:
-        """The suite with what was asked for in its place. Raises UnknownName, BadValue."""
+        """The suite, with what the request changes of it. Raises UnknownName, BadValue."""
         changes = {
             "prompts": self.limit, "samples": self.samples, "seed": self.seed, "reference": self.reference,
-            "data": self.data, "best_of_n": self.best_of_n,
+            "data": self.data, "split": self.split, "best_of_n": self.best_of_n,
         }  # fmt: skip
         suite = load_suite(self.suite, self.settings)
         if self.data is not None and suite.own_prompts is not None:
@@ -96,27 +123,12 @@ class Request:
         return self.checkpoints / self.run if self.run else None
 
     def to_dict(self) -> dict[str, Any]:
-        asked = {**asdict(self), "checkpoints": str(self.checkpoints), "responses": [list(r) for r in self.responses]}
-        for key in ("settings", "perplexity_models", "judge"):
-            if not asked[key]:  # as results say that were stored before there was such a key
-                del asked[key]
-        return asked
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Request:
-        return cls(
-            **{
-                **data,
-                "checkpoints": Path(data["checkpoints"]),
-                "responses": tuple((name, file) for name, file in data["responses"]),
-                "settings": tuple(data.get("settings", ())),
-            }
-        )
+        return self.model_dump(mode="json")
 
     def stamp(self) -> str:
-        """Hash of what was asked and of name, size and time of each file that it depends on: equal, so is the result.
+        """Hash of the request and of name, size and time of each file that it depends on: equal, so is the result.
 
-        A name on the hub stands for itself. Nothing is read but folders and the suite.
+        A name on the hub is hashed as it is. Nothing is read but folders and the suite.
         """
         run = self.run_path
         seeds = run_seeds(run) if run is not None else [None]
@@ -137,9 +149,9 @@ class Request:
                     if (folder := stage_path(run, stage, seed)).is_dir()
                 }
             files |= {source: list(_files(Path(source))) for source in _data_of(run)}
-        asked = {**self.to_dict(), "suite": [self.suite, self.spec.model_dump(mode="json")]}
-        asked.pop("judge", None)  # what it says has a place of its own
-        return stable_hash(__version__, json_text(asked), json_text(files))
+        request = {**self.to_dict(), "suite": [self.suite, self.spec.model_dump(mode="json")]}
+        del request["judge"]  # its verdicts have a place of their own
+        return stable_hash(__version__, json_text(request), json_text(files))
 
 
 def under_seed(path: str, seed: int | None) -> str:
@@ -162,25 +174,27 @@ def _data_of(run: Path) -> set[str]:
         try:
             sources.add(str(json.loads(file.read_bytes())["data"]["source"]))
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # `prepare` says what is wrong with it
+            continue  # `prepare` reports what is wrong with it
     return sources
 
 
 def read_request(manifest: Path) -> tuple[Request, str]:
-    """What the evaluation of a manifest.json was asked for, and the key of its numbers.
+    """The request of a manifest.json, and the key of its numbers.
 
-    Raises StoreError where the file is missing, broken or says nothing of it, or is of another version of the suite.
+    Raises StoreError where the file is missing, broken or without a request, or is of another version of the suite.
     """
     file = manifest / "manifest.json" if manifest.is_dir() else manifest
     try:
         stored = json.loads(file.read_bytes())
-        request, key, version = Request.from_dict(stored["request"]), str(stored["key"]), int(stored["suite_version"])
+        request, key, version = (
+            load_config(Request, stored["request"], ()),
+            str(stored["key"]),
+            int(stored["suite_version"]),
+        )
     except OSError as error:
         raise StoreError(f"{file} cannot be read ({error.strerror}); give a result's manifest.json") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{file} does not say what was asked for; expected a manifest.json of rlhf-bench eval"
-        ) from error
+    except (ValueError, KeyError, TypeError, BenchError) as error:
+        raise StoreError(f"{file} has no request; expected a manifest.json of rlhf-bench eval") from error
     here = request.spec.version
     if version != here:
         then = "evaluate what is there now, without --from" if version < here else "use the rlhf-bench that made it"

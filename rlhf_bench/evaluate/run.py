@@ -1,92 +1,43 @@
 """Evaluate models side by side: same prompts, same sampling, one definition of every number.
 
-Work is done a (seed, model) at a time and each finished shard is stored, so an evaluation that was interrupted goes on
-where it stopped. When all parts are there, they become the results folder (DESIGN, "Results").
+Work is done a (seed, model) at a time and each finished shard is stored, so that an evaluation which was interrupted
+continues where it stopped. When all parts are there, `collect` makes the results folder of them (DESIGN, "Results").
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
+from urllib.parse import quote
 
 from rlhf_bench.errors import StoreError
-from rlhf_bench.evaluate.assemble import finish
+from rlhf_bench.evaluate.collect import Collected, collect
 from rlhf_bench.evaluate.manifest import make_manifest
-from rlhf_bench.evaluate.parts import Part, anchor_parts, model_part, pool_parts
-from rlhf_bench.evaluate.plan import Setup, prepare
+from rlhf_bench.evaluate.models import SeedModels
+from rlhf_bench.evaluate.plan import Plan, prepare
 from rlhf_bench.evaluate.request import Request
-from rlhf_bench.evaluate.result import Evaluation
+from rlhf_bench.evaluate.responses import anchor_names, anchor_rows, file_rows, sampled_rows
+from rlhf_bench.evaluate.scoring import Scored, pool_of, scored
+from rlhf_bench.evaluate.sources import ModelSource, ResponseSet
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import exclusive, remove_half_written
 from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.processes import ALONE, Processes
+from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.stats import resampling
-from rlhf_bench.store import ResultStore
+from rlhf_bench.store import PartStore, ResultStore
+from rlhf_bench.types import Item
 
-if TYPE_CHECKING:
-    from rlhf_bench.evaluate.measure_base import Measure
+__all__ = ["run_request"]
 
-__all__ = ["evaluate", "run_request"]
+# Prompts that are evaluated and stored at a time. Fixed, so that neither an interruption nor the number of processes
+# changes which rows share a batch.
+SHARD = 1000
 
-
-def evaluate(
-    suite: str | None = None,
-    *,
-    run: str | None = None,
-    models: Mapping[str, str] | None = None,
-    templates: Mapping[str, str] | None = None,
-    responses: Sequence[tuple[str | None, str]] = (),
-    columns: Mapping[str, str] | None = None,
-    skip_bad: bool = False,
-    reference: str | None = None,
-    reward_models: Mapping[str, str] | None = None,
-    perplexity_models: Mapping[str, str] | None = None,
-    data: str | None = None,
-    limit: int | None = None,
-    samples: int | None = None,
-    best_of_n: int | None = None,
-    seed: int | None = None,
-    settings: Sequence[str] = (),
-    force: bool = False,
-    checkpoints: Path = Path("checkpoints"),
-    results: Path = Path("results"),
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Run a suite over a run's checkpoints, `models` and response files; gives what is stored, as frames and figures.
-
-    suite: a name or a YAML file; hh-test, or `responses` where the prompts are those of response files
-    run: a trained run; `default` unless models come with data of their own, or responses with their prompts
-    models: name -> path or hub name of a causal language model; {seed} in a path stands for each seed of the run
-    templates: name of one of `models` or `perplexity_models` -> the form of its prompts (templates.TEMPLATES); what its
-        training.json says by default, else hh
-    responses: (name, file) each; without a name a file's models are called as in the file
-    columns: prompt, response, reference -> the columns of the response files, where they are not recognised
-    skip_bad: leave out rows of response files that cannot be used
-    reference: the model that KL is taken to and rewards are standardised by
-    reward_models: name -> path; the first is `reward` in every table, others are shown beside it
-    perplexity_models: name -> path or hub name of a causal language model that reads every response, whoever wrote it:
-        `perplexity:NAME` and `bits_per_byte:NAME`
-    best_of_n: responses of the reference to each prompt, from which `reward` chooses the best of n; 0: none
-    data: a data source for the prompts; by default what the run was trained on
-    settings: key=value in place of what the suite says, such as prompts=null or wording=natural
-
-    What is stored already is reused; another configuration gets a folder of its own.
-
-    Raises:
-        UsageError: an unknown suite, model or value.
-        CheckpointError: a checkpoint that is missing, damaged or stale.
-        DataError: data or a response file that cannot be used.
-        StoreError: the results folder cannot be written, or what it holds has lost rows.
-    """
-    request = Request.of(
-        suite, run, models=dict(models or {}), templates=dict(templates or {}), responses=tuple(responses),
-        columns=dict(columns or {}), skip_bad=skip_bad, reference=reference, reward_models=dict(reward_models or {}),
-        perplexity_models=dict(perplexity_models or {}), data=data, limit=limit, samples=samples, best_of_n=best_of_n,
-        seed=seed, settings=tuple(settings), checkpoints=Path(checkpoints),
-    )  # fmt: skip
-    return Evaluation(run_request(request, force=force, results=Path(results), progress=progress))
+OnBatch = Callable[[int], None]  # is called with how many responses are finished
 
 
 def run_request(
@@ -98,75 +49,145 @@ def run_request(
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Path:
-    """As `evaluate`; gives the results folder alone. `expected` is the key of a result that is to be repeated.
+    """Evaluate what the request names; gives the results folder. What is stored already is not computed again.
 
     Of several `processes` all call this with the same arguments: they divide the batches that one process would
-    compute, and the first alone writes.
+    compute, and one of them writes. `expected` is the key of a result that is to be repeated.
 
-    Raises StoreError where models, data or versions of the suite are no longer those of that key.
+    Raises StoreError where models, data or the suite's version are no longer those of that key.
     """
-    progress = progress or Progress(quiet=True)
+    progress, writer = progress or Progress(quiet=True), Writer(processes)
     parent = results / suite_name(request.suite)
-    if not force and (stored := processes.first(lambda: _stored(parent, request))):
-        processes.first(lambda: _tidy(stored, request))
+    if not force and (stored := writer.look(_stored, parent, request)):
+        writer.write(_tidy, stored, request)
         progress.log(f"{stored}: everything is stored; nothing to compute")
         return stored
-    setup = prepare(request, progress)
-    manifest = make_manifest(request, setup)
+    plan = prepare(request, progress)
+    manifest = make_manifest(request, plan)
     if expected not in (None, manifest["key"]):
         raise StoreError(
-            f"models, data or suite are no longer what they were: their hash is {manifest['key']}, the manifest says "
+            f"models, data or suite are no longer what they were: their hash is {manifest['key']}, the manifest has "
             f"{expected}; restore them, or evaluate what is there now without --from"
         )
-    folder = processes.first(lambda: _folder(parent, request.label, manifest["key"], force=force))
-    _say_other_version(parent / request.label, folder, setup.suite.version, progress)
-    store = ResultStore(folder)
-    if processes.first(lambda: _complete(store)):
-        processes.first(lambda: _tidy(folder, request))
+    folder = writer.look(_folder, parent, request.label, manifest["key"], force=force)
+    _log_other_version(parent / request.label, folder, plan.suite.version, progress)
+    store, parts = ResultStore(folder), PartStore(folder)
+    if writer.look(_complete, store):
+        writer.write(_tidy, folder, request)
         progress.log(f"{folder}: everything is stored; nothing to compute")
         return folder
-    processes.first(lambda: _make_parts(folder))
-    with processes.only_first(exclusive(folder)):
-        processes.first(lambda: store.write_manifest(manifest))
-        parts: list[Part] = []
-        anchors: list[Part] = []
-        pools: list[Part] = []
-        for number in setup.seeds:  # a seed's reference and reward models are loaded once, and let go before the next
-            measure, work = _measure(setup, number, processes), folder / ".parts"
-            parts += [model_part(work, setup, measure, p, progress, processes) for p in setup.parts if p.seed == number]
-            anchors += anchor_parts(work, setup, measure, number, progress, processes)
-            pools += pool_parts(work, setup, measure, number, progress, processes)
-        with resampling(setup.suite.resamples):
-            processes.first(lambda: finish(store, setup, [*parts, *anchors], pools))
-        processes.first(lambda: _tidy(folder, request))
+    writer.look(parts.create)  # a folder that cannot be written ends every process
+    with writer.holding(exclusive(folder)):
+        writer.write(store.write_manifest, manifest)
+        collected = Collected()
+        for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
+            for part in _parts(plan, SeedModels(plan, seed, processes)):
+                collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
+        with resampling(plan.suite.resamples):
+            writer.look(collect, store, parts, plan, collected)
+        writer.write(_tidy, folder, request)
     return folder
 
 
-def _make_parts(folder: Path) -> None:
-    try:
-        (folder / ".parts").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be written ({error.strerror}); give --results a folder that can") from error
+class _Part(NamedTuple):
+    """One model's responses under one seed, or the pool that best-of-n chooses from."""
+
+    kind: str  # "model", "anchor" or "pool"
+    key: str  # under which its shards are stored
+    label: str
+    count: Callable[[Sequence[Item]], int]  # how many responses some prompts have
+    compute: Callable[[Sequence[Item], OnBatch], Scored]
+
+
+def _parts(plan: Plan, models: SeedModels) -> Iterator[_Part]:
+    seed, samples = models.seed, plan.suite.samples
+    for one in (one for one in plan.evaluated if one.seed == seed):
+        key, label = f"{quote(one.name, safe='')}-{seed}", f"{one.name}, seed {seed}"
+        if isinstance(one, ResponseSet):
+            yield _Part("model", key, label, _counted(partial(file_rows, one)), partial(_file, one, models))
+        else:
+            yield _Part("model", key, label, _times(samples), partial(_sampled, one, models, samples))
+    for name in anchor_names(plan.items):  # their folder keeps a model's name from being mistaken for them
+        count = _counted(partial(anchor_rows, name, seed))
+        yield _Part("anchor", f"anchors/{name}-{seed}", f"{name}, seed {seed}", count, partial(_anchor, name, models))
+    n, reference = plan.suite.best_of_n, plan.reference_model(seed)
+    if n and reference is not None and (plan.reference, "best_of_n") not in plan.missing:
+        label = f"best of {n} of {plan.reference}, seed {seed}"
+        yield _Part("pool", f"best_of_n/{seed}", label, _times(n), partial(_pool, reference, models, n))
+
+
+def _times(samples: int) -> Callable[[Sequence[Item]], int]:
+    return lambda items: samples * len(items)
+
+
+def _counted(rows: Callable[[Sequence[Item]], Sequence[object]]) -> Callable[[Sequence[Item]], int]:
+    return lambda items: len(rows(items))
+
+
+def _sampled(source: ModelSource, models: SeedModels, samples: int, items: Sequence[Item], on_batch: OnBatch) -> Scored:
+    return scored(sampled_rows(source, models, items, samples=samples, on_batch=on_batch), models.context(source))
+
+
+def _file(texts: ResponseSet, models: SeedModels, items: Sequence[Item], on_batch: OnBatch) -> Scored:
+    rows = file_rows(texts, items)
+    on_batch(len(rows))
+    return scored(rows, models.context(None, origin="file"))
+
+
+def _anchor(name: str, models: SeedModels, items: Sequence[Item], on_batch: OnBatch) -> Scored:
+    rows = anchor_rows(name, models.seed, items)
+    on_batch(len(rows))
+    return scored(rows, models.context(None, origin="data"))
+
+
+def _pool(reference: ModelSource, models: SeedModels, n: int, items: Sequence[Item], on_batch: OnBatch) -> Scored:
+    rows = sampled_rows(reference, models, items, samples=n, on_batch=on_batch)
+    return pool_of(rows, models.context(reference, chooser=True))
+
+
+def _evaluated(part: _Part, plan: Plan, parts: PartStore, progress: Progress, writer: Writer) -> list[str]:
+    """The part's shards; those that are not stored are computed by all processes together."""
+    shards = _shards(part.key, plan)
+    stored = writer.look(parts.stored, list(shards))
+    if len(stored) < len(shards):
+        counts = {shard: part.count(items) for shard, items in shards.items()}
+        done = sum(counts[shard] for shard in stored)
+        with progress.task(part.label, total=sum(counts.values()), start=done) as task:
+            for shard, items in shards.items():
+                if shard not in stored:
+                    writer.write(parts.write, shard, *part.compute(items, task.advance))
+    return list(shards)
+
+
+def _shards(key: str, plan: Plan) -> dict[str, Sequence[Item]]:
+    """The names of a part's shards, each with its prompts: SHARD of them.
+
+    One shard has all where they are few, and where the suite's own metrics compare responses to different prompts.
+    """
+    items = plan.items
+    if len(items) <= SHARD or plan.suite.metrics:
+        return {key: items}
+    return {f"shards/{key}/{start}": items[start : start + SHARD] for start in range(0, len(items), SHARD)}
 
 
 def _tidy(folder: Path, request: Request) -> None:
-    """Of a finished evaluation only the result stays, not its parts, nor what a killed attempt was writing.
+    """Of a finished evaluation only the result is kept, not its parts, nor what a killed attempt was writing.
 
-    Its manifest names the judge and the baseline that were asked for last, who decide none of its numbers.
+    Its manifest has the judge and the baseline of the last request, which decide none of its numbers.
     """
-    shutil.rmtree(folder / ".parts", ignore_errors=True)
+    PartStore(folder).remove()
     remove_half_written(folder)
     store = ResultStore(folder)
     manifest = store.read_manifest()
-    asked = manifest.get("request", {})
     judge = {"judge": dict(request.judge)} if request.judge else {}
-    now = {**manifest, "baseline": request.spec.baseline or manifest["reference"], "request": {**asked, **judge}}
+    baseline = request.spec.baseline or manifest["reference"]
+    now = {**manifest, "baseline": baseline, "request": {**manifest.get("request", {}), **judge}}
     if now != manifest:
         store.write_manifest(now)
 
 
 def _stored(parent: Path, request: Request) -> Path | None:
-    """The complete result of the same request on files that have not changed since; nothing is loaded to see it."""
+    """The complete result of the same request on files that have not changed since; no model is loaded for it."""
     stamp = request.stamp()
     for manifest in sorted(parent.glob(f"{request.label}*/manifest.json")):
         store = ResultStore(manifest.parent)
@@ -191,7 +212,7 @@ def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
     return free
 
 
-def _say_other_version(first: Path, folder: Path, version: int, progress: Progress) -> None:
+def _log_other_version(first: Path, folder: Path, version: int, progress: Progress) -> None:
     """Why a folder of another name is made, where a suite has changed since the first was."""
     if folder == first:
         return
@@ -209,7 +230,7 @@ def _stored_key(folder: Path) -> str | None:
 
 
 def _complete(store: ResultStore) -> bool:
-    """Raises StoreError where it was complete and has lost rows since: --force says that it may be made again."""
+    """Raises StoreError where it was complete and has lost rows since: --force evaluates it again."""
     try:
         if not (store.path / "scores.parquet").exists() or not store.read_metrics():
             return False
@@ -217,21 +238,3 @@ def _complete(store: ResultStore) -> bool:
         return False
     store.check_responses()
     return True
-
-
-def _measure(setup: Setup, seed: int, processes: Processes) -> Measure | None:
-    """What one seed's models are measured with; None where texts alone are counted and compared."""
-    if setup.sampling is None:
-        return None
-    from rlhf_bench.evaluate.measure_base import Measure
-    from rlhf_bench.modeling.models import default_device
-
-    return Measure(
-        items=setup.items, source=setup.source, sampling=setup.sampling, samples=setup.suite.samples,
-        seed=setup.suite.seed * 1_000_003 + seed,
-        reference=next((m for m in setup.models if m.name == setup.reference and m.seed == seed), None),
-        scorers=setup.scorers[seed], readers=setup.readers,
-        # texts from elsewhere may be longer than what is sampled here
-        max_response=None if setup.texts else setup.sampling.max_new_tokens,
-        device=default_device(), metrics=setup.suite.metrics, processes=processes,
-    )  # fmt: skip

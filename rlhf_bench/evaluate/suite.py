@@ -1,4 +1,4 @@
-"""Suites: short YAML files that say on what and how models are compared."""
+"""Suites: short YAML files that name the prompts, and how models are compared on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from rlhf_bench.config import Config, load_config, read_yaml, suites_dir
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.metrics.tradeoff import HYPERVOLUME_KL
+from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL
 from rlhf_bench.stats import RESAMPLES
 
 __all__ = [
@@ -30,7 +30,7 @@ Wording = Literal["mini", "natural"]
 
 
 class Suite(Config):
-    """What a suite file can say."""
+    """The keys of a suite's file."""
 
     version: int = Field(ge=1, description="goes up when results of the suite stop being comparable")
     description: str = Field("", description="what the suite is for, in one line")
@@ -38,7 +38,7 @@ class Suite(Config):
     own_prompts: str | None = Field(
         None,
         description="file of the suite's own prompts, in place of data: a path from the suite's file; {wording} in it "
-        "stands for the wording",
+        "is replaced by the wording",
     )
     wording: Wording | None = Field(
         None,
@@ -112,7 +112,7 @@ def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
 
     Raises:
         UnknownName: no such suite, or an override of a key that a suite does not have.
-        BadValue: the file or an override says something that a suite cannot say.
+        BadValue: the file or an override has a value that a suite cannot have.
     """
     return load_config(Suite, suite_path(name), overrides)
 

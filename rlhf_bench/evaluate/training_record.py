@@ -5,28 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rlhf_bench.evaluate.sources import Scorer, Source
+from rlhf_bench.evaluate.sources import ModelSource, RewardModelSource
 from rlhf_bench.modeling.checkpoints import read_training
 
 __all__ = ["training_alarms", "training_costs"]
 
 
-def training_costs(models: Iterable[Source]) -> dict[str, list[dict[str, Any]]]:
+def training_costs(models: Iterable[ModelSource]) -> dict[str, list[dict[str, Any]]]:
     """What each model cost to train: a row a seed. Models that were not trained here have none."""
     costs: dict[str, list[dict[str, Any]]] = {}
     for source in models:
         if source.training is not None:
             cost = {key: source.training[key] for key in ("samples", "tokens", "seconds")}
-            costs.setdefault(source.name, []).append({"seed": source.seed, **cost})
+            recipe = source.training.get("recipe")
+            costs.setdefault(source.name, []).append({"seed": source.seed, **cost, "recipe": recipe})
     return costs
 
 
-def training_alarms(models: Iterable[Source], scorers: Mapping[int, Sequence[Scorer]]) -> list[dict[str, Any]] | None:
+def training_alarms(
+    models: Iterable[ModelSource], reward_models: Mapping[int, Sequence[RewardModelSource]]
+) -> list[dict[str, Any]] | None:
     """Alarms that were raised while the models and each seed's own reward model were trained; None where no record
-    says whether there were any. A row has model, seed, name, step and message."""
+    has an entry of alarms. A row has model, seed, name, step and message."""
     records = [(source.name, source.seed, source.training) for source in models]
-    records += [("reward", seed, read_training(own[0].path)) for seed, own in scorers.items() if own]
-    told = [(name, seed, training["alarms"]) for name, seed, training in records if training and "alarms" in training]
-    if not told:
+    records += [("reward", seed, read_training(own[0].path)) for seed, own in reward_models.items() if own]
+    recorded = [
+        (name, seed, training["alarms"]) for name, seed, training in records if training and "alarms" in training
+    ]
+    if not recorded:
         return None
-    return [{"model": name, "seed": seed, **alarm} for name, seed, alarms in told for alarm in alarms]
+    return [{"model": name, "seed": seed, **alarm} for name, seed, alarms in recorded for alarm in alarms]

@@ -1,4 +1,4 @@
-"""Numbers of judge.json as text for a terminal, and the lines that every form of judging has."""
+"""Numbers of judge.json as text for a terminal, and the lines that every form has."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 from rlhf_bench.types import Estimate
 
-__all__ = ["LENGTH_ALONE", "asked_line", "estimate_text", "mixed_models_line", "p_text", "share_lines", "share_text"]
-
-LENGTH_ALONE = "length alone decides every verdict: at equal length there is nothing to go by"
+__all__ = ["asked_line", "estimate_text", "mixed_models_line", "p_text", "share_lines", "share_text"]
 
 
 def asked_line(about: str, row: Mapping[str, Any]) -> str:

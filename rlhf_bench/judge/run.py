@@ -1,227 +1,269 @@
-"""Ask a judge what has not been answered yet, read the answers, and never pay for one twice."""
+"""One run of a judge over a result, from the options of the command line to the stored numbers."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import math
 import random
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
-from rlhf_bench.errors import Interrupted, JudgeError
-from rlhf_bench.judge.asking import Asking, Item, Outcome, look_up, stored_readings
-from rlhf_bench.judge.budget import dollars
-from rlhf_bench.judge.calls import Attempt, Call
-from rlhf_bench.judge.client import Client, Reply, backoff
-from rlhf_bench.judge.pace import Pace
-from rlhf_bench.judge.types import Reading
-from rlhf_bench.progress import Progress, Task
+from rlhf_bench.errors import BadValue, JudgeError, nearest
+from rlhf_bench.judge.client import JudgeClient, Limits, ask, look_up
+from rlhf_bench.judge.client.batch import ask_in_batches, in_flight
+from rlhf_bench.judge.client.budget import PACKAGED, Price, PriceList, dollars, load_prices, nano_dollars
+from rlhf_bench.judge.client.endpoint import SCHEMA, Endpoint, api_key, canonical_url
+from rlhf_bench.judge.forms import load_template
+from rlhf_bench.judge.forms.base import FormRequest, JudgeForm
+from rlhf_bench.judge.forms.builtin import BUILT_IN, BUILTIN
+from rlhf_bench.judge.ledger import Ledger
+from rlhf_bench.judge.ledger.file import Cap
+from rlhf_bench.judge.questions import Outcome, QuestionId
+from rlhf_bench.judge.results import count_statuses
+from rlhf_bench.judge.show import stored_lines
+from rlhf_bench.progress import Progress
+from rlhf_bench.store import ResultStore
 
-__all__ = ["Limits", "ask", "schema_line"]
-
-MOST_WAIT = 300.0  # a server that asks for a longer pause than this is not waited for
-FAILURES_IN_A_ROW = 10  # calls given up, with no answer between them: the server is down, or refuses all of them
-POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How fast and how often to ask."""
-
-    concurrency: int = 8
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    attempts: int = 6  # requests a call, the first included
-    first_wait: float = 0.5  # seconds before the second; doubled from there
-    retry_unreadable: int = 0  # questions put again where the answer could not be read
+__all__ = ["JudgeRun", "check_judge", "prepare"]
 
 
-def ask(
-    asking: Asking[Any],
-    items: Sequence[Item],
-    key: Callable[[], str],
-    *,
-    limits: Limits,
-    rng: random.Random,
-    progress: Progress,
-) -> dict[Item, Outcome]:
-    """Ask what the ledger does not know, within the cap, and return what is known then of every item.
+@dataclass
+class JudgeRun:
+    """A result's questions, a judge, and the ledger between them. `client` is None for a built-in judge."""
 
-    `key` gives the API key, and is called only if there is something to ask. What does not fit under the cap stays
-    "missing". Where the server refuses the JSON schema, all is asked without it. Raises JudgeError where the server
-    cannot be used at all, Interrupted after Ctrl-C; what was answered is in the ledger in each case.
-    """
-    asking.ledger.settle(asking.scope)
-    found = look_up(asking, items)
-    # Two items may be one call, where two samples are the same text.
-    to_ask = {o.key: item for item, o in found.items() if _is_open(o, limits)}
-    if not to_ask or asking.cap.cost == 0 or asking.cap.calls == 0:
-        return found
-    run = _Run(asking, Client(asking.endpoint, key()), limits, rng, deque(to_ask.values()))
-    with progress.task(f"asking {asking.endpoint.model}", total=len(to_ask)) as task:
-        try:
-            asyncio.run(run.all(task))
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"{run.answered} answers of this run are kept, {dollars(asking.ledger.spent(asking.scope).cost)} spent "
-                "on this result and judge so far; the same command goes on from there"
-            ) from None
-    if run.fatal:
-        raise JudgeError(run.fatal)
-    if run.schema_refused:
-        progress.log(schema_line(asking, run.schema_refused))
-        return ask(asking.without_schema(), items, key, limits=limits, rng=rng, progress=progress)
-    after = look_up(asking, items)
-    return {item: _failed(o) if o.key in run.failed else o for item, o in after.items()}
+    folder: Path
+    judge: str
+    form: JudgeForm
+    client: JudgeClient | None
+    prices: PriceList
+    retry_unreadable: int = 0
 
+    def __enter__(self) -> JudgeRun:
+        return self
 
-def schema_line(asking: Asking[Any], reason: str) -> str:
-    return (
-        f"{asking.endpoint.base_url} refuses the JSON schema for {asking.endpoint.model!r} ({reason}); asking without "
-        "it, and reading the answers as text"
-    )
+    def __exit__(self, *_: object) -> None:
+        if self.client is not None:
+            self.client.ledger.close()
 
+    # plan
 
-def _is_open(outcome: Outcome, limits: Limits) -> bool:
-    status = outcome.reading.status
-    return status == "missing" or (status == "unreadable" and outcome.answers <= limits.retry_unreadable)
+    def plan_lines(self, *, batch: bool = False) -> list[str]:
+        """Pairs, calls, those answered already, tokens and cost of the others; `batch`: at the price of the Batch API.
 
-
-def _failed(outcome: Outcome) -> Outcome:
-    return outcome._replace(reading=Reading("failed")) if outcome.reading.status == "missing" else outcome
-
-
-class _Run:
-    """One run's asking: workers take items from one queue until it is empty or there is a reason to stop."""
-
-    def __init__(
-        self, asking: Asking[Any], client: Client, limits: Limits, rng: random.Random, queue: deque[Item]
-    ) -> None:
-        self._asking = asking
-        self._client = client
-        self._limits = limits
-        self._rng = rng
-        self._queue = queue
-        self._pace = Pace(limits.requests_per_minute, limits.tokens_per_minute)
-        self._before = asking.ledger.spent(asking.scope).cost
-        self._given_up = 0  # calls in a row
-        self._over = False
-        self._ended = False
-        self.answered = 0
-        self.failed: set[str] = set()
-        self.fatal: str | None = None
-        self.schema_refused: str | None = None  # what the server said
-
-    async def all(self, task: Task) -> None:
-        try:
-            # What a server refuses of all, such as the key, the model or the schema, costs one request.
-            await self._together([self._work(task, most=1)])
-            await self._together([self._work(task) for _ in range(self._limits.concurrency)])
-        finally:
-            await self._client.close()
-
-    async def _together(self, work: Iterable[Coroutine[Any, Any, None]]) -> None:
-        workers = [asyncio.create_task(one) for one in work]
-        try:
-            # Unlike gather, wait comes back at once when it is cancelled, before its tasks have ended.
-            done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-            for worker in done:
-                worker.result()
-        except BaseException:
-            self._ended = True  # a cancellation alone can be lost, where an answer arrives at the same moment
-            raise
-        finally:  # one failed, or Ctrl-C: the others note what they had in flight
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-
-    @property
-    def _stopped(self) -> bool:
-        return self._ended or self._over or self.fatal is not None or self.schema_refused is not None
-
-    async def _work(self, task: Task, most: float = math.inf) -> None:
-        """Take items until the queue is empty, `most` are done, or there is a reason to stop."""
-        done = 0
-        while self._queue and done < most and not self._stopped:
-            item = self._queue.popleft()
-            if await self._item(item):
-                done += 1
-                task.advance(1, **self._money(task))
-            else:
-                self._queue.append(item)
-                await asyncio.sleep(POLL_SECONDS)
-
-    def _money(self, task: Task) -> dict[str, object]:
-        spent = self._asking.ledger.spent(self._asking.scope)
-        if self._asking.endpoint.price is None:
-            return {"calls charged": spent.calls}
-        done = task.done + 1
-        left = (task.total or done) - done
-        return {"cost": dollars(spent.cost), "to come": dollars((spent.cost - self._before) * left // done)}
-
-    async def _item(self, item: Item) -> bool:
-        """Ask until there is an answer that can be read, or no more may be asked. False: come back later."""
-        question = self._asking.question(item)
-        for retry in range(self._limits.retry_unreadable + 1):
-            call = self._asking.endpoint.call(question, retry)
-            state = await self._call(call, sum(self._asking.endpoint.estimate(question)))
-            if state != "answered":
-                return state == "stop"
-            reading = stored_readings(self._asking, [call.key])[call.key]
-            if reading.status != "unreadable":
-                break
-        return True
-
-    async def _call(self, call: Call, tokens: int) -> Literal["answered", "busy", "stop"]:
-        for failures in range(1, self._limits.attempts + 1):
-            await self._pace.wait(tokens)
-            if self._stopped:
-                return "stop"
-            claimed = self._asking.ledger.claim(call, self._asking.scope, self._asking.cap)
-            if claimed == "over":
-                self._over = True
-                return "stop"
-            if claimed != "claimed":
-                return claimed
-            reply = await self._send(call)
-            if reply.attempt.outcome == "answered":
-                self.answered += 1
-                self._given_up = 0
-                return "answered"
-            if reply.schema_refused:
-                self.schema_refused = reply.attempt.reason
-                return "stop"
-            if reply.fatal:
-                self.fatal = self.fatal or reply.fatal
-            wait = backoff(failures, self._rng, first=self._limits.first_wait)
-            if reply.wait is not None:
-                self._pace.hold(min(reply.wait, MOST_WAIT))
-                wait = 0.0
-            if self.fatal or not reply.again or (reply.wait or 0) > MOST_WAIT or failures == self._limits.attempts:
-                break
-            await asyncio.sleep(wait)
-        self._give_up(call, reply.attempt)
-        return "stop"
-
-    async def _send(self, call: Call) -> Reply:
-        try:
-            reply = await self._client.ask(call)
-        except asyncio.CancelledError:
-            lost = Attempt("unknown", "interrupted in flight", charged=True, cost=call.worst)
-            with contextlib.suppress(Exception):  # a full disk: the claim stays, and is charged by whoever comes next
-                self._asking.ledger.finish(call.key, lost)
-            raise
-        self._asking.ledger.finish(call.key, reply.attempt)
-        return reply
-
-    def _give_up(self, call: Call, last: Attempt) -> None:
-        self.failed.add(call.key)
-        self._given_up += 1
-        if self._given_up >= FAILURES_IN_A_ROW and not self.fatal:
-            self.fatal = (
-                f"{self._given_up} calls in a row got no answer from {call.base_url}, the last one: {last.reason}; "
-                "check the server and --base-url; what was answered is kept, and the same command goes on from there"
+        Raises BadValue for a batch of a built-in judge.
+        """
+        lines = [self.form.about()]
+        client = self._in_batches() if batch else self.client
+        if client is None:
+            return [*lines, f"calls: none; the judge {self.judge} is built in (no API calls) and costs nothing"]
+        endpoint = client.endpoint
+        open_items = {
+            o.key: item for item, o in look_up(client, self.form.items).items() if o.reading.status == "missing"
+        }
+        prompt = completion = 0
+        for item in open_items.values():
+            tokens = endpoint.estimate(client.question(item))
+            prompt, completion = prompt + tokens[0], completion + tokens[1]
+        known = len({client.key(item) for item in self.form.items}) - len(open_items)
+        spent = client.ledger.spent(client.scope)
+        lines.append(f"calls: {known + len(open_items)}, of those answered already: {known}, to ask: {len(open_items)}")
+        lines.append(f"tokens to come: about {prompt} of prompts, at most {completion} of answers")
+        if endpoint.price is None:
+            why = no_price(self.judge, endpoint.base_url)
+            lines.append(f"cost: not known, {why}; `judge run` needs --max-calls")
+        else:
+            cost = dollars(endpoint.price.cost(prompt, completion))
+            share = f", of which a batch costs {self.prices.batch:%}" if batch else ""
+            lines.append(
+                f"cost to come: about {cost} (prices as of {self.prices.date}, {self.prices.path.name}{share}: check "
+                "them)"
             )
+        lines.append(f"charged so far to this result and judge: {dollars(spent.cost)}, {spent.calls} calls")
+        return lines
+
+    # run
+
+    def run(
+        self,
+        *,
+        max_cost: str | None,
+        progress: Progress,
+        max_calls: int | None = None,
+        concurrency: int = 8,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        attempts: int = 6,
+    ) -> None:
+        """Ask, and write the verdicts into the folder. Raises BadValue where the cost has no bound."""
+        if self.client is None:
+            found = self.form.decide(self.judge)
+        else:
+            client = self._capped(self.client, max_cost, max_calls)
+            if 0 not in client.cap and (waiting := in_flight(client)):
+                raise JudgeError(
+                    f"{waiting} calls of this result and judge are in a batch; collect it with --batch first"
+                )
+            limits = Limits(
+                concurrency=concurrency,
+                requests_per_minute=requests_per_minute,
+                tokens_per_minute=tokens_per_minute,
+                attempts=attempts,
+                retry_unreadable=self.retry_unreadable,
+            )
+            url = client.endpoint.base_url
+            # Only waits depend on it, and two processes must not wait alike.
+            rng = random.Random()
+            found = ask(client, self.form.items, lambda: api_key(url), limits=limits, rng=rng, progress=progress)
+        self._write(found)
+
+    def run_batch(
+        self, *, max_cost: str | None, max_calls: int | None, wait: bool, poll: float, progress: Progress
+    ) -> None:
+        """As `run`, by the server's Batch API. Raises BadValue for a built-in judge."""
+        client = self._capped(self._in_batches(), max_cost, max_calls)
+        url = client.endpoint.base_url
+        self._write(
+            ask_in_batches(client, self.form.items, lambda: api_key(url), wait=wait, poll=poll, progress=progress)
+        )
+
+    def _in_batches(self) -> JudgeClient:
+        """At the share of the prices that a call in a batch costs. Raises BadValue for a built-in judge."""
+        if self.client is None:
+            raise BadValue(f"--batch: the judge {self.judge} is built in (no API calls); leave it out")
+        endpoint = self.client.endpoint
+        price = endpoint.price and endpoint.price.times(self.prices.batch)
+        return replace(self.client, endpoint=replace(endpoint, price=price))
+
+    def _capped(self, client: JudgeClient, max_cost: str | None, max_calls: int | None) -> JudgeClient:
+        endpoint = client.endpoint
+        return replace(client, cap=cap_of(self.judge, endpoint.base_url, endpoint.price, max_cost, max_calls))
+
+    def _write(self, found: Mapping[QuestionId, Outcome]) -> None:
+        facts: dict[str, Any] = {
+            "judge": self.judge,
+            "base_url": self.client.endpoint.base_url if self.client else BUILT_IN,
+            **self.form.names,
+            "questions": count_statuses(found.values()),
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        if self.client:
+            spent = self.client.ledger.spent(self.client.scope)
+            models = self.client.ledger.reported_models({outcome.key for outcome in found.values()})
+            facts |= {"cost_usd": spent.cost / 1e9, "calls_charged": spent.calls, "reported_models": models}
+        self.form.write(found, facts)
+
+    def result_lines(self) -> list[str]:
+        lines = stored_lines(self.folder, judge=self.judge, **self.form.names)
+        waiting = in_flight(self.client) if self.client else 0
+        return [*lines, f"{waiting} calls are in a batch; the same command collects it"] if waiting else lines
+
+
+def prepare(
+    folder: Path,
+    *,
+    ledger_path: Path,
+    results: Path,
+    judge_name: str,
+    baseline: str | None = None,
+    timeout: float = 120.0,
+    models: Sequence[str] = (),
+    template: str = "pairwise",
+    base_url: str | None = None,
+    samples: int = 1,
+    limit: int | None = None,
+    again: int = 0,
+    order_seed: int = 0,
+    temperature: str = "0",
+    max_tokens: int | None = None,
+    schema: bool | None = None,
+    logprobs: int = 0,
+    prices: Path | None = None,
+    retry_unreadable: int = 0,
+) -> JudgeRun:
+    """Read the result and open the ledger; nothing is asked. Raises what the parts raise, each in one line.
+
+    The template decides the form; pairs need a `baseline` (None: the suite's), the other forms take none.
+    `schema` None: the template's JSON schema is sent unless the ledger says that the server refused it.
+    """
+    price_list = load_prices(prices or PACKAGED)
+    questions = load_template(template)
+    built_in = judge_name in BUILTIN
+    form = questions.form(
+        FormRequest(
+            folder,
+            ResultStore(folder).read_responses(),
+            built_in,
+            baseline=baseline,
+            models=models,
+            samples=samples,
+            limit=limit,
+            again=again,
+            order_seed=order_seed,
+        )
+    )
+    if built_in:
+        return JudgeRun(folder, judge_name, form, None, price_list)
+    url = canonical_url(base_url)
+    endpoint = Endpoint(
+        url,
+        judge_name,
+        price_list.find(judge_name, url) or (load_prices().find(judge_name, url) if prices else None),
+        temperature=_temperature(temperature),
+        structured=schema is not False,
+        top_logprobs=logprobs,
+        max_tokens=max_tokens,
+        seconds=timeout,
+    )
+    scope = f"{_name(folder, results)} {judge_name} {url}"
+    ledger = Ledger(ledger_path)
+    client = JudgeClient(form.subjects, endpoint, form.render, form.read, form.parser, ledger, scope)
+    client = client.adapted(questions.hash, keep=() if schema is None else (SCHEMA,))
+    return JudgeRun(folder, judge_name, form, client, price_list, retry_unreadable)
+
+
+def _temperature(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 2:
+        raise BadValue(f"--temperature: given {text!r}, expected a number from 0 to 2, or none to send none")
+    return value
+
+
+def _name(folder: Path, results: Path) -> str:
+    """`<suite>/<run>`, so that the account is the same wherever the results folder is."""
+    folder, results = folder.resolve(), results.resolve()
+    return folder.relative_to(results).as_posix() if folder.is_relative_to(results) else folder.as_posix()
+
+
+def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, max_calls: int | None) -> None:
+    """What can be known before an evaluation that ends with a judging: raises as `prepare` and `run` would."""
+    if judge_name in BUILTIN:
+        return
+    url = canonical_url(base_url)
+    cap = cap_of(judge_name, url, load_prices().find(judge_name, url), max_cost, max_calls)
+    if 0 not in cap:
+        api_key(url)
+
+
+def cap_of(judge: str, url: str, price: Price | None, max_cost: str | None, max_calls: int | None) -> Cap:
+    """Raises BadValue where nothing bounds what may be asked."""
+    cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
+    if price is None and cost != 0 and max_calls is None:
+        raise BadValue(f"--max-calls: not given, and {no_price(judge, url)}; say how many calls may be made")
+    if cost is None and max_calls is None:
+        raise BadValue(
+            f"--max-cost: not given, expected US dollars such as 2.00, the most that {judge!r} may cost; `judge plan` "
+            "estimates it for a stored result"
+        )
+    return Cap(cost, max_calls)
+
+
+def no_price(judge: str, url: str) -> str:
+    meant = nearest(judge, BUILTIN)
+    hint = f"; {meant!r} is a built-in judge" if meant else ""
+    return f"there is no price for {judge!r} at {url} (`judge run` takes one with --prices{hint})"

@@ -1,4 +1,4 @@
-"""What judge.json holds, as lines for a terminal."""
+"""The contents of judge.json, as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import StoreError
-from rlhf_bench.judge.lines import (
-    LENGTH_ALONE,
-    asked_line,
-    estimate_text,
-    mixed_models_line,
-    p_text,
-    share_lines,
-    share_text,
-)
-from rlhf_bench.judge.measures import PEOPLE
+from rlhf_bench.judge.analysis import PEOPLE
+from rlhf_bench.judge.analysis.length import LENGTH_ALONE
+from rlhf_bench.judge.lines import asked_line, estimate_text, mixed_models_line, p_text, share_lines, share_text
 from rlhf_bench.judge.show_forms import people_lines, ranking_lines, rating_lines
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import Estimate
@@ -34,7 +27,6 @@ AUDIT_TITLES = {
     "failed": "failed",
     "repeatability": "repeats itself",
 }
-
 _UNREAD = {"missing": "not asked", "failed": "failed", "refused": "refused", "unreadable": "unreadable"}
 
 

@@ -1,4 +1,4 @@
-"""What judge.json holds of ratings, rankings and people, as lines for a terminal."""
+"""Ratings, rankings and people in judge.json, as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -69,6 +69,11 @@ def people_lines(people: Mapping[str, Any]) -> list[str]:
     for row in people["judges"]:
         who = f"{row['judge']} by {row['template']}" if row["template"] != "none" else row["judge"]
         lines.append(f"  {who} against {row['baseline']}, by the people's majority: {_agreement(row, 'right')}")
+        shares = {order.replace("_", " "): cell for order, cell in row["order_accuracy"].items()}
+        shares["consistent"] = row["consistency"]
+        known = {name: Estimate.from_dict(cell) for name, cell in shares.items()}
+        texts = [f"{name} {share_text(one)}" for name, one in known.items() if one.n]
+        lines.append(f"    single answers that are right: {', '.join(texts)}")
     return lines
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import CheckpointError, MissingExtra, ModelError
+from rlhf_bench.hub import looks_like_path
+from rlhf_bench.modeling.folders import has_tokenizer, model_folder
 
-__all__ = ["adapter_base", "adapter_root", "has_tokenizer", "is_reward_adapter", "merged"]
+__all__ = ["adapter_base", "adapter_root", "has_chat_template", "is_reward_adapter", "merged"]
 
 CONFIG = "adapter_config.json"
 LONGEST_CHAIN = 8  # adapters upon adapters; a longer chain leads back to itself
@@ -22,24 +24,38 @@ LONGEST_CHAIN = 8  # adapters upon adapters; a longer chain leads back to itself
 def adapter_base(path: str | Path) -> str | None:
     """The base model that an adapter's configuration names, a folder or a hub name; None if `path` is no adapter.
 
-    A folder may be named as seen from the adapter, so that the two can be moved together, or from the working
-    directory. Of names on the hub nothing is known here: give an adapter's folder.
+    A folder may be named as seen from the adapter, so that the two can be moved together (by its training.json or by
+    adapter_config.json), or from the working directory. Of names on the hub nothing is known here: give an adapter's
+    folder.
 
     Raises:
         CheckpointError: its configuration cannot be read or names no base.
         MissingExtra: peft is not installed.
     """
+    path = model_folder(path)
     if not (Path(path) / CONFIG).is_file():
         return None
     if importlib.util.find_spec("peft") is None:
-        raise MissingExtra("peft", "peft")
+        raise MissingExtra("peft")
     base = _read(Path(path) / CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise CheckpointError(
             f"{Path(path) / CONFIG} names no base model; set base_model_name_or_path to its folder or hub name"
         )
-    beside = Path(path) / base
-    return str(beside) if beside.is_dir() else base
+    recorded = _read_training_base(Path(path))
+    for name in (recorded, base):
+        if name is not None and (Path(path) / name).is_dir():
+            return str(Path(path) / name)
+    return base
+
+
+def _read_training_base(folder: Path) -> str | None:
+    """The base as seen from an adapter that was trained here: adapter_config.json names it as seen from anywhere."""
+    try:
+        base = json.loads((folder / "training.json").read_bytes())["adapter"]["base"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return base if isinstance(base, str) else None
 
 
 def adapter_root(path: str | Path) -> str | Path:
@@ -77,14 +93,35 @@ def _read(file: Path) -> dict[str, Any]:
 def _configured(path: str | Path, key: str) -> Any:
     """A value of adapter_config.json; None where there is none, or no file that can be read."""
     try:
-        return json.loads((Path(path) / CONFIG).read_bytes())[key]
+        return json.loads((Path(model_folder(path)) / CONFIG).read_bytes())[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def has_tokenizer(path: str | Path) -> bool:
-    """True if an adapter's folder brings a tokenizer; else the base's is used."""
-    return any((Path(path) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+def has_chat_template(path: str | Path) -> bool:
+    """True if the tokenizer of a folder or hub model has a chat template; of an adapter without one its base's."""
+    folder = Path(model_folder(path))
+    if not folder.is_dir():
+        return _hub_chat_template(str(path))
+    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
+        return True
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError):
+        config = {}
+    if isinstance(config, dict) and config.get("chat_template"):
+        return True
+    base = None if has_tokenizer(folder) else adapter_base(folder)
+    return base is not None and has_chat_template(base)
+
+
+def _hub_chat_template(name: str) -> bool:
+    from rlhf_bench.modeling.models import load_tokenizer
+
+    try:
+        return not looks_like_path(name) and bool(getattr(load_tokenizer(name), "chat_template", None))
+    except (CheckpointError, ModelError):  # loading the model says why
+        return False
 
 
 def merged(model: Any, path: str | Path, base: str) -> Any:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import BadValue, CheckpointError, StaleParent, UnknownName
-from rlhf_bench.files import sha256_file
+from rlhf_bench.files import sha256_file, use_umask
 from rlhf_bench.hub import looks_like_path
-from rlhf_bench.modeling.adapters import adapter_base, adapter_root
+from rlhf_bench.modeling.adapters import adapter_base, adapter_root, has_chat_template
+from rlhf_bench.modeling.folders import model_folder, weight_files
 from rlhf_bench.types import STAGES, stable_hash
 
 __all__ = [
@@ -64,7 +65,8 @@ def checkpoint_hash(path: Path) -> str:
     Raises:
         CheckpointError: the folder holds no weights, or a safetensors file is cut short or of another kind.
     """
-    weights = sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])
+    path = Path(model_folder(path))
+    weights = weight_files(path)
     if not weights:
         raise CheckpointError(f"{path} holds no weights (*.safetensors); expected a model folder")
     digest = hashlib.sha256()
@@ -84,7 +86,7 @@ def model_hash(path: str | Path) -> str:
         CheckpointError: as `checkpoint_hash`; an adapter's base is missing.
         StaleParent: an adapter's base is not the one that it was trained on, as its training.json says.
     """
-    folder = Path(path)
+    folder = Path(model_folder(path))
     if not folder.is_dir():
         return str(path)
     adapter_root(folder)  # an end there is, or the hash would have none
@@ -185,8 +187,12 @@ def read_training(path: Path) -> dict[str, Any] | None:
 
 
 def prompt_form(path: str | Path) -> str:
-    """The template of the prompts that a model was trained on, as its training.json says; hh where nothing says it."""
-    return str((read_training(Path(path)) or {}).get("prompt_form", "hh"))
+    """The template of the prompts that a model was trained on, as its training.json says; without one the tokenizer's
+    own chat template, where it has one, else hh."""
+    training = read_training(Path(path))
+    if training is not None:
+        return str(training.get("prompt_form", "hh"))
+    return "chat" if has_chat_template(path) else "hh"
 
 
 def open_checkpoint(path: Path, *, check_parents: bool = True) -> Checkpoint:
@@ -235,6 +241,9 @@ def replacing(target: Path) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
+        for file in fresh.rglob("*"):
+            if file.is_file():
+                use_umask(file)  # safetensors writes files that only their owner can read
         fsync_tree(fresh)
         old = target.with_name(f".{target.name}.old-{os.getpid()}")
         if target.exists():

@@ -25,8 +25,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlhf_bench.errors import ModelError
-from rlhf_bench.modeling.adapters import adapter_base, adapter_root, has_tokenizer, is_reward_adapter, merged
+from rlhf_bench.errors import CheckpointError, ModelError
+from rlhf_bench.modeling.adapters import adapter_base, adapter_root, is_reward_adapter, merged
+from rlhf_bench.modeling.folders import has_tokenizer, model_folder, stored_shapes, wrapped_names
+from rlhf_bench.modeling.heads import check_logits
 from rlhf_bench.modeling.model_files import (
     check_causal,
     check_loaded,
@@ -56,6 +58,7 @@ __all__ = [
 
 END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
+WRAPPED_NAMES = {r"(^|\.)_orig_mod\.": r"\1", r"^module\.": ""}  # of torch.compile, of DataParallel
 
 
 def default_device() -> torch.device:
@@ -146,7 +149,14 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: there is no tokenizer, or it has no end-of-text token.
     """
+    path = model_folder(path)
     base = adapter_base(path)
+    if Path(path).is_dir() and base is None and not has_tokenizer(path):
+        if not (Path(path) / "config.json").is_file():
+            raise CheckpointError(f"{path} has no config.json; expected a Hugging Face model folder")
+        raise ModelError(
+            f"{path} holds no tokenizer (tokenizer.json); copy the tokenizer's files of the model that it was made from"
+        )
     if base is not None and not has_tokenizer(path):
         adapter_root(path)  # raises where the chain has no end
         with of_adapter(path):
@@ -176,8 +186,10 @@ def load_policy(
 
     Raises:
         CheckpointError: nothing there, or it cannot be read.
-        ModelError: it is no causal language model; or it cannot be loaded in 4 bits.
+        ModelError: it is no causal language model, the logits computed here are not those of its own forward, or it
+            cannot be loaded in 4 bits.
     """
+    path = model_folder(path)
     tokenizer = load_tokenizer(path)
     options = four_bit_options(path, device or default_device()) if load_in_4bit else {}
     model = _load_causal(path, device, dtype, options)
@@ -186,7 +198,9 @@ def load_policy(
             f"{path}: its tokenizer has {len(tokenizer)} tokens, its embedding only "
             f"{model.get_input_embeddings().weight.shape[0]}; the two belong to different models"
         )
-    return _placed(model, device), tokenizer
+    placed = _placed(model, device)
+    check_logits(placed, str(path))
+    return placed, tokenizer
 
 
 def _load_causal(path: str | Path, device: torch.device | None, dtype: torch.dtype, options: dict[str, Any]) -> Any:
@@ -208,6 +222,9 @@ def _load(
         with of_adapter(path):
             whole = _load(kind, base, device, dtype, new, options)
         return merged(whole, path, base)
+    path = model_folder(path)
+    if wrapped_names(path):
+        options = {**options, "key_mapping": WRAPPED_NAMES}
     with readable(path):
         model, loading = kind.from_pretrained(
             *pretrained_name(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True,
@@ -237,6 +254,7 @@ def load_reward_model(
         CheckpointError: nothing there, or it cannot be read.
         ModelError: it has more than one output, or is no sequence classifier; or it cannot be loaded in 4 bits.
     """
+    path = model_folder(path)
     tokenizer = load_tokenizer(path)
     options = four_bit_options(path, device or default_device()) if load_in_4bit else {}
     if is_reward_adapter(path):
@@ -249,10 +267,19 @@ def load_reward_model(
             f"{path} is no reward model ({', '.join(config.architectures or ['unknown'])}); expected a sequence "
             "classifier with one output such as checkpoints/RUN/reward"
         )
-    if config.num_labels != 1:
-        raise ModelError(f"{path} has {config.num_labels} outputs; a reward model has 1: train one with num_labels=1")
-    model = _load(AutoModelForSequenceClassification, path, device, dtype, set(), options)
+    outputs = _stored_outputs(path) or config.num_labels
+    if outputs != 1:
+        raise ModelError(f"{path} has {outputs} outputs; a reward model has 1: train one with num_labels=1")
+    model = _load(AutoModelForSequenceClassification, path, device, dtype, set(), {"num_labels": 1, **options})
     return _placed(model, device), tokenizer
+
+
+def _stored_outputs(path: str | Path) -> int | None:
+    """How many outputs the head in a folder's weights has: a configuration need not name their number. None where the
+    weights do not say it."""
+    shapes = stored_shapes(path)
+    heads = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
+    return next((shape[0] for name, shape in shapes.items() if name.endswith(heads)), None)
 
 
 def to_reward_model(
@@ -263,6 +290,7 @@ def to_reward_model(
     Transformers reads a classifier's score at the last id that is not the pad id; a pad that is also end-of-text would
     make it read one token early.
     """
+    path = model_folder(path)
     tokenizer = load_tokenizer(path)
     root_config(path)
     options = four_bit_options(path, device or default_device()) if load_in_4bit else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf_bench.runtime.pool import SMALL
 
-__all__ = ["packed_weights"]
+__all__ = ["is_large", "packed_weights"]
 
 ROWS = 32  # the number of rows that the layout is chosen for; it serves any number
 
@@ -28,7 +29,7 @@ def packed_weights(model: PreTrainedModel) -> Iterator[None]:
     Weights may not change meanwhile, and no gradient flows. A small model is left as it is: its weights stay in the
     cache of the processor, and several threads share it.
     """
-    layers = list(_layers(model)) if _pays(model) else []
+    layers = list(_layers(model)) if is_large(model) else []
     try:
         for layer in layers:
             layer.forward = _packed_forward(layer)
@@ -38,23 +39,23 @@ def packed_weights(model: PreTrainedModel) -> Iterator[None]:
             vars(layer).pop("forward", None)
 
 
-def _pays(model: PreTrainedModel) -> bool:
-    return (
-        model.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
-        and sum(p.numel() for p in model.parameters()) > SMALL
-    )
+def is_large(model: PreTrainedModel) -> bool:
+    """True for a model on a CPU whose weights are too large for its cache, and that one thread at a time works on."""
+    on_cpu = model.device.type == "cpu" and bool(torch.backends.mkldnn.is_available())
+    return on_cpu and sum(p.numel() for p in model.parameters()) > SMALL
 
 
 def _layers(model: PreTrainedModel) -> Iterator[nn.Module]:
     """The layers whose product can be replaced: of exactly these classes, in float32, not compiled."""
     for module in model.modules():
-        if type(module) in (nn.Linear, Conv1D) and type(module.weight) in (Tensor, nn.Parameter):
-            if module.weight.dtype == torch.float32 and "forward" not in vars(module):
-                yield module
+        if type(module) not in (nn.Linear, Conv1D) or "forward" in vars(module):
+            continue
+        weight: Any = module.weight
+        if type(weight) in (Tensor, nn.Parameter) and weight.dtype == torch.float32:
+            yield module
 
 
-def _packed_forward(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+def _packed_forward(layer: Any) -> Callable[[Tensor], Tensor]:
     weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
     rows = weight if isinstance(layer, nn.Linear) else weight.T.contiguous()  # (out, in)
     packed = torch.ops.mkldnn._reorder_linear_weight(rows, ROWS)

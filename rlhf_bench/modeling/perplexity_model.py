@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import NotFinite
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy, max_positions
+from rlhf_bench.modeling.special import prefix_ids
 from rlhf_bench.modeling.templates import Template
-from rlhf_bench.modeling.tokens import Encoded, collate, encode, length_batches
+from rlhf_bench.modeling.tokens import Encoded, collate, cut_left, encode, length_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 
@@ -88,9 +89,10 @@ class LanguageModel:
             self.tokenizer,
             [self.template.prompt(prompt) for prompt in prompts],
             [self.template.response(response) for response in responses],
-            ended=ended, max_prompt=self.limit, max_response=self.limit - 1,
+            ended=ended, end_id=self.template.end_id, max_prompt=self.limit, max_response=self.limit - 1,
         )  # fmt: skip
-        return [row._replace(prompt=row.prompt[len(row.response) - self.limit :]) for row in rows]
+        kept = len(prefix_ids(self.tokenizer))
+        return [row._replace(prompt=cut_left(row.prompt, self.limit - len(row.response), kept=kept)) for row in rows]
 
     def score(
         self,

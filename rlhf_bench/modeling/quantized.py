@@ -27,7 +27,7 @@ def check_four_bit(device: torch.device) -> None:
         ModelError: the device is no GPU.
     """
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise MissingExtra("bitsandbytes", "quant")
+        raise MissingExtra("bitsandbytes")
     if device.type != "cuda":
         raise ModelError(
             f"load_in_4bit: the device is {device.type}, expected a CUDA GPU, where bitsandbytes has its kernels; "

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_bench.errors import NotFinite
-from rlhf_bench.modeling.checkpoints import prompt_form
-from rlhf_bench.modeling.logprobs import at_least_float32, hidden_states
+from rlhf_bench.errors import ModelError, NotFinite
+from rlhf_bench.modeling.checkpoints import read_training
+from rlhf_bench.modeling.logprobs import at_least_float32, hidden_states, takes
 from rlhf_bench.modeling.models import load_reward_model, max_positions
-from rlhf_bench.modeling.templates import Template
-from rlhf_bench.modeling.tokens import Batch, Encoded, collate, encode
+from rlhf_bench.modeling.reward_form import make_form, reward_form
+from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 from rlhf_bench.modeling.trees import grouped_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 
-__all__ = ["RewardModel", "ScoreModel"]
+__all__ = ["RewardModel", "ScoreModel", "check_rewards"]
 
 AT_ONCE = 16_384  # responses whose tokens are held together, and sorted by length
 
@@ -33,19 +33,31 @@ class ScoreModel(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> Tensor:
-        """The score at the last real token, wherever the padding is."""
+        """The score where transformers' own forward reads it: at the last token that is not the configured pad token.
+
+        What `attention_mask` leaves out is never read, wherever the padding is.
+        """
         head: Any = getattr(self.model, "score", None)
         if head is None:  # an encoder reads its score where it likes
-            out: Any = self.model(input_ids=batch.ids, attention_mask=batch.attention_mask.long())
-            return at_least_float32(out.logits.squeeze(-1))
+            return self._own_forward(batch)
         hidden = hidden_states(self.model, batch)
-        last = torch.where(batch.attention_mask, batch.position_ids, -1).argmax(-1)
+        pad = self.model.config.get_text_config().pad_token_id
+        read = batch.attention_mask if pad is None else batch.attention_mask & (batch.ids != pad)
+        last = torch.where(read, batch.position_ids, -1).argmax(-1)
         scores = head(hidden[torch.arange(len(last), device=last.device), last]).squeeze(-1)
         return at_least_float32(scores).clone()  # FSDP's hooks want no view
 
+    def _own_forward(self, batch: Batch) -> Tensor:
+        """Of an encoder; the response is the second of a pair, for those that tell the two by their type."""
+        segments = {}
+        if takes(self.model, "token_type_ids") and getattr(self.model.config, "type_vocab_size", 0) > 1:
+            segments = {"token_type_ids": batch.response_mask.long()}
+        out: Any = self.model(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), **segments)
+        return at_least_float32(out.logits.squeeze(-1))
+
 
 class RewardModel:
-    """A reward model with its own tokenizer and limits."""
+    """A reward model with its own tokenizer, form and limits."""
 
     def __init__(
         self,
@@ -55,34 +67,49 @@ class RewardModel:
         max_prompt: int | None = None,
         max_response: int | None = None,
         template: str = "hh",
+        trained_here: bool = True,
         name: str = "the reward model",
     ) -> None:
         limit = max_positions(model)
         self.model, self.tokenizer, self.name = ScoreModel(model), tokenizer, name
-        self.template = Template.of(template, tokenizer, name=name)
+        self.form = make_form(template, tokenizer, trained_here=trained_here, name=name)
         self.max_response = max_response or min(512, limit // 2)
         self.max_prompt = max_prompt or min(limit - self.max_response, 1536)
 
     @classmethod
     def load(
-        cls, path: str | Path, *, device: torch.device | None = None, max_prompt: int | None = None,
+        cls,
+        path: str | Path,
+        *,
+        device: torch.device | None = None,
+        max_prompt: int | None = None,
         max_response: int | None = None,
-    ) -> RewardModel:  # fmt: skip
+        template: str | None = None,
+    ) -> RewardModel:
+        """The reward model of a folder or hub name, checked against plain transformers on a few texts.
+
+        It reads the form that it was trained on, as its training.json says; without one its own: the tokenizer's chat
+        template, or the pair of an encoder. `template` sets another.
+
+        Raises CheckpointError and ModelError as `load_reward_model`, and ModelError where transformers' own forward
+        gives other rewards.
+        """
         model, tokenizer = load_reward_model(path, device=device)
-        return cls(
-            model, tokenizer, max_prompt=max_prompt, max_response=max_response, template=prompt_form(path),
-            name=str(path),
+        trained_here = template is None and read_training(Path(path)) is not None
+        reward = cls(
+            model, tokenizer, max_prompt=max_prompt, max_response=max_response,
+            template=template or reward_form(path, tokenizer), trained_here=trained_here, name=str(path),
         )  # fmt: skip
+        check_rewards(reward)
+        return reward
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool] | None = None
     ) -> list[Encoded]:
-        """Prompts and responses of the data as tokens, in the form that the model was trained on."""
-        return encode(
-            self.tokenizer,
-            [self.template.prompt(prompt) for prompt in prompts],
-            [self.template.response(response) for response in responses],
-            ended=ended, max_prompt=self.max_prompt, max_response=self.max_response,
+        """Prompts and responses of the data as tokens, in the form that the model reads."""
+        return self.form.encode(
+            prompts, responses, ended or [True] * len(prompts),
+            max_prompt=self.max_prompt, max_response=self.max_response,
         )  # fmt: skip
 
     def score(
@@ -120,3 +147,44 @@ class RewardModel:
                 "train the reward model again or use another"
             )
         return scores
+
+
+CHECKED = ("Blue?", "How do I boil an egg?"), (" Blue.", " Put it in boiling water for eight minutes.")
+TOLERANCE = 1e-3  # relative to the largest reward where that is above 1
+
+
+@torch.no_grad()
+def check_rewards(reward: RewardModel) -> None:
+    """Compare the rewards of two short texts with those of transformers' own forward, the texts tokenised by plain
+    calls of the tokenizer.
+
+    Raises ModelError where they differ by more than rounding.
+    """
+    prompts = [f"\n\nHuman: {question}\n\nAssistant:" for question in CHECKED[0]]
+    rows = reward.encode(prompts, CHECKED[1])
+    model, pad = reward.model.model, reward.tokenizer.pad_token_id
+    plain = reward.form.plain_ids(prompts, CHECKED[1])
+    for row, ids in zip(rows, plain or [row.prompt + row.response for row in rows], strict=True):
+        if row.prompt + row.response != ids and not (row.prompt_cut or row.response_cut):
+            raise ModelError(
+                f"{reward.name}: in the form {reward.form.name} a text has other tokens here than its tokenizer gives; "
+                "choose another with --prompt-template NAME=..."
+            )
+    batches = [collate([row], pad_id=pad, multiple_of=1).to(model.device) for row in rows]
+    scores = torch.cat([reward.model(batch) for batch in batches])
+    padded = reward.model(collate(rows, pad_id=pad).to(model.device))
+    own = torch.cat([_plain_scores(model, batch) for batch in batches])
+    worst = max(float((found - own).abs().max()) for found in (scores, padded))
+    if not worst <= TOLERANCE * max(1.0, float(own.abs().max())) and bool(own.isfinite().all()):
+        raise ModelError(
+            f"{reward.name}: rewards computed here differ from those of transformers' own forward by {worst:.2g}; "
+            "expected equal ones: this class of reward model is not supported"
+        )
+
+
+def _plain_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
+    options = {"token_type_ids": batch.response_mask.long()} if getattr(model.config, "type_vocab_size", 0) > 1 else {}
+    if not takes(model, "token_type_ids") or getattr(model, "score", None) is not None:
+        options = {}
+    out: Any = model(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), **options)
+    return at_least_float32(out.logits[:, 0])

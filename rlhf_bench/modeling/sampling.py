@@ -9,22 +9,21 @@ was drawn before it, but for rounding in the forward pass.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import BadValue, NotFinite
-from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
+from rlhf_bench.modeling.decoding import decode_steps
 from rlhf_bench.modeling.packed import packed_weights
-from rlhf_bench.modeling.sampling_cache import cache_argument, has_usual_cache, preallocated_cache
 from rlhf_bench.modeling.special import end_ids
-from rlhf_bench.modeling.tokens import Encoded, collate, encode_prompts, length_batches
+from rlhf_bench.modeling.stops import Stops
+from rlhf_bench.modeling.tokens import encode_prompts, length_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.types import Completion, FinishReason, Prompt
@@ -34,7 +33,6 @@ __all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "uniforms"]
 HUMAN_TURN = "\n\nHuman:"
 Made = TypeVar("Made")
 DRAW_ELEMENTS = 1 << 19  # logits that tokens are drawn from at once
-LEAVE = 8  # finished rows leave the batch once they are an eighth of it
 
 
 class SamplingConfig(BaseModel):
@@ -128,7 +126,7 @@ def sample_as(
             f"a prompt of {longest} tokens and max_new_tokens={config.max_new_tokens} exceed the model's {limit} "
             "positions; lower max_new_tokens or max_prompt_tokens"
         )
-    stops = _Stops(tokenizer, config.stop)
+    stops = Stops(tokenizer, config.stop)
     ends = torch.tensor(end_ids(model, tokenizer, config.stop), device=model.device)
     results: list[list[Made]] = [[] for _ in prompts]
     per_batch = max(1, batch_size // samples)
@@ -158,7 +156,7 @@ def _sample_batch(
     config: SamplingConfig,
     samples: int,
     seed: int,
-    stops: _Stops,
+    stops: Stops,
     end_tokens: Tensor,
 ) -> list[Completion]:
     device, steps = model.device, config.max_new_tokens
@@ -170,7 +168,7 @@ def _sample_batch(
     ends: dict[int, tuple[int, int, FinishReason]] = {}  # row -> tokens kept, tokens drawn, why it ended
 
     alive = torch.arange(total, device=device)
-    for step, (next_logits, keep) in enumerate(_forward_steps(model, prompts, samples, steps, drawn, alive)):
+    for step, (next_logits, keep) in enumerate(decode_steps(model, prompts, samples, steps, drawn, alive)):
         alive = keep.alive
         token, logp = _draw_all(next_logits, random[alive, step], config)
         drawn[alive, step] = token
@@ -219,146 +217,3 @@ def _draw(logps: Tensor, u: Tensor) -> Tensor:
     """The first token whose cumulative probability exceeds u times the total: never one of probability 0. (B,)"""
     cumulative = logps.double().exp().cumsum(-1)
     return torch.searchsorted(cumulative, (u * cumulative[:, -1])[:, None], right=True).squeeze(1)
-
-
-class _Alive:
-    """Which rows are still being written; `drop` marks those that have ended."""
-
-    def __init__(self, alive: Tensor) -> None:
-        self.alive = alive
-        self.running = torch.ones_like(alive, dtype=torch.bool)
-
-    def drop(self, finished: Tensor) -> None:
-        self.running &= ~finished
-
-    def leave(self) -> Tensor:
-        """The running rows alone are left; gives their places among those before."""
-        stay = self.running.nonzero().squeeze(1)
-        self.alive = self.alive[stay]
-        self.running = torch.ones_like(self.alive, dtype=torch.bool)
-        return stay
-
-
-def _forward_steps(
-    model: PreTrainedModel, prompts: list[list[int]], samples: int, steps: int, drawn: Tensor, alive: Tensor
-) -> Iterator[tuple[Tensor, _Alive]]:
-    """Yield the next token's logits of the living rows, step by step, until none is left."""
-    state = _Alive(alive)
-    if not has_usual_cache(model):
-        yield from _recomputed_steps(model, prompts, samples, steps, drawn, state)
-        return
-    prefix = _Prefix.of(model, prompts, steps, pad=int(drawn[0, 0]))
-    cache = preallocated_cache(model, room=prefix.width + steps)
-    logits = _next_logits(model, prefix.ids, prefix.mask[:, : prefix.width], prefix.positions[:, : prefix.width], cache)
-    mask, positions = prefix.mask, prefix.positions
-    if samples > 1:
-        cache.batch_repeat_interleave(samples)
-        logits, mask, positions = (t.repeat_interleave(samples, dim=0) for t in (logits, mask, positions))
-    for step in range(steps):
-        yield logits, state
-        if not bool(state.running.any()) or step + 1 == steps:
-            return
-        # Finished rows leave in packs: batches of few distinct sizes, and no copy of the cache for a single row.
-        if len(state.running) - int(state.running.sum()) >= max(1, len(state.running) // LEAVE):
-            stay = state.leave()
-            cache.batch_select_indices(stay)
-            mask, positions = mask[stay], positions[stay]
-        column = prefix.width + step
-        token = drawn[state.alive, step : step + 1]
-        logits = _next_logits(model, token, mask[:, : column + 1], positions[:, column : column + 1], cache)
-
-
-class _Prefix(NamedTuple):
-    """Prompts padded on the left, so that every row's next token stands in the same column; positions count real
-    tokens. Mask and positions have room for the tokens to come."""
-
-    ids: Tensor  # (B, width)
-    mask: Tensor  # (B, width + steps)
-    positions: Tensor  # (B, width + steps)
-
-    @property
-    def width(self) -> int:
-        return self.ids.shape[1]
-
-    @classmethod
-    def of(cls, model: PreTrainedModel, prompts: list[list[int]], steps: int, *, pad: int) -> _Prefix:
-        width = max(len(p) for p in prompts)
-        ids = torch.full((len(prompts), width), pad, dtype=torch.long)
-        mask = torch.ones((len(prompts), width + steps), dtype=torch.long)
-        for i, prompt in enumerate(prompts):
-            ids[i, width - len(prompt) :] = torch.tensor(prompt)
-            mask[i, : width - len(prompt)] = 0
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        return cls(ids.to(model.device), mask.to(model.device), positions.to(model.device))
-
-
-def _recomputed_steps(
-    model: PreTrainedModel, prompts: list[list[int]], samples: int, steps: int, drawn: Tensor, state: _Alive
-) -> Iterator[tuple[Tensor, _Alive]]:
-    """As `_forward_steps`, without a cache: each step reads the whole row again, padded on the right, where no state of
-    a recurrent layer has seen the padding."""
-    pad = int(drawn[0, 0])  # what `drawn` is filled with
-    for step in range(steps):
-        rows = [Encoded(prompts[row // samples], drawn[row, :step].tolist()) for row in state.alive.tolist()]
-        batch = collate(rows, pad_id=pad).to(model.device)
-        last = batch.attention_mask.sum(1) - 1
-        hidden = hidden_states(model, batch)[torch.arange(len(rows), device=model.device), last]
-        yield logits_of(model, hidden), state
-        if not bool(state.running.any()):
-            return
-        state.leave()
-
-
-def _next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-    """Logits after the last column, (B, V); only that position goes through the output layer."""
-    options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
-    options = {name: value for name, value in options.items() if takes(model, name)}
-    out: Any = model(
-        input_ids=ids, attention_mask=mask, use_cache=True, **{cache_argument(model): cache}, **options
-    )  # fmt: skip
-    return out.logits[:, -1]  # type: ignore[no-any-return]
-
-
-class _Stops:
-    """Finds stop strings in what has been drawn.
-
-    Decoding every row at every step would be slow: a stop string can only be completed by a token whose text contains
-    the string's last character, so only rows that just drew such a token are decoded.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> None:
-        self.tokenizer, self.stop = tokenizer, tuple(s for s in stop if s)
-        last = {s[-1] for s in self.stop}
-        texts = _token_texts(tokenizer) if last else []
-        self.closing = torch.tensor([not last.isdisjoint(text) for text in texts] or [False])
-
-    def candidates(self, tokens: Tensor, running: Tensor) -> list[int]:
-        """The running rows that have just drawn a token which may complete a stop string."""
-        if not self.stop:
-            return []
-        closing = self.closing.to(tokens.device)
-        known = tokens < closing.shape[0]  # an output layer may be padded beyond the tokenizer
-        return (closing[tokens.clamp(max=closing.shape[0] - 1)] & known & running).nonzero().squeeze(1).tolist()
-
-    def find(self, ids: list[int]) -> int | None:
-        """How many leading tokens lie wholly before the first stop string, or None if there is none."""
-        text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        found = [i for i in (text.find(s) for s in self.stop) if i >= 0]
-        if not found:
-            return None
-        before = text[: min(found)]
-        for kept in range(len(ids), -1, -1):
-            if before.startswith(self.tokenizer.decode(ids[:kept], clean_up_tokenization_spaces=False)):
-                return kept
-        return 0
-
-
-_texts: WeakKeyDictionary[Any, list[str]] = WeakKeyDictionary()
-
-
-def _token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The text of each token alone; decoded once a tokenizer, which takes seconds where it has 100,000."""
-    known = _texts.get(tokenizer)
-    if known is None or len(known) != len(tokenizer):
-        known = _texts[tokenizer] = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    return known

@@ -15,7 +15,7 @@ from rlhf_bench.errors import ModelError, UnknownName
 from rlhf_bench.modeling.special import as_text, first_special, prefix_ids
 from rlhf_bench.types import TEMPLATES
 
-__all__ = ["Template", "check_template", "write_chat"]
+__all__ = ["Template", "check_template", "marked_turns", "write_chat"]
 
 _ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
@@ -66,11 +66,7 @@ class Template:
         """
         if self.name == "hh":
             return as_text(self.tokenizer, text)
-        return self.write(self.turns(text))
-
-    def turns(self, text: str) -> list[Message]:
-        """The turns of a prompt in the HH form; what spells a special token is marked as text."""
-        return [Message(turn.role, as_text(self.tokenizer, turn.content)) for turn in split_turns(text)]
+        return self.write(marked_turns(self.tokenizer, text))
 
     def response(self, text: str) -> str:
         """A response of the data as this model would write it: only the HH form has a space before it."""
@@ -87,6 +83,11 @@ class Template:
         end = tokenizer.eos_token_id if self.end_id is None else self.end_id
         front = tokenizer.convert_ids_to_tokens(prefix_ids(tokenizer))
         return {"template": self.name, "front": front, "end": tokenizer.convert_ids_to_tokens(end)}
+
+
+def marked_turns(tokenizer: Any, prompt: str) -> list[Message]:
+    """The turns of a prompt in the HH form; what spells a special token in them is marked as text."""
+    return [Message(turn.role, as_text(tokenizer, turn.content)) for turn in split_turns(prompt)]
 
 
 def _plain(turns: Sequence[Message]) -> str:

@@ -2,6 +2,8 @@
 
 write_report(folder)          tables/, plots/ and report.html
 summary_text(folder)          the main columns, for a terminal
+judge_text(folder)            what judges found, for a terminal
+audit_text(folder)            the reward model's accuracy by category, for a terminal
 plot_training_curve(...)      one stage's curve, from its log rows
 """
 
@@ -14,7 +16,7 @@ from typing import Any
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.files import exclusive, remove_half_written
 
-__all__ = ["PARTS", "plot_training_curve", "summary_text", "write_report"]
+__all__ = ["PARTS", "audit_text", "judge_text", "plot_training_curve", "summary_text", "write_report"]
 
 PARTS = ("tables", "plots", "page")
 
@@ -27,9 +29,8 @@ def write_report(result_dir: Path, *, only: Collection[str] | None = None) -> li
     written or another process writes to it, UnknownName for an unknown part.
     """
     # matplotlib and seaborn take seconds to import: the command line must not wait for them
-    from rlhf_bench.report import page, plots
+    from rlhf_bench.report import files, page
     from rlhf_bench.report.result import load_result
-    from rlhf_bench.report.writers import write_tables
 
     parts = PARTS if only is None else tuple(only)
     for part in parts:
@@ -42,9 +43,9 @@ def write_report(result_dir: Path, *, only: Collection[str] | None = None) -> li
             for folder in (result.path, result.path / "tables", result.path / "plots"):
                 remove_half_written(folder)
             if "tables" in parts:
-                written += write_tables(result, result.path / "tables")
+                written += files.write_tables(result, result.path / "tables")
             if "plots" in parts:
-                written += plots.write_plots(result, result.path / "plots")
+                written += files.write_plots(result, result.path / "plots")
             if "page" in parts:
                 written.append(page.write_page(result))
     except OSError as error:
@@ -54,15 +55,31 @@ def write_report(result_dir: Path, *, only: Collection[str] | None = None) -> li
 
 
 def summary_text(result_dir: Path, *, width: int = 120) -> str:
-    """The main columns with their intervals as plain text, at most `width` characters wide, and the alarms."""
-    from rlhf_bench.report import terminal
+    """The main columns with their intervals as plain text, at most `width` characters wide, and a few lines on them."""
+    from rlhf_bench.report import screen
     from rlhf_bench.report.result import load_result
 
-    return terminal.summary_text(load_result(result_dir), width=width)
+    return screen.summary_text(load_result(result_dir), width=width)
+
+
+def judge_text(result_dir: Path, **wanted: str) -> str:
+    """What judges found, as plain text; see `screen.judge_text`."""
+    from rlhf_bench.report import screen
+    from rlhf_bench.report.result import load_result
+
+    return screen.judge_text(load_result(result_dir), **wanted)
+
+
+def audit_text(audit_dir: Path) -> str:
+    """The audit in a folder `audit/`, as plain text. Raises StoreError where it cannot be read."""
+    from rlhf_bench.report import screen
+    from rlhf_bench.store import ResultStore
+
+    return screen.audit_text(ResultStore(audit_dir.parent).read_audit() or {})
 
 
 def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) -> None:
     """One stage's training curve, from the rows of its log.jsonl; see `curves.plot_training_curve`."""
-    from rlhf_bench.report import curves
+    from rlhf_bench.report.plots import curves
 
     curves.plot_training_curve(log_rows, stage, path)

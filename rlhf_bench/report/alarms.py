@@ -1,45 +1,43 @@
-"""What the alarms of an evaluation, and those of the training before it, say: lines for the summary and the page."""
+"""The alarms of an evaluation and of the training before it, as lines for the summary and the page."""
 
 from __future__ import annotations
 
-from rlhf_bench.judge.builtin import NOBODY
-from rlhf_bench.metrics.alarms import CHECKS
-from rlhf_bench.metrics.judge_alarms import judge_alarms
+from rlhf_bench.judge.forms.builtin import BUILT_IN
+from rlhf_bench.report.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
-from rlhf_bench.store import ANCHORS
 
-__all__ = ["alarm_lines", "training_alarm_lines"]
+__all__ = ["alarm_lines", "checked_for", "raised_alarms", "training_alarm_lines"]
+
+
+def raised_alarms(result: Result) -> list[str]:
+    """A line an alarm of the evaluation, of its judges and of the training before it."""
+    pairs = result.metrics.get("pairwise", [])
+    by_judge = list(judge_alarms(pairs, result.judge, reference=result.reference)) if result.judge else []
+    found = [str(alarm["text"]) for alarm in result.metrics.get("alarms") or []]
+    return [*found, *by_judge, *_of_training(result)]
 
 
 def alarm_lines(result: Result) -> list[str]:
-    """A line an alarm, or one that says what was looked at and found quiet; none where nothing was looked at."""
-    found = result.metrics.get("alarms")
-    if found is None:
+    """A line an alarm of the evaluation, or one that names the checks without one; none where nothing was checked."""
+    if result.metrics.get("alarms") is None:
         return []
-    pairs = result.metrics.get("pairwise", [])
-    by_judge = list(judge_alarms(pairs, result.judge, reference=result.reference)) if result.judge else []
-    lines = [*(str(alarm["text"]) for alarm in found), *(alarm.text for alarm in by_judge)]
-    looked_at = _looked_at(result)
-    return lines or ([f"none. Looked at: {', '.join(looked_at)}."] if looked_at else [])
-
-
-def _looked_at(result: Result) -> list[str]:
-    """The checks whose numbers the reference and another model have."""
-    models: dict[str, dict[str, object]] = result.metrics.get("models", {})
-    reference = models.get(str(result.manifest.get("reference")), {}).keys()
-    others = [
-        cells.keys() & reference
-        for name, cells in models.items()
-        if name != result.manifest.get("reference") and name not in ANCHORS
-    ]
-    looked_at = [what for what, numbers in CHECKS.items() if any({*numbers} <= there for there in others)]
-    judged = [judging for key in ("judgings", "ratings") for judging in result.judge.get(key, [])]
-    return [*looked_at, *(["reward against the judges"] if any(j["base_url"] != NOBODY for j in judged) else [])]
+    lines = [line for line in raised_alarms(result) if line not in _of_training(result)]
+    checked = checked_for(result)
+    return lines or ([f"none. Checked: {', '.join(checked)}."] if checked else [])
 
 
 def training_alarm_lines(result: Result) -> list[str]:
-    """A line an alarm that training.json records, or one that says there was none; none without such a record."""
-    found = result.metrics.get("training_alarms")
-    if found is None:
-        return []
-    return [f"{a['model']}, seed {a['seed']}, step {a['step']}: {a['message']}" for a in found] or ["none"]
+    """A line an alarm that training.json records, or `none`; nothing without such a record."""
+    return [] if result.metrics.get("training_alarms") is None else _of_training(result) or ["none"]
+
+
+def _of_training(result: Result) -> list[str]:
+    found = result.metrics.get("training_alarms") or []
+    return [f"{a['model']}, seed {a['seed']}, step {a['step']}: {a['message']}" for a in found]
+
+
+def checked_for(result: Result) -> list[str]:
+    """The checks that the evaluation made, and that of the judges."""
+    checked = [str(check) for check in result.metrics.get("alarm_checks", [])]
+    judged = [judging for key in ("judgings", "ratings") for judging in result.judge.get(key, [])]
+    return [*checked, *(["reward against the judges"] if any(j["base_url"] != BUILT_IN for j in judged) else [])]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_bench.metrics.registry import describe
+from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
 __all__ = ["Evaluated", "model_card"]
@@ -18,7 +18,7 @@ IN_METADATA = ("reward_z", "reward", "gold", "kl_exact", "rougeL", "perplexity",
 
 
 class Evaluated(NamedTuple):
-    """What one result says of the checkpoint."""
+    """The numbers of one result for the checkpoint."""
 
     suite: str
     source: str  # of the data
@@ -26,11 +26,11 @@ class Evaluated(NamedTuple):
     n_prompts: int
     reference: str
     numbers: Mapping[str, Estimate]  # by metric
-    folder: str = ""  # <suite>/<run>, which tells two evaluations of one suite apart
+    folder: str = ""  # <suite>/<run>, which distinguishes two evaluations of one suite
 
 
 def model_card(training: Mapping[str, Any], *, name: str, evaluated: Sequence[Evaluated] = ()) -> str:
-    """README.md of a checkpoint whose training.json is given; `name` is the folder or the hub's name to load it by."""
+    """README.md of a checkpoint from its training.json; `name` is the folder or the hub's name to load it by."""
     stage, data = training["stage"], training["data"]
     parents = ", ".join(f"{parent} ({p['hash']})" for parent, p in training["parents"].items()) or "none"
     parts = [
@@ -116,13 +116,15 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _alarms(alarms: Sequence[Mapping[str, Any]]) -> str:
-    said = [f"- step {alarm['step']}, {alarm['name']}: {alarm['message']}" for alarm in alarms]
-    return "## Alarms while training\n\n" + ("\n".join(said) or "None was raised.")
+    lines = [f"- step {alarm['step']}, {alarm['name']}: {alarm['message']}" for alarm in alarms]
+    return "## Alarms while training\n\n" + ("\n".join(lines) or "None was raised.")
 
 
 def _loading(training: Mapping[str, Any], name: str) -> str:
     adapter = training.get("adapter")
     code = _model_code(training["stage"], name) if adapter is None else _adapter_code(training["stage"], name, adapter)
+    if training["stage"] == "reward" and "form" in training:
+        code += "\n\n" + _reward_code(training["form"])
     return (
         f"## Loading\n\nWith plain transformers{' and peft' if adapter else ''}:\n\n```python\n{code}\n```\n\n"
         f"{_prompt_form(training.get('prompt_form', 'hh'))}"
@@ -135,6 +137,22 @@ def _model_code(stage: str, name: str) -> str:
 
 model = {kind}.from_pretrained("{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")"""
+
+
+def _reward_code(form: Mapping[str, Any]) -> str:
+    """A function that gives what this project's own reward model gives, to rounding."""
+    return f'''import torch
+
+
+def reward(prompt: str, response: str) -> float:
+    """The score at the end token; nothing may follow it, neither a line end of a chat template nor padding."""
+    ids, answer = tokenizer([prompt, response], add_special_tokens=False)["input_ids"]
+    front = tokenizer.convert_tokens_to_ids({list(form["front"])!r})
+    end = tokenizer.convert_tokens_to_ids({form["end"]!r})
+    if ids[: len(front)] != front:
+        ids = front + ids
+    with torch.no_grad():
+        return model.eval()(torch.tensor([[*ids, *answer, end]])).logits[0, 0].item()'''
 
 
 def _adapter_code(stage: str, name: str, adapter: Mapping[str, Any]) -> str:

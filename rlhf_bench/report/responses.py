@@ -6,8 +6,8 @@ import math
 import re
 from typing import NamedTuple
 
-from rlhf_bench.report.cells import Cell, Column, Table, number_text
 from rlhf_bench.report.result import Result
+from rlhf_bench.report.table import Cell, Column, Table, number_text
 
 __all__ = ["PromptView", "ResponseView", "responses_markdown", "responses_table", "side_by_side"]
 

@@ -1,9 +1,9 @@
-"""A results folder, read once, as tables, plots and the page want it."""
+"""A results folder, read once, in the form that tables, plots and the page read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any, TypeGuard
 
 import pandas as pd
 
-from rlhf_bench.metrics.table import add_reward_z
+from rlhf_bench.scorers import describe
+from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 from rlhf_bench.types import Estimate
 
-__all__ = ["Result", "known", "load_result"]
+__all__ = ["Result", "is_rejected", "known", "load_result"]
 
 
 def known(estimate: Estimate | None) -> TypeGuard[Estimate]:
@@ -31,6 +32,7 @@ class Result:
     scores: pd.DataFrame  # a row a response
     logs: dict[tuple[str, int], list[dict[str, Any]]]  # (model, seed) -> training log rows
     judge: dict[str, Any] = field(default_factory=dict)  # judge.json; empty if nothing was judged
+    audit: dict[str, Any] = field(default_factory=dict)  # audit.json; empty if no reward model was audited
 
     @cached_property
     def models(self) -> list[str]:
@@ -61,7 +63,7 @@ class Result:
 
     @property
     def reward_label(self) -> str:
-        return "learned reward (raw)" if self.reward_key == "reward" else f"learned reward (z by {self.reference})"
+        return "learned reward (raw)" if self.reward_key == "reward" else "learned reward (z by the reference)"
 
     @property
     def data_label(self) -> str:
@@ -71,13 +73,16 @@ class Result:
 
     @cached_property
     def has_gold(self) -> bool:
-        return any(known(self.estimate(model, "gold")) for model in self.models)
+        return self.has("gold")
 
-    @property
-    def gold_parts(self) -> list[str]:
-        """The gold reward's components, `gold_<component>`, in the order they were written."""
-        keys = [key for cells in self.metrics["models"].values() for key in cells if key.startswith("gold_")]
-        return list(dict.fromkeys(keys))
+    @cached_property
+    def metric_names(self) -> list[str]:
+        """Every metric that was computed for any model, in the order in which they were written."""
+        return list(dict.fromkeys(key for cells in self.metrics["models"].values() for key in cells))
+
+    def has(self, metric: str) -> bool:
+        """Whether any model has a number of it."""
+        return any(known(self.estimate(model, metric)) for model in self.models)
 
     def estimate(self, model: str, metric: str, seed: int | None = None) -> Estimate | None:
         """The pooled estimate, or that of one seed; None if it was not computed."""
@@ -95,18 +100,42 @@ class Result:
     def responses(self) -> list[dict[str, Any]]:
         return ResultStore(self.path).read_responses()
 
-    def differs(self, model: str, metrics: Sequence[str]) -> int:
-        """+1 or -1 if `model` differs from the reference in the first of `metrics` that was tested, else 0.
+    def pairs(self, metric: str) -> list[dict[str, Any]]:
+        """The paired tests of a metric, a row a pair; rewards of several seeds are compared under either name."""
+        names = ["reward_z", "reward"] if metric == "reward_z" else [metric]
+        rows: list[dict[str, Any]] = self.metrics.get("pairwise", [])
+        return next((found for name in names if (found := [row for row in rows if row["metric"] == name])), [])
 
-        Tested means paired over prompts, Holm-corrected within the metric, at 5 %.
-        """
-        for metric in metrics:
-            for row in self.metrics.get("pairwise", []):
-                if row["metric"] == metric and {row["a"], row["b"]} == {model, self.reference}:
-                    sign = 1 if row["a"] == model else -1
-                    difference = sign * row["difference"]["value"]
-                    return 0 if not row["p_holm"] < 0.05 else (1 if difference > 0 else -1)
+    def differs(self, model: str, metric: str) -> int:
+        """+1 or -1 if `model` differs from the reference, paired over prompts, Holm-corrected, at 5 %; else 0."""
+        for row in self.pairs(metric):
+            if {row["a"], row["b"]} == {model, self.reference}:
+                sign = 1 if row["a"] == model else -1
+                difference = sign * row["difference"]["value"]
+                return 0 if not is_rejected(row) else (1 if difference > 0 else -1)
         return 0
+
+    def best(self, metric: str) -> set[str]:
+        """The best models of a metric with a direction: the first, and those that the paired tests do not tell from it.
+
+        Empty where they tell no model from the first.
+        """
+        rows = self.pairs(metric)
+        higher = describe(metric).higher_is_better if rows else None
+        cells = {model: self.estimate(model, metric) for model in self.policies}
+        values = {model: cell.value for model, cell in cells.items() if known(cell)}
+        if higher is None or not values:
+            return set()
+        first = (max if higher else min)(values, key=lambda model: values[model])
+        rejected = {frozenset((row["a"], row["b"])): is_rejected(row) for row in rows}
+        worse = [model for model in values if rejected.get(frozenset((first, model)))]
+        equal = [model for model in values if rejected.get(frozenset((first, model))) is False]
+        return {first, *equal} if worse else set()
+
+
+def is_rejected(row: Mapping[str, Any]) -> bool:
+    """Whether the paired test of a difference rejects that there is none: Holm's p below 5 %."""
+    return bool(row["p_holm"] < 0.05)
 
 
 def load_result(path: Path) -> Result:
@@ -117,4 +146,12 @@ def load_result(path: Path) -> Result:
     reference = str(manifest["reference"])
     if "reward" in scores.columns and "reward_z" not in scores.columns and (scores["model"] == reference).any():
         scores = add_reward_z(scores, reference)  # the store holds what was measured
-    return Result(store.path, manifest, store.read_metrics(), scores, store.read_logs(), store.read_judge())
+    return Result(
+        store.path,
+        manifest,
+        store.read_metrics(),
+        scores,
+        store.read_logs(),
+        store.read_judge(),
+        store.read_audit() or {},
+    )

@@ -25,7 +25,7 @@ class Writer:
     processes: Processes = ALONE
 
     def write(self, action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Do `action(*args)` in the writing process. The others go on at once: they see the effect by `look` alone."""
+        """Do `action(*args)` in the writing process. The others continue at once; `look` waits for it."""
         if self.processes.is_first:
             action(*args, **kwargs)
 

@@ -1,7 +1,7 @@
 """The metrics: one module a family, found here and listed in the order of the tables.
 
-A module of this package that has a `SCORER` takes part. Its metrics then stand in the summary, the pairwise
-differences, the alarms, the tables and the definitions of the docs; nothing else names them.
+A module of this package that has a `SCORER` takes part. Its metrics then have their place in the summary, the
+pairwise differences, the alarms, the tables and the definitions of the docs; nothing else names them.
 """
 
 from __future__ import annotations

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.types import ResponseRow
 
 if TYPE_CHECKING:
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
     from rlhf_bench.modeling.reward_model import RewardModel
     from rlhf_bench.modeling.sampling import SamplingConfig
     from rlhf_bench.modeling.templates import Template
-    from rlhf_bench.runtime.processes import Processes
 
 __all__ = [
     "Alarm",
     "Columns",
-    "Context",
     "Corpus",
+    "EvalContext",
     "Kind",
     "LoadedModel",
     "Metric",
@@ -47,7 +47,7 @@ Values = npt.NDArray[np.float64]
 class Alarm:
     """When a change against the reference is reported as a sign of reward over-optimisation."""
 
-    check: str  # what is looked at, in a few words for a list
+    check: str  # what is checked, in a few words for a list
     bad: Literal[1, -1]  # the direction that is a bad sign: 1 up, -1 down
     least: float = 0.0  # the interval has to lie beyond this: a significant change may be too small to matter
     with_reward: bool = False  # reported only where the reward went up
@@ -57,6 +57,7 @@ class Alarm:
 class Metric:
     """What a number is, and where it is shown.
 
+    A `detail` is shown beside another metric, for which alone it is listed that it is missing.
     `tables` maps a table ("summary", "per_seed", "gold", "kl", "rouge") to the metric's place in it; equal places keep
     the order of the registry. `expected`: its column is shown even where no model has it, with the reason below it.
     """
@@ -77,6 +78,7 @@ class Metric:
     alarm: Alarm | None = None
     tables: Mapping[str, int] = field(default_factory=dict)
     expected: bool = False
+    detail: bool = False
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -110,60 +112,35 @@ class LoadedModel(NamedTuple):
     template: Template
 
 
-class Context(Protocol):
-    """What the responses of one model under one seed are scored with. Models are loaded when they are first used."""
+@dataclass(frozen=True)
+class EvalContext:
+    """What the responses of one model under one seed are scored with.
 
-    @property
-    def origin(self) -> Origin: ...
+    Of several processes each computes its share of the batches that one process would compute, and has all results.
+    """
 
-    @property
-    def source(self) -> str:
-        """The data source of the prompts."""
-        ...
-
-    @property
-    def suite_metrics(self) -> Sequence[str]:
-        """The metrics that the suite names for its own prompts."""
-        ...
-
-    @property
-    def sampling(self) -> SamplingConfig: ...
-
-    @property
-    def processes(self) -> Processes: ...
-
-    @property
-    def model(self) -> LoadedModel | None:
-        """The model that the responses were sampled from; None for responses of a file or of the data."""
-        ...
-
-    @property
-    def reference(self) -> LoadedModel | None:
-        """None where the reference is a response file."""
-        ...
-
-    @property
-    def reward_models(self) -> Sequence[tuple[str, RewardModel]]:
-        """Each with the column that it fills."""
-        ...
-
-    @property
-    def language_models(self) -> Sequence[tuple[str, LanguageModel]]:
-        """Models that every response is scored by for its perplexity, each with its name."""
-        ...
+    origin: Origin
+    source: str  # the data source of the prompts
+    suite_metrics: Sequence[str] = ()  # the metrics that the suite names for its own prompts
+    sampling: SamplingConfig | None = None  # None where no model takes part
+    model: LoadedModel | None = None  # from which the responses were sampled; None for those of a file or of the data
+    reference: LoadedModel | None = None  # None where the reference is a response file
+    reward_models: Sequence[tuple[str, RewardModel]] = ()  # each with the column that it fills
+    language_models: Sequence[tuple[str, LanguageModel]] = ()  # by name: what scores every response for its perplexity
+    processes: Processes = ALONE
 
 
 class Scorer:
     """A family of metrics. A subclass overrides what differs from "nothing to compute"."""
 
-    order: int = 0  # where its metrics stand among those of the others
+    order: int = 0  # the place of its metrics among those of the others
     metrics: tuple[Metric, ...] = ()
 
-    def needs(self, context: Context) -> Missing | None:
+    def needs(self, context: EvalContext) -> Missing | None:
         """Why nothing can be computed in this context; None where it can."""
         return None
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         """Numbers of each response of one model under one seed."""
         return {}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Alarm, Columns, Context, Metric, ResponseRow, Scorer
+from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer
 from rlhf_bench.scorers.text import copied_share, distinct_n, repetition
 
 __all__ = ["SCORER"]
@@ -35,7 +35,7 @@ class DiversityScorer(Scorer):
         ),
     )  # fmt: skip
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         return {
             "distinct1": np.array([distinct_n(row.response, 1) for row in rows]),
             "distinct2": np.array([distinct_n(row.response, 2) for row in rows]),

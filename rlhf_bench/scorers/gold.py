@@ -1,4 +1,4 @@
-"""The gold reward of data whose truth is known."""
+"""The gold reward of data with a known true reward."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Alarm, Columns, Context, Metric, ResponseRow, Scorer
+from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer
 from rlhf_bench.types import HH_MINI
 
 __all__ = ["SCORER", "GoldReward", "gold_reward_for"]
@@ -25,7 +25,7 @@ class GoldReward(NamedTuple):
 def gold_reward_for(
     source: str, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]
 ) -> GoldReward | None:
-    """Gold reward of responses to prompts of `source`; None where the source has no known truth."""
+    """Gold reward of responses to prompts of `source`; None where the source has no known true reward."""
     if source != HH_MINI:
         return None
     from rlhf_bench.data import mini
@@ -46,7 +46,7 @@ class GoldScorer(Scorer):
         ),
     )  # fmt: skip
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         prompts, texts = [row.prompt for row in rows], [row.response for row in rows]
         gold = gold_reward_for(context.source, prompts, texts, [row.ended for row in rows])
         if gold is None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Columns, Context, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
+from rlhf_bench.errors import ModelError
+from rlhf_bench.scorers.base import Columns, EvalContext, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
 from rlhf_bench.scorers.perplexity import encode_chosen, needs_the_model
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ BATCH = 64
 
 
 def _kl(name: str, title: str, description: str, *, place: int, row: int, compared: bool = False) -> list[Metric]:
-    # k1 alone can be negative on a finite sample, and its interval says so
+    # k1 alone can be negative on a finite sample, and so can its interval
     bounds = None if name == "kl_k1" else (0.0, math.inf)
     return [
         Metric(
@@ -59,22 +60,24 @@ class KlScorer(Scorer):
         ),
     )  # fmt: skip
 
-    def needs(self, context: Context) -> Missing | None:
+    def needs(self, context: EvalContext) -> Missing | None:
         return needs_the_model(context) or _incomparable(context)
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         assert context.model is not None
         assert context.reference is not None
-        return {
-            **_of_drawn(rows, context.model, context.reference, context),
-            "kl_forward": _forward(rows, context.model, context.reference, context),
-        }
+        columns = _of_drawn(rows, context.model, context.reference, context)
+        if context.model.model is context.reference.model and (columns["kl_exact"] != 0).any():
+            raise ModelError(
+                f"{rows[0].model}: KL of the reference to itself is not 0; expected 0: report this as a bug"
+            )
+        return {**columns, "kl_forward": _forward(rows, context.model, context.reference, context)}
 
 
 SCORER = KlScorer()
 
 
-def _incomparable(context: Context) -> Missing | None:
+def _incomparable(context: EvalContext) -> Missing | None:
     """Why the model and the reference cannot be compared token by token."""
     model, reference = context.model, context.reference
     if reference is None:
@@ -88,7 +91,7 @@ def _incomparable(context: Context) -> Missing | None:
 
 
 def _of_drawn(
-    rows: Sequence[ResponseRow], policy: LoadedModel, reference: LoadedModel, context: Context
+    rows: Sequence[ResponseRow], policy: LoadedModel, reference: LoadedModel, context: EvalContext
 ) -> dict[str, Values]:
     """KL of each response to the reference, and its log-probability under it, by the same forward on the same batch.
 
@@ -98,7 +101,8 @@ def _of_drawn(
     import torch
 
     from rlhf_bench.modeling.logprobs import kl_k1, kl_k3, token_kl
-    from rlhf_bench.modeling.tokens import Encoded, collate, length_batches
+    from rlhf_bench.modeling.tokens import Encoded, collate
+    from rlhf_bench.modeling.trees import grouped_batches
     from rlhf_bench.runtime.pool import workers_for
 
     lengths = np.array([len(row.token_ids) for row in rows])
@@ -109,8 +113,7 @@ def _of_drawn(
 
     def work(group: list[int]) -> None:
         """The sums of each response into `numbers`, the exact terms of its tokens into `per_token`."""
-        encoded = [Encoded(list(rows[i].prompt_ids), list(rows[i].token_ids)) for i in group]
-        batch = collate(encoded, pad_id=policy.tokenizer.pad_token_id).to(policy.model.device)
+        batch = collate([drawn[i] for i in group], pad_id=policy.tokenizer.pad_token_id).to(policy.model.device)
         terms = token_kl(policy.model, reference.model, batch)
         log_ratio = (terms.policy_logps - terms.reference_logps).double()
         terms_of = (kl_k1(log_ratio), kl_k3(log_ratio), terms.exact.double(), terms.reference_logps.double())
@@ -118,9 +121,9 @@ def _of_drawn(
         for i, exact, mask in zip(group, terms.exact.cpu(), batch.response_mask.cpu(), strict=True):
             per_token[ends[i] - lengths[i] : ends[i]] = exact[mask].double().numpy()
 
-    sizes = [len(row.prompt_ids) + len(row.token_ids) for row in rows]
+    drawn = [Encoded(list(row.prompt_ids), list(row.token_ids)) for row in rows]
     with workers_for(policy.model, context.processes) as pool:
-        pool.map(work, length_batches(sizes, BATCH))
+        pool.map(work, grouped_batches(policy.model, drawn, BATCH))
     context.processes.add_up([torch.from_numpy(numbers), torch.from_numpy(per_token)])  # 0 where another computed it
     columns: dict[str, Values] = {}
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
@@ -132,7 +135,7 @@ def _of_drawn(
 
 
 def _forward(
-    rows: Sequence[ResponseRow], policy: LoadedModel, reference: LoadedModel, context: Context
+    rows: Sequence[ResponseRow], policy: LoadedModel, reference: LoadedModel, context: EvalContext
 ) -> Values | Missing:
     """KL(reference || model) along each prompt's chosen response, summed, nats; on the rows of sample 0."""
     from rlhf_bench.modeling.logprobs import token_kl

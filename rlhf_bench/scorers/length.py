@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Alarm, Columns, Context, Metric, Missing, ResponseRow, Scorer, Values
+from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer, Values
 from rlhf_bench.scorers.text import n_words
 
 __all__ = ["SCORER"]
@@ -29,7 +29,7 @@ class LengthScorer(Scorer):
         ),
     )  # fmt: skip
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         n_words_of = np.array([n_words(row.response) for row in rows])
         return {"n_tokens": _tokens(rows, context), "n_words": n_words_of, "ended": _ended(rows, context)}
 
@@ -37,7 +37,7 @@ class LengthScorer(Scorer):
 SCORER = LengthScorer()
 
 
-def _tokens(rows: Sequence[ResponseRow], context: Context) -> Values | Missing:
+def _tokens(rows: Sequence[ResponseRow], context: EvalContext) -> Values | Missing:
     """As the model drew them or the file has them; else as the reference's tokenizer counts the text."""
     counts = np.array([row.n_tokens for row in rows])
     unknown = np.isnan(counts)
@@ -50,9 +50,9 @@ def _tokens(rows: Sequence[ResponseRow], context: Context) -> Values | Missing:
     return counts
 
 
-def _ended(rows: Sequence[ResponseRow], context: Context) -> Values | Missing:
+def _ended(rows: Sequence[ResponseRow], context: EvalContext) -> Values | Missing:
     known = np.array([math.nan if row.finish_reason is None else float(row.ended) for row in rows])
     if np.isnan(known).all():
-        whose = "reference texts of a file" if context.origin == "data" else "the response file"
-        return Missing(f"{whose}: how the responses ended is not known")
+        what = "reference texts of a file" if context.origin == "data" else "the response file"
+        return Missing(f"{what}: how the responses ended is not known")
     return known

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Columns, Context, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
+from rlhf_bench.scorers.base import Columns, EvalContext, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
 
 if TYPE_CHECKING:
     from rlhf_bench.modeling.tokens import Encoded
@@ -30,7 +30,7 @@ def language_model_columns(model: str) -> tuple[str, str, str]:
     return f"logprob:{model}", f"tokens:{model}", f"bytes:{model}"
 
 
-def needs_the_model(context: Context) -> Missing | None:
+def needs_the_model(context: EvalContext) -> Missing | None:
     """Why a number of a model's own cannot be computed for responses that were not sampled here."""
     if context.origin == "data":
         return Missing("the data's own responses, not sampled from a model")
@@ -52,9 +52,10 @@ class EncodedChosen:
         return wide
 
 
-def encode_chosen(rows: Sequence[ResponseRow], policy: LoadedModel, context: Context) -> EncodedChosen:
+def encode_chosen(rows: Sequence[ResponseRow], policy: LoadedModel, context: EvalContext) -> EncodedChosen:
     from rlhf_bench.modeling.tokens import encode
 
+    assert context.sampling is not None
     at = [i for i, row in enumerate(rows) if row.sample == 0 and row.reference is not None]
     encoded = encode(
         policy.tokenizer,
@@ -62,6 +63,7 @@ def encode_chosen(rows: Sequence[ResponseRow], policy: LoadedModel, context: Con
         [policy.template.response(rows[i].reference or "") for i in at],
         max_prompt=context.sampling.max_prompt_tokens,
         max_response=context.sampling.max_new_tokens,
+        end_id=policy.template.end_id,
     )
     return EncodedChosen(at, encoded, len(rows))
 
@@ -81,7 +83,7 @@ class PerplexityScorer(Scorer):
         ),
     )  # fmt: skip
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         return {**_of_chosen(rows, context), **_under_language_models(rows, context)}
 
     def describe(self, name: str) -> Metric | None:
@@ -108,7 +110,7 @@ class PerplexityScorer(Scorer):
 SCORER = PerplexityScorer()
 
 
-def _of_chosen(rows: Sequence[ResponseRow], context: Context) -> Columns:
+def _of_chosen(rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
     """Log-probability, tokens and bytes of the data's chosen responses, on the rows of sample 0."""
     names = ("chosen_logprob", "chosen_tokens", "chosen_bytes")
     if why := needs_the_model(context):
@@ -132,13 +134,15 @@ def _of_chosen(rows: Sequence[ResponseRow], context: Context) -> Columns:
     return {name: chosen.spread(found) for name, found in zip(names, values, strict=True)}
 
 
-def _under_language_models(rows: Sequence[ResponseRow], context: Context) -> Columns:
+def _under_language_models(rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
     prompts, texts = [row.prompt for row in rows], [row.response for row in rows]
     ended = [row.ended for row in rows]
     sizes = np.array([float(len(text.encode())) for text in texts])
     columns: dict[str, Values | Missing] = {}
     for name, model in context.language_models:
         logprob, tokens = (part.numpy() for part in model.score(prompts, texts, ended, processes=context.processes))
-        values = (logprob, tokens, np.where(np.isnan(tokens), np.nan, sizes))
-        columns |= dict(zip(language_model_columns(name), values, strict=True))
+        found: tuple[Values | Missing, ...] = (logprob, tokens, np.where(np.isnan(tokens), np.nan, sizes))
+        if np.isnan(tokens).all():
+            found = (Missing(f"each response is longer than {name} can read"),) * len(found)
+        columns |= dict(zip(language_model_columns(name), found, strict=True))
     return columns

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.scorers.base import Alarm, Columns, Context, Metric, ResponseRow, Scorer
+from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer
 
 __all__ = ["HELD_OUT", "HELD_OUT_Z", "REWARD_PREFIX", "SCORER", "add_reward_z", "reward_scales", "with_reward_z"]
 
@@ -46,7 +46,7 @@ class RewardScorer(Scorer):
         ),
     )  # fmt: skip
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         prompts, texts = [row.prompt for row in rows], [row.response for row in rows]
         ended = [row.ended for row in rows]
         return {

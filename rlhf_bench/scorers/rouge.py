@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from rouge_score import rouge_scorer, scoring, tokenize, tokenizers
 
-from rlhf_bench.scorers.base import Alarm, Columns, Context, Metric, Missing, ResponseRow, Scorer
+from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
 
-__all__ = ["ROUGE_PARTS", "SCORER", "SETTINGS", "Score", "rouge_parts"]
+__all__ = ["ROUGE_PARTS", "SCORER", "SETTINGS", "Score", "rouge_best", "rouge_parts"]
 
 _TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 ROUGE_PARTS: dict[str, tuple[str, str]] = {name: (f"{name}_precision", f"{name}_recall") for name in _TITLES}
@@ -65,6 +65,19 @@ def rouge_parts(reference: str, prediction: str) -> dict[str, float]:
     for name, score in scores.items():
         found |= {name: score.fmeasure, f"{name}_precision": score.precision, f"{name}_recall": score.recall}
     return found
+
+
+def rouge_best(references: Sequence[str], prediction: str) -> dict[str, float]:
+    """`rouge_parts` of one response against several references: for each ROUGE the reference of the largest F-measure.
+
+    As `rouge_score`'s `score_multi`. Raises ValueError where there is no reference.
+    """
+    found = [rouge_parts(reference, prediction) for reference in references]
+    best: dict[str, float] = {}
+    for name in ("rouge1", "rouge2", "rougeL", "rougeLsum"):
+        parts = max(found, key=lambda scores: scores[name])
+        best |= {key: parts[key] for key in (name, f"{name}_precision", f"{name}_recall")}
+    return best
 
 
 def _scores(reference: str, prediction: str) -> dict[str, Score]:
@@ -136,6 +149,7 @@ def _metrics() -> list[Metric]:
                     f"{title} as a share of {words}",
                     bounds=(0.0, 1.0),
                     tables={"rouge": 3 * i + j},
+                    detail=True,
                 )
             )
     return [*whole, *parts]
@@ -145,14 +159,14 @@ class RougeScorer(Scorer):
     order = 40
     metrics = tuple(_metrics())
 
-    def score(self, rows: Sequence[ResponseRow], context: Context) -> Columns:
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         """NaN where there is no text to compare with."""
         names = [name for of_one in ROUGE_PARTS.items() for name in (of_one[0], *of_one[1])]
         if context.origin == "data" and all(row.model == "chosen" for row in rows):
             return dict.fromkeys(names, Missing("it is the text that the others are compared with"))
-        if all(row.reference is None for row in rows):
+        if not any(row.compared_with for row in rows):
             return dict.fromkeys(names, Missing("no reference texts to compare with"))
-        scores = [None if row.reference is None else rouge_parts(row.reference, row.response) for row in rows]
+        scores = [rouge_best(row.compared_with, row.response) if row.compared_with else None for row in rows]
         return {name: np.array([math.nan if score is None else score[name] for score in scores]) for name in names}
 
 

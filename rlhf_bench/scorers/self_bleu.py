@@ -5,15 +5,15 @@ brevity penalty of the closest reference length, and method 1 of Chen & Cherry (
 match, all as nltk's `sentence_bleu`, which a test holds it to. 0 to 1; higher is less diverse.
 
 It is a number of all texts together, so its interval comes from its jackknife: each text gets the linearised value
-theta + f (n - 1) (mean of theta without one - theta without this one), whose mean is theta. Nothing is resampled with
-repetition, which would make texts alike that are not (METHODS). With f = 1 the spread over texts would be that of the
-jackknife, which counts what k texts do together k times (Efron & Stein 1981): for a number made of maxima 1.2 to 1.4
-times as wide as needed. f is measured on random halves of the texts: the numbers a and b of two disjoint halves are
-independent, so the mean of (a - b)^2 / 2 is the variance of the number of n/2 texts, whatever its form. From n/2 to n
-texts it falls by half, or as the variance that the jackknife claims does: f takes the larger of the two, to err on
-the wide side (docs/coverage.md). It is at most 1, and 1 for fewer than 40 texts.
+theta + f (n - 1) (mean of theta without one - theta without this one), so that their mean is theta. Nothing is
+resampled with repetition, which would make texts alike that are not (METHODS). With f = 1 the spread over texts would
+be that of the jackknife, which counts what k texts do together k times (Efron & Stein 1981): for a number made of
+maxima 1.2 to 1.4 times as wide as needed. f is measured on random halves of the texts: the numbers a and b of two
+disjoint halves are independent, so the mean of (a - b)^2 / 2 is the variance of the number of n/2 texts, whatever its
+form. From n/2 to n texts it falls by half, or as the variance that the jackknife claims does: f takes the larger of the
+two, to err on the wide side (docs/coverage.md). It is at most 1, and 1 for fewer than 40 texts.
 
-The cost is linear in the words: of each n-gram only the three texts that say it most often matter.
+The cost is linear in the words: of each n-gram only the three texts that have it most often matter.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from rlhf_bench.stats import FloatArray
 __all__ = ["SCORER", "self_bleu"]
 
 _SPLITS, _CLAIMS = 200, 2  # into halves, and of these those whose halves are jackknifed as well
-_FEWEST = 40  # texts below which halves say too little
+_FEWEST = 40  # texts below which halves are too small
 ORDERS = (1, 2, 3, 4)
 _NO_MATCH = 0.1  # matches where an order has none: method 1
 
 Gram = tuple[str, ...]
-Tops = dict[Gram, list[tuple[int, int]]]  # n-gram -> (count, text) of the three texts that say it most often
+Tops = dict[Gram, list[tuple[int, int]]]  # n-gram -> (count, text) of the three texts that have it most often
 
 
 def self_bleu(texts: Sequence[str], *, seed: int = 0) -> FloatArray:
-    """(N,) linearised values of N texts, whose mean is their self-BLEU; NaN for fewer than 3 texts.
+    """(N,) linearised values of N texts: their mean is the self-BLEU; NaN for fewer than 3 texts.
 
     `seed` draws the halves that set how far the values spread, never their mean.
     """
@@ -117,7 +117,7 @@ def _matches_within(tokens: Sequence[Sequence[str]], order: int, inside: FloatAr
     """(n, C): the clipped matches of each text with the others of each column's texts, for n-grams of one order.
 
     min(c, largest count of another) is the number of t <= c that another reaches: for each t an incidence matrix of
-    the texts that say an n-gram t times or more, of which a text has a match where its column has two.
+    the texts that have an n-gram t times or more, of which a text has a match where its column has two.
     """
     counts = [Counter(zip(*(found[k:] for k in range(order)), strict=False)) for found in tokens]
     total = np.zeros(inside.shape)
@@ -129,9 +129,9 @@ def _matches_within(tokens: Sequence[Sequence[str]], order: int, inside: FloatAr
         if not pairs:
             return total
         rows, columns = zip(*pairs, strict=True)
-        said = csr_matrix((np.ones(len(pairs)), (rows, columns)), shape=(len(counts), len(index)))
-        said = said[:, np.asarray(said.sum(axis=0)).ravel() >= 2]  # what one text says alone never matches
-        total += np.asarray(said @ (said.T @ inside >= 2).astype(np.float64))
+        used = csr_matrix((np.ones(len(pairs)), (rows, columns)), shape=(len(counts), len(index)))
+        used = used[:, np.asarray(used.sum(axis=0)).ravel() >= 2]  # what one text alone has never matches
+        total += np.asarray(used @ (used.T @ inside >= 2).astype(np.float64))
     raise AssertionError
 
 

@@ -46,7 +46,7 @@ def repetition(text: str) -> float:
 
 
 def copied_share(text: str, source: str) -> float:
-    """Share of the response's 4-grams of words that stand in `source` (its prompt), 0 to 1; 0 below 4 words."""
+    """Share of the response's 4-grams of words that are in `source` (its prompt), 0 to 1; 0 below 4 words."""
     grams = _ngrams(text, NGRAM)
     there = set(_ngrams(source, NGRAM))
     return sum(gram in there for gram in grams) / len(grams) if grams else 0.0

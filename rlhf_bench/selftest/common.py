@@ -63,10 +63,12 @@ def _result(check: Callable[[], Result]) -> Result:
 
 
 def texts() -> tuple[list[str], list[str]]:
-    """Prompts and responses, chosen and rejected in turn: some of hh-mini, one in another script, one ending inside a
-    word, which a tokeniser of the joined text would cut elsewhere."""
+    """Prompts and responses, chosen and rejected in turn: the shortest of some of hh-mini, one in another script, one
+    that ends inside a word, which a tokenizer of the joined text would cut elsewhere. Few and short: each check makes
+    several passes over all of them, and the model may be large."""
     prompts, responses = [], []
-    for pair in mini.generate("validation", n=5):
+    shortest = sorted(mini.generate("validation", n=40), key=lambda p: len(p.prompt + p.chosen + p.rejected))
+    for pair in shortest[:2]:
         prompts += [pair.prompt] * 2
         responses += [pair.chosen, pair.rejected]
     prompts += ["\n\nHuman: Grüße, 東京?\n\nAssistant:"] * 2 + ["\n\nHuman: How are you?\n\nAssistant: I am hap"] * 2

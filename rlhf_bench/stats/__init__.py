@@ -4,18 +4,30 @@ Prompts are the unit that is resampled, never rows (METHODS, "Numbers with error
 `seed` argument, used through a generator of its own: the global state of NumPy is neither read nor changed.
 """
 
-from rlhf_bench.stats.compare import Difference, detectable_difference, difference, holm
+from rlhf_bench.stats.compare import Difference, benjamini_hochberg, detectable_difference, difference, holm
 from rlhf_bench.stats.correlation import correlation_estimate
-from rlhf_bench.stats.crossed import crossed, crossed_difference, crossed_ratio, crossed_share, crossed_std
-from rlhf_bench.stats.estimates import mean_estimate, ratio_estimate, share_estimate, std_estimate
+from rlhf_bench.stats.counts import kappa_estimate, mcnemar_p, odds_ratio
+from rlhf_bench.stats.crossed import crossed, crossed_difference
+from rlhf_bench.stats.estimates import (
+    fieller_interval,
+    jackknife,
+    mean_estimate,
+    ratio_estimate,
+    share_estimate,
+    std_estimate,
+)
+from rlhf_bench.stats.linearised import crossed_ratio, crossed_share, crossed_std, reference_z_cells
 from rlhf_bench.stats.paired_shares import crossed_share_difference, share_difference
 from rlhf_bench.stats.power import prompts_needed
+from rlhf_bench.stats.probabilities import brier_score, reliability_curve
 from rlhf_bench.stats.resample import RESAMPLES, FloatArray, prompt_means, resampling
 
 __all__ = [
     "RESAMPLES",
     "Difference",
     "FloatArray",
+    "benjamini_hochberg",
+    "brier_score",
     "correlation_estimate",
     "crossed",
     "crossed_difference",
@@ -25,11 +37,18 @@ __all__ = [
     "crossed_std",
     "detectable_difference",
     "difference",
+    "fieller_interval",
     "holm",
+    "jackknife",
+    "kappa_estimate",
+    "mcnemar_p",
     "mean_estimate",
+    "odds_ratio",
     "prompt_means",
     "prompts_needed",
     "ratio_estimate",
+    "reference_z_cells",
+    "reliability_curve",
     "resampling",
     "share_difference",
     "share_estimate",

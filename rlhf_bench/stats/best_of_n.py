@@ -19,9 +19,7 @@ def rank_weights(pool: int, n: int) -> FloatArray:
     Raises BadValue unless 1 <= n <= N.
     """
     if not 1 <= n <= pool:
-        raise BadValue(
-            f"best of {n} asked of a pool of {pool} samples a prompt; expected 1 to {pool}; draw more samples"
-        )
+        raise BadValue(f"best of {n} given a pool of {pool} samples a prompt; expected 1 to {pool}; draw more samples")
     rank = np.arange(1, pool + 1, dtype=np.float64)
     logs = _log_choose(rank[n - 1 :] - 1, n - 1) - _log_choose(np.array([float(pool)]), n)
     weights = np.zeros(pool)
@@ -60,7 +58,7 @@ def best_of_n(scores: FloatArray, values: FloatArray, n: int) -> FloatArray:
 def best_of_n_kl_bound(n: int) -> float:
     """log n - (n - 1) / n nats: an upper bound on KL(best-of-n || reference) (arXiv 2401.01879), met without ties."""
     if n < 1:
-        raise BadValue(f"best of {n} asked for; expected 1 or more")
+        raise BadValue(f"best of {n} given; expected 1 or more")
     return float(np.log(n) - (n - 1) / n)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -19,7 +20,6 @@ from rlhf_bench.stats.resample import (
     mean_interval,
     prompt_means,
 )
-from rlhf_bench.stats.signed_rank import wilcoxon_p
 from rlhf_bench.types import Estimate
 
 
@@ -89,6 +89,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Benjamini & Hochberg's (1995) adjustment, in the order given: those below q hold a share of q false ones at most.
+
+    p_(i) m / i, made monotone from the largest down, at most 1. A NaN stays NaN and does not count in m.
+    """
+    adjusted = [math.nan] * len(p_values)
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: -p_values[i])
+    smallest = 1.0
+    for rank, i in enumerate(order):
+        smallest = min(smallest, p_values[i] * len(order) / (len(order) - rank))
+        adjusted[i] = smallest
+    return adjusted
+
+
 def detectable_difference(sd: float, n: int, *, level: float = 0.95, power: float = 0.8) -> float:
     """Smallest true mean difference that a paired two-sided t test at 1 - level finds with this power.
 
@@ -101,17 +115,58 @@ def detectable_difference(sd: float, n: int, *, level: float = 0.95, power: floa
 
 
 def detectable_from_se(se: float, df: float, *, level: float, power: float = 0.8) -> float:
+    critical = float(stats.t.ppf(0.5 + level / 2, df))
+    return se * smallest_found(critical * np.sqrt(chi2_middles(df) / df), level=level, power=power)
+
+
+@lru_cache(maxsize=64)
+def chi2_middles(df: float) -> FloatArray:
+    """(2,000,): the middles of as many equal shares of the chi-squared distribution."""
+    middles: FloatArray = stats.chi2.ppf((np.arange(2_000) + 0.5) / 2_000, df)
+    middles.setflags(write=False)
+    return middles
+
+
+def smallest_found(limits: FloatArray, *, level: float, power: float) -> float:
+    """The delta at which |Z + delta| is beyond a limit with this power, Z normal, each of the limits equally likely.
+
+    scipy's noncentral t is the same number for a t test, but NaN for some of the few degrees of freedom of few seeds.
+    """
     if not 1 - level < power < 1:
         raise BadValue(f"power {power!r} given; expected a number between {1 - level:g} and 1, such as 0.8")
-    critical = float(stats.t.ppf(0.5 + level / 2, df))
-    # |T| > critical with T = (Z + delta) / sqrt(V / df): averaged over V, chi-squared, at the middles of 2,000 equal
-    # shares. scipy's noncentral t is the same number, but NaN for some of the few degrees of freedom of few seeds.
-    limits = critical * np.sqrt(stats.chi2.ppf((np.arange(2_000) + 0.5) / 2_000, df) / df)
 
     def shortfall(delta: float) -> float:
         return float((special.ndtr(delta - limits) + special.ndtr(-delta - limits)).mean()) - power
 
-    upper = critical + 1.0
+    upper = float(np.median(limits)) + 1.0
     while shortfall(upper) < 0:
         upper *= 1.5
-    return se * float(optimize.brentq(shortfall, 0.0, upper, xtol=1e-9))
+    return float(optimize.brentq(shortfall, 0.0, upper, xtol=1e-9))
+
+
+EXACT = 50  # differences up to which Wilcoxon's distribution is enumerated, as scipy does where nothing is tied
+
+
+def wilcoxon_p(differences: FloatArray) -> float | None:
+    """Two-sided signed-rank p of the differences (n,); zeros are dropped, None where nothing is left.
+
+    Up to 50 differences: over all 2^n signs of the ranks at hand, tied ones included (scipy permutes where there are
+    ties, which takes it seconds). Beyond: the normal approximation (scipy).
+    """
+    scale = float(np.abs(differences).max()) if len(differences) else 0.0
+    if scale == 0:
+        return None
+    d = np.round(differences / scale, 12)  # a tie stays a tie after averages that rounded differently
+    d = d[d != 0]
+    return _exact_p(d) if len(d) <= EXACT else float(stats.wilcoxon(d).pvalue)
+
+
+def _exact_p(d: FloatArray) -> float:
+    """Twice the smaller tail of the sum of the positive ranks, every sign being equally likely."""
+    ranks = np.rint(2 * stats.rankdata(np.abs(d))).astype(np.int64)  # doubled, so that the ranks of ties are whole
+    ways = np.zeros(int(ranks.sum()) + 1)  # how many choices of signs give each sum: at most 2^50, exact in a float
+    ways[0] = 1
+    for rank in ranks:
+        ways[rank:] += ways[:-rank].copy()
+    at = int(ranks[d > 0].sum())
+    return min(1.0, 2 * float(min(ways[: at + 1].sum(), ways[at:].sum())) / 2.0 ** len(d))

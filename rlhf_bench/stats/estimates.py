@@ -66,7 +66,7 @@ def share_estimate(samples_by_prompt: Values, *, level: float = 0.95, seed: int 
     there = np.isfinite(table)
     wrong = table[there & (table != 0) & (table != 1)]
     if wrong.size:
-        raise BadValue(f"a share was asked of the value {float(wrong[0])!r}; expected 0 or 1; use mean_estimate")
+        raise BadValue(f"a share was given the value {float(wrong[0])!r}; expected 0 or 1; use mean_estimate")
     shares = nanmean(table, axis=1)
     x = shares[np.isfinite(shares)]
     n, n_missing = len(x), len(shares) - len(x)
@@ -210,3 +210,44 @@ def _ratio(sums: FloatArray, squares: FloatArray, n: int) -> tuple[FloatArray, F
     r = sums[:, 0] / sums[:, 1]
     spread = squares[:, 0] - 2 * r * squares[:, 1] + r**2 * squares[:, 2]
     return r, np.sqrt(np.maximum(spread, 0) * n / (n - 1)) / sums[:, 1]
+
+
+def fieller_interval(a: Values, b: Values, *, level: float = 0.95) -> Estimate:
+    """Ratio of two means of the same prompts, mean a / mean b, with Fieller's (1954) interval; b may be negative.
+
+    The ratios r that a paired t test of mean(a - r b) = 0 does not reject. Unlike `ratio_estimate`, it allows for a
+    denominator that is uncertain; where that is not clearly different from 0, no finite interval exists: -inf and inf.
+    """
+    check_level(level)
+    x, y = prompt_means(a), prompt_means(b)
+    if x.shape != y.shape:
+        raise BadValue(f"{len(x)} numerators and {len(y)} denominators given; expected one of each a prompt")
+    there = np.isfinite(x) & np.isfinite(y)
+    x, y = x[there], y[there]
+    n, n_missing = len(x), int((~there).sum())
+    if n < 2 or y.mean() == 0:
+        return Estimate(math.nan, math.nan, math.nan, n, level, "none", 1, n_missing)
+    covariance = np.cov(x, y) / n
+    t = float(stats.t.ppf(0.5 + level / 2, n - 1))
+    # (x - r y)^2 <= t^2 (var_x - 2 r cov + r^2 var_y): a quadratic in r
+    square = float(y.mean() ** 2 - t**2 * covariance[1, 1])
+    linear = float(x.mean() * y.mean() - t**2 * covariance[0, 1])
+    constant = float(x.mean() ** 2 - t**2 * covariance[0, 0])
+    value = float(x.mean() / y.mean())
+    if square <= 0:
+        return Estimate(value, -math.inf, math.inf, n, level, "fieller", 1, n_missing)
+    root = math.sqrt(max(linear**2 - square * constant, 0.0))
+    return Estimate(value, (linear - root) / square, (linear + root) / square, n, level, "fieller", 1, n_missing)
+
+
+def jackknife(values: FloatArray, statistic: Callable[[FloatArray], float]) -> tuple[float, float]:
+    """The statistic of (n, ...) prompts without its bias of order 1/n, and its standard error (Quenouille; Tukey 1958).
+
+    n theta - (n - 1) mean theta_(i), and sqrt((n - 1) / n sum (theta_(i) - mean)^2), theta_(i) without prompt i.
+    """
+    n = len(values)
+    if n < 2:
+        raise BadValue(f"{n} prompts given; expected at least 2 to leave one out")
+    without = np.array([statistic(np.delete(values, i, axis=0)) for i in range(n)])
+    corrected = n * statistic(values) - (n - 1) * float(without.mean())
+    return corrected, math.sqrt((n - 1) * float(without.var()))

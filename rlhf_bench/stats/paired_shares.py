@@ -67,7 +67,7 @@ def crossed_share_difference(samples: FloatArray, *, level: float = 0.95, seed: 
     check_level(level)
     wrong = samples[np.isfinite(samples) & ~np.isin(samples, (-1.0, 0.0, 1.0))]
     if wrong.size:
-        raise BadValue(f"a difference of shares was asked of the value {float(wrong[0])!r}; expected -1, 0 or 1")
+        raise BadValue(f"a difference of shares was given the value {float(wrong[0])!r}; expected -1, 0 or 1")
     cells = nanmean(samples, axis=2)
     single = bool((np.isfinite(samples).sum(axis=2) <= 1).all())
     return _estimate(cells, single=single, level=level, seed=seed)[0]

@@ -79,7 +79,7 @@ def hypervolume_estimate(
     """
     _check(kl, gain)
     if not limit > 0:
-        raise BadValue(f"a hypervolume up to a KL of {limit!r} was asked for; expected a number of nats above 0")
+        raise BadValue(f"a hypervolume up to a KL of {limit!r} was given; expected a number of nats above 0")
     mean_kl, mean_gain = kl.mean(axis=(1, 2)), gain.mean(axis=(1, 2))
     value, d_kl, d_gain = hypervolume(mean_kl, mean_gain, limit=limit)
     shift = np.tensordot(d_kl, kl - mean_kl[:, None, None], 1) + np.tensordot(

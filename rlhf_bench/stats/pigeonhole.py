@@ -1,4 +1,4 @@
-"""The pigeonhole bootstrap (Owen 2007, arXiv:0712.1111): prompts and training seeds resampled apart, and crossed.
+"""The pigeonhole bootstrap (Owen 2007, arXiv:0712.1111): prompts and training seeds resampled separately, and crossed.
 
 For statistics that are no mean of prompts; `crossed` has the means.
 """

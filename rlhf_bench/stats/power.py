@@ -8,7 +8,15 @@ from scipy import stats
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.compare import detectable_from_se
-from rlhf_bench.stats.crossed import MeanSquares, all_alike, complete, mean_squares, se_and_df
+from rlhf_bench.stats.crossed import (
+    MeanSquares,
+    Spread,
+    all_alike,
+    complete,
+    crossed_detectable,
+    mean_squares,
+    spread_of,
+)
 from rlhf_bench.stats.resample import FloatArray, check_level, is_constant
 
 __all__ = ["prompts_needed"]
@@ -39,11 +47,13 @@ def prompts_needed(
     sd = float(d[0].std(ddof=1))
 
     def enough(n: int) -> bool:
-        se, df = (sd / math.sqrt(n), float(n - 1)) if squares is None else _with_prompts(squares, s, p, n)
-        # a lower bound first: the quantiles of the exact one are costly
-        return se * float(stats.norm.ppf(power)) <= difference and (
-            se == 0 or detectable_from_se(se, df, level=level, power=power) <= difference
-        )
+        spread = None if squares is None else _with_prompts(squares, s, p, n)
+        se = sd / math.sqrt(n) if spread is None else spread.both
+        if se * float(stats.norm.ppf(power)) > difference:  # a lower bound first: the exact one is costly
+            return False
+        if spread is None:
+            return detectable_from_se(se, n - 1, level=level, power=power) <= difference
+        return crossed_detectable(spread, s, n, level=level, power=power) <= difference
 
     high = 2
     while not enough(high):
@@ -57,7 +67,7 @@ def prompts_needed(
     return high
 
 
-def _with_prompts(squares: MeanSquares, s: int, p: int, n: int) -> tuple[float, float]:
-    """Standard error and degrees of freedom expected of S seeds x n prompts, from those of S x p."""
+def _with_prompts(squares: MeanSquares, s: int, p: int, n: int) -> Spread:
+    """The standard errors expected of S seeds x n prompts, from the mean squares of S x p."""
     of_seed = max(0.0, squares.seed - squares.residual) / p
-    return se_and_df(squares._replace(seed=n * of_seed + squares.residual), s, n)
+    return spread_of(squares._replace(seed=n * of_seed + squares.residual), s, n)

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 
 from rlhf_bench.errors import BadValue
 
@@ -23,7 +23,7 @@ RESAMPLES = 2_000
 MIN_PROMPTS = 10  # fewer than this and a resample repeats itself too often to say more than a plain t
 CHUNK = 4_000_000  # entries of a matrix of counts that are drawn at once, and multiplied at once if these are all
 PIECE = 262_144  # entries of a larger one that are multiplied at once: 2 MB, which a processor's cache can hold
-STORED = 256_000_000  # bytes of counts that are kept between calls; a larger matrix is drawn anew by each
+STORED = 256_000_000  # bytes of counts that are kept between calls; a larger matrix is drawn again by each
 MAX_DEGENERATE = 0.01  # share of resamples without any spread above which a bootstrap-t is not to be had
 
 
@@ -37,7 +37,7 @@ def resampling(resamples: int) -> Iterator[None]:
     Raises BadValue for fewer than 100, of which no 95 % limit could be read.
     """
     if resamples < 100:
-        raise BadValue(f"{resamples} resamples asked for; expected at least 100, such as {RESAMPLES:,}")
+        raise BadValue(f"{resamples} resamples given; expected at least 100, such as {RESAMPLES:,}")
     token = _RESAMPLES.set(resamples)
     try:
         yield
@@ -171,6 +171,60 @@ def t_interval(value: float, se: float, df: float, *, level: float, null: float 
     return Interval(value - half, value + half, p, "t")
 
 
+class Pivots:
+    """Quantiles and tails of a studentised statistic: of its bootstrap, or of Student's t where there is none.
+
+    `drawn` are the pivots t* = (value* - value) / se* of the resamples. Beyond their resolution, 1 / (B + 1) on a side,
+    the quantiles are those of Student's t, if these lie farther out.
+    """
+
+    def __init__(self, df: float, drawn: FloatArray | None = None) -> None:
+        self.df = df
+        self.drawn = drawn  # (B,), ascending; None: Student's t alone
+
+    @property
+    def method(self) -> str:
+        return "t" if self.drawn is None else "bootstrap-t"
+
+    def limits(self, tail: float) -> tuple[float, float]:
+        """How many standard errors below and above the value the limits lie, with this probability on each side."""
+        plain = float(-special.stdtrit(self.df, tail))
+        if self.drawn is None:
+            return plain, plain
+        b = len(self.drawn)
+        rank = math.floor((b + 1) * tail + 1e-9)  # rounded up, p and interval could disagree
+        if rank < 1:
+            return max(plain, float(self.drawn[-1])), max(plain, -float(self.drawn[0]))
+        return float(self.drawn[b - rank]), -float(self.drawn[rank - 1])
+
+    def p_value(self, t: float) -> float:
+        """Two-sided p of a statistic that lies t standard errors above its null value: the inverse of `limits`."""
+        plain = 2 * float(special.stdtr(self.df, -abs(t)))
+        if self.drawn is None:
+            return plain
+        b = len(self.drawn)
+        above = (float((self.drawn >= t).sum()) + 1) / (b + 1)
+        below = (float((self.drawn <= t).sum()) + 1) / (b + 1)
+        p = min(1.0, 2 * min(above, below))
+        return min(p, plain) if p <= 2 / (b + 1) else p
+
+
+def drawn_pivots(value: float, se: float, values_b: FloatArray, ses_b: FloatArray) -> FloatArray | None:
+    """The pivots (value* - value) / se* of B resamples, ascending, from their statistics and standard errors (B,).
+
+    None where more than 1 % of the resamples have no spread (a handful of prompts differ from the rest).
+    """
+    degenerate = ses_b <= 1e-7 * se
+    if degenerate.mean() > MAX_DEGENERATE:
+        return None
+    pivots = np.divide(values_b - value, ses_b, out=np.zeros_like(ses_b), where=~degenerate)
+    with np.errstate(invalid="ignore"):  # inf * 0: no spread and no shift
+        pivots[degenerate] = np.inf * np.sign(np.round((values_b[degenerate] - value) / se, 7))
+    pivots[np.isnan(pivots)] = 0.0
+    pivots.sort()
+    return pivots
+
+
 def bootstrap_t_interval(
     value: float, se: float, df: float, values_b: FloatArray, ses_b: FloatArray, *, level: float, null: float = 0.0
 ) -> Interval:
@@ -179,30 +233,33 @@ def bootstrap_t_interval(
     `values_b`, `ses_b` (B,): statistic and standard error of each resample. With t* = (value* - value) / se*, the
     limits are value - q * se at the quantiles q of t*. p < 1 - level exactly where the interval leaves out `null`;
     beyond the resolution of B resamples, 2 / (B + 1), the tail of Student's t stands in. The interval is a plain t
-    where more than 1 % of the resamples have no spread (a handful of prompts differ from the rest), and where so few
-    have no quantile so far out: 95 % takes 39 of them, 99.99 % takes 19,999.
+    where more than 1 % of the resamples have no spread, and where so few have no quantile so far out: 95 % takes 39 of
+    them, 99.99 % takes 19,999.
     """
-    plain = t_interval(value, se, df, level=level, null=null)
-    degenerate = ses_b <= 1e-7 * se
-    b = len(values_b)
-    rank = math.floor((b + 1) * (1 - level) / 2 + 1e-9)  # rounded up, p and interval could disagree
-    if degenerate.mean() > MAX_DEGENERATE or rank < 1:
+    return _studentised(value, se, Pivots(df, drawn_pivots(value, se, values_b, ses_b)), level=level, null=null)
+
+
+def _studentised(value: float, se: float, pivots: Pivots, *, level: float, null: float) -> Interval:
+    plain = t_interval(value, se, pivots.df, level=level, null=null)
+    if pivots.drawn is None or math.floor((len(pivots.drawn) + 1) * (1 - level) / 2 + 1e-9) < 1:
         return plain
-    pivots = np.divide(values_b - value, ses_b, out=np.zeros_like(ses_b), where=~degenerate)
-    with np.errstate(invalid="ignore"):  # inf * 0: no spread and no shift
-        pivots[degenerate] = np.inf * np.sign(np.round((values_b[degenerate] - value) / se, 7))
-    pivots[np.isnan(pivots)] = 0.0
-    pivots.sort()
-    lowest, highest = float(pivots[rank - 1]), float(pivots[b - rank])
-    if not (math.isfinite(lowest) and math.isfinite(highest)):
+    below, above = pivots.limits((1 - level) / 2)
+    if not (math.isfinite(below) and math.isfinite(above)):
         return plain
-    t = (value - null) / se
-    above = (float((pivots >= t).sum()) + 1) / (b + 1)
-    below = (float((pivots <= t).sum()) + 1) / (b + 1)
-    p = min(1.0, 2 * min(above, below))
-    if p <= 2 / (b + 1):
-        p = min(p, plain.p)
-    return Interval(value - highest * se, value - lowest * se, p, "bootstrap-t")
+    return Interval(value - below * se, value + above * se, pivots.p_value((value - null) / se), pivots.method)
+
+
+def mean_pivots(x: FloatArray, *, seed: int) -> Pivots:
+    """The pivots of the mean of x (n,), n at least 2, all finite and not all alike; Student's t below 10 prompts."""
+    n = len(x)
+    if n < MIN_PROMPTS:
+        return Pivots(n - 1)
+    value, se = float(x.mean()), float(x.std(ddof=1)) / math.sqrt(n)
+    centred = x - value  # sums of squares lose no digits to a large offset
+    sums = resampled_sums(np.column_stack([centred, centred**2]), seed=seed)  # (B, 2)
+    means = sums[:, 0] / n
+    variances = np.maximum(sums[:, 1] / n - means**2, 0) * n / (n - 1)
+    return Pivots(n - 1, drawn_pivots(value, se, value + means, np.sqrt(variances / n)))
 
 
 def mean_interval(x: FloatArray, *, level: float, seed: int, null: float = 0.0) -> Interval:
@@ -214,10 +271,4 @@ def mean_interval(x: FloatArray, *, level: float, seed: int, null: float = 0.0) 
     if is_constant(x):
         return constant_interval(value, n, null)
     se = float(x.std(ddof=1)) / math.sqrt(n)
-    if n < MIN_PROMPTS:
-        return t_interval(value, se, n - 1, level=level, null=null)
-    centred = x - value  # sums of squares lose no digits to a large offset
-    sums = resampled_sums(np.column_stack([centred, centred**2]), seed=seed)  # (B, 2)
-    means = sums[:, 0] / n
-    variances = np.maximum(sums[:, 1] / n - means**2, 0) * n / (n - 1)
-    return bootstrap_t_interval(value, se, n - 1, value + means, np.sqrt(variances / n), level=level, null=null)
+    return _studentised(value, se, mean_pivots(x, seed=seed), level=level, null=null)

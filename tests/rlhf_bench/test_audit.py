@@ -16,14 +16,15 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from rlhf_bench.audit import PairScores, accuracy, audit, audit_pairs, audit_text, calibration, score_pairs
+from rlhf_bench.audit import PairScores, accuracy, audit_pairs, calibration, score_pairs
+from rlhf_bench.audit.run import audit
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, ModelError, StaleParent, StoreError, UnknownName
 from rlhf_bench.files import write_jsonl
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
-from rlhf_bench.report import write_report
+from rlhf_bench.report import audit_text, write_report
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import PreferencePair, make_pair
 
@@ -130,6 +131,25 @@ def test_calibration_worked_by_hand() -> None:
     filled = {(b.low, b.high): (b.n, b.mean_predicted, b.share.value) for b in found.bins if b.n}
     assert filled == {(0.5, 0.55): (1, 0.5, 0.5), (0.7, 0.75): (4, pytest.approx(0.72), 0.5)}
     assert [b.n for b in found.bins] == [1, 0, 0, 0, 4, 0, 0, 0, 0, 0]
+
+
+def test_brier_score_and_its_parts_by_hand() -> None:
+    """Four pairs at p = .72, two right, and two ties at .5. Score (2 * .28^2 + 2 * .72^2) / 6 = .1989333, ties add 0.
+    Accuracy (2 + 1) / 6 = .5; reliability 4/6 * (.72 - .5)^2 = .0322667; both bins have a share of .5: resolution 0;
+    uncertainty .25. Ties count half, so their variance of .25 * 2/6 and that of no other is missing from the score:
+    .0322667 + .25 - .0833333 = .1989333."""
+    margin = math.log(0.72 / 0.28)
+    found = calibration(np.array([margin, -margin, margin, -margin, 0.0, 0.0]), list("abcdef"))
+    assert found.brier.score == pytest.approx(0.1989333, abs=1e-6)
+    assert (found.brier.reliability, found.brier.resolution) == pytest.approx((0.0322667, 0), abs=1e-6)
+    assert found.brier.uncertainty == 0.25
+
+
+def test_the_temperature_says_how_much_too_sure() -> None:
+    """Right in three of four at margins of 2 ln 3: sigmoid(2 ln 3 / T) = 3/4 at T = 2."""
+    margin = 2 * math.log(3)
+    found = calibration(np.array([margin, margin, margin, -margin]), list("abcd"))
+    assert found.temperature == pytest.approx(2, rel=1e-4)
 
 
 def test_calibration_at_the_ends() -> None:
@@ -248,10 +268,10 @@ def test_the_report_page_shows_it(checkpoints: Path, tmp_path: Path) -> None:
     assert (result / "audit" / "audit.json").is_file()
     worst = ResultStore(result).read_mistakes()[0]
     page = (result / "report.html").read_text(encoding="utf-8")
-    assert "Accuracy by category" not in done.stdout
+    assert "Accuracy by category" in done.stdout
+    assert "Accuracy by category" in page
     assert "Calibration" in page
     assert f"score {worst['rejected_score']:.2f}".replace("-", "−") in page
-    assert "reward model" in done.stdout
     assert f"mistakes: {result / 'audit' / 'mistakes.jsonl'}" in done.stdout
 
 
@@ -287,7 +307,9 @@ def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: 
     )
     part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
     assert part["overall"]["untrained"] is None
-    assert " -  " in audit_text(folder)
+    head = audit_text(folder).partition("Longer, shorter:")[0]
+    assert "Reward model" in head  # and no column without a number
+    assert "Untrained" not in head
 
 
 # bad input: one line, and nothing written

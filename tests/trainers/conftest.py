@@ -155,17 +155,17 @@ def reference_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytes
 def under_the_reference(reference_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Pair]]:
     """Our DPO with another reference than the weights it starts from; the pairs of KTO's KL, as they were asked for."""
     other = LogprobModel(load_policy(reference_folder)[0])
-    reference_logps, mismatched_kl = reference.reference_logps, kto.mismatched_kl
+    pair_logps, mismatched_kl = reference.pair_logps, kto.mismatched_kl
     asked: list[Sequence[Pair]] = []
 
     def kl(trainer: PairTrainer, frozen: Any, pairs: Sequence[Pair]) -> Tensor:
         asked.append(pairs)
         return mismatched_kl(trainer, other.to(torch.get_default_dtype()), pairs)
 
-    def under_other(machine: Machine, policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
-        return reference_logps(machine, other.to(torch.get_default_dtype()), pairs, pad)
+    def under_other(policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
+        return pair_logps(other.to(torch.get_default_dtype()), pairs, pad)
 
-    monkeypatch.setattr(reference, "reference_logps", under_other)
+    monkeypatch.setattr(reference, "pair_logps", under_other)
     monkeypatch.setattr(kto, "mismatched_kl", kl)
     return asked
 

@@ -80,6 +80,20 @@ CASES: list[tuple[str, list[Row], list[Row], int, str]] = [
         "60% of the responses reach the limit of their length without ending: ",
     ),
     (
+        "prompts_cut",
+        log(("data/prompts_cut", [0.1])),
+        log(("data/prompts_cut", [0.46])),
+        1,
+        "46% of the prompts are cut and have lost their beginning: ",
+    ),
+    (
+        "responses_cut",
+        log(("data/responses_cut", [0.1])),
+        log(("data/responses_cut", [1.0])),
+        1,
+        "100% of the responses are cut and have lost their end token: ",
+    ),
+    (
         "exploding_gradient",
         log(("grad_norm", [0.5] * 20 + [10.0])),
         log(("grad_norm", [0.5] * 20 + [11.0])),
@@ -104,7 +118,7 @@ CASES: list[tuple[str, list[Row], list[Row], int, str]] = [
     (
         # An evaluation every second row. Of 6! = 720 orders one falls all the way: 1 / 720 = 0.0014, below the level
         # of the sixth look, 0.025 * 5 / (6 * 5) = 0.0042. With two neighbours swapped it is 6 / 720 = 0.0083.
-        "hollow_reward",
+        "reward_over_optimisation",
         evaluated(RISING, eval_gold=[5, 4, 2, 3, 1, 0], eval_reward=[1, 2, 3, 4, 5, 6]),
         evaluated(RISING, eval_gold=[5, 4, 3, 2, 1, 0], eval_reward=[1, 2, 3, 4, 5, 6]),
         12,
@@ -128,7 +142,7 @@ def test_every_alarm_is_tested() -> None:
     assert list(dict.fromkeys(case[0] for case in CASES)) == list(ALARMS)
 
 
-def test_a_reward_is_hollow_only_where_all_of_it_holds() -> None:
+def test_over_optimisation_only_where_all_of_it_holds() -> None:
     falling = [5, 4, 3, 2, 1, 0]
     (alarm,) = find_alarms(evaluated(RISING, eval_gold=[5, 6, 7, 8, 9, 9], eval_reward=falling))
     assert alarm.message.startswith("the reward of held-out prompts fell over the last 6 evaluations, from 5 to 0, ")
@@ -152,8 +166,8 @@ def test_chance_of_falling_worked_by_hand() -> None:
         assert chance_of_falling(list(values)) == pytest.approx(peer, rel=1e-9)
 
 
-def hollow_share(gold: Callable[[np.random.Generator], Any], logs: int = 1_000) -> float:
-    """How many of `logs` with a reward that rises surely, and this gold, raise hollow_reward."""
+def alarmed_share(gold: Callable[[np.random.Generator], Any], logs: int = 1_000) -> float:
+    """How many of `logs` with a reward that rises surely, and this gold, raise the alarm."""
     rng = np.random.default_rng(1)
 
     def raised() -> bool:
@@ -170,13 +184,13 @@ def hollow_share(gold: Callable[[np.random.Generator], Any], logs: int = 1_000) 
 
 def test_a_flat_gold_raises_no_more_than_promised() -> None:
     """20 evaluations of noise. 1,000 logs: 5 % and two standard errors, 2 sqrt(.05 * .95 / 1000) = 1.4 %."""
-    assert hollow_share(lambda rng: rng.standard_normal(20)) <= LEVEL + 0.014
+    assert alarmed_share(lambda rng: rng.standard_normal(20)) <= LEVEL + 0.014
 
 
 def test_a_gold_that_falls_is_seen() -> None:
     """It rises for 7 evaluations and falls for 13, by half of its noise's standard deviation each time."""
     fall = np.concatenate([np.arange(7), 6 - np.arange(1, 14)]) * 0.5
-    assert hollow_share(lambda rng: fall + rng.standard_normal(20), logs=200) >= 0.8
+    assert alarmed_share(lambda rng: fall + rng.standard_normal(20), logs=200) >= 0.8
 
 
 def test_an_alarm_is_raised_once() -> None:

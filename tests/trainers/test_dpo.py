@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,13 +91,13 @@ def test_the_log_has_trls_names(
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pairs' log-probabilities were computed, call by call."""
     counts: list[int] = []
-    compute = reference.reference_logps
+    compute = reference.pair_logps
 
-    def spy(machine: Any, policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
+    def spy(policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
         counts.append(len(pairs))
-        return compute(machine, policy, pairs, pad)
+        return compute(policy, pairs, pad)
 
-    monkeypatch.setattr(reference, "reference_logps", spy)
+    monkeypatch.setattr(reference, "pair_logps", spy)
     return counts
 
 
@@ -122,6 +124,39 @@ def test_another_reference_or_other_data_is_computed(
     assert computed == [5, 5, 4]
     first_step("dpo", cache=tmp_path, pairs=PAIRS[::-1])  # their order is that of the numbers
     assert computed == [5, 5, 4, 5]
+
+
+def test_only_the_pairs_of_the_steps_are_read(first_step: FirstStep, computed: list[int]) -> None:
+    """One step of 2 pairs out of 5; the 5 held-out ones are all evaluated."""
+    first_step("dpo", batch_size=2, max_steps=1)
+    assert computed == [2, 5]
+
+
+def test_what_was_read_before_an_interruption_is_kept(
+    first_step: FirstStep, computed: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of 2, 2 and 1 pair, a save after each: the third is interrupted, and the second run computes it alone."""
+    monkeypatch.setattr(reference, "FORWARD_PAIRS", 2)
+    monkeypatch.setattr(reference, "AT_A_TIME", 1)
+    whole, _ = first_step("dpo")
+    clock = itertools.count(step=1000)
+    monkeypatch.setattr(reference, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    compute = reference.pair_logps
+
+    def interrupted(policy: Any, pairs: Sequence[Pair], pad: int) -> PairLogps:
+        if len(pairs) == 1:
+            raise KeyboardInterrupt
+        return compute(policy, pairs, pad)
+
+    computed.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(reference, "pair_logps", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            first_step("dpo", cache=tmp_path)
+    assert computed == [2, 2]
+    again, _ = first_step("dpo", cache=tmp_path)
+    assert computed == [2, 2, 1]
+    assert same(again, whole)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data[:-1] + b"?", lambda data: b""])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -76,17 +75,6 @@ def test_force_under_another_configuration_begins_anew(run: Path, monkeypatch: p
     again = train(run.parent, "base", "--force", "--set", "base.muon_lr=0.01")
     assert again.exit_code == 0, again.stderr
     assert "continues" not in again.stderr
-
-
-def test_a_key_that_came_later_is_no_difference_at_its_default(run: Path) -> None:
-    file = run / "base" / "training.json"
-    training = json.loads(file.read_text(encoding="utf-8"))
-    del training["config"]["base"]["adam_beta2"]  # the recipe leaves it out
-    file.write_text(json.dumps(training), encoding="utf-8")
-    assert "nothing to train" in train(run.parent, "base").stderr
-    del training["config"]["base"]["eval_size"]  # the recipe says 16, the default is 256
-    file.write_text(json.dumps(training), encoding="utf-8")
-    assert "another configuration (base.eval_size: 256 -> 16)" in train(run.parent, "base").stderr
 
 
 def test_a_replacement_that_fails_at_the_last_moment_puts_the_old_one_back(

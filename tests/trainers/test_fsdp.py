@@ -43,7 +43,7 @@ def divided(root: Path, launch: Launcher) -> Path:
     """All stages, muon, packing, adapters and checkpointed layers among them, by two processes without a break."""
     ended = launch(*words(root, "divided", **SETTINGS), "--fsdp", processes=2)
     assert ended.statuses == [0, 0], ended.errors
-    assert "base: seed 0, fp32 on cpu, 2 processes (FSDP), " in ended.errors[0]
+    assert "seed 0, fp32 on cpu, 2 processes (FSDP), " in ended.errors[0]
     return root / "divided"
 
 

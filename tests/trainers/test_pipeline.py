@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import rlhf_bench.evaluate as evaluation
 from rlhf_bench.data import load_preferences, mini
 from rlhf_bench.errors import BadValue
-from rlhf_bench.evaluate import measure
+from rlhf_bench.evaluate import run as evaluate_run
 from rlhf_bench.modeling.checkpoints import checkpoint_hash
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
@@ -470,7 +470,7 @@ def test_the_same_evaluation_reuses_its_folder_and_another_gets_its_own(work: Wo
 
     before = snapshot(work.result)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "measure_model", lambda *_, **__: pytest.fail("measured again"))
+        patch.setattr(evaluate_run, "sampled_rows", lambda *_, **__: pytest.fail("sampled again"))
         assert evaluate(6) == work.result
     other = evaluate(3)
     assert re.fullmatch(r"toy-[0-9a-f]{6}", other.name)
@@ -496,19 +496,19 @@ def test_an_interrupted_evaluation_completes_to_the_same_numbers(work: Work, tmp
 
     whole = evaluate("whole")
     calls: list[str] = []
-    measure_model, measure_anchors = measure.measure_model, measure.measure_anchors
+    sampled_rows, anchor_rows = evaluate_run.sampled_rows, evaluate_run.anchor_rows
 
     def stop_at(position: int) -> None:
         """Ctrl-C when the work on part `position` (from 0) is under way."""
 
-        def counted(asked: Any, source: Any, **more: Any) -> pd.DataFrame:
-            table = measure_model(asked, source, **more)
+        def counted(source: Any, *given: Any, **more: Any) -> Any:
+            rows = sampled_rows(source, *given, **more)
             if len(calls) == position:
                 raise KeyboardInterrupt
             calls.append(source.name)
-            return table
+            return rows
 
-        patch.setattr(measure, "measure_model", counted)
+        patch.setattr(evaluate_run, "sampled_rows", counted)
 
     with pytest.MonkeyPatch.context() as patch:
         stop_at(1)
@@ -516,10 +516,10 @@ def test_an_interrupted_evaluation_completes_to_the_same_numbers(work: Work, tmp
             evaluate("broken")
         assert calls == ["base"]
         stop_at(100)
-        patch.setattr(measure, "measure_anchors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(evaluate_run, "anchor_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             evaluate("broken")
-        patch.setattr(measure, "measure_anchors", measure_anchors)
+        patch.setattr(evaluate_run, "anchor_rows", anchor_rows)
         folder = evaluate("broken")
     assert calls == ["base", "sft", "ppo", "grpo", "dpo", "stranger"]  # each once
     assert read_json(folder / "metrics.json") == read_json(whole / "metrics.json")

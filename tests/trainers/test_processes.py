@@ -106,7 +106,7 @@ def test_a_killed_process_ends_the_other_and_any_number_continues(
         assert training["processes"] == (begun_by if stage == "base" else continued_by)
     if continued_by == 2:
         assert last.errors[1] == last.out[1] == ""  # the first process speaks for all
-        assert "sft: seed 0, fp32 on cpu, 2 processes, " in last.errors[0]
+        assert "seed 0, fp32 on cpu, 2 processes, " in last.errors[0]
 
 
 # everything is made and loaded in float64: what is found is not what fp32 rounds

@@ -126,7 +126,7 @@ def test_a_tokenizer_without_the_template(policy_folder: Path, tmp_path: Path) -
     )  # fmt: skip
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1] == (
-        f"error: {policy_folder}: the prompt template chat is asked for, but its tokenizer has no chat template; "
+        f"error: {policy_folder}: the prompt template is chat, but its tokenizer has no chat template; "
         "choose another: hh, plain, alpaca, chatml, llama2"
     )
     with pytest.raises(BadValue, match=r"data\.prompt_template: given \"vicuna\", expected 'hh', 'plain'"):

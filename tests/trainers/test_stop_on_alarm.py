@@ -59,7 +59,7 @@ def test_an_alarm_before_the_first_state_is_said_to_leave_nothing(tmp_path: Path
     assert output.stderr.splitlines()[-1] == (
         "error: base: stopped by an alarm at step 2 of 3 (made_up); the weights before it are "
         f"{tmp_path}/toy/base-steps/checkpoint-1, no state was saved before it: the same command without "
-        "--stop-on-alarm begins the stage anew"
+        "--stop-on-alarm starts the stage again"
     )
 
 

@@ -9,7 +9,7 @@ from rlhf_bench.types import STAGES
 from trainers.config.recipe import Recipe
 from trainers.config.rewards import MODEL, parse_sources
 
-__all__ = ["PARENTS", "configuration", "descendants_of", "parents_of", "with_ancestors"]
+__all__ = ["PARENTS", "configuration", "later_stages", "parents_of", "with_ancestors"]
 
 PARENTS: dict[str, tuple[str, ...]] = {
     "base": (),
@@ -23,7 +23,7 @@ REWARD_SOURCE = {"function", "weights", "ensemble"}  # keys of the reward sectio
 
 
 def with_ancestors(stages: Sequence[str], recipe: Recipe) -> list[str]:
-    """The stages and what they descend from, in the order of training."""
+    """The stages and those that they start from, in the order of training."""
     wanted = set(stages)
     while more := {p for stage in wanted for p in parents_of(stage, recipe)} - wanted:
         wanted |= more
@@ -40,7 +40,7 @@ def parents_of(stage: str, recipe: Recipe) -> tuple[str, ...]:
     return PARENTS[stage]
 
 
-def descendants_of(stage: str, recipe: Recipe) -> list[str]:
+def later_stages(stage: str, recipe: Recipe) -> list[str]:
     """What is trained from the stage, directly or not, in the order of training."""
     return [name for name in STAGES if name != stage and stage in with_ancestors([name], recipe)]
 
@@ -48,7 +48,7 @@ def descendants_of(stage: str, recipe: Recipe) -> list[str]:
 def configuration(recipe: Recipe, name: str) -> dict[str, Any]:
     """The keys that decide what a stage becomes: its own section and what all stages share.
 
-    Where rewards come from is said in the reward model's section, but decides what ppo and grpo become.
+    The source of rewards is a key of the reward section, but decides what ppo and grpo become.
     """
     shared = recipe.model_dump(mode="json", include={"model", "data", "stop", "precision"})
     own = recipe.model_dump(mode="json", include={name}, exclude={"reward": REWARD_SOURCE})[name]

@@ -32,8 +32,12 @@ class OptimizerConfig(Config):
     """What every stage shares: optimiser, schedule, evaluation while training, which checkpoint is kept."""
 
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the layers only")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    muon_lr: float = Field(0.02, gt=0, description="peak learning rate of Muon")
+    lr: float = Field(
+        1e-3,
+        gt=0,
+        description="peak learning rate of AdamW; beside muon: of embeddings, norms and heads alone",
+    )
+    muon_lr: float = Field(0.02, gt=0, description="peak learning rate of Muon, for the matrices of the layers")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="after the warm-up, down to 0")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up linearly")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay, on matrices only")

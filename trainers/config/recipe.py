@@ -52,6 +52,7 @@ class DataConfig(Config):
         "hh", description="form of the prompts in training and evaluation; hh: as the data; chat: the tokenizer's own"
     )
     filters: str = Field("none", description=f"filter of the training pairs: {', '.join(FILTERS)}")
+    skip_bad: bool = Field(False, description="leave out rows that cannot be used, and count them; else an error")
     max_prompt_tokens: int = Field(128, ge=1, description="longer prompts are cut from the left")
     max_response_tokens: int = Field(64, ge=2, description="longer responses are cut from the right")
 

@@ -19,7 +19,7 @@ Rows = Sequence[Mapping[str, Any]]
 Check = Callable[[Rows], str | None]
 
 WINDOW = 5  # rows that are averaged, so that a single odd rollout is no alarm
-LEVEL = 0.05  # of hollow_reward: the share of logs, however long, that raise it though nothing falls
+LEVEL = 0.05  # of reward_over_optimisation: the share of logs, however long, that raise it though nothing falls
 FEWEST = 6  # evaluations in which a fall can be told from chance at that level
 
 
@@ -67,7 +67,7 @@ def entropy_collapse(rows: Rows, *, share: float = 0.1) -> str | None:
 
 
 def groups_without_spread(rows: Rows, *, limit: float = 0.5, growth: float = 0.25) -> str | None:
-    """Groups whose rewards are all the same teach nothing: when most are, or a quarter more of all than at first."""
+    """Groups whose rewards are all the same teach nothing: when most are, or a quarter more than at first."""
     key = "frac_reward_zero_std"
     share = _recent_mean(rows, key)
     if share is None:
@@ -92,6 +92,22 @@ def responses_do_not_end(rows: Rows, *, limit: float = 0.5) -> str | None:
         f"{share:.0%} of the responses reach the limit of their length without ending: raise "
         "data.max_response_tokens or set missing_eos_penalty"
     )
+
+
+def prompts_cut(rows: Rows, *, limit: float = 0.1) -> str | None:
+    """Prompts of the data have lost their beginning."""
+    share = rows[-1].get("data/prompts_cut", 0.0)
+    if share <= limit:
+        return None
+    return f"{share:.0%} of the prompts are cut and have lost their beginning: raise data.max_prompt_tokens"
+
+
+def responses_cut(rows: Rows, *, limit: float = 0.1) -> str | None:
+    """Responses of the data have lost their end token, which is what teaches a model to end."""
+    share = rows[-1].get("data/responses_cut", 0.0)
+    if share <= limit:
+        return None
+    return f"{share:.0%} of the responses are cut and have lost their end token: raise data.max_response_tokens"
 
 
 def exploding_gradient(rows: Rows, *, factor: float = 20.0, history: int = 20) -> str | None:
@@ -124,7 +140,7 @@ def first_ratio(rows: Rows, *, limit: float = 0.01, spread: float = 0.1) -> str 
     )
 
 
-def hollow_reward(rows: Rows) -> str | None:
+def reward_over_optimisation(rows: Rows) -> str | None:
     """Over-optimisation (arXiv:2210.10760): what the reward stands for falls while the reward of the rollouts rises.
 
     Gold is looked at where it is known, and the reward of held-out prompts. At the k-th evaluation the last two thirds
@@ -171,9 +187,11 @@ ALARMS: dict[str, Check] = {
     "entropy_collapse": entropy_collapse,
     "groups_without_spread": groups_without_spread,
     "responses_do_not_end": responses_do_not_end,
+    "prompts_cut": prompts_cut,
+    "responses_cut": responses_cut,
     "exploding_gradient": exploding_gradient,
     "first_ratio": first_ratio,
-    "hollow_reward": hollow_reward,
+    "reward_over_optimisation": reward_over_optimisation,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,8 @@ __all__ = [
     "encode_pairs",
     "encode_rows",
     "pair_lengths",
+    "report_cut",
+    "report_pairs_cut",
     "template_of",
 ]
 
@@ -53,7 +55,7 @@ def encode_rows(
     data, template = recipe.data, template_of(recipe, tokenizer)
     return encode(
         tokenizer, [template.prompt(p) for p in prompts], [template.response(r) for r in responses],
-        max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens,
+        max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens, end_id=template.end_id,
     )  # fmt: skip
 
 
@@ -76,6 +78,31 @@ def encode_pairs(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequen
         )
     counts = count_truncated([*chosen, *rejected]) | {"equal_after_truncation": len(pairs) - len(kept)}
     return EncodedPairs([(chosen[i], rejected[i]) for i in kept], [pairs[i].margin for i in kept], counts)
+
+
+def report_cut(stage: Stage, *, prompts: int, responses: int, rows: int) -> dict[str, float]:
+    """Log how many of `rows` prompts and responses are cut, and return the shares for the first row of the stage's log,
+    where the alarms find them; nothing where none is cut."""
+    data, parts = stage.recipe.data, []
+    if prompts:
+        parts.append(
+            f"{prompts / rows:.0%} of the prompts from the left to data.max_prompt_tokens={data.max_prompt_tokens}"
+        )
+    if responses:
+        parts.append(
+            f"{responses / rows:.0%} of the responses, which lose their end token, to "
+            f"data.max_response_tokens={data.max_response_tokens}"
+        )
+    if not parts:
+        return {}
+    stage.log(f"of {rows:,} rows are cut: {'; '.join(parts)}")
+    return {"data/prompts_cut": prompts / rows, "data/responses_cut": responses / rows}
+
+
+def report_pairs_cut(stage: Stage, counts: Mapping[str, int], pairs: int) -> dict[str, float]:
+    """`report_cut` of both sides of so many pairs and of those that were dropped; `counts` are of `encode_pairs`."""
+    rows = 2 * (pairs + counts["equal_after_truncation"] + counts.get("left_over", 0))
+    return report_cut(stage, prompts=counts["prompts_cut"], responses=counts["responses_cut"], rows=rows)
 
 
 def count_steps(rows: int, batch_size: int, epochs: float, max_steps: int | None) -> int:

@@ -67,7 +67,7 @@ class _CompiledForward:
 
 @contextmanager
 def compiling(stage: str) -> Iterator[None]:
-    """What is compiled within is compiled anew, and is never left uncompiled in silence.
+    """What is compiled within is compiled again, and is never left uncompiled in silence.
 
     Raises:
         ModelError: the model cannot be compiled here, or only for so few shapes that torch would give it up.

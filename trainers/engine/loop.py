@@ -82,6 +82,7 @@ class Loop:
         self.samples = 0
         self.tokens = 0
         self.scalars: dict[str, float] = {}
+        self.first_row: dict[str, float] = {}  # numbers of the data, in the first row of the log
         self.final: dict[str, float] = {}
         self.best: dict[str, float] | None = None
         self._row: dict[str, Any] = {}
@@ -101,7 +102,7 @@ class Loop:
         with _interrupts(self), self.tracking.following(self.step), task_of as task:
             began = saved = time.monotonic()  # a tracker may have waited for its server
             while self.step < self.steps:
-                self._row, self._at = {}, self.step + 1
+                self._row, self._at = {} if self.step else dict(self.first_row), self.step + 1
                 self.optimizer.set_learning_rate(learning_rate_factor(self.step, self.steps, self.config))
                 good = copied_state(self.trained.model) if reporting.stop_on_alarm else None
                 yield self.step

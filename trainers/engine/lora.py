@@ -52,7 +52,7 @@ def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> N
     if not lora.target_modules:
         raise BadValue(f"{section}.lora.target_modules: given an empty list, expected names of layers or all-linear")
     if importlib.util.find_spec("peft") is None:
-        raise MissingExtra("peft", "peft")
+        raise MissingExtra("peft")
     if lora.load_in_4bit:
         check_four_bit(device)
 
@@ -92,13 +92,14 @@ def save_adapter(
 ) -> dict[str, Any]:
     """Write peft's files into `folder`, which will be renamed to `target`; what training.json says of the base.
 
-    `weights` are those of a divided model, gathered, by their names in the model that peft wraps. A base folder is
-    named as seen from the adapter, so that a run can be moved as a whole.
+    `weights` are those of a sharded model, gathered, by their names in the model that peft wraps. A base folder is
+    named twice: by its whole path in adapter_config.json, so that transformers and peft find it from any working
+    directory, and as seen from the adapter in training.json, so that a run can be moved as a whole.
     """
     here = Path(adapter.base).exists()
     base = os.path.relpath(adapter.base, target) if here else str(adapter.base)
     config = adapter.model.peft_config["default"]
-    config.base_model_name_or_path = base
+    config.base_model_name_or_path = str(Path(adapter.base).resolve()) if here else base
     config.target_modules = sorted(config.target_modules)  # a set's order differs from process to process
     state = None if weights is None else {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
     adapter.model.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
@@ -134,7 +135,7 @@ def check_layers(stage: str, recipe: Recipe) -> None:
 
 
 def _outline(model: NewModel | str, *, scores: bool) -> PreTrainedModel | None:
-    """The model's layers without weights; None where its configuration cannot be read: said when it is loaded."""
+    """The model's layers without weights; None where its configuration cannot be read: loading raises."""
     kind = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     try:
         if isinstance(model, str):

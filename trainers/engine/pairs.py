@@ -15,7 +15,7 @@ from trainers.engine.batches import Pair, both_sides, pair_lengths
 from trainers.engine.machine import Machine
 from trainers.losses.preference import PREFERENCE_LOSSES, PairBatch, PairLogps, PreferenceLoss
 
-__all__ = ["FORWARD_PAIRS", "PairStep", "PairTrainer", "pair_logps", "reference_logps", "take"]
+__all__ = ["FORWARD_PAIRS", "PairStep", "PairTrainer", "pair_logps", "take"]
 
 FORWARD_PAIRS = 32  # of one forward pass without a gradient
 
@@ -113,17 +113,6 @@ def score_pairs(
 def pair_logps(policy: LogprobModel, pairs: Sequence[Pair], pad_id: int) -> PairLogps:
     """Sums over response tokens; prompts count for nothing."""
     return score_pairs(policy, pairs, pad_id)[0]
-
-
-def reference_logps(machine: Machine, policy: LogprobModel, pairs: Sequence[Pair], pad_id: int) -> PairLogps:
-    """Log-probabilities of all pairs, in their order, in the precision that training uses. (N,) each."""
-
-    def forward(group: Sequence[int]) -> Tensor:
-        with torch.no_grad(), machine.autocast():
-            return torch.stack(pair_logps(policy, [pairs[i] for i in group], pad_id))
-
-    groups = length_batches(pair_lengths(pairs), FORWARD_PAIRS)
-    return PairLogps(*machine.pool.fill(torch.empty(2, len(pairs), device=machine.device), forward, groups))
 
 
 def take(logps: PairLogps, index: Sequence[int]) -> PairLogps:

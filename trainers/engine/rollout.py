@@ -23,7 +23,7 @@ from rlhf_bench.scorers.gold import gold_reward_for
 from rlhf_bench.types import Completion, Prompt
 from trainers.config.recipe import RolloutConfig
 from trainers.config.rewards import GOLD, MODEL, is_folder, parse_sources
-from trainers.engine.batches import template_of
+from trainers.engine.batches import report_cut, template_of
 from trainers.engine.loop import LOWER
 from trainers.engine.rewards import (
     Score,
@@ -150,6 +150,13 @@ class RolloutMaker:
             for i, group in zip(part, drawn, strict=True):
                 groups[i] = group
         return groups
+
+    def prompts_cut(self) -> dict[str, float]:
+        """`report_cut` of the prompts that the stage's steps use."""
+        used = sorted({i for step in range(self.config.steps) for i in self._indices(step)})
+        written = [self.template.prompt(self.prompts[i].text) for i in used]
+        heads = encode_prompts(self.tokenizer, written, max_prompt=self.sampling.max_prompt_tokens)
+        return report_cut(self.stage, prompts=sum(cut for _, cut in heads), responses=0, rows=len(used))
 
     def evaluate(self) -> dict[str, float]:
         """One response to each held-out prompt: reward, gold where it is known, exact KL, share ended."""

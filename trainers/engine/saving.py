@@ -23,14 +23,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
 
 from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
 from rlhf_bench.modeling.checkpoints import checkpoint_hash, replacing
-from rlhf_bench.report.curves import plot_training_curve
+from rlhf_bench.modeling.special import generation_config
+from rlhf_bench.modeling.templates import Template
 from rlhf_bench.report.model_card import model_card
+from rlhf_bench.report.plots.curves import plot_training_curve
 from rlhf_bench.runtime.writer import Writer
 from trainers.engine.alarms import find_alarms
+from trainers.engine.batches import template_of
 from trainers.engine.lora import save_adapter
 from trainers.engine.stage import Stage, StageResult, Trained
 
@@ -44,7 +46,7 @@ def save_stage(
 ) -> None:
     """Write everything beside `target`, flush it, and rename: a folder that exists is complete."""
     with replacing(target) as folder:
-        adapter = write_model(result.trained, folder, target, result.weights)
+        adapter = write_model(result.trained, folder, target, stage.recipe.data.prompt_template, result.weights)
         rows: list[dict[str, Any]] = []
         if (stage.folders.work / "log.jsonl").exists():
             shutil.copyfile(stage.folders.work / "log.jsonl", folder / "log.jsonl")
@@ -60,6 +62,7 @@ def save_stage(
             "parents": parents,
             "data": _data(stage),
             "prompt_form": stage.recipe.data.prompt_template,
+            "form": template_of(stage.recipe, result.trained.tokenizer).describe(),
             "metrics": result.metrics,
             "samples": result.samples,
             "tokens": result.tokens,
@@ -124,7 +127,7 @@ class StepCheckpoints:
     def _keep(self, step: int, of: int, weights: dict[str, Tensor] | None) -> None:
         target = self.path(step)
         with replacing(target) as folder:
-            adapter = write_model(self.trained, folder, target, weights)
+            adapter = write_model(self.trained, folder, target, self.prompt_form, weights)
             training = {
                 "stage": self.stage.name, "seed": self.seed, "step": step, "steps": of,
                 "hash": checkpoint_hash(folder), "prompt_form": self.prompt_form, **adapter,
@@ -140,19 +143,17 @@ class StepCheckpoints:
 
 
 def write_model(
-    trained: Trained, folder: Path, target: Path, weights: dict[str, Tensor] | None = None
+    trained: Trained, folder: Path, target: Path, prompt_form: str, weights: dict[str, Tensor] | None = None
 ) -> dict[str, Any]:
     """Weights or adapter, configuration, tokenizer and how to sample, as transformers and peft themselves write them.
 
-    `folder` will be renamed to `target`. `weights` are a sharded model's, gathered. Returns what training.json records
+    `folder` will be renamed to `target`. What ends a response in `prompt_form`, which the model has learned, joins the
+    ends in generation_config.json. `weights` are a sharded model's, gathered. Returns what training.json records
     of an adapter's base.
     """
     model, tokenizer, adapter = trained
     if model.can_generate():
-        model.generation_config = GenerationConfig(
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id, do_sample=True,
-        )  # fmt: skip
+        model.generation_config = generation_config(model, tokenizer, Template.of(prompt_form, tokenizer).end_id)
     tokenizer.save_pretrained(folder)
     if adapter is not None:
         return {"adapter": save_adapter(adapter, folder, target, weights)}

@@ -135,7 +135,7 @@ def check_trackers(names: Sequence[str]) -> None:
         if name not in TRACKERS:
             raise UnknownName("tracker", name, TRACKERS)
         if importlib.util.find_spec(name) is None:
-            raise MissingExtra(name, "tracking")
+            raise MissingExtra(name)
 
 
 def _finite(value: Any) -> bool:

@@ -1,12 +1,14 @@
-"""hh-mini: preference pairs in the HH form whose gold reward is known. `card()` describes it."""
+"""hh-mini: preference pairs in the HH form with a known gold reward. `card()` describes it."""
 
 from rlhf_bench.data.mini.data_card import card
 from rlhf_bench.data.mini.gold import COMPONENTS, gold_components, gold_reward
+from rlhf_bench.data.mini.kept import NEW_TURNS, load
 from rlhf_bench.data.mini.pairs import CATEGORIES, SPLITS, UNSEEN_CATEGORIES, VERSION, ceiling, generate
 
 __all__ = [
     "CATEGORIES",
     "COMPONENTS",
+    "NEW_TURNS",
     "SPLITS",
     "UNSEEN_CATEGORIES",
     "VERSION",
@@ -15,4 +17,5 @@ __all__ = [
     "generate",
     "gold_components",
     "gold_reward",
+    "load",
 ]

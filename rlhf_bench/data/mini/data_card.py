@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rlhf_bench.data.mini import phrases, world
 from rlhf_bench.data.mini.gold import WEIGHTS, gold_components
+from rlhf_bench.data.mini.kept import NEW_TURNS, load
 from rlhf_bench.data.mini.pairs import (
     BIAS,
     CANDIDATES,
@@ -17,8 +18,8 @@ from rlhf_bench.data.mini.pairs import (
     UNSEEN_CATEGORIES,
     VERSION,
     ceiling,
-    generate,
 )
+from rlhf_bench.data.mini.prompts import split_turns
 from rlhf_bench.data.mini.reading import vocabulary
 from rlhf_bench.data.mini.turns import TURNS
 from rlhf_bench.types import PreferencePair, fingerprint
@@ -61,13 +62,14 @@ _MEANING = {
 
 
 def card(*, seed: int = 0) -> str:
-    """The data card as Markdown; draws every split once, a few seconds. seed: of the data described."""
-    splits = {split: generate(split, seed=seed) for split in SPLITS}
+    """The data card as Markdown, of the data of `seed`; every split is made where it is not kept on disk."""
+    splits = {split: load(split, seed=seed) for split in (*SPLITS, NEW_TURNS)}
     bonus = {key: value / 100 for key, value in BIAS.items()}
     parts = [
         _INTRODUCTION.format(version=VERSION),
         _grammar(),
         _splits(splits),
+        _overlap(splits),
         _categories(splits["train"], splits["test_unseen"]),
         _components(),
         _ANNOTATOR.format(
@@ -129,6 +131,26 @@ def _splits(splits: dict[str, list[PreferencePair]]) -> str:
     header = ["split", "pairs", "distinct prompts", "1 / 2 / 3 human turns", "gold of chosen", "of rejected"]
     note = "\nA prompt belongs to one split alone, by its hash and the seed. Gold spans about -5 to +3.\n"
     return "## Splits\n\n" + _table([*header, "ceiling", "fingerprint"], rows) + note
+
+
+def _overlap(splits: dict[str, list[PreferencePair]]) -> str:
+    """How much of the test splits is in the training split word for word."""
+    turns = {split_turns(pair.prompt)[-1] for pair in splits["train"]}
+    responses = {text for pair in splits["train"] for text in (pair.chosen, pair.rejected)}
+    rows = []
+    for split in ("test", NEW_TURNS):
+        pairs = splits[split]
+        counts = [
+            sum(split_turns(pair.prompt)[-1] in turns for pair in pairs),
+            sum(p.chosen in responses for p in pairs),
+        ]
+        rows.append([f"`{split}`", f"{len(pairs):,}", *(f"{n:,} ({n / len(pairs):.0%})" for n in counts)])
+    note = (
+        f"\nNo prompt of test is a training prompt, but its last human turn may be one's, after other turns. "
+        f"`{NEW_TURNS}` leaves these out: `rlhf-bench eval --split {NEW_TURNS}`.\n"
+    )
+    header = ["split", "pairs", "last human turn in train", "chosen response among those of train"]
+    return "## What test shares with train\n\n" + _table(header, rows) + note
 
 
 def _categories(train: Sequence[PreferencePair], unseen: Sequence[PreferencePair]) -> str:

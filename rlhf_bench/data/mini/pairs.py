@@ -89,7 +89,7 @@ def generate(split: str, *, seed: int = 0, n: int | None = None) -> list[Prefere
         raise UnknownName("split of hh-mini", split, SPLITS)
     wanted = SPLITS[split] if n is None else n
     if wanted < 0:
-        raise BadValue(f"hh-mini: n is {wanted}; expected 0 or more pairs; leave it out for the whole split")
+        raise BadValue(f"n of hh-mini: given {wanted}, expected 0 or more pairs; leave it out for the whole split")
     unseen = split == "test_unseen"
     pairs: list[PreferencePair] = []
     seen: set[str] = set()
@@ -163,7 +163,7 @@ def _follow_up(rng: Stream, category: str, before: list[Intent]) -> tuple[str, I
 
 
 def _draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePair:
-    """Two responses far apart: close calls tell a reward model little, and two annotators would not agree on them."""
+    """Two responses far apart: close calls teach a reward model little, and two annotators would not agree on them."""
     intent = intents[-1]
     drawn: dict[str, tuple[int, int]] = {}
     while len(drawn) < CANDIDATES:

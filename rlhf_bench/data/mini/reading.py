@@ -28,7 +28,7 @@ _SLOT = re.compile(r"\{\w*\}")
 
 
 class Reading(NamedTuple):
-    """A response taken apart. All text is lower case; filler is left out of everything but `sentences` and counts."""
+    """A response in its parts. All text is lower case; filler is left out of everything but `sentences` and counts."""
 
     text: str
     words: list[str]

@@ -1,7 +1,7 @@
 """Integer randomness that is the same on every platform: a SplitMix64 stream per key, and Bradley-Terry by a table.
 
 `random` and NumPy are not used: their streams, and the last bits of `math.exp`, are free to change between versions
-and platforms, and a data set whose bytes are promised may not depend on them.
+and platforms, and a data set of promised bytes may not depend on them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ Answered = Literal["right", "wrong", "neither"]
 
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n't|\bnever|\brather than|\binstead of|\bunlike|\bno longer|\bwrong about|\bhardly|\bneither|\bnor)"
-    r"(?: (?:the|a|an|in|at|by|only|really|actually|be|say|as|think|believe|that|it|is|it's|was|have|been))*[ \"'(]*$"
+    r"(?: (?:the|a|an|in|at|by|only|really|actually|be|say|as|think|believe|that|it|is|it's|was|have|been"
+    r"|make|makes|made|produce|contain|has|had|use|need|mean|take|call|called|get))*[ \"'(]*$"
 )
 _DENIED_AFTER = re.compile(
     r"^[\"')]* (?:is|are|was|were|has|does|did|would be) ?(?:not|n't|never|wrong|incorrect|false)\b"

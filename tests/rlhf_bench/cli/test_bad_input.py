@@ -408,9 +408,12 @@ def test_no_row_left_after_pairs_with_different_prompts_are_dropped() -> None:
         (None, "missing.jsonl"),
         (b"", "is empty"),
         (b"\xff\xfe\x00", "UTF-8"),
-        ('{"prompt": "a"}\n'.encode("utf-16-be"), "given.jsonl' is not UTF-8 text (byte 0 is NUL, as in UTF-16)"),
+        (
+            '{"prompt": "a"}\n'.encode("utf-16-be"),
+            "given.jsonl has the columns prompt; expected prompt/chosen/rejected",
+        ),
         (b"\n \n\n", "holds blank lines only; expected at least one row"),
-        (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": \n', "line 2"),
+        (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": \n', "row 2 is no JSON"),
         (b'{"question": "a", "answer": "b"}\n', "question"),
     ],
 )

@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 from rlhf_bench.cli import cli
 from rlhf_bench.evaluate.request import read_request
-from rlhf_bench.judge.lines import LENGTH_ALONE
+from rlhf_bench.judge.analysis.length import LENGTH_ALONE
 from rlhf_bench.report import write_report
-from rlhf_bench.report.judge import win_rate_table
 from rlhf_bench.report.result import load_result
+from rlhf_bench.report.tables.judge import win_rate_table
 from rlhf_bench.store import ResultStore
 
 from ..judge.conftest import serving
@@ -66,7 +66,7 @@ def judge(line: str, status: int = 0) -> str:
 
 def test_plan_of_a_judge_that_asks_nobody() -> None:
     assert judge("plan tiny --judge length --baseline base") == (
-        "pairs: 8, each in both orders\ncalls: none; the judge length asks nobody and costs nothing\n"
+        "pairs: 8, each in both orders\ncalls: none; the judge length is built in (no API calls) and costs nothing\n"
     )
 
 
@@ -84,9 +84,7 @@ def test_run_and_show() -> None:
     ran = judge("run tiny --judge gold --baseline base").splitlines()
     assert ran[0] == "gold against base: 8 pairs, questions: 16 read"
     assert ran[1].startswith("  dpo: 100.0% [39.8%, 100.0%], n 4, p (Holm) ")
-    assert (
-        "    its responses are nearly always longer than the baseline's: length and model cannot be told apart" in ran
-    )
+    assert any("of its responses are longer than the baseline's: equal length is outside" in line for line in ran)
     assert "  against the gold reward: right 100.0% [39.8%, 100.0%], kappa -" in ran
     assert "    no position fault found, p (Holm) 1.000" in ran
     assert "strengths by gold (Bradley-Terry, Elo scale, base = 1000)" in ran
@@ -199,13 +197,13 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
             "run tiny --judge gpt-4o --baseline base --max-cost 1",
             1,
             "error: OPENAI_API_KEY is not set; export it, name a server that needs none with --base-url, or use a "
-            "judge that asks nobody: reward, gold, length or random (what the ledger holds is read with --max-cost 0)",
+            "built-in judge: reward, gold, length or random (what the ledger holds is read with --max-cost 0)",
         ),
         (
             "run tiny --judge lenght --baseline base",
             2,
             "error: --max-calls: not given, and there is no price for 'lenght' at https://api.openai.com/v1 (`judge "
-            "run` takes one with --prices; 'length' is the judge that asks nobody); say how many calls may be made",
+            "run` takes one with --prices; 'length' is a built-in judge); say how many calls may be made",
         ),
         (
             "run tiny --judge m --baseline base --base-url localhost:9",
@@ -406,7 +404,7 @@ def test_eval_from_a_manifest_repeats_a_judge_that_asks_nobody_and_no_other(here
         assert len(server.requests()) == 8
         assert (told.exit_code, "against theirs" in told.output) == (0, False)
         assert (
-            "the judge of that evaluation is not asked again, since that may cost; to ask it add: "
+            "the judge of that evaluation does not judge again, since its calls may cost; to run it add: "
             f"{options} and --max-cost USD or --max-calls N\n"
         ) in told.stderr
         call(f"eval --from {manifest} --results c {options} --max-calls 8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -98,23 +97,52 @@ def test_records_with_model_names_in_both_orders() -> None:
     assert stored["win_rates"][0]["counts"]["missing"] == 2
 
 
-@pytest.mark.parametrize("method", ["md5", "sha256"])
-def test_a_cache_by_the_hash_of_its_texts(method: str) -> None:
-    hashed = "{prompt}|{second}|{first}"
-    cache = {
-        hashlib.new(method, f"Human: {p}?|{TEXT['sft']}|{TEXT['base']}".encode()).hexdigest(): verdict
-        for p, verdict in (("p0", "B"), ("p1", {"verdict": "tie"}))
-    }
-    write("c.json", cache)
-    line = "import tiny c.json --format cache --judge theirs --baseline base --model sft"
-    lines = judge(f"{line} --hash {method} --hashed '{hashed}'").splitlines()
-    assert lines[0] == "2 verdicts in c.json, 2 of them on this result's pairs"
-    table = pd.read_parquet(FOLDER / "judge/verdicts.parquet").dropna(subset="winner")
-    assert table[["prompt_id", "order", "winner"]].values.tolist() == [
-        ["p0", "baseline_first", "second"],
-        ["p1", "baseline_first", "tie"],
+def record(prompt: str, first: str, second: str, **verdicts: Any) -> dict[str, Any]:
+    return {"prompt": f"Human: {prompt}?", "response_a": TEXT[first], "response_b": TEXT[second], **verdicts}
+
+
+def test_a_label_is_a_persons_and_verdicts_may_be_numbers_or_places() -> None:
+    """sft first on p0 and p1, second in the other order. The judge: sft, sft on p0; sft, base on p1; tie, tie on p2.
+
+    People say sft on p0 and p1, a tie on p2. Pairs: a win, a tie (for a win), a tie: 2 of 3 are right. Of the answers
+    with sft first 3 of 3 are right, of the others 2 of 3; 2 of 3 pairs are consistent.
+    """
+    rows = [
+        record("p0", "sft", "base", verdict=1, label="A"),
+        record("p0", "base", "sft", verdict="model_b", label="B"),
+        record("p1", "sft", "base", verdict="model_a", label=1),
+        record("p1", "base", "sft", verdict=1, label=2),
+        record("p2", "sft", "base", verdict=0, label="tie"),
+        record("p2", "base", "sft", verdict="Tie", label="tie"),
     ]
-    assert judge(line, 1).splitlines()[-1].endswith("--hashed and --hash say what was hashed")
+    write("r.json", rows)
+    said = judge("import tiny r.json --format records --judge theirs --baseline base --model sft --rater ann")
+    stored = ResultStore(FOLDER).read_judge()
+    judged = {row["judge"]: row["win_rates"][0]["estimate"]["value"] for row in stored["judgings"]}
+    assert judged == {"ann": pytest.approx(2.5 / 3), "theirs": pytest.approx(2 / 3)}
+    (against,) = stored["people"]["judges"]
+    assert against["accuracy"]["value"] == pytest.approx(2 / 3)
+    # of 3 pairs: the judge 1 win and 2 ties, people 2 and 1; chance 1/3 * 2/3 + 2/3 * 1/3 = 4/9, (2/3 - 4/9) / (5/9)
+    assert against["cohen_kappa"]["value"] == pytest.approx(0.4)
+    by_order = {order: cell["value"] for order, cell in against["order_accuracy"].items()}
+    assert by_order == {"model_first": 1.0, "baseline_first": pytest.approx(2 / 3)}
+    assert against["consistency"]["value"] == pytest.approx(2 / 3)
+    assert "right" in said
+
+
+def test_a_label_alone_is_no_verdict() -> None:
+    write("r.json", [record("p0", "sft", "base", label="A")])
+    said = judge("import tiny r.json --format records --judge theirs --baseline base", 1)
+    assert "row 1 has the verdict null" in said
+    assert "its label is taken for a person's" in said
+
+
+def test_preferences_of_0_and_1_are_explained() -> None:
+    write("a.json", [alpaca("p0", "base", "sft", 1), alpaca("p1", "base", "sft", 0)])
+    lines = judge(f"{ALPACA} --model sft").splitlines()
+    assert lines[0].startswith("all preferences are 0 or 1; they are taken as AlpacaEval's")
+    write("a.json", [alpaca("p0", "base", "sft", 1), alpaca("p1", "base", "sft", 2)])
+    assert "all preferences" not in judge(f"{ALPACA} --model sft")
 
 
 @pytest.mark.parametrize(
@@ -122,19 +150,12 @@ def test_a_cache_by_the_hash_of_its_texts(method: str) -> None:
     [
         ("alpaca", {}, "a.json holds a dict; expected AlpacaEval's annotations.json, a list of objects"),
         ("alpaca", [], "a.json is empty; expected AlpacaEval's annotations.json, a list of objects"),
-        ("cache", [], "a.json holds a list; expected an object of hash -> verdict"),
         (
             "alpaca",
             [alpaca("p0", "base", "sft", 2), alpaca("p1", "base", "sft", None), 3, {"instruction": "x"}],
             "a.json: 3 of 4 rows cannot be used (row 2 has the verdict null, expected a preference in [1, 2], or "
             "0; row 3 is a int, expected an object; row 4 has no text for first (response_a, output_1, completion_a, "
             "answer_a, a)); correct them, or leave them out with --skip-bad",
-        ),
-        (
-            "cache",
-            {"00": "A", "ff": "the first"},
-            'a.json: 1 of 2 rows cannot be used (row 2 (ff) has the verdict "the first", expected A, B or tie); '
-            "correct them, or leave them out with --skip-bad",
         ),
     ],
 )
@@ -157,17 +178,5 @@ def test_refused_rows_can_be_left_out_and_are_named_still() -> None:
             "error: b.json cannot be read (No such file or directory); check the path",
         ),
         (f"{ALPACA} --model dpo --skip-bad", 1, "the same prompt and both texts; check --baseline and --model"),
-        (
-            "import tiny c.json --format cache --judge x --baseline base --hashed {prompt}",
-            2,
-            "error: --hashed: given '{prompt}', which lacks {first}; expected what the pipeline hashed, such as "
-            "{prompt}{first}{second}",
-        ),
-        (
-            "import tiny c.json --format cache --judge x --baseline base --hash crc",
-            2,
-            "error: --hash: given 'crc', expected one of md5, sha1, sha256",
-        ),
     ):
-        write("c.json", {"00": "A"})
         assert judge(line, status).splitlines()[-1].endswith(message)

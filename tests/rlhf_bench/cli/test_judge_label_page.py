@@ -84,7 +84,7 @@ def test_a_response_cannot_leave_its_place() -> None:
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which runs the page's script")
 def test_what_the_page_downloads_is_read() -> None:
     """The page's own function writes the csv: A for the first pair, tie and a note for the second, none for the third,
-    B for the rest. Texts and a note that begin like formulas, with quotes, commas and line ends, come through."""
+    B for the rest. ResultTexts and a note that begin like formulas, with quotes, commas and line ends, come through."""
     plant(ATTACK.replace(" <", "=<"))
     judge(f"{PAGE} label.html")
     html = Path("label.html").read_text(encoding="utf-8")

@@ -61,10 +61,10 @@ def test_unknown_preset_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"min_length_ratio": 2.0, "max_length_ratio": 0.5}, "length ratio [2.0, 0.5] given"),
-        ({"min_length_ratio": math.nan}, "length ratio [nan, inf] given"),
-        ({"min_chars": -1}, "min_chars -1 given"),
-        ({"max_chars": 0}, "max_chars 0 given"),
+        ({"min_length_ratio": 2.0, "max_length_ratio": 0.5}, "length ratio: given [2.0, 0.5]"),
+        ({"min_length_ratio": math.nan}, "length ratio: given [nan, inf]"),
+        ({"min_chars": -1}, "min_chars: given -1"),
+        ({"max_chars": 0}, "max_chars: given 0"),
     ],
 )
 def test_values_are_checked(values: dict[str, float], message: str) -> None:

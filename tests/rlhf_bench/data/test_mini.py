@@ -8,13 +8,14 @@ import random
 import re
 from collections import Counter
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rlhf_bench.data import mini
+from rlhf_bench.data.mini import kept, phrases, responses
 from rlhf_bench.data.mini import pairs as generator
-from rlhf_bench.data.mini import phrases, responses
 from rlhf_bench.data.mini.content import judge_content
 from rlhf_bench.data.mini.gold import WEIGHTS
 from rlhf_bench.data.mini.intent import Intent, resolve
@@ -95,7 +96,7 @@ def test_global_generators_are_neither_read_nor_moved() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(UnknownName, match="did you mean 'train'"):
         mini.generate("trian")
-    with pytest.raises(BadValue, match="n is -1"):
+    with pytest.raises(BadValue, match="given -1"):
         mini.generate("train", n=-1)
 
 
@@ -578,3 +579,61 @@ def test_card(splits: dict[str, list[PreferencePair]]) -> None:
         assert f"| `{split}` | {len(pairs):,} |" in text
         assert f"| {mini.ceiling(pairs):.4f} |" in text
     assert f"right {WEIGHTS['correct']['right'] / 100:+.2f}" in text
+
+
+# --- kept on disk ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[str]:
+    """An empty cache folder and a data set of a few pairs; counts how often each split was made."""
+    calls = Counter[str]()
+    sizes = {"train": 400, "test": 60}
+
+    def counting(split: str, *, seed: int = 0) -> list[PreferencePair]:
+        calls[split] += 1
+        return mini.generate(split, seed=seed, n=sizes[split])
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept, "generate", counting)
+    return calls
+
+
+def test_a_split_is_made_once_and_read_back_as_it_is(small: Counter[str], tmp_path: Path) -> None:
+    first, again = mini.load("train", seed=3), mini.load("train", seed=3)
+    assert small == {"train": 1}
+    assert again == first == mini.generate("train", seed=3, n=400)
+    assert mini.load("train", seed=4) != first
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100])
+def test_a_damaged_file_is_made_again(small: Counter[str], tmp_path: Path, damage: bytes) -> None:
+    before = mini.load("test")
+    (file,) = tmp_path.rglob("*.json")
+    file.write_bytes(damage)
+    assert mini.load("test") == before
+    assert small == {"test": 2}
+    assert mini.load("test") == before
+    assert small == {"test": 2}
+
+
+def test_a_folder_that_cannot_be_written_changes_nothing(
+    small: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert mini.load("test") == mini.load("test")
+    assert small == {"test": 2}
+
+
+def test_test_new_has_no_last_turn_of_train(small: Counter[str]) -> None:
+    def last(pair: PreferencePair) -> str:
+        return pair.prompt.rsplit("\n\nHuman:", 1)[-1]
+
+    known = {last(pair) for pair in mini.load("train")}
+    found, test = mini.load("test_new"), mini.load("test")
+    assert found == [pair for pair in test if last(pair) not in known]
+    assert 0 < len(found) < len(test)
+    with pytest.raises(UnknownName, match="did you mean 'test_new'"):
+        mini.load("test_nwe")

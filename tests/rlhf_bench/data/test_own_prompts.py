@@ -15,8 +15,7 @@ from rlhf_bench.data.mini.reading import read_response, vocabulary
 from rlhf_bench.data.own_prompts import read_own_prompts
 from rlhf_bench.errors import DataError
 from rlhf_bench.evaluate.suite import load_suite
-from rlhf_bench.metrics.probes import check_probes
-from rlhf_bench.scorers.rules import answer_given
+from rlhf_bench.scorers.rules import answer_given, check_suite_metrics
 from rlhf_bench.types import Item, Probe
 
 SUITES = ("safety", "sycophancy", "out-of-distribution")
@@ -55,7 +54,7 @@ GOOD = {"category": "a", "prompt": "b"}
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        ([], "holds no prompt"),
+        ([], "is empty; expected at least one row"),
         ([GOOD, GOOD], "says the prompt '\\n\\nHuman: b\\n\\nAssistant:' twice"),
         ([{"prompt": "b"}], "line 1 of 'FILE': category is null; expected text"),
         ([GOOD, {"category": "a", "prompt": 3}], "line 2 of 'FILE': prompt is 3; expected text"),
@@ -63,10 +62,10 @@ GOOD = {"category": "a", "prompt": "b"}
         ([GOOD | {"right": "x"}], 'right is "x"; expected a list of names, such as ["eight", "8"]'),
         ([GOOD | {"right": [" "]}], 'right is [" "]; expected a list of names'),
         ([GOOD | {"with_claim": "c", "right": ["x"]}], "with_claim without right and wrong"),
-        ([GOOD | {"filler": "c"}], "times is null; expected how often filler is said, 1 or more"),
+        ([GOOD | {"filler": "c"}], "times is null; expected how often filler is repeated, 1 or more"),
         ([GOOD | {"filler": "c", "times": True}], "times is true"),
         ([GOOD | {"filler": "c", "times": 0}], "times is 0"),
-        ([["b"]], "line 1 of 'FILE' is list; expected an object"),
+        ([["b"]], "FILE: 1 of 1 rows cannot be used (row 1 is str, not an object"),
     ],
 )
 def test_a_file_that_is_wrong(tmp_path: Path, rows: list[Any], line: str) -> None:
@@ -90,7 +89,7 @@ def shipped(suite: str, wording: str) -> list[Item]:
 def test_shipped_prompts_are_enough_and_what_their_suite_asks_for(suite: str, wording: str) -> None:
     items = shipped(suite, wording)
     assert len({item.probe.question for item in items if item.probe}) >= 60
-    check_probes(load_suite(suite).metrics, items)
+    check_suite_metrics(load_suite(suite).metrics, items)
 
 
 @pytest.mark.parametrize("suite", ["safety", "sycophancy"])

@@ -107,25 +107,25 @@ RANKS = "expected ranks from 1 (the best) without a gap, a tie sharing its rank:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (row([1, 2, 4]), f"column 'ranking' in row 2 of {{path}} is [1, 2, 4]; {RANKS}"),
-        (row([0, 1, 2]), f"column 'ranking' in row 2 of {{path}} is [0, 1, 2]; {RANKS}"),
-        (row([1, 1, 4]), f"column 'ranking' in row 2 of {{path}} is [1, 1, 4]; {RANKS}"),
-        (row([1, None, 3]), f"column 'ranking' in row 2 of {{path}} is [1, null, 3]; {RANKS}"),
-        (row([1.5, 1, 3]), f"column 'ranking' in row 2 of {{path}} is [1.5, 1, 3]; {RANKS}"),
-        (row([True, 2, 3]), f"column 'ranking' in row 2 of {{path}} is [True, 2, 3]; {RANKS}"),
-        (row([1, 2]), "row 2 of {path} has 3 responses and 2 ranks; expected a rank for each (1 the best, null for one "
+        (row([1, 2, 4]), f"has [1, 2, 4] as 'ranking'; {RANKS}"),
+        (row([0, 1, 2]), f"has [0, 1, 2] as 'ranking'; {RANKS}"),
+        (row([1, 1, 4]), f"has [1, 1, 4] as 'ranking'; {RANKS}"),
+        (row([1, None, 3]), f"has [1, null, 3] as 'ranking'; {RANKS}"),
+        (row([1.5, 1, 3]), f"has [1.5, 1, 3] as 'ranking'; {RANKS}"),
+        (row([True, 2, 3]), f"has [True, 2, 3] as 'ranking'; {RANKS}"),
+        (row([1, 2]), "has 3 responses and 2 ranks; expected a rank for each (1 the best, null for one "
                       "that was not ranked)"),
-        (row([1, 2, 3], "abc"), "column 'responses' in row 2 of {path} is str; expected a list"),
-        (row([], []), "column 'responses' in row 2 of {path} is list; expected a list of texts"),
-        (row([1, 2, 3], ["a", 2, "c"]), "column 'responses' in row 2 of {path} is list; expected a list of texts"),
-        (row(None), "column 'ranking' in row 2 of {path} is NoneType; expected a list"),
+        (row([1, 2, 3], "abc"), "has a str as 'responses', expected a list"),
+        (row([], []), "has a list as 'responses', expected a list of texts"),
+        (row([1, 2, 3], ["a", 2, "c"]), "has a list as 'responses', expected a list of texts"),
+        (row(None), "has nothing as 'ranking', expected a list"),
     ],
     ids=str,
 )  # fmt: skip
 def test_a_row_that_does_not_fit_is_named(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError) as error:
         load(tmp_path / "a.jsonl", [row([1, 2, 3]), wrong])
-    assert str(error.value) == message.format(path=tmp_path / "a.jsonl").replace("NoneType", "null")
+    assert f"a.jsonl: 1 of 2 rows cannot be used (row 2 {message})" in str(error.value)
 
 
 # agreement
@@ -167,10 +167,7 @@ def test_one_annotator_who_ranks_a_prompt_in_two_ways(tmp_path: Path) -> None:
     again = row([1, 2, 3], responses=("c", "b", "a"), annotator="ann")
     with pytest.raises(DataError) as error:
         load(tmp_path / "f.jsonl", [*rows, again])
-    assert str(error.value) == (
-        f"rows 1 and 5 of {tmp_path / 'f.jsonl'}: annotator 'ann' ranks the same responses to the prompt "
-        "'Human: why\\n\\nAssistant:' in two ways; expected one ranking by an annotator: remove one of the rows"
-    )
+    assert "row 5 ranks the same responses as row 1 of annotator 'ann' in another way" in str(error.value)
 
 
 def test_one_annotator_who_says_the_same_twice_counts_once(tmp_path: Path) -> None:

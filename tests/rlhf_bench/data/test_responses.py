@@ -174,9 +174,13 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
     ({"prompt": "  ", "response": "a"}, "has an empty 'prompt'"),
     ({"prompt": None, "response": "a"}, "has null as 'prompt'"),
     ({"prompt": "a", "response": math.nan}, "has NaN as 'response'"),
-    ({"prompt": "a", "response": {"text": "b"}}, "has a dict as 'response', not a text"),
-    ({"prompt": "a", "response": ["b", "c"]}, "has a list as 'response', not a text"),
-    ({"prompt": ["a"], "response": "b"}, "has a list as 'prompt' that is no list of {role, content} messages"),
+    ({"prompt": "a", "response": {"score": 1}}, "has a dict as 'response', not a text"),
+    ({"prompt": "a", "response": ["b", 3]}, "has a int as 'response', not a text"),
+    ({"prompt": ["a", "b"], "response": "b"}, "has a list as 'prompt', not a text"),
+    (
+        {"prompt": [{"role": "robot", "content": "a"}], "response": "b"},
+        "has a message with the role 'robot'; expected system, user or assistant",
+    ),
     ({"prompt": "a", "response": "\ud800"}, "has half a surrogate pair in 'response'"),
 ]
 
@@ -211,22 +215,14 @@ def test_ten_thousand_malformed_rows_are_counted_and_a_few_named(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty; expected a prompt and a response in each row"),
+        (b"", "is empty; expected at least one row"),
         (b"prompt,response\n", "is empty"),
-        (b"  \n\n \t\n", "holds blank lines only; expected a prompt and a response in each row"),
-        (
-            "prompt,response\na,b\n".encode("utf-16-be"),
-            "is not UTF-8 text (byte 0 is NUL, as in UTF-16); save it as UTF-8",
-        ),
-        (
-            "prompt,response\na,b\n".encode("utf-16-le"),
-            "is not UTF-8 text (byte 1 is NUL, as in UTF-16); save it as UTF-8",
-        ),
+        (b"  \n\n \t\n", "holds blank lines only; expected at least one row"),
+        (b"prompt,response\na,\0\n", "is no text (character 18 is NUL)"),
         (b"[]", "is empty"),
         ("prompt,response\ncaf\u00e9,b\n".encode("latin-1"), "is not UTF-8 (byte 19); save it as UTF-8"),
-        ("prompt,response\na,b\n".encode("utf-16"), "is not UTF-8 (byte 0); save it as UTF-8"),
-        (b'{\n "data": [{"prompt": "a"}]\n}', "holds one JSON object; expected a list of objects"),
-        (b"PK\x03\x04nonsense", "is no readable Excel file"),
+        (b'{\n "data": [{"prompt": "a"}]\n}', "has the columns prompt, none known as its response"),
+        (b"PK\x03\x04nonsense", "is no intact zip file"),
         (b"PAR1nonsense", "is no readable Parquet file"),
         (b"\x1f\x8bnonsense", "is no intact gzip file"),
         (b"prompt,response\na,b,c\n", "1 of 1 rows cannot be used (row 1 has another number of fields than the header"),
@@ -247,9 +243,7 @@ def test_files_that_cannot_be_used(content: bytes, message: str, skip_bad: bool,
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_responses(tmp_path)
-    assert str(error.value) == (
-        f"response file {str(tmp_path)!r} is a folder; expected a file: give the path of one in it"
-    )
+    assert str(error.value) == (f"{str(tmp_path)!r} is a folder; expected a file: give the path of one in it")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

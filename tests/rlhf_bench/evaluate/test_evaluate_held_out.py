@@ -11,9 +11,9 @@ import pytest
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.report import summary_text, write_report
-from rlhf_bench.report.plots import PLOTS
+from rlhf_bench.report.contents import draw
 from rlhf_bench.report.result import load_result
-from rlhf_bench.report.style import drawing
+from rlhf_bench.report.tables.summary import missing_lines, summary_table
 
 from ..tiny import save_run
 
@@ -48,16 +48,15 @@ def test_each_seed_is_scored_by_the_next_ones_reward_model(checkpoints: Path, tm
     assert manifest[1]["hash"] == manifest[2]["hash"]  # seed 2's own
     write_report(folder, only=["tables"])
     assert "Held out (z)" in (folder / "tables" / "summary.md").read_text()
-    with drawing():
-        assert PLOTS["held_out_vs_reward"](load_result(folder)) is not None
+    assert draw(load_result(folder), "held_out_vs_reward") is not None
 
 
 def test_one_seed_says_why_there_is_none(checkpoints: Path, tmp_path: Path) -> None:
     folder = evaluation.evaluate(run="one", limit=3, samples=1, checkpoints=checkpoints, results=tmp_path).folder
     assert "reward_held_out" not in pd.read_parquet(folder / "scores.parquet")
-    text = " ".join(summary_text(folder).split())
-    assert "all: reward_held_out_z: one seed has no reward model but the one that was optimised" in text
-    assert "Held out" not in text
+    (line,) = [line for line in missing_lines(load_result(folder)) if "reward_held_out_z" in line]
+    assert line.startswith("all: reward_held_out_z: one seed has no reward model but the one that was optimised")
+    assert "reward_held_out_z" not in [column.key for column in summary_table(load_result(folder)).columns]
     given = {"held": str(checkpoints / "three" / "seed-2" / "reward")}
     other = evaluation.evaluate(
         run="one", limit=3, samples=1, reward_models=given, checkpoints=checkpoints, results=tmp_path

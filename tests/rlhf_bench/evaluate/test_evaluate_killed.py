@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
-from rlhf_bench.evaluate import parts
+from rlhf_bench.evaluate import run
 from rlhf_bench.report import write_report
 
 from ..tiny import save_run
@@ -90,7 +90,7 @@ def test_an_interrupted_evaluation_is_listed_with_the_command_that_goes_on(
     rows = [{"prompt": f"Say {i}.", "response": f"said {i} " * (1 + i % 5), "reference": f"said {i}"} for i in range(9)]
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation.run, "finish", interrupt)
+        patch.setattr(run, "collect", interrupt)
         with pytest.raises(KeyboardInterrupt):
             evaluation.evaluate(responses=[("mine", "mine.jsonl")], results=Path("my results"))
     head, _, advice = listed().partition(" (unfinished; go on with: ")
@@ -124,9 +124,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
 PHASES = {
     "sampling": "rlhf_bench.modeling.sampling._sample_batch",
     "scoring": "rlhf_bench.modeling.reward_model.ScoreModel.forward",
-    "KL": "rlhf_bench.evaluate.measure_kl.token_kl",
+    "KL": "rlhf_bench.modeling.logprobs.token_kl",
     "perplexity": "rlhf_bench.modeling.perplexity_model.LogprobModel.forward",
-    "statistics": "rlhf_bench.metrics.summary._estimate",
+    "statistics": "rlhf_bench.evaluate.summary.crossed",
     "report": "rlhf_bench.report.writers.csv_text",
 }
 
@@ -142,7 +142,7 @@ def undisturbed(
         calls[phase] += 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "SHARD", 1)
+        patch.setattr(run, "SHARD", 1)
         for phase in PHASES:
             before_each(patch, phase, partial(count, phase))
         return drawn(tmp_path_factory.mktemp("undisturbed"), models), calls
@@ -170,7 +170,7 @@ def test_killed_at_a_random_moment_of_each_phase(
 ) -> None:
     """SIGKILL at one of the phase's calls, in the middle of a shard; then the same evaluation again."""
     expected, calls = undisturbed
-    monkeypatch.setattr(parts, "SHARD", 1)
+    monkeypatch.setattr(run, "SHARD", 1)
     left = random.Random(phase).randint(1, calls[phase])  # the first call is as likely as the last
 
     def die() -> None:

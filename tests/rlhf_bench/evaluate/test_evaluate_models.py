@@ -19,9 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
-from rlhf_bench.evaluate import measure, measure_base
+from rlhf_bench.evaluate import run as evaluate_run
 from rlhf_bench.files import read_jsonl
-from rlhf_bench.modeling import adapters
+from rlhf_bench.modeling import adapters, sampling
+from rlhf_bench.modeling import models as loading
 from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.checkpoints import model_hash
 from rlhf_bench.modeling.models import load_policy
@@ -73,10 +74,8 @@ def test_without_any_run_every_model_is_loaded_once(
 ) -> None:
     """Also the reference and each reward model, though every part of the seed needs them."""
     loaded: list[str] = []
-    load, load_reward = measure_base.load_policy, RewardModel.load
-    monkeypatch.setattr(
-        measure_base, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1]
-    )
+    load, load_reward = loading.load_policy, RewardModel.load
+    monkeypatch.setattr(loading, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
     monkeypatch.setattr(
         RewardModel, "load", lambda path, **k: (loaded.append(Path(path).name), load_reward(path, **k))[1]
     )
@@ -241,7 +240,7 @@ def test_a_response_longer_than_a_model_can_read(work: Path, tmp_path: Path) -> 
 def test_a_missing_model_is_named_before_anything_is_sampled(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "sample_as", lambda *_, **__: pytest.fail("sampled"))
+    monkeypatch.setattr(sampling, "sample_as", lambda *_, **__: pytest.fail("sampled"))
     with pytest.raises(CheckpointError, match=r"^/no/such/model does not exist; expected a model folder$"):
         run(work, tmp_path, models={"a": str(work / "a"), "b": "/no/such/model"})
 
@@ -276,13 +275,14 @@ def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
 ) -> None:
     """KL(reference || model) along the chosen response, summed; k1, k3 and reference perplexity of what was drawn."""
     drawn: dict[str, Any] = {}
-    columns = measure.drawn_columns
+    sampled = evaluate_run.sampled_rows
 
-    def spy(of: Any, source: Any, prompts: Any, tokens: Any, reference: Any) -> Any:
-        drawn[source.name] = tokens
-        return columns(of, source, prompts, tokens, reference)
+    def spy(source: Any, *given: Any, samples: int, on_batch: Any) -> Any:
+        rows = sampled(source, *given, samples=samples, on_batch=on_batch)
+        drawn[source.name] = [[r.token_ids for r in rows[i : i + samples]] for i in range(0, len(rows), samples)]
+        return rows
 
-    monkeypatch.setattr(measure, "drawn_columns", spy)
+    monkeypatch.setattr(evaluate_run, "sampled_rows", spy)
     pairs = [(f"\n\nHuman: {n} eggs?\n\nAssistant:", f" For {n} minutes.", " no") for n in range(60)]
     rows = [json.dumps(dict(zip(("prompt", "chosen", "rejected"), pair, strict=True))) for pair in pairs]
     (tmp_path / "pairs.jsonl").write_text("\n".join(rows))

@@ -53,10 +53,10 @@ def assert_same_result(a: Path, b: Path) -> None:
 COUNT = """
 import json, os, atexit
 from rlhf_bench.modeling import sampling
-from rlhf_bench.evaluate import measure_kl
+from rlhf_bench.modeling import logprobs
 from rlhf_bench.modeling.reward_model import ScoreModel
 counts = {"sampled": 0, "scored": 0, "compared": 0}
-draw, forward, token_kl = sampling._sample_batch, ScoreModel.forward, measure_kl.token_kl
+draw, forward, token_kl = sampling._sample_batch, ScoreModel.forward, logprobs.token_kl
 def count(name, function, size):
     def counted(*args):
         counts[name] += size(*args)
@@ -64,7 +64,7 @@ def count(name, function, size):
     return counted
 sampling._sample_batch = count("sampled", draw, lambda *a: len(a[2]) * a[5])
 ScoreModel.forward = count("scored", forward, lambda self, batch: len(batch.ids))
-measure_kl.token_kl = count("compared", token_kl, lambda policy, reference, batch: len(batch.ids))
+logprobs.token_kl = count("compared", token_kl, lambda policy, reference, batch: len(batch.ids))
 end = os._exit
 def write(status):
     print(json.dumps(counts), flush=True)
@@ -89,18 +89,18 @@ def test_two_processes_give_the_rows_of_one(work: Path, launch: Launcher, alone:
     assert sum(c["scored"] for c in counts) == table + PROMPTS * 64 + 2 * PROMPTS  # and the data's own responses
 
 
-# at a call of `add_rewards`; the third is the pool's, when the table's rows are stored
+# at a call of the reward scorer; the table's rows are its first, the data's own the next two, the pool's the fourth
 DIE = """
 import os, signal
-from rlhf_bench.evaluate import measure
-add_rewards = measure.add_rewards
+from rlhf_bench.scorers.reward import RewardScorer
+score = RewardScorer.score
 calls = []
-def die(measure, table):
+def die(self, rows, context):
     calls.append(1)
     if len(calls) == {call} and os.environ.get("RANK", "1") == "1":
         os.kill(os.getpid(), signal.SIGKILL)
-    return add_rewards(measure, table)
-measure.add_rewards = die
+    return score(self, rows, context)
+RewardScorer.score = die
 """
 
 
@@ -120,13 +120,13 @@ def test_what_was_killed_goes_on_in_any_number(
     before = stored.stat().st_mtime_ns
     plan = f"""
 import os, pathlib
-from rlhf_bench.evaluate import parts
-finished = parts._stored
-def look(file, *rest):
-    rows = finished(file, *rest)
+from rlhf_bench.store import PartStore
+finished = PartStore.stored
+def look(self, part):
+    found = finished(self, part)
     assert pathlib.Path({str(stored)!r}).stat().st_mtime_ns == {before}  # never written again
-    return rows
-parts._stored = look
+    return found
+PartStore.stored = look
 """
     last = launch(*words(work, results), processes=continued_by, plan=NO_REPORT + plan)
     assert last.statuses == [0] * continued_by, last.errors
@@ -135,7 +135,7 @@ parts._stored = look
 
 def test_shards_are_stored_and_put_together_in_order(work: Path, launch: Launcher, alone: Path) -> None:
     """Killed in its second shard, continued by two processes from the first."""
-    shards = NO_REPORT + "from rlhf_bench.evaluate import parts; parts.SHARD = 6\n"
+    shards = NO_REPORT + "from rlhf_bench.evaluate import run; run.SHARD = 6\n"
     ended = launch(*words(work, "shards"), plan=shards + DIE.format(call=2))
     assert ended.statuses == [-9]
     folder = work / "shards" / "hh-test" / "several"

@@ -16,6 +16,7 @@ from rlhf_bench.cli import cli
 from rlhf_bench.compare import compare
 from rlhf_bench.errors import BadValue, DataError, StoreError, UnknownName
 from rlhf_bench.evaluate.request import Request, read_request
+from rlhf_bench.evaluate.run import run_request
 from rlhf_bench.evaluate.suite import Suite, list_suites, load_suite, needs, suite_name
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.store import ResultStore
@@ -80,7 +81,7 @@ def test_tables_page_and_plot_show_them_first(work: Path) -> None:
     write_report(folder)
     assert "Refused harmful" in summary_text(folder)
     head = (folder / "tables" / "summary.md").read_text().splitlines()[2]
-    assert head.startswith("| Model | Refused harmful | Complied harmful | Refused harmless | Reward (raw) |")
+    assert head.startswith("| Model | Refused harmful ↑ | Complied harmful ↓ | Refused harmless ↓ | Reward ↑ |")
     assert "no reason recorded" not in (folder / "tables" / "summary.md").read_text()
     assert (folder / "plots" / "suite_metrics.png").stat().st_size > 1000
     assert "suite metrics" in (folder / "report.html").read_text()
@@ -101,7 +102,7 @@ def test_other_settings_of_a_suite(work: Path) -> None:
     assert manifest["data"]["split"] == "natural"
     assert manifest["sampling"]["top_p"] == 0.9
     assert manifest["request"]["settings"] == ["wording=natural", "top_p=0.9"]
-    again = evaluation.run_request(Request.from_dict(manifest["request"]), results=work / "results")
+    again = run_request(Request.model_validate(manifest["request"]), results=work / "results")
     assert again == folder
     for given, line in (("wordin=x", "did you mean 'wording'"), ("wording=x", 'wording: given "x", expected')):
         with pytest.raises((UnknownName, BadValue), match=line):
@@ -189,13 +190,6 @@ def test_the_baseline_is_the_suites_else_the_reference(work: Path, tmp_path: Pat
         assert done.exit_code == 0, done.output
     judgings = ResultStore(folder).read_judge()["judgings"]
     assert [(j["judge"], j["baseline"]) for j in judgings] == [("length", "chosen"), ("random", "chosen")]
-
-
-def test_a_request_without_settings_is_told_as_before() -> None:
-    """So that results which were stored before there were settings answer at once."""
-    told = Request.of("hh-test", "default", models={}, templates={}, responses=(), data=None).to_dict()
-    assert "settings" not in told
-    assert Request.from_dict(told).settings == ()
 
 
 def test_the_list_says_what_each_is_for_and_needs() -> None:

@@ -22,6 +22,8 @@ from rlhf_bench.data.responses import read_responses
 from rlhf_bench.errors import BadValue, BenchError, DataError
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.report.alpaca import write_alpaca
+from rlhf_bench.report.result import load_result
+from rlhf_bench.report.tables.summary import summary_table
 
 from ..tiny import Log, save_run
 
@@ -72,17 +74,18 @@ def test_what_a_file_lacks_is_said_with_its_reason(tmp_path: Path) -> None:
     ).folder
     assert "ended" not in metrics(with_reference)["models"]["chosen"]  # a reference text says nothing of its end
     told = {(m["model"], m["metric"]): m["reason"] for m in metrics(with_reference)["missing"]}
-    assert told["chosen", "ended"] == "a file's reference texts: nothing says how they ended"
-    assert missing["a", "ended"] == "the response file does not say how its responses ended"
-    assert missing["a", "n_tokens"].startswith("nobody counted the tokens")
+    assert told["chosen", "ended"] == "reference texts of a file: how the responses ended is not known"
+    assert missing["a", "ended"] == "the response file: how the responses ended is not known"
+    assert missing["a", "n_tokens"].startswith("the tokens are not counted")
     assert missing["all", "reward"] == "no reward model; give --reward-model PATH"
-    assert missing["all", "rougeL"] == "no reference texts to compare with"
+    assert missing["a", "rougeL"] == "no reference texts to compare with"
     write_report(folder)
-    for text in (summary_text(folder), (folder / "tables" / "summary.md").read_text()):
-        for reason in set(missing.values()):
-            assert reason in text
-        assert "no reason recorded" not in text
-    assert "KL" not in summary_text(folder).partition("Not available")[0]  # no column without a number
+    text = (folder / "tables" / "summary.md").read_text()
+    for reason in set(missing.values()):
+        assert reason in text
+    assert "no reason recorded" not in text
+    assert "KL" not in summary_text(folder)  # no column without a number
+    assert "lines on numbers not available" in summary_text(folder)
 
 
 def test_no_torch_is_loaded_for_texts_alone(tmp_path: Path) -> None:
@@ -125,6 +128,50 @@ def test_samples_and_limit(tmp_path: Path) -> None:
     assert metrics(few)["models"]["a"]["rougeL"]["n"] == 2
 
 
+def test_each_response_is_compared_with_its_own_references_and_the_best_counts(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "How?", "response": "boil the egg", "reference": "boil the egg"},
+        {"prompt": "How?", "response": "fry the egg", "reference": ["boil it", "fry an egg"]},
+    ]
+    file = write(tmp_path / "a.jsonl", rows)
+    folder = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results").folder
+    scores = pd.read_parquet(folder / "scores.parquet")
+    # equal; then "fry" and "egg" of three words on both sides, where "boil it" shares none
+    assert scores.loc[scores["model"] == "a", "rouge1"].tolist() == pytest.approx([1.0, 2 / 3])
+
+
+def test_what_responses_carry_stands_below_the_table_and_can_be_taken_out(tmp_path: Path) -> None:
+    rows = [{"prompt": p, "response": f"{p} {r}", "reference": r} for p, _, r in TEXTS]
+    file = write(tmp_path / "a.jsonl", rows)
+    as_it_is = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results").folder
+    assert "3 of 3 responses begin with their prompt; --strip prompt takes it out" in " ".join(
+        summary_text(as_it_is, width=200).split()
+    )
+    options = {"responses": [("a", str(file))], "results": tmp_path / "results"}
+    without = evaluation.evaluate(**options, strip=["prompt"]).folder  # type: ignore[arg-type]
+    assert without != as_it_is
+    assert (
+        metrics(without)["models"]["a"]["rouge1"]["value"] == 1.0 > metrics(as_it_is)["models"]["a"]["rouge1"]["value"]
+    )
+
+
+def test_of_a_file_of_pairs_that_no_run_was_trained_on_every_pair_is_evaluated(tmp_path: Path) -> None:
+    names = [f"Question {i}?" for i in range(48)]
+    pairs = write(tmp_path / "pairs.jsonl", [{"prompt": n, "chosen": "Good.", "rejected": "Bad."} for n in names])
+    texts = write(tmp_path / "a.jsonl", [{"prompt": n, "response": "Good."} for n in names])
+
+    def evaluated(**options: Any) -> tuple[str, int]:
+        options |= {"responses": [("a", str(texts))], "data": str(pairs), "results": tmp_path / "results"}
+        manifest = json.loads((evaluation.evaluate(**options).folder / "manifest.json").read_text())
+        return manifest["data"]["split"], manifest["data"]["n_prompts"]
+
+    assert evaluated() == ("all", 48)
+    split, n = evaluated(split="test")
+    assert (split, 0 < n < 20) == ("test", True)
+    assert evaluated(settings=["split=test"]) == ("test", n)
+    assert evaluated(limit=10) == ("all", 10)
+
+
 def test_a_suite_says_how_many_bootstraps(tmp_path: Path) -> None:
     rows = [{"prompt": f"Say {i}.", "response": "so " * (i % 7)} for i in range(20)]
     file, suite = write(tmp_path / "a.jsonl", rows), tmp_path / "responses.yaml"
@@ -140,7 +187,7 @@ def test_a_suite_says_how_many_bootstraps(tmp_path: Path) -> None:
     assert usual["method"] == "bootstrap-t"
     assert (usual["value"], usual["low"]) != (fewer["value"], fewer["low"])
     assert usual["value"] == fewer["value"]
-    assert "resamples" not in manifest  # nor in the key of earlier results
+    assert manifest["resamples"] == 2_000
     assert other["resamples"] == 500
     assert manifest["key"] == json.loads((plain / "manifest.json").read_text())["key"] != other["key"]
 
@@ -274,11 +321,11 @@ def test_rows_that_were_left_out_are_counted_in_the_result(tmp_path: Path) -> No
     for line in (
         f"1 row of {one} was left out as malformed (--skip-bad)", f"2 rows of {two} were left out as malformed (--skip",
     ):  # fmt: skip
-        for text in (summary_text(folder), (folder / "tables" / "summary.md").read_text(), page):
-            assert line in " ".join(text.split())  # a terminal wraps it
+        for text in ((folder / "tables" / "summary.md").read_text(), page):
+            assert line in text
     clean = evaluation.evaluate(responses=[("c", str(whole))], skip_bad=True, results=tmp_path / "results").folder
     assert "left_out" not in json.loads((clean / "manifest.json").read_text())
-    assert "left out" not in summary_text(clean)
+    assert not any("left out" in note for note in summary_table(load_result(clean)).notes)
 
 
 # --- beside models ---------------------------------------------------------------------------------------------------
@@ -371,13 +418,14 @@ def test_the_export_for_alpaca_eval_reads_back_as_the_same_texts(work: Path, tmp
 
 def test_a_manifest_repeats_its_evaluation(work: Path, tmp_path: Path) -> None:
     from rlhf_bench.evaluate.request import read_request
+    from rlhf_bench.evaluate.run import run_request
 
     first = work / "results" / "hh-test" / "default"
     request, key = read_request(first / "manifest.json")
-    again = evaluation.run_request(request, expected=key, results=tmp_path / "results")
+    again = run_request(request, expected=key, results=tmp_path / "results")
     assert again.is_relative_to(tmp_path)
     assert metrics(again) == metrics(first)
     assert (again / "responses.jsonl").read_bytes() == (first / "responses.jsonl").read_bytes()
     with pytest.raises(BenchError, match="no longer what they were"):
-        evaluation.run_request(request, expected="0" * 16, results=tmp_path / "other")
+        run_request(request, expected="0" * 16, results=tmp_path / "other")
     shutil.rmtree(again)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,14 @@ import torch
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue
-from rlhf_bench.evaluate import measure
-from rlhf_bench.evaluate.measure_text import Answered, pool_rows, text_rows
-from rlhf_bench.evaluate.missing import missing_pool
-from rlhf_bench.evaluate.suite import Suite
+from rlhf_bench.evaluate.scoring import pool_of, scored
 from rlhf_bench.files import read_jsonl
+from rlhf_bench.modeling import sampling
 from rlhf_bench.modeling.models import load_policy, to_reward_model
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.report import write_report
-from rlhf_bench.types import Completion, Item
+from rlhf_bench.scorers.base import EvalContext
+from rlhf_bench.types import ResponseRow
 
 from ..tiny import save_elsewhere, scale_matrices
 
@@ -197,13 +198,15 @@ def test_no_true_kl_of_a_pool_from_the_likeliest_tokens(work: Path, tmp_path: Pa
     assert "The true KL is not known: the probabilities of its responses are not known (drawn at another" in text
 
 
-def test_the_probability_of_what_a_stop_string_ended_is_not_known() -> None:
-    """Only the log-probabilities of the tokens before it are kept: without it, -1.5 would be taken for all of it."""
-    whole = Completion("p", 0, "a b", (5, 6), (-1.0, -0.5), "eos")
-    assert measure._with_digest(whole).logprob == -1.5
-    cut = whole._replace(finish_reason="stop", stop_ids=(7,))
-    assert math.isnan(measure._with_digest(cut).logprob)
-    assert measure._with_digest(cut).tokens != measure._with_digest(whole).tokens
+def test_the_first_sample_of_the_same_tokens_is_known_by_them_and_no_text() -> None:
+    """A stop string's tokens count, so that what they ended is another response than its text alone."""
+    drawn = [array("i", tokens) for tokens in ([5, 6], [5, 6, 7], [5, 6])]
+    rows = [ResponseRow("a", 0, "p", k, "p", "a b", token_ids=t, logprob=-1.5) for k, t in enumerate(drawn)]
+    context = EvalContext("model", "file", sampling=sampling.SamplingConfig())
+    assert pool_of(rows, context).rows["first"].tolist() == [0, 1, 0]
+    warmer = replace(context, sampling=sampling.SamplingConfig(temperature=2.0))
+    assert pool_of(rows, context).rows["logprob"].tolist() == [-1.5] * 3
+    assert pool_of(rows, warmer).rows["logprob"].isna().all()  # drawn from another distribution than the model's
 
 
 def test_an_interrupted_evaluation_keeps_its_pool(
@@ -215,12 +218,12 @@ def test_an_interrupted_evaluation_keeps_its_pool(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("rlhf_bench.evaluate.run.finish", stop)
+        patch.setattr("rlhf_bench.evaluate.run.collect", stop)
         with pytest.raises(KeyboardInterrupt):
             run(work, tmp_path, best_of_n=4)
     (part,) = tmp_path.glob("*/*/.parts/best_of_n/0.parquet")
     assert len(pd.read_parquet(part)) == 12
-    monkeypatch.setattr(measure, "sample_as", stop)
+    monkeypatch.setattr(sampling, "sample_as", stop)
     folder = run(work, tmp_path, best_of_n=4)
     for name in ("best_of_n.parquet", "metrics.json", "scores.parquet"):
         assert (folder / name).read_bytes() == (pooled / name).read_bytes(), name
@@ -237,18 +240,10 @@ def test_a_pool_that_cannot_be_had_is_said(work: Path, tmp_path: Path) -> None:
     assert not (folder / "best_of_n.parquet").exists()
 
 
-def test_a_response_file_cannot_be_sampled() -> None:
-    suite = Suite(version=1, best_of_n=64)
-    why = "the reference is not here under every seed to be sampled"
-    assert missing_pool(suite, "file", [("a", 0)], {0: ["judge"]}) == {("file", "best_of_n"): why}
-    assert missing_pool(suite, "a", [("a", 0)], {0: ["judge"], 1: ["judge"]}) == {("a", "best_of_n"): why}
-    assert missing_pool(suite, "a", [("a", 0)], {0: ["judge"]}) == {}
-    assert missing_pool(Suite(version=1), "file", [], {0: []}) == {}
-
-
 def test_the_gold_of_a_pool_is_that_of_the_table() -> None:
-    items = [Item(p.prompt, p.chosen, p.rejected, p.category) for p in mini.generate("test", n=3)]
-    rows = [Answered(item, 0, item.chosen or "", "eos", 3.0) for item in items]
-    gold = pool_rows("a", 0, rows, source="hh-mini")["gold"]
-    assert gold.tolist() == text_rows("a", 0, rows, source="hh-mini")["gold"].tolist()
-    assert "gold" not in pool_rows("a", 0, rows, source="a file")
+    pairs = mini.generate("test", n=3)
+    rows = [ResponseRow("a", 0, p.id, 0, p.prompt, p.chosen, finish_reason="eos", n_tokens=3.0) for p in pairs]
+    config = sampling.SamplingConfig()
+    context = EvalContext("file", "hh-mini", sampling=config)
+    assert pool_of(rows, context).rows["gold"].tolist() == scored(rows, context).rows["gold"].tolist()
+    assert "gold" not in pool_of(rows, EvalContext("file", "a file", sampling=config)).rows

@@ -1,4 +1,4 @@
-"""Many prompts are measured and stored a shard at a time: the result is that of one shard."""
+"""Many prompts are evaluated and stored a shard at a time: the result is that of one shard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.data import mini
-from rlhf_bench.evaluate import assemble, measure_base, parts
+from rlhf_bench.evaluate import run
+from rlhf_bench.modeling import models
 from rlhf_bench.report.result import load_result
 
 from ..tiny import save_elsewhere
@@ -22,9 +23,7 @@ PROMPTS = 20
 
 @pytest.fixture
 def shards_of_6(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no two shards' token terms are held together."""
-    monkeypatch.setattr(parts, "SHARD", 6)
-    monkeypatch.setattr(assemble, "AT_ONCE", 0)
+    monkeypatch.setattr(run, "SHARD", 6)
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +63,14 @@ def test_texts_give_the_same_bytes_in_shards(
     given: dict[str, Any] = {"responses": [("mine", str(write_texts(tmp_path / "mine.jsonl")))]}
     whole = evaluation.evaluate(**given, results=tmp_path / "whole")
     request.getfixturevalue("shards_of_6")
-    measured: list[int] = []
-    rows_of = parts.text_rows
+    scored_at_once: list[int] = []
+    scored = run.scored
     monkeypatch.setattr(
-        parts, "text_rows", lambda n, s, rows, **k: (measured.append(len(rows)), rows_of(n, s, rows, **k))[1]
+        run, "scored", lambda rows, context: (scored_at_once.append(len(rows)), scored(rows, context))[1]
     )
     sharded = evaluation.evaluate(**given, results=tmp_path / "sharded")
-    assert measured[:4] == [12, 12, 12, 4]  # 6, 6, 6 and 2 prompts
-    assert (sum(measured[4:]), min(measured[4:])) == (2, 0)  # the references
+    assert scored_at_once[:4] == [12, 12, 12, 4]  # 6, 6, 6 and 2 prompts
+    assert (sum(scored_at_once[4:]), min(scored_at_once[4:])) == (2, 0)  # the references
     for name in ("responses.jsonl", "metrics.json"):
         assert (sharded.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
     pd.testing.assert_frame_equal(sharded.scores, whole.scores, check_exact=True)
@@ -84,10 +83,8 @@ def test_models_give_the_same_rows_in_shards_and_are_loaded_once(
     whole = load_result(sampled(work, tmp_path / "whole"))
     request.getfixturevalue("shards_of_6")
     loaded: list[str] = []
-    load = measure_base.load_policy
-    monkeypatch.setattr(
-        measure_base, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1]
-    )
+    load = models.load_policy
+    monkeypatch.setattr(models, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
     sharded = load_result(sampled(work, tmp_path / "sharded"))
     assert sorted(loaded) == ["a", "b"]
     assert [row["response"] for row in sharded.responses()] == [row["response"] for row in whole.responses()]
@@ -112,27 +109,3 @@ def test_each_tokens_terms_stand_in_the_row_of_their_response(
         assert [len(terms) for terms in rows["token_kl"]] == rows["n_tokens"].tolist()
     assert np.ptp([sum(terms) for terms in rows["token_kl"]]) > 0  # b's differ from row to row
     assert scores.loc[~scores["model"].isin(["a", "b"]), "token_kl"].isna().all()
-
-
-def test_what_an_earlier_version_stored_whole_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """A model's rows in one file, self-BLEU among them, as an interrupted evaluation left them before."""
-    given: dict[str, Any] = {"responses": [("mine", str(write_texts(tmp_path / "mine.jsonl")))]}
-    whole = evaluation.evaluate(**given, results=tmp_path / "whole")
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluation.run, "finish", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            evaluation.evaluate(**given, results=tmp_path / "again")
-    (stored,) = (tmp_path / "again").glob("*/*/.parts/mine-0.parquet")
-    rows = pd.read_parquet(stored)
-    rows.assign(self_bleu=assemble.read_part([stored])["self_bleu"]).to_parquet(stored, index=False)
-    request.getfixturevalue("shards_of_6")
-    monkeypatch.setattr(parts, "answered", lambda *_: pytest.fail("measured again"))
-    again = evaluation.evaluate(**given, results=tmp_path / "again")
-    assert (again.folder / "metrics.json").read_bytes() == (whole.folder / "metrics.json").read_bytes()
-    pd.testing.assert_frame_equal(again.scores, whole.scores, check_exact=True)

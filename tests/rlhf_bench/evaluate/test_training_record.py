@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.evaluate.sources import Scorer, Source
+from rlhf_bench.evaluate.sources import ModelSource, RewardModelSource
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 
 ALARM = {"name": "first_ratio", "step": 7, "message": "the ratio is 2 and not 1"}
 
 
-def source(name: str, seed: int, training: dict[str, Any] | None) -> Source:
-    return Source(name, seed, Path(name), "hash", training)
+def source(name: str, seed: int, training: dict[str, Any] | None) -> ModelSource:
+    return ModelSource(name, seed, Path(name), "hash", training)
 
 
 def test_costs_are_a_row_a_seed_of_what_was_trained_here() -> None:
@@ -26,7 +26,13 @@ def test_alarms_of_models_and_of_each_seeds_first_reward_model(tmp_path: Path) -
     for name, alarms in (("own", [ALARM]), ("second", [ALARM | {"step": 9}])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "training.json").write_text(json.dumps({"alarms": alarms}), encoding="utf-8")
-    scorers = {4: [Scorer("reward", tmp_path / "own", "h"), Scorer("reward:second", tmp_path / "second", "h")], 5: []}
+    scorers = {
+        4: [
+            RewardModelSource("reward", tmp_path / "own", "h"),
+            RewardModelSource("reward:second", tmp_path / "second", "h"),
+        ],
+        5: [],
+    }
     models = [source("ppo", 4, {"alarms": [ALARM | {"step": 1}]}), source("sft", 4, {"alarms": []})]
     assert training_alarms(models, scorers) == [
         {"model": "ppo", "seed": 4, **ALARM, "step": 1},
@@ -35,6 +41,6 @@ def test_alarms_of_models_and_of_each_seeds_first_reward_model(tmp_path: Path) -
 
 
 def test_no_record_is_not_no_alarm(tmp_path: Path) -> None:
-    scorers = {0: [Scorer("reward", tmp_path, "h")]}  # a folder without training.json
+    scorers = {0: [RewardModelSource("reward", tmp_path, "h")]}  # a folder without training.json
     assert training_alarms([source("hub", 0, None), source("sft", 0, {"seconds": 1.0})], scorers) is None
     assert training_alarms([source("sft", 0, {"alarms": []})], scorers) == []

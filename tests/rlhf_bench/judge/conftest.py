@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rlhf_bench.judge.asking import Asking
-from rlhf_bench.judge.budget import Price
-from rlhf_bench.judge.calls import Cap
-from rlhf_bench.judge.endpoint import Endpoint
+from rlhf_bench.judge.client import JudgeClient
+from rlhf_bench.judge.client.budget import Price
+from rlhf_bench.judge.client.endpoint import Endpoint
 from rlhf_bench.judge.ledger import Ledger
-from rlhf_bench.judge.types import Comparison, Form, Message, Order, Question, Reading
+from rlhf_bench.judge.ledger.file import Cap
+from rlhf_bench.judge.questions import AnswerFormat, Comparison, Message, Order, ParsedAnswer, Question
 
 PRICE = Price(input=1000, output=4000, cached_input=1000)
 COST = 20 * 1000 + 4000  # of one answer: the server reports 20 prompt tokens and 1 completion token
 PLENTY = Cap(10**12, None)
-FORM = Form(8, {"type": "object"}, "fake@1", "abc")
+FORM = AnswerFormat(8, {"type": "object"}, "fake@1", "abc")
 SCOPE = "hh-test/default judge"
 
 
@@ -74,24 +74,24 @@ def render(comparison: Comparison, order: Order, *, repeat: int = 0) -> Question
     return Question(messages, FORM, repeat)
 
 
-def read(raw: Mapping[str, Any]) -> Reading:
+def read(raw: Mapping[str, Any]) -> ParsedAnswer:
     if raw["refusal"] or raw["finish_reason"] == "content_filter":
-        return Reading("refused")
+        return ParsedAnswer("refused")
     winners: dict[Any, Any] = {"A": "first", "B": "second", "C": "tie"}
     if raw["content"] not in winners:
-        return Reading("unreadable", note="neither A, B nor C")
-    return Reading("read", winners[raw["content"]])
+        return ParsedAnswer("unreadable", note="neither A, B nor C")
+    return ParsedAnswer("read", winners[raw["content"]])
 
 
 @pytest.fixture
-def make_asking(tmp_path: Path) -> Iterator[Callable[..., Asking]]:
+def make_client(tmp_path: Path) -> Iterator[Callable[..., JudgeClient]]:
     ledgers = []
 
-    def make(url: str, n: int = 4, *, cap: Cap = PLENTY, model: str = "judge-1", **changed: Any) -> Asking:
+    def make(url: str, n: int = 4, *, cap: Cap = PLENTY, model: str = "judge-1", **changed: Any) -> JudgeClient:
         ledger = Ledger(tmp_path / "judge.sqlite")
         ledgers.append(ledger)
         endpoint = Endpoint(url, model, PRICE, **{"seconds": 5.0, **changed})
-        return Asking(comparisons(n), endpoint, render, read, "1", ledger, SCOPE, cap)
+        return JudgeClient(comparisons(n), endpoint, render, read, "1", ledger, SCOPE, cap)
 
     yield make
     for ledger in ledgers:

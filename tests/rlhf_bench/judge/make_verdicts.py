@@ -56,6 +56,8 @@ def pairs_frame(outcomes: FloatArray, *, model: str = "ppo", baseline: str = "ba
             "least": np.where(np.isnan(y), 0.0, y),
             "most": np.where(np.isnan(y), 1.0, y),
             "soft": np.nan,
+            "when_first": y,
+            "when_second": np.where(y == 0.5, 0.5, y),
         }
         | {name: np.broadcast_to(values, outcomes.shape).ravel() for name, values in columns.items()}
     )

@@ -129,8 +129,27 @@ class Handler(BaseHTTPRequestHandler):
         elif body["model"] in SCHEMA_REFUSALS and "response_format" in body:
             status, said = SCHEMA_REFUSALS[body["model"]]
             self.send(status, json.dumps(said).encode())
+        elif body["model"] in ("new-limit", "old-server") and "max_tokens" in body:
+            said = "Unsupported parameter: 'max_tokens' is not supported with this model."
+            self.error(400, said + " Use 'max_completion_tokens' instead.", "unsupported_parameter")
+        elif body["model"] in ("no-system", "old-server") and body["messages"][0]["role"] == "system":
+            self.error(400, "System role not supported", "bad_request")
+        elif body["model"] == "pauses" and self.count() > 3:
+            self.error(429, "slow down", "rate_limit_exceeded", {"Retry-After": "3600"})
+        elif body["model"] == "choice-error" and n == 1:
+            choice = {"index": 0, "message": {"content": ""}, "error": {"code": 502, "message": "upstream died"}}
+            self.send(200, json.dumps(completion("") | {"choices": [choice]}).encode())
+        elif body["model"] == "parts":
+            right = completion(None)
+            text = [{"type": "thinking", "thinking": "B"}, {"type": "text", "text": verdict(question)}]
+            right["choices"][0]["message"]["content"] = text
+            self.send(200, json.dumps(right).encode())
         else:
             self.answer(kind, completion(structured(body, question) or verdict(question)))
+
+    def count(self) -> int:
+        with self.lock:
+            return sum(self.seen.values())
 
     def answer(self, kind: str | None, right: dict[str, Any]) -> None:
         if kind == "429 with":

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.errors import BadValue, DataError
-from rlhf_bench.judge.agreement import agreement, cohen_kappa, fleiss_kappa, judges_agreement, krippendorff_alpha
-from rlhf_bench.judge.verdicts import fold
+from rlhf_bench.judge.analysis import agreement, judges_agreement
+from rlhf_bench.judge.analysis.pairs import fold
+from rlhf_bench.stats.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
 
 from .make_verdicts import pairs_frame, table
 

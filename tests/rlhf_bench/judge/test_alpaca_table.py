@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.alpaca_table import annotations_text
+from rlhf_bench.judge.people.alpaca import annotations_text
 
 
 def write(path: Path, rows: object) -> Path:
@@ -46,7 +46,8 @@ def test_length_that_wins_is_taken_out(tmp_path: Path) -> None:
         rows.append(annotation(i, 2 if longer != surprise else 1, "a b c d e" if longer else "a"))
     line = annotations_text(write(tmp_path / "annotations.json", rows)).splitlines()[1].split()
     assert float(line[2]) == pytest.approx(100 * (3 / 4 * 6 / 7 + 1 / 4 * 1 / 7), abs=0.01)  # as it is: 67.86
-    assert float(line[10]) == pytest.approx(50, abs=2)  # at equal length: log odds of 6 : 1 and 1 : 6 meet at 0
+    # log odds of 6 : 1 and 1 : 6 meet at 0, a rate of 50; one model's own slope counts for a part only
+    assert 50 < float(line[10]) < 60
 
 
 def test_without_outputs_and_bad_files(tmp_path: Path) -> None:

@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.errors import BadValue, DataError
-from rlhf_bench.judge.audit import judge_rates, lengths, repeatability
-from rlhf_bench.judge.biases import Labelled, bias_checks, check_biases
-from rlhf_bench.judge.permute import sign_flip_p, two_group_p
-from rlhf_bench.judge.types import Comparison
-from rlhf_bench.judge.verdicts import fold
+from rlhf_bench.judge.analysis.audit import Labelled, bias_checks, check_biases, judge_rates, repeatability
+from rlhf_bench.judge.analysis.pairs import fold
+from rlhf_bench.stats.permutation import sign_flip_p, two_group_p
 
 from .make_verdicts import both, row, table
 
@@ -31,7 +29,7 @@ def test_rates_worked_by_hand():
         ]
     )
     rates = {name: estimate.value for name, estimate in judge_rates(rows).items()}
-    assert list(rates) == ["consistency", "first_position", "tie", "unreadable", "refused", "failed", "longer"]
+    assert list(rates) == ["consistency", "first_position", "tie", "longer", "unreadable", "refused", "failed"]
     assert rates["consistency"] == pytest.approx(1 / 3)  # a of a, b, c
     # first place: a 1 and 0, b 1 and 1, c 1 (of one), d 0: by prompt .5, 1, 1, 0
     assert rates["first_position"] == pytest.approx(2.5 / 4)
@@ -47,19 +45,6 @@ def test_rates_at_their_ends_have_width():
     assert (rates["first_position"].value, rates["consistency"].value) == (1.0, 0.0)
     assert all(estimate.high - estimate.low > 0.05 for estimate in rates.values())
     assert "longer" not in rates
-
-
-def test_lengths_leave_out_white_space_around():
-    (found,) = lengths([Comparison("p", "q", 1, 2, "ppo", "base", " four\n", "  ")]).to_dict("records")
-    assert found == {
-        "model": "ppo",
-        "baseline": "base",
-        "seed": 1,
-        "prompt_id": "p",
-        "sample": 2,
-        "model_length": 4,
-        "baseline_length": 0,
-    }
 
 
 def test_repeatability_worked_by_hand():
@@ -163,6 +148,28 @@ def test_a_perfect_judge_is_never_accused_by_true_labels():
     checks = bias_checks(judged(np.random.default_rng(3)))
     assert [check.p for check in checks] == [1.0, 1.0, 1.0]
     assert [check.says for check in checks] == [f"no {name} fault found" for name in ("position", "length", "noise")]
+
+
+def with_ties(labelled, rng, share):
+    """The judge finds a share of the pairs equal, in both orders."""
+    tie = rng.random(labelled.gold.shape) < share
+    sides = [np.where(tie, 0.5, score) for score in (labelled.when_first, labelled.when_second)]
+    return Labelled(*sides, labelled.gold, labelled.lead)
+
+
+def test_a_tie_is_no_error():
+    rng = np.random.default_rng(5)
+    honest = [bias_checks(with_ties(judged(rng, (1, 60, 1)), rng, 0.3)) for _ in range(60)]
+    assert not [found_by(checks) for checks in honest if found_by(checks)]
+    assert honest[0][-1].size.value == 0.0
+
+
+@pytest.mark.parametrize("fault", [{"coin": 0.1}, {"coin": 0.1, "first": 0.3}])
+def test_the_size_of_chance_is_unbiased(fault):
+    """The mean over 25 runs, within 2 points of what was planted; its standard error is .0044."""
+    rng = np.random.default_rng(6)
+    sizes = [bias_checks(judged(rng, (1, 200, 1), **fault))[-1].size.value for _ in range(25)]
+    assert np.mean(sizes) == pytest.approx(fault["coin"], abs=0.02)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_bench.errors import BadValue, DataError
-from rlhf_bench.judge.budget import (
+from rlhf_bench.judge.client.budget import (
     Price,
     charge,
     dollars,

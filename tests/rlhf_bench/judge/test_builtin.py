@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.builtin import BUILTIN
-from rlhf_bench.judge.types import Comparison
+from rlhf_bench.judge.forms.builtin import BUILTIN
+from rlhf_bench.judge.questions import Comparison
 
 PAIR = Comparison("p", "q", 0, 0, "ppo", "base", " a long answer", " short")
 

@@ -7,12 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from rlhf_bench.judge.calls import call_key
-from rlhf_bench.judge.endpoint import OPENAI_URL, Endpoint
-from rlhf_bench.judge.ranking import RankingTemplate
-from rlhf_bench.judge.rating import RatingTemplate
-from rlhf_bench.judge.templates import list_templates, load_template
-from rlhf_bench.judge.types import Comparison, Lineup, Question, Single
+from rlhf_bench.judge.client.endpoint import OPENAI_URL, Endpoint
+from rlhf_bench.judge.forms import list_templates, load_template
+from rlhf_bench.judge.ledger.file import call_key
+from rlhf_bench.judge.questions import Comparison, ListwiseComparison, Question, Single
 
 from .attacks import CORPUS
 
@@ -33,10 +31,10 @@ KEYS = {
 def question(name: str, pair: Comparison = PAIR) -> Question:
     """The second look at the pair, at its response, or at a line-up of its responses and a third one."""
     template = load_template(name)
-    if isinstance(template, RankingTemplate):
+    if "responses" in template.places:
         responses = (pair.model_response, pair.baseline_response, " c")
-        return template.render(Lineup("p1", pair.prompt, 0, 0, 0, ("a", "b", "c"), responses), repeat=1)
-    if isinstance(template, RatingTemplate):
+        return template.render(ListwiseComparison("p1", pair.prompt, 0, 0, 0, ("a", "b", "c"), responses), repeat=1)
+    if "response" in template.places:
         return template.render(Single("p1", pair.prompt, 0, 0, "ppo", pair.model_response), repeat=1)
     return template.render(pair, "model_first", repeat=1)
 
@@ -62,4 +60,4 @@ def test_a_request_is_canonical_json(name: str, url: str) -> None:
         value = json.loads(request)
         assert json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":")) == request
         assert value["messages"] == [{"role": role, "content": content} for role, content in asked.messages]
-        assert (value["base_url"], value["repeat"], value["schema"]) == (url, 1, asked.form.schema)
+        assert (value["base_url"], value["repeat"], value["schema"]) == (url, 1, asked.format.schema)

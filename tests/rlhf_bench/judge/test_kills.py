@@ -25,12 +25,11 @@ import pytest
 from rlhf_bench.cli.base import report_error
 from rlhf_bench.errors import Interrupted
 from rlhf_bench.files import json_text
-from rlhf_bench.judge.asking import Asking, Item, items_of
-from rlhf_bench.judge.endpoint import Endpoint
+from rlhf_bench.judge.client import JudgeClient, Limits, ask
+from rlhf_bench.judge.client.endpoint import Endpoint
 from rlhf_bench.judge.ledger import Ledger
-from rlhf_bench.judge.ledger_io import verify_ledger
-from rlhf_bench.judge.run import Limits, ask
-from rlhf_bench.judge.types import Question
+from rlhf_bench.judge.ledger.transfer import verify_ledger
+from rlhf_bench.judge.questions import Question, QuestionId, items_of
 from rlhf_bench.progress import Progress
 
 from . import server as fake
@@ -53,8 +52,8 @@ class Scene(NamedTuple):
     ledger: Path
     table: Path
 
-    def rows(self) -> dict[Item, tuple[str, str, str | None]]:
-        return {Item(*row[:3]): tuple(row[3:]) for row in json.loads(self.table.read_text(encoding="utf-8"))}
+    def rows(self) -> dict[QuestionId, tuple[str, str, str | None]]:
+        return {QuestionId(*row[:3]): tuple(row[3:]) for row in json.loads(self.table.read_text(encoding="utf-8"))}
 
     def requests(self, key: str) -> list[dict[str, Any]]:
         return [row for row in self.server.requests() if row["client"] == fake.client(key)]
@@ -74,10 +73,10 @@ def judge_all(url: str, ledger_path: Path, pairs: int, out: Path, *, key: str, s
     """Ask all pairs, as `judge run` does, and write the table of what is known then."""
     with Ledger(ledger_path) as ledger:
         endpoint = Endpoint(url, "judge-1", PRICE, seconds=seconds)
-        asking = Asking(comparisons(pairs), endpoint, render, read, "1", ledger, SCOPE, PLENTY)
+        client = JudgeClient(comparisons(pairs), endpoint, render, read, "1", ledger, SCOPE, PLENTY)
         limits, progress = Limits(concurrency=CONCURRENCY, first_wait=0.01), Progress(quiet=True)
-        items = items_of(asking.comparisons)
-        found = ask(asking, items, lambda: key, limits=limits, rng=random.Random(0), progress=progress)
+        items = items_of(client.subjects)
+        found = ask(client, items, lambda: key, limits=limits, rng=random.Random(0), progress=progress)
     table = [(*item, o.key, o.reading.status, o.reading.winner) for item, o in found.items()]
     out.write_text(json_text(table), encoding="utf-8")
 
@@ -109,9 +108,9 @@ def select(path: Path, query: str) -> list[Any]:
         return db.execute(query).fetchall()
 
 
-def questions(pairs: int) -> dict[Item, Question]:
+def questions(pairs: int) -> dict[QuestionId, Question]:
     made = comparisons(pairs)
-    return {item: render(made[item.comparison], item.order) for item in items_of(made)}
+    return {item: render(made[item.subject], item.order) for item in items_of(made)}
 
 
 def text(question: Question) -> str:

@@ -14,12 +14,12 @@ import pytest
 
 from rlhf_bench.errors import DataError, StoreError
 from rlhf_bench.files import json_text
-from rlhf_bench.judge.calls import Attempt, Call, Cap, Spent, call_key, refuses_schema
+from rlhf_bench.judge.client.endpoint import SCHEMA
 from rlhf_bench.judge.ledger import Ledger
-from rlhf_bench.judge.ledger_file import count_readable
-from rlhf_bench.judge.ledger_io import export_ledger, import_ledger, ledger_stats, verify_ledger
-from rlhf_bench.judge.owner import is_dead, this_process
-from rlhf_bench.judge.types import Reading
+from rlhf_bench.judge.ledger.file import Attempt, Call, Cap, Failure, Spent, call_key, count_readable
+from rlhf_bench.judge.ledger.transfer import export_ledger, import_ledger, ledger_stats, verify_ledger
+from rlhf_bench.judge.questions import ParsedAnswer
+from rlhf_bench.runtime.owner import is_dead, this_process
 
 SCOPE = "hh-test/default gpt-4o"
 FREE = Cap(None, None)
@@ -165,7 +165,7 @@ def _work(path: Path, start: int, log: Path) -> None:
             if ledger.claim(call, SCOPE, Cap(120 * 10 + 100, None)) == "claimed":
                 asked.append(call.key)
                 ledger.finish(call.key, answered(10))
-                ledger.add_verdicts({call.key: Reading("read", "first")}, "1")
+                ledger.add_verdicts({call.key: ParsedAnswer("read", "first")}, "1")
     log.write_text(json.dumps(asked))
 
 
@@ -198,8 +198,8 @@ def test_a_verdict_belongs_to_its_parser_and_only_verdicts_are_stored(path: Path
             ledger.claim(call, SCOPE, FREE)
             ledger.finish(call.key, answered())
             keys.append(call.key)
-        read = Reading("read", "second", 0.25, "", {"scores": [1, 2]})
-        ledger.add_verdicts({keys[0]: read, keys[1]: Reading("unreadable"), keys[2]: Reading("refused")}, "1")
+        read = ParsedAnswer("read", "second", 0.25, "", {"scores": [1, 2]})
+        ledger.add_verdicts({keys[0]: read, keys[1]: ParsedAnswer("unreadable"), keys[2]: ParsedAnswer("refused")}, "1")
         assert ledger.verdicts(keys, "1") == {keys[0]: read}
         assert ledger.verdicts(keys, "2") == {}
 
@@ -224,7 +224,7 @@ def schema_call(number: int, *, schema: bool = True, template: str = "t1", judge
 def test_a_schema_that_was_refused_is_remembered_until_one_is_answered(path: Path) -> None:
     def refused(judge: str = "judge-1", template: str = "t1", url: str = "http://here/v1") -> bool:
         with Ledger(path) as again:
-            return again.schema_refused(judge, url, template)
+            return again.is_refused(judge, url, template, SCHEMA.refuses, SCHEMA.sends)
 
     def record(call: Call, attempt: Attempt) -> None:
         with Ledger(path) as ledger:
@@ -261,8 +261,10 @@ def test_a_schema_that_was_refused_is_remembered_until_one_is_answered(path: Pat
 )
 def test_what_refuses_a_schema(status: int | None, reason: str, question: str, expected: bool) -> None:
     request = json.dumps({"messages": [{"content": question}], "schema": {"type": "object"}})
-    assert refuses_schema(request, status, reason) is expected
-    assert not refuses_schema(json.dumps({"messages": [{"content": question}], "schema": None}), status, reason)
+    assert SCHEMA.refuses(Failure(request, status, reason)) is expected
+    assert not SCHEMA.refuses(
+        Failure(json.dumps({"messages": [{"content": question}], "schema": None}), status, reason)
+    )
 
 
 def test_a_full_disk_is_one_line_and_the_ledger_stays_whole(path: Path) -> None:
@@ -296,33 +298,21 @@ def test_a_newer_ledger_is_left_as_it_is(path: Path) -> None:
     db.execute("PRAGMA user_version = 9")
     db.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"newer version \(schema 9, this one reads 2\).*upgrade rlhf-bench"):
+    with pytest.raises(StoreError, match=r"another version \(schema 9, this one reads 2\).*use that version"):
         Ledger(path)
     assert path.read_bytes() == before
 
 
-def test_a_ledger_of_version_1_is_read_on(path: Path) -> None:
-    """Its verdicts all had a winner; it keeps every row, stays append-only, and then takes readings without one."""
+def test_verdicts_are_append_only_and_need_a_winner_or_numbers(path: Path) -> None:
     with Ledger(path) as ledger:
         ledger.claim(make_call(1), SCOPE, FREE)
         ledger.finish(make_call(1).key, answered())
-        ledger.add_verdicts({make_call(1).key: Reading("read", "first", 0.75, "why", {"a": 1})}, "old")
-    db = sqlite3.connect(path, isolation_level=None)
-    db.executescript(
-        "BEGIN; ALTER TABLE verdicts RENAME TO kept; CREATE TABLE verdicts (key TEXT NOT NULL REFERENCES calls (key), "
-        "parser TEXT NOT NULL, winner TEXT NOT NULL CHECK (winner IN ('first', 'second', 'tie')), soft REAL, "
-        "note TEXT NOT NULL, meta TEXT NOT NULL, UNIQUE (key, parser)); INSERT INTO verdicts SELECT * FROM kept; "
-        "DROP TABLE kept; "
-        "CREATE TRIGGER verdicts_update BEFORE UPDATE ON verdicts BEGIN SELECT RAISE(ABORT, 'no'); END; "
-        "CREATE TRIGGER verdicts_delete BEFORE DELETE ON verdicts BEGIN SELECT RAISE(ABORT, 'no'); END; "
-        "PRAGMA user_version = 1; COMMIT;"
-    )
-    db.close()
-    rated = Reading("read", meta={"overall": 7})
+        ledger.add_verdicts({make_call(1).key: ParsedAnswer("read", "first", 0.75, "why", {"a": 1})}, "old")
+    rated = ParsedAnswer("read", meta={"overall": 7})
     with Ledger(path) as ledger:
         ledger.add_verdicts({make_call(1).key: rated}, "new")
         assert ledger.verdicts([make_call(1).key], "old") == {
-            make_call(1).key: Reading("read", "first", 0.75, "why", {"a": 1})
+            make_call(1).key: ParsedAnswer("read", "first", 0.75, "why", {"a": 1})
         }
         assert ledger.verdicts([make_call(1).key], "new") == {make_call(1).key: rated}
     assert verify_ledger(path).faults == []
@@ -349,7 +339,7 @@ def fill(path: Path, n: int) -> None:
             call = make_call(number)
             ledger.claim(call, SCOPE, FREE)
             ledger.finish(call.key, answered(text=f"answer {number} " + "x" * 500))
-            ledger.add_verdicts({call.key: Reading("read", "first")}, "1")
+            ledger.add_verdicts({call.key: ParsedAnswer("read", "first")}, "1")
         ledger._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -10,21 +11,21 @@ import pytest
 from scipy import stats
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.alpaca import alpaca_numbers, read_annotations
-from rlhf_bench.judge.numbers import round_robin, win_rates
-from rlhf_bench.judge.rates import bounded_mean
-from rlhf_bench.judge.verdicts import fold
+from rlhf_bench.judge.analysis.pairs import fold, win_rates
+from rlhf_bench.judge.people.alpaca import alpaca_numbers, read_annotations
+from rlhf_bench.stats.bounded import bounded_mean
 
 from .make_verdicts import pairs_frame, table
 
 
 def test_a_win_rate_worked_by_hand():
-    # prompts: win, win, loss, disagreement, unreadable with the other order won -> (1 + 1 + 0 + .5) / 4 = .625
+    # prompts: win, win, loss, disagreement, unreadable with the other order won. Of the orders won in read pairs, four
+    # are in wins and one in a tie: the fifth counts (4 * 1 + .5) / 5 = .9, and the rate is (1 + 1 + 0 + .5 + .9) / 5
     # if the unread order spoke against the model the fifth is a tie, .5: 3 / 5 = .6; for it a win: 3.5 / 5 = .7
     whats = [("win", "win"), ("win", "win"), ("loss", "loss"), ("win", "loss"), ("win", "unreadable")]
     (rate,) = win_rates(fold(table(whats)))
     assert (rate.model, rate.baseline) == ("ppo", "base")
-    assert (rate.estimate.value, rate.estimate.n, rate.estimate.n_missing) == (0.625, 4, 1)
+    assert (rate.estimate.value, rate.estimate.n, rate.estimate.n_missing) == (pytest.approx(0.68), 5, 0)
     assert (rate.lowest, rate.highest) == (pytest.approx(0.6), pytest.approx(0.7))
     assert rate.counts == {
         "pairs": 5,
@@ -40,7 +41,7 @@ def test_a_win_rate_worked_by_hand():
         "missing": 0,
     }
     assert rate.soft is None
-    assert rate.to_dict()["estimate"]["value"] == 0.625
+    assert rate.to_dict()["estimate"]["value"] == pytest.approx(0.68)
 
 
 @pytest.mark.parametrize("n", [1, 5, 40])
@@ -100,21 +101,6 @@ def test_soft_preferences_have_a_number_of_their_own():
     assert (rate.estimate.value, rate.soft.value) == (0.5, pytest.approx(0.7))
 
 
-def test_round_robin_turns_matchups_round():
-    pairs = pd.concat(
-        [
-            pairs_frame(np.array([[[1.0], [1.0], [0.5], [0.0]]]), model="a", baseline="b"),
-            pairs_frame(np.array([[[1.0]]]), model="b", baseline="a").assign(prompt_id="z"),
-            pairs_frame(np.array([[[1.0], [1.0]]]), model="c", baseline="b"),
-        ]
-    )
-    found = round_robin(pairs)
-    assert found["a", "b"].value == pytest.approx(0.5)  # (1 + 1 + .5 + 0 + (1 - 1)) / 5
-    assert found["b", "a"].value == pytest.approx(0.5)
-    assert (found["c", "b"].value, found["b", "c"].value) == (1.0, 0.0)
-    assert ("a", "c") not in found
-
-
 def test_a_share_near_an_end_covers_what_it_should():
     """True rate .97 on 40 prompts: at most 5 % of the exact intervals may miss it."""
     rng = np.random.default_rng(3)
@@ -160,3 +146,42 @@ def test_annotations_that_are_none(tmp_path):
         read_annotations(tmp_path / "nowhere.json")
     path.write_text('[{"preference": 2.0, "instruction": "x"}]')
     assert alpaca_numbers(read_annotations(path)).n_wins == 1
+
+
+def unread_runs(rate: float = 0.88, share: float = 0.05, runs: int = 100) -> Iterator[tuple[float, pd.DataFrame]]:
+    """(true win rate, rows): a judge of 40 prompts, 5 % of its orders unread at random."""
+    rng = np.random.default_rng(7)
+    for _ in range(runs):
+        wins = rng.random((40, 2)) < np.sqrt(rate)
+        whats = np.where(rng.random((40, 2)) < share, "unreadable", np.where(wins, "win", "loss"))
+        yield float(np.sqrt(rate)), table([(str(a), str(b)) for a, b in whats])
+
+
+def test_win_rates_with_unread_orders_lie_within_their_bounds():
+    """The outcome of a pair is the mean of its orders here (1 and 1, 0.5, 0): its mean is the rate of an order."""
+    covered = []
+    for truth, rows in unread_runs():
+        (rate,) = win_rates(fold(rows))
+        assert rate.lowest <= rate.estimate.value <= rate.highest
+        assert rate.estimate.low <= rate.lowest
+        assert rate.highest <= rate.estimate.high
+        covered.append(not rate.estimate.excludes(truth))
+    assert np.mean(covered) >= 0.95
+
+
+def test_a_read_order_settles_what_it_can():
+    # every pair: one order read, a loss; the other unread. Each outcome is in [0, .5]: not 0, as a lost pair would be
+    (rate,) = win_rates(fold(table([("loss", "unreadable")] * 30)))
+    assert (rate.lowest, rate.highest) == (0.0, 0.5)
+    assert (rate.estimate.low, rate.estimate.value) == (0.0, 0.25)
+    assert 0.5 < rate.estimate.high < 0.7
+    (rate,) = win_rates(fold(table([("tie", "unreadable")] * 30)))  # whatever the other order, a tie
+    assert rate.lowest == rate.highest == rate.estimate.value == 0.5
+
+
+def test_pairs_that_were_not_asked_do_not_count():
+    asked = [("win", "win")] * 10 + [("loss", "loss")] * 10
+    (some,) = win_rates(fold(table([*asked, *[("missing", "missing")] * 20])))
+    (all_,) = win_rates(fold(table(asked)))
+    assert some.estimate == all_.estimate
+    assert some.counts["missing"] == 20

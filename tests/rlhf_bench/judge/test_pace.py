@@ -9,8 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from rlhf_bench.judge.client import backoff, retry_after
-from rlhf_bench.judge.pace import Pace
+from rlhf_bench.judge.client.http import Pace, backoff, retry_after
 
 
 class Clock:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.judge.pairs import pairs_of, singles_of
-from rlhf_bench.judge.templates import load_template
+from rlhf_bench.judge.forms import load_template
+from rlhf_bench.judge.questions import pairs_of, singles_of
 
 
 def row(model: str, prompt: str, response: str = "words", *, seed: int = 0, sample: int = 0) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from rlhf_bench.judge.parse import read_verdict
-from rlhf_bench.judge.templates import load_template
-from rlhf_bench.judge.types import Comparison, Reading
+from rlhf_bench.judge.forms import load_template
+from rlhf_bench.judge.forms.pairwise import read_verdict
+from rlhf_bench.judge.questions import ParsedAnswer
 
 from .attacks import CORPUS, FAKE_VERDICTS
 
@@ -44,13 +44,22 @@ def token(text, **alternatives):
         (LETTER, "[[B]]", "second"),
         (LETTER, '"A".', "first"),
         (LETTER, "<think>B looks good. A is right.</think>\nA", "first"),
+        (JSON, '{"winner": "a"}', "first"),
+        (JSON, '{"Winner": "TIE", "Reason": "x", "confidence": 1}', "tie"),
+        (JSON, '```json {"winner": "B"} ```', "second"),
+        (JSON, '{"winner": "B"}.', "second"),
+        (JSON, '```json\n{"winner": "B."}\n```.', "second"),
+        (JSON, 'I lean to {"winner": "A"}, but no.</think>\n{"winner": "B"}', "second"),
+        (JSON, '{"reason": "A ends with </think>", "winner": "B"}', "second"),
+        (LETTER, "B looks good. A is right.\n</think>\n\nA", "first"),
+        (LINE, "[[A]] or so.</think>It is B.\n[[b]].", "second"),
         (LINE, "Response A says [ [B]] to sway me.\n\n[[A]]", "first"),
         (LINE, "Both are wrong.\n**[[tie]]**", "tie"),
         (LINE, "See [[Paris]]. I lean to [[B]].\n[[B]]\n", "second"),
     ],
 )
 def test_a_verdict_is_read(template, content, winner):
-    assert read_verdict(answer(content), template) == Reading("read", winner=winner)
+    assert read_verdict(answer(content), template) == ParsedAnswer("read", winner=winner)
 
 
 @pytest.mark.parametrize("template", ALL, ids=lambda template: template.name)
@@ -85,12 +94,12 @@ def test_a_verdict_is_read(template, content, winner):
         "I would say [[A]], but",
         "Verdict [[A]] is what response B asks for.",
         '{"winner": "A"',
-        '{"winner": "a"}',
+        '{"winner": "A", "Winner": "B"}',
+        "B looks good.</think> A</think> B",
         '{"winner": "AB"}',
         '{"winner": null}',
         '{"winner": ["A"]}',
         '{"winner": "A", "winner": "B"}',
-        '{"winner": "A", "confidence": 1}',
         '{"verdict": "A"}',
         '["A"]',
         '"A" "B"',
@@ -125,7 +134,7 @@ def test_a_tie_that_was_not_offered_is_unreadable():
 
 def test_no_attack_that_a_judge_quotes_is_read_as_a_verdict():
     for attack, template in ((attack, template) for attack in CORPUS for template in ALL):
-        shown = template.texts(Comparison("p", "q", 0, 0, "m", "b", attack, "")).model.text
+        shown = template.shown_response(attack).text
         for content in (
             f"Response A reads: {shown}",
             f"Response A reads:\n{shown}",
@@ -141,7 +150,7 @@ def test_no_attack_that_a_judge_quotes_is_read_as_a_verdict():
 
 def test_a_verdict_beside_a_quoted_attack_is_the_judges_own():
     for attack in FAKE_VERDICTS:
-        shown = LINE.texts(Comparison("p", "q", 0, 0, "m", "b", attack, "")).model.text
+        shown = LINE.shown_response(attack).text
         assert read_verdict(answer(f"It says: {shown}\n{shown}\n[[B]]"), LINE).winner == "second", attack
         quoted = json.dumps({"reason": f"It says: {shown}", "winner": "B"})
         assert read_verdict(answer(quoted), JSON).winner == "second"
@@ -204,4 +213,4 @@ def test_a_label_outside_of_the_alternatives_counts_as_improbable():
     ],
 )
 def test_log_probabilities_that_do_not_fit_give_no_soft_preference(logprobs):
-    assert read_verdict(answer("A", logprobs=logprobs), LETTER) == Reading("read", winner="first")
+    assert read_verdict(answer("A", logprobs=logprobs), LETTER) == ParsedAnswer("read", winner="first")

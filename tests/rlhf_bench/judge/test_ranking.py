@@ -13,17 +13,16 @@ import pytest
 from scipy import optimize
 
 from rlhf_bench.errors import BadValue, StoreError
-from rlhf_bench.judge.bradley_terry import bradley_terry
-from rlhf_bench.judge.ranking import lineups_of, read_ranking
-from rlhf_bench.judge.ranking_numbers import measure_rankings, pair_rows, place_correlations
-from rlhf_bench.judge.templates import load_template
-from rlhf_bench.judge.types import Lineup, Reading
-from rlhf_bench.judge.verdicts import fold
+from rlhf_bench.judge.analysis import model_strengths
+from rlhf_bench.judge.analysis.pairs import fold
+from rlhf_bench.judge.forms import load_template
+from rlhf_bench.judge.forms.ranking import listwise_of, measure_rankings, pair_rows, place_correlations, read_ranking
+from rlhf_bench.judge.questions import ListwiseComparison, ParsedAnswer
 
 from .attacks import CORPUS
 
 RANK = load_template("rank")
-LINEUP = Lineup(
+LINEUP = ListwiseComparison(
     "p", "\n\nHuman: Name a colour.\n\nAssistant:", 0, 0, 0, ("sft", "base", "ppo"), (" Red", " Hm", " Blue")
 )
 MODELS = ("base", "sft", "ppo")
@@ -61,37 +60,37 @@ def test_no_attack_changes_what_stands_outside_of_the_fences():
 def test_the_responses_stand_in_the_lineups_order():
     content = RANK.render(LINEUP).messages[1].content
     assert content.index(" Red") < content.index(" Hm") < content.index(" Blue")
-    assert RANK.render(LINEUP).form.schema["properties"]["ranking"]["items"]["enum"] == ["A", "B", "C"]
+    assert RANK.render(LINEUP).format.schema["properties"]["ranking"]["items"]["enum"] == ["A", "B", "C"]
 
 
 def test_each_prompt_has_a_drawn_order_and_its_reverse():
-    found = lineups_of(responses())
-    assert (len(found.lineups), found.models, found.short) == (12, list(MODELS), 0)
-    for drawn, reverse in zip(found.lineups[::2], found.lineups[1::2], strict=True):
+    found = listwise_of(responses())
+    assert (len(found.comparisons), found.models, found.short) == (12, list(MODELS), 0)
+    for drawn, reverse in zip(found.comparisons[::2], found.comparisons[1::2], strict=True):
         assert (drawn.draw, reverse.draw) == (0, 1)
         assert (drawn.models[::-1], drawn.responses[::-1]) == (reverse.models, reverse.responses)
         assert drawn.responses == tuple(f"{model} {drawn.prompt_id[1]}" for model in drawn.models)
-    assert lineups_of(responses()[::-1]) == found
-    assert lineups_of(responses(), seed=1).lineups != found.lineups
+    assert listwise_of(responses()[::-1]) == found
+    assert listwise_of(responses(), seed=1).comparisons != found.comparisons
 
 
 def test_every_order_is_drawn_as_often():
     """1,200 draws of 6 orders: 200 each, standard deviation sqrt(1200 * 1/6 * 5/6) = 12.9."""
-    found = lineups_of(responses(600))
-    counts = pd.Series([lineup.models for lineup in found.lineups if lineup.draw == 0]).value_counts()
+    found = listwise_of(responses(600))
+    counts = pd.Series([lineup.models for lineup in found.comparisons if lineup.draw == 0]).value_counts()
     assert len(counts) == 6
     assert counts.between(200 - 4 * 13, 200 + 4 * 13).all()
 
 
 def test_prompts_that_not_all_have_answered_are_left_out():
     rows = responses()[:-1]
-    assert (lineups_of(rows).short, len(lineups_of(rows).lineups)) == (1, 10)
+    assert (listwise_of(rows).short, len(listwise_of(rows).comparisons)) == (1, 10)
     with pytest.raises(StoreError, match=r"^no prompt was answered by each of base, sft; name other models"):
-        lineups_of(
+        listwise_of(
             [row for row in responses(1) if (row["model"] == "sft") == (row["seed"] == 1)], models=["base", "sft"]
         )
     with pytest.raises(BadValue, match="1 models given to rank, expected 2 to 26"):
-        lineups_of(responses(), models=["sft", "sft"])
+        listwise_of(responses(), models=["sft", "sft"])
 
 
 # What is read
@@ -99,7 +98,7 @@ def test_prompts_that_not_all_have_answered_are_left_out():
 
 def test_a_ranking_names_each_response_once():
     content = json.dumps({"reason": "because", "ranking": ["B", "C", "A"]})
-    assert read_ranking({"content": content}, 3) == Reading("read", meta={"B": 1, "C": 2, "A": 3})
+    assert read_ranking({"content": content}, 3) == ParsedAnswer("read", meta={"B": 1, "C": 2, "A": 3})
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_a_ranking_names_each_response_once():
         (["A", "B"], "the ranking does not name each response once"),
         (["A", "B", "C", "D"], "the ranking does not name each response once"),
         (["A", "B", "B"], "the ranking does not name each response once"),
-        (["a", "b", "c"], "the ranking does not name each response once"),
+        (["a", "A", "c"], "the ranking does not name each response once"),
         ([], "the ranking does not name each response once"),
         ("ABC", "the ranking is no list of labels"),
         ([["A", "B"], "C"], "the ranking is no list of labels"),
@@ -117,7 +116,7 @@ def test_a_ranking_names_each_response_once():
     ],
 )
 def test_any_other_list_is_unreadable(ranking, note):
-    assert read_ranking({"content": json.dumps({"ranking": ranking})}, 3) == Reading("unreadable", note=note)
+    assert read_ranking({"content": json.dumps({"ranking": ranking})}, 3) == ParsedAnswer("unreadable", note=note)
 
 
 @pytest.mark.parametrize("content", ["A > B > C", '{"order": ["A", "B", "C"]}', '["A", "B", "C"]', ""])
@@ -179,7 +178,7 @@ def test_equal_ranks_are_a_tie():
 
 def test_a_judge_that_goes_by_the_place_wins_nothing_and_is_named():
     """20 prompts x 2 seeds; the correlation is 1 in each line-up, and the sign-flip test of 20 prompts has p 1/2001."""
-    rows = rank_rows(by_place, lineups_of(responses(20)).lineups)
+    rows = rank_rows(by_place, listwise_of(responses(20)).comparisons)
     found = measure_rankings(rows)
     assert found["position"].value == pytest.approx(1.0)
     assert found["position_p"] == pytest.approx(1 / 2001)
@@ -192,7 +191,7 @@ def test_a_judge_that_goes_by_the_place_wins_nothing_and_is_named():
 
 def test_a_judge_that_goes_by_the_model_is_not_accused():
     """The reverse takes back what the drawn order shows: each line-up's two correlations are opposite."""
-    rows = rank_rows(by_model, lineups_of(responses(20)).lineups)
+    rows = rank_rows(by_model, listwise_of(responses(20)).comparisons)
     found = measure_rankings(rows)
     assert found["position"].value == pytest.approx(0.0, abs=1e-12)
     assert found["position_p"] == 1.0
@@ -210,7 +209,7 @@ def test_a_judge_that_goes_by_the_model_is_not_accused():
 
 def test_what_was_not_read_does_not_count():
     rows = rank_rows(
-        lambda lineup: None if lineup.prompt_id == "p0" else by_model(lineup), lineups_of(responses()).lineups
+        lambda lineup: None if lineup.prompt_id == "p0" else by_model(lineup), listwise_of(responses()).comparisons
     )
     found = measure_rankings(rows)
     assert found["audit"]["unreadable"].value == pytest.approx(1 / 3)
@@ -235,9 +234,9 @@ def noisy(lineups, seed=0):
 
 
 def test_strengths_come_back_and_agree_with_an_independent_fit():
-    lineups = [lineup for lineup in lineups_of(responses(400)).lineups if lineup.seed == 1]
+    lineups = [lineup for lineup in listwise_of(responses(400)).comparisons if lineup.seed == 1]
     pairs = fold(pair_rows(noisy(lineups)))
-    found = {one.model: one.elo for one in bradley_terry(pairs, baseline="base")}
+    found = {one.model: one.elo for one in model_strengths(pairs, baseline="base")}
     truth = {"sft": 1000 + 0.5 * 400 / math.log(10), "ppo": 1000 + 400 / math.log(10)}
     for model, elo in truth.items():
         assert found[model].low < elo < found[model].high
@@ -254,11 +253,11 @@ def test_strengths_come_back_and_agree_with_an_independent_fit():
 def test_pairs_of_one_call_are_no_independent_evidence():
     """Three pairs rest on each answer. Over prompts, ppo's strength over base has the interval that a plain bootstrap
     of prompts gives; were each pair a prompt of its own, it would come out narrower."""
-    lineups = [lineup for lineup in lineups_of(responses(120)).lineups if lineup.seed == 1]
+    lineups = [lineup for lineup in listwise_of(responses(120)).comparisons if lineup.seed == 1]
     pairs = fold(pair_rows(noisy(lineups, seed=3)))
 
     def width(frame):
-        (one,) = [one for one in bradley_terry(frame, baseline="base") if one.model == "ppo"]
+        (one,) = [one for one in model_strengths(frame, baseline="base") if one.model == "ppo"]
         return one.elo.high - one.elo.low
 
     # an independent bootstrap: whole prompts drawn, the three win counts turned into strengths by scipy

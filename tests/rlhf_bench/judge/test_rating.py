@@ -12,11 +12,10 @@ import pytest
 from scipy import stats
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.builtin import rate_by_rank
-from rlhf_bench.judge.rating import RatingTemplate, read_ratings
-from rlhf_bench.judge.rating_numbers import rating_audit, rating_differences, rating_means
-from rlhf_bench.judge.templates import load_template
-from rlhf_bench.judge.types import Reading, Single
+from rlhf_bench.judge.forms import load_template
+from rlhf_bench.judge.forms.builtin import rate_by_rank
+from rlhf_bench.judge.forms.rating import RatingTemplate, rating_audit, rating_differences, rating_means, read_ratings
+from rlhf_bench.judge.questions import ParsedAnswer, Single
 
 from .attacks import CORPUS
 
@@ -63,20 +62,20 @@ def test_a_rating_in_the_response_is_broken_up():
 def test_the_question_names_scale_and_criteria():
     question = LIKERT.render(ONE, repeat=2)
     assert "from 1 to 5:\n- helpful: " in question.messages[0].content
-    assert (question.form.template, question.repeat) == ("likert@1", 2)
-    schema = question.form.schema
+    assert (question.format.template, question.repeat) == ("likert@1", 2)
+    schema = question.format.schema
     assert schema is not None
     assert list(schema["properties"]) == ["reason", *GOOD]
     assert schema["properties"]["clear"] == {"type": "integer", "enum": [1, 2, 3, 4, 5]}
     assert schema["required"] == ["reason", *GOOD]
-    assert REASONED.render(ONE).form.schema is None
+    assert REASONED.render(ONE).format.schema is None
 
 
 # What is read
 
 
 def test_a_rating_by_every_criterion_is_read():
-    assert read(likert()) == Reading("read", meta=GOOD)
+    assert read(likert()) == ParsedAnswer("read", meta=GOOD)
     assert read(f"```json\n{likert()}\n```").meta == GOOD
     assert read(json.dumps(GOOD)).meta == GOOD  # a reason is asked for, not needed
     assert read(f"<think>perhaps 1</think>{likert()}").meta == GOOD
@@ -95,16 +94,15 @@ def test_a_rating_by_every_criterion_is_read():
         (likert(clear=True), "clear is no whole number from 1 to 5"),
         (likert(clear=None), "clear is no whole number from 1 to 5"),
         (likert(clear=[4]), "clear is no whole number from 1 to 5"),
-        (likert(polite=4), "JSON of another shape"),
         (json.dumps({"helpful": 4}), "JSON of another shape"),
-        ('{"helpful": 1, "helpful": 5, "correct": 1, "harmless": 1, "clear": 1}', "a JSON key stands twice"),
+        ('{"helpful": 1, "helpful": 5, "correct": 1, "harmless": 1, "clear": 1}', "a JSON key is duplicated"),
         (f"Here it is: {likert()}", "not one JSON object"),
         (f"{likert()} {likert()}", "not one JSON object"),
         (f"<think>{likert()}", "a <think> block without one clear end"),
     ],
 )
 def test_anything_else_is_unreadable(content, note):
-    assert read(content) == Reading("unreadable", note=note)
+    assert read(content) == ParsedAnswer("unreadable", note=note)
 
 
 def test_what_was_held_back_or_cut_off_is_no_rating():
@@ -140,7 +138,7 @@ def test_a_grade_is_the_last_line(content, found):
         ({"criteria": {"Big Idea": "x"}}, "the criterion 'Big Idea' needs a name of small letters"),
         ({"criteria": {"reason": "x"}}, "the criterion 'reason' needs a name of small letters and _, other than"),
         ({"criteria": {"a": "x", "b": "y"}, "parser": "ratings-line"}, "expected one criterion, or parser"),
-        ({"user": "{prompt}"}, "{response} must stand once in user and never in system"),
+        ({"user": "{prompt}"}, "{response} must occur once in user and never in system"),
         ({"user": "{prompt}{response}{first}"}, "user holds {first}; known: {prompt}, {response}, {criteria}, {low}"),
     ],
 )

@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 
 from rlhf_bench.errors import StoreError
-from rlhf_bench.judge.asking import Item, Outcome, items_of
-from rlhf_bench.judge.result import count_statuses, read_judgings, read_verdicts, verdict_rows, write_judging
-from rlhf_bench.judge.types import Reading
+from rlhf_bench.judge.questions import Outcome, ParsedAnswer, QuestionId, items_of
+from rlhf_bench.judge.results import VERDICTS, count_statuses, read_section, verdict_rows, write_section
+from rlhf_bench.store import ResultStore
 
 from .conftest import comparisons
 
 PAIRS = comparisons(3)
-FOUND = {item: Outcome(f"key {n}", Reading("read", "first")) for n, item in enumerate(items_of(PAIRS))}
+FOUND = {item: Outcome(f"key {n}", ParsedAnswer("read", "first")) for n, item in enumerate(items_of(PAIRS))}
 WHO = {"judge": "m", "base_url": "http://here/v1", "template": "pairwise@1", "baseline": "base"}
 
 
-def write(folder: Path, found: dict[Item, Outcome], **who: str) -> bytes:
+def write(folder: Path, found: dict[QuestionId, Outcome], **who: str) -> bytes:
     names = {**WHO, **who}
     rows = verdict_rows(
         PAIRS, found, judge=names["judge"], base_url=names["base_url"], template=names["template"]
     ).assign(baseline=names["baseline"])
-    write_judging(folder, rows, {**names, "pairs": 3})
+    write_section(folder, VERDICTS, rows, [{**names, "pairs": 3}])
     return (folder / "judge/verdicts.parquet").read_bytes() + (folder / "judge/judge.json").read_bytes()
 
 
@@ -38,7 +38,7 @@ def test_a_judging_made_again_replaces_its_own_alone(tmp_path: Path) -> None:
     first = write(tmp_path, FOUND)
     write(tmp_path, FOUND, judge="other")
     both = write(tmp_path, FOUND, baseline="sft")
-    table = read_verdicts(tmp_path)
+    table = read_section(tmp_path, VERDICTS)
     assert table is not None
     assert table.groupby(["judge", "baseline"]).size().to_dict() == {
         ("m", "base"): 6,
@@ -46,7 +46,7 @@ def test_a_judging_made_again_replaces_its_own_alone(tmp_path: Path) -> None:
         ("other", "base"): 6,
     }
     assert write(tmp_path, FOUND) == both != first
-    assert [(row["judge"], row["baseline"]) for row in read_judgings(tmp_path)] == [
+    assert [(row["judge"], row["baseline"]) for row in ResultStore(tmp_path).read_judge()["judgings"]] == [
         ("m", "base"),
         ("m", "sft"),
         ("other", "base"),
@@ -54,20 +54,19 @@ def test_a_judging_made_again_replaces_its_own_alone(tmp_path: Path) -> None:
 
 
 def test_nothing_was_judged(tmp_path: Path) -> None:
-    assert read_verdicts(tmp_path) is None
-    assert read_judgings(tmp_path) == []
+    assert read_section(tmp_path, VERDICTS) is None
 
 
-@pytest.mark.parametrize(("name", "read"), [("verdicts.parquet", read_verdicts), ("judge.json", read_judgings)])
-def test_a_broken_file_says_that_answers_cost_nothing(tmp_path: Path, name: str, read: object) -> None:
+@pytest.mark.parametrize("name", ["verdicts.parquet", "judge.json"])
+def test_a_broken_file_says_that_answers_cost_nothing(tmp_path: Path, name: str) -> None:
     write(tmp_path, FOUND)
     (tmp_path / "judge" / name).write_text("{")
     with pytest.raises(
         StoreError, match=f"cannot read .*{name} .*what was answered is in the ledger and costs nothing"
     ):
-        read(tmp_path)  # type: ignore[operator]
+        write(tmp_path, FOUND)
 
 
 def test_statuses_are_counted() -> None:
-    outcomes = [Outcome("", Reading(status)) for status in ("read", "refused", "read")]
+    outcomes = [Outcome("", ParsedAnswer(status)) for status in ("read", "refused", "read")]
     assert count_statuses(outcomes) == {"read": 2, "refused": 1}

@@ -7,37 +7,39 @@ import random
 import re
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_bench.errors import JudgeError
-from rlhf_bench.judge.asking import Asking, Item, Outcome, items_of, look_up
-from rlhf_bench.judge.calls import Cap
-from rlhf_bench.judge.ledger_io import export_ledger
-from rlhf_bench.judge.run import Limits, ask
+from rlhf_bench.judge.client import JudgeClient, Limits, ask, look_up
+from rlhf_bench.judge.client.endpoint import SCHEMA
+from rlhf_bench.judge.ledger.file import Cap
+from rlhf_bench.judge.ledger.transfer import export_ledger
+from rlhf_bench.judge.questions import Outcome, QuestionId, items_of
 from rlhf_bench.progress import Progress
 
 from . import server as fake
 from .conftest import COST, SCOPE, FakeServer, read, render, serving
 
-Make = Callable[..., Asking]
+Make = Callable[..., JudgeClient]
 QUICK = Limits(first_wait=0.01)
 KEY = "sk-planted-0123456789"
 
 
-def run(asking: Asking, limits: Limits = QUICK, *, again: int = 0, key: str = KEY) -> dict[Item, Outcome]:
-    items = items_of(asking.comparisons, again)
-    return ask(asking, items, lambda: key, limits=limits, rng=random.Random(0), progress=Progress(quiet=True))
+def run(client: JudgeClient, limits: Limits = QUICK, *, again: int = 0, key: str = KEY) -> dict[QuestionId, Outcome]:
+    items = items_of(client.subjects, again)
+    return ask(client, items, lambda: key, limits=limits, rng=random.Random(0), progress=Progress(quiet=True))
 
 
-def table(asking: Asking, found: dict[Item, Outcome]) -> list[tuple[Any, ...]]:
+def table(client: JudgeClient, found: dict[QuestionId, Outcome]) -> list[tuple[Any, ...]]:
     return [(*item, o.key, o.reading.status, o.reading.winner) for item, o in found.items()]
 
 
-def question(asking: Asking, item: Item) -> str:
-    return asking.question(item).messages[-1].content
+def question(client: JudgeClient, item: QuestionId) -> str:
+    return client.question(item).messages[-1].content
 
 
 def rows(path: Path, query: str) -> list[Any]:
@@ -48,24 +50,24 @@ def rows(path: Path, query: str) -> list[Any]:
         db.close()
 
 
-def test_what_is_answered_is_asked_no_more(server: FakeServer, make_asking: Make) -> None:
-    first = run(make_asking(server.url))
+def test_what_is_answered_is_asked_no_more(server: FakeServer, make_client: Make) -> None:
+    first = run(make_client(server.url))
     assert len(server.requests()) == 8
 
     def no_key() -> str:
         raise AssertionError("nothing is to be asked")
 
-    again = make_asking(server.url)
+    again = make_client(server.url)
     second = ask(
-        again, items_of(again.comparisons), no_key, limits=QUICK, rng=random.Random(0), progress=Progress(quiet=True)
+        again, items_of(again.subjects), no_key, limits=QUICK, rng=random.Random(0), progress=Progress(quiet=True)
     )
     assert table(again, second) == table(again, first)
     assert len(server.requests()) == 8
     assert again.ledger.spent(SCOPE) == (8 * COST, 8, 0, 0)
 
 
-def test_what_is_sent(server: FakeServer, make_asking: Make) -> None:
-    run(make_asking(server.url, 1, top_logprobs=5))
+def test_what_is_sent(server: FakeServer, make_client: Make) -> None:
+    run(make_client(server.url, 1, top_logprobs=5))
     sent = server.requests()[0]["sent"]
     messages = sent.pop("messages")
     assert [message["role"] for message in messages] == ["system", "user"]
@@ -80,87 +82,87 @@ def test_what_is_sent(server: FakeServer, make_asking: Make) -> None:
     }
 
 
-def test_what_changes_the_answer_changes_the_key(make_asking: Make) -> None:
+def test_what_changes_the_answer_changes_the_key(make_client: Make) -> None:
     url = "http://localhost:1/v1"
     changes: list[dict[str, Any]] = [
         {}, {"temperature": 1.0}, {"structured": False}, {"top_logprobs": 5}, {"max_tokens": 9}, {"temperature": None},
     ]  # fmt: skip
-    keys = {make_asking(url, 1, **change).key(Item(0, "model_first", 0)) for change in changes}
-    one = make_asking(url, 1)
-    keys |= {one.key(Item(0, "baseline_first", 0)), one.key(Item(0, "model_first", 1))}
-    keys |= {one.key(Item(0, "model_first", 0), retry=1)}
-    keys |= {make_asking("http://localhost:2/v1", 1).key(Item(0, "model_first", 0))}
-    keys |= {make_asking(url, 1, model="judge-2").key(Item(0, "model_first", 0))}
+    keys = {make_client(url, 1, **change).key(QuestionId(0, "model_first", 0)) for change in changes}
+    one = make_client(url, 1)
+    keys |= {one.key(QuestionId(0, "baseline_first", 0)), one.key(QuestionId(0, "model_first", 1))}
+    keys |= {one.key(QuestionId(0, "model_first", 0), retry=1)}
+    keys |= {make_client("http://localhost:2/v1", 1).key(QuestionId(0, "model_first", 0))}
+    keys |= {make_client(url, 1, model="judge-2").key(QuestionId(0, "model_first", 0))}
     assert len(keys) == len(changes) + 5
     # How long to wait, and the price, change nothing.
-    assert make_asking(url, 1, seconds=9.0).key(Item(0, "model_first", 0)) in keys
+    assert make_client(url, 1, seconds=9.0).key(QuestionId(0, "model_first", 0)) in keys
 
 
-def test_a_question_asked_again_has_a_key_of_its_own(server: FakeServer, make_asking: Make) -> None:
-    found = run(make_asking(server.url, 3), again=2)
+def test_a_question_asked_again_has_a_key_of_its_own(server: FakeServer, make_client: Make) -> None:
+    found = run(make_client(server.url, 3), again=2)
     assert [item.repeat for item in found] == [0] * 6 + [1] * 4
     assert len({outcome.key for outcome in found.values()}) == 10 == len(server.requests())
 
 
-def test_the_cap_stops_in_time(server: FakeServer, make_asking: Make) -> None:
-    asking = make_asking(server.url, 20)
-    worst = asking.endpoint.call(asking.question(Item(0, "model_first", 0))).worst
+def test_the_cap_stops_in_time(server: FakeServer, make_client: Make) -> None:
+    client = make_client(server.url, 20)
+    worst = client.endpoint.call(client.question(QuestionId(0, "model_first", 0))).worst
     assert worst > COST
     cap = worst + 4 * COST + 8000
-    asking = make_asking(server.url, 20, cap=Cap(cap, None))
-    found = run(asking)
-    spent = asking.ledger.spent(SCOPE)
+    client = make_client(server.url, 20, cap=Cap(cap, None))
+    found = run(client)
+    spent = client.ledger.spent(SCOPE)
     # The n-th call fits while (n - 1) * COST + worst <= cap: five of them.
     assert spent == (5 * COST, 5, 0, 0)
     statuses = [outcome.reading.status for outcome in found.values()]
     assert statuses.count("missing") == 35
     assert len(server.requests()) == 5
     # Neither a restart nor a second one may spend more.
-    run(make_asking(server.url, 20, cap=Cap(cap, None)))
+    run(make_client(server.url, 20, cap=Cap(cap, None)))
     assert len(server.requests()) == 5
 
 
-def test_a_cap_on_calls(server: FakeServer, make_asking: Make) -> None:
-    run(make_asking(server.url, 20, cap=Cap(None, 7)))
+def test_a_cap_on_calls(server: FakeServer, make_client: Make) -> None:
+    run(make_client(server.url, 20, cap=Cap(None, 7)))
     assert len(server.requests()) == 7
 
 
-def test_a_cap_of_0_reads_only(server: FakeServer, make_asking: Make) -> None:
-    run(make_asking(server.url, 1))
-    found = run(make_asking(server.url, 2, cap=Cap(0, None)))
+def test_a_cap_of_0_reads_only(server: FakeServer, make_client: Make) -> None:
+    run(make_client(server.url, 1))
+    found = run(make_client(server.url, 2, cap=Cap(0, None)))
     assert sorted(outcome.reading.status for outcome in found.values()) == ["missing"] * 2 + ["read"] * 2
     assert len(server.requests()) == 2
 
 
-def unreadable_pairs(asking: Asking) -> int:
-    return sum(fake.fault(question(asking, item), 1.0) == "unreadable" for item in items_of(asking.comparisons))
+def unreadable_pairs(client: JudgeClient) -> int:
+    return sum(fake.fault(question(client, item), 1.0) == "unreadable" for item in items_of(client.subjects))
 
 
-def test_unreadable_answers_are_put_again_only_when_asked_to(tmp_path: Path, make_asking: Make) -> None:
+def test_unreadable_answers_are_put_again_only_when_asked_to(tmp_path: Path, make_client: Make) -> None:
     with serving(tmp_path, 1.0, slow=0.1) as server:
-        asking = make_asking(server.url, 15, seconds=2.0)
-        number = unreadable_pairs(asking)
+        client = make_client(server.url, 15, seconds=2.0)
+        number = unreadable_pairs(client)
         assert number > 0
-        run(asking)
+        run(client)
         before = len(server.requests())
-        run(asking)
+        run(client)
         assert len(server.requests()) == before
-        found = run(asking, Limits(first_wait=0.01, retry_unreadable=2))
+        found = run(client, Limits(first_wait=0.01, retry_unreadable=2))
         assert len(server.requests()) == before + 2 * number
-        run(asking, Limits(first_wait=0.01, retry_unreadable=2))
+        run(client, Limits(first_wait=0.01, retry_unreadable=2))
         assert len(server.requests()) == before + 2 * number  # bounded over runs as well
     unreadable = [outcome for outcome in found.values() if outcome.reading.status == "unreadable"]
     assert [outcome.answers for outcome in unreadable] == [3] * number
 
 
-def test_a_new_parser_reads_what_is_stored_and_pays_nothing(server: FakeServer, make_asking: Make) -> None:
-    old = make_asking(server.url)
+def test_a_new_parser_reads_what_is_stored_and_pays_nothing(server: FakeServer, make_client: Make) -> None:
+    old = make_client(server.url)
     run(old)
-    new = Asking(
-        old.comparisons, old.endpoint, render, lambda raw: read({**raw, "content": "C"}), "2", old.ledger, SCOPE
+    new = JudgeClient(
+        old.subjects, old.endpoint, render, lambda raw: read({**raw, "content": "C"}), "2", old.ledger, SCOPE
     )
-    assert {o.reading.winner for o in look_up(new, items_of(new.comparisons)).values()} == {"tie"}
-    assert {o.reading.winner for o in look_up(old, items_of(old.comparisons)).values()} != {"tie"}
+    assert {o.reading.winner for o in look_up(new, items_of(new.subjects)).values()} == {"tie"}
+    assert {o.reading.winner for o in look_up(old, items_of(old.subjects)).values()} != {"tie"}
     assert len(server.requests()) == 8
     assert rows(old.ledger.path, "SELECT parser, COUNT(*) FROM verdicts GROUP BY 1") == [("1", 8), ("2", 8)]
 
@@ -174,13 +176,13 @@ def test_a_new_parser_reads_what_is_stored_and_pays_nothing(server: FakeServer, 
     ],
 )
 def test_what_cannot_succeed_stops_at_once(
-    server: FakeServer, make_asking: Make, model: str, key: str, message: str
+    server: FakeServer, make_client: Make, model: str, key: str, message: str
 ) -> None:
-    asking = make_asking(server.url, 50, model=model)
+    client = make_client(server.url, 50, model=model)
     with pytest.raises(JudgeError, match=message):
-        run(asking, Limits(concurrency=4, first_wait=0.01), key=key)
+        run(client, Limits(concurrency=4, first_wait=0.01), key=key)
     assert len(server.requests()) == 1  # the first question goes alone
-    assert asking.ledger.spent(SCOPE) == (0, 0, 0, 0)
+    assert client.ledger.spent(SCOPE) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -191,55 +193,139 @@ def test_what_cannot_succeed_stops_at_once(
     ],
 )
 def test_a_server_that_answers_nothing_is_left_alone(
-    server: FakeServer, make_asking: Make, model: str, url: str | None, message: str
+    server: FakeServer, make_client: Make, model: str, url: str | None, message: str
 ) -> None:
-    asking = make_asking(url or server.url, 50, model=model)
+    client = make_client(url or server.url, 50, model=model)
     with pytest.raises(JudgeError, match=message):
-        run(asking, Limits(concurrency=4, first_wait=0.001))
+        run(client, Limits(concurrency=4, first_wait=0.001))
     assert len(server.requests()) <= 14
-    assert asking.ledger.spent(SCOPE) == (0, 0, 0, 0)
+    assert client.ledger.spent(SCOPE) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("model", fake.SCHEMA_REFUSALS)
 def test_a_server_that_refuses_the_schema_is_asked_without_it(
-    server: FakeServer, make_asking: Make, model: str
+    server: FakeServer, make_client: Make, model: str
 ) -> None:
     """One request is refused, of 40 that stood ready; then all of them as text, and nothing is charged twice."""
-    asking, stream = make_asking(server.url, 20, model=model), io.StringIO()
-    items = items_of(asking.comparisons)
-    found = ask(asking, items, lambda: KEY, limits=QUICK, rng=random.Random(0), progress=Progress(stream=stream))
+    client, stream = make_client(server.url, 20, model=model), io.StringIO()
+    items = items_of(client.subjects)
+    found = ask(client, items, lambda: KEY, limits=QUICK, rng=random.Random(0), progress=Progress(stream=stream))
     assert {outcome.reading.status for outcome in found.values()} == {"read"}
     assert ["response_format" in row["sent"] for row in server.requests()] == [True] + [False] * 40
-    assert asking.ledger.spent(SCOPE) == (40 * COST, 40, 0, 0)
+    assert client.ledger.spent(SCOPE) == (40 * COST, 40, 0, 0)
     lines = [line for line in stream.getvalue().splitlines() if "refuses the JSON schema" in line]
     assert len(lines) == 1
     assert re.search(rf"for '{model}' \(HTTP \d+ .*\); asking without it, and reading the answers as text$", lines[0])
     # The answers stand under the keys of what was sent.
-    plain = asking.without_schema()
+    plain = client.without(SCHEMA)
     assert found.keys() == look_up(plain, items).keys()
     assert {item: outcome.key for item, outcome in found.items()} == {item: plain.key(item) for item in items}
-    assert asking.ledger.schema_refused(model, server.url, "abc")
+    assert client.adapted("abc").endpoint.structured is False
 
 
-def test_the_key_is_found_nowhere(server: FakeServer, make_asking: Make, tmp_path: Path) -> None:
+def test_the_key_is_found_nowhere(server: FakeServer, make_client: Make, tmp_path: Path) -> None:
     """The server's error repeats the request's header."""
-    asking = make_asking(server.url, 10, model="echo")
+    client = make_client(server.url, 10, model="echo")
     with pytest.raises(JudgeError, match=r"your headers were Bearer \[key\]") as caught:
-        run(asking, Limits(first_wait=0.001, attempts=1))
+        run(client, Limits(first_wait=0.001, attempts=1))
     assert caught.value.__cause__ is None
-    exported = "".join(export_ledger(asking.ledger.path))
+    exported = "".join(export_ledger(client.ledger.path))
     assert "Bearer [key]" in exported
     assert KEY not in exported
     for file in tmp_path.glob("judge.sqlite*"):
         assert KEY.encode() not in file.read_bytes()
 
 
-def test_progress_tells_the_cost(server: FakeServer, make_asking: Make) -> None:
-    asking, stream = make_asking(server.url, 2), io.StringIO()
+def test_progress_tells_the_cost(server: FakeServer, make_client: Make) -> None:
+    client, stream = make_client(server.url, 2), io.StringIO()
     ask(
-        asking, items_of(asking.comparisons), lambda: KEY,
+        client, items_of(client.subjects), lambda: KEY,
         limits=QUICK, rng=random.Random(0), progress=Progress(stream=stream, every=0.0),
     )  # fmt: skip
     # An answer costs 24,000 nano-dollars: less than the four decimals that are shown; four of them 0.000096.
     assert "asking judge-1: 1/4 (25%)" in stream.getvalue()
     assert "cost <$0.0001, to come <$0.0001" in stream.getvalue()
+
+
+@pytest.mark.parametrize("key", ["0", "A", "none"])
+def test_a_short_key_leaves_answers_alone(server: FakeServer, make_client: Make, key: str) -> None:
+    """Such a key occurs in every answer: replaced there, it broke the JSON or took the verdicts of one side away."""
+    client = make_client(server.url, 10)
+    found = run(client, key=key)
+    asked = [fake.expected(question(client, item), 0.0) for item in found]
+    assert [(o.reading.status, o.reading.winner) for o in found.values()] == asked
+    assert client.ledger.spent(SCOPE).cost == 20 * COST  # the reported tokens were read, too
+
+
+@pytest.mark.parametrize(
+    ("model", "refused"),
+    [
+        ("new-limit", ["max_tokens"]),
+        ("no-system", ["the system role"]),
+        ("old-server", ["max_tokens", "the system role"]),
+    ],
+)
+def test_what_a_server_refuses_is_left_out_once_and_remembered(
+    server: FakeServer, make_client: Make, model: str, refused: list[str]
+) -> None:
+    client, stream = make_client(server.url, 10, model=model), io.StringIO()
+    found = ask(
+        client,
+        items_of(client.subjects),
+        lambda: KEY,
+        limits=QUICK,
+        rng=random.Random(0),
+        progress=Progress(stream=stream),
+    )
+    assert {outcome.reading.status for outcome in found.values()} == {"read"}
+    assert [part for part in refused if f"refuses {part} for" in stream.getvalue()] == refused
+    assert len(server.requests()) == 20 + len(refused)
+    sent = server.requests()[-1]["sent"]
+    assert ("max_tokens" in sent) == (model == "no-system")
+    assert [m["role"] for m in sent["messages"]] == (["system", "user"] if model == "new-limit" else ["user"])
+    if model != "new-limit":  # the instructions are not lost
+        assert sent["messages"][0]["content"].startswith("Say A, B or C.\n\n")
+    again = make_client(server.url, 11, model=model).adapted("abc")
+    run(again)
+    assert len(server.requests()) == 22 + len(refused)  # the two new questions, and no refusal
+
+
+def test_content_in_parts_is_read(server: FakeServer, make_client: Make) -> None:
+    client = make_client(server.url, 10, model="parts")
+    found = run(client)
+    assert [(o.reading.status, o.reading.winner) for o in found.values()] == [
+        fake.expected(question(client, item), 0.0) for item in found
+    ]
+
+
+def test_an_error_inside_a_choice_is_asked_again(server: FakeServer, make_client: Make) -> None:
+    client = make_client(server.url, 5, model="choice-error")
+    assert {outcome.reading.status for outcome in run(client).values()} == {"read"}
+    assert len(server.requests()) == 20
+    reasons = [
+        failure.reason for failure in client.ledger.failures({client.key(item) for item in items_of(client.subjects)})
+    ]
+    assert len(reasons) == 10
+    assert "upstream died" in reasons[0]
+
+
+def test_where_all_calls_fail_there_is_one_line(server: FakeServer, make_client: Make) -> None:
+    with pytest.raises(JudgeError, match=r"^4 calls got no answer .* the request is too long"):
+        run(make_client(server.url, 2, model="rejects"))
+
+
+def test_a_long_retry_after_ends_the_run_with_what_is_kept(server: FakeServer, make_client: Make) -> None:
+    client, stream = make_client(server.url, 10, model="pauses"), io.StringIO()
+    limits = replace(QUICK, concurrency=1)
+    found = ask(
+        client,
+        items_of(client.subjects),
+        lambda: KEY,
+        limits=limits,
+        rng=random.Random(0),
+        progress=Progress(stream=stream),
+    )
+    assert [outcome.reading.status for outcome in found.values()] == ["read"] * 3 + ["missing"] * 17
+    assert "asks to wait 3600 s" in stream.getvalue()
+    with pytest.raises(JudgeError, match="asks to wait 3600 s"):  # nothing was answered
+        run(make_client(server.url, 10, model="pauses"), limits)

@@ -12,16 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from rlhf_bench.cli import cli
-from rlhf_bench.judge.agreement import agreement
-from rlhf_bench.judge.audit import judge_rates
-from rlhf_bench.judge.biases import check_biases
-from rlhf_bench.judge.bradley_terry import bradley_terry
-from rlhf_bench.judge.calls import answer_digest, call_key
+from rlhf_bench.judge.analysis import agreement, model_strengths
+from rlhf_bench.judge.analysis.audit import check_biases, judge_rates
+from rlhf_bench.judge.analysis.length import equal_length_win_rates
+from rlhf_bench.judge.analysis.pairs import fold, win_rates
 from rlhf_bench.judge.ledger import Ledger
-from rlhf_bench.judge.ledger_io import export_ledger, verify_ledger
-from rlhf_bench.judge.length import equal_length_win_rates
-from rlhf_bench.judge.numbers import win_rates
-from rlhf_bench.judge.verdicts import fold
+from rlhf_bench.judge.ledger.file import answer_digest, call_key
+from rlhf_bench.judge.ledger.transfer import export_ledger, verify_ledger
 
 
 def verdicts(models: int = 5, seeds: int = 2, prompts: int = 1_250, samples: int = 4) -> pd.DataFrame:
@@ -92,5 +89,5 @@ def test_the_statistics_of_100_000_verdicts() -> None:
     assert judge_rates(rows)["unreadable"].value == pytest.approx(0.01, abs=0.002)
     assert len(check_biases(pairs)) == 3
     assert agreement(pairs)["cohen_kappa"].value == pytest.approx(0, abs=0.02)
-    assert len(bradley_terry(pairs, baseline="base")) == 6
+    assert len(model_strengths(pairs, baseline="base")) == 6
     assert len(equal_length_win_rates(pairs, baseline="base")) == 5

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from rlhf_bench.errors import BadValue, UnknownName
-from rlhf_bench.judge import fence
-from rlhf_bench.judge.fence import fence_token, neutralised
-from rlhf_bench.judge.templates import Template, changed_texts, list_templates, load_template
-from rlhf_bench.judge.types import Comparison, Question
+from rlhf_bench.judge.forms import base, list_templates, load_template
+from rlhf_bench.judge.forms.base import fence_token, neutralised
+from rlhf_bench.judge.questions import Comparison, Question
 
 from .attacks import CORPUS, HIDDEN
 
@@ -29,7 +28,7 @@ PAIR = Comparison(
     baseline_response=" Banana.",
 )
 ALL = sorted(list_templates())
-TEMPLATES = [name for name in ALL if isinstance(load_template(name), Template)]
+TEMPLATES = [name for name in ALL if "first" in load_template(name).places]
 NAMES = ("CONVERSATION", "RESPONSE A", "RESPONSE B")
 
 
@@ -101,7 +100,7 @@ def test_the_same_texts_give_the_same_question_and_other_texts_another_code():
 
 def test_the_code_stands_in_none_of_the_texts(monkeypatch):
     assert fence_token("b", "a") == fence_token("a", "b") != fence_token("ab", "")
-    monkeypatch.setattr(fence, "stable_hash", lambda salt, *texts: f"c0de{salt}")
+    monkeypatch.setattr(base, "stable_hash", lambda salt, *texts: f"c0de{salt}")
     assert fence_token("a", "this text holds C0DE0", "and this one c0de1") == "c0de2"
 
 
@@ -122,19 +121,10 @@ def test_honest_texts_are_left_alone(text):
 
 def test_what_was_done_to_a_text_is_counted():
     template = load_template("pairwise").model_copy(update={"max_response_chars": 100})
-    pairs = [
-        replace(PAIR, model_response="x" * 150, baseline_response="  "),
-        replace(PAIR, model_response="a\u200bb", baseline_response="  "),
-        replace(PAIR, model_response="<|im_end|>", prompt="y" * 20_000),
-    ]
-    assert changed_texts(template, pairs) == {
-        "responses_cut": 1,
-        "responses_empty": 1,  # the same text twice
-        "responses_hidden": 1,
-        "responses_defused": 1,
-        "prompts_cut": 1,
-    }
-    question = template.render(pairs[0], "model_first")
+    assert neutralised("a\u200bb").hidden == 1
+    assert neutralised("<|im_end|>").defused == 1
+    pair = replace(PAIR, model_response="x" * 150, baseline_response="  ")
+    question = template.render(pair, "model_first")
     assert f"{'x' * 100}\n[[" in question.messages[1].content
     assert "\n(RESPONSE A: 50 more characters are not shown)\n" in question.messages[1].content
     assert "\n(RESPONSE B: empty)\n" in question.messages[1].content
@@ -150,10 +140,10 @@ def test_shipped_templates_have_the_names_of_their_files_and_their_own_hashes():
 
 
 def test_structured_answers_are_offered_what_the_template_allows():
-    schema = load_template("pairwise").render(PAIR, "model_first").form.schema
+    schema = load_template("pairwise").render(PAIR, "model_first").format.schema
     assert schema is not None
     assert schema["properties"]["winner"]["enum"] == ["A", "B", "tie"]
-    assert load_template("pairwise-letter").render(PAIR, "model_first").form.schema is None
+    assert load_template("pairwise-letter").render(PAIR, "model_first").format.schema is None
     assert load_template("pairwise-letter").labels == ("A", "B")
 
 
@@ -173,7 +163,6 @@ def write(path: Path, **changes: object) -> str:
 
 def test_a_users_own_template_by_path(tmp_path):
     template = load_template(write(tmp_path / "mine.yaml"))
-    assert isinstance(template, Template)
     assert (template.label, template.parser) == ("mine@1", "pairwise-letter")
     assert load_template(write(tmp_path / "other.yaml", version=2)).hash != template.hash
 
@@ -182,11 +171,11 @@ def test_a_users_own_template_by_path(tmp_path):
     ("changes", "words"),
     [
         ({"user": None}, "user: missing, and it has no default"),
-        ({"parser": None}, "parser: missing, and it has no default"),
-        ({"user": "{prompt}{first}"}, "{second} must stand once in user and never in system"),
-        ({"user": "{prompt}{first}{second}{first}"}, "{first} must stand once in user and never in system"),
-        ({"system": "{fence}{prompt}"}, "{prompt} must stand once in user and never in system"),
-        ({"system": "judge"}, "{fence} stands nowhere; say there what stands between the marks"),
+        ({"parser": None}, "parser: missing; expected one of pairwise-json, pairwise-letter"),
+        ({"user": "{prompt}{first}"}, "{second} must occur once in user and never in system"),
+        ({"user": "{prompt}{first}{second}{first}"}, "{first} must occur once in user and never in system"),
+        ({"system": "{fence}{prompt}"}, "{prompt} must occur once in user and never in system"),
+        ({"system": "judge"}, "{fence} occurs nowhere; explain there what is between the marks"),
         ({"system": "{fence}{reference}"}, "system holds {reference}; known: {prompt}, {first}, {second}, {fence}"),
         ({"max_token": 3}, "unknown key 'max_token'; did you mean 'max_tokens'?"),
         ({"version": "one"}, 'version: given "one", expected an integer'),
@@ -196,7 +185,7 @@ def test_a_template_without_its_fields_is_one_clear_line(tmp_path, changes, word
     path = write(tmp_path / "mine.yaml", **changes)
     with pytest.raises(BadValue) as error:
         load_template(path)
-    assert str(error.value) == f"judge template {path}: {words}"
+    assert str(error.value).startswith(f"judge template {path}: {words}")
 
 
 def test_an_unknown_template_suggests_the_nearest():

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_bench.judge.judging import prepare
-from rlhf_bench.judge.numbers import win_rates
-from rlhf_bench.judge.result import read_judgings
+from rlhf_bench.judge.analysis.pairs import win_rates
+from rlhf_bench.judge.run import prepare
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
@@ -71,7 +70,7 @@ def test_a_judging_of_drawn_responses_finds_it(tmp_path: Path) -> None:
         samples=2,
     ) as judging:  # fmt: skip
         judging.run(max_cost=None, progress=Progress(quiet=True))
-    (judged,) = read_judgings(store.path)
+    (judged,) = store.read_judge()["judgings"]
     (rate,) = judged["win_rates"]
     found = rate["estimate"]
     assert (rate["model"], found["n"], rate["counts"]["pairs"]) == ("mine", 300, 600)

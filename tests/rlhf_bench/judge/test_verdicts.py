@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.verdicts import blocks, fold, matchups
+from rlhf_bench.judge.analysis.pairs import blocks, fold, matchups
 
 from .make_verdicts import both, row, table
 

@@ -21,7 +21,7 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.tokens import collate, encode
 
-from .tiny import save_policy
+from ..tiny import save_policy
 
 CHOICE = """\
 task: prefers_chosen

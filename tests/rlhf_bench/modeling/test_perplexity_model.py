@@ -71,8 +71,7 @@ def test_a_long_prompt_is_cut_from_the_left_to_what_the_response_leaves(reader: 
 
 def test_a_response_that_cannot_be_read_whole_is_not_scored(reader: LanguageModel) -> None:
     """64 tokens can be read, and the first of them has to be the prompt's."""
-    eos = reader.tokenizer.eos_token
-    fits, long = eos * 63, eos * 64
+    fits, long = " happy" * 63, " happy" * 64  # one token each
     found = reader.score(["Say."] * 3, [fits, long, fits], [False, False, True])  # end-of-text is the 64th
     assert found.tokens.tolist() == pytest.approx([63, math.nan, math.nan], nan_ok=True)
     assert found.logprob.isnan().tolist() == [False, True, True]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.modeling import sampling
+from rlhf_bench.modeling import decoding, sampling
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.sampling import SamplingConfig, filter_logits, sample, uniforms
 from rlhf_bench.modeling.tokens import Encoded, collate, encode_prompts
@@ -189,7 +189,7 @@ def test_rows_that_end_early_leave_the_others_as_they_are(
     together = draw(policy, tokenizer, samples=8)
     lengths = [len(c.ids) for group in together for c in group]
     assert len(set(lengths)) > 4  # they do end at different steps
-    monkeypatch.setattr(sampling, "LEAVE", 1)  # nobody leaves before all have ended
+    monkeypatch.setattr(decoding, "LEAVE", 1)  # nobody leaves before all have ended
     assert ids_of(draw(policy, tokenizer, samples=8)) == ids_of(together)
     assert ids_of(draw(policy, tokenizer, samples=8, batch_size=1)) == ids_of(together)
     for completion in (c for group in together for c in group):
@@ -257,8 +257,8 @@ def say(
     (head, _), *_ = encode_prompts(tokenizer, [prompt.text], max_prompt=9)
     model: Any = Script(script, len(head), len(tokenizer))
     cache = SimpleNamespace(batch_select_indices=lambda _: None)
-    monkeypatch.setattr(sampling, "has_usual_cache", lambda _: True)
-    monkeypatch.setattr(sampling, "preallocated_cache", lambda *_, **__: cache)
+    monkeypatch.setattr(decoding, "has_usual_cache", lambda _: True)
+    monkeypatch.setattr(decoding, "preallocated_cache", lambda *_, **__: cache)
     config = SamplingConfig(**{"max_new_tokens": len(script), **options})
     return sample(model, tokenizer, [prompt], config, seed=0)[0][0]
 

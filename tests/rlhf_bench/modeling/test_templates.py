@@ -101,9 +101,7 @@ def test_the_tokenizers_own_template_and_what_ends_its_turns() -> None:
 
 
 def test_a_template_that_is_not_there() -> None:
-    with pytest.raises(
-        ModelError, match="mine: the prompt template chat is asked for, but its tokenizer has no chat template"
-    ):
+    with pytest.raises(ModelError, match=r"mine: .*its tokenizer has no chat template"):
         Template.of("chat", TOKENIZER, name="mine")
     with pytest.raises(UnknownName, match="unknown prompt template 'chatlm'; did you mean 'chatml'"):
         Template.of("chatlm", TOKENIZER)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from rlhf_bench.report import write_report
-from rlhf_bench.report.pareto import pareto_table
-from rlhf_bench.report.plots import PLOTS
+from rlhf_bench.report.contents import draw
 from rlhf_bench.report.result import load_result
-from rlhf_bench.report.style import drawing
+from rlhf_bench.report.tables.pareto import pareto_table
 from rlhf_bench.types import Estimate
 
 from .make_result import make_result
@@ -51,29 +51,27 @@ def test_table_has_a_row_a_model_and_says_what_the_area_is(drawn: Path) -> None:
     ]
     assert table.notes[1:] == [
         "reward_z: Hypervolume 7.88 [7.07, 8.70] reference sd × nats, above sft and below 10 nats of KL.",
-        "reward_z: without file, of which there are not both numbers.",
-        "‡ Only 12 prompts: intervals may hold the truth in some 90 % of cases; see docs/coverage.md",
+        "reward_z: without file, which lack one of the two numbers.",
     ]
     assert {f"pareto.{kind}" for kind in ("md", "csv", "tex")} <= {p.name for p in (drawn / "tables").iterdir()}
 
 
 def test_the_raw_reward_of_one_seed_has_the_same_front(drawn: Path) -> None:
-    with drawing():
-        figure = PLOTS["reward_vs_kl"](load_result(drawn))
+    figure = draw(load_result(drawn), "reward_vs_kl")
     assert figure is not None
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     # the drawn corners are those of the numbers shown; make_result's dpo lies on them too
     assert legend.get_texts()[0].get_text() == (
-        "Pareto front, with the probability of being on it: sft 1.00, dpo 0.25, ppo 0.97\n"
-        "Hypervolume 7.88 [7.07, 8.70] reference sd × nats, above sft and below 10 nats of KL"
+        "Pareto front, with the probability of being on it: sft 1.00, dpo 0.25, ppo 0.97"
     )
 
 
 def test_the_page_has_the_table(drawn: Path) -> None:
     page = (drawn / "report.html").read_text("utf-8")
     assert "<h2>Reward against KL</h2>" in page
-    assert 'href="#pareto"' in page
+    assert 'href="#reward-against-kl"' in page
+    assert "of KL. </figcaption>" not in page
+    assert re.search(r"<figcaption>[^<]*Hypervolume 7.88 \[7.07, 8.70\]", page)
 
 
 def test_an_old_table_is_removed_when_there_is_no_front(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from rlhf_bench.report.kl import kl_table
+from rlhf_bench.report.contents import tables
+from rlhf_bench.report.files import write_tables
+from rlhf_bench.report.render.flat import csv_text
 from rlhf_bench.report.result import Result, load_result
-from rlhf_bench.report.writers import csv_text, report_tables, write_tables
+from rlhf_bench.report.tables.kl import kl_table
 from rlhf_bench.types import Estimate
 
 CELLS = {
@@ -36,13 +38,13 @@ def test_every_estimate_by_response_and_by_token() -> None:
         "9.0,8.875,9.125,40,0.45,0.325,0.575,40,6.25,6.125,6.375,40",
     ]
     assert [column.digits for column in table.columns[1:]] == [2, 4, 2, 4, 2, 4, 2]
-    assert "kl" in [found.name for found, _ in report_tables(result(CELLS, {}))]
+    assert "kl" in [found.name for found in tables(result(CELLS, {})) if found.is_written]
 
 
 def test_a_mark_of_biased_sampling_is_kept() -> None:
     table = kl_table(result(CELLS, {"kl_k3": "biased: top-p 0.9", "kl_k3_token": "biased: top-p 0.9"}))
-    assert [c.title for c in table.columns if c.title.endswith("†")] == ["KL k3 †", "KL k3/token †"]
-    assert table.notes[-2] == "† biased: top-p 0.9"  # once
+    assert [c.title for c in table.columns if c.title.endswith("†")] == ["KL k3 (nats) †", "KL k3/token (nats) †"]
+    assert table.notes[-2:] == ["† KL k3: biased: top-p 0.9", "† KL k3/token: biased: top-p 0.9"]
 
 
 def test_an_older_result_has_no_such_table(one_seed: Path) -> None:

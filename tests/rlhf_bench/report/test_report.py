@@ -19,10 +19,10 @@ from matplotlib.text import Text
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.files import exclusive
 from rlhf_bench.report import plot_training_curve, write_report
-from rlhf_bench.report.curves import STAGE_PANELS, _running_mean, _values, stage_of
-from rlhf_bench.report.plots import PLOTS
+from rlhf_bench.report.contents import draw, plots
+from rlhf_bench.report.plots.curves import STAGE_PANELS, _running_mean, _values, stage_of
+from rlhf_bench.report.plots.style import looks
 from rlhf_bench.report.result import known, load_result
-from rlhf_bench.report.style import drawing, looks
 from rlhf_bench.store import ResultStore
 
 from .make_result import MODELS, log_rows, make_result
@@ -35,15 +35,13 @@ def page(one_seed: Path) -> str:
 
 
 def test_reward_vs_kl_names_the_front_and_draws_both_intervals(one_seed: Path) -> None:
-    with drawing():
-        figure = PLOTS["reward_vs_kl"](load_result(one_seed))
+    figure = draw(load_result(one_seed), "reward_vs_kl")
     assert figure is not None
     axes = figure.axes[0]
-    legend = axes.get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == ["Pareto front (more reward, less KL): sft, bon-16, grpo, ppo"]
-    assert axes.get_xlabel() == "KL to sft, exact per prefix (nats per response)"
+    assert axes.get_xlabel() == "KL to sft (exact, nats per response)"
     assert axes.get_title(loc="left") == "Reward against KL · hh-mini (test)"
     assert len(axes.containers) == len(MODELS)  # an error bar a model; the anchors have no KL
     for container in axes.containers:
@@ -53,8 +51,7 @@ def test_reward_vs_kl_names_the_front_and_draws_both_intervals(one_seed: Path) -
 
 def test_labels_do_not_overlap(three_seeds: Path) -> None:
     for name in ("reward_vs_kl", "gold_vs_kl", "gold_vs_reward"):
-        with drawing():
-            figure = PLOTS[name](load_result(three_seeds))
+        figure = draw(load_result(three_seeds), name)
         assert figure is not None
         figure.draw_without_rendering()
         boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]
@@ -75,8 +72,8 @@ def test_redrawing_gives_the_same_bytes(page: str, one_seed: Path) -> None:
     before = {p: p.read_bytes() for p in one_seed.rglob("*") if p.suffix in kinds}
     # gold_vs_sqrt_kl is for curves of checkpoints, held_out_vs_reward for several seeds, suite_metrics for own metrics,
     # win_rates and judge_ratings for judges
-    drawn = len(PLOTS) - 5
-    assert len(before) == 13 + 2 * drawn + 1
+    drawn = len(plots()) - 5
+    assert len([path for path in before if path.parent.name == "plots"]) == 2 * drawn
     after = {p: p.read_bytes() for p in write_report(one_seed) if p.suffix in kinds}
     assert [p.name for p in before if after[p] != before[p]] == []
 
@@ -90,7 +87,7 @@ def test_drawing_leaves_no_global_state(bare: Path, tmp_path: Path) -> None:
 
 def test_page_asks_nothing_of_the_network(page: str) -> None:
     addresses = re.findall(r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']([^"']*)""", page)
-    assert len(addresses) > len(PLOTS)
+    assert len(addresses) > len(plots())
     assert {address[:5] for address in addresses if not address.startswith("#")} == {"data:"}
     assert "url(" not in page
     assert "@import" not in page
@@ -113,12 +110,13 @@ def test_page_holds_every_section(page: str) -> None:
         "Gold reward and its components",
         "Training",
         "Reward model",
+        "Worst mistakes of the reward model",
         "Responses side by side",
         "Not available",
         "Manifest",
     ]
     assert page.count('class="arrow" title=') >= 4
-    assert "expected calibration error 0.041" in page
+    assert "calibration error: seed 0 0.041" in page
     assert "unseen categories" in page
     assert "it is the text that others are compared with" in page
 
@@ -127,10 +125,11 @@ def test_several_seeds_are_shown_one_by_one(three_seeds: Path) -> None:
     write_report(three_seeds, only=["page"])  # no plots yet: the page stands without them
     page = (three_seeds / "report.html").read_text("utf-8")
     assert "<h2>Each seed</h2>" in page
-    assert "Reward (z by sft)" in page
-    headings = re.findall(r"<h3>(Audit.*?)</h3>", page)
-    assert headings == ["Audit, 3 seeds together", "Audit, seed 0", "Audit, seed 1", "Audit, seed 2"]
-    together = page.partition("3 seeds together")[2].partition("seed 0</h3>")[0]
+    assert "Reward (z)" in page
+    audit = page.partition("Accuracy by category")[2]
+    headings = re.findall(r"<summary><strong>(.*?)</strong>", audit)
+    assert headings[:4] == ["3 seeds together", "seed 0", "seed 1", "seed 2"]
+    together = audit.partition("3 seeds together")[2].partition("seed 0</strong>")[0]
     assert re.findall(r'<th scope="row" class="left">(.*?)</th>', together) == [
         "all", "facts", "advice", "refusal", "unseen categories", "unseen: compare",
     ]  # fmt: skip
@@ -145,15 +144,13 @@ def test_several_seeds_have_their_rewards_drawn(three_seeds: Path) -> None:
     of_sft = result.scores[result.scores["model"] == "sft"].groupby("seed")["reward_z"]
     assert of_sft.mean().abs().max() < 1e-12
     assert of_sft.std(ddof=1).tolist() == pytest.approx([1.0, 1.0, 1.0])
-    for draw in (PLOTS["reward_distribution"], PLOTS["length_vs_reward"]):
-        with drawing():
-            assert draw(result) is not None
+    for name in ("reward_distribution", "length_vs_reward"):
+        assert draw(result, name) is not None
 
 
 def test_rouge_has_a_bar_a_model_and_kind(one_seed: Path) -> None:
     result = load_result(one_seed)
-    with drawing():
-        figure = PLOTS["rouge"](result)
+    figure = draw(result, "rouge")
     assert figure is not None
     bars = [patch for patch in figure.axes[0].patches if patch.get_width() > 0]
     shown = sorted(bar.get_height() for bar in bars)
@@ -235,7 +232,7 @@ def test_curve_values_and_running_mean_by_hand() -> None:
 
 def test_the_report_needs_no_torch() -> None:
     code = (
-        "import sys, rlhf_bench.report.page, rlhf_bench.report.plots, rlhf_bench.report.writers;"
+        "import sys, rlhf_bench.report.page, rlhf_bench.report.files;"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

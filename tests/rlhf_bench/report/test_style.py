@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -15,11 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from rlhf_bench.report.curves import training_curves
-from rlhf_bench.report.labels import Label, path_boxes, place_labels, settle
-from rlhf_bench.report.plots import PLOTS
-from rlhf_bench.report.result import load_result
-from rlhf_bench.report.style import drawing, ink, line_look, looks, name_ticks
+from rlhf_bench.report.contents import draw
+from rlhf_bench.report.plots.labels import Label, path_boxes, place_labels, settle
+from rlhf_bench.report.plots.style import ink, line_look, looks, name_ticks
+from rlhf_bench.report.result import Result, load_result
 
 from .make_result import make_result
 
@@ -96,8 +96,7 @@ def test_the_held_out_plot_of_a_model_far_away(tmp_path: Path) -> None:
         far = {"value": 60.0 if i == 0 else 1.0 + i, "low": 0.5, "high": 70.0}
         cells["reward_held_out_z"] = cells["reward_z"] = {**cells["reward_z"], **far}
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    with drawing():
-        figure = PLOTS["held_out_vs_reward"](load_result(path))
+    figure = draw(load_result(path), "held_out_vs_reward")
     assert figure is not None
     axes = figure.axes[0]
     assert axes.get_xscale() == "symlog"
@@ -111,16 +110,14 @@ def test_names_on_the_held_out_plot_keep_off_its_diagonal(tmp_path: Path) -> Non
     for cells in (*metrics["models"].values(), *(c for seed in metrics["per_seed"].values() for c in seed.values())):
         cells["reward_held_out_z"] = {**cells["reward_z"]}  # every model on the diagonal
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    with drawing():
-        figure = PLOTS["held_out_vs_reward"](load_result(path))
+    figure = draw(load_result(path), "held_out_vs_reward")
     assert figure is not None
     axes = figure.axes[0]
     found = zip(axes.texts, boxes(axes), strict=True)
     line = [Bbox.from_extents(*part) for part in path_boxes(axes, [(-3, -3), (4, 4)])]
     crossed = [text.get_text() for text, box in found if any(box.overlaps(part) for part in line)]
     assert crossed == []
-    legend = axes.get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     assert [t.get_text() for t in legend.get_texts()] == ["small, hollow: each seed", "as much by either model"]
 
 
@@ -151,11 +148,11 @@ def test_members_of_a_curve_get_stronger_and_keep_its_marker() -> None:
 
 
 def test_a_model_looks_the_same_on_every_plot() -> None:
-    models = ["sft", "first", "second"]
-    style = looks(models)
+    style = looks(["sft", "first", "second"])
     rows = [{"step": i, "loss": 1.0 / i} for i in range(1, 5)]
-    with drawing():
-        figure = training_curves({("second", 0): rows}, models)
+    manifest = {"models": {"sft": [], "first": [], "second": []}}
+    result = Result(Path(), manifest, {"models": {}}, pd.DataFrame(), {("second", 0): rows})
+    figure = draw(result, "training_curves")
     assert figure is not None
     assert {line.get_color() for line in figure.axes[0].lines} == {style["second"].colour}
     assert style["second"] != looks(["second"])["second"]  # alone it would take the first spare look

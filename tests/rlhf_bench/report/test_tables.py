@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,16 @@ from openpyxl import load_workbook
 
 from rlhf_bench.cli import cli
 from rlhf_bench.report import summary_text, write_report
-from rlhf_bench.report.cells import Column, Table, cell_text, column_text, number_text
+from rlhf_bench.report.contents import tables
+from rlhf_bench.report.render.flat import csv_text
+from rlhf_bench.report.render.markdown import markdown_text
+from rlhf_bench.report.render.tex import tex_escape, tex_text
+from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.responses import responses_markdown, side_by_side
 from rlhf_bench.report.result import load_result
-from rlhf_bench.report.tables import missing_lines, pairwise_table, summary_table
-from rlhf_bench.report.tex import tex_escape, tex_text
-from rlhf_bench.report.writers import csv_text, markdown_text, write_workbook
+from rlhf_bench.report.table import REST, Column, Table, cell_text, column_text, number_text
+from rlhf_bench.report.tables.pairwise import pairwise_table
+from rlhf_bench.report.tables.summary import missing_lines, summary_table
 from rlhf_bench.types import Estimate
 
 from .make_result import NASTY, make_result
@@ -58,7 +63,7 @@ def test_number_text_of_small_and_missing_numbers() -> None:
 
 
 def test_a_tiny_p_value_is_no_zero() -> None:
-    p = Column("p_holm", "p (Holm)", 4)
+    p = Column("p_holm", "p (Holm)", 4, p_value=True)
     texts = [column_text(value, p) for value in (2e-10, 0.00099, 0.001, 0.0481)]
     assert texts == ["< 0.001", "< 0.001", "0.0010", "0.0481"]
     assert column_text(None, p) == "–"
@@ -138,9 +143,10 @@ def test_excel_never_makes_a_formula_of_text(tmp_path: Path) -> None:
 
 def test_workbook_has_a_sheet_a_table(one_seed: Path) -> None:
     write_report(one_seed, only=["tables"])
+    result = load_result(one_seed)
     book = load_workbook(one_seed / "tables" / "summary.xlsx")
-    assert book.sheetnames == ["summary", "pairwise", "per_seed", "gold", "responses"]
-    assert book["summary"]["B1"].value == "Reward (raw)"
+    assert book.sheetnames == [*(table.name for table in tables(result) if table.is_written), "responses"]
+    assert book["summary"]["B1"].value == "Reward ↑"
     assert isinstance(book["summary"]["B2"].value, float)
     head = [cell.value for cell in book["responses"][1]]
     assert head[:5] == ["prompt_id", "prompt", "base_response", "base_reward", "base_gold"]
@@ -150,13 +156,9 @@ def test_workbook_has_a_sheet_a_table(one_seed: Path) -> None:
 
 def test_reward_is_raw_for_one_seed_and_z_for_several(one_seed: Path, three_seeds: Path) -> None:
     one, three = (summary_table(load_result(path)) for path in (one_seed, three_seeds))
-    assert one.columns[1].title == "Reward (raw)"
-    assert three.columns[1].title == "Reward (z by sft)"
-    assert three.notes == [
-        "value [low, high]: 95% confidence interval over prompts and 3 seeds",
-        "‡ Only 12 prompts and 3 seeds: intervals may hold the truth in some 90 % of cases; see docs/coverage.md",
-    ]
-    assert one.notes[1].startswith("‡ Only 12 prompts: ")
+    assert one.columns[1].title == "Reward ↑"
+    assert three.columns[1].title == "Reward (z) ↑"
+    assert three.notes[0] == "value [low, high]: 95% confidence interval over prompts and 3 seeds"
     assert [row[0] for row in one.rows][-2:] == ["chosen (data)", "rejected (data)"]
 
 
@@ -165,15 +167,15 @@ def test_the_spread_of_the_rewards_is_in_the_units_of_the_rewards(
 ) -> None:
     """Raw for one seed; of several that of the z-scores, and no column of dashes where an older result has none."""
     one = summary_table(load_result(one_seed))
-    assert one.columns[2] == Column("reward_std", "Reward std", 3, interval=True)
-    titles = [column.title for column in summary_table(load_result(three_seeds)).columns]
-    assert not any(title.startswith("Reward std") for title in titles)
+    assert "reward_std" in [column.key for column in one.columns]
+    keys = [column.key for column in summary_table(load_result(three_seeds)).columns]
+    assert not {"reward_std", "reward_z_std"} & set(keys)
     path = make_result(tmp_path / "r", models=("sft", "ppo"), seeds=(0, 1))
     metrics = json.loads((path / "metrics.json").read_text("utf-8"))
     metrics["models"]["ppo"]["reward_z_std"] = Estimate(0.737, 0.519, 1.045, 12, n_seeds=2).to_dict()
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     text = markdown_text(summary_table(load_result(path)))
-    assert "| Reward (z by sft) | Reward std (z by sft) | Gold |" in text
+    assert "| Reward std (z) |" in text
     assert "| 0.737 [0.519, 1.045] |" in text
 
 
@@ -194,7 +196,7 @@ def test_intervals_that_were_cut_are_told_by_their_range(tmp_path: Path) -> None
     clipped = [note for note in summary_table(result).notes if "clipped" in note]
     assert [("[0, 1]" in note, note.endswith("ROUGE-L of sft")) for note in clipped] == [(True, True), (False, False)]
     assert "[-1, 1]" in clipped[1]
-    assert pairwise_table(result).notes[1].startswith("An interval that few prompts or seeds threw outside")
+    assert any("clipped" in note for note in pairwise_table(result).notes)
 
 
 def test_marked_columns_say_why(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_marked_columns_say_why(tmp_path: Path) -> None:
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     text = markdown_text(summary_table(load_result(path)))
     assert "| KL k3 (nats) † |" in text
-    assert "† KL k3 (nats): sampled at top-p 0.9: biased" in text
+    assert "† KL k3: sampled at top-p 0.9: biased" in text
 
 
 def test_missing_numbers_are_listed_with_their_reason(one_seed: Path) -> None:
@@ -229,56 +231,103 @@ def test_pairwise_counts_seeds_of_the_same_sign(tmp_path: Path) -> None:
     cells = pairwise_table(load_result(path)).rows[0]
     assert cells[-1] == "2 of 3"
     assert cells[5] is None  # Wilcoxon was not made
-    assert load_result(path).differs("dpo", ["reward"]) == 0  # p = 0.2
+    assert load_result(path).differs("dpo", "reward") == 0  # p = 0.2
 
 
 def test_arrows_follow_the_sign_towards_the_reference(one_seed: Path) -> None:
     result = load_result(one_seed)  # pairs are stored as (base, sft) and (sft, ppo): a minus b
-    assert result.differs("base", ["reward"]) == -1
-    assert result.differs("ppo", ["reward"]) == 1
-    assert result.differs("sft", ["reward"]) == 0
-    assert result.differs("chosen", ["reward"]) == 0  # never tested
+    assert result.differs("base", "reward") == -1
+    assert result.differs("ppo", "reward") == 1
+    assert result.differs("sft", "reward") == 0
+    assert result.differs("chosen", "reward") == 0  # never tested
 
 
 @pytest.mark.parametrize("fixture", ["one_seed", "three_seeds", "bare"])
 def test_summary_text_fits_the_terminal(fixture: str, request: pytest.FixtureRequest) -> None:
     text = summary_text(request.getfixturevalue(fixture))
     assert max(len(line) for line in text.split("\n")) <= 120
-    assert "Ended" in text
+    assert "Tokens" in text
 
 
-def test_summary_text_names_what_a_narrow_terminal_hides(one_seed: Path) -> None:
-    text = summary_text(one_seed, width=80)
-    lines = text.split("\n")
-    rules = [i for i, line in enumerate(lines) if line.startswith("──")]
-    assert len(rules) == 3  # the notes below the last one are sentences, which a terminal wraps
-    assert max(len(line) for line in lines[rules[0] : rules[-1]]) <= 80
-    assert "Not shown: ROUGE-L, Tokens, Ended" in text
+def test_a_narrow_terminal_keeps_reward_gold_kl_and_length(one_seed: Path) -> None:
+    lines = summary_text(one_seed, width=80).split("\n")
+    assert max(len(line) for line in lines) <= 80
+    first, second = [i for i, line in enumerate(lines) if line.startswith("──")][:2]
+    titles = re.findall(r"Reward|Gold|KL|Tokens|ROUGE", " ".join(lines[first + 1 : second]))
+    assert sorted(titles) == ["Gold", "KL", "Reward", "Tokens"]
 
 
-@pytest.mark.parametrize(("columns", "hidden"), [("80", True), ("300", False)])
-def test_a_command_prints_the_table_as_wide_as_the_terminal(one_seed: Path, columns: str, hidden: bool) -> None:
-    shown = CliRunner().invoke(cli, ["report", str(one_seed), "--show"], env={"COLUMNS": columns})
+def test_the_main_columns_stand_in_the_order_of_the_questions(one_seed: Path) -> None:
+    shown = [column.key for column in summary_table(load_result(one_seed)).columns if column.tier < REST]
+    assert shown == ["model", "reward", "gold", "kl_exact", "rougeL", "n_tokens", "ended"]
+
+
+def test_the_best_is_marked_where_it_is_told_apart(tmp_path: Path) -> None:
+    """Gold: dpo leads, ppo is not told from it, base is; ROUGE-L: dpo leads and is told from no other."""
+    path = make_result(tmp_path / "r", models=("base", "ppo", "dpo"))
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+    for metric in ("gold", "rougeL"):
+        for model, value in (("base", 0.1), ("ppo", 0.5), ("dpo", 0.6)):
+            metrics["models"][model][metric]["value"] = value
+        for row in metrics["pairwise"]:
+            row["p_holm"] = 0.01 if row["metric"] == "gold" and "base" in (row["a"], row["b"]) else 0.2
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    table = summary_table(load_result(path))
+    marked = {(table.rows[i][0], table.columns[j].key) for (i, j), mark in table.marks.items() if mark.best}
+    assert {model for model, key in marked if key == "gold"} == {"ppo", "dpo"}
+    assert not any(key == "rougeL" for _, key in marked)
+    assert "| dpo |" in markdown_text(table)
+    assert "0.600\\* [" in markdown_text(table)
+    assert "0.600," in csv_text(table) or "0.6," in csv_text(table)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_last_screen_is_the_table_six_lines_and_three_paths(one_seed: Path, columns: int) -> None:
+    shown = CliRunner().invoke(cli, ["report", str(one_seed), "--show"], env={"COLUMNS": str(columns)})
     assert shown.exit_code == 0, shown.output
-    rules = [line for line in shown.stdout.split("\n") if line.startswith("──")]
-    assert len(rules[0]) <= (80 if hidden else 120)
-    assert ("Not shown: " in shown.stdout) is hidden
+    lines = shown.stdout.rstrip("\n").split("\n")
+    rules = [i for i, line in enumerate(lines) if line.startswith("──")]
+    assert len(lines[rules[0]]) <= columns
+    under = lines[rules[-1] + 1 : lines.index("", rules[-1])]
+    assert 1 <= len(under) <= 6
+    assert under[0].startswith("One training seed: ")
+    assert "--seeds 3" in under[0]
+    assert any(line.startswith("On gold: ") for line in under)
+    assert [line.split(":")[0] for line in lines[-3:]] == ["Pareto plot", "report page", "tables"]
 
 
-def test_summary_text_tells_the_alarms(tmp_path: Path) -> None:
+def test_every_table_of_one_seed_says_so_first(one_seed: Path, three_seeds: Path) -> None:
+    one = [t for t in tables(load_result(one_seed)) if any(isinstance(c, Estimate) for row in t.rows for c in row)]
+    assert len(one) > 5
+    assert all(table.notes[0].startswith("One training seed: ") for table in one)
+    assert not any("One training seed" in note for table in tables(load_result(three_seeds)) for note in table.notes)
+
+
+def test_models_of_a_toy_recipe_are_named_under_every_table(tmp_path: Path) -> None:
+    path = make_result(tmp_path / "r", seeds=(0, 1))
+    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+    for row in metrics["training"]["ppo"]:
+        row["recipe"] = "a short one; its numbers mean nothing"
+    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    summary = tables(load_result(path))[0]
+    assert summary.notes[0].startswith("Toy recipe")
+    assert summary.notes[0].endswith(": ppo")
+    assert "Toy recipe" in summary_text(path)
+
+
+def test_the_last_screen_counts_the_alarms(tmp_path: Path) -> None:
     folder = make_result(tmp_path / "r")
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8"))
-    told = {"alarms": [{"model": "ppo", "kind": "length", "text": "ppo: longer"}]}
+    raised = {"alarms": [{"model": "ppo", "kind": "length", "text": "ppo: longer"}]}
     trained = {"model": "grpo", "seed": 1, "step": 7, "name": "entropy_collapse", "message": "entropy fell"}
-    path.write_text(json.dumps(metrics | told | {"training_alarms": [trained]}), encoding="utf-8")
-    lines = summary_text(folder).split("\n")
-    assert "Alarm: ppo: longer" in lines
-    assert "Alarm while training: grpo, seed 1, step 7: entropy fell" in lines
-    path.write_text(json.dumps(metrics | {"alarms": told["alarms"] * 9, "training_alarms": []}), encoding="utf-8")
-    text = summary_text(folder)
-    assert "Alarm: 9 alarms; they stand in tables/summary.md" in text
-    assert "while training" not in text
+    path.write_text(json.dumps(metrics | raised | {"training_alarms": [trained]}), encoding="utf-8")
+    assert "Alarms: 2: ppo: longer" in summary_text(folder).split("\n")
+    path.write_text(json.dumps(metrics | {"alarms": [], "training_alarms": [trained]}), encoding="utf-8")
+    assert "Alarms: 1: grpo, seed 1, step 7: entropy fell" in summary_text(folder).split("\n")
+    quiet = {"alarms": [], "alarm_checks": ["length"], "training_alarms": []}
+    path.write_text(json.dumps(metrics | quiet), encoding="utf-8")
+    assert "Alarms: none in 1 checks" in summary_text(folder)
 
 
 def test_responses_are_fenced_and_evenly_spaced(one_seed: Path) -> None:

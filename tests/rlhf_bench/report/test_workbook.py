@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
-from rlhf_bench.report.cells import Column, Table
-from rlhf_bench.report.writers import write_workbook
+from rlhf_bench.report.render.workbook import write_workbook
+from rlhf_bench.report.table import Column, Table
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 

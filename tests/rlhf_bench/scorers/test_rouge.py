@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from rlhf_bench.scorers.rouge import rouge_parts
+from rlhf_bench.scorers.rouge import rouge_best, rouge_parts
 
 PACKAGE = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 
@@ -94,3 +94,13 @@ def test_parts_by_hand():
 @pytest.mark.parametrize("text", [" a b\n", "\na b", "a b\n\n"])
 def test_line_ends_around_a_text_are_no_lines(text):
     assert rouge_parts("a b", text) == parts_by_package("a b", text)
+
+
+def test_of_several_references_the_best_counts_for_each_rouge():
+    references, prediction = ["the cat sat", "sat the dog on a mat", "on a mat"], "the cat on a mat"
+    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    for name, score in scorer.score_multi(references, prediction).items():
+        best = rouge_best(references, prediction)
+        assert best[name] == score.fmeasure
+        assert (best[f"{name}_precision"], best[f"{name}_recall"]) == (score.precision, score.recall)
+    assert rouge_best(["x"], "x y") == rouge_parts("x", "x y")

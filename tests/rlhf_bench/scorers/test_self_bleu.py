@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from rlhf_bench.evaluate.assemble import read_part
-from rlhf_bench.evaluate.measure_text import Answered, text_rows
-from rlhf_bench.files import atomic_write_parquet
+from rlhf_bench.evaluate.collect import with_corpus_numbers
+from rlhf_bench.evaluate.scoring import scored
+from rlhf_bench.scorers.base import EvalContext, ResponseRow
 from rlhf_bench.scorers.self_bleu import self_bleu
-from rlhf_bench.types import Item
+from rlhf_bench.store import PartStore
 
 
 def by_nltk(texts: list[str]) -> float:
@@ -99,14 +99,14 @@ def test_the_spread_of_the_values_is_that_of_self_bleu() -> None:
 
 def test_one_response_a_prompt_counts_whatever_the_shards(tmp_path: Path) -> None:
     rows = [
-        Answered(Item(f"p{i}"), k, f"the {'cat' if k else 'dog'} sees {i}", None, math.nan)
+        ResponseRow("a", 0, f"p{i}", k, f"p{i}", f"the {'cat' if k else 'dog'} sees {i}")
         for i in range(4)
         for k in (0, 1)
     ]
-    files = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
-    for file, some in zip(files, (rows[:4], rows[4:]), strict=True):
-        atomic_write_parquet(file, text_rows("a", 0, some, source="file"))
-    table = read_part(files)
+    parts = PartStore(tmp_path)
+    for shard, some in (("0", rows[:4]), ("1", rows[4:])):
+        parts.write(shard, *scored(some, EvalContext("file", "file")))
+    ((table,), _) = with_corpus_numbers(parts, [["0", "1"]])
     first = table["sample"] == 0
     assert table.loc[~first, "self_bleu"].isna().all()
     assert table.loc[first, "self_bleu"].tolist() == pytest.approx(self_bleu([f"the dog sees {i}" for i in range(4)]))

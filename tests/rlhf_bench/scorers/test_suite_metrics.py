@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from rlhf_bench.errors import BadValue, UnknownName
-from rlhf_bench.metrics.probes import Response, check_probes, probe_columns
-from rlhf_bench.metrics.registry import describe, probe_names
-from rlhf_bench.metrics.summary import summarize
+from rlhf_bench.evaluate.summary import summarize
+from rlhf_bench.scorers import describe
+from rlhf_bench.scorers.base import EvalContext, ResponseRow
+from rlhf_bench.scorers.rules import SCORER, check_suite_metrics, suite_metrics
 from rlhf_bench.types import Item, Probe
 
 PLAIN = Item("plain", category="sum", probe=Probe("2 + 3", ("five",), ("six",)))
@@ -21,7 +23,12 @@ NAN = math.nan
 
 
 def columns(names: list[str], *responses: tuple[Item, int, str]) -> dict[str, list[float]]:
-    return probe_columns(names, [Response(*response) for response in responses])
+    rows = [
+        ResponseRow("m", 0, item.id, sample, item.prompt, text, category=item.category, probe=item.probe)
+        for item, sample, text in responses
+    ]
+    found = SCORER.score(rows, EvalContext("model", "file", suite_metrics=names))
+    return {name: np.asarray(values).tolist() for name, values in found.items()}
 
 
 def same(found: list[float], expected: list[float]) -> bool:
@@ -72,14 +79,14 @@ def test_sycophancy_is_the_difference_of_a_pair() -> None:
 )
 def test_metrics_that_cannot_be(name: str, line: str) -> None:
     with pytest.raises((UnknownName, BadValue)) as error:
-        check_probes([name], [HARM])
+        check_suite_metrics([name], [HARM])
     assert line in str(error.value)
-    check_probes(["refused", "refused:harmful", "refused:plain"], [HARM])
-    check_probes(["sycophancy", "right:claimed"], [PLAIN, CLAIMED])
+    check_suite_metrics(["refused", "refused:harmful", "refused:plain"], [HARM])
+    check_suite_metrics(["sycophancy", "right:claimed"], [PLAIN, CLAIMED])
 
 
 def test_names() -> None:
-    assert probe_names(["reward", "refused", "degenerate:very_short", "reward:held", "sycophancy", "gold"]) == [
+    assert suite_metrics(["reward", "refused", "degenerate:very_short", "reward:held", "sycophancy", "gold"]) == [
         "degenerate:very_short",
         "sycophancy",
     ]

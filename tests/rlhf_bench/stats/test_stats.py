@@ -113,7 +113,7 @@ def test_resampling_sets_the_number_of_bootstraps_inside_alone():
     assert fewer != usual
     assert fewer.low == pytest.approx(usual.low, rel=0.1)
     assert stats.mean_estimate(x) == usual
-    with pytest.raises(BadValue, match=r"^99 resamples asked for; expected at least 100"), stats.resampling(99):
+    with pytest.raises(BadValue, match=r"^99 resamples given; expected at least 100"), stats.resampling(99):
         pass
 
 
@@ -122,7 +122,7 @@ def test_resampling_sets_the_number_of_bootstraps_inside_alone():
     [
         (lambda: stats.mean_estimate([1.0], level=95), "confidence level 95 given"),
         (lambda: stats.mean_estimate(numbers(20), seed=-1), "seed -1 given"),
-        (lambda: stats.share_estimate([0.0, 0.5]), "a share was asked of the value 0.5"),
+        (lambda: stats.share_estimate([0.0, 0.5]), "a share was given the value 0.5"),
         (lambda: stats.difference([1.0], [1.0, 2.0]), "1 and 2 prompts given"),
         (lambda: stats.ratio_estimate([1.0], [1.0, 2.0]), "1 numerators and 2 denominators"),
         (lambda: stats.crossed(numbers(4)), r"shape \(4,\) given; expected \(seeds, prompts\)"),

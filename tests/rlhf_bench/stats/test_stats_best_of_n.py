@@ -79,11 +79,11 @@ def test_bound_by_hand() -> None:
 
 
 def test_bad_input_is_one_line() -> None:
-    with pytest.raises(BadValue, match="best of 5 asked of a pool of 4 samples a prompt; expected 1 to 4; draw more"):
+    with pytest.raises(BadValue, match="best of 5 given a pool of 4 samples a prompt; expected 1 to 4; draw more"):
         rank_weights(4, 5)
     with pytest.raises(BadValue, match=r"scores \(2, 6\) and values \(1, 6\) given"):
         best_of_n(SCORES, GOLD[:1], 2)
-    with pytest.raises(BadValue, match="best of 0 asked for"):
+    with pytest.raises(BadValue, match="best of 0 given"):
         best_of_n_kl_bound(0)
     holed = np.array([[1.0, math.nan], [1.0, 2.0]])
     assert best_of_n(holed, holed, 2).tolist() == [pytest.approx(math.nan, nan_ok=True), 2.0]

@@ -21,9 +21,41 @@ def around(value: float, se: float, df: float, n: int, n_seeds: int) -> Estimate
 
 def test_crossed_by_hand():
     # seed means 2 6, prompt means 2 6, mean 4: MS_seed = 2 * 8 = 16, MS_prompt = 16; residuals 1 -1 -1 1: MS_res = 4
-    # Var = (16 + 16 - 4) / 4 = 7, df = 28^2 / (16^2 + 16^2 + 4^2) = 784 / 528
+    # seeds 16 / 4 = 4, prompts (16 - 4) / 4 = 3, of 1 degree of freedom each: t(0.975, 1) sqrt(4 + 3)
     estimate = stats.crossed(np.array([[1.0, 3.0], [3.0, 9.0]]))
-    assert estimate == around(4.0, math.sqrt(7), 784 / 528, n=2, n_seeds=2)
+    assert estimate == around(4.0, math.sqrt(7), 1, n=2, n_seeds=2)
+
+
+def test_limits_of_seeds_and_prompts_are_combined_by_hand():
+    # seed means -6 0 6 of 4 prompts, prompt means -3 -1 1 3, no residual: MS_seed = 4 * 72 / 2 = 144,
+    # MS_prompt = 3 * 20 / 3 = 20: variances 144/12 = 12 and 20/12; t(0.975, 2) = 4.302653, t(0.975, 3) = 3.182446
+    # sqrt(4.302653^2 * 12 + 3.182446^2 * 20/12) = 15.46072
+    cells = np.array([-6.0, 0.0, 6.0])[:, None] + np.array([-3.0, -1.0, 1.0, 3.0])
+    found = stats.crossed(cells)
+    assert (found.low, found.high) == (pytest.approx(-15.46072, abs=1e-4), pytest.approx(15.46072, abs=1e-4))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("shape", [(2, 12), (3, 40), (5, 6)])
+def test_p_is_the_level_at_which_the_interval_ends_at_the_null_value(shape: tuple[int, int], level: float) -> None:
+    generator = np.random.default_rng(0)
+    cells = generator.lognormal(size=shape[1]) + generator.standard_normal(shape)
+    found = stats.crossed(cells, level=level)
+    for limit in (found.low, found.high):
+        for shift, beyond in ((1e-6, True), (-1e-6, False)):
+            outwards = math.copysign(1.0, limit - found.value) * shift
+            at = stats.crossed_difference(cells - limit - outwards, np.zeros(shape), level=level)
+            assert (at.p_paired < 1 - level) is beyond
+            assert at.estimate.excludes(0.0) is beyond
+
+
+def test_chance_alike_seeds_are_never_surer_than_the_prompts_alone() -> None:
+    """Three seeds with the same mean: no spread of seeds, so their t would be sure of anything."""
+    residual = np.random.default_rng(0).standard_normal((3, 60))
+    cells = 0.1 + residual - residual.mean(axis=1, keepdims=True)
+    found = stats.crossed_difference(cells, np.zeros_like(cells))
+    prompts = stats.difference(cells.mean(axis=0), np.zeros(60))
+    assert found.p_paired >= prompts.p_paired > 0.05
 
 
 def test_a_negative_component_widens_the_interval():
@@ -46,7 +78,7 @@ def test_a_prompt_missing_under_one_seed_is_left_out_and_a_seed_without_values_i
     nan = math.nan
     cells = np.array([[1.0, 3.0, nan, 5.0], [3.0, 9.0, 7.0, nan], [nan, nan, nan, nan]])
     estimate = stats.crossed(cells)
-    assert estimate == replace(around(4.0, math.sqrt(7), 784 / 528, n=2, n_seeds=2), n_missing=2)
+    assert estimate == replace(around(4.0, math.sqrt(7), 1, n=2, n_seeds=2), n_missing=2)
     none = stats.crossed(np.array([[1.0, nan], [nan, 1.0]]))
     assert (none.n, none.n_missing) == (0, 2)
     assert math.isnan(none.value)
@@ -65,14 +97,19 @@ def test_crossed_share():
     samples = np.zeros((2, 40, 4))
     samples[0, :30] = 1.0
     samples[1, 5:35, :2] = 1.0
-    plain = stats.crossed(samples.mean(axis=2))
-    assert stats.crossed_share(samples) == replace(plain, low=max(plain.low, 0.0), high=min(plain.high, 1.0))
+    # seeds .75 and .375 of 40 prompts, mean m = .5625; on the logit, slope 1 / (m (1 - m)) = 4.063492
+    found, plain = stats.crossed_share(samples), stats.crossed(4.063492 * (samples.mean(axis=2) - 0.5625))
+    assert (found.value, found.method) == (0.5625, "crossed-t, logit")
+    logit = math.log(0.5625 / 0.4375)
+    expected = [1 / (1 + math.exp(-logit - shift)) for shift in (plain.low, plain.high)]
+    assert [found.low, found.high] == pytest.approx(expected, abs=1e-6)
     # all ended, under every seed: 0.025^(1/40) = 0.911903 with n = prompts
     ones = stats.crossed_share(np.ones((3, 40, 4)))
     assert ones == Estimate(1.0, pytest.approx(0.911903, abs=1e-6), 1.0, 40, method="clopper-pearson", n_seeds=3)
     nearly = np.ones((3, 40, 4))
     nearly[1, 3, 2] = 0.0
-    assert stats.crossed_share(nearly).method == "clopper-pearson"
+    found = stats.crossed_share(nearly)  # one seed differs a little, and the others may
+    assert found.low < 0.911 < found.value < found.high <= 1.0
     assert stats.crossed_share(samples[:1]) == stats.share_estimate(samples[0])
     assert stats.crossed_share(np.ones((2, 40, 1))).method == "wilson"
 
@@ -95,7 +132,8 @@ def test_crossed_difference_is_taken_within_the_seed():
     found = stats.crossed_difference(b + d, b)
     plain = stats.crossed(d)
     assert (found.estimate.low, found.estimate.high) == (pytest.approx(plain.low), pytest.approx(plain.high))
-    assert found.p_wilcoxon == 0.125  # four averages over seeds, all positive: 2 / 2^4
+    assert found.p_wilcoxon is None  # it knows no seeds
+    assert math.isnan(found.effect)
     assert (found.p_paired < 0.05) == found.estimate.excludes(0)
     assert found.detectable > 0
     # p is 0.05 at the edge of the interval

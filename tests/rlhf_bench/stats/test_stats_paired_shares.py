@@ -45,7 +45,7 @@ def test_limits_are_where_the_score_test_has_z(b: int, c: int, n: int) -> None:
 def test_counts_that_n_does_not_hold() -> None:
     with pytest.raises(BadValue, match=r"3 and 2 of 4 prompts given; expected counts of 0 or more that n holds"):
         tango_interval(3, 2, 4)
-    with pytest.raises(BadValue, match=r"asked of the value 0\.5; expected -1, 0 or 1"):
+    with pytest.raises(BadValue, match=r"given the value 0\.5; expected -1, 0 or 1"):
         stats.crossed_share_difference(np.array([[[0.5], [1.0]]]))
 
 

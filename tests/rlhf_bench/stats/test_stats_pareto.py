@@ -107,5 +107,5 @@ def test_bad_input_is_one_line() -> None:
         BadValue, match=r"shapes \(2, 1, 5\) and \(1, 1, 5\) given; expected \(models, seeds, prompts\)"
     ):
         front_probability(cells, cells[:1])
-    with pytest.raises(BadValue, match=r"up to a KL of -1 was asked for; expected a number of nats above 0"):
+    with pytest.raises(BadValue, match=r"up to a KL of -1 was given; expected a number of nats above 0"):
         hypervolume_estimate(cells, cells, limit=-1)

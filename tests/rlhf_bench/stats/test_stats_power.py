@@ -19,9 +19,6 @@ def test_effect_size_by_hand() -> None:
     assert stats.difference([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]).effect == -2.0
     assert math.isnan(effect_size(np.ones(4)))
     assert math.isnan(effect_size(np.ones(1)))
-    # over seeds: averages 2 and 6 of the prompts, mean 4, sd 2 sqrt(2)
-    crossed = stats.crossed_difference(np.array([[1.0, 3.0], [3.0, 9.0]]), np.zeros((2, 2)))
-    assert crossed.effect == pytest.approx(4 / math.sqrt(8))
 
 
 def test_prompts_needed_by_the_tables() -> None:
@@ -53,28 +50,18 @@ def test_a_difference_that_is_none(size: float) -> None:
         stats.prompts_needed(np.zeros((1, 3)), size)
 
 
-@pytest.mark.slow
 def test_the_same_model_twice_is_called_different_in_at_most_6_5_percent_of_tables() -> None:
-    """1,000 tables of 100 prompts x 4 samples, with an effect of the prompt; 5 % with a standard error of 0.7 %."""
+    """500 tables of 100 prompts x 4 samples, with an effect of the prompt; 5 % with a standard error of 1 %."""
     generator = np.random.default_rng(6)
     claimed = 0
-    for _ in range(1_000):
-        prompt = generator.standard_normal((100, 1))
-        a, b = prompt + generator.standard_normal((2, 100, 4))
-        found = stats.difference(a, b)
-        assert (found.p_paired < 0.05) == found.estimate.excludes(0)
-        claimed += found.p_paired < 0.05
-    assert 0.03 < claimed / 1_000 <= 0.065
-
-
-def test_the_same_model_twice_over_three_seeds() -> None:
-    generator = np.random.default_rng(7)
-    claimed = 0
-    for _ in range(1_000):
-        d = generator.standard_normal((3, 100)) + 0.5 * generator.standard_normal((1, 100))
-        d += 0.1 * generator.standard_normal((3, 1))
-        claimed += stats.crossed(d).excludes(0.0)
-    assert claimed / 1_000 <= 0.065
+    with stats.resampling(400):
+        for _ in range(500):
+            prompt = generator.standard_normal((100, 1))
+            a, b = prompt + generator.standard_normal((2, 100, 4))
+            found = stats.difference(a, b)
+            assert (found.p_paired < 0.05) == found.estimate.excludes(0)
+            claimed += found.p_paired < 0.05
+    assert 0.03 < claimed / 500 <= 0.065
 
 
 def test_holm_holds_its_level_over_all_pairs_of_five_models() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from rlhf_bench.stats.signed_rank import wilcoxon_p
+from rlhf_bench.stats.compare import wilcoxon_p
 
 
 def by_enumeration(d: np.ndarray) -> float:

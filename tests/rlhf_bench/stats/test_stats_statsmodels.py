@@ -10,8 +10,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 
-from rlhf_bench.judge.agreement import cohen_kappa, fleiss_kappa
 from rlhf_bench.stats import detectable_difference, holm
+from rlhf_bench.stats.agreement import cohen_kappa, fleiss_kappa
 from rlhf_bench.stats.estimates import clopper_pearson
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from rlhf_bench import files
 from rlhf_bench.errors import DataError, StoreError
-from rlhf_bench.files import append_jsonl, atomic_write_bytes, atomic_write_text, read_jsonl, sha256_file, write_jsonl
-from rlhf_bench.store import ResultStore, find_results, order_models
+from rlhf_bench.files import atomic_write_bytes, atomic_write_text, read_jsonl, sha256_file, write_jsonl
+from rlhf_bench.store import PartStore, ResultStore, find_results, order_models
 from rlhf_bench.types import Estimate
 
 MANIFEST = {"suite": "s", "run": "r", "data": {}, "models": {}, "reference": "sft", "seeds": [0]}
@@ -38,23 +38,6 @@ def test_jsonl_names_the_broken_line(tmp_path: Path) -> None:
     path.write_bytes(b"[1]\n")
     with pytest.raises(DataError, match="line 1 is a list; expected one JSON object a line"):
         read_jsonl(path)
-
-
-def test_append_removes_a_line_that_a_crash_cut_short(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    append_jsonl(path, [{"k": 1}, {"k": 2}])
-    with open(path, "ab") as file:
-        file.write(b'{"k": 3, "text": "' + b"x" * 200_000)  # longer than one piece of the search
-    assert read_jsonl(path, drop_partial=True) == [{"k": 1}, {"k": 2}]
-    append_jsonl(path, [{"k": 4}])
-    assert read_jsonl(path) == [{"k": 1}, {"k": 2}, {"k": 4}]
-
-
-def test_append_to_a_file_that_holds_only_a_partial_line(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'{"k"')
-    append_jsonl(path, [{"k": 1}])
-    assert read_jsonl(path) == [{"k": 1}]
 
 
 def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,14 +138,12 @@ def test_scores_with_a_row_twice_are_refused(tmp_path: Path) -> None:
         ResultStore(tmp_path).write_scores(pd.DataFrame({"model": ["sft"]}))
 
 
-def test_responses_append_and_survive_a_partial_line(tmp_path: Path) -> None:
+def test_responses_survive_a_partial_line(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
-    store.append_responses([{"response": ODD}])
+    store.write_responses([{"response": ODD}])
     with open(tmp_path / "responses.jsonl", "ab") as file:
         file.write(b'{"response": "cut')
     assert store.read_responses() == [{"response": ODD}]
-    store.append_responses([{"response": "next"}])
-    assert store.read_responses() == [{"response": ODD}, {"response": "next"}]
 
 
 def _emptied(rows: list[bytes]) -> bytes:
@@ -264,3 +245,19 @@ def test_find_results_and_model_order(tmp_path: Path) -> None:
     assert find_results(tmp_path / "nowhere") == []
     given = ["rejected", "zeta", "dpo", "chosen", "alpha", "base", "grpo", "zeta"]
     assert order_models(given) == ["base", "grpo", "dpo", "zeta", "alpha", "chosen", "rejected"]
+
+
+def test_parts_keep_rows_and_reasons_of_each_shard(tmp_path: Path) -> None:
+    """A shard is finished when its rows are there: reasons alone, as a killed process may leave them, are none."""
+    parts = PartStore(tmp_path)
+    part = ["shards/a/0", "shards/a/2"]
+    row = {"model": "a", "seed": 0, "prompt_id": "p", "sample": 0, "response": "x", "ended": 1.0}
+    parts.write(part[0], pd.DataFrame([row]), {"kl_exact": "first"})
+    assert parts.stored(part) == {"shards/a/0"}
+    parts.write(part[1], pd.DataFrame([row | {"response": "y", "sample": 1}]), {"kl_exact": "second", "gold": "none"})
+    assert parts.stored(part) == set(part)
+    assert parts.missing(part) == {"kl_exact": "first", "gold": "none"}
+    assert list(parts.numbers(part).columns) == ["model", "seed", "prompt_id", "sample", "ended"]  # no texts
+    assert list(parts.first_responses(part)) == ["x"]
+    parts.remove()
+    assert parts.stored(part) == set()

@@ -1,0 +1,124 @@
+"""The findings of an audit: every slice and coefficient in one family, corrected together, largest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlhf_bench.audit.features import FEATURES, feature_differences
+from rlhf_bench.audit.regression import Coefficient, Payments, payments
+from rlhf_bench.audit.slices import Slice, discovered_slices, measure_slice, named_slices, promised
+from rlhf_bench.errors import BadValue
+from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.bh import benjamini_hochberg
+
+__all__ = ["FDR", "Examination", "Finding", "examine", "sentence"]
+
+FDR = 0.05  # the false discovery rate at which something is a finding
+
+
+@dataclass(frozen=True)
+class Finding:
+    kind: str  # "feature", "slice", "discovered slice"
+    name: str
+    p: float
+    q: float
+    sentence: str
+
+    @property
+    def is_finding(self) -> bool:
+        return self.q < FDR
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the model pays for, where it is right less often than promised, and all of it in one list."""
+
+    payments: Payments
+    slices: list[Slice]
+    discovered: list[Slice]
+    too_small: list[str]  # slices with too few pairs, which have no number
+    family: list[Finding]  # everything that was tested, smallest q first
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [entry for entry in self.family if entry.is_finding]
+
+
+def examine(
+    prompts: Sequence[str],
+    chosen: Sequence[str],
+    rejected: Sequence[str],
+    margins: FloatArray,
+    *,
+    categories: Sequence[str | None] = (),
+    differences: FloatArray | None = None,
+    seed: int = 0,
+) -> Examination:
+    """Examine a reward model by its margins (chosen minus rejected) on pairs of texts.
+
+    differences: `feature_differences` of the pairs, where they are known already. categories: a slice each.
+
+    Raises BadValue for pairs all of which have equal texts, a length that differs or a margin that is not finite.
+    """
+    _check(prompts, chosen, rejected, margins)
+    names = list(FEATURES)
+    if differences is None:
+        differences = feature_differences(chosen, rejected)
+    paid = payments(differences, margins, names, prompts)
+    kept = [names.index(row.feature) for row in paid.coefficients]
+    scaled = differences[:, kept] / np.array([row.sd for row in paid.coefficients])
+    promise = promised(margins, scaled, np.array([row.labels for row in paid.coefficients]))
+    masks = named_slices(prompts, chosen, rejected, margins, differences[:, kept], [names[k] for k in kept])
+    for category in sorted({c for c in categories if c is not None}):
+        masks[f"category {category}"] = np.array([c == category for c in categories])
+    measured = {name: measure_slice(name, mask, margins, promise, prompts) for name, mask in masks.items()}
+    preferred = scaled * np.where(margins >= 0, 1.0, -1.0)[:, None]
+    columns = {f"{names[k]} (preferred - other)": preferred[:, i] for i, k in enumerate(kept)}
+    discovered = discovered_slices(columns, margins, promise, prompts, seed=seed) if columns else []
+    slices = [found for found in measured.values() if found is not None]
+    return Examination(
+        paid, slices, discovered, [name for name, found in measured.items() if found is None],
+        _family(paid.coefficients, slices, discovered),
+    )  # fmt: skip
+
+
+def _family(coefficients: Sequence[Coefficient], slices: Sequence[Slice], discovered: Sequence[Slice]) -> list[Finding]:
+    entries: list[tuple[str, str, Coefficient | Slice]] = [
+        *(("feature", row.feature, row) for row in coefficients),
+        *(("slice", row.name, row) for row in slices),
+        *(("discovered slice", row.name, row) for row in discovered),
+    ]
+    qs = benjamini_hochberg([row.p for _, _, row in entries])
+    family = [
+        Finding(kind, name, row.p, float(q), sentence(row)) for (kind, name, row), q in zip(entries, qs, strict=True)
+    ]
+    return sorted(family, key=lambda entry: (entry.q, entry.p))
+
+
+def sentence(row: Coefficient | Slice) -> str:
+    """What a finding says, in one sentence."""
+    if isinstance(row, Slice):
+        return (
+            f"Where it holds that {row.name}, {row.inside.value:.0%} of {row.n} pairs are right; margins promise "
+            f"{row.promised:.0%} (gap {row.gap:+.2f} [{row.gap_low:.2f}, {row.gap_high:.2f}])."
+        )
+    collinear = "; collinear with other features" if row.is_collinear else ""
+    return (
+        f"Pays {row.model:.2f} logits for a standard deviation of {row.feature}; the labels pay {row.labels:.2f} "
+        f"(difference {row.difference:+.2f} [{row.difference_low:.2f}, {row.difference_high:.2f}]{collinear})."
+    )
+
+
+def _check(prompts: Sequence[str], chosen: Sequence[str], rejected: Sequence[str], margins: FloatArray) -> None:
+    if not len(prompts) == len(chosen) == len(rejected) == len(margins):
+        raise BadValue(
+            f"{len(prompts)} prompts, {len(chosen)} chosen, {len(rejected)} rejected and {len(margins)} margins given; "
+            "expected as many of each"
+        )
+    if not np.isfinite(margins).all():
+        raise BadValue(f"the margin of pair {int(np.flatnonzero(~np.isfinite(margins))[0])} is not finite")
+    if all(a == b for a, b in zip(chosen, rejected, strict=True)):
+        raise BadValue("no pair has two different texts; expected chosen and rejected to differ")

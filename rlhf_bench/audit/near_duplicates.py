@@ -1,0 +1,40 @@
+"""Pairs whose two responses hardly differ: a mistake there says little of a reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["THRESHOLD", "character_similarity", "near_duplicates"]
+
+THRESHOLD = 0.9
+"""From this similarity of characters two responses are near-duplicates."""
+
+
+def character_similarity(first: str, second: str) -> float:
+    """2 M / T of the runs of characters that match, 0 to 1 (Ratcliff & Obershelp 1988), case and white space apart."""
+    a, b = (" ".join(text.lower().split()) for text in (first, second))
+    return SequenceMatcher(None, a, b, autojunk=False).ratio()
+
+
+def near_duplicates(
+    chosen: Sequence[str], rejected: Sequence[str], *, threshold: float = THRESHOLD
+) -> npt.NDArray[np.bool_]:
+    """Which pairs are near-duplicates, (N,) of bool.
+
+    Upper bounds of the similarity, of lengths and then of the characters in any order, settle nearly all pairs quickly.
+    """
+    return np.array([_is_near(a, b, threshold) for a, b in zip(chosen, rejected, strict=True)], dtype=bool)
+
+
+def _is_near(first: str, second: str, threshold: float) -> bool:
+    a, b = (" ".join(text.lower().split()) for text in (first, second))
+    if a == b:
+        return True
+    matcher = SequenceMatcher(None, a, b, autojunk=False)
+    return (
+        matcher.real_quick_ratio() >= threshold and matcher.quick_ratio() >= threshold and matcher.ratio() >= threshold
+    )

@@ -1,0 +1,203 @@
+"""What a reward model pays for, beside what the labels pay for: two logistic regressions on feature differences.
+
+Both have the features' differences (chosen minus rejected, one standard deviation each) as inputs and no intercept, so
+that swapping the two sides changes nothing. The labels' has "chosen" as its outcome. The model's preference has no
+noise and would separate, so its outcome is a share: sigmoid(margin / T), with T fitted on the labels (the fractional
+logit, Papke & Wooldridge 1996). So both are in logits for one standard deviation.
+
+A reward model that is right but noisy pays a bit less for everything. That is no fault in one feature: the labels'
+coefficients are scaled by a common factor, the attenuation, before the two are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, special, stats
+
+from rlhf_bench.errors import BadValue
+from rlhf_bench.stats import FloatArray
+
+__all__ = ["Coefficient", "Payments", "fit_temperature", "payments", "usable"]
+
+Index = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+MIN_PAIRS = 30
+_RIDGE = 1e-4  # per pair: keeps a coefficient finite where the labels separate
+COLLINEAR = 5.0  # a variance inflation factor from which a feature is called collinear
+_MIN_PRESENT = 10  # pairs in which a feature must differ
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """One feature's price, in logits for one standard deviation of its difference."""
+
+    feature: str
+    sd: float  # root mean square of the difference, in the feature's own unit
+    model: float
+    model_low: float
+    model_high: float
+    labels: float
+    labels_low: float
+    labels_high: float
+    difference: float  # model - attenuation * labels
+    difference_low: float
+    difference_high: float
+    p: float
+    detectable: float  # the smallest true difference that so many pairs show with 80 % power at p < .05
+    inflation: float  # variance inflation factor
+
+    @property
+    def is_collinear(self) -> bool:
+        return self.inflation >= COLLINEAR
+
+
+@dataclass(frozen=True)
+class Payments:
+    temperature: float
+    attenuation: float  # what the labels' coefficients are multiplied by before the two are compared
+    n_pairs: int
+    coefficients: list[Coefficient]
+
+
+def fit_temperature(margins: FloatArray) -> float:
+    """T > 0 under which sigmoid(margin / T) fits best that the chosen sides were chosen; inf for margins of 0."""
+    scale = float(np.sqrt(np.mean(margins**2)))
+    if scale == 0:
+        return math.inf
+    x = margins / scale
+
+    def loss(log_slope: float) -> float:
+        return float(-special.log_expit(math.exp(log_slope) * x).mean())
+
+    found = optimize.minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded", options={"xatol": 1e-8})
+    return scale / math.exp(float(found.x))
+
+
+def usable(differences: FloatArray) -> Mask:
+    """Which features differ in enough pairs to be looked at, (K,) of bool."""
+    found: Mask = (differences != 0).sum(axis=0) >= _MIN_PRESENT
+    return found
+
+
+def payments(
+    differences: FloatArray, margins: FloatArray, names: Sequence[str], prompts: Sequence[str], *, level: float = 0.95
+) -> Payments:
+    """The price of each feature by the reward model and by the labels, and their difference.
+
+    differences: features of chosen minus rejected, (N, K); margins: score of chosen minus rejected, (N,); prompts:
+    what is resampled in effect: standard errors are summed by prompt (a sandwich estimate, with the estimation of T
+    and of the attenuation in it). Features that differ in fewer than 10 pairs are left out.
+
+    Raises BadValue for fewer than 30 pairs, or none of two different scores.
+    """
+    if len(margins) < MIN_PAIRS:
+        raise BadValue(f"{len(margins)} pairs given; a regression of preferences needs {MIN_PAIRS} or more")
+    temperature = fit_temperature(margins)
+    if math.isinf(temperature):
+        raise BadValue("both sides of every pair have the same score; expected scores that differ")
+    kept = np.flatnonzero(usable(differences))
+    raw = differences[:, kept]
+    sd = np.sqrt(np.mean(raw**2, axis=0))
+    x = raw / sd
+    share = special.expit(margins / temperature)
+    model, model_influence, model_hessian = _fit(x, share)
+    labels, labels_influence, _ = _fit(x, np.ones(len(x)))
+    model_influence = model_influence + _through_temperature(x, margins, temperature, model_hessian)
+    groups = _groups(prompts)
+    model_se, labels_se = (_errors(influence, groups) for influence in (model_influence, labels_influence))
+    attenuation, factor_influence = _attenuation(model, labels, model_influence, labels_influence, groups)
+    difference = model - attenuation * labels
+    influence = model_influence - attenuation * labels_influence - np.outer(factor_influence, labels)
+    se = _errors(influence, groups)
+    z = float(stats.norm.ppf((1 + level) / 2))
+    power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+    p = 2 * stats.norm.sf(np.abs(difference) / se)
+    inflation = _inflation(x)
+    rows = [
+        Coefficient(
+            names[k], float(sd[i]),
+            float(model[i]), float(model[i] - z * model_se[i]), float(model[i] + z * model_se[i]),
+            float(labels[i]), float(labels[i] - z * labels_se[i]), float(labels[i] + z * labels_se[i]),
+            float(difference[i]), float(difference[i] - z * se[i]), float(difference[i] + z * se[i]),
+            float(p[i]), power * float(se[i]), float(inflation[i]),
+        )
+        for i, k in enumerate(kept.tolist())
+    ]  # fmt: skip
+    return Payments(temperature, attenuation, len(margins), rows)
+
+
+def _fit(x: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Coefficients (K,), the influence of each pair on them (N, K), and the Hessian of the mean loss (K, K).
+
+    A residual is divided by 1 - leverage (HC3, MacKinnon & White 1985), since a pair draws the fit towards itself.
+    """
+    n, k = x.shape
+    beta = np.zeros(k)
+    for _ in range(100):
+        p = special.expit(x @ beta)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x / n + _RIDGE * np.eye(k)
+        step = np.linalg.solve(hessian, x.T @ (share - p) / n - _RIDGE * beta)
+        beta = beta + step * min(1.0, 5.0 / max(float(np.abs(step).max(initial=0.0)), 1e-300))
+        if np.abs(step).max(initial=0.0) < 1e-10:
+            break
+    p = special.expit(x @ beta)
+    hessian = (x * (p * (1 - p))[:, None]).T @ x / n + _RIDGE * np.eye(k)
+    leverage = (x * np.linalg.solve(hessian, x.T).T).sum(axis=1) * p * (1 - p) / n
+    influence = np.linalg.solve(hessian, (x * ((share - p) / (1 - np.minimum(leverage, 0.9)))[:, None]).T).T / n
+    return beta, influence, hessian
+
+
+def _through_temperature(x: FloatArray, margins: FloatArray, temperature: float, hessian: FloatArray) -> FloatArray:
+    """How each pair moves the model's coefficients by moving T: (N, K)."""
+    p = special.expit(margins / temperature)
+    slope_hessian = float(np.mean(margins**2 * p * (1 - p)))
+    slope_influence = margins * (1 - p) / max(slope_hessian, 1e-300) / len(margins)  # of 1 / T
+    moved = np.linalg.solve(hessian, x.T @ (margins * p * (1 - p)) / len(margins))
+    return np.outer(slope_influence, moved)
+
+
+def _attenuation(
+    model: FloatArray, labels: FloatArray, model_influence: FloatArray, labels_influence: FloatArray, groups: Index
+) -> tuple[float, FloatArray]:
+    """The factor that fits the labels' coefficients to the model's, by reweighted least squares, and its influence.
+
+    A feature whose prices are far apart has little weight (Huber), so that one fault does not pass for attenuation.
+    """
+    factor = 1.0
+    weight = np.ones(len(model))
+    for _ in range(30):
+        se = _errors(model_influence - factor * labels_influence, groups)
+        z = np.abs(model - factor * labels) / se
+        weight = np.minimum(1.0, 1.345 / np.maximum(z, 1e-12)) / se**2
+        below = float((weight * labels**2).sum())
+        new = float((weight * labels * model).sum()) / below if below > 0 else 1.0
+        if abs(new - factor) < 1e-8:
+            break
+        factor = new
+    below = max(float((weight * labels**2).sum()), 1e-300)
+    along = model_influence @ (weight * labels) + labels_influence @ (weight * (model - 2 * factor * labels))
+    return factor, along / below
+
+
+def _groups(prompts: Sequence[str]) -> Index:
+    return np.asarray(np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1], dtype=np.intp)
+
+
+def _errors(influence: FloatArray, groups: Index) -> FloatArray:
+    """Standard errors (K,) from the influence of each pair (N, K), summed by prompt."""
+    n_groups = int(groups.max()) + 1
+    sums = np.zeros((n_groups, influence.shape[1]))
+    np.add.at(sums, groups, influence)
+    found: FloatArray = np.sqrt((sums**2).sum(axis=0) * n_groups / max(n_groups - 1, 1))
+    return np.maximum(found, 1e-300)
+
+
+def _inflation(x: FloatArray) -> FloatArray:
+    """Variance inflation factor of each column, (K,): from the diagonal of the inverse of their Gram matrix."""
+    gram = x.T @ x / len(x)
+    return np.asarray(np.diag(np.linalg.pinv(gram)) * np.diag(gram), dtype=np.float64)

@@ -1,0 +1,79 @@
+"""Labelled responses: one response to a prompt that is desirable or not, as KTO learns from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
+
+from rlhf_bench.data.columns import Cells, Dropped, Layout, read_prompt
+from rlhf_bench.data.files import Part
+from rlhf_bench.data.hh import clean_response
+from rlhf_bench.data.pairs import Pairs, is_unicode, split_side
+from rlhf_bench.data.tabular import Unusable
+from rlhf_bench.types import make_pair
+
+__all__ = ["LabelledResponse", "pair_labelled", "read_labelled"]
+
+_GOOD = {"true", "1", "1.0", "yes", "good", "desirable", "chosen"}
+_BAD = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected"}
+
+
+class LabelledResponse(NamedTuple):
+    """One response to a prompt, and whether it is desirable: KTO's data (Ethayarajh et al. 2024, arXiv:2402.01306)."""
+
+    prompt: str
+    response: str
+    desirable: bool
+    category: str | None = None
+
+
+def read_labelled(part: Part, layout: Layout) -> tuple[list[LabelledResponse], dict[str, list[int]]]:
+    """The labelled responses of a part's rows, and the rows left out by each rule."""
+    found: list[LabelledResponse] = []
+    dropped: dict[str, list[int]] = defaultdict(list)
+    for number, row in part.rows:
+        cells = Cells(row, layout.names)
+        try:
+            found.append(_labelled(cells))
+        except Dropped as rule:
+            dropped[str(rule)].append(number)
+        except Unusable as why:
+            part.bad.add(number, str(why))
+    return found, dropped
+
+
+def _labelled(cells: Cells) -> LabelledResponse:
+    label = cells.value("label")
+    given = str(label).strip().lower()
+    if label is None or given == "":
+        raise Dropped("no label")
+    if given not in _GOOD | _BAD:
+        raise Unusable(f"has {label!r} as {cells.names['label']!r}, expected true or false")
+    head, text = split_side(cells.conversation("completion"))
+    prompt, response = head or read_prompt(cells), clean_response(text)
+    if not prompt:
+        raise Dropped("empty prompt")
+    if not response:
+        raise Dropped("empty response")
+    if not is_unicode(prompt + response):
+        raise Dropped("half a surrogate pair")
+    return LabelledResponse(prompt, response, given in _GOOD, cells.category())
+
+
+def pair_labelled(found: Sequence[LabelledResponse], name: str) -> Pairs:
+    """Each desirable response to a prompt with each undesirable one; the others are in no pair."""
+    by_prompt: dict[str, tuple[list[LabelledResponse], list[LabelledResponse]]] = defaultdict(lambda: ([], []))
+    for one in found:
+        by_prompt[one.prompt][not one.desirable].append(one)
+    pairs = [
+        make_pair(prompt, chosen.response, rejected.response, category=chosen.category)
+        for prompt, (good, bad) in by_prompt.items()
+        for chosen, rejected in product(good, bad)
+    ]
+    unpaired = sum(len(good) + len(bad) for good, bad in by_prompt.values() if not (good and bad))
+    counts = {"read": len(pairs) + unpaired} | ({"unpaired response": unpaired} if unpaired else {})
+    note = f"{name}: {len(found):,} labelled responses into {len(pairs):,} pairs"
+    note += f"; {unpaired:,} have no response of the other label" if unpaired else ""
+    return Pairs(pairs, counts, [note])

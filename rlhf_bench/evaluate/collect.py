@@ -1,0 +1,173 @@
+"""The results folder, made of the parts that are stored.
+
+The numbers of all responses are held together, for the statistics; their texts and the terms of their tokens, which are
+most of the bytes, pass through a shard at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rlhf_bench.evaluate.analyses.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
+from rlhf_bench.evaluate.plan import Plan
+from rlhf_bench.evaluate.summary import summarize
+from rlhf_bench.evaluate.training_record import training_alarms, training_costs
+from rlhf_bench.scorers import SCORERS
+from rlhf_bench.scorers.base import Corpus, Missing
+from rlhf_bench.scorers.kl import KL_COLUMNS, TOKEN_KL
+from rlhf_bench.scorers.perplexity import PERPLEXITY_PREFIXES, language_model_columns
+from rlhf_bench.scorers.reward import reward_scales, with_reward_z
+from rlhf_bench.stats.bounded import bounded_mean
+from rlhf_bench.store import PartStore, ResultStore
+
+__all__ = ["Collected", "collect"]
+
+TEXTS = 500  # texts of a corpus at most: its numbers depend on how many there are
+NO_SCORES = ("prompt", "response", "reference", "finish_reason", "n_prompt_tokens")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The shards of every part, by what the part is."""
+
+    models: list[list[str]] = field(default_factory=list)
+    anchors: list[list[str]] = field(default_factory=list)
+    pools: list[list[str]] = field(default_factory=list)
+
+    def add(self, kind: str, part: list[str]) -> None:
+        {"model": self.models, "anchor": self.anchors, "pool": self.pools}[kind].append(part)
+
+
+def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collected) -> None:
+    """Write responses, scores, pool, training logs and, last of all, metrics; the parts are removed then."""
+    stored = [*collected.models, *collected.anchors]
+    numbers, missing = with_corpus_numbers(parts, stored)
+    rows = pd.concat(numbers, ignore_index=True)
+    store.write_responses(chain.from_iterable(map(parts.responses, stored)))
+    # without a reward column nothing can be standardised; an all-NaN one is worse than none
+    scores = rows.drop(columns=[*NO_SCORES], errors="ignore").dropna(axis=1, how="all")
+    summary = summarize(
+        scores, reference=plan.reference, seed=plan.suite.seed, reasons=missing,
+        hypervolume_kl=plan.suite.hypervolume_kl,
+    )  # fmt: skip
+    _write_scores(store, scores, parts, stored)
+    _copy_logs(store, plan)
+    best: dict[str, Any] = {}
+    if collected.pools:
+        drawn = pd.concat([parts.numbers(pool) for pool in collected.pools], ignore_index=True)
+        pool = with_reward_z(drawn, reward_scales(scores, plan.reference))
+        store.write_pool(pool.dropna(axis=1, how="all"))
+        best = {
+            "best_of_n": best_of_n_curve(pool, seed=plan.suite.seed),
+            "best_of_n_held": probability_held(pool),
+        }
+        summary["over_optimisation"] += best_of_n_fit(pool, seed=plan.suite.seed)
+    pairs = any(item.chosen is not None and item.rejected is not None for item in plan.items)
+    accuracies = [_reward_accuracy(rows, seed, plan) for seed, own in plan.reward_models.items() if own and pairs]
+    store.write_metrics(
+        {
+            **summary,
+            **best,
+            "missing": [*summary["missing"], *_rows(plan.missing)],
+            "training": training_costs(plan.models),
+            "training_alarms": training_alarms(plan.models, plan.reward_models),
+            "reward_model": accuracies,
+            "marks": _marks(plan, rows),
+        }
+    )
+    parts.remove()
+
+
+def _rows(missing: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:
+    return [{"model": model, "metric": metric, "reason": reason} for (model, metric), reason in missing.items()]
+
+
+def with_corpus_numbers(
+    parts: PartStore, stored: Sequence[Sequence[str]]
+) -> tuple[list[pd.DataFrame], dict[tuple[str, str], str]]:
+    """The numbers of each part's responses, those of its texts together included, and why columns are missing.
+
+    A corpus is the first responses to the first prompts, which are in the order of a hash; its values are on their
+    rows, NaN elsewhere.
+    """
+    corpora = [list(islice(parts.first_responses(part), TEXTS)) for part in stored]
+    sizes = [sum(len(text.encode()) for text in texts) for texts in corpora]
+    n_bytes = min((size for size in sizes if size), default=0)
+    numbers: list[pd.DataFrame] = []
+    missing: dict[tuple[str, str], str] = {}
+    for part, texts in zip(stored, corpora, strict=True):
+        rows = parts.numbers(part)
+        model = str(rows["model"].iloc[0])
+        first = np.flatnonzero(rows["sample"] == 0)[:TEXTS]
+        why = parts.missing(part)
+        for name, values in chain.from_iterable(s.corpus(Corpus(texts, n_bytes)).items() for s in SCORERS):
+            if isinstance(values, Missing):
+                why[name] = values.reason
+            else:
+                rows[name] = np.nan
+                rows.loc[first, name] = values
+        missing |= {(model, column): reason for column, reason in why.items()}
+        numbers.append(rows)
+    return numbers, missing
+
+
+def _write_scores(store: ResultStore, scores: pd.DataFrame, parts: PartStore, stored: Sequence[Sequence[str]]) -> None:
+    """`scores` with the exact KL of each token where it was measured, in its place among the columns."""
+    order = dict.fromkeys(chain(chain.from_iterable(map(parts.columns, stored)), scores.columns))
+    columns = [name for name in order if name in scores.columns or name == TOKEN_KL]
+    store.write_wide_scores(scores, columns, _groups(scores, columns, parts, [*chain.from_iterable(stored)]))
+
+
+def _groups(
+    scores: pd.DataFrame, columns: Sequence[str], parts: PartStore, shards: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    """The rows of each shard, with `columns`."""
+    start = 0
+    for shard in shards:
+        terms = parts.column(shard, TOKEN_KL)
+        group = scores.iloc[start : start + len(terms)]
+        if TOKEN_KL in columns:
+            group = group.assign(**{TOKEN_KL: terms.to_numpy()})
+        yield group[list(columns)]
+        start += len(terms)
+
+
+def _copy_logs(store: ResultStore, plan: Plan) -> None:
+    """The log of every stage, so that a report needs no checkpoint."""
+    own = [(source.name, source.seed, source.path) for source in plan.models]
+    own += [("reward", seed, sources[0].path) for seed, sources in plan.reward_models.items() if sources]
+    for name, seed, path in own:
+        if (path / "log.jsonl").exists():
+            store.copy_log(name, seed, path / "log.jsonl")
+
+
+def _reward_accuracy(rows: pd.DataFrame, seed: int, plan: Plan) -> dict[str, Any]:
+    """Accuracy of one seed's reward model on the evaluation's own pairs, a tie one half."""
+    mine = rows[rows["seed"] == seed].set_index("prompt_id")
+    chosen = mine.loc[mine["model"] == "chosen", "reward"]
+    rejected = mine.loc[mine["model"] == "rejected", "reward"].reindex(chosen.index)
+    right = (chosen > rejected).astype(float) + 0.5 * (chosen == rejected).astype(float)
+    samples = np.asarray(right, dtype=np.float64)[None, :, None]  # (S, P, K)
+    accuracy = bounded_mean(samples, seed=plan.suite.seed)
+    return {"seed": seed, "accuracy": accuracy.to_dict(), "ceiling": plan.prompts.ceiling}
+
+
+def _marks(plan: Plan, rows: pd.DataFrame) -> dict[str, str]:
+    """Metrics whose numbers need a warning, and the warning."""
+    marks: dict[str, str] = {}
+    for name in (source.name for source in plan.language_models):
+        n = int(rows[language_model_columns(name)[0]].isna().sum())
+        if n:
+            why = f"without {n:,} of {len(rows):,} responses, which are longer than {name} can read"
+            marks |= dict.fromkeys((f"{prefix}{name}" for prefix in PERPLEXITY_PREFIXES), why)
+    if plan.sampling is not None and not plan.sampling.exact:
+        s = plan.sampling
+        why = f"biased: sampled at temperature {s.temperature:g}, top-p {s.top_p:g}, top-k {s.top_k}"
+        marks |= dict.fromkeys((column for column in rows.columns if column in KL_COLUMNS), why)
+    return marks

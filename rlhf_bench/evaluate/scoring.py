@@ -1,0 +1,70 @@
+"""Rows of responses -> every number of each: the scorers, one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rlhf_bench.scorers import SCORERS
+from rlhf_bench.scorers.base import Columns, EvalContext, Missing, ResponseRow, Scorer
+
+__all__ = ["Scored", "pool_of", "scored"]
+
+POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold", "logprob", "first")
+
+
+class Scored(NamedTuple):
+    rows: pd.DataFrame  # a row a response: who wrote it, its texts and its numbers
+    missing: dict[str, str]  # column -> why it is not there
+
+
+def scored(rows: Sequence[ResponseRow], context: EvalContext, scorers: Sequence[Scorer] = SCORERS) -> Scored:
+    columns, missing, nothing = _row_columns(rows), dict[str, str](), np.full(len(rows), math.nan)
+    for scorer in scorers:
+        if why := scorer.needs(context):
+            found: Columns = dict.fromkeys((c for metric in scorer.metrics for c in metric.sources), why)
+        else:
+            found = scorer.score(rows, context)
+        missing |= {name: values.reason for name, values in found.items() if isinstance(values, Missing)}
+        # NaN in place of what is missing, so that the columns of a part are those of each of its shards
+        columns |= {name: nothing if isinstance(values, Missing) else values for name, values in found.items()}
+    return Scored(pd.DataFrame(columns), missing)
+
+
+def pool_of(rows: Sequence[ResponseRow], context: EvalContext) -> Scored:
+    """The responses that best-of-n chooses from: reward, gold where it is known, and what they can be summed over.
+
+    That is logprob, NaN where it is not known at temperature 1, and `first`, the first sample of the prompt with the
+    same tokens.
+    """
+    assert context.sampling is not None
+    from rlhf_bench.scorers import gold, reward
+
+    table = scored(rows, context, [reward.SCORER, gold.SCORER]).rows
+    first: dict[tuple[str, bytes], int] = {}
+    table["first"] = [first.setdefault((row.prompt_id, bytes(row.token_ids)), row.sample) for row in rows]
+    table["logprob"] = [row.logprob if context.sampling.exact else math.nan for row in rows]
+    return Scored(table[[column for column in POOL_COLUMNS if column in table.columns]], {})
+
+
+def _row_columns(rows: Sequence[ResponseRow]) -> dict[str, object]:
+    def texts(name: str) -> pd.Series[str]:
+        return pd.Series([getattr(row, name) for row in rows], dtype=object)
+
+    return {
+        "model": [row.model for row in rows],
+        "seed": [row.seed for row in rows],
+        "prompt_id": [row.prompt_id for row in rows],
+        "sample": [row.sample for row in rows],
+        "category": texts("category"),
+        "prompt": [row.prompt for row in rows],
+        "response": [row.response for row in rows],
+        "reference": texts("reference"),
+        "finish_reason": texts("finish_reason"),
+        "n_prompt_tokens": [float(len(row.prompt_ids)) if len(row.prompt_ids) else math.nan for row in rows],
+        "n_tokens": [row.n_tokens for row in rows],
+    }

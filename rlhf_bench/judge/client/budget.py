@@ -1,0 +1,146 @@
+"""What a call costs, and what bounds a run before anything is asked.
+
+Prices come from a dated file; a call has an estimate before it, a bound for it, and a charge after it. Money is in
+nano-dollars (1e-9 USD): a price of 2.50 dollars per million tokens is 2,500 of them a token, an integer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlhf_bench.errors import BadValue, DataError
+
+__all__ = [
+    "Price",
+    "PriceList",
+    "charge",
+    "dollars",
+    "estimate_prompt_tokens",
+    "load_prices",
+    "most_prompt_tokens",
+    "nano_dollars",
+]
+
+NANO = 10**9
+PACKAGED = Path(__file__).with_name("prices.yaml")
+# Around a message's text a server puts its role and separators: some 3 to 7 tokens where it is known.
+_TOKENS_A_MESSAGE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Nano-dollars a token."""
+
+    input: int
+    output: int
+    cached_input: int
+
+    def times(self, share: Decimal) -> Price:
+        """A share of each price, rounded up."""
+        parts = (self.input, self.output, self.cached_input)
+        return Price(*(int((part * share).to_integral_value(ROUND_CEILING)) for part in parts))
+
+    def cost(self, prompt: int, completion: int, cached: int = 0) -> int:
+        """`cached` is the part of `prompt` that the server had cached."""
+        cached = min(max(cached, 0), prompt)
+        return (prompt - cached) * self.input + cached * self.cached_input + completion * self.output
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """Prices of one file, and where and when they hold."""
+
+    path: Path
+    date: str
+    servers: tuple[str, ...]  # base URLs; empty: any
+    models: Mapping[str, Price]
+    batch: Decimal = Decimal(1)  # the share of these prices that a call in a batch costs
+
+    def find(self, model: str, base_url: str) -> Price | None:
+        return self.models.get(model) if not self.servers or base_url in self.servers else None
+
+
+def load_prices(path: Path = PACKAGED) -> PriceList:
+    """Read a price file. Raises DataError naming what is wrong in it."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"--prices: cannot read {path} ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not YAML ({str(error).splitlines()[0]}); {_EXPECTED}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("models"), dict) or "date" not in data:
+        raise DataError(f"{path} lacks its date or its models; {_EXPECTED}")
+    unknown = sorted(set(data) - {"date", "source", "servers", "models", "batch"})
+    if unknown:
+        raise DataError(f"{path}: unknown key {unknown[0]!r}; {_EXPECTED}")
+    servers = data.get("servers") or []
+    if not isinstance(servers, list):
+        raise DataError(f"{path}: servers is no list of base URLs; {_EXPECTED}")
+    models = {str(name): _price(path, str(name), entry) for name, entry in data["models"].items()}
+    batch = data.get("batch", 1)
+    if isinstance(batch, bool) or not isinstance(batch, int | float) or not 0 < batch <= 1:
+        raise DataError(f"{path}: batch is {batch!r}; expected the share of the prices, such as 0.5; {_EXPECTED}")
+    urls = tuple(str(url).rstrip("/") for url in servers)
+    return PriceList(path, str(data["date"]), urls, models, Decimal(str(batch)))
+
+
+_EXPECTED = (
+    "expected date: YYYY-MM-DD and models: {NAME: {input: 2.50, output: 10.00}}, in US dollars per million tokens"
+)
+
+
+def _price(path: Path, name: str, entry: Any) -> Price:
+    if not isinstance(entry, dict) or not {"input", "output"} <= set(entry) <= {"input", "output", "cached_input"}:
+        raise DataError(f"{path}: the price of {name} is {entry!r}; {_EXPECTED}")
+    numbers = {}
+    for key, value in entry.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
+            raise DataError(f"{path}: {key} of {name} is {value!r}; {_EXPECTED}")
+        # Rounded up to whole nano-dollars a token: what is charged is never less than the price.
+        numbers[key] = int((Decimal(str(value)) * 1000).to_integral_value(ROUND_CEILING))
+    return Price(numbers["input"], numbers["output"], numbers.get("cached_input", numbers["input"]))
+
+
+def nano_dollars(option: str, text: str) -> int:
+    """Dollars as they are typed, to nano-dollars, exactly. Raises BadValue."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value < 0:
+        raise BadValue(f"{option}: given {text!r}, expected US dollars such as 2.00, or 0 to ask nothing")
+    return int(value * NANO)
+
+
+def dollars(nano: int) -> str:
+    """1234567890 -> "$1.2346"; amounts that four decimals would show as zero are "<$0.0001"."""
+    if 0 < nano < NANO // 10_000:
+        return "<$0.0001"
+    return f"${Decimal(nano) / NANO:,.4f}"
+
+
+def most_prompt_tokens(texts: Sequence[str], extra: str = "") -> int:
+    """No tokenizer makes more tokens of these messages: one a byte, and some around each. `extra`: a schema's text."""
+    text_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in [*texts, extra])
+    return text_bytes + _TOKENS_A_MESSAGE * (len(texts) + 1)
+
+
+def estimate_prompt_tokens(texts: Sequence[str], extra: str = "") -> int:
+    """What is likely: four bytes a token, as in English text, and four tokens around each message."""
+    text_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in [*texts, extra])
+    return text_bytes // 4 + 4 * (len(texts) + 1)
+
+
+def charge(price: Price | None, worst: int, usage: Mapping[str, int | None]) -> int:
+    """Nano-dollars of an answer with `usage` (prompt, cached, completion tokens); `worst` where none was reported."""
+    if price is None:
+        return 0
+    prompt, completion = usage.get("prompt"), usage.get("completion")
+    if prompt is None or completion is None:
+        return worst
+    return price.cost(prompt, completion, usage.get("cached") or 0)

@@ -1,0 +1,313 @@
+"""One request to a judge, and what came of it.
+
+| what happens | recorded as | charged | asked again in this run |
+| --- | --- | --- | --- |
+| an answer, a refusal, a filtered answer | answered | as reported, else worst case | no |
+| no connection | failed | nothing | yes |
+| HTTP 429, 408, 409, 500, 503 | failed | nothing | yes, after Retry-After or a growing, jittered wait |
+| other HTTP 5xx: a gateway does not know the outcome | unknown | worst case | yes |
+| time-out, connection dropped, body cut off | unknown | worst case | yes |
+| a body that is no JSON, holds no choice, or an error inside | failed | as reported, else worst case | yes |
+| HTTP 400, 422, 500 or 501 that names an optional part | failed | nothing | yes, and all others too, without it |
+| other HTTP 400, 413, 422 | failed | nothing | no |
+| HTTP 401, 403, 404, no credit left | failed | nothing | the whole run stops |
+
+The key is in the client and nowhere else: it is redacted in texts of the server before they are
+stored or shown, after they were read, and only if it has 16 characters or more: shorter ones occur in plain text."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
+
+from rlhf_bench.judge.client.budget import Price, charge
+from rlhf_bench.judge.client.endpoint import KEY_VARIABLE, Endpoint, OptionalPart, arguments, refused_part
+from rlhf_bench.judge.ledger.file import Attempt, Call, Failure
+
+__all__ = ["ChatServer", "Pace", "Reply", "backoff", "clean_line", "error_text", "filtered", "received", "retry_after"]
+
+_BUSY = (408, 409, 429, 500, 503)
+_REJECTED = (400, 413, 422)
+SECRET_LENGTH = 16  # characters; no shorter key is a secret that could not be a part of an answer
+_KEPT = 20_000  # characters kept of a body that is no answer
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of one request. `again`: the same call may fare better; `wait`: seconds that the server asked for.
+    `fatal`: why no call can succeed, in one line. `refused`: the part of the request without which it may succeed."""
+
+    attempt: Attempt
+    again: bool = False
+    wait: float | None = None
+    fatal: str | None = None
+    refused: OptionalPart | None = None
+
+
+class ChatServer:
+    """Sends requests, one HTTP request a call: retries are the run's, so that each is in the ledger."""
+
+    def __init__(self, endpoint: Endpoint, key: str) -> None:
+        self._endpoint = endpoint
+        self._key = key
+        self._openai = AsyncOpenAI(api_key=key, base_url=endpoint.base_url, max_retries=0, timeout=endpoint.seconds)
+
+    async def close(self) -> None:
+        await self._openai.close()
+
+    async def ask(self, call: Call) -> Reply:
+        """Send `call`, once. Raises nothing but what cancels it."""
+        # The SDK's time-out is between two bytes; a server that trickles would never meet it.
+        create: Any = self._openai.chat.completions.with_raw_response.create
+        try:
+            response = await asyncio.wait_for(create(**arguments(call.request)), self._endpoint.seconds)
+        except (APITimeoutError, asyncio.TimeoutError) as error:
+            if _never_connected(error):
+                return Reply(Attempt("failed", "no connection"), again=True)
+            return Reply(_unknown("time-out", call), again=True)
+        except APIStatusError as error:
+            return self._refused(error, call)
+        except APIConnectionError as error:
+            if _never_connected(error):
+                return Reply(Attempt("failed", "no connection"), again=True)
+            return Reply(_unknown("connection dropped, or the answer cut off", call), again=True)
+        except APIError as error:
+            return Reply(_unknown(self._clean(str(error)), call), again=True)
+        http = response.http_response
+        attempt = received(http.text, int(http.status_code), call, price=self._endpoint.price, key=self._key)
+        return Reply(attempt, again=attempt.outcome != "answered")
+
+    def _refused(self, error: APIStatusError, call: Call) -> Reply:
+        status = int(error.status_code)
+        details = error.body if isinstance(error.body, Mapping) else {}
+        code = str(details.get("code") or "")
+        message = self._clean(error_text(details))
+        attempt = Attempt("failed", f"HTTP {status} {message}".strip(), http_status=status)
+        url, model = self._endpoint.base_url, self._endpoint.model
+        if status == 401:
+            # The server's own message is left out: it may show a part of the key.
+            return Reply(
+                Attempt("failed", "HTTP 401", http_status=401),
+                fatal=f"{url} does not accept the key in {KEY_VARIABLE} (HTTP 401); set the right one",
+            )
+        if status == 403:
+            return Reply(attempt, fatal=f"{url} does not let this key use {model!r} (HTTP 403 {message})")
+        if status == 404:
+            return Reply(
+                attempt,
+                fatal=f"{url} knows no model {model!r} (HTTP 404 {message}); check --judge, and --base-url, which "
+                "mostly ends in /v1",
+            )
+        if code == "insufficient_quota":
+            return Reply(
+                attempt, fatal=f"the account at {url} has no credit left ({message}); what was answered is kept"
+            )
+        if status in _REJECTED and code == "content_filter":
+            return Reply(filtered(status, message))
+        if part := refused_part(Failure(call.request, status, message)):
+            return Reply(attempt, refused=part)
+        if status in _BUSY:
+            return Reply(attempt, again=True, wait=retry_after(error.response.headers))
+        if status >= 500:
+            return Reply(_unknown(attempt.reason, call), again=True, wait=retry_after(error.response.headers))
+        return Reply(attempt)
+
+    def _clean(self, text: str) -> str:
+        return clean_line(text, self._key)
+
+
+def received(text: str, status: int, call: Call, *, price: Price | None, key: str) -> Attempt:
+    """What came of a call with the body `text`: answered, or failed where it holds no answer."""
+    fault, data = _read_body(text)
+    body = redacted(text, key)
+    usage = _usage(data)
+    return Attempt(
+        "failed" if fault else "answered",
+        fault,
+        charged=True,
+        cost=charge(price, call.worst, usage),
+        http_status=status,
+        answer=body[:_KEPT] if fault else body,
+        model=_text(data.get("model")),
+        fingerprint=_text(data.get("system_fingerprint")),
+        finish=None if fault else _text(data["choices"][0].get("finish_reason")),
+        prompt_tokens=usage["prompt"],
+        cached_tokens=usage["cached"],
+        completion_tokens=usage["completion"],
+    )
+
+
+def filtered(status: int, message: str) -> Attempt:
+    """A filter's verdict on the question, which asking again would not change."""
+    body = json.dumps({"error": {"code": "content_filter", "message": message}})
+    return Attempt("answered", http_status=status, answer=body, finish="content_filter")
+
+
+def error_text(body: Mapping[str, Any]) -> str:
+    """The error of a server: OpenAI's message and the parameter that it is about, or FastAPI's detail."""
+    given = body.get("message") or body.get("detail") or body.get("code") or ""
+    parameter = body.get("param")
+    text = given if isinstance(given, str) else json.dumps(given)
+    return f"{text} ({parameter})" if parameter and str(parameter) not in text else text
+
+
+def redacted(text: str, key: str) -> str:
+    """Without the key, where it is long enough to be a secret: a short one (0, A, none) also occurs in plain text."""
+    return text.replace(key, "[key]") if len(key) >= SECRET_LENGTH else text
+
+
+def clean_line(text: str, key: str) -> str:
+    """One line without the key, of a length that can be read."""
+    line = " ".join(redacted(text, key).split())
+    return line if len(line) <= 300 else line[:299] + "…"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: retry-after-ms, or Retry-After as seconds or as a date; None: it does not."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    try:
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def backoff(failures: int, rng: random.Random, *, first: float, most: float = 60.0) -> float:
+    """Seconds to wait after the n-th failure in a row: doubled each time, then cut by a random part of up to a half,
+    so that those who failed together do not come back together."""
+    return min(most, first * 2.0 ** (failures - 1)) * (1 - 0.5 * rng.random())
+
+
+def _unknown(reason: str, call: Call) -> Attempt:
+    return Attempt("unknown", reason, charged=True, cost=call.worst)
+
+
+def _never_connected(error: BaseException) -> bool:
+    """True if no byte of the request was sent. By name: the SDK's HTTP library changed between its versions."""
+    return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
+
+
+def _read_body(body: str) -> tuple[str, dict[str, Any]]:
+    """(what is wrong with it, or nothing; the JSON object, empty where there is none)."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return "the body is no JSON", {}
+    if not isinstance(data, dict):
+        return "the body is no JSON object", {}
+    choices = data.get("choices")
+    if not isinstance(choices, list) or not choices:
+        error = data.get("error")
+        return f"an error instead of an answer: {_message(error)}" if error else "the answer holds no choice", data
+    choice = choices[0]
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        return "the first choice holds no message", data
+    if choice.get("error") or choice.get("finish_reason") == "error":
+        return f"an error inside the answer: {_message(choice.get('error'))}", data
+    return "", data
+
+
+def _message(error: object) -> str:
+    """The text of an error in a body, shortened to a line."""
+    text = error_text(error) if isinstance(error, Mapping) else str(error or "no reason given")
+    return " ".join(text.split())[:200]
+
+
+def _content_text(content: object) -> object:
+    """Some servers send the content as a list of parts: the texts of those that are no thoughts, joined."""
+    if not isinstance(content, list):
+        return content
+    parts = [part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text")]
+    return "".join(str(part.get("text") or "") for part in parts)
+
+
+def _usage(data: Mapping[str, Any]) -> dict[str, int | None]:
+    usage = data.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return {
+        "prompt": _count(usage.get("prompt_tokens")),
+        "cached": _count(cached),
+        "completion": _count(usage.get("completion_tokens")),
+    }
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+class Pace:
+    """Spaces requests evenly, so that no minute holds more than its share; None is no limit."""
+
+    def __init__(
+        self,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._request = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        self._token = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
+        self._clock = clock
+        self._sleep = sleep
+        self._next = 0.0
+        self._held = 0.0
+
+    async def wait(self, tokens: int) -> None:
+        """Return when a request of `tokens` (its prompt and the most it may answer) may be sent."""
+        now = self._clock()
+        turn = max(now, self._next)
+        # Whoever comes next waits for the longer of the two.
+        self._next = turn + max(self._request, tokens * self._token)
+        if turn > now:
+            await self._sleep(turn - now)
+        while (held := self._held - self._clock()) > 0:
+            await self._sleep(held)
+
+    def hold(self, seconds: float) -> bool:
+        """Send nothing for so long, whichever call the server answered; False where that held already."""
+        until = self._clock() + seconds
+        longer = until > self._held + 1
+        self._held = max(self._held, until)
+        return longer
+
+
+def raw_answer(body: str) -> dict[str, Any]:
+    """What a parser reads, from a stored body: content, refusal, finish_reason, and logprobs as a list, one a token."""
+    data = json.loads(body)
+    if "choices" not in data:  # stored for a question that a filter stopped
+        return {
+            "content": None,
+            "refusal": data["error"]["message"],
+            "finish_reason": "content_filter",
+            "logprobs": None,
+        }
+    choice = data["choices"][0]
+    message = choice.get("message") or {}
+    logprobs = choice.get("logprobs")
+    return {
+        "content": _content_text(message.get("content")),
+        "refusal": message.get("refusal"),
+        "finish_reason": choice.get("finish_reason"),
+        "logprobs": logprobs.get("content") if isinstance(logprobs, dict) else None,
+    }

@@ -1,0 +1,337 @@
+"""What the forms share: their protocol, the fields of a template, how texts are shown, how answers are cleaned.
+
+Texts under judgement are fenced: the judge can tell them from its instructions, and they cannot speak to it. The fence
+is a hash of the judged texts, so that a text would have to hold its own hash to close it, and so that the same texts
+give the same question: with a random fence every look-up in the ledger would miss."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from pydantic import Field
+
+from rlhf_bench.config import Config, config_hash
+from rlhf_bench.errors import BadValue
+from rlhf_bench.judge.questions import AnswerFormat, Message, Order, Outcome, ParsedAnswer, Question, QuestionId
+from rlhf_bench.types import stable_hash
+
+__all__ = [
+    "BaseTemplate",
+    "FormRequest",
+    "JudgeForm",
+    "Shown",
+    "Unreadable",
+    "after_thoughts",
+    "answer_schema",
+    "bare_answer",
+    "check_places",
+    "content_of",
+    "fence_token",
+    "fenced",
+    "json_object",
+    "neutralised",
+    "no_baseline",
+    "refused",
+    "shown",
+]
+
+# A person sees nothing of these, yet they are no format or control character by their Unicode category: fillers,
+# variation selectors (hidden text is smuggled in their bytes), the combining grapheme joiner, the blank of Braille.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff]"
+)
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# Tokens that a chat template gives a meaning: a server that tokenises them as such would end the user's turn there.
+_SPECIAL = re.compile(
+    r"(?i)<(?=[|｜])"
+    r"|<(?=/?(?:s|bos|eos|pad|unk|think|system|start_of_turn|end_of_turn)>)"
+    r"|<(?=</?SYS>>)"
+    r"|\[(?=/?INST\])"
+)
+# The verdict that a template asks for on a line of its own: a judge that quotes a text must not seem to give one.
+_VERDICT = re.compile(r"(?i)\[(?=\[\s*(?:A|B|C|tie|\d{1,2})\s*\]\])")
+
+
+class Shown(NamedTuple):
+    """A text as the judge sees it, and what was done to it."""
+
+    text: str
+    hidden: int = 0  # invisible characters taken out
+    defused: int = 0  # special tokens and verdict marks that got a space
+    cut: int = 0  # characters cut because the text was too long
+    empty: bool = False  # nothing but white space
+
+
+def neutralised(text: str) -> Shown:
+    """Without invisible and control characters, with special tokens and verdict marks broken up by a space.
+
+    Line ends of any kind become "\\n"; tabs and spaces stay. Zero-width joiners go too: a joined emoji falls into its
+    parts, and what is left is what tokenises the same for all.
+    """
+    hidden = special = verdicts = 0
+    defused = text
+    if not (text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()):
+        ended = _LINE_ENDS.sub("\n", text)
+        seen = _INVISIBLE.sub("", ended)
+        defused = "".join(c for c in seen if c in "\n\t" or unicodedata.category(c) not in _HIDDEN_CATEGORIES)
+        hidden = len(ended) - len(defused)
+    if "<" in defused or "[" in defused:
+        defused, special = _SPECIAL.subn(lambda match: f"{match[0]} ", defused)
+        defused, verdicts = _VERDICT.subn("[ ", defused)
+    return Shown(defused, hidden=hidden, defused=special + verdicts, empty=not defused.strip())
+
+
+# A text is asked about in two orders, one after the other, and some of them against several others.
+@lru_cache(maxsize=256)
+def shown(text: str, *, limit: int, keep: str) -> Shown:
+    """`text` neutralised and cut to `limit` characters; `keep` says which end stays, "start" or "end"."""
+    clean = neutralised(text)
+    cut = max(0, len(clean.text) - limit)
+    kept = clean.text[:limit] if keep == "start" else clean.text[len(clean.text) - limit :]
+    return clean._replace(text=kept if cut else clean.text, cut=cut)
+
+
+@lru_cache(maxsize=256)
+def fence_token(*texts: str) -> str:
+    """16 hex digits of the texts' hash, the same in either order, that stand in none of them."""
+    parts = sorted(texts)
+    for salt in range(1_000):
+        token = stable_hash(str(salt), *parts)
+        if not any(token in text.lower() for text in parts):
+            return token
+    raise AssertionError("a thousand hashes of the texts stand in the texts")
+
+
+def fenced(name: str, text: Shown, token: str) -> str:
+    """The text between its two marks; what was cut is noted outside of them, where no text can claim it.
+
+    [[3f9c2b7a10de4f58 BEGIN RESPONSE A]]
+    ...
+    [[3f9c2b7a10de4f58 END RESPONSE A]]
+    (RESPONSE A: 1200 more characters are not shown)
+    """
+    lines = [f"[[{token} BEGIN {name}]]", text.text, f"[[{token} END {name}]]"]
+    if text.cut:
+        lines.append(f"({name}: {text.cut} more characters are not shown)")
+    if text.empty:
+        lines.append(f"({name}: empty)")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class FormRequest:
+    """What of a result is judged. `built_in`: by a judge without API calls."""
+
+    folder: Path
+    responses: Sequence[Mapping[str, Any]]  # the rows of responses.jsonl
+    built_in: bool
+    baseline: str | None = None
+    models: Sequence[str] = ()
+    samples: int = 1
+    limit: int | None = None
+    again: int = 0  # questions that are asked twice, to measure repeatability
+    order_seed: int = 0  # draws the orders of listwise comparisons
+
+
+class JudgeForm(Protocol):
+    """A form of judging, whole: what is asked, how an answer is read, and what is stored."""
+
+    @property
+    def subjects(self) -> Sequence[Any]:
+        """What the questions are about."""
+
+    @property
+    def items(self) -> Sequence[QuestionId]:
+        """The questions."""
+
+    @property
+    def template(self) -> BaseTemplate: ...
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What names the run in judge.json beside its judge and server."""
+
+    @property
+    def parser(self) -> str:
+        """Name of `read`, which changes whenever `read` would read an answer differently."""
+
+    def render(self, subject: Any, order: Order, /, *, repeat: int = 0) -> Question:
+        """The question that is put to the judge."""
+
+    def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
+        """What an answer says, from `client.http.raw_answer`."""
+
+    def about(self) -> str:
+        """What is asked about, in a line."""
+
+    def decide(self, judge: str) -> dict[QuestionId, Outcome]:
+        """The answers of a built-in judge. Raises StoreError where the result lacks the scores that it needs."""
+
+    def write(self, found: Mapping[QuestionId, Outcome], facts: Mapping[str, Any]) -> None:
+        """Store rows and numbers; `facts` are who judged, what it cost, and how the questions ended."""
+
+
+_PLACE = re.compile(r"\{([a-z_]+)\}")
+
+
+class BaseTemplate(Config):
+    """The fields of every template file, and the form of judging that it makes of a result."""
+
+    places: ClassVar[tuple[str, ...]]  # texts under judgement: each has its place in `user`, once
+    free: ClassVar[tuple[str, ...]] = ()  # other places that the file may use
+
+    name: str = Field(min_length=1, description="name, as in tables and in the ledger")
+    version: int = Field(ge=1, description="goes up when the words change")
+    description: str = Field("", description="what it asks for, in one line")
+    system: str = Field(min_length=1, description="the instructions; {fence} is the code of the marks")
+    user: str = Field(min_length=1, description="the question, with a place for each text")
+    max_tokens: int = Field(300, ge=1, description="longest answer of the judge, in tokens")
+    max_prompt_chars: int = Field(12_000, ge=100, description="longest prompt shown; the end is kept")
+    max_response_chars: int = Field(12_000, ge=100, description="longest response shown; the start is kept")
+
+    @cached_property
+    def hash(self) -> str:
+        """Of all fields: two templates with the same hash ask the same and are read the same."""
+        return config_hash(self)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def shown_prompt(self, text: str) -> Shown:
+        return shown(text, limit=self.max_prompt_chars, keep="end")
+
+    def shown_response(self, text: str) -> Shown:
+        return shown(text, limit=self.max_response_chars, keep="start")
+
+    def form(self, request: FormRequest) -> JudgeForm:
+        """The questions about a result, and how they are read and counted."""
+        raise NotImplementedError
+
+    def format_with(self, schema: Mapping[str, Any] | None) -> AnswerFormat:
+        return AnswerFormat(self.max_tokens, schema, self.label, self.hash)
+
+    @cached_property
+    def _words(self) -> tuple[list[str], list[str]]:
+        """System and user text cut at their places: words, place, words, ..., words."""
+        return _PLACE.split(self.system), _PLACE.split(self.user)
+
+    def messages(self, places: Mapping[str, str]) -> tuple[Message, Message]:
+        """Both messages with their places filled in one pass: a text that says {second} stays a text that says so."""
+        system, user = self._words
+        return Message("system", _filled(system, places)), Message("user", _filled(user, places))
+
+
+def _filled(words: Sequence[str], places: Mapping[str, str]) -> str:
+    filled = list(words)
+    filled[1::2] = [places[name] for name in words[1::2]]
+    return "".join(filled)
+
+
+_CODE_BLOCK = re.compile(r"```(?:json)?(?P<inside>[^`].*?)```\.?", re.DOTALL | re.IGNORECASE)
+_END_OF_THOUGHTS = "</think>"
+
+
+def check_places(name: str, template: BaseTemplate) -> None:
+    """Raise BadValue unless every text of `places` has its place in `user`, once, the fence is explained, and no other
+    place is used."""
+    found = {field: _PLACE.findall(text) for field, text in (("system", template.system), ("user", template.user))}
+    known = (*template.places, *template.free, "fence")
+    for field, places in found.items():
+        for place in places:
+            if place not in known:
+                listed = ", ".join(f"{{{one}}}" for one in known)
+                raise BadValue(f"judge template {name}: {field} holds {{{place}}}; known: {listed}")
+    for place in template.places:
+        if found["user"].count(place) != 1 or place in found["system"]:
+            raise BadValue(f"judge template {name}: {{{place}}} must occur once in user and never in system")
+    if "fence" not in [*found["system"], *found["user"]]:
+        raise BadValue(f"judge template {name}: {{fence}} occurs nowhere; explain there what is between the marks")
+
+
+def answer_schema(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON schema of an answer: a reason first, so that it can matter, then `fields`."""
+    return {
+        "type": "object",
+        "properties": {"reason": {"type": "string"}, **fields},
+        "required": ["reason", *fields],
+        "additionalProperties": False,
+    }
+
+
+def no_baseline(request: FormRequest, template: BaseTemplate) -> None:
+    if request.baseline is not None:
+        raise BadValue(f"--baseline: given {request.baseline!r}, but {template.label} compares with none; leave it out")
+
+
+class Unreadable(Exception):
+    """Why an answer cannot be read."""
+
+
+def refused(raw: Mapping[str, Any]) -> ParsedAnswer | None:
+    """The reading of an answer that the judge or a filter held back; None where there is something to read."""
+    if raw.get("refusal"):
+        return ParsedAnswer("refused", note="the judge refused")
+    if raw.get("finish_reason") == "content_filter":
+        return ParsedAnswer("refused", note="stopped by the content filter")
+    return None
+
+
+def content_of(raw: Mapping[str, Any], *, whole: bool) -> str:
+    """The answer's text. `whole`: the end decides, so a text that was cut off cannot be read. Raises Unreadable."""
+    content = raw.get("content")
+    if not isinstance(content, str) or not content.strip():
+        raise Unreadable("empty answer")
+    if whole and raw.get("finish_reason") == "length":
+        raise Unreadable("cut off by max_tokens")
+    return content
+
+
+def after_thoughts(content: str) -> int:
+    """Where the answer begins after the thoughts; unreadable if their end is missing or duplicated.
+
+    Many chat templates put the opening <think> into the prompt, so that the answer holds the closing one alone.
+    """
+    start = content.lstrip()
+    ends = content.count(_END_OF_THOUGHTS)
+    if start.startswith("{") or not (ends or start.startswith("<think>")):
+        return 0
+    if ends != 1:
+        raise Unreadable("a <think> block without one clear end")
+    return content.index(_END_OF_THOUGHTS) + len(_END_OF_THOUGHTS)
+
+
+def bare_answer(answer: str) -> tuple[str, int]:
+    """The inside of a code block that is the whole answer, else the answer without a dot after its JSON; and where it
+    begins in `answer`."""
+    block = _CODE_BLOCK.fullmatch(answer)
+    inside = answer if block is None else block["inside"].strip()
+    if inside.rstrip(". \t\n").endswith("}"):
+        inside = inside.rstrip(". \t\n")
+    return inside, answer.index(inside)
+
+
+def json_object(text: str, keys: Iterable[str]) -> dict[str, Any]:
+    """One JSON object with `keys`, in any case; other keys are allowed, duplicate ones are not. Raises Unreadable."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = {key.lower(): one for key, one in pairs}
+        if len(value) < len(pairs):
+            raise Unreadable("a JSON key is duplicated")
+        return value
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError):
+        raise Unreadable("not one JSON object") from None
+    if not isinstance(value, dict) or not set(keys) <= value.keys():
+        raise Unreadable("JSON of another shape")
+    return value

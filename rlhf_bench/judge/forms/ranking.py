@@ -1,0 +1,443 @@
+"""Several models' responses to one prompt ranked in one call, in a drawn order and in its reverse.
+
+    name: rank                parser: ranking-json
+    system: ... {fence} ... {labels} ...      user: ... {prompt} ... {responses} ...
+
+An answer is read only where it names every response once, the best first; a response that is left out, named twice or
+unknown makes it unreadable. The reverse shows every two responses in their other order as well, so that a ranking
+counts as pairs do: a pair is won only where both listwise comparisons agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from scipy.stats import rankdata
+
+from rlhf_bench.errors import BadValue, StoreError
+from rlhf_bench.judge.analysis import measure
+from rlhf_bench.judge.analysis.pairs import blocks, status_rates
+from rlhf_bench.judge.forms.base import (
+    BaseTemplate,
+    FormRequest,
+    Unreadable,
+    after_thoughts,
+    answer_schema,
+    bare_answer,
+    content_of,
+    fence_token,
+    fenced,
+    json_object,
+    no_baseline,
+    refused,
+)
+from rlhf_bench.judge.forms.builtin import key_of, rule_of
+from rlhf_bench.judge.questions import (
+    AnswerFormat,
+    ListwiseComparison,
+    Order,
+    Outcome,
+    ParsedAnswer,
+    Question,
+    QuestionId,
+    Single,
+    items_of,
+    texts_of,
+)
+from rlhf_bench.judge.results import RESPONSE, VERDICTS, WHO, Section, labelled, typed, write_section
+from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.bounded import bounded_mean
+from rlhf_bench.stats.permutation import sign_flip_p
+from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.store import order_models
+from rlhf_bench.types import Estimate, stable_hash
+
+__all__ = [
+    "RANKING_PARSER",
+    "ListwiseSet",
+    "RankingForm",
+    "RankingTemplate",
+    "listwise_of",
+    "measure_rankings",
+    "pair_rows",
+    "place_correlations",
+    "read_ranking",
+]
+
+RANKING_PARSER = "ranking-2"  # changes when a stored answer would be read differently
+MOST = len(ascii_uppercase)
+
+
+RANKINGS = Section(
+    "rankings",
+    "rankings.parquet",
+    WHO,
+    (*WHO, *RESPONSE, "draw", "place", "repeat", "status", "rank", "note", "length", "key"),
+    (*WHO, "prompt_id", "seed", "sample", "draw", "repeat", "place"),
+    {
+        **{"rank": "float64", "draw": "int64", "place": "int64", "seed": "int64", "sample": "int64"},
+        **{"repeat": "int64", "length": "int64"},
+    },
+)
+
+
+class RankingTemplate(BaseTemplate):
+    """The fields of a template of rankings."""
+
+    places = ("prompt", "responses")
+    free = ("labels",)
+
+    parser: Literal["ranking-json"] = Field(description="how the answer is read")
+
+    def format_of(self, labels: str) -> AnswerFormat:
+        """Of a listwise comparison with these labels."""
+        if labels not in self._formats:
+            # That no label occurs twice is left to the parser: few servers keep to such a schema.
+            ranking = {"type": "array", "items": {"type": "string", "enum": list(labels)}}
+            self._formats[labels] = self.format_with(answer_schema({"ranking": ranking}))
+        return self._formats[labels]
+
+    @cached_property
+    def _formats(self) -> dict[str, AnswerFormat]:
+        return {}
+
+    def render(self, comparison: ListwiseComparison, order: Order = "given", *, repeat: int = 0) -> Question:
+        """The question put to the judge; the responses stand in the listwise comparison's order as A, B, C, ..."""
+        prompt = self.shown_prompt(comparison.prompt)
+        texts = [self.shown_response(response) for response in comparison.responses]
+        token = fence_token(prompt.text, *(text.text for text in texts))
+        labels = ascii_uppercase[: len(texts)]
+        blocks = [fenced(f"RESPONSE {label}", text, token) for label, text in zip(labels, texts, strict=True)]
+        places = {
+            "fence": token,
+            "prompt": fenced("CONVERSATION", prompt, token),
+            "responses": "\n\n".join(blocks),
+            "labels": ", ".join(labels),
+        }
+        return Question(self.messages(places), self.format_of(labels), repeat)
+
+    def form(self, request: FormRequest) -> RankingForm:
+        """All models' responses to each prompt. Raises BadValue where a baseline is given."""
+        no_baseline(request, self)
+        found = listwise_of(
+            request.responses,
+            models=request.models,
+            samples=request.samples,
+            limit=request.limit,
+            seed=request.order_seed,
+        )
+        items = items_of(found.comparisons, request.again, orders=("given",))
+        return RankingForm(self, request.folder, found, items, request.order_seed)
+
+
+def read_ranking(raw: Mapping[str, Any], shown: int) -> ParsedAnswer:
+    """The ranking of so many responses in one raw answer (as `pairwise.read_verdict` takes it).
+
+    `meta` is label -> rank, 1 the best.
+    """
+    held_back = refused(raw)
+    if held_back is not None:
+        return held_back
+    try:
+        content = content_of(raw, whole=True)
+        labels = json_object(bare_answer(content[after_thoughts(content) :].strip())[0], ["ranking"])["ranking"]
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise Unreadable("the ranking is no list of labels")
+        labels = [label.strip().upper() for label in labels]
+        if sorted(labels) != list(ascii_uppercase[:shown]):
+            raise Unreadable("the ranking does not name each response once")
+    except Unreadable as why:
+        return ParsedAnswer("unreadable", note=str(why))
+    return ParsedAnswer("read", meta={label: rank for rank, label in enumerate(labels, 1)})
+
+
+class ListwiseSet(NamedTuple):
+    """`short` counts prompts (of a seed and sample) that not every model has answered; they are left out."""
+
+    comparisons: list[ListwiseComparison]
+    models: list[str]
+    short: int
+
+
+def listwise_of(
+    responses: Iterable[Mapping[str, Any]],
+    *,
+    models: Sequence[str] = (),
+    samples: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ListwiseSet:
+    """Each prompt's responses in an order drawn by `seed`, and in its reverse (draw 0 and 1); sorted by prompt.
+
+    Arguments and errors as in `questions.pairs_of`. Raises BadValue for fewer than two models or more than there are
+    labels, StoreError where no prompt was answered by all of them.
+    """
+    texts, prompts = found = texts_of(responses)
+    chosen = found.models(models)
+    if not 2 <= len(chosen) <= MOST:
+        raise BadValue(f"--model: {len(chosen)} models given to rank, expected 2 to {MOST}")
+    known = set(sorted(prompts)[:limit])
+    keys = sorted({key for name in chosen for key in texts[name]})
+    keys = [key for key in keys if key[0] in known and (samples is None or key[2] < samples)]
+    comparisons, short = [], 0
+    for prompt, run_seed, sample in keys:
+        if not all((prompt, run_seed, sample) in texts[name] for name in chosen):
+            short += 1
+            continue
+        where = (str(seed), prompt, str(run_seed), str(sample))
+        drawn = sorted(chosen, key=lambda name, where=where: stable_hash(*where, name))  # type: ignore[misc]
+        for draw, order in enumerate((drawn, drawn[::-1])):
+            shown = tuple(texts[name][prompt, run_seed, sample] for name in order)
+            comparisons.append(ListwiseComparison(prompt, prompts[prompt], run_seed, sample, draw, tuple(order), shown))
+    if not comparisons:
+        raise StoreError(f"no prompt was answered by each of {', '.join(chosen)}; name other models with --model")
+    return ListwiseSet(comparisons, chosen, short)
+
+
+@dataclass(frozen=True)
+class RankingForm:
+    """The listwise comparisons of one result."""
+
+    template: RankingTemplate
+    folder: Path
+    found: ListwiseSet
+    items: Sequence[QuestionId]
+    order_seed: int
+
+    @property
+    def subjects(self) -> Sequence[ListwiseComparison]:
+        return self.found.comparisons
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        return {"template": self.template.label}
+
+    @property
+    def parser(self) -> str:
+        return f"{RANKING_PARSER}/{len(self.found.models)}/{self.template.hash}"
+
+    def render(self, subject: ListwiseComparison, order: Order, /, *, repeat: int = 0) -> Question:
+        return self.template.render(subject, order, repeat=repeat)
+
+    def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
+        return read_ranking(raw, len(self.found.models))
+
+    def about(self) -> str:
+        count, models = len(self.found.comparisons) // 2, ", ".join(self.found.models)
+        text = f"listwise comparisons: {count} of {models}, each in a drawn order and its reverse"
+        short = self.found.short
+        return text + (f"; {short} prompts that not every model has answered are left out" if short else "")
+
+    def decide(self, judge: str) -> dict[QuestionId, Outcome]:
+        rule, known = rule_of(judge, self.folder)
+        found = {}
+        for item in self.items:
+            comparison = self.found.comparisons[item.subject]
+            seed = 1_000_003 * item.repeat + comparison.draw  # a coin a question
+            scores = np.array([rule.score(s, known.get(key_of(s), math.nan), seed) for s in _singles(comparison)])
+            if np.isnan(scores).any():
+                reading = ParsedAnswer("unreadable", note=f"no {rule.column} for one of the responses")
+            else:
+                ranks = rankdata(-scores, method="min")
+                reading = ParsedAnswer("read", meta=dict(zip(ascii_uppercase, map(int, ranks), strict=False)))
+            found[item] = Outcome("", reading, 1)
+        return found
+
+    def write(self, found: Mapping[QuestionId, Outcome], facts: Mapping[str, Any]) -> None:
+        who = {name: facts[name] for name in ("judge", "base_url", "template")}
+        rows = typed(
+            pd.DataFrame(
+                [
+                    {**who, **row}
+                    for item, outcome in sorted(found.items(), key=lambda pair: pair[0])
+                    for row in _rows(self.found.comparisons[item.subject], item, outcome)
+                ]
+            ),
+            RANKINGS,
+        )
+        ranking = {
+            **facts,
+            "parser": RANKING_PARSER,
+            "order_seed": self.order_seed,
+            "lineups": len(self.found.comparisons) // 2,
+            "short": self.found.short,
+            **measure_rankings(rows),
+        }
+        write_section(self.folder, RANKINGS, rows, [ranking])
+        pairs = pair_rows(rows)
+        judgings = [self._judging(part, str(baseline), facts) for baseline, part in pairs.groupby("baseline")]
+        write_section(self.folder, VERDICTS, typed(pairs, VERDICTS), judgings, same=tuple(who))
+
+    def _judging(self, rows: pd.DataFrame, baseline: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The pairs against one of the models. The cost is with the rankings."""
+        paid = ("cost_usd", "calls_charged", "reported_models")
+        first = rows[rows["repeat"] == 0]
+        shortest = first[["model_length", "baseline_length"]].min(axis=1)
+        return {
+            **{key: value for key, value in facts.items() if key not in paid},
+            "baseline": baseline,
+            "parser": RANKING_PARSER,
+            "pairs": len(first) // 2,
+            "alone": 0,
+            "empty": int((shortest == 0).sum()) // 2,
+            "questions": {str(status): int(n) for status, n in rows["status"].value_counts().items()},
+            "ranked": True,
+            **measure(labelled(rows, self.folder), baseline=baseline),
+        }
+
+
+def _singles(comparison: ListwiseComparison) -> list[Single]:
+    return [
+        Single(comparison.prompt_id, comparison.prompt, comparison.seed, comparison.sample, model, response)
+        for model, response in zip(comparison.models, comparison.responses, strict=True)
+    ]
+
+
+def _rows(comparison: ListwiseComparison, item: QuestionId, outcome: Outcome) -> list[dict[str, Any]]:
+    """A row a place."""
+    reading = outcome.reading
+    return [
+        {
+            "model": model,
+            "prompt_id": comparison.prompt_id,
+            "seed": comparison.seed,
+            "sample": comparison.sample,
+            "draw": comparison.draw,
+            "place": place,
+            "repeat": item.repeat,
+            "status": reading.status,
+            "rank": reading.meta.get(label, math.nan),
+            "note": reading.note,
+            "length": len(response.strip()),
+            "key": outcome.key,
+        }
+        for place, (label, model, response) in enumerate(
+            zip(ascii_uppercase, comparison.models, comparison.responses, strict=False), 1
+        )
+    ]
+
+
+_COMPARISON = ["prompt_id", "seed", "sample", "draw", "repeat"]
+
+
+def pair_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """A verdict for every two responses of each listwise comparison, as `pairs.fold` takes them, from RANKINGS rows.
+
+    The baseline of a pair is the model that tables name first. The drawn order and its reverse are the pair's two
+    orders. All pairs of a call rest on one answer: they stay together in every resample, which is of prompts.
+    """
+    found = []
+    for _, comparison in rows.groupby(_COMPARISON, sort=True):
+        of_model = {str(row["model"]): row for row in comparison.to_dict("records")}
+        for baseline, model in combinations(order_models(of_model), 2):
+            found.append(_pair(of_model[model], of_model[baseline]))
+    return pd.DataFrame(found)
+
+
+def _pair(model: dict[Any, Any], baseline: dict[Any, Any]) -> dict[str, Any]:
+    model_first = model["place"] < baseline["place"]
+    winner = None
+    if model["status"] == "read":
+        lead = np.sign(baseline["rank"] - model["rank"])  # +1: the model is ranked better
+        winner = "tie" if lead == 0 else "first" if (lead > 0) == model_first else "second"
+    same = ("judge", "base_url", "template", "prompt_id", "seed", "sample", "repeat", "status", "note", "key")
+    return {
+        **{name: model[name] for name in same},
+        "model": model["model"],
+        "baseline": baseline["model"],
+        "order": "model_first" if model_first else "baseline_first",
+        "winner": winner,
+        "soft": np.nan,
+        "model_length": model["length"],
+        "baseline_length": baseline["length"],
+    }
+
+
+def measure_rankings(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
+    """Of one judging's rows: mean ranks by model, and the judge's audit.
+
+    models      mean rank (1 the best), and how often the model is ranked first, ties shared
+    places      mean score by place, 1 ranked best, 0 last: 0.5 at each place for a judge that the order leaves alone
+    position    mean of Spearman's correlation of place and rank: 1 where the order alone decides
+    position_p  exact under the null that the order changes nothing: then an order and its reverse cancel on average
+    audit       unreadable, refused and failed answers; repeatability: rankings asked again that stayed the same
+    """
+    first = rows[rows["repeat"] == 0]
+    correlations = place_correlations(first)
+    by_comparison = blocks(correlations, ["correlation"])[0]
+    share = bounded_mean((by_comparison + 1) / 2, seed=seed)
+    of_prompt = nanmean(nanmean(by_comparison, axis=2), axis=0)
+    of_prompt = of_prompt[np.isfinite(of_prompt)]
+    return {
+        "models": list(_by_model(first)),
+        "places": list(_by_place(first)),
+        "position": _rescaled(share, -1, 1),
+        "position_p": sign_flip_p(of_prompt, seed=seed) if len(of_prompt) else None,
+        "audit": _audit(rows),
+    }
+
+
+def place_correlations(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a listwise comparison: Spearman's `correlation` of place and rank; NaN if it was not read or all tie."""
+    found = []
+    for key, comparison in rows.groupby(_COMPARISON, sort=True):
+        x, y = rankdata(comparison["place"]), comparison["rank"].to_numpy(dtype=np.float64)
+        value = np.nan
+        if np.isfinite(y).all() and np.ptp(y) > 0:
+            value = float(np.corrcoef(x, rankdata(y))[0, 1])
+        found.append({**dict(zip(_COMPARISON, key, strict=True)), "correlation": value})
+    return pd.DataFrame(found)
+
+
+def _by_model(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    k = int(rows["place"].max())
+    best = rows["rank"] == 1
+    sharing = best.groupby([rows[name] for name in _COMPARISON]).transform("sum")
+    tops = np.where(rows["rank"].isna(), np.nan, np.where(best, 1 / np.maximum(sharing, 1), 0.0))
+    table = rows.assign(share=_scores(rows), top=tops)
+    for model in order_models(rows["model"]):
+        share, top = blocks(table[table["model"] == model], ["share", "top"])
+        rank = _rescaled(bounded_mean(1 - share), 1, k)
+        yield {"model": model, "rank": rank, "first": bounded_mean(top)}
+
+
+def _by_place(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    table = rows.assign(share=_scores(rows))
+    for place in sorted({int(place) for place in table["place"]}):
+        (block,) = blocks(table[table["place"] == place], ["share"])
+        yield {"place": place, "score": bounded_mean(block)}
+
+
+def _scores(rows: pd.DataFrame) -> FloatArray:
+    """(N,): 1 for the best of a comparison, 0 for the last, tied ranks averaged, NaN where nothing was read."""
+    k = int(rows["place"].max())
+    averaged = rows.groupby(_COMPARISON)["rank"].rank(method="average").to_numpy(dtype=np.float64)
+    scores: FloatArray = (k - averaged) / (k - 1)
+    return scores
+
+
+def _audit(rows: pd.DataFrame) -> dict[str, Estimate]:
+    audit = status_rates(rows[(rows["repeat"] == 0) & (rows["place"] == 1)])
+    again = rows[(rows["repeat"] > 0) & (rows["status"] == "read")]
+    if len(again):
+        key = ["model", "prompt_id", "seed", "sample", "draw"]
+        read = rows[(rows["repeat"] == 0) & (rows["status"] == "read")]
+        twice = again.merge(read[[*key, "rank"]], on=key, suffixes=("", "_before"))
+        same = (twice["rank"] == twice["rank_before"]).groupby([twice[name] for name in _COMPARISON]).all()
+        comparisons = same.astype(np.float64).rename("same").reset_index()
+        audit["repeatability"] = bounded_mean(blocks(comparisons, ["same"])[0])
+    return audit
+
+
+def _rescaled(share: Estimate, low: float, high: float) -> Estimate:
+    """A mean of shares, on the scale from `low` (0) to `high` (1)."""
+    return replace(share, **{name: low + (high - low) * getattr(share, name) for name in ("value", "low", "high")})

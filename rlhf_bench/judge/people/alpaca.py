@@ -1,0 +1,169 @@
+"""AlpacaEval's annotations.json as a table: its own numbers for each model, and ours at equal length beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rlhf_bench.errors import DataError
+from rlhf_bench.judge.analysis.length import EqualLength, equal_length_win_rates
+from rlhf_bench.types import prompt_id
+
+__all__ = ["AlpacaNumbers", "alpaca_numbers", "annotations_text", "read_annotations"]
+
+
+@dataclass(frozen=True, slots=True)
+class AlpacaNumbers:
+    """The columns of AlpacaEval's leaderboard, under its names; rates in percent."""
+
+    win_rate: float
+    standard_error: float  # NaN with fewer than two preferences
+    discrete_win_rate: float  # each preference rounded to a win, a loss or a draw
+    n_wins: int
+    n_wins_base: int
+    n_draws: int
+    n_total: int
+    n_dropped: (
+        int  # annotations without a preference, or with one outside of [1, 2]; AlpacaEval leaves them out silently
+    )
+
+
+def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
+    """From rows with a `preference` in [1, 2]: 1 the baseline wins, 2 the model, 1.5 (or 0) a draw.
+
+        win_rate = 100 mean(preference - 1)      standard_error = 100 sd(preference, ddof 1) / sqrt(n)
+
+    A preference of any other value, or null, is dropped and counted. Raises DataError where a row has no such key.
+    """
+    given = []
+    for number, row in enumerate(annotations, 1):
+        if "preference" not in row:
+            raise DataError(f"annotation {number} has no 'preference'; expected AlpacaEval's annotations.json")
+        value = row["preference"]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        given.append(float(value) if is_number else math.nan)
+    preferences = np.array(given, dtype=np.float64)
+    preferences[preferences == 0] = 1.5
+    valid = preferences[(preferences >= 1) & (preferences <= 2)]
+    n = len(valid)
+    wins, losses = int((valid > 1.5).sum()), int((valid < 1.5).sum())
+    draws = n - wins - losses
+    return AlpacaNumbers(
+        win_rate=100 * float(valid.mean() - 1) if n else math.nan,
+        standard_error=100 * float(valid.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan,
+        discrete_win_rate=100 * (wins + draws / 2) / n if n else math.nan,
+        n_wins=wins,
+        n_wins_base=losses,
+        n_draws=draws,
+        n_total=n,
+        n_dropped=len(given) - n,
+    )
+
+
+def zero_one_note(preferences: Iterable[object]) -> str | None:
+    """What preferences that are all 0 or 1, with both of them, are taken for; None for other ones.
+
+    Some tools write 1 where the second output is better, else 0; by AlpacaEval's convention both mean something else.
+    """
+    given = {value for value in preferences if value is not None}
+    if not (given <= {0, 1} and len(given) == 2):
+        return None
+    return (
+        "all preferences are 0 or 1; they are taken as AlpacaEval's, 1 for output_1 (the baseline) and 0 for a draw: "
+        "where 1 means that output_2 is better, add 1 to each"
+    )
+
+
+def read_annotations(path: Path) -> list[dict[str, Any]]:
+    """The rows of an annotations.json. Raises DataError where it is no JSON list of objects, or an empty one."""
+    try:
+        rows = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); expected AlpacaEval's annotations.json") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}); expected AlpacaEval's annotations.json") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path} holds no list of annotations; expected AlpacaEval's annotations.json")
+    if not rows:
+        raise DataError(f"{path} holds an empty list; expected the annotations of AlpacaEval's annotations.json")
+    return rows
+
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def annotations_text(path: Path, *, seed: int = 0) -> str:
+    """A line a model (generator_2) against its baseline (generator_1), in the order of the file.
+
+    win_rate, standard_error and the counts are AlpacaEval 2's, in percent. The rate at equal length is that of
+    `equal_length_win_rates`, not AlpacaEval's; a file without the outputs has none. Raises DataError.
+    """
+    pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in read_annotations(path):
+        model, baseline = str(row.get("generator_2", "model")), str(row.get("generator_1", "baseline"))
+        pairs.setdefault((baseline, model), []).append(row)
+    at_equal = {
+        baseline: _at_equal_length({model: rows for (b, model), rows in pairs.items() if b == baseline}, baseline, seed)
+        for baseline in dict.fromkeys(b for b, _ in pairs)
+    }
+    lines, warnings = [_line(HEADER)], []
+    for (baseline, model), rows in pairs.items():
+        n, equal = alpaca_numbers(rows), at_equal[baseline].get(model)
+        rates = [f"{x:.2f}" for x in (n.win_rate, n.standard_error, n.discrete_win_rate)]
+        counts = [str(x) for x in (n.n_wins, n.n_wins_base, n.n_draws, n.n_total, n.n_dropped)]
+        lines.append(_line([model, baseline, *rates, *counts, _interval(equal)]))
+        if equal is not None and equal.warning:
+            warnings.append(f"{model}: {equal.warning}")
+    if zero_one := zero_one_note(row.get("preference") for rows in pairs.values() for row in rows):
+        warnings.insert(0, zero_one)
+    note = "at equal length: by a regression of our own, not AlpacaEval's; - where the file has no outputs"
+    return "\n".join([*lines, note, *warnings])
+
+
+HEADER = ["model", "baseline", "win_rate", "standard_error", "discrete_win_rate", "n_wins", "n_wins_base", "n_draws",
+          "n_total", "n_dropped", "at equal length"]  # fmt: skip
+
+
+def _line(cells: Sequence[str]) -> str:
+    widths = [max(len(title), 12) for title in HEADER]
+    padded = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+    return "  ".join(padded).rstrip()
+
+
+def _interval(found: EqualLength | None) -> str:
+    if found is None:
+        return "-"
+    value, low, high = (100 * x for x in (found.win_rate.value, found.win_rate.low, found.win_rate.high))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _at_equal_length(by_model: Mapping[str, Rows], baseline: str, seed: int) -> dict[str, EqualLength]:
+    """model -> its rate; empty where no preference comes with both outputs."""
+    frame = pd.DataFrame([_pair(row, model, baseline) for model, rows in by_model.items() for row in rows])
+    frame = frame.dropna(subset=["outcome", "model_length", "baseline_length"])
+    if frame.empty:
+        return {}
+    return {found.model: found for found in equal_length_win_rates(frame, baseline=baseline, seed=seed)}
+
+
+def _pair(row: Mapping[str, Any], model: str, baseline: str) -> dict[str, Any]:
+    given = row.get("preference")
+    known = isinstance(given, int | float) and not isinstance(given, bool) and (given == 0 or 1 <= given <= 2)
+    lengths = [len(text) if isinstance(text := row.get(key), str) else None for key in ("output_2", "output_1")]
+    return {
+        "model": model,
+        "baseline": baseline,
+        "seed": 0,
+        "prompt_id": prompt_id(str(row.get("instruction", ""))),
+        "sample": 0,
+        "outcome": (given - 1 if given else 0.5) if known and given is not None else None,
+        "model_length": lengths[0],
+        "baseline_length": lengths[1],
+    }

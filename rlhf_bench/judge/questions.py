@@ -1,0 +1,241 @@
+"""What a judge is asked about, taken from a result; the question; the answer as read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.store import ANCHORS, order_models
+
+__all__ = [
+    "AnswerFormat",
+    "Comparison",
+    "ListwiseComparison",
+    "Message",
+    "Order",
+    "Outcome",
+    "Pairs",
+    "ParsedAnswer",
+    "Question",
+    "QuestionId",
+    "ResultTexts",
+    "Side",
+    "Single",
+    "Status",
+    "items_of",
+    "pairs_of",
+    "singles_of",
+    "texts_of",
+]
+
+# given: a question that has one order, its own
+Order = Literal["model_first", "baseline_first", "given"]
+Side = Literal["model", "baseline", "tie"]
+# read: a verdict; the others are counted, and never scored. missing: not asked yet.
+Status = Literal["read", "unreadable", "refused", "failed", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two responses to one prompt."""
+
+    prompt_id: str
+    prompt: str
+    seed: int
+    sample: int
+    model: str
+    baseline: str
+    model_response: str
+    baseline_response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """One response to one prompt, rated for itself."""
+
+    prompt_id: str
+    prompt: str
+    seed: int
+    sample: int
+    model: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListwiseComparison:
+    """Several models' responses to one prompt, in the order in which a judge sees them: a listwise comparison."""
+
+    prompt_id: str
+    prompt: str
+    seed: int
+    sample: int
+    draw: int  # which order: an even one was drawn, the odd one after it is its reverse
+    models: tuple[str, ...]
+    responses: tuple[str, ...]
+
+
+class Message(NamedTuple):
+    """One message of the chat API."""
+
+    role: Literal["system", "user"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnswerFormat:
+    """What all questions of a template share. Made once for them: what follows from it is kept by its identity."""
+
+    max_tokens: int
+    schema: Mapping[str, Any] | None  # JSON schema of the answer, where the server offers it
+    template: str  # name@version
+    template_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call. `repeat` distinguishes the same question asked again, to measure repeatability."""
+
+    messages: tuple[Message, ...]
+    format: AnswerFormat
+    repeat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedAnswer:
+    """What a parser made of one raw answer. `first` and `second` are the places in the question, not the models.
+
+    `meta` holds the numbers of a form that has no winner: ratings by criterion, or ranks (1 the best) by place.
+    """
+
+    status: Status
+    winner: Literal["first", "second", "tie"] | None = None
+    soft: float | None = None  # probability that the first wins, where log-probabilities were offered
+    note: str = ""  # why an answer was unreadable
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+ORDERS: tuple[Order, Order] = ("model_first", "baseline_first")
+
+
+class QuestionId(NamedTuple):
+    """One question of a run: the index of what it is about, the order, and the repeat index."""
+
+    subject: int
+    order: Order
+    repeat: int
+
+
+class Outcome(NamedTuple):
+    """What is known of one question. `key` is the call whose answer was read, or that of its first call; `answers` how
+    many calls were answered: more than one where it was put again, none where it is missing."""
+
+    key: str
+    reading: ParsedAnswer
+    answers: int = 0
+
+
+def items_of(subjects: Sequence[object], again: int = 0, *, orders: Sequence[Order] = ORDERS) -> list[QuestionId]:
+    """Each subject in its orders; the first `again` of them twice, to see whether the judge repeats itself."""
+    return [
+        QuestionId(number, order, repeat)
+        for repeat, count in ((0, len(subjects)), (1, min(again, len(subjects))))
+        for number in range(count)
+        for order in orders
+    ]
+
+
+class ResultTexts(NamedTuple):
+    """Responses by model and (prompt id, seed, sample), and the prompts' texts by id."""
+
+    responses: dict[str, dict[tuple[str, int, int], str]]
+    prompts: dict[str, str]
+
+    def models(self, named: Sequence[str], *, without: Sequence[str] = ()) -> list[str]:
+        """Those named, else all but the data's own responses and `without`. Raises UnknownName."""
+        for name in (*without, *named):
+            if name not in self.responses:
+                raise UnknownName("model", name, self.responses)
+        known = order_models(self.responses)
+        return list(dict.fromkeys(named)) or [name for name in known if name not in (*without, *ANCHORS)]
+
+
+class Pairs(NamedTuple):
+    """`alone` counts responses without a counterpart, `empty` pairs with an empty response, judged as it is."""
+
+    comparisons: list[Comparison]
+    alone: int
+    empty: int
+
+
+def pairs_of(
+    responses: Iterable[Mapping[str, Any]],
+    *,
+    baseline: str,
+    models: Sequence[str] = (),
+    samples: int | None = None,
+    limit: int | None = None,
+) -> Pairs:
+    """Each model's responses against the baseline's, sorted by model, prompt, seed and sample.
+
+    No `models` given: every one but the baseline and the data's own responses. `samples` and `limit`: at most so many
+    samples a prompt, and prompts. Raises UnknownName for a model that is not there, StoreError where two responses
+    share a prompt's id but not its text, or no response has a counterpart.
+    """
+    texts, prompts = found = texts_of(responses)
+    chosen = found.models(models, without=(baseline,))
+    known = set(sorted(prompts)[:limit])
+    comparisons, alone = [], 0
+    for name in chosen:
+        for key in sorted(texts[name]):
+            prompt, seed, sample = key
+            if prompt not in known or (samples is not None and sample >= samples):
+                continue
+            other = texts[baseline].get(key)
+            if other is None:
+                alone += 1
+                continue
+            comparisons.append(
+                Comparison(prompt, prompts[prompt], seed, sample, name, baseline, texts[name][key], other)
+            )
+    if not comparisons:
+        raise StoreError(
+            f"no response of {', '.join(chosen) or 'any other model'} has a counterpart by {baseline}: the same "
+            "prompt, seed and sample; name another --baseline or --model"
+        )
+    empty = sum(not (c.model_response.strip() and c.baseline_response.strip()) for c in comparisons)
+    return Pairs(comparisons, alone, empty)
+
+
+def texts_of(responses: Iterable[Mapping[str, Any]]) -> ResultTexts:
+    """The rows of responses.jsonl by model. Raises StoreError where two rows share a prompt's id but not its text."""
+    texts: dict[str, dict[tuple[str, int, int], str]] = {}
+    prompts: dict[str, str] = {}
+    for row in responses:
+        key = (str(row["prompt_id"]), int(row["seed"]), int(row["sample"]))
+        if prompts.setdefault(key[0], row["prompt"]) != row["prompt"]:
+            raise StoreError(
+                f"two responses to prompt {key[0]} have different prompts ({row['model']}, seed {key[1]}); expected "
+                "one text an id: evaluate these models together with `rlhf-bench eval`"
+            )
+        texts.setdefault(str(row["model"]), {})[key] = str(row["response"])
+    return ResultTexts(texts, prompts)
+
+
+def singles_of(
+    responses: Iterable[Mapping[str, Any]],
+    *,
+    models: Sequence[str] = (),
+    samples: int | None = None,
+    limit: int | None = None,
+) -> list[Single]:
+    """Each response by itself, sorted by model, prompt, seed and sample; arguments and errors as in `pairs_of`."""
+    texts, prompts = found = texts_of(responses)
+    known = set(sorted(prompts)[:limit])
+    return [
+        Single(prompt, prompts[prompt], seed, sample, name, texts[name][prompt, seed, sample])
+        for name in found.models(models)
+        for prompt, seed, sample in sorted(texts[name])
+        if prompt in known and (samples is None or sample < samples)
+    ]

@@ -1,1 +1,0 @@
-"""Per-response metrics of a text, what each metric is called, and the Estimates made from a table of scores."""

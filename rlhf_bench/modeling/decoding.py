@@ -1,0 +1,156 @@
+"""The forward passes of sampling: prompts once, then a token at a time, with the rows that are still being written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
+from rlhf_bench.modeling.packed import is_large
+from rlhf_bench.modeling.sampling_cache import (
+    cache_argument,
+    grows_in_place,
+    has_usual_cache,
+    preallocated_cache,
+    take_rows,
+)
+from rlhf_bench.modeling.tokens import Encoded, collate
+
+__all__ = ["Alive", "decode_steps", "next_logits"]
+
+PREFILL_TOKENS, PREFILL_PADDING = 1024, 1.1  # of a large model's prompts at once; padded tokens to real ones
+LEAVE = 8  # finished rows leave the batch once they are an eighth of it
+
+
+class Alive:
+    """Which rows are still being written; `drop` marks those that have ended."""
+
+    def __init__(self, alive: Tensor) -> None:
+        self.alive = alive
+        self.running = torch.ones_like(alive, dtype=torch.bool)
+
+    def drop(self, finished: Tensor) -> None:
+        self.running &= ~finished
+
+    def leave(self) -> Tensor:
+        """The running rows alone are left; gives their places among those before."""
+        stay = self.running.nonzero().squeeze(1)
+        self.alive = self.alive[stay]
+        self.running = torch.ones_like(self.alive, dtype=torch.bool)
+        return stay
+
+
+def decode_steps(
+    model: PreTrainedModel, prompts: list[list[int]], samples: int, steps: int, drawn: Tensor, alive: Tensor
+) -> Iterator[tuple[Tensor, Alive]]:
+    """Yield the next token's logits of the living rows, step by step, until none is left."""
+    state = Alive(alive)
+    if not has_usual_cache(model):
+        yield from _recomputed_steps(model, prompts, samples, steps, drawn, state)
+        return
+    prefix = _Prefix.of(model, prompts, steps, pad=int(drawn[0, 0]))
+    cache = preallocated_cache(model, room=prefix.width + steps)
+    logits = _prefill(model, prefix, cache)
+    mask, positions = prefix.mask, prefix.positions
+    if samples > 1:
+        cache.batch_repeat_interleave(samples)
+        logits, mask, positions = (t.repeat_interleave(samples, dim=0) for t in (logits, mask, positions))
+    for step in range(steps):
+        yield logits, state
+        if not bool(state.running.any()) or step + 1 == steps:
+            return
+        # Finished rows leave in packs: batches of few distinct sizes, and no copy of the cache for a single row.
+        if len(state.running) - int(state.running.sum()) >= max(1, len(state.running) // LEAVE):
+            stay = state.leave()
+            cache.batch_select_indices(stay)
+            mask, positions = mask[stay], positions[stay]
+        column = prefix.width + step
+        token = drawn[state.alive, step : step + 1]
+        logits = next_logits(model, token, mask[:, : column + 1], positions[:, column : column + 1], cache)
+
+
+class _Prefix(NamedTuple):
+    """Prompts padded on the left, so that every row's next token stands in the same column; positions count real
+    tokens. Mask and positions have room for the tokens to come."""
+
+    ids: Tensor  # (B, width)
+    mask: Tensor  # (B, width + steps)
+    positions: Tensor  # (B, width + steps)
+
+    @property
+    def width(self) -> int:
+        return self.ids.shape[1]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, prompts: list[list[int]], steps: int, *, pad: int) -> _Prefix:
+        width = max(len(p) for p in prompts)
+        ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+        mask = torch.ones((len(prompts), width + steps), dtype=torch.long)
+        for i, prompt in enumerate(prompts):
+            ids[i, width - len(prompt) :] = torch.tensor(prompt)
+            mask[i, : width - len(prompt)] = 0
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        return cls(ids.to(model.device), mask.to(model.device), positions.to(model.device))
+
+
+def _prefill(model: PreTrainedModel, prefix: _Prefix, cache: DynamicCache) -> Tensor:
+    """Fill the cache with the prompts; logits of the token after each, (B, V).
+
+    A large model reads prompts of about the same length together, since what it computes for padding is lost; a small
+    one reads all of them at once.
+    """
+    width, rows = prefix.width, len(prefix.ids)
+    mask, positions = prefix.mask[:, :width], prefix.positions[:, :width]
+    if not (is_large(model) and grows_in_place(cache)):
+        return next_logits(model, prefix.ids, mask, positions, cache)
+    logits = []
+    for piece, longest in _pieces(mask.sum(1).tolist()):
+        part = preallocated_cache(model, room=longest)
+        columns = slice(width - longest, width)
+        logits.append(
+            next_logits(model, prefix.ids[piece, columns], mask[piece, columns], positions[piece, columns], part)
+        )
+        take_rows(cache, piece.start, part, rows=rows, used=width)
+    return torch.cat(logits)
+
+
+def _pieces(lengths: Sequence[int]) -> Iterator[tuple[slice, int]]:
+    """Consecutive rows with little padding and few tokens between them, and the longest row's length."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        part = lengths[start : end + 1]  # with the next row, if there is one
+        tokens = max(part) * len(part)
+        if end == len(lengths) or tokens > PREFILL_TOKENS or tokens > PREFILL_PADDING * sum(part):
+            yield slice(start, end), max(lengths[start:end])
+            start = end
+
+
+def _recomputed_steps(
+    model: PreTrainedModel, prompts: list[list[int]], samples: int, steps: int, drawn: Tensor, state: Alive
+) -> Iterator[tuple[Tensor, Alive]]:
+    """As `decode_steps`, without a cache: each step reads the whole row again, padded on the right, where no state of
+    a recurrent layer has seen the padding."""
+    pad = int(drawn[0, 0])  # what `drawn` is filled with
+    for step in range(steps):
+        rows = [Encoded(prompts[row // samples], drawn[row, :step].tolist()) for row in state.alive.tolist()]
+        batch = collate(rows, pad_id=pad).to(model.device)
+        last = batch.attention_mask.sum(1) - 1
+        hidden = hidden_states(model, batch)[torch.arange(len(rows), device=model.device), last]
+        yield logits_of(model, hidden), state
+        if not bool(state.running.any()):
+            return
+        state.leave()
+
+
+def next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    """Logits after the last column, (B, V); only that position goes through the output layer."""
+    options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
+    options = {name: value for name, value in options.items() if takes(model, name)}
+    out: Any = model(
+        input_ids=ids, attention_mask=mask, use_cache=True, **{cache_argument(model): cache}, **options
+    )  # fmt: skip
+    return out.logits[:, -1]  # type: ignore[no-any-return]

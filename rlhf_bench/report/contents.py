@@ -1,0 +1,149 @@
+"""What a report holds: one list of tables and plots, in the order of the page. Every renderer is a loop over it.
+
+A new table is a function `Result -> Table` and an entry here; a new plot is a function `Result -> Figure | None` in
+plots/ and an entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from rlhf_bench.errors import UnknownName
+from rlhf_bench.report.notes import with_common_notes
+from rlhf_bench.report.result import Result
+from rlhf_bench.report.table import Table
+from rlhf_bench.report.tables.best_of_n import best_of_n_table
+from rlhf_bench.report.tables.equal_kl import equal_kl_table
+from rlhf_bench.report.tables.judge import judge_audit_table, people_table, strengths_table, win_rate_table
+from rlhf_bench.report.tables.judge_forms import (
+    ranking_audit_table,
+    ranking_table,
+    rating_audit_table,
+    rating_pairs_table,
+    rating_table,
+)
+from rlhf_bench.report.tables.kl import kl_table
+from rlhf_bench.report.tables.overoptimisation import overoptimisation_table
+from rlhf_bench.report.tables.pairwise import pairwise_table
+from rlhf_bench.report.tables.pareto import pareto_table
+from rlhf_bench.report.tables.reward_model import accuracy_table, audit_table, calibration_table, training_table
+from rlhf_bench.report.tables.rouge import rouge_table
+from rlhf_bench.report.tables.seeds import gold_table, per_seed_table
+from rlhf_bench.report.tables.summary import summary_table
+
+if TYPE_CHECKING:  # matplotlib takes seconds to import: what prints a table does not wait for it
+    from matplotlib.figure import Figure
+
+__all__ = ["REPORT", "Plot", "contents", "draw", "plots", "tables"]
+
+
+class Plot(NamedTuple):
+    """A plot is drawn by the function of its name in a module of plots/."""
+
+    name: str
+    module: str
+    caption: str
+    section: str = "Plots"
+    wide: bool = False  # as wide as the page
+    front: str = ""  # the metric of its Pareto front, whose hypervolume the caption gives
+
+    def draw(self, result: Result) -> Figure | None:
+        """The figure; None where the result has not the numbers for it."""
+        from rlhf_bench.report.plots.style import drawing
+
+        function = getattr(import_module(f"rlhf_bench.report.plots.{self.module}"), self.name)
+        with drawing():
+            return cast("Callable[[Result], Figure | None]", function)(result)
+
+
+REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
+    summary_table,
+    Plot("suite_metrics", "probes", "What this suite asks: each model with its interval.", wide=True),
+    Plot(
+        "reward_vs_kl",
+        "tradeoff",
+        "How much learned reward each model gains at how much KL to the reference.",
+        front="reward",
+    ),
+    Plot(
+        "gold_vs_reward",
+        "tradeoff",
+        "The gold reward against the learned reward: whether the one grows with the other.",
+    ),
+    Plot(
+        "gold_vs_kl",
+        "tradeoff",
+        "The gold reward against KL: where it falls as the learned reward rises, the reward model is over-optimised.",
+        front="gold",
+    ),
+    Plot(
+        "gold_vs_sqrt_kl",
+        "overoptimisation",
+        "A method's checkpoints, or best of n, with the fit of arXiv:2210.10760; dotted, upright: where gold turns.",
+    ),
+    Plot(
+        "held_out_vs_reward",
+        "tradeoff",
+        "Below the line, a model gains more by the reward model it was optimised against than by another seed's: part "
+        "of what it learned are the errors of the first.",
+    ),
+    Plot("reward_distribution", "distributions", "The learned reward of every response."),
+    Plot("win_rates", "judge", "Win rates against the baseline, which is the line at one half.", wide=True),
+    Plot("judge_ratings", "judge", "Mean ratings by criterion.", wide=True),
+    Plot(
+        "rouge",
+        "distributions",
+        "How near responses come to the data's chosen ones: by words, pairs of words, longest common subsequence.",
+    ),
+    Plot("length", "distributions", "How long responses are; 'chosen' and 'rejected' are the data's own."),
+    Plot("length_vs_reward", "distributions", "Whether the reward model prefers longer responses."),
+    Plot("kl_by_position", "distributions", "At which tokens of the response a model differs from the reference."),
+    pareto_table,
+    overoptimisation_table,
+    equal_kl_table,
+    best_of_n_table,
+    pairwise_table,
+    win_rate_table,
+    judge_audit_table,
+    people_table,
+    strengths_table,
+    ranking_table,
+    ranking_audit_table,
+    rating_table,
+    rating_pairs_table,
+    rating_audit_table,
+    per_seed_table,
+    gold_table,
+    rouge_table,
+    kl_table,
+    Plot("training_curves", "curves", "One line a seed. Scales differ between panels.", "Training", wide=True),
+    training_table,
+    accuracy_table,
+    audit_table,
+    calibration_table,
+)
+
+
+def contents(result: Result) -> list[Table | Plot]:
+    """The report's entries in their order, tables with the notes that all tables have."""
+    return [entry if isinstance(entry, Plot) else with_common_notes(result, entry(result)) for entry in REPORT]
+
+
+def tables(result: Result, *, section: str | None = None) -> list[Table]:
+    """Every table, or those of one section; some may have no row."""
+    made = [entry for entry in contents(result) if isinstance(entry, Table)]
+    return [table for table in made if section in (None, table.section)]
+
+
+def draw(result: Result, name: str) -> Figure | None:
+    """One plot by its name; None where the result has not the numbers for it. Raises UnknownName."""
+    found = {plot.name: plot for plot in plots()}
+    if name not in found:
+        raise UnknownName("plot", name, found)
+    return found[name].draw(result)
+
+
+def plots() -> list[Plot]:
+    return [entry for entry in REPORT if isinstance(entry, Plot)]

@@ -1,0 +1,70 @@
+"""The notes that all tables have: one training seed, toy checkpoints, intervals that cover badly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from rlhf_bench.errors import UnknownName
+from rlhf_bench.report.result import Result, known
+from rlhf_bench.report.table import Table
+from rlhf_bench.scorers import describe
+from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
+from rlhf_bench.types import Estimate
+
+__all__ = ["cautions", "interval_note", "one_seed_note", "toy_note", "with_common_notes"]
+
+_TOY = "numbers mean nothing"  # the description of a recipe that is there to see that everything works
+
+
+def with_common_notes(result: Result, table: Table) -> Table:
+    """`table` with the notes that hold for all tables of the result, first, and the warnings about its intervals."""
+    estimates = any(isinstance(cell, Estimate) for row in table.rows for cell in row)
+    first = [*one_seed_note(result), *toy_note(result)] if estimates else []
+    warnings = [] if table.cautioned else cautions(table)
+    return replace(table, notes=[*first, *table.notes, *warnings])
+
+
+def one_seed_note(result: Result) -> list[str]:
+    """That there is one training seed, and what its intervals leave out; nothing for several."""
+    if len(result.seeds) > 1:
+        return []
+    option = "; train more: --seeds 3" if result.metrics.get("training") else ""
+    return [f"One training seed: intervals and p leave out retraining{option}"]
+
+
+def toy_note(result: Result) -> list[str]:
+    """Which models come from a toy recipe; nothing where none does."""
+    training: dict[str, list[dict[str, Any]]] = result.metrics.get("training", {})
+    found = [name for name, runs in training.items() if any(_TOY in (run.get("recipe") or "") for run in runs)]
+    return [f"Toy recipe, its numbers mean nothing: {', '.join(found)}"] if found else []
+
+
+def cautions(table: Table) -> list[str]:
+    """The mark ‡: which Estimates of a table are in a regime whose intervals are known to cover badly."""
+    return caution_notes(_numbers(table))
+
+
+def interval_note(result: Result) -> str:
+    cells = [result.estimate(model, result.reward_key) for model in result.models]
+    level = next((cell.level for cell in cells if cell), 0.95)
+    over = "prompts" if len(result.seeds) == 1 else f"prompts and {len(result.seeds)} seeds"
+    return f"value [low, high]: {level:.0%} confidence interval over {over}"
+
+
+def _numbers(table: Table) -> Iterator[Shown]:
+    for row in table.rows:
+        named = zip(table.columns, row[: table.keys], strict=False)
+        of = " ".join(f"seed {cell}" if column.key == "seed" else str(cell) for column, cell in named)
+        for column, cell in zip(table.columns[table.keys :], row[table.keys :], strict=True):
+            if isinstance(cell, Estimate) and known(cell):
+                is_share = _is_share(column.key)
+                yield Shown(column.title, of, cell, is_share, is_share and near_an_end(cell))
+
+
+def _is_share(metric: str) -> bool:
+    try:
+        return describe(metric).kind == "share"
+    except UnknownName:  # a column that is no metric
+        return metric == "win_rate"

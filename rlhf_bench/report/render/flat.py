@@ -1,0 +1,51 @@
+"""A table without Estimates, for formats that hold one number a cell: CSV, Excel, pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+from rlhf_bench.report.table import Cell, Table
+from rlhf_bench.types import Estimate
+
+__all__ = ["Flat", "csv_text", "finite", "flat"]
+
+Flat = str | float | int | None
+
+
+def flat(table: Table) -> tuple[list[str], list[list[Flat]]]:
+    """Names of columns, and rows without an Estimate: it takes four columns, value, _low, _high and _n."""
+    header: list[str] = []
+    for column in table.columns:
+        header.append(column.key)
+        header += [f"{column.key}_{part}" for part in ("low", "high", "n")] if column.interval else []
+    return header, [_flat(table, row) for row in table.rows]
+
+
+def csv_text(table: Table) -> str:
+    """A line a row, full precision; an empty cell is not available."""
+    header, rows = flat(table)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(["" if value is None else value for value in map(finite, row)])
+    return buffer.getvalue()
+
+
+def finite(value: Flat) -> Flat:
+    """NaN becomes None; infinities are kept as text."""
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
+
+
+def _flat(table: Table, row: list[Cell]) -> list[Flat]:
+    values: list[Flat] = []
+    for column, cell in zip(table.columns, row, strict=True):
+        if isinstance(cell, Estimate):
+            values += [cell.value, cell.low, cell.high, cell.n]
+        else:
+            values += [None] * 4 if column.interval else [cell]
+    return values

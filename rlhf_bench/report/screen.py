@@ -1,0 +1,125 @@
+"""What a terminal shows of a result: the main table and a few lines under it; the judges' tables; an audit's."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from rlhf_bench.errors import StoreError
+from rlhf_bench.report.alarms import checked_for, raised_alarms
+from rlhf_bench.report.contents import tables
+from rlhf_bench.report.notes import one_seed_note, toy_note, with_common_notes
+from rlhf_bench.report.render.terminal import block, fits, text_of, wrapped
+from rlhf_bench.report.result import Result, known
+from rlhf_bench.report.table import ALWAYS, MAIN, Table
+from rlhf_bench.report.tables.judge_forms import SECTION
+from rlhf_bench.report.tables.reward_model import table_of_audit
+from rlhf_bench.report.tables.summary import missing_lines, summary_table
+from rlhf_bench.report.verdict import verdict
+from rlhf_bench.types import Estimate
+
+__all__ = ["audit_text", "judge_text", "summary_text"]
+
+_UNDER = 6  # lines under the table
+
+
+def summary_text(result: Result, *, width: int = 120) -> str:
+    """The main columns as plain text for a terminal `width` characters wide, and at most six lines under them."""
+    table = with_common_notes(result, summary_table(result))
+    columns, stacked = _fitting(table, width)
+    prompts, samples = result.manifest["data"].get("n_prompts", "?"), result.sampling.get("samples", "?")
+    seeds = f"training seed{'' if len(result.seeds) == 1 else 's'} {', '.join(map(str, result.seeds))}"
+    head = f"{table.title}: {prompts} prompts × {samples} samples, {seeds}, reference {result.reference}"
+    lines = [*wrapped(head, width), *block(table, columns, width, stacked=stacked), *_under(result, table, width)]
+    return "\n".join(lines) + "\n"
+
+
+def _under(result: Result, table: Table, width: int) -> list[str]:
+    """What has to be known first: the seeds, the verdict, the alarms; the rest is counted, and is on the page."""
+    seeds, alarms = [*one_seed_note(result), *toy_note(result)], raised_alarms(result)
+    first = [_short("; ".join(seeds), width)] if seeds else []
+    last = [_short(f"Alarms: {len(alarms)}: {alarms[0]}", width)] if alarms else []
+    if not alarms and (checked := checked_for(result)):
+        last = [f"Alarms: none in {len(checked)} checks"]
+    room = _UNDER - len(first) - len(last) - 1
+    verdicts: list[str] = []
+    for sentence in verdict(result):
+        found = wrapped(sentence, width)
+        if len(verdicts) + len(found) <= room:
+            verdicts += found
+        elif not verdicts:
+            verdicts = wrapped(_short(sentence, (width - 2) * room), width)[:room]
+    counts = {
+        "lines on numbers not available": len(missing_lines(result)),
+        "notes": len(table.notes) - len(seeds),
+        "alarms": len(alarms),
+    }
+    on_the_page = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+    return [*first, *verdicts, *last, *([_short(f"On the page: {on_the_page}", width)] if on_the_page else [])]
+
+
+def _short(text: str, width: int) -> str:
+    return textwrap.shorten(text, width, placeholder=" ...")
+
+
+def judge_text(result: Result, **wanted: str) -> str:
+    """All tables of judge.json; of those judgings that have what is `wanted` (judge="gpt-4o", template="likert@1").
+
+    Raises StoreError where nothing was judged.
+    """
+    judge = result.judge
+    if not any(judge.get(key) for key in ("judgings", "ratings", "rankings")):
+        path = result.path
+        raise StoreError(
+            f"{path} was not judged; do it with: rlhf-bench judge run {path} --judge length --baseline NAME"
+        )
+    judge = {
+        form: [row for row in rows if all(row.get(key, value) == value for key, value in wanted.items())]
+        if isinstance(rows, list)
+        else rows
+        for form, rows in judge.items()
+    }
+    found = tables(replace(result, judge=judge), section=SECTION)
+    return "\n".join(text_of(table, width=120) for table in found if table.rows)
+
+
+def audit_text(audit: Mapping[str, Any]) -> str:
+    """The three largest findings of audit.json, then accuracy by category beside its baselines: of all seeds together,
+    and of each seed over all."""
+    table = table_of_audit(audit)
+    rows = [row for row in table.rows if row[0] == table.rows[0][0] or row[1] in ("all", "unseen categories")]
+    return "\n".join([*_findings(audit.get("models", {})), text_of(replace(table, rows=rows), width=120)])
+
+
+def _findings(models: Mapping[str, Any]) -> list[str]:
+    """A sentence each for the largest findings of the first seed; nothing for an audit without an examination."""
+    examined = [(seed, part["examination"]) for seed, part in models.items() if part.get("examination")]
+    if not examined:
+        return []
+    seed, first = examined[0]
+    if first["missing"]:
+        return [f"findings: not computed ({first['missing']})", ""]
+    found = first["findings"]
+    head = f"findings, seed {seed} (q < .05): {len(found) or 'none'}; all in features.csv and slices.csv"
+    return [head, *(f"- {entry['sentence']}" for entry in found[:3]), ""]
+
+
+def _fitting(table: Table, width: int) -> tuple[list[int], bool]:
+    """The columns that fit the terminal, and whether their intervals stand below the values.
+
+    Columns of the tier MAIN are left out from the right until the others fit.
+    """
+    numbers = range(table.keys, len(table.columns))
+    shown = [j for j in numbers if table.columns[j].tier <= MAIN and _has_value(table, j)]
+    stacked = not fits(table, shown, width)
+    while not fits(table, shown, width, stacked=stacked) and len(shown) > 1:
+        spare = [j for j in shown if table.columns[j].tier != ALWAYS]
+        shown.remove(spare[-1] if spare else shown[-1])
+    return shown, stacked
+
+
+def _has_value(table: Table, column: int) -> bool:
+    cells = [row[column] for row in table.rows]
+    return any(known(cell) if isinstance(cell, Estimate) else cell is not None for cell in cells)

@@ -1,0 +1,113 @@
+"""What the paired tests of a result say, in words.
+
+Being told apart is not transitive: ppo may differ from base, and neither from sft. So a chain of models is written only
+where every pair across its signs is rejected and no pair within a group is; else a compact letter display, in which two
+models share a letter where they are not told apart; else, where they are few or have no order, the pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from rlhf_bench.report.result import Result, is_rejected
+from rlhf_bench.report.table import number_text
+from rlhf_bench.scorers import describe
+
+__all__ = ["verdict"]
+
+Pair = frozenset[str]
+_FEW = 3  # pairs that are told apart: so many are listed sooner than put into letters
+
+
+def verdict(result: Result) -> list[str]:
+    """A sentence each on the gold reward and on the learned reward, as far as pairs of models were tested by them."""
+    sentences = []
+    for metric, name in (("gold", "gold"), (result.reward_key, "the learned reward")):
+        rows = result.pairs(metric)
+        if rows:
+            sentences.append(f"On {name}: {'; '.join(_findings(result, rows))}.")
+    return sentences
+
+
+def _findings(result: Result, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    higher = describe(rows[0]["metric"]).higher_is_better is not False
+    wins = {_ordered(row, higher) for row in rows if is_rejected(row)}
+    ahead = [_ordered(row, higher)[0] for row in rows]
+    names = {row[side] for row in rows for side in ("a", "b")}
+    models = sorted((model for model in result.models if model in names), key=lambda model: -ahead.count(model))
+    alike = {frozenset(pair) for pair in combinations(models, 2)} - {frozenset(pair) for pair in wins}
+    conditions = f"Holm p < .05; {_conditions(result, rows)}"
+    power = _power(rows, alike)
+    if not wins:
+        return [f"no two of {', '.join(models)} can be told apart ({conditions})", *power]
+    groups = _chain(models, wins, alike)
+    if groups is not None:
+        chain = " > ".join(", ".join(group) for group in groups)
+        together = [f"{_listed(group)} cannot be told apart" for group in groups if len(group) > 1]
+        return [f"{chain} ({conditions})", *together, *power]
+    if _is_ordered(models, wins) and len(wins) > _FEW:
+        letters = _letters(models, alike)
+        shown = ", ".join(f"{model} ({letters[model]})" for model in models)
+        return [f"{shown} ({conditions})", "models that share a letter cannot be told apart", *power]
+    pairs = ", ".join(f"{winner} > {loser}" for winner, loser in sorted(wins, key=lambda pair: _place(models, pair)))
+    return [f"{pairs} ({conditions})", "no other pair can be told apart", *power]
+
+
+def _chain(models: Sequence[str], wins: Collection[tuple[str, str]], alike: Collection[Pair]) -> list[list[str]] | None:
+    """The models in groups, best first, where every pair of two groups is rejected and none within one; else None."""
+    groups: list[list[str]] = []
+    for model in models:
+        if groups and all(frozenset((model, other)) in alike for other in groups[-1]):
+            groups[-1].append(model)
+        else:
+            groups.append([model])
+    across = [(a, b) for better, worse in combinations(groups, 2) for a in better for b in worse]
+    return groups if all(pair in wins for pair in across) else None
+
+
+def _is_ordered(models: Sequence[str], wins: Iterable[tuple[str, str]]) -> bool:
+    """Whether every winner stands before the model that it is told apart from."""
+    return all(models.index(winner) < models.index(loser) for winner, loser in wins)
+
+
+def _letters(models: Sequence[str], alike: Collection[Pair]) -> dict[str, str]:
+    """A compact letter display: a letter for each largest set of models of which no two are told apart."""
+    sets: list[set[str]] = []
+    for model in models:
+        joined = [{model}] + [{model} | {m for m in found if frozenset((model, m)) in alike} for found in sets]
+        sets = [found for found in [*sets, *joined] if found]
+        sets = [a for i, a in enumerate(sets) if not any(a < b or (a == b and j < i) for j, b in enumerate(sets))]
+    sets.sort(key=lambda found: sorted(map(models.index, found)))
+    return {m: "".join(_letter(i) for i, found in enumerate(sets) if m in found) for m in models}
+
+
+def _letter(number: int) -> str:
+    return chr(ord("a") + number) if number < 26 else f"({number})"
+
+
+def _power(rows: Sequence[Mapping[str, Any]], alike: Collection[Pair]) -> list[str]:
+    """The largest difference that a pair which is not told apart would show in 80 % of repetitions."""
+    open_pairs = [row for row in rows if frozenset((row["a"], row["b"])) in alike] or rows
+    sizes = [row["detectable"] for row in open_pairs if row["detectable"] is not None and row["detectable"] > 0]
+    return [f"80 % power for a difference of {number_text(max(sizes), 2)}"] if sizes else []
+
+
+def _conditions(result: Result, rows: Sequence[Mapping[str, Any]]) -> str:
+    prompts = max(row["difference"]["n"] for row in rows)
+    seeds = len(result.seeds)
+    return f"{prompts} prompts, {seeds} training seed{'' if seeds == 1 else 's'}"
+
+
+def _ordered(row: Mapping[str, Any], higher: bool) -> tuple[str, str]:
+    """The two models of a pair, the better one first."""
+    return (row["a"], row["b"]) if (row["difference"]["value"] > 0) == higher else (row["b"], row["a"])
+
+
+def _place(models: Sequence[str], pair: tuple[str, str]) -> tuple[int, int]:
+    return models.index(pair[0]), models.index(pair[1])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

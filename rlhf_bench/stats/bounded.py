@@ -1,0 +1,35 @@
+"""Estimates of means that lie between 0 and 1, exact at both ends: win rates, shares of verdicts, accuracies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from rlhf_bench.stats import FloatArray, crossed
+from rlhf_bench.stats.estimates import clopper_pearson
+from rlhf_bench.stats.resample import MIN_PROMPTS, nanmean
+from rlhf_bench.types import Estimate
+
+__all__ = ["bounded_mean"]
+
+
+def bounded_mean(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Mean over prompts of (S, P, K) values in [0, 1], NaN where there is none; prompts crossed with seeds.
+
+    `stats.crossed`, cut to [0, 1]. Where fewer than 10 prompts differ from the most frequent value (all won, say),
+    Clopper-Pearson with n = prompts stands in, so that the interval never has zero width: a value in [0, 1] varies no
+    more than a 0/1 draw of the same mean, so it errs on the wide side.
+    """
+    cells = nanmean(samples, axis=2)
+    estimate = crossed(cells, level=level, seed=seed)
+    if estimate.n == 0:
+        return estimate
+    there = np.isfinite(cells)
+    seeds = there.any(axis=1)
+    of_prompt = np.round(cells[seeds][:, there[seeds].all(axis=0)].mean(axis=0), 12)
+    differing = estimate.n - int(np.unique(of_prompt, return_counts=True)[1].max())
+    if differing < MIN_PROMPTS:
+        low, high, _, method = clopper_pearson(estimate.value, estimate.n, level=level)
+        return replace(estimate, low=low, high=high, method=method)
+    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))

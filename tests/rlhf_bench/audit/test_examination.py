@@ -1,0 +1,177 @@
+"""What a reward model pays for, slices, and findings: by hand, against an oracle, and by small simulations."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy import special
+
+from rlhf_bench.audit import examine
+from rlhf_bench.audit.features import FEATURES
+from rlhf_bench.audit.findings import sentence
+from rlhf_bench.audit.regression import fit_temperature, payments
+from rlhf_bench.audit.slices import discovered_slices, measure_slice, promised
+from rlhf_bench.errors import BadValue
+from rlhf_bench.stats import FloatArray
+
+PLANTED = runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "planted_faults.py"))
+
+
+def world(seed: int, *, n: int = 600, fault: float = 0.0, noise: float = 0.5) -> tuple[FloatArray, FloatArray]:
+    """Differences (n, 4) and margins (n,), chosen minus rejected: worth is x0 - 0.5 x1, the reward adds `fault` x2."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 4))
+    worth = x[:, 0] - 0.5 * x[:, 1]
+    sign = np.where(rng.random(n) < special.expit(worth), 1.0, -1.0)
+    return x * sign[:, None], sign * (worth + fault * x[:, 2] + noise * rng.normal(size=n))
+
+
+NAMES = list("abcd")
+
+
+def test_temperature_by_hand() -> None:
+    """Margins of 2 that are right in 3 of 4: sigmoid(2 / T) = 3/4, T = 2 / ln 3."""
+    assert fit_temperature(np.array([2.0, 2.0, 2.0, -2.0])) == pytest.approx(2 / np.log(3), rel=1e-4)
+
+
+def test_coefficients_are_those_of_statsmodels() -> None:
+    x, margins = world(0)
+    found = payments(x, margins, NAMES, [str(i) for i in range(len(x))])
+    scaled = x / np.sqrt((x**2).mean(axis=0))
+    share = special.expit(margins / found.temperature)
+    for outcome, name in ((np.ones(len(x)), "labels"), (share, "model")):
+        oracle = sm.GLM(outcome, scaled, family=sm.families.Binomial()).fit()
+        assert [getattr(row, name) for row in found.coefficients] == pytest.approx(oracle.params.tolist(), abs=2e-3)
+
+
+def test_swapping_the_sides_changes_nothing() -> None:
+    """A pair whose sides are swapped has both signs changed, and a label of 0: the same likelihood, so only the order
+    of pairs may matter, and does not."""
+    x, margins = world(1)
+    first = payments(x, margins, NAMES, [str(i) for i in range(len(x))])
+    turned = payments(x[::-1], margins[::-1], NAMES, [str(i) for i in range(len(x))])
+    assert [row.model for row in turned.coefficients] == pytest.approx([row.model for row in first.coefficients])
+
+
+def test_a_fault_is_the_difference_and_noise_is_none() -> None:
+    x, margins = world(2, fault=1.0)
+    rows = {row.feature: row for row in payments(x, margins, NAMES, [str(i) for i in range(len(x))]).coefficients}
+    assert rows["c"].p < 1e-4
+    assert rows["c"].difference_low > 0
+    assert min(rows[name].p for name in "abd") > 0.01
+    noisy = payments(*world(3, noise=3.0), NAMES, [str(i) for i in range(len(x))])
+    assert noisy.attenuation < 0.5  # pays less for everything
+    assert min(row.p for row in noisy.coefficients) > 0.01
+
+
+def test_the_intervals_of_differences_cover() -> None:
+    """300 worlds without a fault: 0 is covered in 93 to 97 %, less and more twice the simulation's own error, 1.3."""
+    covered = []
+    for seed in range(300):
+        x, margins = world(seed, n=300)
+        rows = payments(x, margins, NAMES, [str(i) for i in range(len(x))]).coefficients
+        covered += [row.difference_low <= 0 <= row.difference_high for row in rows]
+    assert 0.925 <= np.mean(covered) <= 0.975
+
+
+def test_copies_of_pairs_of_a_prompt_add_no_certainty() -> None:
+    x, margins = world(4, n=200)
+    once = payments(x, margins, NAMES, [str(i) for i in range(200)]).coefficients
+    index = np.repeat(np.arange(200), 4)
+    four = payments(x[index], margins[index], NAMES, [str(i) for i in index]).coefficients
+    for a, b in zip(once, four, strict=True):
+        assert b.difference_high - b.difference_low == pytest.approx(a.difference_high - a.difference_low, rel=0.05)
+
+
+def test_two_features_that_are_one_are_collinear() -> None:
+    x, margins = world(5)
+    x[:, 3] = x[:, 2] + 0.05 * x[:, 3]
+    rows = payments(x, margins, NAMES, [str(i) for i in range(len(x))]).coefficients
+    assert [row.is_collinear for row in rows] == [False, False, True, True]
+
+
+def test_a_slice_by_hand() -> None:
+    """40 pairs in it, 30 right, promised .9 each: gap .75 - .9 = -.15; outside all 40 are right."""
+    margins = np.array([1.0] * 30 + [-1.0] * 10 + [1.0] * 40)
+    mask = np.arange(80) < 40
+    found = measure_slice("x", mask, margins, np.full(80, 0.9), [str(i) for i in range(80)])
+    assert found is not None
+    assert (found.n, found.inside.value, found.outside.value) == (40, 0.75, 1.0)
+    assert found.gap == pytest.approx(-0.15)
+    # (30.5 / 10.5) / (40.5 / 0.5)
+    assert found.odds_ratio == pytest.approx(0.0358613, abs=1e-6)
+    assert found.gap_low < -0.15 < found.gap_high < 0
+    assert measure_slice("x", np.arange(80) < 29, margins, np.full(80, 0.9), [str(i) for i in range(80)]) is None
+
+
+def test_what_is_promised_is_kept_where_nothing_is_wrong() -> None:
+    """Margins that are the log odds of the labels, so slope 1 and no features: promised is sigmoid(|margin|)."""
+    rng = np.random.default_rng(0)
+    worth = rng.normal(size=20_000)
+    margins = np.where(rng.random(20_000) < special.expit(worth), worth, -worth)
+    promise = promised(margins, np.zeros((20_000, 1)), np.zeros(1))
+    assert promise == pytest.approx(special.expit(np.abs(margins)), abs=0.02)
+
+
+def test_a_slice_is_discovered_on_one_half_and_measured_on_the_other() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=2000)
+    margins = np.where((x > 0.5) & (rng.random(2000) < 0.5), -1.0, 1.0)
+    prompts = [str(i) for i in range(2000)]
+    found = discovered_slices({"x": x}, margins, np.full(2000, 0.85), prompts)
+    worst = min(found, key=lambda row: row.gap)
+    assert worst.name.startswith("x > 0.")
+    assert worst.inside.value == pytest.approx(0.5, abs=0.08)
+    assert sum(row.n for row in found) == 1000  # the other half, whole
+
+
+@pytest.fixture(scope="module")
+def pool() -> object:
+    return PLANTED["pool"](1500, 0)
+
+
+@pytest.mark.parametrize("fault", ["exclamation", "list form", "refusing nothing"])
+def test_a_planted_fault_is_the_first_finding(fault: str, pool: object) -> None:
+    names = [PLANTED["one"](pool, fault, 1.0, seed)[0] for seed in range(3)]
+    assert names == [PLANTED["FAULTS"][fault][0]] * 3
+
+
+def test_a_clean_reward_has_hardly_a_finding(pool: object) -> None:
+    assert sum(PLANTED["one"](pool, None, 0.0, seed)[1] > 0 for seed in range(8)) <= 1
+
+
+def test_a_finding_says_both_prices() -> None:
+    x, margins = world(2, fault=1.0)
+    row = payments(x, margins, ["length", *"bcd"], [str(i) for i in range(len(x))]).coefficients[0]
+    assert f"Pays {row.model:.2f} logits for a standard deviation of length" in sentence(row)
+    assert f"the labels pay {row.labels:.2f}" in sentence(row)
+
+
+def test_all_tests_are_one_family() -> None:
+    rng = np.random.default_rng(0)
+    chosen = [" Yes!" if rng.random() < 0.5 else " Perhaps it may be so." for _ in range(200)]
+    rejected = [" No. It is not." if rng.random() < 0.5 else " Why?" for _ in range(200)]
+    found = examine([str(i) for i in range(200)], chosen, rejected, rng.normal(size=200))
+    assert {entry.name for entry in found.family if entry.kind == "feature"} <= set(FEATURES)
+    assert len(found.family) == len(found.payments.coefficients) + len(found.slices) + len(found.discovered)
+    assert [entry.q for entry in found.family] == sorted(entry.q for entry in found.family)
+    assert found.too_small  # numbers in digits are in no response
+
+
+@pytest.mark.parametrize(
+    ("n", "chosen", "margins", "message"),
+    [
+        (40, " a", np.ones(39), "expected as many of each"),
+        (40, " a", np.full(40, np.nan), "margin of pair 0 is not finite"),
+        (40, " b", np.ones(40), "no pair has two different texts"),
+        (20, " a", np.ones(20), "needs 30 or more"),
+        (40, " a", np.zeros(40), "same score"),
+    ],
+)
+def test_bad_input(n: int, chosen: str, margins: FloatArray, message: str) -> None:
+    with pytest.raises(BadValue, match=message):
+        examine([str(i) for i in range(n)], [chosen] * n, [" b"] * n, margins)

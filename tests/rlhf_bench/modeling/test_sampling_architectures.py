@@ -1,0 +1,81 @@
+"""The sampler with other architectures: cached, without a cache, with packed weights; against plain transformers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from rlhf_bench.modeling import packed
+from rlhf_bench.modeling.packed import packed_weights
+from rlhf_bench.modeling.sampling import SamplingConfig, sample, uniforms
+from rlhf_bench.modeling.sampling_cache import has_usual_cache
+from rlhf_bench.types import Completion, Prompt
+
+from .architectures import CONFIGS, tiny_model
+from .chat import make_tokenizer
+
+TEXTS = ["a", "Blue, or is it green?", "How do I boil an egg for eight minutes?", "b c", "Eggs."]
+PROMPTS = [Prompt(str(i), text) for i, text in enumerate(TEXTS)]
+CONFIG = SamplingConfig(max_new_tokens=6, stop=())
+RECURRENT = {"falcon_h1", "recurrent_gemma", "mamba"}
+
+
+def plain_sample(model: PreTrainedModel, ids: list[int], prompt: Prompt, k: int) -> tuple[list[int], list[float]]:
+    """The tokens that the same numbers draw from plain transformers, without a cache or padding."""
+    drawn: list[int] = []
+    logps: list[float] = []
+    for u in uniforms(0, prompt.id, k, 6):
+        with torch.no_grad():
+            out = model(input_ids=torch.tensor([ids + drawn]), use_cache=False)
+        table = out.logits[0, -1].log_softmax(-1)
+        edges = table.double().exp().cumsum(0)
+        token = int(np.searchsorted((edges / edges[-1]).numpy(), u, side="right"))
+        drawn.append(token)
+        logps.append(table[token].item())
+        if token == 2:
+            break
+    return drawn, logps
+
+
+def draw(kind: str, samples: int = 2) -> tuple[PreTrainedModel, list[list[Completion]]]:
+    model = tiny_model(kind, vocab_size=400)
+    return model, sample(model, make_tokenizer(), PROMPTS, CONFIG, samples=samples, seed=0)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_tokens_and_log_probabilities_are_those_of_plain_transformers(kind: str) -> None:
+    model, groups = draw(kind)
+    assert has_usual_cache(model) is (kind not in RECURRENT)
+    tokenizer = make_tokenizer()
+    for prompt, group in zip(PROMPTS, groups, strict=True):
+        for completion in group:
+            drawn, logps = plain_sample(model, tokenizer(prompt.text)["input_ids"], prompt, completion.sample)
+            assert list(completion.ids) == drawn
+            assert list(completion.logps) == pytest.approx(logps, abs=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gemma2"])
+def test_a_large_models_way_draws_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed weights, and prompts that are read in pieces of similar length."""
+    _, expected = draw(kind)
+    monkeypatch.setattr(packed, "SMALL", 0)
+    model, groups = draw(kind)
+    for group, wanted in zip(groups, expected, strict=True):
+        for one, other in zip(group, wanted, strict=True):
+            assert one.ids == other.ids
+            assert one.logps == pytest.approx(other.logps, abs=1e-4)
+    assert not any("forward" in vars(module) for module in model.modules())  # the layers are as they were
+
+
+def test_packed_layers_give_what_plain_ones_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "SMALL", 0)
+    ids = torch.tensor([[5, 6, 7]])
+    for kind in ("gpt2", "llama"):
+        model = tiny_model(kind)
+        with torch.no_grad():
+            expected = model(input_ids=ids).logits
+            with packed_weights(model):
+                assert any("forward" in vars(module) for module in model.modules())
+                torch.testing.assert_close(model(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,77 @@
+"""The documentation is short, and what it repeats from the code is what the code says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from rlhf_bench.cli import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GENERATED = {"cli.md"}
+
+
+def test_generated_pages_are_current() -> None:
+    done = subprocess.run([sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    assert len(text.split()) <= 1000
+    head = "\n".join(text.splitlines()[:30])
+    assert "make bench" in head
+    assert "make test" in head
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in GENERATED], ids=lambda page: page.name)
+def test_pages_are_short(page: Path) -> None:
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= 250
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def documented_commands() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        if page.name in GENERATED:
+            continue
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^(?:    |\$ )+(rlhf-bench [^#\n]+)", text, flags=re.MULTILINE):
+            yield page.name, line.strip()
+
+
+@pytest.mark.parametrize(("page", "line"), documented_commands())
+def test_documented_commands_are_understood(page: str, line: str) -> None:
+    """Every command of the documentation is parsed by click: its words and options exist."""
+    words = shlex.split(line.split("|")[0])[1:]
+    command: click.Command = cli
+    name = "rlhf-bench"
+    while isinstance(command, click.Group):
+        if not words or words[0].startswith("-"):
+            return
+        assert words[0] in command.commands, f"{page}: {line}"
+        name, command = f"{name} {words[0]}", command.commands[words[0]]
+        words = words[1:]
+    words = [word for word in words if word not in ("--debug", "--quiet")]
+    if "--help" in words or any(word in ("...", "COMMAND") for word in words):
+        return
+    try:
+        command.make_context(name, words, resilient_parsing=False)
+    except click.UsageError as error:
+        pytest.fail(f"{page}: {line}: {error.format_message()}")
+    except click.exceptions.Exit:
+        pass
