@@ -3,7 +3,8 @@
 rlhf-bench train all --run reported --seeds 3 --set seed=1
 rlhf-bench eval --suite hh-test --run reported
 rlhf-bench audit --run reported
-python benchmarks/claims.py results/hh-test/reported
+python benchmarks/claims.py results/hh-test/reported               # a line a claim
+python benchmarks/claims.py results/hh-test/reported --markdown    # the tables of docs/results.md
 """
 
 from __future__ import annotations
@@ -78,5 +79,47 @@ def say(claim: str, numbers: str, holds: bool | None) -> None:
     print(f"{claim:58} {numbers:42} {verdict}")
 
 
+COLUMNS = {
+    "reward_z": ("learned reward (z)", 2), "reward": ("learned reward", 2), "gold": ("gold reward", 2),
+    "kl_exact": ("KL exact (nats)", 2), "rougeL": ("ROUGE-L", 3), "n_tokens": ("tokens", 1), "ended": ("EOS rate", 3),
+}  # fmt: skip
+
+
+def markdown(folder: str) -> None:
+    """The main numbers of each model, and the paired differences to sft, as two tables."""
+    metrics = ResultStore(Path(folder)).read_metrics()
+    models = metrics["models"]
+    keys = [key for key in COLUMNS if any(key in cells for cells in models.values())]
+    keys = [key for key in keys if key != "reward" or "reward_z" not in keys]
+    print(f"| model | {' | '.join(COLUMNS[key][0] for key in keys)} |")
+    print(f"| --- |{' --- |' * len(keys)}")
+    for model, cells in models.items():
+        print(f"| {model} | {' | '.join(_cell(cells.get(key), COLUMNS[key][1]) for key in keys)} |")
+    print()
+    print("| difference | learned reward | gold reward | KL exact |")
+    print("| --- | --- | --- | --- |")
+    learned = "reward_z" if "reward_z" in keys else "reward"
+    for a, b in (("sft", "base"), *((model, "sft") for model in TRAINED)):
+        cells = [_difference(metrics, metric, a, b) for metric in (learned, "gold", "kl_exact")]
+        print(f"| {a} - {b} | {' | '.join(cells)} |")
+
+
+def _cell(cell: dict[str, Any] | None, digits: int) -> str:
+    if cell is None:
+        return "-"
+    if cell["low"] == cell["high"]:
+        return f"{cell['value']:.{digits}f}"
+    return f"{cell['value']:.{digits}f} [{cell['low']:.{digits}f}, {cell['high']:.{digits}f}]"
+
+
+def _difference(metrics: dict[str, Any], metric: str, a: str, b: str) -> str:
+    try:
+        estimate = difference(metrics, metric, a, b, None)
+    except SystemExit:
+        return "-"
+    return f"{estimate.value:+.2f} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    folders = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    (markdown if "--markdown" in sys.argv else main)(*folders)
