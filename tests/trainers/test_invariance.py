@@ -189,7 +189,8 @@ def close(found: Step, expected: Step) -> None:
         assert ours.dtype == theirs.dtype == torch.float64
         assert (ours - theirs).norm().item() <= 1e-5 * norms[i] + floor, (i, tuple(ours.shape), norms[i])
     for key, value in expected.row.items():
-        if key != "seconds":
+        # at the first step every margin of DPO is 0 but for its last bit, and accuracies are the bit's sign
+        if key not in ("seconds", "rewards/accuracies"):
             assert found.row[key] == pytest.approx(value, rel=1e-9, abs=1e-9), key
 
 
