@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhf_bench.runtime.sharding import gather, sharded_as
+
 __all__ = ["Muon", "orthogonalise"]
 
 # The quintic of K. Jordan et al.: five iterations take singular values of [0.001, 1] to about [0.7, 1.2].
@@ -61,11 +63,11 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(gradient)
             buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-            directions.append(gradient.lerp(buffer, momentum))
+            directions.append(gather(gradient.lerp(buffer, momentum)))  # a sharded matrix is iterated whole
         rows, columns = parameters[0].shape
         size = lr * max(1.0, rows / columns) ** 0.5
         for parameter, update in zip(parameters, orthogonalise(torch.stack(directions), dtype=self.dtype), strict=True):
-            parameter.mul_(1 - lr * weight_decay).add_(update, alpha=-size)
+            parameter.mul_(1 - lr * weight_decay).add_(sharded_as(parameter, update), alpha=-size)
 
 
 def orthogonalise(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
