@@ -57,7 +57,7 @@ bench: $(VENV)/.installed ## train every stage, evaluate, audit; the table and t
 test: $(VENV)/.installed-dev ## every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
 
-test-slow: $(VENV)/.installed-dev ## 20 SIGKILLs in each stage of a training, 50 in a judging; minutes
+test-slow: $(VENV)/.installed-dev ## minutes: 20 SIGKILLs a stage of a training, 50 in a judging, launchers, sizes
 	$(BIN)/python -m pytest -m kills $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types

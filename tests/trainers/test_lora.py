@@ -29,7 +29,6 @@ from rlhf_bench.modeling.models import load_policy, new_gpt2
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.tokens import collate, encode
 from rlhf_bench.selftest import selftest
-from rlhf_bench.types import STAGES
 from trainers.config.loading import load_recipe
 from trainers.config.optimizer import LoraConfig
 from trainers.engine import lora
@@ -37,8 +36,9 @@ from trainers.engine.critic import make_critic
 from trainers.engine.lora import adapt, check_lora
 from trainers.engine.states import load_trained, trained_state
 
+from ..several import Launcher
 from .conftest import TOY, FirstStep, call, stage_in
-from .killing import Launcher, pairs_file, same_bits
+from .killing import Training, pairs_file, same_bits
 
 NO_DATA = PreferenceData("tests", "train", [], {}, [], "")
 ADAPTED = ("sft", "reward", "ppo", "grpo", "dpo")
@@ -295,6 +295,7 @@ def test_a_complete_run_is_left_alone_and_full_stages_follow_adapters(copy: Path
     assert log["rewards/margins"] == 0
 
 
+@pytest.mark.usefixtures("no_report")
 def test_adapters_are_evaluated_and_checked_like_any_model(run: Path, tmp_path: Path) -> None:
     done = call("eval", "--run", "toy", "--checkpoints", run.parent, "--results", tmp_path, "--limit", "2",
                 "--samples", "1", "--model", f"again={run / 'dpo'}")  # fmt: skip
@@ -507,16 +508,17 @@ def test_an_adapter_is_not_merged_into_4_bits(run: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-def test_killed_stages_of_adapters_end_with_the_same_bits(tmp_path: Path) -> None:
+def test_killed_stages_of_adapters_end_with_the_same_bits(tmp_path: Path, launch: Launcher) -> None:
     """Killed after its second step, whose state is not saved, a stage goes on from the first."""
     killed = ("sft", "reward", "ppo")  # an adapter, one with a head, one with a critic's
-    with Launcher(tmp_path, pairs_file(tmp_path), {**EVERYWHERE, "base.max_steps": 2}) as launch:
-        assert launch.run("alone", 1000)[0] == 0
-        ends = [launch.run("killed", 0, at=(stage, 2)) for stage in killed]
-        assert [status for status, _ in ends] == [-signal.SIGKILL] * len(killed)
-        ends.append(launch.run("killed", 0))
+    settings = {**EVERYWHERE, "base.max_steps": 2, "base.optimizer": "adamw"}
+    train = Training(launch, tmp_path, pairs_file(tmp_path), settings, ["ppo"])
+    assert train.run("alone", 1000)[0] == 0
+    ends = [train.run("killed", 0, at=(stage, 2)) for stage in killed]
+    assert [status for status, _ in ends] == [-signal.SIGKILL] * len(killed)
+    ends.append(train.run("killed", 0))
     assert ends[-1][0] == 0, ends[-1][1]
     for stage, (_, errors) in zip(killed, ends[1:], strict=True):
         assert f"{stage}: continues after step 1 of 3" in errors
-    for stage in STAGES:
+    for stage in ("base", *killed):
         same_bits(tmp_path / "alone" / stage, tmp_path / "killed" / stage)

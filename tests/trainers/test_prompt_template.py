@@ -135,6 +135,7 @@ def test_a_tokenizer_without_the_template(policy_folder: Path, tmp_path: Path) -
         encode_rows(stage_of("chat", policy_folder).recipe, load_policy(policy_folder)[1], ["p"], ["r"])
 
 
+@pytest.mark.usefixtures("no_report")
 def test_evaluation_and_scoring_take_the_form_that_the_checkpoint_names(tmp_path: Path) -> None:
     where = ["--run", "toy", "--checkpoints", tmp_path]
     settings = ["--set", "data.prompt_template=plain", "--set", "grpo.steps=1"]

@@ -53,6 +53,7 @@ def test_again_trains_nothing_and_an_interrupted_one_goes_on(root: Path) -> None
     assert {p: p.stat().st_mtime_ns for p in root.rglob("model.safetensors")} == times
 
 
+@pytest.mark.usefixtures("no_report")
 def test_its_curve_is_evaluated_under_both_seeds(root: Path, tmp_path: Path) -> None:
     """Two members, crossed with two seeds: reward at equal KL, a table, and names by the value."""
     output = call(

@@ -33,7 +33,7 @@ GOLDEN = "b6d4a86d785927b5a1b1204d02ee49ee879429a4e3f6b7f999b107877e5d0856"
 
 @pytest.fixture(scope="module")
 def splits() -> dict[str, list[PreferencePair]]:
-    return {split: mini.generate(split) for split in mini.SPLITS}
+    return {split: mini.load(split) for split in mini.SPLITS}
 
 
 def ask(*turns: str) -> str:

@@ -173,6 +173,7 @@ def test_a_folder_of_ones_own(work: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert load_suite("safety").own_prompts == "prompts/safety.{wording}.jsonl"
 
 
+@pytest.mark.usefixtures("no_report")
 def test_the_baseline_is_the_suites_else_the_reference(work: Path, tmp_path: Path) -> None:
     folder = run(work, "hh-test", results=tmp_path)
     assert read(folder, "manifest.json")["baseline"] == "sft"
