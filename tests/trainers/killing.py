@@ -146,7 +146,7 @@ class RandomKills:
 
 
 def pairs_file(folder: Path) -> Path:
-    """200 pairs of hh-mini in a file of their own: to read all of it in each process would take longer than training."""
+    """200 pairs of hh-mini: to read all of it in each process would take longer than to train on them."""
     pairs = load_preferences("hh-mini", "validation", limit=200).pairs
     rows = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs)
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -165,7 +165,7 @@ def one_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Stage], Step]:
 
 @pytest.fixture
 def in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Models are loaded in float64, and what a stage makes is float64 as well."""
+    """Models are loaded in float64, all by the private `_load`, and what a stage makes is float64 as well."""
     load = models._load
 
     def load_double(kind: Any, path: Any, device: Any, dtype: torch.dtype, *rest: Any) -> Any:
@@ -303,7 +303,8 @@ def test_compiled_layers_give_the_gradient_of_the_plain_ones(
     name: str,
     section: Section,
 ) -> None:
-    """As they are captured, of one layer, which has every operation of two; what a generator of code makes of them is in test_compiling.py."""
+    """As they are captured, of one layer, which has every operation of two; what a generator makes of them is in
+    test_compiling.py."""
     shared = {"folder": first_layers, "micro_batch_size": 4, **section}
     plain = one_step(make_stage(name, **shared))
     monkeypatch.setattr(compiling, "BACKEND", "eager")

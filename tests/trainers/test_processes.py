@@ -99,7 +99,7 @@ def test_a_killed_process_ends_the_other_and_any_number_continues(
         assert "seed 0, fp32 on cpu, 2 processes, " in last.errors[0]
 
 
-# everything is made and loaded in float64: what is found is not what fp32 rounds
+# everything is made and loaded in float64, so that fp32 does not round; all that loads goes through the private `_load`
 SAVE_GRADIENTS = """
 import os, torch
 from rlhf_bench.modeling import models

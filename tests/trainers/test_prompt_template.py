@@ -99,6 +99,7 @@ def test_a_rollout_asks_in_the_form_and_scores_in_the_data_s(
         return torch.zeros(len(prompts))
 
     monkeypatch.setattr(trainers.engine.rollout, "sample", spy)
+    # private, since the public way to other rewards, a function by its name, is given no spy
     monkeypatch.setattr(RolloutMaker, "_rewards", lambda self: (score, {}))
     stage = stage_of("alpaca", tmp_path, "grpo", grpo={"batch_size": 3, "num_generations": 2})
     policy = LogprobModel(load_policy(policy_folder)[0])

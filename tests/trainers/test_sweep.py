@@ -128,6 +128,7 @@ def test_a_value_that_does_not_fit_is_said_before_anything_is_trained(tmp_path: 
 def test_a_key_that_one_value_alone_obeys(tmp_path: Path) -> None:
     """lam is GAE's: it is kept for gae and left out for reward; where no value obeys it, it is refused."""
     settings = {value: ["ppo.lam=0.9", f"ppo.advantage={value}"] for value in ("gae", "reward")}
+    # private: through what is public this would be two trainings of ppo
     assert _without_ignored("mini", settings, ["ppo"]) == {
         "gae": ["ppo.lam=0.9", "ppo.advantage=gae"],
         "reward": ["ppo.advantage=reward"],

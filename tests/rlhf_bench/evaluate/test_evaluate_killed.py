@@ -120,7 +120,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     ).folder  # fmt: skip
 
 
-# phase -> what it calls again and again
+# phase -> what it calls again and again; of sampling that is a private function, since `sample` is called once
 PHASES = {
     "sampling": "rlhf_bench.modeling.sampling._sample_batch",
     "scoring": "rlhf_bench.modeling.reward_model.ScoreModel.forward",

@@ -79,6 +79,9 @@ def test_which_samples_are_the_models_own(options: dict[str, Any], exact: bool) 
     assert SamplingConfig(**options).exact is exact
 
 
+# `_draw` is private; uniform numbers at the edges of an interval cannot be given to what is public.
+
+
 def test_inverse_distribution_function() -> None:
     """P(token) is the length of the interval of u that gives it: .25, 0, .5, .25."""
     logps = logits_of(0.25, 0.0, 0.5, 0.25).repeat(8, 1)

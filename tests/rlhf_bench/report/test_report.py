@@ -224,6 +224,7 @@ def test_training_curve_without_values(rows: list[dict[str, Any]], tmp_path: Pat
 
 
 def test_curve_values_and_running_mean_by_hand() -> None:
+    """Of private functions: what is public draws the numbers and returns none."""
     rows = [{"step": 1, "loss": 1.0}, {"step": 1, "eval_loss": 9.0}, {"step": 2, "loss": 4.0}, {"step": 3, "loss": 7.0}]
     step, value = _values(rows, "loss")
     assert step.tolist() == [1, 2, 3]
