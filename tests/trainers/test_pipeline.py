@@ -174,9 +174,8 @@ def test_another_configuration_is_an_error_that_names_the_key(work: Work) -> Non
     before = times(work.run)
     output = train_toy(work.checkpoints, "all", "--set", "dpo.beta=0.5")
     assert output.exit_code == 1
-    assert output.stderr.splitlines()[-1] == (
-        f"error: {work.run / 'dpo'} is complete with another configuration (dpo.beta: 0.1 -> 0.5); "
-        "use --force to train it again, or --run NAME for a run of its own"
+    assert output.stderr.splitlines()[-1].startswith(
+        f"error: {work.run / 'dpo'} is complete with another configuration (dpo.beta: 0.1 -> 0.5)"
     )
     assert times(work.run) == before
     # what dpo.beta does not concern is still complete

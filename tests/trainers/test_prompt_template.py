@@ -126,9 +126,8 @@ def test_a_tokenizer_without_the_template(policy_folder: Path, tmp_path: Path) -
         "--set", "data.prompt_template=chat", "--set", "data.limit=5",
     )  # fmt: skip
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1] == (
-        f"error: {policy_folder}: the prompt template is chat, but its tokenizer has no chat template; "
-        "choose another: hh, plain, alpaca, chatml, llama2"
+    assert done.stderr.splitlines()[-1].startswith(
+        f"error: {policy_folder}: the prompt template is chat, but its tokenizer has no chat template"
     )
     with pytest.raises(BadValue, match=r"data\.prompt_template: given \"vicuna\", expected 'hh', 'plain'"):
         load_recipe("mini", ["data.prompt_template=vicuna"])

@@ -242,7 +242,7 @@ def test_a_tokenizer_of_another_model() -> None:
     model.resize_token_embeddings(260)
     model.save_pretrained("mine")
     message = fails("eval --model mine=mine --limit 2", 1)
-    assert message == ("mine: its tokenizer has 500 tokens, its embedding only 260; the two belong to different models")
+    assert message.startswith("mine: its tokenizer has 500 tokens, its embedding only 260")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
