@@ -127,7 +127,7 @@ PHASES = {
     "KL": "rlhf_bench.modeling.logprobs.token_kl",
     "perplexity": "rlhf_bench.modeling.perplexity_model.LogprobModel.forward",
     "statistics": "rlhf_bench.evaluate.summary.crossed",
-    "report": "rlhf_bench.report.writers.csv_text",
+    "report": "rlhf_bench.report.files.markdown_text",
 }
 
 
