@@ -19,7 +19,7 @@ from rlhf_bench.report.model_card import Evaluated, model_card
 from rlhf_bench.store import MANIFEST_KEYS
 from rlhf_bench.types import Estimate
 
-from .tiny import save_policy
+from ..tiny import save_policy
 
 TOKEN = "hf_planted0123456789"
 TRAINING: dict[str, Any] = {

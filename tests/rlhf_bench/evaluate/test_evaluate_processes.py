@@ -87,7 +87,8 @@ def test_two_processes_give_the_rows_of_one(work: Path, launch: Launcher, alone:
     table = PROMPTS * SAMPLES
     # the responses are in batches of 64, 64 and 64, the chosen ones of the data in a single one
     assert [c["compared"] for c in counts] == [2 * 64 + PROMPTS, table - 2 * 64]
-    assert sum(c["scored"] for c in counts) == table + PROMPTS * 64 + 2 * PROMPTS  # and the data's own responses
+    # the table, the pool, the data's own responses, and the four rows by which each process checks the reward model
+    assert sum(c["scored"] for c in counts) == table + PROMPTS * 64 + 2 * PROMPTS + 2 * 4
 
 
 # at a call of the reward scorer; the table's rows are its first, the data's own the next two, the pool's the fourth
