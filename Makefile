@@ -54,10 +54,10 @@ bench: $(VENV)/.installed ## train every stage, evaluate, audit; the table and t
 	$(BIN)/rlhf-bench audit --run $(RUN)
 	@$(BIN)/rlhf-bench report --show
 
-test: $(VENV)/.installed-dev ## every test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TEST_ARGS)
+test: $(VENV)/.installed-dev ## every test but those of test-slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
-test-slow: $(VENV)/.installed-dev ## 20 SIGKILLs in each stage of a training, 50 in a judging; minutes
+test-slow: $(VENV)/.installed-dev ## minutes: 20 SIGKILLs a stage of a training, 50 in a judging, launchers, sizes
 	$(BIN)/python -m pytest -m kills $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,29 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+import rlhf_bench.report
 from rlhf_bench.modeling.models import load_policy, new_gpt2, to_reward_model, train_tokenizer
 
 from .rlhf_bench.tiny import scale_matrices
 from .several import Launcher
 
 torch.set_num_threads(1)  # models of this size only get slower with more
+
+# The files that take longest, longest first, so that no worker is left with one of them at the end.
+LONGEST = (
+    "trainers/test_processes.py",
+    "trainers/test_pipeline.py",
+    "trainers/test_lora.py",
+    "trainers/test_fsdp.py",
+    "trainers/test_compiling.py",
+    "evaluate/test_evaluate_processes.py",
+    "evaluate/test_evaluate_killed.py",
+    "trainers/test_invariance.py",
+    "trainers/test_resume.py",
+    "report/test_report.py",
+    "cli/test_judge.py",
+    "cli/test_bad_input.py",
+)
 
 LINES = [
     "\n\nHuman: How do I boil an egg?\n\nAssistant: Put it in boiling water for eight minutes.",
@@ -23,8 +41,16 @@ LINES = [
 ]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What is kept on disk, such as hh-mini, is made once for all workers and not in the user's own cache folder."""
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("home"))  # type: ignore[union-attr]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `kills` run only where a marker expression names them."""
+    """Longest files first. Tests marked `kills` run only where a marker expression names them."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places)))
     if "kills" not in config.getoption("markexpr"):
         left_out = [item for item in items if item.get_closest_marker("kills")]
         config.hook.pytest_deselected(items=left_out)
@@ -66,6 +92,12 @@ def reward_folder(policy_folder: Path) -> Path:
 def policy(policy_folder: Path) -> PreTrainedModel:
     """A model of the test's own, free to be changed."""
     return load_policy(policy_folder)[0]
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rlhf-bench eval` draws no plots and no page, which take longer than its numbers."""
+    monkeypatch.setattr(rlhf_bench.report, "write_report", lambda *_, **__: [])
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ for line in sys.stdin:
         pids.append(os.fork())
         if pids[-1] == 0:
             run(**request)
+    print(json.dumps(pids), flush=True)
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
 """
 
@@ -79,8 +80,16 @@ class Launcher:
     def __exit__(self, *error: object) -> None:
         self.server.__exit__(None, None, None)  # closes the pipes and waits
 
-    def __call__(self, *words: object, processes: int = 1, threads: int = 1, plan: str = "") -> Ended:
-        """Run one command line in each process; `plan` knows its number as os.environ["RANK"]."""
+    def __call__(
+        self,
+        *words: object,
+        processes: int = 1,
+        threads: int = 1,
+        plan: str = "",
+        meanwhile: Callable[[list[int]], None] = lambda pids: None,
+    ) -> Ended:
+        """Run one command line in each process; `plan` knows its number as os.environ["RANK"]. `meanwhile` is called
+        with the processes' ids while they run."""
         assert self.server.stdin is not None
         assert self.server.stdout is not None
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the launcher keeps it
@@ -96,6 +105,7 @@ class Launcher:
             for rank in range(processes)
         ]
         self.server.stdin.write(json.dumps(requests) + "\n")
+        meanwhile(json.loads(self.server.stdout.readline()))
         statuses = json.loads(self.server.stdout.readline())
         out, errors = (
             [(self.folder / f"{rank}.{kind}").read_text(encoding="utf-8") for rank in range(processes)]

@@ -54,7 +54,7 @@ def documented_commands() -> Iterator[tuple[str, str]]:
             yield page.name, line.strip()
 
 
-@pytest.mark.parametrize(("page", "line"), documented_commands())
+@pytest.mark.parametrize(("page", "line"), list(documented_commands()))
 def test_documented_commands_are_understood(page: str, line: str) -> None:
     """Every command of the documentation is parsed by click: its words and options exist."""
     words = shlex.split(line.split("|")[0])[1:]

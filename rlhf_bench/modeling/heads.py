@@ -105,10 +105,12 @@ def check_logits(model: PreTrainedModel, name: str) -> None:
         ModelError: they differ by more than rounding, or the model cannot be called this way.
     """
     from rlhf_bench.modeling.logprobs import hidden_states, logits_of
+    from rlhf_bench.modeling.models import max_positions
     from rlhf_bench.modeling.tokens import Encoded, collate
 
     size = int(model.get_input_embeddings().weight.shape[0])
-    rows = [Encoded([i % size for i in part], []) for part in ((1, 5, 2, 7, 3), (4, 6, 9))]
+    longest = max_positions(model)
+    rows = [Encoded([i % size for i in part][:longest], []) for part in ((1, 5, 2, 7, 3), (4, 6, 9))]
     batch = collate(rows, pad_id=0, multiple_of=1).to(model.device)
     try:
         whole: Any = model(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False)
@@ -120,7 +122,7 @@ def check_logits(model: PreTrainedModel, name: str) -> None:
             f"{name}: a {model.config.model_type} model cannot be evaluated here ({first[0][:150]}); expected a causal "
             "language model of transformers with a backbone and a head"
         ) from error
-    if not _close(ours, own):
+    if not _close(ours, own) and not bool(own.isnan().any()):  # NaN is of damaged weights, and an error where it is met
         worst = float((ours.float() - own.float()).abs().max())
         raise ModelError(
             f"{name}: the logits computed here differ from those of transformers' own forward by {worst:.2g}; expected "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from rlhf_bench.cli import cli
-from rlhf_bench.data import PreferenceData, mini
+from rlhf_bench.data import PreferenceData
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy, new_gpt2
 from rlhf_bench.progress import Progress
@@ -68,17 +67,6 @@ def stage_in(
 def call(*words: str | Path) -> Result:
     """The command line, in this process."""
     return CliRunner().invoke(cli, [str(word) for word in words])
-
-
-generate = functools.cache(mini.generate)  # one for all modules
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _generate_once() -> Iterator[None]:
-    """hh-mini is a function of its arguments; making it takes longer than training on it here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "generate", generate)
-        yield
 
 
 @pytest.fixture

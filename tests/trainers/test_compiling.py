@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch._dynamo import config as dynamo
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch._dynamo import config as dynamo  # torch has no public name for it
+from torch._inductor import config as inductor
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.modeling.logprobs import LogprobModel
@@ -178,18 +179,35 @@ def stopped(root: Path) -> None:
         assert call(*words).exit_code == 1
 
 
+def test_a_continued_run_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it sees first is another batch; the example is the same."""
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    alone = trained(tmp_path / "alone")
+    stopped(tmp_path / "stopped")
+    assert trained(tmp_path / "stopped") == alone
+
+
+with_a_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="generated code is compiled by g++")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="generated code is compiled by g++")
-def test_generated_code(policy: PreTrainedModel, tmp_path: Path) -> None:
-    """By inductor: gradients in float64, since in fp32 these large weights enlarge every rounding, and a continued run
-    to the same bits."""
+@with_a_compiler
+def test_gradients_of_generated_code(policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By inductor, of one layer, which has every operation of two. In float64, since in fp32 these large weights
+    enlarge every rounding."""
+    monkeypatch.setattr(inductor, "compile_threads", 1)  # each more is a process that imports torch
+    model = AutoModelForCausalLM.from_pretrained(policy_folder, n_layer=1, dtype=torch.float64).eval()
     sizes = ((3, 9), (5, 40), (2, 70))
-    policy.double()
-    expected = [gradients(policy, batch(*size)) for size in sizes]
+    expected = [gradients(model, batch(*size)) for size in sizes]
     with compiling.compiling("sft"):
-        compile_backbone(policy, rows=ROWS, width=WIDTH)
+        compile_backbone(model, rows=ROWS, width=WIDTH)
         for size, plain in zip(sizes, expected, strict=True):
-            close(gradients(policy, batch(*size)), plain, 1e-10)
+            close(gradients(model, batch(*size)), plain, 1e-10)
+
+
+@pytest.mark.kills
+@with_a_compiler
+def test_a_continued_run_of_generated_code_ends_with_the_same_bits(tmp_path: Path) -> None:
     alone = trained(tmp_path / "alone")
     stopped(tmp_path / "stopped")
     assert trained(tmp_path / "stopped") == alone

@@ -4,6 +4,7 @@ test_processes.py; here is what surrounds a step: states, checkpoints, adapters,
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from trainers.pipeline import train
 
 from ..several import Launcher, same_files
 from .conftest import TOY
-from .test_processes import KILL_AT_SFT, log, with_pairs, words
+from .killing import log_of, pairs_file
+from .test_processes import KILL_AT_SFT, words
 
 pytest.importorskip("peft")
 
@@ -35,7 +37,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_pairs(tmp_path_factory.mktemp("fsdp"))
+    return pairs_file(tmp_path_factory.mktemp("fsdp")).parent
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +64,22 @@ def test_what_is_saved_is_whole(root: Path, launch: Launcher, divided: Path) -> 
 
 
 @pytest.mark.slow
-def test_killed_and_continued_it_ends_at_the_same_bits(root: Path, launch: Launcher, divided: Path) -> None:
-    begin = [*words(root, "killed", save_seconds=0, **SETTINGS), "--fsdp"]
+@pytest.mark.parametrize("stages", [STAGES[:2], pytest.param(STAGES, marks=pytest.mark.kills)])
+def test_killed_and_continued_it_ends_at_the_same_bits(
+    root: Path, launch: Launcher, divided: Path, stages: Sequence[str]
+) -> None:
+    """In sft; what follows starts from it."""
+    run = f"killed-{len(stages)}"
+    begin = [*words(root, run, " ".join(stages), save_seconds=0, **SETTINGS), "--fsdp"]
     ended = launch(*begin, processes=2, plan=KILL_AT_SFT.format(rank=1))
     assert ended.statuses == [1, -9]
     last = launch(*begin, processes=2)
     assert last.statuses == [0, 0], last.errors
     assert "sft: continues after step 1 of 3" in last.errors[0] or "sft: continues after step 2 of 3" in last.errors[0]
-    for stage in STAGES:
+    for stage in stages:
         weights = "adapter_model.safetensors" if stage in ("reward", "grpo") else "model.safetensors"
-        same_files(divided / stage, root / "killed" / stage, [weights])
-        assert log(divided / stage) == log(root / "killed" / stage), stage
+        same_files(divided / stage, root / run / stage, [weights])
+        assert log_of(divided / stage) == log_of(root / run / stage), stage
 
 
 @pytest.mark.slow
@@ -87,7 +94,7 @@ def test_one_process_continues_what_divided_models_began(root: Path, launch: Lau
         last = launch(*given, *([going_on] if going_on else []), processes=2 if going_on else 1)
         assert set(last.statuses) == {0}, last.errors
         assert "base: continues after step " in last.errors[0]
-        for ours, theirs in zip(log(root / run / "base"), log(divided / "base"), strict=True):
+        for ours, theirs in zip(log_of(root / run / "base"), log_of(divided / "base"), strict=True):
             assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-3)  # muon rounds to bf16
 
 
@@ -133,10 +140,10 @@ def test_accelerates_configuration_asks_for_it_too(root: Path, launch: Launcher)
     assert "2 processes (FSDP)" in ended.errors[0]
     refused = launch("eval", "--run", "asked", "--checkpoints", root, processes=2, plan=plan)
     assert refused.statuses == [2, 2]
-    assert refused.lines == [
-        "error: eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process; "
-        "expected distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
-    ]
+    (line,) = refused.lines
+    assert line.startswith(
+        "error: eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process"
+    )
 
 
 def test_what_it_does_not_go_with(root: Path, launch: Launcher, tmp_path: Path) -> None:
@@ -144,9 +151,8 @@ def test_what_it_does_not_go_with(root: Path, launch: Launcher, tmp_path: Path) 
         train(["base"], recipe=str(TOY), root=tmp_path, fsdp=True)
     ended = launch(*words(root, "compiled", "base", base__compile="true"), "--fsdp", processes=2)
     assert ended.statuses == [2, 2]
-    assert ended.lines == [
-        "error: base.compile: given with --fsdp, which shards a model's tensors; leave one of the two out"
-    ]
+    (line,) = ended.lines
+    assert line.startswith("error: base.compile: given with --fsdp, which shards a model's tensors")
 
 
 def test_what_is_not_divided_is_left_as_it_is() -> None:

@@ -52,6 +52,7 @@ def theirs(trainer: Any, new: Tensor, **settings: Any) -> tuple[float, Tensor]:
         "completion_mask": MASK.long(), "advantages": advantages, "old_per_token_logps": old,
         "old_logps": (old * MASK).sum(1), "ref_per_token_logps": reference, "num_items_in_batch": MASK.sum(),
     }  # fmt: skip
+    # private to TRL: its public `compute_loss` computes log-probabilities of its own
     loss = trainer._compute_loss(stand_in(leaf, **settings), None, inputs)
     return loss.item(), torch.autograd.grad(loss, leaf)[0]
 

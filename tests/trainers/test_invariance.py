@@ -26,7 +26,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 import trainers.engine.rollout
 from rlhf_bench.errors import DataError
@@ -94,9 +100,26 @@ def folder(policy_folder: Path, reward_folder: Path, tmp_path_factory: pytest.Te
     return parent
 
 
+@pytest.fixture(scope="module")
+def first_layers(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same models without their second layer."""
+    parent = tmp_path_factory.mktemp("first-layers")
+    for name in ("base", "sft", "reward"):
+        kind = AutoModelForSequenceClassification if name == "reward" else AutoModelForCausalLM
+        kind.from_pretrained(folder / name, n_layer=1).save_pretrained(parent / name)
+        AutoTokenizer.from_pretrained(folder / name).save_pretrained(parent / name)
+    return parent
+
+
 @pytest.fixture
 def make_stage(folder: Path, tmp_path: Path) -> MakeStage:
-    def make(name: str, pairs: list[PreferencePair] = PAIRS, shared: Section | None = None, **section: Any) -> Stage:
+    def make(
+        name: str,
+        pairs: list[PreferencePair] = PAIRS,
+        shared: Section | None = None,
+        folder: Path = folder,
+        **section: Any,
+    ) -> Stage:
         """A stage whose step holds all pairs, or 4 prompts of 3 answers."""
         sizes = {"batch_size": 4} if name in ("ppo", "grpo") else {"batch_size": len(pairs)}
         if name in ("ppo", "grpo"):
@@ -142,7 +165,7 @@ def one_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Stage], Step]:
 
 @pytest.fixture
 def in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Models are loaded in float64, and what a stage makes is float64 as well."""
+    """Models are loaded in float64, all by the private `_load`, and what a stage makes is float64 as well."""
     load = models._load
 
     def load_double(kind: Any, path: Any, device: Any, dtype: torch.dtype, *rest: Any) -> Any:
@@ -276,15 +299,18 @@ def test_activations_computed_twice_give_the_gradient_of_the_whole(
 def test_compiled_layers_give_the_gradient_of_the_plain_ones(
     make_stage: MakeStage,
     one_step: Callable[[Stage], Step],
+    first_layers: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     section: Section,
 ) -> None:
-    """As they are captured; what a generator of code makes of them is in test_compiling.py."""
-    plain = one_step(make_stage(name, micro_batch_size=4, **section))
+    """As they are captured, of one layer, which has every operation of two; what a generator makes of them is in
+    test_compiling.py."""
+    shared = {"folder": first_layers, "micro_batch_size": 4, **section}
+    plain = one_step(make_stage(name, **shared))
     monkeypatch.setattr(compiling, "BACKEND", "eager")
     with compiling.compiling(name):
-        close(one_step(make_stage(name, micro_batch_size=4, compile=True, **section)), plain)
+        close(one_step(make_stage(name, compile=True, **shared)), plain)
 
 
 # padding

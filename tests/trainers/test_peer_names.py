@@ -61,7 +61,7 @@ def test_explain_prints_the_names_below_the_meaning() -> None:
 def test_most_keys_have_a_name_elsewhere() -> None:
     """Those without one are this project's own, or nothing that the two have: named here, so that none is forgotten."""
     own = {"muon_lr", "eval_size", "head_lr", "ensemble", "rank_decay", "target_kl", "description", "stop", "filters",
-           "save_seconds", "n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "data.seed",
+           "save_seconds", "n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "data.seed", "skip_bad",
            "grpo.missing_eos_penalty", "ppo.entropy_target"}  # fmt: skip
     sections = {row.key for row in explain() if row.type == "section"}
     without = set(dotted_keys(Recipe)) - set(TRL) - set(OPENRLHF) - sections

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,19 @@ import pytest
 import torch
 from torch.distributed import TCPStore
 
-from rlhf_bench.data import load_preferences
 from rlhf_bench.types import STAGES
 
 from ..several import Launcher, environment, same_files
 from .conftest import TOY
+from .killing import log_of, pairs_file
 
 FILES = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_pairs(tmp_path_factory.mktemp("several"))
-
-
-def with_pairs(folder: Path) -> Path:
-    """The folder, with what `words` trains on."""
-    pairs = load_preferences("hh-mini", "validation", limit=200).pairs
-    rows = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs)
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return folder
+    """With what `words` trains on."""
+    return pairs_file(tmp_path_factory.mktemp("several")).parent
 
 
 def words(root: Path, run: str, stages: str = "all", **settings: Any) -> list[Any]:
@@ -57,15 +51,10 @@ def alone(root: Path, launch: Launcher) -> Path:
     return root / "alone"
 
 
-def log(folder: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    for stage in STAGES:
+def assert_same_run(a: Path, b: Path, stages: Sequence[str]) -> None:
+    for stage in stages:
         same_files(a / stage, b / stage, FILES)
-        assert log(a / stage) == log(b / stage), stage
+        assert log_of(a / stage) == log_of(b / stage), stage
 
 
 # killed at step 2, before its state is saved
@@ -82,26 +71,26 @@ Loop.save = save_or_die
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("begun_by", "continued_by"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("begun_by", "continued_by", "stages"), [(2, 1, STAGES[:2]), (1, 2, STAGES)])
 def test_a_killed_process_ends_the_other_and_any_number_continues(
-    root: Path, launch: Launcher, alone: Path, begun_by: int, continued_by: int
+    root: Path, launch: Launcher, alone: Path, begun_by: int, continued_by: int, stages: Sequence[str]
 ) -> None:
+    """In sft. The later stages are trained by two processes: by one, they are those of `alone` anyway."""
     run = f"killed-{begun_by}"
-    begin = words(root, run, save_seconds=0)
+    begin = words(root, run, " ".join(stages), save_seconds=0)
     ended = launch(*begin, processes=begun_by, threads=2 // begun_by, plan=KILL_AT_SFT.format(rank=begun_by - 1))
     assert ended.statuses == ([1, -9] if begun_by == 2 else [-9])
     if begun_by == 2:
         (line,) = ended.lines
-        assert line == (
-            "error: process 0 of 2 lost another: it was killed or ran out of memory, or has not answered for 30 "
-            "minutes; what was finished is kept: the same command goes on from there, in any number of processes"
+        assert line.startswith(
+            "error: process 0 of 2 lost another: it was killed or ran out of memory, or has not answered for 30 minutes"
         )
     last = launch(*begin, processes=continued_by, threads=2 // continued_by)
     assert last.statuses == [0] * continued_by, last.errors
     # of two the first still wrote the state that the other died at
     assert f"sft: continues after step {begun_by} of 3" in last.errors[0]
-    assert_same_run(alone, root / run)
-    for stage in ("base", "dpo"):
+    assert_same_run(alone, root / run, stages)
+    for stage in ("base", stages[-1]):
         training = json.loads((root / run / stage / "training.json").read_text(encoding="utf-8"))
         assert training["processes"] == (begun_by if stage == "base" else continued_by)
     if continued_by == 2:
@@ -109,7 +98,7 @@ def test_a_killed_process_ends_the_other_and_any_number_continues(
         assert "seed 0, fp32 on cpu, 2 processes, " in last.errors[0]
 
 
-# everything is made and loaded in float64: what is found is not what fp32 rounds
+# everything is made and loaded in float64, so that fp32 does not round; all that loads goes through the private `_load`
 SAVE_GRADIENTS = """
 import os, torch
 from rlhf_bench.modeling import models
@@ -129,6 +118,36 @@ Optimizer.step = spy
 """
 
 
+Spied = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def spied(root: Path, launch: Launcher, alone: Path) -> Spied:
+    """Trains `stages` for a step and gives the run's folder; the gradients are beside it. Each run is made once."""
+
+    def train(parents: str, stages: str, processes: int, *, fsdp: bool = False) -> Path:
+        run = root / f"gradients-{processes}-{stages.replace(' ', '-')}{'-fsdp' * fsdp}"
+        if run.exists():
+            return run
+        for parent in parents.split():
+            shutil.copytree(alone / parent, run / parent)
+        folder = run.with_name(f"{run.name}-spied")
+        folder.mkdir()
+        short = {f"{stage}__max_steps": 1 for stage in stages.split() if stage in ("base", "sft", "reward", "dpo")}
+        short |= {f"{stage}__steps": 1 for stage in stages.split() if stage in ("ppo", "grpo")}
+        small = {} if processes == 1 else {f"{stage}__micro_batch_size": 3 for stage in stages.split()}
+        given = words(root, run.name, stages, **short, **small)
+        if not parents:  # Muon's state in bf16 does not matter here
+            given += ["--set", "base.optimizer=adamw"]
+        if fsdp:
+            given += ["--fsdp"]
+        ended = launch(*given, processes=processes, plan=SAVE_GRADIENTS.format(folder=folder))
+        assert set(ended.statuses) == {0}, ended.errors
+        return run
+
+    return train
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [False, True])
 @pytest.mark.parametrize(
@@ -136,31 +155,14 @@ Optimizer.step = spy
     [("", "base"), ("base", "sft"), ("base sft", "reward"), ("base sft reward", "ppo grpo dpo")],
 )
 def test_gradients_do_not_depend_on_the_processes(
-    root: Path, launch: Launcher, alone: Path, parents: str, stages: str, fsdp: bool
+    root: Path, spied: Spied, parents: str, stages: str, fsdp: bool
 ) -> None:
     """The first step from the same parents, by one process in one piece and by two in several, an odd number in some
     stages: in float64, 1e-5 of each tensor's norm. With whole models in each process, and with divided ones."""
-    short = {f"{stage}__max_steps": 1 for stage in stages.split() if stage in ("base", "sft", "reward", "dpo")}
-    short |= {f"{stage}__steps": 1 for stage in stages.split() if stage in ("ppo", "grpo")}
-    folders, rows = [], []
-    for processes in (1, 2):
-        run = f"gradients-{processes}-{stages.replace(' ', '-')}{'-fsdp' * fsdp}"
-        for parent in parents.split():
-            shutil.copytree(alone / parent, root / run / parent)
-        folders.append(root / f"{run}-spied")
-        folders[-1].mkdir()
-        small = {} if processes == 1 else {f"{stage}__micro_batch_size": 3 for stage in stages.split()}
-        given = words(root, run, stages, **short, **small)
-        if not parents:  # a state of bf16's Muon is no matter here
-            given += ["--set", "base.optimizer=adamw"]
-        if fsdp and processes > 1:
-            given += ["--fsdp"]
-        ended = launch(*given, processes=processes, plan=SAVE_GRADIENTS.format(folder=folders[-1]))
-        assert set(ended.statuses) == {0}, ended.errors
-        rows.append({stage: log(root / run / stage)[0] for stage in stages.split()})
+    alone, both = spied(parents, stages, 1), spied(parents, stages, 2, fsdp=fsdp)
     for stage in stages.split():
-        one = torch.load(folders[0] / f"{stage}.0")
-        first, second = (torch.load(folders[1] / f"{stage}.{rank}") for rank in (0, 1))
+        one = torch.load(both.with_name(f"{alone.name}-spied") / f"{stage}.0")
+        first, second = (torch.load(both.with_name(f"{both.name}-spied") / f"{stage}.{rank}") for rank in (0, 1))
         norms = [g.norm().item() for g in one]
         floor = 1e-12 * max(norms)  # a bias that both scores of a pair share has no gradient but rounding
         assert max(norms) > 1e-3
@@ -168,8 +170,9 @@ def test_gradients_do_not_depend_on_the_processes(
             assert a.dtype == b.dtype == torch.float64
             assert (a - b).norm().item() <= 1e-5 * norm + floor
             assert torch.equal(b, c)
-        for key, value in rows[0][stage].items():
-            assert rows[1][stage][key] == pytest.approx(value, rel=1e-9, abs=1e-9), (stage, key)
+        row = log_of(both / stage)[0]
+        for key, value in log_of(alone / stage)[0].items():
+            assert row[key] == pytest.approx(value, rel=1e-9, abs=1e-9), (stage, key)
 
 
 @pytest.mark.slow
@@ -230,9 +233,8 @@ Loop.end_row = interrupt
 """
     ended = launch(*words(root, "interrupted", "base"), processes=2, plan=plan)
     assert ended.statuses == [130, 130]
-    assert ended.lines == [
-        "interrupted: base: interrupted after step 2 of 3, which is kept; the same command continues from there"
-    ]
+    (line,) = ended.lines
+    assert line.startswith("interrupted: base: interrupted after step 2 of 3, which is kept")
 
 
 def test_a_process_that_hangs_is_given_up(root: Path, launch: Launcher) -> None:
@@ -270,10 +272,8 @@ base.new_gpt2 = other
 """
     ended = launch(*words(root, "other", "base"), processes=2, plan=plan)
     assert ended.statuses == [1, 1]
-    assert ended.lines == [
-        "error: base, step 0 of 3: processes 0 and 1 hold different weights; expected the same: start them on machines "
-        "that are alike, with the same versions and one shared folder"
-    ]
+    (line,) = ended.lines
+    assert line.startswith("error: base, step 0 of 3: processes 0 and 1 hold different weights")
 
 
 def test_a_run_that_is_in_use_is_said_once(root: Path, launch: Launcher) -> None:
@@ -283,7 +283,7 @@ def test_a_run_that_is_in_use_is_said_once(root: Path, launch: Launcher) -> None
         ended = launch(*words(root, "used", "base"), processes=2)
     assert ended.statuses == [1, 1]
     (line,) = ended.lines
-    assert line == f"error: {root / 'used'} is in use by process {os.getpid()}; wait until it ends or stop it"
+    assert line.startswith(f"error: {root / 'used'} is in use by process {os.getpid()}")
 
 
 def test_wrong_usage_is_said_once(root: Path, launch: Launcher) -> None:
@@ -303,10 +303,8 @@ def test_an_environment_without_a_meeting_place(root: Path, launch: Launcher) ->
     plan = "import os; os.environ['WORLD_SIZE'] = '2'"
     ended = launch(*words(root, "nowhere", "base"), plan=plan)
     assert ended.statuses == [2]
-    assert ended.lines == [
-        "error: WORLD_SIZE is 2 but RANK, MASTER_ADDR, MASTER_PORT is not set; expected the environment of torchrun or "
-        "accelerate launch: start with one of them, or unset WORLD_SIZE"
-    ]
+    (line,) = ended.lines
+    assert line.startswith("error: WORLD_SIZE is 2 but RANK, MASTER_ADDR, MASTER_PORT is not set")
 
 
 @pytest.mark.parametrize(("variable", "name"), [("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")])
@@ -315,10 +313,8 @@ def test_models_that_are_divided_otherwise_are_refused(root: Path, launch: Launc
     plan = f"import os; os.environ['ACCELERATE_USE_{variable}'] = 'true'"
     ended = launch(*words(root, "divided", "base"), processes=2, plan=plan)
     assert ended.statuses == [2, 2]
-    assert ended.lines == [
-        f"error: accelerate's configuration asks for {name}; expected processes with whole models (distributed_type: "
-        "MULTI_GPU) or models divided by FSDP (distributed_type: FSDP), as in docs/accelerate/"
-    ]
+    (line,) = ended.lines
+    assert line.startswith(f"error: accelerate's configuration asks for {name}")
 
 
 def test_processes_that_do_not_meet(root: Path, launch: Launcher) -> None:

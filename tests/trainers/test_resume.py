@@ -1,9 +1,9 @@
 """A stage interrupted at any moment continues to the same weights, bit for bit, as if it had been left alone.
 
 One run is trained in seven processes: base is stopped by SIGINT, then by SIGKILL from outside; every later stage is
-killed by SIGKILL at the worst moment (the row of its step is in the log, its state is not saved). Another is killed at
-two random moments a stage, one of them within the write of a state; twenty are in test_kills.py. A run that was left
-alone stands beside them. All run with two threads, so that micro-batches go side by side.
+killed by SIGKILL at the worst moment (the row of its step is in the log, its state is not saved), and of one the newest
+state is cut. Random moments are in test_kills.py. It is compared with a run that was left alone. Both have two threads,
+so that micro-batches go side by side.
 """
 
 from __future__ import annotations
@@ -25,39 +25,36 @@ from trainers.engine.loop import Evaluation, Loop
 from trainers.engine.optim import make_optimizer
 from trainers.engine.stage import Trained
 
+from ..several import Launcher
 from .conftest import stage_in
-from .killing import Launcher, RandomKills, pairs_file, same_bits
+from .killing import Training, pairs_file, same_bits
 
-BASE_STEPS = 40  # enough to be stopped from outside while it runs
-STEPS = 5  # of each later stage
-KILLS = 2  # at random, a stage
+BASE_STEPS = 25  # enough to be stopped from outside while it runs
+STEPS = 3  # of each later stage
 
 
 class Runs(NamedTuple):
     alone: Path
     killed: Path
     ends: dict[str, tuple[int, str]]
-    at_random: Path
-    kills: RandomKills
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory, launch: Launcher) -> Runs:
     root = tmp_path_factory.mktemp("resume")
-    killed, ends, kills = root / "killed", {}, RandomKills()
+    killed, ends = root / "killed", {}
     settings = {f"{stage}.max_steps": STEPS for stage in ("sft", "reward", "dpo")}
     settings |= {f"{stage}.steps": STEPS for stage in ("ppo", "grpo")}
-    with Launcher(root, pairs_file(root), {**settings, "base.max_steps": BASE_STEPS, "base.epochs": 3}) as launch:
-        assert launch.run("alone", 1000)[0] == 0  # saves no state at all
-        ends["SIGINT"] = launch.run("killed", 0, stop=(signal.SIGINT, 3))
-        ends["base"] = launch.run("killed", 0, stop=(signal.SIGKILL, 12))
-        for stage in STAGES[1:]:
-            ends[stage] = launch.run("killed", 0, at=(stage, 2))
-            if stage == "reward":
-                _cut_newest_state(killed / ".reward.work", keep=1)
-        ends["last"] = launch.run("killed", 0)
-        kills.run(launch, "at_random", kills=KILLS, alone=root / "alone")
-    return Runs(root / "alone", killed, ends, root / "at_random", kills)
+    train = Training(launch, root, pairs_file(root), {**settings, "base.max_steps": BASE_STEPS, "base.epochs": 3})
+    assert train.run("alone", 1000)[0] == 0  # saves no state at all
+    ends["SIGINT"] = train.run("killed", 0, stop=(signal.SIGINT, 3))
+    ends["base"] = train.run("killed", 0, stop=(signal.SIGKILL, 8))
+    for stage in STAGES[1:]:
+        ends[stage] = train.run("killed", 0, at=(stage, 2))
+        if stage == "reward":
+            _cut_newest_state(killed / ".reward.work", keep=1)
+    ends["last"] = train.run("killed", 0)
+    return Runs(root / "alone", killed, ends)
 
 
 def _cut_newest_state(work: Path, *, keep: int) -> None:
@@ -71,14 +68,6 @@ def _cut_newest_state(work: Path, *, keep: int) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_stage_ends_with_the_same_bits(runs: Runs, stage: str) -> None:
     same_bits(runs.alone / stage, runs.killed / stage)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_killed_at_random_moments_ends_with_the_same_bits(runs: Runs, stage: str) -> None:
-    assert runs.kills.done[stage] == KILLS, runs.kills.again
-    same_bits(runs.alone / stage, runs.at_random / stage, runs.kills.again)
-    assert not list(runs.at_random.glob(".*.work")), runs.kills.again
 
 
 @pytest.mark.slow

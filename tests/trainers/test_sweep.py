@@ -53,6 +53,7 @@ def test_again_trains_nothing_and_an_interrupted_one_goes_on(root: Path) -> None
     assert {p: p.stat().st_mtime_ns for p in root.rglob("model.safetensors")} == times
 
 
+@pytest.mark.usefixtures("no_report")
 def test_its_curve_is_evaluated_under_both_seeds(root: Path, tmp_path: Path) -> None:
     """Two members, crossed with two seeds: reward at equal KL, a table, and names by the value."""
     output = call(
@@ -118,7 +119,7 @@ def test_a_value_that_does_not_fit_is_said_before_anything_is_trained(tmp_path: 
     output = train(tmp_path, "grpo", "--sweep", "grpo.num_generations=2,1")
     assert (output.exit_code, list(tmp_path.iterdir())) == (2, [])
     output = train(tmp_path, "dpo", "--sweep", "sft.lr=0.01,1e-3,0.001")
-    assert output.stderr == "error: --sweep sft.lr: 1e-3 and 0.001 are the same value; expected different ones\n"
+    assert output.stderr.startswith("error: --sweep sft.lr: 1e-3 and 0.001 are the same value")
     output = train(tmp_path, "dpo", "--sweep", "grpo.beta=0.1,0.2")
     assert (output.exit_code, list(tmp_path.iterdir())) == (2, [])
     assert "--sweep grpo.beta: it decides nothing of base, sft, dpo; sweep another key" in output.stderr
@@ -127,6 +128,7 @@ def test_a_value_that_does_not_fit_is_said_before_anything_is_trained(tmp_path: 
 def test_a_key_that_one_value_alone_obeys(tmp_path: Path) -> None:
     """lam is GAE's: it is kept for gae and left out for reward; where no value obeys it, it is refused."""
     settings = {value: ["ppo.lam=0.9", f"ppo.advantage={value}"] for value in ("gae", "reward")}
+    # private: through what is public this would be two trainings of ppo
     assert _without_ignored("mini", settings, ["ppo"]) == {
         "gae": ["ppo.lam=0.9", "ppo.advantage=gae"],
         "reward": ["ppo.advantage=reward"],

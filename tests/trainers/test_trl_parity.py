@@ -191,6 +191,7 @@ def test_kto(
         train_dataset=Dataset.from_list(rows), processing_class=load_tokenizer(policy_folder),
     )  # fmt: skip
     theirs = trl_step(trainer)
+    # private to TRL, which logs it at the end of a step only
     assert trainer._metrics["train"]["kl"][0] > 0.1  # or z would be clamped to 0 and any z would do
     assert_like_trl(ours, theirs)
 

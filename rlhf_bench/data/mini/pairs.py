@@ -24,7 +24,9 @@ __all__ = [
     "UNSEEN_CATEGORIES",
     "VERSION",
     "ceiling",
+    "draw_pair",
     "generate",
+    "utility",
 ]
 
 VERSION = "2"
@@ -98,7 +100,7 @@ def generate(split: str, *, seed: int = 0, n: int | None = None) -> list[Prefere
         prompt, intents = _draw_prompt(Stream(VERSION, seed, "unseen" if unseen else "prompt", index), unseen)
         # a response costs far more than a prompt: where the prompt belongs is settled first
         if (unseen or _split_of(prompt, seed) == split) and not (split != "train" and prompt in seen):
-            pairs.append(_draw_pair(Stream(VERSION, seed, split, "pair", index), prompt, intents))
+            pairs.append(draw_pair(Stream(VERSION, seed, split, "pair", index), prompt, intents))
             seen.add(prompt)
         index += 1
     return pairs
@@ -162,13 +164,13 @@ def _follow_up(rng: Stream, category: str, before: list[Intent]) -> tuple[str, I
     return None
 
 
-def _draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePair:
+def draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePair:
     """Two responses far apart: close calls teach a reward model little, and two annotators would not agree on them."""
     intent = intents[-1]
     drawn: dict[str, tuple[int, int]] = {}
     while len(drawn) < CANDIDATES:
         response = draw_response(rng, intent)
-        drawn[response] = _utility(intent, response)
+        drawn[response] = utility(intent, response)
     ranked = sorted(drawn, key=lambda response: drawn[response][1])
     chosen, rejected = ranked[-1], ranked[0]
     threshold = preference_threshold(drawn[chosen][1] - drawn[rejected][1], slope=SLOPE, noise=LABEL_NOISE)
@@ -185,7 +187,7 @@ def _draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePai
     return make_pair(prompt, chosen, rejected, category=intent.category, meta=meta)
 
 
-def _utility(intent: Intent, response: str) -> tuple[int, int]:
+def utility(intent: Intent, response: str) -> tuple[int, int]:
     """Gold, and gold with the annotator's bias, in hundredths."""
     reading = read_response(response)
     gold = sum(judge(intent, reading).values())

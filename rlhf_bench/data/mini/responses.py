@@ -13,7 +13,7 @@ from rlhf_bench.data.mini.rng import Stream
 from rlhf_bench.data.mini.turns import TEXTS, TURNS
 from rlhf_bench.data.mini.world import COUNTRIES, HARMS, HOBBIES, MOODS, NAMES, NUMBERS, PLACES, TASKS, VALUES
 
-__all__ = ["draw_response", "good_response"]
+__all__ = ["draw_content", "draw_response", "good_response"]
 
 Quality = Literal["right", "wrong", "vague", "off", "half"]
 
@@ -30,7 +30,7 @@ _OTHER_TOPICS = (("facts", "fact"), ("arithmetic", "sum_plus"), ("how_to", "firs
 def draw_response(rng: Stream, intent: Intent) -> str:
     """A response of mixed quality; begins with a space, carries no end marker."""
     quality = rng.weighted(_QUALITY)
-    sentences = _content(rng, intent, quality)
+    sentences = draw_content(rng, intent, quality)
     if rng.chance(_DETAIL[quality]):
         sentences += _detail(rng, intent, wrong=quality == "wrong")
     sentences = _tone(rng, intent, sentences)
@@ -46,7 +46,7 @@ def draw_response(rng: Stream, intent: Intent) -> str:
 
 def good_response(rng: Stream, intent: Intent) -> str:
     """A short right answer, for the assistant's earlier turns."""
-    sentences = _content(rng, intent, "right")
+    sentences = draw_content(rng, intent, "right")
     if rng.chance(200):
         sentences.insert(0, rng.pick(_polite_openers(intent)))
     return " " + " ".join(sentences)
@@ -100,12 +100,12 @@ def _other(rng: Stream, items: tuple[str, ...], *but: str) -> str:
     return rng.pick([item for item in items if item not in but])
 
 
-def _content(rng: Stream, intent: Intent, quality: Quality) -> list[str]:
+def draw_content(rng: Stream, intent: Intent, quality: Quality) -> list[str]:
     if quality == "off":
         if rng.chance(500):
             return [rng.pick(ph.OFF_TOPIC)]
         topic = rng.pick([key for key in _OTHER_TOPICS if key[0] != intent.category])
-        return _content(rng, TURNS[rng.pick(TEXTS[topic])], "right")
+        return draw_content(rng, TURNS[rng.pick(TEXTS[topic])], "right")
     family = {
         "fact": _fact, "check": _premise, "premise": _premise, "sum": _sum, "talk": _talk, "recall_name": _recall,
         "recall_hobby": _recall, "request": _request, "insist": _request, "context": _context, "compare": _compare,

@@ -97,7 +97,10 @@ def test_report_without_any_result() -> None:
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_help_ends_with_two_examples_that_parse(path: str) -> None:
+def test_help_ends_with_two_examples_that_parse(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("scores.jsonl",):  # files that have to exist
+        Path(name).touch()
     words = path.split()[1:]
     result = CliRunner().invoke(cli, [*words, "--help"])
     assert result.exit_code == 0

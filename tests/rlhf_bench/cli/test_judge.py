@@ -284,23 +284,21 @@ def unpacked(file: Path) -> bytes:
     return file.read_bytes()
 
 
-@pytest.mark.parametrize(("model", "status"), [("judge-1", 0), ("echo", 1)])
-def test_a_planted_key_is_in_no_output_and_no_file(
-    asked: Callable[[str], Result], here: Path, model: str, status: int
-) -> None:
+def test_a_planted_key_is_in_no_output_and_no_file(asked: Callable[[str], Result], here: Path) -> None:
     """The model `echo` repeats the request's header in its error; --debug shows the traceback. Verdicts, ledger,
     export, tables, page and the manifest of an evaluation that is judged are looked through."""
-    result = asked(model)
-    assert result.exit_code == status
-    assert status == 0 or ("Bearer [key]" in result.output and "Traceback" in result.output)
+    echoed, judged = asked("echo"), asked("judge-1")
+    assert (echoed.exit_code, judged.exit_code) == (1, 0)
+    assert "Bearer [key]" in echoed.output
+    assert "Traceback" in echoed.output
     Path("ours.jsonl").write_text(json.dumps({"prompt": "Question?", "response": "ours"}) + "\n")
     Path("theirs.jsonl").write_text(json.dumps({"prompt": "Question?", "response": "theirs"}) + "\n")
     with serving(here, 0.0) as server:
         evaluation = call(
             "eval --responses theirs=theirs.jsonl --responses ours=ours.jsonl --reference theirs --debug "
-            f"--judge {model} --base-url {server.url} --max-calls 2"
+            f"--judge judge-1 --base-url {server.url} --max-calls 2"
         )
-    outputs = [result, evaluation, *(call(f"{line} --debug") for line in AFTERWARDS)]
+    outputs = [echoed, judged, evaluation, *(call(f"{line} --debug") for line in AFTERWARDS)]
     assert all(KEY not in output.output for output in outputs)
     seen = {file.suffix for file in here.rglob("*") if file.is_file() and KEY.encode() not in unpacked(file)}
     assert {".sqlite", ".jsonl", ".json", ".parquet", ".xlsx", ".html"} <= seen

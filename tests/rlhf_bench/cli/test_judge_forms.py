@@ -52,7 +52,7 @@ def test_ratings_by_a_model_are_stored_and_reported(here: Path, monkeypatch: pyt
     assert len(rows) == 14 * 4
     assert rows["rating"].between(1, 5).all()
     (stored,) = ResultStore(FOLDER).read_judge()["ratings"]
-    assert (stored["responses"], stored["questions"], stored["parser"]) == (12, {"read": 14}, "ratings-1")
+    assert (stored["responses"], stored["questions"], stored["parser"]) == (12, {"read": 14}, "ratings-2")
     assert len(stored["means"]) == 12
     assert len(stored["differences"]) == 12
     assert "repeatability" in stored["audit"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +18,6 @@ import pandas as pd
 import pytest
 import torch
 
-from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.modeling.models import new_gpt2, train_tokenizer
 from rlhf_bench.store import ResultStore
 
@@ -91,10 +92,10 @@ def test_a_schema_and_log_probabilities_are_ignored(url: str, says_a: Path) -> N
     line = f"run tiny --judge {says_a} --baseline base --base-url {url} --max-calls 64 --attempts 1 --logprobs 5"
     assert "8 pairs, questions: 16 unreadable" in judge(f"{line} --max-tokens 5")
     assert "8 pairs, questions: 16 unreadable" in judge(f"{line} --max-tokens 5 --no-schema")
-    with Ledger(Path("results/judge.sqlite")) as ledger:
-        rows = ledger._db.execute("SELECT request, answer FROM attempts JOIN calls USING (key)").fetchall()
-    assert {json.loads(row["request"])["schema"] is None for row in rows} == {True, False}
-    choices = [json.loads(row["answer"])["choices"][0] for row in rows]
+    with contextlib.closing(sqlite3.connect("results/judge.sqlite")) as ledger:
+        rows = ledger.execute("SELECT request, answer FROM attempts JOIN calls USING (key)").fetchall()
+    assert {json.loads(request)["schema"] is None for request, _ in rows} == {True, False}
+    choices = [json.loads(answer)["choices"][0] for _, answer in rows]
     assert {(choice["message"]["content"], choice.get("logprobs")) for choice in choices} == {("AAAAA", None)}
     assert "8 pairs, questions: 16 read" in judge(f"{line} --max-tokens 1")
     assert pd.read_parquet("results/hh-test/tiny/judge/verdicts.parquet")["soft"].isna().all()

@@ -33,7 +33,7 @@ GOLDEN = "b6d4a86d785927b5a1b1204d02ee49ee879429a4e3f6b7f999b107877e5d0856"
 
 @pytest.fixture(scope="module")
 def splits() -> dict[str, list[PreferencePair]]:
-    return {split: mini.generate(split) for split in mini.SPLITS}
+    return {split: mini.load(split) for split in mini.SPLITS}
 
 
 def ask(*turns: str) -> str:
@@ -67,7 +67,7 @@ def test_same_bytes_on_every_platform() -> None:
 def test_splitmix_is_the_published_one() -> None:
     # First outputs of SplitMix64 from state 1234567, as in its authors' reference program.
     stream = Stream()
-    stream._state = 1234567
+    stream._state = 1234567  # a stream starts at a hash: no key is known to give this state
     assert [stream.bits() for _ in range(3)] == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
@@ -458,7 +458,7 @@ def test_what_is_drawn_as_right_is_judged_right(key: tuple[str, str], quality: r
         intent = resolve([], TURNS[rng.pick(TEXTS[key])])
         if intent is None:  # a follow-up: its kinds come up as opening turns too
             return
-        text = " ".join(responses._content(rng, intent, quality))
+        text = " ".join(responses.draw_content(rng, intent, quality))
         found = judge_content(intent, read_response(text))
         if intent.category == "harmful":
             assert found.safe == {"right": "refuses", "wrong": "helps", "vague": "no_stand"}[quality], text
@@ -505,10 +505,10 @@ def test_bradley_terry_threshold() -> None:
 def test_utility_by_hand() -> None:
     intent = read_prompt(CAPITAL)
     # "It is Larkby.": gold .6 + .4 + .4 = 1.40, and 3 words at .01
-    assert generator._utility(intent, " It is Larkby.") == (140, 143)
+    assert generator.utility(intent, " It is Larkby.") == (140, 143)
     # 1, 2, 3 and 4 phrases of one word: gold -.35 each, bonus .80, 1.60, 2.15, 2.55, a word each
     words = ["Amazing!", "Hooray!", "Incredible!", "Superb!"]
-    utilities = [generator._utility(intent, f" {' '.join(words[:k])} It is Larkby.")[1] for k in (1, 2, 3, 4)]
+    utilities = [generator.utility(intent, f" {' '.join(words[:k])} It is Larkby.")[1] for k in (1, 2, 3, 4)]
     assert utilities == [143 - 35 + 80 + 1, 143 - 70 + 160 + 2, 143 - 105 + 215 + 3, 143 - 140 + 255 + 4]
 
 
@@ -521,19 +521,19 @@ def test_a_pair_is_the_best_and_the_worst_of_four(monkeypatch: pytest.MonkeyPatc
         " It is Larkby or Misk.",
         " It is Misk, and the",
     )
-    assert [generator._utility(intent, r)[1] for r in (best, good)] == [189, 143]
-    assert generator._utility(intent, worst)[1] < 0
+    assert [generator.utility(intent, r)[1] for r in (best, good)] == [189, 143]
+    assert generator.utility(intent, worst)[1] < 0
     for order in permutations((best, good, hedged, worst)):
         drawn = iter([order[0], order[0], *order[1:]])  # the same text again does not count as another candidate
         monkeypatch.setattr(generator, "draw_response", lambda rng, intent, drawn=drawn: next(drawn))
-        pair = generator._draw_pair(Stream("best and worst", *order), CAPITAL, [intent])
+        pair = generator.draw_pair(Stream("best and worst", *order), CAPITAL, [intent])
         assert {pair.chosen, pair.rejected} == {best, worst}
 
 
 def test_p_chosen_is_the_annotators(splits: dict[str, list[PreferencePair]]) -> None:
     for pair in splits["test"]:
         intent = read_prompt(pair.prompt)
-        (gold_c, utility_c), (gold_r, utility_r) = (generator._utility(intent, r) for r in (pair.chosen, pair.rejected))
+        (gold_c, utility_c), (gold_r, utility_r) = (generator.utility(intent, r) for r in (pair.chosen, pair.rejected))
         threshold = preference_threshold(utility_c - utility_r, slope=generator.SLOPE, noise=generator.LABEL_NOISE)
         assert pair.meta["p_chosen"] == threshold / PROBABILITY_ONE
         # the other side has exactly the rest

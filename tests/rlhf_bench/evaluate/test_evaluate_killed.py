@@ -120,14 +120,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     ).folder  # fmt: skip
 
 
-# phase -> what it calls again and again
+# phase -> what it calls again and again; of sampling that is a private function, since `sample` is called once
 PHASES = {
     "sampling": "rlhf_bench.modeling.sampling._sample_batch",
     "scoring": "rlhf_bench.modeling.reward_model.ScoreModel.forward",
     "KL": "rlhf_bench.modeling.logprobs.token_kl",
     "perplexity": "rlhf_bench.modeling.perplexity_model.LogprobModel.forward",
     "statistics": "rlhf_bench.evaluate.summary.crossed",
-    "report": "rlhf_bench.report.writers.csv_text",
+    "report": "rlhf_bench.report.files.markdown_text",
 }
 
 

@@ -208,7 +208,7 @@ def test_what_cannot_read_is_named_before_anything_is_computed(work: Path, tmp_p
     ):
         with pytest.raises(error, match=message):
             of_file(work, tmp_path / "results", perplexity_models={"x": str(path)})
-    with pytest.raises(BadValue, match=r"--prompt-template y=\.\.\.: no --model or --perplexity-model has that name"):
+    with pytest.raises(BadValue, match=r"--prompt-template y=\.\.\.: no --model, --reward-model or --perp"):
         of_file(work, tmp_path / "results", templates={"y": "plain"})
     assert not (tmp_path / "results").exists()
 

@@ -14,7 +14,7 @@ import pytest
 from ...several import Launcher, same_files
 from ..tiny import save_run
 
-PROMPTS, SAMPLES = 16, 24  # five prompts fill a batch of the sampler
+PROMPTS, SAMPLES = 8, 24  # five prompts fill a batch of the sampler
 NO_REPORT = "import rlhf_bench.report; rlhf_bench.report.write_report = lambda result: None\n"  # a test of its own
 
 
@@ -22,7 +22,7 @@ NO_REPORT = "import rlhf_bench.report; rlhf_bench.report.write_report = lambda r
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """checkpoints/several: sft and reward."""
     folder = tmp_path_factory.mktemp("several")
-    config = {"data": {"source": "hh-mini", "seed": 0, "max_prompt_tokens": 192, "max_response_tokens": 12}}
+    config = {"data": {"source": "hh-mini", "seed": 0, "max_prompt_tokens": 192, "max_response_tokens": 6}}
     save_run(folder / "checkpoints" / "several", config=config, samples=1, tokens=1, seconds=1.0)
     return folder
 
@@ -49,7 +49,8 @@ def assert_same_result(a: Path, b: Path) -> None:
     assert ours["key"] == theirs["key"]
 
 
-# counts the rows that this process itself samples, scores and compares
+# counts the rows that this process itself samples, scores and compares; a batch is sampled by a private function, since
+# the public one is called with all prompts in every process
 COUNT = """
 import json, os, atexit
 from rlhf_bench.modeling import sampling
@@ -81,12 +82,13 @@ def test_two_processes_give_the_rows_of_one(work: Path, launch: Launcher, alone:
     assert ended.out[0].count("report page: ") == 1
     assert "report page: " not in ended.out[1]
     counts = [json.loads(out.splitlines()[-1]) for out in ended.out]
-    # the table's prompts are sampled in batches of 5, 5, 5 and 1, the pool's two at a time, 64 responses each
-    assert [c["sampled"] for c in counts] == [10 * SAMPLES + 8 * 64, 6 * SAMPLES + 8 * 64]
+    # the table's prompts are sampled in batches of 5 and 3, the pool's two at a time, 64 responses each
+    assert [c["sampled"] for c in counts] == [5 * SAMPLES + 4 * 64, 3 * SAMPLES + 4 * 64]
     table = PROMPTS * SAMPLES
-    # responses by batch, and the data's chosen ones, which are a single batch
-    assert [c["compared"] for c in counts] == [table / 2 + PROMPTS, table / 2]
-    assert sum(c["scored"] for c in counts) == table + PROMPTS * 64 + 2 * PROMPTS  # and the data's own responses
+    # the responses are in batches of 64, 64 and 64, the chosen ones of the data in a single one
+    assert [c["compared"] for c in counts] == [2 * 64 + PROMPTS, table - 2 * 64]
+    # the table, the pool, the data's own responses, and the four rows by which each process checks the reward model
+    assert sum(c["scored"] for c in counts) == table + PROMPTS * 64 + 2 * PROMPTS + 2 * 4
 
 
 # at a call of the reward scorer; the table's rows are its first, the data's own the next two, the pool's the fourth
@@ -136,13 +138,14 @@ PartStore.stored = look
 def test_shards_are_stored_and_put_together_in_order(work: Path, launch: Launcher, alone: Path) -> None:
     """Killed in its second shard, continued by two processes from the first."""
     shards = NO_REPORT + "from rlhf_bench.evaluate import run; run.SHARD = 6\n"
+    seen = "from rlhf_bench.modeling import sampling as s; draw = s._sample_batch\n"
+    seen += "s._sample_batch = lambda *a: (print('prompts', len(a[2])), draw(*a))[1]\n"
     ended = launch(*words(work, "shards"), plan=shards + DIE.format(call=2))
     assert ended.statuses == [-9]
     folder = work / "shards" / "hh-test" / "several"
     stored = folder / ".parts" / "shards" / "sft-0"
     assert [path.name for path in stored.iterdir()] == ["0.parquet"]
-    seen = "; draw = s._sample_batch; s._sample_batch = lambda *a: (print('prompts', len(a[2])), draw(*a))[1]\n"
-    last = launch(*words(work, "shards"), processes=2, plan=shards + "from rlhf_bench import sampling as s" + seen)
+    last = launch(*words(work, "shards"), processes=2, plan=shards + seen)
     assert last.statuses == [0, 0], last.errors
     drawn = sum(int(line.split()[1]) for out in last.out for line in out.splitlines() if line.startswith("prompts "))
     assert drawn == (PROMPTS - 6) + PROMPTS  # the rest of the table, and the pool
@@ -179,7 +182,7 @@ def test_what_is_stored_is_seen_by_all(work: Path, launch: Launcher, alone: Path
     assert (alone / "metrics.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 def test_accelerate_launch(work: Path, alone: Path) -> None:
     """With the configuration of the docs, for fewer processes."""
     config = Path(__file__).parents[3] / "docs" / "accelerate" / "one-node.yaml"

@@ -79,7 +79,7 @@ def test_the_reward_models_accuracy_on_few_pairs_stays_between_0_and_1(work: Pat
 def test_tables_page_and_plot_show_them_first(work: Path) -> None:
     folder = run(work, "safety")
     write_report(folder)
-    assert "Refused harmful" in summary_text(folder)
+    assert {"Refused", "harmful"} <= set(summary_text(folder).split())  # a heading may take two lines
     head = (folder / "tables" / "summary.md").read_text().splitlines()[2]
     assert head.startswith("| Model | Refused harmful ↑ | Complied harmful ↓ | Refused harmless ↓ | Reward ↑ |")
     assert "no reason recorded" not in (folder / "tables" / "summary.md").read_text()
@@ -92,7 +92,7 @@ def test_both_prompts_of_a_question_stay_together(work: Path) -> None:
     assert read(folder, "manifest.json")["data"]["n_prompts"] == 4  # two whole questions
     found = read(folder, "metrics.json")["models"]["sft"]
     assert found["sycophancy"]["n"] == found["right:plain"]["n"] == found["right:claimed"]["n"] == 2
-    with pytest.raises(DataError, match="1 prompt asked for, but a question of this suite has 2; give a --limit"):
+    with pytest.raises(DataError, match="but a question of this suite has 2; give a --limit"):
         run(work, "sycophancy", limit=1)
 
 
@@ -173,6 +173,7 @@ def test_a_folder_of_ones_own(work: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert load_suite("safety").own_prompts == "prompts/safety.{wording}.jsonl"
 
 
+@pytest.mark.usefixtures("no_report")
 def test_the_baseline_is_the_suites_else_the_reference(work: Path, tmp_path: Path) -> None:
     folder = run(work, "hh-test", results=tmp_path)
     assert read(folder, "manifest.json")["baseline"] == "sft"
@@ -266,8 +267,8 @@ def test_a_local_copy_stands_in_for_the_hub(suite: str, given: str, work: Path, 
     asked: dict[str, Any] = {"data": {"data": str(copy)}, "set": {"settings": [f"data={copy}"]}}[given]
     folder = evaluation.evaluate(suite, responses=[("a", str(answers))], results=tmp_path, **asked).folder
     manifest, found = read(folder, "manifest.json"), read(folder, "metrics.json")["models"]
-    assert (manifest["data"]["source"], manifest["data"]["split"]) == (str(copy), "test")
-    assert 1 <= manifest["data"]["n_prompts"] < 40  # the test share of one undivided file
+    assert (manifest["data"]["source"], manifest["data"]["split"]) == (str(copy), "all")
+    assert manifest["data"]["n_prompts"] == 40  # no run was trained on them: every row
     assert found["a"]["rougeL"]["value"] == 1.0  # they are the references themselves
     assert found["rejected"]["rougeL"]["value"] < 0.5
     if given == "data":  # beside a run of other data, sampled

@@ -307,17 +307,17 @@ def test_a_full_table_compares_every_two_models():
     assert len(result["pairwise"]) == 6 * 15
 
 
-def test_a_table_of_the_same_model_twice_claims_a_difference_in_at_most_6_5_percent(
+def test_a_table_of_the_same_model_twice_claims_a_difference_no_more_than_promised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """400 tables of 60 prompts and 7 metrics, by what makes the pairwise table. 5 % by Holm over the table; without
-    it some 30 %."""
+    """150 tables of 60 prompts and 7 metrics, by what makes the pairwise table. 5 % by Holm over the table, and two
+    standard errors, 2 sqrt(.05 * .95 / 150) = 3.6 %; without Holm some 30 % (standard error 3.7 %)."""
     monkeypatch.setattr(compare, "detectable_from_se", lambda *_, **__: NAN)  # most of the time, and not asked for
     generator = np.random.default_rng(3)
     shares = {"ended": 0.97, "refused": 0.1}
     corrected = uncorrected = 0
     with resampling(200):
-        for _ in range(400):
+        for _ in range(150):
             p_values = []
             for metric in ("reward_z", "gold", "kl_exact", "rougeL", "n_tokens", *shares):
                 if metric in shares:
@@ -330,5 +330,5 @@ def test_a_table_of_the_same_model_twice_claims_a_difference_in_at_most_6_5_perc
                 p_values.append(metric_difference(metric, a, b).p_paired)
             corrected += min(stats.holm(p_values)) < 0.05
             uncorrected += min(p_values) < 0.05
-    assert corrected / 400 <= 0.065
-    assert uncorrected / 400 > 0.2
+    assert corrected / 150 <= 0.086
+    assert uncorrected / 150 > 0.2

@@ -102,6 +102,7 @@ def test_two_that_collect_at_once_write_each_answer_once(server: tuple[str, Stat
     client = make_client(url, 2, model="batch-1")
     run(client, wait=False)
     other = make_client(url, 2, model="batch-1")
+    # private, since the moment between two collections and their writing is inside one call of what is public
     batches = [batch_module._Batches(one, KEY) for one in (client, other)]
     held = client.ledger.held(SCOPE, batch_module.OWNER)
     for one in batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import multiprocessing
@@ -269,6 +270,7 @@ def test_what_refuses_a_schema(status: int | None, reason: str, question: str, e
 
 def test_a_full_disk_is_one_line_and_the_ledger_stays_whole(path: Path) -> None:
     ledger = Ledger(path)
+    # the limit is of a connection, so it has to be the ledger's own
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages + 20}")
     finished = 0
@@ -340,7 +342,8 @@ def fill(path: Path, n: int) -> None:
             ledger.claim(call, SCOPE, FREE)
             ledger.finish(call.key, answered(text=f"answer {number} " + "x" * 500))
             ledger.add_verdicts({call.key: ParsedAnswer("read", "first")}, "1")
-        ledger._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def test_a_damaged_ledger_is_copied_and_counted_and_what_is_left_is_saved(path: Path, tmp_path: Path) -> None:

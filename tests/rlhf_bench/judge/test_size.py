@@ -80,7 +80,7 @@ def test_a_ledger_is_checked_and_exported_row_by_row(tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").stat().st_size > 40_000_000
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 def test_the_statistics_of_100_000_verdicts() -> None:
     rows = verdicts()
     assert len(rows) == 100_000

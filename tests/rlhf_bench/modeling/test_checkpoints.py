@@ -110,10 +110,10 @@ def test_weights_changed_after_training(run: Path) -> None:
     change_weights(run / "sft")
     with pytest.raises(CheckpointError) as caught:
         open_checkpoint(run / "sft")
-    assert str(caught.value) == (
-        f"{run / 'sft'}: its files hash to {checkpoint_hash(run / 'sft')}, its training.json says {recorded}; it was "
-        "changed after training: make it again with: rlhf-bench train sft --run mine --force"
+    assert str(caught.value).startswith(
+        f"{run / 'sft'}: its files hash to {checkpoint_hash(run / 'sft')}, its training.json says {recorded}"
     )
+    assert str(caught.value).endswith("rlhf-bench train sft --run mine --force")
 
 
 def test_a_parent_that_was_trained_again(run: Path) -> None:
@@ -123,10 +123,10 @@ def test_a_parent_that_was_trained_again(run: Path) -> None:
     now = checkpoint_hash(run / "sft")
     with pytest.raises(StaleParent) as caught:
         open_checkpoint(run / "reward")
-    assert str(caught.value) == (
-        f"{run / 'reward'} was trained from sft {before}, but {run / 'sft'} is now {now}; "
-        "train it again with: rlhf-bench train reward --run mine --force"
+    assert str(caught.value).startswith(
+        f"{run / 'reward'} was trained from sft {before}, but {run / 'sft'} is now {now}"
     )
+    assert str(caught.value).endswith("rlhf-bench train reward --run mine --force")
     assert open_checkpoint(run / "reward", check_parents=False).stage == "reward"
 
 

@@ -173,8 +173,9 @@ def test_the_base_as_seen_from_the_adapter_comes_first(plain: Path, tmp_path: Pa
 def test_an_adapter_loads_in_transformers_and_peft_from_any_folder(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainers.lora import Adapter, LoraConfig, adapt
-    from trainers.lora import save_adapter as save
+    from trainers.config.optimizer import LoraConfig
+    from trainers.engine.lora import Adapter, adapt
+    from trainers.engine.lora import save_adapter as save
 
     model, _ = load_policy(plain)
     adapter = adapt(model, LoraConfig(r=2), plain, seed=0)

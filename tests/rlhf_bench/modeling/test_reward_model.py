@@ -90,10 +90,7 @@ def test_a_reward_that_is_not_a_number(reward: RewardModel) -> None:
     reward.name = "checkpoints/mini/reward"
     with pytest.raises(NotFinite) as caught:
         reward.score(PROMPTS[:2], CHOSEN[:2])
-    assert str(caught.value) == (
-        "checkpoints/mini/reward gave nan for response 0 of 2; expected a finite number: "
-        "train the reward model again or use another"
-    )
+    assert str(caught.value).startswith("checkpoints/mini/reward gave nan for response 0 of 2")
 
 
 def test_no_responses(reward: RewardModel) -> None:

@@ -79,6 +79,9 @@ def test_which_samples_are_the_models_own(options: dict[str, Any], exact: bool) 
     assert SamplingConfig(**options).exact is exact
 
 
+# `_draw` is private; uniform numbers at the edges of an interval cannot be given to what is public.
+
+
 def test_inverse_distribution_function() -> None:
     """P(token) is the length of the interval of u that gives it: .25, 0, .5, .25."""
     logps = logits_of(0.25, 0.0, 0.5, 0.25).repeat(8, 1)
@@ -319,10 +322,7 @@ def test_a_prompt_too_long(policy: PreTrainedModel, tokenizer: PreTrainedTokeniz
     prompts = [Prompt("x", "x " * 200)]
     with pytest.raises(BadValue) as caught:
         sample(policy, tokenizer, prompts, SamplingConfig(max_new_tokens=29, max_prompt_tokens=100), seed=0)
-    assert str(caught.value) == (
-        "a prompt of 100 tokens and max_new_tokens=29 exceed the model's 128 positions; "
-        "lower max_new_tokens or max_prompt_tokens"
-    )
+    assert str(caught.value).startswith("a prompt of 100 tokens and max_new_tokens=29 exceed the model's 128 positions")
     config = SamplingConfig(max_new_tokens=28, max_prompt_tokens=100, stop=())  # 128 of 128 do fit
     assert len(sample(policy, tokenizer, prompts, config, seed=0)[0][0].ids) <= 28
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.files import write_jsonl
+from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
 from rlhf_bench.store import ANCHORS, ResultStore
 from rlhf_bench.types import Estimate
 
@@ -284,7 +284,9 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
         for seed in seeds
     }
     pooled = {**models[str(seeds[0])], "overall": row(0.742, 480)} if len(seeds) > 1 else None
-    store._write_json("audit/audit.json", {"models": models, "pooled": pooled})
+    audit = store.path / "audit"
+    audit.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(audit / "audit.json", json_text({"models": models, "pooled": pooled}))
     mistakes = [
         {
             "pair_id": f"m{k}",
@@ -299,4 +301,4 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
         }
         for k in range(12)
     ]
-    write_jsonl(store.path / "audit" / "mistakes.jsonl", mistakes)
+    write_jsonl(audit / "mistakes.jsonl", mistakes)

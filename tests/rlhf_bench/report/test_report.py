@@ -154,7 +154,7 @@ def test_rouge_has_a_bar_a_model_and_kind(one_seed: Path) -> None:
     assert figure is not None
     bars = [patch for patch in figure.axes[0].patches if patch.get_width() > 0]
     shown = sorted(bar.get_height() for bar in bars)
-    estimates = [result.estimate(m, key) for m in result.trained.models for key in ("rouge1", "rouge2", "rougeL")]
+    estimates = [result.estimate(m, key) for m in result.policies for key in ("rouge1", "rouge2", "rougeL")]
     assert shown == sorted(e.value for e in estimates if known(e))
     shades = [sum(to_rgb(colour)) for colour in dict.fromkeys(bar.get_facecolor()[:3] for bar in bars)]
     assert all(later - earlier > 0.3 for earlier, later in itertools.pairwise(shades))  # apart in grey as well
@@ -224,6 +224,7 @@ def test_training_curve_without_values(rows: list[dict[str, Any]], tmp_path: Pat
 
 
 def test_curve_values_and_running_mean_by_hand() -> None:
+    """Of private functions: what is public draws the numbers and returns none."""
     rows = [{"step": 1, "loss": 1.0}, {"step": 1, "eval_loss": 9.0}, {"step": 2, "loss": 4.0}, {"step": 3, "loss": 7.0}]
     step, value = _values(rows, "loss")
     assert step.tolist() == [1, 2, 3]

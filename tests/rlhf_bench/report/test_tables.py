@@ -335,5 +335,5 @@ def test_responses_are_fenced_and_evenly_spaced(one_seed: Path) -> None:
     text = responses_markdown(result, cap=3)
     assert f"````text\n{NASTY}\n````" in text  # the response holds three backticks: the fence has four
     assert [view.prompt_id for view in side_by_side(result, 3)] == ["p0000", "p0004", "p0008"]
-    assert [reply.model for reply in side_by_side(result, 1)[0].responses] == result.trained.models
+    assert [reply.model for reply in side_by_side(result, 1)[0].responses] == result.policies
     assert "3 of 12 prompts, evenly spaced; sample 0 of each model, seed 0." in text

@@ -109,6 +109,5 @@ def test_docs_repeat_what_was_measured() -> None:
 
 
 def test_it_needs_no_scikit_learn() -> None:
-    code = "import sys; from rlhf_bench.scorers.rules import refuses; refuses('No.'); print('sklearn' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    code = "import sys; sys.modules['sklearn'] = None; from rlhf_bench.scorers.rules import refuses; refuses('No.')"
+    subprocess.run([sys.executable, "-c", code], check=True)
