@@ -21,7 +21,6 @@ from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Cap
 from rlhf_bench.judge.questions import Outcome, QuestionId
 from rlhf_bench.judge.results import count_statuses
-from rlhf_bench.judge.show import stored_lines
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
@@ -49,7 +48,7 @@ class JudgeRun:
     # plan
 
     def plan_lines(self, *, batch: bool = False) -> list[str]:
-        """Pairs, calls, those answered already, tokens and cost of the others; `batch`: at the price of the Batch API.
+        """Pairs, calls, stored answers, tokens and cost of the other calls; `batch`: at the price of the Batch API.
 
         Raises BadValue for a batch of a built-in judge.
         """
@@ -95,7 +94,7 @@ class JudgeRun:
         tokens_per_minute: float | None = None,
         attempts: int = 6,
     ) -> None:
-        """Ask, and write the verdicts into the folder. Raises BadValue where the cost has no bound."""
+        """Put the questions to the judge, and write the verdicts. Raises BadValue where the cost has no bound."""
         if self.client is None:
             found = self.form.decide(self.judge)
         else:
@@ -153,10 +152,9 @@ class JudgeRun:
             facts |= {"cost_usd": spent.cost / 1e9, "calls_charged": spent.calls, "reported_models": models}
         self.form.write(found, facts)
 
-    def result_lines(self) -> list[str]:
-        lines = stored_lines(self.folder, judge=self.judge, **self.form.names)
-        waiting = in_flight(self.client) if self.client else 0
-        return [*lines, f"{waiting} calls are in a batch; the same command collects it"] if waiting else lines
+    def in_flight(self) -> int:
+        """Calls that are in a batch."""
+        return in_flight(self.client) if self.client else 0
 
 
 def prepare(
@@ -181,7 +179,7 @@ def prepare(
     prices: Path | None = None,
     retry_unreadable: int = 0,
 ) -> JudgeRun:
-    """Read the result and open the ledger; nothing is asked. Raises what the parts raise, each in one line.
+    """Read the result and open the ledger; makes no call. Raises what the parts raise, each in one line.
 
     The template decides the form; pairs need a `baseline` (None: the suite's), the other forms take none.
     `schema` None: the template's JSON schema is sent unless the ledger says that the server refused it.
@@ -241,7 +239,7 @@ def _name(folder: Path, results: Path) -> str:
 
 
 def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, max_calls: int | None) -> None:
-    """What can be known before an evaluation that ends with a judging: raises as `prepare` and `run` would."""
+    """Check what can be checked before an evaluation that ends with a judge: raises as `prepare` and `run` would."""
     if judge_name in BUILTIN:
         return
     url = canonical_url(base_url)
@@ -251,7 +249,7 @@ def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, 
 
 
 def cap_of(judge: str, url: str, price: Price | None, max_cost: str | None, max_calls: int | None) -> Cap:
-    """Raises BadValue where nothing bounds what may be asked."""
+    """Raises BadValue where nothing bounds the cost."""
     cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
     if price is None and cost != 0 and max_calls is None:
         raise BadValue(f"--max-calls: not given, and {no_price(judge, url)}; say how many calls may be made")

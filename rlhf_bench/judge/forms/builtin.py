@@ -41,7 +41,7 @@ class BuiltinJudge:
         seed: int = 0,
         repeat: int = 0,
     ) -> ParsedAnswer:
-        """The reading of one question; the same arguments give the same one, whatever was asked before.
+        """The reading of one question; the same arguments give the same one, whatever came before.
 
         `scores` are the values of `column` for the model's response and the baseline's; a value that is missing (NaN)
         gives a reading that is unreadable. `seed` and `repeat` matter to `random` alone. Two equal texts are a tie,
@@ -75,7 +75,7 @@ def _by_length(comparison: Comparison, order: Order, scores: tuple[float, float]
 
 
 def _by_chance(comparison: Comparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
-    """A coin of each question's own: a bit of the hash of the texts as they stand, first text first, and the seed."""
+    """A coin of each question's own: a bit of the hash of the texts in their order and the seed."""
     texts = (comparison.model_response, comparison.baseline_response)
     first, second = texts if order == "model_first" else texts[::-1]
     digest = hashlib.sha256(repr((seed, comparison.prompt, first, second)).encode()).digest()
