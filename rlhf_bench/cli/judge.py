@@ -95,13 +95,6 @@ def question_options(command: Decorated) -> Decorated:
         click.option(
             "--prices", type=click.Path(path_type=Path), help="A price file of yours.  [default: the packaged list]"
         ),
-        click.option(
-            "--retry-unreadable",
-            type=click.IntRange(0, 10),
-            default=0,
-            show_default=True,
-            help="Repeats of a question when its answer cannot be read.",
-        ),
         ledger_option,
         results_option,
     ]
@@ -160,6 +153,13 @@ def plan(batch: bool, **options: Any) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
 )
+@click.option(
+    "--retry-unreadable",
+    type=click.IntRange(0, 10),
+    default=0,
+    show_default=True,
+    help="Repeats of a question when its answer cannot be read.",
+)
 @batch_option
 @click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.  [default: --wait]")
 @click.option(
@@ -178,6 +178,7 @@ def run(
     tokens_per_minute: float | None,
     timeout: float,
     attempts: int,
+    retry_unreadable: int,
     batch: bool,
     wait: bool,
     poll: float,
@@ -191,21 +192,21 @@ def run(
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
+    from rlhf_bench.judge.client import Limits
     from rlhf_bench.report import judge_text
 
+    limits = Limits(
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        attempts=attempts,
+        retry_unreadable=retry_unreadable,
+    )
     with _prepare(options, timeout=timeout) as judging:
         if batch:
             judging.run_batch(max_cost=max_cost, max_calls=max_calls, wait=wait, poll=poll, progress=make_progress())
         else:
-            judging.run(
-                max_cost=max_cost,
-                max_calls=max_calls,
-                concurrency=concurrency,
-                requests_per_minute=requests_per_minute,
-                tokens_per_minute=tokens_per_minute,
-                attempts=attempts,
-                progress=make_progress(),
-            )
+            judging.run(max_cost=max_cost, max_calls=max_calls, limits=limits, progress=make_progress())
         click.echo(judge_text(judging.folder, judge=judging.judge, **judging.form.names), nl=False)
         if waiting := judging.in_flight():
             click.echo(f"{waiting} calls are in a batch; the same command collects it")

@@ -36,7 +36,6 @@ class JudgeRun:
     form: JudgeForm
     client: JudgeClient | None
     prices: PriceList
-    retry_unreadable: int = 0
 
     def __enter__(self) -> JudgeRun:
         return self
@@ -89,10 +88,7 @@ class JudgeRun:
         max_cost: str | None,
         progress: Progress,
         max_calls: int | None = None,
-        concurrency: int = 8,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-        attempts: int = 6,
+        limits: Limits | None = None,
     ) -> None:
         """Put the questions to the judge, and write the verdicts. Raises BadValue where the cost has no bound."""
         if self.client is None:
@@ -103,17 +99,12 @@ class JudgeRun:
                 raise JudgeError(
                     f"{waiting} calls of this result and judge are in a batch; collect it with --batch first"
                 )
-            limits = Limits(
-                concurrency=concurrency,
-                requests_per_minute=requests_per_minute,
-                tokens_per_minute=tokens_per_minute,
-                attempts=attempts,
-                retry_unreadable=self.retry_unreadable,
-            )
             url = client.endpoint.base_url
             # Only waits depend on it, and two processes must not wait alike.
             rng = random.Random()
-            found = ask(client, self.form.items, lambda: api_key(url), limits=limits, rng=rng, progress=progress)
+            found = ask(
+                client, self.form.items, lambda: api_key(url), limits=limits or Limits(), rng=rng, progress=progress
+            )
         self._write(found)
 
     def run_batch(
@@ -177,7 +168,6 @@ def prepare(
     schema: bool | None = None,
     logprobs: int = 0,
     prices: Path | None = None,
-    retry_unreadable: int = 0,
 ) -> JudgeRun:
     """Read the result and open the ledger; makes no call. Raises what the parts raise, each in one line.
 
@@ -187,19 +177,8 @@ def prepare(
     price_list = load_prices(prices or PACKAGED)
     questions = load_template(template)
     built_in = judge_name in BUILTIN
-    form = questions.form(
-        FormRequest(
-            folder,
-            ResultStore(folder).read_responses(),
-            built_in,
-            baseline=baseline,
-            models=models,
-            samples=samples,
-            limit=limit,
-            again=again,
-            order_seed=order_seed,
-        )
-    )
+    responses = ResultStore(folder).read_responses()
+    form = questions.form(FormRequest(folder, responses, built_in, baseline, models, samples, limit, again, order_seed))
     if built_in:
         return JudgeRun(folder, judge_name, form, None, price_list)
     url = canonical_url(base_url)
@@ -217,7 +196,7 @@ def prepare(
     ledger = Ledger(ledger_path)
     client = JudgeClient(form.subjects, endpoint, form.render, form.read, form.parser, ledger, scope)
     client = client.adapted(questions.hash, keep=() if schema is None else (SCHEMA,))
-    return JudgeRun(folder, judge_name, form, client, price_list, retry_unreadable)
+    return JudgeRun(folder, judge_name, form, client, price_list)
 
 
 def _temperature(text: str) -> float | None:

@@ -19,15 +19,15 @@ the part of a model's own slope that differs between instructions; the interval 
 public leaderboard of AlpacaEval 2, with GPT-4 Turbo as the judge (weighted_alpaca_eval_gpt4_turbo_leaderboard.csv in
 tatsu-lab/alpaca_eval: win_rate, length_controlled_winrate, avg_length). There the log odds of the win rate less those
 of the length-controlled one, over tanh of the mean length difference to the baseline in units of L characters, estimate
-phi. The file lacks the spread of the differences, so L is assumed. Over the 43 of its 71 leading models whose mean
-length is 400 characters or more from the baseline's 2,049:
+phi. The file lacks the spread of the differences, so L is assumed. Of 71 of its models, the 43 with a mean length 400
+characters or more from the baseline's 2,049 give
 
     L                     700    900    1,200
     median                .72    .82    .97
     standard deviation    .20    .21    .25
 
 Between the concise and the verbose prompt of one model (five models, L = 900) it is .79, 1.24, 1.28, 1.32 and 1.51. So
-1.0 is near both, and .4 wider than the differences between models.
+1.0 is between the two, and .4 is wider than the spread of either. One judge and one data set say nothing of others.
 """
 
 from __future__ import annotations

@@ -157,8 +157,8 @@ def test_preferences_of_0_and_1_are_explained() -> None:
             "alpaca",
             [alpaca("p0", "base", "sft", 2), alpaca("p1", "base", "sft", None), 3, {"instruction": "x"}],
             "a.json: 3 of 4 rows cannot be used (row 2 has the verdict null, expected a preference in [1, 2], or "
-            "0; row 3 is int, not an object with columns; row 4 has no text for first (response_a, output_1, completion_a, "
-            "answer_a, a)); correct them, or leave them out with --skip-bad",
+            "0; row 3 is int, not an object with columns; row 4 has no text for first (response_a, output_1, "
+            "completion_a, answer_a, a)); correct them, or leave them out with --skip-bad",
         ),
     ],
 )
