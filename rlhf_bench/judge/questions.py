@@ -22,7 +22,6 @@ __all__ = [
     "Question",
     "QuestionId",
     "ResultTexts",
-    "Side",
     "Single",
     "Status",
     "items_of",
@@ -34,7 +33,6 @@ __all__ = [
 RESPONSE = ("model", "prompt_id", "seed", "sample")  # what identifies a response of a result
 # given: a question that has one order, its own
 Order = Literal["model_first", "baseline_first", "given"]
-Side = Literal["model", "baseline", "tie"]
 # read: a verdict; the others are counted, and never scored. missing: no answer yet.
 Status = Literal["read", "unreadable", "refused", "failed", "missing"]
 

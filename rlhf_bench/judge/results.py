@@ -114,7 +114,10 @@ def write_section(
         path, summary = folder / section.file, folder / "judge.json"
         replaced = {tuple(str(entry[key]) for key in keys) for entry in entries}
         before = read_section(result, section)
-        parts = [] if before is None else [before[[row not in replaced for row in _keys(before, keys)]]]
+        parts = []
+        if before is not None:
+            made = before[list(keys)].astype(str).itertuples(index=False, name=None)
+            parts = [before[[key not in replaced for key in made]]]
         table = typed(pd.concat([*(part for part in parts if len(part)), rows], ignore_index=True), section)
         atomic_write_parquet(path, table)
         stored = _read(summary)
@@ -131,10 +134,6 @@ def write_section(
 def _together(verdicts: pd.DataFrame) -> dict[str, Any]:
     people = measured_people(verdicts)
     return {"strengths": measured_strengths(verdicts), **({"people": people} if people else {})}
-
-
-def _keys(table: pd.DataFrame, keys: Sequence[str]) -> list[tuple[str, ...]]:
-    return [tuple(map(str, row)) for row in table[list(keys)].itertuples(index=False)]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from rlhf_bench.judge.questions import AnswerFormat, Message, Order, Outcome, Pa
 from rlhf_bench.types import stable_hash
 
 __all__ = [
+    "PLACE",
     "BaseTemplate",
     "FormRequest",
     "JudgeForm",
@@ -31,7 +32,6 @@ __all__ = [
     "Unreadable",
     "answer_schema",
     "bare_answer",
-    "check_places",
     "fence_token",
     "json_object",
     "neutralised",
@@ -59,32 +59,24 @@ _VERDICT = re.compile(r"(?i)\[(?=\[\s*(?:A|B|C|tie|\d{1,2})\s*\]\])")
 
 
 class Shown(NamedTuple):
-    """A text as the judge sees it, and what was done to it."""
+    """A text as the judge sees it."""
 
     text: str
-    hidden: int = 0  # invisible characters taken out
-    defused: int = 0  # special tokens and verdict marks that got a space
-    cut: int = 0  # characters cut because the text was too long
-    empty: bool = False  # nothing but white space
+    cut: int  # characters cut because the text was too long
 
 
-def neutralised(text: str) -> Shown:
+def neutralised(text: str) -> str:
     """Without invisible and control characters, with special tokens and verdict marks broken up by a space.
 
     Line ends of any kind become "\\n"; tabs and spaces stay. Zero-width joiners go too: a joined emoji falls into its
     parts, and what is left is what tokenises the same for all.
     """
-    hidden = special = verdicts = 0
-    defused = text
     if not (text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()):
-        ended = _LINE_ENDS.sub("\n", text)
-        seen = _INVISIBLE.sub("", ended)
-        defused = "".join(c for c in seen if c in "\n\t" or unicodedata.category(c) not in _HIDDEN_CATEGORIES)
-        hidden = len(ended) - len(defused)
-    if "<" in defused or "[" in defused:
-        defused, special = _SPECIAL.subn(lambda match: f"{match[0]} ", defused)
-        defused, verdicts = _VERDICT.subn("[ ", defused)
-    return Shown(defused, hidden=hidden, defused=special + verdicts, empty=not defused.strip())
+        text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
+        text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _HIDDEN_CATEGORIES)
+    if "<" in text or "[" in text:
+        text = _VERDICT.sub("[ ", _SPECIAL.sub(lambda match: f"{match[0]} ", text))
+    return text
 
 
 # A text is shown in two orders, one after the other, and some texts against several others.
@@ -92,9 +84,8 @@ def neutralised(text: str) -> Shown:
 def shown(text: str, *, limit: int, keep: str) -> Shown:
     """`text` neutralised and cut to `limit` characters; `keep` says which end stays, "start" or "end"."""
     clean = neutralised(text)
-    cut = max(0, len(clean.text) - limit)
-    kept = clean.text[:limit] if keep == "start" else clean.text[len(clean.text) - limit :]
-    return clean._replace(text=kept if cut else clean.text, cut=cut)
+    cut = max(0, len(clean) - limit)
+    return Shown(clean[:limit] if keep == "start" else clean[cut:], cut)
 
 
 @lru_cache(maxsize=256)
@@ -119,7 +110,7 @@ def fenced(name: str, text: Shown, token: str) -> str:
     lines = [f"[[{token} BEGIN {name}]]", text.text, f"[[{token} END {name}]]"]
     if text.cut:
         lines.append(f"({name}: {text.cut} more characters are not shown)")
-    if text.empty:
+    if not (text.cut or text.text.strip()):
         lines.append(f"({name}: empty)")
     return "\n".join(lines)
 
@@ -181,7 +172,7 @@ class JudgeForm(ABC):
         """Store rows and numbers; `facts` are who judged, what it cost, and how the questions ended."""
 
 
-_PLACE = re.compile(r"\{([a-z_]+)\}")
+PLACE = re.compile(r"\{([a-z_]+)\}")
 
 
 class BaseTemplate(Config):
@@ -230,7 +221,7 @@ class BaseTemplate(Config):
     @cached_property
     def _words(self) -> tuple[list[str], list[str]]:
         """System and user text cut at their places: words, place, words, ..., words."""
-        return _PLACE.split(self.system), _PLACE.split(self.user)
+        return PLACE.split(self.system), PLACE.split(self.user)
 
     def messages(self, places: Mapping[str, str]) -> tuple[Message, Message]:
         """Both messages with their places filled in one pass: a text that says {second} stays a text that says so."""
@@ -246,23 +237,6 @@ def _filled(words: Sequence[str], places: Mapping[str, str]) -> str:
 
 _CODE_BLOCK = re.compile(r"```(?:json)?(?P<inside>[^`].*?)```\.?", re.DOTALL | re.IGNORECASE)
 _END_OF_THOUGHTS = "</think>"
-
-
-def check_places(name: str, template: BaseTemplate) -> None:
-    """Raise BadValue unless every text of `places` has its place in `user`, once, the fence is explained, and no other
-    place is used."""
-    found = {field: _PLACE.findall(text) for field, text in (("system", template.system), ("user", template.user))}
-    known = (*template.places, *template.free, "fence")
-    for field, places in found.items():
-        for place in places:
-            if place not in known:
-                listed = ", ".join(f"{{{one}}}" for one in known)
-                raise BadValue(f"judge template {name}: {field} holds {{{place}}}; known: {listed}")
-    for place in template.places:
-        if found["user"].count(place) != 1 or place in found["system"]:
-            raise BadValue(f"judge template {name}: {{{place}}} must occur once in user and never in system")
-    if "fence" not in [*found["system"], *found["user"]]:
-        raise BadValue(f"judge template {name}: {{fence}} occurs nowhere; explain there what is between the marks")
 
 
 def answer_schema(fields: Mapping[str, Any]) -> dict[str, Any]:

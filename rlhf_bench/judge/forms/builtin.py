@@ -27,7 +27,6 @@ class BuiltinJudge:
     """A judge that decides by a rule. `column` names the scores.parquet column that it needs, None if it needs none."""
 
     name: str
-    description: str
     column: str | None
     rule: Callable[[Comparison, Order, tuple[float, float] | None, int], float]
     score: Callable[[Single, float, int], float]  # of a response alone, with its value of `column`; higher is better
@@ -112,10 +111,10 @@ BUILTIN: Mapping[str, BuiltinJudge] = MappingProxyType(
     {
         judge.name: judge
         for judge in (
-            BuiltinJudge("reward", "the reward model's score, higher wins", "reward", _by_score, _column),
-            BuiltinJudge("gold", "the known gold reward, higher wins", "gold", _by_score, _column),
-            BuiltinJudge("length", "the longer response wins", None, _by_length, _characters),
-            BuiltinJudge("random", "a coin a question", None, _by_chance, _drawn),
+            BuiltinJudge("reward", "reward", _by_score, _column),
+            BuiltinJudge("gold", "gold", _by_score, _column),
+            BuiltinJudge("length", None, _by_length, _characters),
+            BuiltinJudge("random", None, _by_chance, _drawn),
         )
     }
 )
