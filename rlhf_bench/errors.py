@@ -1,20 +1,20 @@
 """Every error that a user can cause, in one tree.
 
     BenchError                    exit status 1, printed as one line
-    ├── UsageError                exit status 2: the command line asked for something that cannot be
+    ├── UsageError                exit status 2: the command line requests something that cannot be
     │   ├── UnknownName           a suite, recipe, stage, key, run, result, model or metric that does not exist
     │   └── BadValue              a value of the wrong type or out of range
     ├── DataError                 a data file or data set that cannot be used
     ├── CheckpointError           a checkpoint that is missing, broken or not what it says
-    │   └── StaleParent           a checkpoint whose parent has changed since it was trained
-    ├── ConfigChanged             a finished or interrupted stage was asked for with another configuration
+    │   └── StaleParent           a checkpoint with a parent that has changed since it was trained
+    ├── ConfigChanged             a finished or interrupted stage was requested with another configuration
     ├── ModelError                a model that does not do what its role needs
     ├── NotFinite                 a loss or a reward became NaN or infinite
     ├── StoppedByAlarm            a stage raised an alarm and was to stop at one
     ├── ProcessLost               another of the processes that work together has ended or does not answer
     ├── StoreError                a results folder that cannot be read or written
-    ├── HubError                  the Hugging Face hub cannot be reached, or refuses what was asked of it
-    ├── JudgeError                a judge that cannot be asked: no key, a key that is refused, an unknown model
+    ├── HubError                  the Hugging Face hub cannot be reached, or refuses the request
+    ├── JudgeError                a judge that cannot be used: no key, a key that is refused, an unknown model
     └── MissingExtra              an optional dependency that is not installed
 
     Interrupted(KeyboardInterrupt)   Ctrl-C: exit status 130, with what was kept and how to go on

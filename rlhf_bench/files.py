@@ -72,7 +72,7 @@ def use_umask(path: Path) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """What killed processes were writing into `folder`, each as an `atomic_file`; nobody may be writing there now."""
+    """What killed processes were writing into `folder`, each as an `atomic_file`; no process may write there now."""
     for half in folder.glob(".*.tmp"):
         half.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: what can be a name there, and is it within reach? That is asked once, so that a machine without
+"""The Hugging Face hub: what can be a name there, and is it within reach? It is checked once, so that a machine without
 a network fails at once and not after a minute of retries."""
 
 from __future__ import annotations

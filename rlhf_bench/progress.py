@@ -47,7 +47,7 @@ class Task:
         self._on_change: Callable[[], None] = lambda: None
 
     def advance(self, n: int = 1, **info: object) -> None:
-        """`n` more items are done; `info` (loss=2.3) is shown until it is given anew."""
+        """`n` more items are done; `info` (loss=2.3) is shown until it is given again."""
         self.done += n
         self.info |= info
         self._on_change()

@@ -81,7 +81,7 @@ def make_pair(
     category: str | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> PreferencePair:
-    """A pair whose id is the hash of its three texts."""
+    """A pair; its id is the hash of its three texts."""
     pair_id = stable_hash(prompt, chosen, rejected)
     return PreferencePair(pair_id, prompt, chosen, rejected, margin, category, meta or {})
 

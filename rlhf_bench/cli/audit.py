@@ -19,7 +19,7 @@ __all__ = ["audit"]
     ],
 )
 @click.option(
-    "--run", metavar="NAME", default="default", show_default=True, help="The run whose reward model to audit."
+    "--run", metavar="NAME", default="default", show_default=True, help="The run of the reward model to audit."
 )
 @click.option("--reward-model", metavar="PATH", help="A reward model other than the run's own.")
 @click.option("--data", metavar="SOURCE", help="Pairs from here.  [default: the data the run was trained on]")

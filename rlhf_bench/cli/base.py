@@ -40,7 +40,7 @@ DEFAULT_RESULTS = Path("results")
 
 
 class BenchCommand(click.Command):
-    """A command whose help ends with two examples, as they would be typed."""
+    """A command; its help ends with two examples."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,7 +78,7 @@ class BenchGroup(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *unused: Any, **extra: Any
     ) -> NoReturn:
         words = list(sys.argv[1:] if args is None else args)
-        # The global flags may stand anywhere, since one adds them at the end of a command that has just failed.
+        # The global flags may be anywhere, since one adds them at the end of a command that has just failed.
         flags = [word for word in words if word in GLOBAL_FLAGS]
         words = flags + [word for word in words if word not in GLOBAL_FLAGS]
         extra["standalone_mode"] = False
@@ -134,8 +134,9 @@ def _describe(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
     if isinstance(error, OSError) and error.strerror:
         return 1, f"error: {_os_error(error)}"
     again = shlex.join(["rlhf-bench", "--debug", *(word for word in words if word != "--debug")])
+    hint = f"unexpected error; rerun with --debug for the traceback: {again}"
     reason = next(iter(str(error).splitlines()), "")
-    return 1, f"error: {type(error).__name__}: {reason} (unforeseen; the traceback is shown by: {again})"
+    return 1, f"error: {type(error).__name__}: {reason} ({hint})"
 
 
 def _os_error(error: OSError) -> str:
@@ -145,8 +146,8 @@ def _os_error(error: OSError) -> str:
         errno.EPERM: "; choose a folder that you may write to, or change its permissions",
         errno.EROFS: "; choose a folder that you may write to",
         errno.ENOENT: "; give the path of a file that exists",
-        errno.ENOTDIR: "; a file stands where a folder is needed: choose another folder",
-        errno.EEXIST: "; a file stands where a folder is needed: choose another folder",
+        errno.ENOTDIR: "; a file is where a folder is needed: choose another folder",
+        errno.EEXIST: "; a file is where a folder is needed: choose another folder",
     }
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror}{advice.get(error.errno or 0, '')}"

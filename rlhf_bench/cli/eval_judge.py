@@ -104,6 +104,7 @@ class EvalJudge:
 
     def judge(self, result: Path, *, results: Path, progress: Progress) -> None:
         from rlhf_bench.judge.run import prepare
+        from rlhf_bench.report import judge_text
         from rlhf_bench.store import ResultStore
 
         manifest = ResultStore(result).read_manifest()
@@ -117,5 +118,5 @@ class EvalJudge:
         )
         with prepared as judging:
             judging.run(max_cost=self.max_cost, max_calls=self.max_calls, progress=progress)
-            for line in judging.result_lines():
+            for line in judge_text(result, judge=judging.judge, **judging.form.names).splitlines():
                 progress.log(line)

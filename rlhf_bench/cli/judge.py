@@ -27,7 +27,7 @@ __all__ = ["judge"]
     ],
 )
 def judge() -> None:
-    """Win rates by a judge, and what it was asked, answered and paid."""
+    """Win rates by a judge, its questions, its answers and their cost."""
 
 
 def question_options(command: Decorated) -> Decorated:
@@ -63,7 +63,7 @@ def question_options(command: Decorated) -> Decorated:
             type=click.IntRange(min=0),
             default=0,
             show_default=True,
-            help="Questions that are asked twice, to measure repeatability.",
+            help="Questions that are repeated, to measure repeatability.",
         ),
         click.option(
             "--order-seed",
@@ -90,17 +90,10 @@ def question_options(command: Decorated) -> Decorated:
             type=click.IntRange(0, 20),
             default=0,
             show_default=True,
-            help="Log-probabilities to ask for a token, for a soft preference.",
+            help="Log-probabilities requested for each token, for a soft preference.",
         ),
         click.option(
             "--prices", type=click.Path(path_type=Path), help="A price file of yours.  [default: the packaged list]"
-        ),
-        click.option(
-            "--retry-unreadable",
-            type=click.IntRange(0, 10),
-            default=0,
-            show_default=True,
-            help="Times to ask a question again when its answer cannot be read.",
         ),
         ledger_option,
         results_option,
@@ -145,7 +138,7 @@ def plan(batch: bool, **options: Any) -> None:
 )
 @question_options
 @click.option(
-    "--max-cost", metavar="USD", help="The most this result and judge may cost, over all runs; 0 asks nothing."
+    "--max-cost", metavar="USD", help="The most this result and judge may cost, over all runs; 0 makes no call."
 )
 @click.option(
     "--max-calls", type=click.IntRange(min=0), help="The most calls this result and judge may be charged for."
@@ -159,6 +152,13 @@ def plan(batch: bool, **options: Any) -> None:
 )
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
+)
+@click.option(
+    "--retry-unreadable",
+    type=click.IntRange(0, 10),
+    default=0,
+    show_default=True,
+    help="Repeats of a question when its answer cannot be read.",
 )
 @batch_option
 @click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.  [default: --wait]")
@@ -178,34 +178,38 @@ def run(
     tokens_per_minute: float | None,
     timeout: float,
     attempts: int,
+    retry_unreadable: int,
     batch: bool,
     wait: bool,
     poll: float,
     **options: Any,
 ) -> None:
-    """Ask the judge what it has not answered yet, and store its verdicts.
+    """Put to the judge the questions without a stored answer, and store its verdicts.
 
-    The template says what is asked: which of two responses is better, in both orders; how all models' responses rank,
+    The template decides the question: which of two responses is better, in both orders; how all models' responses rank,
     in a drawn order and its reverse; or how good each one is. An answer that was received is in the ledger and never
     paid for again; the same command goes on after an interruption.
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
+    from rlhf_bench.judge.client import Limits
+    from rlhf_bench.report import judge_text
+
+    limits = Limits(
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        attempts=attempts,
+        retry_unreadable=retry_unreadable,
+    )
     with _prepare(options, timeout=timeout) as judging:
         if batch:
             judging.run_batch(max_cost=max_cost, max_calls=max_calls, wait=wait, poll=poll, progress=make_progress())
         else:
-            judging.run(
-                max_cost=max_cost,
-                max_calls=max_calls,
-                concurrency=concurrency,
-                requests_per_minute=requests_per_minute,
-                tokens_per_minute=tokens_per_minute,
-                attempts=attempts,
-                progress=make_progress(),
-            )
-        for line in judging.result_lines():
-            click.echo(line)
+            judging.run(max_cost=max_cost, max_calls=max_calls, limits=limits, progress=make_progress())
+        click.echo(judge_text(judging.folder, judge=judging.judge, **judging.form.names), nl=False)
+        if waiting := judging.in_flight():
+            click.echo(f"{waiting} calls are in a batch; the same command collects it")
         click.echo(f"tables and page: rlhf-bench report {judging.folder}")
 
 
@@ -217,16 +221,15 @@ def run(
 @click.argument("result", required=False)
 @results_option
 def show(result: str | None, results: Path) -> None:
-    """Print the win rates and ratings that are stored, and how far to believe the judge.
+    """Print the win rates and ratings that are stored, and how far to trust the judge.
 
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
     folder = find_result(result, results)
 
-    from rlhf_bench.judge.show import stored_lines
+    from rlhf_bench.report import judge_text
 
-    for line in stored_lines(folder):
-        click.echo(line)
+    click.echo(judge_text(folder), nl=False)
 
 
 def _prepare(options: dict[str, Any], *, timeout: float = 120.0) -> JudgeRun:

@@ -66,7 +66,7 @@ def import_(
 
     from rlhf_bench.judge.ledger import Ledger
     from rlhf_bench.judge.people.foreign import import_foreign, read_foreign
-    from rlhf_bench.judge.show import stored_lines
+    from rlhf_bench.report import judge_text
 
     foreign = read_foreign(file, judge=judge_name, form=form, skip_bad=skip_bad)
     with Ledger(ledger_path(ledger_file, results)) as ledger:
@@ -76,5 +76,4 @@ def import_(
     if foreign.note:
         click.echo(foreign.note)
     click.echo(f"{len(foreign.verdicts)} verdicts in {file.name}, {used} of them on this result's pairs")
-    for line in stored_lines(folder, judge=judge_name, base_url=foreign.base_url):
-        click.echo(line)
+    click.echo(judge_text(folder, judge=judge_name, base_url=foreign.base_url), nl=False)

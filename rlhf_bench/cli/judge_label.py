@@ -60,7 +60,7 @@ def sheet(out: Path, seed: int, **options: Any) -> None:
     """
     folder, comparisons = _pairs(**options)
 
-    from rlhf_bench.judge.people.labels import write_sheet
+    from rlhf_bench.judge.people import write_sheet
 
     write_sheet(folder, comparisons, out, seed=seed)
     click.echo(f"{len(comparisons)} pairs: {out}")
@@ -87,7 +87,7 @@ def page(out: Path, seed: int, **options: Any) -> None:
     """
     folder, comparisons = _pairs(**options)
 
-    from rlhf_bench.judge.people.labels import write_label_page
+    from rlhf_bench.judge.people import write_label_page
 
     name = write_label_page(folder, comparisons, out, seed=seed)
     click.echo(f"{len(comparisons)} pairs: {out}")
@@ -123,18 +123,17 @@ def _pairs(
 def read(result: str, file: Path, rater: str, skip_bad: bool, results: Path) -> None:
     """Read a labelled sheet, or what a page downloaded: its rater is a judge from then on.
 
-    Other judges are held against people. A row without a label counts as not asked. Reading the labels of a rater again
+    Other judges are compared with people. A row without a label counts as missing. Reading the labels of a rater again
     replaces the earlier ones.
     """
     folder = find_result(result, results)
 
     from rlhf_bench.judge.analysis import PEOPLE
-    from rlhf_bench.judge.people.labels import read_labels, store_labels
-    from rlhf_bench.judge.show import stored_lines
+    from rlhf_bench.judge.people import read_labels, store_labels
+    from rlhf_bench.report import judge_text
 
     labels = read_labels(folder, file, skip_bad=skip_bad)
-    store_labels(folder, rater, labels)
+    store_labels(folder, rater, labels.found)
     if labels.left_out:
         click.echo(labels.left_out)
-    for line in stored_lines(folder, judge=rater, base_url=PEOPLE):
-        click.echo(line)
+    click.echo(judge_text(folder, judge=rater, base_url=PEOPLE), nl=False)

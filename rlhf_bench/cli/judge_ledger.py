@@ -22,7 +22,7 @@ def ledger_options(command: Decorated) -> Decorated:
     examples=["rlhf-bench judge ledger stats", "rlhf-bench judge ledger export answers.jsonl"],
 )
 def ledger() -> None:
-    """What judges were asked and answered."""
+    """The calls to judges and their answers."""
 
 
 @ledger.command(

@@ -65,8 +65,8 @@ def _recipes() -> list[tuple[str, str]]:
 def _suites() -> list[tuple[str, str]]:
     from rlhf_bench.evaluate.suite import list_suites, load_suite, needs
 
-    said = {name: " ".join(description.split()) for name, description in list_suites().items()}
-    return [(name, f"{description} (needs {needs(load_suite(name))})") for name, description in said.items()]
+    texts = {name: " ".join(description.split()) for name, description in list_suites().items()}
+    return [(name, f"{description} (needs {needs(load_suite(name))})") for name, description in texts.items()]
 
 
 def _data() -> list[tuple[str, str]]:

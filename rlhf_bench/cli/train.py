@@ -87,7 +87,7 @@ def train(
         Writer(processes).write(_explain, stages)
         return
 
-    asked: dict[str, Any] = {
+    given: dict[str, Any] = {
         "recipe": recipe,
         "run": run,
         "overrides": list(overrides),
@@ -104,13 +104,13 @@ def train(
     if sweep is not None:
         from trainers.sweep import parse_sweep, train_sweep
 
-        for folder in train_sweep(wanted, parse_sweep(sweep), **asked):
+        for folder in train_sweep(wanted, parse_sweep(sweep), **given):
             if processes.is_first:
                 click.echo(f"checkpoints: {folder}")
         return
     from trainers.pipeline import train as run_stages
 
-    folder = run_stages(wanted, **asked)
+    folder = run_stages(wanted, **given)
     if not processes.is_first:
         return
     elsewhere = "" if checkpoints == Path("checkpoints") else f" --checkpoints {checkpoints}"

@@ -1,4 +1,4 @@
-"""Configuration: YAML and `key=value` overrides, read into pydantic models whose every field has a description.
+"""Configuration: YAML and `key=value` overrides, read into pydantic models with a description of every field.
 
     class PpoConfig(Config):
         kl_coef: float = Field(0.1, ge=0, description="weight of the KL penalty")
@@ -98,7 +98,7 @@ def explain(model_type: type[Config], prefix: str = "") -> list[ConfigKey]:
 
 
 class Difference(NamedTuple):
-    """A key whose values differ; `None` stands for a key that is absent, too."""
+    """A key with values that differ; `None` also means that the key is absent."""
 
     key: str
     a: Any
@@ -126,13 +126,13 @@ def suites_dir() -> Path:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but `1e-3` is a number (PyYAML wants `1.0e-3`) and no key may stand twice."""
+    """YAML 1.1 as PyYAML reads it, but `1e-3` is a number (PyYAML wants `1.0e-3`) and no key may be duplicated."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} stands twice", problem_mark=node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is duplicated", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -167,7 +167,7 @@ def _yaml_problem(error: yaml.YAMLError) -> str:
 
 
 def _override(data: dict[str, Any], text: str) -> dict[str, Any]:
-    """A copy of `data` with one `key=value` applied; sections that do not stand there yet are made."""
+    """A copy of `data` with one `key=value` applied; missing sections are added."""
     key, equals, raw = text.partition("=")
     key = key.strip()
     if not equals or not key:
@@ -180,7 +180,7 @@ def _override(data: dict[str, Any], text: str) -> dict[str, Any]:
     section, (*parents, last) = data, key.split(".")
     for parent in parents:
         inner = section.get(parent)
-        # Where a scalar stood (model: gpt2), a dotted key below it (model.n_layer=2) starts a new section.
+        # Where a scalar was (model: gpt2), a dotted key below it (model.n_layer=2) starts a new section.
         section[parent] = dict(inner) if isinstance(inner, Mapping) else {}
         section = section[parent]
     section[last] = value
@@ -231,7 +231,7 @@ def _expected(error: ErrorDetails) -> str:
 
 
 def _key(location: Sequence[int | str], known: Sequence[str]) -> str:
-    """The dotted key of a pydantic location, without the names of union branches that stand in it."""
+    """The dotted key of a pydantic location, without the names of union branches in it."""
     key = ""
     for part in location:
         if isinstance(part, int):

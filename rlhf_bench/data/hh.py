@@ -68,7 +68,7 @@ def form_prompt(prompt: str) -> str:
 
     A prompt that ends with `\\n\\nAssistant:` or with `TL;DR:` is one already and loses only whitespace after the
     cue (a space there would make the response's own space a second one); any other text becomes a Human turn. Line
-    ends are `\\n`, and two of them stand before a turn.
+    ends are `\\n`, and two of them precede a turn.
     """
     text = _LINE_ENDS.sub("\n", prompt).rstrip()
     if _NARROW_CUE.search(text):
@@ -85,7 +85,7 @@ def form_prompt(prompt: str) -> str:
 
 
 def render(messages: Sequence[Message]) -> str:
-    """Messages as a prompt in the HH form. System text has no turn of its own there: it stands before the first one.
+    """Messages as a prompt in the HH form. System text has no turn of its own there: it precedes the first one.
 
     Raises KeyError with the role if it is not system, user or assistant.
     """

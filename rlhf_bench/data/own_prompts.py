@@ -25,7 +25,7 @@ _KEYS = ("category", "prompt", "with_claim", "right", "wrong", "filler", "times"
 
 
 def read_own_prompts(path: Path) -> list[Item]:
-    """The prompts of a suite's file in their order, in the HH form; both prompts of a question stand together.
+    """The prompts of a suite's file in their order, in the HH form; both prompts of a question are side by side.
 
     Raises DataError for a file that is missing or broken, names what no prompt has, or says a prompt twice.
     """

@@ -87,7 +87,7 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def _save(loaded: Mapping[str, PreferenceData], provenance: Mapping[str, object], out: Path) -> None:
-    """Written beside and then renamed, so that a half-written set is never taken for a whole one."""
+    """Written beside and then renamed, so that a half-written set never counts as whole."""
     import datasets
 
     features = datasets.Features(

@@ -29,7 +29,7 @@ Which = Literal["all", "adjacent"]
 
 @dataclass(frozen=True, slots=True)
 class RankedResponses:
-    """Ranks stand in the order of the responses; None: not ranked."""
+    """Ranks in the order of the responses; None: not ranked."""
 
     prompt: str
     responses: tuple[str, ...]
@@ -131,7 +131,7 @@ def _is_repeated(
 ) -> bool:
     """True where the annotator ranked the same responses to the prompt so before; else the row is remembered.
 
-    Rows without an annotator are never taken for the same person's. Raises Unusable for another ranking than before.
+    Rows without an annotator are never counted as the same person's. Raises Unusable for another ranking than before.
     """
     if ranked.annotator is None:
         return False

@@ -29,7 +29,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "model": ("generator", "model", "model_id", "model_name"),
 }  # fmt: skip
 GIVEN = ("prompt", "response", "reference", "model")  # what --columns can name
-ID = ("prompt_id", "question_id", "custom_id", "doc_id", "id", "uid")  # stands for a prompt that a file lacks
+ID = ("prompt_id", "question_id", "custom_id", "doc_id", "id", "uid")  # replaces a prompt that a file lacks
 _OURS = frozenset({"model", "seed", "prompt_id", "sample", "prompt", "response"})
 _SUFFIX = "_response"
 

@@ -117,7 +117,7 @@ def read_responses(
     notes = [f"{path}: {table.form}, {total:,} rows, {layout.note(table.columns)}", *([left_out] if left_out else [])]
     if stand_ins := sum(_STAND_IN.fullmatch(prompt) is not None for prompt in first):
         notes.append(
-            f"{path}: {stand_ins:,} of {len(first):,} prompts are not in the file: ids or numbers stand for them, and "
+            f"{path}: {stand_ins:,} of {len(first):,} prompts are not in the file: ids or numbers replace them, and "
             "what reads a prompt (reward, KL, perplexity) means nothing there"
         )
     extra = [] if layout.ours else _carried(path, found.values(), stripped)

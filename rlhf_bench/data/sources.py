@@ -78,7 +78,7 @@ def describe_counts(counts: Mapping[str, int]) -> str:
 
 def known_sources() -> dict[str, str]:
     """Names that need no path, with a line about each."""
-    embedded = {HH_MINI: "the embedded data set: short dialogues whose gold reward is known"}
+    embedded = {HH_MINI: "the embedded data set: short dialogues with a known gold reward"}
     return embedded | {name: known.note for name, known in hub.HUB_SOURCES.items()}
 
 

@@ -121,7 +121,8 @@ def _write_scores(store: ResultStore, scores: pd.DataFrame, parts: PartStore, st
     """`scores` with the exact KL of each token where it was measured, in its place among the columns."""
     order = dict.fromkeys(chain(chain.from_iterable(map(parts.columns, stored)), scores.columns))
     columns = [name for name in order if name in scores.columns or name == TOKEN_KL]
-    store.write_wide_scores(scores, columns, _groups(scores, columns, parts, [*chain.from_iterable(stored)]))
+    groups = _groups(scores, columns, parts, [*chain.from_iterable(stored)])
+    store.write_scores(scores, columns=columns, groups=groups)
 
 
 def _groups(

@@ -1,1 +1,1 @@
-"""Win rates by a judge: what it is asked, what it answered, what it cost, and how far to believe it."""
+"""Win rates by a judge: its questions, its answers, their cost, and how far to trust it."""

@@ -1,4 +1,4 @@
-"""What a judge is asked about, taken from a result; the question; the answer as read."""
+"""The subjects of a judge's questions, taken from a result; the question; the answer as read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.store import ANCHORS, order_models
 
 __all__ = [
+    "RESPONSE",
     "AnswerFormat",
     "Comparison",
     "ListwiseComparison",
@@ -21,7 +22,6 @@ __all__ = [
     "Question",
     "QuestionId",
     "ResultTexts",
-    "Side",
     "Single",
     "Status",
     "items_of",
@@ -30,10 +30,10 @@ __all__ = [
     "texts_of",
 ]
 
+RESPONSE = ("model", "prompt_id", "seed", "sample")  # what identifies a response of a result
 # given: a question that has one order, its own
 Order = Literal["model_first", "baseline_first", "given"]
-Side = Literal["model", "baseline", "tie"]
-# read: a verdict; the others are counted, and never scored. missing: not asked yet.
+# read: a verdict; the others are counted, and never scored. missing: no answer yet.
 Status = Literal["read", "unreadable", "refused", "failed", "missing"]
 
 
@@ -95,7 +95,7 @@ class AnswerFormat:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One call. `repeat` distinguishes the same question asked again, to measure repeatability."""
+    """One call. `repeat` distinguishes repeats of the same question, which measure repeatability."""
 
     messages: tuple[Message, ...]
     format: AnswerFormat
@@ -128,8 +128,8 @@ class QuestionId(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What is known of one question. `key` is the call whose answer was read, or that of its first call; `answers` how
-    many calls were answered: more than one where it was put again, none where it is missing."""
+    """What is known of one question. `key` is the call with the answer that was read, or its first call; `answers`
+    counts the answered calls: more than one where it was repeated, none where it is missing."""
 
     key: str
     reading: ParsedAnswer

@@ -3,8 +3,8 @@
     judge/verdicts.parquet   pairs, a row a question: judge, base_url, template, baseline, model, prompt_id, seed,
                              sample, order, repeat, status, winner (first, second, tie), soft, note, model_length,
                              baseline_length (characters), key (of the call in the ledger); judge.json's "judgings"
-    judge/<form>.parquet     the rows of another form, whose `Section` is in the form's file
-    judge/judge.json         {"judgings": [...], "strengths": [...], ...}: what was asked, how it ended, what it cost,
+    judge/<form>.parquet     the rows of another form; its `Section` is in the form's file
+    judge/judge.json         {"judgings": [...], "strengths": [...], ...}: the questions, how they ended, their cost,
                              and the numbers of `analysis` and of the forms
 
 Each holds any number of runs; one that is made again replaces those of the same identity."""
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,22 +26,21 @@ import pandas as pd
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_parquet, atomic_write_text, exclusive, json_text
 from rlhf_bench.judge.analysis import measured_people, measured_strengths
-from rlhf_bench.judge.questions import Comparison, Outcome, ParsedAnswer, QuestionId
+from rlhf_bench.judge.questions import RESPONSE, Comparison, ListwiseComparison, Outcome, QuestionId, Single
+from rlhf_bench.stats import FloatArray
 from rlhf_bench.store import ResultStore
 
 __all__ = [
-    "RESPONSE",
     "VERDICTS",
     "WHO",
     "ResponseKey",
     "Section",
     "count_statuses",
-    "known_scores",
     "labelled",
+    "question_cells",
     "read_section",
     "response_scores",
     "typed",
-    "verdict_row",
     "verdict_rows",
     "with_gold",
     "write_section",
@@ -49,7 +49,6 @@ __all__ = [
 _LOCK_SECONDS = 30.0
 _AGAIN = "remove it and run `rlhf-bench judge run` again: what was answered is in the ledger and costs nothing"
 WHO = ("judge", "base_url", "template")
-RESPONSE = ("model", "prompt_id", "seed", "sample")
 
 
 class Section(NamedTuple):
@@ -115,7 +114,10 @@ def write_section(
         path, summary = folder / section.file, folder / "judge.json"
         replaced = {tuple(str(entry[key]) for key in keys) for entry in entries}
         before = read_section(result, section)
-        parts = [] if before is None else [before[[row not in replaced for row in _keys(before, keys)]]]
+        parts = []
+        if before is not None:
+            made = before[list(keys)].astype(str).itertuples(index=False, name=None)
+            parts = [before[[key not in replaced for key in made]]]
         table = typed(pd.concat([*(part for part in parts if len(part)), rows], ignore_index=True), section)
         atomic_write_parquet(path, table)
         stored = _read(summary)
@@ -132,10 +134,6 @@ def write_section(
 def _together(verdicts: pd.DataFrame) -> dict[str, Any]:
     people = measured_people(verdicts)
     return {"strengths": measured_strengths(verdicts), **({"people": people} if people else {})}
-
-
-def _keys(table: pd.DataFrame, keys: Sequence[str]) -> list[tuple[str, ...]]:
-    return [tuple(map(str, row)) for row in table[list(keys)].itertuples(index=False)]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -155,37 +153,38 @@ def verdict_rows(
 ) -> pd.DataFrame:
     """A row a question of a run of comparisons."""
     rows = [
-        verdict_row(comparisons[item.subject], item, outcome.reading, outcome.key)
-        for item, outcome in sorted(found.items(), key=lambda pair: pair[0])
+        {
+            **question_cells(comparison := comparisons[item.subject], item, outcome),
+            "baseline": comparison.baseline,
+            "model": comparison.model,
+            "order": item.order,
+            "winner": outcome.reading.winner,
+            "soft": outcome.reading.soft,
+            "model_length": len(comparison.model_response.strip()),
+            "baseline_length": len(comparison.baseline_response.strip()),
+        }
+        for item, outcome in found.items()
     ]
-    table = pd.DataFrame(rows).assign(judge=judge, base_url=base_url, template=template)
-    return typed(table, VERDICTS)
+    return typed(pd.DataFrame(rows).assign(judge=judge, base_url=base_url, template=template), VERDICTS)
 
 
-def verdict_row(comparison: Comparison, item: QuestionId, reading: ParsedAnswer, key: str) -> dict[str, Any]:
+def question_cells(
+    subject: Comparison | Single | ListwiseComparison, item: QuestionId, outcome: Outcome
+) -> dict[str, Any]:
+    """The cells that the rows of every form have."""
     return {
-        "baseline": comparison.baseline,
-        "model": comparison.model,
-        "prompt_id": comparison.prompt_id,
-        "seed": comparison.seed,
-        "sample": comparison.sample,
-        "order": item.order,
+        "prompt_id": subject.prompt_id,
+        "seed": subject.seed,
+        "sample": subject.sample,
         "repeat": item.repeat,
-        "status": reading.status,
-        "winner": reading.winner,
-        "soft": reading.soft,
-        "note": reading.note,
-        "model_length": len(comparison.model_response.strip()),
-        "baseline_length": len(comparison.baseline_response.strip()),
-        "key": key,
+        "status": outcome.reading.status,
+        "note": outcome.reading.note,
+        "key": outcome.key,
     }
 
 
 def count_statuses(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for outcome in outcomes:
-        counts[outcome.reading.status] = counts.get(outcome.reading.status, 0) + 1
-    return counts
+    return dict(Counter(outcome.reading.status for outcome in outcomes))
 
 
 ResponseKey: TypeAlias = tuple[str, int, str, int]  # model, seed, prompt id, sample
@@ -196,40 +195,30 @@ def response_scores(folder: Path, column: str) -> Mapping[ResponseKey, float]:
     table = ResultStore(folder).read_scores()
     if column not in table.columns:
         raise StoreError(f"{folder} has no {column} scores, which this judge needs; use another judge, such as length")
-    keys = zip(table["model"], table["seed"], table["prompt_id"], table["sample"], strict=True)
-    return {
-        (str(model), int(seed), str(prompt), int(sample)): float(value)
-        for (model, seed, prompt, sample), value in zip(keys, table[column], strict=True)
-    }
-
-
-def known_scores(folder: Path, column: str) -> Mapping[ResponseKey, float]:
-    """As `response_scores`; empty where the result has none."""
-    try:
-        return response_scores(folder, column)
-    except StoreError:
-        return {}
+    rows = table[["model", "seed", "prompt_id", "sample", column]].itertuples(index=False, name=None)
+    return {(str(model), int(seed), str(prompt), int(n)): float(value) for model, seed, prompt, n, value in rows}
 
 
 def labelled(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """With the column `gold`, 1, 0.5 or 0 for the model by the gold reward, NaN without one; as given if none has."""
-    scores = known_scores(folder, "gold")
-
-    def lead(row: Any) -> float:
-        of = [scores.get((name, row.seed, row.prompt_id, row.sample), math.nan) for name in (row.model, row.baseline)]
-        return float(np.sign(of[0] - of[1]))
-
-    keys = rows[["model", "baseline", "seed", "prompt_id", "sample"]]
-    gold = [(1 + lead(row)) / 2 for row in keys.itertuples(index=False)] if scores else []
+    gold = (1 + np.sign(_gold(rows, folder, "model") - _gold(rows, folder, "baseline"))) / 2
     return rows.assign(gold=gold) if np.isfinite(gold).any() else rows
 
 
 def with_gold(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """With the column `gold`, the gold reward of the response; as given if none has one."""
-    scores = known_scores(folder, "gold")
-    keys = zip(rows["model"], rows["seed"], rows["prompt_id"], rows["sample"], strict=True)
-    gold = [scores.get((str(model), int(seed), str(prompt), int(n)), math.nan) for model, seed, prompt, n in keys]
+    gold = _gold(rows, folder, "model")
     return rows.assign(gold=gold) if np.isfinite(gold).any() else rows
+
+
+def _gold(rows: pd.DataFrame, folder: Path, model: str) -> FloatArray:
+    """(N,) gold reward of the response by the model in that column; NaN where it is not known."""
+    try:
+        scores = response_scores(folder, "gold")
+    except StoreError:
+        scores = {}
+    keys = rows[[model, "seed", "prompt_id", "sample"]].itertuples(index=False, name=None)
+    return np.array([scores.get(key, math.nan) for key in keys], dtype=np.float64)
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Cap
 from rlhf_bench.judge.questions import Outcome, QuestionId
 from rlhf_bench.judge.results import count_statuses
-from rlhf_bench.judge.show import stored_lines
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
@@ -37,7 +36,6 @@ class JudgeRun:
     form: JudgeForm
     client: JudgeClient | None
     prices: PriceList
-    retry_unreadable: int = 0
 
     def __enter__(self) -> JudgeRun:
         return self
@@ -49,7 +47,7 @@ class JudgeRun:
     # plan
 
     def plan_lines(self, *, batch: bool = False) -> list[str]:
-        """Pairs, calls, those answered already, tokens and cost of the others; `batch`: at the price of the Batch API.
+        """Pairs, calls, stored answers, tokens and cost of the other calls; `batch`: at the price of the Batch API.
 
         Raises BadValue for a batch of a built-in judge.
         """
@@ -90,12 +88,9 @@ class JudgeRun:
         max_cost: str | None,
         progress: Progress,
         max_calls: int | None = None,
-        concurrency: int = 8,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-        attempts: int = 6,
+        limits: Limits | None = None,
     ) -> None:
-        """Ask, and write the verdicts into the folder. Raises BadValue where the cost has no bound."""
+        """Put the questions to the judge, and write the verdicts. Raises BadValue where the cost has no bound."""
         if self.client is None:
             found = self.form.decide(self.judge)
         else:
@@ -104,17 +99,12 @@ class JudgeRun:
                 raise JudgeError(
                     f"{waiting} calls of this result and judge are in a batch; collect it with --batch first"
                 )
-            limits = Limits(
-                concurrency=concurrency,
-                requests_per_minute=requests_per_minute,
-                tokens_per_minute=tokens_per_minute,
-                attempts=attempts,
-                retry_unreadable=self.retry_unreadable,
-            )
             url = client.endpoint.base_url
             # Only waits depend on it, and two processes must not wait alike.
             rng = random.Random()
-            found = ask(client, self.form.items, lambda: api_key(url), limits=limits, rng=rng, progress=progress)
+            found = ask(
+                client, self.form.items, lambda: api_key(url), limits=limits or Limits(), rng=rng, progress=progress
+            )
         self._write(found)
 
     def run_batch(
@@ -153,10 +143,9 @@ class JudgeRun:
             facts |= {"cost_usd": spent.cost / 1e9, "calls_charged": spent.calls, "reported_models": models}
         self.form.write(found, facts)
 
-    def result_lines(self) -> list[str]:
-        lines = stored_lines(self.folder, judge=self.judge, **self.form.names)
-        waiting = in_flight(self.client) if self.client else 0
-        return [*lines, f"{waiting} calls are in a batch; the same command collects it"] if waiting else lines
+    def in_flight(self) -> int:
+        """Calls that are in a batch."""
+        return in_flight(self.client) if self.client else 0
 
 
 def prepare(
@@ -179,9 +168,8 @@ def prepare(
     schema: bool | None = None,
     logprobs: int = 0,
     prices: Path | None = None,
-    retry_unreadable: int = 0,
 ) -> JudgeRun:
-    """Read the result and open the ledger; nothing is asked. Raises what the parts raise, each in one line.
+    """Read the result and open the ledger; makes no call. Raises what the parts raise, each in one line.
 
     The template decides the form; pairs need a `baseline` (None: the suite's), the other forms take none.
     `schema` None: the template's JSON schema is sent unless the ledger says that the server refused it.
@@ -189,19 +177,8 @@ def prepare(
     price_list = load_prices(prices or PACKAGED)
     questions = load_template(template)
     built_in = judge_name in BUILTIN
-    form = questions.form(
-        FormRequest(
-            folder,
-            ResultStore(folder).read_responses(),
-            built_in,
-            baseline=baseline,
-            models=models,
-            samples=samples,
-            limit=limit,
-            again=again,
-            order_seed=order_seed,
-        )
-    )
+    responses = ResultStore(folder).read_responses()
+    form = questions.form(FormRequest(folder, responses, built_in, baseline, models, samples, limit, again, order_seed))
     if built_in:
         return JudgeRun(folder, judge_name, form, None, price_list)
     url = canonical_url(base_url)
@@ -219,7 +196,7 @@ def prepare(
     ledger = Ledger(ledger_path)
     client = JudgeClient(form.subjects, endpoint, form.render, form.read, form.parser, ledger, scope)
     client = client.adapted(questions.hash, keep=() if schema is None else (SCHEMA,))
-    return JudgeRun(folder, judge_name, form, client, price_list, retry_unreadable)
+    return JudgeRun(folder, judge_name, form, client, price_list)
 
 
 def _temperature(text: str) -> float | None:
@@ -241,7 +218,7 @@ def _name(folder: Path, results: Path) -> str:
 
 
 def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, max_calls: int | None) -> None:
-    """What can be known before an evaluation that ends with a judging: raises as `prepare` and `run` would."""
+    """Check what can be checked before an evaluation that ends with a judge: raises as `prepare` and `run` would."""
     if judge_name in BUILTIN:
         return
     url = canonical_url(base_url)
@@ -251,7 +228,7 @@ def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, 
 
 
 def cap_of(judge: str, url: str, price: Price | None, max_cost: str | None, max_calls: int | None) -> Cap:
-    """Raises BadValue where nothing bounds what may be asked."""
+    """Raises BadValue where nothing bounds the cost."""
     cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
     if price is None and cost != 0 and max_calls is None:
         raise BadValue(f"--max-calls: not given, and {no_price(judge, url)}; say how many calls may be made")

@@ -1,4 +1,4 @@
-"""PEFT adapters: a folder with adapter_config.json stands for its base model with the adapter merged into the weights.
+"""PEFT adapters: a folder with adapter_config.json is read as its base model with the adapter merged into the weights.
 
 Merged, an adapter is a plain model to everything else, at a plain model's speed. No torch is imported to look at one.
 """

@@ -80,7 +80,7 @@ def checkpoint_hash(path: Path) -> str:
 
 
 def model_hash(path: str | Path) -> str:
-    """`checkpoint_hash` of a folder, an adapter's with that of its base; a hub name stands for itself.
+    """`checkpoint_hash` of a folder, an adapter's with that of its base; a hub name is its own hash.
 
     Raises:
         CheckpointError: as `checkpoint_hash`; an adapter's base is missing.

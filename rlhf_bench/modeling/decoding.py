@@ -74,7 +74,7 @@ def decode_steps(
 
 
 class _Prefix(NamedTuple):
-    """Prompts padded on the left, so that every row's next token stands in the same column; positions count real
+    """Prompts padded on the left, so that every row's next token is in the same column; positions count real
     tokens. Mask and positions have room for the tokens to come."""
 
     ids: Tensor  # (B, width)

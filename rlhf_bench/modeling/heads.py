@@ -78,7 +78,7 @@ class _Output(BaseModelOutput):  # type: ignore[misc]
 
 
 class _Given(nn.Module):
-    """Stands in the backbone's place and gives a hidden state that is known already."""
+    """Replaces the backbone and gives a hidden state that is known already."""
 
     def __init__(self, backbone: nn.Module | None, hidden: Tensor) -> None:
         super().__init__()

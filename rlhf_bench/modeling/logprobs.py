@@ -59,7 +59,7 @@ class TokenKL(NamedTuple):
 
 
 class LogprobModel(nn.Module):
-    """A causal language model whose forward returns log-probabilities instead of logits.
+    """A causal language model with a forward that returns log-probabilities instead of logits.
 
     Everything happens inside `forward`, the output layer too, so that wrappers that hook a module's forward (DDP,
     FSDP) see all of it.

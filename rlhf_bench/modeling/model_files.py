@@ -129,7 +129,7 @@ def readable(path: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def of_adapter(path: str | Path) -> Iterator[None]:
-    """Says of an error in a base model whose adapter asked for it."""
+    """Add to an error in a base model that an adapter needs it."""
     try:
         yield
     except (CheckpointError, ModelError) as error:

@@ -117,7 +117,7 @@ def new_gpt2(
     """A GPT-2 with random weights.
 
     Weights start at width ** -0.5 (GPT-2's 0.02 suits a width of 2,500), positions at a tenth of it: a small model on
-    little data learns what the words mean before it learns where they stand. The activation is GPT-2's tanh
+    little data learns what the words mean before it learns their positions. The activation is GPT-2's tanh
     approximation in its fused form.
     """
     config = GPT2Config(
@@ -258,7 +258,7 @@ def load_reward_model(
     tokenizer = load_tokenizer(path)
     options = four_bit_options(path, device or default_device()) if load_in_4bit else {}
     if is_reward_adapter(path):
-        with seeded(0):  # the base has no row for the pad token, whose embedding nothing reads
+        with seeded(0):  # the base has no row for the pad token; nothing reads its embedding
             model = _load_classifier(path, tokenizer, device, dtype, options)
         return _placed(model, device), tokenizer
     config = root_config(path)

@@ -40,13 +40,13 @@ def packed_weights(model: PreTrainedModel) -> Iterator[None]:
 
 
 def is_large(model: PreTrainedModel) -> bool:
-    """True for a model on a CPU whose weights are too large for its cache, and that one thread at a time works on."""
+    """True for a model on a CPU with weights too large for its cache, which one thread at a time works on."""
     on_cpu = model.device.type == "cpu" and bool(torch.backends.mkldnn.is_available())
     return on_cpu and sum(p.numel() for p in model.parameters()) > SMALL
 
 
 def _layers(model: PreTrainedModel) -> Iterator[nn.Module]:
-    """The layers whose product can be replaced: of exactly these classes, in float32, not compiled."""
+    """The layers with a product that can be replaced: of exactly these classes, in float32, not compiled."""
     for module in model.modules():
         if type(module) not in (nn.Linear, Conv1D) or "forward" in vars(module):
             continue

@@ -1,4 +1,4 @@
-"""What a causal language model thinks of responses that stand there as text: their log-probability, for perplexity."""
+"""The log-probability of responses, given as text, under a causal language model, for perplexity."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlhf_bench.runtime.processes import ALONE, Processes
 
 __all__ = ["LanguageModel", "Likelihoods", "sequence_logprobs"]
 
-AT_ONCE = 16_384  # responses whose tokens are held together, and sorted by length
+AT_ONCE = 16_384  # responses with tokens in memory together, sorted by length
 BATCH = 64
 ATTENTION = BATCH * 512**2  # rows x length^2 of a batch: what its attention weights take grows with it
 WINDOW = 4096  # tokens of prompt and response that a model is given, however many it could read

@@ -1,6 +1,6 @@
 """The form in which a reward model reads a prompt and a response.
 
-A model that was trained here reads both tokenised apart, as it was trained. One from elsewhere reads them as the tool
+A model that was trained here reads both tokenised separately, as in training. One from elsewhere reads them as the tool
 that trained it wrote them: a conversation in its tokenizer's chat template, a pair of an encoder, or one running text.
 """
 
@@ -55,13 +55,13 @@ def make_form(template: str, tokenizer: Any, *, trained_here: bool, name: str = 
         return Pair(tokenizer)
     form = Template.of(template, tokenizer, name=name)
     if trained_here:
-        return Apart(form)
+        return Separate(form)
     return Conversation(tokenizer, name) if template == "chat" else RunningText(form)
 
 
 @dataclass(frozen=True)
-class Apart:
-    """Prompt and response tokenised apart and joined, as the trainers do it."""
+class Separate:
+    """Prompt and response tokenised separately and joined, as the trainers do it."""
 
     template: Template
 
@@ -136,13 +136,13 @@ class Conversation:
         for prompt, response, done in zip(prompts, responses, ended, strict=True):
             head, text, content = self._write(prompt, response)
             heads.append(head)
-            at = text.rfind(content)  # of a response that never ended nothing stands after its last word
+            at = text.rfind(content)  # a response that never ended has nothing after its last word
             texts.append(text if done or not content or at < 0 else text[: at + len(content)])
         rows = zip(token_ids(self.tokenizer, heads), token_ids(self.tokenizer, texts), strict=True)
         return [_split(head, ids, len(prefix_ids(self.tokenizer)), max_prompt, max_response) for head, ids in rows]
 
     def _write(self, prompt: str, response: str) -> tuple[str, str, str]:
-        """The conversation up to the response, the whole of it, and the response as it stands there."""
+        """The conversation up to the response, the whole of it, and the response within it."""
         content = as_text(self.tokenizer, response.strip())
         turns = marked_turns(self.tokenizer, prompt)
         whole = [*turns, Message("assistant", content)]

@@ -22,11 +22,11 @@ from rlhf_bench.runtime.processes import ALONE, Processes
 
 __all__ = ["RewardModel", "ScoreModel", "check_rewards"]
 
-AT_ONCE = 16_384  # responses whose tokens are held together, and sorted by length
+AT_ONCE = 16_384  # responses with tokens in memory together, sorted by length
 
 
 class ScoreModel(nn.Module):
-    """A sequence classifier whose forward gives one score per sequence, (B,)."""
+    """A sequence classifier: its forward gives one score per sequence, (B,)."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()

@@ -90,7 +90,7 @@ def sample(
 ) -> list[list[Completion]]:
     """Draw `samples` responses to each prompt, in the order of the prompts.
 
-    At most `batch_size` responses are in flight, at each of a small model's workers. `on_batch` is told how many
+    At most `batch_size` responses are in flight, at each of a small model's workers. `on_batch` receives how many
     responses each finished batch held, of this process's batches; what the others drew comes last.
 
     Raises:
@@ -214,6 +214,6 @@ def _draw_all(logits: Tensor, u: Tensor, config: SamplingConfig) -> tuple[Tensor
 
 
 def _draw(logps: Tensor, u: Tensor) -> Tensor:
-    """The first token whose cumulative probability exceeds u times the total: never one of probability 0. (B,)"""
+    """The first token with a cumulative probability above u times the total: never one of probability 0. (B,)"""
     cumulative = logps.double().exp().cumsum(-1)
     return torch.searchsorted(cumulative, (u * cumulative[:, -1])[:, None], right=True).squeeze(1)

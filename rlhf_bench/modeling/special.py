@@ -1,4 +1,4 @@
-"""A tokenizer's special tokens: what stands in front of a text, what ends a response, what text may not become.
+"""A tokenizer's special tokens: what precedes a text, what ends a response, what text may not become.
 
 Text of the data that spells a special token is text. `as_text` marks such places, and tokenising (tokens.py) reads them
 as ordinary characters; what a template writes between them are the tokens themselves.

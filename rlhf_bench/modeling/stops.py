@@ -16,8 +16,8 @@ __all__ = ["Stops"]
 class Stops:
     """Finds stop strings in what has been drawn.
 
-    Decoding every row at every step would be slow: a stop string can only be completed by a token whose text contains
-    the string's last character, so only rows that just drew such a token are decoded.
+    Decoding every row at every step would be slow: only a token with the string's last character can complete a stop
+    string, so only rows that just drew such a token are decoded.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]) -> None:

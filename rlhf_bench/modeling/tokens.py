@@ -1,6 +1,6 @@
 """Dialogues to token ids and masks.
 
-One convention throughout: a mask is True where something counts. Prompt and response are tokenised apart and joined,
+One convention throughout: a mask is True where something counts. Prompt and response are tokenised alone and joined,
 so no token straddles the boundary. Masks are made here, once, and carried along; they are never rebuilt from
 `ids != pad`, because GPT-2 has no pad token and pads with its end-of-text token.
 """
@@ -64,7 +64,7 @@ def encode_prompts(
 ) -> list[tuple[list[int], bool]]:
     """Ids of each prompt, cut from the left to `max_prompt` tokens, and whether it was cut.
 
-    What the tokenizer puts in front of a text by itself stands there once, of a cut prompt too, whether or not the
+    What the tokenizer puts in front of a text by itself is there once, also with a cut prompt, whether or not the
     prompt's template writes it. No end token is added.
     """
     prefix = prefix_ids(tokenizer)
@@ -90,7 +90,7 @@ def encode(
     ended: Sequence[bool] | None = None,
     end_id: int | None = None,
 ) -> list[Encoded]:
-    """Tokenise prompts and responses apart, add an end token to each response, cut what is too long.
+    """Tokenise prompts and responses separately, add an end token to each response, cut what is too long.
 
     The end token is `end_id`, the template's (`Template.end_id`); end-of-text where it is None.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,14 +75,16 @@ def judge_text(result: Result, **wanted: str) -> str:
         raise StoreError(
             f"{path} was not judged; do it with: rlhf-bench judge run {path} --judge length --baseline NAME"
         )
-    judge = {
-        form: [row for row in rows if all(row.get(key, value) == value for key, value in wanted.items())]
-        if isinstance(rows, list)
-        else rows
-        for form, rows in judge.items()
-    }
+    judge = {form: _wanted(rows, wanted) if isinstance(rows, list) else rows for form, rows in judge.items()}
+    # strengths join the judgings against several baselines
+    judge["strengths"] = _wanted(result.judge.get("strengths", []), {**wanted, "baseline": None})
     found = tables(replace(result, judge=judge), section=SECTION)
     return "\n".join(text_of(table, width=120) for table in found if table.rows)
+
+
+def _wanted(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, str | None]) -> list[Mapping[str, Any]]:
+    """The rows that have the values that are wanted; None is any value, as is a key that the row lacks."""
+    return [row for row in rows if all(value in (None, row.get(key, value)) for key, value in wanted.items())]
 
 
 def audit_text(audit: Mapping[str, Any]) -> str:

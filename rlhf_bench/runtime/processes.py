@@ -156,7 +156,7 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
         _check_sharding()
         yield processes
     except BaseException as error:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, once one has ended: the reason is said first
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, once one has ended: the reason is printed first
         word = _word(store, processes, exit_status(error), lost=isinstance(error, ProcessLost))
         if word is None:
             raise
@@ -173,10 +173,10 @@ def fsdp_is_asked_for() -> bool:
 
 def _check_sharding() -> None:
     """Raises BadValue where accelerate's configuration asks for what would be left out in silence."""
-    asked = [name for variable, name in SHARDING.items() if _is_set(variable)]
-    if asked:
+    sharding = [name for variable, name in SHARDING.items() if _is_set(variable)]
+    if sharding:
         raise BadValue(
-            f"accelerate's configuration asks for {asked[0]}; expected processes with whole models "
+            f"accelerate's configuration sets {sharding[0]}; expected processes with whole models "
             "(distributed_type: MULTI_GPU) or models divided by FSDP (distributed_type: FSDP), as in docs/accelerate/"
         )
 
@@ -220,10 +220,10 @@ def _word(store: Store, processes: Processes, status: int, *, lost: bool) -> int
             until = time.monotonic() + (LAST_WORD if lost else FIRST_SPEAKS)
             while not store.check([key]) and time.monotonic() < until:  # `wait` would print a warning of its own
                 time.sleep(0.05)
-        speaker, said = store.compare_set(key, "", f"{processes.rank} {status}").decode().split()
+        speaker, code = store.compare_set(key, "", f"{processes.rank} {status}").decode().split()
     except (RuntimeError, ValueError):  # the store is gone with the process that kept it
         return None
-    return None if int(speaker) == processes.rank else int(said)
+    return None if int(speaker) == processes.rank else int(code)
 
 
 def _is_set(variable: str) -> bool:

@@ -63,9 +63,9 @@ def best_of_n_kl_bound(n: int) -> float:
 
 
 def best_of_n_kl(probabilities: FloatArray, scores: FloatArray, n: int) -> float:
-    """KL(best-of-n || reference) in nats, of a reference whose responses' probabilities and scores are all known.
+    """KL(best-of-n || reference) in nats, of a reference with known probabilities and scores of all responses.
 
-    A response y of probability p(y) whose equals in score have P in all is the best of n with probability
+    A response y of probability p(y), with P the probability of all equal in score, is the best of n with probability
     p(y) / P * (F^n - (F - P)^n), F being the probability of a score no higher. Never above `best_of_n_kl_bound`.
     """
     _, group = np.unique(scores, return_inverse=True)  # ascending

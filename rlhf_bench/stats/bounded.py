@@ -18,7 +18,7 @@ def bounded_mean(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> 
     """Mean over prompts of (S, P, K) values in [0, 1], NaN where there is none; prompts crossed with seeds.
 
     `stats.crossed`, cut to [0, 1]. Where fewer than 10 prompts differ from the most frequent value (all won, say),
-    Clopper-Pearson with n = prompts stands in, so that the interval never has zero width: a value in [0, 1] varies no
+    Clopper-Pearson with n = prompts replaces it, so that the interval never has zero width: a value in [0, 1] varies no
     more than a 0/1 draw of the same mean, so it errs on the wide side.
     """
     cells = nanmean(samples, axis=2)

@@ -1,6 +1,6 @@
 """Why an interval may hold the truth less often than its level says: the mark ‡ of a table.
 
-The regimes are those whose coverage docs/coverage.md publishes: few prompts, long tails, and shares near 0 or 1; few
+docs/coverage.md publishes the coverage in these regimes: few prompts, long tails, and shares near 0 or 1; few
 training seeds make an interval wide, not wrong. benchmarks/coverage.py measures them.
 """
 

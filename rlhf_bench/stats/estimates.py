@@ -97,7 +97,7 @@ def clopper_pearson(share: float, n: int, *, level: float) -> Interval:
 def std_estimate(samples_by_prompt: Values, *, level: float = 0.95, seed: int = 0) -> Estimate:
     """Standard deviation (ddof 1) over all responses; the interval resamples prompts with all their samples.
 
-    A bootstrap-t on the log of the standard deviation, whose standard error comes from the influence of each prompt:
+    A bootstrap-t on the log of the standard deviation; its standard error comes from the influence of each prompt:
     with A_i the sum of squared deviations of prompt i's n_i responses, var = sum A_i / sum n_i is a ratio, and
     se(log sd) = sqrt(n/(n-1) sum (A_i - var n_i)^2) / (2 var sum n_i).
     """
@@ -173,8 +173,8 @@ def ratio_estimate(
 
     Perplexity is exp(negative log-likelihood / tokens), `exponentiate=True`; bits per byte is -log2-likelihood /
     bytes. Bootstrap-t over prompts on r, with the linearised standard error
-    se = sqrt(n/(n-1) sum (a_i - r b_i)^2) / sum b_i. A prompt whose a is not finite or whose b is not positive is
-    left out and counted.
+    se = sqrt(n/(n-1) sum (a_i - r b_i)^2) / sum b_i. A prompt is left out and counted if its a is not
+    finite or its b not positive.
     """
     check_level(level)
     a, b = prompt_means(numerators), prompt_means(denominators)

@@ -67,7 +67,7 @@ def crossed_ratio(
 ) -> Estimate:
     """Ratios of sums over prompts, r_s = sum_p a_sp / sum_p b_sp, averaged over seeds; (S, P) each.
 
-    The cells are the linearised values r_s + (a_sp - r_s b_sp) / mean_p b_sp, whose mean over prompts is r_s. With
+    The cells are the linearised values r_s + (a_sp - r_s b_sp) / mean_p b_sp; their mean over prompts is r_s. With
     `exponentiate` the mean and its limits are exponentiated: the geometric mean of the seeds' perplexities, which is
     the perplexity of all tokens together where the seeds score the same texts.
     """
@@ -105,7 +105,7 @@ def crossed_std(
     A_sp the sum of squared deviations from the seed's mean of its n_sp responses, as in `std_estimate`; their mean over
     prompts is log sd_s. `crossed` of these, exponentiated. One seed, or seeds that do not differ: `std_estimate`.
 
-    `reference` (S, P, K): the responses whose standard deviation the samples were divided by under each seed, which is
+    `reference` (S, P, K): the responses with the standard deviation that divided the samples under each seed, which is
     an estimate from the same prompts as well: its influence is subtracted.
     """
     check_level(level)
@@ -141,10 +141,10 @@ def _log_std_cells(y: FloatArray) -> FloatArray:
 
 
 def reference_z_cells(z: FloatArray, reference: FloatArray) -> FloatArray:
-    """(S, P) linearised values of mean z-scores, whose mean and standard deviation are those of the reference.
+    """(S, P) linearised values of mean z-scores, standardised by the reference's mean and standard deviation.
 
-    `z` (S, P, K) are a model's z-scores, `reference` (S, P, K) those of the responses whose mean and standard deviation
-    (ddof 1) under each seed they were made with. Both are estimates from the same prompts: with z = (r - mean) / sd,
+    `z` (S, P, K) are a model's z-scores, `reference` (S, P, K) those of the responses that gave the mean and standard
+    deviation (ddof 1) under each seed. Both are estimates from the same prompts: with z = (r - mean) / sd,
 
         z_sp - reference_sp - z_s L_sp        L_sp: the prompt's influence on log sd, of mean 0
 

@@ -5,7 +5,7 @@ Gao, Schulman & Hilton 2022, arXiv 2210.10760: with d = sqrt(KL), the gold rewar
     best-of-n   d (alpha - beta d)        which turns at d = alpha / (2 beta),       KL = alpha^2 / (4 beta^2)
     RL          d (alpha - beta log d)    which turns at log d = alpha / beta - 1,   KL = exp(2 (alpha / beta - 1))
 
-Both are linear in alpha and beta. Nothing is said beyond the largest KL that was measured.
+Both are linear in alpha and beta. The fit says nothing beyond the largest KL that was measured.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Fit:
     alpha: Estimate
     beta: Estimate
     turning_kl: Estimate | None  # nats; None where beta <= 0, or where the curve turns beyond the data
-    turns_share: float  # share of resamples whose curve turns within the data
+    turns_share: float  # share of resamples with a curve that turns within the data
     largest_kl: float  # of the data: the fit says nothing beyond it
 
 

@@ -60,7 +60,7 @@ def hypervolume(kl: FloatArray, gain: FloatArray, *, limit: float) -> tuple[floa
     inside = np.flatnonzero((kl < limit) & (gain > 0))
     front = inside[on_front(kl[inside][None], gain[inside][None])[0]]
     front = front[np.argsort(kl[front], kind="stable")]
-    # twins stand on the same corner; the first of them carries it
+    # equal models share a corner; the first of them carries it
     front = front[np.concatenate([[True], np.diff(kl[front]) > 0])] if len(front) else front
     widths = np.diff(np.append(kl[front], limit))
     d_gain[front] = widths
@@ -74,7 +74,7 @@ def hypervolume_estimate(
     """Hypervolume of M models from their (M, S, P) cells, all finite; gain = reward minus the reference's.
 
     The unit is that of the reward times nats. The interval is that of `crossed` on the linearised cells
-    hv + sum_m (d_kl_m (kl_msp - kl_m) + d_gain_m (gain_msp - gain_m)), whose mean is the hypervolume. Where no model
+    hv + sum_m (d_kl_m (kl_msp - kl_m) + d_gain_m (gain_msp - gain_m)), which average to the hypervolume. Where no model
     gains anything below the limit the hypervolume is 0 and has no interval.
     """
     _check(kl, gain)

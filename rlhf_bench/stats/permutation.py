@@ -17,7 +17,7 @@ PERMUTATIONS = 2_000
 def sign_flip_p(values: FloatArray, *, seed: int = 0, permutations: int = PERMUTATIONS) -> float:
     """Two-sided p of mean 0 for values (P,), which under the null are as likely to have the other sign (Fisher 1935).
 
-    The share of random signs whose sum is as far from 0 as the one seen, which itself is counted among them.
+    The share of random signs with a sum as far from 0 as the observed one, which is counted among them.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     seen, beyond = abs(float(values.sum())), 0

@@ -29,7 +29,7 @@ def prompts_needed(
 ) -> int | None:
     """The fewest prompts with which a true mean difference of this size is found with this power, paired, at 1 - level.
 
-    `differences` (S, P): a pilot's differences under each seed, whose variance components are taken for the truth. One
+    `differences` (S, P): a pilot's differences under each seed; their variance components count as the truth. One
     seed, or seeds that do not differ: the paired t test. Several: the same seeds on more prompts. None where no number
     of prompts suffices, since the seeds differ too much: then only more seeds help, or where there is no variance to go
     by (fewer than 2 prompts, or all alike).

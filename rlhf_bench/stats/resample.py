@@ -107,7 +107,7 @@ def _draw_counts(n: int, seed: int, resamples: int) -> Iterator[Counts]:
 
 
 def _parts(n: int, resamples: int, entries: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of runs of resamples whose counts are at most so many entries."""
+    """(start, stop) of runs of resamples with at most so many entries of counts."""
     rows = max(1, entries // n)
     return ((start, min(start + rows, resamples)) for start in range(0, resamples, rows))
 
@@ -232,7 +232,7 @@ def bootstrap_t_interval(
 
     `values_b`, `ses_b` (B,): statistic and standard error of each resample. With t* = (value* - value) / se*, the
     limits are value - q * se at the quantiles q of t*. p < 1 - level exactly where the interval leaves out `null`;
-    beyond the resolution of B resamples, 2 / (B + 1), the tail of Student's t stands in. The interval is a plain t
+    beyond the resolution of B resamples, 2 / (B + 1), the tail of Student's t replaces it. The interval is a plain t
     where more than 1 % of the resamples have no spread, and where so few have no quantile so far out: 95 % takes 39 of
     them, 99.99 % takes 19,999.
     """

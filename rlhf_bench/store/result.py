@@ -38,7 +38,7 @@ from rlhf_bench.files import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ANCHORS", "MANIFEST_KEYS", "ResultStore", "find_results", "order_models"]
+__all__ = ["ANCHORS", "MANIFEST_KEYS", "ResultStore", "order_models"]
 
 ANCHORS = ("chosen", "rejected")
 MANIFEST_KEYS = ("suite", "run", "data", "models", "reference", "seeds")
@@ -53,13 +53,6 @@ def order_models(names: Iterable[str]) -> list[str]:
     given = list(dict.fromkeys(names))
     others = [name for name in given if name not in _STAGES and name not in ANCHORS]
     return [*(s for s in _STAGES if s in given), *others, *(a for a in ANCHORS if a in given)]
-
-
-def find_results(root: Path) -> list[Path]:
-    """Every results folder at or below `root` (suite/run), sorted by path."""
-    root = Path(root)
-    found = {path.parent for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}manifest.json")}
-    return sorted(found)
 
 
 class ResultStore:
@@ -139,18 +132,18 @@ class ResultStore:
 
     # scores
 
-    def write_scores(self, scores: pd.DataFrame) -> None:
-        """A row a response, keyed by model, seed, prompt_id and sample, which together must be unique."""
-        self._write_rows("scores", scores)
+    def write_scores(
+        self, scores: pd.DataFrame, *, columns: Sequence[str] = (), groups: Iterable[pd.DataFrame] | None = None
+    ) -> None:
+        """A row a response, keyed by model, seed, prompt_id and sample, which together must be unique.
 
-    def write_wide_scores(self, scores: pd.DataFrame, columns: Sequence[str], groups: Iterable[pd.DataFrame]) -> None:
-        """As `write_scores`, for rows that are too large to be held together: `groups` have them in their order.
-
-        `columns`: those of the groups, of which `scores` may lack some, that are lists of numbers.
+        `groups`: the same rows in their order, in parts, where they are too large for memory together. Their `columns`
+        may be more than those of `scores`: lists of numbers.
         """
         self._check_rows("scores", scores)
         with self._writing("scores.parquet") as path:
-            atomic_write_row_groups(path, groups, _schema(scores, columns))
+            schema = _schema(scores, columns or list(scores.columns))
+            atomic_write_row_groups(path, [scores] if groups is None else groups, schema)
 
     def read_scores(self) -> pd.DataFrame:
         with self._reading("scores.parquet") as path:
@@ -158,12 +151,9 @@ class ResultStore:
 
     def write_pool(self, pool: pd.DataFrame) -> None:
         """The responses that best-of-n chooses from, keyed as the scores are."""
-        self._write_rows("best_of_n", pool)
-
-    def _write_rows(self, name: str, rows: pd.DataFrame) -> None:
-        self._check_rows(name, rows)
-        with self._writing(f"{name}.parquet") as path:
-            atomic_write_parquet(path, rows)
+        self._check_rows("best_of_n", pool)
+        with self._writing("best_of_n.parquet") as path:
+            atomic_write_parquet(path, pool)
 
     def _check_rows(self, name: str, rows: pd.DataFrame) -> None:
         lacking = [key for key in _SCORE_KEYS if key not in rows.columns]

@@ -129,7 +129,7 @@ def test_a_rule_over_several_keys_speaks_for_itself() -> None:
     [
         (b"- 1\n", "given a list at the top, expected a YAML mapping of keys to values"),
         (b"a: [1\n", "line 2: expected ',' or ']', but got '<stream end>'; expected a YAML mapping"),
-        (b"seeds: [1]\nseeds: [2]\n", "line 1: key 'seeds' stands twice; expected a YAML mapping"),
+        (b"seeds: [1]\nseeds: [2]\n", "line 1: key 'seeds' is duplicated; expected a YAML mapping"),
         (b"\xff\xfe\x00", "not UTF-8; expected a YAML file"),
     ],
 )

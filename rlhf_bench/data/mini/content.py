@@ -1,6 +1,6 @@
 """Judges what a response says: is it right, on topic, safe, specific. `gold.py` turns the findings into points.
 
-A claim counts for the country that its clause names, else for the one asked about; so "the capital of Belmor is Misk"
+A claim counts for the country that its clause names, else for that of the question; so "the capital of Belmor is Misk"
 is no answer about Arvia, and a list of every capital is a contradiction.
 """
 
@@ -125,7 +125,7 @@ _TIPS = {name: world.strip_articles(re.findall(r"[a-z']+", task.tip.lower())) fo
 
 
 def _own_steps(intent: Intent, reading: Reading) -> list[int]:
-    """Indices of the task's own steps in the order in which they are said."""
+    """Indices of the task's own steps in the order of the text."""
     found = [(reading.stripped.find(step), index) for index, step in enumerate(_STEPS[intent.task])]
     return [index for place, index in sorted(found) if place >= 0]
 

@@ -17,7 +17,7 @@ from rlhf_bench.types import PreferencePair
 
 __all__ = ["NEW_TURNS", "load"]
 
-NEW_TURNS = "test_new"  # the pairs of test whose last human turn is the last of no training prompt
+NEW_TURNS = "test_new"  # the pairs of test with a last human turn that ends no training prompt
 
 
 def load(split: str, *, seed: int = 0) -> list[PreferencePair]:

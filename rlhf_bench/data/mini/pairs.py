@@ -39,7 +39,7 @@ CATEGORIES: tuple[str, ...] = tuple(_WEIGHTS)
 UNSEEN_CATEGORIES: tuple[str, ...] = tuple(_UNSEEN_WEIGHTS)
 
 CANDIDATES = 4  # responses drawn for a pair, which is the best and the worst of them in the annotator's eyes
-SLOPE = 80  # hundredths per unit of utility: how sharply the annotator tells two responses apart
+SLOPE = 80  # hundredths per unit of utility: how sharply the annotator distinguishes two responses
 LABEL_NOISE = 20  # per mille of labels flipped
 BIAS = {"first_two_phrases": 80, "third_phrase": 55, "later_phrase": 40, "word": 1, "words": 40}
 """What the annotator adds to gold, in hundredths: per enthusiastic phrase (of which gold takes 35), per word."""
@@ -165,7 +165,7 @@ def _follow_up(rng: Stream, category: str, before: list[Intent]) -> tuple[str, I
 
 
 def draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePair:
-    """Two responses far apart: close calls teach a reward model little, and two annotators would not agree on them."""
+    """Two clearly different responses: close calls teach a reward model little, and annotators disagree on them."""
     intent = intents[-1]
     drawn: dict[str, tuple[int, int]] = {}
     while len(drawn) < CANDIDATES:

@@ -82,12 +82,12 @@ _NAMED = frozenset(
     for words in (world.COUNTRIES, *world.VALUES.values(), world.NUMBERS, world.NAMES, world.MOODS, world.HOBBIES)
     for word in words
 )
-"""Words that fill a slot: what stands beside one of them may stand beside them all."""
+"""Words that fill a slot: what may be beside one of them may be beside them all."""
 
 
 @cache
 def _grammar() -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
-    """The known words, and the pairs that stand side by side, articles left out; "{}" is a word that fills a slot."""
+    """The known words, and the pairs that occur side by side, articles left out; "{}" is a word that fills a slot."""
     words: set[str] = set(_NAMED)
     pairs: set[tuple[str, str]] = set()
     for form in _sentence_forms():
@@ -107,7 +107,7 @@ def vocabulary() -> frozenset[str]:
 def is_garbled(reading: Reading) -> bool:
     """True for what is no language of this world: under 40 % known words, or known words in a strange order.
 
-    Strange: under 20 % of the neighbours that are both known stand side by side anywhere in the grammar. That is
+    Strange: under 20 % of the neighbours that are both known occur side by side anywhere in the grammar. That is
     lenient towards free wording (unknown words are left out), and more than words in random order reach.
     """
     words, pairs = _grammar()

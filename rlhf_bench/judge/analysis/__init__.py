@@ -32,7 +32,7 @@ def measure(
 
     win_rates      a row a model (`pairs.win_rates`)
     equal_length   the same with the length bias taken out; empty where no pair has an outcome
-    audit          `audit.judge_rates`, and repeatability where questions were asked again
+    audit          `audit.judge_rates`, and repeatability where questions were repeated
     agreement      accuracy and kappa against `gold`; empty without labels
     biases         `audit.check_biases`; empty without labels
 
@@ -159,7 +159,7 @@ OUTCOMES = (0.0, 0.5, 1.0)
 def agreement(pairs: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> dict[str, Estimate]:
     """Of folded pairs with the column `gold` (1, 0.5 or 0 for the model): "accuracy" and "cohen_kappa".
 
-    Accuracy is the share of pairs whose outcome (win, tie, loss) is the label's; kappa is over the same three
+    Accuracy is the share of pairs with the label's outcome (win, tie, loss); kappa is over the same three
     categories. Pairs without an outcome or a label are left out. Raises DataError without labels or for other values.
     """
     if "gold" not in pairs.columns:

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import special
 
 from rlhf_bench.errors import BadValue, DataError
-from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, model_scores, status_rates
+from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, model_scores, repeated, status_rates
 from rlhf_bench.stats import FloatArray, crossed, holm
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.estimates import clopper_pearson
@@ -30,7 +30,7 @@ def judge_rates(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> di
     first_position   verdicts for a side that name the first
     longer           verdicts for a side that name the longer response (rows with model_length and baseline_length)
     tie              verdicts that are a tie
-    unreadable, refused, failed   of the questions that were asked
+    unreadable, refused, failed   of the questions that were put
     """
     pairs = fold(rows)
     if "repeat" in rows.columns:
@@ -54,25 +54,21 @@ def judge_rates(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> di
 
 
 def repeatability(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> Estimate:
-    """Share of questions asked again (`repeat` above 0) with the same verdict as the first time, of those read twice.
+    """Share of repeated questions (`repeat` above 0) with the same verdict as the first time, of those read twice.
 
     Raises DataError without the column `repeat`.
     """
     if "repeat" not in rows.columns:
         raise DataError("verdicts without the column 'repeat' given; expected 0 for the first answer, 1 for the next")
-    key = [*PAIR_KEYS, "order"]
-    read = rows[rows["status"] == "read"]
-    first = read.loc[read["repeat"] == 0, [*key, "winner"]]
-    twice = read.loc[read["repeat"] > 0, [*key, "winner"]].merge(first, on=key, suffixes=("", "_before"))
-    twice = twice.assign(same=(twice["winner"] == twice["winner_before"]).astype(np.float64))
+    twice = repeated(rows, [*PAIR_KEYS, "order"], "winner")
     return bounded_mean(blocks(twice, ["same"])[0], level=level, seed=seed)
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Pairs whose better side is known, each array (S, P, K), NaN where there is none."""
+    """Pairs with a known better side, each array (S, P, K), NaN where there is none."""
 
-    when_first: FloatArray  # the judge's score of the model, 1, 0.5 or 0, when the model stands first
+    when_first: FloatArray  # the judge's score of the model, 1, 0.5 or 0, when the model is first
     when_second: FloatArray
     gold: FloatArray  # 1 the model's response is better, 0 the baseline's; 0.5 does not count
     lead: FloatArray | None = None  # sign of the model's length less the baseline's; None where lengths are unknown
@@ -80,7 +76,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class BiasCheck:
-    """A fault looked for: its size, the share of verdicts that it would have given, and whether it is there."""
+    """A possible fault: its size, the share of verdicts that it would have given, and whether it was found."""
 
     name: str  # position, length, noise
     size: Estimate  # position: + the first, - the second place; length: + the longer, - the shorter

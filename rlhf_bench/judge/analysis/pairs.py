@@ -1,6 +1,6 @@
 """From the answers to single questions to one outcome a pair, and win rates, as METHODS ("Judges") defines them.
 
-A pair is asked in both orders. Only if both name the same side has that side won; two ties, a win and a tie, and two
+A pair is shown in both orders. Only if both name the same side has that side won; two ties, a win and a tie, and two
 different sides are ties. A pair of which an order could not be read has no outcome: it is counted, and bounded."""
 
 from __future__ import annotations
@@ -216,8 +216,8 @@ def win_rates(pairs: pd.DataFrame, *, seed: int = 0, level: float = 0.95) -> lis
 
     Prompts are crossed with training seeds; a prompt's samples are averaged first. The interval is exact where all is
     won or lost (`bounded_mean`). What the read order of a pair settles counts: an unread order bounds the rate by
-    `lowest` and `highest`, the value is between them, and the interval covers them. Pairs that were not asked are left
-    out. `seed` sets the resampling alone.
+    `lowest` and `highest`, the value is between them, and the interval covers them. Pairs without a call are left out.
+    `seed` sets the resampling alone.
     """
     rows = [_win_rate(model, baseline, group, level=level, seed=seed) for model, baseline, group in matchups(pairs)]
     adjusted = holm([row.p_paired for row in rows])
@@ -225,11 +225,11 @@ def win_rates(pairs: pd.DataFrame, *, seed: int = 0, level: float = 0.95) -> lis
 
 
 def _win_rate(model: str, baseline: str, pairs: pd.DataFrame, *, level: float, seed: int) -> WinRate:
-    asked = pairs[~((pairs["why"] == "missing") & (pairs["least"] == 0) & (pairs["most"] == 1))]  # both orders missing
+    put = pairs[~((pairs["why"] == "missing") & (pairs["least"] == 0) & (pairs["most"] == 1))]  # both orders missing
     outcome, least, most, soft = blocks(
-        asked.assign(outcome=_filled_in(asked)) if len(asked) else pairs, ["outcome", "least", "most", "soft"]
+        put.assign(outcome=_filled_in(put)) if len(put) else pairs, ["outcome", "least", "most", "soft"]
     )
-    seeds = sorted({int(s) for s in (asked if len(asked) else pairs)["seed"]})
+    seeds = sorted({int(s) for s in (put if len(put) else pairs)["seed"]})
     within = {
         str(s): _bounded_rate(outcome[i : i + 1], least[i : i + 1], most[i : i + 1], level=level, seed=seed)
         for i, s in enumerate(seeds)
@@ -323,8 +323,17 @@ def _counts(pairs: pd.DataFrame) -> dict[str, int]:
 
 
 def status_rates(questions: pd.DataFrame) -> dict[str, Estimate]:
-    """Shares of unreadable, refused and failed answers among the questions that were asked; a row a question."""
-    asked = (questions["status"] != "missing").to_numpy()
-    columns = {name: np.where(asked, questions["status"] == name, np.nan) for name in STATUS_RATES}
+    """Shares of unreadable, refused and failed answers among the questions that were put; a row a question."""
+    put = (questions["status"] != "missing").to_numpy()
+    columns = {name: np.where(put, questions["status"] == name, np.nan) for name in STATUS_RATES}
     found = blocks(questions.assign(**columns), list(columns))
     return {name: bounded_mean(block) for name, block in zip(columns, found, strict=True)}
+
+
+def repeated(rows: pd.DataFrame, key: Sequence[str], column: str) -> pd.DataFrame:
+    """Answers to repeated questions (`repeat` above 0) that were read both times, with `same`: 1 where `column` is as
+    it was the first time, else 0."""
+    read = rows[rows["status"] == "read"]
+    first = read.loc[read["repeat"] == 0, [*key, column]]
+    twice = read[read["repeat"] > 0].merge(first, on=list(key), suffixes=("", "_before"))
+    return twice.assign(same=(twice[column] == twice[f"{column}_before"]).astype(np.float64))

@@ -1,4 +1,4 @@
-"""The client of a judge: asks what has not been answered yet, reads the answers, and never pays for one twice."""
+"""The client of a judge: sends questions without a stored answer, reads the answers, and never pays for one twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Render(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JudgeClient:
-    """What is asked, of whom, on whose account, and how it is read."""
+    """The questions, the server, the account, and how answers are read."""
 
     subjects: Sequence[Any]
     endpoint: Endpoint
@@ -69,7 +69,7 @@ def look_up(client: JudgeClient, items: Sequence[QuestionId]) -> dict[QuestionId
     """What the ledger knows of `items`; "missing" where it knows nothing. Makes no call.
 
     Stored answers are read again where the parser has changed. Where an answer could not be read and the question was
-    asked again, the last answer counts.
+    repeated, the last answer counts.
     """
     found: dict[QuestionId, Outcome] = {}
     open_items, retry = list(items), 0
@@ -99,7 +99,7 @@ def stored_readings(client: JudgeClient, keys: Iterable[str]) -> dict[str, Parse
     return readings | new
 
 
-MOST_WAIT = 300.0  # a server that asks for a longer pause than this is not waited for
+MOST_WAIT = 300.0  # a server that requests a longer pause than this ends the run
 FAILURES_IN_A_ROW = 10  # calls given up, with no answer between them: the server is down, or refuses all of them
 LOGGED_WAIT = 10.0
 POLL_SECONDS = 0.1
@@ -107,14 +107,14 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How fast and how often to ask."""
+    """How fast and how often to send."""
 
     concurrency: int = 8
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     attempts: int = 6  # requests a call, the first included
     first_wait: float = 0.5  # seconds before the second; doubled from there
-    retry_unreadable: int = 0  # questions put again where the answer could not be read
+    retry_unreadable: int = 0  # repeats of a question with an answer that could not be read
 
 
 def ask(
@@ -126,10 +126,10 @@ def ask(
     rng: random.Random,
     progress: Progress,
 ) -> dict[QuestionId, Outcome]:
-    """Ask what the ledger does not know, within the cap, and return what is known then of every item.
+    """Send what the ledger does not hold, within the cap, and return what is known then of every item.
 
-    `key` gives the API key, and is called only if there is something to ask. What does not fit under the cap stays
-    "missing". Where the server refuses an optional part of the requests, all is asked without it. Raises JudgeError
+    `key` gives the API key, and is called only if there is something to send. What does not fit under the cap stays
+    "missing". Where the server refuses an optional part of the requests, all is sent without it. Raises JudgeError
     where no call gets an answer, Interrupted after Ctrl-C; what was answered is in the ledger in each case.
     """
     client.ledger.settle(client.scope)
@@ -262,7 +262,7 @@ class _Run:
         return {"cost": dollars(spent.cost), "to come": dollars((spent.cost - self._before) * left // done)}
 
     async def _item(self, item: QuestionId) -> bool:
-        """Ask until there is an answer that can be read, or no more may be asked. False: come back later."""
+        """Send until there is an answer that can be read, or no more may be sent. False: come back later."""
         question = self._client.question(item)
         for retry in range(self._limits.retry_unreadable + 1):
             call = self._client.endpoint.call(question, retry)
@@ -297,7 +297,7 @@ class _Run:
                 self.fatal = self.fatal or reply.fatal
             wait = backoff(failures, self._rng, first=self._limits.first_wait)
             if reply.wait is not None:
-                asks = f"{call.base_url} asks to wait {reply.wait:.0f} s ({reply.attempt.reason})"
+                asks = f"{call.base_url} requests a pause of {reply.wait:.0f} s ({reply.attempt.reason})"
                 if reply.wait > MOST_WAIT:
                     self.paused = (
                         f"{asks}; nothing more is sent, what was answered is kept, and the same command goes on from "

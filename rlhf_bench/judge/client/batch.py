@@ -53,7 +53,7 @@ def ask_in_batches(
     progress: Progress,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[QuestionId, Outcome]:
-    """Collect what earlier batches answered, send what is still open within the cap, and wait for it if `wait`.
+    """Collect the answers of earlier batches, send what is still open within the cap, and wait for it if `wait`.
 
     What is in a batch still is "missing". Raises JudgeError where the server offers no batches or refuses one,
     Interrupted after Ctrl-C; a batch that was sent goes on at the server in each case. Where the server refused the

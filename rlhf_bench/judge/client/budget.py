@@ -1,4 +1,4 @@
-"""What a call costs, and what bounds a run before anything is asked.
+"""What a call costs, and what bounds a run before its first call.
 
 Prices come from a dated file; a call has an estimate before it, a bound for it, and a charge after it. Money is in
 nano-dollars (1e-9 USD): a price of 2.50 dollars per million tokens is 2,500 of them a token, an integer."""

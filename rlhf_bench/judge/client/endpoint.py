@@ -63,7 +63,7 @@ def api_key(base_url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server's model and the parameters it is asked with. `price` None: not known."""
+    """A server's model and the parameters of its requests. `price` None: not known."""
 
     base_url: str
     model: str
@@ -79,7 +79,7 @@ class Endpoint:
     def request(self, question: Question, retry: int = 0) -> str:
         """Canonical JSON of everything that can change the answer; its hash is the call's key.
 
-        `retry` counts questions put again since their answer could not be read.
+        `retry` counts repeats of a question with an answer that could not be read.
         """
         before, after = _around_messages(self, question.format, question.repeat, retry)
         sent = question.messages
@@ -135,7 +135,7 @@ def _around_messages(endpoint: Endpoint, form: AnswerFormat, repeat: int, retry:
     if retry:
         request["retry"] = retry
     text = json.dumps(request, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    # Unescaped, these characters stand nowhere else: base_url, the one key before it, holds a string.
+    # Unescaped, these characters occur nowhere else: base_url, the one key before it, holds a string.
     before, mark, after = text.partition('"messages":[')
     return before + mark, after
 
@@ -152,7 +152,7 @@ def arguments(request: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class OptionalPart:
-    """A part of a request that some servers refuse, and how the questions are asked without it."""
+    """A part of a request that some servers refuse, and how the requests are made without it."""
 
     name: str
     refusal: re.Pattern[str]  # in the server's message
@@ -166,7 +166,7 @@ class OptionalPart:
     def refuses(self, failure: Failure) -> bool:
         """Whether the server refused the request for this part.
 
-        A word that is in the question itself proves nothing, since servers repeat what they were sent.
+        A word of the question itself proves nothing, since servers repeat what they were sent.
         """
         words = {match[0].lower() for match in self.refusal.finditer(failure.reason)}
         if failure.http_status not in _REFUSALS or not words:
@@ -183,7 +183,7 @@ SCHEMA = OptionalPart(
     re.compile(r"(?i)response.format|json.schema|structured output|grammar"),
     lambda stored: stored["schema"] is not None,
     lambda endpoint: replace(endpoint, structured=False),
-    "asking without it, and reading the answers as text",
+    "sent without it, and the answers are read as text",
 )
 OLD_LIMIT = OptionalPart(
     "max_tokens",

@@ -1,6 +1,6 @@
 """One request to a judge, and what came of it.
 
-| what happens | recorded as | charged | asked again in this run |
+| what happens | recorded as | charged | sent again in this run |
 | --- | --- | --- | --- |
 | an answer, a refusal, a filtered answer | answered | as reported, else worst case | no |
 | no connection | failed | nothing | yes |
@@ -43,7 +43,7 @@ _KEPT = 20_000  # characters kept of a body that is no answer
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of one request. `again`: the same call may fare better; `wait`: seconds that the server asked for.
+    """What came of one request. `again`: the same call may fare better; `wait`: seconds that the server requested.
     `fatal`: why no call can succeed, in one line. `refused`: the part of the request without which it may succeed."""
 
     attempt: Attempt
@@ -172,7 +172,7 @@ def clean_line(text: str, key: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait: retry-after-ms, or Retry-After as seconds or as a date; None: it does not."""
+    """Seconds to wait by retry-after-ms, or by Retry-After in seconds or as a date; None without these headers."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) * unit

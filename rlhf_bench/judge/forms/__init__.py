@@ -10,7 +10,7 @@ from typing import get_args
 
 from rlhf_bench.config import load_config, read_yaml
 from rlhf_bench.errors import BadValue, UnknownName
-from rlhf_bench.judge.forms.base import BaseTemplate, check_places
+from rlhf_bench.judge.forms.base import PLACE, BaseTemplate
 from rlhf_bench.judge.forms.pairwise import PairTemplate
 from rlhf_bench.judge.forms.ranking import RankingTemplate
 from rlhf_bench.judge.forms.rating import RatingTemplate
@@ -44,8 +44,25 @@ def load_template(name_or_path: str) -> BaseTemplate:
             given = "missing" if parser is None else f"given {parser!r}"
             raise BadValue(f"parser: {given}; expected one of {', '.join(_BY_PARSER)}")
         template = load_config(_BY_PARSER[parser], path, [])
-        check_places(name_or_path, template)
+        _check_places(template)
     except (BadValue, UnknownName) as error:
-        text = str(error).removeprefix(f"{path}: ").removeprefix(f"judge template {name_or_path}: ")
+        text = str(error).removeprefix(f"{path}: ")
         raise BadValue(f"judge template {name_or_path}: {text}") from None
     return template
+
+
+def _check_places(template: BaseTemplate) -> None:
+    """Raise BadValue unless every text of `places` has its place in `user`, once, the fence is explained, and no other
+    place is used."""
+    found = {field: PLACE.findall(text) for field, text in (("system", template.system), ("user", template.user))}
+    known = (*template.places, *template.free, "fence")
+    for field, places in found.items():
+        for place in places:
+            if place not in known:
+                listed = ", ".join(f"{{{one}}}" for one in known)
+                raise BadValue(f"{field} holds {{{place}}}; known: {listed}")
+    for place in template.places:
+        if found["user"].count(place) != 1 or place in found["system"]:
+            raise BadValue(f"{{{place}}} must occur once in user and never in system")
+    if "fence" not in [*found["system"], *found["user"]]:
+        raise BadValue("{fence} occurs nowhere; explain there what is between the marks")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -23,26 +24,23 @@ from rlhf_bench.judge.questions import AnswerFormat, Message, Order, Outcome, Pa
 from rlhf_bench.types import stable_hash
 
 __all__ = [
+    "PLACE",
     "BaseTemplate",
     "FormRequest",
     "JudgeForm",
     "Shown",
     "Unreadable",
-    "after_thoughts",
     "answer_schema",
     "bare_answer",
-    "check_places",
-    "content_of",
     "fence_token",
-    "fenced",
     "json_object",
     "neutralised",
     "no_baseline",
-    "refused",
+    "read_answer",
     "shown",
 ]
 
-# A person sees nothing of these, yet they are no format or control character by their Unicode category: fillers,
+# Invisible to a person, though their Unicode category is neither format nor control: fillers,
 # variation selectors (hidden text is smuggled in their bytes), the combining grapheme joiner, the blank of Braille.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff]"
@@ -61,53 +59,44 @@ _VERDICT = re.compile(r"(?i)\[(?=\[\s*(?:A|B|C|tie|\d{1,2})\s*\]\])")
 
 
 class Shown(NamedTuple):
-    """A text as the judge sees it, and what was done to it."""
+    """A text as the judge sees it."""
 
     text: str
-    hidden: int = 0  # invisible characters taken out
-    defused: int = 0  # special tokens and verdict marks that got a space
-    cut: int = 0  # characters cut because the text was too long
-    empty: bool = False  # nothing but white space
+    cut: int  # characters cut because the text was too long
 
 
-def neutralised(text: str) -> Shown:
+def neutralised(text: str) -> str:
     """Without invisible and control characters, with special tokens and verdict marks broken up by a space.
 
     Line ends of any kind become "\\n"; tabs and spaces stay. Zero-width joiners go too: a joined emoji falls into its
     parts, and what is left is what tokenises the same for all.
     """
-    hidden = special = verdicts = 0
-    defused = text
     if not (text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()):
-        ended = _LINE_ENDS.sub("\n", text)
-        seen = _INVISIBLE.sub("", ended)
-        defused = "".join(c for c in seen if c in "\n\t" or unicodedata.category(c) not in _HIDDEN_CATEGORIES)
-        hidden = len(ended) - len(defused)
-    if "<" in defused or "[" in defused:
-        defused, special = _SPECIAL.subn(lambda match: f"{match[0]} ", defused)
-        defused, verdicts = _VERDICT.subn("[ ", defused)
-    return Shown(defused, hidden=hidden, defused=special + verdicts, empty=not defused.strip())
+        text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
+        text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _HIDDEN_CATEGORIES)
+    if "<" in text or "[" in text:
+        text = _VERDICT.sub("[ ", _SPECIAL.sub(lambda match: f"{match[0]} ", text))
+    return text
 
 
-# A text is asked about in two orders, one after the other, and some of them against several others.
+# A text is shown in two orders, one after the other, and some texts against several others.
 @lru_cache(maxsize=256)
 def shown(text: str, *, limit: int, keep: str) -> Shown:
     """`text` neutralised and cut to `limit` characters; `keep` says which end stays, "start" or "end"."""
     clean = neutralised(text)
-    cut = max(0, len(clean.text) - limit)
-    kept = clean.text[:limit] if keep == "start" else clean.text[len(clean.text) - limit :]
-    return clean._replace(text=kept if cut else clean.text, cut=cut)
+    cut = max(0, len(clean) - limit)
+    return Shown(clean[:limit] if keep == "start" else clean[cut:], cut)
 
 
 @lru_cache(maxsize=256)
 def fence_token(*texts: str) -> str:
-    """16 hex digits of the texts' hash, the same in either order, that stand in none of them."""
+    """16 hex digits of the texts' hash, the same in either order, that none of them holds."""
     parts = sorted(texts)
     for salt in range(1_000):
         token = stable_hash(str(salt), *parts)
         if not any(token in text.lower() for text in parts):
             return token
-    raise AssertionError("a thousand hashes of the texts stand in the texts")
+    raise AssertionError("a thousand hashes of the texts are in the texts")
 
 
 def fenced(name: str, text: Shown, token: str) -> str:
@@ -121,7 +110,7 @@ def fenced(name: str, text: Shown, token: str) -> str:
     lines = [f"[[{token} BEGIN {name}]]", text.text, f"[[{token} END {name}]]"]
     if text.cut:
         lines.append(f"({name}: {text.cut} more characters are not shown)")
-    if text.empty:
+    if not (text.cut or text.text.strip()):
         lines.append(f"({name}: empty)")
     return "\n".join(lines)
 
@@ -137,49 +126,53 @@ class FormRequest:
     models: Sequence[str] = ()
     samples: int = 1
     limit: int | None = None
-    again: int = 0  # questions that are asked twice, to measure repeatability
+    again: int = 0  # questions that are repeated, to measure repeatability
     order_seed: int = 0  # draws the orders of listwise comparisons
 
 
-class JudgeForm(Protocol):
-    """A form of judging, whole: what is asked, how an answer is read, and what is stored."""
+@dataclass(frozen=True)
+class JudgeForm(ABC):
+    """A form of judging, whole: the questions, how an answer is read, and what is stored."""
 
-    @property
-    def subjects(self) -> Sequence[Any]:
-        """What the questions are about."""
+    template: BaseTemplate
+    folder: Path
+    subjects: Sequence[Any]  # what the questions are about
+    items: Sequence[QuestionId]  # the questions
 
-    @property
-    def items(self) -> Sequence[QuestionId]:
-        """The questions."""
-
-    @property
-    def template(self) -> BaseTemplate: ...
+    version: ClassVar[str]  # of `read`: changes when a stored answer would be read differently
 
     @property
     def names(self) -> Mapping[str, str]:
         """What names the run in judge.json beside its judge and server."""
+        return {"template": self.template.label}
 
     @property
     def parser(self) -> str:
-        """Name of `read`, which changes whenever `read` would read an answer differently."""
+        """Name of `read`, under which the ledger keeps what it read."""
+        return f"{self.version}/{self.template.hash}"
 
     def render(self, subject: Any, order: Order, /, *, repeat: int = 0) -> Question:
         """The question that is put to the judge."""
+        return self.template.render(subject, order, repeat=repeat)
 
+    @abstractmethod
     def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
         """What an answer says, from `client.http.raw_answer`."""
 
+    @abstractmethod
     def about(self) -> str:
-        """What is asked about, in a line."""
+        """What the questions are about, in a line."""
 
+    @abstractmethod
     def decide(self, judge: str) -> dict[QuestionId, Outcome]:
         """The answers of a built-in judge. Raises StoreError where the result lacks the scores that it needs."""
 
+    @abstractmethod
     def write(self, found: Mapping[QuestionId, Outcome], facts: Mapping[str, Any]) -> None:
         """Store rows and numbers; `facts` are who judged, what it cost, and how the questions ended."""
 
 
-_PLACE = re.compile(r"\{([a-z_]+)\}")
+PLACE = re.compile(r"\{([a-z_]+)\}")
 
 
 class BaseTemplate(Config):
@@ -206,11 +199,17 @@ class BaseTemplate(Config):
     def label(self) -> str:
         return f"{self.name}@{self.version}"
 
-    def shown_prompt(self, text: str) -> Shown:
-        return shown(text, limit=self.max_prompt_chars, keep="end")
+    def fenced(self, prompt: str, responses: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+        """The texts of the places `fence`, `prompt` and those of `responses`: place -> name in the marks, text."""
+        conversation = shown(prompt, limit=self.max_prompt_chars, keep="end")
+        texts = {name: shown(text, limit=self.max_response_chars, keep="start") for name, text in responses.values()}
+        token = fence_token(conversation.text, *(text.text for text in texts.values()))
+        found = {place: fenced(name, texts[name], token) for place, (name, _) in responses.items()}
+        return {"fence": token, "prompt": fenced("CONVERSATION", conversation, token), **found}
 
-    def shown_response(self, text: str) -> Shown:
-        return shown(text, limit=self.max_response_chars, keep="start")
+    def render(self, subject: Any, order: Order, /, *, repeat: int = 0) -> Question:
+        """The question about a subject of the template's form."""
+        raise NotImplementedError
 
     def form(self, request: FormRequest) -> JudgeForm:
         """The questions about a result, and how they are read and counted."""
@@ -222,7 +221,7 @@ class BaseTemplate(Config):
     @cached_property
     def _words(self) -> tuple[list[str], list[str]]:
         """System and user text cut at their places: words, place, words, ..., words."""
-        return _PLACE.split(self.system), _PLACE.split(self.user)
+        return PLACE.split(self.system), PLACE.split(self.user)
 
     def messages(self, places: Mapping[str, str]) -> tuple[Message, Message]:
         """Both messages with their places filled in one pass: a text that says {second} stays a text that says so."""
@@ -238,23 +237,6 @@ def _filled(words: Sequence[str], places: Mapping[str, str]) -> str:
 
 _CODE_BLOCK = re.compile(r"```(?:json)?(?P<inside>[^`].*?)```\.?", re.DOTALL | re.IGNORECASE)
 _END_OF_THOUGHTS = "</think>"
-
-
-def check_places(name: str, template: BaseTemplate) -> None:
-    """Raise BadValue unless every text of `places` has its place in `user`, once, the fence is explained, and no other
-    place is used."""
-    found = {field: _PLACE.findall(text) for field, text in (("system", template.system), ("user", template.user))}
-    known = (*template.places, *template.free, "fence")
-    for field, places in found.items():
-        for place in places:
-            if place not in known:
-                listed = ", ".join(f"{{{one}}}" for one in known)
-                raise BadValue(f"judge template {name}: {field} holds {{{place}}}; known: {listed}")
-    for place in template.places:
-        if found["user"].count(place) != 1 or place in found["system"]:
-            raise BadValue(f"judge template {name}: {{{place}}} must occur once in user and never in system")
-    if "fence" not in [*found["system"], *found["user"]]:
-        raise BadValue(f"judge template {name}: {{fence}} occurs nowhere; explain there what is between the marks")
 
 
 def answer_schema(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,26 +258,33 @@ class Unreadable(Exception):
     """Why an answer cannot be read."""
 
 
-def refused(raw: Mapping[str, Any]) -> ParsedAnswer | None:
-    """The reading of an answer that the judge or a filter held back; None where there is something to read."""
+def read_answer(
+    raw: Mapping[str, Any], parse: Callable[[str, int], ParsedAnswer], *, end_decides: bool = True
+) -> ParsedAnswer:
+    """What `parse` reads in a raw answer: it is given the answer after the thoughts, and where that begins in the
+    content, and raises Unreadable.
+
+    `raw` has the keys content (str or None), refusal (str or None), finish_reason (str or None) and logprobs (a list of
+    {"token", "logprob", "top_logprobs"}, one a token, or None), as the chat API gives them. With `end_decides` a text
+    that was cut off cannot be read.
+    """
     if raw.get("refusal"):
         return ParsedAnswer("refused", note="the judge refused")
     if raw.get("finish_reason") == "content_filter":
         return ParsedAnswer("refused", note="stopped by the content filter")
-    return None
+    try:
+        content = raw.get("content")
+        if not isinstance(content, str) or not content.strip():
+            raise Unreadable("empty answer")
+        if end_decides and raw.get("finish_reason") == "length":
+            raise Unreadable("cut off by max_tokens")
+        answer = content[_after_thoughts(content) :].lstrip()
+        return parse(answer.rstrip(), len(content) - len(answer))
+    except Unreadable as why:
+        return ParsedAnswer("unreadable", note=str(why))
 
 
-def content_of(raw: Mapping[str, Any], *, whole: bool) -> str:
-    """The answer's text. `whole`: the end decides, so a text that was cut off cannot be read. Raises Unreadable."""
-    content = raw.get("content")
-    if not isinstance(content, str) or not content.strip():
-        raise Unreadable("empty answer")
-    if whole and raw.get("finish_reason") == "length":
-        raise Unreadable("cut off by max_tokens")
-    return content
-
-
-def after_thoughts(content: str) -> int:
+def _after_thoughts(content: str) -> int:
     """Where the answer begins after the thoughts; unreadable if their end is missing or duplicated.
 
     Many chat templates put the opening <think> into the prompt, so that the answer holds the closing one alone.

@@ -27,7 +27,6 @@ class BuiltinJudge:
     """A judge that decides by a rule. `column` names the scores.parquet column that it needs, None if it needs none."""
 
     name: str
-    description: str
     column: str | None
     rule: Callable[[Comparison, Order, tuple[float, float] | None, int], float]
     score: Callable[[Single, float, int], float]  # of a response alone, with its value of `column`; higher is better
@@ -41,7 +40,7 @@ class BuiltinJudge:
         seed: int = 0,
         repeat: int = 0,
     ) -> ParsedAnswer:
-        """The reading of one question; the same arguments give the same one, whatever was asked before.
+        """The reading of one question; the same arguments give the same one, whatever came before.
 
         `scores` are the values of `column` for the model's response and the baseline's; a value that is missing (NaN)
         gives a reading that is unreadable. `seed` and `repeat` matter to `random` alone. Two equal texts are a tie,
@@ -75,7 +74,7 @@ def _by_length(comparison: Comparison, order: Order, scores: tuple[float, float]
 
 
 def _by_chance(comparison: Comparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
-    """A coin of each question's own: a bit of the hash of the texts as they stand, first text first, and the seed."""
+    """A coin of each question's own: a bit of the hash of the texts in their order and the seed."""
     texts = (comparison.model_response, comparison.baseline_response)
     first, second = texts if order == "model_first" else texts[::-1]
     digest = hashlib.sha256(repr((seed, comparison.prompt, first, second)).encode()).digest()
@@ -112,10 +111,10 @@ BUILTIN: Mapping[str, BuiltinJudge] = MappingProxyType(
     {
         judge.name: judge
         for judge in (
-            BuiltinJudge("reward", "the reward model's score, higher wins", "reward", _by_score, _column),
-            BuiltinJudge("gold", "the known gold reward, higher wins", "gold", _by_score, _column),
-            BuiltinJudge("length", "the longer response wins", None, _by_length, _characters),
-            BuiltinJudge("random", "a coin a question", None, _by_chance, _drawn),
+            BuiltinJudge("reward", "reward", _by_score, _column),
+            BuiltinJudge("gold", "gold", _by_score, _column),
+            BuiltinJudge("length", None, _by_length, _characters),
+            BuiltinJudge("random", None, _by_chance, _drawn),
         )
     }
 )

@@ -19,7 +19,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -29,15 +28,12 @@ from rlhf_bench.judge.analysis import measure
 from rlhf_bench.judge.forms.base import (
     BaseTemplate,
     FormRequest,
+    JudgeForm,
     Unreadable,
-    after_thoughts,
     answer_schema,
     bare_answer,
-    content_of,
-    fence_token,
-    fenced,
     json_object,
-    refused,
+    read_answer,
 )
 from rlhf_bench.judge.forms.builtin import rule_of
 from rlhf_bench.judge.questions import (
@@ -59,7 +55,7 @@ __all__ = ["PARSER_VERSION", "PairForm", "PairTemplate", "read_verdict"]
 
 PARSER_VERSION = "2"  # goes up when a stored answer would be read differently
 _LABELS = {"a": "A", "b": "B", "tie": "tie"}
-_WINNERS = {"A": "first", "B": "second", "tie": "tie"}
+_WINNERS: Mapping[str, Any] = {"A": "first", "B": "second", "tie": "tie"}
 # The whole of a short answer: A, "A", (A), **A**, [[A]], "Response A", "Winner: A", with a full stop or without.
 _SHORT = re.compile(
     r"""(?:(?:the[ ])?(?:winner|verdict|answer|response)(?:[ ]is)?:?[ ])?
@@ -95,18 +91,11 @@ class PairTemplate(BaseTemplate):
             return None
         return answer_schema({"winner": {"type": "string", "enum": list(self.labels)}})
 
-    def render(self, comparison: Comparison, order: Order, *, repeat: int = 0) -> Question:
-        """The question put to the judge, with the model's response first or the baseline's."""
-        prompt = self.shown_prompt(comparison.prompt)
-        model, baseline = (self.shown_response(c) for c in (comparison.model_response, comparison.baseline_response))
-        first, second = (model, baseline) if order == "model_first" else (baseline, model)
-        token = fence_token(prompt.text, model.text, baseline.text)
-        places = {
-            "fence": token,
-            "prompt": fenced("CONVERSATION", prompt, token),
-            "first": fenced("RESPONSE A", first, token),
-            "second": fenced("RESPONSE B", second, token),
-        }
+    def render(self, subject: Comparison, order: Order, /, *, repeat: int = 0) -> Question:
+        """The question with the model's response first or the baseline's."""
+        both = subject.model_response, subject.baseline_response
+        first, second = both if order == "model_first" else both[::-1]
+        places = self.fenced(subject.prompt, {"first": ("RESPONSE A", first), "second": ("RESPONSE B", second)})
         return Question(self.messages(places), self.answer_format, repeat)
 
     def form(self, request: FormRequest) -> PairForm:
@@ -122,34 +111,25 @@ class PairTemplate(BaseTemplate):
             limit=request.limit,
         )
         items = items_of(pairs.comparisons, request.again)
-        return PairForm(self, request.folder, pairs, items, baseline, "none" if request.built_in else self.label)
+        label = "none" if request.built_in else self.label
+        return PairForm(self, request.folder, pairs.comparisons, items, pairs, baseline, label)
 
 
 @dataclass(frozen=True)
-class PairForm:
+class PairForm(JudgeForm):
     """The comparisons of one result with a baseline."""
 
     template: PairTemplate
-    folder: Path
+    subjects: Sequence[Comparison]
     pairs: Pairs
-    items: Sequence[QuestionId]
     baseline: str
     label: str  # of the template; "none" for a built-in judge, which reads no words
 
-    @property
-    def subjects(self) -> Sequence[Comparison]:
-        return self.pairs.comparisons
+    version = PARSER_VERSION
 
     @property
     def names(self) -> Mapping[str, str]:
         return {"template": self.label, "baseline": self.baseline}
-
-    @property
-    def parser(self) -> str:
-        return f"{PARSER_VERSION}/{self.template.hash}"
-
-    def render(self, subject: Comparison, order: Order, /, *, repeat: int = 0) -> Question:
-        return self.template.render(subject, order, repeat=repeat)
 
     def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
         return read_verdict(raw, self.template)
@@ -192,33 +172,24 @@ class _Found(NamedTuple):
 
 
 def read_verdict(raw: Mapping[str, Any], template: PairTemplate) -> ParsedAnswer:
-    """The verdict in one raw answer.
+    """The verdict in one raw answer (see `read_answer`).
 
-    `raw` has the keys content (str or None), refusal (str or None), finish_reason (str or None) and logprobs (a list of
-    {"token", "logprob", "top_logprobs"}, one a token, or None), as the chat API gives them. Tried in this order: JSON
-    of the template's shape, else the text form that the template asks for. `soft` is the probability that the first
-    response wins, from the log-probabilities of the labels at the token that gave the verdict; a tie counts half.
+    Tried in this order: JSON of the template's shape, else the text form that the template asks for. `soft` is the
+    probability that the first response wins, from the log-probabilities of the labels at the token that gave the
+    verdict; a tie counts half.
     """
-    held_back = refused(raw)
-    if held_back is not None:
-        return held_back
-    try:
-        content = content_of(raw, whole=template.parser == "pairwise-line")
-        found = _find(content, template)
+
+    def parse(answer: str, start: int) -> ParsedAnswer:
+        found = _find(answer, start, template)
         if found.label not in template.labels:
             raise Unreadable(f"answered {found.label}, which was not offered")
-    except Unreadable as why:
-        return ParsedAnswer("unreadable", note=str(why))
-    soft = _soft(raw.get("logprobs"), content, found.at)
-    winner = _WINNERS[found.label]
-    return ParsedAnswer("read", winner=winner, soft=soft)  # type: ignore[arg-type]  # one of the three
+        return ParsedAnswer("read", _WINNERS[found.label], _soft(raw.get("logprobs"), raw["content"], found.at))
+
+    return read_answer(raw, parse, end_decides=template.parser == "pairwise-line")
 
 
-def _find(content: str, template: PairTemplate) -> _Found:
-    start = after_thoughts(content)
-    answer = content[start:]
-    start += len(answer) - len(answer.lstrip())
-    answer = answer.strip()
+def _find(answer: str, start: int, template: PairTemplate) -> _Found:
+    """`start`: where the answer begins in the content."""
     if template.parser == "pairwise-line":
         return _last_line(answer, start)
     if template.parser == "pairwise-json":

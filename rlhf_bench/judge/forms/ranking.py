@@ -10,11 +10,10 @@ counts as pairs do: a pair is won only where both listwise comparisons agree."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
@@ -25,23 +24,21 @@ from scipy.stats import rankdata
 
 from rlhf_bench.errors import BadValue, StoreError
 from rlhf_bench.judge.analysis import measure
-from rlhf_bench.judge.analysis.pairs import blocks, status_rates
+from rlhf_bench.judge.analysis.scales import COMPARISON, measure_rankings
 from rlhf_bench.judge.forms.base import (
     BaseTemplate,
     FormRequest,
+    JudgeForm,
     Unreadable,
-    after_thoughts,
     answer_schema,
     bare_answer,
-    content_of,
-    fence_token,
-    fenced,
     json_object,
     no_baseline,
-    refused,
+    read_answer,
 )
 from rlhf_bench.judge.forms.builtin import key_of, rule_of
 from rlhf_bench.judge.questions import (
+    RESPONSE,
     AnswerFormat,
     ListwiseComparison,
     Order,
@@ -53,13 +50,9 @@ from rlhf_bench.judge.questions import (
     items_of,
     texts_of,
 )
-from rlhf_bench.judge.results import RESPONSE, VERDICTS, WHO, Section, labelled, typed, write_section
-from rlhf_bench.stats import FloatArray
-from rlhf_bench.stats.bounded import bounded_mean
-from rlhf_bench.stats.permutation import sign_flip_p
-from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.judge.results import VERDICTS, WHO, Section, labelled, question_cells, typed, write_section
 from rlhf_bench.store import order_models
-from rlhf_bench.types import Estimate, stable_hash
+from rlhf_bench.types import stable_hash
 
 __all__ = [
     "RANKING_PARSER",
@@ -67,9 +60,7 @@ __all__ = [
     "RankingForm",
     "RankingTemplate",
     "listwise_of",
-    "measure_rankings",
     "pair_rows",
-    "place_correlations",
     "read_ranking",
 ]
 
@@ -110,19 +101,12 @@ class RankingTemplate(BaseTemplate):
     def _formats(self) -> dict[str, AnswerFormat]:
         return {}
 
-    def render(self, comparison: ListwiseComparison, order: Order = "given", *, repeat: int = 0) -> Question:
-        """The question put to the judge; the responses stand in the listwise comparison's order as A, B, C, ..."""
-        prompt = self.shown_prompt(comparison.prompt)
-        texts = [self.shown_response(response) for response in comparison.responses]
-        token = fence_token(prompt.text, *(text.text for text in texts))
-        labels = ascii_uppercase[: len(texts)]
-        blocks = [fenced(f"RESPONSE {label}", text, token) for label, text in zip(labels, texts, strict=True)]
-        places = {
-            "fence": token,
-            "prompt": fenced("CONVERSATION", prompt, token),
-            "responses": "\n\n".join(blocks),
-            "labels": ", ".join(labels),
-        }
+    def render(self, subject: ListwiseComparison, order: Order = "given", /, *, repeat: int = 0) -> Question:
+        """The question with the responses as A, B, C, ... in the order of the listwise comparison."""
+        labels = ascii_uppercase[: len(subject.responses)]
+        texts = {label: (f"RESPONSE {label}", text) for label, text in zip(labels, subject.responses, strict=True)}
+        places = self.fenced(subject.prompt, texts)
+        places |= {"responses": "\n\n".join(places[label] for label in labels), "labels": ", ".join(labels)}
         return Question(self.messages(places), self.format_of(labels), repeat)
 
     def form(self, request: FormRequest) -> RankingForm:
@@ -136,28 +120,22 @@ class RankingTemplate(BaseTemplate):
             seed=request.order_seed,
         )
         items = items_of(found.comparisons, request.again, orders=("given",))
-        return RankingForm(self, request.folder, found, items, request.order_seed)
+        return RankingForm(self, request.folder, found.comparisons, items, found, request.order_seed)
 
 
 def read_ranking(raw: Mapping[str, Any], shown: int) -> ParsedAnswer:
-    """The ranking of so many responses in one raw answer (as `pairwise.read_verdict` takes it).
+    """The ranking of so many responses in one raw answer (see `read_answer`); `meta` is label -> rank, 1 the best."""
 
-    `meta` is label -> rank, 1 the best.
-    """
-    held_back = refused(raw)
-    if held_back is not None:
-        return held_back
-    try:
-        content = content_of(raw, whole=True)
-        labels = json_object(bare_answer(content[after_thoughts(content) :].strip())[0], ["ranking"])["ranking"]
+    def parse(answer: str, _: int) -> ParsedAnswer:
+        labels = json_object(bare_answer(answer)[0], ["ranking"])["ranking"]
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise Unreadable("the ranking is no list of labels")
         labels = [label.strip().upper() for label in labels]
         if sorted(labels) != list(ascii_uppercase[:shown]):
             raise Unreadable("the ranking does not name each response once")
-    except Unreadable as why:
-        return ParsedAnswer("unreadable", note=str(why))
-    return ParsedAnswer("read", meta={label: rank for rank, label in enumerate(labels, 1)})
+        return ParsedAnswer("read", meta={label: rank for rank, label in enumerate(labels, 1)})
+
+    return read_answer(raw, parse)
 
 
 class ListwiseSet(NamedTuple):
@@ -204,35 +182,25 @@ def listwise_of(
 
 
 @dataclass(frozen=True)
-class RankingForm:
+class RankingForm(JudgeForm):
     """The listwise comparisons of one result."""
 
     template: RankingTemplate
-    folder: Path
+    subjects: Sequence[ListwiseComparison]
     found: ListwiseSet
-    items: Sequence[QuestionId]
     order_seed: int
 
-    @property
-    def subjects(self) -> Sequence[ListwiseComparison]:
-        return self.found.comparisons
-
-    @property
-    def names(self) -> Mapping[str, str]:
-        return {"template": self.template.label}
+    version = RANKING_PARSER
 
     @property
     def parser(self) -> str:
         return f"{RANKING_PARSER}/{len(self.found.models)}/{self.template.hash}"
 
-    def render(self, subject: ListwiseComparison, order: Order, /, *, repeat: int = 0) -> Question:
-        return self.template.render(subject, order, repeat=repeat)
-
     def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
         return read_ranking(raw, len(self.found.models))
 
     def about(self) -> str:
-        count, models = len(self.found.comparisons) // 2, ", ".join(self.found.models)
+        count, models = len(self.subjects) // 2, ", ".join(self.found.models)
         text = f"listwise comparisons: {count} of {models}, each in a drawn order and its reverse"
         short = self.found.short
         return text + (f"; {short} prompts that not every model has answered are left out" if short else "")
@@ -241,7 +209,7 @@ class RankingForm:
         rule, known = rule_of(judge, self.folder)
         found = {}
         for item in self.items:
-            comparison = self.found.comparisons[item.subject]
+            comparison = self.subjects[item.subject]
             seed = 1_000_003 * item.repeat + comparison.draw  # a coin a question
             scores = np.array([rule.score(s, known.get(key_of(s), math.nan), seed) for s in _singles(comparison)])
             if np.isnan(scores).any():
@@ -253,29 +221,20 @@ class RankingForm:
         return found
 
     def write(self, found: Mapping[QuestionId, Outcome], facts: Mapping[str, Any]) -> None:
-        who = {name: facts[name] for name in ("judge", "base_url", "template")}
-        rows = typed(
-            pd.DataFrame(
-                [
-                    {**who, **row}
-                    for item, outcome in sorted(found.items(), key=lambda pair: pair[0])
-                    for row in _rows(self.found.comparisons[item.subject], item, outcome)
-                ]
-            ),
-            RANKINGS,
-        )
+        cells = [row for item, outcome in found.items() for row in _rows(self.subjects[item.subject], item, outcome)]
+        rows = typed(pd.DataFrame(cells).assign(**{name: facts[name] for name in WHO}), RANKINGS)
         ranking = {
             **facts,
             "parser": RANKING_PARSER,
             "order_seed": self.order_seed,
-            "lineups": len(self.found.comparisons) // 2,
+            "lineups": len(self.subjects) // 2,
             "short": self.found.short,
             **measure_rankings(rows),
         }
         write_section(self.folder, RANKINGS, rows, [ranking])
         pairs = pair_rows(rows)
         judgings = [self._judging(part, str(baseline), facts) for baseline, part in pairs.groupby("baseline")]
-        write_section(self.folder, VERDICTS, typed(pairs, VERDICTS), judgings, same=tuple(who))
+        write_section(self.folder, VERDICTS, typed(pairs, VERDICTS), judgings, same=WHO)
 
     def _judging(self, rows: pd.DataFrame, baseline: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The pairs against one of the models. The cost is with the rankings."""
@@ -304,29 +263,14 @@ def _singles(comparison: ListwiseComparison) -> list[Single]:
 
 def _rows(comparison: ListwiseComparison, item: QuestionId, outcome: Outcome) -> list[dict[str, Any]]:
     """A row a place."""
-    reading = outcome.reading
     return [
-        {
-            "model": model,
-            "prompt_id": comparison.prompt_id,
-            "seed": comparison.seed,
-            "sample": comparison.sample,
-            "draw": comparison.draw,
-            "place": place,
-            "repeat": item.repeat,
-            "status": reading.status,
-            "rank": reading.meta.get(label, math.nan),
-            "note": reading.note,
-            "length": len(response.strip()),
-            "key": outcome.key,
-        }
+        question_cells(comparison, item, outcome)
+        | {"model": model, "draw": comparison.draw, "place": place, "length": len(response.strip())}
+        | {"rank": outcome.reading.meta.get(label, math.nan)}
         for place, (label, model, response) in enumerate(
             zip(ascii_uppercase, comparison.models, comparison.responses, strict=False), 1
         )
     ]
-
-
-_COMPARISON = ["prompt_id", "seed", "sample", "draw", "repeat"]
 
 
 def pair_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -336,7 +280,7 @@ def pair_rows(rows: pd.DataFrame) -> pd.DataFrame:
     orders. All pairs of a call rest on one answer: they stay together in every resample, which is of prompts.
     """
     found = []
-    for _, comparison in rows.groupby(_COMPARISON, sort=True):
+    for _, comparison in rows.groupby(COMPARISON, sort=True):
         of_model = {str(row["model"]): row for row in comparison.to_dict("records")}
         for baseline, model in combinations(order_models(of_model), 2):
             found.append(_pair(of_model[model], of_model[baseline]))
@@ -360,84 +304,3 @@ def _pair(model: dict[Any, Any], baseline: dict[Any, Any]) -> dict[str, Any]:
         "model_length": model["length"],
         "baseline_length": baseline["length"],
     }
-
-
-def measure_rankings(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
-    """Of one judging's rows: mean ranks by model, and the judge's audit.
-
-    models      mean rank (1 the best), and how often the model is ranked first, ties shared
-    places      mean score by place, 1 ranked best, 0 last: 0.5 at each place for a judge that the order leaves alone
-    position    mean of Spearman's correlation of place and rank: 1 where the order alone decides
-    position_p  exact under the null that the order changes nothing: then an order and its reverse cancel on average
-    audit       unreadable, refused and failed answers; repeatability: rankings asked again that stayed the same
-    """
-    first = rows[rows["repeat"] == 0]
-    correlations = place_correlations(first)
-    by_comparison = blocks(correlations, ["correlation"])[0]
-    share = bounded_mean((by_comparison + 1) / 2, seed=seed)
-    of_prompt = nanmean(nanmean(by_comparison, axis=2), axis=0)
-    of_prompt = of_prompt[np.isfinite(of_prompt)]
-    return {
-        "models": list(_by_model(first)),
-        "places": list(_by_place(first)),
-        "position": _rescaled(share, -1, 1),
-        "position_p": sign_flip_p(of_prompt, seed=seed) if len(of_prompt) else None,
-        "audit": _audit(rows),
-    }
-
-
-def place_correlations(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a listwise comparison: Spearman's `correlation` of place and rank; NaN if it was not read or all tie."""
-    found = []
-    for key, comparison in rows.groupby(_COMPARISON, sort=True):
-        x, y = rankdata(comparison["place"]), comparison["rank"].to_numpy(dtype=np.float64)
-        value = np.nan
-        if np.isfinite(y).all() and np.ptp(y) > 0:
-            value = float(np.corrcoef(x, rankdata(y))[0, 1])
-        found.append({**dict(zip(_COMPARISON, key, strict=True)), "correlation": value})
-    return pd.DataFrame(found)
-
-
-def _by_model(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    k = int(rows["place"].max())
-    best = rows["rank"] == 1
-    sharing = best.groupby([rows[name] for name in _COMPARISON]).transform("sum")
-    tops = np.where(rows["rank"].isna(), np.nan, np.where(best, 1 / np.maximum(sharing, 1), 0.0))
-    table = rows.assign(share=_scores(rows), top=tops)
-    for model in order_models(rows["model"]):
-        share, top = blocks(table[table["model"] == model], ["share", "top"])
-        rank = _rescaled(bounded_mean(1 - share), 1, k)
-        yield {"model": model, "rank": rank, "first": bounded_mean(top)}
-
-
-def _by_place(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    table = rows.assign(share=_scores(rows))
-    for place in sorted({int(place) for place in table["place"]}):
-        (block,) = blocks(table[table["place"] == place], ["share"])
-        yield {"place": place, "score": bounded_mean(block)}
-
-
-def _scores(rows: pd.DataFrame) -> FloatArray:
-    """(N,): 1 for the best of a comparison, 0 for the last, tied ranks averaged, NaN where nothing was read."""
-    k = int(rows["place"].max())
-    averaged = rows.groupby(_COMPARISON)["rank"].rank(method="average").to_numpy(dtype=np.float64)
-    scores: FloatArray = (k - averaged) / (k - 1)
-    return scores
-
-
-def _audit(rows: pd.DataFrame) -> dict[str, Estimate]:
-    audit = status_rates(rows[(rows["repeat"] == 0) & (rows["place"] == 1)])
-    again = rows[(rows["repeat"] > 0) & (rows["status"] == "read")]
-    if len(again):
-        key = ["model", "prompt_id", "seed", "sample", "draw"]
-        read = rows[(rows["repeat"] == 0) & (rows["status"] == "read")]
-        twice = again.merge(read[[*key, "rank"]], on=key, suffixes=("", "_before"))
-        same = (twice["rank"] == twice["rank_before"]).groupby([twice[name] for name in _COMPARISON]).all()
-        comparisons = same.astype(np.float64).rename("same").reset_index()
-        audit["repeatability"] = bounded_mean(blocks(comparisons, ["same"])[0])
-    return audit
-
-
-def _rescaled(share: Estimate, low: float, high: float) -> Estimate:
-    """A mean of shares, on the scale from `low` (0) to `high` (1)."""
-    return replace(share, **{name: low + (high - low) * getattr(share, name) for name in ("value", "low", "high")})

@@ -13,35 +13,30 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
-from scipy.stats import rankdata
 
-from rlhf_bench.judge.analysis.pairs import blocks, status_rates
+from rlhf_bench.judge.analysis.scales import measure_ratings
 from rlhf_bench.judge.forms.base import (
     BaseTemplate,
     FormRequest,
+    JudgeForm,
     Unreadable,
-    after_thoughts,
     answer_schema,
     bare_answer,
-    content_of,
-    fence_token,
-    fenced,
     json_object,
     no_baseline,
-    refused,
+    read_answer,
 )
 from rlhf_bench.judge.forms.builtin import key_of, rate_by_rank, rule_of
 from rlhf_bench.judge.questions import (
+    RESPONSE,
     AnswerFormat,
     Order,
     Outcome,
@@ -52,29 +47,9 @@ from rlhf_bench.judge.questions import (
     items_of,
     singles_of,
 )
-from rlhf_bench.judge.results import (
-    RESPONSE,
-    WHO,
-    Section,
-    typed,
-    with_gold,
-    write_section,
-)
-from rlhf_bench.stats import FloatArray, correlation_estimate, crossed_difference, holm
-from rlhf_bench.stats.bounded import bounded_mean
-from rlhf_bench.store import order_models
-from rlhf_bench.types import Estimate
+from rlhf_bench.judge.results import WHO, Section, question_cells, typed, with_gold, write_section
 
-__all__ = [
-    "RATING_PARSER",
-    "RatingForm",
-    "RatingTemplate",
-    "measure_ratings",
-    "rating_audit",
-    "rating_differences",
-    "rating_means",
-    "read_ratings",
-]
+__all__ = ["RATING_PARSER", "RatingForm", "RatingTemplate", "read_ratings"]
 
 RATING_PARSER = "ratings-2"  # changes when a stored answer would be read differently
 _LINE = re.compile(r"(?:\*\*)?\[\[(\d{1,2})\]\](?:\*\*)?\.?")
@@ -117,7 +92,7 @@ class RatingTemplate(BaseTemplate):
         return self
 
     def without_criteria(self) -> RatingTemplate:
-        """The same scale for a judge that has one opinion of a response and no words for it."""
+        """The same scale for a built-in judge, which gives a response one number."""
         return self.model_copy(update={"criteria": {"overall": ""}})
 
     @cached_property
@@ -132,14 +107,8 @@ class RatingTemplate(BaseTemplate):
         rating = {"type": "integer", "enum": list(range(self.low, self.high + 1))}
         return answer_schema({name: dict(rating) for name in self.criteria})
 
-    def render(self, single: Single, order: Order = "given", *, repeat: int = 0) -> Question:
-        """The question put to the judge."""
-        prompt, response = self.shown_prompt(single.prompt), self.shown_response(single.response)
-        token = fence_token(prompt.text, response.text)
-        places = {
-            "fence": token,
-            "prompt": fenced("CONVERSATION", prompt, token),
-            "response": fenced("RESPONSE", response, token),
+    def render(self, subject: Single, order: Order = "given", /, *, repeat: int = 0) -> Question:
+        places = self.fenced(subject.prompt, {"response": ("RESPONSE", subject.response)}) | {
             "criteria": "\n".join(f"- {name}: {meaning}" for name, meaning in self.criteria.items()),
             "low": str(self.low),
             "high": str(self.high),
@@ -155,17 +124,9 @@ class RatingTemplate(BaseTemplate):
 
 
 def read_ratings(raw: Mapping[str, Any], template: RatingTemplate) -> ParsedAnswer:
-    """The ratings in one raw answer (as `pairwise.read_verdict` takes it), as `meta`: criterion -> rating."""
-    held_back = refused(raw)
-    if held_back is not None:
-        return held_back
-    try:
-        content = content_of(raw, whole=True)
-        answer = content[after_thoughts(content) :].strip()
-        ratings = _of_json(answer, template) if template.parser == "ratings-json" else _of_line(answer, template)
-    except Unreadable as why:
-        return ParsedAnswer("unreadable", note=str(why))
-    return ParsedAnswer("read", meta=ratings)
+    """The ratings in one raw answer (see `read_answer`), as `meta`: criterion -> rating."""
+    of = _of_json if template.parser == "ratings-json" else _of_line
+    return read_answer(raw, lambda answer, _: ParsedAnswer("read", meta=of(answer, template)))
 
 
 def _of_json(answer: str, template: RatingTemplate) -> dict[str, int]:
@@ -191,24 +152,13 @@ def _of_line(answer: str, template: RatingTemplate) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class RatingForm:
+class RatingForm(JudgeForm):
     """The responses of one result, each rated by the template's criteria."""
 
     template: RatingTemplate
-    folder: Path
     subjects: Sequence[Single]
-    items: Sequence[QuestionId]
 
-    @property
-    def names(self) -> Mapping[str, str]:
-        return {"template": self.template.label}
-
-    @property
-    def parser(self) -> str:
-        return f"{RATING_PARSER}/{self.template.hash}"
-
-    def render(self, subject: Single, order: Order, /, *, repeat: int = 0) -> Question:
-        return self.template.render(subject, order, repeat=repeat)
+    version = RATING_PARSER
 
     def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
         return read_ratings(raw, self.template)
@@ -238,150 +188,23 @@ class RatingForm:
         return found
 
     def write(self, found: Mapping[QuestionId, Outcome], facts: Mapping[str, Any]) -> None:
-        low, high = self.template.low, self.template.high
         criteria = list(self.template.criteria)
-        who = {name: facts[name] for name in ("judge", "base_url", "template")}
         rows = pd.DataFrame(
             [
-                {**who, **_rating_row(self.subjects[item.subject], item, outcome), "criterion": criterion}
-                | {"rating": outcome.reading.meta.get(criterion, math.nan)}
+                question_cells(single := self.subjects[item.subject], item, outcome)
+                | {"model": single.model, "length": len(single.response.strip())}
+                | {"criterion": criterion, "rating": outcome.reading.meta.get(criterion, math.nan)}
                 for criterion in criteria
                 for item, outcome in sorted(found.items(), key=lambda pair: pair[0])
             ]
-        )
+        ).assign(**{name: facts[name] for name in WHO})
+        scale = {"low": self.template.low, "high": self.template.high}
         judging = {
             **facts,
             "parser": RATING_PARSER,
-            "low": low,
-            "high": high,
+            **scale,
             "criteria": criteria,
             "responses": len(self.subjects),
-            **measure_ratings(with_gold(rows, self.folder), low=low, high=high),
+            **measure_ratings(with_gold(rows, self.folder), **scale),
         }
         write_section(self.folder, RATINGS, typed(rows, RATINGS), [judging])
-
-
-def _rating_row(single: Single, item: QuestionId, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "model": single.model,
-        "prompt_id": single.prompt_id,
-        "seed": single.seed,
-        "sample": single.sample,
-        "repeat": item.repeat,
-        "status": outcome.reading.status,
-        "note": outcome.reading.note,
-        "length": len(single.response.strip()),
-        "key": outcome.key,
-    }
-
-
-def measure_ratings(rows: pd.DataFrame, *, low: int, high: int) -> dict[str, Any]:
-    """Of one judging's rows (RATINGS), with `gold` where it is known: means, differences and audit."""
-    first = rows[rows["repeat"] == 0]
-    return {
-        "means": list(rating_means(first, low=low, high=high)),
-        "differences": list(rating_differences(first)),
-        "audit": rating_audit(rows, high=high),
-    }
-
-
-def rating_means(rows: pd.DataFrame, *, low: int, high: int, level: float = 0.95) -> Iterator[dict[str, Any]]:
-    """Each model's mean rating by criterion, over all seeds and within each.
-
-    Samples are averaged first; prompts are crossed with training seeds. Where nearly all prompts have the same rating
-    the interval is that of a share of the scale (`bounded_mean`), so it has a width and stays on the scale.
-    """
-
-    def estimate(samples: FloatArray) -> Estimate:
-        share = bounded_mean((samples - low) / (high - low), level=level)
-        limits = {name: low + (high - low) * getattr(share, name) for name in ("value", "low", "high")}
-        return replace(share, **limits)
-
-    for criterion, model, group in _groups(rows):
-        (block,) = blocks(group, ["rating"])
-        seeds = sorted({int(seed) for seed in group["seed"]})
-        within = {str(seed): estimate(block[i : i + 1]) for i, seed in enumerate(seeds)}
-        yield {
-            "model": model,
-            "criterion": criterion,
-            "estimate": estimate(block),
-            "per_seed": {name: found for name, found in within.items() if found.n},
-            "unread": int(group["rating"].isna().sum()),
-        }
-
-
-def rating_differences(rows: pd.DataFrame, *, level: float = 0.95) -> Iterator[dict[str, Any]]:
-    """a minus b on the same seeds and prompts, for every two models; Holm over the pairs of a criterion."""
-    for criterion, group in rows.groupby("criterion", sort=False):
-        cells = _cells(group)
-        pairs = list(combinations(order_models(cells), 2))
-        found = [crossed_difference(cells[b], cells[a], level=level) for a, b in pairs]
-        adjusted = holm([one.p_paired for one in found])
-        for (a, b), one, p in zip(pairs, found, adjusted, strict=True):
-            yield {
-                "criterion": str(criterion),
-                "a": b,  # the later model, as a trained one comes after its base
-                "b": a,
-                "difference": one.estimate,
-                "p_paired": one.p_paired,
-                "p_wilcoxon": one.p_wilcoxon,
-                "p_holm": p,
-                "effect": one.effect,
-                "detectable": one.detectable,
-            }
-
-
-def rating_audit(rows: pd.DataFrame, *, high: int) -> dict[str, Estimate]:
-    """What describes a judge that rates; no fault in itself.
-
-    unreadable, refused, failed   of the questions that were asked
-    highest                       ratings that are the best of the scale: a judge that gives little else does
-                                  not separate models
-    repeatability                 ratings that were the same when the question was asked again
-    length, gold                  Spearman's correlation of a response's mean rating with its length, and with its gold
-                                  reward where that is known
-    """
-    first = rows[rows["repeat"] == 0]
-    criterion = first["criterion"].iloc[0]
-    questions = first[first["criterion"] == criterion]
-    audit = status_rates(questions)
-    rating = first["rating"].to_numpy(dtype=np.float64)
-    at_top = np.where(np.isfinite(rating), rating == high, np.nan)
-    audit["highest"] = bounded_mean(blocks(first.assign(at_top=at_top), ["at_top"])[0])
-    again = rows[(rows["repeat"] > 0) & rows["rating"].notna()]
-    if len(again):
-        key = [*RESPONSE, "criterion"]
-        twice = again.merge(first.loc[first["rating"].notna(), [*key, "rating"]], on=key, suffixes=("", "_before"))
-        same = (twice["rating"] == twice["rating_before"]).astype(np.float64)
-        audit["repeatability"] = bounded_mean(blocks(twice.assign(same=same), ["same"])[0])
-    known = [name for name in ("length", "gold") if name in first.columns]
-    of_response = first.groupby(list(RESPONSE), sort=True)[["rating", *known]].mean().reset_index()
-    for name in known:
-        audit[name] = _spearman(of_response, name)
-    return audit
-
-
-def _spearman(responses: pd.DataFrame, column: str) -> Estimate:
-    """Over all responses, prompts resampled with all of theirs; both columns as ranks, ties averaged."""
-    both = responses[responses["rating"].notna() & responses[column].notna()]
-    ranks = both.assign(x=rankdata(both["rating"]), y=rankdata(both[column]))
-    x, y = (np.moveaxis(block, 1, 0).reshape(block.shape[1], -1) for block in blocks(ranks, ["x", "y"]))
-    return correlation_estimate(x, y)
-
-
-def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(criterion, model, its rows), criteria in the order of their first rows, models in the order of tables."""
-    for criterion, group in rows.groupby("criterion", sort=False):
-        of_model: Mapping[str, pd.DataFrame] = {str(model): part for model, part in group.groupby("model")}
-        for model in order_models(of_model):
-            yield str(criterion), model, of_model[model]
-
-
-def _cells(rows: pd.DataFrame) -> dict[str, FloatArray]:
-    """Model -> (S, P) means over samples; the same seeds and prompts for all, NaN where there is no rating."""
-    means = rows.pivot_table(index="seed", columns=["model", "prompt_id"], values="rating", dropna=False)
-    seeds, prompts = sorted(set(rows["seed"])), sorted(set(rows["prompt_id"]))
-    return {
-        str(model): means.reindex(seeds)[model].reindex(columns=prompts).to_numpy(dtype=np.float64)
-        for model in dict.fromkeys(rows["model"])
-    }

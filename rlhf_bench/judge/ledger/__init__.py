@@ -1,4 +1,4 @@
-"""What judges were asked, what they answered and what it cost: written once, shared by all runs and processes.
+"""The calls to judges, their answers and their cost: written once, shared by all runs and processes.
 
 A call goes through the ledger in three steps:
 
@@ -7,7 +7,7 @@ A call goes through the ledger in three steps:
     (the request is sent)
     finish   one transaction that turns the reservation into what happened
 
-A claim whose owner is dead or whose lease has run out is turned into an attempt of unknown outcome, charged at its
+A claim with a dead owner or an expired lease becomes an attempt of unknown outcome, charged at its
 worst case: the request may have reached the server. So spent + reserved never passes the cap, whatever is killed."""
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
-    # what was answered
+    # answers
 
     def answers(self, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
         """(key, body) of those that were answered."""
@@ -128,12 +128,12 @@ class Ledger:
             ).fetchone()
         return newest is None or not sends(newest["request"])
 
-    # asking
+    # calls in flight
 
     def claim(self, call: Call, scope: str, cap: Cap) -> Claimed:
-        """Reserve `call` for this process, if it may be asked now."""
+        """Reserve `call` for this process, if it may be sent now."""
         uid = uuid.uuid4().hex
-        # A minute of grace, so that an answer in the last second is not taken for a lost one.
+        # A minute of grace, so that an answer in the last second does not count as lost.
         with self._transaction():
             claimed = self._claim(call, scope, cap, uid=uid, owner=self._owner, seconds=call.seconds + 60)
         if claimed == "claimed":
@@ -141,7 +141,7 @@ class Ledger:
         return claimed
 
     def claim_for(self, owner: str, calls: Iterable[Call], scope: str, cap: Cap, *, seconds: float) -> list[Call]:
-        """Reserve those of `calls` that may be asked now and fit under the cap, all at once, for an `owner` that is no
+        """Reserve those of `calls` that may be sent now and fit under the cap, all at once, for an `owner` that is no
         process, such as a batch. They are held for so many seconds, whatever becomes of this process."""
         claimed = []
         with self._transaction():
@@ -152,7 +152,7 @@ class Ledger:
         return claimed
 
     def held(self, scope: str, kind: str) -> dict[str, dict[str, int]]:
-        """Owner -> key -> reserved nano-dollars, of those claims of `scope` whose owner begins with `kind`."""
+        """Owner -> key -> reserved nano-dollars, of the claims of `scope` with an owner that begins with `kind`."""
         found: dict[str, dict[str, int]] = {}
         with guarded(self.path):
             query = "SELECT owner, key, reserved FROM claims WHERE scope = ? ORDER BY started, rowid"
@@ -186,14 +186,14 @@ class Ledger:
                 db.execute("DELETE FROM claims WHERE uid = ?", (uid,))
                 self._record(uid, key, held["scope"], attempt, held["started"], now)
             elif attempt.answer is not None:
-                # Another process took this one for dead and recorded its call as unknown, at its worst cost.
+                # Another process found this one dead and recorded its call as unknown, at its worst cost.
                 lost = db.execute("SELECT scope, started FROM attempts WHERE uid = ?", (uid,)).fetchone()
                 free = replace(attempt, reason=_LATE, charged=False, cost=0)
                 self._record(f"{uid}-late", key, lost["scope"], free, lost["started"], now)
         del self._mine[key]
 
     def settle(self, scope: str) -> int:
-        """Give up the claims of `scope` whose owners are gone; returns how many there were."""
+        """Give up the claims of `scope` with owners that are gone; returns how many there were."""
         now = self._clock()
         with self._transaction() as db:
             lost = [
@@ -210,7 +210,7 @@ class Ledger:
     # importing
 
     def add_foreign(self, answers: Iterable[tuple[Call, Attempt]], scope: str) -> int:
-        """Record answers that someone else was given, all of them or none; returns how many were new."""
+        """Record answers to another pipeline, all of them or none; returns how many were new."""
         now, new = self._clock(), 0
         with self._transaction():
             for call, attempt in answers:

@@ -1,6 +1,6 @@
 """The ledger's file: its rows and tables, how it is opened, and the errors where it cannot be used.
 
-    calls      what was asked, under the call's key: the hash of everything that can change the answer
+    calls      the requests, under the call's key: the hash of everything that can change the answer
     attempts   what came of each request: answered, failed, unknown (in flight at a crash, timed out, cut off) or late
                (an answer that came after its call had been given up); what it cost, what was answered, verbatim
     verdicts   what a parser read in an answer, under the call's key and the parser's version: a winner, or for a form
@@ -59,7 +59,7 @@ def answer_digest(answer: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is asked. `worst` is the most it can cost, in nano-dollars; `seconds` how long one request can take."""
+    """A request to a judge. `worst` is the most it can cost, in nano-dollars; `seconds` how long it can take."""
 
     key: str
     judge: str
@@ -118,24 +118,8 @@ BUSY_SECONDS = 60.0
 COLUMNS = {
     "calls": ("key", "judge", "base_url", "request", "template", "template_hash", "created"),
     "attempts": (
-        "uid",
-        "key",
-        "scope",
-        "outcome",
-        "reason",
-        "charged",
-        "cost",
-        "started",
-        "seconds",
-        "http_status",
-        "answer",
-        "digest",
-        "model",
-        "fingerprint",
-        "finish",
-        "prompt_tokens",
-        "cached_tokens",
-        "completion_tokens",
+        *("uid", "key", "scope", "outcome", "reason", "charged", "cost", "started", "seconds", "http_status", "answer"),
+        *("digest", "model", "fingerprint", "finish", "prompt_tokens", "cached_tokens", "completion_tokens"),
     ),
     "verdicts": ("key", "parser", "winner", "soft", "note", "meta"),
 }

@@ -16,7 +16,7 @@ __all__ = ["Imported", "JudgeStats", "Verified", "export_ledger", "import_ledger
 
 
 class Verified(NamedTuple):
-    """`faults` is empty if all is well; the counts are of rows looked at."""
+    """`faults` is empty if all is well; the counts are of the rows checked."""
 
     calls: int
     attempts: int
@@ -68,7 +68,7 @@ def verify_ledger(path: Path) -> Verified:
             lonely = db.execute(
                 "SELECT key FROM verdicts WHERE key NOT IN (SELECT key FROM attempts WHERE outcome = 'answered')"
             )
-            faults += [f"verdict {row[0]}: there is no answer that it could have been read in" for row in lonely]
+            faults += [f"verdict {row[0]}: the ledger lacks the answer to it" for row in lonely]
             verdicts = db.execute("SELECT COUNT(*) FROM verdicts").fetchone()[0]
     finally:
         db.close()
@@ -103,7 +103,7 @@ def _stats(judge: str, url: str, calls: int, rows: list[tuple[str, int, int, int
 
 
 def export_ledger(path: Path) -> Iterator[str]:
-    """The ledger as JSON lines, calls first; of a damaged file what can be read. Which process asked is left out."""
+    """The ledger as JSON lines, calls first; of a damaged file what can be read. Claims are left out."""
     for table in COLUMNS:
         for row in read_rows(path, table):
             yield json_text({"table": table, **row}) + "\n"
@@ -164,7 +164,7 @@ def _add(db: sqlite3.Connection, table: str, row: dict[str, Any]) -> bool:
             "SELECT 1 FROM attempts WHERE key = ? AND outcome = 'answered' AND uid != ?", (row["key"], row["uid"])
         ).fetchone()
         if other:
-            row = {**row, "outcome": "late", "reason": "imported beside an answer that was there"}
+            row = {**row, "outcome": "late", "reason": "imported beside an answer that the ledger had"}
     names = COLUMNS[table]
     done = db.execute(
         f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",

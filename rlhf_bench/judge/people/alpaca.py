@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.length import EqualLength, equal_length_win_rates
 from rlhf_bench.types import prompt_id
 
-__all__ = ["AlpacaNumbers", "alpaca_numbers", "annotations_text", "read_annotations"]
+__all__ = ["AlpacaNumbers", "alpaca_numbers", "annotations_text", "preference_of", "read_annotations", "zero_one_note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,7 @@ class AlpacaNumbers:
     n_wins_base: int
     n_draws: int
     n_total: int
-    n_dropped: (
-        int  # annotations without a preference, or with one outside of [1, 2]; AlpacaEval leaves them out silently
-    )
+    n_dropped: int  # annotations without a preference in [1, 2], which AlpacaEval leaves out silently
 
 
 def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
@@ -46,12 +44,8 @@ def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
     for number, row in enumerate(annotations, 1):
         if "preference" not in row:
             raise DataError(f"annotation {number} has no 'preference'; expected AlpacaEval's annotations.json")
-        value = row["preference"]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        given.append(float(value) if is_number else math.nan)
-    preferences = np.array(given, dtype=np.float64)
-    preferences[preferences == 0] = 1.5
-    valid = preferences[(preferences >= 1) & (preferences <= 2)]
+        given.append(preference_of(row["preference"]))
+    valid = np.array([value for value in given if value is not None], dtype=np.float64)
     n = len(valid)
     wins, losses = int((valid > 1.5).sum()), int((valid < 1.5).sum())
     draws = n - wins - losses
@@ -67,33 +61,39 @@ def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
     )
 
 
+def preference_of(value: object) -> float | None:
+    """A preference in [1, 2], 1.5 where it is 0 (a draw); None for any other value."""
+    number = _number(value)
+    return 1.5 if number == 0 else number if 1 <= number <= 2 else None
+
+
+def _number(value: object) -> float:
+    """NaN for what is no number; a CSV holds numbers as text."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # any object
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def zero_one_note(preferences: Iterable[object]) -> str | None:
-    """What preferences that are all 0 or 1, with both of them, are taken for; None for other ones.
+    """How preferences that are all 0 or 1, with both of them, are understood; None for other ones.
 
     Some tools write 1 where the second output is better, else 0; by AlpacaEval's convention both mean something else.
     """
-    given = {value for value in preferences if value is not None}
-    if not (given <= {0, 1} and len(given) == 2):
+    if {_number(value) for value in preferences if value is not None} != {0, 1}:
         return None
     return (
-        "all preferences are 0 or 1; they are taken as AlpacaEval's, 1 for output_1 (the baseline) and 0 for a draw: "
+        "all preferences are 0 or 1; they are read as AlpacaEval's, 1 for output_1 (the baseline) and 0 for a draw: "
         "where 1 means that output_2 is better, add 1 to each"
     )
 
 
-def read_annotations(path: Path) -> list[dict[str, Any]]:
-    """The rows of an annotations.json. Raises DataError where it is no JSON list of objects, or an empty one."""
-    try:
-        rows = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); expected AlpacaEval's annotations.json") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}); expected AlpacaEval's annotations.json") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path} holds no list of annotations; expected AlpacaEval's annotations.json")
-    if not rows:
-        raise DataError(f"{path} holds an empty list; expected the annotations of AlpacaEval's annotations.json")
-    return rows
+def read_annotations(path: Path) -> list[Mapping[str, Any]]:
+    """The rows of an annotations.json, or of another table with its columns. Raises DataError."""
+    bad = BadRows(path.name)
+    rows = read_table(path, bad).rows
+    bad.settle(len(rows) + len(bad.found), skip=False)
+    return [row for _, row in rows]
 
 
 Rows = Sequence[Mapping[str, Any]]
@@ -154,8 +154,7 @@ def _at_equal_length(by_model: Mapping[str, Rows], baseline: str, seed: int) -> 
 
 
 def _pair(row: Mapping[str, Any], model: str, baseline: str) -> dict[str, Any]:
-    given = row.get("preference")
-    known = isinstance(given, int | float) and not isinstance(given, bool) and (given == 0 or 1 <= given <= 2)
+    preference = preference_of(row.get("preference"))
     lengths = [len(text) if isinstance(text := row.get(key), str) else None for key in ("output_2", "output_1")]
     return {
         "model": model,
@@ -163,7 +162,7 @@ def _pair(row: Mapping[str, Any], model: str, baseline: str) -> dict[str, Any]:
         "seed": 0,
         "prompt_id": prompt_id(str(row.get("instruction", ""))),
         "sample": 0,
-        "outcome": (given - 1 if given else 0.5) if known and given is not None else None,
+        "outcome": None if preference is None else preference - 1,
         "model_length": lengths[0],
         "baseline_length": lengths[1],
     }

@@ -1,14 +1,14 @@
-"""Verdicts that another pipeline paid for, brought into the ledger and a result as those of a named judge.
+"""Verdicts of another pipeline, imported into the ledger and a result as those of a named judge.
 
     alpaca    AlpacaEval's annotations.json: instruction, output_1, output_2, preference (1 output_1, 2 output_2)
-    records   a list of objects with prompt, response_a, response_b (and model_a, model_b), verdict, and, where people
-              judged the same pairs, label
+    records   a table with prompt, response_a, response_b (and model_a, model_b), verdict, and, where people judged the
+              same pairs, label
 
 A verdict, like a label, is A, B or tie, in any case; model_a, model_b or the model's name; or 1, 2 or 0 (a tie). The
 column `label` is a person's, never the judge's: it is stored as the label of a rater, so that judge.json holds how far
-the judge agrees with it. Each row that cannot be used is named. In the ledger an
-imported verdict is a call of its own kind: its key is the hash of {"imported": ...}, which no request of ours can have,
-its server is `imported:<format>`, and nothing was charged for it."""
+the judge agrees with it. Each row that cannot be used is named. In the ledger an imported verdict is a call of its own
+kind: its key is the hash of {"imported": ...}, which no request of ours can have, its server is `imported:<format>`,
+and nothing was charged for it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_bench.data.hh import split_turns
-from rlhf_bench.data.tabular import BadRows
+from rlhf_bench.data.parsing import Numbered
+from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text, sha256_file
 from rlhf_bench.judge.analysis import measure
 from rlhf_bench.judge.analysis.pairs import fold, fold_once
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
-from rlhf_bench.judge.people.alpaca import zero_one_note
-from rlhf_bench.judge.people.labels import Labels, store_labels
+from rlhf_bench.judge.people import Label, store_labels
+from rlhf_bench.judge.people.alpaca import preference_of, zero_one_note
 from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, pairs_of
 from rlhf_bench.judge.results import VERDICTS, count_statuses, labelled, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 
 __all__ = [
     "FOREIGN_PARSER",
-    "FORMATS",
     "Foreign",
     "ForeignVerdict",
     "import_foreign",
@@ -44,7 +44,6 @@ __all__ = [
 ]
 
 Format = Literal["alpaca", "records"]
-FORMATS = ("alpaca", "records")
 # A number is AlpacaEval's: 1 the first, 2 the second, 0 a tie.
 _WINNERS: Mapping[str, Any] = {
     **dict.fromkeys(("a", "1", "model_a", "response_a", "output_1", "first"), "first"),
@@ -99,40 +98,21 @@ class Foreign:
         return Call(call_key(request), self.judge, self.base_url, request, self.base_url, "", 0, 0.0)
 
     def attempt(self, verdict: ForeignVerdict) -> Attempt:
-        """Answered, by someone else: the row is the answer, and nothing is charged."""
+        """The attempt of another pipeline: the row is the answer, and nothing is charged."""
         return Attempt("answered", f"imported from {self.source}", charged=False, answer=verdict.raw)
 
 
 def read_foreign(path: Path, *, judge: str, form: Format, skip_bad: bool) -> Foreign:
-    """The verdicts of a JSON file. Raises DataError that names each row that cannot be used, unless `skip_bad`."""
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}); expected {_EXPECTED[form]}") from error
+    """The verdicts in a table (`read_table`). Raises DataError that names each unusable row, unless `skip_bad`."""
     bad = BadRows(path.name)
-    if not isinstance(data, list):
-        raise DataError(f"{path} holds a {type(data).__name__}; expected {_EXPECTED[form]}")
-    usable = list(_records(data, bad, form))
-    left_out = bad.settle(len(data), skip=skip_bad)
-    preferences = [row.get("preference") for row in data if isinstance(row, dict)] if form == "alpaca" else []
-    if not usable:
-        raise DataError(f"{path} is empty; expected {_EXPECTED[form]}")
-    return Foreign(
-        f"{path.name} (sha256 {sha256_file(path)[:16]})",
-        form,
-        judge,
-        tuple(usable),
-        left_out,
-        zero_one_note(preferences),
-    )
+    rows = read_table(path, bad).rows
+    total = len(rows) + len(bad.found)
+    usable = tuple(_records(rows, bad, form))
+    left_out = bad.settle(total, skip=skip_bad)
+    note = zero_one_note(row.get("preference") for _, row in rows) if form == "alpaca" else None
+    return Foreign(f"{path.name} (sha256 {sha256_file(path)[:16]})", form, judge, usable, left_out, note)
 
 
-_EXPECTED = {
-    "alpaca": "AlpacaEval's annotations.json, a list of objects",
-    "records": "a list of objects with prompt, response_a, response_b and verdict",
-}
 _EXPECTED_VERDICT = "A, B, tie, 1, 2, 0, model_a, model_b or a model's name"
 
 
@@ -162,21 +142,18 @@ def _rows_of(foreign: Foreign, comparisons: Sequence[Comparison]) -> Iterator[tu
             yield QuestionId(number, order, 0), next((known[key] for key in keys if key in known), None)
 
 
-def _labels(foreign: Foreign, comparisons: Sequence[Comparison]) -> Labels:
+def _labels(foreign: Foreign, comparisons: Sequence[Comparison]) -> list[Label]:
     """People's labels in the file; of a pair with a label in both orders the first."""
-    found: dict[int, tuple[Comparison, Order, ParsedAnswer]] = {}
+    found: dict[int, Label] = {}
     for item, row in _rows_of(foreign, comparisons):
         if row is not None and row.label is not None:
-            found.setdefault(item.subject, (comparisons[item.subject], item.order, row.label))
-    return Labels(
-        [c for c, _, _ in found.values()], [o for _, o, _ in found.values()], [r for *_, r in found.values()], None
-    )
+            found.setdefault(item.subject, Label(comparisons[item.subject], item.order, row.label))
+    return list(found.values())
 
 
 def _of_one_order(found: Mapping[QuestionId, Outcome]) -> dict[QuestionId, Outcome]:
-    """As given, unless no comparison was judged in both orders: then the question that was not put is left out."""
-    numbers = {item.subject for item in found}
-    read: Mapping[int, list[QuestionId]] = {number: [] for number in numbers}
+    """As given, unless no comparison was judged in both orders: then the other order is left out."""
+    read: dict[int, list[QuestionId]] = {item.subject: [] for item in found}
     for item, outcome in found.items():
         if outcome.reading.status == "read":
             read[item.subject].append(item)
@@ -192,11 +169,9 @@ def _prompts(prompt: str) -> list[str]:
     return [prompt.strip(), *([turns[0].content.strip()] if len(turns) == 1 else [])]
 
 
-def _records(data: Sequence[Any], bad: BadRows, form: Format) -> Iterator[ForeignVerdict]:
-    for number, row in enumerate(data, 1):
-        if not isinstance(row, dict):
-            bad.add(number, f"is a {type(row).__name__}, expected an object")
-            continue
+def _records(rows: Sequence[Numbered], bad: BadRows, form: Format) -> Iterator[ForeignVerdict]:
+    for number, row in rows:
+        row = {name: None if is_nothing(value) else value for name, value in row.items()}
         cells = {part: next((row[name] for name in names if name in row), None) for part, names in _NAMES.items()}
         lacking = [part for part in ("prompt", "first", "second") if not isinstance(cells[part], str)]
         if lacking:
@@ -206,38 +181,39 @@ def _records(data: Sequence[Any], bad: BadRows, form: Format) -> Iterator[Foreig
         if reading is None:
             given = row.get("preference") if form == "alpaca" else cells["verdict"]
             expected = "a preference in [1, 2], or 0" if form == "alpaca" else _EXPECTED_VERDICT
-            note = "; its label is taken for a person's" if given is None and cells["label"] is not None else ""
+            note = "; its label counts as a person's" if given is None and cells["label"] is not None else ""
             bad.add(number, f"has the verdict {_short(given)}, expected {expected}{note}")
             continue
-        texts = (str(cells["prompt"]).strip(), str(cells["first"]).strip(), str(cells["second"]).strip())
-        label = _reading(cells["label"], cells) if form == "records" and cells["label"] is not None else None
-        if cells["label"] is not None and label is None and form == "records":
-            bad.add(number, f"has the label {_short(cells['label'])}, expected {_EXPECTED_VERDICT}")
-            continue
-        yield ForeignVerdict(number, reading, json_text(row), texts, label)
+        label = None
+        if form == "records" and cells["label"] is not None:
+            label = _reading(cells["label"], cells)
+            if label is None:
+                bad.add(number, f"has the label {_short(cells['label'])}, expected {_EXPECTED_VERDICT}")
+                continue
+        prompt, first, second = (str(cells[part]).strip() for part in ("prompt", "first", "second"))
+        yield ForeignVerdict(number, reading, json_text(row), (prompt, first, second), label)
 
 
-def _reading(given: object, cells: Mapping[str, Any] | None = None) -> ParsedAnswer | None:
+def _reading(given: object, cells: Mapping[str, Any]) -> ParsedAnswer | None:
     """A, B or tie, in one of the words or numbers of `_WINNERS`, or the name of one of two models; None for others."""
-    if isinstance(given, int) and not isinstance(given, bool):
-        given = str(given)
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        given = f"{given:g}"
     if not isinstance(given, str):
         return None
-    if cells is not None and cells["first_model"] != cells["second_model"]:
-        for place in ("first", "second"):
-            if given == cells[f"{place}_model"]:
-                return ParsedAnswer("read", "first" if place == "first" else "second")
+    models = [cells["first_model"], cells["second_model"]]
+    if models.count(given) == 1:
+        return ParsedAnswer("read", "first" if given == models[0] else "second")
     winner = _WINNERS.get(given.strip().strip("[]").strip().lower())
     return None if winner is None else ParsedAnswer("read", winner)
 
 
 def _preference(given: object) -> ParsedAnswer | None:
     """AlpacaEval's number: 1 the first output, 2 the second, between them a soft preference; 0 is a draw."""
-    if isinstance(given, bool) or not isinstance(given, int | float) or not (given == 0 or 1 <= given <= 2):
+    preference = preference_of(given)
+    if preference is None:
         return None
-    second = 0.5 if given == 0 else float(given) - 1
-    winner: Any = "tie" if second == 0.5 else "second" if second > 0.5 else "first"
-    return ParsedAnswer("read", winner, soft=1 - second)
+    winner: Any = "tie" if preference == 1.5 else "second" if preference > 1.5 else "first"
+    return ParsedAnswer("read", winner, soft=2 - preference)
 
 
 def _short(value: object) -> str:
@@ -261,10 +237,8 @@ def import_foreign(
 ) -> int:
     """Put the file's verdicts into the ledger, and those on the result's pairs into the result; returns how many.
 
-    The labels of the file become those of `rater`.
-
-    Pairs of which the file says nothing are missing; each counts once where no pair was judged in both orders. Raises
-    DataError where the file speaks of none of the pairs.
+    The labels of the file become those of `rater`. Pairs that are not in the file are missing; each counts once where
+    no pair was judged in both orders. Raises DataError where none of the pairs is in the file.
     """
     pairs = pairs_of(ResultStore(result).read_responses(), baseline=baseline, models=models, samples=samples)
     found = match_foreign(foreign, pairs.comparisons)
@@ -293,7 +267,6 @@ def import_foreign(
         **measure(labelled(rows, result), baseline=baseline, fold=fold_once if once else fold),
     }
     write_section(result, VERDICTS, rows, [judging])
-    labels = _labels(foreign, pairs.comparisons)
-    if labels.readings:
+    if labels := _labels(foreign, pairs.comparisons):
         store_labels(result, rater, labels)
     return read

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from rlhf_bench.judge.analysis.length import LENGTH_ALONE
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.report.table import Cell, Column, Table, column_text
 from rlhf_bench.report.tables.judge_forms import SECTION, asked_note, estimate_of, judge_name, rate_columns
 from rlhf_bench.report.tables.pairwise import MDE, TESTS
 
@@ -22,6 +23,12 @@ _RATES = {
     "refused": "Refused",
     "failed": "Failed",
     "repeatability": "Repeats itself",
+}
+_P = Column("p", "p", p_value=True)
+_ANSWERS = {
+    "model_first": "Right, model first",
+    "baseline_first": "Right, baseline first",
+    "consistency": "Consistent",
 }
 _RANKS = ("rank", "rank_low", "rank_high")
 _UNREAD = ("refused", "unreadable", "failed", "missing")
@@ -92,10 +99,13 @@ def judge_audit_table(result: Result) -> Table:
         }
         keys = [*_RATES, *(column.key for column in labels)]
         rows.append([name, judging["baseline"], *(estimate_of(cells.get(key)) for key in keys)])
-        found = "; ".join(check["says"] for check in judging["biases"] if check["found"])
-        if judging["biases"]:
-            biases = found or "no bias of position, length or noise found"
-            notes.append(f"{name} against {judging['baseline']}: {biases} (Holm over the checks, 5 %).")
+        biases = [
+            f"{check['says']} (p {column_text(check['p_holm'], _P)})"
+            for check in judging["biases"]
+            if not math.isnan(check["p_holm"])
+        ]
+        if biases:
+            notes.append(f"{name} against {judging['baseline']}: {'; '.join(biases)}; Holm over the checks, 5 %.")
     columns = [Column("judge", "Judge"), Column("baseline", "Baseline"), *rate_columns(_RATES), *labels]
     title = f"The judges on {result.data_label}"
     return Table("judge_audit", title, columns, rows, notes, keys=2, section=SECTION)
@@ -110,18 +120,20 @@ def people_table(result: Result) -> Table:
         Column("baseline", "Baseline"),
         Column("accuracy", "Same verdict", interval=True),
         Column("cohen_kappa", "Kappa", 2, interval=True),
+        *(Column(key, title, interval=True) for key, title in _ANSWERS.items()),
     ]
     between = [(row["a"], row["b"], None, row) for row in people.get("between", [])]
     judges = [(row["judge"], "the people's majority", row["baseline"], row) for row in people.get("judges", [])]
     rows: list[list[Cell]] = [
-        [*names, estimate_of(row["accuracy"]), estimate_of(row["cohen_kappa"])] for *names, row in [*between, *judges]
+        [*names, *(estimate_of({**row, **row.get("order_accuracy", {})}.get(column.key)) for column in columns[3:])]
+        for *names, row in [*between, *judges]
     ]
     notes = []
     if people:
         texts = [f"{', '.join(people['raters'])}: {people['pairs']} pairs by two or more"]
         texts += [f"Krippendorff's alpha {people['krippendorff']:.2f}"] if people["krippendorff"] is not None else []
         texts += [f"Fleiss' kappa {people['fleiss']:.2f}"] if people["fleiss"] is not None else []
-        notes = [f"{', '.join(texts)}."]
+        notes = [f"{', '.join(texts)}.", "Same verdict: on the pair. Right: the single answers in each order."]
     return Table("judge_people", f"People on {result.data_label}", columns, rows, notes, keys=3, section=SECTION)
 
 

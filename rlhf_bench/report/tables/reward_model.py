@@ -19,6 +19,7 @@ _SOURCES = [
     Column("shorter", "Shorter wins", interval=True),
     Column("untrained", "Untrained head", interval=True),
 ]
+_TIES = [Column("ties", "Ties"), Column("ties_wrong", "Ties as errors", interval=True)]
 _CEILING_NOTE = "Ceiling: the best accuracy that any reward model can reach on these pairs."
 
 
@@ -58,8 +59,12 @@ def table_of_audit(audit: Mapping[str, Any]) -> Table:
         if group
     ]
     columns = [Column("seed", "Seed"), Column("category", "Category"), *_SOURCES, _CEILING, Column("pairs", "Pairs")]
+    columns += _TIES
     data = audit.get("data", {})
-    notes = [f"Longer, shorter: by characters. Untrained head: a fresh one on the same model. {_CEILING_NOTE}"]
+    notes = [
+        f"Longer, shorter: by characters. Untrained head: a fresh one on the same model. {_CEILING_NOTE} Ties: equal "
+        "scores, which the accuracy counts half."
+    ]
     title = f"Accuracy by category on {data.get('source', 'its data')} ({data.get('split', 'test')})"
     return Table("audit", title, columns, rows, notes, keys=2, section=_SECTION, folded=True)
 
@@ -101,4 +106,8 @@ def _groups(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(group: Mapping[str, Any]) -> list[Cell]:
-    return [group.get("ceiling"), group.get("pairs", group.get("n"))]
+    ties = group.get("ties") or None  # without ties both numbers are the accuracy
+    return [
+        *(group.get("ceiling"), group.get("pairs", group.get("n"))),
+        *(ties, estimate_of(group.get("ties_wrong")) if ties else None),
+    ]

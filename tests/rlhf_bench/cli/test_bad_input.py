@@ -71,7 +71,7 @@ def fails(line: str, status: int) -> str:
     lines = result.stderr.splitlines()
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: ")
-    assert "unforeseen" not in lines[0]
+    assert "unexpected error" not in lines[0]
     assert result.stdout == ""
     return lines[0].removeprefix("error: ")
 

@@ -173,7 +173,7 @@ def raising(error: BaseException, line: str = "go") -> Result:
         (
             ValueError("two\nlines"),
             1,
-            "error: ValueError: two (unforeseen; the traceback is shown by: rlhf-bench --debug go)",
+            "error: ValueError: two (unexpected error; rerun with --debug for the traceback: rlhf-bench --debug go)",
         ),
         (
             Interrupted("ppo is kept up to step 20; the same command goes on from there"),

@@ -81,7 +81,7 @@ def said(line: str, status: int) -> str:
     assert result.stdout == ""
     (message,) = result.stderr.splitlines()
     assert message.startswith("error: ")
-    assert "unforeseen" not in message
+    assert "unexpected error" not in message
     assert "nope" in message or "no/such" in message
     return message
 

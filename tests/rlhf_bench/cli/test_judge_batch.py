@@ -24,14 +24,14 @@ def test_a_batch_is_sent_and_collected_at_half_the_price(here: Path, monkeypatch
         line = f"run tiny --judge batch-1 --base-url {url} --prices prices.yaml --baseline base --max-cost 1 --quiet"
         state.hold = True
         sent = judge(f"{line} --batch --no-wait --template pairwise-letter").splitlines()
-        assert sent[0] == "batch-1 against base: 8 pairs, questions: 16 missing, $0.0000 charged so far"
+        assert "batch-1 against base: 8 pairs in both orders, questions: 16 missing; $0.0000 charged." in sent
         assert "16 calls are in a batch; the same command collects it" in sent
         waiting = judge(f"{line} --template pairwise-letter", 1)
         assert waiting == "error: 16 calls of this result and judge are in a batch; collect it with --batch first\n"
         state.hold = False
         state.looks.clear()
         collected = judge(f"{line} --batch --poll 0.01 --template pairwise-letter").splitlines()
-        assert collected[0] == "batch-1 against base: 8 pairs, questions: 16 read, $0.0002 charged so far"
+        assert "batch-1 against base: 8 pairs in both orders, questions: 16 read; $0.0002 charged." in collected
         assert not any("in a batch" in line for line in collected)
         assert (len(state.batches), len(state.sent)) == (1, 16)
         assert "questions: 16 read" in judge(f"{line} --template pairwise-letter")  # by either way from the ledger

@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from rlhf_bench.report.result import load_result
+from rlhf_bench.report.tables.judge import people_table
 from rlhf_bench.store import ResultStore
 
 from .test_judge import ROWS, here, judge
@@ -42,7 +44,7 @@ def test_annotations_of_alpacaeval() -> None:
     write("a.json", rows)
     lines = judge(f"{ALPACA} --model sft").splitlines()
     assert lines[0] == "5 verdicts in a.json, 4 of them on this result's pairs"
-    assert lines[1] == "theirs against base: 4 pairs, questions: 4 read"
+    assert "theirs against base: 4 pairs once, in a drawn order, questions: 4 read." in lines
     (stored,) = ResultStore(FOLDER).read_judge()["judgings"]
     (rate,) = stored["win_rates"]
     assert rate["estimate"]["value"] == pytest.approx(0.625)
@@ -90,7 +92,7 @@ def test_records_with_model_names_in_both_orders() -> None:
         ],
     )
     lines = judge("import tiny r.json --format records --judge theirs --baseline base --model sft").splitlines()
-    assert lines[1] == "theirs against base: 4 pairs, questions: 4 read, 4 missing"
+    assert "theirs against base: 4 pairs in both orders, questions: 4 read, 4 missing." in lines
     (stored,) = ResultStore(FOLDER).read_judge()["judgings"]
     assert stored["once"] is False
     assert stored["win_rates"][0]["estimate"]["value"] == pytest.approx(0.75)
@@ -116,7 +118,7 @@ def test_a_label_is_a_persons_and_verdicts_may_be_numbers_or_places() -> None:
         record("p2", "base", "sft", verdict="Tie", label="tie"),
     ]
     write("r.json", rows)
-    said = judge("import tiny r.json --format records --judge theirs --baseline base --model sft --rater ann")
+    printed = judge("import tiny r.json --format records --judge theirs --baseline base --model sft --rater ann")
     stored = ResultStore(FOLDER).read_judge()
     judged = {row["judge"]: row["win_rates"][0]["estimate"]["value"] for row in stored["judgings"]}
     assert judged == {"ann": pytest.approx(2.5 / 3), "theirs": pytest.approx(2 / 3)}
@@ -127,20 +129,22 @@ def test_a_label_is_a_persons_and_verdicts_may_be_numbers_or_places() -> None:
     by_order = {order: cell["value"] for order, cell in against["order_accuracy"].items()}
     assert by_order == {"model_first": 1.0, "baseline_first": pytest.approx(2 / 3)}
     assert against["consistency"]["value"] == pytest.approx(2 / 3)
-    assert "right" in said
+    (row,) = people_table(load_result(FOLDER)).rows
+    assert [cell.value for cell in row[-3:]] == [1.0, pytest.approx(2 / 3), pytest.approx(2 / 3)]
+    assert "the people's majority" in printed
 
 
 def test_a_label_alone_is_no_verdict() -> None:
     write("r.json", [record("p0", "sft", "base", label="A")])
     said = judge("import tiny r.json --format records --judge theirs --baseline base", 1)
     assert "row 1 has the verdict null" in said
-    assert "its label is taken for a person's" in said
+    assert "its label counts as a person's" in said
 
 
 def test_preferences_of_0_and_1_are_explained() -> None:
     write("a.json", [alpaca("p0", "base", "sft", 1), alpaca("p1", "base", "sft", 0)])
     lines = judge(f"{ALPACA} --model sft").splitlines()
-    assert lines[0].startswith("all preferences are 0 or 1; they are taken as AlpacaEval's")
+    assert lines[0].startswith("all preferences are 0 or 1; they are read as AlpacaEval's")
     write("a.json", [alpaca("p0", "base", "sft", 1), alpaca("p1", "base", "sft", 2)])
     assert "all preferences" not in judge(f"{ALPACA} --model sft")
 
@@ -148,21 +152,20 @@ def test_preferences_of_0_and_1_are_explained() -> None:
 @pytest.mark.parametrize(
     ("form", "data", "message"),
     [
-        ("alpaca", {}, "a.json holds a dict; expected AlpacaEval's annotations.json, a list of objects"),
-        ("alpaca", [], "a.json is empty; expected AlpacaEval's annotations.json, a list of objects"),
+        ("alpaca", [], "a.json' is empty; expected at least one row"),
         (
             "alpaca",
             [alpaca("p0", "base", "sft", 2), alpaca("p1", "base", "sft", None), 3, {"instruction": "x"}],
             "a.json: 3 of 4 rows cannot be used (row 2 has the verdict null, expected a preference in [1, 2], or "
-            "0; row 3 is a int, expected an object; row 4 has no text for first (response_a, output_1, completion_a, "
-            "answer_a, a)); correct them, or leave them out with --skip-bad",
+            "0; row 3 is int, not an object with columns; row 4 has no text for first (response_a, output_1, "
+            "completion_a, answer_a, a)); correct them, or leave them out with --skip-bad",
         ),
     ],
 )
 def test_each_row_that_cannot_be_used_is_named(form: str, data: Any, message: str) -> None:
     write("a.json", data)
     said = judge(f"import tiny a.json --format {form} --judge x --baseline base", 1)
-    assert said.splitlines()[-1] == f"error: {message}"
+    assert said.splitlines()[-1].endswith(message)
     assert not Path("results/judge.sqlite").exists()
 
 
@@ -175,8 +178,20 @@ def test_refused_rows_can_be_left_out_and_are_named_still() -> None:
         (
             ALPACA.replace("a.json", "b.json"),
             1,
-            "error: b.json cannot be read (No such file or directory); check the path",
+            "'b.json' does not exist; did you mean 'a.json' beside it?",
         ),
         (f"{ALPACA} --model dpo --skip-bad", 1, "the same prompt and both texts; check --baseline and --model"),
     ):
         assert judge(line, status).splitlines()[-1].endswith(message)
+
+
+def test_verdicts_may_be_in_a_csv() -> None:
+    """A cell of a CSV is text: the preference 1.8 is the second output's, and the label 2 the second response's."""
+    pd.DataFrame([alpaca("p0", "base", "sft", 1.8), alpaca("p1", "base", "sft", 1)]).to_csv("a.csv", index=False)
+    judge(f"{ALPACA.replace('a.json', 'a.csv')} --model sft")
+    pd.DataFrame([record("p0", "base", "sft", verdict=1, label=2)]).to_csv("r.csv", index=False)
+    judge("import tiny r.csv --format records --judge ours --baseline base --model sft")
+    rates = {
+        row["judge"]: row["win_rates"][0]["estimate"]["value"] for row in ResultStore(FOLDER).read_judge()["judgings"]
+    }
+    assert rates == {"theirs": 0.5, "ours": 0.0, "people": 1.0}

@@ -65,9 +65,9 @@ def test_a_sheet_goes_out_blinded_and_its_labels_come_back(name: str) -> None:
     )  # fmt: skip
     assert Path(name).read_bytes() == labelled
     lines = judge(f"label read tiny {name} --rater ann").splitlines()
-    assert lines[0] == "ann against base: 8 pairs, questions: 8 read"
+    assert "ann against base: 8 pairs once, in a drawn order, questions: 8 read." in lines
     assert not any("position" in line for line in lines)  # each pair was shown once: nothing tells of its place
-    assert lines[1].startswith("  dpo: 100.0% [39.8%, 100.0%], n 4")
+    assert any("[0.398, 1.000]" in line for line in lines)
     stored = pd.read_parquet(FOLDER / "judge/verdicts.parquet")
     assert stored[["judge", "base_url", "template"]].drop_duplicates().values.tolist() == [["ann", "people", "label@1"]]
     assert set(stored["order"]) == {"model_first", "baseline_first"}
@@ -131,7 +131,7 @@ def test_wrong_rows_are_named_by_number_and_nothing_is_stored() -> None:
     assert not (FOLDER / "judge/verdicts.parquet").exists()
     lines = judge("label read tiny sheet.csv --rater ann --skip-bad").splitlines()
     assert lines[0].startswith("sheet.csv: 4 of 8 rows cannot be used (row 2 ")
-    assert lines[1] == "ann against base: 4 pairs, questions: 3 read, 1 missing"
+    assert "ann against base: 4 pairs once, in a drawn order, questions: 3 read, 1 missing." in lines
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_people_agree_with_one_another_and_judges_with_people(here: Path) -> Non
     (row,) = people["judges"]
     assert (row["judge"], row["accuracy"]["value"]) == ("length", 0.5)
     shown = judge("show tiny").splitlines()
-    assert "people (ann, bob, cem): 8 pairs by two or more, Krippendorff's alpha -0.19" in shown
-    assert any(line.startswith("  length against base, by the people's majority: right 50.0%") for line in shown)
+    assert "ann, bob, cem: 8 pairs by two or more, Krippendorff's alpha -0.19." in shown
+    assert "length, the people's majority" in shown
     write_report(FOLDER, only=("tables",))
     audit = pd.read_csv(FOLDER / "tables/judge_audit.csv").set_index("judge")
     assert audit.loc["length", "people_accuracy"] == 0.5

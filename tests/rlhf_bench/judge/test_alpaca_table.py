@@ -67,8 +67,8 @@ def test_without_outputs_and_bad_files(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match="annotation 1 has no 'preference'"):
         annotations_text(write(tmp_path / "b.json", [{"winner": 1}]))
-    with pytest.raises(DataError, match="holds no list of annotations"):
-        annotations_text(write(tmp_path / "c.json", {"preference": 1}))
+    with pytest.raises(DataError, match="row 1 is int"):
+        annotations_text(write(tmp_path / "c.json", [1]))
 
 
 def test_the_command_prints_it_and_takes_nothing_else(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import math
 import pytest
 
 from rlhf_bench.judge.forms import load_template
+from rlhf_bench.judge.forms.base import shown
 from rlhf_bench.judge.forms.pairwise import read_verdict
 from rlhf_bench.judge.questions import ParsedAnswer
 
@@ -134,15 +135,15 @@ def test_a_tie_that_was_not_offered_is_unreadable():
 
 def test_no_attack_that_a_judge_quotes_is_read_as_a_verdict():
     for attack, template in ((attack, template) for attack in CORPUS for template in ALL):
-        shown = template.shown_response(attack).text
+        text = shown(attack, limit=template.max_response_chars, keep="start").text
         for content in (
-            f"Response A reads: {shown}",
-            f"Response A reads:\n{shown}",
-            f"{shown}\nis what response A says.",
-            f'"{shown}"\n\nThat is an attempt to sway me. I cannot compare the two.',
-            f"> {shown}\n\nI refuse to be told.",
+            f"Response A reads: {text}",
+            f"Response A reads:\n{text}",
+            f"{text}\nis what response A says.",
+            f'"{text}"\n\nThat is an attempt to sway me. I cannot compare the two.',
+            f"> {text}\n\nI refuse to be told.",
         ):
-            if not shown.strip() and "reads" in content:
+            if not text.strip() and "reads" in content:
                 continue
             found = read_verdict(answer(content), template)
             assert found.status == "unreadable", (template.name, content[:80], found)
@@ -150,9 +151,9 @@ def test_no_attack_that_a_judge_quotes_is_read_as_a_verdict():
 
 def test_a_verdict_beside_a_quoted_attack_is_the_judges_own():
     for attack in FAKE_VERDICTS:
-        shown = LINE.shown_response(attack).text
-        assert read_verdict(answer(f"It says: {shown}\n{shown}\n[[B]]"), LINE).winner == "second", attack
-        quoted = json.dumps({"reason": f"It says: {shown}", "winner": "B"})
+        text = shown(attack, limit=LINE.max_response_chars, keep="start").text
+        assert read_verdict(answer(f"It says: {text}\n{text}\n[[B]]"), LINE).winner == "second", attack
+        quoted = json.dumps({"reason": f"It says: {text}", "winner": "B"})
         assert read_verdict(answer(quoted), JSON).winner == "second"
 
 

@@ -15,8 +15,9 @@ from scipy import optimize
 from rlhf_bench.errors import BadValue, StoreError
 from rlhf_bench.judge.analysis import model_strengths
 from rlhf_bench.judge.analysis.pairs import fold
+from rlhf_bench.judge.analysis.scales import measure_rankings, place_correlations
 from rlhf_bench.judge.forms import load_template
-from rlhf_bench.judge.forms.ranking import listwise_of, measure_rankings, pair_rows, place_correlations, read_ranking
+from rlhf_bench.judge.forms.ranking import listwise_of, pair_rows, read_ranking
 from rlhf_bench.judge.questions import ListwiseComparison, ParsedAnswer
 
 from .attacks import CORPUS

@@ -12,9 +12,10 @@ import pytest
 from scipy import stats
 
 from rlhf_bench.errors import BadValue
+from rlhf_bench.judge.analysis.scales import rating_audit, rating_differences, rating_means
 from rlhf_bench.judge.forms import load_template
 from rlhf_bench.judge.forms.builtin import rate_by_rank
-from rlhf_bench.judge.forms.rating import RatingTemplate, rating_audit, rating_differences, rating_means, read_ratings
+from rlhf_bench.judge.forms.rating import RatingTemplate, read_ratings
 from rlhf_bench.judge.questions import ParsedAnswer, Single
 
 from .attacks import CORPUS

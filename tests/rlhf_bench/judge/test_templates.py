@@ -106,7 +106,7 @@ def test_the_code_stands_in_none_of_the_texts(monkeypatch):
 
 @pytest.mark.parametrize("hidden", HIDDEN, ids=lambda c: f"U+{ord(c[0]):04X}")
 def test_hidden_characters_go(hidden):
-    clean = neutralised(f"one{hidden}two").text
+    clean = neutralised(f"one{hidden}two")
     assert all(c == "\n" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"} for c in clean)
     assert clean in ("onetwo", "one\ntwo", "one[2Ktwo")  # line ends stay line ends; an escape loses its escape
 
@@ -116,13 +116,13 @@ def test_hidden_characters_go(hidden):
     [" Plain, with\ttabs\nand lines.", "naïve 界 عربى हिन्दी 🎉", "a < b | c > d", "x[[1, 2], [3, 4]]", "[[Paris]]"],
 )
 def test_honest_texts_are_left_alone(text):
-    assert neutralised(text).text == text
+    assert neutralised(text) == text
 
 
 def test_what_was_done_to_a_text_is_counted():
     template = load_template("pairwise").model_copy(update={"max_response_chars": 100})
-    assert neutralised("a\u200bb").hidden == 1
-    assert neutralised("<|im_end|>").defused == 1
+    assert neutralised("a\u200bb") == "ab"
+    assert neutralised("<|im_end|>") == "< |im_end|>"
     pair = replace(PAIR, model_response="x" * 150, baseline_response="  ")
     question = template.render(pair, "model_first")
     assert f"{'x' * 100}\n[[" in question.messages[1].content

@@ -15,7 +15,7 @@ import pytest
 from rlhf_bench import files
 from rlhf_bench.errors import DataError, StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, read_jsonl, sha256_file, write_jsonl
-from rlhf_bench.store import PartStore, ResultStore, find_results, order_models
+from rlhf_bench.store import PartStore, ResultStore, order_models
 from rlhf_bench.types import Estimate
 
 MANIFEST = {"suite": "s", "run": "r", "data": {}, "models": {}, "reference": "sft", "seeds": [0]}
@@ -123,11 +123,11 @@ def test_wide_scores_are_written_group_by_group(tmp_path: Path) -> None:
     whole = scores.assign(token_kl=terms)[[*scores.columns[:5], "token_kl", "kl_exact"]]
     one, other = ResultStore(tmp_path / "one"), ResultStore(tmp_path / "other")
     one.write_scores(whole)
-    other.write_wide_scores(scores, list(whole.columns), (whole.iloc[i : i + 2] for i in (0, 2)))
+    other.write_scores(scores, columns=list(whole.columns), groups=(whole.iloc[i : i + 2] for i in (0, 2)))
     pd.testing.assert_frame_equal(other.read_scores(), one.read_scores())
     assert [None if x is None else list(x) for x in other.read_scores()["token_kl"]] == terms
     with pytest.raises(StoreError, match=r"scores hold \(file, 0, p, 0\) twice"):
-        other.write_wide_scores(scores.iloc[[0, 0]], list(whole.columns), [])
+        other.write_scores(scores.iloc[[0, 0]], columns=list(whole.columns), groups=[])
 
 
 def test_scores_with_a_row_twice_are_refused(tmp_path: Path) -> None:
@@ -237,12 +237,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_find_results_and_model_order(tmp_path: Path) -> None:
-    for name in ("hh-test/b", "hh-test/a", "other/c"):
-        ResultStore(tmp_path / name).write_manifest(MANIFEST)
-    assert find_results(tmp_path) == [tmp_path / n for n in ("hh-test/a", "hh-test/b", "other/c")]
-    assert find_results(tmp_path / "hh-test" / "a") == [tmp_path / "hh-test" / "a"]
-    assert find_results(tmp_path / "nowhere") == []
+def test_model_order() -> None:
     given = ["rejected", "zeta", "dpo", "chosen", "alpha", "base", "grpo", "zeta"]
     assert order_models(given) == ["base", "grpo", "dpo", "zeta", "alpha", "chosen", "rejected"]
 
