@@ -16,8 +16,9 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from rlhf_bench.audit import PairScores, accuracy, audit_pairs, calibration, score_pairs
-from rlhf_bench.audit.run import audit
+from rlhf_bench.audit.calibration import calibration
+from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, score_pairs
+from rlhf_bench.audit.run import run_audit
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, ModelError, StaleParent, StoreError, UnknownName
@@ -172,10 +173,10 @@ def test_calibration_of_a_model_as_sure_as_right() -> None:
 
 
 def test_audit_of_a_run(checkpoints: Path, tmp_path: Path) -> None:
-    folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+    folder = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path)
     assert folder == tmp_path / "audit" / "mini" / "audit"
     report = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    part = report["models"]["0"]
+    part = report["models"]["seed 0"]
     assert report["data"]["seed"] == 3  # the split that was held out of training
     assert part["overall"]["pairs"] == report["data"]["pairs"] > 20
     assert sum(row["pairs"] for row in part["by_category"].values()) == report["data"]["pairs"]
@@ -206,26 +207,26 @@ def test_audit_of_a_run(checkpoints: Path, tmp_path: Path) -> None:
 def test_same_numbers_again_and_in_any_batch(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = audit(run="mini", checkpoints=checkpoints, results=tmp_path / "a")
+    before = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path / "a")
     score = RewardModel.score
     monkeypatch.setattr(RewardModel, "score", lambda *args: score(*args, batch_size=7))
-    after = audit(run="mini", checkpoints=checkpoints, results=tmp_path / "b")
+    after = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path / "b")
     first, second = (ResultStore(folder.parent).read_audit() or {} for folder in (before, after))
-    assert first["models"]["0"]["by_category"] == second["models"]["0"]["by_category"]
-    assert first["models"]["0"]["ece"] == pytest.approx(second["models"]["0"]["ece"], abs=1e-6)
+    assert first["models"]["seed 0"]["by_category"] == second["models"]["seed 0"]["by_category"]
+    assert first["models"]["seed 0"]["ece"] == pytest.approx(second["models"]["seed 0"]["ece"], abs=1e-6)
 
 
 def test_untrained_is_the_parent_under_a_fresh_head(checkpoints: Path, tmp_path: Path) -> None:
     """The tiny reward model was never trained: it is that model."""
-    folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)
-    part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
+    folder = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["seed 0"]
     assert part["overall"]["untrained"] == part["overall"]["accuracy"]
 
 
 def test_hh_mini_has_a_ceiling_and_unseen_categories(tmp_path: Path) -> None:
     save_run(tmp_path / "c" / "mini")
-    folder = audit(run="mini", limit=200, checkpoints=tmp_path / "c", results=tmp_path / "r")
-    part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
+    folder = run_audit(run="mini", limit=200, checkpoints=tmp_path / "c", results=tmp_path / "r")
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["seed 0"]
     assert set(part["by_category"]) == set(mini.CATEGORIES)
     assert set(part["unseen_by_category"]) == set(mini.UNSEEN_CATEGORIES)
     assert part["overall"]["pairs"] == part["unseen"]["pairs"] == 200
@@ -243,7 +244,7 @@ def test_several_seeds(tmp_path: Path, pairs_file: Path) -> None:
     data = {"source": str(pairs_file), "seed": 3}
     for seed in (1, 2):
         save_run(tmp_path / "c" / "three" / f"seed-{seed}", seed=seed, data=data)
-    folder = audit(run="three", checkpoints=tmp_path / "c", results=tmp_path / "r")
+    folder = run_audit(run="three", checkpoints=tmp_path / "c", results=tmp_path / "r")
     report = ResultStore(folder.parent).read_audit() or {}
     assert list(report["models"]) == ["1", "2"]
     values = [part["overall"]["accuracy"]["value"] for part in report["models"].values()]
@@ -279,12 +280,12 @@ def test_a_result_that_has_lost_responses_is_seen_before_anything_is_scored(chec
     result = make_result(tmp_path / "hh-test" / "mini", models=("sft",), audit=False)
     (result / "responses.jsonl").write_bytes(b"")
     with pytest.raises(StoreError, match=r"responses\.jsonl holds 0 of \d+ rows"):
-        audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+        run_audit(run="mini", checkpoints=checkpoints, results=tmp_path)
 
 
 def test_beside_another_reward_models_result_it_does_not_go(checkpoints: Path, tmp_path: Path) -> None:
     result = make_result(tmp_path / "hh-test" / "mini", models=("sft",), audit=False)  # its reward model is "cd34"
-    folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+    folder = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path)
     assert folder == tmp_path / "audit" / "mini" / "audit"
     assert not (result / "audit").exists()
 
@@ -294,7 +295,7 @@ def test_another_model_data_or_limit_has_a_folder_of_its_own(
 ) -> None:
     reward = str(checkpoints / "mini" / "reward")
     given: list[dict[str, Any]] = [{"reward_model": reward}, {"limit": 5}, {"limit": 6}, {"data": str(pairs_file)}]
-    folders = {audit(run="mini", checkpoints=checkpoints, results=tmp_path, **some) for some in given}
+    folders = {run_audit(run="mini", checkpoints=checkpoints, results=tmp_path, **some) for some in given}
     assert len(folders) == 4
     assert tmp_path / "audit" / "mini" / "audit" not in folders
 
@@ -302,10 +303,10 @@ def test_another_model_data_or_limit_has_a_folder_of_its_own(
 def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: Path) -> None:
     """No run, no training.json: only what is given is needed, and there is no untrained model to show."""
     reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
-    folder = audit(
+    folder = run_audit(
         run="none", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path, results=tmp_path / "r"
     )
-    part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["seed 0"]
     assert part["overall"]["untrained"] is None
     head = audit_text(folder).partition("Longer, shorter:")[0]
     assert "Reward model" in head  # and no column without a number
@@ -317,7 +318,7 @@ def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: 
 
 def fails(kind: type[BenchError], tmp_path: Path, **arguments: Any) -> str:
     with pytest.raises(kind) as caught:
-        audit(results=tmp_path / "results", **arguments)
+        run_audit(results=tmp_path / "results", **arguments)
     assert not (tmp_path / "results").exists()
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -390,11 +391,11 @@ def test_a_reward_that_is_not_finite(checkpoints: Path, pairs_file: Path, tmp_pa
 def test_a_folder_that_cannot_be_written(checkpoints: Path, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file where the folder should be")
     with pytest.raises(StoreError, match="choose a folder that can be written"):
-        audit(run="mini", checkpoints=checkpoints, results=tmp_path / "results")
+        run_audit(run="mini", checkpoints=checkpoints, results=tmp_path / "results")
 
 
 def test_progress_is_shown(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    audit(run="mini", checkpoints=checkpoints, results=tmp_path, progress=Progress())
+    run_audit(run="mini", checkpoints=checkpoints, results=tmp_path, progress=Progress())
     shown = capsys.readouterr().err
     assert "reward model, seed 0, test: " in shown
     assert "untrained model, seed 0, test: " in shown
