@@ -147,7 +147,8 @@ def _compliance(pairs: Sequence[PreferencePair], limit: int) -> Probed:
 
 
 def _p(change: FloatArray, should: int) -> float:
-    if len(change) < 2 or float(change.std()) == 0:
+    """A t test; of changes that are all alike, which have no spread, the answer itself."""
+    if len(change) < 2 or np.allclose(change, change[0], rtol=1e-6, atol=1e-12):
         is_wrong = change.any() if should == 0 else (change > 0).any()
         return 0.0 if is_wrong and len(change) > 1 else 1.0
     return float(stats.ttest_1samp(change, 0.0, alternative="two-sided" if should == 0 else "greater").pvalue)

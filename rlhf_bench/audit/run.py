@@ -1,6 +1,6 @@
 """The audit of a run, or of any reward models, from checkpoints to files.
 
-    audit.json         accuracy and what it is compared with, calibration, examination, by model; what was audited on what
+    audit.json         accuracy and what it is compared with, calibration, examination, by model; which data
     mistakes.jsonl     every pair on which the rejected response scored as high or higher, largest wrong margin first
 
 The audit of a run's own reward model on its own data is written to `audit/` of its result, so that the report page

@@ -87,7 +87,8 @@ def audit(
     progress.log("drawing the tables and plots")
     found.write()
     click.echo(found.text())
-    click.echo(f"tables and plots: {folder.parent / 'tables'}, {folder.parent / 'plots'}")
+    click.echo(f"audit: {folder / 'audit.json'}")
+    click.echo(f"tables: {folder.parent / 'tables'}")
     click.echo(f"mistakes: {folder / 'mistakes.jsonl'}")
     if (folder.parent / "report.html").is_file():
         write_report(folder.parent, only=["tables", "page"])

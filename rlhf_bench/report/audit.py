@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
 __all__ = ["Audit", "audit_text"]
 
 _WIDTH = 120
-_ROWS = 6  # of the table on a terminal
+_ROWS = 5  # of the table on a terminal
 _SENTENCES = 3
 
 
@@ -71,7 +71,7 @@ class Audit:
 
     @cached_property
     def mistakes(self) -> pd.DataFrame:
-        """A row a pair whose rejected response scored as high as the chosen one or higher, largest wrong margin first."""
+        """A row a pair whose rejected response scored as high as the chosen one or higher, worst first."""
         return pd.DataFrame(ResultStore(self.folder.parent).read_mistakes())
 
     @property
@@ -128,7 +128,7 @@ def audit_text(audit: Mapping[str, Any]) -> str:
 
 
 def _rank(table: Table, i: int) -> tuple[int, float]:
-    """Which rows come first on a terminal: all pairs of each model, unseen categories, the first one's worst category."""
+    """Which rows come first on a terminal: all pairs of each model, unseen categories, the first one's worst."""
     model, category, accuracy = table.rows[i][:3]
     if category in ("all", "unseen categories"):
         return (0 if category == "all" else 1), 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shutil
@@ -199,9 +198,8 @@ def test_audit_of_a_run(checkpoints: Path, tmp_path: Path) -> None:
     scores = model.score([first["prompt"]] * 2, [first["chosen"], first["rejected"]]).tolist()
     assert scores == pytest.approx([first["chosen_score"], first["rejected_score"]], abs=1e-5)
 
-    rows = list(csv.DictReader((folder / "calibration.csv").read_text(encoding="utf-8").splitlines()))
-    assert sum(int(row["n"]) for row in rows) == report["data"]["pairs"]
-    assert [float(row["low"]) for row in rows] == [round(0.5 + 0.05 * i, 2) for i in range(10)]
+    assert sum(found["n"] for found in part["calibration"]) == report["data"]["pairs"]
+    assert [found["low"] for found in part["calibration"]] == [round(0.5 + 0.05 * i, 2) for i in range(10)]
 
 
 def test_same_numbers_again_and_in_any_batch(
@@ -246,13 +244,15 @@ def test_several_seeds(tmp_path: Path, pairs_file: Path) -> None:
         save_run(tmp_path / "c" / "three" / f"seed-{seed}", seed=seed, data=data)
     folder = run_audit(run="three", checkpoints=tmp_path / "c", results=tmp_path / "r")
     report = ResultStore(folder.parent).read_audit() or {}
-    assert list(report["models"]) == ["1", "2"]
+    assert list(report["models"]) == ["seed 1", "seed 2"]
     values = [part["overall"]["accuracy"]["value"] for part in report["models"].values()]
     pooled = report["pooled"]["overall"]["accuracy"]
     assert (pooled["value"], pooled["n_seeds"]) == (pytest.approx(sum(values) / 2), 2)
-    keys = [(row["seed"], row["margin"]) for row in ResultStore(folder.parent).read_mistakes()]
+    keys = [(row["model"], row["margin"]) for row in ResultStore(folder.parent).read_mistakes()]
     assert keys == sorted(keys)
-    assert {seed for seed, _ in keys} == {1, 2}
+    assert {model for model, _ in keys} == {"seed 1", "seed 2"}
+    (versus,) = report["versus"]
+    assert versus["difference"]["value"] == pytest.approx(values[0] - values[1])
 
 
 def test_the_report_page_shows_it(checkpoints: Path, tmp_path: Path) -> None:
@@ -294,7 +294,12 @@ def test_another_model_data_or_limit_has_a_folder_of_its_own(
     checkpoints: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
     reward = str(checkpoints / "mini" / "reward")
-    given: list[dict[str, Any]] = [{"reward_model": reward}, {"limit": 5}, {"limit": 6}, {"data": str(pairs_file)}]
+    given: list[dict[str, Any]] = [
+        {"reward_models": {"mine": reward}},
+        {"limit": 5},
+        {"limit": 6},
+        {"data": str(pairs_file)},
+    ]
     folders = {run_audit(run="mini", checkpoints=checkpoints, results=tmp_path, **some) for some in given}
     assert len(folders) == 4
     assert tmp_path / "audit" / "mini" / "audit" not in folders
@@ -304,11 +309,15 @@ def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: 
     """No run, no training.json: only what is given is needed, and there is no untrained model to show."""
     reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
     folder = run_audit(
-        run="none", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path, results=tmp_path / "r"
+        run="none",
+        reward_models={"mine": str(reward)},
+        data=str(pairs_file),
+        checkpoints=tmp_path,
+        results=tmp_path / "r",
     )
-    part = (ResultStore(folder.parent).read_audit() or {})["models"]["seed 0"]
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["mine"]
     assert part["overall"]["untrained"] is None
-    head = audit_text(folder).partition("Longer, shorter:")[0]
+    head = audit_text(folder)
     assert "Reward model" in head  # and no column without a number
     assert "Untrained" not in head
 
@@ -334,13 +343,15 @@ def test_missing_run_names_the_command(tmp_path: Path) -> None:
 
 def test_a_reward_model_with_two_outputs(pairs_file: Path, tmp_path: Path) -> None:
     reward = save_reward(tmp_path / "two", save_policy(tmp_path / "parent"), labels=2)
-    message = fails(ModelError, tmp_path, run="x", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path)
+    message = fails(
+        ModelError, tmp_path, run="x", reward_models={"given": str(reward)}, data=str(pairs_file), checkpoints=tmp_path
+    )
     assert message.startswith(f"{reward} has 2 outputs; a reward model has 1")
 
 
 def test_a_policy_is_no_reward_model(checkpoints: Path, tmp_path: Path) -> None:
     policy = checkpoints / "mini" / "sft"
-    message = fails(ModelError, tmp_path, run="mini", reward_model=str(policy), checkpoints=checkpoints)
+    message = fails(ModelError, tmp_path, run="mini", reward_models={"given": str(policy)}, checkpoints=checkpoints)
     assert message.startswith(f"{policy} is no reward model (GPT2LMHeadModel)")
 
 
@@ -371,7 +382,7 @@ def test_a_parent_that_was_trained_again(checkpoints: Path, tmp_path: Path) -> N
 
 def test_a_foreign_reward_model_without_data(tmp_path: Path) -> None:
     reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
-    message = fails(BadValue, tmp_path, run="x", reward_model=str(reward), checkpoints=tmp_path)
+    message = fails(BadValue, tmp_path, run="x", reward_models={"given": str(reward)}, checkpoints=tmp_path)
     assert message.endswith("give the pairs: --data SOURCE")
 
 
@@ -384,7 +395,9 @@ def test_a_reward_that_is_not_finite(checkpoints: Path, pairs_file: Path, tmp_pa
     weights = load_file(reward / "model.safetensors")
     weights["score.weight"][:] = math.nan
     save_file(weights, reward / "model.safetensors", metadata={"format": "pt"})
-    message = fails(BenchError, tmp_path, run="x", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path)
+    message = fails(
+        BenchError, tmp_path, run="x", reward_models={"given": str(reward)}, data=str(pairs_file), checkpoints=tmp_path
+    )
     assert "gave nan for response 0" in message
 
 
