@@ -64,8 +64,8 @@ def audit(reward_model: Given | dict[str, Given] | None = None, **options: Any) 
     from rlhf_bench.report.audit import Audit
 
     given = reward_model if isinstance(reward_model, dict) or reward_model is None else {"given": reward_model}
-    paths = {name: Path(options.pop(name)) for name in ("checkpoints", "results") if name in options}
-    return Audit(run_audit(reward_models=given, **paths, **options))
+    options |= {name: Path(options[name]) for name in ("checkpoints", "results") if name in options}
+    return Audit(run_audit(reward_models=given, **options))
 
 
 def __getattr__(name: str) -> Any:

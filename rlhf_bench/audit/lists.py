@@ -50,7 +50,7 @@ def style_matrix(pairs: Sequence[PreferencePair], scores: PairScores) -> dict[st
     `matrix[i][j]`: chosen in style i, rejected in style j. hard: the rejected side has the richer style; normal: both
     have the same; easy: the chosen side has the richer one (RM-Bench, arXiv:2410.16184). None for other data.
     """
-    at = [(pair.meta.get("chosen_at"), pair.meta.get("rejected_at")) for pair in pairs]
+    at = [(int(pair.meta.get("chosen_at", -1)), int(pair.meta.get("rejected_at", -1))) for pair in pairs]
     cells = {(i, j) for i in range(STYLES) for j in range(STYLES)}
     if set(at) != cells:
         return None

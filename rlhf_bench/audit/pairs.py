@@ -136,8 +136,8 @@ def by_category(
     rows = {}
     for category in sorted({pair.category for pair in pairs if pair.category is not None}):
         index = np.array([i for i, pair in enumerate(pairs) if pair.category == category])
-        own = [[PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained)]
-        rows[category] = audit_pairs([pairs[i] for i in index], *own, None if words is None else words[index])
+        own, fresh = ([PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained))
+        rows[category] = audit_pairs([pairs[i] for i in index], own, fresh, None if words is None else words[index])
     return rows
 
 

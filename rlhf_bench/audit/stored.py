@@ -114,10 +114,10 @@ def _features(
 
 def _gold_prices(data: PreferenceData, differences: FloatArray) -> dict[str, float]:
     """What a judge without any bias would pay for each feature, in the same logits; empty where no gold is known."""
-    gold = [(pair.meta.get("gold_chosen"), pair.meta.get("gold_rejected")) for pair in data.pairs]
-    if any(a is None or b is None for a, b in gold):
+    metas = [pair.meta for pair in data.pairs]
+    if not all(isinstance(meta.get(side), float) for meta in metas for side in ("gold_chosen", "gold_rejected")):
         return {}
-    margins = np.array([a - b for a, b in gold], dtype=np.float64)
+    margins = np.array([meta["gold_chosen"] - meta["gold_rejected"] for meta in metas], dtype=np.float64)
     found = payments(differences, margins, list(FEATURES), [pair.prompt for pair in data.pairs])
     return {row.feature: row.model for row in found.coefficients}
 
@@ -131,8 +131,7 @@ def _slices(found: Examination, q: Mapping[tuple[str, str], float]) -> list[dict
 
 
 def _safety(data: PreferenceData, scores: PairScores) -> dict[str, Any]:
-    sides = ([getattr(pair, side) for pair in data.pairs] for side in ("chosen", "rejected"))
-    found = safety(*sides, scores.margins)
+    found = safety([pair.chosen for pair in data.pairs], [pair.rejected for pair in data.pairs], scores.margins)
     worst = [
         {
             "pair_id": data.pairs[i].id,

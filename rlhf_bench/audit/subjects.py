@@ -119,7 +119,9 @@ def subject_of(name: str, given: Given) -> Subject:
 def _reward_model(name: str, path: str, digest: str | None, training: Mapping[str, Any]) -> Subject:
     data = training.get("config", {}).get("data", {})
     stored = {"max_prompt": data.get("max_prompt_tokens"), "max_response": data.get("max_response_tokens")}
-    limits = {key: int(value) for key, value in stored.items() if value}  # without them its own limits hold
+    limits: dict[str, Any] = {
+        key: int(value) for key, value in stored.items() if value
+    }  # without them its own limits hold
 
     def untrained() -> RewardModel | None:
         """What it was before its first step: the parent's backbone under a fresh head; None without the parent."""
