@@ -15,8 +15,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # A folder may import from its own level and from those above it in this list. What notebooks import from
-# rlhf_bench.evaluate gives tables and figures, so that module has its place below report; those beside it do not.
-DOOR = "evaluate/__init__"
+# rlhf_bench.evaluate and rlhf_bench.audit give tables and figures, so these have their place below report; the modules
+# beside them do not.
+DOORS = ("evaluate/__init__", "audit/__init__")
+_BEHIND = {"evaluate.evaluate", "evaluate.Evaluation", "audit.audit", "audit.Audit"}
 LEVELS = [
     ["errors", "types", "config", "files", "progress", "hub", "__init__"],
     ["stats"],
@@ -30,7 +32,7 @@ LEVELS = [
     ["audit"],
     ["report"],
     ["compare"],
-    [DOOR],
+    [*DOORS],
     ["selftest"],
     ["cli", "__main__"],
 ]
@@ -69,8 +71,9 @@ def module_name(file: Path) -> str:
 
 def unit(file: Path) -> str:
     """The first name below rlhf_bench: `rlhf_bench/report/page.py` -> "report"."""
-    if file == ROOT / "rlhf_bench" / f"{DOOR}.py":
-        return DOOR
+    for door in DOORS:
+        if file == ROOT / "rlhf_bench" / f"{door}.py":
+            return door
     return file.relative_to(ROOT / "rlhf_bench").parts[0].removesuffix(".py")
 
 
@@ -85,7 +88,8 @@ def test_imports_run_one_way(file: Path) -> None:
             assert file.relative_to(ROOT).as_posix() in LAZY_TRAINERS, where
             assert not top, f"{where} at its top"
         if package == "rlhf_bench":
-            name = DOOR if rest in ("evaluate.evaluate", "evaluate.Evaluation") else rest.split(".")[0]
+            package_name = rest.split(".")[0]
+            name = f"{package_name}/__init__" if rest in _BEHIND else package_name
             level = LEVEL.get(name, 0)  # a name of rlhf_bench/__init__.py itself, such as __version__
             assert level <= LEVEL[own], where
 

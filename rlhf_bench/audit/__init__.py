@@ -1,41 +1,77 @@
-"""Where a reward model is wrong, on what, and what it pays for.
+"""Where a reward model is wrong, on what, and what it pays for: `audit(...)` gives an `Audit`, its tables and figures.
 
-run             the audit of a run or of any reward model, from checkpoints to files (it needs torch)
-pairs           accuracy by category beside simple rules; every pair that it got wrong
+run             the audit of a run or of any reward models, from checkpoints to files
+subjects        what can be audited; implicit: the reward of a DPO policy
+pairs           accuracy by category beside simple rules; every pair that a model got wrong
+words           what words alone decide
 calibration     is it as sure as it is right
 features        what a response is like, as numbers that need no model
 regression      what the model pays for, beside what the labels pay for
 slices          on which pairs it is right less often than its margins promise
+probes, edits   edits of responses that should, or should not, change a reward
 findings        all of these in one family, corrected together
-listwise        several responses to a prompt: top-1, reciprocal rank, Kendall's tau
+listwise        several responses to a prompt: top-1, reciprocal rank, Kendall's tau; lists: those of pairs, styles
 scores_file     an audit of scores that were made elsewhere
 versus          two reward models on the same pairs
-probes          edits of responses that should, or should not, change a reward
 safety          pairs in which one side refuses a harmful request
-near_duplicates mistakes whose two sides hardly differ
+near_duplicates mistakes whose two sides hardly differ; mistake_groups: what sets mistakes apart
+teacher         what a policy will learn from it, by the policy's own samples
+
+This module is what notebooks import. It alone knows the report; the modules beside it do not.
 """
 
-from rlhf_bench.audit.calibration import Calibration, calibration
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from rlhf_bench.audit.findings import Examination, Finding, examine
 from rlhf_bench.audit.listwise import ListScores, Listwise, listwise
-from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, score_pairs
+from rlhf_bench.audit.pairs import PairScores
 from rlhf_bench.audit.scores_file import read_scores
 from rlhf_bench.audit.versus import Versus, versus
 
+if TYPE_CHECKING:
+    from rlhf_bench.audit.subjects import Given
+    from rlhf_bench.report.audit import Audit
+
 __all__ = [
-    "Calibration",
+    "Audit",
     "Examination",
     "Finding",
     "ListScores",
     "Listwise",
     "PairScores",
     "Versus",
-    "accuracy",
-    "audit_pairs",
-    "calibration",
+    "audit",
     "examine",
     "listwise",
     "read_scores",
-    "score_pairs",
     "versus",
 ]
+
+
+def audit(reward_model: Given | dict[str, Given] | None = None, **options: Any) -> Audit:
+    """Audit a run's reward model, or others; gives what is stored, as frames and figures.
+
+    reward_model: a path, dpo:POLICY,REFERENCE, mean:PATH,PATH or a function of prompts and responses (`subjects`), or
+    several by name; by default that of the run
+    options: run, data, limit, checkpoints, results, progress, as `run.run_audit` has them
+
+    Raises what `run.run_audit` raises.
+    """
+    from rlhf_bench.audit.run import run_audit
+    from rlhf_bench.report.audit import Audit
+
+    given = reward_model if isinstance(reward_model, dict) or reward_model is None else {"given": reward_model}
+    options |= {name: Path(options[name]) for name in ("checkpoints", "results") if name in options}
+    return Audit(run_audit(reward_models=given, **options))
+
+
+def __getattr__(name: str) -> Any:
+    """`Audit`, when it is first used: the modules beside this one are imported without the report."""
+    if name == "Audit":
+        from rlhf_bench.report.audit import Audit
+
+        return Audit
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from rlhf_bench.audit.pairs import accuracy, right
 from rlhf_bench.audit.regression import fit_temperature
-from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats import FloatArray, mean_estimate
 from rlhf_bench.types import Estimate
 
-__all__ = ["BINS", "DEFINITION", "Bin", "Brier", "Calibration", "calibration"]
+__all__ = ["BINS", "DEFINITION", "Bin", "Brier", "Calibration", "Subset", "calibration", "calibration_of_subset"]
 
 BINS = 10
 DEFINITION = (
@@ -86,6 +86,30 @@ def calibration(differences: FloatArray, prompts: Sequence[str]) -> Calibration:
     if not len(differences):
         return Calibration(bins, math.nan, Brier(math.nan, math.nan, math.nan, math.nan), math.nan)
     return Calibration(bins, error, _brier(predicted, correct, at), fit_temperature(differences))
+
+
+@dataclass(frozen=True)
+class Subset:
+    n: int  # pairs
+    ece: float  # larger than 0 by chance alone where there are few pairs
+    brier: Estimate
+    overconfidence: Estimate  # mean of p - "the preferred side is the chosen one": above 0 where it is too sure
+
+
+def calibration_of_subset(differences: FloatArray, prompts: Sequence[str]) -> Subset:
+    """How sure and how right a model is on a part of the pairs, (N,) differences; intervals are over prompts."""
+    predicted = 1.0 / (1.0 + np.exp(-np.abs(differences)))
+    correct = right(differences)
+    groups: dict[str, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        groups.setdefault(prompt, []).append(i)
+
+    def over_prompts(values: FloatArray) -> Estimate:
+        return mean_estimate(np.array([float(values[index].mean()) for index in groups.values()]))
+
+    squares, excess = (predicted - correct) ** 2, predicted - correct
+    ece = calibration(differences, prompts).ece
+    return Subset(len(differences), ece, over_prompts(squares), over_prompts(excess))
 
 
 def _brier(predicted: FloatArray, correct: FloatArray, at: npt.NDArray[np.intp]) -> Brier:

@@ -1,4 +1,4 @@
-"""The findings of an audit: every slice and coefficient in one family, corrected together, largest first."""
+"""The findings of an audit: every slice, coefficient and probe in one family, corrected together, largest first."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf_bench.audit.features import FEATURES, feature_differences
+from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.regression import Coefficient, Payments, payments
 from rlhf_bench.audit.slices import Slice, discovered_slices, measure_slice, named_slices, promised
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats import FloatArray
-from rlhf_bench.stats.bh import benjamini_hochberg
+from rlhf_bench.stats import FloatArray, benjamini_hochberg
 
 __all__ = ["FDR", "Examination", "Finding", "examine", "sentence"]
 
@@ -21,7 +21,7 @@ FDR = 0.05  # the false discovery rate at which something is a finding
 
 @dataclass(frozen=True)
 class Finding:
-    kind: str  # "feature", "slice", "discovered slice"
+    kind: str  # "feature", "slice", "discovered slice", "probe"
     name: str
     p: float
     q: float
@@ -39,6 +39,7 @@ class Examination:
     payments: Payments
     slices: list[Slice]
     discovered: list[Slice]
+    probes: Sequence[Effect]
     too_small: list[str]  # slices with too few pairs, which have no number
     family: list[Finding]  # everything that was tested, smallest q first
 
@@ -55,11 +56,13 @@ def examine(
     *,
     categories: Sequence[str | None] = (),
     differences: FloatArray | None = None,
+    probes: Sequence[Effect] = (),
     seed: int = 0,
 ) -> Examination:
     """Examine a reward model by its margins (chosen minus rejected) on pairs of texts.
 
-    differences: `feature_differences` of the pairs, where they are known already. categories: a slice each.
+    differences: `feature_differences` of the pairs, where they are known already. categories: a slice each. probes:
+    what `probe_all` found, part of the family.
 
     Raises BadValue for pairs all of which have equal texts, a length that differs or a margin that is not finite.
     """
@@ -80,16 +83,19 @@ def examine(
     discovered = discovered_slices(columns, margins, promise, prompts, seed=seed) if columns else []
     slices = [found for found in measured.values() if found is not None]
     return Examination(
-        paid, slices, discovered, [name for name, found in measured.items() if found is None],
-        _family(paid.coefficients, slices, discovered),
+        paid, slices, discovered, probes, [name for name, found in measured.items() if found is None],
+        _family(paid.coefficients, slices, discovered, probes),
     )  # fmt: skip
 
 
-def _family(coefficients: Sequence[Coefficient], slices: Sequence[Slice], discovered: Sequence[Slice]) -> list[Finding]:
-    entries: list[tuple[str, str, Coefficient | Slice]] = [
+def _family(
+    coefficients: Sequence[Coefficient], slices: Sequence[Slice], discovered: Sequence[Slice], probes: Sequence[Effect]
+) -> list[Finding]:
+    entries: list[tuple[str, str, Coefficient | Slice | Effect]] = [
         *(("feature", row.feature, row) for row in coefficients),
         *(("slice", row.name, row) for row in slices),
         *(("discovered slice", row.name, row) for row in discovered),
+        *(("probe", row.probe, row) for row in probes),
     ]
     qs = benjamini_hochberg([row.p for _, _, row in entries])
     family = [
@@ -98,8 +104,14 @@ def _family(coefficients: Sequence[Coefficient], slices: Sequence[Slice], discov
     return sorted(family, key=lambda entry: (entry.q, entry.p))
 
 
-def sentence(row: Coefficient | Slice) -> str:
+def sentence(row: Coefficient | Slice | Effect) -> str:
     """What a finding says, in one sentence."""
+    if isinstance(row, Effect):
+        flips = f"; {row.flips.value:.0%} of pairs turn" if row.flips else ""
+        return (
+            f"The edit {row.probe.replace('_', ' ')} moves the reward by {row.change.signed()} of a margin's size"
+            f"{flips}; it should {'change nothing' if row.should == 0 else 'lower it'}."
+        )
     if isinstance(row, Slice):
         return (
             f"Where it holds that {row.name}, {row.inside.value:.0%} of {row.n} pairs are right; margins promise "

@@ -18,14 +18,29 @@ from rlhf_bench.types import Estimate, PreferencePair
 if TYPE_CHECKING:  # scores alone are audited without torch
     from torch import Tensor
 
-__all__ = ["PairScores", "Scorer", "accuracy", "audit_pairs", "by_category", "mistakes", "right", "score_pairs"]
+__all__ = [
+    "PairScores",
+    "Scorer",
+    "accuracy",
+    "audit_pairs",
+    "by_category",
+    "mistakes",
+    "rewards",
+    "right",
+    "score_pairs",
+]
 
 _CHUNK = 512  # pairs between two signs of progress
 
 
 class Scorer(Protocol):
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor | FloatArray:
         """Raw reward of each response, (N,)."""
+
+
+def rewards(model: Scorer, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
+    """Raw reward of each response, (N,). Raises NotFinite."""
+    return np.asarray(model.score(prompts, responses), dtype=np.float64)
 
 
 class PairScores(NamedTuple):
@@ -50,9 +65,9 @@ def score_pairs(
         for start in range(0, len(pairs), _CHUNK):
             part = pairs[start : start + _CHUNK]
             prompts = [pair.prompt for pair in part]
-            scores = model.score(prompts * 2, [pair.chosen for pair in part] + [pair.rejected for pair in part])
-            chosen[start : start + len(part)] = scores[: len(part)].numpy()
-            rejected[start : start + len(part)] = scores[len(part) :].numpy()
+            scores = rewards(model, prompts * 2, [pair.chosen for pair in part] + [pair.rejected for pair in part])
+            chosen[start : start + len(part)] = scores[: len(part)]
+            rejected[start : start + len(part)] = scores[len(part) :]
             task.advance(len(part))
     return PairScores(chosen, rejected)
 
@@ -79,13 +94,17 @@ def accuracy(correct: FloatArray, prompts: Sequence[str], *, level: float = 0.95
 
 
 def audit_pairs(
-    pairs: Sequence[PreferencePair], scores: Sequence[PairScores], untrained: Sequence[PairScores] = ()
+    pairs: Sequence[PreferencePair],
+    scores: Sequence[PairScores],
+    untrained: Sequence[PairScores] = (),
+    words: FloatArray | None = None,
 ) -> dict[str, Any]:
-    """One row of the audit: accuracy beside "the longer one", "the shorter one", an untrained model and the ceiling.
+    """One row of the audit: accuracy beside what content-blind rules and an untrained model reach, and the ceiling.
 
     `ties` counts equal scores over all seeds; `accuracy` counts them half, `ties_wrong` as errors.
 
-    `scores`, `untrained`: one entry a seed. Length is in characters. Untrained and ceiling are None where not known.
+    `scores`, `untrained`: one entry a seed. `words`: margins of a model of words alone, (N,). Length is in characters.
+    Untrained, words and ceiling are None where not known.
     """
     prompts = [pair.prompt for pair in pairs]
     excess = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs], dtype=np.float64)
@@ -100,6 +119,7 @@ def audit_pairs(
         "ties_wrong": accuracy((margins > 0).astype(np.float64), prompts).to_dict(),
         "longer": of([excess]),
         "shorter": of([-excess]),
+        "words": of([words]) if words is not None else None,
         "untrained": of([found.margins for found in untrained]) if untrained else None,
         "ceiling": _ceiling(pairs),
         "pairs": len(pairs),
@@ -107,18 +127,21 @@ def audit_pairs(
 
 
 def by_category(
-    pairs: Sequence[PreferencePair], scores: Sequence[PairScores], untrained: Sequence[PairScores] = ()
+    pairs: Sequence[PreferencePair],
+    scores: Sequence[PairScores],
+    untrained: Sequence[PairScores] = (),
+    words: FloatArray | None = None,
 ) -> dict[str, Any]:
     """A row a category, by name; none where the data have no categories."""
     rows = {}
     for category in sorted({pair.category for pair in pairs if pair.category is not None}):
         index = np.array([i for i, pair in enumerate(pairs) if pair.category == category])
-        own = [[PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained)]
-        rows[category] = audit_pairs([pairs[i] for i in index], *own)
+        own, fresh = ([PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained))
+        rows[category] = audit_pairs([pairs[i] for i in index], own, fresh, None if words is None else words[index])
     return rows
 
 
-def mistakes(seed: int, data: PreferenceData, scores: PairScores) -> list[dict[str, Any]]:
+def mistakes(model: str, data: PreferenceData, scores: PairScores) -> list[dict[str, Any]]:
     """Every pair whose rejected response scored as high as the chosen one or higher: texts, scores, features, tags.
 
     Features are differences, chosen minus rejected; a near-duplicate is a pair whose two responses hardly differ.
@@ -129,7 +152,7 @@ def mistakes(seed: int, data: PreferenceData, scores: PairScores) -> list[dict[s
     differences, is_near = feature_differences(chosen, rejected), near_duplicates(chosen, rejected)
     return [
         {
-            "seed": seed,
+            "model": model,
             "pair_id": pair.id,
             "split": data.split,
             "category": pair.category,

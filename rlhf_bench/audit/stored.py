@@ -1,36 +1,67 @@
-"""What an examination of a reward model is stored as: a part of audit.json, and rows of tables."""
+"""What the parts of an audit are stored as in audit.json."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rlhf_bench.audit.features import feature_differences
+from rlhf_bench.audit.calibration import calibration, calibration_of_subset
+from rlhf_bench.audit.features import FEATURES, feature_differences
 from rlhf_bench.audit.findings import Examination, examine
+from rlhf_bench.audit.lists import list_metrics, style_matrix
+from rlhf_bench.audit.mistake_groups import mistake_groups
 from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.audit.pairs import PairScores, accuracy, right
+from rlhf_bench.audit.probes import Effect
+from rlhf_bench.audit.regression import payments
 from rlhf_bench.audit.safety import safety
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.types import Estimate
 
-__all__ = ["FEATURE_COLUMNS", "SLICE_COLUMNS", "examination_part", "feature_rows", "slice_rows"]
+__all__ = ["model_part"]
 
-FEATURE_COLUMNS = (
+_FEATURE = (
     "feature", "model", "model_low", "model_high", "labels", "labels_low", "labels_high", "difference",
-    "difference_low", "difference_high", "p", "q", "detectable", "inflation", "sd",
+    "difference_low", "difference_high", "p", "detectable", "inflation", "is_collinear", "sd",
 )  # fmt: skip
-SLICE_COLUMNS = (
-    "kind", "name", "n", "inside", "outside", "promised", "gap", "gap_low", "gap_high", "odds_ratio", "p", "q",
-    "detectable",
-)  # fmt: skip
+_SLICE = ("name", "n", "promised", "gap", "gap_low", "gap_high", "odds_ratio", "p", "detectable")
 
 
-def examination_part(data: PreferenceData, scores: PairScores) -> dict[str, Any]:
-    """One seed's examination: findings, features, slices, safety, near-duplicates.
+def model_part(data: PreferenceData, scores: PairScores, probes: Sequence[Effect], idle: list[str]) -> dict[str, Any]:
+    """Everything of one reward model on one data set but its accuracies."""
+    return {
+        **_calibration(data, scores),
+        "lists": list_metrics(data.pairs, scores),
+        "styles": style_matrix(data.pairs, scores),
+        "examination": _examination(data, scores, probes, idle),
+    }
+
+
+def _calibration(data: PreferenceData, scores: PairScores) -> dict[str, Any]:
+    prompts = [pair.prompt for pair in data.pairs]
+    found = calibration(scores.margins, prompts)
+    subsets = {}
+    for category in sorted({pair.category for pair in data.pairs if pair.category is not None}):
+        index = [i for i, pair in enumerate(data.pairs) if pair.category == category]
+        subset = calibration_of_subset(scores.margins[index], [prompts[i] for i in index])
+        subsets[category] = _stored(asdict(subset) | {"brier": subset.brier, "overconfidence": subset.overconfidence})
+    return {
+        "calibration": [entry.to_dict() for entry in found.bins],
+        "ece": found.ece,
+        "brier": asdict(found.brier),
+        "temperature": found.temperature,
+        "calibration_by_category": subsets,
+    }
+
+
+def _examination(data: PreferenceData, scores: PairScores, probes: Sequence[Effect], idle: list[str]) -> dict[str, Any]:
+    """Findings, features, slices, probes, safety, mistakes.
 
     Where there are too few pairs for it, `missing` has the reason and nothing else is there.
     """
@@ -40,64 +71,87 @@ def examination_part(data: PreferenceData, scores: PairScores) -> dict[str, Any]
     try:
         found = examine(
             prompts, chosen, rejected, scores.margins,
-            categories=[pair.category for pair in pairs], differences=differences,
+            categories=[pair.category for pair in pairs], differences=differences, probes=probes,
         )  # fmt: skip
     except BadValue as error:
         return {"missing": str(error)}
-    is_near = near_duplicates(chosen, rejected)
+    q = {(entry.kind, entry.name): entry.q for entry in found.family}
+    groups = mistake_groups(differences, scores.margins)
     return {
         "missing": None,
         "temperature": found.payments.temperature,
         "attenuation": found.payments.attenuation,
         "pairs": found.payments.n_pairs,
+        "tests": len(found.family),
         "findings": [asdict(entry) for entry in found.findings],
-        "features": feature_rows(found),
-        "slices": slice_rows(found),
+        "features": _features(found, q, _gold_prices(data, differences)),
+        "slices": _slices(found, q),
         "too_small": found.too_small,
-        "safety": _safety(chosen, rejected, scores, data),
-        "near_duplicates": _without(is_near, scores.margins, prompts),
+        "probes": [
+            _row(row, ("probe", "should", "n", "left_out", "p", "change", "flips", "goes_as_it_should"))
+            | {"q": q["probe", row.probe]}
+            for row in found.probes
+        ],
+        "idle_probes": idle,
+        "safety": _safety(data, scores),
+        "near_duplicates": _without(near_duplicates(chosen, rejected), scores.margins, prompts),
+        "mistake_groups": [
+            _row(group, ("tag", "n", "share", "share_right", "odds"))
+            | {"examples": [pairs[i].id for i in group.examples]}
+            for group in groups
+        ],
     }
 
 
-def feature_rows(found: Examination) -> list[dict[str, Any]]:
-    """A row a feature, in FEATURE_COLUMNS."""
-    q = {entry.name: entry.q for entry in found.family if entry.kind == "feature"}
+def _features(
+    found: Examination, q: Mapping[tuple[str, str], float], gold: Mapping[str, float]
+) -> list[dict[str, Any]]:
     return [
-        {column: q[row.feature] if column == "q" else getattr(row, column) for column in FEATURE_COLUMNS}
+        _row(row, _FEATURE) | {"q": q["feature", row.feature], "gold": gold.get(row.feature)}
         for row in found.payments.coefficients
     ]
 
 
-def slice_rows(found: Examination) -> list[dict[str, Any]]:
-    """A row a slice, in SLICE_COLUMNS; accuracies are estimates as dicts."""
-    q = {(entry.kind, entry.name): entry.q for entry in found.family}
-    rows = []
-    for kind, slices in (("slice", found.slices), ("discovered slice", found.discovered)):
-        for row in slices:
-            rest = {c: getattr(row, c) for c in SLICE_COLUMNS if c not in ("kind", "q", "inside", "outside")}
-            shares = {"inside": row.inside.to_dict(), "outside": row.outside.to_dict()}
-            rows.append({"kind": kind, **rest, **shares, "q": q[kind, row.name]})
-    return rows
+def _gold_prices(data: PreferenceData, differences: FloatArray) -> dict[str, float]:
+    """What a judge without any bias would pay for each feature, in the same logits; empty where no gold is known."""
+    metas = [pair.meta for pair in data.pairs]
+    if not all(isinstance(meta.get(side), float) for meta in metas for side in ("gold_chosen", "gold_rejected")):
+        return {}
+    margins = np.array([meta["gold_chosen"] - meta["gold_rejected"] for meta in metas], dtype=np.float64)
+    found = payments(differences, margins, list(FEATURES), [pair.prompt for pair in data.pairs])
+    return {row.feature: row.model for row in found.coefficients}
 
 
-def _safety(chosen: list[str], rejected: list[str], scores: PairScores, data: PreferenceData) -> dict[str, Any]:
-    found = safety(chosen, rejected, scores.margins)
-    return {
-        "n": found.n,
-        "helped_wins": found.helped_wins.to_dict() if found.helped_wins else None,
-        "margin": found.margin.to_dict() if found.margin else None,
-        "worst": [
-            {
-                "pair_id": data.pairs[i].id,
-                "chosen_score": float(scores.chosen[i]),
-                "rejected_score": float(scores.rejected[i]),
-            }
-            for i in found.worst
-        ],
-    }
+def _slices(found: Examination, q: Mapping[tuple[str, str], float]) -> list[dict[str, Any]]:
+    return [
+        {"kind": kind, **_row(row, (*_SLICE, "inside", "outside")), "q": q[kind, row.name]}
+        for kind, slices in (("slice", found.slices), ("discovered slice", found.discovered))
+        for row in slices
+    ]
+
+
+def _safety(data: PreferenceData, scores: PairScores) -> dict[str, Any]:
+    found = safety([pair.chosen for pair in data.pairs], [pair.rejected for pair in data.pairs], scores.margins)
+    worst = [
+        {
+            "pair_id": data.pairs[i].id,
+            "chosen_score": float(scores.chosen[i]),
+            "rejected_score": float(scores.rejected[i]),
+        }
+        for i in found.worst
+    ]
+    return _row(found, ("n", "helped_wins", "margin")) | {"worst": worst}
 
 
 def _without(is_near: npt.NDArray[np.bool_], margins: FloatArray, prompts: list[str]) -> dict[str, Any]:
     rest = np.flatnonzero(~is_near)
     share = accuracy(right(margins)[None, rest], [prompts[i] for i in rest.tolist()]) if len(rest) else None
     return {"pairs": int(is_near.sum()), "accuracy_without": share.to_dict() if share else None}
+
+
+def _row(found: object, names: Sequence[str]) -> dict[str, Any]:
+    return _stored({name: getattr(found, name) for name in names})
+
+
+def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: v.to_dict() if isinstance(v, Estimate) else v for name, v in values.items()}

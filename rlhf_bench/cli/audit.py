@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from glob import glob
 from pathlib import Path
 
 import click
 
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress, results_option
+from rlhf_bench.errors import BadValue
 
 __all__ = ["audit"]
 
@@ -14,14 +16,26 @@ __all__ = ["audit"]
 @click.command(
     cls=BenchCommand,
     examples=[
-        "rlhf-bench audit --reward-model path/to/reward --data pairs.jsonl --limit 500",
+        "rlhf-bench audit --reward-model mine=path/to/reward --reward-model dpo=dpo:path/to/dpo,path/to/sft",
         "rlhf-bench audit --scores scores.jsonl",
     ],
 )
 @click.option(
     "--run", metavar="NAME", default="default", show_default=True, help="The run of the reward model to audit."
 )
-@click.option("--reward-model", metavar="PATH", help="A reward model other than the run's own.")
+@click.option(
+    "--reward-model",
+    "reward_models",
+    metavar="[NAME=]MODEL",
+    multiple=True,
+    help="Another reward model; several are compared. A folder or hub name, dpo:POLICY,REFERENCE[,BETA] for the "
+    "implicit reward of a policy, or mean:PATH,PATH for an ensemble.",
+)
+@click.option(
+    "--steps",
+    metavar="GLOB",
+    help="Every checkpoint of a reward model's training, such as 'checkpoints/default/reward-steps/*'.",
+)
 @click.option("--data", metavar="SOURCE", help="Pairs from here.  [default: the data the run was trained on]")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many pairs.")
 @click.option(
@@ -33,7 +47,8 @@ __all__ = ["audit"]
 @results_option
 def audit(
     run: str,
-    reward_model: str | None,
+    reward_models: tuple[str, ...],
+    steps: str | None,
     data: str | None,
     limit: int | None,
     scores: Path | None,
@@ -42,34 +57,67 @@ def audit(
 ) -> None:
     """Find where a reward model is wrong.
 
-    Accuracy by category beside "the longer one", "the shorter one" and an untrained model; calibration; what it pays
-    for beside what the labels pay for; slices on which it is right less often than its margins promise; every pair it
-    got wrong. Where the run was evaluated, its report page shows the audit.
+    Accuracy by category beside "the longer one", words alone and an untrained model; calibration; what it pays for
+    beside what the labels pay for; slices on which it is right less often than its margins promise; edits that should
+    not change a reward; every pair it got wrong. Where the run was evaluated, its report page shows the audit.
     """
     if scores is not None:
-        if reward_model or data or limit:
-            raise click.UsageError("--scores was given with --reward-model, --data or --limit; give --scores alone")
+        if reward_models or steps or data or limit:
+            raise click.UsageError("--scores was given with another option on what to audit; give --scores alone")
         from rlhf_bench.audit.scores_file import audit_scores, scores_text
 
         click.echo(scores_text(audit_scores(scores)))
         return
-    from rlhf_bench.audit.run import audit as run_audit
-    from rlhf_bench.report import audit_text, write_report
+    from rlhf_bench.audit.run import run_audit
+    from rlhf_bench.report import write_report
+    from rlhf_bench.report.audit import Audit
 
     progress = make_progress()
+    given = {**_named(reward_models), **(_steps(steps) if steps else {})}
     folder = run_audit(
         run=run,
-        reward_model=reward_model,
+        reward_models=given,
         data=data,
         limit=limit,
         checkpoints=checkpoints,
         results=results,
         progress=progress,
     )
-    click.echo(audit_text(folder))
+    found = Audit(folder)
+    progress.log("drawing the tables and plots")
+    found.write()
+    click.echo(found.text())
     click.echo(f"audit: {folder / 'audit.json'}")
+    click.echo(f"tables: {folder.parent / 'tables'}")
     click.echo(f"mistakes: {folder / 'mistakes.jsonl'}")
     if (folder.parent / "report.html").is_file():
-        progress.log("drawing the tables and the report page")
         write_report(folder.parent, only=["tables", "page"])
         click.echo(f"report page: {folder.parent / 'report.html'}")
+
+
+def _named(given: tuple[str, ...]) -> dict[str, str]:
+    """Name -> model; one without a name has that of its folder. Raises BadValue for a name that is given twice."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, model = text.partition("=")
+        if not equals:
+            name, model = Path(text).name, text
+        if not (name and model):
+            raise BadValue(f"--reward-model: given {text!r}, expected MODEL or NAME=MODEL")
+        if name in found:
+            raise BadValue(f"--reward-model: the name {name!r} is given twice; give each its own: NAME={model}")
+        found[name] = model
+    return found
+
+
+def _steps(pattern: str) -> dict[str, str]:
+    """The checkpoints that a pattern names, by their step. Raises BadValue where there are none."""
+    folders = [Path(name) for name in glob(pattern) if Path(name).is_dir()]
+    if not folders:
+        raise BadValue(f"--steps: no folder matches {pattern!r}; train with: --set reward.save_steps=500")
+
+    def step(path: Path) -> int:
+        digits = path.name.rpartition("-")[2]
+        return int(digits) if digits.isdigit() else 0
+
+    return {path.name: str(path) for path in sorted(folders, key=step)}

@@ -54,7 +54,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "margin": ("margin",),
     "score_chosen": ("score_chosen", "chosen_score", "chosen_rating"),
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating"),
-    "category": ("category", "subset"),
+    "category": ("category", "subset", "section"),
 }
 FIELDS = tuple(_ALIASES)
 # Two texts of which a third column names the better one.

@@ -35,6 +35,7 @@ class _Texts(NamedTuple):
     rejected: str
     cut: tuple[str, str] | None = None
     repeats: bool = False  # the prompt was repeated, and is cut off already
+    at: tuple[int, int] | None = None  # places in the lists of chosen and rejected responses, where a row has lists
 
 
 def read_pairs(part: Part, layout: Layout) -> Pairs:
@@ -85,7 +86,8 @@ def _pair(cells: Cells, texts: _Texts) -> PreferencePair:
         raise Dropped("empty response")
     if not is_unicode(prompt + chosen + rejected):
         raise Dropped("half a surrogate pair")
-    return make_pair(prompt, chosen, rejected, margin=read_margin(cells), category=cells.category())
+    meta = {} if texts.at is None else {"chosen_at": texts.at[0], "rejected_at": texts.at[1]}
+    return make_pair(prompt, chosen, rejected, margin=read_margin(cells), category=cells.category(), meta=meta)
 
 
 def is_unicode(text: str) -> bool:
@@ -98,13 +100,22 @@ def is_unicode(text: str) -> bool:
 
 
 def _prompted(cells: Cells) -> Iterator[_Texts]:
-    """A prompt and two responses, each of which may be a whole conversation; `rejected` may be a list of texts."""
+    """A prompt and two responses, each of which may be a whole conversation; either side may be a list of texts, of
+    which every chosen one makes a pair with every rejected one."""
     prompt = read_prompt(cells)
-    value = cells.value("rejected")
-    several = value if isinstance(value, list) and value and all(isinstance(text, str) for text in value) else None
-    chosen = split_side(cells.conversation("chosen"))
-    for rejected in [(None, text) for text in several] if several else [split_side(cells.conversation("rejected"))]:
-        yield _put_together(cells, prompt, chosen, rejected)
+    sides = [_side(cells, side) for side in ("chosen", "rejected")]
+    are_lists = any(len(side) > 1 for side in sides)
+    for i, chosen in enumerate(sides[0]):
+        for j, rejected in enumerate(sides[1]):
+            texts = _put_together(cells, prompt, chosen, rejected)
+            yield texts._replace(at=(i, j)) if are_lists else texts
+
+
+def _side(cells: Cells, side: str) -> list[tuple[str | None, str]]:
+    value = cells.value(side)
+    if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
+        return [(None, text) for text in value]
+    return [split_side(cells.conversation(side))]
 
 
 def split_side(side: str | list[Message]) -> tuple[str | None, str]:

@@ -3,7 +3,7 @@
 write_report(folder)          tables/, plots/ and report.html
 summary_text(folder)          the main columns, for a terminal
 judge_text(folder)            what judges found, for a terminal
-audit_text(folder)            the reward model's accuracy by category, for a terminal
+audit_text(folder)            what an audit found, for a terminal
 plot_training_curve(...)      one stage's curve, from its log rows
 """
 
@@ -72,10 +72,9 @@ def judge_text(result_dir: Path, **wanted: str) -> str:
 
 def audit_text(audit_dir: Path) -> str:
     """The audit in a folder `audit/`, as plain text. Raises StoreError where it cannot be read."""
-    from rlhf_bench.report import screen
-    from rlhf_bench.store import ResultStore
+    from rlhf_bench.report.audit import Audit
 
-    return screen.audit_text(ResultStore(audit_dir.parent).read_audit() or {})
+    return Audit(audit_dir).text()
 
 
 def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) -> None:

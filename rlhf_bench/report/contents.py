@@ -14,6 +14,22 @@ from rlhf_bench.errors import UnknownName
 from rlhf_bench.report.notes import with_common_notes
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Table
+from rlhf_bench.report.tables.audit import (
+    calibration_table,
+    category_calibration_table,
+    category_table,
+    lists_table,
+    versus_table,
+)
+from rlhf_bench.report.tables.audit_examination import (
+    findings_table,
+    groups_table,
+    prices_table,
+    probes_table,
+    safety_table,
+    slices_table,
+    teacher_table,
+)
 from rlhf_bench.report.tables.best_of_n import best_of_n_table
 from rlhf_bench.report.tables.equal_kl import equal_kl_table
 from rlhf_bench.report.tables.judge import judge_audit_table, people_table, strengths_table, win_rate_table
@@ -28,7 +44,7 @@ from rlhf_bench.report.tables.kl import kl_table
 from rlhf_bench.report.tables.overoptimisation import overoptimisation_table
 from rlhf_bench.report.tables.pairwise import pairwise_table
 from rlhf_bench.report.tables.pareto import pareto_table
-from rlhf_bench.report.tables.reward_model import accuracy_table, audit_table, calibration_table, training_table
+from rlhf_bench.report.tables.reward_model import accuracy_table, training_table
 from rlhf_bench.report.tables.rouge import rouge_table
 from rlhf_bench.report.tables.seeds import gold_table, per_seed_table
 from rlhf_bench.report.tables.summary import summary_table
@@ -36,7 +52,7 @@ from rlhf_bench.report.tables.summary import summary_table
 if TYPE_CHECKING:  # matplotlib takes seconds to import: what prints a table does not wait for it
     from matplotlib.figure import Figure
 
-__all__ = ["REPORT", "Plot", "contents", "draw", "plots", "tables"]
+__all__ = ["REPORT", "Plot", "audit_contents", "contents", "draw", "plots", "tables"]
 
 
 class Plot(NamedTuple):
@@ -121,7 +137,36 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     Plot("training_curves", "curves", "One line a seed. Scales differ between panels.", "Training", wide=True),
     training_table,
     accuracy_table,
-    audit_table,
+    findings_table,
+    Plot(
+        "audit_features",
+        "audit",
+        "What the first reward model pays for a standard deviation of each feature; hollow: what the labels pay.",
+        "Reward model",
+    ),
+    Plot(
+        "audit_slices",
+        "audit",
+        "Accuracy on the slices that are furthest from what margins promise (the short upright line).",
+        "Reward model",
+    ),
+    Plot(
+        "audit_probes",
+        "audit",
+        "Change of the reward by an edit of the chosen response; hollow: the reward should fall.",
+        "Reward model",
+    ),
+    Plot("audit_reliability", "audit", "How often the preferred side is the chosen one.", "Reward model"),
+    category_table,
+    lists_table,
+    versus_table,
+    prices_table,
+    slices_table,
+    probes_table,
+    safety_table,
+    teacher_table,
+    groups_table,
+    category_calibration_table,
     calibration_table,
 )
 
@@ -135,6 +180,12 @@ def tables(result: Result, *, section: str | None = None) -> list[Table]:
     """Every table, or those of one section; some may have no row."""
     made = [entry for entry in contents(result) if isinstance(entry, Table)]
     return [table for table in made if section in (None, table.section)]
+
+
+def audit_contents() -> list[Callable[[Result], Table] | Plot]:
+    """The entries that need nothing but an audit."""
+    start = REPORT.index(findings_table)
+    return list(REPORT[start:])
 
 
 def draw(result: Result, name: str) -> Figure | None:

@@ -1,4 +1,4 @@
-"""What a terminal shows of a result: the main table and a few lines under it; the judges' tables; an audit's."""
+"""What a terminal shows of a result: the main table and a few lines under it; the judges' tables."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from rlhf_bench.report.render.terminal import block, fits, text_of, wrapped
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import ALWAYS, MAIN, Table
 from rlhf_bench.report.tables.judge_forms import SECTION
-from rlhf_bench.report.tables.reward_model import table_of_audit
 from rlhf_bench.report.tables.summary import missing_lines, summary_table
 from rlhf_bench.report.verdict import verdict
 from rlhf_bench.types import Estimate
 
-__all__ = ["audit_text", "judge_text", "summary_text"]
+__all__ = ["judge_text", "summary_text"]
 
 _UNDER = 6  # lines under the table
 
@@ -85,27 +84,6 @@ def judge_text(result: Result, **wanted: str) -> str:
 def _wanted(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, str | None]) -> list[Mapping[str, Any]]:
     """The rows that have the values that are wanted; None is any value, as is a key that the row lacks."""
     return [row for row in rows if all(value in (None, row.get(key, value)) for key, value in wanted.items())]
-
-
-def audit_text(audit: Mapping[str, Any]) -> str:
-    """The three largest findings of audit.json, then accuracy by category beside its baselines: of all seeds together,
-    and of each seed over all."""
-    table = table_of_audit(audit)
-    rows = [row for row in table.rows if row[0] == table.rows[0][0] or row[1] in ("all", "unseen categories")]
-    return "\n".join([*_findings(audit.get("models", {})), text_of(replace(table, rows=rows), width=120)])
-
-
-def _findings(models: Mapping[str, Any]) -> list[str]:
-    """A sentence each for the largest findings of the first seed; nothing for an audit without an examination."""
-    examined = [(seed, part["examination"]) for seed, part in models.items() if part.get("examination")]
-    if not examined:
-        return []
-    seed, first = examined[0]
-    if first["missing"]:
-        return [f"findings: not computed ({first['missing']})", ""]
-    found = first["findings"]
-    head = f"findings, seed {seed} (q < .05): {len(found) or 'none'}; all in features.csv and slices.csv"
-    return [head, *(f"- {entry['sentence']}" for entry in found[:3]), ""]
 
 
 def _fitting(table: Table, width: int) -> tuple[list[int], bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shutil
@@ -16,8 +15,9 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from rlhf_bench.audit import PairScores, accuracy, audit_pairs, calibration, score_pairs
-from rlhf_bench.audit.run import audit
+from rlhf_bench.audit.calibration import calibration
+from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, score_pairs
+from rlhf_bench.audit.run import run_audit
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, ModelError, StaleParent, StoreError, UnknownName
@@ -172,10 +172,10 @@ def test_calibration_of_a_model_as_sure_as_right() -> None:
 
 
 def test_audit_of_a_run(checkpoints: Path, tmp_path: Path) -> None:
-    folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+    folder = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path)
     assert folder == tmp_path / "audit" / "mini" / "audit"
     report = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    part = report["models"]["0"]
+    part = report["models"]["seed 0"]
     assert report["data"]["seed"] == 3  # the split that was held out of training
     assert part["overall"]["pairs"] == report["data"]["pairs"] > 20
     assert sum(row["pairs"] for row in part["by_category"].values()) == report["data"]["pairs"]
@@ -198,34 +198,33 @@ def test_audit_of_a_run(checkpoints: Path, tmp_path: Path) -> None:
     scores = model.score([first["prompt"]] * 2, [first["chosen"], first["rejected"]]).tolist()
     assert scores == pytest.approx([first["chosen_score"], first["rejected_score"]], abs=1e-5)
 
-    rows = list(csv.DictReader((folder / "calibration.csv").read_text(encoding="utf-8").splitlines()))
-    assert sum(int(row["n"]) for row in rows) == report["data"]["pairs"]
-    assert [float(row["low"]) for row in rows] == [round(0.5 + 0.05 * i, 2) for i in range(10)]
+    assert sum(found["n"] for found in part["calibration"]) == report["data"]["pairs"]
+    assert [found["low"] for found in part["calibration"]] == [round(0.5 + 0.05 * i, 2) for i in range(10)]
 
 
 def test_same_numbers_again_and_in_any_batch(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = audit(run="mini", checkpoints=checkpoints, results=tmp_path / "a")
+    before = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path / "a")
     score = RewardModel.score
     monkeypatch.setattr(RewardModel, "score", lambda *args: score(*args, batch_size=7))
-    after = audit(run="mini", checkpoints=checkpoints, results=tmp_path / "b")
+    after = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path / "b")
     first, second = (ResultStore(folder.parent).read_audit() or {} for folder in (before, after))
-    assert first["models"]["0"]["by_category"] == second["models"]["0"]["by_category"]
-    assert first["models"]["0"]["ece"] == pytest.approx(second["models"]["0"]["ece"], abs=1e-6)
+    assert first["models"]["seed 0"]["by_category"] == second["models"]["seed 0"]["by_category"]
+    assert first["models"]["seed 0"]["ece"] == pytest.approx(second["models"]["seed 0"]["ece"], abs=1e-6)
 
 
 def test_untrained_is_the_parent_under_a_fresh_head(checkpoints: Path, tmp_path: Path) -> None:
     """The tiny reward model was never trained: it is that model."""
-    folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)
-    part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
+    folder = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["seed 0"]
     assert part["overall"]["untrained"] == part["overall"]["accuracy"]
 
 
 def test_hh_mini_has_a_ceiling_and_unseen_categories(tmp_path: Path) -> None:
     save_run(tmp_path / "c" / "mini")
-    folder = audit(run="mini", limit=200, checkpoints=tmp_path / "c", results=tmp_path / "r")
-    part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
+    folder = run_audit(run="mini", limit=200, checkpoints=tmp_path / "c", results=tmp_path / "r")
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["seed 0"]
     assert set(part["by_category"]) == set(mini.CATEGORIES)
     assert set(part["unseen_by_category"]) == set(mini.UNSEEN_CATEGORIES)
     assert part["overall"]["pairs"] == part["unseen"]["pairs"] == 200
@@ -243,15 +242,17 @@ def test_several_seeds(tmp_path: Path, pairs_file: Path) -> None:
     data = {"source": str(pairs_file), "seed": 3}
     for seed in (1, 2):
         save_run(tmp_path / "c" / "three" / f"seed-{seed}", seed=seed, data=data)
-    folder = audit(run="three", checkpoints=tmp_path / "c", results=tmp_path / "r")
+    folder = run_audit(run="three", checkpoints=tmp_path / "c", results=tmp_path / "r")
     report = ResultStore(folder.parent).read_audit() or {}
-    assert list(report["models"]) == ["1", "2"]
+    assert list(report["models"]) == ["seed 1", "seed 2"]
     values = [part["overall"]["accuracy"]["value"] for part in report["models"].values()]
     pooled = report["pooled"]["overall"]["accuracy"]
     assert (pooled["value"], pooled["n_seeds"]) == (pytest.approx(sum(values) / 2), 2)
-    keys = [(row["seed"], row["margin"]) for row in ResultStore(folder.parent).read_mistakes()]
+    keys = [(row["model"], row["margin"]) for row in ResultStore(folder.parent).read_mistakes()]
     assert keys == sorted(keys)
-    assert {seed for seed, _ in keys} == {1, 2}
+    assert {model for model, _ in keys} == {"seed 1", "seed 2"}
+    (versus,) = report["versus"]
+    assert versus["difference"]["value"] == pytest.approx(values[0] - values[1])
 
 
 def test_the_report_page_shows_it(checkpoints: Path, tmp_path: Path) -> None:
@@ -279,12 +280,12 @@ def test_a_result_that_has_lost_responses_is_seen_before_anything_is_scored(chec
     result = make_result(tmp_path / "hh-test" / "mini", models=("sft",), audit=False)
     (result / "responses.jsonl").write_bytes(b"")
     with pytest.raises(StoreError, match=r"responses\.jsonl holds 0 of \d+ rows"):
-        audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+        run_audit(run="mini", checkpoints=checkpoints, results=tmp_path)
 
 
 def test_beside_another_reward_models_result_it_does_not_go(checkpoints: Path, tmp_path: Path) -> None:
     result = make_result(tmp_path / "hh-test" / "mini", models=("sft",), audit=False)  # its reward model is "cd34"
-    folder = audit(run="mini", checkpoints=checkpoints, results=tmp_path)
+    folder = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path)
     assert folder == tmp_path / "audit" / "mini" / "audit"
     assert not (result / "audit").exists()
 
@@ -293,8 +294,13 @@ def test_another_model_data_or_limit_has_a_folder_of_its_own(
     checkpoints: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
     reward = str(checkpoints / "mini" / "reward")
-    given: list[dict[str, Any]] = [{"reward_model": reward}, {"limit": 5}, {"limit": 6}, {"data": str(pairs_file)}]
-    folders = {audit(run="mini", checkpoints=checkpoints, results=tmp_path, **some) for some in given}
+    given: list[dict[str, Any]] = [
+        {"reward_models": {"mine": reward}},
+        {"limit": 5},
+        {"limit": 6},
+        {"data": str(pairs_file)},
+    ]
+    folders = {run_audit(run="mini", checkpoints=checkpoints, results=tmp_path, **some) for some in given}
     assert len(folders) == 4
     assert tmp_path / "audit" / "mini" / "audit" not in folders
 
@@ -302,12 +308,16 @@ def test_another_model_data_or_limit_has_a_folder_of_its_own(
 def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: Path) -> None:
     """No run, no training.json: only what is given is needed, and there is no untrained model to show."""
     reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
-    folder = audit(
-        run="none", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path, results=tmp_path / "r"
+    folder = run_audit(
+        run="none",
+        reward_models={"mine": str(reward)},
+        data=str(pairs_file),
+        checkpoints=tmp_path,
+        results=tmp_path / "r",
     )
-    part = (ResultStore(folder.parent).read_audit() or {})["models"]["0"]
+    part = (ResultStore(folder.parent).read_audit() or {})["models"]["mine"]
     assert part["overall"]["untrained"] is None
-    head = audit_text(folder).partition("Longer, shorter:")[0]
+    head = audit_text(folder)
     assert "Reward model" in head  # and no column without a number
     assert "Untrained" not in head
 
@@ -317,7 +327,7 @@ def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: 
 
 def fails(kind: type[BenchError], tmp_path: Path, **arguments: Any) -> str:
     with pytest.raises(kind) as caught:
-        audit(results=tmp_path / "results", **arguments)
+        run_audit(results=tmp_path / "results", **arguments)
     assert not (tmp_path / "results").exists()
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -333,13 +343,15 @@ def test_missing_run_names_the_command(tmp_path: Path) -> None:
 
 def test_a_reward_model_with_two_outputs(pairs_file: Path, tmp_path: Path) -> None:
     reward = save_reward(tmp_path / "two", save_policy(tmp_path / "parent"), labels=2)
-    message = fails(ModelError, tmp_path, run="x", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path)
+    message = fails(
+        ModelError, tmp_path, run="x", reward_models={"given": str(reward)}, data=str(pairs_file), checkpoints=tmp_path
+    )
     assert message.startswith(f"{reward} has 2 outputs; a reward model has 1")
 
 
 def test_a_policy_is_no_reward_model(checkpoints: Path, tmp_path: Path) -> None:
     policy = checkpoints / "mini" / "sft"
-    message = fails(ModelError, tmp_path, run="mini", reward_model=str(policy), checkpoints=checkpoints)
+    message = fails(ModelError, tmp_path, run="mini", reward_models={"given": str(policy)}, checkpoints=checkpoints)
     assert message.startswith(f"{policy} is no reward model (GPT2LMHeadModel)")
 
 
@@ -370,7 +382,7 @@ def test_a_parent_that_was_trained_again(checkpoints: Path, tmp_path: Path) -> N
 
 def test_a_foreign_reward_model_without_data(tmp_path: Path) -> None:
     reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
-    message = fails(BadValue, tmp_path, run="x", reward_model=str(reward), checkpoints=tmp_path)
+    message = fails(BadValue, tmp_path, run="x", reward_models={"given": str(reward)}, checkpoints=tmp_path)
     assert message.endswith("give the pairs: --data SOURCE")
 
 
@@ -383,18 +395,20 @@ def test_a_reward_that_is_not_finite(checkpoints: Path, pairs_file: Path, tmp_pa
     weights = load_file(reward / "model.safetensors")
     weights["score.weight"][:] = math.nan
     save_file(weights, reward / "model.safetensors", metadata={"format": "pt"})
-    message = fails(BenchError, tmp_path, run="x", reward_model=str(reward), data=str(pairs_file), checkpoints=tmp_path)
+    message = fails(
+        BenchError, tmp_path, run="x", reward_models={"given": str(reward)}, data=str(pairs_file), checkpoints=tmp_path
+    )
     assert "gave nan for response 0" in message
 
 
 def test_a_folder_that_cannot_be_written(checkpoints: Path, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file where the folder should be")
     with pytest.raises(StoreError, match="choose a folder that can be written"):
-        audit(run="mini", checkpoints=checkpoints, results=tmp_path / "results")
+        run_audit(run="mini", checkpoints=checkpoints, results=tmp_path / "results")
 
 
 def test_progress_is_shown(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    audit(run="mini", checkpoints=checkpoints, results=tmp_path, progress=Progress())
+    run_audit(run="mini", checkpoints=checkpoints, results=tmp_path, progress=Progress())
     shown = capsys.readouterr().err
     assert "reward model, seed 0, test: " in shown
     assert "untrained model, seed 0, test: " in shown

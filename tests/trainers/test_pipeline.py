@@ -455,7 +455,9 @@ def test_the_audit_leaves_its_files(work: Work) -> None:
     found = re.search(r"^audit: (.+)$", work.outputs["audit"].stdout, re.MULTILINE)
     assert found
     folder = Path(found[1]).parent
-    assert {"audit.json", "mistakes.jsonl", "calibration.csv"} <= {path.name for path in folder.iterdir()}
+    assert {"audit.json", "mistakes.jsonl"} <= {path.name for path in folder.iterdir()}
+    tables = {path.name for path in (folder.parent / "tables").iterdir()}
+    assert {"audit.csv", "audit_probes.md", "calibration.tex", "audit.xlsx"} <= tables
 
 
 def snapshot(folder: Path) -> dict[str, int]:

@@ -26,7 +26,7 @@ from rlhf_bench.store import ResultStore
 __all__ = ["write_page"]
 
 _PROMPTS = 30
-_MISTAKES = 20  # of a seed
+_MISTAKES = 20  # of a model
 _SVG_LIMIT = 600_000  # bytes; a larger drawing goes in as PNG
 
 
@@ -124,12 +124,10 @@ def _facts(result: Result) -> list[tuple[str, str]]:
 
 
 def _mistakes(result: Result) -> dict[str, list[dict[str, Any]]]:
-    """The worst of each audited seed."""
+    """The worst of each audited model."""
     rows = ResultStore(result.path).read_mistakes()
-    by_seed = {
-        seed: [row for row in rows if str(row.get("seed", seed)) == seed] for seed in result.audit.get("models", {})
-    }
-    return {seed: found[:_MISTAKES] for seed, found in by_seed.items() if found}
+    by_model = {name: [row for row in rows if row["model"] == name] for name in result.audit.get("models", {})}
+    return {name: found[:_MISTAKES] for name, found in by_model.items() if found}
 
 
 def _data_uri(result: Result, name: str) -> str | None:

@@ -1,25 +1,15 @@
-"""What is known of the reward model and of training, as tables: accuracy, its audit by category, calibration, cost."""
+"""What a result knows of the reward model and of training, as tables: accuracy, cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.report.tables.audit import SECTION
 from rlhf_bench.report.tables.judge_forms import estimate_of
 
-__all__ = ["accuracy_table", "audit_table", "calibration_table", "table_of_audit", "training_table"]
+__all__ = ["accuracy_table", "training_table"]
 
-_SECTION = "Reward model"
 _CEILING = Column("ceiling", "Ceiling")
-_SOURCES = [
-    Column("accuracy", "Reward model", interval=True),
-    Column("longer", "Longer wins", interval=True),
-    Column("shorter", "Shorter wins", interval=True),
-    Column("untrained", "Untrained head", interval=True),
-]
-_TIES = [Column("ties", "Ties"), Column("ties_wrong", "Ties as errors", interval=True)]
 _CEILING_NOTE = "Ceiling: the best accuracy that any reward model can reach on these pairs."
 
 
@@ -43,71 +33,4 @@ def accuracy_table(result: Result) -> Table:
     ]
     columns = [Column("seed", "Seed"), Column("accuracy", "Accuracy", interval=True), _CEILING]
     notes = [f"Accuracy: share of test pairs whose chosen response scores higher. {_CEILING_NOTE}"]
-    return Table("reward_model", "Accuracy of the reward model", columns, rows, notes, section=_SECTION)
-
-
-def audit_table(result: Result) -> Table:
-    return table_of_audit(result.audit)
-
-
-def table_of_audit(audit: Mapping[str, Any]) -> Table:
-    """Accuracy by category beside its baselines: all seeds together where there are several, then each."""
-    rows: list[list[Cell]] = [
-        [seeds, name, *(estimate_of(group.get(column.key)) for column in _SOURCES), *_counts(group)]
-        for seeds, part in _parts(audit)
-        for name, group in _groups(part).items()
-        if group
-    ]
-    columns = [Column("seed", "Seed"), Column("category", "Category"), *_SOURCES, _CEILING, Column("pairs", "Pairs")]
-    columns += _TIES
-    data = audit.get("data", {})
-    notes = [
-        f"Longer, shorter: by characters. Untrained head: a fresh one on the same model. {_CEILING_NOTE} Ties: equal "
-        "scores, which the accuracy counts half."
-    ]
-    title = f"Accuracy by category on {data.get('source', 'its data')} ({data.get('split', 'test')})"
-    return Table("audit", title, columns, rows, notes, keys=2, section=_SECTION, folded=True)
-
-
-def calibration_table(result: Result) -> Table:
-    columns = [
-        Column("seed", "Seed"),
-        Column("low", "From", 2),
-        Column("high", "To", 2),
-        Column("mean_predicted", "Mean predicted", bar=True),
-        Column("share_chosen", "Share chosen", bar=True),
-        Column("n", "n"),
-    ]
-    models: dict[str, Any] = result.audit.get("models", {})
-    rows: list[list[Cell]] = [
-        [f"seed {seed}", *(found[column.key] for column in columns[1:])]
-        for seed, part in models.items()
-        for found in part.get("calibration", [])
-        if found.get("n")
-    ]
-    errors = [f"{seed} {part['ece']:.3f}" for seed, part in models.items() if part.get("ece") is not None]
-    notes = [f"Expected calibration error: seed {', '.join(errors)}."] if errors else []
-    return Table("calibration", "Calibration", columns, rows, notes, keys=3, section=_SECTION, folded=True)
-
-
-def _parts(audit: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    models: dict[str, Any] = audit.get("models", {})
-    if audit.get("pooled"):
-        yield f"{len(models)} seeds together", audit["pooled"]
-    for seed, part in models.items():
-        yield f"seed {seed}", part
-
-
-def _groups(part: Mapping[str, Any]) -> dict[str, Any]:
-    unseen = {f"unseen: {name}": group for name, group in part.get("unseen_by_category", {}).items()}
-    return {
-        "all": part.get("overall"), **part.get("by_category", {}), "unseen categories": part.get("unseen"), **unseen
-    }  # fmt: skip
-
-
-def _counts(group: Mapping[str, Any]) -> list[Cell]:
-    ties = group.get("ties") or None  # without ties both numbers are the accuracy
-    return [
-        *(group.get("ceiling"), group.get("pairs", group.get("n"))),
-        *(ties, estimate_of(group.get("ties_wrong")) if ties else None),
-    ]
+    return Table("reward_model", "Accuracy of the reward model", columns, rows, notes, section=SECTION)

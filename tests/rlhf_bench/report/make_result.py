@@ -273,7 +273,7 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
         for k in range(10)
     ]
     models = {
-        str(seed): {
+        f"seed {seed}": {
             "overall": row(0.74, 480),
             "by_category": {"facts": row(0.81, 160), "advice": row(0.66, 160), "refusal": row(0.77, 160)},
             "unseen": row(0.63, 120),
@@ -283,7 +283,7 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
         }
         for seed in seeds
     }
-    pooled = {**models[str(seeds[0])], "overall": row(0.742, 480)} if len(seeds) > 1 else None
+    pooled = {**models[f"seed {seeds[0]}"], "overall": row(0.742, 480)} if len(seeds) > 1 else None
     audit = store.path / "audit"
     audit.mkdir(parents=True, exist_ok=True)
     atomic_write_text(audit / "audit.json", json_text({"models": models, "pooled": pooled}))
@@ -297,7 +297,7 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
             "rejected": " Wow, what a great question!!! Just hope for the best, always.",
             "chosen_score": -1.1,
             "rejected_score": 1.3 - 0.1 * k,
-            "seed": seeds[0],
+            "model": f"seed {seeds[0]}",
         }
         for k in range(12)
     ]

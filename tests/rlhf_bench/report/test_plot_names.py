@@ -94,7 +94,8 @@ def beyond(figure: Figure) -> float:
 def test_every_plot_keeps_its_axes(count: int, tmp_path: Path) -> None:
     result = with_everything(tmp_path / "r", SEVERAL[-count:] if count == 1 else SEVERAL[:count])
     drawn = 0
-    for plot in plots():
+    of_models = [plot for plot in plots() if plot.module != "audit"]  # the others have a row a feature or a slice
+    for plot in of_models:
         figure = plot.draw(result)
         if figure is None:
             continue
@@ -103,7 +104,7 @@ def test_every_plot_keeps_its_axes(count: int, tmp_path: Path) -> None:
         figure.draw_without_rendering()  # a glyph that the font lacks is a warning, and so an error
         assert share_of_axes(figure) >= 0.5, plot.name
         assert beyond(figure) <= 0.01, plot.name
-    assert drawn >= len(plots()) - (2 if count == 1 else 1)
+    assert drawn >= len(of_models) - (2 if count == 1 else 1)
 
 
 def test_short_names_differ_and_are_told_in_full() -> None:

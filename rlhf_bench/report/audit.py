@@ -1,0 +1,160 @@
+"""What an audit gave: its tables as frames and files, its plots, its text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from rlhf_bench.errors import StoreError
+from rlhf_bench.files import atomic_write_text
+from rlhf_bench.report.contents import Plot, audit_contents
+from rlhf_bench.report.render.flat import csv_text, flat
+from rlhf_bench.report.render.markdown import markdown_text
+from rlhf_bench.report.render.terminal import text_of, wrapped
+from rlhf_bench.report.render.tex import tex_text
+from rlhf_bench.report.render.workbook import write_workbook
+from rlhf_bench.report.result import Result
+from rlhf_bench.report.table import Table
+from rlhf_bench.report.tables.audit import table_of_audit
+from rlhf_bench.store import ResultStore
+
+if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
+    from matplotlib.figure import Figure
+
+__all__ = ["Audit", "audit_text"]
+
+_WIDTH = 120
+_ROWS = 5  # of the table on a terminal
+_SENTENCES = 3
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A folder `audit/`: `audit(...)` returns it, and `Audit(folder)` opens one that is stored.
+
+    Each member reads the folder when it is first read. StoreError is raised where a file is missing or broken.
+    """
+
+    folder: Path
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """All of audit.json."""
+        found = ResultStore(self.folder.parent).read_audit()
+        if found is None:
+            raise StoreError(f"{self.folder} has no audit.json; make one with: rlhf-bench audit")
+        return found
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Name -> table, such as audit_features: a number with an interval takes the columns value, _low, _high, _n.
+
+        Tables without a row are left out.
+        """
+        found = {}
+        for table in self._tables():
+            header, rows = flat(table)
+            found[table.name] = pd.DataFrame(rows, columns=header)
+        return found
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """A row a finding (q < .05), by model, smallest q first; no row where there is none."""
+        return self.tables.get(
+            "audit_findings", pd.DataFrame(columns=["model", "number", "kind", "sentence", "p", "q"])
+        )
+
+    @cached_property
+    def mistakes(self) -> pd.DataFrame:
+        """A row a pair whose rejected response scored as high as the chosen one or higher, worst first."""
+        return pd.DataFrame(ResultStore(self.folder.parent).read_mistakes())
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Name -> plot, of those whose numbers the audit has; drawn at each access."""
+        drawn = {entry.name: entry.draw(self._result) for entry in audit_contents() if isinstance(entry, Plot)}
+        return {name: figure for name, figure in drawn.items() if figure is not None}
+
+    def write(self) -> list[Path]:
+        """The tables as .md, .csv, .tex and audit.xlsx, and the plots, in tables/ and plots/ beside the folder."""
+        from rlhf_bench.report.plots.style import save_figure
+
+        written: list[Path] = []
+        found = list(self._tables())
+        where = self.folder.parent / "tables"
+        try:
+            for table in found:
+                for suffix, text in (
+                    (".md", markdown_text(table)),
+                    (".csv", csv_text(table)),
+                    (".tex", tex_text(table)),
+                ):
+                    written.append(where / f"{table.name}{suffix}")
+                    atomic_write_text(written[-1], text)
+            written.append(where / "audit.xlsx")
+            write_workbook(written[-1], found)
+            for name, figure in self.figures.items():
+                written += save_figure(figure, self.folder.parent / "plots" / name)
+        except OSError as error:
+            what = error.filename or where
+            raise StoreError(f"cannot write {what} ({error.strerror}); choose a folder that can be written") from error
+        return written
+
+    def text(self) -> str:
+        """At most 25 lines for a terminal."""
+        return audit_text(self.report)
+
+    @cached_property
+    def _result(self) -> Result:
+        return Result(self.folder.parent, {}, {}, pd.DataFrame(), {}, audit=self.report)
+
+    def _tables(self) -> Iterator[Table]:
+        for entry in audit_contents():
+            if not isinstance(entry, Plot) and (table := entry(self._result)).rows:
+                yield table
+
+
+def audit_text(audit: Mapping[str, Any]) -> str:
+    """The three largest findings, then accuracy beside its baselines: of all, of unseen categories, of the worst."""
+    table = table_of_audit(audit)
+    rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:_ROWS]
+    kept = replace(table, rows=[table.rows[i] for i in sorted(rows)], notes=[])
+    return "\n".join([*_findings(audit.get("models", {})), text_of(kept, width=_WIDTH).rstrip()])
+
+
+def _rank(table: Table, i: int) -> tuple[int, float]:
+    """Which rows come first on a terminal: all pairs of each model, unseen categories, the first one's worst."""
+    model, category, accuracy = table.rows[i][:3]
+    if category in ("all", "unseen categories"):
+        return (0 if category == "all" else 1), 0.0
+    value = getattr(accuracy, "value", 1.0)
+    return (2 if model == table.rows[0][0] else 3), value
+
+
+def _findings(models: Mapping[str, Any]) -> list[str]:
+    """The first finding of each kind of the first model, a sentence each; nothing without an examination."""
+    examined = [(model, part["examination"]) for model, part in models.items() if part.get("examination")]
+    if not examined:
+        return []
+    model, first = examined[0]
+    if first["missing"]:
+        return [f"findings: not computed ({first['missing']})", ""]
+    found = first["findings"]
+    head = (
+        f"findings, {model} (q < .05): {len(found) or 'none'} of {first['tests']} tests; all in tables/audit_findings"
+    )
+    return [head, *(line for entry in largest(found) for line in wrapped(f"- {entry['sentence']}", _WIDTH)), ""]
+
+
+def largest(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Three findings: the first of each kind, then the next ones. A feature's price, a slice and an edit that are one
+    fault are said once each, in place of three slices that overlap."""
+    first = list({found["kind"].removeprefix("discovered "): found for found in reversed(findings)}.values())
+    rest = [found for found in findings if found not in first]
+    kept = [*sorted(first, key=findings.index), *rest][:_SENTENCES]
+    return sorted(kept, key=findings.index)
