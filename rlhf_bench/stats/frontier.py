@@ -1,16 +1,16 @@
 """The most reward at each KL: the optimal frontier of a reference policy, estimated from its own samples.
 
 For a reward r and a reference pi the policy with the most expected reward at its KL is
-pi(y|x) exp(r(x, y) / beta) / Z(x), one beta for all prompts. N samples of the reference per prompt give its reward and its KL by self-normalised weights
-w_i = exp(r_i / beta) / sum_j exp(r_j / beta):
+pi(y|x) exp(r(x, y) / beta) / Z(x), one beta for all prompts. N samples of the reference per prompt give its reward and
+its KL by self-normalised weights w_i = exp(r_i / beta) / sum_j exp(r_j / beta):
 
     reward = sum w r,    KL = sum w r / beta - log( mean exp(r / beta) ),
 
 averaged over prompts. Both ratios are biased by some 1 / N; the jackknife over samples removes the leading term.
 
 What N samples can reach is bounded: KL cannot exceed log N, and where rewards are Gaussian the effective sample size
-1 / sum w^2 is about N exp(-2 KL). The curve ends, for all prompts together, where more than 5 % of them have an effective
-sample size below 10.
+1 / sum w^2 is about N exp(-2 KL). The curve ends, for all prompts together, where more than 5 % of them have an
+effective sample size below 10.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def estimate_frontier(
     """The frontier of a reference, from N samples per prompt under each training seed.
 
     rewards: (P, N) of each seed, the same prompts; others: likewise, such as gold. `scales`: each seed's standard
-    deviation of the reward. A seed's curve is a function of its mean KL, and seeds are averaged at equal KL. The band is
-    a bootstrap over prompts, crossed with seeds where there are several.
+    deviation of the reward. A seed's curve is a function of its mean KL, and seeds are averaged at equal KL. The band
+    is a bootstrap over prompts, crossed with seeds where there are several.
 
     Raises BadValue where the samples support no curve at all: the effective sample size falls below 10 at once.
     """
@@ -239,7 +239,7 @@ def efficiency(
 
     gains, kls: (P,) of each seed, in the order of the frontier's prompts; gains in the frontier's units of reward.
 
-    Raises BadValue, with the reason, where the model is beyond the reach of the samples or too near to KL 0 for a ratio.
+    Raises BadValue, with the reason, where the model is beyond the reach of the samples or too near to KL 0.
     """
     kl = float(np.mean([np.mean(of_seed) for of_seed in kls]))
     if kl > frontier.reach:
