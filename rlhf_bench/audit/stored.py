@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlhf_bench.audit.features import feature_differences
 from rlhf_bench.audit.findings import Examination, examine
 from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.audit.pairs import PairScores, accuracy, right
 from rlhf_bench.audit.safety import safety
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import BadValue
+from rlhf_bench.scorers.features import feature_differences
 from rlhf_bench.stats import FloatArray
 
 __all__ = ["FEATURE_COLUMNS", "SLICE_COLUMNS", "examination_part", "feature_rows", "slice_rows"]
