@@ -86,8 +86,8 @@ class Suite(Config):
     pool_prompts: int | None = Field(
         None,
         ge=2,
-        description="prompts, the first by the hash, that the pool of best_of_n and frontier is drawn for; null: all, as "
-        "where --best-of-n or --frontier is given",
+        description="prompts, the first by the hash, that the pool of best_of_n and frontier is drawn for; null: all, "
+        "as where --best-of-n or --frontier is given",
     )
 
     @property

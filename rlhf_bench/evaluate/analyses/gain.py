@@ -43,7 +43,7 @@ class Gain(NamedTuple):
 def split_gains(
     scores: pd.DataFrame, *, reference: str, models: Sequence[str], level: float = 0.95, seed: int = 0
 ) -> Iterator[Gain | BadValue]:
-    """The split of each outcome that the scores have, for each model; one BadValue in place of an outcome that has none.
+    """The split of each outcome that the scores have, for each model; a BadValue for an outcome that has none.
 
     Only prompts count of which reference and model have responses under every seed. Nothing is yielded without the
     features of the responses, or without the reference.
