@@ -4,8 +4,8 @@
     python benchmarks/frontier_forecast.py mini-short
 
 For each training seed: a reward model and a GRPO run of its own, from the same sft. The forecast is made of samples of
-sft alone; the peak is the KL of the evaluation while training at which gold was highest. A forecast of "no turn up to x"
-agrees with every peak beyond x, and says nothing more. Prints a table; some 20 minutes of two cores.
+sft alone; the peak is the KL of the evaluation while training at which gold was highest. A forecast of "no turn up to
+x" agrees with every peak beyond x, and says nothing more. Prints a table; some 20 minutes of two cores.
 """
 
 from __future__ import annotations

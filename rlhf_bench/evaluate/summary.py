@@ -114,8 +114,9 @@ def _gains(
 ) -> tuple[list[Gain], Reasons]:
     """Where the gains came from, and why that is not known of the reference's metrics."""
     found = list(split_gains(scores, reference=reference, models=table.models, level=level, seed=seed))
-    reasons = [str(one) for one in found if isinstance(one, BadValue)]
-    return [one for one in found if isinstance(one, Gain)], {(reference, "gain"): why for why in reasons[:1]}
+    gains = [one for one in found if isinstance(one, Gain)]
+    reasons = [str(one) for one in found if isinstance(one, BadValue)]  # the same of each reward
+    return gains, {(reference, "gain"): reasons[0]} if reasons else {}
 
 
 Estimates = dict[str, dict[str, Any]]  # model -> metric -> Estimate, as a dict

@@ -40,7 +40,8 @@ def frontier(turn: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def result(tmp_path: Path) -> Result:
     split = {"gain": estimate(1.0), "parts": {"length": estimate(0.7), "rest": estimate(0.3)},
-             "shares": {"length": estimate(0.7), "rest": estimate(0.3)}, "without": {"length": estimate(0.3)}}  # fmt: skip
+             "shares": {"length": estimate(0.7), "rest": estimate(0.3)},
+             "without": {"length": estimate(0.3)}}  # fmt: skip
     unclear = {**split, "gain": estimate(0.05), "shares": {}}
     turn = {"kl": Estimate(0.3, 0.2, math.inf, 12, method="bootstrap").to_dict(), "share": 0.9}
     tradeoff = {"metric": "reward_z", "kl": "kl_exact", "front": ["sft"], "on_front": {"sft": 1.0, "ppo": 0.5},

@@ -1,4 +1,4 @@
-"""Where a gain came from, of texts: a reward that is a function of their features, and the alarm that reads the split."""
+"""Where a gain came from: a reward that is a function of the texts' features, and the alarm that reads the split."""
 
 from __future__ import annotations
 
