@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from rlhf_bench.audit.features import FEATURES, feature_table
 from rlhf_bench.audit.findings import examine
 from rlhf_bench.data import mini
 from rlhf_bench.data.mini.gold import gold_reward
+from rlhf_bench.scorers.features import FEATURES, feature_table
 
 NOISE = 0.25  # standard deviations of the gold reward
 PAIRS = 1000

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf_bench.audit.features import FEATURES, feature_differences
 from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.regression import Coefficient, Payments, payments
 from rlhf_bench.audit.slices import Slice, discovered_slices, measure_slice, named_slices, promised
 from rlhf_bench.errors import BadValue
+from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray, benjamini_hochberg
 
 __all__ = ["FDR", "Examination", "Finding", "examine", "sentence"]

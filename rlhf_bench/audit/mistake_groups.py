@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf_bench.audit.features import tags
+from rlhf_bench.scorers.features import tags
 from rlhf_bench.stats import FloatArray, odds_ratio
 from rlhf_bench.types import Estimate
 

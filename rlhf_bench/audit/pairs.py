@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from rlhf_bench.audit.features import FEATURES, feature_differences, tags
 from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.data import PreferenceData, mini
 from rlhf_bench.progress import Progress
+from rlhf_bench.scorers.features import FEATURES, feature_differences, tags
 from rlhf_bench.stats import FloatArray, crossed, mean_estimate, share_estimate
 from rlhf_bench.types import Estimate, PreferencePair
 

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from rlhf_bench.audit.features import prompt_length, similarity, turns
 from rlhf_bench.audit.pairs import right
 from rlhf_bench.audit.regression import fit_temperature
+from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
 from rlhf_bench.types import Estimate
 

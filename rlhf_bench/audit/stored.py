@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rlhf_bench.audit.calibration import calibration, calibration_of_subset
-from rlhf_bench.audit.features import FEATURES, feature_differences
 from rlhf_bench.audit.findings import Examination, examine
 from rlhf_bench.audit.lists import list_metrics, style_matrix
 from rlhf_bench.audit.mistake_groups import mistake_groups
@@ -21,6 +20,7 @@ from rlhf_bench.audit.regression import payments
 from rlhf_bench.audit.safety import safety
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import BadValue
+from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.types import Estimate
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.audit.features import FEATURES, feature_table
+from rlhf_bench.scorers.features import FEATURES, feature_table
 from rlhf_bench.stats import FloatArray, mean_estimate
 from rlhf_bench.stats.best_of_n import best_of_n
 from rlhf_bench.types import Estimate

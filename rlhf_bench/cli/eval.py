@@ -121,6 +121,13 @@ __all__ = ["evaluate", "print_result"]
     "[default: the suite's]",
 )
 @click.option(
+    "--frontier",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Sample the reference N times a prompt, such as 64, and estimate the most reward that is possible at each KL, "
+    "and each model's share of it; 0: do not.  [default: the suite's]",
+)
+@click.option(
     "--set",
     "settings",
     metavar="KEY=VALUE",

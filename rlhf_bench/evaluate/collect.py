@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.analyses.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
+from rlhf_bench.evaluate.analyses.frontier import ABOVE, frontier_alarms, frontier_curve
 from rlhf_bench.evaluate.plan import Plan
 from rlhf_bench.evaluate.summary import summarize
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
@@ -22,13 +24,14 @@ from rlhf_bench.scorers import SCORERS
 from rlhf_bench.scorers.base import Corpus, Missing
 from rlhf_bench.scorers.kl import KL_COLUMNS, TOKEN_KL
 from rlhf_bench.scorers.perplexity import PERPLEXITY_PREFIXES, language_model_columns
-from rlhf_bench.scorers.reward import reward_scales, with_reward_z
+from rlhf_bench.scorers.reward import add_reward_z, reward_scales, with_reward_z
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.store import PartStore, ResultStore
 
 __all__ = ["Collected", "collect"]
 
 TEXTS = 500  # texts of a corpus at most: its numbers depend on how many there are
+INEXACT = "sampled at another temperature than 1, or from the likeliest tokens alone: KL is not to what is sampled"
 NO_SCORES = ("prompt", "response", "reference", "finish_reason", "n_prompt_tokens")
 
 
@@ -68,6 +71,7 @@ def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collect
             "best_of_n_held": probability_held(pool),
         }
         summary["over_optimisation"] += best_of_n_fit(pool, seed=plan.suite.seed)
+        _add_frontier(summary, plan, pool, scores)
     pairs = any(item.chosen is not None and item.rejected is not None for item in plan.items)
     accuracies = [_reward_accuracy(rows, seed, plan) for seed, own in plan.reward_models.items() if own and pairs]
     store.write_metrics(
@@ -82,6 +86,21 @@ def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collect
         }
     )
     parts.remove()
+
+
+def _add_frontier(summary: dict[str, Any], plan: Plan, pool: pd.DataFrame, scores: pd.DataFrame) -> None:
+    """The frontier and its alarm, or why there is none."""
+    try:
+        if plan.sampling is not None and not plan.sampling.exact:
+            raise BadValue(INEXACT)
+        curve = frontier_curve(pool, add_reward_z(scores, plan.reference), seed=plan.suite.seed)
+    except BadValue as error:
+        summary["missing"] += _rows({(plan.reference, "frontier"): str(error)})
+        return
+    summary["frontier"] = curve
+    summary["alarms"] += [alarm._asdict() for alarm in frontier_alarms(curve)]
+    if any(row["excess"] for row in curve["models"].values()):
+        summary["alarm_checks"].append(ABOVE)
 
 
 def _rows(missing: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:

@@ -38,6 +38,8 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         "suite_version": plan.suite.version,
         "hypervolume_kl": plan.suite.hypervolume_kl,
         "best_of_n": plan.suite.best_of_n,
+        "frontier": plan.suite.frontier,
+        "pool_prompts": plan.suite.pool_prompts,
         "metrics": list(plan.suite.metrics),
         "strip": list(request.strip),
         "run": request.label,

@@ -59,6 +59,11 @@ class Plan:
         return self.prompts.items
 
     @property
+    def pool_items(self) -> list[Item]:
+        """What the reference's pool is drawn for; the prompts are in the order of a hash."""
+        return self.items[: self.suite.pool_prompts]
+
+    @property
     def seeds(self) -> list[int]:
         return sorted({one.seed for one in self.evaluated})
 
@@ -276,18 +281,20 @@ def _missing_pool(
     sampled: Sequence[tuple[str, int]],
     reward_models: Mapping[int, Sequence[RewardModelSource]],
 ) -> dict[tuple[str, str], str]:
-    """Why there is no best-of-n of the reference though the request names one; empty where there is one.
+    """Why there is no pool of the reference's responses though the request names one, by what needs it.
 
     `sampled`: (name, seed) of the models that are sampled here. Raises BadValue for a pool of one.
     """
-    if suite.best_of_n == 1:
-        raise BadValue("best_of_n: given 1, expected at least 2 responses a prompt, such as 64, or 0 for none")
+    sizes = {"best_of_n": suite.best_of_n, "frontier": suite.frontier}
+    for key, size in sizes.items():
+        if size == 1:
+            raise BadValue(f"{key}: given 1, expected at least 2 responses a prompt, such as 64, or 0 for none")
     why = None
     if any((reference, seed) not in sampled for seed in reward_models):
         why = "the reference is not here under every seed to be sampled"
     elif not all(reward_models.values()):
         why = "no reward model under every seed to choose by"
-    return {(reference, "best_of_n"): why} if suite.best_of_n and why else {}
+    return {(reference, key): why for key, size in sizes.items() if size and why}
 
 
 def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:

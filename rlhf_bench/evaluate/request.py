@@ -62,6 +62,8 @@ class Request(Config):
     """responses a prompt; null: as in the suite"""
     best_of_n: int | None = None
     """responses of the reference to each prompt, of which the reward model chooses the best of n; 0: none"""
+    frontier: int | None = None
+    """responses of the reference to each prompt, from which the optimal frontier is estimated; 0: none"""
     seed: int | None = None
     """seed of the choice of prompts, of sampling and of resampling; null: the suite's"""
     settings: tuple[str, ...] = ()
@@ -103,8 +105,11 @@ class Request(Config):
         changes = {
             "prompts": self.limit, "samples": self.samples, "seed": self.seed, "reference": self.reference,
             "data": self.data, "split": self.split, "best_of_n": self.best_of_n,
+            "frontier": self.frontier,
         }  # fmt: skip
         suite = load_suite(self.suite, self.settings)
+        if self.best_of_n is not None or self.frontier is not None:
+            suite = suite.model_copy(update={"pool_prompts": None})
         if self.data is not None and suite.own_prompts is not None:
             raise BadValue(
                 f"--data: given {self.data!r}, but the suite {self.suite} has prompts of its own; leave it out, or "

@@ -37,6 +37,8 @@ __all__ = ["run_request"]
 # changes which rows share a batch.
 SHARD = 1000
 
+POOLED = ("best_of_n", "frontier")  # what a pool of the reference's responses is drawn for
+
 OnBatch = Callable[[int], None]  # is called with how many responses are finished
 
 
@@ -110,9 +112,9 @@ def _parts(plan: Plan, models: SeedModels) -> Iterator[_Part]:
     for name in anchor_names(plan.items):  # their folder keeps a model's name from being mistaken for them
         count = _counted(partial(anchor_rows, name, seed))
         yield _Part("anchor", f"anchors/{name}-{seed}", f"{name}, seed {seed}", count, partial(_anchor, name, models))
-    n, reference = plan.suite.best_of_n, plan.reference_model(seed)
-    if n and reference is not None and (plan.reference, "best_of_n") not in plan.missing:
-        label = f"best of {n} of {plan.reference}, seed {seed}"
+    n, reference = plan.suite.pool, plan.reference_model(seed)
+    if n and reference is not None and not {(plan.reference, key) for key in POOLED} & plan.missing.keys():
+        label = f"pool of {n} of {plan.reference}, seed {seed}"
         yield _Part("pool", f"best_of_n/{seed}", label, _times(n), partial(_pool, reference, models, n))
 
 
@@ -147,7 +149,7 @@ def _pool(reference: ModelSource, models: SeedModels, n: int, items: Sequence[It
 
 def _evaluated(part: _Part, plan: Plan, parts: PartStore, progress: Progress, writer: Writer) -> list[str]:
     """The part's shards; those that are not stored are computed by all processes together."""
-    shards = _shards(part.key, plan)
+    shards = _shards(part, plan)
     stored = writer.look(parts.stored, list(shards))
     if len(stored) < len(shards):
         counts = {shard: part.count(items) for shard, items in shards.items()}
@@ -159,12 +161,12 @@ def _evaluated(part: _Part, plan: Plan, parts: PartStore, progress: Progress, wr
     return list(shards)
 
 
-def _shards(key: str, plan: Plan) -> dict[str, Sequence[Item]]:
+def _shards(part: _Part, plan: Plan) -> dict[str, Sequence[Item]]:
     """The names of a part's shards, each with its prompts: SHARD of them.
 
     One shard has all where they are few, and where the suite's own metrics compare responses to different prompts.
     """
-    items = plan.items
+    key, items = part.key, plan.pool_items if part.kind == "pool" else plan.items
     if len(items) <= SHARD or plan.suite.metrics:
         return {key: items}
     return {f"shards/{key}/{start}": items[start : start + SHARD] for start in range(0, len(items), SHARD)}

@@ -77,6 +77,23 @@ class Suite(Config):
         description="responses of the reference to each prompt, at least 2, of which its reward model chooses the best "
         "of n; 0: none",
     )
+    frontier: int = Field(
+        0,
+        ge=0,
+        description="responses of the reference to each prompt from which the optimal frontier is estimated, such as "
+        "64; one pool of the larger number serves best_of_n too; 0: none",
+    )
+    pool_prompts: int | None = Field(
+        None,
+        ge=2,
+        description="prompts, the first by the hash, that the pool of best_of_n and frontier is drawn for; null: all, "
+        "as where --best-of-n or --frontier is given",
+    )
+
+    @property
+    def pool(self) -> int:
+        """Responses of the reference to each prompt beside those of the table; 0: none."""
+        return max(self.best_of_n, self.frontier)
 
     @model_validator(mode="after")
     def _one_source(self) -> Suite:

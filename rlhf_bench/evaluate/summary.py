@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.analyses.alarms import checks_made, find_alarms
 from rlhf_bench.evaluate.analyses.equal_kl import equal_kl
+from rlhf_bench.evaluate.analyses.gain import Gain, split_gains
 from rlhf_bench.evaluate.analyses.over_optimisation import over_optimisation
 from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL, tradeoffs
 from rlhf_bench.evaluate.score_table import ScoreTable, score_table
@@ -69,8 +71,8 @@ def summarize(
     reasons: Mapping[tuple[str, str], str] | None = None,
     hypervolume_kl: float = HYPERVOLUME_KL,
 ) -> dict[str, Any]:
-    """The keys "models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "equal_kl", "alarms", "alarm_checks"
-    and "missing" of metrics.json.
+    """The keys "models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "equal_kl", "gain", "alarms",
+    "alarm_checks" and "missing" of metrics.json.
 
     Estimates are dicts. `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns
     that metrics are made from; others are left alone. `reward_z` is computed from `reward`. `models` gives the order of
@@ -89,6 +91,10 @@ def summarize(
     pooled, per_seed, missing = _estimates(table, metrics, reference, level, seed)
     missing |= _explained(pooled, missing, metrics, reasons or {})
     missing |= _other_counts(table, reference)
+    gains, no_gains = _gains(scores, table, reference, level, seed)
+    missing |= no_gains
+    splits = {gain.model: gain.split for gain in gains if gain.metric == "reward_z"}
+    alarms = find_alarms(table, reference=reference, splits=splits, level=level, seed=seed)
     return {
         "models": pooled,
         "per_seed": per_seed,
@@ -96,10 +102,21 @@ def summarize(
         "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, level=level, seed=seed)),
         "over_optimisation": list(over_optimisation(table, reference=reference, level=level, seed=seed)),
         "equal_kl": list(equal_kl(table, reference=reference, level=level, seed=seed)),
-        "alarms": [alarm._asdict() for alarm in find_alarms(table, reference=reference, level=level, seed=seed)],
+        "gain": [gain.to_dict() for gain in gains],
+        "alarms": [alarm._asdict() for alarm in alarms],
         "alarm_checks": checks_made(table, reference=reference),
         "missing": [{"model": model, "metric": name, "reason": reason} for (model, name), reason in missing.items()],
     }
+
+
+def _gains(
+    scores: pd.DataFrame, table: ScoreTable, reference: str, level: float, seed: int
+) -> tuple[list[Gain], Reasons]:
+    """Where the gains came from, and why that is not known of the reference's metrics."""
+    found = list(split_gains(scores, reference=reference, models=table.models, level=level, seed=seed))
+    gains = [one for one in found if isinstance(one, Gain)]
+    reasons = [str(one) for one in found if isinstance(one, BadValue)]  # the same of each reward
+    return gains, {(reference, "gain"): reasons[0]} if reasons else {}
 
 
 Estimates = dict[str, dict[str, Any]]  # model -> metric -> Estimate, as a dict

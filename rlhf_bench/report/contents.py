@@ -32,6 +32,8 @@ from rlhf_bench.report.tables.audit_examination import (
 )
 from rlhf_bench.report.tables.best_of_n import best_of_n_table
 from rlhf_bench.report.tables.equal_kl import equal_kl_table
+from rlhf_bench.report.tables.frontier import frontier_table
+from rlhf_bench.report.tables.gain import gain_table
 from rlhf_bench.report.tables.judge import judge_audit_table, people_table, strengths_table, win_rate_table
 from rlhf_bench.report.tables.judge_forms import (
     ranking_audit_table,
@@ -116,7 +118,17 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     Plot("length", "distributions", "How long responses are; 'chosen' and 'rejected' are the data's own."),
     Plot("length_vs_reward", "distributions", "Whether the reward model prefers longer responses."),
     Plot("kl_by_position", "distributions", "At which tokens of the response a model differs from the reference."),
+    Plot(
+        "gain_parts",
+        "gain",
+        "Where each model's gain over the reference came from: what the reference's samples pay for its length and "
+        "style, and the rest.",
+        "Where a gain came from",
+        wide=True,
+    ),
+    gain_table,
     pareto_table,
+    frontier_table,
     overoptimisation_table,
     equal_kl_table,
     best_of_n_table,

@@ -12,7 +12,7 @@ import numpy as np
 from rlhf_bench.stats.resample import FloatArray, resampled_sums
 from rlhf_bench.types import Estimate
 
-__all__ = ["crossed_sums", "percentile", "resampled_means", "seed_counts"]
+__all__ = ["crossed_sums", "percentile", "resampled_means", "seed_counts", "seed_weights"]
 
 
 def seed_counts(n: int, *, seed: int, resamples: int) -> FloatArray:
@@ -44,10 +44,17 @@ def resampled_means(cells: FloatArray, *, seed: int, resamples: int | None = Non
     if s == 1:
         alone: FloatArray = sums / p
         return alone
-    drawn = seed_counts(s, seed=seed, resamples=len(sums))
-    weights = 1 / s + math.sqrt(s / (s - 1)) * (drawn / s - 1 / s)
+    weights = seed_weights(s, seed=seed, resamples=len(sums))
     means: FloatArray = np.einsum("bs,bsk->bk", weights, sums.reshape(len(sums), s, k) / p)
     return means
+
+
+def seed_weights(n: int, *, seed: int, resamples: int) -> FloatArray:
+    """(resamples, n): the weight of each of n training seeds in a mean over them, stretched as in `resampled_means`."""
+    if n == 1:
+        return np.ones((resamples, 1))
+    weights: FloatArray = 1 / n + math.sqrt(n / (n - 1)) * (seed_counts(n, seed=seed, resamples=resamples) - 1) / n
+    return weights
 
 
 def percentile(

@@ -11,6 +11,7 @@ from rlhf_bench.evaluate.score_table import ScoreTable
 from rlhf_bench.scorers import METRICS, describe
 from rlhf_bench.scorers.reward import HELD_OUT_Z
 from rlhf_bench.stats import Difference, FloatArray, crossed, crossed_difference, holm, share_difference
+from rlhf_bench.stats.decomposition import Split
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Estimate
@@ -40,8 +41,18 @@ def checks_made(table: ScoreTable, *, reference: str) -> list[str]:
     return [check for check, names in needed.items() if any(found.issuperset(names) for found in others)]
 
 
-def find_alarms(table: ScoreTable, *, reference: str, level: float = 0.95, seed: int = 0) -> Iterator[Alarm]:
+def find_alarms(
+    table: ScoreTable,
+    *,
+    reference: str,
+    splits: Mapping[str, Split] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Iterator[Alarm]:
     """Alarms of each model against the reference, an interval clear of the limit each; none without a reference.
+
+    `splits`: of models that have one, the gain in reward_z split by what it came from. A model without one, where the
+    reference has one sample a prompt, is compared at equal length over the prompts.
 
     What should rise with the reward is one family over all models (Holm): where none of it changes, at most
     (1 - level) / 2 of tables report that one went down.
@@ -54,7 +65,11 @@ def find_alarms(table: ScoreTable, *, reference: str, level: float = 0.95, seed:
         if REWARD in changes and changes[REWARD].low > 0:
             yield from (_without(model, name, changes) for name in down[model])
             yield from _overfit(table, model, reference, changes, level=level, seed=seed)
-            yield from _by_length(table, model, reference, changes, level=level, seed=seed)
+            without = splits[model].without.get("length") if splits and model in splits else None
+            if without is not None:
+                yield from _explained_by_length(model, changes, without)
+            else:
+                yield from _by_length(table, model, reference, changes, level=level, seed=seed)
         for name, alarm in WATCHED.items():
             if alarm.with_reward or name not in changes:
                 continue
@@ -119,6 +134,13 @@ def _overfit(
             f"reward up by {by_own} sd by its own reward model, by {by_other} by another seed's, {excess.signed()} less"
         )
         yield Alarm(model, "overfit", f"{model}: {what}: that part may be the errors of one reward model")
+
+
+def _explained_by_length(model: str, changes: Mapping[str, Estimate], without: Estimate) -> Iterator[Alarm]:
+    """What is left of the gain without the part of length is not above 0."""
+    if not without.low > 0:
+        what = f"reward up by {changes[REWARD].signed()} sd, but by {without.signed()} without the part of length"
+        yield Alarm(model, "length", f"{model}: {what}: length may explain the gain")
 
 
 def _by_length(

@@ -27,6 +27,7 @@ Line: TypeAlias = list[tuple[float, float]]  # corners, in the units of the data
 
 _WORTH_NAMING = 0.05  # probability of being on the front
 _CHOOSING = "#444444"  # best-of-n is no model: a line in no model's colour
+_POSSIBLE = "#111111"  # nor is the frontier
 _LEGEND_WIDTH, _FRONT_LINES = 100, 3  # characters of a line of the legend; lines for the front
 _MAX_CURVES = 3  # in the legend
 _KL = "KL to {reference} (exact, nats per response)"
@@ -100,7 +101,9 @@ def _against(
     axes.margins(0.08)
     if seeds:
         axes.scatter([], [], s=18, facecolor="white", edgecolor="#777777", label="small, hollow: each seed")
-    lines = [*_best_of_n(axes, result, y), *_curves(axes, result, y, style)] if x == "kl_exact" else []
+    lines: list[Line] = []
+    if x == "kl_exact":
+        lines = [*_best_of_n(axes, result, y), *_frontier(axes, result, y), *_curves(axes, result, y, style)]
     if diagonal:
         lines.append(_diagonal(axes, diagonal))
     if front:
@@ -173,6 +176,25 @@ def _best_of_n(axes: Axes, result: Result, y: str) -> list[Line]:
         axes.plot(*zip(*lines[1], strict=True), color=_CHOOSING, marker="x", markersize=4, linewidth=1.2,
                   label="the same at its true KL, summed over all responses")  # fmt: skip
     return lines
+
+
+def _frontier(axes: Axes, result: Result, y: str) -> list[Line]:
+    """The optimal frontier as a line with its band, from the reference's own mean by the pool to where it ends."""
+    found = result.metrics.get("frontier")
+    if not found or y not in found["start"]:
+        return []
+    start, kl = found["start"][y], [point["kl"] for point in found["points"]]
+    gains = [Estimate.from_dict(point[y]) for point in found["points"]]
+    by = "by" if y == "gold" else "of"
+    label = (
+        f"optimal frontier {by} the learned reward, from {found['n_samples']} samples of {short(result.reference)} a "
+        f"prompt, which end at {found['reach']:.2f} nats"
+    )
+    low, high = ([start + limit for limit in limits] for limits in ([g.low for g in gains], [g.high for g in gains]))
+    axes.fill_between(kl, low, high, color=_POSSIBLE, alpha=0.2, linewidth=0)
+    line = [(x, start + gain.value) for x, gain in zip(kl, gains, strict=True)]
+    axes.plot(*zip(*line, strict=True), color=_POSSIBLE, linewidth=1.8, zorder=2, label=label)
+    return [line]
 
 
 def _curves(axes: Axes, result: Result, y: str, style: Mapping[str, Look]) -> list[Line]:

@@ -46,6 +46,7 @@ def table_of_audit(audit: Mapping[str, Any]) -> Table:
     ]
     columns = [MODEL, Column("category", "Category"), *_SOURCES]
     columns += [Column("ceiling", "Ceiling"), Column("pairs", "Pairs")]
+    columns += [Column("ties", "Ties"), Column("ties_wrong", "Ties as errors", interval=True)]
     data = audit.get("data", {})
     notes = [
         "Chance is .5. Longer, shorter: by characters. Words alone: a logistic regression on the words of both "
@@ -164,4 +165,5 @@ def _groups(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(group: Mapping[str, Any]) -> list[Cell]:
-    return [group.get("ceiling"), group.get("pairs", group.get("n"))]
+    pairs = group.get("pairs", group.get("n"))
+    return [group.get("ceiling"), pairs, group.get("ties"), estimate_of(group.get("ties_wrong"))]

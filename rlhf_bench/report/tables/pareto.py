@@ -6,6 +6,7 @@ from typing import Any
 
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cell_text
+from rlhf_bench.report.tables.frontier import efficiency_notes, efficiency_of
 from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
@@ -38,6 +39,7 @@ def pareto_table(result: Result) -> Table:
         Column("kl_exact", "KL exact (nats)", 2, interval=True),
         Column("front", "On the front"),
         Column("probability", "Probability", 2),
+        *([Column("efficiency", "Efficiency", 2, interval=True)] if "frontier" in result.metrics else []),
     ]
     rows: list[list[Cell]] = []
     notes = [
@@ -48,9 +50,12 @@ def pareto_table(result: Result) -> Table:
         metric = front["metric"]
         for model, share in front["on_front"].items():
             numbers = result.estimate(model, metric), result.estimate(model, "kl_exact")
-            rows.append([metric, model, *numbers, "yes" if model in front["front"] else "no", float(share)])
+            on_front = "yes" if model in front["front"] else "no"
+            shares = [efficiency_of(result, model, metric)] if "frontier" in result.metrics else []
+            rows.append([metric, model, *numbers, on_front, float(share), *shares])
         notes.append(f"{metric}: {hypervolume_text(result, front)}.")
         if front["left_out"]:
             notes.append(f"{metric}: without {', '.join(front['left_out'])}, which lack one of the two numbers.")
+    notes += efficiency_notes(result)
     title = f"Reward against KL on {result.data_label}"
     return Table("pareto", title, columns, rows, notes, keys=2, section="Reward against KL")

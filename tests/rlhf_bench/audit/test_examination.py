@@ -11,11 +11,11 @@ import statsmodels.api as sm
 from scipy import special
 
 from rlhf_bench.audit import examine
-from rlhf_bench.audit.features import FEATURES
 from rlhf_bench.audit.findings import sentence
 from rlhf_bench.audit.regression import fit_temperature, payments
 from rlhf_bench.audit.slices import discovered_slices, measure_slice, promised
 from rlhf_bench.errors import BadValue
+from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.stats import FloatArray
 
 PLANTED = runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "planted_faults.py"))

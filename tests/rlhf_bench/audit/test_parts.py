@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from rlhf_bench.audit.calibration import calibration_of_subset
-from rlhf_bench.audit.features import FEATURES, feature_differences, feature_table
 from rlhf_bench.audit.lists import list_metrics, style_matrix
 from rlhf_bench.audit.mistake_groups import mistake_groups
 from rlhf_bench.audit.pairs import PairScores, score_pairs
@@ -22,6 +21,7 @@ from rlhf_bench.audit.words import word_margins
 from rlhf_bench.data import load_preferences
 from rlhf_bench.files import json_text, write_jsonl
 from rlhf_bench.report.audit import Audit
+from rlhf_bench.scorers.features import FEATURES, feature_differences, feature_table
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.types import PreferencePair, make_pair
 

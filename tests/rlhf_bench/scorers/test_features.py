@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rlhf_bench.audit.features import (
+from rlhf_bench.scorers.features import (
     FEATURES,
     feature_differences,
     feature_table,

@@ -1,0 +1,87 @@
+"""Where each model's gain in reward over the reference came from: length, style, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rlhf_bench.errors import BadValue
+from rlhf_bench.evaluate.score_table import ScoreTable, score_table
+from rlhf_bench.scorers.features import FEATURES
+from rlhf_bench.scorers.style import GROUPS, PREFIX
+from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.decomposition import Prices, Split, fit_prices, split_gain
+from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.store import ANCHORS
+from rlhf_bench.types import Estimate
+
+__all__ = ["OUTCOMES", "Gain", "split_gains"]
+
+OUTCOMES = ("reward_z", "gold")
+_NAMES = list(FEATURES)
+_COLUMNS = [f"{PREFIX}{name}" for name in _NAMES]
+_GROUPS = {group: [_NAMES.index(name) for name in members] for group, members in GROUPS.items()}
+
+
+class Gain(NamedTuple):
+    metric: str  # reward_z or gold
+    model: str
+    split: Split
+
+    def to_dict(self) -> dict[str, Any]:
+        def dicts(estimates: dict[str, Estimate]) -> dict[str, Any]:
+            return {name: estimate.to_dict() for name, estimate in estimates.items()}
+
+        parts, shares, without = (dicts(d) for d in (self.split.parts, self.split.shares, self.split.without))
+        own = {"metric": self.metric, "model": self.model, "gain": self.split.gain.to_dict()}
+        return {**own, "parts": parts, "shares": shares, "without": without}
+
+
+def split_gains(
+    scores: pd.DataFrame, *, reference: str, models: Sequence[str], level: float = 0.95, seed: int = 0
+) -> Iterator[Gain | BadValue]:
+    """The split of each outcome that the scores have, for each model; a BadValue for an outcome that has none.
+
+    Only prompts count of which reference and model have responses under every seed. Nothing is yielded without the
+    features of the responses, or without the reference.
+    """
+    if not {*_COLUMNS} <= set(scores.columns) or reference not in set(scores["model"]):
+        return
+    for metric in (name for name in OUTCOMES if name in scores.columns):
+        prices: dict[bytes, Prices] = {}  # by the prompts that they were fitted on: the same ones for most models
+        try:
+            for model in (m for m in models if m not in (reference, *ANCHORS)):
+                both = score_table(scores[scores["model"].isin([reference, model])], [metric, *_COLUMNS])
+                sides = [_Side.of(both, name, metric) for name in (reference, model)]
+                difference = sides[1].means - sides[0].means  # (S, P, 1 + F)
+                prompts = np.isfinite(difference).all(axis=(0, 2))
+                if not prompts.any():
+                    continue
+                key = prompts.tobytes()
+                if key not in prices:
+                    outcome, features = sides[0].outcome[:, prompts], sides[0].features[:, prompts]
+                    prices[key] = fit_prices(outcome, features, _GROUPS, level=level, seed=seed)
+                shared = difference[:, prompts]
+                yield Gain(metric, model, split_gain(prices[key], shared[..., 0], shared[..., 1:]))
+        except BadValue as error:
+            yield error
+
+
+class _Side(NamedTuple):
+    outcome: FloatArray  # (S, P, K)
+    features: FloatArray  # (S, P, K, F)
+
+    @classmethod
+    def of(cls, table: ScoreTable, model: str, metric: str) -> _Side:
+        """Of a response without an outcome the features do not count either."""
+        outcome = table.block(model, metric)
+        features = np.stack([table.block(model, column) for column in _COLUMNS], axis=-1)
+        return cls(outcome, np.where(np.isfinite(outcome)[..., None], features, np.nan))
+
+    @property
+    def means(self) -> FloatArray:  # (S, P, 1 + F)
+        outcome = nanmean(self.outcome, axis=2)[..., None]
+        return np.concatenate([outcome, nanmean(self.features, axis=2)], axis=2)

@@ -1,0 +1,31 @@
+"""What each response is like: the features of its text that a gain in reward is split by. No metric of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rlhf_bench.scorers.base import Columns, EvalContext, ResponseRow, Scorer
+from rlhf_bench.scorers.features import FEATURES, feature_table
+
+__all__ = ["GROUPS", "PREFIX", "SCORER"]
+
+PREFIX = "style_"
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "length": ("length",),
+    "tone": ("hedging", "assertiveness", "politeness", "flattery", "exclamation", "first_person", "toxicity"),
+    "refusal": ("refusal",),
+    "form": ("list_form", "markdown", "question", "numbers"),
+}
+"""Each feature in one group; what a reward pays for one of a group cannot be told well from the others of it."""
+
+
+class StyleScorer(Scorer):
+    order = 90
+
+    def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
+        table = feature_table([row.response for row in rows])
+        return {f"{PREFIX}{name}": values for name, values in zip(FEATURES, table.T, strict=True)}
+
+
+SCORER = StyleScorer()

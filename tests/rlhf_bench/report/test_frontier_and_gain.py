@@ -1,0 +1,102 @@
+"""The frontier's and the gain's tables, notes and plots, of numbers that are given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_bench.report.contents import draw, tables
+from rlhf_bench.report.result import Result, load_result
+from rlhf_bench.report.table import Table
+from rlhf_bench.types import Estimate
+
+from .make_result import make_result
+
+
+def estimate(value: float, half: float = 0.1) -> dict[str, Any]:
+    return Estimate(value, value - half, value + half, 12, method="bootstrap").to_dict()
+
+
+def frontier(turn: dict[str, Any]) -> dict[str, Any]:
+    """A curve sqrt(2 KL) up to 0.5 nats: ppo has 60 % of it, grpo is beyond it."""
+    kls = [0.5 * (i / 9) ** 2 for i in range(10)]
+    points = [
+        {"kl": kl, "bias": 0.01, "reward_z": estimate(math.sqrt(2 * kl)), "reward": estimate(0.8 * math.sqrt(2 * kl))}
+        for kl in kls
+    ]
+    none = {"efficiency": None, "excess": None, "needed": None, "reason": None}
+    models = {
+        "ppo": {**none, "kl": 0.3, "gain": 0.46, "efficiency": estimate(0.6), "excess": estimate(-0.3)},
+        "grpo": {**none, "kl": 5.5, "gain": 2.0, "needed": 598742, "reason": "KL 5.50 is beyond the 0.50 nats"},
+    }
+    return {"n_samples": 64, "reach": 0.5, "level": 0.95, "start": {"reward": -0.2, "reward_z": 0.0}, "points": points,
+            "by_size": {"16": 0.9, "32": 0.95}, "turns": {"gold": turn}, "models": models}  # fmt: skip
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Result:
+    split = {"gain": estimate(1.0), "parts": {"length": estimate(0.7), "rest": estimate(0.3)},
+             "shares": {"length": estimate(0.7), "rest": estimate(0.3)},
+             "without": {"length": estimate(0.3)}}  # fmt: skip
+    unclear = {**split, "gain": estimate(0.05), "shares": {}}
+    turn = {"kl": Estimate(0.3, 0.2, math.inf, 12, method="bootstrap").to_dict(), "share": 0.9}
+    tradeoff = {"metric": "reward_z", "kl": "kl_exact", "front": ["sft"], "on_front": {"sft": 1.0, "ppo": 0.5},
+                "hypervolume": estimate(3.0), "kl_limit": 10.0, "left_out": []}  # fmt: skip
+    loaded = load_result(make_result(tmp_path / "made", audit=False))
+    gain = [{"metric": "reward_z", "model": "ppo", **split}, {"metric": "gold", "model": "ppo", **unclear}]
+    metrics = {**loaded.metrics, "frontier": frontier(turn), "gain": gain, "tradeoff": [tradeoff]}
+    return replace(loaded, metrics=metrics)
+
+
+def table(result: Result, name: str) -> Table:
+    return next(one for one in tables(result) if one.name == name)
+
+
+def test_the_curve_its_end_and_the_forecast(result: Result) -> None:
+    found = table(result, "frontier")
+    assert [row[0] for row in found.rows] == ["0.000", "0.056", "0.222", "0.500"]  # every third, and the end
+    assert [column.key for column in found.columns] == ["kl", "reward", "reward_z", "bias"]
+    notes = " ".join(found.notes)
+    assert "gold begins to fall at 0.30 nats [0.20, beyond 0.50] (90% of resamples turn)" in notes
+    assert "0.900 from 16, 0.950 from 32 and 1.000 from all 64" in notes
+    rises = {"kl": Estimate(math.inf, 0.4, math.inf, 12, method="bootstrap").to_dict(), "share": 0.1}
+    still = replace(result, metrics={**result.metrics, "frontier": frontier(rises)})
+    assert "no turn of gold up to 0.50 nats (10% of resamples turn)" in " ".join(table(still, "frontier").notes)
+
+
+def test_efficiency_stands_beside_the_front_or_its_reason_below(result: Result) -> None:
+    found = table(result, "pareto")
+    column = [column.key for column in found.columns].index("efficiency")
+    texts = {str(row[1]): found.text(i, column) for i, row in enumerate(found.rows)}
+    assert texts == {"sft": "–", "ppo": "0.60 [0.50, 0.70]"}
+    assert "grpo: no efficiency: KL 5.50 is beyond the 0.50 nats." in found.notes
+    without = {key: value for key, value in result.metrics.items() if key != "frontier"}
+    missing = [{"model": "sft", "metric": "frontier", "reason": "too few samples"}]
+    refused = table(replace(result, metrics={**without, "missing": missing}), "pareto")
+    assert "efficiency" not in [column.key for column in refused.columns]
+    assert "Frontier: too few samples." in refused.notes
+
+
+def test_the_parts_of_a_gain_and_no_share_of_one_that_may_be_none(result: Result) -> None:
+    found = table(result, "gain")
+    cells = [[found.text(i, j) for j in range(5)] for i in range(len(found.rows))]
+    assert [row[2] for row in cells] == ["gain", "length", "rest"] * 2
+    assert cells[1] == ["Reward (z)", "ppo", "length", "0.700 [0.600, 0.800]", "0.70 [0.60, 0.80]"]
+    assert {row[4] for row in cells[3:]} == {"–"}
+
+
+def test_the_plots(result: Result) -> None:
+    figure = draw(result, "reward_vs_kl")
+    assert figure is not None
+    (line,) = [line for line in figure.axes[0].lines if str(line.get_label()).startswith("optimal frontier")]
+    assert list(line.get_xdata())[-1] == 0.5
+    assert list(line.get_ydata())[-1] == pytest.approx(-0.2 + 0.8)  # raw rewards of one seed, from the pool's mean
+    figure = draw(result, "gain_parts")
+    assert figure is not None
+    titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    assert titles == [f"{of}: {part}" for of in ("Reward (z)", "Gold") for part in ("gain", "length", "rest")]
+    assert draw(replace(result, metrics={**result.metrics, "gain": []}), "gain_parts") is None
