@@ -10,9 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -127,7 +129,7 @@ def _sections(result: Result, data: Mapping[str, Any]) -> list[Section]:
         section for section in found.values() if section.images or section.tables or section.title == "Summary"
     ]
     drawn = [_section("Explore", images=explored)] if explored or len(data["axes"]) > 1 else []
-    alarms = [_section("Alarms", alarm_links(result)), _section("Alarms while training", _training_links(result))]
+    alarms = [_section("Alarms", _alarm_links(result)), _section("Alarms while training", _training_links(result))]
     responses = [_section("Responses")] if data["prompts"]["id"] else []
     mistakes = [_section("Mistakes")] if data["mistakes"] else []
     missing = _section("Not available", [(line, "") for line in missing_lines(result)], id="missing")
@@ -142,15 +144,13 @@ def _section(
     return Section(title, images or [], [], lines or [], id or title.lower().replace(" ", "-"))
 
 
-def alarm_links(result: Result) -> list[tuple[str, str]]:
-    """Each alarm with a link to its model's responses, sorted by what the alarm is about; "" where that is not known."""
+def _alarm_links(result: Result) -> list[tuple[str, str]]:
+    """Each alarm with a link to its model's responses, sorted by what it is about; "" where that is not known."""
     raised = {str(alarm["text"]): alarm for alarm in result.metrics.get("alarms") or []}
     return [(line, _rows_link(raised[line]) if line in raised else "") for line in alarm_lines(result)]
 
 
 def _rows_link(alarm: Mapping[str, Any]) -> str:
-    from urllib.parse import urlencode
-
     return f"#{urlencode({'model': alarm['model'], 'sort': _SORTS.get(alarm['kind'], 'gain')})}"
 
 
@@ -173,7 +173,7 @@ def _number(value: float | None, digits: int) -> str:
 def _response_facts(view: ResponseView) -> str:
     facts = [
         f"reward {_number(view.reward, 2)}",
-        *([f"gold {_number(view.gold, 2)}"] if view.gold == view.gold else []),
+        *([f"gold {_number(view.gold, 2)}"] if not math.isnan(view.gold) else []),
     ]
     facts += [] if view.n_tokens is None else [f"{view.n_tokens:g} tokens"]
     return " · ".join([*facts, *(["cut off"] if view.finish_reason == "length" else [])])

@@ -1,4 +1,4 @@
-"""The models' colours as the page's style: those of the plots, dark enough on a light card, light enough on a dark one."""
+"""The models' colours as the page's style: those of the plots, with enough contrast to a light and a dark card."""
 
 from __future__ import annotations
 

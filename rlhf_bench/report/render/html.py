@@ -1,4 +1,4 @@
-"""Tables for the page's template: headings and cells as text, with the numbers and definitions that its script reads."""
+"""Tables for the page's template: headings and cells as text, with the numbers that its script reads."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class HtmlCell(NamedTuple):
     bar: float | None = None  # length of a bar, 0 to 1
     n: str = ""  # where the heading does not say it
     data: tuple[tuple[str, str], ...] = ()  # the numbers in full precision: v, low, high, n, method
+    link: str = ""
 
 
 class Heading(NamedTuple):
