@@ -26,9 +26,7 @@ __all__ = ["report"]
 @click.option("--index", is_flag=True, help="Only write index.html, the list of all results with leaderboards.")
 @click.option("--models", metavar="A,B", help="For a paper: the models of one figure and one table.")
 @click.option("--metrics", metavar="A,B", help="For a paper: the numbers, such as reward,gold,kl_exact.")
-@click.option(
-    "--rename", metavar="MODEL=NAME", multiple=True, help="For a paper: the name under which a model is shown."
-)
+@click.option("--rename", metavar="MODEL=NAME", multiple=True, help="For a paper: the name shown for a model.")
 @click.option("--order", metavar="A,B", help="For a paper: the order of the models.")
 @click.option("--format", "formats", metavar="A,B", help="For a paper: the figure's formats, of pdf, svg, png.")
 @click.option("--style", type=click.Choice(["paper", "slides"]), help="For a paper: the sizes of fonts and figure.")

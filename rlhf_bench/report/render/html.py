@@ -91,11 +91,8 @@ def html_table(table: Table) -> HtmlTable:
         tested = any(column.key == "p_holm" for column in table.columns)
         about = f"{len(rejected)} of {len(numbers)} pairs differ (Holm p < 0.05)" if tested else ""
         parts.append(Part(title, about, rows))
-    notes = (
-        [f"n = {every.copy().pop():,} in every cell with an interval.", *table.notes]
-        if len(every) == 1
-        else table.notes
-    )
+    same = [f"n = {n:,} in every cell with an interval." for n in every if len(every) == 1]
+    notes = [*same, *table.notes]
     return HtmlTable(table.name, table.title, notes, header, parts, table.columns[0].title if table.folded else "")
 
 
