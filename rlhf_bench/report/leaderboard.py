@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Cell, Column, Table
@@ -21,7 +19,7 @@ from rlhf_bench.types import Estimate
 
 __all__ = ["leaderboards", "ranks"]
 
-_MOST = 40  # entries of a leaderboard: every pair of them is tested
+_MOST = 20  # entries of a leaderboard: every pair of them is tested
 
 
 class Entry(NamedTuple):
@@ -106,7 +104,7 @@ def _entries(result: Result, metric: str) -> list[Entry]:
 def _told_apart(entries: Sequence[Entry]) -> list[tuple[int, int]]:
     """The pairs of entries whose difference on the same prompts is significant, Holm over all pairs, at 5 %."""
     pairs = list(combinations(range(len(entries)), 2))
-    p_values = np.array([_p_paired(entries[a], entries[b]) for a, b in pairs])
+    p_values = [_p_paired(entries[a], entries[b]) for a, b in pairs]
     return [pair for pair, p in zip(pairs, holm(p_values), strict=True) if p < 0.05]
 
 

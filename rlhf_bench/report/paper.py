@@ -16,7 +16,7 @@ from rlhf_bench.errors import BadValue, StoreError, UnknownName
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, exclusive
 from rlhf_bench.report.notes import interval_note, one_seed_note
 from rlhf_bench.report.plots.names import printable
-from rlhf_bench.report.plots.style import arms, drawing, figure_bytes, ink, looks, marker_look, tidy
+from rlhf_bench.report.plots.style import arms, drawing, figure_bytes, looks, marker_look, tidy
 from rlhf_bench.report.render.flat import csv_text
 from rlhf_bench.report.render.markdown import markdown_text
 from rlhf_bench.report.render.tex import tex_text
@@ -105,6 +105,9 @@ def paper_figure(result: Result, choice: Choice) -> Figure:
             else:
                 _draw_panel(axes, result, names, metric, choice.style)
             tidy(axes)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        if labels:
+            figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3 * beside + 1))
     return figure
 
 
@@ -116,9 +119,8 @@ def _draw_against(axes: Axes, result: Result, names: Mapping[str, str], metric: 
             continue
         axes.errorbar(across.value, up.value, xerr=arms(across), yerr=arms(up), fmt="none",
                       ecolor=found[model].colour, elinewidth=0.9)  # fmt: skip
-        axes.scatter([across.value], [up.value], s=_POINTS[style], zorder=4, **marker_look(found[model]))
-        axes.annotate(printable(shown), (across.value, up.value), xytext=(5, 4), textcoords="offset points",
-                      color=ink(found[model].colour), zorder=5)  # fmt: skip
+        point = axes.scatter([across.value], [up.value], s=_POINTS[style], zorder=4, **marker_look(found[model]))
+        point.set_label(printable(shown))
     axes.margins(0.1)
     axes.set(xlabel=f"KL to {printable(names.get(result.reference, result.reference))} (nats)",
              ylabel=_label(result, metric))  # fmt: skip
@@ -138,7 +140,9 @@ def _draw_panel(axes: Axes, result: Result, names: Mapping[str, str], metric: st
 
 
 def _settings(style: Style) -> dict[str, float]:
-    return dict.fromkeys(("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), _FONTS[style])
+    return dict.fromkeys(
+        ("font.size", "axes.labelsize", "legend.fontsize", "xtick.labelsize", "ytick.labelsize"), _FONTS[style]
+    )
 
 
 def _label(result: Result, metric: str) -> str:
