@@ -177,7 +177,7 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
         return
     from rlhf_bench.evaluate.request import Request, read_request
     from rlhf_bench.evaluate.run import run_request
-    from rlhf_bench.report import write_report
+    from rlhf_bench.report import write_index, write_report
 
     if manifest is None:
         request, key = Request.of(**given, checkpoints=checkpoints), None
@@ -205,6 +205,7 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     if not _is_drawn(result):
         progress.log("drawing tables, plots and the report page")
         write_report(result)
+    write_index(results)
     remember_result(result, results)
     print_result(result)
 

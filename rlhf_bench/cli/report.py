@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, find_result, results_option, sizes
+from rlhf_bench.cli.base import BenchCommand, find_result, name_values, results_option, sizes
 from rlhf_bench.cli.eval import print_result
+from rlhf_bench.errors import BadValue
 
 __all__ = ["report"]
 
 
 @click.command(
     cls=BenchCommand,
-    examples=["rlhf-bench report results/hh-test/mini", "rlhf-bench report --show --difference gold=0.1"],
+    examples=[
+        "rlhf-bench report results/hh-test/mini",
+        'rlhf-bench report mini --models sft,ppo --rename ppo="PPO (ours)" --format pdf,svg --columns double',
+    ],
 )
 @click.argument("result", required=False)
 @click.option("--show", is_flag=True, help="Only print the table and the paths; draw nothing.")
+@click.option("--index", is_flag=True, help="Only write index.html, the list of all results with leaderboards.")
+@click.option("--models", metavar="A,B", help="For a paper: the models of one figure and one table.")
+@click.option("--metrics", metavar="A,B", help="For a paper: the numbers, such as reward,gold,kl_exact.")
+@click.option("--rename", metavar="MODEL=NAME", multiple=True, help="For a paper: the name shown for a model.")
+@click.option("--order", metavar="A,B", help="For a paper: the order of the models.")
+@click.option("--format", "formats", metavar="A,B", help="For a paper: the figure's formats, of pdf, svg, png.")
+@click.option("--style", type=click.Choice(["paper", "slides"]), help="For a paper: the sizes of fonts and figure.")
+@click.option("--columns", type=click.Choice(["single", "double"]), help="For a paper: how wide the figure is.")
 @click.option(
     "--alpaca-eval",
     "alpaca",
@@ -33,15 +46,36 @@ __all__ = ["report"]
     help="Also say how many prompts a difference of this size needs, for each pair of models (80 % power at p < 0.05).",
 )
 @results_option
-def report(result: str | None, show: bool, alpaca: Path | None, differences: tuple[str, ...], results: Path) -> None:
+def report(
+    *,
+    result: str | None,
+    show: bool,
+    index: bool,
+    alpaca: Path | None,
+    differences: tuple[str, ...],
+    results: Path,
+    **choice: Any,
+) -> None:
     """Redraw tables, plots and page without a model.
 
-    RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
+    RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last. An option for a paper writes
+    one figure and one table to paper/ in the result instead.
     """
-    folder, wanted = find_result(result, results), sizes(differences)
-    if not show:
-        from rlhf_bench.report import write_report
+    from rlhf_bench.report import write_index, write_paper, write_report
 
+    if index:
+        if result or show or alpaca or differences or any(choice.values()):
+            raise BadValue("--index: given with other arguments; expected it alone, or with --results")
+        click.echo(f"wrote {write_index(results)}")
+        return
+    folder, wanted = find_result(result, results), sizes(differences)
+    if any(choice.values()):
+        if show:
+            raise BadValue("--show: given with options for a paper, which write files; expected one or the other")
+        for path in write_paper(folder, **_chosen(**choice)):
+            click.echo(f"wrote {path}")
+        return
+    if not show:
         for path in write_report(folder):
             click.echo(f"wrote {path}")
         click.echo()
@@ -57,3 +91,19 @@ def report(result: str | None, show: bool, alpaca: Path | None, differences: tup
 
         for line in prompts_for(folder, wanted):
             click.echo(line)
+
+
+def _chosen(*, rename: tuple[str, ...], **options: str | None) -> dict[str, Any]:
+    """The fields of `paper.Choice`, those that were given."""
+    lists = {name: _list(name, text) for name in ("models", "metrics", "order", "formats") if (text := options[name])}
+    names = name_values("--rename", rename, expected='MODEL=NAME, such as ppo="PPO (ours)"')
+    words = {name: text for name in ("style", "columns") if (text := options[name])}
+    return {**lists, **words, "rename": names}
+
+
+def _list(option: str, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        name = "format" if option == "formats" else option
+        raise BadValue(f"--{name}: given {text!r}, expected names with a comma between them")
+    return names

@@ -1,6 +1,8 @@
 """Tables, plots and the page, drawn from a results folder alone: no torch, no model.
 
 write_report(folder)          tables/, plots/ and report.html
+write_index(results)          index.html over all results of a folder
+write_paper(folder, ...)      one figure and one table with the models, names and numbers that an author chooses
 summary_text(folder)          the main columns, for a terminal
 judge_text(folder)            what judges found, for a terminal
 audit_text(folder)            what an audit found, for a terminal
@@ -16,7 +18,16 @@ from typing import Any
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.files import exclusive, remove_half_written
 
-__all__ = ["PARTS", "audit_text", "judge_text", "plot_training_curve", "summary_text", "write_report"]
+__all__ = [
+    "PARTS",
+    "audit_text",
+    "judge_text",
+    "plot_training_curve",
+    "summary_text",
+    "write_index",
+    "write_paper",
+    "write_report",
+]
 
 PARTS = ("tables", "plots", "page")
 
@@ -52,6 +63,20 @@ def write_report(result_dir: Path, *, only: Collection[str] | None = None) -> li
         what = error.filename or result.path
         raise StoreError(f"cannot write {what} ({error.strerror}); choose a folder that can be written") from error
     return written
+
+
+def write_index(results: Path) -> Path:
+    """Write index.html into the folder of all results; see `index.write_index`."""
+    from rlhf_bench.report import index
+
+    return index.write_index(results)
+
+
+def write_paper(result_dir: Path, *, folder: Path | None = None, **choice: Any) -> list[Path]:
+    """Write a figure and a table of a result; the fields of `paper.Choice` choose what they show."""
+    from rlhf_bench.report import paper
+
+    return paper.write_paper(result_dir, paper.Choice(**choice), folder)
 
 
 def summary_text(result_dir: Path, *, width: int = 120) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
+import numpy.typing as npt
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.crossed import crossed
@@ -94,7 +95,7 @@ def fit_prices(
     return Prices(names, by_subset, weights, seed, level)
 
 
-def _within(values: FloatArray, there: FloatArray) -> FloatArray:
+def _within(values: FloatArray, there: npt.NDArray[np.bool_]) -> FloatArray:
     """(S, P, K, F) minus the prompt's mean; 0 for a sample that is not there."""
     count = np.maximum(there.sum(axis=2, keepdims=True), 1)
     known = np.where(there, values, 0.0)

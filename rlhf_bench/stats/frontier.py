@@ -154,7 +154,8 @@ class SeedCurve:
 
     def at(self, grid: FloatArray, name: str) -> FloatArray:
         """The mean gain at each KL of `grid`, (M,)."""
-        return _along(self.kl.mean(1)[None], self.gain[name].mean(1)[None], grid)[0]
+        gain: FloatArray = _along(self.kl.mean(1)[None], self.gain[name].mean(1)[None], grid)[0]
+        return gain
 
     def drawn(self, grid: FloatArray, name: str, *, seed: int) -> FloatArray:
         """As `at`, in each bootstrap of the prompts: (B, M). `grid` is (M,), or (B, M) for KLs of their own."""

@@ -5,6 +5,6 @@ parts     what an evaluation has finished so far: the scored responses of each m
 """
 
 from rlhf_bench.store.parts import PartStore
-from rlhf_bench.store.result import ANCHORS, MANIFEST_KEYS, ResultStore, order_models
+from rlhf_bench.store.result import ANCHORS, MANIFEST_KEYS, ResultStore, find_results, order_models
 
-__all__ = ["ANCHORS", "MANIFEST_KEYS", "PartStore", "ResultStore", "order_models"]
+__all__ = ["ANCHORS", "MANIFEST_KEYS", "PartStore", "ResultStore", "find_results", "order_models"]

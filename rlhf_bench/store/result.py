@@ -38,7 +38,7 @@ from rlhf_bench.files import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ANCHORS", "MANIFEST_KEYS", "ResultStore", "order_models"]
+__all__ = ["ANCHORS", "MANIFEST_KEYS", "ResultStore", "find_results", "order_models"]
 
 ANCHORS = ("chosen", "rejected")
 MANIFEST_KEYS = ("suite", "run", "data", "models", "reference", "seeds")
@@ -53,6 +53,12 @@ def order_models(names: Iterable[str]) -> list[str]:
     given = list(dict.fromkeys(names))
     others = [name for name in given if name not in _STAGES and name not in ANCHORS]
     return [*(s for s in _STAGES if s in given), *others, *(a for a in ANCHORS if a in given)]
+
+
+def find_results(root: Path) -> list[Path]:
+    """Every results folder at or below `root` (suite/run), sorted by path."""
+    found = {path.parent for depth in ("", "*/", "*/*/") for path in Path(root).glob(f"{depth}manifest.json")}
+    return sorted(found)
 
 
 class ResultStore:

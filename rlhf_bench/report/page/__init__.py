@@ -1,33 +1,46 @@
-"""report.html: one file that holds everything, opens from disk and loads nothing from the network."""
+"""report.html: one file that holds everything, opens from disk and loads nothing from the network.
+
+The template gives every table and plot, which read without a script. The page's own script, the *.js beside this file
+one after the other, makes tables sort, draws reward against KL, and lists responses and mistakes from the JSON that
+`data` makes. A policy in the page lets no other script run, by the script's hash.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.contents import Plot, contents
 from rlhf_bench.report.notes import one_seed_note, toy_note
+from rlhf_bench.report.page.colours import model_colours
+from rlhf_bench.report.page.data import page_data, page_looks, script_json
 from rlhf_bench.report.plots.names import names_note
 from rlhf_bench.report.render.html import HtmlTable, html_table
-from rlhf_bench.report.responses import side_by_side
+from rlhf_bench.report.responses import ResponseView, side_by_side
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import number_text
 from rlhf_bench.report.tables.pareto import front_of, hypervolume_text
 from rlhf_bench.report.tables.summary import missing_lines
 from rlhf_bench.report.verdict import verdict
-from rlhf_bench.store import ResultStore
 
-__all__ = ["write_page"]
+__all__ = ["environment", "part", "policy_hash", "write_page"]
 
-_PROMPTS = 30
-_MISTAKES = 20  # of a model
-_SVG_LIMIT = 600_000  # bytes; a larger drawing goes in as PNG
+_SCRIPTS = ("dom", "axes", "tables", "tradeoff", "diff", "browser", "mistakes", "curves", "start")
+_PROMPTS = _MISTAKES = 20  # without a script
+_SVG_LIMIT = 150_000  # bytes; a larger drawing goes in as PNG
+_EXPLORED = "reward_vs_kl"  # the plot that the script draws in place of the image
+_SORTS = {"length": "longer", "n_tokens": "longer", "reward_without_gold": "gold"}  # of the rows that an alarm is about
 
 
 class Image(NamedTuple):
@@ -40,55 +53,110 @@ class Section(NamedTuple):
     title: str
     images: list[Image]
     tables: list[HtmlTable]
-
-    @property
-    def id(self) -> str:
-        return self.title.lower().replace(" ", "-")
+    lines: list[tuple[str, str]]  # with a link to the rows that a line is about, or ""
+    id: str
 
 
 def write_page(result: Result) -> Path:
     """Write report.html beside the manifest. The plots are those in plots/; missing ones are left out."""
-    environment = Environment(
+    path = result.path / "report.html"
+    atomic_write_text(path, environment().get_template("report.html.j2").render(_context(result)) + "\n")
+    return path
+
+
+def environment() -> Environment:
+    """What renders the templates of this folder; texts of models and data are escaped."""
+    return Environment(
         loader=PackageLoader("rlhf_bench.report", "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    path = result.path / "report.html"
-    atomic_write_text(path, environment.get_template("report.html.j2").render(_context(result)) + "\n")
-    return path
+
+
+def part(name: str) -> str:
+    """A style sheet or script of this folder."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def policy_hash(text: str) -> str:
+    """As a Content-Security-Policy names an inline style or script that is allowed."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
 
 
 def _context(result: Result) -> dict[str, Any]:
+    data = page_data(result)
+    style = part("page.css") + model_colours(page_looks(result).values())
+    script = "\n".join(part(f"{name}.js") for name in _SCRIPTS)
+    sections = _sections(result, data)
     return {
         "result": result,
         "manifest": result.manifest,
         "facts": _facts(result),
         "verdict": verdict(result),
         "first": [*one_seed_note(result), *toy_note(result)],
-        "sections": _sections(result),
-        "alarms": {"Alarms": alarm_lines(result), "Alarms while training": training_alarm_lines(result)},
-        "mistakes": _mistakes(result),
+        "sections": sections,
+        "contents": [*((section.id, section.title) for section in sections), ("manifest", "Manifest")],
+        "mistakes": data["mistakes"][:_MISTAKES],
         "prompts": side_by_side(result, _PROMPTS),
-        "missing": missing_lines(result),
+        "has_curves": bool(data["curves"]),
         "manifest_json": json.dumps(result.manifest, indent=2, ensure_ascii=False),
         "number": _number,
         "question": _question,
+        "response_facts": _response_facts,
+        "style": Markup(style),
+        "style_hash": policy_hash(style),
+        "script": Markup(script),
+        "script_hash": policy_hash(script),
+        "data": Markup(script_json(data)),
     }
 
 
-def _sections(result: Result) -> list[Section]:
-    """What has a row or a drawing, in the order of the report."""
-    sections: dict[str, Section] = {}
+def _sections(result: Result, data: Mapping[str, Any]) -> list[Section]:
+    """What has a row, a line or a drawing: the first table, what one explores, then the order of the report."""
+    found: dict[str, Section] = {}
+    explored: list[Image] = []
     for entry in contents(result):
-        section = sections.setdefault(entry.section, Section(entry.section, [], []))
+        section = found.setdefault(entry.section, _section(entry.section))
         if isinstance(entry, Plot):
             if uri := _data_uri(result, entry.name):
-                section.images.append(Image(entry, uri, _caption(result, entry)))
+                images = explored if entry.name == _EXPLORED else section.images
+                images.append(Image(entry, uri, _caption(result, entry)))
         elif entry.rows and entry.section:
             section.tables.append(html_table(entry))
-    return [section for section in sections.values() if section.images or section.tables]
+    first, *others = [
+        section for section in found.values() if section.images or section.tables or section.title == "Summary"
+    ]
+    drawn = [_section("Explore", images=explored)] if explored or len(data["axes"]) > 1 else []
+    alarms = [_section("Alarms", _alarm_links(result)), _section("Alarms while training", _training_links(result))]
+    responses = [_section("Responses")] if data["prompts"]["id"] else []
+    mistakes = [_section("Mistakes")] if data["mistakes"] else []
+    missing = _section("Not available", [(line, "") for line in missing_lines(result)], id="missing")
+    ends = [section for section in (*alarms, missing) if section.lines]
+    warned = [section for section in ends if section is not missing]
+    return [first, *warned, *drawn, *responses, *others, *mistakes, *(s for s in ends if s is missing)]
+
+
+def _section(
+    title: str, lines: list[tuple[str, str]] | None = None, images: list[Image] | None = None, id: str = ""
+) -> Section:
+    return Section(title, images or [], [], lines or [], id or title.lower().replace(" ", "-"))
+
+
+def _alarm_links(result: Result) -> list[tuple[str, str]]:
+    """Each alarm with a link to its model's responses, sorted by what it is about; "" where that is not known."""
+    raised = {str(alarm["text"]): alarm for alarm in result.metrics.get("alarms") or []}
+    return [(line, _rows_link(raised[line]) if line in raised else "") for line in alarm_lines(result)]
+
+
+def _rows_link(alarm: Mapping[str, Any]) -> str:
+    return f"#{urlencode({'model': alarm['model'], 'sort': _SORTS.get(alarm['kind'], 'gain')})}"
+
+
+def _training_links(result: Result) -> list[tuple[str, str]]:
+    lines = training_alarm_lines(result)
+    return [(line, "#training" if line != "none" and result.logs else "") for line in lines]
 
 
 def _caption(result: Result, plot: Plot) -> str:
@@ -100,6 +168,15 @@ def _caption(result: Result, plot: Plot) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return number_text(value, digits).replace("-", "−")
+
+
+def _response_facts(view: ResponseView) -> str:
+    facts = [
+        f"reward {_number(view.reward, 2)}",
+        *([f"gold {_number(view.gold, 2)}"] if not math.isnan(view.gold) else []),
+    ]
+    facts += [] if view.n_tokens is None else [f"{view.n_tokens:g} tokens"]
+    return " · ".join([*facts, *(["cut off"] if view.finish_reason == "length" else [])])
 
 
 def _question(prompt: str) -> str:
@@ -121,13 +198,6 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("Date", str(manifest.get("time", "?")).replace("T", " ")[:16]),
         ("Hardware", str(manifest.get("hardware", "?"))),
     ]
-
-
-def _mistakes(result: Result) -> dict[str, list[dict[str, Any]]]:
-    """The worst of each audited model."""
-    rows = ResultStore(result.path).read_mistakes()
-    by_model = {name: [row for row in rows if row["model"] == name] for name in result.audit.get("models", {})}
-    return {name: found[:_MISTAKES] for name, found in by_model.items() if found}
 
 
 def _data_uri(result: Result, name: str) -> str | None:

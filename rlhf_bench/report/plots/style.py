@@ -27,6 +27,7 @@ __all__ = [
     "arms",
     "data_title",
     "drawing",
+    "figure_bytes",
     "frame",
     "ink",
     "legend_below",
@@ -133,14 +134,25 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     suffixes = [path.suffix] if path.suffix in (".png", ".svg") else [".png", ".svg"]
     written = []
     for suffix in suffixes:
-        buffer = io.BytesIO()
-        metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
-        with drawing():
-            figure.savefig(buffer, format=suffix[1:], dpi=150, facecolor="white", metadata=metadata)
         target = path if path.suffix == suffix else path.with_name(path.name + suffix)
-        atomic_write_bytes(target, buffer.getvalue())
+        atomic_write_bytes(target, figure_bytes(figure, suffix[1:]))
         written.append(target)
     return written
+
+
+_DATES: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """The figure as svg, png (150 dpi) or pdf (its fonts embedded as TrueType); no dates inside."""
+    buffer = io.BytesIO()
+    with drawing(), mpl.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(buffer, format=kind, dpi=150, facecolor="white", metadata=_DATES[kind])
+    return buffer.getvalue()
 
 
 def tidy(axes: Axes) -> None:

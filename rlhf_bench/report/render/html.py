@@ -1,13 +1,40 @@
-"""Tables for the page's template: headings and cells as text, with what the style needs to know of them."""
+"""Tables for the page's template: headings and cells as text, with the numbers that its script reads."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+from rlhf_bench.errors import UnknownName
 from rlhf_bench.report.table import REST, Cell, Column, Mark, Table, column_text
+from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
-__all__ = ["HtmlCell", "HtmlTable", "html_table"]
+__all__ = ["HtmlCell", "HtmlTable", "definition", "html_table"]
+
+_DEFINITIONS = {  # of columns that are no metric
+    "accuracy": "share of pairs on which both agree",
+    "cohen_kappa": "agreement beyond chance: 0 as by chance, 1 always",
+    "detectable": "the smallest difference that as many prompts show in 80 % of repetitions",
+    "difference": "a minus b on the same prompts",
+    "effect": "Cohen's d for pairs: the difference over the standard deviation of the prompts' differences",
+    "elo": "Bradley-Terry strength on an Elo scale: 400 points are odds of ten to one",
+    "equal_length": "the win rate that a logistic regression predicts for responses of equal length",
+    "highest": "the win rate if every unread answer had been for the model",
+    "kl_bound": "log n - (n - 1) / n, an upper bound of the KL of best-of-n",
+    "longer": "share of pairs in which the longer response wins",
+    "lowest": "the win rate if every unread answer had been against the model",
+    "p_holm": "p (paired), corrected by Holm over the pairs within a metric",
+    "p_paired": "p of a paired test over prompts",
+    "p_table": "p (paired), corrected over every row of the table",
+    "p_wilcoxon": "p of Wilcoxon's signed-rank test over prompts",
+    "probability": "share of resamples in which no other model has more reward at no more KL",
+    "soft": "mean probability that the judge gives the model, where it returns probabilities",
+    "train_samples": "mean number of samples of the model's own training stage, over seeds",
+    "train_seconds": "mean seconds of the model's own training stage, over seeds",
+    "unread": "answers that were refused, unreadable, failed or missing",
+    "win_rate": "share of prompts won against the baseline; a tie counts one half",
+}
 
 
 class HtmlCell(NamedTuple):
@@ -16,12 +43,18 @@ class HtmlCell(NamedTuple):
     mark: Mark = Mark()
     strong: bool = False
     bar: float | None = None  # length of a bar, 0 to 1
+    n: str = ""  # where the heading does not say it
+    data: tuple[tuple[str, str], ...] = ()  # the numbers in full precision: v, low, high, n, method
+    link: str = ""
 
 
 class Heading(NamedTuple):
     title: str
+    key: str
+    about: str  # its definition
     left: bool  # on the side of its cells: text is on the left
     more: bool  # behind "all columns"
+    n: str  # of all its estimates, where they share one that others do not
 
 
 class Part(NamedTuple):
@@ -38,7 +71,7 @@ class HtmlTable(NamedTuple):
     notes: list[str]
     header: list[Heading]
     parts: list[Part]
-    folded: bool
+    folded: str  # title of the column that rows are folded by, or ""
 
     @property
     def has_more(self) -> bool:
@@ -48,7 +81,8 @@ class HtmlTable(NamedTuple):
 def html_table(table: Table) -> HtmlTable:
     first = 1 if table.folded else 0
     columns = range(first, len(table.columns))
-    header = [_heading(table, j) for j in columns]
+    every = {n for j in columns for n in _counts(table, j)}
+    header = [_heading(table, j, every) for j in columns]
     groups = table.groups() if table.folded else [("", list(range(len(table.rows))))]
     parts = []
     for title, numbers in groups:
@@ -57,12 +91,34 @@ def html_table(table: Table) -> HtmlTable:
         tested = any(column.key == "p_holm" for column in table.columns)
         about = f"{len(rejected)} of {len(numbers)} pairs differ (Holm p < 0.05)" if tested else ""
         parts.append(Part(title, about, rows))
-    return HtmlTable(table.name, table.title, table.notes, header, parts, table.folded)
+    same = [f"n = {n:,} in every cell with an interval." for n in every if len(every) == 1]
+    notes = [*same, *table.notes]
+    return HtmlTable(table.name, table.title, notes, header, parts, table.columns[0].title if table.folded else "")
 
 
-def _heading(table: Table, column: int) -> Heading:
-    about = table.columns[column]
-    return Heading(about.title, any(isinstance(row[column], str) for row in table.rows), about.tier == REST)
+def definition(key: str) -> str:
+    """What a column's number is, in a line; "" for a column that its title explains."""
+    if key in _DEFINITIONS:
+        return _DEFINITIONS[key]
+    try:
+        metric = describe(key)
+    except UnknownName:
+        return ""
+    better = {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better]
+    return "; ".join(part for part in (metric.description, metric.unit and f"unit: {metric.unit}", better) if part)
+
+
+def _counts(table: Table, column: int) -> set[int]:
+    """The n of the column's estimates."""
+    cells = (row[column] for row in table.rows)
+    return {cell.n for cell in cells if isinstance(cell, Estimate) and math.isfinite(cell.value)}
+
+
+def _heading(table: Table, column: int, every: set[int]) -> Heading:
+    about, counts = table.columns[column], _counts(table, column)
+    n = f"n = {counts.pop():,}" if len(every) > 1 and len(counts) == 1 else ""
+    is_text = any(isinstance(row[column], str) for row in table.rows)
+    return Heading(about.title, about.key, definition(about.key), is_text, about.tier == REST, n)
 
 
 def _cell(table: Table, row: int, column: int, rejected: bool) -> HtmlCell:
@@ -71,7 +127,18 @@ def _cell(table: Table, row: int, column: int, rejected: bool) -> HtmlCell:
         return HtmlCell(cell)
     value, _, interval = column_text(cell, about).replace("-", "−").partition(" [")
     is_strong = isinstance(cell, Estimate) and (rejected or not _is_tested(table))
-    return HtmlCell(value, f"[{interval}" if interval else "", table.mark(row, column), is_strong, _bar(cell, about))
+    n = f"n = {cell.n:,}" if isinstance(cell, Estimate) and len(_counts(table, column)) > 1 else ""
+    return HtmlCell(
+        value, f"[{interval}" if interval else "", table.mark(row, column), is_strong, _bar(cell, about), n, _data(cell)
+    )
+
+
+def _data(cell: Cell) -> tuple[tuple[str, str], ...]:
+    if isinstance(cell, Estimate):
+        numbers = {"v": cell.value, "low": cell.low, "high": cell.high}
+        found = tuple((name, repr(float(x))) for name, x in numbers.items() if math.isfinite(x))
+        return (*found, ("n", str(cell.n)), ("method", cell.method)) if found else ()
+    return (("v", repr(cell)),) if isinstance(cell, int | float) and math.isfinite(cell) else ()
 
 
 def _bar(cell: Cell, column: Column) -> float | None:

@@ -1,0 +1,101 @@
+"""results/index.html: every result of a folder with its key numbers, and leaderboards over runs on the same prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from markupsafe import Markup
+
+from rlhf_bench.errors import BenchError, StoreError
+from rlhf_bench.files import atomic_write_text
+from rlhf_bench.report.leaderboard import leaderboards
+from rlhf_bench.report.page import environment, part, policy_hash
+from rlhf_bench.report.render.html import HtmlTable, html_table
+from rlhf_bench.report.result import Result, known, load_result
+from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.store import find_results
+
+__all__ = ["write_index"]
+
+_COLUMNS = [
+    Column("result", "Result"),
+    Column("date", "Date"),
+    Column("data", "Data"),
+    Column("prompts", "Prompts"),
+    Column("seeds", "Seeds"),
+    Column("models", "Models"),
+    Column("best_gold", "Highest gold"),
+    Column("gold", "Gold", interval=True),
+    Column("best_reward", "Highest reward"),
+    Column("reward", "Reward", interval=True),
+]
+_SCRIPTS = ("dom", "tables", "index")
+
+
+def write_index(results: Path) -> Path:
+    """Write index.html into the folder of all results, the newest result first; a result that is broken is named.
+
+    Raises StoreError where the folder holds no result, or cannot be written.
+    """
+    found: list[tuple[Path, Result]] = []
+    unread = []
+    for folder in find_results(results):
+        try:
+            found.append((folder, load_result(folder)))
+        except BenchError as error:
+            unread.append(f"{folder.relative_to(results).as_posix()}: {error}")
+    if not found and not unread:
+        raise StoreError(f"no result in {results}/; make one with: rlhf-bench eval --suite hh-test")
+    found.sort(key=lambda pair: str(pair[1].manifest.get("time", "")), reverse=True)
+    path, script = results / "index.html", "\n".join(part(f"{name}.js") for name in _SCRIPTS)
+    style = part("page.css")
+    text = (
+        environment()
+        .get_template("index.html.j2")
+        .render(
+            results=_results(results, found),
+            boards=[html_table(board) for board in leaderboards([result for _, result in found])],
+            unread=unread,
+            style=Markup(style),
+            style_hash=policy_hash(style),
+            script=Markup(script),
+            script_hash=policy_hash(script),
+        )
+    )
+    try:
+        atomic_write_text(path, text + "\n")
+    except OSError as error:
+        raise StoreError(f"cannot write {path} ({error.strerror}); choose a folder that can be written") from error
+    return path
+
+
+def _results(root: Path, found: list[tuple[Path, Result]]) -> HtmlTable:
+    """A row a result, its name a link to its page, or to its folder where no page was drawn."""
+    rows = [_row(root, folder, result) for folder, result in found]
+    table = html_table(Table("results", "All results", _COLUMNS, rows))
+    for (folder, _), cells in zip(found, table.parts[0].rows, strict=True):
+        target = folder / "report.html" if (folder / "report.html").is_file() else folder
+        cells[0] = cells[0]._replace(link=target.relative_to(root).as_posix() or ".")
+    return table
+
+
+def _row(root: Path, folder: Path, result: Result) -> list[Cell]:
+    data = result.manifest["data"]
+    best_gold, gold = _highest(result, "gold")
+    best_reward, reward = _highest(result, result.reward_key)
+    return [
+        folder.relative_to(root).as_posix() or folder.name,
+        str(result.manifest.get("time", "?")).replace("T", " ")[:16],
+        result.data_label,
+        int(data["n_prompts"]) if data.get("n_prompts") else None,
+        len(result.seeds),
+        ", ".join(result.policies),
+        *(best_gold, gold),
+        *(best_reward, reward),
+    ]
+
+
+def _highest(result: Result, metric: str) -> tuple[Cell, Cell]:
+    """The model with the highest number of a metric, and that number."""
+    cells = [(model, estimate) for model in result.policies if known(estimate := result.estimate(model, metric))]
+    return max(cells, key=lambda pair: pair[1].value) if cells else (None, None)

@@ -1,0 +1,3 @@
+// The index has tables alone.
+
+for (const box of document.querySelectorAll(".table")) startTable(box);

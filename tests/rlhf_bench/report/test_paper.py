@@ -1,0 +1,63 @@
+"""A figure and a table for a paper: the models, names, order and numbers that were chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.report import write_paper
+from rlhf_bench.report.paper import Choice, paper_figure, paper_table
+from rlhf_bench.report.result import load_result
+
+
+def test_names_and_order_are_the_authors(one_seed: Path) -> None:
+    choice = Choice(models=["sft", "ppo", "dpo"], metrics=["reward", "gold", "kl_exact"], order=["ppo"],
+                    rename={"ppo": "PPO (ours)"})  # fmt: skip
+    result = load_result(one_seed)
+    table = paper_table(result, choice)
+    assert [row[0] for row in table.rows] == ["PPO (ours)", "sft", "dpo"]
+    assert [column.key for column in table.columns] == ["model", "reward", "gold", "kl_exact"]
+    figure = paper_figure(result, choice)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["learned reward (raw)", "gold"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["PPO (ours)", "sft", "dpo"]
+
+
+def test_files_of_every_format_hold_vector_fonts(one_seed: Path, tmp_path: Path) -> None:
+    written = write_paper(one_seed, folder=tmp_path, formats=["pdf", "svg", "png"], models=["sft", "ppo"])
+    assert {path.name for path in written} == {
+        "figure.pdf",
+        "figure.svg",
+        "figure.png",
+        "table.md",
+        "table.csv",
+        "table.tex",
+    }
+    assert (
+        b"/TrueType" in (tmp_path / "figure.pdf").read_bytes()
+        or b"/CIDFontType2" in (tmp_path / "figure.pdf").read_bytes()
+    )
+    assert b"<image" not in (tmp_path / "figure.svg").read_bytes()
+    single = load_result(one_seed)
+    widths = [
+        paper_figure(single, Choice(models=["sft"], columns=c)).get_size_inches()[0] for c in ("single", "double")
+    ]
+    assert widths == [3.35, 6.9]
+
+
+@pytest.mark.parametrize(
+    ("choice", "error", "text"),
+    [
+        ({"models": ["pop"]}, UnknownName, "did you mean 'ppo'"),
+        ({"metrics": ["golb"]}, UnknownName, "did you mean 'gold'"),
+        ({"formats": ["pfd"]}, UnknownName, "did you mean 'pdf'"),
+        ({"rename": {"ppo": "sft"}}, BadValue, "'sft' as the name of"),
+        ({"models": ["sft"], "order": ["ppo"]}, BadValue, "'ppo', which --models leaves out"),
+    ],
+)
+def test_a_choice_that_cannot_be_made(one_seed: Path, choice: dict[str, Any], error: type, text: str) -> None:
+    with pytest.raises(error, match=text):
+        write_paper(one_seed, **choice)
