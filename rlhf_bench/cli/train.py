@@ -10,6 +10,7 @@ import click
 
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import UnknownName
+from rlhf_bench.evaluate.suite import list_suites
 from rlhf_bench.runtime.processes import fsdp_is_asked_for
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
@@ -82,11 +83,13 @@ def train(
     A stage that is complete with the same configuration is not trained again, and one that was interrupted continues
     from its last state. Under torchrun or accelerate launch several processes train one model (docs/processes.md).
     """
-    wanted, processes = _expand(stages), current_processes()
+    processes = current_processes()
+    _check_stages(stages)
     if explain:
         Writer(processes).write(_explain, stages)
         return
 
+    wanted = _expand(stages, recipe, overrides)
     asked: dict[str, Any] = {
         "recipe": recipe,
         "run": run,
@@ -115,15 +118,24 @@ def train(
         return
     elsewhere = "" if checkpoints == Path("checkpoints") else f" --checkpoints {checkpoints}"
     click.echo(f"checkpoints: {folder}")
-    click.echo(f"next: rlhf-bench eval --suite hh-test --run {folder.name}{elsewhere}")
+    suite = recipe if recipe in list_suites() else "hh-test"
+    click.echo(f"next: rlhf-bench eval --suite {suite} --run {folder.name}{elsewhere}")
 
 
-def _expand(stages: Sequence[str]) -> list[str]:
-    """In the order of training, each once."""
+def _check_stages(stages: Sequence[str]) -> None:
     for stage in stages:
         if stage not in (*STAGES, "all"):
             raise UnknownName("stage", stage, ["all", *STAGES])
-    return [stage for stage in STAGES if not stages or "all" in stages or stage in stages]
+
+
+def _expand(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> list[str]:
+    """In the order of training, each once."""
+    if stages and "all" not in stages:
+        return [stage for stage in STAGES if stage in stages]
+    from trainers.config.ancestry import all_stages
+    from trainers.config.loading import load_recipe
+
+    return all_stages(load_recipe(recipe, list(overrides)))
 
 
 def _explain(stages: Sequence[str]) -> None:

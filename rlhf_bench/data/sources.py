@@ -126,6 +126,7 @@ class Reader:
     columns: Mapping[str, str] | None = None
     revision: str | None = None
     fractions: Fractions | None = None
+    validation: float | None = None  # the share of it where it is made here, in place of that in `fractions`
     ranked: Which = "all"
     skip_bad: bool = False
     _read: dict[str, tuple[list[PreferencePair], dict[str, int]]] = field(default_factory=dict, repr=False)
@@ -275,7 +276,7 @@ class Reader:
         if split not in {"train", *missing} or not missing:
             return None
         fractions = self.fractions or default_fractions(n_rows)
-        validation = fractions.validation if "validation" in missing else 0.0
+        validation = (self.validation or fractions.validation) if "validation" in missing else 0.0
         test = fractions.test if "test" in missing else 0.0
         self._note(f"{' and '.join(sorted(missing))} made of train by the prompts' hashes, seed {self.seed}")
         return Fractions(1.0 - validation - test, validation, test)
