@@ -17,6 +17,8 @@ from rlhf_bench.types import STAGES
 
 __all__ = ["train"]
 
+PROBE_SECONDS = 20.0  # of --dry-run
+
 
 @click.command(
     cls=BenchCommand,
@@ -62,6 +64,12 @@ __all__ = ["train"]
     is_flag=True,
     help="Print each key, its meaning and its name in TRL and OpenRLHF; train nothing.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print stages, data, tokens, memory, hours here (measured for some 20 seconds) and on a GPU, and what has to "
+    "be downloaded; train nothing.",
+)
 @checkpoints_option
 def train(
     stages: tuple[str, ...],
@@ -76,6 +84,7 @@ def train(
     stop_on_alarm: bool,
     trackers: tuple[str, ...],
     explain: bool,
+    dry_run: bool,
     checkpoints: Path,
 ) -> None:
     """Train all stages, or those named.
@@ -90,6 +99,9 @@ def train(
         return
 
     wanted = _expand(stages, recipe, overrides)
+    if dry_run:
+        Writer(processes).write(_dry_run, wanted, recipe, overrides)
+        return
     asked: dict[str, Any] = {
         "recipe": recipe,
         "run": run,
@@ -136,6 +148,12 @@ def _expand(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> lis
     from trainers.config.loading import load_recipe
 
     return all_stages(load_recipe(recipe, list(overrides)))
+
+
+def _dry_run(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> None:
+    from trainers.plan.dry_run import dry_run
+
+    click.echo(dry_run(stages, recipe=recipe, overrides=overrides, seconds=PROBE_SECONDS).rstrip("\n"))
 
 
 def _explain(stages: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ RECIPES = {
     "hh-sft-ppo-grpo-dpo": ({"base", "sft", "reward", "ppo", "grpo", "dpo"}, ["sft.max_steps=1"]),
     "guide": (
         {"base", "sft", "reward", "ppo", "grpo", "dpo"},
-        ["sft.max_steps=2", "sft.warmup_steps=1", "ppo.batch_size=8", "ppo.minibatches=2"],
+        ["sft.max_steps=3", "sft.warmup_steps=2", "ppo.batch_size=8", "ppo.minibatches=2"],
     ),
     "instruct-ppo": ({"base", "sft", "reward", "ppo"}, ["sft.max_steps=1", "ppo.batch_size=4"]),
 }
@@ -79,6 +79,8 @@ def test_recipe_from_first_stage_to_suite(recipe: str, model: Path, tmp_path: Pa
         assert training["reward"]["source_hashes"] == {"checkpoint-1": step["hash"]}
         assert set(training["parents"]) == {"base", "reward"}
     if recipe == "guide":
+        rates = [row["learning_rate"] for row in read_jsonl(run / "sft" / "log.jsonl")]
+        assert rates[:2] == pytest.approx([1e-5, 2e-5])  # two steps of warm-up to 2e-5
         row = read_jsonl(run / "grpo" / "log.jsonl")[0]
         assert 0 < row["sampling/nucleus_mass"] < 1
         assert row["sampling/nucleus_kl"] > 0
