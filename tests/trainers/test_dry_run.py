@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from rlhf_bench.cli import train as cli_train
 from trainers.config.recipe import Recipe
 from trainers.plan import dry_run as plan
 from trainers.plan.cost import Lengths, Rates, Shape, Work, peak_memory, stage_work
@@ -60,7 +60,7 @@ def test_memory_worked_by_hand() -> None:
 
 
 def test_the_command_prints_every_stage_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_train, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(import_module("rlhf_bench.cli.train"), "PROBE_SECONDS", 0.0)
     done = call("train", "all", "--recipe", TOY, "--dry-run", "--checkpoints", tmp_path)
     assert done.exit_code == 0, done.output
     assert not list(tmp_path.iterdir())
