@@ -36,7 +36,7 @@ from rlhf_bench.data.splits import (
 from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import HH_MINI, PreferencePair, Prompt, fingerprint, prompt_id
 
-__all__ = ["PreferenceData", "Reader", "known_sources", "load_preferences"]
+__all__ = ["PreferenceData", "Reader", "known_sources", "load_preferences", "open_source"]
 
 # Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
 _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
@@ -173,7 +173,7 @@ class Reader:
 
     @cached_property
     def _opened(self) -> Source:
-        return _open(self.source, self.revision)
+        return open_source(self.source, self.revision)
 
     def _mini(self, split: str) -> tuple[list[PreferencePair], dict[str, int]]:
         from rlhf_bench.data import mini
@@ -289,7 +289,8 @@ class Reader:
         return kept
 
 
-def _open(source: str, revision: str | None) -> Source:
+def open_source(source: str, revision: str | None) -> Source:
+    """The rows of a path or of a hub data set, before their columns are read. Raises DataError, UnknownName."""
     path = Path(source).expanduser()
     if source and path.exists():
         return read_path(path)

@@ -58,6 +58,10 @@ def test_recipe_from_first_stage_to_suite(recipe: str, model: Path, tmp_path: Pa
     data = write_rows(tmp_path / "rows.jsonl", recipe)
     lengths = [f"{stage}.{text}" for stage, text in LENGTHS.items() if stage in stages]
     small = [text for text in SMALL if text.partition(".")[0] in {"precision=fp32", "data", *stages}]
+    if recipe == "guide":
+        shown = [{"instruction": f"{i}. Name it.", "input": "A colour.", "output": "Blue."} for i in range(40)]
+        write_jsonl(tmp_path / "alpaca.jsonl", [*shown, {"instruction": "", "input": "", "output": "Red."}])
+        own = [*own, f"sft.source={tmp_path / 'alpaca.jsonl'}"]
     settings = [f"model={model}", f"data.source={data}", *small, *lengths, *own]
     sets = [word for text in settings for word in ("--set", text)]
     trained = call("train", "all", "--recipe", recipe, *sets, "--checkpoints", tmp_path / "c")
@@ -79,6 +83,8 @@ def test_recipe_from_first_stage_to_suite(recipe: str, model: Path, tmp_path: Pa
         assert training["reward"]["source_hashes"] == {"checkpoint-1": step["hash"]}
         assert set(training["parents"]) == {"base", "reward"}
     if recipe == "guide":
+        record = json.loads((run / "sft" / "training.json").read_text())["demonstrations"]
+        assert (record["empty"], 30 <= record["rows"] < 40) == (1, True)
         rates = [row["learning_rate"] for row in read_jsonl(run / "sft" / "log.jsonl")]
         assert rates[:2] == pytest.approx([1e-5, 2e-5])  # two steps of warm-up to 2e-5
         row = read_jsonl(run / "grpo" / "log.jsonl")[0]

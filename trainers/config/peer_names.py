@@ -94,6 +94,7 @@ TRL: Names = {
     **_under("base", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_PACKING, prefix="SFTConfig."),
     **_under("sft", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_PACKING, _TRL_SFT, prefix="SFTConfig."),
     **_under("reward", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_REWARD, prefix="RewardConfig."),
+    "sft.source": _DATASET,
     "reward.backbone": _MODEL,
     "reward.weights": "GRPOConfig.reward_weights",
     **_under("ppo", _TRL_OPTIMIZER, _TRL_PPO, prefix="PPOConfig."),

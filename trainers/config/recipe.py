@@ -75,6 +75,11 @@ class BaseConfig(OptimizerConfig):
 class SftConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the chosen responses")
     max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
+    source: str | None = Field(
+        None,
+        description="demonstrations to learn from in place of the data's chosen responses: a file, a folder or a hub "
+        "data set of instruction[/input] and output, or prompt and response",
+    )
     loss_on: Literal["response", "sequence"] = Field("response", description="tokens that are learned")
     packing: bool = Field(
         False, description="several documents in a row, none of which sees another: less padding, the same numbers"

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from rlhf_bench.data import named_filters
+from rlhf_bench.data.demonstrations import Demonstrations
 from rlhf_bench.data.hub import is_hub_id
 from rlhf_bench.data.sources import PreferenceData, Reader
 from rlhf_bench.modeling.models import best_precision, default_device
@@ -30,6 +31,7 @@ HUB_ROWS = {  # training rows of what the recipes name, where the data is not he
     "Anthropic/hh-rlhf": 160_800,
     "Dahoas/synthetic-instruct-gptj-pairwise": 33_143,
     "trl-lib/tldr-preference": 92_858,
+    "yahma/alpaca-cleaned": 51_760,
 }
 
 
@@ -54,11 +56,13 @@ def _table(recipe: Recipe, stages: Sequence[str], data: PreferenceData | None, s
     config, device = model_config(recipe.model), default_device()
     precision = best_precision(device) if recipe.precision == "auto" else recipe.precision
     shape, here = shape_of(config), measure(config, device, precision, seconds=seconds)
-    pairs, lengths = _pairs(recipe, data), _lengths(recipe, data)
+    lengths = _lengths(recipe, data)
     rows: list[list[Cell]] = []
     total_here = total_gpu = 0.0
     for stage in stages:
-        work, section = stage_work(recipe, stage, pairs, lengths), getattr(recipe, stage)
+        section, source = getattr(recipe, stage), recipe.sft.source if stage == "sft" else None
+        learned = _pairs(recipe, data) if source is None else _demonstrations(recipe, source)
+        work = stage_work(recipe, stage, learned, lengths)
         at_once = section.batch_size * getattr(section, "num_generations", 1)
         gpu = gpu_rates(shape, at_once if isinstance(section, RolloutConfig) else 1).hours(work)
         memory = peak_memory(recipe, stage, shape, precision) / 2**30
@@ -93,6 +97,13 @@ def _pairs(recipe: Recipe, data: PreferenceData | None) -> int:
         return len(data)
     known = HUB_ROWS.get(recipe.data.source, recipe.data.limit or 50_000)
     return min(known, recipe.data.limit or known)
+
+
+def _demonstrations(recipe: Recipe, source: str) -> int:
+    """Their number; their lengths are taken to be those of the data."""
+    if _is_missing(source):
+        return HUB_ROWS.get(source, 50_000)
+    return len(Demonstrations(source, seed=recipe.data.seed, skip_bad=recipe.data.skip_bad).split("train"))
 
 
 def _lengths(recipe: Recipe, data: PreferenceData | None) -> Lengths:
@@ -130,6 +141,8 @@ def _hub_names(recipe: Recipe, stages: Sequence[str]) -> Iterator[tuple[str, str
         yield "model", backbone, "reward.backbone"
     if _is_hub_data(recipe.data.source):
         yield "dataset", recipe.data.source, "data.source"
+    if "sft" in stages and recipe.sft.source is not None and _is_hub_data(recipe.sft.source):
+        yield "dataset", recipe.sft.source, "sft.source"
 
 
 def _download(kind: str, name: str, key: str) -> list[str]:
