@@ -10,7 +10,6 @@ import click
 
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.evaluate.suite import list_suites
 from rlhf_bench.runtime.processes import fsdp_is_asked_for
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
@@ -130,6 +129,8 @@ def train(
         return
     elsewhere = "" if checkpoints == Path("checkpoints") else f" --checkpoints {checkpoints}"
     click.echo(f"checkpoints: {folder}")
+    from rlhf_bench.evaluate.suite import list_suites
+
     suite = recipe if recipe in list_suites() else "hh-test"
     click.echo(f"next: rlhf-bench eval --suite {suite} --run {folder.name}{elsewhere}")
 
