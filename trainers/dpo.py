@@ -30,8 +30,8 @@ __all__ = ["train"]
 
 
 def train(stage: Stage) -> StageResult:
-    config, sft, machine = stage.recipe.dpo, stage.parent("sft"), stage.machine
-    trained = load_trained_policy(stage, config, sft)
+    config, start, machine = stage.recipe.dpo, stage.start, stage.machine
+    trained = load_trained_policy(stage, config, start)
     policy = machine.shard(LogprobModel(trained.model), where=stage.name)
     trainer = PairTrainer(config, machine, policy, trained.tokenizer.pad_token_id)
     pairs, _, counts = encode_pairs(stage, trained.tokenizer, stage.pairs("train", config.max_pairs))
@@ -42,8 +42,8 @@ def train(stage: Stage) -> StageResult:
 
     # the policy still is the reference here: nothing has been trained
     began = time.monotonic()
-    reference = reference_of_steps(stage, trainer, sft, pairs, order, steps)
-    evaluation = trainer.step(held_out, under_reference(stage, trainer, sft, held_out))
+    reference = reference_of_steps(stage, trainer, start, pairs, order, steps)
+    evaluation = trainer.step(held_out, under_reference(stage, trainer, start, held_out))
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
     loop = Loop(stage, steps, trained, optimizer, Evaluation(partial(trainer.evaluate, evaluation)))
     loop.seconds = time.monotonic() - began  # the reference is part of the cost

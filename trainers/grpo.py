@@ -44,9 +44,9 @@ __all__ = ["train"]
 
 
 def train(stage: Stage) -> StageResult:
-    config, sft = stage.recipe.grpo, stage.parent("sft")
-    trained = load_trained_policy(stage, config, sft)
-    policy, reference = LogprobModel(trained.model), LogprobModel(load_reference(stage, config, sft))
+    config, start = stage.recipe.grpo, stage.start
+    trained = load_trained_policy(stage, config, start)
+    policy, reference = LogprobModel(trained.model), LogprobModel(load_reference(stage, config, start))
     model = stage.machine.shard(ActorCritic(policy, None), where=stage.name)
     stage.machine.shard(reference, where=stage.name)
     maker = RolloutMaker(stage, config, policy, reference, trained.tokenizer)

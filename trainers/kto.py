@@ -39,8 +39,8 @@ __all__ = ["train"]
 
 
 def train(stage: Stage) -> StageResult:
-    config, sft, machine = stage.recipe.dpo, stage.parent("sft"), stage.machine
-    trained = load_trained_policy(stage, config, sft)
+    config, start, machine = stage.recipe.dpo, stage.start, stage.machine
+    trained = load_trained_policy(stage, config, start)
     policy = machine.shard(LogprobModel(trained.model), where=stage.name)
     trainer = PairTrainer(config, machine, policy, trained.tokenizer.pad_token_id)
     pairs, _, counts = encode_pairs(stage, trained.tokenizer, stage.pairs("train", config.max_pairs))
@@ -56,9 +56,9 @@ def train(stage: Stage) -> StageResult:
 
     # the policy still is the reference here: nothing has been trained
     began = time.monotonic()
-    reference = reference_of_steps(stage, trainer, sft, pairs, order, steps)
-    held_out_reference = under_reference(stage, trainer, sft, held_out)
-    frozen = machine.shard(LogprobModel(load_reference(stage, config, sft)), where=stage.name)
+    reference = reference_of_steps(stage, trainer, start, pairs, order, steps)
+    held_out_reference = under_reference(stage, trainer, start, held_out)
+    frozen = machine.shard(LogprobModel(load_reference(stage, config, start)), where=stage.name)
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
     evaluation = Evaluation(partial(evaluate, trainer, frozen, held_out, held_out_reference))
     loop = Loop(stage, steps, trained, optimizer, evaluation)

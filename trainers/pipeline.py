@@ -25,15 +25,15 @@ from rlhf_bench.runtime.pool import Pool
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
-from trainers.config.ancestry import configuration, later_stages, parents_of, with_ancestors
+from trainers.config.ancestry import all_stages, configuration, later_stages, parents_of, with_ancestors
 from trainers.config.checks import check_combinations, check_fsdp, check_given
 from trainers.config.loading import fine_tuned_instead, load_recipe
 from trainers.config.recipe import NewModel, Recipe
 from trainers.engine.lora import check_layers, check_lora
 from trainers.engine.machine import Machine, deterministic, workers
 from trainers.engine.rewards import check_reward_functions
-from trainers.engine.saving import save_stage, steps_folder
-from trainers.engine.stage import Folders, Reporting, Stage, StageResult
+from trainers.engine.saving import save_stage
+from trainers.engine.stage import Folders, Reporting, Stage, StageResult, steps_folder
 from trainers.engine.time_left import TimeLeft
 from trainers.engine.tracking import check_trackers
 
@@ -44,7 +44,7 @@ LEARN_PAIRS = ("reward", "dpo")  # from the difference of chosen and rejected
 
 
 def train(
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[str] | None = None,
     *,
     recipe: str = "mini",
     run: str | None = None,
@@ -59,7 +59,7 @@ def train(
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Path:
-    """Train `stages` and the stages that they start from; returns the run's folder.
+    """Train `stages` (None: all of the recipe) and the stages that they start from; returns the run's folder.
 
     A stage that is complete with the same configuration is not trained again; with `force`, `stages` are, and so are
     the later stages trained from them that were there. The old checkpoint stays until the new one takes its place.
@@ -85,6 +85,7 @@ def train(
             "--fsdp: given with one process, expected several to shard the models over; start them with torchrun "
             "or accelerate launch (docs/processes.md)"
         )
+    stages = all_stages(resolved) if stages is None else stages
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UnknownName("stage", unknown[0], STAGES)
@@ -281,7 +282,8 @@ def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
 
 def _data(recipe: Recipe, progress: Progress, learners: Sequence[str]) -> Any:
     """Loads a split once for all stages, when the first needs it; raises DataError where `learners` find nothing."""
-    reader = Reader(recipe.data.source, seed=recipe.data.seed, skip_bad=recipe.data.skip_bad)
+    data = recipe.data
+    reader = Reader(data.source, seed=data.seed, validation=data.validation, skip_bad=data.skip_bad)
 
     @cache
     def load(split: str) -> PreferenceData:

@@ -39,9 +39,9 @@ __all__ = ["train"]
 
 
 def train(stage: Stage) -> StageResult:
-    config, sft = stage.recipe.ppo, stage.parent("sft")
-    trained = load_trained_policy(stage, config, sft)
-    policy, reference = LogprobModel(trained.model), LogprobModel(load_reference(stage, config, sft))
+    config, start = stage.recipe.ppo, stage.start
+    trained = load_trained_policy(stage, config, start)
+    policy, reference = LogprobModel(trained.model), LogprobModel(load_reference(stage, config, start))
     stage.machine.shard(reference, where=stage.name)
     model = stage.machine.shard(ActorCritic(policy, make_critic(stage, config, trained.model)), where=stage.name)
     maker = RolloutMaker(stage, config, policy, reference, trained.tokenizer)

@@ -7,16 +7,19 @@ from pathlib import Path
 import click
 
 from rlhf_bench.cli.base import BenchCommand, find_result, results_option, sizes
+from rlhf_bench.errors import UsageError
 
 __all__ = ["compare"]
 
 
 @click.command(
     cls=BenchCommand,
-    examples=["rlhf-bench compare mini strong", "rlhf-bench compare mini strong --difference gold=0.1"],
+    examples=[
+        "rlhf-bench compare mini strong --difference gold=0.1",
+        "rlhf-bench compare --published table.csv",
+    ],
 )
-@click.argument("a")
-@click.argument("b")
+@click.argument("given", metavar="[A B]", nargs=-1)
 @click.option(
     "--difference",
     "differences",
@@ -24,8 +27,15 @@ __all__ = ["compare"]
     multiple=True,
     help="Say how many prompts a difference of this size needs (80 % power at p < 0.05).",
 )
+@click.option(
+    "--published",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="In place of A and B: a published table with the columns model, mean, sd and n. Each pair's difference, "
+    "unpaired, and the correlation of the two models' scores from which on it is significant.",
+)
 @results_option
-def compare(a: str, b: str, differences: tuple[str, ...], results: Path) -> None:
+def compare(given: tuple[str, ...], differences: tuple[str, ...], published: Path | None, results: Path) -> None:
     """Compare results A and B, paired by prompt.
 
     Each is a folder, <suite>/<run>, or a run. The table has a heading for each metric, with its number of prompts, and
@@ -33,8 +43,17 @@ def compare(a: str, b: str, differences: tuple[str, ...], results: Path) -> None
     by Holm over the models; d is Cohen's d for pairs; detectable is the smallest difference that so many prompts show
     in 80 % of repetitions. It fits 100 columns.
     """
+    if published is not None:
+        if given or differences:
+            raise UsageError("--published: given with results or --difference; expected FILE alone")
+        from rlhf_bench.compare import compare_published
+
+        click.echo(compare_published(published).rstrip("\n"))
+        return
+    if len(given) != 2:
+        raise UsageError(f"compare: given {len(given)} results, expected two, A and B, or --published FILE")
     wanted = sizes(differences)
-    folder_a, folder_b = find_result(a, results), find_result(b, results)
+    folder_a, folder_b = (find_result(name, results) for name in given)
 
     from rlhf_bench.compare import compare as compare_results
 

@@ -16,6 +16,8 @@ from rlhf_bench.types import STAGES
 
 __all__ = ["train"]
 
+PROBE_SECONDS = 20.0  # of --dry-run
+
 
 @click.command(
     cls=BenchCommand,
@@ -61,6 +63,12 @@ __all__ = ["train"]
     is_flag=True,
     help="Print each key, its meaning and its name in TRL and OpenRLHF; train nothing.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print stages, data, tokens, memory, hours here (measured for some 20 seconds) and on a GPU, and what has to "
+    "be downloaded; train nothing.",
+)
 @checkpoints_option
 def train(
     stages: tuple[str, ...],
@@ -75,6 +83,7 @@ def train(
     stop_on_alarm: bool,
     trackers: tuple[str, ...],
     explain: bool,
+    dry_run: bool,
     checkpoints: Path,
 ) -> None:
     """Train all stages, or those named.
@@ -82,11 +91,16 @@ def train(
     A stage that is complete with the same configuration is not trained again, and one that was interrupted continues
     from its last state. Under torchrun or accelerate launch several processes train one model (docs/processes.md).
     """
-    wanted, processes = _expand(stages), current_processes()
+    processes = current_processes()
+    _check_stages(stages)
     if explain:
         Writer(processes).write(_explain, stages)
         return
 
+    wanted = _expand(stages, recipe, overrides)
+    if dry_run:
+        Writer(processes).write(_dry_run, wanted, recipe, overrides)
+        return
     given: dict[str, Any] = {
         "recipe": recipe,
         "run": run,
@@ -115,15 +129,32 @@ def train(
         return
     elsewhere = "" if checkpoints == Path("checkpoints") else f" --checkpoints {checkpoints}"
     click.echo(f"checkpoints: {folder}")
-    click.echo(f"next: rlhf-bench eval --suite hh-test --run {folder.name}{elsewhere}")
+    from rlhf_bench.evaluate.suite import list_suites
+
+    suite = recipe if recipe in list_suites() else "hh-test"
+    click.echo(f"next: rlhf-bench eval --suite {suite} --run {folder.name}{elsewhere}")
 
 
-def _expand(stages: Sequence[str]) -> list[str]:
-    """In the order of training, each once."""
+def _check_stages(stages: Sequence[str]) -> None:
     for stage in stages:
         if stage not in (*STAGES, "all"):
             raise UnknownName("stage", stage, ["all", *STAGES])
-    return [stage for stage in STAGES if not stages or "all" in stages or stage in stages]
+
+
+def _expand(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> list[str]:
+    """In the order of training, each once."""
+    if stages and "all" not in stages:
+        return [stage for stage in STAGES if stage in stages]
+    from trainers.config.ancestry import all_stages
+    from trainers.config.loading import load_recipe
+
+    return all_stages(load_recipe(recipe, list(overrides)))
+
+
+def _dry_run(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> None:
+    from trainers.plan.dry_run import dry_run
+
+    click.echo(dry_run(stages, recipe=recipe, overrides=overrides, seconds=PROBE_SECONDS).rstrip("\n"))
 
 
 def _explain(stages: Sequence[str]) -> None:

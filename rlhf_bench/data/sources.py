@@ -36,7 +36,7 @@ from rlhf_bench.data.splits import (
 from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import HH_MINI, PreferencePair, Prompt, fingerprint, prompt_id
 
-__all__ = ["PreferenceData", "Reader", "known_sources", "load_preferences"]
+__all__ = ["PreferenceData", "Reader", "known_sources", "load_preferences", "open_source"]
 
 # Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
 _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
@@ -126,6 +126,7 @@ class Reader:
     columns: Mapping[str, str] | None = None
     revision: str | None = None
     fractions: Fractions | None = None
+    validation: float | None = None  # the share of it where it is made here, in place of that in `fractions`
     ranked: Which = "all"
     skip_bad: bool = False
     _read: dict[str, tuple[list[PreferencePair], dict[str, int]]] = field(default_factory=dict, repr=False)
@@ -172,7 +173,7 @@ class Reader:
 
     @cached_property
     def _opened(self) -> Source:
-        return _open(self.source, self.revision)
+        return open_source(self.source, self.revision)
 
     def _mini(self, split: str) -> tuple[list[PreferencePair], dict[str, int]]:
         from rlhf_bench.data import mini
@@ -275,7 +276,7 @@ class Reader:
         if split not in {"train", *missing} or not missing:
             return None
         fractions = self.fractions or default_fractions(n_rows)
-        validation = fractions.validation if "validation" in missing else 0.0
+        validation = (self.validation or fractions.validation) if "validation" in missing else 0.0
         test = fractions.test if "test" in missing else 0.0
         self._note(f"{' and '.join(sorted(missing))} made of train by the prompts' hashes, seed {self.seed}")
         return Fractions(1.0 - validation - test, validation, test)
@@ -288,7 +289,8 @@ class Reader:
         return kept
 
 
-def _open(source: str, revision: str | None) -> Source:
+def open_source(source: str, revision: str | None) -> Source:
+    """The rows of a path or of a hub data set, before their columns are read. Raises DataError, UnknownName."""
     path = Path(source).expanduser()
     if source and path.exists():
         return read_path(path)

@@ -80,6 +80,36 @@ from .conftest import TOY
             {"reward": {"function": "gold"}, "data": {"source": "pairs.jsonl"}},
             "reward.function=gold: data.source=pairs.jsonl has no known gold reward, only hh-mini has",
         ),
+        (
+            {"reward": {"checkpoint": 3}},
+            "reward.checkpoint=3: at reward.save_steps=0 no checkpoint is saved on the way; set reward.save_steps",
+        ),
+        (
+            {"reward": {"checkpoint": 3, "save_steps": 2}},
+            "reward.checkpoint=3: reward.save_steps=2 does not save after",
+        ),
+        (
+            {"reward": {"checkpoint": 2, "save_steps": 2, "save_total_limit": 1}},
+            "reward.checkpoint=2: reward.save_total_limit=1 may remove it",
+        ),
+        (
+            {"reward": {"checkpoint": 2, "save_steps": 2, "function": "gold"}},
+            "reward.checkpoint=2: reward.function=gold does not use this run's reward model",
+        ),
+        ({"sft": {"warmup_steps": 5, "max_steps": 5}}, "sft.warmup_steps=5: of 5 steps all would warm up"),
+        ({"grpo": {"warmup_steps": 9, "steps": 8}}, "grpo.warmup_steps=9: of 8 steps all would warm up"),
+        ({"ppo": {"max_prompt_tokens": 129}}, "ppo.max_prompt_tokens=129: above data.max_prompt_tokens=128"),
+        ({"grpo": {"max_response_tokens": 65}}, "grpo.max_response_tokens=65: above data.max_response_tokens=64"),
+        (
+            {
+                "start": "base",
+                "base": {},
+                "sft": {"lora": {"r": 4}},
+                "reward": {"lora": {"r": 4}},
+                "ppo": {"lora": {"load_in_4bit": True}},
+            },
+            "ppo.lora.load_in_4bit: ppo starts from reward, an adapter, which cannot be merged into 4 bits",
+        ),
         ({"reward": {"function": []}}, "reward.function: given an empty list, expected model, gold, a reward"),
         ({"reward": {"function": "golden"}}, "reward.function: given 'golden', expected model, gold, a reward "),
         ({"reward": {"function": "a.b:c d"}}, "reward.function: given 'a.b:c d', expected model, gold, a "),
@@ -115,6 +145,10 @@ def test_it_is_said_before_anything_is_trained(tmp_path: Path) -> None:
         (["ppo.advantage=reward_minus_value", "ppo.lam=0.9"], "ppo.lam: given 0.9, but it decides nothing: "),
         (["ppo.advantage=reward", "ppo.gamma=0.9"], "ppo.gamma: given 0.9, but it decides nothing: ppo.advantage=rew"),
         (["ppo.kl_target=null", "ppo.kl_horizon=9"], "ppo.kl_horizon: given 9, but it decides nothing: without "),
+        (
+            ["sft.warmup_steps=2", "sft.warmup_ratio=0.1"],
+            "sft.warmup_ratio: given 0.1, but it decides nothing: sft.war",
+        ),
         (["grpo.ratio=none", "grpo.cliprange=0.1"], "grpo.cliprange: given 0.1, but it decides nothing: grpo.ratio=n"),
         (
             ["ppo.vf_coef=0", "ppo.cliprange_value=0.3"],

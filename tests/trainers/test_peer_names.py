@@ -16,7 +16,7 @@ from .conftest import call
 
 PPO_CONFIG = ("batch_size", "total_episodes", "num_ppo_epochs", "num_mini_batches", "temperature",
               "missing_eos_penalty", "whiten_rewards", "kl_coef", "cliprange", "vf_coef", "cliprange_value", "gamma",
-              "lam")  # fmt: skip
+              "lam", "response_length")  # fmt: skip
 """Fields of the class that TRL had for PPO, as it stood at commit 496cb7f."""
 
 
@@ -61,8 +61,9 @@ def test_explain_prints_the_names_below_the_meaning() -> None:
 def test_most_keys_have_a_name_elsewhere() -> None:
     """Those without one are this project's own, or nothing that the two have: named here, so that none is forgotten."""
     own = {"muon_lr", "eval_size", "head_lr", "ensemble", "rank_decay", "target_kl", "description", "stop", "filters",
-           "save_seconds", "n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "data.seed", "skip_bad",
-           "grpo.missing_eos_penalty", "ppo.entropy_target"}  # fmt: skip
+           "save_seconds", "n_layer", "n_head", "n_embd", "n_positions", "vocab_size", "data.seed",
+           "grpo.missing_eos_penalty", "ppo.entropy_target", "start", "stages", "reward.checkpoint",
+           "data.validation", "data.skip_bad"}  # fmt: skip
     sections = {row.key for row in explain() if row.type == "section"}
     without = set(dotted_keys(Recipe)) - set(TRL) - set(OPENRLHF) - sections
     assert {key for key in without if key.rpartition(".")[2] not in own and key not in own} == set()

@@ -28,7 +28,7 @@ from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.tokens import collate, encode
 from rlhf_bench.types import STAGES
-from trainers.config.ancestry import PARENTS
+from trainers.config.ancestry import parents_of
 from trainers.config.loading import list_recipes, load_recipe
 from trainers.pipeline import train
 
@@ -120,10 +120,11 @@ def test_a_checkpoint_has_everything(work: Work, stage: str) -> None:
     training = read_json(folder / "training.json")
     assert (training["stage"], training["seed"], training["steps"]) == (stage, 0, 3)
     assert training["hash"] == checkpoint_hash(folder)
-    parents = {name: {"hash": checkpoint_hash(work.run / name)} for name in PARENTS[stage]}
+    parents = {name: {"hash": checkpoint_hash(work.run / name)} for name in parents_of(stage, load_recipe(str(TOY)))}
     assert training["parents"] == parents
     source = {"reward"} if stage in ("ppo", "grpo") else set()  # where rewards come from decides what these become
-    assert set(training["config"]) == {"model", "data", "stop", "precision", stage} | source
+    start = {"start"} if stage in ("ppo", "grpo", "dpo") else set()
+    assert set(training["config"]) == {"model", "data", "stop", "precision", stage} | source | start
     assert ("reward" in training) == bool(source)
     assert training["data"]["source"] == "hh-mini"
     assert training["data"]["pairs"] == 200

@@ -9,17 +9,16 @@ from rlhf_bench.types import STAGES
 from trainers.config.recipe import Recipe
 from trainers.config.rewards import MODEL, parse_sources
 
-__all__ = ["PARENTS", "configuration", "later_stages", "parents_of", "with_ancestors"]
+__all__ = ["all_stages", "configuration", "later_stages", "parents_of", "with_ancestors"]
 
-PARENTS: dict[str, tuple[str, ...]] = {
-    "base": (),
-    "sft": ("base",),
-    "reward": ("sft",),
-    "ppo": ("sft", "reward"),
-    "grpo": ("sft", "reward"),
-    "dpo": ("sft",),
-}
-REWARD_SOURCE = {"function", "weights", "ensemble"}  # keys of the reward section that only ppo and grpo obey
+REWARD_SOURCE = {"function", "weights", "checkpoint", "ensemble"}  # of the reward section, but for ppo and grpo alone
+
+
+def all_stages(recipe: Recipe) -> list[str]:
+    """What `train all` trains: the recipe's stages with what they start from; null: every stage but sft where nothing
+    starts from it."""
+    named = recipe.stages or [stage for stage in STAGES if stage != "sft" or recipe.start == "sft"]
+    return with_ancestors(named, recipe)
 
 
 def with_ancestors(stages: Sequence[str], recipe: Recipe) -> list[str]:
@@ -32,12 +31,15 @@ def with_ancestors(stages: Sequence[str], recipe: Recipe) -> list[str]:
 
 def parents_of(stage: str, recipe: Recipe) -> tuple[str, ...]:
     """What the stage starts from; ppo and grpo need the reward model only where something of it is used."""
+    if stage == "base":
+        return ()
+    if stage == "sft":
+        return ("base",)
     if stage == "reward":
         return (recipe.reward.backbone,) if recipe.reward.backbone in STAGES else ()
-    uses_model = MODEL in parse_sources(recipe.reward.function)
-    if (stage == "grpo" and not uses_model) or (stage == "ppo" and not uses_model and recipe.ppo.critic != "reward"):
-        return ("sft",)
-    return PARENTS[stage]
+    rewarded = stage in ("ppo", "grpo") and MODEL in parse_sources(recipe.reward.function)
+    needs_reward = rewarded or (stage == "ppo" and recipe.ppo.critic == "reward")
+    return (recipe.start, "reward") if needs_reward else (recipe.start,)
 
 
 def later_stages(stage: str, recipe: Recipe) -> list[str]:
@@ -52,6 +54,8 @@ def configuration(recipe: Recipe, name: str) -> dict[str, Any]:
     """
     shared = recipe.model_dump(mode="json", include={"model", "data", "stop", "precision"})
     own = recipe.model_dump(mode="json", include={name}, exclude={"reward": REWARD_SOURCE})[name]
+    if name in ("ppo", "grpo", "dpo"):
+        shared["start"] = recipe.start
     if name in ("ppo", "grpo"):
         shared |= recipe.model_dump(mode="json", include={"reward": REWARD_SOURCE})
     return {**shared, name: own}

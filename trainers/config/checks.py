@@ -18,6 +18,7 @@ from trainers.config.loading import load_recipe, recipe_path
 from trainers.config.optimizer import OptimizerConfig
 from trainers.config.recipe import (
     BaseConfig,
+    DataConfig,
     GrpoConfig,
     NewModel,
     PpoConfig,
@@ -25,7 +26,7 @@ from trainers.config.recipe import (
     RewardConfig,
     RolloutConfig,
 )
-from trainers.config.rewards import GOLD, parse_sources
+from trainers.config.rewards import GOLD, MODEL, parse_sources
 
 __all__ = ["check_combinations", "check_fsdp", "check_given", "ignored_keys"]
 
@@ -43,10 +44,13 @@ def check_combinations(recipe: Recipe) -> None:
     _backbone(recipe.reward)
     _four_bits(recipe)
     _rewards(recipe.reward, recipe.data.source)
+    _reward_checkpoint(recipe.reward)
     for name in STAGES:
         _saving(name, getattr(recipe, name))
+        _warmup(name, getattr(recipe, name))
     for name, config in (("ppo", recipe.ppo), ("grpo", recipe.grpo)):
         _rollout(name, config)
+        _rollout_limits(name, config, recipe.data)
     _ppo(recipe.ppo)
     _grpo(recipe.grpo)
 
@@ -95,9 +99,9 @@ def _four_bits(recipe: Recipe) -> None:
     adapted = {name for name in ("sft", "reward") if getattr(recipe, name).lora is not None}
     parents = {
         "reward": {recipe.reward.backbone},
-        "ppo": {"sft", "reward"} if recipe.ppo.critic in (None, "reward") else {"sft"},
-        "grpo": {"sft"},
-        "dpo": {"sft"},
+        "ppo": {recipe.start, "reward"} if recipe.ppo.critic in (None, "reward") else {recipe.start},
+        "grpo": {recipe.start},
+        "dpo": {recipe.start},
     }
     for name, starts_from in parents.items():
         clash = sorted(starts_from & adapted)
@@ -114,6 +118,51 @@ def _saving(name: str, config: OptimizerConfig) -> None:
             f"{name}.save_total_limit={config.save_total_limit}: at {name}.save_steps=0 no checkpoint is saved on the "
             f"way; set {name}.save_steps"
         )
+
+
+def _reward_checkpoint(config: RewardConfig) -> None:
+    step = config.checkpoint
+    if step is None:
+        return
+    if not config.save_steps:
+        raise BadValue(
+            f"reward.checkpoint={step}: at reward.save_steps=0 no checkpoint is saved on the way; set reward.save_steps"
+        )
+    if config.save_total_limit is not None:
+        raise BadValue(
+            f"reward.checkpoint={step}: reward.save_total_limit={config.save_total_limit} may remove it; leave "
+            "reward.save_total_limit out"
+        )
+    if step % config.save_steps and step != config.max_steps:
+        raise BadValue(
+            f"reward.checkpoint={step}: reward.save_steps={config.save_steps} does not save after that step; expected "
+            f"a multiple of {config.save_steps}"
+        )
+    if MODEL not in parse_sources(config.function):
+        raise BadValue(
+            f"reward.checkpoint={step}: reward.function={config.function} does not use this run's reward model; leave "
+            "reward.checkpoint out"
+        )
+
+
+def _warmup(name: str, config: OptimizerConfig) -> None:
+    """The number of steps is known here where the recipe gives it, and not where it follows from epochs."""
+    steps = config.steps if isinstance(config, RolloutConfig) else getattr(config, "max_steps", None)
+    if config.warmup_steps is not None and steps is not None and config.warmup_steps >= steps:
+        raise BadValue(
+            f"{name}.warmup_steps={config.warmup_steps}: of {steps} steps all would warm up and none reach "
+            f"{name}.lr={config.lr:g}; expected fewer than {steps}"
+        )
+
+
+def _rollout_limits(name: str, config: RolloutConfig, data: DataConfig) -> None:
+    for key in ("max_prompt_tokens", "max_response_tokens"):
+        own, shared = getattr(config, key), getattr(data, key)
+        if own is not None and own > shared:
+            raise BadValue(
+                f"{name}.{key}={own}: above data.{key}={shared}, which limits what the reward model reads; raise that, "
+                "or lower this"
+            )
 
 
 def _rollout(name: str, config: RolloutConfig) -> None:
@@ -204,6 +253,9 @@ def ignored_keys(recipe: Recipe, stages: Collection[str]) -> Iterator[tuple[str,
                 yield f"base.{key}", f"with model={recipe.model} base is a copy of it and trains nothing"
         elif getattr(recipe, stage).optimizer != "muon":
             yield f"{stage}.muon_lr", f"{stage}.optimizer={getattr(recipe, stage).optimizer}"
+    for stage in stages:
+        if getattr(recipe, stage).warmup_steps is not None:
+            yield f"{stage}.warmup_ratio", f"{stage}.warmup_steps is given"
     for stage in {"ppo", "grpo"} & set(stages):
         if getattr(recipe, stage).ratio == "none":
             yield f"{stage}.cliprange", f"{stage}.ratio=none has no ratio to clip"

@@ -40,6 +40,7 @@ class OptimizerConfig(Config):
     muon_lr: float = Field(0.02, gt=0, description="peak learning rate of Muon, for the matrices of the layers")
     schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="after the warm-up, down to 0")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps that warm up linearly")
+    warmup_steps: int | None = Field(None, ge=0, description="steps that warm up linearly; null: by warmup_ratio")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay, on matrices only")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment")
     adam_beta2: float = Field(0.98, ge=0, lt=1, description="AdamW's second moment")
@@ -63,6 +64,10 @@ class OptimizerConfig(Config):
     save_total_limit: int | None = Field(
         None, ge=1, description="keep only so many of the checkpoints on the way, the newest; null: all"
     )
+
+    def warmup_share(self, steps: int) -> float:
+        """The share of so many steps that warms up: `warmup_steps` of them where it is given."""
+        return self.warmup_ratio if self.warmup_steps is None else self.warmup_steps / steps
 
 
 class TunedConfig(OptimizerConfig):

@@ -53,6 +53,13 @@ class DataConfig(Config):
     )
     filters: str = Field("none", description=f"filter of the training pairs: {', '.join(FILTERS)}")
     skip_bad: bool = Field(False, description="leave out rows that cannot be used, and count them; else an error")
+    validation: float | None = Field(
+        None,
+        gt=0,
+        lt=0.5,
+        description="share of the prompts that validates, where the source has no split for it; "
+        "null: 0.05, or 0.1 of fewer than 5,000 rows",
+    )
     max_prompt_tokens: int = Field(128, ge=1, description="longer prompts are cut from the left")
     max_response_tokens: int = Field(64, ge=2, description="longer responses are cut from the right")
 
@@ -68,6 +75,11 @@ class BaseConfig(OptimizerConfig):
 class SftConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the chosen responses")
     max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
+    source: str | None = Field(
+        None,
+        description="demonstrations to learn from in place of the data's chosen responses: a file, a folder or a hub "
+        "data set of instruction[/input] and output, or prompt and response",
+    )
     loss_on: Literal["response", "sequence"] = Field("response", description="tokens that are learned")
     packing: bool = Field(
         False, description="several documents in a row, none of which sees another: less padding, the same numbers"
@@ -93,6 +105,12 @@ class RewardConfig(TunedConfig):
     )
     weights: tuple[float, ...] | None = Field(
         None, description="weight of each reward in the list of reward.function; null: 1 each"
+    )
+    checkpoint: int | None = Field(
+        None,
+        ge=1,
+        description="step of the reward model's checkpoint on the way (reward.save_steps) that ppo and grpo are "
+        "rewarded by and ppo's critic starts from; null: the finished reward model",
     )
     ensemble: Literal["mean", "min"] | None = Field(
         None,
@@ -153,6 +171,17 @@ class RolloutConfig(TunedConfig):
 
     steps: int = Field(40, ge=1, description="rollouts, each followed by its updates")
     temperature: float = Field(1.0, gt=0, description="sampling temperature, also of the policy ratio")
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="draw from the smallest set of tokens with this probability; ratio and KL stay those of the whole "
+        "distribution, and the log says how far the samples are from it",
+    )
+    max_prompt_tokens: int | None = Field(None, ge=1, description="limit of a rollout's prompts; null: that of data")
+    max_response_tokens: int | None = Field(
+        None, ge=2, description="longest response of a rollout, in tokens; null: that of data"
+    )
     missing_eos_penalty: float = Field(0.0, ge=0, description="taken from the reward of a response that never ended")
     epochs: int = Field(1, ge=1, description="passes over each rollout")
     minibatches: int = Field(1, ge=1, description="optimiser steps of one pass over a rollout")
@@ -204,10 +233,11 @@ class PpoConfig(RolloutConfig):
 
 class GrpoConfig(RolloutConfig):
     num_generations: int = Field(8, ge=1, description="responses a prompt (the group), at least 2")
-    advantage: Literal["group", "mean", "rloo", "rank_linear", "rank_exponential", "rank_tournament"] = Field(
+    advantage: Literal["group", "batch", "mean", "rloo", "rank_linear", "rank_exponential", "rank_tournament"] = Field(
         "group",
-        description="reward less the group's mean over its std; less the mean; less the mean of the others (leave one "
-        "out); or by rank in the group: linear, exponential, wins minus losses",
+        description="reward less the group's mean over the group's std, or (batch) over the std of all rewards of the "
+        "rollout; less the mean; less the mean of the others (leave one out); or by rank in the group: linear, "
+        "exponential, wins minus losses",
     )
     rank_decay: float | None = Field(None, gt=0, description="lambda of rank_exponential, a rank; null: 1")
     beta: float = Field(0.05, ge=0, description="weight of the KL to the reference")
@@ -233,6 +263,12 @@ class Recipe(Config):
     seed: int = Field(0, ge=0, description="seed of weights, data order and sampling")
     model: str | NewModel = Field(
         default_factory=NewModel, description="hub name or folder of a pretrained model, or a GPT-2 to initialise"
+    )
+    stages: tuple[Literal["base", "sft", "reward", "ppo", "grpo", "dpo"], ...] | None = Field(
+        None, min_length=1, description="what `train all` trains, with what it starts from; null: every stage"
+    )
+    start: Literal["sft", "base"] = Field(
+        "sft", description="what ppo, grpo and dpo start from, and their reference; base: without SFT"
     )
     data: DataConfig = Field(default_factory=DataConfig, description="preference pairs")
     stop: tuple[str, ...] = Field((HUMAN_TURN,), description="strings that end a sampled response; cut before them")

@@ -80,14 +80,16 @@ def encode_pairs(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequen
     return EncodedPairs([(chosen[i], rejected[i]) for i in kept], [pairs[i].margin for i in kept], counts)
 
 
-def report_cut(stage: Stage, *, prompts: int, responses: int, rows: int) -> dict[str, float]:
+def report_cut(
+    stage: Stage, *, prompts: int, responses: int, rows: int, prompt_limit: str | None = None
+) -> dict[str, float]:
     """Log how many of `rows` prompts and responses are cut, and return the shares for the first row of the stage's log,
-    where the alarms find them; nothing where none is cut."""
+    where the alarms find them; nothing where none is cut. `prompt_limit`: key and value, where it is not that of data.
+    """
     data, parts = stage.recipe.data, []
     if prompts:
-        parts.append(
-            f"{prompts / rows:.0%} of the prompts from the left to data.max_prompt_tokens={data.max_prompt_tokens}"
-        )
+        limit = prompt_limit or f"data.max_prompt_tokens={data.max_prompt_tokens}"
+        parts.append(f"{prompts / rows:.0%} of the prompts from the left to {limit}")
     if responses:
         parts.append(
             f"{responses / rows:.0%} of the responses, which lose their end token, to "

@@ -80,7 +80,7 @@ def make_critic(stage: Stage, config: PpoConfig, policy: PreTrainedModel) -> Cri
         return None
     backbone = _backbone(stage, config, policy)
     if backbone is not policy:
-        make_trainable(stage, backbone, config, stage.parent("sft"))
+        make_trainable(stage, backbone, config, stage.start)
     with seeded(stage.seed):
         head = nn.Linear(backbone.config.hidden_size, 1).to(stage.machine.device)
     nn.init.zeros_(head.weight)
@@ -95,12 +95,12 @@ def _backbone(stage: Stage, config: PpoConfig, policy: PreTrainedModel) -> PreTr
     if start == "shared":
         return policy
     if start == "policy":
-        return load_policy(stage.parent("sft"), device=stage.machine.device, load_in_4bit=config.load_in_4bit)[0]
+        return load_policy(stage.start, device=stage.machine.device, load_in_4bit=config.load_in_4bit)[0]
     backbone, tokenizer = load_reward_model(
-        stage.parent("reward"), device=stage.machine.device, load_in_4bit=config.load_in_4bit
+        stage.reward_model, device=stage.machine.device, load_in_4bit=config.load_in_4bit
     )
     known = tokenizer.get_vocab()  # a new dictionary at each call: 64 ms for 49,152 tokens
-    if any(known.get(token) != i for token, i in load_tokenizer(stage.parent("sft")).get_vocab().items()):
+    if any(known.get(token) != i for token, i in load_tokenizer(stage.start).get_vocab().items()):
         raise ModelError(
             "ppo.critic=reward needs a reward model with the policy's vocabulary; the two differ: "
             "use --set ppo.critic=policy"

@@ -34,7 +34,7 @@ from trainers.engine.rewards import (
 )
 from trainers.engine.stage import Stage
 
-__all__ = ["Rollout", "RolloutMaker", "select", "with_unique_ids"]
+__all__ = ["Rollout", "RolloutMaker", "nucleus_numbers", "select", "with_unique_ids"]
 
 CALIBRATION = 256  # pairs of the validation split whose chosen responses give an ensemble's members their scales
 
@@ -47,6 +47,7 @@ class Rollout(NamedTuple):
     scores: Tensor  # (B,) raw reward
     ended: Tensor  # (B,) bool: ended itself, by end-of-text or a stop string
     reference_logps: Tensor  # (B, T) at the sampling temperature
+    nucleus: dict[str, float]  # how far top-p drew it from the policy's own distribution; empty without top-p
 
     @property
     def lengths(self) -> Tensor:
@@ -58,6 +59,7 @@ class Rollout(NamedTuple):
             "reward": self.scores.mean().item(),
             "completions/mean_length": lengths.mean().item(),
             "completions/clipped_ratio": 1.0 - self.ended.float().mean().item(),
+            **self.nucleus,
         }
 
 
@@ -79,6 +81,20 @@ def select(batch: Batch, index: Tensor | Sequence[int]) -> Batch:
     return Batch(*(tensor[:, :width] for tensor in part))
 
 
+def nucleus_numbers(drawn: Tensor, logps: Tensor, mask: Tensor) -> dict[str, float]:
+    """How far the distribution that top-p draws from is from the policy, for the log.
+
+    A token of the nucleus is drawn with its probability over the nucleus's mass, so that drawn - logps = -log mass:
+    what the policy ratio leaves out. Summed over a response its mean is KL(drawn || policy), which the k1 estimate of
+    the KL to the reference lacks on such samples. drawn, logps, mask: (B, T).
+    """
+    difference = (drawn - logps) * mask
+    return {
+        "sampling/nucleus_mass": ((-difference).exp() * mask).sum().item() / max(1, int(mask.sum())),
+        "sampling/nucleus_kl": difference.sum(1).mean().item(),
+    }
+
+
 class RolloutMaker:
     """Draws prompts in an order that depends on the seed alone, samples, scores, and computes log-probabilities."""
 
@@ -96,11 +112,17 @@ class RolloutMaker:
         self.score, self.reward_record = self._rewards()
         self.template = template_of(recipe, tokenizer)
         self.sampling = SamplingConfig(
-            max_new_tokens=recipe.data.max_response_tokens, max_prompt_tokens=recipe.data.max_prompt_tokens,
-            temperature=config.temperature, stop=(*recipe.stop, *self.template.stop),
+            max_new_tokens=config.max_response_tokens or recipe.data.max_response_tokens,
+            max_prompt_tokens=config.max_prompt_tokens or recipe.data.max_prompt_tokens,
+            temperature=config.temperature, top_p=config.top_p, stop=(*recipe.stop, *self.template.stop),
         )  # fmt: skip
         self.prompts = stage.data("train").prompts
         self.held_out = stage.data("validation").prompts[: config.eval_size]
+        if config.top_p < 1.0:
+            stage.log(
+                f"top_p={config.top_p:g}: responses are drawn from the nucleus, while ratio, KL and entropy are those "
+                "of the whole distribution; sampling/nucleus_mass and sampling/nucleus_kl log the difference"
+            )
         self._epoch, self._order = -1, np.arange(0)
 
     def make(self, step: int, *, samples: int) -> Rollout:
@@ -124,8 +146,19 @@ class RolloutMaker:
         batch = collate(rows, pad_id=self.tokenizer.pad_token_id).to(self.stage.machine.device)
         return Rollout(
             rows, batch, scores.to(self.stage.machine.device), torch.tensor(ended, device=self.stage.machine.device),
-            self.logps(self.reference, batch),
+            self.logps(self.reference, batch), self._nucleus(batch, completions),
         )  # fmt: skip
+
+    def _nucleus(self, batch: Batch, completions: Sequence[Completion]) -> dict[str, float]:
+        """With top-p, `nucleus_numbers` of a rollout's tokens, without those of a stop string."""
+        if self.config.top_p == 1.0:
+            return {}
+        logps = self.logps(self.policy, batch).cpu()
+        drawn, mask = torch.zeros_like(logps), torch.zeros_like(logps, dtype=torch.bool)
+        for row, completion in enumerate(completions):
+            places = batch.response_mask[row].nonzero().squeeze(1).cpu()[: len(completion.logps)]
+            drawn[row, places], mask[row, places] = torch.tensor(completion.logps), True
+        return nucleus_numbers(drawn, logps, mask)
 
     def rows(self, texts: Sequence[str], completions: Sequence[Completion]) -> list[Encoded]:
         """The data's prompts in the model's form with what it drew, a stop string's tokens too: to end is an action."""
@@ -156,7 +189,11 @@ class RolloutMaker:
         used = sorted({i for step in range(self.config.steps) for i in self._indices(step)})
         written = [self.template.prompt(self.prompts[i].text) for i in used]
         heads = encode_prompts(self.tokenizer, written, max_prompt=self.sampling.max_prompt_tokens)
-        return report_cut(self.stage, prompts=sum(cut for _, cut in heads), responses=0, rows=len(used))
+        limit = f"{self.stage.name}.max_prompt_tokens={self.config.max_prompt_tokens}"
+        return report_cut(
+            self.stage, prompts=sum(cut for _, cut in heads), responses=0, rows=len(used),
+            prompt_limit=limit if self.config.max_prompt_tokens else None,
+        )  # fmt: skip
 
     def evaluate(self) -> dict[str, float]:
         """One response to each held-out prompt: reward, gold where it is known, exact KL, share ended."""
@@ -187,7 +224,10 @@ class RolloutMaker:
         hashes: dict[str, str | None] = {}  # of what no parent's hash covers
         for name in names:
             if name == MODEL:
-                sources.append(self._model_source(self.stage.parent("reward")))
+                model = self.stage.reward_model
+                sources.append(self._model_source(model))
+                if section.checkpoint is not None:
+                    hashes[model.name] = checkpoint_hash(model)
             elif name == GOLD:
                 sources.append(gold_source(self.stage.recipe.data.source))
             elif is_folder(name):

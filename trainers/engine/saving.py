@@ -34,9 +34,9 @@ from rlhf_bench.runtime.writer import Writer
 from trainers.engine.alarms import find_alarms
 from trainers.engine.batches import template_of
 from trainers.engine.lora import save_adapter
-from trainers.engine.stage import Stage, StageResult, Trained
+from trainers.engine.stage import Stage, StageResult, Trained, step_checkpoint, steps_folder
 
-__all__ = ["StepCheckpoints", "save_stage", "steps_folder"]
+__all__ = ["StepCheckpoints", "save_stage"]
 
 PREFIX = "checkpoint-"
 
@@ -84,11 +84,6 @@ def save_stage(
         atomic_write_text(folder / "README.md", model_card(training, name=stage.name))
 
 
-def steps_folder(stage: Path) -> Path:
-    """Where the checkpoints on the way to a stage's folder are."""
-    return stage.with_name(f"{stage.name}-steps")
-
-
 @dataclass(frozen=True)
 class StepCheckpoints:
     """Every `every` steps, and at the last one, a checkpoint of a model; at most the `limit` newest are kept."""
@@ -118,7 +113,7 @@ class StepCheckpoints:
         return self.every > 0 and (step % self.every == 0 or step == of)
 
     def path(self, step: int) -> Path:
-        return steps_folder(self.stage) / f"{PREFIX}{step}"
+        return step_checkpoint(self.stage, step)
 
     def keep(self, step: int, *, of: int, weights: dict[str, Tensor] | None = None) -> None:
         """Save the model after `step`; see `write_model`. A checkpoint of that step that is there is replaced."""

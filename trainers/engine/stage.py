@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.data import PreferenceData
+from rlhf_bench.errors import CheckpointError
 from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import PreferencePair
@@ -19,7 +20,17 @@ from trainers.config.recipe import Recipe
 from trainers.engine.lora import Adapter
 from trainers.engine.machine import Machine
 
-__all__ = ["Folders", "Reporting", "Stage", "StageResult", "Trained"]
+__all__ = ["Folders", "Reporting", "Stage", "StageResult", "Trained", "step_checkpoint", "steps_folder"]
+
+
+def steps_folder(stage: Path) -> Path:
+    """Where the checkpoints on the way to a stage's folder are."""
+    return stage.with_name(f"{stage.name}-steps")
+
+
+def step_checkpoint(stage: Path, step: int) -> Path:
+    """The checkpoint after `step` on the way to a stage's folder."""
+    return steps_folder(stage) / f"checkpoint-{step}"
 
 
 class Folders(NamedTuple):
@@ -59,6 +70,25 @@ class Stage:
 
     def parent(self, name: str) -> Path:
         return self.folders.run / name
+
+    @property
+    def start(self) -> Path:
+        """What the policy starts from, which is its reference."""
+        return self.parent(self.recipe.start)
+
+    @property
+    def reward_model(self) -> Path:
+        """The reward model of this run, or its checkpoint that `reward.checkpoint` names. Raises CheckpointError."""
+        finished, step = self.parent("reward"), self.recipe.reward.checkpoint
+        if step is None:
+            return finished
+        path = step_checkpoint(finished, step)
+        if not path.is_dir():
+            raise CheckpointError(
+                f"reward.checkpoint={step}: {path} is not there; expected a step that reward.save_steps saved, or the "
+                "last: train reward again with --force, or give another step"
+            )
+        return path
 
     def pairs(self, split: str, limit: int | None = None) -> list[PreferencePair]:
         return self.data(split).pairs[:limit]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 __all__ = [
     "GROUP_ADVANTAGES",
+    "batch_advantages",
     "gae",
     "group_advantages",
     "mean_advantages",
@@ -79,6 +80,15 @@ def group_advantages(rewards: Tensor, *, eps: float = 1e-4) -> Tensor:
     return (centred / (rewards.std(1, keepdim=True) + eps)).masked_fill(without_spread(rewards)[:, None], 0.0)
 
 
+def batch_advantages(rewards: Tensor, *, eps: float = 1e-4) -> Tensor:
+    """(r - the group's mean) / (std of all rewards + eps), (P, G): TRL's `scale_rewards="batch"` (arXiv:2508.08221).
+
+    A group whose rewards hardly differ keeps small advantages, which its own std would make as large as any other's.
+    std has ddof 1. A group without spread gets 0 everywhere.
+    """
+    return mean_advantages(rewards) / (rewards.std() + eps)
+
+
 def without_spread(rewards: Tensor) -> Tensor:
     """Groups whose rewards are all the same, which teach nothing. (P, G) -> (P,) bool."""
     return (rewards == rewards[:, :1]).all(1)
@@ -127,6 +137,7 @@ def _ranks(rewards: Tensor) -> Tensor:
 
 GROUP_ADVANTAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "group": group_advantages,
+    "batch": batch_advantages,
     "mean": mean_advantages,
     "rloo": rloo_advantages,
     "rank_linear": rank_linear_advantages,

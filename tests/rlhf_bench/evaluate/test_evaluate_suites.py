@@ -205,6 +205,11 @@ def test_what_a_suite_needs() -> None:
     assert {name: needs(load_suite(name)) for name in list_suites()} == {
         "hh-test": "a run, or --data SOURCE",
         "quick": "a run, or --data SOURCE",
+        "reddit-grpo": "a run, or --data SOURCE",
+        "hh-ppo-grpo-dpo": "a run, or --data SOURCE",
+        "hh-sft-ppo-grpo-dpo": "a run, or --data SOURCE",
+        "guide": "a run, or --data SOURCE",
+        "instruct-ppo": "a run, or --data SOURCE",
         "responses": "--responses FILE",
         "out-of-distribution": "nothing, it has prompts of its own",
         "safety": "nothing, it has prompts of its own",

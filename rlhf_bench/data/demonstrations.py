@@ -1,0 +1,86 @@
+"""Demonstrations: one response to a prompt, to be imitated. What SFT learns from where it is no preference data.
+
+Rows have instruction[/input] or prompt, and output, response, completion or answer: alpaca and its descendants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from rlhf_bench.data.columns import Cells, Names, read_prompt
+from rlhf_bench.data.files import Part
+from rlhf_bench.data.hh import clean_response
+from rlhf_bench.data.pairs import is_unicode
+from rlhf_bench.data.sources import open_source
+from rlhf_bench.data.splits import Fractions, default_fractions, split_of
+from rlhf_bench.data.tabular import Unusable
+from rlhf_bench.errors import DataError
+from rlhf_bench.types import stable_hash
+
+__all__ = ["Demonstration", "Demonstrations"]
+
+_PROMPTS = ("instruction", "prompt", "question", "query")
+_RESPONSES = ("output", "response", "completion", "answer")
+
+
+class Demonstration(NamedTuple):
+    prompt: str  # in the HH form
+    response: str
+
+
+class Demonstrations:
+    """The demonstrations of a source, read once: its train split, of which a share of the prompts validates."""
+
+    def __init__(self, source: str, *, seed: int = 0, skip_bad: bool = False) -> None:
+        self.source, self.seed, self.skip_bad = source, seed, skip_bad
+        self.empty = 0  # rows without a prompt or a response, which are left out
+
+    def split(self, name: str) -> list[Demonstration]:
+        """Those of "train" or "validation". Raises DataError where there is none, or rows cannot be used."""
+        validation = default_fractions(len(self._all)).validation
+        shares = Fractions(1.0 - validation, validation, 0.0)
+        found = [one for one in self._all if split_of(one.prompt, self.seed, shares) == name]
+        if not found:
+            raise DataError(f"no demonstration is left in split {name!r} of {self.source}; give more rows")
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        return stable_hash(*(text for one in self._all for text in one))
+
+    @cached_property
+    def _all(self) -> list[Demonstration]:
+        parts = open_source(self.source, None).splits.get("train", [])
+        return [one for part in parts for one in self._part(part)]
+
+    def _part(self, part: Part) -> list[Demonstration]:
+        names, found = column_names(part.columns, part.name), []
+        for number, row in part.rows:
+            cells = Cells(row, names)
+            try:
+                one = Demonstration(read_prompt(cells), clean_response(cells.text("completion")))
+            except Unusable as why:
+                part.bad.add(number, str(why))
+                continue
+            if all(one) and is_unicode(one.prompt + one.response):
+                found.append(one)
+            else:
+                self.empty += 1
+        part.bad.settle(part.n_rows, skip=self.skip_bad, advice="--set data.skip_bad=true")
+        return found
+
+
+def column_names(columns: Sequence[str], source: str) -> Names:
+    """Field -> column. Raises DataError where there is no prompt or no response."""
+    there = {column.strip().lower(): column for column in reversed(columns)}
+    prompt = next((name for name in _PROMPTS if name in there), None)
+    response = next((name for name in _RESPONSES if name in there), None)
+    if prompt is None or response is None:
+        raise DataError(
+            f"{source} has the columns {', '.join(columns) or 'none'}; expected demonstrations: instruction[/input] or "
+            "prompt, and output, response, completion or answer"
+        )
+    names = {"instruction" if prompt == "instruction" else "prompt": there[prompt], "completion": there[response]}
+    return names | {field: there[field] for field in ("input", "system") if field in there}

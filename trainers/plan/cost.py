@@ -1,0 +1,108 @@
+"""Work and memory of each stage, from the recipe, the model's shape and the length of the data's texts.
+
+Estimates, to see whether a run takes minutes or days and whether it fits: a rollout's responses count at their longest.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from trainers.config.optimizer import OptimizerConfig, TunedConfig
+from trainers.config.recipe import GrpoConfig, NewModel, PpoConfig, Recipe, RolloutConfig
+from trainers.engine.batches import count_steps
+
+__all__ = ["Lengths", "Rates", "Shape", "Work", "peak_memory", "stage_work"]
+
+# Bytes a parameter: fp32 weight; with its gradient and AdamW's two moments.
+FROZEN, TRAINED = 4, 16
+ACTIVATION = {"fp32": 68, "bf16": 34}  # bytes a token, layer and unit of width (arXiv:2205.05198, table 2, no scores)
+LOGITS = 12  # bytes a token and entry of the vocabulary: logits, their log-softmax and its gradient in fp32
+
+
+class Shape(NamedTuple):
+    """A model's size."""
+
+    parameters: int
+    layers: int
+    width: int
+    vocabulary: int
+
+
+class Lengths(NamedTuple):
+    """Mean tokens of the data's texts after the cuts."""
+
+    prompt: float
+    response: float
+
+
+class Work(NamedTuple):
+    """What a stage computes, in tokens; one row is a document, a pair or a response."""
+
+    steps: int
+    rows: int  # over all steps
+    trained: float  # tokens through a forward and a backward pass
+    read: float  # tokens through a forward pass alone
+    drawn: float  # tokens sampled
+
+    @property
+    def tokens(self) -> float:
+        return self.trained + self.read + self.drawn
+
+
+class Rates(NamedTuple):
+    """Tokens a second of one machine."""
+
+    trained: float
+    read: float
+    drawn: float
+
+    def hours(self, work: Work) -> float:
+        return (work.trained / self.trained + work.read / self.read + work.drawn / self.drawn) / 3600
+
+
+def stage_work(recipe: Recipe, stage: str, pairs: int, lengths: Lengths) -> Work:
+    """What `stage` computes on so many training pairs."""
+    config = getattr(recipe, stage)
+    if stage == "base" and not isinstance(recipe.model, NewModel):
+        return Work(0, 0, 0.0, 0.0, 0.0)
+    if isinstance(config, RolloutConfig):
+        return _rollout_work(recipe, config, lengths)
+    available = {"base": 2 * pairs, "dpo": min(pairs, recipe.dpo.max_pairs or pairs)}.get(stage, pairs)
+    steps = count_steps(available, config.batch_size, config.epochs, config.max_steps)
+    rows, sides = steps * config.batch_size, 2 if stage in ("reward", "dpo") else 1
+    row = sides * (lengths.prompt + lengths.response)
+    reference = min(rows, available) * row if stage == "dpo" else 0.0
+    return Work(steps, rows, rows * row, reference, 0.0)
+
+
+def _rollout_work(recipe: Recipe, config: RolloutConfig, lengths: Lengths) -> Work:
+    """Drawn, read by reference and reward model, and by the policy that drew it and the critic where they are needed;
+    trained once an epoch, the critic too."""
+    rows = config.steps * config.batch_size * (config.num_generations if isinstance(config, GrpoConfig) else 1)
+    response = config.max_response_tokens or recipe.data.max_response_tokens
+    length = min(lengths.prompt, config.max_prompt_tokens or lengths.prompt) + response
+    critic = isinstance(config, PpoConfig) and config.advantage != "reward"
+    own_critic = isinstance(config, PpoConfig) and critic and config.critic != "shared"
+    passes = 3 + critic  # reference, reward model, policy
+    return Work(
+        config.steps, rows, rows * length * config.epochs * (1 + own_critic), float(rows * length * passes),
+        float(rows * response),
+    )  # fmt: skip
+
+
+def peak_memory(recipe: Recipe, stage: str, shape: Shape, precision: str) -> float:
+    """Bytes at the peak: weights, gradients, optimiser, frozen models, and one micro-batch of the longest rows."""
+    config: OptimizerConfig = getattr(recipe, stage)
+    if stage == "base" and not isinstance(recipe.model, NewModel):
+        return float(FROZEN * shape.parameters)
+    adapter = config.lora if isinstance(config, TunedConfig) else None
+    # an adapter of rank r: A and B of each of some 6 layers' matrices
+    learned = shape.parameters if adapter is None else 12 * shape.layers * shape.width * adapter.r
+    models = FROZEN * shape.parameters + (TRAINED - FROZEN if adapter is None else TRAINED) * learned
+    if isinstance(config, RolloutConfig):
+        models += 2 * FROZEN * shape.parameters  # reference and reward model
+    if isinstance(config, PpoConfig) and config.advantage != "reward" and config.critic != "shared":
+        models += FROZEN * shape.parameters + (TRAINED - FROZEN if adapter is None else TRAINED) * learned
+    tokens = config.micro_batch_size * (recipe.data.max_prompt_tokens + recipe.data.max_response_tokens)
+    kept = 4 if config.gradient_checkpointing else ACTIVATION[precision]
+    return float(models + tokens * (shape.layers * shape.width * kept + LOGITS * shape.vocabulary))
