@@ -14,7 +14,7 @@ from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.sources import ResponseSet
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import json_text
-from rlhf_bench.scorers.rouge import SETTINGS as ROUGE_SETTINGS
+from rlhf_bench.scorers.rouge import rouge_settings
 from rlhf_bench.types import stable_hash
 
 __all__ = ["make_manifest"]
@@ -59,7 +59,7 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         "sampling": _sampling(plan),
         "seed": plan.suite.seed,
         "seeds": plan.seeds,
-        "rouge": ROUGE_SETTINGS,
+        "rouge": rouge_settings(plan.suite.rouge_tokenizer),
         "resamples": plan.suite.resamples,
     }
     return {

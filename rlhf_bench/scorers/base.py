@@ -122,6 +122,7 @@ class EvalContext:
     origin: Origin
     source: str  # the data source of the prompts
     suite_metrics: Sequence[str] = ()  # the metrics that the suite names for its own prompts
+    rouge_tokenizer: str = "english"  # or "unicode": with ROUGE of words in any script
     sampling: SamplingConfig | None = None  # None where no model takes part
     model: LoadedModel | None = None  # from which the responses were sampled; None for those of a file or of the data
     reference: LoadedModel | None = None  # None where the reference is a response file

@@ -18,7 +18,7 @@ __all__ = ["missing_lines", "summary_table"]
 # The main columns in the order in which people ask; the registry's order holds for the rest. A narrow terminal keeps
 # the first of them.
 _ALWAYS = ("reward", "reward_z", "gold", "kl_exact", "n_tokens")
-_MAIN = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended", "refused")
+_MAIN = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "rougeL_unicode", "n_tokens", "ended", "refused")
 _WITHOUT_KL = ("rouge1", "rouge2", "distinct2", "repetition")  # where no model was sampled these are main, too
 _WIN_RATE = Column("win_rate", "Win rate ↑", interval=True)
 _TRAINING = [Column("train_seconds", "Training (s)", 0, tier=REST)]
