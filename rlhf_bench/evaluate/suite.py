@@ -72,8 +72,8 @@ class Suite(Config):
     )
     rouge_tokenizer: Literal["english", "unicode"] = Field(
         "english",
-        description="english: the words that rouge_score reads, of a-z and 0-9; unicode: beside them a ROUGE of words in "
-        "any script, as rouge1_unicode and so on",
+        description="english: the words that rouge_score reads, of a-z and 0-9; unicode: beside it a ROUGE of words "
+        "in any script, as rouge1_unicode and so on",
     )
     resamples: int = Field(RESAMPLES, ge=100, description="bootstraps that an interval is made from")
     best_of_n: int = Field(

@@ -5,7 +5,7 @@ package's own. Only what repeats is remembered (stems of words, tokens of refere
 subsequence is computed on the bits of integers instead of cell by cell; a test holds all three equal to the package.
 
 The package's tokenizer reads a-z and 0-9 alone. Where most letters of the reference texts are others (Chinese, Russian)
-its ROUGE is missing. `rouge_tokenizer: unicode` of a suite adds a ROUGE of every script's words, under names of its own.
+its ROUGE is missing. `rouge_tokenizer: unicode` of a suite adds a ROUGE of every script's words, under other names.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from rouge_score import rouge_scorer, scoring, tokenize, tokenizers
 
 from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
+from rlhf_bench.scorers.text import is_english_script, split_unspaced
 
 __all__ = ["ROUGE_PARTS", "SCORER", "UNICODE", "Score", "rouge_best", "rouge_parts", "rouge_settings", "unicode_words"]
 
@@ -61,27 +62,13 @@ def unicode_words(text: str) -> tuple[str, ...]:
     A script that puts no space between words has a word a character, with the marks that follow it.
     """
     words = _split_words(unicodedata.normalize("NFKC", text).lower())
-    return tuple(part for word in words if word for part in (english_words(word) if word.isascii() else (word,)))
+    return tuple(part for word in words for part in (english_words(word) if word.isascii() else (word,)))
 
 
 def _split_words(text: str) -> Iterator[str]:
     for is_word, characters in groupby(text, key=lambda c: unicodedata.category(c)[0] in "LMN"):
-        run, start = "".join(characters) if is_word else "", 0
-        for i, character in enumerate(run):
-            after = i > 0 and _is_unspaced(run[i - 1]) and unicodedata.category(character)[0] != "M"
-            if _is_unspaced(character) or after:
-                yield run[start:i]
-                start = i
-        yield run[start:]
-
-
-# Han, kana, Thai, Lao, Khmer, Burmese: written without spaces. Hangul is written with them.
-_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
-
-
-@lru_cache(maxsize=10_000)
-def _is_unspaced(character: str) -> bool:
-    return unicodedata.name(character, "").startswith(_UNSPACED) and unicodedata.category(character)[0] == "L"
+        if is_word:
+            yield from split_unspaced("".join(characters))
 
 
 class _Rouge:
@@ -194,12 +181,6 @@ def _metrics(ending: str) -> list[Metric]:
     return [*whole, *parts]
 
 
-def _is_seen(texts: Sequence[str]) -> bool:
-    """False where most letters and digits of the texts are none that the package's tokenizer reads."""
-    letters = [character for text in texts for character in text if character.isalnum()]
-    return 2 * sum(character.isascii() for character in letters) >= len(letters)
-
-
 UNSEEN = (
     "ROUGE's tokenizer reads a-z and 0-9 alone, which few words of the reference texts have; --set "
     "rouge_tokenizer=unicode adds a ROUGE of words in any script"
@@ -217,7 +198,7 @@ class RougeScorer(Scorer):
             return dict.fromkeys(_columns(endings), Missing("it is the text that the others are compared with"))
         if not any(row.compared_with for row in rows):
             return dict.fromkeys(_columns(endings), Missing("no reference texts to compare with"))
-        seen = [bool(row.compared_with) and _is_seen(row.compared_with) for row in rows]
+        seen = [bool(row.compared_with) and is_english_script(" ".join(row.compared_with)) for row in rows]
         columns = _scored(rows, "", seen) if any(seen) else dict.fromkeys(_columns([""]), Missing(UNSEEN))
         return {**columns, **(_scored(rows, UNICODE, [True] * len(rows)) if UNICODE in endings else {})}
 
