@@ -13,7 +13,7 @@ __all__ = ["compare"]
 
 @click.command(
     cls=BenchCommand,
-    examples=["rlhf-bench compare mini strong", "rlhf-bench compare mini strong --difference gold=0.1"],
+    examples=["rlhf-bench compare default strong", "rlhf-bench compare default strong --difference gold=0.1"],
 )
 @click.argument("a")
 @click.argument("b")

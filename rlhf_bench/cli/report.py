@@ -14,7 +14,7 @@ __all__ = ["report"]
 
 @click.command(
     cls=BenchCommand,
-    examples=["rlhf-bench report results/hh-test/mini", "rlhf-bench report --show --difference gold=0.1"],
+    examples=["rlhf-bench report results/hh-test/default", "rlhf-bench report --show --difference gold=0.1"],
 )
 @click.argument("result", required=False)
 @click.option("--show", is_flag=True, help="Only print the table and the paths; draw nothing.")

@@ -37,14 +37,14 @@ def sampled_rows(
         NotFinite: the model's probabilities are NaN.
     """
     from rlhf_bench.modeling.sampling import sample_as
-    from rlhf_bench.modeling.tokens import encode_prompts
 
     plan = models.plan
     assert plan.sampling is not None
     model, tokenizer, template = models.policy(source)
-    prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in items]
-    encoded = encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=plan.sampling.max_prompt_tokens)
-    given = {item.id: (item, ids or [tokenizer.eos_token_id]) for item, (ids, _) in zip(items, encoded, strict=True)}
+    data = [Prompt(item.id, item.prompt) for item in items]
+    prompts = template.encoded(data, max_prompt=plan.sampling.max_prompt_tokens)
+    first = (tokenizer.eos_token_id,)  # of an empty prompt
+    given = {item.id: (item, prompt.ids or first) for item, prompt in zip(items, prompts, strict=True)}
 
     def row(completion: Completion) -> ResponseRow:
         item, prompt_ids = given[completion.prompt_id]

@@ -23,7 +23,7 @@ from rlhf_bench.evaluate.responses import anchor_names, anchor_rows, file_rows, 
 from rlhf_bench.evaluate.scoring import Scored, pool_of, scored
 from rlhf_bench.evaluate.sources import ModelSource, ResponseSet
 from rlhf_bench.evaluate.suite import suite_name
-from rlhf_bench.files import exclusive, remove_half_written
+from rlhf_bench.files import LOCK, exclusive, remove_half_written
 from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.runtime.writer import Writer
@@ -72,12 +72,14 @@ def run_request(
     folder = writer.look(_folder, parent, request.label, manifest["key"], force=force)
     _log_other_version(parent / request.label, folder, plan.suite.version, progress)
     store, parts = ResultStore(folder), PartStore(folder)
-    if writer.look(_complete, store):
+    if not force and writer.look(_complete, store):
         writer.write(_tidy, folder, request)
         progress.log(f"{folder}: everything is stored; nothing to compute")
         return folder
     writer.look(parts.create)  # a folder that cannot be written ends every process
     with writer.holding(exclusive(folder)):
+        if force:
+            writer.look(_make_empty, folder, parts)
         writer.write(store.write_manifest, manifest)
         collected = Collected()
         for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
@@ -203,13 +205,21 @@ def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
     keys = {candidate: _stored_key(candidate) for candidate in (folder, hashed)}
     own = next((candidate for candidate, stored in keys.items() if stored == key), None)
     if force:
-        again = own or folder  # where it is stored already, what is beside it is another's
-        shutil.rmtree(again, ignore_errors=True)
-        return again
+        return own or folder  # where it is stored already, what is beside it is another's
     free = own or next((candidate for candidate, stored in keys.items() if stored is None), None)
     if free is None:
         raise StoreError(f"{hashed} holds another evaluation; remove it or use --force")
     return free
+
+
+def _make_empty(folder: Path, parts: PartStore) -> None:
+    """Remove what `folder` holds but its lock, which this process has: nobody else is writing there."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+    parts.create()
 
 
 def _log_other_version(first: Path, folder: Path, version: int, progress: Progress) -> None:

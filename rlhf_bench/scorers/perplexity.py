@@ -53,17 +53,13 @@ class EncodedChosen:
 
 
 def encode_chosen(rows: Sequence[ResponseRow], policy: LoadedModel, context: EvalContext) -> EncodedChosen:
-    from rlhf_bench.modeling.tokens import encode
-
     assert context.sampling is not None
     at = [i for i, row in enumerate(rows) if row.sample == 0 and row.reference is not None]
-    encoded = encode(
-        policy.tokenizer,
-        [policy.template.prompt(rows[i].prompt) for i in at],
-        [policy.template.response(rows[i].reference or "") for i in at],
+    encoded = policy.template.encode(
+        [rows[i].prompt for i in at],
+        [rows[i].reference or "" for i in at],
         max_prompt=context.sampling.max_prompt_tokens,
         max_response=context.sampling.max_new_tokens,
-        end_id=policy.template.end_id,
     )
     return EncodedChosen(at, encoded, len(rows))
 
