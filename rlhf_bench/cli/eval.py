@@ -61,8 +61,8 @@ GROUPS = {
     "models",
     metavar="NAME=PATH",
     multiple=True,
-    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be. {seed} in a path is the "
-    "number of each of the run's seeds.",
+    help="One more model: a folder, an adapter, a hub name, with @REVISION if need be, or server:MODEL, a model of "
+    "--base-url, with ,weights=PATH for its KL. {seed} in a path is the number of each of the run's seeds.",
 )
 @click.option(
     "--curve",
@@ -175,9 +175,12 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     several processes divide the work and give the same rows (docs/processes.md).
     """
     _refuse_argument(click.get_current_context().args, results)
+    if any(str(given).partition("=")[2].startswith("server:") for given in options["models"]):
+        options["model_url"] = options["base_url"]
+        options["base_url"] = options["base_url"] if options["judge"] else None
     judge = {name: options.pop(name) for name in ("judge", "base_url", "max_cost", "max_calls")}
     checkpoints = options.pop("checkpoints")
-    given = request_fields(options)
+    given = request_fields(options | {"base_url": options.pop("model_url", None)})
     if annotations is not None:
         if manifest or judge["judge"] or judge["max_cost"] or any(given.values()):
             raise BadValue("--annotations: given with options about what is evaluated; expected it alone")

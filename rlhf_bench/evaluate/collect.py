@@ -119,7 +119,7 @@ def with_corpus_numbers(
 
 
 def _write_scores(store: ResultStore, scores: pd.DataFrame, parts: PartStore, stored: Sequence[Sequence[str]]) -> None:
-    """`scores` with the tokens drawn and the exact KL of each where they are known, in their places among the columns."""
+    """`scores` with the LISTS that are known, in their places among the columns."""
     order = dict.fromkeys(chain(chain.from_iterable(map(parts.columns, stored)), scores.columns))
     columns = [name for name in order if name in scores.columns or name in LISTS]
     store.write_wide_scores(scores, columns, _groups(scores, columns, parts, [*chain.from_iterable(stored)]))

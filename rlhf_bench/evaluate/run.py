@@ -21,7 +21,8 @@ from rlhf_bench.evaluate.plan import Plan, prepare
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.responses import anchor_names, anchor_rows, file_rows, sampled_rows
 from rlhf_bench.evaluate.scoring import Scored, pool_of, scored
-from rlhf_bench.evaluate.sources import ModelSource, ResponseSet
+from rlhf_bench.evaluate.served import Service, served_rows
+from rlhf_bench.evaluate.sources import ModelSource, ResponseSet, ServerModel
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import LOCK, exclusive, remove_half_written
 from rlhf_bench.progress import Progress
@@ -82,8 +83,9 @@ def run_request(
             writer.look(_make_empty, folder, parts)
         writer.write(store.write_manifest, manifest)
         collected = Collected()
+        service = Service(results / "judge.sqlite", request.skip_bad, progress)
         for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
-            for part in _parts(plan, SeedModels(plan, seed, processes)):
+            for part in _parts(plan, SeedModels(plan, seed, processes), service):
                 collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
         with resampling(plan.suite.resamples):
             writer.look(collect, store, parts, plan, collected)
@@ -101,11 +103,14 @@ class _Part(NamedTuple):
     compute: Callable[[Sequence[Item], OnBatch], Scored]
 
 
-def _parts(plan: Plan, models: SeedModels) -> Iterator[_Part]:
+def _parts(plan: Plan, models: SeedModels, service: Service) -> Iterator[_Part]:
     seed, samples = models.seed, plan.suite.samples
     for one in (one for one in plan.evaluated if one.seed == seed):
         key, label = f"{quote(one.name, safe='')}-{seed}", f"{one.name}, seed {seed}"
-        if isinstance(one, ResponseSet):
+        if isinstance(one, ServerModel):
+            work = partial(_served, one, models, samples, service)
+            yield _Part("model", key, label, _times(samples), work)
+        elif isinstance(one, ResponseSet):
             yield _Part("model", key, label, _counted(partial(file_rows, one)), partial(_file, one, models))
         else:
             yield _Part("model", key, label, _times(samples), partial(_sampled, one, models, samples))
@@ -128,6 +133,14 @@ def _counted(rows: Callable[[Sequence[Item]], Sequence[object]]) -> Callable[[Se
 
 def _sampled(source: ModelSource, models: SeedModels, samples: int, items: Sequence[Item], on_batch: OnBatch) -> Scored:
     return scored(sampled_rows(source, models, items, samples=samples, on_batch=on_batch), models.context(source))
+
+
+def _served(
+    source: ServerModel, models: SeedModels, samples: int, service: Service, items: Sequence[Item], on_batch: OnBatch
+) -> Scored:
+    rows = served_rows(source, models, items, samples=samples, service=service)
+    on_batch(samples * len(items))
+    return scored(rows, models.context(source.weights, origin="server"))
 
 
 def _file(texts: ResponseSet, models: SeedModels, items: Sequence[Item], on_batch: OnBatch) -> Scored:

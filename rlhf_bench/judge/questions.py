@@ -21,6 +21,7 @@ __all__ = [
     "Question",
     "QuestionId",
     "ResultTexts",
+    "Role",
     "Side",
     "Single",
     "Status",
@@ -76,10 +77,13 @@ class ListwiseComparison:
     responses: tuple[str, ...]
 
 
+Role = Literal["system", "user", "assistant"]
+
+
 class Message(NamedTuple):
     """One message of the chat API."""
 
-    role: Literal["system", "user"]
+    role: Role
     content: str
 
 

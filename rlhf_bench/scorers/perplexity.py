@@ -34,6 +34,8 @@ def needs_the_model(context: EvalContext) -> Missing | None:
     """Why a number of a model's own cannot be computed for responses that were not sampled here."""
     if context.origin == "data":
         return Missing("the data's own responses, not sampled from a model")
+    if context.origin == "server" and context.model is None:
+        return Missing("a model behind a server: this needs its weights; give NAME=server:MODEL,weights=PATH")
     return Missing("a response file: this needs the model itself") if context.origin == "file" else None
 
 
