@@ -125,10 +125,13 @@ def _endpoint(source: ServerModel, models: SeedModels) -> Endpoint:
 
 def _read(raw: Mapping[str, Any]) -> ParsedAnswer:
     """The text of an answer; a refusal is a response as well. A filter's verdict is none."""
-    text = raw["content"] if isinstance(raw["content"], str) else None
-    if text is None and raw["finish_reason"] == "content_filter":
+    if raw["finish_reason"] == "content_filter":
         return ParsedAnswer("refused", note="filtered by the server")
-    meta = {"text": text or raw["refusal"] or "", "finish": raw["finish_reason"], "n": raw["completion_tokens"]}
+    meta = {
+        "text": raw["content"] or raw["refusal"] or "",
+        "finish": raw["finish_reason"],
+        "n": raw["completion_tokens"],
+    }
     return ParsedAnswer("read", meta=meta)
 
 
