@@ -1,10 +1,10 @@
 """A server of the OpenAI API that misbehaves, as a program of its own: server.py LOG SHARE SLOW.
 
 It answers POST /v1/chat/completions and /v1/completions. Which calls go wrong, and how, follows from the hash of the
-question alone, so that a run with kills meets the same faults as one without: SHARE of them, all kinds in turn of the hash. A fault of the
-server is over at the second request of a question by the same key; a refusal or a filter stays. What is asked is
-written to LOG, a JSON line a request, before it is answered: {"client", "question", "fault", "n", "sent"}; "client" is
-a hash of the key. SLOW is for how many seconds a time-out is silent.
+question alone, so that a run with kills meets the same faults as one without: SHARE of them, all kinds in turn of the
+hash. A fault of the server is over at the second request of a question by the same key; a refusal or a filter stays.
+What is asked is written to LOG, a JSON line a request, before it is answered: {"client", "question", "fault", "n",
+"sent"}; "client" is a hash of the key. SLOW is for how many seconds a time-out is silent.
 """
 
 from __future__ import annotations
