@@ -14,8 +14,6 @@ from rlhf_bench.cli import cli
 from rlhf_bench.cli.base import BenchCommand, BenchGroup, find_result, name_values, remember_result
 from rlhf_bench.errors import BadValue, CheckpointError, Interrupted, UnknownName
 
-from ..report.make_result import make_result
-
 
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,10 +251,10 @@ def test_every_option_of_eval_is_in_a_group_of_its_help() -> None:
     assert headings == ["Inputs", "Sampling", "Scoring", "Judge", "Output", "Options", "Examples"]
 
 
-def test_a_result_given_to_eval_is_pointed_to_report(tmp_path: Path) -> None:
-    folder = make_result(tmp_path / "results" / "hh-test" / "mine")
+def test_a_result_given_to_eval_is_pointed_to_report(make_result: Callable[[str], Path]) -> None:
+    folder = make_result("hh-test/mine")
     for given in (str(folder), "mine", "hh-test/mine"):
-        found = CliRunner().invoke(cli, ["eval", given, "--results", str(tmp_path / "results")])
+        found = call(f"eval {given}")
         assert found.exit_code == 2
         assert f"rlhf-bench report {given}" in found.stderr
-    assert "rlhf-bench eval --help" in CliRunner().invoke(cli, ["eval", "nothing"]).stderr
+    assert "rlhf-bench eval --help" in call("eval nothing").stderr
