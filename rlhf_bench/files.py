@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # most of those who write files need no tables
     import pyarrow as pa
 
 __all__ = [
+    "LOCK",
     "atomic_file",
     "atomic_write_bytes",
     "atomic_write_parquet",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 
+LOCK = ".lock"  # the file of a folder that `exclusive` holds
 _DIGEST = 32  # bytes of a SHA-256
 
 
@@ -177,7 +179,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises StoreError at once where another process holds it, OSError where the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
+    with open(folder / LOCK, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -49,10 +49,11 @@ def prompt_id(prompt: str) -> str:
 
 
 class Prompt(NamedTuple):
-    """What a model is given."""
+    """What a model is given. `ids`: its tokens; where there are none, `text` is tokenised."""
 
     id: str
     text: str
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -40,11 +41,29 @@ DEFAULT_RESULTS = Path("results")
 
 
 class BenchCommand(click.Command):
-    """A command; its help ends with two examples."""
+    """A command whose help ends with two examples, as they would be typed.
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+    `groups`: heading -> the options below it; those of no group come last, below "Options".
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[str] = (),
+        groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.examples = examples
+        self.examples, self.groups = examples, groups
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = {param.opts[0]: param.get_help_record(ctx) for param in self.get_params(ctx)}
+        grouped = {name for names in self.groups.values() for name in names}
+        groups = {**self.groups, "Options": [name for name in options if name not in grouped]}
+        for heading, names in groups.items():
+            if records := [record for name in names if (record := options[name])]:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples"):

@@ -15,7 +15,7 @@ __all__ = ["compare"]
 @click.command(
     cls=BenchCommand,
     examples=[
-        "rlhf-bench compare mini strong --difference gold=0.1",
+        "rlhf-bench compare default strong --difference gold=0.1",
         "rlhf-bench compare --published table.csv",
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +13,38 @@ from rlhf_bench.cli.base import (
     BenchCommand,
     checkpoints_option,
     current_processes,
+    find_result,
     make_progress,
     remember_result,
     results_option,
 )
 from rlhf_bench.cli.eval_given import request_fields
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
-from rlhf_bench.errors import BadValue
+from rlhf_bench.errors import BadValue, UsageError
 from rlhf_bench.runtime.processes import fsdp_is_asked_for
 
 __all__ = ["evaluate", "print_result"]
 
 
+GROUPS = {
+    "Inputs": [
+        "--suite", "--run", "--model", "--curve", "--responses", "--columns", "--strip", "--data", "--split", "--limit",
+        "--skip-bad", "--from", "--checkpoints",
+    ],
+    "Sampling": ["--prompt-template", "--samples", "--best-of-n", "--seed", "--set"],
+    "Scoring": ["--reference", "--reward-model", "--perplexity-model"],
+    "Judge": ["--judge", "--base-url", "--max-cost", "--max-calls", "--annotations"],
+    "Output": ["--results", "--force"],
+}  # fmt: skip
+
+
 @click.command(
     "eval",
     cls=BenchCommand,
+    context_settings={"allow_extra_args": True},
+    groups=GROUPS,
     examples=[
-        "rlhf-bench eval --suite safety --run mini --model mine=path/to/checkpoint --limit 50",
+        "rlhf-bench eval --suite safety --run default --limit 50",
         "rlhf-bench eval --responses mine=outputs.jsonl --responses theirs=model_outputs.json",
     ],
 )
@@ -45,8 +61,8 @@ __all__ = ["evaluate", "print_result"]
     "models",
     metavar="NAME=PATH",
     multiple=True,
-    help="One more model: a folder, an adapter, or a hub name, with @REVISION if need be. {seed} in a path is the "
-    "number of each of the run's seeds.",
+    help="One more model: a folder, an adapter, a hub name, with @REVISION if need be, or server:MODEL, a model of "
+    "--base-url, with ,weights=PATH for its KL. {seed} in a path is the number of each of the run's seeds.",
 )
 @click.option(
     "--curve",
@@ -165,9 +181,13 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     already is reused; tables, plots and a report page are written beside it. Under torchrun or accelerate launch
     several processes divide the work and give the same rows (docs/processes.md).
     """
+    _refuse_argument(click.get_current_context().args, results)
+    if any(str(given).partition("=")[2].startswith("server:") for given in options["models"]):
+        options["model_url"] = options["base_url"]
+        options["base_url"] = options["base_url"] if options["judge"] else None
     judge = {name: options.pop(name) for name in ("judge", "base_url", "max_cost", "max_calls")}
     checkpoints = options.pop("checkpoints")
-    given = request_fields(options)
+    given = request_fields(options | {"base_url": options.pop("model_url", None)})
     if annotations is not None:
         if manifest or judge["judge"] or judge["max_cost"] or any(given.values()):
             raise BadValue("--annotations: given with options about what is evaluated; expected it alone")
@@ -208,6 +228,19 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     write_index(results)
     remember_result(result, results)
     print_result(result)
+
+
+def _refuse_argument(given: Sequence[str], results: Path) -> None:
+    """Raise BadValue where anything is given that is no option, with what shows it if it is a result."""
+    if not given:
+        return
+    try:
+        find_result(given[0], results)
+    except UsageError:
+        advice = "give what is evaluated as options; see: rlhf-bench eval --help"
+    else:
+        advice = f"it is a result, which is shown and drawn by: rlhf-bench report {given[0]}"
+    raise BadValue(f"eval: given the argument {given[0]!r}, expected options alone; {advice}")
 
 
 def _is_drawn(result: Path) -> bool:

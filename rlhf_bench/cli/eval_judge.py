@@ -31,7 +31,8 @@ def judge_options(command: Decorated) -> Decorated:
         click.option(
             "--base-url",
             metavar="URL",
-            help="The OpenAI-compatible server of --judge.  [default: OPENAI_BASE_URL, else OpenAI's]",
+            help="The OpenAI-compatible server of --judge, and of --model NAME=server:MODEL.  [default: "
+            "OPENAI_BASE_URL; for --judge else OpenAI's]",
         ),
         click.option("--max-cost", metavar="USD", help="The most that --judge may cost over all runs; 0: no call."),
         click.option(

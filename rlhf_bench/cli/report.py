@@ -17,8 +17,8 @@ __all__ = ["report"]
 @click.command(
     cls=BenchCommand,
     examples=[
-        "rlhf-bench report results/hh-test/mini",
-        'rlhf-bench report mini --models sft,ppo --rename ppo="PPO (ours)" --format pdf,svg --columns double',
+        "rlhf-bench report results/hh-test/default",
+        'rlhf-bench report default --models sft,ppo --rename ppo="PPO (ours)" --format pdf,svg --columns double',
     ],
 )
 @click.argument("result", required=False)

@@ -8,7 +8,8 @@ them; only a prompt that ends in its own cue, `TL;DR:`, is left as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "clean_response",
     "form_prompt",
     "render",
+    "shorten",
     "split_conversation",
     "split_turns",
 ]
@@ -96,6 +98,24 @@ def render(messages: Sequence[Message]) -> str:
         content = message.content.strip()
         parts.append(content if message.role == "system" else f"{_TURNS[message.role]} {content}")
     return "".join(parts) + ASSISTANT if parts else ""
+
+
+def shorten(prompt: str, fits: Callable[[str], bool]) -> str:
+    """A prompt in the HH form without as many of its oldest turns as it takes until it `fits`.
+
+    What stands before the first turn, the system's text, is kept, and the first turn that is left is the user's. Where
+    the last one is too long by itself, words are left out at its beginning. The prompt as it was where nothing fits.
+    """
+    starts = [match.start() for match in re.finditer(re.escape(HUMAN), prompt)] or [0]
+    system = prompt[: starts[0]]
+    for start in starts[1:]:
+        if fits(shorter := system + prompt[start:]):
+            return shorter
+    last = prompt[starts[-1] :]
+    front = HUMAN if last.startswith(HUMAN) else ""
+    words = [match.start() for match in re.finditer(r"\S+", last.removesuffix(ASSISTANT)) if match.start() > len(front)]
+    at = bisect_left(words, True, key=lambda start: fits(f"{system}{front} {last[start:]}"))
+    return f"{system}{front} {last[words[at] :]}".removeprefix(" ") if at < len(words) else prompt
 
 
 def clean_response(text: str) -> str:

@@ -22,11 +22,12 @@ from rlhf_bench.evaluate.summary import summarize
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 from rlhf_bench.scorers import SCORERS
 from rlhf_bench.scorers.base import Corpus, Missing
-from rlhf_bench.scorers.kl import KL_COLUMNS, TOKEN_KL
+from rlhf_bench.scorers.kl import KL_COLUMNS
 from rlhf_bench.scorers.perplexity import PERPLEXITY_PREFIXES, language_model_columns
 from rlhf_bench.scorers.reward import add_reward_z, reward_scales, with_reward_z
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.store import PartStore, ResultStore
+from rlhf_bench.store.parts import LISTS
 
 __all__ = ["Collected", "collect"]
 
@@ -137,9 +138,9 @@ def with_corpus_numbers(
 
 
 def _write_scores(store: ResultStore, scores: pd.DataFrame, parts: PartStore, stored: Sequence[Sequence[str]]) -> None:
-    """`scores` with the exact KL of each token where it was measured, in its place among the columns."""
+    """`scores` with the LISTS that are known, in their places among the columns."""
     order = dict.fromkeys(chain(chain.from_iterable(map(parts.columns, stored)), scores.columns))
-    columns = [name for name in order if name in scores.columns or name == TOKEN_KL]
+    columns = [name for name in order if name in scores.columns or name in LISTS]
     groups = _groups(scores, columns, parts, [*chain.from_iterable(stored)])
     store.write_scores(scores, columns=columns, groups=groups)
 
@@ -150,12 +151,10 @@ def _groups(
     """The rows of each shard, with `columns`."""
     start = 0
     for shard in shards:
-        terms = parts.column(shard, TOKEN_KL)
-        group = scores.iloc[start : start + len(terms)]
-        if TOKEN_KL in columns:
-            group = group.assign(**{TOKEN_KL: terms.to_numpy()})
-        yield group[list(columns)]
-        start += len(terms)
+        lists = {name: parts.column(shard, name).to_numpy() for name in LISTS if name in columns}
+        size = parts.count(shard)
+        yield scores.iloc[start : start + size].assign(**lists)[list(columns)]
+        start += size
 
 
 def _copy_logs(store: ResultStore, plan: Plan) -> None:

@@ -11,13 +11,16 @@ from typing import Any
 
 from rlhf_bench.evaluate.plan import Plan
 from rlhf_bench.evaluate.request import Request
-from rlhf_bench.evaluate.sources import ResponseSet
+from rlhf_bench.evaluate.sources import ModelSource, ResponseSet, ServerModel
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import json_text
-from rlhf_bench.scorers.rouge import SETTINGS as ROUGE_SETTINGS
+from rlhf_bench.scorers.rouge import rouge_settings
 from rlhf_bench.types import stable_hash
 
 __all__ = ["make_manifest"]
+
+
+_KINDS: dict[type, str] = {ModelSource: "checkpoint", ServerModel: "server", ResponseSet: "responses"}
 
 
 def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
@@ -26,13 +29,15 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
     by_model: dict[str, list[dict[str, Any]]] = {}
     for part in sorted(plan.evaluated, key=lambda one: one.seed):
         entry: dict[str, Any] = {"seed": part.seed, "path": str(part.path), "hash": part.hash}
-        entry["kind"] = "responses" if isinstance(part, ResponseSet) else "checkpoint"
+        entry["kind"] = _KINDS[type(part)]
+        if isinstance(part, ServerModel):
+            entry["base_url"] = part.base_url
         if not isinstance(part, ResponseSet) and part.template != "hh":
             entry["template"] = part.template
         if not isinstance(part, ResponseSet) and part.prompt:
             entry["prompt"] = dict(part.prompt)
         by_model.setdefault(part.name, []).append(entry)
-    names = [*(model.name for model in plan.models), *(text.name for text in plan.response_sets)]
+    names = [part.name for part in plan.evaluated]
     identity = {
         "suite": suite_name(request.suite),
         "suite_version": plan.suite.version,
@@ -61,7 +66,7 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         "sampling": _sampling(plan),
         "seed": plan.suite.seed,
         "seeds": plan.seeds,
-        "rouge": ROUGE_SETTINGS,
+        "rouge": rouge_settings(plan.suite.rouge_tokenizer),
         "resamples": plan.suite.resamples,
     }
     return {
@@ -86,7 +91,7 @@ def _column(column: str) -> dict[str, str]:
 
 def _sampling(plan: Plan) -> dict[str, Any]:
     """How models were sampled; for files alone how many responses a prompt they hold."""
-    if plan.models and plan.sampling is not None:
+    if (plan.models or plan.served) and plan.sampling is not None:
         return {"samples": plan.suite.samples, **plan.sampling.model_dump(mode="json")}
     counts = {len(text.by_prompt[item.prompt]) for text in plan.response_sets for item in plan.items}
     least, most = min(counts, default=0), max(counts, default=0)

@@ -71,6 +71,7 @@ class SeedModels:
         """
         return EvalContext(
             origin=origin, source=self.plan.prompts.source, suite_metrics=self.plan.suite.metrics,
+            rouge_tokenizer=self.plan.suite.rouge_tokenizer,
             sampling=self.plan.sampling, model=None if of is None else self.policy(of), reference=self.reference,
             reward_models=self.reward_models[:1] if chooser else self.reward_models,
             language_models=[] if chooser else self.language_models, processes=self.processes,

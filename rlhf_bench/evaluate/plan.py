@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,14 @@ from rlhf_bench.errors import BadValue, CheckpointError, DataError, UnknownName
 from rlhf_bench.evaluate.matching import read_files
 from rlhf_bench.evaluate.prompts import Prompts, read_prompts
 from rlhf_bench.evaluate.request import DEFAULT_RUN, SEED, Request, under_seed
-from rlhf_bench.evaluate.sources import LanguageModelSource, ModelSource, ResponseSet, RewardModelSource
+from rlhf_bench.evaluate.sources import (
+    LanguageModelSource,
+    ModelSource,
+    ResponseSet,
+    RewardModelSource,
+    ServerModel,
+    server_model,
+)
 from rlhf_bench.evaluate.suite import Suite
 from rlhf_bench.files import sha256_file
 from rlhf_bench.modeling.checkpoints import (
@@ -52,6 +60,7 @@ class Plan:
     sampling: SamplingConfig | None  # None: no model takes part
     missing: dict[tuple[str, str], str]  # (model or "all", metric) -> why it is known beforehand to be missing
     left_out: dict[str, int] = field(default_factory=dict)  # response file -> rows that could not be used
+    served: list[ServerModel] = field(default_factory=list)
     carried: list[str] = field(default_factory=list)  # what texts of response files carry besides their answers
 
     @property
@@ -68,12 +77,17 @@ class Plan:
         return sorted({one.seed for one in self.evaluated})
 
     @property
-    def evaluated(self) -> list[ModelSource | ResponseSet]:
-        return [*self.models, *self.response_sets]
+    def evaluated(self) -> list[ModelSource | ServerModel | ResponseSet]:
+        return [*self.models, *self.served, *self.response_sets]
+
+    @property
+    def loadable(self) -> list[ModelSource]:
+        """The models that are here: those that are sampled here, and the weights of those behind a server."""
+        return [*self.models, *(model.weights for model in self.served if model.weights is not None)]
 
     def reference_model(self, seed: int) -> ModelSource | None:
-        """None where the reference is a response file, or not there under this seed."""
-        return next((m for m in self.models if (m.name, m.seed) == (self.reference, seed)), None)
+        """None where the reference's weights are not here under this seed."""
+        return next((m for m in self.loadable if (m.name, m.seed) == (self.reference, seed)), None)
 
     def sampling_seed(self, seed: int) -> int:
         return self.suite.seed * 1_000_003 + seed
@@ -127,6 +141,7 @@ def prepare(request: Request, progress: Progress) -> Plan:
         raise UnknownName("baseline model", suite.baseline, baselines)
     seeds: list[int | None] = run.seeds if run.found else list(files.seeds) or [None]
     models, missing = _models(request, run, seeds, progress)
+    served = _served(request, run, seeds, progress)
     response_sets = [
         ResponseSet(mine.model or "", run.number(seed), path, sha256_file(path)[:16], mine.by_prompt)
         for seed in seeds
@@ -140,11 +155,12 @@ def prepare(request: Request, progress: Progress) -> Plan:
     reward_models = _reward_models(request, run, seeds, missing, progress)
     language_models = _language_models(request, progress)
     missing |= _missing_pool(suite, reference, [(model.name, model.seed) for model in models], reward_models)
-    with_torch = models or language_models or any(reward_models.values())
-    sampling = _sampling(suite, run, [m.path for m in models]) if with_torch else None
+    with_torch = models or served or language_models or any(reward_models.values())
+    here = [*models, *(model.weights for model in served if model.weights is not None)]
+    sampling = _sampling(suite, run, [model.path for model in here]) if with_torch else None
     return Plan(
         suite, prompts, models, response_sets, reward_models, language_models, reference, sampling, missing,
-        files.left_out, files.carried,
+        files.left_out, served, files.carried,
     )  # fmt: skip
 
 
@@ -183,13 +199,13 @@ def _models(
                 missing[stage, "everything"] = (
                     f"not trained; make it with: rlhf-bench train {stage} --run {run.path.name}"
                 )
-    if not run.stages and not request.models:
+    given = {name: path for name, path in request.models.items() if server_model(path) is None}
+    if not run.stages and not given:
         return [], missing
     from rlhf_bench.modeling.model_files import check_path
-    from rlhf_bench.modeling.opening import open_policy
 
     for seed in seeds:
-        for name, path in request.models.items():
+        for name, path in given.items():
             if seed is None and SEED in path:
                 raise BadValue(
                     f"{name}: its path {path} holds {SEED}, and no run of several seeds takes part; name the "
@@ -198,13 +214,11 @@ def _models(
             check_path(under_seed(path, seed))
     sources = []
     for seed in seeds:
-        for name in [*run.stages, *request.models]:
+        for name in [*run.stages, *given]:
             checkpoint = run.found.get((name, seed))
-            if name in request.models:
-                path = under_seed(request.models[name], seed)
-                template = request.templates.get(name) or prompt_form(path)
-                form = open_policy(name, path, template, progress.log)
-                sources.append(ModelSource(name, run.number(seed), Path(path), model_hash(path), None, template, form))
+            if name in given:
+                template = request.templates.get(name)
+                sources.append(_given(name, run.number(seed), under_seed(given[name], seed), template, progress))
             elif checkpoint is not None:
                 sources.append(
                     ModelSource(
@@ -215,6 +229,33 @@ def _models(
             else:
                 missing[name, f"seed {seed}"] = "not trained under this seed"
     return sources, missing
+
+
+def _given(name: str, seed: int, path: str, template: str | None, progress: Progress) -> ModelSource:
+    from rlhf_bench.modeling.opening import open_policy
+
+    template = template or prompt_form(path)
+    form = open_policy(name, path, template, progress.log)
+    return ModelSource(name, seed, Path(path), model_hash(path), None, template, form)
+
+
+def _served(request: Request, run: _Run, seeds: Sequence[int | None], progress: Progress) -> list[ServerModel]:
+    """The models behind a server, each under every seed: of sampling, where it was not trained here."""
+    served = []
+    for name, path in request.models.items():
+        if (found := server_model(path)) is None:
+            continue
+        if request.base_url is None and not os.environ.get("OPENAI_BASE_URL"):
+            raise BadValue(f"--model {name}={path}: no server given; give --base-url URL")
+        from rlhf_bench.judge.client.endpoint import canonical_url
+
+        model, weights = found
+        url, template = canonical_url(request.base_url), request.templates.get(name, "chat")
+        for seed in seeds:
+            number = run.number(seed)
+            here = _given(name, number, under_seed(weights, seed), template, progress) if weights else None
+            served.append(ServerModel(name, number, under_seed(model, seed), url, here, template))
+    return served
 
 
 def _reward_models(

@@ -13,6 +13,7 @@ from pydantic import Field
 from rlhf_bench import __version__
 from rlhf_bench.config import Config, load_config
 from rlhf_bench.errors import BadValue, BenchError, StoreError
+from rlhf_bench.evaluate.sources import server_model
 from rlhf_bench.evaluate.suite import Suite, load_suite, suite_path
 from rlhf_bench.files import json_text
 from rlhf_bench.modeling.adapters import adapter_base
@@ -35,7 +36,10 @@ class Request(Config):
     run: str | None = None
     """the trained run that takes part; null: none"""
     models: dict[str, str] = Field(default_factory=dict)
-    """name -> path or hub name of a causal language model; {seed} in a path is the number of each of the run's seeds"""
+    """name -> path or hub name of a causal language model, or server:MODEL, which may end in ,weights=PATH; {seed} in a
+    path is the number of each of the run's seeds"""
+    base_url: str | None = None
+    """the server of the models of a server; null: that of OPENAI_BASE_URL"""
     templates: dict[str, str] = Field(default_factory=dict)
     """name of one of models or perplexity_models -> its prompt template; else that of its training.json, else hh"""
     responses: tuple[tuple[str | None, str], ...] = ()
@@ -137,7 +141,8 @@ class Request(Config):
         """
         run = self.run_path
         seeds = run_seeds(run) if run is not None else [None]
-        models = [under_seed(path, seed) for path in self.models.values() for seed in seeds]
+        given = [(server_model(path) or (None, path))[1] for path in self.models.values()]
+        models = [under_seed(path, seed) for path in given if path is not None for seed in seeds]
         readers = self.perplexity_models.values()
         paths = [*models, *self.reward_models.values(), *readers, *(file for _, file in self.responses)]
         paths += [base for path in (*models, *readers) if (base := adapter_base(path))]

@@ -15,7 +15,7 @@ from rlhf_bench.evaluate.sources import ModelSource, ResponseSet
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Completion, FinishReason, Item, Prompt, ResponseRow
 
-__all__ = ["anchor_names", "anchor_rows", "file_rows", "sampled_rows"]
+__all__ = ["anchor_names", "anchor_rows", "file_rows", "response_row", "sampled_rows"]
 
 BATCH = 128  # responses in flight at a time
 
@@ -37,20 +37,20 @@ def sampled_rows(
         NotFinite: the model's probabilities are NaN.
     """
     from rlhf_bench.modeling.sampling import sample_as
-    from rlhf_bench.modeling.tokens import encode_prompts
 
     plan = models.plan
     assert plan.sampling is not None
     model, tokenizer, template = models.policy(source)
-    prompts = [Prompt(item.id, template.prompt(item.prompt)) for item in items]
-    encoded = encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=plan.sampling.max_prompt_tokens)
-    given = {item.id: (item, ids or [tokenizer.eos_token_id]) for item, (ids, _) in zip(items, encoded, strict=True)}
+    data = [Prompt(item.id, item.prompt) for item in items]
+    prompts = template.encoded(data, max_prompt=plan.sampling.max_prompt_tokens)
+    first = (tokenizer.eos_token_id,)  # of an empty prompt
+    given = {item.id: (item, prompt.ids or first) for item, prompt in zip(items, prompts, strict=True)}
 
     def row(completion: Completion) -> ResponseRow:
         item, prompt_ids = given[completion.prompt_id]
         # of a stop string's tokens the sampler keeps no probability
         logprob = math.nan if completion.stop_ids else float(np.sum(completion.logps, dtype=np.float64))
-        return _row(
+        return response_row(
             source.name, source.seed, item, completion.sample, template.read(completion.text),
             completion.finish_reason, float(len(completion.ids)),
         )._replace(prompt_ids=prompt_ids, token_ids=array("i", completion.drawn), logprob=logprob)  # fmt: skip
@@ -74,10 +74,12 @@ def sampled_rows(
 
 def file_rows(texts: ResponseSet, items: Sequence[Item]) -> list[ResponseRow]:
     """The responses of a file to `items`, in their order."""
+
+    def row(item: Item, sample: int, answer: Answer) -> ResponseRow:
+        return response_row(texts.name, texts.seed, item, sample, answer.text, answer.finish_reason, answer.n_tokens)
+
     return [
-        _with_own_references(
-            _row(texts.name, texts.seed, item, sample, answer.text, answer.finish_reason, answer.n_tokens), item, answer
-        )
+        _with_own_references(row(item, sample, answer), item, answer)
         for item in items
         for sample, answer in enumerate(texts.by_prompt.get(item.prompt, ()))
     ]
@@ -101,7 +103,7 @@ def anchor_rows(name: str, seed: int, items: Sequence[Item]) -> list[ResponseRow
     Those of pairs end by definition; of a file's reference text alone it is not known.
     """
     return [
-        _row(name, seed, item, 0, text, None if item.rejected is None else "eos", math.nan)
+        response_row(name, seed, item, 0, text, None if item.rejected is None else "eos", math.nan)
         for item in items
         if (text := _text(item, name)) is not None
     ]
@@ -111,7 +113,7 @@ def _text(item: Item, name: str) -> str | None:
     return item.chosen if name == "chosen" else item.rejected
 
 
-def _row(
+def response_row(
     model: str, seed: int, item: Item, sample: int, text: str, finish_reason: FinishReason | None, n_tokens: float
 ) -> ResponseRow:
     return ResponseRow(

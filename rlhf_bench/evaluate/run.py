@@ -21,9 +21,10 @@ from rlhf_bench.evaluate.plan import Plan, prepare
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.responses import anchor_names, anchor_rows, file_rows, sampled_rows
 from rlhf_bench.evaluate.scoring import Scored, pool_of, scored
-from rlhf_bench.evaluate.sources import ModelSource, ResponseSet
+from rlhf_bench.evaluate.served import Service, served_rows
+from rlhf_bench.evaluate.sources import ModelSource, ResponseSet, ServerModel
 from rlhf_bench.evaluate.suite import suite_name
-from rlhf_bench.files import exclusive, remove_half_written
+from rlhf_bench.files import LOCK, exclusive, remove_half_written
 from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.runtime.writer import Writer
@@ -74,16 +75,19 @@ def run_request(
     folder = writer.look(_folder, parent, request.label, manifest["key"], force=force)
     _log_other_version(parent / request.label, folder, plan.suite.version, progress)
     store, parts = ResultStore(folder), PartStore(folder)
-    if writer.look(_complete, store):
+    if not force and writer.look(_complete, store):
         writer.write(_tidy, folder, request)
         progress.log(f"{folder}: everything is stored; nothing to compute")
         return folder
     writer.look(parts.create)  # a folder that cannot be written ends every process
     with writer.holding(exclusive(folder)):
+        if force:
+            writer.look(_make_empty, folder, parts)
         writer.write(store.write_manifest, manifest)
         collected = Collected()
+        service = Service(results / "judge.sqlite", request.skip_bad, progress)
         for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
-            for part in _parts(plan, SeedModels(plan, seed, processes)):
+            for part in _parts(plan, SeedModels(plan, seed, processes), service):
                 collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
         with resampling(plan.suite.resamples):
             writer.look(collect, store, parts, plan, collected)
@@ -101,11 +105,14 @@ class _Part(NamedTuple):
     compute: Callable[[Sequence[Item], OnBatch], Scored]
 
 
-def _parts(plan: Plan, models: SeedModels) -> Iterator[_Part]:
+def _parts(plan: Plan, models: SeedModels, service: Service) -> Iterator[_Part]:
     seed, samples = models.seed, plan.suite.samples
     for one in (one for one in plan.evaluated if one.seed == seed):
         key, label = f"{quote(one.name, safe='')}-{seed}", f"{one.name}, seed {seed}"
-        if isinstance(one, ResponseSet):
+        if isinstance(one, ServerModel):
+            work = partial(_served, one, models, samples, service)
+            yield _Part("model", key, label, _times(samples), work)
+        elif isinstance(one, ResponseSet):
             yield _Part("model", key, label, _counted(partial(file_rows, one)), partial(_file, one, models))
         else:
             yield _Part("model", key, label, _times(samples), partial(_sampled, one, models, samples))
@@ -128,6 +135,14 @@ def _counted(rows: Callable[[Sequence[Item]], Sequence[object]]) -> Callable[[Se
 
 def _sampled(source: ModelSource, models: SeedModels, samples: int, items: Sequence[Item], on_batch: OnBatch) -> Scored:
     return scored(sampled_rows(source, models, items, samples=samples, on_batch=on_batch), models.context(source))
+
+
+def _served(
+    source: ServerModel, models: SeedModels, samples: int, service: Service, items: Sequence[Item], on_batch: OnBatch
+) -> Scored:
+    rows = served_rows(source, models, items, samples=samples, service=service)
+    on_batch(samples * len(items))
+    return scored(rows, models.context(source.weights, origin="server"))
 
 
 def _file(texts: ResponseSet, models: SeedModels, items: Sequence[Item], on_batch: OnBatch) -> Scored:
@@ -205,13 +220,21 @@ def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
     keys = {candidate: _stored_key(candidate) for candidate in (folder, hashed)}
     own = next((candidate for candidate, stored in keys.items() if stored == key), None)
     if force:
-        again = own or folder  # where it is stored already, what is beside it is another's
-        shutil.rmtree(again, ignore_errors=True)
-        return again
+        return own or folder  # where it is stored already, what is beside it is another's
     free = own or next((candidate for candidate, stored in keys.items() if stored is None), None)
     if free is None:
         raise StoreError(f"{hashed} holds another evaluation; remove it or use --force")
     return free
+
+
+def _make_empty(folder: Path, parts: PartStore) -> None:
+    """Remove what `folder` holds but its lock, which this process has: nobody else is writing there."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+    parts.create()
 
 
 def _log_other_version(first: Path, folder: Path, version: int, progress: Progress) -> None:

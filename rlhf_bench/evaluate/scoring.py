@@ -55,6 +55,9 @@ def _row_columns(rows: Sequence[ResponseRow]) -> dict[str, object]:
     def texts(name: str) -> pd.Series[str]:
         return pd.Series([getattr(row, name) for row in rows], dtype=object)
 
+    tokens = np.empty(len(rows), dtype=object)
+    tokens[:] = [np.array(row.token_ids, dtype=np.int32) for row in rows]
+    drawn = {"token_ids": tokens} if any(map(len, tokens)) else {}
     return {
         "model": [row.model for row in rows],
         "seed": [row.seed for row in rows],
@@ -67,4 +70,5 @@ def _row_columns(rows: Sequence[ResponseRow]) -> dict[str, object]:
         "finish_reason": texts("finish_reason"),
         "n_prompt_tokens": [float(len(row.prompt_ids)) if len(row.prompt_ids) else math.nan for row in rows],
         "n_tokens": [row.n_tokens for row in rows],
+        **drawn,
     }

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhf_bench.data.responses import Answer
+from rlhf_bench.errors import BadValue
+from rlhf_bench.types import stable_hash
 
-__all__ = ["LanguageModelSource", "ModelSource", "ResponseSet", "RewardModelSource"]
+__all__ = ["LanguageModelSource", "ModelSource", "ResponseSet", "RewardModelSource", "ServerModel", "server_model"]
+
+SERVER = "server:"
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,41 @@ class ModelSource:
     training: dict[str, Any] | None
     template: str = "hh"  # the template of its prompts
     prompt: Mapping[str, Any] = field(default_factory=dict)  # what the manifest records of the form of its prompts
+
+
+@dataclass(frozen=True)
+class ServerModel:
+    """A model behind a server of the OpenAI API, under a seed. `weights`: the same model here, for its KL."""
+
+    name: str
+    seed: int
+    model: str  # as the server knows it
+    base_url: str
+    weights: ModelSource | None
+    template: str  # "chat": the server's own, by the chat API; else one that is written here, by the completions API
+
+    @property
+    def path(self) -> str:
+        return f"{SERVER}{self.model}"
+
+    @property
+    def hash(self) -> str:
+        own = self.weights.hash if self.weights else ""
+        return stable_hash(self.base_url, self.model, own)
+
+    @property
+    def prompt(self) -> Mapping[str, Any]:
+        return {"api": "chat" if self.template == "chat" else "completions"}
+
+
+def server_model(path: str) -> tuple[str, str | None] | None:
+    """("MODEL", "PATH") of "server:MODEL,weights=PATH"; None for a path of another kind. Raises BadValue."""
+    if not path.startswith(SERVER):
+        return None
+    model, comma, weights = path.removeprefix(SERVER).partition(",weights=")
+    if not model or (comma and not weights):
+        raise BadValue(f"--model: given {path!r}, expected server:MODEL or server:MODEL,weights=PATH")
+    return model, weights or None
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,11 @@ class Suite(Config):
     metrics: tuple[str, ...] = Field(
         (), description="rules that score responses beside what every suite measures; NAME:CATEGORY for some prompts"
     )
+    rouge_tokenizer: Literal["english", "unicode"] = Field(
+        "english",
+        description="english: the words that rouge_score reads, of a-z and 0-9; unicode: beside it a ROUGE of words "
+        "in any script, as rouge1_unicode and so on",
+    )
     resamples: int = Field(RESAMPLES, ge=100, description="bootstraps that an interval is made from")
     best_of_n: int = Field(
         0,

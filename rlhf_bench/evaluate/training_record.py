@@ -12,14 +12,25 @@ __all__ = ["training_alarms", "training_costs"]
 
 
 def training_costs(models: Iterable[ModelSource]) -> dict[str, list[dict[str, Any]]]:
-    """What each model cost to train: a row a seed. Models that were not trained here have none."""
+    """What each model cost to train: a row a seed. Models that were not trained here have none.
+
+    `seconds` are of its own stage, `seconds_with_reward` of the reward model that it was trained with as well.
+    """
     costs: dict[str, list[dict[str, Any]]] = {}
     for source in models:
         if source.training is not None:
             cost = {key: source.training[key] for key in ("samples", "tokens", "seconds")}
             recipe = source.training.get("recipe")
-            costs.setdefault(source.name, []).append({"seed": source.seed, **cost, "recipe": recipe})
+            whole = {"seconds_with_reward": cost["seconds"] + _reward_seconds(source)}
+            costs.setdefault(source.name, []).append({"seed": source.seed, **cost, **whole, "recipe": recipe})
     return costs
+
+
+def _reward_seconds(source: ModelSource) -> float:
+    """What the reward model that a stage was trained with took; 0 for a stage without one, or where it is gone."""
+    if "reward" not in ((source.training or {}).get("parents") or {}):
+        return 0.0
+    return float((read_training(source.path.parent / "reward") or {}).get("seconds", 0.0))
 
 
 def training_alarms(

@@ -76,10 +76,13 @@ class ListwiseComparison:
     responses: tuple[str, ...]
 
 
+Role = Literal["system", "user", "assistant"]
+
+
 class Message(NamedTuple):
     """One message of the chat API."""
 
-    role: Literal["system", "user"]
+    role: Role
     content: str
 
 

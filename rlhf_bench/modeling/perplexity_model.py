@@ -13,9 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import NotFinite
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy, max_positions
-from rlhf_bench.modeling.special import prefix_ids
 from rlhf_bench.modeling.templates import Template
-from rlhf_bench.modeling.tokens import Encoded, collate, cut_left, encode, length_batches
+from rlhf_bench.modeling.tokens import Encoded, collate, length_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 
@@ -81,18 +80,18 @@ class LanguageModel:
         return cls(*load_policy(path, device=device), template=template, name=str(path))
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> list[Encoded]:
-        """Prompts and responses of the data as tokens; a prompt is cut from the left to what its response leaves.
+        """Prompts and responses of the data as tokens; a prompt is cut to what its response leaves.
 
         Of a response that leaves no room `response_cut` is True.
         """
-        rows = encode(
-            self.tokenizer,
-            [self.template.prompt(prompt) for prompt in prompts],
-            [self.template.response(response) for response in responses],
-            ended=ended, end_id=self.template.end_id, max_prompt=self.limit, max_response=self.limit - 1,
-        )  # fmt: skip
-        kept = len(prefix_ids(self.tokenizer))
-        return [row._replace(prompt=cut_left(row.prompt, self.limit - len(row.response), kept=kept)) for row in rows]
+        rows = self.template.encode(prompts, responses, ended=ended, max_prompt=self.limit, max_response=self.limit - 1)
+        return [
+            row if row.length <= self.limit else row._replace(prompt=self._cut(prompt, self.limit - len(row.response)))
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+
+    def _cut(self, prompt: str, room: int) -> list[int]:
+        return self.template.encode_prompts([prompt], max_prompt=room)[0][0]
 
     def score(
         self,

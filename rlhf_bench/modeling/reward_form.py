@@ -6,19 +6,20 @@ that trained it wrote them: a conversation in its tokenizer's chat template, a p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from rlhf_bench.data.hh import Message
+from rlhf_bench.data.hh import Message, shorten
 from rlhf_bench.modeling.checkpoints import read_training
 from rlhf_bench.modeling.special import as_text, prefix_ids
 from rlhf_bench.modeling.templates import Template, marked_turns, write_chat
-from rlhf_bench.modeling.tokens import Encoded, cut_left, encode, token_ids
+from rlhf_bench.modeling.tokens import Encoded, cut_left, prompt_ids, token_ids
 
 __all__ = ["PAIR", "RewardForm", "make_form", "reward_form"]
 
+Written = tuple[list[int], list[int]]  # ids of a prompt alone, and with its response
 PAIR = "pair"  # a prompt and a response as an encoder's two segments
 
 
@@ -73,11 +74,7 @@ class Separate:
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool], *, max_prompt: int,
         max_response: int,
     ) -> list[Encoded]:  # fmt: skip
-        return encode(
-            self.template.tokenizer, [self.template.prompt(prompt) for prompt in prompts],
-            [self.template.response(response) for response in responses],
-            ended=ended, end_id=self.template.end_id, max_prompt=max_prompt, max_response=max_response,
-        )  # fmt: skip
+        return self.template.encode(prompts, responses, ended=ended, max_prompt=max_prompt, max_response=max_response)
 
     def plain_ids(self, prompts: Sequence[str], responses: Sequence[str]) -> None:
         return None
@@ -98,16 +95,14 @@ class RunningText:
         max_response: int,
     ) -> list[Encoded]:  # fmt: skip
         tokenizer = self.template.tokenizer
-        heads = [self.template.prompt(prompt) for prompt in prompts]
-        texts = [head + self.template.response(text) for head, text in zip(heads, responses, strict=True)]
-        front, end = prefix_ids(tokenizer), tokenizer.eos_token_id
-        return [
-            _split(
-                _with_front(front, head), [*_with_front(front, ids), *([end] if done else [])],
-                len(front), max_prompt, max_response,
-            )
-            for head, ids, done in zip(token_ids(tokenizer, heads), token_ids(tokenizer, texts), ended, strict=True)
-        ]  # fmt: skip
+        end, kept = tokenizer.eos_token_id, len(prefix_ids(tokenizer))
+
+        def written(prompt: str, i: int) -> Written:
+            head = self.template.prompt(prompt)
+            head_ids, ids = prompt_ids(tokenizer, [head, head + self.template.response(responses[i])])
+            return head_ids, [*ids, *([end] if ended[i] else [])]
+
+        return [_split(written, prompt, i, kept, max_prompt, max_response) for i, prompt in enumerate(prompts)]
 
     def plain_ids(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
         tokenizer = self.template.tokenizer
@@ -132,14 +127,16 @@ class Conversation:
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool], *, max_prompt: int,
         max_response: int,
     ) -> list[Encoded]:  # fmt: skip
-        heads, texts = [], []
-        for prompt, response, done in zip(prompts, responses, ended, strict=True):
-            head, text, content = self._write(prompt, response)
-            heads.append(head)
-            at = text.rfind(content)  # a response that never ended has nothing after its last word
-            texts.append(text if done or not content or at < 0 else text[: at + len(content)])
-        rows = zip(token_ids(self.tokenizer, heads), token_ids(self.tokenizer, texts), strict=True)
-        return [_split(head, ids, len(prefix_ids(self.tokenizer)), max_prompt, max_response) for head, ids in rows]
+        kept = len(prefix_ids(self.tokenizer))
+
+        def written(prompt: str, i: int) -> Written:
+            head, text, content = self._write(prompt, responses[i])
+            at = text.rfind(content)  # of a response that never ended nothing stands after its last word
+            text = text if ended[i] or not content or at < 0 else text[: at + len(content)]
+            head_ids, ids = token_ids(self.tokenizer, [head, text])
+            return head_ids, ids
+
+        return [_split(written, prompt, i, kept, max_prompt, max_response) for i, prompt in enumerate(prompts)]
 
     def _write(self, prompt: str, response: str) -> tuple[str, str, str]:
         """The conversation up to the response, the whole of it, and the response within it."""
@@ -169,11 +166,11 @@ class Pair:
     tokenizer: Any
     name: str = PAIR
 
-    def _texts(self, prompts: Sequence[str], responses: Sequence[str]) -> tuple[list[str], list[str]]:
-        plain = Template.of("plain", self.tokenizer)
-        return [plain.prompt(prompt).strip() for prompt in prompts], [
-            as_text(self.tokenizer, text.strip()) for text in responses
-        ]
+    def _prompt(self, prompt: str) -> str:
+        return Template.of("plain", self.tokenizer).prompt(prompt).strip()
+
+    def _response(self, response: str) -> str:
+        return as_text(self.tokenizer, response.strip())
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool], *, max_prompt: int,
@@ -183,20 +180,25 @@ class Pair:
 
         What is too long is cut between these tokens.
         """
-        firsts, seconds = (token_ids(self.tokenizer, texts) for texts in self._texts(prompts, responses))
         (front, middle, end) = self._frame()
+        room = max(0, max_prompt - len(front) - len(middle)), max(0, max_response - len(end))
+
+        def ids(prompt: str) -> list[int]:
+            return token_ids(self.tokenizer, [self._prompt(prompt)])[0]
+
         rows = []
-        for first, second in zip(firsts, seconds, strict=True):
-            room = max(0, max_prompt - len(front) - len(middle)), max(0, max_response - len(end))
-            head, tail = first[max(0, len(first) - room[0]) :], second[: room[1]]
+        seconds = token_ids(self.tokenizer, [self._response(response) for response in responses])
+        for prompt, second in zip(prompts, seconds, strict=True):
+            whole = first = ids(prompt)
+            if len(whole) > room[0]:
+                first = cut_left(ids(shorten(prompt, lambda p: len(ids(p)) <= room[0])), room[0], kept=0)
+            tail = second[: room[1]]
             rows.append(
                 Encoded(
-                    [*front, *head, *middle],
-                    [*tail, *end],
-                    len(head) < len(first),
+                    [*front, *first, *middle], [*tail, *end], len(whole) > room[0],
                     response_cut=len(tail) < len(second),
                 )
-            )
+            )  # fmt: skip
         return rows
 
     def _frame(self) -> tuple[list[int], list[int], list[int]]:
@@ -209,7 +211,7 @@ class Pair:
         return both[:start], both[after:then], both[then + len(second) :]
 
     def plain_ids(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
-        pairs = zip(*self._texts(prompts, responses), strict=True)
+        pairs = zip(map(self._prompt, prompts), map(self._response, responses), strict=True)
         return [list(self.tokenizer(first, second)["input_ids"]) for first, second in pairs]
 
 
@@ -217,15 +219,21 @@ def _find(part: list[int], ids: list[int], start: int) -> int:
     return next(i for i in range(start, len(ids)) if ids[i : i + len(part)] == part)
 
 
-def _with_front(front: list[int], ids: list[int]) -> list[int]:
-    return ids if ids[: len(front)] == front else [*front, *ids]
-
-
-def _split(head: list[int], ids: list[int], kept: int, max_prompt: int, max_response: int) -> Encoded:
-    """The tokens of a whole text, which begins as `head` does, as those of prompt and response, each cut."""
-    shared = next((i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b), min(len(head), len(ids)))
-    prompt, response = ids[:shared], ids[shared:]
+def _split(
+    written: Callable[[str, int], Written], prompt: str, i: int, kept: int, max_prompt: int, max_response: int
+) -> Encoded:
+    """Response i after the prompt as the tokens of each, cut; a prompt that is too long loses whole turns."""
+    whole = _divide(*written(prompt, i))
+    parts = whole
+    if len(whole[0]) > max_prompt:
+        parts = _divide(*written(shorten(prompt, lambda p: len(_divide(*written(p, i))[0]) <= max_prompt), i))
     return Encoded(
-        cut_left(prompt, max_prompt, kept=kept), response[:max_response], len(prompt) > max_prompt,
-        len(response) > max_response,
+        cut_left(parts[0], max_prompt, kept=kept), parts[1][:max_response], len(whole[0]) > max_prompt,
+        len(parts[1]) > max_response,
     )  # fmt: skip
+
+
+def _divide(head: list[int], ids: list[int]) -> tuple[list[int], list[int]]:
+    """The tokens of a whole text, which begins as `head` does, as those of prompt and response."""
+    shared = next((i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b), min(len(head), len(ids)))
+    return ids[:shared], ids[shared:]

@@ -117,8 +117,8 @@ def sample_as(
     processes: Processes,
 ) -> list[list[Made]]:
     """As `sample`, but what `make` makes of each response is held and exchanged: of many, only what is needed."""
-    encoded = [ids or [tokenizer.eos_token_id] for ids, _ in
-               encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=config.max_prompt_tokens)]  # fmt: skip
+    written = encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=config.max_prompt_tokens)
+    encoded = [[*p.ids] or ids or [tokenizer.eos_token_id] for p, (ids, _) in zip(prompts, written, strict=True)]
     limit = getattr(model.config, "max_position_embeddings", None)
     longest = max((len(ids) for ids in encoded), default=0)
     if limit is not None and longest + config.max_new_tokens > limit:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_bench.data.hh import Message, split_turns
+from rlhf_bench.data.hh import Message, shorten, split_turns
 from rlhf_bench.errors import ModelError, UnknownName
 from rlhf_bench.modeling.special import as_text, first_special, prefix_ids
-from rlhf_bench.types import TEMPLATES
+from rlhf_bench.modeling.tokens import Encoded, cut_left, join, prompt_ids
+from rlhf_bench.types import TEMPLATES, Prompt
 
 __all__ = ["Template", "check_template", "marked_turns", "write_chat"]
 
@@ -75,6 +76,45 @@ class Template:
     def read(self, text: str) -> str:
         """What this model wrote, as a response of the data: the inverse of `response`."""
         return text if self.name == "hh" or not text.strip() else f" {text.lstrip()}"
+
+    def encode_prompts(self, prompts: Sequence[str], *, max_prompt: int) -> list[tuple[list[int], bool]]:
+        """Ids of each prompt of the data in this form, and whether it had more than `max_prompt` and was cut.
+
+        A prompt that is too long loses whole turns (`shorten`); what the template writes before and after the turns is
+        kept. Where not even its last word fits beside that, its tokens are cut from the left.
+        """
+        rows = prompt_ids(self.tokenizer, [self.prompt(prompt) for prompt in prompts])
+        return [
+            (self._cut(prompt, max_prompt), True) if len(ids) > max_prompt else (ids, False)
+            for prompt, ids in zip(prompts, rows, strict=True)
+        ]
+
+    def encoded(self, prompts: Sequence[Prompt], *, max_prompt: int) -> list[Prompt]:
+        """Prompts of the data with their ids in this form."""
+        rows = self.encode_prompts([prompt.text for prompt in prompts], max_prompt=max_prompt)
+        return [prompt._replace(ids=tuple(ids)) for prompt, (ids, _) in zip(prompts, rows, strict=True)]
+
+    def _cut(self, prompt: str, max_prompt: int) -> list[int]:
+        shorter = shorten(prompt, lambda fewer: len(self._ids(fewer)) <= max_prompt)
+        return cut_left(self._ids(shorter), max_prompt, kept=len(prefix_ids(self.tokenizer)))
+
+    def _ids(self, prompt: str) -> list[int]:
+        return prompt_ids(self.tokenizer, [self.prompt(prompt)])[0]
+
+    def encode(
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        *,
+        max_prompt: int,
+        max_response: int,
+        ended: Sequence[bool] | None = None,
+    ) -> list[Encoded]:
+        """Prompts and responses of the data in this form, cut to their limits, as `join` joins them."""
+        return join(
+            self.tokenizer, self.encode_prompts(prompts, max_prompt=max_prompt), [self.response(r) for r in responses],
+            max_response=max_response, ended=ended, end_id=self.end_id,
+        )  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of the form: its name, the tokens in front of a prompt and the one that ends an

@@ -26,7 +26,9 @@ __all__ = [
     "cut_left",
     "encode",
     "encode_prompts",
+    "join",
     "length_batches",
+    "prompt_ids",
     "token_ids",
 ]
 
@@ -62,14 +64,24 @@ class Batch(NamedTuple):
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, max_prompt: int
 ) -> list[tuple[list[int], bool]]:
-    """Ids of each prompt, cut from the left to `max_prompt` tokens, and whether it was cut.
+    """Ids of each prompt as it is written, cut from the left to `max_prompt` tokens, and whether it was cut.
 
-    What the tokenizer puts in front of a text by itself is there once, also with a cut prompt, whether or not the
-    prompt's template writes it. No end token is added.
+    What the tokenizer puts in front of a text by itself stays there. A prompt of the data, whose turns are known, is
+    cut by `Template.encode_prompts`.
+    """
+    kept = len(prefix_ids(tokenizer))
+    rows = prompt_ids(tokenizer, prompts)
+    return [(cut_left(row, max_prompt, kept=kept), len(row) > max_prompt) for row in rows]
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
+    """Ids of each prompt as it is written.
+
+    What the tokenizer puts in front of a text by itself is there once, whether or not the prompt's template writes it.
+    No end token is added.
     """
     prefix = prefix_ids(tokenizer)
-    rows = [ids if ids[: len(prefix)] == prefix else [*prefix, *ids] for ids in token_ids(tokenizer, prompts)]
-    return [(cut_left(row, max_prompt, kept=len(prefix)), len(row) > max_prompt) for row in rows]
+    return [ids if ids[: len(prefix)] == prefix else [*prefix, *ids] for ids in token_ids(tokenizer, prompts)]
 
 
 def cut_left(ids: list[int], room: int, *, kept: int) -> list[int]:
@@ -90,17 +102,28 @@ def encode(
     ended: Sequence[bool] | None = None,
     end_id: int | None = None,
 ) -> list[Encoded]:
-    """Tokenise prompts and responses separately, add an end token to each response, cut what is too long.
+    """Tokenise prompts and responses, as they are written, separately; cut prompts from the left and `join` them."""
+    heads = encode_prompts(tokenizer, prompts, max_prompt=max_prompt)
+    return join(tokenizer, heads, responses, max_response=max_response, ended=ended, end_id=end_id)
 
-    The end token is `end_id`, the template's (`Template.end_id`); end-of-text where it is None.
 
-    Prompts are cut from the left, responses from the right; a cut response loses its end token. `ended[i]` False says
-    that response i never ended, so that no end token is added. An empty prompt becomes one end-of-text token: a causal
-    model needs a first token to predict from.
+def join(
+    tokenizer: PreTrainedTokenizerBase,
+    heads: Sequence[tuple[list[int], bool]],
+    responses: Sequence[str],
+    *,
+    max_response: int,
+    ended: Sequence[bool] | None = None,
+    end_id: int | None = None,
+) -> list[Encoded]:
+    """Prompts' ids, and whether each was cut, with the tokens of their responses and an end token each.
+
+    The end token is `end_id`, the template's (`Template.end_id`); end-of-text where it is None. Responses are cut from
+    the right; a cut response loses its end token. `ended[i]` False says that response i never ended, so that no end
+    token is added. An empty prompt becomes one end-of-text token: a causal model needs a first token to predict from.
     """
     eos = tokenizer.eos_token_id
     end = eos if end_id is None else end_id
-    heads = encode_prompts(tokenizer, prompts, max_prompt=max_prompt)
     encoded = []
     for i, ((prompt, prompt_cut), response) in enumerate(zip(heads, token_ids(tokenizer, responses), strict=True)):
         if ended is None or ended[i]:

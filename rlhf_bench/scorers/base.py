@@ -39,7 +39,8 @@ __all__ = [
 ]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
-Origin = Literal["model", "file", "data"]  # who wrote the responses: a model that was sampled here, a file, the data
+# who wrote the responses: a model that was sampled here, or behind a server, a file, the data
+Origin = Literal["model", "server", "file", "data"]
 Values = npt.NDArray[np.float64]
 
 
@@ -122,9 +123,10 @@ class EvalContext:
     origin: Origin
     source: str  # the data source of the prompts
     suite_metrics: Sequence[str] = ()  # the metrics that the suite names for its own prompts
+    rouge_tokenizer: str = "english"  # or "unicode": with ROUGE of words in any script
     sampling: SamplingConfig | None = None  # None where no model takes part
-    model: LoadedModel | None = None  # from which the responses were sampled; None for those of a file or of the data
-    reference: LoadedModel | None = None  # None where the reference is a response file
+    model: LoadedModel | None = None  # from which the responses were sampled; None where its weights are not here
+    reference: LoadedModel | None = None  # None where the reference's weights are not here
     reward_models: Sequence[tuple[str, RewardModel]] = ()  # each with the column that it fills
     language_models: Sequence[tuple[str, LanguageModel]] = ()  # by name: what scores every response for its perplexity
     processes: Processes = ALONE

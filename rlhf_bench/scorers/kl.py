@@ -81,7 +81,7 @@ def _incomparable(context: EvalContext) -> Missing | None:
     """Why the model and the reference cannot be compared token by token."""
     model, reference = context.model, context.reference
     if reference is None:
-        return Missing("the reference is a response file")
+        return Missing("the reference is a response file, or behind a server without its weights")
     assert model is not None
     if reference.template.name != model.template.name:
         return Missing("another prompt template than the reference's")

@@ -34,6 +34,8 @@ def needs_the_model(context: EvalContext) -> Missing | None:
     """Why a number of a model's own cannot be computed for responses that were not sampled here."""
     if context.origin == "data":
         return Missing("the data's own responses, not sampled from a model")
+    if context.origin == "server" and context.model is None:
+        return Missing("a model behind a server: this needs its weights; give NAME=server:MODEL,weights=PATH")
     return Missing("a response file: this needs the model itself") if context.origin == "file" else None
 
 
@@ -53,17 +55,13 @@ class EncodedChosen:
 
 
 def encode_chosen(rows: Sequence[ResponseRow], policy: LoadedModel, context: EvalContext) -> EncodedChosen:
-    from rlhf_bench.modeling.tokens import encode
-
     assert context.sampling is not None
     at = [i for i, row in enumerate(rows) if row.sample == 0 and row.reference is not None]
-    encoded = encode(
-        policy.tokenizer,
-        [policy.template.prompt(rows[i].prompt) for i in at],
-        [policy.template.response(rows[i].reference or "") for i in at],
+    encoded = policy.template.encode(
+        [rows[i].prompt for i in at],
+        [rows[i].reference or "" for i in at],
         max_prompt=context.sampling.max_prompt_tokens,
         max_response=context.sampling.max_new_tokens,
-        end_id=policy.template.end_id,
     )
     return EncodedChosen(at, encoded, len(rows))
 

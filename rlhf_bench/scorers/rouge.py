@@ -3,26 +3,42 @@
 Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries". The tokeniser and the n-gram scores are the
 package's own. Only what repeats is remembered (stems of words, tokens of references), and the longest common
 subsequence is computed on the bits of integers instead of cell by cell; a test holds all three equal to the package.
+
+The package's tokenizer reads a-z and 0-9 alone. Where most letters of the reference texts are others (Chinese, Russian)
+its ROUGE is missing. `rouge_tokenizer: unicode` of a suite adds a ROUGE of every script's words, under other names.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from rouge_score import rouge_scorer, scoring, tokenize, tokenizers
 
 from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
+from rlhf_bench.scorers.text import is_english_script, split_unspaced
 
-__all__ = ["ROUGE_PARTS", "SCORER", "SETTINGS", "Score", "rouge_best", "rouge_parts"]
+__all__ = ["ROUGE_PARTS", "SCORER", "UNICODE", "Score", "rouge_best", "rouge_parts", "rouge_settings", "unicode_words"]
 
+UNICODE = "_unicode"  # the end of the names of ROUGE by the words of every script
 _TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
-ROUGE_PARTS: dict[str, tuple[str, str]] = {name: (f"{name}_precision", f"{name}_recall") for name in _TITLES}
+_NAMES = (*_TITLES, *(f"{name}{UNICODE}" for name in _TITLES))
+ROUGE_PARTS: dict[str, tuple[str, str]] = {name: (f"{name}_precision", f"{name}_recall") for name in _NAMES}
 """ROUGE's F -> its precision and recall, which have a table of their own."""
-SETTINGS = {"package": "rouge_score", "use_stemmer": True, "score": "F-measure, mean over responses"}
+
+
+def rouge_settings(tokenizer: str) -> dict[str, object]:
+    """What a manifest records of ROUGE."""
+    return {
+        "package": "rouge_score", "use_stemmer": True, "tokenizer": tokenizer,
+        "score": "F-measure, mean over responses",
+    }  # fmt: skip
 
 
 class _Stemmer:
@@ -32,17 +48,39 @@ class _Stemmer:
         self.stem = lru_cache(maxsize=100_000)(tokenizers.porter.PorterStemmer().stem)
 
 
-class _Tokenizer:
-    """What `RougeScorer(use_stemmer=True)` does to a text, each text read once."""
-
-    def __init__(self) -> None:
-        stemmer = _Stemmer()
-        self.tokenize = lru_cache(maxsize=10_000)(lambda text: tuple(tokenize.tokenize(text, stemmer)))
+_STEMMER = _Stemmer()
 
 
-_TOKENIZER = _Tokenizer()
-_NGRAMS = rouge_scorer.RougeScorer(["rouge1", "rouge2"], tokenizer=_TOKENIZER)
-_LINES = rouge_scorer.RougeScorer(["rougeLsum"], tokenizer=_TOKENIZER)
+def english_words(text: str) -> tuple[str, ...]:
+    """The words that `RougeScorer(use_stemmer=True)` reads: of a-z and 0-9, stemmed."""
+    return tuple(tokenize.tokenize(text, _STEMMER))
+
+
+def unicode_words(text: str) -> tuple[str, ...]:
+    """Words of letters, marks and digits of any script, in lower case; those of English as `english_words`.
+
+    A script that puts no space between words has a word a character, with the marks that follow it.
+    """
+    words = _split_words(unicodedata.normalize("NFKC", text).lower())
+    return tuple(part for word in words for part in (english_words(word) if word.isascii() else (word,)))
+
+
+def _split_words(text: str) -> Iterator[str]:
+    for is_word, characters in groupby(text, key=lambda c: unicodedata.category(c)[0] in "LMN"):
+        if is_word:
+            yield from split_unspaced("".join(characters))
+
+
+class _Rouge:
+    """The package's scores by the words of one tokenizer, each text read once."""
+
+    def __init__(self, words: Callable[[str], tuple[str, ...]]) -> None:
+        self.tokenize = lru_cache(maxsize=10_000)(words)
+        self.ngrams = rouge_scorer.RougeScorer(["rouge1", "rouge2"], tokenizer=self)
+        self.lines = rouge_scorer.RougeScorer(["rougeLsum"], tokenizer=self)
+
+
+_ENGLISH, _UNICODE = _Rouge(english_words), _Rouge(unicode_words)
 
 
 class Score(NamedTuple):
@@ -53,36 +91,36 @@ class Score(NamedTuple):
     fmeasure: float
 
 
-def rouge_parts(reference: str, prediction: str) -> dict[str, float]:
+def rouge_parts(reference: str, prediction: str, rouge: _Rouge = _ENGLISH) -> dict[str, float]:
     """{"rouge1": F, "rouge1_precision": ..., "rouge1_recall": ..., ...} of one response, for ROUGE-1, -2, -L and -Lsum.
 
     ROUGE-Lsum takes each line as a sentence; a text of one line has that of ROUGE-L.
     """
-    scores = _scores(reference, prediction)
+    scores = _scores(reference, prediction, rouge)
     one_line = "\n" not in reference.strip() and "\n" not in prediction.strip()
-    scores["rougeLsum"] = scores["rougeL"] if one_line else _of(_LINES.score(reference, prediction)["rougeLsum"])
+    lines = scores["rougeL"] if one_line else _of(rouge.lines.score(reference, prediction)["rougeLsum"])
     found: dict[str, float] = {}
-    for name, score in scores.items():
+    for name, score in (scores | {"rougeLsum": lines}).items():
         found |= {name: score.fmeasure, f"{name}_precision": score.precision, f"{name}_recall": score.recall}
     return found
 
 
-def rouge_best(references: Sequence[str], prediction: str) -> dict[str, float]:
+def rouge_best(references: Sequence[str], prediction: str, rouge: _Rouge = _ENGLISH) -> dict[str, float]:
     """`rouge_parts` of one response against several references: for each ROUGE the reference of the largest F-measure.
 
     As `rouge_score`'s `score_multi`. Raises ValueError where there is no reference.
     """
-    found = [rouge_parts(reference, prediction) for reference in references]
+    found = [rouge_parts(reference, prediction, rouge) for reference in references]
     best: dict[str, float] = {}
-    for name in ("rouge1", "rouge2", "rougeL", "rougeLsum"):
+    for name in _TITLES:
         parts = max(found, key=lambda scores: scores[name])
         best |= {key: parts[key] for key in (name, f"{name}_precision", f"{name}_recall")}
     return best
 
 
-def _scores(reference: str, prediction: str) -> dict[str, Score]:
-    scores = {name: _of(score) for name, score in _NGRAMS.score(reference, prediction).items()}
-    ours, theirs = _TOKENIZER.tokenize(reference), _TOKENIZER.tokenize(prediction)
+def _scores(reference: str, prediction: str, rouge: _Rouge) -> dict[str, Score]:
+    scores = {name: _of(score) for name, score in rouge.ngrams.score(reference, prediction).items()}
+    ours, theirs = rouge.tokenize(reference), rouge.tokenize(prediction)
     scores["rougeL"] = Score(0.0, 0.0, 0.0)
     if ours and theirs:
         common = _lcs_length(ours, theirs)
@@ -111,11 +149,13 @@ def _lcs_length(a: tuple[str, ...], b: tuple[str, ...]) -> int:
     return len(a) - row.bit_count()
 
 
-def _metrics() -> list[Metric]:
+def _metrics(ending: str) -> list[Metric]:
+    """Those of one tokenizer, whose names have the `ending`."""
+    words = "words in any script" if ending else "words"
     described = {
-        "rouge1": "words shared with the chosen response, stemmed",
-        "rouge2": "pairs of words shared with the chosen response, stemmed",
-        "rougeL": "longest common subsequence with the chosen response, stemmed",
+        "rouge1": f"{words} shared with the chosen response, stemmed",
+        "rouge2": f"pairs of {words} shared with the chosen response, stemmed",
+        "rougeL": f"longest common subsequence of {words} with the chosen response, stemmed",
         "rougeLsum": "as ROUGE-L, line by line",
     }
     over = {"precision": ("P", "the response's words"), "recall": ("R", "the chosen response's words")}
@@ -123,51 +163,64 @@ def _metrics() -> list[Metric]:
     for i, (name, title) in enumerate(_TITLES.items()):
         shown = {} if name == "rougeLsum" else {"summary": 60 + i, "per_seed": 60 + i}
         alarm = Alarm("reward against ROUGE-L", bad=-1, with_reward=True) if name == "rougeL" else None
+        title = f"{title} Unicode" if ending else title
+        place = 3 * i + (3 * len(_TITLES) if ending else 0)
         whole.append(
             Metric(
-                name,
-                title,
-                "F",
-                True,
-                3,
-                described[name],
-                bounds=(0.0, 1.0),
-                compared=name == "rougeL",
-                alarm=alarm,
-                tables={**shown, "rouge": 3 * i + 2},
-                expected=bool(shown),
+                f"{name}{ending}", title, "F", True, 3, described[name], bounds=(0.0, 1.0), compared=name == "rougeL",
+                alarm=alarm, tables={**shown, "rouge": place + 2}, expected=bool(shown) and not ending,
             )
-        )
-        for j, (part, (letter, words)) in enumerate(over.items()):
+        )  # fmt: skip
+        for j, (part, (letter, of)) in enumerate(over.items()):
             parts.append(
                 Metric(
-                    f"{name}_{part}",
-                    f"{title} {letter}",
-                    part,
-                    None,
-                    3,
-                    f"{title} as a share of {words}",
-                    bounds=(0.0, 1.0),
-                    tables={"rouge": 3 * i + j},
-                    detail=True,
+                    f"{name}{ending}_{part}", f"{title} {letter}", part, None, 3, f"{title} as a share of {of}",
+                    bounds=(0.0, 1.0), tables={"rouge": place + j}, detail=True,
                 )
-            )
+            )  # fmt: skip
     return [*whole, *parts]
+
+
+UNSEEN = (
+    "ROUGE's tokenizer reads a-z and 0-9 alone, which few words of the reference texts have; --set "
+    "rouge_tokenizer=unicode adds a ROUGE of words in any script"
+)
 
 
 class RougeScorer(Scorer):
     order = 40
-    metrics = tuple(_metrics())
+    metrics = (*_metrics(""), *_metrics(UNICODE))
 
     def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
-        """NaN where there is no text to compare with."""
-        names = [name for of_one in ROUGE_PARTS.items() for name in (of_one[0], *of_one[1])]
+        """NaN where there is no text to compare with, or none whose words the tokenizer reads."""
+        endings = ["", UNICODE] if context.rouge_tokenizer == "unicode" else [""]
         if context.origin == "data" and all(row.model == "chosen" for row in rows):
-            return dict.fromkeys(names, Missing("it is the text that the others are compared with"))
+            return dict.fromkeys(_columns(endings), Missing("it is the text that the others are compared with"))
         if not any(row.compared_with for row in rows):
-            return dict.fromkeys(names, Missing("no reference texts to compare with"))
-        scores = [rouge_best(row.compared_with, row.response) if row.compared_with else None for row in rows]
-        return {name: np.array([math.nan if score is None else score[name] for score in scores]) for name in names}
+            return dict.fromkeys(_columns(endings), Missing("no reference texts to compare with"))
+        seen = [bool(row.compared_with) and is_english_script(" ".join(row.compared_with)) for row in rows]
+        columns = _scored(rows, "", seen) if any(seen) else dict.fromkeys(_columns([""]), Missing(UNSEEN))
+        return {**columns, **(_scored(rows, UNICODE, [True] * len(rows)) if UNICODE in endings else {})}
+
+
+def _columns(endings: Sequence[str]) -> list[str]:
+    names = [f"{name}{ending}" for ending in endings for name in _TITLES]
+    return [column for name in names for column in (name, *ROUGE_PARTS[name])]
+
+
+def _scored(rows: Sequence[ResponseRow], ending: str, counts: Sequence[bool]) -> Columns:
+    """The columns whose names have the `ending`; NaN for a row that does not count or has nothing to compare with."""
+    rouge = _UNICODE if ending else _ENGLISH
+    scores = [
+        rouge_best(row.compared_with, row.response, rouge) if ok and row.compared_with else None
+        for row, ok in zip(rows, counts, strict=True)
+    ]
+    columns: dict[str, npt.NDArray[np.float64]] = {}
+    for name in _TITLES:
+        own = (name, f"{name}_precision", f"{name}_recall")
+        for column, key in zip((f"{name}{ending}", *ROUGE_PARTS[f"{name}{ending}"]), own, strict=True):
+            columns[column] = np.array([math.nan if score is None else score[key] for score in scores])
+    return columns
 
 
 SCORER = RougeScorer()

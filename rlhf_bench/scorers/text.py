@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
 
-__all__ = ["copied_share", "distinct_n", "n_words", "repetition", "words"]
+__all__ = [
+    "copied_share", "distinct_n", "is_english_script", "n_words", "repetition", "split_unspaced", "words",
+]  # fmt: skip
 
+# Marks of other scripts that stand inside words; `\w` has none.
+_MARKS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0981-\u0e4e\u0eb1-\u0ece\u102b-\u103e\u17b4-\u17d3"
 # Runs of letters and digits; an apostrophe or hyphen inside a word does not end it.
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+_WORD = re.compile(rf"[\w{_MARKS}]+(?:['’-][\w{_MARKS}]+)*")
+# Han, kana, Thai, Lao, Khmer, Burmese: written without spaces between words. Hangul is written with them.
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 NGRAM = 4  # words a repeated or copied phrase has at least
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased words, punctuation left out: "Don't stop, well-known X!" -> don't, stop, well-known, x."""
-    return _WORD.findall(text.lower())
+    """Lower-cased words, punctuation left out: "Don't stop, well-known X!" -> don't, stop, well-known, x.
+
+    A script that puts no space between words has a word a character.
+    """
+    found: list[str] = _WORD.findall(text.lower())
+    return found if text.isascii() else [part for word in found for part in split_unspaced(word)]
+
+
+def split_unspaced(word: str) -> Iterator[str]:
+    """Each character of a script without spaces between words, with the marks that follow it; other runs whole."""
+    start = 0
+    for i in range(1, len(word)):
+        after = _is_unspaced(word[i - 1]) and unicodedata.category(word[i])[0] != "M"
+        if _is_unspaced(word[i]) or after:
+            yield word[start:i]
+            start = i
+    yield word[start:]
+
+
+@lru_cache(maxsize=10_000)
+def _is_unspaced(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(_UNSPACED) and unicodedata.category(character)[0] == "L"
+
+
+def is_english_script(text: str) -> bool:
+    """True if at least half of the letters and digits are those of English, a-z and 0-9, or there is none."""
+    letters = [character for character in text if character.isalnum()]
+    return 2 * sum(character.isascii() for character in letters) >= len(letters)
 
 
 def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:

@@ -18,9 +18,10 @@ import pandas as pd
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_parquet, atomic_write_text, json_text
 
-__all__ = ["WIDE", "PartStore"]
+__all__ = ["LISTS", "WIDE", "PartStore"]
 
-WIDE = ("prompt", "response", "reference", "token_kl")  # most of the bytes: read a shard at a time
+LISTS = ("token_ids", "token_kl")  # a list a response
+WIDE = ("prompt", "response", "reference", *LISTS)  # most of the bytes: read a shard at a time
 RESPONSE_COLUMNS = ("model", "seed", "prompt_id", "sample", "prompt", "response", "reference", "finish_reason",
                     "n_prompt_tokens", "n_tokens")  # fmt: skip
 
@@ -94,4 +95,10 @@ class PartStore:
         """A column of one shard; None in every row where the shard does not have it."""
         if name in self.columns([shard]):
             return pd.read_parquet(self._file(shard), columns=[name])[name]
-        return pd.Series([None] * len(pd.read_parquet(self._file(shard), columns=["sample"])), dtype=object)
+        return pd.Series([None] * self.count(shard), dtype=object)
+
+    def count(self, shard: str) -> int:
+        """How many responses a shard has."""
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(self._file(shard)).num_rows)

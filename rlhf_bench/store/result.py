@@ -2,7 +2,8 @@
 
     manifest.json      everything needed to repeat the evaluation
     responses.jsonl    a row a (model, seed, prompt, sample)
-    scores.parquet     a row a response: every per-response number, and the token-level KL as a list
+    scores.parquet     a row a response: every per-response number, and as lists the token ids as the model drew them,
+                       a stop string's included, and the KL of each
     best_of_n.parquet  where it was requested: a row a response of the reference's pool, with reward, reward_z, gold,
                        its log-probability, and the first sample of the prompt with the same tokens
     metrics.json       every Estimate; NaN is written as null and read back as NaN
@@ -34,6 +35,7 @@ from rlhf_bench.files import (
     read_jsonl,
     write_jsonl,
 )
+from rlhf_bench.store.parts import LISTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -276,8 +278,8 @@ def _schema(scores: pd.DataFrame, columns: Sequence[str]) -> pa.Schema:
     import pyarrow as pa
 
     known = pa.Schema.from_pandas(scores, preserve_index=False)
-    numbers = pa.list_(pa.float64())
-    fields = [known.field(name) if name in known.names else pa.field(name, numbers) for name in columns]
+    lists = {name: pa.list_(pa.int32() if name == "token_ids" else pa.float64()) for name in LISTS}
+    fields = [known.field(name) if name in known.names else pa.field(name, lists[name]) for name in columns]
     return pa.schema(fields, metadata=known.metadata)
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_bench.errors import DataError
 from rlhf_bench.modeling.templates import Template
-from rlhf_bench.modeling.tokens import Encoded, count_truncated, encode, length_batches
+from rlhf_bench.modeling.tokens import Encoded, count_truncated, length_batches
 from rlhf_bench.types import PreferencePair
 from trainers.config.recipe import Recipe
 from trainers.engine.stage import Stage
@@ -53,10 +53,7 @@ def encode_rows(
 ) -> list[Encoded]:
     """Prompts and responses of the data in the recipe's form, as tokens, within the recipe's limits."""
     data, template = recipe.data, template_of(recipe, tokenizer)
-    return encode(
-        tokenizer, [template.prompt(p) for p in prompts], [template.response(r) for r in responses],
-        max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens, end_id=template.end_id,
-    )  # fmt: skip
+    return template.encode(prompts, responses, max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens)
 
 
 def encode_pairs(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[PreferencePair]) -> EncodedPairs:

@@ -17,7 +17,7 @@ from rlhf_bench.modeling.checkpoints import checkpoint_hash
 from rlhf_bench.modeling.logprobs import LogprobModel, token_kl
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
-from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, encode_prompts
+from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate
 from rlhf_bench.modeling.trees import can_pack
 from rlhf_bench.scorers.gold import gold_reward_for
 from rlhf_bench.types import Completion, Prompt
@@ -162,8 +162,7 @@ class RolloutMaker:
 
     def rows(self, texts: Sequence[str], completions: Sequence[Completion]) -> list[Encoded]:
         """The data's prompts in the model's form with what it drew, a stop string's tokens too: to end is an action."""
-        written = [self.template.prompt(text) for text in texts]
-        heads = encode_prompts(self.tokenizer, written, max_prompt=self.sampling.max_prompt_tokens)
+        heads = self.template.encode_prompts(texts, max_prompt=self.sampling.max_prompt_tokens)
         return [
             Encoded(head or [self.tokenizer.eos_token_id], completion.drawn)
             for (head, _), completion in zip(heads, completions, strict=True)
@@ -174,7 +173,7 @@ class RolloutMaker:
         ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i].text))
 
         def draw(part: Sequence[int]) -> list[list[Completion]]:
-            chosen = [Prompt(prompts[i].id, self.template.prompt(prompts[i].text)) for i in part]
+            chosen = self.template.encoded([prompts[i] for i in part], max_prompt=self.sampling.max_prompt_tokens)
             return sample(self.policy.model, self.tokenizer, chosen, self.sampling, samples=samples, seed=seed)
 
         pieces = self.stage.machine.pool.split(ordered, max(1, 64 // samples))
@@ -187,8 +186,8 @@ class RolloutMaker:
     def prompts_cut(self) -> dict[str, float]:
         """`report_cut` of the prompts that the stage's steps use."""
         used = sorted({i for step in range(self.config.steps) for i in self._indices(step)})
-        written = [self.template.prompt(self.prompts[i].text) for i in used]
-        heads = encode_prompts(self.tokenizer, written, max_prompt=self.sampling.max_prompt_tokens)
+        texts = [self.prompts[i].text for i in used]
+        heads = self.template.encode_prompts(texts, max_prompt=self.sampling.max_prompt_tokens)
         limit = f"{self.stage.name}.max_prompt_tokens={self.config.max_prompt_tokens}"
         return report_cut(
             self.stage, prompts=sum(cut for _, cut in heads), responses=0, rows=len(used),

@@ -173,7 +173,7 @@ def with_failures(
         *_, reason = failed.values()
         raise JudgeError(
             f"{len(failed)} calls got no answer from {client.endpoint.base_url}, and none did, the last one: {reason}; "
-            "check the server, --judge and --base-url; the same command asks again"
+            "check the server, the model's name and --base-url; the same command asks again"
         )
     return found
 

@@ -1,11 +1,11 @@
-"""A judge behind an OpenAI-compatible server: the key of a call, what is sent, and what the server refuses."""
+"""A model behind an OpenAI-compatible server: the key of a call, what is sent, and what the server refuses."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
@@ -27,6 +27,7 @@ __all__ = [
     "api_key",
     "arguments",
     "canonical_url",
+    "is_completion",
     "refused_part",
 ]
 
@@ -75,6 +76,11 @@ class Endpoint:
     top_logprobs: int = 0
     max_tokens: int | None = None  # instead of the template's
     seconds: float = 120.0  # the longest that one request may take
+    completions: bool = False  # the completions API: the one message of a question is its prompt
+    top_p: float | None = None
+    top_k: int | None = None  # sent as an extra field, which vLLM and SGLang know
+    stop: tuple[str, ...] = ()
+    seed: int | None = None  # of the question's first repeat
 
     def request(self, question: Question, retry: int = 0) -> str:
         """Canonical JSON of everything that can change the answer; its hash is the call's key.
@@ -84,7 +90,7 @@ class Endpoint:
         before, after = _around_messages(self, question.format, question.repeat, retry)
         sent = question.messages
         if not self.system_role:
-            sent = (Message("user", "\n\n".join(message.content for message in sent)),)
+            sent = _without_system(sent)
         messages = [f'{{"content":{quoted(content)},"role":"{role}"}}' for role, content in sent]
         return f"{before}{','.join(messages)}{after}"
 
@@ -115,15 +121,26 @@ class Endpoint:
         return json.dumps(form.schema) if self.structured and form.schema else ""
 
 
+def _without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The system's text before that of the message after it."""
+    text = [message.content for message in messages if message.role == "system"]
+    first, *others = (message for message in messages if message.role != "system")
+    return (first._replace(content="\n\n".join([*text, first.content])), *others)
+
+
 @lru_cache(maxsize=64)
 def _around_messages(endpoint: Endpoint, form: AnswerFormat, repeat: int, retry: int) -> tuple[str, str]:
     """The parts before and after the messages in a request's canonical JSON: the same for all questions of a run."""
-    limit = "max_completion_tokens" if endpoint.new_limit or endpoint.base_url == OPENAI_URL else "max_tokens"
+    new_limit = endpoint.new_limit or (endpoint.base_url == OPENAI_URL and not endpoint.completions)
+    limit = "max_completion_tokens" if new_limit else "max_tokens"
     parameters: dict[str, Any] = {limit: endpoint.max_tokens or form.max_tokens}
     if endpoint.temperature is not None:
         parameters["temperature"] = endpoint.temperature
     if endpoint.top_logprobs:
         parameters |= {"logprobs": True, "top_logprobs": endpoint.top_logprobs}
+    optional = {"top_p": endpoint.top_p, "top_k": endpoint.top_k, "stop": list(endpoint.stop) or None}
+    optional["seed"] = None if endpoint.seed is None else endpoint.seed + repeat
+    parameters |= {name: value for name, value in optional.items() if value is not None}
     request: dict[str, Any] = {
         "base_url": endpoint.base_url,
         "messages": [],
@@ -134,20 +151,33 @@ def _around_messages(endpoint: Endpoint, form: AnswerFormat, repeat: int, retry:
     }
     if retry:
         request["retry"] = retry
+    if endpoint.completions:
+        request["api"] = "completions"
     text = json.dumps(request, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    # Unescaped, these characters occur nowhere else: base_url, the one key before it, holds a string.
+    # Unescaped, these characters occur nowhere else: api and base_url, the keys before it, hold strings.
     before, mark, after = text.partition('"messages":[')
     return before + mark, after
 
 
 def arguments(request: str) -> Mapping[str, Any]:
-    """What `chat.completions.create` is given for a stored request."""
+    """What the client's `chat.completions.create`, or `completions.create`, is given for a stored request."""
     stored = json.loads(request)
-    sent: dict[str, Any] = {"model": stored["model"], "messages": stored["messages"], **stored["parameters"]}
+    sent: dict[str, Any] = {"model": stored["model"], **stored["parameters"]}
+    if is_completion(request):
+        sent["prompt"] = stored["messages"][0]["content"]
+    else:
+        sent["messages"] = stored["messages"]
+    if "top_k" in sent:
+        sent["extra_body"] = {"top_k": sent.pop("top_k")}
     if stored["schema"] is not None:
         schema = {"name": "verdict", "strict": True, "schema": stored["schema"]}
         sent["response_format"] = {"type": "json_schema", "json_schema": schema}
     return sent
+
+
+def is_completion(request: str) -> bool:
+    """Whether a stored request is one of the completions API."""
+    return bool(json.loads(request).get("api") == "completions")
 
 
 @dataclass(frozen=True)
@@ -202,7 +232,21 @@ SYSTEM_ROLE = OptionalPart(
     lambda endpoint: replace(endpoint, system_role=False),
     "putting the instructions before the question",
 )
-OPTIONAL_PARTS = (SCHEMA, OLD_LIMIT, SYSTEM_ROLE)
+SEED = OptionalPart(
+    "the seed",
+    re.compile(r"(?i)\bseed\b"),
+    lambda stored: "seed" in stored["parameters"],
+    lambda endpoint: replace(endpoint, seed=None),
+    "sampling without it",
+)
+STOP = OptionalPart(
+    "stop strings",
+    re.compile(r"(?i)\bstop\b"),
+    lambda stored: "stop" in stored["parameters"],
+    lambda endpoint: replace(endpoint, stop=()),
+    "cutting the responses at them here",
+)
+OPTIONAL_PARTS = (SCHEMA, OLD_LIMIT, SYSTEM_ROLE, SEED, STOP)
 
 
 def refused_part(failure: Failure) -> OptionalPart | None:

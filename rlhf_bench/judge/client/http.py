@@ -30,7 +30,14 @@ from typing import Any
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
 
 from rlhf_bench.judge.client.budget import Price, charge
-from rlhf_bench.judge.client.endpoint import KEY_VARIABLE, Endpoint, OptionalPart, arguments, refused_part
+from rlhf_bench.judge.client.endpoint import (
+    KEY_VARIABLE,
+    Endpoint,
+    OptionalPart,
+    arguments,
+    is_completion,
+    refused_part,
+)
 from rlhf_bench.judge.ledger.file import Attempt, Call, Failure
 
 __all__ = ["ChatServer", "Pace", "Reply", "backoff", "clean_line", "error_text", "filtered", "received", "retry_after"]
@@ -67,7 +74,8 @@ class ChatServer:
     async def ask(self, call: Call) -> Reply:
         """Send `call`, once. Raises nothing but what cancels it."""
         # The SDK's time-out is between two bytes; a server that trickles would never meet it.
-        create: Any = self._openai.chat.completions.with_raw_response.create
+        api: Any = self._openai.completions if is_completion(call.request) else self._openai.chat.completions
+        create = api.with_raw_response.create
         try:
             response = await asyncio.wait_for(create(**arguments(call.request)), self._endpoint.seconds)
         except (APITimeoutError, asyncio.TimeoutError) as error:
@@ -104,8 +112,8 @@ class ChatServer:
         if status == 404:
             return Reply(
                 attempt,
-                fatal=f"{url} knows no model {model!r} (HTTP 404 {message}); check --judge, and --base-url, which "
-                "mostly ends in /v1",
+                fatal=f"{url} knows no model {model!r} (HTTP 404 {message}); check the model's name, and --base-url, "
+                "which mostly ends in /v1",
             )
         if code == "insufficient_quota":
             return Reply(
@@ -214,11 +222,16 @@ def _read_body(body: str) -> tuple[str, dict[str, Any]]:
         error = data.get("error")
         return f"an error instead of an answer: {_message(error)}" if error else "the answer holds no choice", data
     choice = choices[0]
-    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+    if not isinstance(choice, dict) or not (isinstance(choice.get("message"), dict) or _is_text(choice)):
         return "the first choice holds no message", data
     if choice.get("error") or choice.get("finish_reason") == "error":
         return f"an error inside the answer: {_message(choice.get('error'))}", data
     return "", data
+
+
+def _is_text(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice is one of the completions API."""
+    return "message" not in choice and isinstance(choice.get("text"), str)
 
 
 def _message(error: object) -> str:
@@ -293,7 +306,8 @@ class Pace:
 
 
 def raw_answer(body: str) -> dict[str, Any]:
-    """What a parser reads, from a stored body: content, refusal, finish_reason, and logprobs as a list, one a token."""
+    """What a parser reads, from a stored body: content, refusal, finish_reason, logprobs as a list, one a token, and
+    completion_tokens, the number that the server counted."""
     data = json.loads(body)
     if "choices" not in data:  # stored for a question that a filter stopped
         return {
@@ -301,13 +315,15 @@ def raw_answer(body: str) -> dict[str, Any]:
             "refusal": data["error"]["message"],
             "finish_reason": "content_filter",
             "logprobs": None,
+            "completion_tokens": None,
         }
     choice = data["choices"][0]
-    message = choice.get("message") or {}
+    message = {"content": choice["text"]} if _is_text(choice) else choice.get("message") or {}
     logprobs = choice.get("logprobs")
     return {
         "content": _content_text(message.get("content")),
         "refusal": message.get("refusal"),
         "finish_reason": choice.get("finish_reason"),
         "logprobs": logprobs.get("content") if isinstance(logprobs, dict) else None,
+        "completion_tokens": _usage(data)["completion"],
     }

@@ -26,6 +26,7 @@ from rlhf_bench.report.plots.style import (
 )
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.scorers import describe
+from rlhf_bench.scorers.rouge import UNICODE
 
 __all__ = ["kl_by_position", "length", "length_vs_reward", "reward_distribution", "rouge"]
 
@@ -68,12 +69,14 @@ def reward_distribution(result: Result) -> Figure | None:
 
 def rouge(result: Result) -> Figure | None:
     """Bars of ROUGE-1, 2 and L for each model, with their intervals; from dark to light, so that grey tells them."""
-    names = [name for name in result.models if any(known(result.estimate(name, key)) for key in _ROUGE)]
+    ending = "" if any(result.has(key) for key in _ROUGE) else UNICODE
+    keys = {f"{key}{ending}": colour for key, colour in _ROUGE.items()}
+    names = [name for name in result.models if any(known(result.estimate(name, key)) for key in keys)]
     if not names:
         return None
     axes = _columns(names)
     width = 0.8 / len(_ROUGE)
-    for i, (key, colour) in enumerate(_ROUGE.items()):
+    for i, (key, colour) in enumerate(keys.items()):
         for j, name in enumerate(names):
             estimate = result.estimate(name, key)
             if known(estimate):

@@ -15,9 +15,17 @@ _CEILING_NOTE = "Ceiling: the best accuracy that any reward model can reach on t
 
 def training_table(result: Result) -> Table:
     columns = [Column("model", "Stage"), Column("seed", "Seed"), Column("seconds", "Seconds", 1)]
+    columns += [Column("seconds_with_reward", "With its reward model (s)", 1)]
     columns += [Column("samples", "Samples", 0), Column("tokens", "Tokens", 0)]
     rows: list[list[Cell]] = [
-        [model, int(run["seed"]), float(run["seconds"]), run.get("samples"), run.get("tokens")]
+        [
+            model,
+            int(run["seed"]),
+            float(run["seconds"]),
+            run.get("seconds_with_reward"),
+            run.get("samples"),
+            run.get("tokens"),
+        ]
         for model, runs in result.metrics.get("training", {}).items()
         for run in runs
     ]

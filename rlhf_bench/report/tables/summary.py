@@ -18,10 +18,10 @@ __all__ = ["missing_lines", "summary_table"]
 # The main columns in the order in which people ask; the registry's order holds for the rest. A narrow terminal keeps
 # the first of them.
 _ALWAYS = ("reward", "reward_z", "gold", "kl_exact", "n_tokens")
-_MAIN = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "n_tokens", "ended", "refused")
+_MAIN = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "rougeL_unicode", "n_tokens", "ended", "refused")
 _WITHOUT_KL = ("rouge1", "rouge2", "distinct2", "repetition")  # where no model was sampled these are main, too
 _WIN_RATE = Column("win_rate", "Win rate ↑", interval=True)
-_TRAINING = [Column("train_seconds", "Training (s)", 0, tier=REST)]
+_TRAINING = [Column("train_seconds", "Training + RM (s)", 0, tier=REST)]
 _TRAINING += [Column("train_samples", "Training samples", 0, tier=REST)]
 
 
@@ -108,11 +108,11 @@ def _marks(result: Result, columns: Sequence[Column]) -> Iterator[tuple[tuple[in
 
 
 def _training(result: Result, model: str) -> list[Cell]:
-    """Mean seconds and samples of the model's own stage over seeds."""
+    """Mean over seeds of the seconds of the model's own stage and its reward model, and of the stage's samples."""
     runs: list[dict[str, Any]] = result.metrics.get("training", {}).get(model, [])
     if not runs:
         return [None, None]
-    return [sum(float(run[key]) for run in runs) / len(runs) for key in ("seconds", "samples")]
+    return [sum(float(run[key]) for run in runs) / len(runs) for key in ("seconds_with_reward", "samples")]
 
 
 def _left_out(result: Result) -> list[str]:

@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from rlhf_bench.errors import BadValue, UnknownName
-from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer, Values
+from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer, Values
 from rlhf_bench.scorers.rules.claims import Answered, answer_given
 from rlhf_bench.scorers.rules.degenerate import is_degenerate
 from rlhf_bench.scorers.rules.refusal import (
@@ -36,6 +36,7 @@ from rlhf_bench.scorers.rules.refusal import (
     stance,
     stances,
 )
+from rlhf_bench.scorers.text import is_english_script
 from rlhf_bench.types import Item, Probe
 
 __all__ = [
@@ -158,7 +159,11 @@ class RulesScorer(Scorer):
         names = [EVERY_SUITE, *(() if context.origin == "data" else context.suite_metrics)]
         rules = dict.fromkeys(PAIRED.get(rule, rule) for rule in (name.partition(CATEGORY)[0] for name in names))
         verdicts = {rule: np.array([RULES[rule](row) for row in rows]) for rule in rules}
-        return {name: _column(name, rows, verdicts) for name in names}
+        columns = {name: _column(name, rows, verdicts) for name in names}
+        english = np.array([is_english_script(row.prompt) for row in rows])
+        if english.any():
+            return {**columns, EVERY_SUITE: np.where(english, columns[EVERY_SUITE], np.nan)}
+        return {**columns, EVERY_SUITE: Missing("the labeller of refusals reads English, and the prompts are not")}
 
     def describe(self, name: str) -> Metric | None:
         rule, _, category = name.partition(CATEGORY)

@@ -242,3 +242,22 @@ def test_list_runs_shows_which_stages_are_complete() -> None:
     Path("checkpoints/three/seed-0/base").mkdir(parents=True)
     assert call("list runs").output.splitlines() == ["mini   base, sft, reward (unfinished)", "three  seed-0: nothing"]
     assert call("list results").output == "none\n"
+
+
+def test_every_option_of_eval_is_in_a_group_of_its_help() -> None:
+    command = COMMANDS["rlhf-bench eval"]
+    assert isinstance(command, BenchCommand)
+    grouped = [name for names in command.groups.values() for name in names]
+    assert sorted(grouped) == sorted(param.opts[0] for param in command.params)
+    shown = CliRunner().invoke(cli, ["eval", "--help"]).output.splitlines()
+    headings = [line.rstrip(":") for line in shown if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Inputs", "Sampling", "Scoring", "Judge", "Output", "Options", "Examples"]
+
+
+def test_a_result_given_to_eval_is_pointed_to_report(make_result: Callable[[str], Path]) -> None:
+    folder = make_result("hh-test/mine")
+    for given in (str(folder), "mine", "hh-test/mine"):
+        found = call(f"eval {given}")
+        assert found.exit_code == 2
+        assert f"rlhf-bench report {given}" in found.stderr
+    assert "rlhf-bench eval --help" in call("eval nothing").stderr

@@ -19,7 +19,8 @@ from rlhf_bench import evaluate as evaluation
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
 from rlhf_bench.data.responses import read_responses
-from rlhf_bench.errors import BadValue, BenchError, DataError
+from rlhf_bench.errors import BadValue, BenchError, DataError, StoreError
+from rlhf_bench.files import exclusive
 from rlhf_bench.report import summary_text, write_report
 from rlhf_bench.report.alpaca import write_alpaca
 from rlhf_bench.report.result import load_result
@@ -303,6 +304,19 @@ def test_force_makes_again_what_was_asked_for_and_no_other(tmp_path: Path) -> No
     assert not (second / "mark").exists()
     assert (first / "metrics.json").exists()
     assert run(1, force=True) == first  # nothing of it is stored: it takes the place of the run's name
+
+
+def test_force_removes_nothing_while_another_evaluation_has_the_folder(tmp_path: Path) -> None:
+    def run(*, force: bool) -> Path:
+        return evaluation.evaluate(responses=[("a", str(tmp_path / "a.jsonl"))], results=tmp_path, force=force).folder
+
+    predictions(tmp_path / "a.jsonl")
+    folder = run(force=False)
+    before = sorted(path.name for path in folder.iterdir())
+    with exclusive(folder), pytest.raises(StoreError, match="in use by process"):
+        run(force=True)
+    assert {*before} <= {path.name for path in folder.iterdir()}
+    assert run(force=True) == folder
 
 
 def test_rows_that_were_left_out_are_counted_in_the_result(tmp_path: Path) -> None:

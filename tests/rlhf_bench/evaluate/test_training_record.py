@@ -19,7 +19,21 @@ def source(name: str, seed: int, training: dict[str, Any] | None) -> ModelSource
 def test_costs_are_a_row_a_seed_of_what_was_trained_here() -> None:
     cost = {"samples": 3, "tokens": 40, "seconds": 1.5, "recipe": "mini"}
     models = [source("sft", 0, {**cost, "steps": 2}), source("sft", 1, {**cost, "tokens": 50}), source("hub", 0, None)]
-    assert training_costs(models) == {"sft": [{"seed": 0, **cost}, {"seed": 1, **cost, "tokens": 50}]}
+    whole = {"seconds_with_reward": 1.5, "recipe": None}
+    rows = [{"seed": 0, **cost, **whole}, {"seed": 1, **cost, "tokens": 50, **whole}]
+    assert training_costs(models) == {"sft": rows}
+
+
+def test_costs_count_the_reward_model_of_a_stage_that_was_trained_with_one(tmp_path: Path) -> None:
+    (tmp_path / "reward").mkdir()
+    (tmp_path / "reward" / "training.json").write_text(json.dumps({"seconds": 20.0}), encoding="utf-8")
+    cost = {"samples": 3, "tokens": 40, "seconds": 1.5}
+    parents = {"ppo": {"sft": {}, "reward": {}}, "dpo": {"sft": {}}}
+    models = [ModelSource(name, 0, tmp_path / name, "h", {**cost, "parents": p}) for name, p in parents.items()]
+    assert {name: rows[0]["seconds_with_reward"] for name, rows in training_costs(models).items()} == {
+        "ppo": 21.5,
+        "dpo": 1.5,
+    }
 
 
 def test_alarms_of_models_and_of_each_seeds_first_reward_model(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """A server of the OpenAI API that misbehaves, as a program of its own: server.py LOG SHARE SLOW.
 
-It answers POST /v1/chat/completions. Which calls go wrong, and how, follows from the hash of the question alone, so
-that a run with kills meets the same faults as one without: SHARE of them, all kinds in turn of the hash. A fault of the
-server is over at the second request of a question by the same key; a refusal or a filter stays. What is asked is
-written to LOG, a JSON line a request, before it is answered: {"client", "question", "fault", "n", "sent"}; "client" is
-a hash of the key. SLOW is for how many seconds a time-out is silent.
+It answers POST /v1/chat/completions and /v1/completions. Which calls go wrong, and how, follows from the hash of the
+question alone, so that a run with kills meets the same faults as one without: SHARE of them, all kinds in turn of the
+hash. A fault of the server is over at the second request of a question by the same key; a refusal or a filter stays.
+What is asked is written to LOG, a JSON line a request, before it is answered: {"client", "question", "fault", "n",
+"sent"}; "client" is a hash of the key. SLOW is for how many seconds a time-out is silent.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        question = body["messages"][-1]["content"]
+        question = body["prompt"] if self.path.endswith("/v1/completions") else body["messages"][-1]["content"]
         asker = client(str(self.headers["Authorization"]).removeprefix("Bearer "))
         with self.lock:
             n = self.seen[asker, question] = self.seen.get((asker, question), 0) + 1
@@ -132,6 +132,8 @@ class Handler(BaseHTTPRequestHandler):
         elif body["model"] in ("new-limit", "old-server") and "max_tokens" in body:
             said = "Unsupported parameter: 'max_tokens' is not supported with this model."
             self.error(400, said + " Use 'max_completion_tokens' instead.", "unsupported_parameter")
+        elif body["model"] == "no-seed" and "seed" in body:
+            self.error(400, "Unrecognized request argument supplied: seed", "invalid_request_error")
         elif body["model"] in ("no-system", "old-server") and body["messages"][0]["role"] == "system":
             self.error(400, "System role not supported", "bad_request")
         elif body["model"] == "pauses" and self.count() > 3:
@@ -144,6 +146,9 @@ class Handler(BaseHTTPRequestHandler):
             text = [{"type": "thinking", "thinking": "B"}, {"type": "text", "text": verdict(question)}]
             right["choices"][0]["message"]["content"] = text
             self.send(200, json.dumps(right).encode())
+        elif "prompt" in body:
+            text = {"index": 0, "text": f" {verdict(question)}.\n\nHuman: no", "finish_reason": "stop"}
+            self.answer(kind, completion(None) | {"object": "text_completion", "choices": [text]})
         else:
             self.answer(kind, completion(structured(body, question) or verdict(question)))
 

@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from rlhf_bench.modeling.checkpoints import prompt_form
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.perplexity_model import LanguageModel
+from rlhf_bench.modeling.reward_form import make_form
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.modeling.special import end_ids, generation_config, prefix_ids
 from rlhf_bench.modeling.templates import Template
@@ -37,6 +38,33 @@ def test_a_cut_prompt_keeps_its_beginning_of_sequence() -> None:
     tokenizer = make_tokenizer(bos=True)
     (whole, _), (cut, was_cut) = (encode_prompts(tokenizer, [HH], max_prompt=n)[0] for n in (99, 6))
     assert (cut, was_cut) == ([BOS, *whole[-5:]], True)
+
+
+LONG = "Be kind.\n\nHuman: one two three\n\nAssistant: four five\n\nHuman: six seven\n\nAssistant:"
+
+
+@pytest.mark.parametrize("form", ["hh", "alpaca", "chatml", "chat"])
+def test_a_prompt_that_is_too_long_loses_whole_turns_after_the_templates_head(form: str) -> None:
+    tokenizer = make_tokenizer(bos=True, template=LLAMA3)
+    template = Template.of(form, tokenizer)
+    shorter = LONG.replace("\n\nHuman: one two three\n\nAssistant: four five", "")
+    (expected, _), (whole, was_cut) = template.encode_prompts([shorter, LONG], max_prompt=999)
+    assert (was_cut, len(whole) > len(expected)) == (False, True)
+    for room in (len(whole) - 1, len(expected)):
+        assert template.encode_prompts([LONG], max_prompt=room) == [(expected, True)]
+    # of the last turn that is too long by itself the beginning goes, the head and the cue stay
+    ((cut, _),) = template.encode_prompts([LONG], max_prompt=len(expected) - 1)
+    assert tokenizer.decode(cut) == tokenizer.decode(expected).replace("six ", "")
+
+
+def test_a_foreign_reward_models_conversation_loses_whole_turns() -> None:
+    tokenizer = make_tokenizer(template=CHATML)
+    form = make_form("chat", tokenizer, trained_here=False)
+    limits = {"max_response": 99}
+    shorter = LONG.replace("\n\nHuman: one two three\n\nAssistant: four five", "")
+    ((kept),) = form.encode([shorter], [" Yes."], [True], max_prompt=999, **limits)
+    ((cut),) = form.encode([LONG], [" Yes."], [True], max_prompt=len(kept.prompt) + 1, **limits)
+    assert cut == kept._replace(prompt_cut=True)
 
 
 def test_a_tokenizer_that_puts_nothing_in_front() -> None:

@@ -212,7 +212,10 @@ def _metrics(table: pd.DataFrame, names: Sequence[str], seeds: Sequence[int], go
         "pairwise": pairwise,
         "missing": [*anchors, same],
         "training": {
-            stage: [{"seed": seed, "samples": 2048, "tokens": 65536, "seconds": 42.0 + 3 * seed} for seed in seeds]
+            stage: [
+                {"seed": s, "samples": 2048, "tokens": 65536, "seconds": 42.0 + 3 * s, "seconds_with_reward": 50.0}
+                for s in seeds
+            ]
             for stage in ("base", "sft", "ppo", "grpo", "dpo")
         },
         "reward_model": [

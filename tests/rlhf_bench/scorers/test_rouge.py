@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from rlhf_bench.scorers.rouge import rouge_best, rouge_parts
+from rlhf_bench.scorers.base import EvalContext, Missing, ResponseRow
+from rlhf_bench.scorers.rouge import SCORER, english_words, rouge_best, rouge_parts, unicode_words
 
 PACKAGE = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
 
@@ -104,3 +106,41 @@ def test_of_several_references_the_best_counts_for_each_rouge():
         assert best[name] == score.fmeasure
         assert (best[f"{name}_precision"], best[f"{name}_recall"]) == (score.precision, score.recall)
     assert rouge_best(["x"], "x y") == rouge_parts("x", "x y")
+
+
+def test_unicode_words_by_hand():
+    # Han and Thai have a word a character, marks stay with theirs; Cyrillic and Hindi are split at spaces; English is
+    # stemmed as the package does it
+    assert unicode_words("我爱Running。") == ("我", "爱", "run")
+    assert unicode_words("กินข้าว") == ("กิ", "น", "ข้", "า", "ว")
+    assert unicode_words("Привет, мир") == ("привет", "мир")
+    assert unicode_words("हिन्दी में") == ("हिन्दी", "में")
+
+
+@given(TEXTS)
+def test_unicode_words_of_english_are_the_packages(text):
+    plain = text.replace("é", "e")
+    assert unicode_words(plain) == english_words(plain)
+
+
+def _row(response: str, *references: str) -> ResponseRow:
+    return ResponseRow("m", 0, "p", 0, "prompt", response, references=references)
+
+
+def test_text_that_the_tokenizer_cannot_read_is_missing_with_its_reason():
+    rows = [_row("猫坐在垫子上", "猫坐在垫子上"), _row("Привет, мир", "Привет, мир")]
+    found = SCORER.score(rows, EvalContext("file", "f"))
+    assert isinstance(found["rougeL"], Missing)
+    assert "rouge_tokenizer=unicode" in found["rougeL"].reason
+    # of rows in several scripts those that it cannot read alone
+    mixed = SCORER.score([*rows, _row("a b", "a b")], EvalContext("file", "f"))
+    assert np.isnan(mixed["rouge1"]).tolist() == [True, True, False]
+
+
+def test_unicode_adds_columns_under_names_of_its_own():
+    context = EvalContext("file", "f", rouge_tokenizer="unicode")
+    found = SCORER.score([_row("猫坐在垫子上", "猫坐在垫子上"), _row("мир", "привет мир")], context)
+    # equal texts: 1; one of two words: precision 1, recall 1/2, F = 2/3
+    assert found["rouge1_unicode"] == pytest.approx([1, 2 / 3])
+    assert found["rougeL_unicode_recall"] == pytest.approx([1, 1 / 2])
+    assert isinstance(found["rougeL"], Missing)

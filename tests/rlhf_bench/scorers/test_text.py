@@ -34,3 +34,10 @@ def test_empty_text():
     for empty in ("", " ", "...\n"):
         assert n_words(empty) == distinct_n(empty, 1) == distinct_n(empty, 2) == repetition(empty) == 0.0
         assert copied_share(empty, "a b c d") == 0.0
+
+
+def test_words_of_scripts_without_spaces_are_characters():
+    assert words("我爱 GPT-2。") == ["我", "爱", "gpt-2"]
+    assert words("हिन्दी में") == ["हिन्दी", "में"]
+    # 6 words, 5 pairs, of which 你好 is there twice: 4 of 5
+    assert distinct_n("你好,你好吗!?", 2) == pytest.approx(3 / 4)

@@ -1,0 +1,183 @@
+"""Responses of a model behind a server of the OpenAI API, asked for by the judge's client and kept in its ledger.
+
+What was received is in the ledger, so that no response is asked for twice and a killed evaluation goes on. A server's
+own template is used by its chat API; in a template that is named the prompt is written here, for its completions API.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+from rlhf_bench.data.hh import split_turns
+from rlhf_bench.errors import JudgeError, ModelError
+from rlhf_bench.evaluate.models import SeedModels
+from rlhf_bench.evaluate.responses import response_row
+from rlhf_bench.evaluate.sources import ServerModel
+from rlhf_bench.judge.client import JudgeClient, Limits, ask
+from rlhf_bench.judge.client.endpoint import Endpoint, api_key
+from rlhf_bench.judge.ledger import Ledger
+from rlhf_bench.judge.ledger.file import Cap
+from rlhf_bench.judge.questions import AnswerFormat, Message, Outcome, ParsedAnswer, Question, QuestionId, Role
+from rlhf_bench.progress import Progress
+from rlhf_bench.types import FinishReason, Item, ResponseRow
+
+__all__ = ["Service", "served_rows"]
+
+PARSER = "response@1"
+LIMITS = Limits()
+
+
+class Service(NamedTuple):
+    """Where what servers answered is kept, and what is done about responses that do not come."""
+
+    ledger: Path
+    skip_bad: bool
+    progress: Progress
+
+
+class _Answer(NamedTuple):
+    text: str
+    finish: FinishReason
+    n_tokens: float
+
+
+def served_rows(
+    source: ServerModel, models: SeedModels, items: Sequence[Item], *, samples: int, service: Service
+) -> list[ResponseRow]:
+    """`samples` responses to each prompt, in the order of the prompts, without those that the server filtered.
+
+    Raises JudgeError where responses did not come, unless they are to be left out; ModelError where all are empty.
+    """
+    answers = models.processes.first(lambda: _answers(source, models, items, samples, service))
+    rows = [
+        response_row(source.name, source.seed, items[i], sample, answer.text, answer.finish, answer.n_tokens)
+        for (i, sample), answer in answers.items()
+    ]
+    if not any(row.response.strip() for row in rows):
+        raise ModelError(
+            f"{source.name}: {source.base_url} gave {len(rows)} responses to {len(items)} prompts, none with text; "
+            f"expected text: check that {source.model!r} is the model that is meant"
+        )
+    return rows if source.weights is None else _with_tokens(rows, source, models)
+
+
+def _answers(
+    source: ServerModel, models: SeedModels, items: Sequence[Item], samples: int, service: Service
+) -> dict[tuple[int, int], _Answer]:
+    """By the prompt's index and the sample."""
+    form = _form(source, models)
+    wanted = [QuestionId(i, "given", k) for i in range(len(items)) for k in range(samples)]
+    with closing(Ledger(service.ledger)) as ledger:
+        client = JudgeClient(
+            [_messages(source, item.prompt) for item in items], _endpoint(source, models),
+            lambda messages, _order, repeat=0: Question(messages, form, repeat), _read, PARSER, ledger,
+            f"{source.base_url} {source.model}", Cap(None, None),
+        )  # fmt: skip
+        client = client.adapted(form.template_hash)
+        found = ask(
+            client, wanted, lambda: api_key(source.base_url), limits=LIMITS, rng=random.Random(),
+            progress=service.progress,
+        )  # fmt: skip
+        _check(source, client, found, service)
+    assert models.plan.sampling is not None
+    stop = models.plan.sampling.stop
+    return {
+        (item.subject, item.repeat): _answer(source, found[item].reading.meta, stop)
+        for item in wanted
+        if found[item].reading.status == "read"
+    }
+
+
+def _form(source: ServerModel, models: SeedModels) -> AnswerFormat:
+    assert models.plan.sampling is not None
+    return AnswerFormat(models.plan.sampling.max_new_tokens, None, PARSER, f"{PARSER} {source.template}")
+
+
+def _messages(source: ServerModel, prompt: str) -> tuple[Message, ...]:
+    """The turns of a prompt; for the completions API one message, the prompt as its template writes it."""
+    if source.template != "chat":
+        return (Message("user", _written(source.template, prompt)),)
+    return tuple(Message(cast(Role, turn.role), turn.content) for turn in split_turns(prompt))
+
+
+def _written(template: str, prompt: str) -> str:
+    from rlhf_bench.modeling.templates import Template
+
+    return Template.of(template, SimpleNamespace(bos_token="", eos_token="")).prompt(prompt)
+
+
+def _endpoint(source: ServerModel, models: SeedModels) -> Endpoint:
+    sampling = models.plan.sampling
+    assert sampling is not None
+    return Endpoint(
+        source.base_url, source.model, temperature=sampling.temperature, structured=False,
+        completions=source.template != "chat", max_tokens=sampling.max_new_tokens,
+        top_p=None if sampling.top_p == 1 else sampling.top_p, top_k=sampling.top_k or None,
+        stop=tuple(sampling.stop), seed=models.plan.sampling_seed(source.seed) % 2**31,
+    )  # fmt: skip
+
+
+def _read(raw: Mapping[str, Any]) -> ParsedAnswer:
+    """The text of an answer; a refusal is a response as well. A filter's verdict is none."""
+    if raw["finish_reason"] == "content_filter":
+        return ParsedAnswer("refused", note="filtered by the server")
+    meta = {
+        "text": raw["content"] or raw["refusal"] or "",
+        "finish": raw["finish_reason"],
+        "n": raw["completion_tokens"],
+    }
+    return ParsedAnswer("read", meta=meta)
+
+
+def _answer(source: ServerModel, meta: Mapping[str, Any], stop: Sequence[str]) -> _Answer:
+    """As a response of the data, cut at the first stop string: some servers take none."""
+    text = str(meta["text"])
+    finish: FinishReason = "length" if meta["finish"] == "length" else "eos"
+    at = min((i for string in stop if (i := text.find(string)) >= 0), default=None)
+    if at is not None:
+        text, finish = text[:at], "stop"
+    if source.template != "hh" and text.strip():
+        text = f" {text.lstrip()}"
+    known = meta["n"] is not None and at is None
+    return _Answer(text, finish, float(meta["n"]) if known else math.nan)
+
+
+def _check(source: ServerModel, client: JudgeClient, found: Mapping[QuestionId, Outcome], service: Service) -> None:
+    """Raise JudgeError where responses did not come; log how many are left out."""
+    lost = [outcome for outcome in found.values() if outcome.reading.status in ("failed", "missing")]
+    filtered = sum(outcome.reading.status == "refused" for outcome in found.values())
+    if lost and not service.skip_bad:
+        reasons = [failure.reason for failure in client.ledger.failures([outcome.key for outcome in lost])]
+        raise JudgeError(
+            f"{source.name}: {len(lost)} of {len(found)} responses did not come from {source.base_url} "
+            f"({reasons[-1] if reasons else 'not asked for'}); what came is kept, and the same command asks for the "
+            "rest; --skip-bad leaves them out"
+        )
+    if lost or filtered:
+        service.progress.log(
+            f"{source.name}: {len(lost) + filtered} of {len(found)} responses are left out: {filtered} filtered by the "
+            f"server, {len(lost)} that did not come"
+        )
+
+
+def _with_tokens(rows: Sequence[ResponseRow], source: ServerModel, models: SeedModels) -> list[ResponseRow]:
+    """With the tokens that the model's own tokenizer makes of each text: what it drew the server does not say."""
+    from rlhf_bench.modeling.models import max_positions
+
+    assert source.weights is not None
+    assert models.plan.sampling is not None
+    loaded, most = models.policy(source.weights), models.plan.sampling.max_prompt_tokens
+    encoded = loaded.template.encode(
+        [row.prompt for row in rows], [row.response for row in rows], max_prompt=most,
+        max_response=max_positions(loaded.model) - most, ended=[row.ended for row in rows],
+    )  # fmt: skip
+    return [
+        row._replace(prompt_ids=tuple(one.prompt), token_ids=tuple(one.response))
+        for row, one in zip(rows, encoded, strict=True)
+    ]

@@ -1,0 +1,141 @@
+"""Models behind a server of the OpenAI API, which misbehaves."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from rlhf_bench import evaluate as evaluation
+from rlhf_bench.data.hh import split_turns
+from rlhf_bench.errors import BadValue, JudgeError
+from rlhf_bench.evaluate import served
+from rlhf_bench.files import read_jsonl
+from rlhf_bench.judge.client import Limits
+from rlhf_bench.modeling.models import load_policy
+
+from ..judge import server as faults
+from ..judge.conftest import FakeServer, serving
+from ..tiny import Log, save_elsewhere
+
+SHARE = 0.7
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "LIMITS", Limits(first_wait=0.01))
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = [{"prompt": f"Really {i}?", "chosen": "Yes, it is.", "rejected": "No."} for i in range(20)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def run(pairs: Path, results: Path, url: str, path: str = "server:judge-1", **more: Any) -> Path:
+    request: dict[str, Any] = {"models": {"m": path}, "base_url": url, "data": str(pairs), "samples": 2} | more
+    return evaluation.evaluate(results=results, **request).folder
+
+
+def received(result: Path, model: str = "m") -> dict[tuple[str, int], str]:
+    rows = (row for row in read_jsonl(result / "responses.jsonl") if row["model"] == model)
+    return {(split_turns(row["prompt"])[-1].content, row["sample"]): row["response"] for row in rows}
+
+
+def answered(server: FakeServer) -> Counter[tuple[str, int]]:
+    """How often the server answered each question under each seed of sampling."""
+    rows = (row for row in server.requests() if row["fault"] in (None, *faults.LASTING))
+    return Counter((row["question"], row["sent"]["seed"]) for row in rows)
+
+
+def test_every_response_is_asked_for_once_by_a_server_that_misbehaves(pairs: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, SHARE, 0.05) as server:
+        some = run(pairs, tmp_path / "results", server.url, limit=6)
+        whole = run(pairs, tmp_path / "results", server.url)  # goes on from what the ledger has of the first six
+        before = server.count()
+        again = run(pairs, tmp_path / "results", server.url, force=True)
+        assert server.count() == before
+    texts = {"refusal": " I will not say A", "unreadable": " I like both of them"}
+    expected = {}
+    for question in (f"Really {i}?" for i in range(20)):
+        kind = faults.fault(question, SHARE)
+        if kind not in ("filter", "filter 400"):
+            expected |= {(question, k): texts.get(kind or "", f" {faults.verdict(question)}") for k in (0, 1)}
+    assert {faults.fault(f"Really {i}?", SHARE) for i in range(20)} > {"429 with", "dropped", "refusal", "filter"}
+    assert received(whole) == received(again) == expected
+    assert received(some).items() <= expected.items()
+    assert set(answered(server).values()) == {1}
+    scores = pd.read_parquet(whole / "scores.parquet")
+    assert scores.loc[scores["model"] == "m", "rougeL"].notna().all()
+    missing = json.loads((whole / "metrics.json").read_text("utf-8"))["missing"]
+    assert any(row["metric"] == "kl_exact" and "weights=PATH" in row["reason"] for row in missing)
+    assert json.loads((whole / "manifest.json").read_text("utf-8"))["models"]["m"][0]["kind"] == "server"
+
+
+def test_a_named_template_is_written_here_for_the_completions_api(pairs: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, 0) as server:
+        result = run(pairs, tmp_path / "results", server.url, limit=2, templates={"m": "hh"})
+        sent = [row["sent"] for row in server.requests()]
+    assert {row["prompt"] for row in sent} == {
+        f"\n\nHuman: {question}\n\nAssistant:" for question, _ in received(result)
+    }
+    assert all(row["stop"] == ["\n\nHuman:"] for row in sent)
+    assert len({row["seed"] for row in sent}) == 2  # samples of one prompt
+    # what a server that knows no stop strings writes after one is cut
+    assert set(received(result).values()) <= {" A.", " B.", " C."}
+
+
+def test_a_server_that_takes_no_seed_is_asked_without(pairs: Path, tmp_path: Path) -> None:
+    log = Log()
+    with serving(tmp_path, 0) as server:
+        result = run(pairs, tmp_path / "results", server.url, "server:no-seed", limit=2, progress=log)
+        assert [("seed" in row["sent"]) for row in server.requests()] == [True] + [False] * 4
+    assert len(received(result)) == 4
+    assert any("refuses the seed" in line for line in log.lines)
+
+
+def test_kl_with_the_weights_at_hand(pairs: Path, tmp_path: Path) -> None:
+    """By plain log-softmax along the response's tokens."""
+    folder = save_elsewhere(tmp_path / "models")
+    with serving(tmp_path, 0) as server:
+        result = run(
+            pairs, tmp_path / "results", server.url, limit=2, samples=1, templates={"m": "hh", "b": "hh"},
+            models={"m": f"server:judge-1,weights={folder / 'a'}", "b": str(folder / "b")}, reference="b",
+        )  # fmt: skip
+    scores = pd.read_parquet(result / "scores.parquet")
+    row = scores[scores["model"] == "m"].iloc[0]
+    text = next(r for r in read_jsonl(result / "responses.jsonl") if r["model"] == "m")
+    (policy, tokenizer), (reference, _) = load_policy(folder / "a"), load_policy(folder / "b")
+    prompt = tokenizer(text["prompt"])["input_ids"]
+    drawn = [*tokenizer(text["response"])["input_ids"], tokenizer.eos_token_id]
+    if text["finish_reason"] == "length":
+        drawn = drawn[:-1]
+    assert row["token_ids"].tolist() == drawn
+
+    def logps(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + drawn])).logits[0, len(prompt) - 1 : -1]
+        return logits.log_softmax(-1)
+
+    ours, theirs = logps(policy), logps(reference)
+    assert row["kl_exact"] == pytest.approx((ours.exp() * (ours - theirs)).sum().item(), rel=1e-4)
+
+
+def test_what_does_not_come_is_an_error_or_left_out(pairs: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, 0) as server:
+        with pytest.raises(JudgeError, match="HTTP 400"):
+            run(pairs, tmp_path / "results", server.url, "server:rejects", limit=2)
+        with pytest.raises(JudgeError, match="knows no model"):
+            run(pairs, tmp_path / "results", server.url, "server:no-such-model", limit=2)
+    with pytest.raises(BadValue, match="--base-url"):
+        run(pairs, tmp_path / "results", None, limit=2)  # type: ignore[arg-type]
+    with pytest.raises(BadValue, match="expected server:MODEL"):
+        run(pairs, tmp_path / "results", "http://localhost/v1", "server:a,weights=", limit=2)
