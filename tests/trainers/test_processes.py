@@ -316,7 +316,7 @@ def test_models_that_are_divided_otherwise_are_refused(root: Path, launch: Launc
     ended = launch(*words(root, "divided", "base"), processes=2, plan=plan)
     assert ended.statuses == [2, 2]
     assert ended.lines == [
-        f"error: accelerate's configuration asks for {name}; expected processes with whole models (distributed_type: "
+        f"error: accelerate's configuration sets {name}; expected processes with whole models (distributed_type: "
         "MULTI_GPU) or models divided by FSDP (distributed_type: FSDP), as in docs/accelerate/"
     ]
 
