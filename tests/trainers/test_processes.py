@@ -314,7 +314,7 @@ def test_models_that_are_divided_otherwise_are_refused(root: Path, launch: Launc
     ended = launch(*words(root, "divided", "base"), processes=2, plan=plan)
     assert ended.statuses == [2, 2]
     (line,) = ended.lines
-    assert line.startswith(f"error: accelerate's configuration asks for {name}")
+    assert line.startswith(f"error: accelerate's configuration sets {name}")
 
 
 def test_processes_that_do_not_meet(root: Path, launch: Launcher) -> None:

@@ -453,7 +453,7 @@ def test_pairs_of_which_none_differs_end_before_anything_is_trained() -> None:
     [
         ("eval --limit 2 --results {}", "{}/hh-test/default cannot be written (Not a directory); give --results "),
         ("audit --limit 2 --results {}", "cannot write {}/"),
-        (train("base --checkpoints {}"), "{}/default: Not a directory; a file stands where "),
+        (train("base --checkpoints {}"), "{}/default: Not a directory; a file is where "),
         ("data prepare pairs.jsonl --out {}", "'{}' cannot be written ("),
     ],
 )

@@ -146,7 +146,7 @@ def test_a_schema_that_is_refused_is_left_out(server: tuple[str, State], make_cl
     assert statuses(run(client, progress=Progress(stream=stream))) == ["read"] * 4
     assert ["response_format" in row["body"] for row in state.sent] == [True] * 4 + [False] * 4
     assert client.ledger.spent(SCOPE) == (4 * COST, 4, 0, 0)
-    told = "refuses the JSON schema for 'schema' (HTTP 400 no such parameter (response_format)); asking without it"
+    told = "refuses the JSON schema for 'schema' (HTTP 400 no such parameter (response_format)); sent without it"
     assert stream.getvalue().count(told) == 1
 
 

@@ -401,7 +401,7 @@ def test_verify_finds_what_was_changed(path: Path) -> None:
         "its call is missing",
         "its request has another hash",
         "its answer has another hash",
-        "there is no answer that it could have been read in",
+        "the ledger lacks the answer to it",
     ]
 
 

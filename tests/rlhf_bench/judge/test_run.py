@@ -326,6 +326,6 @@ def test_a_long_retry_after_ends_the_run_with_what_is_kept(server: FakeServer, m
         progress=Progress(stream=stream),
     )
     assert [outcome.reading.status for outcome in found.values()] == ["read"] * 3 + ["missing"] * 17
-    assert "asks to wait 3600 s" in stream.getvalue()
-    with pytest.raises(JudgeError, match="asks to wait 3600 s"):  # nothing was answered
+    assert "requests a pause of 3600 s" in stream.getvalue()
+    with pytest.raises(JudgeError, match="requests a pause of 3600 s"):  # nothing was answered
         run(make_client(server.url, 10, model="pauses"), limits)
