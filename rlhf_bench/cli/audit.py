@@ -96,12 +96,13 @@ def audit(
 
 
 def _named(given: tuple[str, ...]) -> dict[str, str]:
-    """Name -> model; one without a name has that of its folder. Raises BadValue for a name that is given twice."""
+    """Name -> model; one without a name has that of its folder or form. Raises BadValue for a name twice."""
     found: dict[str, str] = {}
     for text in given:
         name, equals, model = text.partition("=")
         if not equals:
-            name, model = Path(text).name, text
+            form, colon, _ = text.partition(":")
+            name, model = form if colon else Path(text).name, text
         if not (name and model):
             raise BadValue(f"--reward-model: given {text!r}, expected MODEL or NAME=MODEL")
         if name in found:
