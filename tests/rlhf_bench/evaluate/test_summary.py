@@ -82,7 +82,7 @@ def random_table(n_seeds: int, n_prompts: int, models: list[str], samples: int) 
 def test_models_by_hand():
     result = summarize(tiny(), reference="sft")
     parts = {"models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "equal_kl", "alarms", "alarm_checks"}
-    assert result.keys() == {*parts, "missing"}
+    assert result.keys() == {*parts, "gain", "missing"}
     assert list(result["models"]) == ["sft", "ppo", "chosen"]
     sft, ppo = result["models"]["sft"], result["models"]["ppo"]
     # prompt means 1 2 3: mean 2, half width t(0.975, 2) / sqrt(3) = 2.484138. n is 3 prompts, not 6 rows
