@@ -55,7 +55,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     """The opened page, which must not fail, load anything or refuse a script of its own."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     found, problems = context.new_page(), []
-    found.set_default_timeout(120_000)
+    found.set_default_timeout(40_000)
     found.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     found.on("pageerror", lambda error: problems.append(str(error)))
     found.on("request", lambda request: problems.append(request.url) if request.url != address else None)
@@ -68,8 +68,8 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 def test_texts_of_models_stay_text(page: Any) -> None:
     shown = page.locator("#browser .reply .text").all_text_contents()
     assert MARKUP[0] in shown  # the first prompt's response of ppo, sample 0
-    page.get_by_role("searchbox", name="Search prompts and responses").fill("onerror")
-    page.get_by_text("1–1 of 1", exact=False).first.wait_for()
+    page.get_by_role("searchbox", name="Search prompts and responses").fill("attacked'</")
+    page.locator("#browser").get_by_text("1–1 of 1", exact=True).first.wait_for()
     assert page.title() == "hh-test · r"
     assert page.locator("#browser img, #browser script").count() == 0
 

@@ -28,24 +28,13 @@ def test_names_and_order_are_the_authors(one_seed: Path) -> None:
 
 def test_files_of_every_format_hold_vector_fonts(one_seed: Path, tmp_path: Path) -> None:
     written = write_paper(one_seed, folder=tmp_path, formats=["pdf", "svg", "png"], models=["sft", "ppo"])
-    assert {path.name for path in written} == {
-        "figure.pdf",
-        "figure.svg",
-        "figure.png",
-        "table.md",
-        "table.csv",
-        "table.tex",
-    }
-    assert (
-        b"/TrueType" in (tmp_path / "figure.pdf").read_bytes()
-        or b"/CIDFontType2" in (tmp_path / "figure.pdf").read_bytes()
-    )
+    figures, tables = ["figure.pdf", "figure.svg", "figure.png"], ["table.md", "table.csv", "table.tex"]
+    assert [path.name for path in written] == [*figures, *tables]
+    assert b"/FontFile2" in (tmp_path / "figure.pdf").read_bytes()  # embedded as TrueType
     assert b"<image" not in (tmp_path / "figure.svg").read_bytes()
-    single = load_result(one_seed)
-    widths = [
-        paper_figure(single, Choice(models=["sft"], columns=c)).get_size_inches()[0] for c in ("single", "double")
-    ]
-    assert widths == [3.35, 6.9]
+    choices = [Choice(models=["sft"], columns="single"), Choice(models=["sft"], columns="double")]
+    result = load_result(one_seed)
+    assert [paper_figure(result, choice).get_size_inches()[0] for choice in choices] == [3.35, 6.9]
 
 
 @pytest.mark.parametrize(
