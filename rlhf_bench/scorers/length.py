@@ -22,7 +22,7 @@ class LengthScorer(Scorer):
         ),
         Metric("n_words", "Words", "words", None, 1, "words of a response", bounds=(0.0, math.inf)),
         Metric(
-            "ended", "Ended", "share", True, 3,
+            "ended", "EOS rate", "share", True, 3,
             "share of responses that ended by themselves (end-of-text or stop string)",
             kind="share", bounds=(0.0, 1.0), compared=True, alarm=Alarm("endings", bad=-1, least=0.05),
             tables={"summary": 71, "per_seed": 71}, expected=True,

@@ -135,10 +135,17 @@ def _layers(result: Result) -> list[dict[str, Any]]:
 
 
 def _frontier_rows(result: Result) -> list[Mapping[str, Any]]:
-    """A row a KL: its `kl` and an Estimate of each reward at it."""
-    frontier = result.metrics.get("frontier") or []
-    rows = frontier.get("curve", []) if isinstance(frontier, dict) else frontier
-    return [row for row in rows if "kl" in row]
+    """A row a KL: its `kl` and an Estimate of each reward at it, the reference's own added to what is gained."""
+    frontier = result.metrics.get("frontier") or {}
+    start = frontier.get("start", {})
+    return [
+        {"kl": point["kl"], **{key: _shifted(point[key], start[key]) for key in start if key in point}}
+        for point in frontier.get("points", [])
+    ]
+
+
+def _shifted(cell: Mapping[str, Any], by: float) -> dict[str, Any]:
+    return {**cell, **{part: cell[part] + by for part in ("value", "low", "high")}}
 
 
 def _kl(row: Mapping[str, Any]) -> float | None:
