@@ -21,7 +21,7 @@ from rlhf_bench.report.render.flat import csv_text
 from rlhf_bench.report.render.markdown import markdown_text
 from rlhf_bench.report.render.tex import tex_text
 from rlhf_bench.report.result import Result, known, load_result
-from rlhf_bench.report.table import Column, Table
+from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.report.tables.metrics import metric_column
 from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
@@ -80,7 +80,9 @@ def paper_table(result: Result, choice: Choice) -> Table:
     """A row a model, a column a metric, under the chosen names and in the chosen order."""
     names, metrics = _names(result, choice), _metrics(result, choice)
     columns = [Column("model", "Model"), *(metric_column(result, metric, direction=True) for metric in metrics)]
-    rows = [[shown, *(result.estimate(model, metric) for metric in metrics)] for model, shown in names.items()]
+    rows: list[list[Cell]] = [
+        [shown, *(result.estimate(model, metric) for metric in metrics)] for model, shown in names.items()
+    ]
     notes = [interval_note(result), *one_seed_note(result)]
     return Table("table", f"Models on {result.data_label}", columns, rows, notes)
 
