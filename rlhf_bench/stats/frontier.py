@@ -137,9 +137,12 @@ def _jackknife(whole: FloatArray, without: FloatArray) -> FloatArray:
     return corrected
 
 
-def samples_needed(kl: float) -> int:
-    """Samples per prompt for an effective sample size of 10 at this KL, were rewards Gaussian: 10 exp(2 KL)."""
-    return math.ceil(LEAST_SAMPLES * math.exp(min(2 * kl, 60.0)))
+def samples_needed(kl: float, *, samples: int, reach: float) -> int:
+    """Samples per prompt that would reach this KL, where so many reach `reach`: the effective size falls as exp(-2 KL).
+
+    Exact for Gaussian rewards.
+    """
+    return math.ceil(samples * math.exp(min(2 * (kl - reach), 60.0)))
 
 
 @dataclass(frozen=True)
@@ -322,9 +325,10 @@ def efficiency(
     at = [float(kl.mean()) for kl in kls]
     for kl, curve in zip(at, frontier.seeds, strict=True):
         if kl > curve.reach:
+            needed = samples_needed(kl, samples=frontier.n_samples, reach=curve.reach)
             raise BadValue(
                 f"KL {kl:.2f} is beyond the {curve.reach:.2f} nats that {frontier.n_samples} samples per prompt reach; "
-                f"some {samples_needed(kl):,} would be needed"
+                f"some {needed:,} would be needed"
             )
     own, best = _drawn_gains(frontier, gains, kls, seed=seed)
     low = np.nanquantile(best, (1 - frontier.confidence) / 2)

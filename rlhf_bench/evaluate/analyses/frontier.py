@@ -110,8 +110,9 @@ def _model(
     try:
         share = efficiency(found, gains, kls, seed=seed)
     except BadValue as error:
-        needed = samples_needed(own["kl"]) if own["kl"] > found.reach else None
-        return {**own, "reason": str(error), "needed": needed}
+        at = [(float(k.mean()), curve.reach) for k, curve in zip(kls, found.seeds, strict=True)]
+        needed = [samples_needed(k, samples=found.n_samples, reach=reach) for k, reach in at if k > reach]
+        return {**own, "reason": str(error), "needed": max(needed, default=None)}
     above = excess(found, gains, kls, seed=seed)
     return {**own, "efficiency": share.to_dict(), "excess": above.to_dict(), "reason": None}
 

@@ -51,8 +51,8 @@ def _notes(result: Result, found: dict[str, Any]) -> list[str]:
     return [
         f"The most reward that any policy can gain over {result.reference} at a KL: that of the policies "
         f"{result.reference}(y|x) exp(r(x, y) / beta) / Z, estimated from {n} samples of each prompt.",
-        f"It ends at {reach:.2f} nats, where 5 % of the prompts have an effective sample size below 10: it takes some "
-        "10 exp(2 KL) samples to reach a KL.",
+        f"It ends at {reach:.2f} nats, where 5 % of the prompts have an effective sample size below 10. "
+        "A KL that is 1 nat more takes some 7 times as many samples.",
         "value [low, high]: a bootstrap over prompts, and seeds where there are several; it does not hold the bias. "
         f"Bias: what half of the samples change, which is more than what is left with all.{changes}",
         *forecast(result),

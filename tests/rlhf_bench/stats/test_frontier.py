@@ -150,8 +150,9 @@ def test_efficiency_of_an_optimal_policy_and_of_one_that_gains_half() -> None:
 def test_what_the_samples_do_not_reach_is_refused_with_the_number_that_it_needs() -> None:
     with resampling(100):
         frontier = estimate_frontier([gaussian(64)])
-    assert samples_needed(2.0) == math.ceil(10 * math.exp(4.0))  # 546
-    with pytest.raises(BadValue, match="546"):
+    assert samples_needed(2.0, samples=64, reach=0.9) == 578  # 64 exp(2.2) = 577.6
+    needed = samples_needed(2.0, samples=64, reach=frontier.reach)
+    with pytest.raises(BadValue, match=f"some {needed:,} would be needed"):
         efficiency(frontier, [np.ones(P)], [np.full(P, 2.0)])
     with pytest.raises(BadValue, match="too near to 0"):
         efficiency(frontier, [np.zeros(P)], [np.zeros(P)])

@@ -78,7 +78,7 @@ def test_the_known_optimum_lies_on_the_curve_and_has_all_of_what_is_possible(ban
         assert models[name]["efficiency"]["low"] < share < models[name]["efficiency"]["high"]
         assert models[name]["efficiency"]["value"] == pytest.approx(share, abs=0.15)
     assert models["far"]["efficiency"] is None
-    assert models["far"]["needed"] == math.ceil(10 * math.exp(2 * (kl.mean() + 2)))
+    assert models["far"]["needed"] == math.ceil(N * math.exp(2 * (kl.mean() + 2 - found["reach"])))
     assert [(alarm.model, alarm.kind) for alarm in frontier_alarms(found)] == [("wrong", "above_frontier")]
 
 
