@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -97,7 +97,14 @@ def paper_figure(result: Result, choice: Choice) -> Figure:
     beside = len(shown) if choice.columns == "double" else 1
     down = -(-len(shown) // beside)
     height = down * min(0.75 * width / beside, 0.5 * double)
-    with drawing(), rc_context(cast(Any, _settings(choice.style))):
+    size = _FONTS[choice.style]
+    with (
+        drawing(),
+        rc_context({
+            "font.size": size, "axes.labelsize": size, "legend.fontsize": size,
+            "xtick.labelsize": size, "ytick.labelsize": size,
+        }),
+    ):  # fmt: skip
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(down, beside, squeeze=False)
@@ -139,12 +146,6 @@ def _draw_panel(axes: Axes, result: Result, names: Mapping[str, str], metric: st
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(_label(result, metric))
-
-
-def _settings(style: Style) -> dict[str, float]:
-    return dict.fromkeys(
-        ("font.size", "axes.labelsize", "legend.fontsize", "xtick.labelsize", "ytick.labelsize"), _FONTS[style]
-    )
 
 
 def _label(result: Result, metric: str) -> str:

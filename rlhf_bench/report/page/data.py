@@ -272,7 +272,7 @@ def _verdicts(result: Result, rows: Sequence[Mapping[str, Any]], index: Mapping[
                 orders = by.get(number, "--")
                 by[number] = orders[:place] + _letter(row, place) + orders[place + 1 :]
         name = judge if template == "none" else f"{judge} ({template})"
-        found.append({"judge": name, "baseline": index.get(baseline, 0), "by": by})
+        found.append({"judge": name, "baseline": index.get(str(baseline), 0), "by": by})
     return found
 
 
