@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from rlhf_bench.report.result import known
-from rlhf_bench.types import Estimate
+from rlhf_bench.types import REFERENCE, Estimate
 
 __all__ = ["ALWAYS", "MAIN", "REST", "Cell", "Column", "Mark", "Table", "cell_text", "column_text", "number_text"]
 
@@ -97,6 +97,8 @@ def cell_text(cell: Cell, digits: int) -> str:
     if isinstance(cell, str):
         return cell
     if isinstance(cell, Estimate):
+        if cell.method == REFERENCE:  # known, not estimated
+            return f"{cell.value:g} (reference)"
         if not known(cell):
             return "–" if math.isnan(cell.value) else number_text(cell.value, digits)
         if math.isnan(cell.low) or math.isnan(cell.high):
