@@ -72,7 +72,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     outputs = {
         "train": call("train", "all", "--recipe", TOY, *where),
         "eval": call("eval", *where, "--results", results, "--limit", "6", "--samples", "2"),
-        "audit": call("audit", *where, "--results", results, "--limit", "20"),
+        "audit": call("audit", *where, "--results", results, "--limit", "40"),
     }
     for name, output in outputs.items():
         assert output.exit_code == 0, (name, output.stderr)
