@@ -55,11 +55,12 @@ def read_prompts(
 
 def _split(request: Request, reader: Reader, trained_on: str | None) -> str:
     """The suite's split; of a file that no run was trained on, and that has no such split of its own, every pair."""
-    suite = request.spec
-    chosen = request.split is not None or any(setting.startswith("split=") for setting in request.settings)
-    if chosen or request.data is None or suite.split in reader.own_splits:
+    suite, keys = request.spec, {setting.partition("=")[0] for setting in request.settings}
+    chosen = request.split is not None or "split" in keys
+    given = request.data is not None or "data" in keys
+    if chosen or not given or suite.split in reader.own_splits:
         return suite.split
-    known = trained_on is not None and Path(trained_on).resolve() == Path(request.data).resolve()
+    known = trained_on is not None and Path(trained_on).resolve() == Path(reader.source).resolve()
     return suite.split if known else ALL
 
 

@@ -72,7 +72,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     outputs = {
         "train": call("train", "all", "--recipe", TOY, *where),
         "eval": call("eval", *where, "--results", results, "--limit", "6", "--samples", "2"),
-        "audit": call("audit", *where, "--results", results, "--limit", "20"),
+        "audit": call("audit", *where, "--results", results, "--limit", "40"),
     }
     for name, output in outputs.items():
         assert output.exit_code == 0, (name, output.stderr)
@@ -415,7 +415,7 @@ def test_every_model_has_every_number_with_its_interval(work: Work) -> None:
             assert estimate["low"] <= estimate["value"] <= estimate["high"], name
         cost = metrics["training"][model]
         assert [c["seed"] for c in cost] == [0]
-        assert set(cost[0]) == {"seed", "samples", "tokens", "seconds", "recipe"}
+        assert set(cost[0]) == {"seed", "samples", "tokens", "seconds", "seconds_with_reward", "recipe"}
     assert metrics["reward_model"][0]["ceiling"] == pytest.approx(
         mini.ceiling([p for p in mini.generate("test") if p.prompt in prompts_of(work.result)])
     )
@@ -524,7 +524,7 @@ def test_an_interrupted_evaluation_completes_to_the_same_numbers(work: Work, tmp
             evaluate("broken")
         patch.setattr(evaluate_run, "anchor_rows", anchor_rows)
         folder = evaluate("broken")
-    assert calls == ["base", "sft", "ppo", "grpo", "dpo", "stranger"]  # each once
+    assert calls == ["base", "sft", "ppo", "grpo", "dpo", "stranger", "sft"]  # each once, and sft's pool
     assert read_json(folder / "metrics.json") == read_json(whole / "metrics.json")
     assert (folder / "responses.jsonl").read_bytes() == (whole / "responses.jsonl").read_bytes()
     pd.testing.assert_frame_equal(*(pd.read_parquet(f / "scores.parquet") for f in (folder, whole)))

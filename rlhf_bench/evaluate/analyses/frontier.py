@@ -34,7 +34,7 @@ def frontier_curve(pool: pd.DataFrame, scores: pd.DataFrame, *, level: float = 0
 
     {"n_samples", "reach", "level", "start": the reference's own numbers by the pool,
      "points": [{"kl", "bias", and an Estimate's dict of the gain in each of reward, reward_z and gold}, ...],
-     "by_size": {N: the gain in reward_z at the end of the curve from N samples a prompt},
+     "by_size": {N: the gain in reward_z at the end of the curve from N samples a prompt, NaN where theirs ends before},
      "turns": {"gold": {"kl": an Estimate's dict, infinite where gold still rises at the end, "share"}},
      "models": {name: {"kl", "gain", "efficiency" and "excess" or None, "reason", "needed"}}}
 

@@ -45,7 +45,9 @@ def _notes(result: Result, found: dict[str, Any]) -> list[str]:
     if not found:
         return []
     n, reach = found["n_samples"], found["reach"]
-    by_size = ", ".join(f"{gain:.3f} from {size}" for size, gain in found["by_size"].items())
+    # None: the curve from so few samples ends before
+    reached = {size: gain for size, gain in found["by_size"].items() if gain is not None}
+    by_size = ", ".join(f"{gain:.3f} from {size}" for size, gain in reached.items())
     last = found["points"][-1][_OPTIMISED]["value"]
     changes = f" At the end the gain is {by_size} and {last:.3f} from all {n}." if by_size else ""
     return [

@@ -213,7 +213,7 @@ def _metrics(table: pd.DataFrame, names: Sequence[str], seeds: Sequence[int], go
         "missing": [*anchors, same],
         "training": {
             stage: [
-                {"seed": s, "samples": 2048, "tokens": 65536, "seconds": 42.0 + 3 * s, "seconds_with_reward": 50.0}
+                {"seed": s, "samples": 2048, "tokens": 65536, "seconds": 42.0, "seconds_with_reward": 50.0 + 3 * s}
                 for s in seeds
             ]
             for stage in ("base", "sft", "ppo", "grpo", "dpo")

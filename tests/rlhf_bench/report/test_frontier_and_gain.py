@@ -34,7 +34,7 @@ def frontier(turn: dict[str, Any]) -> dict[str, Any]:
         "grpo": {**none, "kl": 5.5, "gain": 2.0, "needed": 598742, "reason": "KL 5.50 is beyond the 0.50 nats"},
     }
     return {"n_samples": 64, "reach": 0.5, "level": 0.95, "start": {"reward": -0.2, "reward_z": 0.0}, "points": points,
-            "by_size": {"16": 0.9, "32": 0.95}, "turns": {"gold": turn}, "models": models}  # fmt: skip
+            "by_size": {"8": None, "16": 0.9, "32": 0.95}, "turns": {"gold": turn}, "models": models}  # fmt: skip
 
 
 @pytest.fixture

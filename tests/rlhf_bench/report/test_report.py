@@ -71,8 +71,8 @@ def test_redrawing_gives_the_same_bytes(page: str, one_seed: Path) -> None:
     kinds = {".md", ".csv", ".tex", ".svg", ".png", ".html"}
     before = {p: p.read_bytes() for p in one_seed.rglob("*") if p.suffix in kinds}
     # gold_vs_sqrt_kl is for curves of checkpoints, held_out_vs_reward for several seeds, suite_metrics for own metrics,
-    # win_rates and judge_ratings for judges, and four for an audit with an examination
-    drawn = len(plots()) - 9
+    # win_rates and judge_ratings for judges, gain_parts for a gain in parts, and four for an audit with an examination
+    drawn = len(plots()) - 10
     assert len([path for path in before if path.parent.name == "plots"]) == 2 * drawn
     after = {p: p.read_bytes() for p in write_report(one_seed) if p.suffix in kinds}
     assert [p.name for p in before if after[p] != before[p]] == []
@@ -87,7 +87,7 @@ def test_drawing_leaves_no_global_state(bare: Path, tmp_path: Path) -> None:
 
 def test_page_asks_nothing_of_the_network(page: str) -> None:
     addresses = re.findall(r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']([^"']*)""", page)
-    assert len(addresses) > len(plots()) - 9
+    assert len(addresses) > len(plots()) - 10
     assert {address[:5] for address in addresses if not address.startswith("#")} == {"data:"}
     assert "url(" not in page
     assert "@import" not in page
@@ -118,7 +118,7 @@ def test_page_holds_every_section(page: str) -> None:
         "Manifest",
     ]
     assert page.count('class="arrow" title=') >= 4
-    assert "calibration error: seed 0 0.041" in page
+    assert "seed 0: expected calibration error 0.041" in page
     assert "unseen categories" in page
     assert "it is the text that others are compared with" in page
 
@@ -156,7 +156,7 @@ def test_rouge_has_a_bar_a_model_and_kind(one_seed: Path) -> None:
     assert figure is not None
     bars = [patch for patch in figure.axes[0].patches if patch.get_width() > 0]
     shown = sorted(bar.get_height() for bar in bars)
-    estimates = [result.estimate(m, key) for m in result.policies for key in ("rouge1", "rouge2", "rougeL")]
+    estimates = [result.estimate(m, key) for m in result.models for key in ("rouge1", "rouge2", "rougeL")]
     assert shown == sorted(e.value for e in estimates if known(e))
     shades = [sum(to_rgb(colour)) for colour in dict.fromkeys(bar.get_facecolor()[:3] for bar in bars)]
     assert all(later - earlier > 0.3 for earlier, later in itertools.pairwise(shades))  # apart in grey as well
