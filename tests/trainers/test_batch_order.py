@@ -84,8 +84,10 @@ def test_the_order_of_a_rollout_changes_no_gradient(
         rollout = make(self, step, samples=samples)
         groups = shuffled(len(rollout.rows) // samples)
         index = [samples * group + i for group in groups for i in shuffled(samples)]
-        batch = Batch(*(tensor[index] for tensor in rollout.batch))
-        return Rollout([rollout.rows[i] for i in index], batch, *(tensor[index] for tensor in rollout[2:]))
+        return rollout._replace(
+            rows=[rollout.rows[i] for i in index], batch=Batch(*(tensor[index] for tensor in rollout.batch)),
+            scores=rollout.scores[index], ended=rollout.ended[index], reference_logps=rollout.reference_logps[index],
+        )  # fmt: skip
 
     def unsorted(self: RolloutMaker, batch: Batch, index: Tensor | None = None) -> list[Tensor]:
         rows = range(len(batch.ids)) if index is None else index.tolist()

@@ -20,10 +20,11 @@ from ..rlhf_bench.tiny import save_policy, save_reward
 
 
 def a_stage(function: str = "model", **folders: Path) -> Any:
-    """What `make_critic` asks of a stage."""
+    """What `make_critic` reads of a stage."""
     recipe = Recipe.model_validate({"reward": {"function": function}})
     machine = Machine(torch.device("cpu"), "fp32")
-    return SimpleNamespace(name="ppo", recipe=recipe, seed=0, machine=machine, parent=lambda name: folders[name])
+    start, reward = folders.get("sft"), folders.get("reward")
+    return SimpleNamespace(name="ppo", recipe=recipe, seed=0, machine=machine, start=start, reward_model=reward)
 
 
 def test_a_value_is_that_of_the_state_before_its_token(policy: PreTrainedModel) -> None:

@@ -55,11 +55,16 @@ CHAT = (
 )
 
 
-def stage_of(template: str, folder: Path, name: str = "sft", **more: Any) -> Stage:
+def stage_of(template: str, folder: Path, name: str = "sft", max_prompt: int = 120, **more: Any) -> Stage:
     recipe = Recipe.model_validate(
         {
             "precision": "fp32",
-            "data": {"source": "tests", "prompt_template": template, "max_prompt_tokens": 90, "max_response_tokens": 8},
+            "data": {
+                "source": "tests",
+                "prompt_template": template,
+                "max_prompt_tokens": max_prompt,
+                "max_response_tokens": 8,
+            },
             **more,
         }
     )
@@ -74,12 +79,12 @@ def test_the_recipe_knows_every_template() -> None:
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_what_a_stage_reads(policy_folder: Path, template: str) -> None:
-    """Prompt and response apart, and end-of-text after the response whatever the form."""
+    """Prompt and response apart, and end-of-text after the response whatever the form. Nothing is cut."""
     tokenizer = load_policy(policy_folder)[1]
     tokenizer.chat_template = CHAT
-    row = encode_rows(stage_of(template, policy_folder).recipe, tokenizer, [QUESTION], [" no"])[0]
+    row = encode_rows(stage_of(template, policy_folder, max_prompt=300).recipe, tokenizer, [QUESTION], [" no"])[0]
     prompt, response = FORMS[template]
-    assert row.prompt == tokenizer(prompt)["input_ids"][-90:]
+    assert row.prompt == tokenizer(prompt)["input_ids"]
     assert row.response == [*tokenizer(response)["input_ids"], tokenizer.eos_token_id]
 
 
@@ -91,7 +96,7 @@ def test_a_rollout_asks_in_the_form_and_scores_in_the_data_s(
 
     def spy(model: Any, tokenizer: Any, prompts: Sequence[Prompt], config: Any, **options: Any) -> Any:
         asked.extend(prompts)
-        assert config.stop == ("\n\nHuman:", "\n\n### Instruction:")
+        assert config.stop == ("\n\nHuman:", "<|im_end|>")
         return sample(model, tokenizer, prompts, config, **options)
 
     def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
@@ -101,16 +106,16 @@ def test_a_rollout_asks_in_the_form_and_scores_in_the_data_s(
     monkeypatch.setattr(trainers.engine.rollout, "sample", spy)
     # private, since the public way to other rewards, a function by its name, is given no spy
     monkeypatch.setattr(RolloutMaker, "_rewards", lambda self: (score, {}))
-    stage = stage_of("alpaca", tmp_path, "grpo", grpo={"batch_size": 3, "num_generations": 2})
+    stage = stage_of("chatml", tmp_path, "grpo", grpo={"batch_size": 3, "num_generations": 2})
     policy = LogprobModel(load_policy(policy_folder)[0])
     maker = RolloutMaker(stage, stage.recipe.grpo, policy, policy, tokenizer)
     rollout = maker.make(0, samples=2)
-    write = Template.of("alpaca", tokenizer)
-    known = {pair.prompt: write.prompt(pair.prompt) for pair in PAIRS}
-    assert {prompt.text for prompt in asked} <= set(known.values())
+    write = Template.of("chatml", tokenizer)
+    known = {pair.prompt: tuple(tokenizer(write.prompt(pair.prompt))["input_ids"]) for pair in PAIRS}
+    assert [prompt.ids for prompt in asked] == [known[prompt.text] for prompt in asked]
     assert len(scored) == 6
     for (prompt, response), row in zip(scored, rollout.rows, strict=True):
-        assert row.prompt == tokenizer(known[prompt])["input_ids"][-90:]
+        assert tuple(row.prompt) == known[prompt]
         assert not response.strip() or (response[0] == " " and response[1] != " ")
     # and log-probabilities of the reference are of what was asked
     assert torch.equal(rollout.reference_logps, maker.logps(policy, rollout.batch))

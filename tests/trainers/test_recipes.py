@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_bench.data import mini
 from rlhf_bench.files import read_jsonl, write_jsonl
 
 from ..rlhf_bench.tiny import save_policy
-from .conftest import call, generate
+from .conftest import call
 
 # what is trained, and the stand-in's own sizes
 RECIPES = {
@@ -42,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_rows(path: Path, recipe: str) -> Path:
     """Rows of the form of the recipe's data: whole dialogues for HH, else prompt, chosen and rejected."""
-    pairs = generate("train", n=40)
+    pairs = mini.generate("train", n=40)
     if recipe.startswith("hh-"):
         rows = [{"chosen": p.prompt + p.chosen, "rejected": p.prompt + p.rejected} for p in pairs]
     else:

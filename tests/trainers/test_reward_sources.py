@@ -197,8 +197,9 @@ def test_who_descends_from_the_reward_model() -> None:
 
 def test_where_rewards_come_from_decides_what_ppo_and_grpo_become() -> None:
     recipe = Recipe.model_validate({"reward": {"function": "m:f"}})
+    source = {"function": "m:f", "weights": None, "checkpoint": None, "ensemble": None}
     for name in ("ppo", "grpo"):
-        assert configuration(recipe, name)["reward"] == {"function": "m:f", "weights": None, "ensemble": None}
+        assert configuration(recipe, name)["reward"] == source
     for name in ("sft", "dpo"):
         assert "reward" not in configuration(recipe, name)
     assert configuration(recipe, "reward") == configuration(Recipe(), "reward")  # it is trained all the same
