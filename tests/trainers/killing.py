@@ -154,8 +154,8 @@ def pairs_file(folder: Path) -> Path:
 
 
 def same_bits(alone: Path, killed: Path, said: str = "") -> None:
-    """Weights, configuration and tokenizer to the last bit; log and training.json but for the times. `said` of what is
-    not."""
+    """Weights, configuration and tokenizer to the last bit; log and training.json but for the times and the commit,
+    which may change while the test runs. `said` of what is not."""
     plain = ("model.safetensors", "config.json")
     adapted = ("adapter_model.safetensors", "adapter_config.json")
     for name in (*(adapted if (alone / adapted[0]).exists() else plain), "tokenizer.json"):
@@ -168,7 +168,7 @@ def same_bits(alone: Path, killed: Path, said: str = "") -> None:
     assert rows == others, said
     first, second = (json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in (alone, killed))
     for training in (first, second):
-        for key in ("seconds", "finished"):
+        for key in ("seconds", "finished", "git_commit"):
             del training[key]
     assert first == second, said
 
