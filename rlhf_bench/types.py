@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 __all__ = [
     "HH_MINI",
+    "HUMAN_TURN",
     "REFERENCE",
     "STAGES",
     "TEMPLATES",
@@ -31,6 +32,7 @@ __all__ = [
 
 STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")  # in the order of training
 HH_MINI = "hh-mini"  # the embedded data set
+HUMAN_TURN = "\n\nHuman:"  # ends a response in the form of HH
 
 TemplateName = Literal["hh", "plain", "alpaca", "chatml", "llama2", "chat"]
 TEMPLATES: tuple[str, ...] = get_args(TemplateName)  # forms of a prompt

@@ -51,7 +51,8 @@ def compare(given: tuple[str, ...], differences: tuple[str, ...], published: Pat
         click.echo(compare_published(published).rstrip("\n"))
         return
     if len(given) != 2:
-        raise UsageError(f"compare: given {len(given)} results, expected two, A and B, or --published FILE")
+        named = ", ".join(given) or "nothing"
+        raise UsageError(f"compare: given {named}, expected two results, A and B, or --published FILE")
     wanted = sizes(differences)
     folder_a, folder_b = (find_result(name, results) for name in given)
 

@@ -31,7 +31,7 @@ GROUPS = {
         "--suite", "--run", "--model", "--curve", "--responses", "--columns", "--strip", "--data", "--split", "--limit",
         "--skip-bad", "--from", "--checkpoints",
     ],
-    "Sampling": ["--prompt-template", "--samples", "--best-of-n", "--seed", "--set"],
+    "Sampling": ["--prompt-template", "--samples", "--best-of-n", "--frontier", "--seed", "--set"],
     "Scoring": ["--reference", "--reward-model", "--perplexity-model"],
     "Judge": ["--judge", "--base-url", "--max-cost", "--max-calls", "--annotations"],
     "Output": ["--results", "--force"],

@@ -112,10 +112,11 @@ def shorten(prompt: str, fits: Callable[[str], bool]) -> str:
         if fits(shorter := system + prompt[start:]):
             return shorter
     last = prompt[starts[-1] :]
-    front = HUMAN if last.startswith(HUMAN) else ""
-    words = [match.start() for match in re.finditer(r"\S+", last.removesuffix(ASSISTANT)) if match.start() > len(front)]
-    at = bisect_left(words, True, key=lambda start: fits(f"{system}{front} {last[start:]}"))
-    return f"{system}{front} {last[words[at] :]}".removeprefix(" ") if at < len(words) else prompt
+    front = f"{system}{HUMAN} " if last.startswith(HUMAN) else ""
+    first = len(HUMAN) if front else 0
+    words = [match.start() for match in re.finditer(r"\S+", last.removesuffix(ASSISTANT)) if match.start() > first]
+    at = bisect_left(words, True, key=lambda start: fits(front + last[start:]))
+    return front + last[words[at] :] if at < len(words) else prompt
 
 
 def clean_response(text: str) -> str:

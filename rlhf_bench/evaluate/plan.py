@@ -35,7 +35,7 @@ from rlhf_bench.modeling.checkpoints import (
 from rlhf_bench.progress import Progress
 from rlhf_bench.scorers.reward import HELD_OUT, HELD_OUT_Z, REWARD_PREFIX
 from rlhf_bench.store import ANCHORS
-from rlhf_bench.types import Item
+from rlhf_bench.types import HUMAN_TURN, Item
 
 if TYPE_CHECKING:
     from rlhf_bench.modeling.sampling import SamplingConfig
@@ -340,7 +340,7 @@ def _missing_pool(
 
 def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:
     """As in training; without a run the suite's, within what the smallest model can read."""
-    from rlhf_bench.modeling.sampling import HUMAN_TURN, SamplingConfig
+    from rlhf_bench.modeling.sampling import SamplingConfig
 
     if run.config:
         data = run.config["data"]

@@ -26,11 +26,10 @@ from rlhf_bench.modeling.stops import Stops
 from rlhf_bench.modeling.tokens import encode_prompts, length_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
-from rlhf_bench.types import Completion, FinishReason, Prompt
+from rlhf_bench.types import HUMAN_TURN, Completion, FinishReason, Prompt
 
 __all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "uniforms"]
 
-HUMAN_TURN = "\n\nHuman:"
 Made = TypeVar("Made")
 DRAW_ELEMENTS = 1 << 19  # logits that tokens are drawn from at once
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rouge_score import rouge_scorer, scoring, tokenize, tokenizers
+from rouge_score import scoring, tokenize
 
 from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
 from rlhf_bench.scorers.text import is_english_script, split_unspaced
@@ -44,8 +44,11 @@ def rouge_settings(tokenizer: str) -> dict[str, object]:
 class _Stemmer:
     """The stemmer that rouge_score builds for `use_stemmer=True`, each word stemmed once."""
 
-    def __init__(self) -> None:
-        self.stem = lru_cache(maxsize=100_000)(tokenizers.porter.PorterStemmer().stem)
+    @cached_property
+    def stem(self) -> Callable[[str], str]:
+        from rouge_score import tokenizers  # imports nltk, which takes seconds
+
+        return lru_cache(maxsize=100_000)(tokenizers.porter.PorterStemmer().stem)
 
 
 _STEMMER = _Stemmer()
@@ -76,8 +79,19 @@ class _Rouge:
 
     def __init__(self, words: Callable[[str], tuple[str, ...]]) -> None:
         self.tokenize = lru_cache(maxsize=10_000)(words)
-        self.ngrams = rouge_scorer.RougeScorer(["rouge1", "rouge2"], tokenizer=self)
-        self.lines = rouge_scorer.RougeScorer(["rougeLsum"], tokenizer=self)
+
+    @cached_property
+    def ngrams(self) -> Any:
+        return self._scorer("rouge1", "rouge2")
+
+    @cached_property
+    def lines(self) -> Any:
+        return self._scorer("rougeLsum")
+
+    def _scorer(self, *names: str) -> Any:
+        from rouge_score import rouge_scorer  # imports nltk
+
+        return rouge_scorer.RougeScorer(list(names), tokenizer=self)
 
 
 _ENGLISH, _UNICODE = _Rouge(english_words), _Rouge(unicode_words)

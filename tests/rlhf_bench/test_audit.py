@@ -365,7 +365,7 @@ def test_a_foreign_or_truncated_safetensors_file(checkpoints: Path, tmp_path: Pa
         given: dict[str, Any] = {}
         if not trained_here:
             (run / "reward" / "training.json").unlink()
-            given = {"reward_model": str(run / "reward"), "data": "hh-mini"}
+            given = {"reward_models": {"given": str(run / "reward")}, "data": "hh-mini"}
         message = fails(CheckpointError, tmp_path, run="mini", checkpoints=run.parent, **given)
         assert str(weights) in message
         assert word in message

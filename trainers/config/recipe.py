@@ -12,8 +12,7 @@ from pydantic import Field, model_validator
 
 from rlhf_bench.config import Config
 from rlhf_bench.data.filters import FILTERS
-from rlhf_bench.modeling.sampling import HUMAN_TURN
-from rlhf_bench.types import HH_MINI, TemplateName
+from rlhf_bench.types import HH_MINI, HUMAN_TURN, TemplateName
 from trainers.config.optimizer import OptimizerConfig, TunedConfig
 
 __all__ = [

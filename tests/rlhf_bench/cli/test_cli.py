@@ -67,7 +67,7 @@ COMMANDS = dict(commands(cli))
             "eval --model a=x --model a=y",
             "error: --model: the name 'a' is given twice, expected a name of its own for each",
         ),
-        ("compare a", "error: missing argument 'B'; see: rlhf-bench compare --help"),
+        ("compare a", "error: compare: given a, expected two results, A and B, or --published FILE"),
         ("report nothing", "error: unknown result 'nothing'; known: none"),
         ("data prepare hh-mini", "error: missing option '--out'; see: rlhf-bench data prepare --help"),
     ],

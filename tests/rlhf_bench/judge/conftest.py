@@ -44,6 +44,7 @@ def serving(folder: Path, share: float, slow: float = 0.8) -> Iterator[FakeServe
     log = folder / "requests.jsonl"
     log.touch()
     port = Path(f"{log}.port")
+    port.unlink(missing_ok=True)  # an earlier server's in the same folder
     script = Path(__file__).with_name("server.py")
     process = subprocess.Popen([sys.executable, str(script), str(log), str(share), str(slow)])
     try:

@@ -215,7 +215,7 @@ def test_a_server_that_refuses_the_schema_is_asked_without_it(
     assert client.ledger.spent(SCOPE) == (40 * COST, 40, 0, 0)
     lines = [line for line in stream.getvalue().splitlines() if "refuses the JSON schema" in line]
     assert len(lines) == 1
-    assert re.search(rf"for '{model}' \(HTTP \d+ .*\); asking without it, and reading the answers as text$", lines[0])
+    assert re.search(rf"for '{model}' \(HTTP \d+ .*\); sent without it, and the answers are read as text$", lines[0])
     # The answers stand under the keys of what was sent.
     plain = client.without(SCHEMA)
     assert found.keys() == look_up(plain, items).keys()
