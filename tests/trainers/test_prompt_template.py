@@ -84,16 +84,7 @@ def test_what_a_stage_reads(policy_folder: Path, template: str) -> None:
     tokenizer.chat_template = CHAT
     row = encode_rows(stage_of(template, policy_folder, max_prompt=300).recipe, tokenizer, [QUESTION], [" no"])[0]
     prompt, response = FORMS[template]
-<<<<<<< HEAD
     assert row.prompt == tokenizer(prompt)["input_ids"]
-=======
-    whole = tokenizer(prompt)["input_ids"]
-    assert row.prompt_cut == (len(whole) > 90)
-    if template == "chatml":  # words of the question are left out, between the template's head and the answer's
-        assert (row.prompt[:10], row.prompt[-10:]) == (whole[:10], whole[-10:])
-    else:  # alpaca's head alone is too long: what is left is cut from the left
-        assert row.prompt == whole[-90:]
->>>>>>> fourteen
     assert row.response == [*tokenizer(response)["input_ids"], tokenizer.eos_token_id]
 
 
@@ -119,16 +110,9 @@ def test_a_rollout_asks_in_the_form_and_scores_in_the_data_s(
     policy = LogprobModel(load_policy(policy_folder)[0])
     maker = RolloutMaker(stage, stage.recipe.grpo, policy, policy, tokenizer)
     rollout = maker.make(0, samples=2)
-<<<<<<< HEAD
     write = Template.of("chatml", tokenizer)
     known = {pair.prompt: tuple(tokenizer(write.prompt(pair.prompt))["input_ids"]) for pair in PAIRS}
     assert [prompt.ids for prompt in asked] == [known[prompt.text] for prompt in asked]
-=======
-    write = Template.of("alpaca", tokenizer)
-    known = {pair.prompt: write.prompt(pair.prompt) for pair in PAIRS}
-    written = [tokenizer.decode(prompt.ids) for prompt in asked]  # cut from the left, since the head is too long
-    assert all(any(text.endswith(end) for text in known.values()) for end in written)
->>>>>>> fourteen
     assert len(scored) == 6
     for (prompt, response), row in zip(scored, rollout.rows, strict=True):
         assert tuple(row.prompt) == known[prompt]
