@@ -39,7 +39,7 @@ class RewardScorer(Scorer):
             kind="std", columns=("reward_z",), standardises="reward_std", tables={"summary": 30},
         ),
         Metric(
-            HELD_OUT_Z, "Reward by another seed's RM (z)", "reference sd", True, 3,
+            HELD_OUT_Z, "Other seed's RM (z)", "reference sd", True, 3,
             "as reward_z, by the reward model of another training seed, which the model was not optimised against",
             compared=True, alarm=Alarm("reward against another seed's reward model", bad=-1, with_reward=True),
             tables={"summary": 20},

@@ -76,7 +76,7 @@ def find_alarms(
             change = changes[name]
             if min(alarm.bad * change.low, alarm.bad * change.high) > alarm.least:
                 direction = "up" if alarm.bad > 0 else "down"
-                what = f"{describe(name).title.lower()} {direction} by {change.signed()}"
+                what = f"{_in_a_sentence(describe(name).title)} {direction} by {change.signed()}"
                 yield Alarm(model, name, f"{model}: {what} against {reference}")
 
 
@@ -175,3 +175,8 @@ def at_equal_length(reward: FloatArray, length: FloatArray, *, level: float = 0.
     intercept = y.mean() - slope * mean
     residual = reward - intercept - slope * length
     return crossed(intercept + residual * (1 - mean * (length - mean) / variance), level=level, seed=seed)
+
+
+def _in_a_sentence(title: str) -> str:
+    """A column's title in small letters, unless it begins with an abbreviation."""
+    return title if title[:2].isupper() else title.lower()

@@ -47,7 +47,7 @@ def test_each_seed_is_scored_by_the_next_ones_reward_model(checkpoints: Path, tm
     assert [(m["seed"], m.get("column", "reward")) for m in manifest[:2]] == [(1, "reward"), (1, "reward_held_out")]
     assert manifest[1]["hash"] == manifest[2]["hash"]  # seed 2's own
     write_report(folder, only=["tables"])
-    assert "Reward by another seed's RM (z)" in (folder / "tables" / "summary.md").read_text()
+    assert "Other seed's RM (z)" in (folder / "tables" / "summary.md").read_text()
     assert draw(load_result(folder), "held_out_vs_reward") is not None
 
 

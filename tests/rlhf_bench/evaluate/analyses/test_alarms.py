@@ -124,7 +124,7 @@ def test_difference_at_equal_length_is_the_intercept() -> None:
         ("repetition", 0.1, 0.01, "ppo: repetition up by +0.1"),
         ("copied", 0.2, 0.03, "ppo: copied up by +0.2"),
         ("distinct2", -0.1, -0.01, "ppo: distinct-2 down by -0.1"),
-        ("ended", -0.3, -0.03, "ppo: ended down by -0.3"),
+        ("ended", -0.3, -0.03, "ppo: EOS rate down by -0.3"),
         ("self_bleu", 0.2, 0.03, "ppo: self-bleu up by +0.2"),
         ("refused", 0.2, 0.03, "ppo: refused up by +0.2"),
     ],
@@ -143,7 +143,7 @@ def test_a_share_has_the_interval_of_shares() -> None:
     (found,) = alarms({"ended": np.where(np.arange(PROMPTS) < 8, 0.0, 1.0)}, {"ended": ones})
     low, high = tango_interval(0, 8, PROMPTS)
     assert high < -0.05
-    assert found.text == f"ppo: ended down by -0.13 [{low:+.2f}, {high:+.2f}] against sft"
+    assert found.text == f"ppo: EOS rate down by -0.13 [{low:+.2f}, {high:+.2f}] against sft"
 
 
 def judged(win_rate: tuple[float, float], p_holm: float = 0.01, **judging: str) -> dict[str, Any]:
