@@ -73,7 +73,6 @@ class Loop:
     ) -> None:
         self.stage, self.steps, self.trained, self.optimizer = stage, steps, trained, optimizer
         self.evaluation, self.config = evaluation, stage.config
-        self.schedule = self.config.model_copy(update={"warmup_ratio": self.config.warmup_share(steps)})
         self.modules: dict[str, nn.Module] = {"model": trained.model, **(more or {})}
         self.files = WorkFolder(stage.folders.work, stage.writer)
         self.checkpoints = StepCheckpoints.of(stage, trained)
@@ -104,7 +103,7 @@ class Loop:
             began = saved = time.monotonic()  # a tracker may have waited for its server
             while self.step < self.steps:
                 self._row, self._at = {} if self.step else dict(self.first_row), self.step + 1
-                self.optimizer.set_learning_rate(learning_rate_factor(self.step, self.steps, self.schedule))
+                self.optimizer.set_learning_rate(learning_rate_factor(self.step, self.steps, self.config))
                 good = copied_state(self.trained.model) if reporting.stop_on_alarm else None
                 yield self.step
                 self.step += 1

@@ -132,7 +132,7 @@ def _inside_a_layer(name: str) -> bool:
 
 def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
     """Share of the full learning rate at `step` (from 0): linear warm-up, then constant, linear or cosine to 0."""
-    warmup = round(config.warmup_ratio * steps)
+    warmup = round(config.warmup_share(steps) * steps)
     if step < warmup:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
