@@ -68,8 +68,8 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 def test_texts_of_models_stay_text(page: Any) -> None:
     shown = page.locator("#browser .reply .text").all_text_contents()
     assert MARKUP[0] in shown  # the first prompt's response of ppo, sample 0
-    page.get_by_role("searchbox", name="Search prompts and responses").fill("attacked")
-    page.wait_for_timeout(1000)  # a script that ran would have changed the title by now
+    page.get_by_role("searchbox", name="Search prompts and responses").fill("attacked'</")
+    page.locator("#browser").get_by_text("1–3 of 3", exact=True).first.wait_for()
     assert page.title() == "hh-test · r"
     assert page.locator("#browser img, #browser script").count() == 0
 
@@ -136,9 +136,7 @@ def test_a_model_of_the_plot_is_named_on_focus_and_can_be_hidden(page: Any) -> N
 
 def test_the_differences_of_a_mistake_are_marked(page: Any) -> None:
     pair = page.locator("#pairs article").first
-    inserted = pair.locator("ins").all_text_contents()  # word by word; what both sides have is not marked
-    assert "Turn off" in inserted[0]
-    assert "first." in inserted[-1]
+    assert pair.locator("ins").all_text_contents() == ["Turn off", "water first."]  # "the" is in both sides
     assert pair.locator("del").count() > 0
 
 
