@@ -26,7 +26,6 @@ from .test_processes import KILL_AT_SFT, words
 pytest.importorskip("peft")
 
 SETTINGS: dict[str, Any] = {
-    "sft__packing": "true",
     "sft__save_steps": 2,
     "reward__lora.r": 4,
     "ppo__critic": "policy",
@@ -42,7 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def divided(root: Path, launch: Launcher) -> Path:
-    """All stages, muon, packing, adapters and checkpointed layers among them, by two processes without a break."""
+    """All stages, muon, adapters and checkpointed layers among them, by two processes without a break."""
     ended = launch(*words(root, "divided", **SETTINGS), "--fsdp", processes=2)
     assert ended.statuses == [0, 0], ended.errors
     assert "seed 0, fp32 on cpu, 2 processes (FSDP), " in ended.errors[0]

@@ -222,7 +222,6 @@ def close(found: Step, expected: Step) -> None:
 STAGES: list[tuple[str, Section]] = [
     ("sft", {}),
     ("sft", {"loss_on": "sequence"}),
-    ("sft", {"packing": True}),
     ("sft", {"lora": {"r": 3}, "optimizer": "muon"}),
     ("reward", {}),
     ("dpo", {}),
@@ -289,7 +288,7 @@ def test_activations_computed_twice_give_the_gradient_of_the_whole(
     ("name", "section"),
     [
         ("sft", {}),
-        ("sft", {"packing": True, "lora": {"r": 3}}),
+        ("sft", {"lora": {"r": 3}}),
         ("reward", {}),
         ("dpo", {"loss": "kto"}),
         pytest.param("ppo", {}, marks=pytest.mark.slow),
