@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlhf_bench.audit import ListScores, listwise, read_scores, versus
-from rlhf_bench.audit.near_duplicates import character_similarity, near_duplicates
+from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.audit.pairs import PairScores
 from rlhf_bench.audit.probes import PROBES, apply, effect
 from rlhf_bench.audit.safety import safety
@@ -197,6 +197,7 @@ def test_safety_counts_the_pairs_in_which_help_beats_a_refusal() -> None:
 
 def test_near_duplicates() -> None:
     """ "abcd" and "abce": 2 * 3 / 8 = .75; case and white space do not count."""
-    assert character_similarity("abcd", "abce") == 0.75
+    assert near_duplicates(["abcd"], ["abce"], threshold=0.75).tolist() == [True]
+    assert near_duplicates(["abcd"], ["abce"], threshold=0.76).tolist() == [False]
     found = near_duplicates(["Tea is hot.", "Tea is hot."], ["tea  is hot.", "Coffee and cake."])
     assert found.tolist() == [True, False]
