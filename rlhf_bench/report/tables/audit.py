@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table
-from rlhf_bench.report.tables.judge_forms import estimate_of
+from rlhf_bench.report.table import Cell, Column, Table, cells
 from rlhf_bench.types import Estimate
 
 __all__ = [
@@ -38,15 +37,15 @@ def category_table(result: Result) -> Table:
 
 def table_of_audit(audit: Mapping[str, Any]) -> Table:
     """Accuracy by category beside its baselines: all seeds together where there are several, then each model."""
+    columns = [MODEL, Column("category", "Category"), *_SOURCES]
+    columns += [Column("ceiling", "Ceiling"), Column("pairs", "Pairs")]
+    columns += [Column("ties", "Ties"), Column("ties_wrong", "Ties as errors", interval=True)]
     rows: list[list[Cell]] = [
-        [model, name, *(estimate_of(group.get(column.key)) for column in _SOURCES), *_counts(group)]
+        [model, name, *cells({"pairs": group.get("n"), **group}, columns[2:])]
         for model, part in _parts(audit)
         for name, group in _groups(part).items()
         if group
     ]
-    columns = [MODEL, Column("category", "Category"), *_SOURCES]
-    columns += [Column("ceiling", "Ceiling"), Column("pairs", "Pairs")]
-    columns += [Column("ties", "Ties"), Column("ties_wrong", "Ties as errors", interval=True)]
     data = audit.get("data", {})
     notes = [
         "Chance is .5. Longer, shorter: by characters. Words alone: a logistic regression on the words of both "
@@ -65,14 +64,11 @@ def calibration_table(result: Result) -> Table:
     ]  # fmt: skip
     models: dict[str, Any] = result.audit.get("models", {})
     rows: list[list[Cell]] = [
-        [
-            model, found["low"], found["high"], found["mean_predicted"], found["share_chosen"],
-            estimate_of(found.get("share")), found["n"],
-        ]
+        [model, *cells(found, columns[1:])]
         for model, part in models.items()
         for found in part.get("calibration", [])
         if found.get("n")
-    ]  # fmt: skip
+    ]
     notes = [_calibration_note(model, part) for model, part in models.items() if part.get("ece") is not None]
     return Table("calibration", "Calibration", columns, rows, notes, keys=3, section=SECTION, folded=True)
 
@@ -95,7 +91,7 @@ def category_calibration_table(result: Result) -> Table:
         Column("overconfidence", "Too sure by", interval=True), Column("n", "Pairs"),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
-        [model, name, row["ece"], estimate_of(row["brier"]), estimate_of(row["overconfidence"]), row["n"]]
+        [model, name, *cells(row, columns[2:])]
         for model, part in result.audit.get("models", {}).items()
         for name, row in part.get("calibration_by_category", {}).items()
     ]
@@ -118,7 +114,7 @@ def lists_table(result: Result) -> Table:
     for model, part in result.audit.get("models", {}).items():
         found = {**(part.get("lists") or {}), **(part.get("styles") or {})}
         if found:
-            rows.append([model, *(estimate_of(found.get(key)) for key in titles)])
+            rows.append([model, *cells(found, columns[1:])])
     notes = [
         "Over prompts; ties count against the model. Hard styles: the rejected side has the richer style of the two; "
         "normal: the same; easy: the chosen side has (RM-Bench, arXiv:2410.16184)."
@@ -138,11 +134,10 @@ def versus_table(result: Result) -> Table:
     ]  # fmt: skip
     rows: list[list[Cell]] = []
     for row in result.audit.get("versus", []):
-        numbers = [estimate_of(v) if isinstance(v := row[c.key], dict) else v for c in columns[2:-2]]
         parts = {name: Estimate.from_dict(part) for name, part in row["by_category"].items()}
         better = ", ".join(name for name, part in parts.items() if part.low > 0)
         worse = ", ".join(name for name, part in parts.items() if part.high < 0)
-        rows.append([row["a"], row["b"], *numbers, better or None, worse or None])
+        rows.append([*cells(row, columns[:-2]), better or None, worse or None])
     notes = [
         "Ensemble: the sum of both margins, each in root mean squares of its own. Where the first is better or worse: "
         "categories whose interval of the difference leaves out 0, not corrected for their number."
@@ -162,8 +157,3 @@ def _groups(part: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "all": part.get("overall"), **part.get("by_category", {}), "unseen categories": part.get("unseen"), **unseen
     }  # fmt: skip
-
-
-def _counts(group: Mapping[str, Any]) -> list[Cell]:
-    pairs = group.get("pairs", group.get("n"))
-    return [group.get("ceiling"), pairs, group.get("ties"), estimate_of(group.get("ties_wrong"))]
