@@ -14,7 +14,7 @@ from rlhf_bench.modeling.logprobs import LogprobModel, target_mask
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate, count_truncated, length_batches
 from trainers.config.recipe import BaseConfig, SftConfig
 from trainers.engine.batches import Order, count_steps, count_tokens, report_cut
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.machine import Machine
 from trainers.engine.optim import make_optimizer
 from trainers.engine.stage import Stage, StageResult, Trained
@@ -49,7 +49,7 @@ def fit(
     steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
     evaluate = partial(evaluate_nll, machine, LogprobModel(model), held_out, pad, whole_sequence=whole_sequence)
-    loop = Loop(stage, steps, trained, optimizer, Evaluation(evaluate))
+    loop = Loop(stage, steps, trained, optimizer, HeldOut(evaluate))
     counts = count_truncated(rows)
     loop.first_row = report_cut(stage, prompts=counts["prompts_cut"], responses=counts["responses_cut"], rows=len(rows))
     for number in loop:

@@ -27,7 +27,7 @@ from itertools import count as count_from
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from rlhf_bench.scorers.base import Alarm, Columns, Corpus, Metric, Scorer
+from rlhf_bench.scorers.base import AlarmRule, Columns, Corpus, Metric, Scorer
 from rlhf_bench.scorers.text import words
 from rlhf_bench.stats import FloatArray
 
@@ -178,7 +178,7 @@ class SelfBleuScorer(Scorer):
         Metric(
             "self_bleu", "Self-BLEU", "", False, 3,
             "BLEU-4 of each response against those to other prompts, one a prompt; grows with their number",
-            bounds=(0.0, 1.0), alarm=Alarm("self-BLEU", bad=1, least=0.05), tables={"summary": 102},
+            bounds=(0.0, 1.0), alarm=AlarmRule("self-BLEU", bad=1, least=0.05), tables={"summary": 102},
         ),
     )  # fmt: skip
 

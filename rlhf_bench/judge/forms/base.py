@@ -20,7 +20,7 @@ from pydantic import Field
 
 from rlhf_bench.config import Config, config_hash
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.questions import AnswerFormat, Message, Order, Outcome, ParsedAnswer, Question, QuestionId
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Order, Outcome, ParsedAnswer, Question, QuestionId
 from rlhf_bench.types import stable_hash
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "BaseTemplate",
     "FormRequest",
     "JudgeForm",
-    "Shown",
+    "ShownText",
     "Unreadable",
     "answer_schema",
     "bare_answer",
@@ -58,7 +58,7 @@ _SPECIAL = re.compile(
 _VERDICT = re.compile(r"(?i)\[(?=\[\s*(?:A|B|C|tie|\d{1,2})\s*\]\])")
 
 
-class Shown(NamedTuple):
+class ShownText(NamedTuple):
     """A text as the judge sees it."""
 
     text: str
@@ -81,11 +81,11 @@ def neutralised(text: str) -> str:
 
 # A text is shown in two orders, one after the other, and some texts against several others.
 @lru_cache(maxsize=256)
-def shown(text: str, *, limit: int, keep: str) -> Shown:
+def shown(text: str, *, limit: int, keep: str) -> ShownText:
     """`text` neutralised and cut to `limit` characters; `keep` says which end stays, "start" or "end"."""
     clean = neutralised(text)
     cut = max(0, len(clean) - limit)
-    return Shown(clean[:limit] if keep == "start" else clean[cut:], cut)
+    return ShownText(clean[:limit] if keep == "start" else clean[cut:], cut)
 
 
 @lru_cache(maxsize=256)
@@ -99,7 +99,7 @@ def fence_token(*texts: str) -> str:
     raise AssertionError("a thousand hashes of the texts are in the texts")
 
 
-def fenced(name: str, text: Shown, token: str) -> str:
+def fenced(name: str, text: ShownText, token: str) -> str:
     """The text between its two marks; what was cut is noted outside of them, where no text can claim it.
 
     [[3f9c2b7a10de4f58 BEGIN RESPONSE A]]
@@ -223,10 +223,10 @@ class BaseTemplate(Config):
         """System and user text cut at their places: words, place, words, ..., words."""
         return PLACE.split(self.system), PLACE.split(self.user)
 
-    def messages(self, places: Mapping[str, str]) -> tuple[Message, Message]:
+    def messages(self, places: Mapping[str, str]) -> tuple[ChatMessage, ChatMessage]:
         """Both messages with their places filled in one pass: a text that says {second} stays a text that says so."""
         system, user = self._words
-        return Message("system", _filled(system, places)), Message("user", _filled(user, places))
+        return ChatMessage("system", _filled(system, places)), ChatMessage("user", _filled(user, places))
 
 
 def _filled(words: Sequence[str], places: Mapping[str, str]) -> str:

@@ -39,9 +39,9 @@ from rlhf_bench.judge.forms.builtin import rule_of
 from rlhf_bench.judge.questions import (
     AnswerFormat,
     Comparison,
+    ComparisonSet,
     Order,
     Outcome,
-    Pairs,
     ParsedAnswer,
     Question,
     QuestionId,
@@ -121,7 +121,7 @@ class PairForm(JudgeForm):
 
     template: PairTemplate
     subjects: Sequence[Comparison]
-    pairs: Pairs
+    pairs: ComparisonSet
     baseline: str
     label: str  # of the template; "none" for a built-in judge, which reads no words
 

@@ -50,7 +50,7 @@ from rlhf_bench.judge.questions import (
     items_of,
     texts_of,
 )
-from rlhf_bench.judge.results import VERDICTS, WHO, Section, labelled, question_cells, typed, write_section
+from rlhf_bench.judge.results import VERDICTS, WHO, FormSection, labelled, question_cells, typed, write_section
 from rlhf_bench.store import order_models
 from rlhf_bench.types import stable_hash
 
@@ -68,7 +68,7 @@ RANKING_PARSER = "ranking-2"  # changes when a stored answer would be read diffe
 MOST = len(ascii_uppercase)
 
 
-RANKINGS = Section(
+RANKINGS = FormSection(
     "rankings",
     "rankings.parquet",
     WHO,

@@ -47,14 +47,14 @@ from rlhf_bench.judge.questions import (
     items_of,
     singles_of,
 )
-from rlhf_bench.judge.results import WHO, Section, question_cells, typed, with_gold, write_section
+from rlhf_bench.judge.results import WHO, FormSection, question_cells, typed, with_gold, write_section
 
 __all__ = ["RATING_PARSER", "RatingForm", "RatingTemplate", "read_ratings"]
 
 RATING_PARSER = "ratings-2"  # changes when a stored answer would be read differently
 _LINE = re.compile(r"(?:\*\*)?\[\[(\d{1,2})\]\](?:\*\*)?\.?")
 _MARK = re.compile(r"\[\[\s*(\d+)\s*\]\]")
-RATINGS = Section(
+RATINGS = FormSection(
     "ratings",
     "ratings.parquet",
     WHO,

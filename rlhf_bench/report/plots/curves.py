@@ -21,26 +21,26 @@ __all__ = ["STAGE_PANELS", "plot_training_curve", "stage_of", "training_curves"]
 Rows = Sequence[Mapping[str, Any]]
 
 
-class Panel(NamedTuple):
+class CurvePanel(NamedTuple):
     key: str  # TRL's name of the training value; its evaluation twin is eval_<key>
     label: str
 
 
-_REWARD = Panel("reward", "learned reward (raw)")
-_EXACT = Panel("kl_exact", "exact KL (nats per response)")
-_GOLD = Panel("gold", "gold reward")
-_LOSS = Panel("loss", "loss (nats per token)")
-STAGE_PANELS: dict[str, list[Panel]] = {
+_REWARD = CurvePanel("reward", "learned reward (raw)")
+_EXACT = CurvePanel("kl_exact", "exact KL (nats per response)")
+_GOLD = CurvePanel("gold", "gold reward")
+_LOSS = CurvePanel("loss", "loss (nats per token)")
+STAGE_PANELS: dict[str, list[CurvePanel]] = {
     "base": [_LOSS],
     "sft": [_LOSS],
-    "reward": [Panel("loss", "loss (nats per pair)"), Panel("accuracy", "accuracy (share of pairs)")],
+    "reward": [CurvePanel("loss", "loss (nats per pair)"), CurvePanel("accuracy", "accuracy (share of pairs)")],
     "dpo": [
-        Panel("loss", "loss (nats per pair)"),
-        Panel("rewards/accuracies", "accuracy (share of pairs)"),
-        Panel("rewards/margins", "implicit reward margin (nats)"),
+        CurvePanel("loss", "loss (nats per pair)"),
+        CurvePanel("rewards/accuracies", "accuracy (share of pairs)"),
+        CurvePanel("rewards/margins", "implicit reward margin (nats)"),
     ],
-    "ppo": [_REWARD, Panel("objective/kl", "KL, k1 (nats per response)"), _EXACT, _GOLD],
-    "grpo": [_REWARD, Panel("kl", "KL, k3 (nats per token)"), _EXACT, _GOLD],
+    "ppo": [_REWARD, CurvePanel("objective/kl", "KL, k1 (nats per response)"), _EXACT, _GOLD],
+    "grpo": [_REWARD, CurvePanel("kl", "KL, k3 (nats per token)"), _EXACT, _GOLD],
 }
 _KEY_OF = {  # a key that only this stage logs
     "objective/scores": "ppo",
@@ -89,7 +89,7 @@ def training_curves(result: Result) -> Figure | None:
     if "reward" in names:  # it is trained after SFT and before the others
         names.remove("reward")
         names.insert(sum(name in ("base", "sft") for name in names), "reward")
-    lines: list[tuple[str, Sequence[Rows], list[Panel]]] = []
+    lines: list[tuple[str, Sequence[Rows], list[CurvePanel]]] = []
     for name in names:
         runs = [rows for (model, _), rows in sorted(logs.items()) if model == name]
         panels = _panels(stage_of(name, runs[0]), [row for rows in runs for row in rows])
@@ -113,12 +113,12 @@ def training_curves(result: Result) -> Figure | None:
     return figure
 
 
-def _panels(stage: str, rows: Rows) -> list[Panel]:
+def _panels(stage: str, rows: Rows) -> list[CurvePanel]:
     panels = STAGE_PANELS[stage_of(stage, rows)]
     return [p for p in panels if _values(rows, p.key)[0].size or _values(rows, f"eval_{p.key}")[0].size]
 
 
-def _draw(axes: Axes, panel: Panel, runs: Sequence[Rows], look: Look) -> None:
+def _draw(axes: Axes, panel: CurvePanel, runs: Sequence[Rows], look: Look) -> None:
     labelled: set[str] = set()
 
     def once(label: str) -> str:

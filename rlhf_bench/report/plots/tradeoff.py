@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlhf_bench.report.plots.labels import Boxes, Label, path_boxes, place_labels, point_boxes, settle
+from rlhf_bench.report.plots.labels import Boxes, PointLabel, path_boxes, place_labels, point_boxes, settle
 from rlhf_bench.report.plots.names import short, short_names
 from rlhf_bench.report.plots.style import Look, arms, frame, ink, legend_below, looks, marker_look, seed_look, titled
 from rlhf_bench.report.result import Result, known
@@ -118,7 +118,7 @@ def _against(
         *(point_boxes(axes, found) for found in seeds.values()),
     ]
     place_labels(
-        axes, [Label(shown[n], a.value, u.value, ink(style[n].colour)) for n, (a, u) in points.items()], blocked
+        axes, [PointLabel(shown[n], a.value, u.value, ink(style[n].colour)) for n, (a, u) in points.items()], blocked
     )
     return figure
 
