@@ -1,8 +1,8 @@
 """What the forms share: their protocol, the fields of a template, how texts are shown, how answers are cleaned.
 
-Texts under judgement are fenced: the judge can tell them from its instructions, and they cannot speak to it. The fence
-is a hash of the judged texts, so that a text would have to hold its own hash to close it, and so that the same texts
-give the same question: with a random fence every look-up in the ledger would miss."""
+Texts under judgement are fenced, so that the judge can distinguish them from its instructions. The fence is a hash of
+the judged texts: a text would have to hold its own hash to close it, and the same texts give the same question. With a
+random fence every look-up in the ledger would miss."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _SPECIAL = re.compile(
     r"|<(?=</?SYS>>)"
     r"|\[(?=/?INST\])"
 )
-# The verdict that a template asks for on a line of its own: a judge that quotes a text must not seem to give one.
+# The verdict that a template wants on a line of its own: a judge that quotes a text must not seem to give one.
 _VERDICT = re.compile(r"(?i)\[(?=\[\s*(?:A|B|C|tie|\d{1,2})\s*\]\])")
 
 
@@ -175,7 +175,7 @@ class JudgeForm(ABC):
 PLACE = re.compile(r"\{([a-z_]+)\}")
 
 
-class BaseTemplate(Config):
+class BaseTemplate(Config, ABC):
     """The fields of every template file, and the form of judging that it makes of a result."""
 
     places: ClassVar[tuple[str, ...]]  # texts under judgement: each has its place in `user`, once
@@ -183,7 +183,7 @@ class BaseTemplate(Config):
 
     name: str = Field(min_length=1, description="name, as in tables and in the ledger")
     version: int = Field(ge=1, description="goes up when the words change")
-    description: str = Field("", description="what it asks for, in one line")
+    description: str = Field("", description="what the judge is to do, in one line")
     system: str = Field(min_length=1, description="the instructions; {fence} is the code of the marks")
     user: str = Field(min_length=1, description="the question, with a place for each text")
     max_tokens: int = Field(300, ge=1, description="longest answer of the judge, in tokens")
@@ -192,7 +192,7 @@ class BaseTemplate(Config):
 
     @cached_property
     def hash(self) -> str:
-        """Of all fields: two templates with the same hash ask the same and are read the same."""
+        """Hash of all fields: two templates with the same hash give the same questions and readings."""
         return config_hash(self)
 
     @property
@@ -207,13 +207,22 @@ class BaseTemplate(Config):
         found = {place: fenced(name, texts[name], token) for place, (name, _) in responses.items()}
         return {"fence": token, "prompt": fenced("CONVERSATION", conversation, token), **found}
 
+    @abstractmethod
     def render(self, subject: Any, order: Order, /, *, repeat: int = 0) -> Question:
         """The question about a subject of the template's form."""
-        raise NotImplementedError
 
+    @abstractmethod
     def form(self, request: FormRequest) -> JudgeForm:
         """The questions about a result, and how they are read and counted."""
-        raise NotImplementedError
+
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        """JSON schema of the answer; None where the answer is plain text."""
+        return None
+
+    @cached_property
+    def answer_format(self) -> AnswerFormat:
+        """What all questions of the template share."""
+        return self.format_with(self.schema_of_answer())
 
     def format_with(self, schema: Mapping[str, Any] | None) -> AnswerFormat:
         return AnswerFormat(self.max_tokens, schema, self.label, self.hash)
@@ -224,7 +233,7 @@ class BaseTemplate(Config):
         return PLACE.split(self.system), PLACE.split(self.user)
 
     def messages(self, places: Mapping[str, str]) -> tuple[ChatMessage, ChatMessage]:
-        """Both messages with their places filled in one pass: a text that says {second} stays a text that says so."""
+        """Both messages with their places filled in one pass: a text that holds {second} keeps it."""
         system, user = self._words
         return ChatMessage("system", _filled(system, places)), ChatMessage("user", _filled(user, places))
 

@@ -18,7 +18,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -37,7 +36,6 @@ from rlhf_bench.judge.forms.base import (
 )
 from rlhf_bench.judge.forms.builtin import rule_of
 from rlhf_bench.judge.questions import (
-    AnswerFormat,
     Comparison,
     ComparisonSet,
     Order,
@@ -51,9 +49,8 @@ from rlhf_bench.judge.questions import (
 from rlhf_bench.judge.results import VERDICTS, labelled, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 
-__all__ = ["PARSER_VERSION", "PairForm", "PairTemplate", "read_verdict"]
+__all__ = ["PairForm", "PairTemplate", "read_verdict"]
 
-PARSER_VERSION = "2"  # goes up when a stored answer would be read differently
 _LABELS = {"a": "A", "b": "B", "tie": "tie"}
 _WINNERS: Mapping[str, Any] = {"A": "first", "B": "second", "tie": "tie"}
 # The whole of a short answer: A, "A", (A), **A**, [[A]], "Response A", "Winner: A", with a full stop or without.
@@ -81,12 +78,7 @@ class PairTemplate(BaseTemplate):
         """The verdicts that an answer may give."""
         return ("A", "B", "tie") if self.ties else ("A", "B")
 
-    @cached_property
-    def answer_format(self) -> AnswerFormat:
-        return self.format_with(self.schema_of_answer())
-
     def schema_of_answer(self) -> dict[str, Any] | None:
-        """JSON schema of the answer; None where the answer is plain text."""
         if self.parser != "pairwise-json":
             return None
         return answer_schema({"winner": {"type": "string", "enum": list(self.labels)}})
@@ -125,7 +117,7 @@ class PairForm(JudgeForm):
     baseline: str
     label: str  # of the template; "none" for a built-in judge, which reads no words
 
-    version = PARSER_VERSION
+    version = "2"
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -155,7 +147,7 @@ class PairForm(JudgeForm):
         rows = verdict_rows(self.pairs.comparisons, found, **who)
         entry = {
             **facts,
-            "parser": PARSER_VERSION,
+            "parser": self.version,
             "pairs": len(self.pairs.comparisons),
             "alone": self.pairs.alone,
             "empty": self.pairs.empty,
