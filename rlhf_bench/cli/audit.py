@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,16 +46,7 @@ __all__ = ["audit"]
 )
 @checkpoints_option
 @results_option
-def audit(
-    run: str,
-    reward_models: tuple[str, ...],
-    steps: str | None,
-    data: str | None,
-    limit: int | None,
-    scores: Path | None,
-    checkpoints: Path,
-    results: Path,
-) -> None:
+def audit(*, reward_models: tuple[str, ...], steps: str | None, scores: Path | None, **options: Any) -> None:
     """Find where a reward model is wrong.
 
     Accuracy by category beside "the longer one", words alone and an untrained model; calibration; what it pays for
@@ -62,7 +54,7 @@ def audit(
     not change a reward; every pair it got wrong. Where the run was evaluated, its report page shows the audit.
     """
     if scores is not None:
-        if reward_models or steps or data or limit:
+        if reward_models or steps or options["data"] or options["limit"]:
             raise click.UsageError("--scores was given with another option on what to audit; give --scores alone")
         from rlhf_bench.audit.scores_file import audit_scores, scores_text
 
@@ -74,15 +66,7 @@ def audit(
 
     progress = make_progress()
     given = {**_named(reward_models), **(_steps(steps) if steps else {})}
-    folder = run_audit(
-        run=run,
-        reward_models=given,
-        data=data,
-        limit=limit,
-        checkpoints=checkpoints,
-        results=results,
-        progress=progress,
-    )
+    folder = run_audit(reward_models=given, progress=progress, **options)
     found = Audit(folder)
     progress.log("drawing the tables and plots")
     found.write()
