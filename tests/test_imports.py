@@ -70,7 +70,7 @@ def module_name(file: Path) -> str:
 
 
 def unit(file: Path) -> str:
-    """The first name below rlhf_bench: `rlhf_bench/report/page.py` -> "report"."""
+    """The first name below rlhf_bench: `rlhf_bench/report/screen.py` -> "report"."""
     for door in DOORS:
         if file == ROOT / "rlhf_bench" / f"{door}.py":
             return door

@@ -36,15 +36,15 @@ class Adapter(NamedTuple):
     """A model with an adapter in its layers."""
 
     model: Any  # peft's wrapper; the model inside is the one that is trained
-    base: str | Path  # what the adapter stands on
+    base: str | Path  # the model that the adapter changes
 
 
 def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> None:
-    """That an adapter can be trained here, before anything is; trainers/engine/lora_layers.py looks for its layers.
+    """That an adapter can be trained here, before anything is; peft looks for its layers later.
 
     Raises:
         MissingExtra: peft, or bitsandbytes for 4 bits, is not installed.
-        ModelError: 4 bits are asked for on a device that has none.
+        ModelError: 4 bits are configured on a device that has none.
         BadValue: no layer is to get an adapter.
     """
     if lora is None:
