@@ -67,7 +67,7 @@ TESTS = """
 ## Tests over several seeds: false positives and power
 
 How often p is below each level for two models that are alike, and how often Holm's correction over the 10 pairs of five
-such models lets one through at 5 % (*Holm*); *Power* is how often models that differ by .25 differ significantly at 5 %. A
+such models lets one through at 5 % (*Holm*); *Power* is how often models that differ by .25 differ at 5 %. A
 response has sd .8, the prompts are 150; *interaction* is the sd of what a model does on a prompt under every seed.
 """
 
