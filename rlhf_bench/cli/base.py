@@ -42,7 +42,7 @@ DEFAULT_RESULTS = Path("results")
 
 
 class BenchCommand(click.Command):
-    """A command whose help ends with two examples, as they would be typed.
+    """A command; its help ends with two examples, as they would be typed.
 
     `groups`: heading -> the options below it; those of no group come last, below "Options".
     """

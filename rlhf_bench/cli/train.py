@@ -10,7 +10,7 @@ import click
 
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.runtime.processes import fsdp_is_asked_for
+from rlhf_bench.runtime.processes import fsdp_is_configured
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
 
@@ -96,7 +96,7 @@ def train(
     if dry_run:
         Writer(processes).write(_dry_run, wanted, recipe, overrides)
         return
-    fsdp = fsdp or (processes.size > 1 and fsdp_is_asked_for())
+    fsdp = fsdp or (processes.size > 1 and fsdp_is_configured())
     given = {"recipe": recipe, "overrides": list(overrides), "fsdp": fsdp, "root": checkpoints, **options}
     given |= {"progress": make_progress(), "processes": processes}
     if sweep is not None:

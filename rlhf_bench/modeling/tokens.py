@@ -65,7 +65,7 @@ def encode_prompts(
 ) -> list[tuple[list[int], bool]]:
     """Ids of each prompt as it is written, cut from the left to `max_prompt` tokens, and whether it was cut.
 
-    What the tokenizer puts in front of a text by itself stays there. A prompt of the data, whose turns are known, is
+    What the tokenizer puts in front of a text by itself stays there. A prompt of the data, which has known turns, is
     cut by `Template.encode_prompts`.
     """
     kept = len(prefix_ids(tokenizer))

@@ -78,7 +78,9 @@ class Plot(NamedTuple):
 
 REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     summary_table,
-    Plot("suite_metrics", "probes", "What this suite asks: each model with its interval.", wide=True),
+    Plot(
+        "suite_metrics", "probes", "The metrics of this suite's own prompts: each model with its interval.", wide=True
+    ),
     Plot(
         "reward_vs_kl",
         "tradeoff",

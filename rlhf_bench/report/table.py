@@ -1,4 +1,6 @@
-"""What a table says of itself, and its numbers as text; `render` turns tables into files, and into text for a terminal.
+"""What renderers need to know of a table, and its numbers as text.
+
+`render` turns tables into files, and into text for a terminal.
 
 A renderer knows nothing of any table in particular: which columns name a row, which of them a narrow terminal keeps,
 which section of the page holds it and what its notes are is all in the Table.
@@ -38,7 +40,7 @@ class Column(NamedTuple):
 class Mark(NamedTuple):
     """What the paired tests of a result say of a cell."""
 
-    best: bool = False  # the best of its column, or not told apart from it, where some model is
+    best: bool = False  # the best of its column, or not significantly different from it, where some model is
     change: int = 0  # +1 or -1: higher or lower than the reference
 
     @property

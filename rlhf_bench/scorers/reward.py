@@ -74,7 +74,7 @@ def add_reward_z(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
 
     With held-out rewards there is a `reward_held_out_z` as well, made likewise.
 
-    A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds (METHODS). The
+    A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds. The
     mean and standard deviation are taken as given in the intervals. Raises UnknownName if no row is of the reference.
     """
     for column in (c for c in ("reward", HELD_OUT) if c in scores.columns):

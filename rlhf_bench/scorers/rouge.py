@@ -1,4 +1,4 @@
-"""ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum by `rouge_score` with `use_stemmer=True` (METHODS, "ROUGE").
+"""ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum by `rouge_score` with `use_stemmer=True`.
 
 Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries". The tokeniser and the n-gram scores are the
 package's own. Only what repeats is remembered (stems of words, tokens of references), and the longest common

@@ -1,4 +1,4 @@
-"""What must hold exactly on any checkpoint, measured: METHODS' mistakes, looked for on the user's own model.
+"""What must hold exactly on any checkpoint, measured: common mistakes of RLHF code, on the user's own model.
 
 Each check is a function of the model alone and returns what it measured beside its bound. The bounds are for float32:
 rounding moves a log-probability by some 1e-6 to 1e-5, the mistakes by whole nats.

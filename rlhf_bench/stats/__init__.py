@@ -1,6 +1,6 @@
 """Numbers with error bars: pure functions, float64 arrays in, `Estimate` out.
 
-Prompts are the unit that is resampled, never rows (METHODS, "Numbers with error bars"). All randomness comes from the
+Prompts are the unit that is resampled, never rows. All randomness comes from the
 `seed` argument, used through a generator of its own: the global state of NumPy is neither read nor changed.
 """
 

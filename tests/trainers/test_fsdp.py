@@ -141,7 +141,7 @@ def test_accelerates_configuration_asks_for_it_too(root: Path, launch: Launcher)
     assert refused.statuses == [2, 2]
     (line,) = refused.lines
     assert line.startswith(
-        "error: eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process"
+        "error: eval: accelerate's configuration sets FSDP, but an evaluation holds whole models"
     )
 
 

@@ -1,6 +1,6 @@
 """What a recipe's key is called elsewhere, for people who arrive with another project's names.
 
-A name stands here where the key decides the same thing; a note in brackets says where values or units differ. TRL's are
+A name is listed where the key decides the same thing; a note in brackets says where values or units differ. TRL's are
 fields of its configuration classes, held against the installed TRL by tests/trainers/test_peer_names.py. PPOConfig is
 of the releases that had PPO still (trl/experimental/ppo/ppo_config.py, commit 496cb7f). OpenRLHF's are arguments of
 openrlhf/cli/train_sft.py (commit f2afba4), train_dpo.py (a3be906; of adapters 006cd70), train_kto.py (abb0475),

@@ -2,7 +2,7 @@
 
 Compiled is a model's backbone, from token ids to the last hidden state: in training, in evaluation, and for old and
 reference log-probabilities. Sampling, with its cache and a new shape at every token, stays as it is; so do the output
-layer, which keeps no logits as it stands, and the losses.
+layer, which keeps no logits, and the losses.
 
 Code is generated for any shape, but by the shapes that are seen first. What an interrupted stage sees first is another
 batch than the first, and other code would round otherwise; so each kind of pass is compiled by an example, and the bits

@@ -2,8 +2,8 @@
 
     rlhf-bench train sft dpo --set sft.lora.r=16 --set dpo.lora.r=16
 
-A stage's adapter stands on the stage's parent, merged where the parent is an adapter itself. B starts at 0, so before
-the first step the model is its parent, bit for bit, and the parent is what the stage's reference is.
+The base of a stage's adapter is the stage's parent, merged where the parent is an adapter itself. B starts at 0, so
+before the first step the model is its parent, bit for bit; the parent is the stage's reference.
 """
 
 from __future__ import annotations

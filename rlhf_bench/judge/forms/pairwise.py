@@ -7,7 +7,7 @@
 `{prompt}`, `{first}` and `{second}` are the places of the fenced texts, `{fence}` of the code in their marks. They are
 filled in one pass, so a response that holds "{second}" keeps it.
 
-A verdict is read only where the whole answer, or its last line where the template asks for that, is a verdict and
+A verdict is read only where the whole answer, or its last line where the template wants that, is a verdict and
 nothing else; what fits nothing is unreadable, never guessed. An answer that quotes a response is therefore never read
 as what the response says, and "INCORRECT" is no "CORRECT". The marks of `pairwise-line` cannot be quoted:
 `base.neutralised` breaks them up."""
@@ -166,7 +166,7 @@ class _Found(NamedTuple):
 def read_verdict(raw: Mapping[str, Any], template: PairTemplate) -> ParsedAnswer:
     """The verdict in one raw answer (see `read_answer`).
 
-    Tried in this order: JSON of the template's shape, else the text form that the template asks for. `soft` is the
+    Tried in this order: JSON of the template's shape, else the text form of the template. `soft` is the
     probability that the first response wins, from the log-probabilities of the labels at the token that gave the
     verdict; a tie counts half.
     """

@@ -43,8 +43,8 @@ __all__ = [
     "read_rows",
 ]
 
-# answered: the ledger has the answer. busy: another process asks it, or what is in flight holds the money it needs:
-# come back later. over: it does not fit under the cap.
+# answered: the ledger has the answer. busy: another process sends it, or calls in flight hold the money it needs: try
+# again later. over: it does not fit under the cap.
 Claimed = Literal["claimed", "answered", "busy", "over"]
 
 

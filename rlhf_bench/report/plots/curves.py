@@ -65,7 +65,7 @@ def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) 
     """Draw one stage's log.jsonl to `path` (.png or .svg; without a suffix, both).
 
     `log_rows` have "step" and TRL's metric names; evaluation values are `eval_<name>`. A stage that is not known
-    is found from its keys. Panels whose key was never logged are left out.
+    is found from its keys. A panel is left out where its key was never logged.
     """
     with drawing():
         panels = _panels(stage, log_rows)
