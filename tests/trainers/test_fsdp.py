@@ -140,13 +140,11 @@ def test_accelerates_configuration_asks_for_it_too(root: Path, launch: Launcher)
     refused = launch("eval", "--run", "asked", "--checkpoints", root, processes=2, plan=plan)
     assert refused.statuses == [2, 2]
     (line,) = refused.lines
-    assert line.startswith(
-        "error: eval: accelerate's configuration sets FSDP, but an evaluation holds whole models"
-    )
+    assert line.startswith("error: eval: accelerate's configuration sets FSDP, but an evaluation holds whole models")
 
 
 def test_what_it_does_not_go_with(root: Path, launch: Launcher, tmp_path: Path) -> None:
-    with pytest.raises(BadValue, match="--fsdp: given with one process, expected several to shard the models over; "):
+    with pytest.raises(BadValue, match="--fsdp: given with one process"):
         train(["base"], recipe=str(TOY), root=tmp_path, fsdp=True)
     ended = launch(*words(root, "compiled", "base", base__compile="true"), "--fsdp", processes=2)
     assert ended.statuses == [2, 2]

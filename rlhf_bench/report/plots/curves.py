@@ -115,7 +115,7 @@ def training_curves(result: Result) -> Figure | None:
 
 def _panels(stage: str, rows: Rows) -> list[CurvePanel]:
     panels = STAGE_PANELS[stage_of(stage, rows)]
-    return [p for p in panels if _values(rows, p.key)[0].size or _values(rows, f"eval_{p.key}")[0].size]
+    return [p for p in panels if values_of(rows, p.key)[0].size or values_of(rows, f"eval_{p.key}")[0].size]
 
 
 def _draw(axes: Axes, panel: CurvePanel, runs: Sequence[Rows], look: Look) -> None:
@@ -128,14 +128,14 @@ def _draw(axes: Axes, panel: CurvePanel, runs: Sequence[Rows], look: Look) -> No
         return label if fresh else "_nolegend_"
 
     for rows in runs:
-        step, value = _values(rows, panel.key)
+        step, value = values_of(rows, panel.key)
         if step.size:
             window = max(1, len(value) // 15)
             light, strong = (0.3, once("each log row")), once("running mean")
             if len(runs) == 1:
                 axes.plot(step, value, color=look.colour, alpha=light[0], linewidth=0.8, label=light[1])
-            axes.plot(step, _running_mean(value, window), color=look.colour, linewidth=1.8, label=strong)
-        step, value = _values(rows, f"eval_{panel.key}")
+            axes.plot(step, running_mean(value, window), color=look.colour, linewidth=1.8, label=strong)
+        step, value = values_of(rows, f"eval_{panel.key}")
         if step.size:
             axes.plot(
                 step,
@@ -152,14 +152,14 @@ def _draw(axes: Axes, panel: CurvePanel, runs: Sequence[Rows], look: Look) -> No
     tidy(axes)
 
 
-def _values(rows: Rows, key: str) -> tuple[np.ndarray, np.ndarray]:
+def values_of(rows: Rows, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and finite values of one key."""
     found = [(row["step"], row[key]) for row in rows if "step" in row and isinstance(row.get(key), int | float)]
     pairs = np.array([pair for pair in found if math.isfinite(pair[1])], dtype=float).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
 
 
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     """Centred mean over `window` rows to each side, over those that exist at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
