@@ -225,7 +225,7 @@ class RankingForm(JudgeForm):
             **facts,
             "parser": self.version,
             "order_seed": self.order_seed,
-            "lineups": len(self.subjects) // 2,
+            "comparisons": len(self.subjects) // 2,
             "short": self.found.short,
             **measure_rankings(rows),
         }

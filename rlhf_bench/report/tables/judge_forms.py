@@ -93,7 +93,7 @@ def ranking_table(result: Result) -> Table:
     notes = ["Rank 1 is the best. The pairs that a ranking makes are among the win rates and strengths."]
     notes += [
         asked_note(
-            f"{name}: {judging['lineups']} listwise comparisons, each in an order drawn with seed "
+            f"{name}: {judging['comparisons']} listwise comparisons, each in an order drawn with seed "
             f"{judging['order_seed']} and in its reverse",
             judging,
         )

@@ -21,7 +21,7 @@ TESTS = [
 _AFTER = [Column("p_table", "p (table)", 4, p_value=True), Column("effect", "Effect (d)", 2), MDE]
 NOTES = [
     "Paired over prompts. p (Holm) corrects p (paired) over the pairs within a metric, for a metric that was named "
-    "beforehand; p (table) over every row, for whatever is noticed in it.",
+    "beforehand; p (table) over every row, for one that was picked after seeing them.",
     "Effect: Cohen's d for pairs, the difference over the standard deviation of the prompts' own differences, "
     "each averaged over samples and seeds.",
     "MDE: the smallest difference that this many prompts show in 80 % of repetitions. How many prompts "
