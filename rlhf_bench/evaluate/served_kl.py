@@ -29,6 +29,7 @@ from rlhf_bench.types import ResponseRow
 __all__ = ["log_ratios", "response_tokens", "under_reference"]
 
 PARSER = "echoed@1"
+PROBES = 3  # texts that are sent before the others; one may be filtered
 CHAT = Missing(
     "the chat API gives no log-probabilities of a prompt: name a template with --prompt-template, for the completions "
     "API, or give NAME=server:MODEL,weights=PATH"
@@ -79,7 +80,7 @@ def _ratio(own: Scored | None, reference: Scored | None) -> Values | None:
 
 
 def _by_server(rows: Sequence[ResponseRow], source: ServerModel, service: Service) -> list[Scored | None] | Missing:
-    """Each response under the served model; the first is sent alone, to see whether the server can."""
+    """Each response under the served model; a few are sent first, to see whether the server can."""
     form = AnswerFormat(1, None, PARSER, f"{PARSER} {source.template}")
     texts = [written(source.template, row.prompt) + _response(source.template, row.response) for row in rows]
     endpoint = Endpoint(
@@ -94,7 +95,7 @@ def _by_server(rows: Sequence[ResponseRow], source: ServerModel, service: Servic
             f"{source.base_url} {source.model}", service.cap(source),
         )  # fmt: skip
         found: dict[QuestionId, Any] = {}
-        for some in (wanted[:1], wanted):
+        for some in (wanted[:PROBES], wanted):
             try:
                 found = ask(
                     client, some, lambda: api_key(source.base_url), limits=served.LIMITS, rng=random.Random(),

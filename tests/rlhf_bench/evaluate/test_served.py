@@ -167,12 +167,18 @@ def test_kl_by_the_log_probabilities_of_servers(pairs: Path, tmp_path: Path) -> 
     mine = scores[scores["model"] == "m"].set_index(["prompt_id", "sample"])
     rows = [row for row in read_jsonl(result / "responses.jsonl") if row["model"] == "m"]
     assert len(rows) == len(mine) > 5
+    lost = 0
     for row in rows:
+        if faults.fault(row["prompt"] + row["response"], SHARE) in ("refusal", "filter", "filter 400", "unreadable"):
+            assert math.isnan(mine.loc[(row["prompt_id"], row["sample"]), "kl_k1"])
+            lost += 1
+            continue
         ratios = [ord(character) % 7 / 4 for character in row["response"]]  # -x - (-2x)
         found = mine.loc[(row["prompt_id"], row["sample"])]
         assert found["kl_k1"] == pytest.approx(sum(ratios))
         assert found["kl_k3"] == pytest.approx(sum(math.exp(-r) - 1 + r for r in ratios))
         assert found["kl_k1_token"] == pytest.approx(sum(ratios) / len(ratios))
+    assert lost < len(rows) / 2
     assert (scores.loc[scores["model"] == "ref", "kl_k1"] == 0).all()
     missing = json.loads((result / "metrics.json").read_text("utf-8"))["missing"]
     assert any(row["metric"] == "kl_exact" and "weights=PATH" in row["reason"] for row in missing)
@@ -188,7 +194,7 @@ def test_servers_that_give_no_log_probabilities(
     with serving(tmp_path, 0) as server:
         models, templates = {"m": f"server:{model}", "ref": "server:judge-1"}, {"m": template, "ref": template}
         result = run(pairs, tmp_path / "r", server.url, models=models, templates=templates, reference="ref", limit=4)
-        assert sum("echo" in row["sent"] for row in server.requests()) == (model == "silent")  # one is enough to know
+        assert sum("echo" in row["sent"] for row in server.requests()) == 3 * (model == "silent")  # enough to know
     missing = json.loads((result / "metrics.json").read_text("utf-8"))["missing"]
     assert any(row["metric"] == "kl_k1" and reason in row["reason"] for row in missing)
 
