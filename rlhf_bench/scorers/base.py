@@ -30,6 +30,7 @@ __all__ = [
     "EvalContext",
     "Kind",
     "LoadedModel",
+    "LogRatios",
     "Metric",
     "Missing",
     "Origin",
@@ -96,6 +97,10 @@ Columns = Mapping[str, Values | Missing]
 """Column of the scores -> a number for each row, or why there is none. NaN: none for that row."""
 
 
+LogRatios = Sequence[Values | None] | Missing
+"""Of each response log pi - log ref of its tokens, by servers; None where the tokens of the two differ."""
+
+
 class Corpus(NamedTuple):
     """One response a prompt of one model under one seed: what a number of all responses together is made of.
 
@@ -126,6 +131,7 @@ class EvalContext:
     rouge_tokenizer: str = "english"  # or "unicode": with ROUGE of words in any script
     sampling: SamplingConfig | None = None  # None where no model takes part
     model: LoadedModel | None = None  # from which the responses were sampled; None where its weights are not here
+    log_ratios: LogRatios | None = None  # of a model behind a server, without its weights; None: not known
     reference: LoadedModel | None = None  # None where the reference's weights are not here
     reward_models: Sequence[tuple[str, RewardModel]] = ()  # each with the column that it fills
     language_models: Sequence[tuple[str, LanguageModel]] = ()  # by name: what scores every response for its perplexity

@@ -81,6 +81,7 @@ class Endpoint:
     top_k: int | None = None  # sent as an extra field, which vLLM and SGLang know
     stop: tuple[str, ...] = ()
     seed: int | None = None  # of the question's first repeat
+    echo: bool = False  # of the completions API: the log-probability of each token of the prompt comes back
 
     def request(self, question: Question, retry: int = 0) -> str:
         """Canonical JSON of everything that can change the answer; its hash is the call's key.
@@ -138,6 +139,8 @@ def _around_messages(endpoint: Endpoint, form: AnswerFormat, repeat: int, retry:
         parameters["temperature"] = endpoint.temperature
     if endpoint.top_logprobs:
         parameters |= {"logprobs": True, "top_logprobs": endpoint.top_logprobs}
+    if endpoint.echo:
+        parameters |= {"echo": True, "logprobs": 1}
     optional = {"top_p": endpoint.top_p, "top_k": endpoint.top_k, "stop": list(endpoint.stop) or None}
     optional["seed"] = None if endpoint.seed is None else endpoint.seed + repeat
     parameters |= {name: value for name, value in optional.items() if value is not None}

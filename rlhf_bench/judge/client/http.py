@@ -306,8 +306,8 @@ class Pace:
 
 
 def raw_answer(body: str) -> dict[str, Any]:
-    """What a parser reads, from a stored body: content, refusal, finish_reason, logprobs as a list, one a token, and
-    completion_tokens, the number that the server counted."""
+    """What a parser reads, from a stored body: content, refusal, finish_reason, logprobs as a list, one a token, echoed
+    (the completions API's tokens and token_logprobs), and completion_tokens, the number that the server counted."""
     data = json.loads(body)
     if "choices" not in data:  # stored for a question that a filter stopped
         return {
@@ -315,6 +315,7 @@ def raw_answer(body: str) -> dict[str, Any]:
             "refusal": data["error"]["message"],
             "finish_reason": "content_filter",
             "logprobs": None,
+            "echoed": None,
             "completion_tokens": None,
         }
     choice = data["choices"][0]
@@ -325,5 +326,6 @@ def raw_answer(body: str) -> dict[str, Any]:
         "refusal": message.get("refusal"),
         "finish_reason": choice.get("finish_reason"),
         "logprobs": logprobs.get("content") if isinstance(logprobs, dict) else None,
+        "echoed": logprobs if isinstance(logprobs, dict) and "token_logprobs" in logprobs else None,
         "completion_tokens": _usage(data)["completion"],
     }
