@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
 from rlhf_bench.runtime.sharding import is_sharded
 
-__all__ = ["Packing", "can_pack", "grouped_batches", "pack", "packed_hidden_states"]
+__all__ = ["Packing", "can_pack", "grouped_batches", "has_full_attention", "pack", "packed_hidden_states"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -105,11 +105,12 @@ def can_pack(model: PreTrainedModel) -> bool:
         return False
     with _lock:
         if backbone not in _known:
-            _known[backbone] = _has_full_attention(model) and _tries(model)
+            _known[backbone] = has_full_attention(model) and _tries(model)
         return _known[backbone]
 
 
-def _has_full_attention(model: PreTrainedModel) -> bool:
+def has_full_attention(model: PreTrainedModel) -> bool:
+    """Whether every layer's attention reads all that precedes a token: no window, no recurrent state."""
     config: Any = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
