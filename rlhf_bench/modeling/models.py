@@ -318,9 +318,15 @@ def _load_classifier(
 
 
 def max_positions(model: nn.Module) -> int:
-    """How many tokens the model can read at once; a large number where its configuration names no limit."""
+    """How many tokens the model can read at once; a large number where its configuration names no limit.
+
+    RoBERTa and its kin count positions from one above the padding's.
+    """
     config: Any = model.config
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+    limit = int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+    tables = (m for name, m in model.named_modules() if name.endswith("position_embeddings"))
+    padding = next((getattr(table, "padding_idx", None) for table in tables), None)
+    return limit if padding is None else limit - padding - 1
 
 
 def _attention(device: torch.device | None) -> str:

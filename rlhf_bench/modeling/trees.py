@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_bench.modeling.heads import backbone_of
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
 from rlhf_bench.runtime.sharding import is_sharded
 
@@ -79,7 +80,7 @@ def pack(batch: Batch, hidden_size: int) -> Packing | None:
 
 def packed_hidden_states(model: PreTrainedModel, packing: Packing) -> Tensor:
     """The backbone's last hidden state in the layout of the batch, (B, T, H); anything at padding."""
-    backbone: Any = model.base_model
+    backbone: Any = backbone_of(model)
     mask = packing.visible
     if model.config._attn_implementation == "eager":  # which adds its mask to the scores
         device = mask.device.type
@@ -100,7 +101,7 @@ def can_pack(model: PreTrainedModel) -> bool:
     It does not where attention has a window, where a state passes from token to token, or where the architecture makes
     its own mask or positions. Compiled and sharded models are not packed.
     """
-    backbone = model.base_model
+    backbone = backbone_of(model)
     if "forward" in vars(backbone) or is_sharded(backbone):  # compiled for other inputs; gathered in step with others
         return False
     with _lock:
@@ -111,9 +112,12 @@ def can_pack(model: PreTrainedModel) -> bool:
 
 def _has_full_attention(model: PreTrainedModel) -> bool:
     config: Any = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return kinds == {"full_attention"} and not (windowed and getattr(config, "layer_types", None) is None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return set(kinds) == {"full_attention"}
+    # some windows are switched off; they have many names (GPT-Neo's window_size)
+    windows = {name for name, value in vars(config).items() if "window" in name and type(value) is int and value > 0}
+    return not (windows - {"sliding_window"} or (windows and getattr(config, "use_sliding_window", True)))
 
 
 @torch.no_grad()
@@ -125,7 +129,7 @@ def _tries(model: PreTrainedModel) -> bool:
     heads, lengths = (real & ~response).sum(1), real.sum(1)
     trees = [_Tree(6, [0, 1]), _Tree(5, [2])]
     packing = _written([trees], ROUND_WIDTH, ids, positions, real.argmax(1), heads, lengths, model.device)
-    backbone: Any = model.base_model
+    backbone: Any = backbone_of(model)
     with torch.autocast(model.device.type, enabled=False):
         try:
             packed = packed_hidden_states(model, packing)

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
+from rlhf_bench.modeling.heads import backbone_of
 from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, hidden_states
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, BatchWriter, Encoded, collate
 
@@ -68,7 +69,7 @@ class PackedLogprobs(LogprobModel):
 
 def packed_hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """The backbone's last hidden state, (B, T, H). With a mask given, transformers would not look for borders."""
-    backbone: Any = model.base_model
+    backbone: Any = backbone_of(model)
     out = backbone(input_ids=batch.ids, attention_mask=None, position_ids=batch.position_ids, use_cache=False)
     return out.last_hidden_state  # type: ignore[no-any-return]
 

@@ -45,6 +45,7 @@ def summary_table(result: Result) -> Table:
         *(["* the best of its column, or not told apart from it (paired tests, Holm p < .05)"] if marks else []),
         *([f"Win rate: by {judging['judge']}, against {judging['baseline']}"] if judging else []),
         *_left_out(result),
+        *result.metrics.get("cuts", []),
         *_clipped(result, metrics),
         *mark_notes(result, metrics),
     ]
