@@ -19,12 +19,13 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from rlhf_bench.errors import ModelError
 
-__all__ = ["backbone_of", "check_logits", "is_linear", "output_layer", "own_logits"]
+__all__ = ["backbone_of", "check_logits", "first_position", "is_linear", "output_layer", "own_logits"]
 
 PROBE_SCALES = (1.0, 1e3)  # a cap changes large logits alone
 # Relative to the largest logit: rounding, in float32 and in half precision; far below any scale or cap.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 3e-2
 _linear: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_first: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def backbone_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -38,6 +39,16 @@ def _backbone_name(model: PreTrainedModel) -> str | None:
     if model.base_model_prefix in model._modules:
         return str(model.base_model_prefix)
     return next((name for name, child in model.named_children() if isinstance(child, PreTrainedModel)), None)
+
+
+def first_position(model: nn.Module) -> int:
+    """The position of a text's first token: 0, but of RoBERTa and its kin one above the id of padding."""
+    known = _first.get(model)
+    if known is None:
+        tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+        padding = [getattr(table, "padding_idx", None) for table in tables]
+        known = _first[model] = next((index + 1 for index in padding if index is not None), 0)
+    return known
 
 
 def output_layer(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
@@ -134,7 +145,7 @@ def check_logits(model: PreTrainedModel, name: str) -> None:
 
     size = int(model.get_input_embeddings().weight.shape[0])
     longest = max_positions(model)
-    rows = [Encoded([i % size for i in part][:longest], []) for part in ((1, 5, 2, 7, 3), (4, 6, 9))]
+    rows = [Encoded([i % size for i in part][:longest], []) for part in ((4, 8, 5, 10, 6), (7, 9, 12))]
     batch = collate(rows, pad_id=0, multiple_of=1).to(model.device)
     try:
         alone = [torch.tensor([row.prompt], device=model.device) for row in rows]

@@ -28,7 +28,7 @@ from transformers import (
 from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.modeling.adapters import adapter_base, adapter_root, is_reward_adapter, merged
 from rlhf_bench.modeling.folders import has_tokenizer, model_folder, stored_shapes, wrapped_names
-from rlhf_bench.modeling.heads import check_logits
+from rlhf_bench.modeling.heads import check_logits, first_position
 from rlhf_bench.modeling.model_files import (
     check_causal,
     check_loaded,
@@ -318,15 +318,9 @@ def _load_classifier(
 
 
 def max_positions(model: nn.Module) -> int:
-    """How many tokens the model can read at once; a large number where its configuration names no limit.
-
-    RoBERTa and its kin count positions from one above the padding's.
-    """
+    """How many tokens the model can read at once; a large number where its configuration names no limit."""
     config: Any = model.config
-    limit = int(getattr(config, "max_position_embeddings", None) or 1 << 20)
-    tables = (m for name, m in model.named_modules() if name.endswith("position_embeddings"))
-    padding = next((getattr(table, "padding_idx", None) for table in tables), None)
-    return limit if padding is None else limit - padding - 1
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 20) - first_position(model)
 
 
 def _attention(device: torch.device | None) -> str:

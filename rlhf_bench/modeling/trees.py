@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_bench.modeling.heads import backbone_of
+from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
 from rlhf_bench.runtime.sharding import is_sharded
 
@@ -86,7 +86,8 @@ def packed_hidden_states(model: PreTrainedModel, packing: Packing) -> Tensor:
         device = mask.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
-    out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=packing.position_ids, use_cache=False)
+    positions = packing.position_ids + first_position(model)
+    out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=positions, use_cache=False)
     hidden: Tensor = out.last_hidden_state.flatten(0, 1)
     return hidden.index_select(0, packing.places.flatten()).view(*packing.places.shape, -1)
 
@@ -136,8 +137,8 @@ def _tries(model: PreTrainedModel) -> bool:
         except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
             return False  # the architecture takes no mask of this form
         plain = backbone(
-            input_ids=batch.ids, attention_mask=batch.attention_mask.long(), position_ids=batch.position_ids,
-            use_cache=False,
+            input_ids=batch.ids, attention_mask=batch.attention_mask.long(),
+            position_ids=batch.position_ids + first_position(model), use_cache=False,
         ).last_hidden_state  # fmt: skip
     here = batch.attention_mask
     difference, size = (packed - plain)[here].abs().max(), plain[here].abs().max()

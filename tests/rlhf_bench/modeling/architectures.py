@@ -47,6 +47,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     # a backbone under another name than transformers looks for; heads of another width than the backbone
     "llama4_text": _SMALL | {"num_local_experts": 2, "intermediate_size_mlp": 48, "num_experts_per_tok": 1},
     "electra": _SMALL | {"is_decoder": True, "embedding_size": 16},
+    # positions that begin above that of padding, and a head with a transform
+    "roberta": _SMALL | {"is_decoder": True, "pad_token_id": 1, "bos_token_id": 0},
     "opt": {**_SMALL, "ffn_dim": 48, "word_embed_proj_dim": 32},
 }
 

@@ -14,7 +14,7 @@ from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 
 from .architectures import CONFIGS, rows_of_tokens, tiny_model
 
-SCALED = {"gemma2", "granite", "cohere", "falcon_h1", "recurrent_gemma", "electra"}
+SCALED = {"gemma2", "granite", "cohere", "falcon_h1", "recurrent_gemma", "electra", "roberta"}
 
 
 def make_batch() -> Batch:
