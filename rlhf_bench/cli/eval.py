@@ -79,8 +79,8 @@ GROUPS = {
     metavar="[NAME=]TEMPLATE",
     multiple=True,
     help="Template of the prompts of --model, or with NAME= of a --reward-model or --perplexity-model: hh, plain, "
-    "alpaca, chatml, llama2, or chat (the tokenizer's own).  [default: that of its training.json; without one chat "
-    "where the tokenizer has a template, else hh]",
+    "alpaca, chatml, llama2, chat (the tokenizer's own), or pair (of reward models: an encoder's two texts).  "
+    "[default: that of its training.json; without one chat where the tokenizer has a template, else hh]",
 )
 @click.option(
     "--responses",

@@ -16,15 +16,17 @@ import pandas as pd
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.analyses.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
+from rlhf_bench.evaluate.analyses.cuts import CUT_CHECK, cut_alarms, find_cuts
 from rlhf_bench.evaluate.analyses.frontier import ABOVE, frontier_alarms, frontier_curve
 from rlhf_bench.evaluate.plan import Plan
 from rlhf_bench.evaluate.summary import summarize
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 from rlhf_bench.scorers import SCORERS
-from rlhf_bench.scorers.base import Corpus, Missing
+from rlhf_bench.scorers.base import CUT, Corpus, Missing
 from rlhf_bench.scorers.kl import KL_COLUMNS
 from rlhf_bench.scorers.perplexity import PERPLEXITY_PREFIXES, language_model_columns
 from rlhf_bench.scorers.reward import add_reward_z, reward_scales, with_reward_z
+from rlhf_bench.scorers.rouge import LEFT_OUT, ROUGE_PARTS, UNICODE, UNSEEN
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.store import PartStore, ResultStore
 from rlhf_bench.store.parts import LISTS
@@ -33,7 +35,14 @@ __all__ = ["Collected", "collect"]
 
 TEXTS = 500  # texts of a corpus at most: its numbers depend on how many there are
 INEXACT = "sampled at another temperature than 1, or from the likeliest tokens alone: KL is not to what is sampled"
-NO_SCORES = ("prompt", "response", "reference", "finish_reason", "n_prompt_tokens")
+NO_SCORES = (
+    "prompt",
+    "response",
+    "reference",
+    "finish_reason",
+    "n_prompt_tokens",
+    LEFT_OUT,
+)  # nor what begins with CUT
 
 
 @dataclass(frozen=True)
@@ -48,14 +57,18 @@ class Collected:
         {"model": self.models, "anchor": self.anchors, "pool": self.pools}[kind].append(part)
 
 
-def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collected) -> None:
-    """Write responses, scores, pool, training logs and, last of all, metrics; the parts are removed then."""
+def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collected) -> list[str]:
+    """Write responses, scores, pool, training logs and, last of all, metrics; the parts are removed then.
+
+    Returns what is to be logged of it: a line for whatever was too long and read in part.
+    """
     stored = [*collected.models, *collected.anchors]
     numbers, missing = with_corpus_numbers(parts, stored)
     rows = pd.concat(numbers, ignore_index=True)
     store.write_responses(chain.from_iterable(map(parts.responses, stored)))
     # without a reward column nothing can be standardised; an all-NaN one is worse than none
-    scores = rows.drop(columns=[*NO_SCORES], errors="ignore").dropna(axis=1, how="all")
+    scores = rows.drop(columns=[*NO_SCORES, *(c for c in rows.columns if c.startswith(CUT))], errors="ignore")
+    scores = scores.dropna(axis=1, how="all")
     summary = summarize(
         scores, reference=plan.reference, seed=plan.suite.seed, reasons=missing,
         hypervolume_kl=plan.suite.hypervolume_kl,
@@ -73,6 +86,12 @@ def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collect
         }
         summary["over_optimisation"] += best_of_n_fit(pool, seed=plan.suite.seed)
         _add_frontier(summary, plan, pool, scores)
+    limits = plan.sampling
+    cuts = find_cuts(
+        rows, max_prompt=limits and limits.max_prompt_tokens, max_response=limits and limits.max_new_tokens
+    )
+    summary["alarms"] += [alarm._asdict() for alarm in cut_alarms(cuts)]
+    summary["alarm_checks"].append(CUT_CHECK)
     pairs = any(item.chosen is not None and item.rejected is not None for item in plan.items)
     accuracies = [_reward_accuracy(rows, seed, plan) for seed, own in plan.reward_models.items() if own and pairs]
     store.write_metrics(
@@ -84,9 +103,11 @@ def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collect
             "training_alarms": training_alarms(plan.models, plan.reward_models),
             "reward_model": accuracies,
             "marks": _marks(plan, rows),
+            "cuts": [cut.text for cut in cuts],
         }
     )
     parts.remove()
+    return [cut.text for cut in cuts]
 
 
 def _add_frontier(summary: dict[str, Any], plan: Plan, pool: pd.DataFrame, scores: pd.DataFrame) -> None:
@@ -185,6 +206,10 @@ def _marks(plan: Plan, rows: pd.DataFrame) -> dict[str, str]:
         if n:
             why = f"without {n:,} of {len(rows):,} responses, which are longer than {name} can read"
             marks |= dict.fromkeys((f"{prefix}{name}" for prefix in PERPLEXITY_PREFIXES), why)
+    n, read = (int(rows[name].fillna(0).astype(bool).sum()) if name in rows else 0 for name in (LEFT_OUT, "rougeL"))
+    if n and read:
+        why = f"without {n:,} responses: {UNSEEN}"
+        marks |= dict.fromkeys((name for name in ROUGE_PARTS if not name.endswith(UNICODE)), why)
     if plan.sampling is not None and not plan.sampling.exact:
         s = plan.sampling
         why = f"biased: sampled at temperature {s.temperature:g}, top-p {s.top_p:g}, top-k {s.top_k}"

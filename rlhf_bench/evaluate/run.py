@@ -95,7 +95,8 @@ def run_request(
             for part in _parts(plan, SeedModels(plan, seed, processes), service):
                 collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
         with resampling(plan.suite.resamples):
-            writer.look(collect, store, parts, plan, collected)
+            for line in writer.look(collect, store, parts, plan, collected):
+                progress.log(line)
         writer.write(_tidy, folder, request)
     return folder
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rlhf_bench.modeling.templates import Template
 
 __all__ = [
+    "CUT",
     "AlarmRule",
     "Columns",
     "Corpus",
@@ -43,6 +44,7 @@ Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 # who wrote the responses: a model that was sampled here, or behind a server, a file, the data
 Origin = Literal["model", "server", "file", "data"]
 Values = npt.NDArray[np.float64]
+CUT = "cut:"  # a column of 1 where what its name names was too long and read in part
 
 
 @dataclass(frozen=True, slots=True)

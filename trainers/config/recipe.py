@@ -267,6 +267,7 @@ class Recipe(Config):
     """One training pipeline, from nothing (or a pretrained model) to six checkpoints."""
 
     description: str = Field("", description="what this recipe is for, in one line")
+    toy: bool = Field(False, description="its numbers mean nothing: every table that shows its checkpoints marks them")
     seed: int = Field(0, ge=0, description="seed of weights, data order and sampling")
     model: str | NewModel = Field(
         default_factory=NewModel, description="hub name or folder of a pretrained model, or a GPT-2 to initialise"

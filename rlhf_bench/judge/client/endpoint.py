@@ -210,7 +210,7 @@ class OptionalPart:
 
 
 # Statuses of servers that cannot take a part of a request; some of them fail where they should refuse.
-_REFUSALS = (400, 422, 500, 501)
+_REFUSALS = (400, 403, 422, 500, 501)
 SCHEMA = OptionalPart(
     "the JSON schema",
     re.compile(r"(?i)response.format|json.schema|structured output|grammar"),
@@ -249,7 +249,21 @@ STOP = OptionalPart(
     lambda endpoint: replace(endpoint, stop=()),
     "cutting the responses at them here",
 )
-OPTIONAL_PARTS = (SCHEMA, OLD_LIMIT, SYSTEM_ROLE, SEED, STOP)
+TEMPERATURE = OptionalPart(
+    "the temperature",
+    re.compile(r"(?i)\btemperature\b"),
+    lambda stored: "temperature" in stored["parameters"],
+    lambda endpoint: replace(endpoint, temperature=None),
+    "sampling at the server's own",
+)
+LOGPROBS = OptionalPart(
+    "log-probabilities",
+    re.compile(r"(?i)\b(?:top_)?logprobs\b"),
+    lambda stored: "logprobs" in stored["parameters"],
+    lambda endpoint: replace(endpoint, top_logprobs=0),
+    "reading the verdicts alone",
+)
+OPTIONAL_PARTS = (SCHEMA, OLD_LIMIT, SYSTEM_ROLE, SEED, STOP, TEMPERATURE, LOGPROBS)
 
 
 def refused_part(failure: Failure) -> OptionalPart | None:

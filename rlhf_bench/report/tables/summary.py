@@ -49,6 +49,7 @@ def summary_table(result: Result) -> Table:
         ),
         *([f"Win rate: by {judging['judge']}, against {judging['baseline']}"] if judging else []),
         *_left_out(result),
+        *result.metrics.get("cuts", []),
         *_clipped(result, metrics),
         *mark_notes(result, metrics),
     ]

@@ -132,6 +132,11 @@ class Handler(BaseHTTPRequestHandler):
         elif body["model"] in ("new-limit", "old-server") and "max_tokens" in body:
             said = "Unsupported parameter: 'max_tokens' is not supported with this model."
             self.error(400, said + " Use 'max_completion_tokens' instead.", "unsupported_parameter")
+        elif body["model"] == "reasons" and "temperature" in body:
+            said = "Unsupported value: 'temperature' does not support 0 with this model, only the default (1)."
+            self.error(400, said, "unsupported_value")
+        elif body["model"] == "reasons" and "logprobs" in body:
+            self.error(403, "You are not allowed to request logprobs from this model.", "invalid_request_error")
         elif body["model"] == "no-seed" and "seed" in body:
             self.error(400, "Unrecognized request argument supplied: seed", "invalid_request_error")
         elif body["model"] in ("no-system", "old-server") and body["messages"][0]["role"] == "system":
