@@ -20,7 +20,7 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.tokens import Encoded, collate, count_truncated
 from trainers.config.recipe import DpoConfig
 from trainers.engine.batches import Order, count_steps, count_tokens, encode_rows, report_cut
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.machine import Machine
 from trainers.engine.models import load_reference, load_trained_policy
 from trainers.engine.optim import make_optimizer
@@ -124,7 +124,7 @@ def train(stage: Stage) -> StageResult:
     steps = count_steps(len(lengths), config.batch_size, config.epochs, config.max_steps)
 
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
-    loop = Loop(stage, steps, trained, optimizer, Evaluation(partial(trainer.evaluate, held_out)))
+    loop = Loop(stage, steps, trained, optimizer, HeldOut(partial(trainer.evaluate, held_out)))
     loop.first_row = report_cut(stage, prompts=counts["prompts_cut"], responses=counts["responses_cut"], rows=len(rows))
     for number in loop:
         index = order[number]

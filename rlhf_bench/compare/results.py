@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rlhf_bench.compare.comparison import Comparison
@@ -13,12 +14,12 @@ from rlhf_bench.compare.needed import needed_text
 from rlhf_bench.compare.side import Side
 from rlhf_bench.compare.table import Row, comparison_table
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.evaluate.score_table import score_table
+from rlhf_bench.evaluate.score_table import BY_REFERENCE, score_table
 from rlhf_bench.evaluate.summary import metric_difference
 from rlhf_bench.report.notes import toy_lines
 from rlhf_bench.scorers import describe, found_metrics
 from rlhf_bench.scorers.reward import REWARD_PREFIX, add_reward_z
-from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats import FloatArray, crossed_difference, scaled_cells
 from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.stats.resample import nanmean
 
@@ -56,7 +57,7 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     left_out = [f"not compared: {reason}" for reason in left_out]
     head = [*left.describe("A"), *right.describe("B"), *_matching(left, right, seeds, prompts, models), *left_out]
     frames = _with_common_reward(left, right) if "reward_z" in metrics else (left.scores, right.scores)
-    rows = list(_rows(frames, seeds, models, prompts, metrics))
+    rows = list(_rows(frames, seeds, models, prompts, metrics, str(left.manifest["reference"])))
     needs = [_needs(metric, size, rows) for metric, size in (differences or {}).items()]
     return Comparison(comparison_table(rows, [*caution_notes(_shown(rows)), *needs]), head)
 
@@ -203,8 +204,9 @@ def _rows(
     models: Sequence[str],
     prompts: Sequence[str],
     metrics: Sequence[str],
+    reference: str,
 ) -> Iterator[Row]:
-    """One row a metric and model where both sides have values."""
+    """One row a metric and model where both sides have values; `reference`, of A, standardised both sides' rewards."""
     tables = [score_table(frame, list(metrics)) for frame in frames]
     at_prompts = [[table.prompts.index(prompt) for prompt in prompts] for table in tables]
     at_seeds = [[table.seeds.index(pair[i]) for pair in seeds] for i, table in enumerate(tables)]
@@ -214,10 +216,15 @@ def _rows(
                 table.block(model, metric)[rows][:, columns]  # (S, P, K)
                 for table, rows, columns in zip(tables, at_seeds, at_prompts, strict=True)
             ]
-            found = metric_difference(metric, blocks[1], blocks[0])
+            x, y = (nanmean(block, axis=2) for block in blocks)
+            if metric in BY_REFERENCE:
+                scale = tables[0].block(reference, metric)[at_seeds[0]][:, at_prompts[0]]
+                change = scaled_cells(y - x, scale)
+                found = crossed_difference(change, np.zeros_like(change))
+            else:
+                change, found = y - x, metric_difference(metric, blocks[1], blocks[0])
             if found.estimate.n:
-                x, y = (nanmean(block, axis=2) for block in blocks)
-                yield Row(metric, model, _mean(x, y), _mean(y, x), found, y - x)
+                yield Row(metric, model, _mean(x, y), _mean(y, x), found, change)
 
 
 def _mean(values: FloatArray, other: FloatArray) -> float:

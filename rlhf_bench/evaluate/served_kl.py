@@ -22,7 +22,7 @@ from rlhf_bench.evaluate.sources import ServerModel
 from rlhf_bench.judge.client import JudgeClient, ask
 from rlhf_bench.judge.client.endpoint import Endpoint, api_key
 from rlhf_bench.judge.ledger import Ledger
-from rlhf_bench.judge.questions import AnswerFormat, Message, ParsedAnswer, Question, QuestionId
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, ParsedAnswer, Question, QuestionId
 from rlhf_bench.scorers.base import LoadedModel, LogRatios, Missing, Values
 from rlhf_bench.types import ResponseRow
 
@@ -91,7 +91,7 @@ def _by_server(rows: Sequence[ResponseRow], source: ServerModel, service: Servic
     with closing(Ledger(service.ledger)) as ledger:
         client = JudgeClient(
             texts, endpoint,
-            lambda text, _order, repeat=0: Question((Message("user", text),), form, repeat), _read, PARSER, ledger,
+            lambda text, _order, repeat=0: Question((ChatMessage("user", text),), form, repeat), _read, PARSER, ledger,
             f"{source.base_url} {source.model}", service.cap(source),
         )  # fmt: skip
         found: dict[QuestionId, Any] = {}

@@ -53,8 +53,9 @@ class AlarmRule:
 
     check: str  # what is checked, in a few words for a list
     bad: Literal[1, -1]  # the direction that is a bad sign: 1 up, -1 down
-    least: float = 0.0  # the interval has to lie beyond this: a significant change may be too small to matter
-    with_reward: bool = False  # reported only where the reward went up
+    may_mean: str  # in a few words, for the end of the line
+    least: float = 0.0  # a significant change of less is too small to matter; the interval has to lie beyond
+    with_reward: bool = False  # reported only where the reward went up; the change itself has to be beyond `least`
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,12 @@ def _lcs_length(a: tuple[str, ...], b: tuple[str, ...]) -> int:
     return len(a) - row.bit_count()
 
 
+_LESS_LIKE_CHOSEN = AlarmRule(
+    "reward against ROUGE-L", -1, "its responses may answer something else than the chosen ones, or the same in other "
+    "words or at another length", least=0.05, with_reward=True,
+)  # fmt: skip
+
+
 def _metrics(ending: str) -> list[Metric]:
     """Those of one tokenizer, whose names have the `ending`."""
     words = "words in any script" if ending else "words"
@@ -187,7 +193,7 @@ def _metrics(ending: str) -> list[Metric]:
     whole, parts = [], []
     for i, (name, title) in enumerate(_TITLES.items()):
         shown = {} if name == "rougeLsum" else {"summary": 60 + i, "per_seed": 60 + i}
-        alarm = AlarmRule("reward against ROUGE-L", bad=-1, with_reward=True) if name == "rougeL" else None
+        alarm = _LESS_LIKE_CHOSEN if name == "rougeL" else None
         title = f"{title} Unicode" if ending else title
         place = 3 * i + (3 * len(_TITLES) if ending else 0)
         whole.append(

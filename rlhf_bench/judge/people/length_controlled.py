@@ -72,8 +72,8 @@ def length_controlled(rows: Sequence[Mapping[str, Any]], difficulty: Difficulty)
             f"no difficulty is known for the row of index {error}; expected one for each row of a model's annotations "
             f"({len(difficulty.by_index)} are given)"
         ) from None
-    texts = [(row.get("output_1"), row.get("output_2")) for row in rows]
-    if not all(isinstance(text, str) for pair in texts for text in pair):
+    texts = [(row["output_1"], row["output_2"]) for row in rows if {"output_1", "output_2"} <= row.keys()]
+    if len(texts) < len(rows) or not all(isinstance(text, str) for pair in texts for text in pair):
         raise DataError("annotations without both outputs have no lengths; expected output_1 and output_2")
     lead = np.array([float(len(baseline) - len(model)) for baseline, model in texts])
     spread = lead.std(ddof=1) if len(lead) > 1 else 0.0

@@ -19,7 +19,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
-from rlhf_bench.evaluate import run as evaluate_run
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.modeling import adapters, sampling
 from rlhf_bench.modeling import models as loading
@@ -294,19 +293,9 @@ def test_kl_of_responses_that_a_stop_string_ends_is_unbiased(work: Path, tmp_pat
     assert abs(by_prompt.mean()) < 4 * by_prompt.std(ddof=1) / len(by_prompt) ** 0.5
 
 
-def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
-    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """KL(reference || model) along the chosen response, summed; k1, k3 and reference perplexity of what was drawn."""
-    drawn: dict[str, Any] = {}
-    sampled = evaluate_run.sampled_rows
-
-    def spy(source: Any, *given: Any, samples: int, on_batch: Any) -> Any:
-        rows = sampled(source, *given, samples=samples, on_batch=on_batch)
-        drawn[source.name] = [[r.token_ids for r in rows[i : i + samples]] for i in range(0, len(rows), samples)]
-        return rows
-
-    monkeypatch.setattr(evaluate_run, "sampled_rows", spy)
+def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(work: Path, tmp_path: Path) -> None:
+    """KL(reference || model) along the chosen response, summed; k1, k3 and reference perplexity of what was drawn, from
+    the token ids that are stored: the texts do not always re-tokenise to them."""
     pairs = [(f"\n\nHuman: {n} eggs?\n\nAssistant:", f" For {n} minutes.", " no") for n in range(60)]
     rows = [json.dumps(dict(zip(("prompt", "chosen", "rejected"), pair, strict=True))) for pair in pairs]
     (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
@@ -322,7 +311,7 @@ def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
     scores = pd.read_parquet(folder / "scores.parquet")
     prompts = {row["prompt_id"]: row["prompt"] for row in read_jsonl(folder / "responses.jsonl")}
     logprob, count = 0.0, 0
-    for number, (prompt_id, first) in enumerate(scores[scores["model"] == "b"].groupby("prompt_id", sort=False)):
+    for prompt_id, first in scores[scores["model"] == "b"].groupby("prompt_id", sort=False):
         text = prompts[prompt_id]
         prompt = tokenizer(text)["input_ids"]
         (chosen,) = [chosen for asked, chosen, _ in pairs if asked == text]
@@ -330,7 +319,7 @@ def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
         ours, theirs = log_softmax("b", prompt, response), log_softmax("a", prompt, response)
         expected = (theirs.exp() * (theirs - ours)).sum()
         assert first["kl_forward"].tolist() == pytest.approx([float(expected), float("nan")], abs=1e-4, nan_ok=True)
-        for k, tokens in enumerate(drawn["b"][number]):
+        for k, tokens in enumerate(first["token_ids"]):
             at = torch.tensor(tokens.tolist())[:, None]
             mine, picked = (log_softmax(name, prompt, list(tokens)).gather(1, at) for name in "ba")
             logprob, count = logprob + float(picked.sum()), count + len(tokens)
