@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.compare.comparison import Comparison
+from rlhf_bench.compare.compared import ComparedResults
 from rlhf_bench.compare.needed import needed_text
 from rlhf_bench.compare.side import Side
 from rlhf_bench.compare.table import Row, comparison_table
@@ -28,7 +28,7 @@ __all__ = ["compare"]
 _SETTINGS = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
 
 
-def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> Comparison:
+def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> ComparedResults:
     """B minus A, paired by prompt and seed, with interval and p, and what could not be matched.
 
     Rewards only where reward models and data are the same, by hash; KL only where the reference is.
@@ -59,7 +59,7 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     frames = _with_common_reward(left, right) if "reward_z" in metrics else (left.scores, right.scores)
     rows = list(_rows(frames, seeds, models, prompts, metrics, str(left.manifest["reference"])))
     needs = [_needs(metric, size, rows) for metric, size in (differences or {}).items()]
-    return Comparison(comparison_table(rows, [*caution_notes(_shown(rows)), *needs]), head)
+    return ComparedResults(comparison_table(rows, [*caution_notes(_shown(rows)), *needs]), head)
 
 
 def _shown(rows: Sequence[Row]) -> Iterator[Shown]:

@@ -194,7 +194,8 @@ def scale_influence(reference: FloatArray) -> FloatArray:
 def resampled_scale(reference: FloatArray, *, seed: int) -> FloatArray:
     """(S, B): the standard deviation under each seed in each resample of the prompts, over that of the data.
 
-    `reference` (S, P, K): the responses that it is the standard deviation of.
+    `reference` (S, P, K): the responses that it is the standard deviation of. NaN in a resample whose responses are all
+    equal, which of few prompts a resample can be.
     """
     there = np.isfinite(reference)
     y = np.where(there, reference, 0.0)
@@ -208,7 +209,7 @@ def resampled_scale(reference: FloatArray, *, seed: int) -> FloatArray:
 
     drawn = np.stack([deviation(resampled_sums(of_seed, seed=seed)) for of_seed in moments])
     relative: FloatArray = drawn / deviation(moments.sum(axis=1))[:, None]
-    return relative
+    return np.where(relative > 0, relative, np.nan)
 
 
 def scaled_cells(difference: FloatArray, reference: FloatArray) -> FloatArray:

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from rlhf_bench.data.annotation_cells import preference_of, zero_one_note
 from rlhf_bench.data.hh import split_turns
 from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
@@ -29,8 +30,6 @@ from rlhf_bench.judge.analysis.pairs import fold, fold_once
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
 from rlhf_bench.judge.people import PersonLabel, store_labels
-from rlhf_bench.judge.people.alpaca import zero_one_note
-from rlhf_bench.judge.people.preference import preference_of
 from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, pairs_of
 from rlhf_bench.judge.results import VERDICTS, count_statuses, labelled, verdict_rows, write_section
 from rlhf_bench.store import ResultStore

@@ -11,14 +11,14 @@ from rlhf_bench.report.render.flat import frame
 from rlhf_bench.report.render.terminal import text_of, wrapped
 from rlhf_bench.report.table import Table, number_text
 
-__all__ = ["Comparison"]
+__all__ = ["ComparedResults"]
 
 _WIDTH = 100  # characters
 _VERDICTS = {"gold": "gold", "reward": "the learned reward", "reward_z": "the learned reward"}
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedResults:
     """`compare` returns it. `matching`: what the two results have in common, and what was left out."""
 
     table: Table
