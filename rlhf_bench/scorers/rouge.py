@@ -181,7 +181,7 @@ _LESS_LIKE_CHOSEN = AlarmRule(
 
 
 def _metrics(ending: str) -> list[Metric]:
-    """Those of one tokenizer, whose names have the `ending`."""
+    """Metrics of one tokenizer; their names have the `ending`."""
     words = "words in any script" if ending else "words"
     described = {
         "rouge1": f"{words} shared with the chosen response, stemmed",
@@ -226,7 +226,7 @@ class RougeScorer(Scorer):
     metrics = (*_metrics(""), *_metrics(UNICODE))
 
     def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
-        """NaN where there is no text to compare with, or none whose words the tokenizer reads."""
+        """NaN where there is no text to compare with, or the tokenizer reads no word of it."""
         endings = ["", UNICODE] if context.rouge_tokenizer == "unicode" else [""]
         if context.origin == "data" and all(row.model == "chosen" for row in rows):
             return dict.fromkeys(_columns(endings), Missing("it is the text that the others are compared with"))
@@ -248,7 +248,7 @@ def _columns(endings: Sequence[str]) -> list[str]:
 
 
 def _scored(rows: Sequence[ResponseRow], ending: str, counts: Sequence[bool]) -> Columns:
-    """The columns whose names have the `ending`; NaN for a row that does not count or has nothing to compare with."""
+    """The columns of names with the `ending`; NaN for a row that does not count or has nothing to compare with."""
     rouge = _UNICODE if ending else _ENGLISH
     scores = [
         rouge_best(row.compared_with, row.response, rouge) if ok and row.compared_with else None

@@ -80,7 +80,7 @@ def groups_without_spread(rows: Rows, *, limit: float = 0.5, growth: float = 0.2
     before = f" (at first {first:.0%})" if share > first else ""
     return (
         f"{share:.0%} of the groups have responses of one reward{before} and teach nothing: raise grpo.num_generations "
-        "or use a reward that tells responses apart"
+        "or use a reward that differs between responses"
     )
 
 

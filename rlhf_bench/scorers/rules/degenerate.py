@@ -41,10 +41,10 @@ def is_degenerate(text: str) -> bool:
         return True
     if any(_is_run(found.group(0), text) for found in _RUN.finditer(text)):
         return True
-    said = [word for word in words if not word.isdigit()] or words  # the numbers of a list do not count
-    if len(said) >= _SAME and len(set(said)) == 1:
+    kept = [word for word in words if not word.isdigit()] or words  # the numbers of a list do not count
+    if len(kept) >= _SAME and len(set(kept)) == 1:
         return True
-    if len(said) >= _LEAST_GLUE and _GLUE.issuperset(said):
+    if len(kept) >= _LEAST_GLUE and _GLUE.issuperset(kept):
         return True
     if _is_mashed(_WORD.findall(text)):
         return True

@@ -1,6 +1,6 @@
 """Does a response refuse: in full, in part, or not at all?
 
-The labeller is a logistic regression on hashed n-grams of words (`refusal_features`), whose weights lie beside it in
+The labeller is a logistic regression on hashed n-grams of words (`refusal_features`). Its weights are in
 refusal_weights.json. `benchmarks/refusal_labeller.py` trains it on
 
 - people's labels of a half of XSTest, by Roettger, Kirk, Vidgen, Attanasio, Bianchi and Hovy (NAACL 2024,
