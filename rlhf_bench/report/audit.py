@@ -20,7 +20,7 @@ from rlhf_bench.report.render.tex import tex_text
 from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Table
-from rlhf_bench.report.tables.audit import table_of_audit
+from rlhf_bench.report.tables.audit import lists_table, table_of_audit
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
@@ -120,11 +120,17 @@ class Audit:
 
 
 def audit_text(audit: Mapping[str, Any]) -> str:
-    """The three largest findings, then accuracy beside its baselines: of all, of unseen categories, of the worst."""
+    """The three largest findings, then accuracy beside its baselines (of all, of unseen categories, of the worst), and
+    ranks where a prompt has several responses."""
     table = table_of_audit(audit)
     rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:_ROWS]
-    kept = replace(table, rows=[table.rows[i] for i in sorted(rows)], notes=[])
-    return "\n".join([*_findings(audit.get("models", {})), text_of(kept, width=_WIDTH).rstrip()])
+    kept = [replace(table, rows=[table.rows[i] for i in sorted(rows)], notes=[])]
+    lists = lists_table(Result(Path(), {}, {}, pd.DataFrame(), {}, audit=dict(audit)))
+    if lists.rows:
+        of_all = [row for row in lists.rows if row[1] == "all"]
+        kept.append(replace(lists, rows=of_all[:_ROWS], notes=[]))
+    texts = [text_of(each, width=_WIDTH).rstrip() for each in kept]
+    return "\n\n".join(["\n".join(_findings(audit.get("models", {}))), *texts]).strip()
 
 
 def _rank(table: Table, i: int) -> tuple[int, float]:
@@ -143,12 +149,12 @@ def _findings(models: Mapping[str, Any]) -> list[str]:
         return []
     model, first = examined[0]
     if first["missing"]:
-        return [f"findings: not computed ({first['missing']})", ""]
+        return [f"findings: not computed ({first['missing']})"]
     found = first["findings"]
     head = (
         f"findings, {model} (q < .05): {len(found) or 'none'} of {first['tests']} tests; all in tables/audit_findings"
     )
-    return [head, *(line for entry in largest(found) for line in wrapped(f"- {entry['sentence']}", _WIDTH)), ""]
+    return [head, *(line for entry in largest(found) for line in wrapped(f"- {entry['sentence']}", _WIDTH))]
 
 
 def largest(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:

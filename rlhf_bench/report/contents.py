@@ -19,6 +19,7 @@ from rlhf_bench.report.tables.audit import (
     category_calibration_table,
     category_table,
     lists_table,
+    versus_slices_table,
     versus_table,
 )
 from rlhf_bench.report.tables.audit_examination import (
@@ -27,6 +28,7 @@ from rlhf_bench.report.tables.audit_examination import (
     prices_table,
     probes_table,
     safety_table,
+    safety_worst_table,
     slices_table,
     teacher_table,
 )
@@ -172,10 +174,12 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     category_table,
     lists_table,
     versus_table,
+    versus_slices_table,
     prices_table,
     slices_table,
     probes_table,
     safety_table,
+    safety_worst_table,
     teacher_table,
     groups_table,
     category_calibration_table,

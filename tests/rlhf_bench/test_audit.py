@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from rlhf_bench.audit.calibration import calibration
-from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, score_pairs
+from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, by_agreement, score_pairs
 from rlhf_bench.audit.run import run_audit
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
@@ -168,6 +168,37 @@ def test_calibration_of_a_model_as_sure_as_right() -> None:
     assert calibration(-margins * signs, prompts).ece > 0.3
 
 
+def test_the_cross_fitted_error_is_that_of_a_model_that_is_off() -> None:
+    """Always sure by .75 and right in half of 200 pairs: every fold sees a bin that is too sure, so both are .25."""
+    margins = np.tile([1.0, -1.0], 100) * math.log(3)
+    found = calibration(margins, [str(i) for i in range(200)])
+    assert found.ece == pytest.approx(0.25)
+    assert found.ece_cross.value == pytest.approx(0.25)
+    assert found.overconfidence.value == pytest.approx(0.25)
+
+
+def test_chance_raises_the_plain_error_and_not_the_cross_fitted_one() -> None:
+    """100 draws of 200 pairs with labels at the model's own probabilities, whose true error is 0."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(100):
+        margins = np.abs(rng.normal(0, 2, 200))
+        signs = np.where(rng.random(200) < 1 / (1 + np.exp(-margins)), 1, -1)
+        found.append(calibration(margins * signs, [str(i) for i in range(200)]))
+    assert np.mean([each.ece for each in found]) > 0.04
+    assert abs(np.mean([each.ece_cross.value for each in found])) < 0.01
+    assert np.mean([each.ece_cross.low <= 0 <= each.ece_cross.high for each in found]) > 0.9
+
+
+def test_pairs_by_the_agreement_of_annotators() -> None:
+    """Of nine pairs with margins 1 ... 9 the least three are right, the most three wrong; without margins no rows."""
+    pairs = [make_pair(str(i), "x", "y", margin=float(i + 1)) for i in range(9)]
+    scores = PairScores(np.array([1.0] * 3 + [0.0] * 6), np.full(9, 0.5))
+    found = by_agreement(pairs, [scores])
+    assert [(row["accuracy"]["value"], row["pairs"]) for row in found.values()] == [(1, 3), (0, 3)]
+    assert by_agreement([pair("a", "x", "y")], [scores]) == {}
+
+
 # files
 
 
@@ -198,8 +229,9 @@ def test_audit_of_a_run(checkpoints: Path, tmp_path: Path) -> None:
     scores = model.score([first["prompt"]] * 2, [first["chosen"], first["rejected"]]).tolist()
     assert scores == pytest.approx([first["chosen_score"], first["rejected_score"]], abs=1e-5)
 
-    assert sum(found["n"] for found in part["calibration"]) == report["data"]["pairs"]
-    assert [found["low"] for found in part["calibration"]] == [round(0.5 + 0.05 * i, 2) for i in range(10)]
+    bins = part["calibration"]["bins"]
+    assert sum(found["n"] for found in bins) == report["data"]["pairs"]
+    assert [found["low"] for found in bins] == [round(0.5 + 0.05 * i, 2) for i in range(10)]
 
 
 def test_same_numbers_again_and_in_any_batch(
@@ -211,7 +243,8 @@ def test_same_numbers_again_and_in_any_batch(
     after = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path / "b")
     first, second = (ResultStore(folder.parent).read_audit() or {} for folder in (before, after))
     assert first["models"]["seed 0"]["by_category"] == second["models"]["seed 0"]["by_category"]
-    assert first["models"]["seed 0"]["ece"] == pytest.approx(second["models"]["seed 0"]["ece"], abs=1e-6)
+    errors = [found["models"]["seed 0"]["calibration"]["ece"] for found in (first, second)]
+    assert errors[0] == pytest.approx(errors[1], abs=1e-6)
 
 
 def test_untrained_is_the_parent_under_a_fresh_head(checkpoints: Path, tmp_path: Path) -> None:
@@ -320,6 +353,45 @@ def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: 
     head = audit_text(folder)
     assert "Reward model" in head  # and no column without a number
     assert "Untrained" not in head
+
+
+def test_all_pairs_of_data_that_the_model_was_not_trained_on(pairs_file: Path, tmp_path: Path) -> None:
+    """An undivided file has no test split of its own to spare: a tenth of it would be one."""
+    reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
+    folder = run_audit(
+        reward_models={"mine": str(reward)}, data=str(pairs_file), checkpoints=tmp_path, results=tmp_path / "r"
+    )
+    report = ResultStore(folder.parent).read_audit() or {}
+    assert (report["data"]["split"], report["data"]["pairs"]) == ("all", 10 * N_PAIRS)
+    assert report["models"]["mine"]["overall"]["words"]["value"] > 0.6
+
+
+def test_every_checkpoint_of_a_training(checkpoints: Path, tmp_path: Path) -> None:
+    """In the order of their steps; two that are one model agree on every pair."""
+    steps = tmp_path / "reward-steps"
+    for step in (20, 100):
+        shutil.copytree(checkpoints / "mini" / "reward", steps / f"checkpoint-{step}")
+    done = CliRunner().invoke(
+        cli,
+        [
+            "audit",
+            "--steps",
+            f"{steps}/*",
+            "--run",
+            "mini",
+            "--checkpoints",
+            str(checkpoints),
+            "--results",
+            str(tmp_path),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    (file,) = tmp_path.glob("audit/*/audit/audit.json")
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert list(report["models"]) == ["checkpoint-20", "checkpoint-100"]
+    assert report["versus"][0]["difference"]["value"] == 0
+    missing = CliRunner().invoke(cli, ["audit", "--steps", f"{tmp_path}/none-*"])
+    assert "no folder matches" in missing.stderr
 
 
 # bad input: one line, and nothing written

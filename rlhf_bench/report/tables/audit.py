@@ -8,7 +8,6 @@ from typing import Any
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.report.tables.judge_forms import estimate_of
-from rlhf_bench.types import Estimate
 
 __all__ = [
     "MODEL",
@@ -18,6 +17,7 @@ __all__ = [
     "category_table",
     "lists_table",
     "table_of_audit",
+    "versus_slices_table",
     "versus_table",
 ]
 
@@ -50,80 +50,94 @@ def table_of_audit(audit: Mapping[str, Any]) -> Table:
     data = audit.get("data", {})
     notes = [
         "Chance is .5. Longer, shorter: by characters. Words alone: a logistic regression on the words of both "
-        "responses, trained on the training split. Untrained head: a fresh one on the same model. Ceiling: the best "
-        "accuracy that any reward model can reach on these pairs."
+        "responses, trained on the training split (on other prompts of the same pairs where there is none). Untrained "
+        "head: a fresh one on the same model. Ceiling: the best accuracy that any reward model can reach on these "
+        "pairs."
     ]
     title = f"Accuracy by category on {data.get('source', 'its data')} ({data.get('split', 'test')})"
     return Table("audit", title, columns, rows, notes, keys=2, section=SECTION, folded=True)
 
 
 def calibration_table(result: Result) -> Table:
+    """The reliability curve, of all pairs and of each category."""
     columns = [
-        MODEL, Column("low", "From", 2), Column("high", "To", 2),
+        MODEL, Column("category", "Category"), Column("low", "From", 2), Column("high", "To", 2),
         Column("mean_predicted", "Mean predicted", bar=True), Column("share_chosen", "Share chosen", bar=True),
         Column("share", "With interval", interval=True), Column("n", "n"),
     ]  # fmt: skip
-    models: dict[str, Any] = result.audit.get("models", {})
     rows: list[list[Cell]] = [
         [
-            model, found["low"], found["high"], found["mean_predicted"], found["share_chosen"],
-            estimate_of(found.get("share")), found["n"],
+            model, name, found["low"], found["high"], found["mean_predicted"], found["share_chosen"],
+            estimate_of(found["share"]), found["n"],
         ]
-        for model, part in models.items()
-        for found in part.get("calibration", [])
-        if found.get("n")
+        for model, name, part in _calibrations(result)
+        for found in part["bins"]
+        if found["n"]
     ]  # fmt: skip
-    notes = [_calibration_note(model, part) for model, part in models.items() if part.get("ece") is not None]
-    return Table("calibration", "Calibration", columns, rows, notes, keys=3, section=SECTION, folded=True)
-
-
-def _calibration_note(model: str, part: Mapping[str, Any]) -> str:
-    note = f"{model}: expected calibration error {part['ece']:.3f}"
-    if "brier" in part:
-        b = part["brier"]
-        note += (
-            f"; Brier score {b['score']:.3f} = reliability {b['reliability']:.3f} - resolution {b['resolution']:.3f} + "
-            f"uncertainty {b['uncertainty']:.3f} + what bins hide; temperature {part['temperature']:.2f} (above 1: too "
-            "sure)"
-        )
-    return note
+    notes = ["Share chosen: how often the side that the model prefers is the chosen one. Its interval is over prompts."]
+    return Table("calibration", "Reliability curve", columns, rows, notes, keys=4, section=SECTION, folded=True)
 
 
 def category_calibration_table(result: Result) -> Table:
     columns = [
-        MODEL, Column("category", "Category"), Column("ece", "ECE"), Column("brier", "Brier score", interval=True),
-        Column("overconfidence", "Too sure by", interval=True), Column("n", "Pairs"),
+        MODEL, Column("category", "Category"), Column("ece", "ECE"), Column("ece_cross", "Cross-fitted", interval=True),
+        Column("overconfidence", "Too sure by", interval=True), Column("brier", "Brier score", interval=True),
+        Column("reliability", "Reliability"), Column("resolution", "Resolution"), Column("uncertainty", "Uncertainty"),
+        Column("temperature", "Temperature", 2), Column("n", "Pairs"),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
-        [model, name, row["ece"], estimate_of(row["brier"]), estimate_of(row["overconfidence"]), row["n"]]
-        for model, part in result.audit.get("models", {}).items()
-        for name, row in part.get("calibration_by_category", {}).items()
-    ]
+        [
+            model, name, part["ece"],
+            *(estimate_of(part[key]) for key in ("ece_cross", "overconfidence", "brier_score")),
+            *(part["brier"][key] for key in ("reliability", "resolution", "uncertainty")),
+            part["temperature"], part["n"],
+        ]
+        for model, name, part in _calibrations(result)
+    ]  # fmt: skip
     notes = [
-        "ECE: expected calibration error, above 0 by chance alone where there are few pairs. Too sure by: mean "
-        "probability given to the preferred side less how often it is the chosen one."
+        "ECE: expected calibration error of ten bins, above 0 by chance alone. Cross-fitted: the same with each bin's "
+        "sign taken from other prompts, so that chance cancels; it can be below 0. Too sure by: mean probability given "
+        "to the preferred side less how often it is the chosen one.",
+        "Brier score = reliability - resolution + uncertainty + what bins hide. Temperature: what margins are to be "
+        "divided by; above 1 the model is too sure.",
     ]
-    title = "Calibration by category"
-    return Table("audit_calibration", title, columns, rows, notes, keys=2, section=SECTION, folded=True)
+    return Table("audit_calibration", "Calibration", columns, rows, notes, keys=2, section=SECTION, folded=True)
+
+
+def _calibrations(result: Result) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for model, part in result.audit.get("models", {}).items():
+        if "calibration" in part:
+            yield model, "all", part["calibration"]
+            for name, of_category in part["calibration_by_category"].items():
+                yield model, name, of_category
 
 
 def lists_table(result: Result) -> Table:
     """Several responses to a prompt, and styles; without rows where the data have neither."""
-    titles = {
-        "top1": "Top-1", "mrr": "Reciprocal rank", "kendall": "Kendall tau-b", "pairs": "Pairs in order",
-        "easy": "Easy styles", "normal": "Normal styles", "hard": "Hard styles",
+    lists = {
+        "top1": "Top-1", "separated": "All right ones first", "mrr": "Reciprocal rank", "kendall": "Kendall tau-b",
+        "pairs": "Pairs in order",
     }  # fmt: skip
-    columns = [MODEL, *(Column(key, title, interval=True) for key, title in titles.items())]
+    styles = {"easy": "Easy styles", "normal": "Normal styles", "hard": "Hard styles"}
+    columns = [MODEL, Column("category", "Category")]
+    columns += [Column(key, title, 4, interval=True) for key, title in lists.items()]
+    columns += [Column(key, title, interval=True) for key, title in styles.items()]
+    columns.append(Column("n", "Prompts"))
     rows: list[list[Cell]] = []
     for model, part in result.audit.get("models", {}).items():
-        found = {**(part.get("lists") or {}), **(part.get("styles") or {})}
-        if found:
-            rows.append([model, *(estimate_of(found.get(key)) for key in titles)])
+        of_styles = {"all": part["styles"]} if part.get("styles") else {}
+        of_lists = part.get("lists") or {}
+        for name in of_lists or of_styles:
+            found = {**of_lists.get(name, {}), **of_styles.get(name, {})}
+            cells = [estimate_of(found.get(key)) for key in lists | styles]
+            rows.append([model, name, *cells, next(cell.n for cell in cells if cell is not None)])
     notes = [
-        "Over prompts; ties count against the model. Hard styles: the rejected side has the richer style of the two; "
-        "normal: the same; easy: the chosen side has (RM-Bench, arXiv:2410.16184)."
+        "Over prompts; ties count against the model. All right ones first: every right response is above every wrong "
+        "one. Hard styles: the rejected side has the richer style of the two; normal: the same; easy: the chosen side "
+        "has (RM-Bench, arXiv:2410.16184)."
     ]
-    return Table("audit_lists", "Several responses to a prompt", columns, rows, notes, section=SECTION)
+    title = "Several responses to a prompt"
+    return Table("audit_lists", title, columns, rows, notes, keys=2, section=SECTION, folded=True)
 
 
 def versus_table(result: Result) -> Table:
@@ -131,23 +145,40 @@ def versus_table(result: Result) -> Table:
     columns = [
         Column("a", "Model"), Column("b", "Against"), Column("first", "Accuracy", interval=True),
         Column("second", "Its accuracy", interval=True), Column("difference", "Difference", interval=True),
-        Column("only_first", "First alone right"), Column("only_second", "Second alone right"),
+        Column("only_first", "First ahead"), Column("only_second", "Second ahead"),
         Column("p", "p (McNemar)", p_value=True), Column("kappa", "Kappa of mistakes", interval=True),
         Column("correlation", "Correlation of margins"), Column("ensemble", "Ensemble", interval=True),
-        Column("better", "Where the first is better"), Column("worse", "Where it is worse"),
     ]  # fmt: skip
-    rows: list[list[Cell]] = []
-    for row in result.audit.get("versus", []):
-        numbers = [estimate_of(v) if isinstance(v := row[c.key], dict) else v for c in columns[2:-2]]
-        parts = {name: Estimate.from_dict(part) for name, part in row["by_category"].items()}
-        better = ", ".join(name for name, part in parts.items() if part.low > 0)
-        worse = ", ".join(name for name, part in parts.items() if part.high < 0)
-        rows.append([row["a"], row["b"], *numbers, better or None, worse or None])
+    rows: list[list[Cell]] = [
+        [row["a"], row["b"], *(estimate_of(v) if isinstance(v := row[c.key], dict) else v for c in columns[2:])]
+        for row in result.audit.get("versus", [])
+    ]
     notes = [
-        "Ensemble: the sum of both margins, each in root mean squares of its own. Where the first is better or worse: "
-        "categories whose interval of the difference leaves out 0, not corrected for their number."
+        "First ahead: prompts on whose pairs the first model is right more often. Kappa is over pairs, and its interval "
+        "takes them as independent. Ensemble: the sum of both margins, each in root mean squares of its own."
     ]
     return Table("audit_versus", "Reward models on the same pairs", columns, rows, notes, keys=2, section=SECTION)
+
+
+def versus_slices_table(result: Result) -> Table:
+    """Where one of two reward models is right more often, smallest q first."""
+    columns = [
+        Column("a", "Model"), Column("b", "Against"), Column("name", "Slice"), Column("n", "Pairs"),
+        Column("difference", "Difference", interval=True), Column("p", "p", p_value=True),
+        Column("q", "q", p_value=True),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [row["a"], row["b"], found["name"], found["n"], estimate_of(found["difference"]), found["p"], found["q"]]
+        for row in result.audit.get("versus", [])
+        for found in row["slices"]
+    ]
+    notes = [
+        "Difference: of accuracies, the first model's less the other's. q: Benjamini and Hochberg's, over the slices "
+        "of two models. A model that is better where the chosen side has more of a feature, and worse where it has "
+        "less, pays more for that feature."
+    ]
+    title = "Where one reward model is better"
+    return Table("audit_versus_slices", title, columns, rows, notes, keys=3, section=SECTION, folded=True)
 
 
 def _parts(audit: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -160,7 +191,8 @@ def _parts(audit: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _groups(part: Mapping[str, Any]) -> dict[str, Any]:
     unseen = {f"unseen: {name}": group for name, group in part.get("unseen_by_category", {}).items()}
     return {
-        "all": part.get("overall"), **part.get("by_category", {}), "unseen categories": part.get("unseen"), **unseen
+        "all": part.get("overall"), **part.get("by_category", {}), **part.get("by_agreement", {}),
+        "unseen categories": part.get("unseen"), **unseen,
     }  # fmt: skip
 
 
