@@ -67,7 +67,7 @@ TESTS = """
 ## Tests over several seeds: false positives and power
 
 How often p is below each level for two models that are alike, and how often Holm's correction over the 10 pairs of five
-such models lets one through at 5 % (*Holm*); *Power* is how often models that differ by .25 are told apart at 5 %. A
+such models lets one through at 5 % (*Holm*); *Power* is how often models that differ by .25 differ at 5 %. A
 response has sd .8, the prompts are 150; *interaction* is the sd of what a model does on a prompt under every seed.
 """
 
@@ -118,7 +118,7 @@ SELF_BLEU = """
 ## Self-BLEU
 
 Its interval is a jackknife's, set to the width that random halves of the texts show
-(`rlhf_bench/metrics/self_bleu.py`). Below 40 texts it is a plain jackknife, which is 1.2 to 1.4 times as wide as
+(`rlhf_bench/scorers/self_bleu.py`). Below 40 texts it is a plain jackknife, which is 1.2 to 1.4 times as wide as
 needed.
 """
 

@@ -25,7 +25,7 @@ from rlhf_bench.judge.analysis import measure, measured_strengths
 from rlhf_bench.judge.client import JudgeClient, look_up
 from rlhf_bench.judge.client.endpoint import Endpoint
 from rlhf_bench.judge.forms import load_template
-from rlhf_bench.judge.forms.pairwise import PARSER_VERSION, read_verdict
+from rlhf_bench.judge.forms.pairwise import PairForm, read_verdict
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, answer_digest
 from rlhf_bench.judge.ledger.transfer import import_ledger
@@ -113,7 +113,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder, "judge.sqlite")) as ledger:
         client = JudgeClient(
             made, Endpoint("http://localhost:8000/v1", "judge-1"), form.render,
-            lambda raw: read_verdict(raw, form), f"{PARSER_VERSION}/{form.hash}", ledger, SCOPE,
+            lambda raw: read_verdict(raw, form), f"{PairForm.version}/{form.hash}", ledger, SCOPE,
         )  # fmt: skip
         with open(Path(folder, "export.jsonl"), "w", encoding="utf-8") as file:
             file.writelines(json_text(row) + "\n" for row in ledger_rows(client, items))

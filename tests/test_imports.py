@@ -1,4 +1,4 @@
-"""Imports run one way, as DESIGN lays down; read from the source, so that a lazy import counts as well."""
+"""Imports run one way; read from the source, so that a lazy import counts as well."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def module_name(file: Path) -> str:
 
 
 def unit(file: Path) -> str:
-    """The first name below rlhf_bench: `rlhf_bench/report/page.py` -> "report"."""
+    """The first name below rlhf_bench: `rlhf_bench/report/screen.py` -> "report"."""
     for door in DOORS:
         if file == ROOT / "rlhf_bench" / f"{door}.py":
             return door
@@ -80,7 +80,7 @@ def unit(file: Path) -> str:
 @pytest.mark.parametrize("file", sources("rlhf_bench"), ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_imports_run_one_way(file: Path) -> None:
     own = unit(file)
-    assert own in LEVEL, f"{own} has no place among the levels; DESIGN's layout says where it belongs"
+    assert own in LEVEL, f"{own} has no place in LEVELS; add it there"
     for module, line, top in imported(file):
         where = f"{file.relative_to(ROOT)}:{line} imports {module}"
         package, _, rest = module.partition(".")

@@ -27,7 +27,7 @@ from trainers.engine.batches import (
     pair_lengths,
     report_pairs_cut,
 )
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.models import load_reference, load_trained_policy
 from trainers.engine.optim import make_optimizer
 from trainers.engine.pairs import FORWARD_PAIRS, PairTrainer, take
@@ -60,7 +60,7 @@ def train(stage: Stage) -> StageResult:
     held_out_reference = under_reference(stage, trainer, start, held_out)
     frozen = machine.shard(LogprobModel(load_reference(stage, config, start)), where=stage.name)
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
-    evaluation = Evaluation(partial(evaluate, trainer, frozen, held_out, held_out_reference))
+    evaluation = HeldOut(partial(evaluate, trainer, frozen, held_out, held_out_reference))
     loop = Loop(stage, steps, trained, optimizer, evaluation)
     loop.seconds = time.monotonic() - began  # the reference is part of the cost
     loop.first_row = report_pairs_cut(stage, counts, len(pairs))

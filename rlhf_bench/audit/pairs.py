@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # scores alone are audited without torch
     from torch import Tensor
 
 __all__ = [
+    "PairScorer",
     "PairScores",
-    "Scorer",
     "accuracy",
     "audit_pairs",
     "by_agreement",
@@ -37,12 +37,12 @@ __all__ = [
 _CHUNK = 512  # pairs between two signs of progress
 
 
-class Scorer(Protocol):
+class PairScorer(Protocol):
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor | FloatArray:
         """Raw reward of each response, (N,)."""
 
 
-def rewards(model: Scorer, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
+def rewards(model: PairScorer, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
     """Raw reward of each response, (N,). Raises NotFinite."""
     return np.asarray(model.score(prompts, responses), dtype=np.float64)
 
@@ -60,7 +60,11 @@ class PairScores(NamedTuple):
 
 
 def score_pairs(
-    model: Scorer, pairs: Sequence[PreferencePair], *, progress: Progress | None = None, label: str = "scoring pairs"
+    model: PairScorer,
+    pairs: Sequence[PreferencePair],
+    *,
+    progress: Progress | None = None,
+    label: str = "scoring pairs",
 ) -> PairScores:
     """Both sides of each pair, in order. Raises NotFinite."""
     progress = progress or Progress(quiet=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from rlhf_bench.audit.folder import write_audit
 from rlhf_bench.audit.lists import lists_of
-from rlhf_bench.audit.pairs import PairScores, Scorer, described, mistakes, score_pairs
+from rlhf_bench.audit.pairs import PairScorer, PairScores, described, mistakes, score_pairs
 from rlhf_bench.audit.probes import probe_all
 from rlhf_bench.audit.stored import accuracies, examined, model_part
 from rlhf_bench.audit.subjects import Given, Subject, subject_of, subjects_of_run
@@ -149,10 +149,12 @@ def _words(reader: Reader, splits: Mapping[str, PreferenceData]) -> dict[str, Fl
     return dict(zip(splits, np.split(margins, ends), strict=True))
 
 
-def _audit_one(subject: Subject, model: Scorer, splits: Mapping[str, PreferenceData], progress: Progress) -> Audited:
+def _audit_one(
+    subject: Subject, model: PairScorer, splits: Mapping[str, PreferenceData], progress: Progress
+) -> Audited:
     """Score every split with the reward model, then with an untrained one; examine the test split."""
 
-    def of(scorer: Scorer, what: str) -> dict[str, PairScores]:
+    def of(scorer: PairScorer, what: str) -> dict[str, PairScores]:
         return {
             split: score_pairs(scorer, data.pairs, progress=progress, label=f"{what}, {subject.name}, {split}")
             for split, data in splits.items()

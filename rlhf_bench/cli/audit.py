@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -47,16 +48,7 @@ __all__ = ["audit"]
 )
 @checkpoints_option
 @results_option
-def audit(
-    run: str,
-    reward_models: tuple[str, ...],
-    steps: str | None,
-    data: str | None,
-    limit: int | None,
-    scores: tuple[str, ...],
-    checkpoints: Path,
-    results: Path,
-) -> None:
+def audit(*, reward_models: tuple[str, ...], steps: str | None, scores: tuple[str, ...], **options: Any) -> None:
     """Find where a reward model is wrong.
 
     Accuracy by category beside "the longer one", words alone and an untrained model; calibration; what it pays for
@@ -65,24 +57,17 @@ def audit(
     """
     progress = make_progress()
     if scores:
-        if reward_models or steps or data or limit:
+        if reward_models or steps or options["data"] or options["limit"]:
             raise click.UsageError("--scores was given with another option on what to audit; give --scores alone")
         from rlhf_bench.audit.scores_run import run_scores
 
         files = {name: Path(path) for name, path in _named(scores, "--scores").items()}
-        folder = run_scores(files, results=results)
+        folder = run_scores(files, results=options["results"])
     else:
         from rlhf_bench.audit.run import run_audit
 
-        folder = run_audit(
-            run=run,
-            reward_models={**_named(reward_models, "--reward-model"), **(_steps(steps) if steps else {})},
-            data=data,
-            limit=limit,
-            checkpoints=checkpoints,
-            results=results,
-            progress=progress,
-        )
+        given = {**_named(reward_models, "--reward-model"), **(_steps(steps) if steps else {})}
+        folder = run_audit(reward_models=given, progress=progress, **options)
     from rlhf_bench.report.audit import Audit
 
     found = Audit(folder)

@@ -21,7 +21,7 @@ from rlhf_bench.cli.base import (
 from rlhf_bench.cli.eval_given import request_fields
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
 from rlhf_bench.errors import BadValue, UsageError
-from rlhf_bench.runtime.processes import fsdp_is_asked_for
+from rlhf_bench.runtime.processes import fsdp_is_configured
 
 __all__ = ["evaluate", "print_result"]
 
@@ -212,9 +212,9 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     else:
         request = request.model_copy(update={"judge": judging.manifest_entry})
     processes = current_processes()
-    if processes.size > 1 and fsdp_is_asked_for():
+    if processes.size > 1 and fsdp_is_configured():
         raise BadValue(
-            "eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process; "
+            "eval: accelerate's configuration sets FSDP, but an evaluation holds whole models in each process; "
             "expected distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
         )
     result = run_request(request, force=force, results=results, expected=key, progress=progress, processes=processes)

@@ -143,7 +143,7 @@ def _metrics(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> tuple
 def _reward_differs(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> str:
     """Why raw rewards have no common scale; "" where they do.
 
-    The fingerprint is that of the prompts chosen: it tells data apart where the same prompts were, and other choices
+    The fingerprint is that of the prompts chosen: it distinguishes data where the prompts are the same. Other choices
     from one source are matched by the hash of each prompt.
     """
     prints = [side.manifest["data"].get("fingerprint") for side in (left, right)]

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, cast, get_args
 from rlhf_bench.data.hh import ASSISTANT, HUMAN, clean_response, form_prompt, render
 from rlhf_bench.data.messages import as_messages, content_text, parse_cell
 from rlhf_bench.data.pairs import is_unicode
-from rlhf_bench.data.response_columns import GIVEN, ROLES, Layout, response_layout
+from rlhf_bench.data.response_columns import GIVEN, ROLES, ResponseLayout, response_layout
 from rlhf_bench.data.strip import STRIPPED, carried, strip
 from rlhf_bench.data.tabular import BadRows, Unusable, is_nothing, read_table
 from rlhf_bench.data.tool_outputs import finish_reason, plain_rows
@@ -159,7 +159,9 @@ def _samples_notes(path: Path, models: Iterable[Answers]) -> list[str]:
     return notes
 
 
-def _answers(row: Mapping[str, Any], layout: Layout, references: tuple[str, ...]) -> list[tuple[str | None, Answer]]:
+def _answers(
+    row: Mapping[str, Any], layout: ResponseLayout, references: tuple[str, ...]
+) -> list[tuple[str | None, Answer]]:
     """(model, response) of each response in the row."""
     label = row.get(layout.columns["model"]) if "model" in layout.columns else None
     named = label if isinstance(label, str) and label else None
@@ -189,7 +191,7 @@ def _our_row(
     return seed, [(model, Answer(text, reason if reason in _FINISH else None, n_tokens, references))]
 
 
-def _prompt(number: int, row: Mapping[str, Any], layout: Layout) -> str:
+def _prompt(number: int, row: Mapping[str, Any], layout: ResponseLayout) -> str:
     """The prompt in the HH form; for a file without prompts an id or the row's number in its place."""
     if "id" in layout.columns:
         name = row.get(layout.columns["id"])
@@ -208,7 +210,7 @@ def _prompt(number: int, row: Mapping[str, Any], layout: Layout) -> str:
     return prompt
 
 
-def _references(row: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
+def _references(row: Mapping[str, Any], layout: ResponseLayout) -> tuple[str, ...]:
     """A text, or several in a list; none where the file has no such column, or nothing or an empty text in it."""
     column = layout.columns.get("reference")
     value = None if column is None else row.get(column)

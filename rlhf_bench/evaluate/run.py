@@ -1,7 +1,7 @@
 """Evaluate models side by side: same prompts, same sampling, one definition of every number.
 
 Work is done a (seed, model) at a time and each finished shard is stored, so that an evaluation which was interrupted
-continues where it stopped. When all parts are there, `collect` makes the results folder of them (DESIGN, "Results").
+continues where it stopped. When all parts are there, `collect` makes the results folder of them (`store.result`).
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
 
 
 def _make_empty(folder: Path, parts: PartStore) -> None:
-    """Remove what `folder` holds but its lock, which this process has: nobody else is writing there."""
+    """Remove what `folder` holds but its lock, which this process has: no other writes there."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -23,8 +23,9 @@ from rlhf_bench.judge.client import JudgeClient, Limits, ask
 from rlhf_bench.judge.client.endpoint import Endpoint, api_key
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Cap
-from rlhf_bench.judge.questions import AnswerFormat, Message, Outcome, ParsedAnswer, Question, QuestionId, Role
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Outcome, ParsedAnswer, Question, QuestionId, Role
 from rlhf_bench.progress import Progress
+from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import FinishReason, Item, ResponseRow
 
 __all__ = ["Service", "served_rows"]
@@ -54,7 +55,7 @@ def served_rows(
 
     Raises JudgeError where responses did not come, unless they are to be left out; ModelError where all are empty.
     """
-    answers = models.processes.first(lambda: _answers(source, models, items, samples, service))
+    answers = Writer(models.processes).look(_answers, source, models, items, samples, service)
     rows = [
         response_row(source.name, source.seed, items[i], sample, answer.text, answer.finish, answer.n_tokens)
         for (i, sample), answer in answers.items()
@@ -99,11 +100,11 @@ def _form(source: ServerModel, models: SeedModels) -> AnswerFormat:
     return AnswerFormat(models.plan.sampling.max_new_tokens, None, PARSER, f"{PARSER} {source.template}")
 
 
-def _messages(source: ServerModel, prompt: str) -> tuple[Message, ...]:
+def _messages(source: ServerModel, prompt: str) -> tuple[ChatMessage, ...]:
     """The turns of a prompt; for the completions API one message, the prompt as its template writes it."""
     if source.template != "chat":
-        return (Message("user", _written(source.template, prompt)),)
-    return tuple(Message(cast(Role, turn.role), turn.content) for turn in split_turns(prompt))
+        return (ChatMessage("user", _written(source.template, prompt)),)
+    return tuple(ChatMessage(cast(Role, turn.role), turn.content) for turn in split_turns(prompt))
 
 
 def _written(template: str, prompt: str) -> str:

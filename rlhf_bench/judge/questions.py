@@ -12,12 +12,12 @@ from rlhf_bench.store import ANCHORS, order_models
 __all__ = [
     "RESPONSE",
     "AnswerFormat",
+    "ChatMessage",
     "Comparison",
+    "ComparisonSet",
     "ListwiseComparison",
-    "Message",
     "Order",
     "Outcome",
-    "Pairs",
     "ParsedAnswer",
     "Question",
     "QuestionId",
@@ -79,7 +79,7 @@ class ListwiseComparison:
 Role = Literal["system", "user", "assistant"]
 
 
-class Message(NamedTuple):
+class ChatMessage(NamedTuple):
     """One message of the chat API."""
 
     role: Role
@@ -100,7 +100,7 @@ class AnswerFormat:
 class Question:
     """One call. `repeat` distinguishes repeats of the same question, which measure repeatability."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     format: AnswerFormat
     repeat: int = 0
 
@@ -164,7 +164,7 @@ class ResultTexts(NamedTuple):
         return list(dict.fromkeys(named)) or [name for name in known if name not in (*without, *ANCHORS)]
 
 
-class Pairs(NamedTuple):
+class ComparisonSet(NamedTuple):
     """`alone` counts responses without a counterpart, `empty` pairs with an empty response, judged as it is."""
 
     comparisons: list[Comparison]
@@ -179,7 +179,7 @@ def pairs_of(
     models: Sequence[str] = (),
     samples: int | None = None,
     limit: int | None = None,
-) -> Pairs:
+) -> ComparisonSet:
     """Each model's responses against the baseline's, sorted by model, prompt, seed and sample.
 
     No `models` given: every one but the baseline and the data's own responses. `samples` and `limit`: at most so many
@@ -208,7 +208,7 @@ def pairs_of(
             "prompt, seed and sample; name another --baseline or --model"
         )
     empty = sum(not (c.model_response.strip() and c.baseline_response.strip()) for c in comparisons)
-    return Pairs(comparisons, alone, empty)
+    return ComparisonSet(comparisons, alone, empty)
 
 
 def texts_of(responses: Iterable[Mapping[str, Any]]) -> ResultTexts:

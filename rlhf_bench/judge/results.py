@@ -3,7 +3,7 @@
     judge/verdicts.parquet   pairs, a row a question: judge, base_url, template, baseline, model, prompt_id, seed,
                              sample, order, repeat, status, winner (first, second, tie), soft, note, model_length,
                              baseline_length (characters), key (of the call in the ledger); judge.json's "judgings"
-    judge/<form>.parquet     the rows of another form; its `Section` is in the form's file
+    judge/<form>.parquet     the rows of another form; its `FormSection` is in the form's file
     judge/judge.json         {"judgings": [...], "strengths": [...], ...}: the questions, how they ended, their cost,
                              and the numbers of `analysis` and of the forms
 
@@ -33,8 +33,8 @@ from rlhf_bench.store import ResultStore
 __all__ = [
     "VERDICTS",
     "WHO",
+    "FormSection",
     "ResponseKey",
-    "Section",
     "count_statuses",
     "labelled",
     "question_cells",
@@ -51,7 +51,7 @@ _AGAIN = "remove it and run `rlhf-bench judge run` again: what was answered is i
 WHO = ("judge", "base_url", "template")
 
 
-class Section(NamedTuple):
+class FormSection(NamedTuple):
     """One form's part of the folder."""
 
     key: str  # in judge.json
@@ -62,7 +62,7 @@ class Section(NamedTuple):
     numbers: Mapping[str, str]  # columns that are no text, and their type
 
 
-VERDICTS = Section(
+VERDICTS = FormSection(
     "judgings",
     "verdicts.parquet",
     (*WHO, "baseline"),
@@ -78,7 +78,7 @@ VERDICTS = Section(
 )
 
 
-def read_section(result: Path, section: Section) -> pd.DataFrame | None:
+def read_section(result: Path, section: FormSection) -> pd.DataFrame | None:
     """All rows of a form, or None if nothing was judged in it. Raises StoreError where the file cannot be read."""
     path = result / "judge" / section.file
     if not path.exists():
@@ -89,7 +89,7 @@ def read_section(result: Path, section: Section) -> pd.DataFrame | None:
         raise StoreError(f"cannot read {path} ({str(error).splitlines()[0]}); {_AGAIN}") from error
 
 
-def typed(table: pd.DataFrame, section: Section) -> pd.DataFrame:
+def typed(table: pd.DataFrame, section: FormSection) -> pd.DataFrame:
     """With the section's columns, types and order, so that the same rows make the same bytes."""
     types = {name: section.numbers.get(name, "object") for name in section.columns}
     return table[list(section.columns)].astype(types).sort_values(list(section.sorted_by), ignore_index=True)
@@ -97,7 +97,7 @@ def typed(table: pd.DataFrame, section: Section) -> pd.DataFrame:
 
 def write_section(
     result: Path,
-    section: Section,
+    section: FormSection,
     rows: pd.DataFrame,
     entries: Sequence[Mapping[str, Any]],
     *,

@@ -142,7 +142,7 @@ def merged(model: Any, path: str | Path, base: str) -> Any:
             # peft only warns where weights of the adapter are missing, and would go on with random or zero ones
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             config = PeftConfig.from_pretrained(str(path))
-            config.task_type = None  # the wrapper of a task asks for methods that another class does not have
+            config.task_type = None  # the wrapper of a task needs methods that another class does not have
             adapted: Any = PeftModel.from_pretrained(model, str(path), config=config)
     except Exception as error:  # RuntimeError, ValueError, safetensors' own: whatever does not fit
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

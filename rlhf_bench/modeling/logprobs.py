@@ -51,7 +51,7 @@ class TokenLogps(NamedTuple):
 
 
 class TokenKL(NamedTuple):
-    """Per-token terms for y ~ policy; sum over a row for the response's number (METHODS, "Estimating KL")."""
+    """Per-token terms for y ~ policy; sum over a row for the response's number."""
 
     policy_logps: Tensor  # (B, T)
     reference_logps: Tensor  # (B, T)
@@ -175,8 +175,8 @@ def output_width(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().vocab_size if layer is None else layer.weight.shape[0])
 
 
-# Estimates of KL(pi || ref) from samples of pi, of the log-ratio log pi - log ref of each, any shape (METHODS,
-# "Estimating KL"; J. Schulman, "Approximating KL Divergence", 2020).
+# Estimates of KL(pi || ref) from samples of pi, of the log-ratio log pi - log ref of each, any shape
+# (J. Schulman, "Approximating KL Divergence", 2020).
 
 
 def kl_k1(log_ratio: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ class Conversation:
 
         def written(prompt: str, i: int) -> Written:
             head, text, content = self._write(prompt, responses[i])
-            at = text.rfind(content)  # of a response that never ended nothing stands after its last word
+            at = text.rfind(content)  # a response that never ended has nothing after its last word
             text = text if ended[i] or not content or at < 0 else text[: at + len(content)]
             head_ids, ids = token_ids(self.tokenizer, [head, text])
             return head_ids, ids

@@ -1,7 +1,7 @@
-"""Prompts for models that were not trained in the HH form (DESIGN, "Tokens and masks").
+"""Prompts for models that were not trained in the HH form.
 
-A prompt of the data is a dialogue in the HH form. A template writes the same turns as another model expects them, says
-which strings end its answer, and how the answer begins.
+A prompt of the data is a dialogue in the HH form. A template writes the same turns as another model expects them, and
+knows which strings end its answer and how the answer begins.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from rlhf_bench.modeling.special import prefix_ids, text_pieces, without_special
 
 __all__ = [
     "Batch",
-    "BatchWriter",
     "Encoded",
     "collate",
     "count_truncated",
@@ -66,7 +65,7 @@ def encode_prompts(
 ) -> list[tuple[list[int], bool]]:
     """Ids of each prompt as it is written, cut from the left to `max_prompt` tokens, and whether it was cut.
 
-    What the tokenizer puts in front of a text by itself stays there. A prompt of the data, whose turns are known, is
+    What the tokenizer puts in front of a text by itself stays there. A prompt of the data, which has known turns, is
     cut by `Template.encode_prompts`.
     """
     kept = len(prefix_ids(tokenizer))
@@ -151,33 +150,18 @@ def collate(
     multiple_of: int = ROUND_WIDTH,
 ) -> Batch:
     """Pad rows to one length, rounded up to `multiple_of` (few distinct shapes are fast)."""
-    writer = BatchWriter(len(rows), max(row.length for row in rows), pad_id=pad_id, multiple_of=multiple_of)
+    width = -(-max(row.length for row in rows) // multiple_of) * multiple_of
+    shape = (len(rows), width)
+    ids, positions = np.full(shape, pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    real, response = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     for i, row in enumerate(rows):
-        writer.write(i, 0 if side == "right" else writer.width - row.length, row)
-    return writer.batch()
-
-
-class BatchWriter:
-    """A batch of padding, at position 0, into which rows are written. `width` is `longest`, rounded up."""
-
-    def __init__(self, rows: int, longest: int, *, pad_id: int, multiple_of: int = ROUND_WIDTH) -> None:
-        self.width = -(-longest // multiple_of) * multiple_of
-        shape = (rows, self.width)
-        self.ids = np.full(shape, pad_id, dtype=np.int64)
-        self.real, self.response = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-        self.positions = np.zeros(shape, dtype=np.int64)
-
-    def write(self, i: int, start: int, row: Encoded) -> int:
-        """Prompt and response into row `i` from column `start` on, positions from 0; the column after them."""
+        start = 0 if side == "right" else width - row.length
         end = start + row.length
-        self.ids[i, start:end] = row.prompt + row.response
-        self.real[i, start:end] = True
-        self.response[i, start + len(row.prompt) : end] = True
-        self.positions[i, start:end] = np.arange(row.length)
-        return end
-
-    def batch(self) -> Batch:
-        return Batch(*(torch.from_numpy(array) for array in (self.ids, self.real, self.response, self.positions)))
+        ids[i, start:end] = row.prompt + row.response
+        real[i, start:end] = True
+        response[i, start + len(row.prompt) : end] = True
+        positions[i, start:end] = np.arange(row.length)
+    return Batch(*(torch.from_numpy(array) for array in (ids, real, response, positions)))
 
 
 def length_batches(

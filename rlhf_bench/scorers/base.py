@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rlhf_bench.modeling.templates import Template
 
 __all__ = [
-    "Alarm",
+    "AlarmRule",
     "Columns",
     "Corpus",
     "EvalContext",
@@ -45,7 +45,7 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class AlarmRule:
     """When a change against the reference is reported as a sign of reward over-optimisation."""
 
     check: str  # what is checked, in a few words for a list
@@ -76,7 +76,7 @@ class Metric:
     compared: bool = False  # pairs of models are compared by it
     paired: bool = False  # a difference of two shares on the same questions: -1, 0 or 1 for a response
     standardises: str = ""  # the raw metric that it puts on a common scale, so that seeds can be pooled
-    alarm: Alarm | None = None
+    alarm: AlarmRule | None = None
     tables: Mapping[str, int] = field(default_factory=dict)
     expected: bool = False
     detail: bool = False

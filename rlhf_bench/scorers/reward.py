@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer
+from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, ResponseRow, Scorer
 
 __all__ = ["HELD_OUT", "HELD_OUT_Z", "REWARD_PREFIX", "SCORER", "add_reward_z", "reward_scales", "with_reward_z"]
 
@@ -41,7 +41,7 @@ class RewardScorer(Scorer):
         Metric(
             HELD_OUT_Z, "Other seed's RM (z)", "reference sd", True, 3,
             "as reward_z, by the reward model of another training seed, which the model was not optimised against",
-            compared=True, alarm=Alarm("reward against another seed's reward model", bad=-1, with_reward=True),
+            compared=True, alarm=AlarmRule("reward against another seed's reward model", bad=-1, with_reward=True),
             tables={"summary": 20},
         ),
     )  # fmt: skip
@@ -74,7 +74,7 @@ def add_reward_z(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
 
     With held-out rewards there is a `reward_held_out_z` as well, made likewise.
 
-    A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds (METHODS). The
+    A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds. The
     mean and standard deviation are taken as given in the intervals. Raises UnknownName if no row is of the reference.
     """
     for column in (c for c in ("reward", HELD_OUT) if c in scores.columns):

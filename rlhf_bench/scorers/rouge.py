@@ -1,4 +1,4 @@
-"""ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum by `rouge_score` with `use_stemmer=True` (METHODS, "ROUGE").
+"""ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum by `rouge_score` with `use_stemmer=True`.
 
 Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries". The tokeniser and the n-gram scores are the
 package's own. Only what repeats is remembered (stems of words, tokens of references), and the longest common
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from rouge_score import scoring, tokenize
 
-from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
+from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
 from rlhf_bench.scorers.text import is_english_script, split_unspaced
 
 __all__ = ["ROUGE_PARTS", "SCORER", "UNICODE", "Score", "rouge_best", "rouge_parts", "rouge_settings", "unicode_words"]
@@ -176,7 +176,7 @@ def _metrics(ending: str) -> list[Metric]:
     whole, parts = [], []
     for i, (name, title) in enumerate(_TITLES.items()):
         shown = {} if name == "rougeLsum" else {"summary": 60 + i, "per_seed": 60 + i}
-        alarm = Alarm("reward against ROUGE-L", bad=-1, with_reward=True) if name == "rougeL" else None
+        alarm = AlarmRule("reward against ROUGE-L", bad=-1, with_reward=True) if name == "rougeL" else None
         title = f"{title} Unicode" if ending else title
         place = 3 * i + (3 * len(_TITLES) if ending else 0)
         whole.append(

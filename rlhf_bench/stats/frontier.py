@@ -219,10 +219,6 @@ class Turn(NamedTuple):
     high: float
     share: float  # of resamples that turn before the end
 
-    @property
-    def is_found(self) -> bool:
-        return math.isfinite(self.kl)
-
 
 @dataclass(frozen=True)
 class Frontier:

@@ -418,7 +418,7 @@ def test_adapters_that_lead_back_to_themselves(copy: Path) -> None:
 def test_an_adapter_of_the_other_kind(run: Path) -> None:
     with pytest.raises(ModelError, match=r"reward is a reward model; expected a causal language model"):
         load_policy(run / "reward")
-    with pytest.raises(ModelError, match=r"sft is no reward model \(GPT2LMHeadModel\); expected a sequence classifier"):
+    with pytest.raises(ModelError, match=r"sft is no reward model \(GPT2LMHeadModel\)"):
         RewardModel.load(run / "sft")
 
 
@@ -499,9 +499,7 @@ def test_what_is_missing_is_named_before_anything_is_trained(tmp_path: Path, mon
     assert done.stderr.splitlines()[-1] == ("error: peft is not installed; install it with: pip install peft")
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name: True)
-    with pytest.raises(
-        ModelError, match=r"load_in_4bit: the device is cpu, expected a CUDA GPU, .*; leave load_in_4bit"
-    ):
+    with pytest.raises(ModelError, match=r"load_in_4bit: the device is cpu"):
         check_lora("sft", four, cpu)
 
 

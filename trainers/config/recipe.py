@@ -66,9 +66,6 @@ class DataConfig(Config):
 class BaseConfig(OptimizerConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the documents")
     max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
-    packing: bool = Field(
-        False, description="several documents in a row, none of which sees another: less padding, the same numbers"
-    )
 
 
 class SftConfig(TunedConfig):
@@ -80,9 +77,6 @@ class SftConfig(TunedConfig):
         "data set of instruction[/input] and output, or prompt and response",
     )
     loss_on: Literal["response", "sequence"] = Field("response", description="tokens that are learned")
-    packing: bool = Field(
-        False, description="several documents in a row, none of which sees another: less padding, the same numbers"
-    )
 
 
 class RewardConfig(TunedConfig):

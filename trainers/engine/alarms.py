@@ -13,7 +13,7 @@ from itertools import combinations, pairwise
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-__all__ = ["ALARMS", "LEVEL", "Alarm", "alarms_at", "chance_of_falling", "find_alarms"]
+__all__ = ["ALARMS", "LEVEL", "TrainingAlarm", "alarms_at", "chance_of_falling", "find_alarms"]
 
 Rows = Sequence[Mapping[str, Any]]
 Check = Callable[[Rows], str | None]
@@ -23,21 +23,21 @@ LEVEL = 0.05  # of reward_over_optimisation: the share of logs, however long, th
 FEWEST = 6  # evaluations in which a fall can be told from chance at that level
 
 
-class Alarm(NamedTuple):
+class TrainingAlarm(NamedTuple):
     name: str
     step: int  # of the row that raised it, counted from 1
     message: str
 
 
-def alarms_at(rows: Rows) -> list[Alarm]:
+def alarms_at(rows: Rows) -> list[TrainingAlarm]:
     """What the last of the rows raises, whether or not an earlier one did."""
     found = [(name, check(rows)) for name, check in ALARMS.items()]
-    return [Alarm(name, int(rows[-1]["step"]), message) for name, message in found if message is not None]
+    return [TrainingAlarm(name, int(rows[-1]["step"]), message) for name, message in found if message is not None]
 
 
-def find_alarms(rows: Rows) -> list[Alarm]:
+def find_alarms(rows: Rows) -> list[TrainingAlarm]:
     """Each alarm of a whole log at the first step that raises it, in the order of the steps."""
-    first: dict[str, Alarm] = {}
+    first: dict[str, TrainingAlarm] = {}
     for end in range(1, len(rows) + 1):
         for alarm in alarms_at(rows[:end]):
             first.setdefault(alarm.name, alarm)

@@ -2,8 +2,8 @@
 
     rlhf-bench train sft dpo --set sft.lora.r=16 --set dpo.lora.r=16
 
-A stage's adapter stands on the stage's parent, merged where the parent is an adapter itself. B starts at 0, so before
-the first step the model is its parent, bit for bit, and the parent is what the stage's reference is.
+The base of a stage's adapter is the stage's parent, merged where the parent is an adapter itself. B starts at 0, so
+before the first step the model is its parent, bit for bit; the parent is the stage's reference.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Adapter(NamedTuple):
     """A model with an adapter in its layers."""
 
     model: Any  # peft's wrapper; the model inside is the one that is trained
-    base: str | Path  # what the adapter stands on
+    base: str | Path  # the model that the adapter changes
 
 
 def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> None:
-    """That an adapter can be trained here, before anything is; trainers/engine/lora_layers.py looks for its layers.
+    """That an adapter can be trained here, before anything is; peft looks for its layers later.
 
     Raises:
         MissingExtra: peft, or bitsandbytes for 4 bits, is not installed.
-        ModelError: 4 bits are asked for on a device that has none.
+        ModelError: 4 bits are configured on a device that has none.
         BadValue: no layer is to get an adapter.
     """
     if lora is None:

@@ -113,7 +113,7 @@ def checked(function: RewardFunction, name: str) -> Score:
 
 
 def gold_source(source: str) -> Score:
-    """The gold reward of data whose truth is known, (N,) float32 on the CPU."""
+    """The gold reward of data with a known truth, (N,) float32 on the CPU."""
 
     def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
         gold = gold_reward_for(source, prompts, responses, ended)
@@ -154,7 +154,7 @@ def ensemble(
         if not scores.std() > 0:
             raise ModelError(
                 f"reward.ensemble: reward {i + 1} of {len(sources)} is the same for all {len(scores)} responses of the "
-                "validation split; expected one that tells responses apart"
+                "validation split; expected one that differs between responses"
             )
         scales.append((float(scores.mean()), float(scores.std())))
 

@@ -137,7 +137,7 @@ def kto_kl(policy: Tensor, reference: Tensor) -> Tensor:
         z = max( 0, mean over i of pi(y_j | x_i) - ref(y_j | x_i) ),   j = i - 1 modulo n
 
     policy, reference: (n,) log-probabilities of each prompt with the response of the row before it. This is KTO's one
-    number that belongs to a batch and not to a pair: it depends on which rows stand in a step and in which order. Here
+    number that belongs to a batch and not to a pair: it depends on the rows of a step and on their order. Here
     it is taken over the whole optimiser step before the first micro-batch, so that the micro-batches' size does not
     matter; in TRL and in the paper it is of the micro-batch, and their loss changes with it.
     """
@@ -189,7 +189,7 @@ def cpo_loss(policy: PairLogps, *, beta: float) -> PairTerms:
 
 
 def nll_per_token(nll: Tensor, tokens: Tensor, mean_tokens: float) -> Tensor:
-    """SFT term whose mean over the step is the mean over the step's tokens, as TRL's; (B,).
+    """SFT term; its mean over the step is the mean over the step's tokens, as TRL's; (B,).
 
     nll: (B,) negative log-likelihood of the chosen side; mean_tokens: tokens a pair over the whole step, so that a long
     response weighs as much in a small micro-batch as in a large one.

@@ -25,7 +25,7 @@ from trainers.plan.probe import GPU_SHARE, GPU_STEPS, gpu_rates, measure, model_
 __all__ = ["dry_run"]
 
 _WIDTH = 100  # characters
-SAMPLE = 500  # pairs whose lengths are taken
+SAMPLE = 500  # pairs that are measured for their lengths
 CHARACTERS = 4  # a token of English text
 HUB_ROWS = {  # training rows of what the recipes name, where the data is not here yet
     "Anthropic/hh-rlhf": 160_800,

@@ -1,4 +1,4 @@
-"""From the answers to single questions to one outcome a pair, and win rates, as METHODS ("Judges") defines them.
+"""From the answers to single questions to one outcome a pair, and win rates (docs/judge.md).
 
 A pair is shown in both orders. Only if both name the same side has that side won; two ties, a win and a tie, and two
 different sides are ties. A pair of which an order could not be read has no outcome: it is counted, and bounded."""

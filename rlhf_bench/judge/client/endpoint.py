@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from rlhf_bench.errors import BadValue, JudgeError
 from rlhf_bench.judge.client.budget import Price, estimate_prompt_tokens, most_prompt_tokens
 from rlhf_bench.judge.ledger.file import Call, Failure, call_key
-from rlhf_bench.judge.questions import AnswerFormat, Message, Question
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Question
 
 __all__ = [
     "KEY_VARIABLE",
@@ -121,7 +121,7 @@ class Endpoint:
         return json.dumps(form.schema) if self.structured and form.schema else ""
 
 
-def _without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+def _without_system(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
     """The system's text before that of the message after it."""
     text = [message.content for message in messages if message.role == "system"]
     first, *others = (message for message in messages if message.role != "system")

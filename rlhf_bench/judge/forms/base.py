@@ -1,8 +1,8 @@
 """What the forms share: their protocol, the fields of a template, how texts are shown, how answers are cleaned.
 
-Texts under judgement are fenced: the judge can tell them from its instructions, and they cannot speak to it. The fence
-is a hash of the judged texts, so that a text would have to hold its own hash to close it, and so that the same texts
-give the same question: with a random fence every look-up in the ledger would miss."""
+Texts under judgement are fenced, so that the judge can distinguish them from its instructions. The fence is a hash of
+the judged texts: a text would have to hold its own hash to close it, and the same texts give the same question. With a
+random fence every look-up in the ledger would miss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydantic import Field
 
 from rlhf_bench.config import Config, config_hash
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.questions import AnswerFormat, Message, Order, Outcome, ParsedAnswer, Question, QuestionId
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Order, Outcome, ParsedAnswer, Question, QuestionId
 from rlhf_bench.types import stable_hash
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "BaseTemplate",
     "FormRequest",
     "JudgeForm",
-    "Shown",
+    "ShownText",
     "Unreadable",
     "answer_schema",
     "bare_answer",
@@ -54,11 +54,11 @@ _SPECIAL = re.compile(
     r"|<(?=</?SYS>>)"
     r"|\[(?=/?INST\])"
 )
-# The verdict that a template asks for on a line of its own: a judge that quotes a text must not seem to give one.
+# The verdict that a template wants on a line of its own: a judge that quotes a text must not seem to give one.
 _VERDICT = re.compile(r"(?i)\[(?=\[\s*(?:A|B|C|tie|\d{1,2})\s*\]\])")
 
 
-class Shown(NamedTuple):
+class ShownText(NamedTuple):
     """A text as the judge sees it."""
 
     text: str
@@ -81,11 +81,11 @@ def neutralised(text: str) -> str:
 
 # A text is shown in two orders, one after the other, and some texts against several others.
 @lru_cache(maxsize=256)
-def shown(text: str, *, limit: int, keep: str) -> Shown:
+def shown(text: str, *, limit: int, keep: str) -> ShownText:
     """`text` neutralised and cut to `limit` characters; `keep` says which end stays, "start" or "end"."""
     clean = neutralised(text)
     cut = max(0, len(clean) - limit)
-    return Shown(clean[:limit] if keep == "start" else clean[cut:], cut)
+    return ShownText(clean[:limit] if keep == "start" else clean[cut:], cut)
 
 
 @lru_cache(maxsize=256)
@@ -99,7 +99,7 @@ def fence_token(*texts: str) -> str:
     raise AssertionError("a thousand hashes of the texts are in the texts")
 
 
-def fenced(name: str, text: Shown, token: str) -> str:
+def fenced(name: str, text: ShownText, token: str) -> str:
     """The text between its two marks; what was cut is noted outside of them, where no text can claim it.
 
     [[3f9c2b7a10de4f58 BEGIN RESPONSE A]]
@@ -175,7 +175,7 @@ class JudgeForm(ABC):
 PLACE = re.compile(r"\{([a-z_]+)\}")
 
 
-class BaseTemplate(Config):
+class BaseTemplate(Config, ABC):
     """The fields of every template file, and the form of judging that it makes of a result."""
 
     places: ClassVar[tuple[str, ...]]  # texts under judgement: each has its place in `user`, once
@@ -183,7 +183,7 @@ class BaseTemplate(Config):
 
     name: str = Field(min_length=1, description="name, as in tables and in the ledger")
     version: int = Field(ge=1, description="goes up when the words change")
-    description: str = Field("", description="what it asks for, in one line")
+    description: str = Field("", description="what the judge is to do, in one line")
     system: str = Field(min_length=1, description="the instructions; {fence} is the code of the marks")
     user: str = Field(min_length=1, description="the question, with a place for each text")
     max_tokens: int = Field(300, ge=1, description="longest answer of the judge, in tokens")
@@ -192,7 +192,7 @@ class BaseTemplate(Config):
 
     @cached_property
     def hash(self) -> str:
-        """Of all fields: two templates with the same hash ask the same and are read the same."""
+        """Hash of all fields: two templates with the same hash give the same questions and readings."""
         return config_hash(self)
 
     @property
@@ -207,13 +207,22 @@ class BaseTemplate(Config):
         found = {place: fenced(name, texts[name], token) for place, (name, _) in responses.items()}
         return {"fence": token, "prompt": fenced("CONVERSATION", conversation, token), **found}
 
+    @abstractmethod
     def render(self, subject: Any, order: Order, /, *, repeat: int = 0) -> Question:
         """The question about a subject of the template's form."""
-        raise NotImplementedError
 
+    @abstractmethod
     def form(self, request: FormRequest) -> JudgeForm:
         """The questions about a result, and how they are read and counted."""
-        raise NotImplementedError
+
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        """JSON schema of the answer; None where the answer is plain text."""
+        return None
+
+    @cached_property
+    def answer_format(self) -> AnswerFormat:
+        """What all questions of the template share."""
+        return self.format_with(self.schema_of_answer())
 
     def format_with(self, schema: Mapping[str, Any] | None) -> AnswerFormat:
         return AnswerFormat(self.max_tokens, schema, self.label, self.hash)
@@ -223,10 +232,10 @@ class BaseTemplate(Config):
         """System and user text cut at their places: words, place, words, ..., words."""
         return PLACE.split(self.system), PLACE.split(self.user)
 
-    def messages(self, places: Mapping[str, str]) -> tuple[Message, Message]:
-        """Both messages with their places filled in one pass: a text that says {second} stays a text that says so."""
+    def messages(self, places: Mapping[str, str]) -> tuple[ChatMessage, ChatMessage]:
+        """Both messages with their places filled in one pass: a text that holds {second} keeps it."""
         system, user = self._words
-        return Message("system", _filled(system, places)), Message("user", _filled(user, places))
+        return ChatMessage("system", _filled(system, places)), ChatMessage("user", _filled(user, places))
 
 
 def _filled(words: Sequence[str], places: Mapping[str, str]) -> str:

@@ -50,12 +50,11 @@ from rlhf_bench.judge.questions import (
     items_of,
     texts_of,
 )
-from rlhf_bench.judge.results import VERDICTS, WHO, Section, labelled, question_cells, typed, write_section
+from rlhf_bench.judge.results import VERDICTS, WHO, FormSection, labelled, question_cells, typed, write_section
 from rlhf_bench.store import order_models
 from rlhf_bench.types import stable_hash
 
 __all__ = [
-    "RANKING_PARSER",
     "ListwiseSet",
     "RankingForm",
     "RankingTemplate",
@@ -64,11 +63,10 @@ __all__ = [
     "read_ranking",
 ]
 
-RANKING_PARSER = "ranking-2"  # changes when a stored answer would be read differently
 MOST = len(ascii_uppercase)
 
 
-RANKINGS = Section(
+RANKINGS = FormSection(
     "rankings",
     "rankings.parquet",
     WHO,
@@ -190,11 +188,11 @@ class RankingForm(JudgeForm):
     found: ListwiseSet
     order_seed: int
 
-    version = RANKING_PARSER
+    version = "ranking-2"
 
     @property
     def parser(self) -> str:
-        return f"{RANKING_PARSER}/{len(self.found.models)}/{self.template.hash}"
+        return f"{self.version}/{len(self.found.models)}/{self.template.hash}"
 
     def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
         return read_ranking(raw, len(self.found.models))
@@ -225,9 +223,9 @@ class RankingForm(JudgeForm):
         rows = typed(pd.DataFrame(cells).assign(**{name: facts[name] for name in WHO}), RANKINGS)
         ranking = {
             **facts,
-            "parser": RANKING_PARSER,
+            "parser": self.version,
             "order_seed": self.order_seed,
-            "lineups": len(self.subjects) // 2,
+            "comparisons": len(self.subjects) // 2,
             "short": self.found.short,
             **measure_rankings(rows),
         }
@@ -244,7 +242,7 @@ class RankingForm(JudgeForm):
         return {
             **{key: value for key, value in facts.items() if key not in paid},
             "baseline": baseline,
-            "parser": RANKING_PARSER,
+            "parser": self.version,
             "pairs": len(first) // 2,
             "alone": 0,
             "empty": int((shortest == 0).sum()) // 2,

@@ -36,8 +36,8 @@ from rlhf_bench.types import stable_hash
 __all__ = [
     "COLUMNS",
     "LABEL_TEMPLATE",
-    "Label",
     "Labels",
+    "PersonLabel",
     "SheetRows",
     "draw_sheet",
     "read_labels",
@@ -59,7 +59,7 @@ class SheetRows(NamedTuple):
     cells: list[tuple[str, str, str, str]]
 
 
-class Label(NamedTuple):
+class PersonLabel(NamedTuple):
     """A person's label of a comparison, which was shown in one order."""
 
     comparison: Comparison
@@ -70,7 +70,7 @@ class Label(NamedTuple):
 class Labels(NamedTuple):
     """The labels of a sheet; `left_out` names the rows that were not used, or is None."""
 
-    found: list[Label]
+    found: list[PersonLabel]
     left_out: str | None
 
 
@@ -121,7 +121,7 @@ def read_labels(result: Path, path: Path, *, skip_bad: bool) -> Labels:
     if not any(str(row["id"]).strip() in known for _, row in table.rows):
         raise StoreError(f"{result} knows no row of {path}; name the result that the sheet was made of")
     by_key = _comparisons(result, known.values())
-    found: dict[str, Label] = {}
+    found: dict[str, PersonLabel] = {}
     for number, row in table.rows:
         row_id = str(row["id"] or "").strip()
         key = known.get(row_id)
@@ -135,12 +135,12 @@ def read_labels(result: Path, path: Path, *, skip_bad: bool) -> Labels:
         elif reading is None:
             bad.add(number, f"has the label {str(row['better'])[:40]!r}, expected A, B or tie")
         else:
-            found[row_id] = Label(by_key[row_id], key["order"], reading)
+            found[row_id] = PersonLabel(by_key[row_id], key["order"], reading)
     left_out = bad.settle(len(table.rows), skip=skip_bad)
     return Labels([found[row_id] for row_id in sorted(found)], left_out)
 
 
-def store_labels(result: Path, rater: str, labels: Sequence[Label]) -> None:
+def store_labels(result: Path, rater: str, labels: Sequence[PersonLabel]) -> None:
     """Put a person's labels into the result as the verdicts of a judge of that name, in place of earlier ones.
 
     Raises DataError where no row has a label.

@@ -28,7 +28,7 @@ from rlhf_bench.judge.analysis import measure
 from rlhf_bench.judge.analysis.pairs import fold, fold_once
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
-from rlhf_bench.judge.people import Label, store_labels
+from rlhf_bench.judge.people import PersonLabel, store_labels
 from rlhf_bench.judge.people.alpaca import preference_of, zero_one_note
 from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, pairs_of
 from rlhf_bench.judge.results import VERDICTS, count_statuses, labelled, verdict_rows, write_section
@@ -142,12 +142,12 @@ def _rows_of(foreign: Foreign, comparisons: Sequence[Comparison]) -> Iterator[tu
             yield QuestionId(number, order, 0), next((known[key] for key in keys if key in known), None)
 
 
-def _labels(foreign: Foreign, comparisons: Sequence[Comparison]) -> list[Label]:
+def _labels(foreign: Foreign, comparisons: Sequence[Comparison]) -> list[PersonLabel]:
     """People's labels in the file; of a pair with a label in both orders the first."""
-    found: dict[int, Label] = {}
+    found: dict[int, PersonLabel] = {}
     for item, row in _rows_of(foreign, comparisons):
         if row is not None and row.label is not None:
-            found.setdefault(item.subject, Label(comparisons[item.subject], item.order, row.label))
+            found.setdefault(item.subject, PersonLabel(comparisons[item.subject], item.order, row.label))
     return list(found.values())
 
 

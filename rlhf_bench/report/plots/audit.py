@@ -102,7 +102,7 @@ def _bar(row: Mapping[str, Any], key: str) -> Estimate:
 
 
 def _forest(rows: Sequence[_Row], title: str, label: str, *, at: float | None = None) -> Figure | None:
-    """A row a name, from top to bottom; `at`: where an upright line stands."""
+    """A row a name, from top to bottom; `at`: where an upright line is drawn."""
     rows = [row for row in rows if known(row.estimate)]
     if not rows:
         return None

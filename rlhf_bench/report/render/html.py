@@ -57,7 +57,7 @@ class Heading(NamedTuple):
     n: str  # of all its estimates, where they share one that others do not
 
 
-class Part(NamedTuple):
+class RowGroup(NamedTuple):
     """The rows that are folded together, or all."""
 
     title: str
@@ -70,7 +70,7 @@ class HtmlTable(NamedTuple):
     title: str
     notes: list[str]
     header: list[Heading]
-    parts: list[Part]
+    parts: list[RowGroup]
     folded: str  # title of the column that rows are folded by, or ""
 
     @property
@@ -90,7 +90,7 @@ def html_table(table: Table) -> HtmlTable:
         rows = [[_cell(table, i, j, i in rejected) for j in columns] for i in numbers]
         tested = any(column.key == "p_holm" for column in table.columns)
         about = f"{len(rejected)} of {len(numbers)} pairs differ (Holm p < 0.05)" if tested else ""
-        parts.append(Part(title, about, rows))
+        parts.append(RowGroup(title, about, rows))
     same = [f"n = {n:,} in every cell with an interval." for n in every if len(every) == 1]
     notes = [*same, *table.notes]
     return HtmlTable(table.name, table.title, notes, header, parts, table.columns[0].title if table.folded else "")

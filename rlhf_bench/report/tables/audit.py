@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table
-from rlhf_bench.report.tables.judge_forms import estimate_of
+from rlhf_bench.report.table import Cell, Column, Table, cells
 
 __all__ = [
     "MODEL",
@@ -38,15 +37,15 @@ def category_table(result: Result) -> Table:
 
 def table_of_audit(audit: Mapping[str, Any]) -> Table:
     """Accuracy by category beside its baselines: all seeds together where there are several, then each model."""
+    columns = [MODEL, Column("category", "Category"), *_SOURCES]
+    columns += [Column("ceiling", "Ceiling"), Column("pairs", "Pairs")]
+    columns += [Column("ties", "Ties"), Column("ties_wrong", "Ties as errors", interval=True)]
     rows: list[list[Cell]] = [
-        [model, name, *(estimate_of(group.get(column.key)) for column in _SOURCES), *_counts(group)]
+        [model, name, *cells({"pairs": group.get("n"), **group}, columns[2:])]
         for model, part in _parts(audit)
         for name, group in _groups(part).items()
         if group
     ]
-    columns = [MODEL, Column("category", "Category"), *_SOURCES]
-    columns += [Column("ceiling", "Ceiling"), Column("pairs", "Pairs")]
-    columns += [Column("ties", "Ties"), Column("ties_wrong", "Ties as errors", interval=True)]
     data = audit.get("data", {})
     notes = [
         "Chance is .5. Longer, shorter: by characters. Words alone: a logistic regression on the words of both "
@@ -66,14 +65,11 @@ def calibration_table(result: Result) -> Table:
         Column("share", "With interval", interval=True), Column("n", "n"),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
-        [
-            model, name, found["low"], found["high"], found["mean_predicted"], found["share_chosen"],
-            estimate_of(found["share"]), found["n"],
-        ]
+        [model, name, *cells(found, columns[2:])]
         for model, name, part in _calibrations(result)
         for found in part["bins"]
         if found["n"]
-    ]  # fmt: skip
+    ]
     notes = ["Share chosen: how often the side that the model prefers is the chosen one. Its interval is over prompts."]
     return Table("calibration", "Reliability curve", columns, rows, notes, keys=4, section=SECTION, folded=True)
 
@@ -86,14 +82,9 @@ def category_calibration_table(result: Result) -> Table:
         Column("temperature", "Temperature", 2), Column("n", "Pairs"),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
-        [
-            model, name, part["ece"],
-            *(estimate_of(part[key]) for key in ("ece_cross", "overconfidence", "brier_score")),
-            *(part["brier"][key] for key in ("reliability", "resolution", "uncertainty")),
-            part["temperature"], part["n"],
-        ]
+        [model, name, *cells({**part["brier"], **part, "brier": part["brier_score"]}, columns[2:])]
         for model, name, part in _calibrations(result)
-    ]  # fmt: skip
+    ]
     notes = [
         "ECE: expected calibration error of ten bins, above 0 by chance alone. Cross-fitted: the same with each bin's "
         "sign taken from other prompts, so that chance cancels; it can be below 0. Too sure by: mean probability given "
@@ -129,8 +120,8 @@ def lists_table(result: Result) -> Table:
         of_lists = part.get("lists") or {}
         for name in of_lists or of_styles:
             found = {**of_lists.get(name, {}), **of_styles.get(name, {})}
-            cells = [estimate_of(found.get(key)) for key in lists | styles]
-            rows.append([model, name, *cells, next(cell.n for cell in cells if cell is not None)])
+            n = next(iter(found.values()))["n"]
+            rows.append([model, name, *cells({**found, "n": n}, columns[2:])])
     notes = [
         "Over prompts; ties count against the model. All right ones first: every right response is above every wrong "
         "one. Hard styles: the rejected side has the richer style of the two; normal: the same; easy: the chosen side "
@@ -149,13 +140,10 @@ def versus_table(result: Result) -> Table:
         Column("p", "p (McNemar)", p_value=True), Column("kappa", "Kappa of mistakes", interval=True),
         Column("correlation", "Correlation of margins"), Column("ensemble", "Ensemble", interval=True),
     ]  # fmt: skip
-    rows: list[list[Cell]] = [
-        [row["a"], row["b"], *(estimate_of(v) if isinstance(v := row[c.key], dict) else v for c in columns[2:])]
-        for row in result.audit.get("versus", [])
-    ]
+    rows: list[list[Cell]] = [cells(row, columns) for row in result.audit.get("versus", [])]
     notes = [
-        "First ahead: prompts on whose pairs the first model is right more often. Kappa is over pairs, and its interval "
-        "takes them as independent. Ensemble: the sum of both margins, each in root mean squares of its own."
+        "First ahead: prompts on whose pairs the first model is right more often. Kappa is over pairs, and its "
+        "interval takes them as independent. Ensemble: the sum of both margins, each in root mean squares of its own."
     ]
     return Table("audit_versus", "Reward models on the same pairs", columns, rows, notes, keys=2, section=SECTION)
 
@@ -168,7 +156,7 @@ def versus_slices_table(result: Result) -> Table:
         Column("q", "q", p_value=True),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
-        [row["a"], row["b"], found["name"], found["n"], estimate_of(found["difference"]), found["p"], found["q"]]
+        [row["a"], row["b"], *cells(found, columns[2:])]
         for row in result.audit.get("versus", [])
         for found in row["slices"]
     ]
@@ -194,8 +182,3 @@ def _groups(part: Mapping[str, Any]) -> dict[str, Any]:
         "all": part.get("overall"), **part.get("by_category", {}), **part.get("by_agreement", {}),
         "unseen categories": part.get("unseen"), **unseen,
     }  # fmt: skip
-
-
-def _counts(group: Mapping[str, Any]) -> list[Cell]:
-    pairs = group.get("pairs", group.get("n"))
-    return [group.get("ceiling"), pairs, group.get("ties"), estimate_of(group.get("ties_wrong"))]

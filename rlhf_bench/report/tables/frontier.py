@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table, number_text
+from rlhf_bench.report.table import Cell, Column, Table, cells, number_text
 from rlhf_bench.report.tables.metrics import metric_column
 from rlhf_bench.types import Estimate
 
@@ -22,16 +22,10 @@ def frontier_table(result: Result) -> Table:
     found = result.metrics.get("frontier", {})
     points = found.get("points", [])
     names = [name for name in _READ_OFF if points and name in points[0]]
-    columns = [
-        Column("kl", "KL (nats)", 3),
-        *(_gain_column(result, name) for name in names),
-        Column("bias", "Bias, at most (sd)", 3),
-    ]
+    gains = [_gain_column(result, name) for name in names]
+    columns = [Column("kl", "KL (nats)", 3), *gains, Column("bias", "Bias, at most (sd)", 3)]
     shown = points[::-_EVERY][::-1]  # the last one, where the curve ends, among them
-    rows: list[list[Cell]] = [
-        [number_text(point["kl"], 3), *(Estimate.from_dict(point[name]) for name in names), point["bias"]]
-        for point in shown
-    ]
+    rows: list[list[Cell]] = [[number_text(point["kl"], 3), *cells(point, columns[1:])] for point in shown]
     title = f"Optimal frontier of {result.reference} on {result.data_label}"
     return Table("frontier", title, columns, rows, _notes(result, found), section="Reward against KL")
 

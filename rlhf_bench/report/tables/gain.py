@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.report.table import Cell, Column, Table, estimate_of
 from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.style import GROUPS
 from rlhf_bench.types import Estimate
@@ -18,12 +18,9 @@ WHOLE = "gain"
 def gain_table(result: Result) -> Table:
     """A row a (reward, model, part), the whole gain first; without rows where the result has no split."""
     columns = [
-        Column("metric", "Reward"),
-        Column("model", "Model"),
-        Column("part", "Part"),
-        Column("value", "Gained", 3, interval=True),
-        Column("share", "Share of the gain", 2, interval=True),
-    ]
+        Column("metric", "Reward"), Column("model", "Model"), Column("part", "Part"),
+        Column("value", "Gained", 3, interval=True), Column("share", "Share of the gain", 2, interval=True),
+    ]  # fmt: skip
     rows = [row for split in result.metrics.get("gain", []) for row in _rows(split)]
     title = f"Where the gains over {result.reference} came from, on {result.data_label}"
     return Table("gain", title, columns, rows, _notes(result), keys=3, section="Where a gain came from", folded=True)
@@ -32,14 +29,10 @@ def gain_table(result: Result) -> Table:
 def _rows(split: dict[str, Any]) -> list[list[Cell]]:
     key: list[Cell] = [describe(split["metric"]).title, split["model"]]
     parts: list[list[Cell]] = [
-        [*key, part, Estimate.from_dict(value), _estimate(split["shares"].get(part))]
+        [*key, part, Estimate.from_dict(value), estimate_of(split["shares"].get(part))]
         for part, value in split["parts"].items()
     ]
     return [[*key, WHOLE, Estimate.from_dict(split["gain"]), None], *parts]
-
-
-def _estimate(value: dict[str, Any] | None) -> Cell:
-    return None if value is None else Estimate.from_dict(value)
 
 
 def _notes(result: Result) -> list[str]:

@@ -44,6 +44,6 @@ def model_name(model: str) -> str:
 
 
 def own_metrics(result: Result) -> list[str]:
-    """The metrics that the suite asks of its own prompts, in its order, as far as any model has them."""
+    """The metrics of the suite's own prompts, in its order, as far as any model has them."""
     named = [str(name) for name in result.manifest.get("metrics", [])]
     return [name for name in suite_metrics(named) if result.has(name)]

@@ -42,7 +42,11 @@ def summary_table(result: Result) -> Table:
     marks = dict(_marks(result, columns))
     notes = [
         interval_note(result),
-        *(["* the best of its column, or not told apart from it (paired tests, Holm p < .05)"] if marks else []),
+        *(
+            ["* the best of its column, or not significantly different from it (paired tests, Holm p < .05)"]
+            if marks
+            else []
+        ),
         *([f"Win rate: by {judging['judge']}, against {judging['baseline']}"] if judging else []),
         *_left_out(result),
         *_clipped(result, metrics),

@@ -1,4 +1,4 @@
-"""What goes wrong is said in one line, with the exit status that DESIGN gives it, and nothing that was there is lost.
+"""What goes wrong is one line with its exit status, and nothing that was there is lost.
 
 Names that do not exist and options out of range are in test_cli.py, data files that cannot be read in data/.
 """

@@ -18,7 +18,7 @@ from rlhf_bench.judge.client.budget import Price
 from rlhf_bench.judge.client.endpoint import Endpoint
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Cap
-from rlhf_bench.judge.questions import AnswerFormat, Comparison, Message, Order, ParsedAnswer, Question
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Comparison, Order, ParsedAnswer, Question
 
 PRICE = Price(input=1000, output=4000, cached_input=1000)
 COST = 20 * 1000 + 4000  # of one answer: the server reports 20 prompt tokens and 1 completion token
@@ -71,7 +71,7 @@ def render(comparison: Comparison, order: Order, *, repeat: int = 0) -> Question
     first, second = comparison.model_response, comparison.baseline_response
     if order == "baseline_first":
         first, second = second, first
-    messages = (Message("system", "Say A, B or C."), Message("user", f"{first} | {second}"))
+    messages = (ChatMessage("system", "Say A, B or C."), ChatMessage("user", f"{first} | {second}"))
     return Question(messages, FORM, repeat)
 
 

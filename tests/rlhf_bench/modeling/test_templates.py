@@ -94,9 +94,7 @@ def test_the_tokenizers_own_template_and_what_ends_its_turns() -> None:
     template = Template.of("chat", Chatty(), name="mine")
     assert template.prompt(TWO) == "<user>Hi<turn>\n<assistant>Hello.<turn>\n<user>Name a colour.<turn>\n<assistant>"
     assert template.stop == ("<turn>",)
-    with pytest.raises(
-        ModelError, match=r"^mine: its chat template refuses a prompt .System role not supported.; choose"
-    ):
+    with pytest.raises(ModelError, match=r"^mine: its chat template refuses a prompt .System role not supported."):
         template.prompt(f"Be brief.{ONE}")
 
 

@@ -20,7 +20,7 @@ from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.files import exclusive
 from rlhf_bench.report import plot_training_curve, write_report
 from rlhf_bench.report.contents import draw, plots
-from rlhf_bench.report.plots.curves import STAGE_PANELS, _running_mean, _values, stage_of
+from rlhf_bench.report.plots.curves import STAGE_PANELS, running_mean, stage_of, values_of
 from rlhf_bench.report.plots.style import looks
 from rlhf_bench.report.result import known, load_result
 from rlhf_bench.store import ResultStore
@@ -220,7 +220,7 @@ def test_training_curve_of_each_stage(stage: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [{"step": 1, "loss": math.nan}], [{"step": 1, "loss": None, "x": "text"}]])
-def test_training_curve_without_values(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_training_curve_withoutvalues_of(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     plot_training_curve(rows, "sft", tmp_path / "c.svg")
     assert (tmp_path / "c.svg").exists()
 
@@ -228,9 +228,9 @@ def test_training_curve_without_values(rows: list[dict[str, Any]], tmp_path: Pat
 def test_curve_values_and_running_mean_by_hand() -> None:
     """Of private functions: what is public draws the numbers and returns none."""
     rows = [{"step": 1, "loss": 1.0}, {"step": 1, "eval_loss": 9.0}, {"step": 2, "loss": 4.0}, {"step": 3, "loss": 7.0}]
-    step, value = _values(rows, "loss")
+    step, value = values_of(rows, "loss")
     assert step.tolist() == [1, 2, 3]
-    assert _running_mean(value, 1).tolist() == [2.5, 4.0, 5.5]  # (1+4)/2, (1+4+7)/3, (4+7)/2
+    assert running_mean(value, 1).tolist() == [2.5, 4.0, 5.5]  # (1+4)/2, (1+4+7)/3, (4+7)/2
 
 
 def test_the_report_needs_no_torch() -> None:

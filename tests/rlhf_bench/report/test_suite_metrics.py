@@ -10,8 +10,8 @@ import pandas as pd
 from rlhf_bench.report.plots.probes import suite_metrics
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import REST
+from rlhf_bench.report.tables.in_full import rouge_table
 from rlhf_bench.report.tables.metrics import own_metrics
-from rlhf_bench.report.tables.rouge import rouge_table
 from rlhf_bench.report.tables.summary import summary_table
 from rlhf_bench.types import Estimate
 
