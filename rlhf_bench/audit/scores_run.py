@@ -31,7 +31,8 @@ def run_scores(files: Mapping[str, Path], *, results: Path = Path("results")) ->
 
     Raises DataError (see `read_scores`; files on different prompts), StoreError (cannot be written).
     """
-    read = {name: read_scores(path) for name, path in files.items()}
+    opened = {name: read_scores(path) for name, path in files.items()}
+    read = {name: file.rows for name, file in opened.items()}
     first, *others = read
     for name in others:
         _check_same(files[first], read[first], files[name], read[name])
@@ -55,6 +56,7 @@ def run_scores(files: Mapping[str, Path], *, results: Path = Path("results")) ->
         "data": {
             "source": ", ".join(str(path) for path in files.values()), "split": _SPLIT, "pairs": len(pairs),
             "n_prompts": len(dict.fromkeys(prompts)),
+            "notes": [file.left_out for file in opened.values() if file.left_out],
         },
         "reward_model": [{"name": name, "path": str(path)} for name, path in files.items()],
         "models": models,
@@ -69,8 +71,7 @@ def _check_same(path: Path, rows: Sequence[ListScores], other_path: Path, others
     if len(rows) != len(others):
         raise DataError(f"{path} holds {len(rows)} prompts and {other_path} {len(others)}; expected the same prompts")
     for number, (a, b) in enumerate(zip(rows, others, strict=True), 1):
-        same_prompt = a.prompt == b.prompt or a.prompt.startswith(f"{path}, line")
-        if not (same_prompt and np.array_equal(a.is_right, b.is_right) and a.texts == b.texts):
+        if not (a.prompt == b.prompt and np.array_equal(a.is_right, b.is_right) and a.texts == b.texts):
             raise DataError(
                 f"row {number} of {other_path} is not that of {path}; expected the same prompts, responses and right "
                 "ones, in the same order"

@@ -18,6 +18,7 @@ from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, by_agreement, by_category, right
 from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.regression import payments
+from rlhf_bench.audit.rewardbench import rewardbench
 from rlhf_bench.audit.safety import safety
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
@@ -56,6 +57,7 @@ def model_part(
         **_calibration(pairs, scores.margins),
         "lists": list_metrics(lists),
         "styles": style_matrix(pairs, scores),
+        "rewardbench": rewardbench([pair.category for pair in pairs], scores.margins),
         "examination": examination,
     }
 

@@ -43,8 +43,8 @@ __all__ = ["audit"]
     "--scores",
     metavar="[NAME=]FILE",
     multiple=True,
-    help="Audit these scores instead of a reward model: JSON lines with a pair's two scores or a list a prompt; "
-    "several files, of the same prompts, are compared.",
+    help="Audit these scores instead of a reward model: a row with a pair's two scores or a list a prompt, or "
+    "RewardBench's results; several files, of the same prompts, are compared.",
 )
 @checkpoints_option
 @results_option

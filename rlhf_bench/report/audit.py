@@ -20,7 +20,7 @@ from rlhf_bench.report.render.tex import tex_text
 from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Table
-from rlhf_bench.report.tables.audit import lists_table, table_of_audit
+from rlhf_bench.report.tables.audit import lists_table, rewardbench_table, table_of_audit
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
@@ -125,12 +125,14 @@ def audit_text(audit: Mapping[str, Any]) -> str:
     table = table_of_audit(audit)
     rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:_ROWS]
     kept = [replace(table, rows=[table.rows[i] for i in sorted(rows)], notes=[])]
-    lists = lists_table(Result(Path(), {}, {}, pd.DataFrame(), {}, audit=dict(audit)))
-    if lists.rows:
-        of_all = [row for row in lists.rows if row[1] == "all"]
-        kept.append(replace(lists, rows=of_all[:_ROWS], notes=[]))
+    result = Result(Path(), {}, {}, pd.DataFrame(), {}, audit=dict(audit))
+    for other, column in ((lists_table(result), 1), (rewardbench_table(result), 2)):
+        of_all = [row for row in other.rows if row[column] == "all"]
+        if of_all:
+            kept.append(replace(other, rows=of_all[:_ROWS], notes=[]))
+    notes = [line for note in audit.get("data", {}).get("notes", []) for line in wrapped(note, _WIDTH)]
     texts = [text_of(each, width=_WIDTH).rstrip() for each in kept]
-    return "\n\n".join(["\n".join(_findings(audit.get("models", {}))), *texts]).strip()
+    return "\n\n".join(["\n".join([*notes, *_findings(audit.get("models", {}))]), *texts]).strip()
 
 
 def _rank(table: Table, i: int) -> tuple[int, float]:

@@ -19,6 +19,7 @@ from rlhf_bench.report.tables.audit import (
     category_calibration_table,
     category_table,
     lists_table,
+    rewardbench_table,
     versus_slices_table,
     versus_table,
 )
@@ -173,6 +174,7 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     Plot("audit_reliability", "audit", "How often the preferred side is the chosen one.", "Reward model"),
     category_table,
     lists_table,
+    rewardbench_table,
     versus_table,
     versus_slices_table,
     prices_table,

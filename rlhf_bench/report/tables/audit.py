@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table, cells
+from rlhf_bench.report.table import Cell, Column, Table, cells, estimate_of
 
 __all__ = [
     "MODEL",
@@ -15,6 +15,7 @@ __all__ = [
     "category_calibration_table",
     "category_table",
     "lists_table",
+    "rewardbench_table",
     "table_of_audit",
     "versus_slices_table",
     "versus_table",
@@ -129,6 +130,25 @@ def lists_table(result: Result) -> Table:
     ]
     title = "Several responses to a prompt"
     return Table("audit_lists", title, columns, rows, notes, keys=2, section=SECTION, folded=True)
+
+
+def rewardbench_table(result: Result) -> Table:
+    """The sections of RewardBench and their subsets; without rows for other data."""
+    columns = [
+        MODEL, Column("section", "Section"), Column("subset", "Subset"), Column("accuracy", "Accuracy", 4),
+        Column("share", "With interval", 4, interval=True), Column("without", "Without"),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = []
+    for model, part in result.audit.get("models", {}).items():
+        for row in part.get("rewardbench", []):
+            rows.append([model, row["section"], "all", row["accuracy"], None, ", ".join(row["without"]) or None])
+            for name, share in row["subsets"].items():
+                rows.append([model, row["section"], name, share["value"], estimate_of(share), None])
+    notes = [
+        "A section is the mean of its subsets by the benchmark's own numbers of pairs, where math counts as much as "
+        "code; the score is the mean of the four sections (arXiv:2403.13787). A tie is wrong."
+    ]
+    return Table("audit_rewardbench", "RewardBench", columns, rows, notes, keys=3, section=SECTION, folded=True)
 
 
 def versus_table(result: Result) -> Table:

@@ -69,7 +69,7 @@ def test_scores_of_both_forms(tmp_path: Path) -> None:
     ]
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.write("\n".join(map(json.dumps, rows)))
-    found = read_scores(path)
+    found = read_scores(path).rows
     assert [r.scores.tolist() for r in found] == [[1, 2, 3], [0, 1]]
     assert [r.is_right.tolist() for r in found] == [[False, False, True], [True, False]]
 
@@ -126,17 +126,15 @@ def test_files_of_other_prompts_are_not_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "is empty"),
-        ("{", "no JSON"),
-        ("[1]", "expected an object"),
+        ("", "blank lines only"),
+        ("{", "no row is left"),
         ('{"scores": [1, NaN]}', "expected a finite number"),
-        ('{"scores": [1]}', "expected two or more"),
+        ('{"scores": [1]}', "has 1 score, expected two or more"),
         ('{"scores": [1, 2], "best": 2}', "indices below 2"),
-        ('{"score": 1}', "given the keys score"),
+        ('{"score": 1}', "has score, expected scores"),
         ('{"scores": [1, 2], "best": [0, 1]}', "2 right and 0 wrong"),
         ('{"scores": [1, 2], "responses": ["one"]}', "1 texts and 2 scores"),
         ('{"scores": [1, 2], "subset": ""}', "'subset' has no value"),
-        ('{"scores": [1, 2], "responses": ["a", "b"]}\n' * 2 + "[", "line 3: this is no JSON"),
     ],
 )
 def test_bad_scores(tmp_path: Path, line: str, message: str) -> None:
