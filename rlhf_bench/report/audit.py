@@ -29,7 +29,8 @@ if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
 __all__ = ["Audit", "audit_text"]
 
 _WIDTH = 120
-_ROWS = 5  # of the table on a terminal
+_ROWS = 8  # of a table on a terminal at most
+_LINES = 21  # on a terminal; four more name the files
 _SENTENCES = 3
 
 
@@ -106,7 +107,7 @@ class Audit:
         return written
 
     def text(self) -> str:
-        """At most 25 lines for a terminal."""
+        """For a terminal; with the names of the files at most 25 lines."""
         return audit_text(self.report)
 
     @cached_property
@@ -121,18 +122,28 @@ class Audit:
 
 def audit_text(audit: Mapping[str, Any]) -> str:
     """The three largest findings, then accuracy beside its baselines (of all, of unseen categories, of the worst), and
-    ranks where a prompt has several responses."""
+    ranks where a prompt has several responses: as many rows of each table as `_LINES` lines hold."""
+    notes = [line for note in audit.get("data", {}).get("notes", []) for line in wrapped(note, _WIDTH)]
+    head = "\n".join([*notes, *_findings(audit.get("models", {}))])
+    for n_rows in range(_ROWS, 0, -1):
+        tables = [text_of(table, width=_WIDTH).rstrip() for table in _terminal_tables(audit, n_rows)]
+        text = "\n\n".join([head, *tables]).strip()
+        if text.count("\n") < _LINES:
+            break
+    return text
+
+
+def _terminal_tables(audit: Mapping[str, Any], n_rows: int) -> list[Table]:
+    """The tables of a terminal without notes, the most important rows of each in their order."""
     table = table_of_audit(audit)
-    rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:_ROWS]
-    kept = [replace(table, rows=[table.rows[i] for i in sorted(rows)], notes=[])]
+    rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:n_rows]
+    found = [replace(table, rows=[table.rows[i] for i in sorted(rows)], notes=[])]
     result = Result(Path(), {}, {}, pd.DataFrame(), {}, audit=dict(audit))
     for other, column in ((lists_table(result), 1), (rewardbench_table(result), 2)):
-        of_all = [row for row in other.rows if row[column] == "all"]
-        if of_all:
-            kept.append(replace(other, rows=of_all[:_ROWS], notes=[]))
-    notes = [line for note in audit.get("data", {}).get("notes", []) for line in wrapped(note, _WIDTH)]
-    texts = [text_of(each, width=_WIDTH).rstrip() for each in kept]
-    return "\n\n".join(["\n".join([*notes, *_findings(audit.get("models", {}))]), *texts]).strip()
+        kept = [row for row in other.rows if row[column] == "all"][:n_rows]
+        if kept:
+            found.append(replace(other, rows=kept, notes=[]))
+    return found
 
 
 def _rank(table: Table, i: int) -> tuple[int, float]:
