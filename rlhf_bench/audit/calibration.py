@@ -20,7 +20,7 @@ __all__ = ["BINS", "DEFINITION", "Bin", "Brier", "Calibration", "calibration"]
 
 Index = npt.NDArray[np.intp]
 BINS = 10
-FOLDS = 10  # of prompts
+_DRAWS = 4000
 DEFINITION = (
     "p = sigmoid(|score of chosen - score of rejected|), the probability that the model gives to the side it prefers; "
     "share_chosen = how often that side is the chosen one; ten bins of p from 0.5 to 1. Counting each pair in both "
@@ -65,19 +65,17 @@ class Brier:
 class Calibration:
     n: int  # pairs
     bins: list[Bin]
-    ece: float  # expected calibration error: mean over pairs of |share_chosen - mean_predicted| of their bin
-    ece_cross: Estimate  # the same by cross-fitting, which chance alone does not raise; over prompts
+    ece: Estimate  # expected calibration error: mean over pairs of |share_chosen - mean_predicted| of their bin
     brier: Brier
     brier_score: Estimate  # over prompts
     overconfidence: Estimate  # mean of p - "the preferred side is the chosen one": above 0 where it is too sure
     temperature: float  # T > 0 at which sigmoid(difference / T) fits the labels best; above 1 where it is too sure
 
     def to_dict(self) -> dict[str, Any]:
-        estimates = ("ece_cross", "brier_score", "overconfidence")
+        estimates = ("ece", "brier_score", "overconfidence")
         return {
             "n": self.n,
             "bins": [entry.to_dict() for entry in self.bins],
-            "ece": self.ece,
             "brier": asdict(self.brier),
             **{name: getattr(self, name).to_dict() for name in estimates},
             "temperature": self.temperature,
@@ -94,12 +92,11 @@ def calibration(differences: FloatArray, prompts: Sequence[str]) -> Calibration:
     excess = predicted - correct
     edges = np.linspace(0.5, 1.0, BINS + 1)
     at = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, BINS - 1)
-    bins, error = [], 0.0
+    bins = []
     for k in range(BINS):
         index = np.flatnonzero(at == k)
         share = accuracy(correct[None, index], [prompts[i] for i in index.tolist()]) if len(index) else _EMPTY
         mean = float(predicted[index].mean()) if len(index) else None
-        error += abs(float(excess[index].sum())) / len(differences)
         bins.append(Bin(round(float(edges[k]), 6), round(float(edges[k + 1]), 6), len(index), mean, share))
     groups = np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1]
     sizes = np.bincount(groups)
@@ -108,22 +105,28 @@ def calibration(differences: FloatArray, prompts: Sequence[str]) -> Calibration:
         return mean_estimate(np.bincount(groups, weights=values) / sizes)
 
     return Calibration(
-        len(differences), bins, error, over_prompts(_signs(excess, at, groups) * excess),
-        _brier(predicted, correct, at), over_prompts(excess**2), over_prompts(excess), fit_temperature(differences),
+        len(differences), bins, _expected_error(excess, at, groups), _brier(predicted, correct, at),
+        over_prompts(excess**2), over_prompts(excess), fit_temperature(differences),
     )  # fmt: skip
 
 
-def _signs(excess: FloatArray, at: Index, groups: Index) -> FloatArray:
-    """For each pair the sign of its bin's mean excess on the prompts of nine other folds, (N,); 0 in an empty bin.
+def _expected_error(excess: FloatArray, at: Index, groups: Index) -> Estimate:
+    """The sum over bins of |c|, c being the sum of a bin's excesses over N; (N,) each: p - right, bin, prompt.
 
-    The mean of sign * excess is the expected calibration error. With a sign of the same pairs every bin counts in
-    full, those of chance too; with a sign of other pairs chance cancels.
+    Chance makes each |c| larger and never smaller in the mean. So the lower end is the value less the 97.5th percentile
+    of the sum of |error of c|, which bounds how far chance can have raised it (triangle inequality), at least 0; the
+    upper end adds 1.96 standard errors of the sum of sign * c. Both ends are safe: together they cover 95 % or more.
     """
-    fold = np.random.default_rng(0).permutation(int(groups.max()) + 1)[groups] % FOLDS
-    of_fold = np.zeros((FOLDS, BINS))
-    np.add.at(of_fold, (fold, at), excess)
-    signs: FloatArray = np.sign(of_fold.sum(axis=0) - of_fold)[fold, at]
-    return signs
+    n_groups = int(groups.max()) + 1
+    sums = np.zeros((n_groups, BINS))
+    np.add.at(sums, (groups, at), excess / len(excess))
+    of_bins = sums.sum(axis=0)
+    covariance = np.cov(sums, rowvar=False) * n_groups if n_groups > 1 else np.zeros((BINS, BINS))
+    draws = np.random.default_rng(0).multivariate_normal(np.zeros(BINS), covariance, size=_DRAWS, method="eigh")
+    value, signs = float(np.abs(of_bins).sum()), np.sign(of_bins)
+    raised = float(np.quantile(np.abs(draws).sum(axis=1), 0.975))
+    se = math.sqrt(max(float(signs @ covariance @ signs), 0.0))
+    return Estimate(value, max(0.0, value - raised), min(1.0, value + 1.959964 * se), n_groups, method="simultaneous")
 
 
 def _brier(predicted: FloatArray, correct: FloatArray, at: Index) -> Brier:

@@ -127,7 +127,7 @@ def test_calibration_worked_by_hand() -> None:
     four, so the bin [.7, .75) is off by .22. The fifth pair ties: .5 against a half. (4 * .22 + 1 * 0) / 5 = .176."""
     margin = math.log(0.72 / 0.28)
     found = calibration(np.array([margin, -margin, margin, -margin, 0.0]), list("abcde"))
-    assert found.ece == pytest.approx(0.176)
+    assert found.ece.value == pytest.approx(0.176)
     filled = {(b.low, b.high): (b.n, b.mean_predicted, b.share.value) for b in found.bins if b.n}
     assert filled == {(0.5, 0.55): (1, 0.5, 0.5), (0.7, 0.75): (4, pytest.approx(0.72), 0.5)}
     assert [b.n for b in found.bins] == [1, 0, 0, 0, 4, 0, 0, 0, 0, 0]
@@ -155,7 +155,7 @@ def test_the_temperature_says_how_much_too_sure() -> None:
 def test_calibration_at_the_ends() -> None:
     """A margin of 1,000 gives p = 1, which belongs to the last bin; always right, so nothing is off."""
     found = calibration(np.array([1000.0, 1000.0]), ["a", "b"])
-    assert (found.bins[-1].n, found.ece) == (2, 0.0)
+    assert (found.bins[-1].n, found.ece.value) == (2, 0.0)
 
 
 def test_calibration_of_a_model_as_sure_as_right() -> None:
@@ -164,30 +164,29 @@ def test_calibration_of_a_model_as_sure_as_right() -> None:
     margins = np.abs(rng.normal(0, 2, 4000))
     signs = np.where(rng.random(4000) < 1 / (1 + np.exp(-margins)), 1, -1)
     prompts = [str(i) for i in range(4000)]
-    assert calibration(margins * signs, prompts).ece < 0.03
-    assert calibration(-margins * signs, prompts).ece > 0.3
+    assert calibration(margins * signs, prompts).ece.value < 0.03
+    assert calibration(-margins * signs, prompts).ece.value > 0.3
 
 
-def test_the_cross_fitted_error_is_that_of_a_model_that_is_off() -> None:
-    """Always sure by .75 and right in half of 200 pairs: every fold sees a bin that is too sure, so both are .25."""
-    margins = np.tile([1.0, -1.0], 100) * math.log(3)
-    found = calibration(margins, [str(i) for i in range(200)])
-    assert found.ece == pytest.approx(0.25)
-    assert found.ece_cross.value == pytest.approx(0.25)
+def test_the_interval_of_the_calibration_error_by_hand() -> None:
+    """Always sure by .75 and right in half of 200 pairs: off by .25 in one bin, with a standard error of .5 / sqrt(199)
+    = .0354440. Below 2.241403 of them (the 97.5th percentile of |normal|): .1706; above 1.959964: .3195."""
+    found = calibration(np.tile([1.0, -1.0], 100) * math.log(3), [str(i) for i in range(200)])
+    assert found.ece.value == pytest.approx(0.25)
+    assert (found.ece.low, found.ece.high) == (pytest.approx(0.1706, abs=2e-3), pytest.approx(0.31947, abs=1e-4))
     assert found.overconfidence.value == pytest.approx(0.25)
 
 
-def test_chance_raises_the_plain_error_and_not_the_cross_fitted_one() -> None:
+def test_chance_alone_leaves_an_interval_that_reaches_0() -> None:
     """100 draws of 200 pairs with labels at the model's own probabilities, whose true error is 0."""
     rng = np.random.default_rng(0)
     found = []
     for _ in range(100):
         margins = np.abs(rng.normal(0, 2, 200))
         signs = np.where(rng.random(200) < 1 / (1 + np.exp(-margins)), 1, -1)
-        found.append(calibration(margins * signs, [str(i) for i in range(200)]))
-    assert np.mean([each.ece for each in found]) > 0.04
-    assert abs(np.mean([each.ece_cross.value for each in found])) < 0.01
-    assert np.mean([each.ece_cross.low <= 0 <= each.ece_cross.high for each in found]) > 0.9
+        found.append(calibration(margins * signs, [str(i) for i in range(200)]).ece)
+    assert np.mean([ece.value for ece in found]) > 0.04
+    assert sum(ece.low > 0 for ece in found) <= 7
 
 
 def test_pairs_by_the_agreement_of_annotators() -> None:
@@ -243,7 +242,7 @@ def test_same_numbers_again_and_in_any_batch(
     after = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path / "b")
     first, second = (ResultStore(folder.parent).read_audit() or {} for folder in (before, after))
     assert first["models"]["seed 0"]["by_category"] == second["models"]["seed 0"]["by_category"]
-    errors = [found["models"]["seed 0"]["calibration"]["ece"] for found in (first, second)]
+    errors = [found["models"]["seed 0"]["calibration"]["ece"]["value"] for found in (first, second)]
     assert errors[0] == pytest.approx(errors[1], abs=1e-6)
 
 

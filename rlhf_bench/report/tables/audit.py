@@ -77,7 +77,7 @@ def calibration_table(result: Result) -> Table:
 
 def category_calibration_table(result: Result) -> Table:
     columns = [
-        MODEL, Column("category", "Category"), Column("ece", "ECE"), Column("ece_cross", "Cross-fitted", interval=True),
+        MODEL, Column("category", "Category"), Column("ece", "ECE", interval=True),
         Column("overconfidence", "Too sure by", interval=True), Column("brier", "Brier score", interval=True),
         Column("reliability", "Reliability"), Column("resolution", "Resolution"), Column("uncertainty", "Uncertainty"),
         Column("temperature", "Temperature", 2), Column("n", "Pairs"),
@@ -87,9 +87,8 @@ def category_calibration_table(result: Result) -> Table:
         for model, name, part in _calibrations(result)
     ]
     notes = [
-        "ECE: expected calibration error of ten bins, above 0 by chance alone. Cross-fitted: the same with each bin's "
-        "sign taken from other prompts, so that chance cancels; it can be below 0. Too sure by: mean probability given "
-        "to the preferred side less how often it is the chosen one.",
+        "ECE: expected calibration error of ten bins. Chance alone raises it: where the interval reaches 0, chance can "
+        "be all of it. Too sure by: mean probability given to the preferred side less how often it is the chosen one.",
         "Brier score = reliability - resolution + uncertainty + what bins hide. Temperature: what margins are to be "
         "divided by; above 1 the model is too sure.",
     ]
