@@ -20,7 +20,7 @@ from rlhf_bench.report.render.tex import tex_text
 from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Table
-from rlhf_bench.report.tables.audit import lists_table, rewardbench_table, table_of_audit
+from rlhf_bench.report.tables.audit import lists_table, rewardbench_table, styles_table, table_of_audit
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
@@ -30,6 +30,7 @@ __all__ = ["Audit", "audit_text"]
 
 _WIDTH = 120
 _ROWS = 8  # of a table on a terminal at most
+_SPECIAL = 5  # of the table beside accuracy at least
 _LINES = 21  # on a terminal; four more name the files
 _SENTENCES = 3
 
@@ -134,16 +135,21 @@ def audit_text(audit: Mapping[str, Any]) -> str:
 
 
 def _terminal_tables(audit: Mapping[str, Any], n_rows: int) -> list[Table]:
-    """The tables of a terminal without notes, the most important rows of each in their order."""
+    """Two tables without notes, the most important rows of each in their order: accuracy, and what these data have
+    beside it, styles or sections or ranks."""
     table = table_of_audit(audit)
     rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:n_rows]
     found = [replace(table, rows=[table.rows[i] for i in sorted(rows)], notes=[])]
     result = Result(Path(), {}, {}, pd.DataFrame(), {}, audit=dict(audit))
-    for other, column in ((lists_table(result), 1), (rewardbench_table(result), 2)):
-        kept = [row for row in other.rows if row[column] == "all"][:n_rows]
-        if kept:
-            found.append(replace(other, rows=kept, notes=[]))
-    return found
+    others = [styles_table(result), *(_of_all(other) for other in (rewardbench_table(result), lists_table(result)))]
+    special = next((other for other in others if other.rows), None)
+    return found if special is None else [*found, replace(special, rows=special.rows[: max(n_rows, _SPECIAL)], notes=[])]
+
+
+def _of_all(table: Table) -> Table:
+    """The rows of all pairs, not those of a part of them."""
+    column = next(i for i, column in enumerate(table.columns) if column.key in ("category", "subset"))
+    return replace(table, rows=[row for row in table.rows if row[column] == "all"])
 
 
 def _rank(table: Table, i: int) -> tuple[int, float]:

@@ -20,6 +20,8 @@ from rlhf_bench.report.tables.audit import (
     category_table,
     lists_table,
     rewardbench_table,
+    style_matrix_table,
+    styles_table,
     versus_slices_table,
     versus_table,
 )
@@ -174,6 +176,8 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     Plot("audit_reliability", "audit", "How often the preferred side is the chosen one.", "Reward model"),
     category_table,
     lists_table,
+    styles_table,
+    style_matrix_table,
     rewardbench_table,
     versus_table,
     versus_slices_table,

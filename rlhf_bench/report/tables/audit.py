@@ -16,12 +16,15 @@ __all__ = [
     "category_table",
     "lists_table",
     "rewardbench_table",
+    "style_matrix_table",
+    "styles_table",
     "table_of_audit",
     "versus_slices_table",
     "versus_table",
 ]
 
 SECTION = "Reward model"
+_STYLES = ("plain", "detailed", "detailed with markup")
 MODEL = Column("model", "Model")
 _SOURCES = [
     Column("accuracy", "Reward model", interval=True),
@@ -104,31 +107,53 @@ def _calibrations(result: Result) -> Iterator[tuple[str, str, Mapping[str, Any]]
 
 
 def lists_table(result: Result) -> Table:
-    """Several responses to a prompt, and styles; without rows where the data have neither."""
-    lists = {
-        "top1": "Top-1", "separated": "All right ones first", "mrr": "Reciprocal rank", "kendall": "Kendall tau-b",
-        "pairs": "Pairs in order",
-    }  # fmt: skip
-    styles = {"easy": "Easy styles", "normal": "Normal styles", "hard": "Hard styles"}
-    columns = [MODEL, Column("category", "Category")]
-    columns += [Column(key, title, 4, interval=True) for key, title in lists.items()]
-    columns += [Column(key, title, interval=True) for key, title in styles.items()]
-    columns.append(Column("n", "Prompts"))
-    rows: list[list[Cell]] = []
-    for model, part in result.audit.get("models", {}).items():
-        of_styles = {"all": part["styles"]} if part.get("styles") else {}
-        of_lists = part.get("lists") or {}
-        for name in of_lists or of_styles:
-            found = {**of_lists.get(name, {}), **of_styles.get(name, {})}
-            n = next(iter(found.values()))["n"]
-            rows.append([model, name, *cells({**found, "n": n}, columns[2:])])
+    """Several responses to a prompt; without rows where the data have two."""
+    columns = [
+        MODEL, Column("category", "Category"), Column("top1", "Top-1", 4, interval=True),
+        Column("separated", "All right ones first", 4, interval=True),
+        Column("mrr", "Reciprocal rank", 4, interval=True), Column("kendall", "Kendall tau-b", 4, interval=True),
+        Column("pairs", "Pairs in order", 4, interval=True), Column("n", "Prompts"),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [model, name, *cells({**found, "n": found["top1"]["n"]}, columns[2:])]
+        for model, part in result.audit.get("models", {}).items()
+        for name, found in part.get("lists", {}).items()
+    ]
     notes = [
         "Over prompts; ties count against the model. All right ones first: every right response is above every wrong "
-        "one. Hard styles: the rejected side has the richer style of the two; normal: the same; easy: the chosen side "
-        "has (RM-Bench, arXiv:2410.16184)."
+        "one."
     ]
     title = "Several responses to a prompt"
     return Table("audit_lists", title, columns, rows, notes, keys=2, section=SECTION, folded=True)
+
+
+def styles_table(result: Result) -> Table:
+    """Accuracy by the styles of both sides; without rows where the data have no styles."""
+    columns = [
+        MODEL, Column("easy", "Easy", interval=True), Column("normal", "Normal", interval=True),
+        Column("hard", "Hard", interval=True),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = [[model, *cells(found, columns[1:])] for model, found in _styles(result)]
+    notes = [
+        "Hard: the rejected side has the richer style of the two; normal: the same; easy: the chosen side has the "
+        "richer one (RM-Bench, arXiv:2410.16184)."
+    ]
+    return Table("audit_styles", "Accuracy by style", columns, rows, notes, section=SECTION)
+
+
+def style_matrix_table(result: Result) -> Table:
+    columns = [MODEL, Column("chosen", "Chosen side")]
+    columns += [Column(style.replace(" ", "_"), f"Rejected {style}") for style in _STYLES]
+    rows: list[list[Cell]] = [
+        [model, style, *accuracies]
+        for model, found in _styles(result)
+        for style, accuracies in zip(_STYLES, found["matrix"], strict=True)
+    ]
+    return Table("audit_style_matrix", "Accuracy by the styles of both sides", columns, rows, keys=2, section=SECTION)
+
+
+def _styles(result: Result) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((model, part["styles"]) for model, part in result.audit.get("models", {}).items() if part.get("styles"))
 
 
 def rewardbench_table(result: Result) -> Table:

@@ -111,9 +111,11 @@ def test_scores_with_texts_are_examined(tmp_path: Path) -> None:
     found = audit(scores=tmp_path / "a.jsonl", results=tmp_path)
     assert "length" in found.findings["sentence"].iloc[0]
     write_jsonl(tmp_path / "b.jsonl", [{"score_chosen": [3, 2, 1], "score_rejected": [0, 0, 2.5]}] * 3)
-    styles = audit(scores=tmp_path / "b.jsonl", results=tmp_path).tables["audit_lists"].iloc[0]
+    tables = audit(scores=tmp_path / "b.jsonl", results=tmp_path).tables
+    styles = tables["audit_styles"].iloc[0]
     # easy: chosen 2, 3, 3 against rejected 1, 1, 2, all above 0; normal: 1 < 2.5; hard: 3 > 0, 3 > 2.5, 2 < 2.5
     assert (styles["easy"], styles["normal"], styles["hard"]) == pytest.approx((1, 2 / 3, 2 / 3))
+    assert tables["audit_style_matrix"].iloc[:, 2:].to_numpy().tolist() == [[1, 1, 1], [1, 1, 0], [1, 1, 0]]
 
 
 def test_files_of_other_prompts_are_not_compared(tmp_path: Path) -> None:
