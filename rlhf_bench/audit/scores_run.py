@@ -54,7 +54,7 @@ def run_scores(files: Mapping[str, Path], *, results: Path = Path("results")) ->
     report = {
         "run": None,
         "data": {
-            "source": ", ".join(str(path) for path in files.values()), "split": _SPLIT, "pairs": len(pairs),
+            "source": ", ".join(path.name for path in files.values()), "split": _SPLIT, "pairs": len(pairs),
             "n_prompts": len(dict.fromkeys(prompts)),
             "notes": [file.left_out for file in opened.values() if file.left_out],
         },

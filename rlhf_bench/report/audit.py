@@ -147,9 +147,10 @@ def _terminal_tables(audit: Mapping[str, Any], n_rows: int) -> list[Table]:
 
 
 def _of_all(table: Table) -> Table:
-    """The rows of all pairs, not those of a part of them."""
-    column = next(i for i, column in enumerate(table.columns) if column.key in ("category", "subset"))
-    return replace(table, rows=[row for row in table.rows if row[column] == "all"])
+    """The rows of all pairs, not those of a part of them, without the column that says so."""
+    at = next(i for i, column in enumerate(table.columns) if column.key in ("category", "subset"))
+    rows = [[*row[:at], *row[at + 1 :]] for row in table.rows if row[at] == "all"]
+    return replace(table, columns=[*table.columns[:at], *table.columns[at + 1 :]], rows=rows, keys=table.keys - 1)
 
 
 def _rank(table: Table, i: int) -> tuple[int, float]:
