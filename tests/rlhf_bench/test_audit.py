@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -25,6 +26,7 @@ from rlhf_bench.files import write_jsonl
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
 from rlhf_bench.report import audit_text, write_report
+from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import PreferencePair, make_pair
 
@@ -293,6 +295,12 @@ def test_the_report_page_shows_it(checkpoints: Path, tmp_path: Path) -> None:
     manifest = ResultStore(result).read_manifest()
     hash_ = json.loads((checkpoints / "mini" / "reward" / "training.json").read_text())["hash"]
     ResultStore(result).write_manifest(manifest | {"reward_model": [{"seed": 0, "hash": hash_}]})
+    pool = [
+        {"model": "sft", "seed": 0, "prompt_id": str(p), "sample": k, "reward": float(k)}
+        | {f"style_{name}": float(k) for name in FEATURES}
+        for p in range(10) for k in range(2)
+    ]  # fmt: skip
+    ResultStore(result).write_pool(pd.DataFrame(pool))
     write_report(result, only=["page"])
     done = CliRunner().invoke(
         cli, ["audit", "--run", "mini", "--checkpoints", str(checkpoints), "--results", str(tmp_path)]
@@ -304,6 +312,7 @@ def test_the_report_page_shows_it(checkpoints: Path, tmp_path: Path) -> None:
     assert "Accuracy by category" in done.stdout
     assert "Accuracy by category" in page
     assert "Calibration" in page
+    assert "What the reward model teaches" in page
     assert f"score {worst['rejected_score']:.2f}".replace("-", "−") in page
     assert f"mistakes: {result / 'audit' / 'mistakes.jsonl'}" in done.stdout
 
