@@ -143,7 +143,9 @@ def _terminal_tables(audit: Mapping[str, Any], n_rows: int) -> list[Table]:
     result = Result(Path(), {}, {}, pd.DataFrame(), {}, audit=dict(audit))
     others = [styles_table(result), *(_of_all(other) for other in (rewardbench_table(result), lists_table(result)))]
     special = next((other for other in others if other.rows), None)
-    return found if special is None else [*found, replace(special, rows=special.rows[: max(n_rows, _SPECIAL)], notes=[])]
+    if special is not None:
+        found.append(replace(special, rows=special.rows[: max(n_rows, _SPECIAL)], notes=[]))
+    return found
 
 
 def _of_all(table: Table) -> Table:
