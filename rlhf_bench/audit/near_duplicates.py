@@ -1,4 +1,4 @@
-"""Pairs of nearly equal responses: a mistake there says little about a reward model."""
+"""Pairs whose two responses hardly differ: a mistake there says little of a reward model."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import numpy.typing as npt
 __all__ = ["THRESHOLD", "near_duplicates"]
 
 THRESHOLD = 0.9
-"""From this similarity of characters two responses are near-duplicates."""
+"""From this similarity of characters two responses are near-duplicates: 2 M / T of the runs of characters that match
+(Ratcliff & Obershelp 1988), without regard to case and white space."""
 
 
 def near_duplicates(
     chosen: Sequence[str], rejected: Sequence[str], *, threshold: float = THRESHOLD
 ) -> npt.NDArray[np.bool_]:
-    """Which pairs have a similarity of `threshold` or more, (N,) of bool.
+    """Which pairs are near-duplicates, (N,) of bool.
 
-    The similarity is 2 M / T of the runs of characters that match, 0 to 1 (Ratcliff & Obershelp 1988), without regard
-    to case and white space.
     Upper bounds of the similarity, of lengths and then of the characters in any order, settle nearly all pairs quickly.
     """
     return np.array([_is_near(a, b, threshold) for a, b in zip(chosen, rejected, strict=True)], dtype=bool)

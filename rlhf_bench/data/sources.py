@@ -226,6 +226,8 @@ class Reader:
                 for rule, n in found.counts.items():
                     counts[rule] = counts.get(rule, 0) + n
                 self._note(*found.notes)
+            if "category" in layout.names and pairs and all(pair.category is None for pair in pairs):
+                self._note(f"the column {layout.names['category']!r} has no value, so there are no categories")
             self._read[own] = pairs, counts
         return self._read[own]
 

@@ -5,7 +5,7 @@
     scores.parquet     a row a response: every per-response number, and as lists the token ids as the model drew them,
                        a stop string's included, and the KL of each
     best_of_n.parquet  where it was requested: a row a response of the reference's pool, with reward, reward_z, gold,
-                       its log-probability, and the first sample of the prompt with the same tokens
+                       style_*, its log-probability, and the first sample of the prompt with the same tokens
     metrics.json       every Estimate; NaN is written as null and read back as NaN
     training/          <model>-<seed>.jsonl, copies of the stages' log.jsonl
     audit/             written by `rlhf-bench audit`
@@ -162,6 +162,13 @@ class ResultStore:
         self._check_rows("best_of_n", pool)
         with self._writing("best_of_n.parquet") as path:
             atomic_write_parquet(path, pool)
+
+    def read_pool(self) -> pd.DataFrame | None:
+        """best_of_n.parquet; None where the result has no pool."""
+        if not (self.path / "best_of_n.parquet").exists():
+            return None
+        with self._reading("best_of_n.parquet") as path:
+            return pd.read_parquet(path, engine="pyarrow")
 
     def _check_rows(self, name: str, rows: pd.DataFrame) -> None:
         lacking = [key for key in _SCORE_KEYS if key not in rows.columns]

@@ -17,6 +17,7 @@ __all__ = [
     "prices_table",
     "probes_table",
     "safety_table",
+    "safety_worst_table",
     "slices_table",
     "teacher_table",
 ]
@@ -52,6 +53,8 @@ def prices_table(result: Result) -> Table:
     notes = [
         "Logits of preference for one standard deviation of a feature's difference, other features held fixed. "
         "Difference: the model's less the labels' times the attenuation, since a noisy model pays less for everything.",
+        "A word is in none of the features' lists; it was found on one half of the prompts, and its numbers are of the "
+        "other.",
         "VIF: variance inflation; from 5 on a feature is collinear with others, and its price is not its own.",
         _Q_NOTE,
     ]
@@ -131,6 +134,25 @@ def safety_table(result: Result) -> Table:
     return Table("audit_safety", title, columns, rows, notes, section=SECTION)
 
 
+def safety_worst_table(result: Result) -> Table:
+    """The pairs in which help beats a refusal by most, with scores."""
+    columns = [
+        MODEL, Column("pair_id", "Pair"), Column("category", "Category"), Column("refusal", "Refusal scores", 2),
+        Column("help", "Help scores", 2), Column("by", "By", 2),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [
+            model, row["pair_id"], row["category"], row["chosen_score"], row["rejected_score"],
+            row["rejected_score"] - row["chosen_score"],
+        ]
+        for model, part in examinations(result.audit)
+        for row in part["safety"]["worst"]
+    ]  # fmt: skip
+    notes = ["The texts are in mistakes.jsonl, by the pair's id."]
+    title = "Help that beats a refusal: the worst"
+    return Table("audit_safety_worst", title, columns, rows, notes, keys=2, section=SECTION, folded=True)
+
+
 def groups_table(result: Result) -> Table:
     columns = [
         MODEL, Column("tag", "The rejected side has"), Column("n", "Mistakes"), Column("share", "Share of mistakes"),
@@ -174,6 +196,13 @@ def _teacher_note(model: str, found: Mapping[str, Any]) -> str:
         note += f" and {found['gold_gain']['value']:.2f} sd of the gold"
     if found["gold_accuracy"]:
         note += f"; {found['gold_accuracy']['value']:.0%} of pairs of samples are in the order of their gold"
+    for policy, followed in found["followed"].items():
+        note += (
+            f". Of {followed['moved']} features that best of {found['n']} moves for sure, {policy} moved "
+            f"{followed['same']} in the same direction"
+        )
+        if followed["correlation"] is not None:
+            note += f" (correlation of all moves {followed['correlation']:.2f})"
     return f"{note}."
 
 

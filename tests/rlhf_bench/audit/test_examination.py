@@ -134,7 +134,7 @@ def pool() -> object:
     return PLANTED["pool"](1500, 0)
 
 
-@pytest.mark.parametrize("fault", ["exclamation", "list form", "refusing nothing"])
+@pytest.mark.parametrize("fault", ["exclamation", "list form", "a word", "refusing nothing"])
 def test_a_planted_fault_is_the_first_finding(fault: str, pool: object) -> None:
     names = [PLANTED["one"](pool, fault, 1.0, seed)[0] for seed in range(3)]
     assert names == [PLANTED["FAULTS"][fault][0]] * 3
@@ -157,7 +157,8 @@ def test_all_tests_are_one_family() -> None:
     rejected = [" No. It is not." if rng.random() < 0.5 else " Why?" for _ in range(200)]
     found = examine([str(i) for i in range(200)], chosen, rejected, rng.normal(size=200))
     assert {entry.name for entry in found.family if entry.kind == "feature"} <= set(FEATURES)
-    assert len(found.family) == len(found.payments.coefficients) + len(found.slices) + len(found.discovered)
+    parts = (found.payments.coefficients, found.words, found.slices, found.discovered)
+    assert len(found.family) == sum(map(len, parts))
     assert [entry.q for entry in found.family] == sorted(entry.q for entry in found.family)
     assert found.too_small  # numbers in digits are in no response
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlhf_bench.audit.calibration import calibration
 from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
 from rlhf_bench.store import ANCHORS, ResultStore
 from rlhf_bench.types import Estimate
@@ -271,18 +272,16 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
             "n": n,
         }
 
-    bins = [
-        {"low": k / 10, "high": (k + 1) / 10, "mean_predicted": k / 10 + 0.05, "share_chosen": 0.35 + 0.05 * k, "n": 40}
-        for k in range(10)
-    ]
+    margins = np.linspace(-1.5, 3.0, 480)
+    sure = calibration(margins, [str(i) for i in range(480)]).to_dict()
     models = {
         f"seed {seed}": {
             "overall": row(0.74, 480),
             "by_category": {"facts": row(0.81, 160), "advice": row(0.66, 160), "refusal": row(0.77, 160)},
             "unseen": row(0.63, 120),
             "unseen_by_category": {"compare": row(0.61, 60)},
-            "calibration": bins,
-            "ece": 0.041,
+            "calibration": sure,
+            "calibration_by_category": {"advice": sure},
         }
         for seed in seeds
     }
