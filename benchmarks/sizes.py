@@ -58,9 +58,9 @@ MINI_LENGTHS = (
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """One token a word: end-of-text, the two speakers, then w3, w4 and so on."""
-    words = [END_OF_TEXT, "Human:", "Assistant:", *(f"w{i}" for i in range(3, vocabulary))]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=END_OF_TEXT))
+    """One token a word: end-of-text, the two speakers, an unknown word, then w4, w5 and so on."""
+    words = [END_OF_TEXT, "Human:", "Assistant:", "<unk>", *(f"w{i}" for i in range(4, vocabulary))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END_OF_TEXT, bos_token=END_OF_TEXT, pad_token=END_OF_TEXT,
@@ -78,7 +78,7 @@ def make_pairs(count: int, model: str) -> list[PreferencePair]:
     rng = np.random.Generator(np.random.Philox(key=0))
 
     def words(n: int) -> str:
-        return "".join(f" w{i}" for i in rng.integers(3, vocabulary, n))
+        return "".join(f" w{i}" for i in rng.integers(4, vocabulary, n))
 
     pairs = []
     for i in range(count):
