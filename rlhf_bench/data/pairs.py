@@ -219,8 +219,10 @@ def _turned(cells: Cells) -> Iterator[_Texts]:
 def _turns(cells: Cells, field: str) -> list[str]:
     value = parse_cell(cells.value(field))
     turns = [value] if isinstance(value, str) else value
-    if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
+    if not isinstance(turns, list) or not turns:
         raise cells.wrong(field, "a text, or a list of texts, one a turn")
+    if not all(isinstance(turn, str) for turn in turns):
+        raise Unusable(f"has a turn that is no text in {cells.names[field]!r}")
     return turns
 
 
