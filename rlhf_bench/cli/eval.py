@@ -20,7 +20,7 @@ from rlhf_bench.cli.base import (
 )
 from rlhf_bench.cli.eval_given import request_fields
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
-from rlhf_bench.errors import BadValue, UsageError
+from rlhf_bench.errors import BadValue, ModelError, UsageError
 from rlhf_bench.runtime.processes import fsdp_is_configured
 
 __all__ = ["evaluate", "print_result"]
@@ -252,6 +252,20 @@ def evaluate(
     write_index(results)
     remember_result(result, results)
     print_result(result)
+    _report_failed(result)
+
+
+def _report_failed(result: Path) -> None:
+    """Raise ModelError where a model could not be evaluated, so that the exit status tells."""
+    from rlhf_bench.store import ResultStore
+
+    failed = ResultStore(result).read_metrics().get("failed", [])
+    if failed:
+        names = ", ".join(dict.fromkeys(str(one["model"]) for one in failed))
+        raise ModelError(
+            f"{names}: could not be evaluated, and the others were: {failed[0]['reason']}; put that right and evaluate "
+            "again with --force"
+        )
 
 
 def _refuse_argument(given: Sequence[str], results: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.store import ANCHORS, PartStore, ResultStore
 from rlhf_bench.store.parts import LISTS
 
-__all__ = ["Collected", "collect"]
+__all__ = ["Collected", "Failed", "collect"]
 
 TEXTS = 500  # texts of a corpus at most: its numbers depend on how many there are
 INEXACT = "sampled at another temperature than 1, or from the likeliest tokens alone: KL is not to what is sampled"
@@ -58,7 +58,17 @@ class Collected:
         {"model": self.models, "anchor": self.anchors, "pool": self.pools}[kind].append(part)
 
 
-def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collected) -> list[str]:
+class Failed(NamedTuple):
+    """A model that could not be evaluated under a seed."""
+
+    model: str
+    seed: int
+    reason: str
+
+
+def collect(
+    store: ResultStore, parts: PartStore, plan: Plan, collected: Collected, failed: Sequence[Failed] = ()
+) -> list[str]:
     """Write responses, scores, pool, training logs and, last of all, metrics; the parts are removed then.
 
     Returns what is to be logged of it: a line for whatever was too long and read in part.
@@ -104,7 +114,8 @@ def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collect
         {
             **summary,
             **best,
-            "missing": [*summary["missing"], *_rows(plan.missing)],
+            "missing": [*summary["missing"], *_rows(plan.missing | _of_failed(failed, plan))],
+            "failed": [one._asdict() for one in failed],
             "training": training_costs(plan.models),
             "training_alarms": training_alarms(plan.models, plan.reward_models),
             "reward_model": accuracies,
@@ -138,6 +149,11 @@ def _add_phrases(summary: dict[str, Any], corpora: Texts, reference: str) -> Non
     if any(model != reference and seed in seeds for model, seed in texts):
         summary["alarms"] += [alarm._asdict() for alarm in phrase_alarms(texts, reference=reference)]
         summary["alarm_checks"].append(CHECK)
+
+
+def _of_failed(failed: Sequence[Failed], plan: Plan) -> dict[tuple[str, str], str]:
+    one_seed = len(plan.seeds) == 1
+    return {(one.model, "everything" if one_seed else f"seed {one.seed}"): one.reason for one in failed}
 
 
 def _rows(missing: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from rlhf_bench.errors import StoreError
-from rlhf_bench.evaluate.collect import Collected, collect
+from rlhf_bench.errors import BenchError, ModelError, NotFinite, StoreError
+from rlhf_bench.evaluate.collect import Collected, Failed, collect
 from rlhf_bench.evaluate.manifest import make_manifest
 from rlhf_bench.evaluate.models import SeedModels
 from rlhf_bench.evaluate.plan import Plan, prepare
@@ -89,13 +89,19 @@ def run_request(
         if force:
             writer.look(_make_empty, folder, parts)
         writer.write(store.write_manifest, manifest)
-        collected = Collected()
+        collected, failed = Collected(), list[Failed]()
         service = Service(results / "judge.sqlite", request.skip_bad, progress, max_cost, max_calls)
         for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
             for part in _parts(plan, SeedModels(plan, seed, processes), service):
-                collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
+                try:
+                    collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
+                except Exception as error:
+                    if processes.size > 1 or not _can_be_left_out(part, plan, error):
+                        raise
+                    failed.append(Failed(str(part.model), seed, _reason(error)))
+                    progress.log(f"{part.label}: could not be evaluated, and is left out: {failed[-1].reason}")
         with resampling(plan.suite.resamples):
-            for line in writer.look(collect, store, parts, plan, collected):
+            for line in writer.look(collect, store, parts, plan, collected, failed):
                 progress.log(line)
         writer.write(_tidy, folder, request)
     return folder
@@ -109,6 +115,7 @@ class _Part(NamedTuple):
     label: str
     count: Callable[[Sequence[Item]], int]  # how many responses some prompts have
     compute: Callable[[Sequence[Item], OnBatch], Scored]
+    model: str | None = None  # of a model that is evaluated, its name
 
 
 def _parts(plan: Plan, models: SeedModels, service: Service) -> Iterator[_Part]:
@@ -117,11 +124,11 @@ def _parts(plan: Plan, models: SeedModels, service: Service) -> Iterator[_Part]:
         key, label = f"{quote(one.name, safe='')}-{seed}", f"{one.name}, seed {seed}"
         if isinstance(one, ServerModel):
             work = partial(_served, one, models, samples, service)
-            yield _Part("model", key, label, _times(samples), work)
+            yield _Part("model", key, label, _times(samples), work, one.name)
         elif isinstance(one, ResponseSet):
-            yield _Part("model", key, label, _counted(partial(file_rows, one)), partial(_file, one, models))
+            yield _Part("model", key, label, _counted(partial(file_rows, one)), partial(_file, one, models), one.name)
         else:
-            yield _Part("model", key, label, _times(samples), partial(_sampled, one, models, samples))
+            yield _Part("model", key, label, _times(samples), partial(_sampled, one, models, samples), one.name)
     for name in anchor_names(plan.items):  # their folder keeps a model's name from being mistaken for them
         count = _counted(partial(anchor_rows, name, seed))
         yield _Part("anchor", f"anchors/{name}-{seed}", f"{name}, seed {seed}", count, partial(_anchor, name, models))
@@ -169,6 +176,20 @@ def _anchor(name: str, models: SeedModels, items: Sequence[Item], on_batch: OnBa
 def _pool(reference: ModelSource, models: SeedModels, n: int, items: Sequence[Item], on_batch: OnBatch) -> Scored:
     rows = sampled_rows(reference, models, items, samples=n, on_batch=on_batch)
     return pool_of(rows, models.context(reference, chooser=True))
+
+
+def _can_be_left_out(part: _Part, plan: Plan, error: Exception) -> bool:
+    """Whether the other models' numbers have a meaning without this part: a model's, and not the reference's.
+
+    What may succeed another time, such as a full disk or memory, is no reason to leave a model out.
+    """
+    of_the_model = (ModelError, NotFinite, RuntimeError, ValueError, LookupError, TypeError)
+    return part.model not in (None, plan.reference) and isinstance(error, of_the_model) and "memory" not in str(error)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()[:1]
+    return "".join(lines) if isinstance(error, BenchError) else ": ".join([type(error).__name__, *lines])
 
 
 def _evaluated(part: _Part, plan: Plan, parts: PartStore, progress: Progress, writer: Writer) -> list[str]:

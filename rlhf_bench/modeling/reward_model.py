@@ -114,18 +114,31 @@ class RewardModel:
         return self
 
     def _limit(self, max_prompt: int | None, max_response: int | None) -> None:
-        room = max_positions(self.model.model)
-        self.max_response = min(max_response or LONGEST, room // 2)
-        self.max_prompt = min(max_prompt or LONGEST, room - self.max_response)
+        room = self.room = min(max_positions(self.model.model), 2 * LONGEST)
+        if isinstance(self.form, Separate):
+            self.max_response = min(max_response or LONGEST, room // 2)
+            self.max_prompt = min(max_prompt or LONGEST, room - self.max_response)
+        else:  # prompt and response share the room
+            self.max_prompt, self.max_response = min(max_prompt or room, room), min(max_response or room, room)
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool] | None = None
     ) -> list[Encoded]:
-        """Prompts and responses of the data as tokens, in the form that the model reads."""
-        return self.form.encode(
-            prompts, responses, ended or [True] * len(prompts),
-            max_prompt=self.max_prompt, max_response=self.max_response,
+        """Prompts and responses of the data as tokens, in the form that the model reads.
+
+        Of what is longer together than the model can read the response keeps at least half of the room.
+        """
+        whole = ended or [True] * len(prompts)
+        rows = self.form.encode(
+            prompts, responses, whole, max_prompt=self.max_prompt, max_response=self.max_response
         )  # fmt: skip
+        for i, row in enumerate(rows):
+            if row.length > self.room:
+                response = min(len(row.response), max(self.room // 2, self.room - len(row.prompt)))
+                (rows[i],) = self.form.encode(
+                    [prompts[i]], [responses[i]], [whole[i]], max_prompt=self.room - response, max_response=response
+                )  # fmt: skip
+        return rows
 
     def score(
         self,

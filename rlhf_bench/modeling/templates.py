@@ -41,6 +41,7 @@ class Template:
     stop: tuple[str, ...] = ()
     tokenizer: Any = None
     end_id: int | None = None  # the token that ends an answer; None: the tokenizer's end-of-text
+    space: str = ""  # what stands between the end of a prompt and an answer (Llama 2's and Mistral's space)
 
     @classmethod
     def of(cls, template: str, tokenizer: Any, *, name: str = "the model") -> Template:
@@ -55,7 +56,7 @@ class Template:
         if template == "chatml":
             return cls(template, _chatml, (_IM_END,), tokenizer, first_special(tokenizer, _IM_END))
         if template == "llama2":
-            return cls(template, lambda turns: _llama2(turns, tokenizer), ("[INST]", "</s>"), tokenizer)
+            return cls(template, lambda turns: _llama2(turns, tokenizer), ("[INST]", "</s>"), tokenizer, space=" ")
         if template == "chat":
             return _chat(tokenizer, name)
         return cls(template, _plain, (), tokenizer)
@@ -70,8 +71,8 @@ class Template:
         return self.write(marked_turns(self.tokenizer, text))
 
     def response(self, text: str) -> str:
-        """A response of the data as this model would write it: only the HH form has a space before it."""
-        return as_text(self.tokenizer, text if self.name == "hh" else text.lstrip())
+        """A response of the data as this model would write it: in the HH form it has its own space before it."""
+        return as_text(self.tokenizer, text if self.name == "hh" else f"{self.space}{text.lstrip()}")
 
     def read(self, text: str) -> str:
         """What this model wrote, as a response of the data: the inverse of `response`."""
@@ -202,11 +203,14 @@ def _chat(tokenizer: Any, name: str) -> Template:
         )
     # What the template writes after an answer is what ends one; it need not be the end-of-text token.
     turns = [Message("user", "Hello"), Message("assistant", _PROBE)]
-    end = write_chat(tokenizer, turns, answer=False, name=name).partition(_PROBE)[2].strip()
+    whole, _, rest = write_chat(tokenizer, turns, answer=False, name=name).partition(_PROBE)
+    end = rest.strip()
     end_id = first_special(tokenizer, end)
     if end_id is not None:  # a template may write more tokens after it
         end = tokenizer.convert_ids_to_tokens(end_id)
+    head = write_chat(tokenizer, turns[:1], answer=True, name=name)
+    space = whole.removeprefix(head) if whole.startswith(head) else ""
     return Template(
         "chat", lambda turns: write_chat(tokenizer, turns, answer=True, name=name), (end,) if end else (), tokenizer,
-        end_id,
+        end_id, space if space.isspace() else "",
     )  # fmt: skip

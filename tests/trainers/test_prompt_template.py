@@ -46,7 +46,7 @@ FORMS = {
         "<|im_start|>assistant\n",
         "no",
     ),
-    "llama2": ("<|endoftext|>[INST] Blue? [/INST] Yes. <|endoftext|><|endoftext|>[INST] Why? [/INST]", "no"),
+    "llama2": ("<|endoftext|>[INST] Blue? [/INST] Yes. <|endoftext|><|endoftext|>[INST] Why? [/INST]", " no"),
     "chat": ("user: Blue?|assistant: Yes.|user: Why?|assistant: ", "no"),
 }
 CHAT = (

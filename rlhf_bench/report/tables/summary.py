@@ -92,7 +92,9 @@ def missing_lines(result: Result) -> list[str]:
         reasons.setdefault(row["reason"], {}).setdefault(row["metric"], []).append(row["model"])
     for name in (metric.name for metric in _metrics(result)):
         for model in result.models:
-            if not {(model, name), ("all", name)} & explained and not known(result.estimate(model, name)):
+            if not {(model, name), ("all", name), (model, "everything")} & explained and not known(
+                result.estimate(model, name)
+            ):
                 reasons.setdefault("no reason recorded", {}).setdefault(name, []).append(model)
     return [line for reason, metrics in reasons.items() for line in _reason_lines(reason, metrics)]
 

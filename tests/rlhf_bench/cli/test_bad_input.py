@@ -351,10 +351,21 @@ def _constant(path: Path, token: int) -> None:
 
 def test_a_model_that_answers_nothing() -> None:
     _constant(Path("silent"), load_policy("checkpoints/default/sft")[1].eos_token_id)
-    message = fails("eval --model silent=silent --limit 3 --samples 2", 1)
-    assert message.startswith("silent (silent): all 6 responses are empty; expected text: check that ")
-    # what was finished before it is kept, and the same command would go on from there
-    assert [path.name for path in Path("results/hh-test/default/.parts").iterdir()] == ["sft-0.parquet"]
+    result = call("eval --model silent=silent --limit 3 --samples 2")
+    assert result.exit_code == 1
+    expected = (
+        "error: silent: could not be evaluated, and the others were: silent (silent): all 6 responses are empty; "
+    )
+    assert result.stderr.startswith(expected)
+    # the others' numbers are there, and the reason; so they are when it is evaluated again
+    metrics = json.loads(Path("results/hh-test/default/metrics.json").read_text(encoding="utf-8"))
+    assert {"sft", "chosen", "rejected"} == metrics["models"].keys()
+    (reason,) = [m["reason"] for m in metrics["missing"] if (m["model"], m["metric"]) == ("silent", "everything")]
+    assert reason.startswith("silent (silent): all 6 responses are empty")
+    assert "no reason recorded" not in Path("results/hh-test/default/tables/summary.md").read_text(encoding="utf-8")
+    assert call("eval --model silent=silent --limit 3 --samples 2").exit_code == 1
+    alone = fails("eval --model silent=silent --data pairs.jsonl --limit 3 --samples 2", 1)
+    assert alone.startswith("silent (silent): all 6 responses are empty; expected text: check that ")
 
 
 def test_a_model_whose_probabilities_are_nan() -> None:
@@ -363,8 +374,9 @@ def test_a_model_whose_probabilities_are_nan() -> None:
     with torch.no_grad():
         model.transformer.ln_f.bias.fill_(float("nan"))
     model.save_pretrained("broken")
-    message = fails("eval --model broken=broken --limit 2", 1)
+    message = fails("eval --model broken=broken --data pairs.jsonl --limit 2", 1)  # it is the reference
     assert message.startswith("broken (broken): the probabilities of the next token are NaN")
+    assert [path.name for path in Path("results/hh-test/broken/.parts").iterdir()] == []
 
 
 # --- data ------------------------------------------------------------------------------------------------------------

@@ -221,3 +221,29 @@ def test_a_response_has_no_space_that_its_tokenizer_puts_before_a_text(
     assert line_end_ids(bytewise) == []
     ids = bytewise(response, add_special_tokens=False)["input_ids"]
     assert continued_text(bytewise, ids) == response
+
+
+MISTRAL = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+TURNS = "{% for m in messages %}{{ m['role'] }}\n{{ m['content'] }}{{ eos_token }}\n{% endfor %}"
+WITH_HEAD = TURNS + "{% if add_generation_prompt %}assistant\n{% endif %}"
+
+
+@pytest.mark.parametrize("template", [MISTRAL, WITH_HEAD])
+@pytest.mark.parametrize("tokenizer", ["bytes", "spaced", "legacy"])
+def test_a_chat_prompt_and_its_response_are_the_tokens_of_the_whole_conversation(tokenizer: str, template: str) -> None:
+    """By plain calls of the tokenizer. Mistral's template has a space between the two, others have none."""
+    made = (
+        make_tokenizer(template=template)
+        if tokenizer == "bytes"
+        else make_spaced_tokenizer(legacy=tokenizer == "legacy", template=template)
+    )
+    messages = [{"role": "user", "content": "Colour?"}, {"role": "assistant", "content": "Blue."}]
+    whole = made(made.apply_chat_template(messages, tokenize=False), add_special_tokens=False)["input_ids"]
+    prompt, response = ["\n\nHuman: Colour?\n\nAssistant:"], [" Blue."]
+    (row,) = Template.of("chat", made).encode(prompt, response, max_prompt=99, max_response=99)
+    joined = row.prompt + row.response
+    assert joined == whole[: len(joined)]
+    assert made.decode(whole[len(joined) :]).strip() == ""

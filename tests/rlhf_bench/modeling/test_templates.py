@@ -67,10 +67,13 @@ def test_a_prompt_without_turns_is_one_turn() -> None:
     assert split_turns(form_prompt("A post. TL;DR:")) == [Message("user", "A post. TL;DR:")]
 
 
-@pytest.mark.parametrize("name", ["plain", "alpaca", "chatml", "llama2"])
-def test_only_the_hh_form_has_a_space_before_the_response(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "written"), [("plain", "Blue."), ("alpaca", "Blue."), ("chatml", "Blue."), ("llama2", " Blue.")]
+)
+def test_what_stands_before_a_response(name: str, written: str) -> None:
+    """Llama 2 writes a space after [/INST] (`_llama2`, as its paper)."""
     template = Template.of(name, TOKENIZER)
-    assert template.response(" Blue.") == "Blue."
+    assert template.response(" Blue.") == template.response("Blue.") == written
     assert template.read("Blue.") == template.read("\n Blue.") == " Blue."
     assert template.read(" \n") == " \n"
     hh = Template.of("hh", TOKENIZER)
