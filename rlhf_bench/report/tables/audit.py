@@ -7,10 +7,10 @@ from typing import Any
 
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cells
+from rlhf_bench.report.tables.metrics import MODEL
 from rlhf_bench.types import Estimate
 
 __all__ = [
-    "MODEL",
     "SECTION",
     "calibration_table",
     "category_calibration_table",
@@ -21,7 +21,6 @@ __all__ = [
 ]
 
 SECTION = "Reward model"
-MODEL = Column("model", "Model")
 _SOURCES = [
     Column("accuracy", "Reward model", interval=True),
     Column("longer", "Longer wins", interval=True),
