@@ -1,18 +1,24 @@
-"""The same training by TRL and by this project's trainers, in turn: seconds from pairs to weights, medians, ratios.
+"""The same training by TRL and by this project's trainers, in turn: seconds and memory, medians and ratios.
 
     pip install ".[peers]"
-    python benchmarks/against_trl.py            # sft, reward and dpo: 640 pairs of hh-mini, batches of 64, one epoch
+    python benchmarks/against_trl.py --model gpt2-124M --rows 4 --steps 4      # add --precision bf16
+    python benchmarks/against_trl.py --model mini --rows 64 --steps 20 --rounds 3
 
-Both start from the same folder, read the same texts at the same lengths, in the same precision, and evaluate nothing on
-the way; tokenising, DPO's reference pass and (here alone) saving are inside the time. Importing torch and TRL is not.
+Both start from the same random weights and train on the same rows, each row once. A training is a process of its own.
+Its time is that of all its optimiser steps, DPO's reference pass and GRPO's rollouts among them, without loading,
+tokenising and saving; its memory is how much the process's peak is above what it held before it loaded the model.
+`--rows` are texts, pairs, or, in GRPO, responses: half as many prompts as `--samples` fit into.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
+import argparse
+import json
 import logging
+import os
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,85 +26,158 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from sizes import LEARNING_RATE, MODELS, options, write_inputs
 
-from rlhf_bench.data import load_preferences
-from rlhf_bench.modeling.models import best_precision, default_device, to_reward_model
-from trainers.pipeline import train
-
-PAIRS, BATCH, ROUNDS, LONGEST = 640, 64, 3, 192
-STAGES = ("sft", "reward", "dpo")
-PARENT = {"sft": "base", "reward": "sft", "dpo": "sft"}
+STAGES = ("sft", "reward", "dpo", "grpo")
+WAYS = ("TRL", "here")
 
 
-def main(*stages: str) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", default=list(STAGES), help="default: all")
+    parser.add_argument("--model", default="gpt2-124M", choices=list(MODELS))
+    parser.add_argument("--rows", type=int, default=4, help="of an optimiser step")
+    parser.add_argument("--steps", type=int, default=4, help="optimiser steps of a training")
+    parser.add_argument("--samples", type=int, default=4, help="responses to each prompt of GRPO")
+    parser.add_argument("--tokens", type=int, default=48, help="of each of GRPO's responses")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)  # of a training's own process, as --way
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.way:
+        print(json.dumps(train(given)))
+        return
+    print(f"{given.model}, {given.precision}, {given.rows} rows x {given.steps} steps", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        write_inputs(Path(folder), given.model, given.rows * given.steps)
+        for stage in given.stages:
+            compare(given, stage, Path(folder))
+
+
+def compare(given: argparse.Namespace, stage: str, root: Path) -> None:
+    """Print the medians of one stage's trainings."""
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    memory: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(given.rounds):
+        for way in WAYS:
+            arguments = [sys.executable, __file__, *sys.argv[1:], "--root", str(root), "--way", way]
+            if given.stages != [stage]:
+                arguments = [word for word in arguments if word not in STAGES] + [stage]
+            found = json.loads(subprocess.run(arguments, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
+            seconds[way].append(found["seconds"] / given.steps)
+            memory[way].append(found["memory"])
+    (trl_s, here_s), (trl_m, here_m) = (
+        [statistics.median(numbers[way]) for way in WAYS] for numbers in (seconds, memory)
+    )
+    print(
+        f"{stage:7} TRL {trl_s:7.3f} s a step, here {here_s:7.3f}: {trl_s / here_s:5.2f} x; "
+        f"memory {trl_m:5.2f} GiB, here {here_m:5.2f}: {here_m / trl_m:.2f}",
+        flush=True,
+    )
+
+
+def train(given: argparse.Namespace) -> dict[str, float]:
+    """Seconds and GiB of one training, in this process."""
     logging.disable(logging.WARNING)
-    root = Path(tempfile.mkdtemp())
-    pairs = load_preferences("hh-mini", "train").pairs[:PAIRS]
-    held_out = {split: load_preferences("hh-mini", split).pairs[:2] for split in ("validation", "test")}
-    splits = {
-        split: Dataset.from_list([{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in rows])
-        for split, rows in {"train": pairs, **held_out}.items()
-    }
-    DatasetDict(splits).save_to_disk(root / "data")
-    overrides = [f"data.source={root / 'data'}", "base.max_steps=30"]
-    overrides += [f"{name}.{key}" for name in STAGES for key in ("epochs=1", f"batch_size={BATCH}", "eval_size=1")]
-    for parent in PARENT.values():  # nothing descends from the stage that is timed, or that would be trained again too
-        train([parent], run=f"from-{parent}", overrides=overrides, root=root)
-    columns = {
-        "sft": {"prompt": [p.prompt for p in pairs], "completion": [p.chosen for p in pairs]},
-        "reward": {"chosen": [p.prompt + p.chosen for p in pairs], "rejected": [p.prompt + p.rejected for p in pairs]},
-    }
-    print(f"{PAIRS} pairs, batches of {BATCH}, {best_precision(default_device())}, medians of {ROUNDS} rounds")
-    for stage in stages or STAGES:
-        data = Dataset.from_dict(columns[stage]) if stage in columns else splits["train"]
-        ours = lambda stage=stage: by_us(root, stage, overrides)  # noqa: E731
-        theirs = lambda stage=stage, data=data: by_trl(root, stage, data)  # noqa: E731
-        times: dict[str, list[float]] = {"trl": [], "here": []}
-        timed(ours), timed(theirs)  # what is loaded or compiled once
-        for _ in range(ROUNDS):
-            times["trl"].append(timed(theirs))
-            times["here"].append(timed(ours))
-        trl, here = (statistics.median(times[name]) for name in ("trl", "here"))
-        print(f"{stage:7} TRL {trl:6.1f} s   here {here:6.1f} s   {trl / here:4.1f} x", flush=True)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    run = by_trl if given.way == "TRL" else by_us
+    take_steps = run(given, given.stages[-1], given.root)
+    before = most_memory()
+    seconds = take_steps()
+    return {"seconds": seconds, "memory": most_memory() - before}
 
 
-def timed(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        work()
-    return time.perf_counter() - began
+def most_memory() -> float:
+    """GiB that this process has held at most; of the GPU's memory where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts it in KiB
 
 
-def by_us(root: Path, stage: str, overrides: list[str]) -> None:
-    for file in (root / ".reference_logps").glob("*"):
-        file.unlink()
-    train([stage], run=f"from-{PARENT[stage]}", overrides=overrides, root=root, force=True)
+def by_us(given: argparse.Namespace, stage: str, root: Path) -> Callable[[], float]:
+    from trainers.pipeline import train
+
+    overrides = options(
+        root, stage, rows=given.rows, steps=given.steps, samples=given.samples, tokens=given.tokens,
+        precision=given.precision,
+    )  # fmt: skip
+    train(["base"], run=stage, overrides=overrides, root=root)  # a copy of the policy
+
+    def take_steps() -> float:
+        train([stage], run=stage, overrides=overrides, root=root, force=True)
+        log = (root / stage / stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        return float(json.loads(log[-1])["seconds"])
+
+    return take_steps
 
 
-def by_trl(root: Path, stage: str, data: Dataset) -> None:
-    parent = root / f"from-{PARENT[stage]}" / PARENT[stage]
-    tokenizer: Any = AutoTokenizer.from_pretrained(parent)
+def by_trl(given: argparse.Namespace, stage: str, root: Path) -> Callable[[], float]:
+    import torch
+    from datasets import load_from_disk
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+    from trl import (
+        DPOConfig,
+        DPOTrainer,
+        GRPOConfig,
+        GRPOTrainer,
+        RewardConfig,
+        RewardTrainer,
+        SFTConfig,
+        SFTTrainer,
+    )
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        began = ended = 0.0
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            self.ended = time.perf_counter()
+
     common: dict[str, Any] = {
-        "output_dir": str(root / "trl"), "num_train_epochs": 1, "per_device_train_batch_size": BATCH,
-        "max_length": LONGEST, "bf16": best_precision(default_device()) == "bf16", "use_cpu": True,
-        "report_to": "none", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "seed": 0,
-        "gradient_checkpointing": False,
+        "output_dir": str(root / "trl"), "num_train_epochs": 1, "per_device_train_batch_size": given.rows,
+        "bf16": given.precision == "bf16", "use_cpu": not torch.cuda.is_available(), "report_to": "none",
+        "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "seed": 0,
+        "learning_rate": LEARNING_RATE, "gradient_checkpointing": False, "dataloader_pin_memory": False,
     }  # fmt: skip
-    if stage == "sft":
-        trainer: Any = SFTTrainer(str(parent), args=SFTConfig(**common), train_dataset=data, processing_class=tokenizer)
-    elif stage == "dpo":
-        config = DPOConfig(**common, precompute_ref_log_probs=True)
-        trainer = DPOTrainer(str(parent), args=config, train_dataset=data, processing_class=tokenizer)
-    else:
-        model, tokenizer = to_reward_model(parent, seed=0)
-        model.save_pretrained(root / "head")
-        model = AutoModelForSequenceClassification.from_pretrained(root / "head")
-        trainer = RewardTrainer(model, args=RewardConfig(**common), train_dataset=data, processing_class=tokenizer)
-    trainer.train()
+    rows = load_from_disk(str(root / "data"))["train"]
+    tokenizer = AutoTokenizer.from_pretrained(root / "policy")
+    policy = str(root / "policy")
+
+    def reward_model() -> Any:
+        return AutoModelForSequenceClassification.from_pretrained(root / "reward")
+
+    def trainer() -> Any:
+        if stage == "sft":
+            data = rows.remove_columns("rejected").rename_column("chosen", "completion")
+            return SFTTrainer(policy, args=SFTConfig(**common), train_dataset=data, processing_class=tokenizer)
+        if stage == "dpo":
+            return DPOTrainer(policy, args=DPOConfig(**common), train_dataset=rows, processing_class=tokenizer)
+        own = AutoTokenizer.from_pretrained(root / "reward")
+        if stage == "reward":
+            return RewardTrainer(reward_model(), args=RewardConfig(**common), train_dataset=rows, processing_class=own)
+        responses = max(1, 2 * given.rows // given.samples) * given.samples
+        config = GRPOConfig(
+            **{**common, "per_device_train_batch_size": responses, "max_steps": given.steps}, beta=0.04,
+            num_generations=given.samples, max_completion_length=given.tokens,
+        )  # fmt: skip
+        return GRPOTrainer(
+            policy, args=config, train_dataset=rows.select_columns("prompt"), processing_class=tokenizer,
+            reward_funcs=reward_model(), reward_processing_classes=own,
+        )  # fmt: skip
+
+    def take_steps() -> float:
+        watch, made = Watch(), trainer()
+        made.add_callback(watch)
+        made.train()
+        return watch.ended - watch.began
+
+    return take_steps
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -40,7 +40,7 @@ def main(run: str) -> None:
             for stage in ("base", "sft"):
                 shutil.copytree(stage_path(source, stage, first), target / stage, dirs_exist_ok=True)
             train(["reward", "grpo"], run=target.name, overrides=[*SETTINGS, f"seed={seed}"], progress=Progress())
-        result = evaluate("hh-test", run=target.name, limit=PROMPTS, frontier=SAMPLES).path
+        result = evaluate("hh-test", run=target.name, limit=PROMPTS, frontier=SAMPLES).folder
         found = json.loads((result / "metrics.json").read_text())["frontier"]
         kl, reach = Estimate.from_dict(found["turns"]["gold"]["kl"]), found["reach"]
         peak, is_last = peak_of_gold(target)

@@ -37,7 +37,7 @@ from rlhf_bench.data.mini.reading import read_response
 from rlhf_bench.scorers.rules.refusal import CLASSES, SCALE, WEIGHTS, Measured
 from rlhf_bench.scorers.rules.refusal_features import BUCKETS, VERDICTS, buckets, verdict
 
-LABELLED = Path(__file__).parent.parent / "tests" / "rlhf_bench" / "metrics" / "labelled"
+LABELLED = Path(__file__).parent.parent / "tests" / "rlhf_bench" / "scorers" / "labelled"
 N_FEATURES = 25_000
 MIN_RESPONSES = 5  # that have a feature
 PARTIAL_WEIGHT = 1.5  # of people's partial refusals, which are few

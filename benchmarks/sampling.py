@@ -1,9 +1,10 @@
 """Sampling against transformers' `generate`, in turn in one process: tokens a second, medians, ratio.
 
-    python benchmarks/sampling.py [--rounds 5] [--tokens 24]
+    python benchmarks/sampling.py [--rounds 3] [--tokens 24]
 
-GPT-2 of 124M and a Llama of SmolLM2-135M's shape, random weights, prompts of 32 to 160 tokens, with one sample a prompt
-and with eight.
+GPT-2 of 124M and a Llama of SmolLM2-135M's shape with random weights, and prompts of HH's lengths (15 to 249 tokens),
+in batches of 8 and 32 responses: one response to each prompt, and eight. Both are given the same batch; no response
+ends early, since end-of-text has a probability of 1 in 50,000.
 """
 
 from __future__ import annotations
@@ -12,66 +13,55 @@ import argparse
 import copy
 import statistics
 import time
-from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase
+from sizes import MODELS, make_pairs, make_tokenizer
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_bench.data import load_preferences
-from rlhf_bench.modeling.models import seeded, train_tokenizer
+from rlhf_bench.modeling.models import default_device, seeded
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.types import Prompt
 
-SHAPES: dict[str, Any] = {
-    "gpt2 124M": lambda: GPT2Config(),
-    "llama 135M": lambda: LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
-        num_key_value_heads=3, max_position_embeddings=2048, tie_word_embeddings=True,
-    ),
-}  # fmt: skip
 CASES = ((8, 1), (32, 1), (8, 8), (32, 8))  # responses in flight, samples of each prompt
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=24)
-    parser.add_argument("--models", nargs="*", default=list(SHAPES), choices=list(SHAPES))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=24, help="of each response")
+    parser.add_argument("--models", nargs="*", default=["gpt2-124M", "llama-135M"], choices=list(MODELS))
     given = parser.parse_args()
-    pairs = load_preferences("hh-mini", "validation").pairs
-    tokenizer = train_tokenizer([pair.prompt for pair in pairs], vocab_size=500)
-    tokenizer.padding_side = "left"
-    prompts = make_prompts("".join(pair.prompt for pair in pairs), tokenizer)
-    print(f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {given.tokens} tokens")
+    device = default_device()
+    print(
+        f"{device}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, fp32, "
+        f"{given.tokens} tokens a response"
+    )
     for name in given.models:
+        config = MODELS[name]()
         with seeded(0):
-            plain = AutoModelForCausalLM.from_config(SHAPES[name]())
-        plain.eval()
+            plain = AutoModelForCausalLM.from_config(config).eval().to(device)
+        tokenizer = make_tokenizer(config.vocab_size)
+        tokenizer.padding_side = "left"
         for rows, samples in CASES:
-            compare(name, plain, tokenizer, prompts[: rows // samples], samples, given.tokens, given.rounds)
-
-
-def make_prompts(text: str, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
-    """Pieces of running text, from 32 to 160 tokens long."""
-    ids = tokenizer(text[:50_000], verbose=False)["input_ids"]
-    lengths = [32 + (i * 53) % 129 for i in range(32)]
-    return [Prompt(str(i), tokenizer.decode(ids[i * 160 : i * 160 + length])) for i, length in enumerate(lengths)]
+            prompts = [Prompt(pair.id, pair.prompt) for pair in make_pairs(rows // samples, name)]
+            compare(name, plain, tokenizer, prompts, samples, given.tokens, given.rounds)
 
 
 def compare(
     name: str, plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], samples: int,
     tokens: int, rounds: int,
 ) -> None:  # fmt: skip
-    """Print the medians of one case. No response ends early: its end-of-text is drawn with probability 1 in 50,000."""
+    """Print the medians of one case."""
     ours_model = copy.deepcopy(plain)
-    ours_model.set_attn_implementation("eager")  # as models are loaded on a CPU
-    config = SamplingConfig(max_new_tokens=tokens, max_prompt_tokens=256, stop=("\n\nHuman:",))
+    if plain.device.type == "cpu":
+        ours_model.set_attn_implementation("eager")  # as models are loaded there
+    config = SamplingConfig(max_new_tokens=tokens, max_prompt_tokens=512)
 
     def ours() -> None:
         sample(ours_model, tokenizer, prompts, config, samples=samples, seed=0)
 
     def transformers() -> None:
-        inputs = tokenizer([prompt.text for prompt in prompts], return_tensors="pt", padding=True)
+        inputs = tokenizer([prompt.text for prompt in prompts], return_tensors="pt", padding=True).to(plain.device)
         with torch.no_grad():
             plain.generate(  # type: ignore[operator]
                 **inputs, do_sample=True, top_k=0, max_new_tokens=tokens, min_new_tokens=tokens,
@@ -79,7 +69,7 @@ def compare(
             )  # fmt: skip
 
     times: dict[str, list[float]] = {"ours": [], "transformers": []}
-    for _ in range(rounds + 1):
+    for _ in range(rounds + 1):  # the first warms up
         for way, run in (("ours", ours), ("transformers", transformers)):
             began = time.perf_counter()
             run()

@@ -6,7 +6,7 @@ A JSON-lines file (.jsonl, .jsonl.gz), a row a prompt, in one of two forms that 
     {"prompt": ..., "scores": [0.1, 2.0, ...], "best": 0}
 
 "best" is the index of the right response, or a list of the indices of several.
-A list may also be a string that holds one, as tables write them.
+A list may also be a string that holds one, as tables write them. RewardBench's results are read by rewardbench.py.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from rlhf_bench.audit.listwise import ListScores, Listwise, listwise
+from rlhf_bench.audit.rewardbench import is_rewardbench, rewardbench_text
+from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.types import Estimate
 
-__all__ = ["audit_scores", "read_scores", "scores_text"]
+__all__ = ["read_scores", "scores_file_text", "scores_text"]
 
 
 def read_scores(path: Path) -> list[ListScores]:
@@ -98,6 +100,10 @@ def scores_text(found: Listwise) -> str:
     return "\n".join(lines)
 
 
-def audit_scores(path: Path) -> Listwise:
-    """Read a file of scores and rank its responses; see `read_scores` and `listwise`."""
-    return listwise(read_scores(path))
+def scores_file_text(path: Path) -> str:
+    """The audit of a file of scores, or the table of RewardBench's results. Raises DataError."""
+    bad = BadRows(path.name)
+    table = read_table(path, bad)
+    if is_rewardbench(table.columns):
+        return rewardbench_text(table.rows, bad)
+    return scores_text(listwise(read_scores(path)))

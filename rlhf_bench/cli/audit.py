@@ -42,7 +42,8 @@ __all__ = ["audit"]
 @click.option(
     "--scores",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Audit these scores instead of a reward model: JSON lines with a pair's two scores or a list a prompt.",
+    help="Audit these scores instead of a reward model: a row with a pair's two scores or a list a prompt, or "
+    "RewardBench's results.",
 )
 @checkpoints_option
 @results_option
@@ -56,9 +57,9 @@ def audit(*, reward_models: tuple[str, ...], steps: str | None, scores: Path | N
     if scores is not None:
         if reward_models or steps or options["data"] or options["limit"]:
             raise click.UsageError("--scores was given with another option on what to audit; give --scores alone")
-        from rlhf_bench.audit.scores_file import audit_scores, scores_text
+        from rlhf_bench.audit.scores_file import scores_file_text
 
-        click.echo(scores_text(audit_scores(scores)))
+        click.echo(scores_file_text(scores))
         return
     from rlhf_bench.audit.run import run_audit
     from rlhf_bench.report import write_report

@@ -33,11 +33,16 @@ judge_options = with_options(
         help="The OpenAI-compatible server of --judge, and of --model NAME=server:MODEL.  [default: "
         "OPENAI_BASE_URL; for --judge else OpenAI's]",
     ),
-    click.option("--max-cost", metavar="USD", help="The most that --judge may cost over all runs; 0: no call."),
+    click.option(
+        "--max-cost",
+        metavar="USD",
+        help="The most that --judge, and each --model NAME=server:MODEL, may cost over all runs; 0: no call.",
+    ),
     click.option(
         "--max-calls",
         type=click.IntRange(min=0),
-        help="The most calls that --judge may be charged for; needed where its price is not known.",
+        help="The most calls that --judge, and each --model of a server, may be charged for; the judge needs it if "
+        "its price is not known.",
     ),
 )
 

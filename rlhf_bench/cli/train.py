@@ -16,7 +16,7 @@ from rlhf_bench.types import STAGES
 
 __all__ = ["train"]
 
-PROBE_SECONDS = 20.0  # of --dry-run
+PROBE_SECONDS = 60.0  # of --dry-run
 
 
 @click.command(
@@ -65,8 +65,8 @@ PROBE_SECONDS = 20.0  # of --dry-run
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print stages, data, tokens, memory, hours here (measured for some 20 seconds) and on a GPU, and what has to "
-    "be downloaded; train nothing.",
+    help="Print stages, data, tokens, memory, hours here (measured for a minute) and on a GPU, and what has to be "
+    "downloaded; train nothing.",
 )
 @checkpoints_option
 def train(
@@ -138,6 +138,7 @@ def _expand(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> lis
 def _dry_run(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> None:
     from trainers.plan.dry_run import dry_run
 
+    click.echo("measuring this machine for about a minute", err=True)
     click.echo(dry_run(stages, recipe=recipe, overrides=overrides, seconds=PROBE_SECONDS).rstrip("\n"))
 
 

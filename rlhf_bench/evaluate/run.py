@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.responses import anchor_names, anchor_rows, file_rows, sampled_rows
 from rlhf_bench.evaluate.scoring import Scored, pool_of, scored
 from rlhf_bench.evaluate.served import Service, served_rows
+from rlhf_bench.evaluate.served_kl import log_ratios
 from rlhf_bench.evaluate.sources import ModelSource, ResponseSet, ServerModel
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import LOCK, exclusive, remove_half_written
@@ -49,6 +51,8 @@ def run_request(
     force: bool = False,
     results: Path = Path("results"),
     expected: str | None = None,
+    max_cost: str | None = None,
+    max_calls: int | None = None,
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Path:
@@ -56,6 +60,7 @@ def run_request(
 
     Of several `processes` all call this with the same arguments: they divide the batches that one process would
     compute, and one of them writes. `expected` is the key of a result that is to be repeated.
+    `max_cost` (US dollars) and `max_calls` limit what each model behind a server may cost over all runs.
 
     Raises StoreError where models, data or the suite's version are no longer those of that key.
     """
@@ -85,12 +90,13 @@ def run_request(
             writer.look(_make_empty, folder, parts)
         writer.write(store.write_manifest, manifest)
         collected = Collected()
-        service = Service(results / "judge.sqlite", request.skip_bad, progress)
+        service = Service(results / "judge.sqlite", request.skip_bad, progress, max_cost, max_calls)
         for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
             for part in _parts(plan, SeedModels(plan, seed, processes), service):
                 collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
         with resampling(plan.suite.resamples):
-            writer.look(collect, store, parts, plan, collected)
+            for line in writer.look(collect, store, parts, plan, collected):
+                progress.log(line)
         writer.write(_tidy, folder, request)
     return folder
 
@@ -142,7 +148,10 @@ def _served(
 ) -> Scored:
     rows = served_rows(source, models, items, samples=samples, service=service)
     on_batch(samples * len(items))
-    return scored(rows, models.context(source.weights, origin="server"))
+    context = models.context(source.weights, origin="server")
+    if source.weights is None:
+        context = replace(context, log_ratios=log_ratios(rows, source, models, service))
+    return scored(rows, context)
 
 
 def _file(texts: ResponseSet, models: SeedModels, items: Sequence[Item], on_batch: OnBatch) -> Scored:

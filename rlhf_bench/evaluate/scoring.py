@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.scorers import SCORERS
-from rlhf_bench.scorers.base import Columns, EvalContext, Missing, ResponseRow, Scorer
+from rlhf_bench.scorers.base import CUT, Columns, EvalContext, Missing, ResponseRow, Scorer
 
 __all__ = ["Scored", "pool_of", "scored"]
 
@@ -68,6 +68,7 @@ def _row_columns(rows: Sequence[ResponseRow]) -> dict[str, object]:
         "response": [row.response for row in rows],
         "reference": texts("reference"),
         "finish_reason": texts("finish_reason"),
+        f"{CUT}prompt": [math.nan if row.prompt_cut is None else float(row.prompt_cut) for row in rows],
         "n_prompt_tokens": [float(len(row.prompt_ids)) if len(row.prompt_ids) else math.nan for row in rows],
         "n_tokens": [row.n_tokens for row in rows],
         **drawn,

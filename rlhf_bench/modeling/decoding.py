@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from rlhf_bench.modeling.heads import first_position
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
 from rlhf_bench.modeling.packed import is_large
 from rlhf_bench.modeling.sampling_cache import (
@@ -18,9 +20,11 @@ from rlhf_bench.modeling.sampling_cache import (
     preallocated_cache,
     take_rows,
 )
+from rlhf_bench.modeling.sampling_groups import GroupCache, attending
 from rlhf_bench.modeling.tokens import Encoded, collate
+from rlhf_bench.modeling.trees import has_full_attention
 
-__all__ = ["Alive", "decode_steps", "next_logits"]
+__all__ = ["Alive", "can_group", "decode_steps", "next_logits"]
 
 PREFILL_TOKENS, PREFILL_PADDING = 1024, 1.1  # of a large model's prompts at once; padded tokens to real ones
 LEAVE = 8  # finished rows leave the batch once they are an eighth of it
@@ -53,12 +57,14 @@ def decode_steps(
         yield from _recomputed_steps(model, prompts, samples, steps, drawn, state)
         return
     prefix = _Prefix.of(model, prompts, steps, pad=int(drawn[0, 0]))
-    cache = preallocated_cache(model, room=prefix.width + steps)
+    grouped = is_large(model) and can_group(model)
+    cache = preallocated_cache(model, room=prefix.width + (0 if grouped else steps))
     logits = _prefill(model, prefix, cache)
-    mask, positions = prefix.mask, prefix.positions
-    if samples > 1:
+    if grouped:
+        cache = GroupCache(cache, prefix.mask[:, : prefix.width], samples, steps)
+    elif samples > 1:
         cache.batch_repeat_interleave(samples)
-        logits, mask, positions = (t.repeat_interleave(samples, dim=0) for t in (logits, mask, positions))
+    logits, mask, positions = (t.repeat_interleave(samples, dim=0) for t in (logits, prefix.mask, prefix.positions))
     for step in range(steps):
         yield logits, state
         if not bool(state.running.any()) or step + 1 == steps:
@@ -148,9 +154,51 @@ def _recomputed_steps(
 
 def next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Logits after the last column, (B, V); only that position goes through the output layer."""
-    options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
+    options: dict[str, Any] = {"position_ids": positions + first_position(model), "logits_to_keep": 1}
     options = {name: value for name, value in options.items() if takes(model, name)}
-    out: Any = model(
-        input_ids=ids, attention_mask=mask, use_cache=True, **{cache_argument(model): cache}, **options
-    )  # fmt: skip
+    with attending(model, cache):
+        out: Any = model(
+            input_ids=ids, attention_mask=mask, use_cache=True, **{cache_argument(model): cache}, **options
+        )  # fmt: skip
     return out.logits[:, -1]  # type: ignore[no-any-return]
+
+
+_known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # model -> whether it can
+
+
+def can_group(model: PreTrainedModel) -> bool:
+    """Whether the model decodes over a `GroupCache` as over its own cache: tried once, on two short prompts.
+
+    It does not where attention has a window, a state passes from token to token, or scores are more than products.
+    """
+    if model not in _known:
+        _known[model] = has_usual_cache(model) and has_full_attention(model) and _tries_groups(model)
+    return _known[model]
+
+
+@torch.no_grad()
+def _tries_groups(model: PreTrainedModel) -> bool:
+    size = model.get_input_embeddings().weight.shape[0]
+    tokens = torch.tensor([[5, 1], [2, 6], [7, 3], [1, 1]], device=model.device) % size
+    prefix = _Prefix.of(model, [[1, 2, 3], [4, 2]], tokens.shape[1], pad=0)
+
+    def logits(*, grouped: bool) -> Tensor:
+        cache = preallocated_cache(model, room=prefix.width + tokens.shape[1])
+        _prefill(model, prefix, cache)
+        if grouped:
+            cache = GroupCache(cache, prefix.mask[:, : prefix.width], 2, tokens.shape[1])
+        else:
+            cache.batch_repeat_interleave(2)
+        mask, positions = (t.repeat_interleave(2, dim=0) for t in (prefix.mask, prefix.positions))
+        steps = []
+        for i, column in enumerate(range(prefix.width, prefix.width + tokens.shape[1])):
+            at = slice(column, column + 1)
+            steps.append(next_logits(model, tokens[:, i : i + 1], mask[:, : column + 1], positions[:, at], cache))
+        return torch.stack(steps)
+
+    plain = logits(grouped=False)
+    try:
+        found = logits(grouped=True)
+    except (ValueError, TypeError, RuntimeError, IndexError, AttributeError, LookupError):
+        return False  # the architecture does not attend through transformers' interface
+    return bool((found - plain).abs().max() <= 1e-3 * plain.abs().max())

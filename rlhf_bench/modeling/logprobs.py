@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from rlhf_bench.modeling.heads import is_linear, output_layer, own_logits
+from rlhf_bench.modeling.heads import backbone_of, first_position, is_linear, output_layer, own_logits
 from rlhf_bench.modeling.tokens import Batch
 from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
 
@@ -112,8 +112,8 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 def plain_hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """`hidden_states` of the batch as it is laid out, padding included."""
-    backbone: Any = model.base_model
-    positions = {"position_ids": batch.position_ids} if takes(backbone, "position_ids") else {}
+    backbone: Any = backbone_of(model)
+    positions = {"position_ids": batch.position_ids + first_position(model)} if takes(backbone, "position_ids") else {}
     out = backbone(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False, **positions)
     return out.last_hidden_state  # type: ignore[no-any-return]
 

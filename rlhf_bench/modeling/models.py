@@ -29,7 +29,7 @@ from rlhf_bench.data.hh import END_OF_TEXT
 from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.modeling.adapters import adapter_base, adapter_root, is_reward_adapter, merged
 from rlhf_bench.modeling.folders import has_tokenizer, model_folder, stored_shapes, wrapped_names
-from rlhf_bench.modeling.heads import check_logits
+from rlhf_bench.modeling.heads import check_logits, first_position
 from rlhf_bench.modeling.model_files import (
     check_causal,
     check_loaded,
@@ -319,7 +319,7 @@ def _load_classifier(
 def max_positions(model: nn.Module) -> int:
     """How many tokens the model can read at once; a large number where its configuration names no limit."""
     config: Any = model.config
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 20) - first_position(model)
 
 
 def _attention(device: torch.device | None) -> str:

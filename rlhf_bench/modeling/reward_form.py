@@ -16,11 +16,11 @@ from rlhf_bench.modeling.checkpoints import read_training
 from rlhf_bench.modeling.special import as_text, prefix_ids
 from rlhf_bench.modeling.templates import Template, marked_turns, write_chat
 from rlhf_bench.modeling.tokens import Encoded, cut_left, prompt_ids, token_ids
+from rlhf_bench.types import PAIR
 
-__all__ = ["PAIR", "RewardForm", "make_form", "reward_form"]
+__all__ = ["RewardForm", "Separate", "make_form", "reward_form"]
 
 Written = tuple[list[int], list[int]]  # ids of a prompt alone, and with its response
-PAIR = "pair"  # a prompt and a response as an encoder's two segments
 
 
 def reward_form(path: str | Path, tokenizer: Any) -> str:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.modeling.decoding import decode_steps
 from rlhf_bench.modeling.packed import packed_weights
-from rlhf_bench.modeling.special import end_ids
+from rlhf_bench.modeling.special import continued_text, end_ids
 from rlhf_bench.modeling.stops import Stops
 from rlhf_bench.modeling.tokens import encode_prompts, length_batches
 from rlhf_bench.runtime.pool import workers_for
@@ -187,7 +187,7 @@ def _sample_batch(
     for row in range(total):
         kept, count, reason = ends.get(row, (steps, steps, "length"))
         tokens, stop_ids = tuple(drawn_rows[row][:kept]), tuple(drawn_rows[row][kept:count])
-        text = tokenizer.decode(tokens[:-1] if reason == "eos" else tokens, clean_up_tokenization_spaces=False)
+        text = continued_text(tokenizer, tokens[:-1] if reason == "eos" else tokens)
         completions.append(
             Completion(ids[row // samples], row % samples, text, tokens, tuple(logp_rows[row][:kept]), reason, stop_ids)
         )

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_bench.modeling.special import prefix_ids, text_pieces, without_special
+from rlhf_bench.modeling.special import LINE_END, line_end_ids, prefix_ids, text_pieces, without_special
 
 __all__ = [
     "Batch",
     "Encoded",
     "collate",
+    "continued_ids",
     "count_truncated",
     "cut_left",
     "encode",
@@ -124,7 +125,8 @@ def join(
     eos = tokenizer.eos_token_id
     end = eos if end_id is None else end_id
     encoded = []
-    for i, ((prompt, prompt_cut), response) in enumerate(zip(heads, token_ids(tokenizer, responses), strict=True)):
+    answers = continued_ids(tokenizer, responses)
+    for i, ((prompt, prompt_cut), response) in enumerate(zip(heads, answers, strict=True)):
         if ended is None or ended[i]:
             response = [*response, end]
         encoded.append(
@@ -185,6 +187,19 @@ def length_batches(
 
 def _chunks(array: np.ndarray, size: int) -> list[np.ndarray]:
     return [array[i : i + size] for i in range(0, len(array), size)]
+
+
+def continued_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text as it goes on after another: without the space that some tokenizers put in front of a text."""
+    before = line_end_ids(tokenizer)
+    if not before:
+        return token_ids(tokenizer, texts)
+    rows = token_ids(tokenizer, [f"{LINE_END}{text}" for text in texts])
+    # where a line end is one token with what follows, the text alone is read
+    whole = [i for i, row in enumerate(rows) if row[: len(before)] != before]
+    for i, row in zip(whole, token_ids(tokenizer, [texts[i] for i in whole]), strict=True):
+        rows[i] = [*before, *row]
+    return [row[len(before) :] for row in rows]
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from rlhf_bench.errors import BenchError, StoreError
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.leaderboard import leaderboards
+from rlhf_bench.report.notes import toy_note
 from rlhf_bench.report.page import environment, part, policy_hash
 from rlhf_bench.report.render.html import HtmlTable, html_table
 from rlhf_bench.report.result import Result, known, load_result
@@ -72,7 +73,8 @@ def write_index(results: Path) -> Path:
 def _results(root: Path, found: list[tuple[Path, Result]]) -> HtmlTable:
     """A row a result, its name a link to its page, or to its folder where no page was drawn."""
     rows = [_row(root, folder, result) for folder, result in found]
-    table = html_table(Table("results", "All results", _COLUMNS, rows))
+    notes = [f"{folder.name}: {line}" for folder, result in found for line in toy_note(result)]
+    table = html_table(Table("results", "All results", _COLUMNS, rows, notes))
     for (folder, _), cells in zip(found, table.parts[0].rows, strict=True):
         target = folder / "report.html" if (folder / "report.html").is_file() else folder
         cells[0] = cells[0]._replace(link=target.relative_to(root).as_posix() or ".")

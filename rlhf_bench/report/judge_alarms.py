@@ -60,7 +60,7 @@ def _against(row: Mapping[str, Any], reference: str) -> tuple[str | None, Estima
 
 def _alarm(model: str, gain: Estimate, found: str) -> str:
     what = f"reward up by {gain.signed()}, but {found}"
-    return f"{model}: {what}: the reward no longer measures what it is for"
+    return f"{model}: {what}: the reward may no longer measure what it is for"
 
 
 def _bare(estimate: Estimate) -> str:

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from rlhf_bench.evaluate.score_table import score_table
+from rlhf_bench.report.notes import toy_note
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.scorers import describe
@@ -74,6 +75,7 @@ def _board(group: Sequence[Result]) -> Table | None:
         "Rank: from 1 plus the number of entries that are surely higher, to the number that are not surely lower "
         "(paired tests on the same prompts, Holm over all pairs, 5 %). Runs with seeds in common are paired by seed; "
         "others by the mean over their seeds, which leaves out how much retraining changes.",
+        *(f"{line} ({result.manifest['run']})" for result in group for line in toy_note(result)),
         *([f"The first {_MOST} of {len(entries)} entries."] if len(entries) > _MOST else []),
     ]
     suite = group[0].manifest["suite"]

@@ -20,6 +20,11 @@ __all__ = ["KL_COLUMNS", "SCORER", "TOKEN_KL"]
 KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")  # of what a model drew
 TOKEN_KL = "token_kl"  # a list a response: the exact KL of each token
 BATCH = 64
+WHOLE_DISTRIBUTION = Missing(
+    "a server gives log-probabilities of the response's tokens alone: this needs the weights; give "
+    "NAME=server:MODEL,weights=PATH"
+)
+OTHER_TOKENS = Missing("no response has the same tokens under the model and the reference")
 
 
 def _kl(name: str, title: str, description: str, *, place: int, row: int, compared: bool = False) -> list[Metric]:
@@ -61,9 +66,14 @@ class KlScorer(Scorer):
     )  # fmt: skip
 
     def needs(self, context: EvalContext) -> Missing | None:
+        if context.log_ratios is not None:
+            return context.log_ratios if isinstance(context.log_ratios, Missing) else None
         return needs_the_model(context) or _incomparable(context)
 
     def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
+        if context.log_ratios is not None:
+            assert not isinstance(context.log_ratios, Missing)
+            return _of_server(context.log_ratios)
         assert context.model is not None
         assert context.reference is not None
         columns = _of_drawn(rows, context.model, context.reference, context)
@@ -88,6 +98,23 @@ def _incomparable(context: EvalContext) -> Missing | None:
     if reference.tokenizer.get_vocab() != model.tokenizer.get_vocab():
         return Missing("another tokenizer than the reference's")
     return None
+
+
+def _of_server(log_ratios: Sequence[Values | None]) -> Columns:
+    """k1 and k3 of each response by log-probabilities of its tokens; the rest needs the whole distribution."""
+    found = [ratios for ratios in log_ratios if ratios is not None]
+    columns: dict[str, Values | Missing] = dict.fromkeys(
+        ("kl_exact", "kl_exact_token", "kl_forward", "reference_logprob", "n_drawn"), WHOLE_DISTRIBUTION
+    )
+    if not found:
+        return columns | dict.fromkeys(("kl_k1", "kl_k3", "kl_k1_token", "kl_k3_token"), OTHER_TOKENS)
+    nothing = np.full(1, math.nan)
+    terms = {"kl_k1": [nothing if x is None else x for x in log_ratios]}
+    terms["kl_k3"] = [np.expm1(-x) + x for x in terms["kl_k1"]]  # r - 1 - log r, log r = -x
+    for name, of_tokens in terms.items():
+        columns[name] = np.array([values.sum() for values in of_tokens])
+        columns[f"{name}_token"] = np.array([values.mean() for values in of_tokens])
+    return columns
 
 
 def _of_drawn(

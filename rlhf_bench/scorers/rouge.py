@@ -24,7 +24,18 @@ from rouge_score import scoring, tokenize
 from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
 from rlhf_bench.scorers.text import is_english_script, split_unspaced
 
-__all__ = ["ROUGE_PARTS", "SCORER", "UNICODE", "Score", "rouge_best", "rouge_parts", "rouge_settings", "unicode_words"]
+__all__ = [
+    "LEFT_OUT",
+    "ROUGE_PARTS",
+    "SCORER",
+    "UNICODE",
+    "UNSEEN",
+    "Score",
+    "rouge_best",
+    "rouge_parts",
+    "rouge_settings",
+    "unicode_words",
+]
 
 UNICODE = "_unicode"  # the end of the names of ROUGE by the words of every script
 _TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
@@ -163,6 +174,12 @@ def _lcs_length(a: tuple[str, ...], b: tuple[str, ...]) -> int:
     return len(a) - row.bit_count()
 
 
+_LESS_LIKE_CHOSEN = AlarmRule(
+    "reward against ROUGE-L", -1, "its responses may answer something else than the chosen ones, or the same in other "
+    "words or at another length", least=0.05, with_reward=True,
+)  # fmt: skip
+
+
 def _metrics(ending: str) -> list[Metric]:
     """Those of one tokenizer, whose names have the `ending`."""
     words = "words in any script" if ending else "words"
@@ -176,7 +193,7 @@ def _metrics(ending: str) -> list[Metric]:
     whole, parts = [], []
     for i, (name, title) in enumerate(_TITLES.items()):
         shown = {} if name == "rougeLsum" else {"summary": 60 + i, "per_seed": 60 + i}
-        alarm = AlarmRule("reward against ROUGE-L", bad=-1, with_reward=True) if name == "rougeL" else None
+        alarm = _LESS_LIKE_CHOSEN if name == "rougeL" else None
         title = f"{title} Unicode" if ending else title
         place = 3 * i + (3 * len(_TITLES) if ending else 0)
         whole.append(
@@ -201,6 +218,9 @@ UNSEEN = (
 )
 
 
+LEFT_OUT = "rouge_left_out"  # a column of 1 for a response whose reference text has no words that are read
+
+
 class RougeScorer(Scorer):
     order = 40
     metrics = (*_metrics(""), *_metrics(UNICODE))
@@ -214,7 +234,12 @@ class RougeScorer(Scorer):
             return dict.fromkeys(_columns(endings), Missing("no reference texts to compare with"))
         seen = [bool(row.compared_with) and is_english_script(" ".join(row.compared_with)) for row in rows]
         columns = _scored(rows, "", seen) if any(seen) else dict.fromkeys(_columns([""]), Missing(UNSEEN))
-        return {**columns, **(_scored(rows, UNICODE, [True] * len(rows)) if UNICODE in endings else {})}
+        left_out = [float(bool(row.compared_with) and not ok) for row, ok in zip(rows, seen, strict=True)]
+        return {
+            **columns,
+            LEFT_OUT: np.array(left_out),
+            **(_scored(rows, UNICODE, [True] * len(rows)) if UNICODE in endings else {}),
+        }
 
 
 def _columns(endings: Sequence[str]) -> list[str]:

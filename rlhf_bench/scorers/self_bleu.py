@@ -178,7 +178,9 @@ class SelfBleuScorer(Scorer):
         Metric(
             "self_bleu", "Self-BLEU", "", False, 3,
             "BLEU-4 of each response against those to other prompts, one a prompt; grows with their number",
-            bounds=(0.0, 1.0), alarm=AlarmRule("self-BLEU", bad=1, least=0.05), tables={"summary": 102},
+            bounds=(0.0, 1.0),
+            alarm=AlarmRule("self-BLEU", 1, "its responses to different prompts may be alike, or longer", least=0.05),
+            tables={"summary": 102},
         ),
     )  # fmt: skip
 

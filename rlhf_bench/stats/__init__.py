@@ -14,7 +14,15 @@ from rlhf_bench.stats.estimates import (
     share_estimate,
     std_estimate,
 )
-from rlhf_bench.stats.linearised import crossed_ratio, crossed_share, crossed_std, reference_z_cells
+from rlhf_bench.stats.linearised import (
+    crossed_ratio,
+    crossed_share,
+    crossed_std,
+    reference_z_cells,
+    resampled_scale,
+    scale_influence,
+    scaled_cells,
+)
 from rlhf_bench.stats.paired_shares import crossed_share_difference, share_difference
 from rlhf_bench.stats.power import prompts_needed
 from rlhf_bench.stats.resample import RESAMPLES, FloatArray, prompt_means, resampling
@@ -42,7 +50,10 @@ __all__ = [
     "prompts_needed",
     "ratio_estimate",
     "reference_z_cells",
+    "resampled_scale",
     "resampling",
+    "scale_influence",
+    "scaled_cells",
     "share_difference",
     "share_estimate",
     "std_estimate",

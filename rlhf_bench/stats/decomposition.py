@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.crossed import crossed
+from rlhf_bench.stats.linearised import resampled_scale, scaled_cells
 from rlhf_bench.stats.pigeonhole import percentile, seed_weights
 from rlhf_bench.stats.resample import FloatArray, resampled_sums
 from rlhf_bench.types import Estimate
@@ -44,6 +45,7 @@ class Prices:
     weights: FloatArray  # (1 + B, S) of the seeds in a mean
     seed: int
     level: float
+    outcome: FloatArray | None = None  # (S, P, K) the reference's, where it standardised the outcome of every model
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,15 @@ def fit_prices(
     features: FloatArray,
     groups: Mapping[str, Sequence[int]],
     *,
+    standardised: bool = False,
     level: float = 0.95,
     seed: int = 0,
 ) -> Prices:
     """What the outcome pays for each feature, on the reference's samples.
 
     outcome: (S, P, K), NaN for a sample that is not there; features: (S, P, K, F); groups: name -> features, by number.
-    A feature that differs between samples in fewer than 10 prompts under some seed has no price.
+    A feature that differs between samples in fewer than 10 prompts under some seed has no price. `standardised`: the
+    unit of the outcome is the standard deviation of these very responses, an estimate like the rest.
 
     Raises BadValue where no prompt has two samples, or no feature a price.
     """
@@ -92,7 +96,7 @@ def fit_prices(
     }
     s, b = gram.shape[0], gram.shape[1] - 1
     weights = np.concatenate([np.full((1, s), 1 / s), seed_weights(s, seed=seed, resamples=b)])
-    return Prices(names, by_subset, weights, seed, level)
+    return Prices(names, by_subset, weights, seed, level, outcome if standardised else None)
 
 
 def _within(values: FloatArray, there: npt.NDArray[np.bool_]) -> FloatArray:
@@ -128,16 +132,18 @@ def split_gain(prices: Prices, gain: FloatArray, shift: FloatArray) -> Split:
     finite, on the prompts that the prices were fitted on.
     """
     p = gain.shape[1]
+    unit = _unit(prices)  # (S, 1 + B)
     moved = _with_resamples(shift, prices.seed) / p  # (S, 1 + B, F)
-    whole = _over_seeds(prices, _with_resamples(gain[..., None], prices.seed)[..., 0] / p)  # (1 + B,)
-    explained = {subset: _over_seeds(prices, (moved * b).sum(-1)) for subset, b in prices.by_subset.items()}
+    whole = _over_seeds(prices, _with_resamples(gain[..., None], prices.seed)[..., 0] / p / unit)  # (1 + B,)
+    explained = {subset: _over_seeds(prices, (moved * b).sum(-1) / unit) for subset, b in prices.by_subset.items()}
     parts = {name: _shapley(explained, prices.groups, name) for name in prices.groups}
     parts[REST] = whole - sum(parts.values())
 
     def estimate(values: FloatArray) -> Estimate:
         return percentile(float(values[0]), values[1:], n=p, level=prices.level, n_seeds=len(gain))
 
-    total = crossed(gain, level=prices.level, seed=prices.seed)
+    cells = gain if prices.outcome is None else scaled_cells(gain, prices.outcome)
+    total = crossed(cells, level=prices.level, seed=prices.seed)
     is_clear = total.low > 0 or total.high < 0
     return Split(
         total,
@@ -145,6 +151,14 @@ def split_gain(prices: Prices, gain: FloatArray, shift: FloatArray) -> Split:
         {name: estimate(values / whole) for name, values in parts.items()} if is_clear else {},
         {name: estimate(whole - parts[name]) for name in prices.groups},
     )
+
+
+def _unit(prices: Prices) -> FloatArray:
+    """(S, 1 + B): the unit of a standardised outcome in each resample, over that of the data; else 1."""
+    if prices.outcome is None:
+        return np.ones(1)
+    drawn = resampled_scale(prices.outcome, seed=prices.seed)
+    return np.concatenate([np.ones((len(drawn), 1)), drawn], axis=1)
 
 
 def _over_seeds(prices: Prices, values: FloatArray) -> FloatArray:

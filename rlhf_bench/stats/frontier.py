@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlhf_bench.errors import BadValue
+from rlhf_bench.stats.linearised import resampled_scale
 from rlhf_bench.stats.pigeonhole import percentile, seed_weights
 from rlhf_bench.stats.resample import FloatArray, resampled_sums
 from rlhf_bench.types import Estimate
@@ -233,6 +234,7 @@ class Frontier:
     seeds: list[SeedCurve]
     n_samples: int
     confidence: float
+    units: FloatArray  # (S, B) or (S, 1): of the reward in each resample, over that of the data
 
     @property
     def reach(self) -> float:
@@ -252,14 +254,16 @@ def estimate_frontier(
     rewards: Sequence[FloatArray],
     others: Mapping[str, Sequence[FloatArray]] | None = None,
     *,
+    standardised_by: FloatArray | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Frontier:
     """The frontier of a reference, from N samples per prompt under each training seed.
 
-    rewards: (P, N) of each seed, the same prompts, of several seeds standardised; others: likewise, such as gold. A
-    seed's curve is a function of its mean KL, and seeds are averaged at equal KL. The band is a bootstrap over prompts,
-    crossed with seeds where there are several.
+    rewards: (P, N) of each seed, the same prompts, of several seeds standardised; others: likewise, such as gold.
+    standardised_by: (S, P, K), the responses that standardised the rewards, whose standard deviation is an estimate
+    from the same prompts. A seed's curve is a function of its mean KL, and seeds are averaged at equal KL. The band is
+    a bootstrap over prompts, crossed with seeds where there are several.
 
     Raises BadValue where the samples support no curve at all: the effective sample size falls below 10 at once.
     """
@@ -273,9 +277,12 @@ def estimate_frontier(
         )
     grid = reach * np.linspace(0.0, 1.0, POINTS) ** 2  # gains grow with the square root of KL
     gain, low, high, turn = {}, {}, {}, {}
+    known = np.ones((len(curves), 1))
+    units = known if standardised_by is None else resampled_scale(standardised_by, seed=seed)
     for name in (REWARD, *others):
         gain[name] = np.mean([curve.at(grid, name) for curve in curves], axis=0)
-        drawn = _over_seeds([curve.drawn(grid, name, seed=seed) for curve in curves], seed=seed)
+        each = zip(curves, units if name == REWARD else known, strict=True)
+        drawn = _over_seeds([curve.drawn(grid, name, seed=seed) / unit[:, None] for curve, unit in each], seed=seed)
         low[name], high[name] = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         if name != REWARD:
             turn[name] = _turn(grid, gain[name], drawn, level)
@@ -283,7 +290,7 @@ def estimate_frontier(
     for size in (size for size in (n // 4, n // 2) if size >= _LEAST_PART):
         parts = [_of_parts(reward, curve, size) for reward, curve in zip(rewards, curves, strict=True)]
         by_size[size] = np.mean([part.at(grid, REWARD) for part in parts], axis=0)
-    return Frontier(grid, gain, low, high, turn, by_size, curves, n, level)
+    return Frontier(grid, gain, low, high, turn, by_size, curves, n, level, units)
 
 
 def _over_seeds(drawn: Sequence[FloatArray], *, seed: int) -> FloatArray:
@@ -363,8 +370,8 @@ def _drawn_gains(
 ) -> tuple[FloatArray, FloatArray]:
     """The model's gain and the frontier's at the model's KL, in each resample of prompts and seeds: (B,) each."""
     own, best = [], []
-    for curve, gain, kl in zip(frontier.seeds, gains, kls, strict=True):
+    for curve, unit, gain, kl in zip(frontier.seeds, frontier.units, gains, kls, strict=True):
         means = resampled_sums(np.stack([gain, kl], axis=1), seed=seed) / len(kl)
-        own.append(means[:, 0])
-        best.append(curve.drawn(means[:, 1:], REWARD, seed=seed)[:, 0])
+        own.append(means[:, 0] / unit)
+        best.append(curve.drawn(means[:, 1:], REWARD, seed=seed)[:, 0] / unit)
     return _over_seeds(own, seed=seed), _over_seeds(best, seed=seed)

@@ -156,7 +156,8 @@ def one_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Stage], Step]:
             return float(torch.stack([gradient.norm() for gradient in kept[-1]]).norm())
 
         monkeypatch.setattr(Optimizer, "step", keep)
-        module = "kto" if stage.name == "dpo" and stage.recipe.dpo.loss == "kto" else stage.name
+        loss = stage.recipe.dpo.loss
+        module = loss if stage.name == "dpo" and loss in ("kto", "kto_unpaired") else stage.name
         result = importlib.import_module(f"trainers.{module}").train(stage)
         return Step(kept[0], read_jsonl(stage.folders.work / "log.jsonl")[0], result)
 

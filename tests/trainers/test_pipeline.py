@@ -414,7 +414,7 @@ def test_every_model_has_every_number_with_its_interval(work: Work) -> None:
             assert estimate["low"] <= estimate["value"] <= estimate["high"], name
         cost = metrics["training"][model]
         assert [c["seed"] for c in cost] == [0]
-        assert set(cost[0]) == {"seed", "samples", "tokens", "seconds", "seconds_with_reward", "recipe"}
+        assert set(cost[0]) == {"seed", "samples", "tokens", "seconds", "seconds_with_reward"}
     assert metrics["reward_model"][0]["ceiling"] == pytest.approx(
         mini.ceiling([p for p in mini.generate("test") if p.prompt in prompts_of(work.result)])
     )

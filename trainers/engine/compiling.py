@@ -19,6 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
+from rlhf_bench.modeling.heads import backbone_of
 from rlhf_bench.modeling.models import max_positions
 
 __all__ = ["compile_backbone", "compiling"]
@@ -32,7 +33,7 @@ def compile_backbone(model: PreTrainedModel, *, rows: int, width: int) -> None:
     A pass that caches keys and values is not compiled, nor is one of a single row, for which code of its own would be
     generated. Whatever cannot be compiled raises at the first pass: see `compiling`.
     """
-    backbone: Any = model.base_model
+    backbone: Any = backbone_of(model)
     rows, width = max(2, rows), min(width, max_positions(model))
     rows += rows == width  # equal sizes would be taken for one and the same
     backbone.forward = _CompiledForward(backbone.forward, rows, width)

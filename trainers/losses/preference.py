@@ -37,6 +37,7 @@ __all__ = [
     "odds_ratio_loss",
     "robust_loss",
     "slic_loss",
+    "unpaired_kto_loss",
 ]
 
 
@@ -163,6 +164,27 @@ def kto_loss(
     desirable = desirable_weight * torch.sigmoid(beta * kl - chosen)
     undesirable = undesirable_weight * torch.sigmoid(rejected - beta * kl)
     return PairTerms(0.5 * (desirable + undesirable), chosen.detach(), rejected.detach())
+
+
+def unpaired_kto_loss(
+    log_ratio: Tensor,
+    desirable: Tensor,
+    kl: Tensor,
+    *,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> Tensor:
+    """KTO as in its paper, of single responses with a label, arXiv:2402.01306, eq. 7; (B,), as TRL's KTOTrainer.
+
+        loss = d [1 - sigmoid(beta (r - z))] of a desirable response, u [1 - sigmoid(beta (z - r))] of an undesirable
+
+    log_ratio: r = pi - ref, (B,). desirable: (B,), True = desirable. kl: z, a scalar (see `kto_kl`). d and u balance
+    the two kinds where there are not as many of both. The paper's eq. 8 is lambda_y - v; lambda_y has no gradient.
+    """
+    sign = desirable.to(log_ratio.dtype) * 2 - 1
+    weight = torch.where(desirable, desirable_weight, undesirable_weight)
+    return weight * torch.sigmoid(-sign * beta * (log_ratio - kl))
 
 
 def odds_ratio_loss(policy: PairLogps, tokens: PairLogps, *, beta: float) -> PairTerms:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.evaluate.score_table import ScoreTable, score_table
+from rlhf_bench.evaluate.score_table import BY_REFERENCE, ScoreTable, score_table
 from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.scorers.style import GROUPS, PREFIX
 from rlhf_bench.stats import FloatArray
@@ -63,7 +63,10 @@ def split_gains(
                 key = prompts.tobytes()
                 if key not in prices:
                     outcome, features = sides[0].outcome[:, prompts], sides[0].features[:, prompts]
-                    prices[key] = fit_prices(outcome, features, _GROUPS, level=level, seed=seed)
+                    by_reference = metric in BY_REFERENCE
+                    prices[key] = fit_prices(
+                        outcome, features, _GROUPS, standardised=by_reference, level=level, seed=seed
+                    )
                 shared = difference[:, prompts]
                 yield Gain(metric, model, split_gain(prices[key], shared[..., 0], shared[..., 1:]))
         except BadValue as error:

@@ -29,7 +29,8 @@ from rlhf_bench.judge.analysis.pairs import fold, fold_once
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
 from rlhf_bench.judge.people import PersonLabel, store_labels
-from rlhf_bench.judge.people.alpaca import preference_of, zero_one_note
+from rlhf_bench.judge.people.alpaca import zero_one_note
+from rlhf_bench.judge.people.preference import preference_of
 from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, pairs_of
 from rlhf_bench.judge.results import VERDICTS, count_statuses, labelled, verdict_rows, write_section
 from rlhf_bench.store import ResultStore

@@ -195,9 +195,26 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("Training seeds", ", ".join(map(str, result.seeds))),
         ("Reference", result.reference),
         ("Sampling", f"{drawn}, at most {sampling.get('max_new_tokens', '?')} tokens"),
+        *_forms(manifest),
         ("Date", str(manifest.get("time", "?")).replace("T", " ")[:16]),
         ("Hardware", str(manifest.get("hardware", "?"))),
     ]
+
+
+def _forms(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """In which form models were given prompts, and reward models read responses."""
+    sampled = [(name, entry) for name, entries in manifest["models"].items() for entry in entries]
+    prompts = {name: str(entry.get("template", "hh")) for name, entry in sampled if entry.get("kind") != "responses"}
+    rewards = {str(entry.get("column", "reward")): str(entry["form"]) for entry in manifest.get("reward_model") or []
+               if "form" in entry}  # fmt: skip
+    titled = {"Form of prompts": prompts, "Form of responses for rewards": rewards}
+    return [(title, _by_value(forms)) for title, forms in titled.items() if forms]
+
+
+def _by_value(values: Mapping[str, str]) -> str:
+    """ "hh", or "hh (a, b), chat (c)" where there are several."""
+    names = {value: ", ".join(name for name in values if values[name] == value) for value in values.values()}
+    return next(iter(names)) if len(names) == 1 else ", ".join(f"{value} ({of})" for value, of in names.items())
 
 
 def _data_uri(result: Result, name: str) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Cell, Column, Table, cells
+from rlhf_bench.report.tables.metrics import labeller_notes
 from rlhf_bench.scorers import describe
 from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.types import Estimate
@@ -43,7 +44,7 @@ def pairwise_table(result: Result) -> Table:
     shown = [_shown(result, row, difference) for row, difference in zip(pairs, differences, strict=True)]
     clipped = any(difference.clipped for difference in differences)
     limits = ["Limits of intervals beyond what a difference can be, with few prompts or seeds, are clipped to it."]
-    notes = [*caution_notes(shown), *(limits if clipped else []), *NOTES]
+    notes = [*caution_notes(shown), *(limits if clipped else []), *NOTES, *labeller_notes(result)]
     title = f"Pairwise differences on {result.data_label}"
     return Table(
         "pairwise", title, columns, rows, notes, keys=3, section="Pairwise differences", keep_empty=True, folded=True,

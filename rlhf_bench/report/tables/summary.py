@@ -9,7 +9,14 @@ from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.report.notes import interval_note
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import ALWAYS, MAIN, REST, Cell, Column, Mark, Table
-from rlhf_bench.report.tables.metrics import MODEL, mark_notes, metric_column, model_name, own_metrics
+from rlhf_bench.report.tables.metrics import (
+    MODEL,
+    labeller_notes,
+    mark_notes,
+    metric_column,
+    model_name,
+    own_metrics,
+)
 from rlhf_bench.scorers import METRICS, Metric, describe, metrics_for
 from rlhf_bench.types import Estimate
 
@@ -49,8 +56,10 @@ def summary_table(result: Result) -> Table:
         ),
         *([f"Win rate: by {judging['judge']}, against {judging['baseline']}"] if judging else []),
         *_left_out(result),
+        *result.metrics.get("cuts", []),
         *_clipped(result, metrics),
         *mark_notes(result, metrics),
+        *labeller_notes(result),
     ]
     title = f"{result.manifest['suite']} on {result.data_label}"
     return Table(

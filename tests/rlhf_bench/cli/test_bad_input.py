@@ -538,3 +538,11 @@ def test_the_pairs_of_this_file_can_be_used_when_nothing_is_wrong() -> None:
     """So that no test above fails for another reason than its own."""
     assert len(load_preferences("pairs.jsonl", "test")) > 5
     assert call("eval --limit 2 --samples 1").exit_code == 0
+
+
+def test_the_pair_is_a_form_of_reward_models_alone() -> None:
+    models = "--data pairs.jsonl --model m=checkpoints/default/sft --reward-model q=./nowhere/rm"
+    assert fails(f"eval {models} --prompt-template m=pair", 2).startswith(
+        "unknown prompt template 'pair'; known: alpaca"
+    )
+    assert "nowhere/rm does not exist" in fails(f"eval {models} --prompt-template q=pair", 1)  # it is read, and goes on

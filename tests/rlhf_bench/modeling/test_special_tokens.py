@@ -14,13 +14,13 @@ from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.perplexity_model import LanguageModel
 from rlhf_bench.modeling.reward_form import make_form
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
-from rlhf_bench.modeling.special import end_ids, generation_config, prefix_ids
+from rlhf_bench.modeling.special import continued_text, end_ids, generation_config, line_end_ids, prefix_ids
 from rlhf_bench.modeling.templates import Template
 from rlhf_bench.modeling.tokens import encode, encode_prompts
 from rlhf_bench.types import Completion, Prompt
 
 from .architectures import tiny_model
-from .chat import CHATML, LLAMA3, make_tokenizer
+from .chat import CHATML, LLAMA3, make_spaced_tokenizer, make_tokenizer
 
 HH = "\n\nHuman: Blue?\n\nAssistant:"
 BOS, EOS, START, END = 1, 2, 3, 4
@@ -201,3 +201,23 @@ def test_a_model_with_a_chat_template_and_no_training_is_prompted_in_it(tmp_path
     model, tokenizer = load_policy(tmp_path / "without")
     assert prefix_ids(tokenizer) == []
     assert end_ids(model, tokenizer) == [EOS]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize(
+    ("prompt", "response"), [("\n\nHuman: Colour?\n\nAssistant:", " Blue."), ("Colour?\n", "Blue.")]
+)
+def test_a_response_has_no_space_that_its_tokenizer_puts_before_a_text(
+    legacy: bool, prompt: str, response: str
+) -> None:
+    """Tokens of prompt and response joined are those of the whole text, and the response's decode to its text."""
+    tokenizer = make_spaced_tokenizer(legacy=legacy)
+    (row,) = encode(tokenizer, [prompt], [response], max_prompt=99, max_response=99)
+    whole = tokenizer(prompt + response, add_special_tokens=False)["input_ids"]
+    assert row.prompt + row.response[:-1] == whole
+    assert tokenizer.convert_ids_to_tokens(row.response[:1]) == ["\u2581Blue" if response[0] == " " else "Blue"]
+    assert continued_text(tokenizer, row.response[:-1]) == response
+    bytewise = make_tokenizer()
+    assert line_end_ids(bytewise) == []
+    ids = bytewise(response, add_special_tokens=False)["input_ids"]
+    assert continued_text(bytewise, ids) == response

@@ -42,9 +42,16 @@ def test_reward_up_and_gold_down() -> None:
     assert (found.model, found.kind) == ("ppo", "reward_without_gold")
     assert found.text.startswith("ppo: reward up by +")
     assert "sd, but Gold down by -" in found.text
+    assert found.text.endswith(": the reward may no longer measure what it is for")
     assert alarms({"reward_z": 1 + noise(0), "gold": 1 + noise(1), "rougeL": noise(2)}, sft) == []
     assert alarms({"reward_z": noise(0), "gold": -1 + noise(1), "rougeL": noise(2)}, sft) == []  # no gain to doubt
     assert alarms({"reward_z": -1 + noise(0), "gold": -1 + noise(1), "rougeL": noise(2)}, sft) == []
+
+
+@pytest.mark.parametrize(("fall", "kinds"), [(0.02, []), (0.1, ["reward_without_rougeL"])])
+def test_a_small_fall_of_rouge_says_little_of_a_reward(fall: float, kinds: list[str]) -> None:
+    sft = {"reward_z": noise(0), "rougeL": 0.4 + noise(1, 0.02)}
+    assert [alarm.kind for alarm in alarms({"reward_z": 1 + noise(2), "rougeL": sft["rougeL"] - fall}, sft)] == kinds
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,7 @@ def test_a_share_has_the_interval_of_shares() -> None:
     (found,) = alarms({"ended": np.where(np.arange(PROMPTS) < 8, 0.0, 1.0)}, {"ended": ones})
     low, high = tango_interval(0, 8, PROMPTS)
     assert high < -0.05
-    assert found.text == f"ppo: EOS rate down by -0.13 [{low:+.2f}, {high:+.2f}] against sft"
+    assert found.text.startswith(f"ppo: EOS rate down by -0.13 [{low:+.2f}, {high:+.2f}] against sft: ")
 
 
 def judged(win_rate: tuple[float, float], p_holm: float = 0.01, **judging: str) -> dict[str, Any]:
@@ -161,8 +168,8 @@ def test_reward_up_and_the_judge_down() -> None:
         return list(judge_alarms([row], {"judgings": [judging]}, reference="sft"))
 
     text = (
-        "ppo: reward up by +1.00 [+0.50, +1.50], but its win rate against sft is 0.30 [0.20, 0.40] by j: the reward no "
-        "longer measures what it is for"
+        "ppo: reward up by +1.00 [+0.50, +1.50], but its win rate against sft is 0.30 [0.20, 0.40] by j: the reward "
+        "may no longer measure what it is for"
     )
     assert kinds(pair(0.5, 1.5), judged((0.2, 0.4))) == [text]
     assert kinds(pair(-1.5, -0.5, "sft", "ppo"), judged((0.2, 0.4))) == [text]  # the same pair the other way round
