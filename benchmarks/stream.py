@@ -77,9 +77,9 @@ def measured(kind: str, responses: int) -> None:
         rows = len(Evaluation(result).scores)
         write_report(result)
         drawn = time.process_time()
-        said = f"{kind}, {responses:,} responses ({rows:,} rows with the data's own): {before:,.0f} MiB before"
+        what = f"{kind}, {responses:,} responses ({rows:,} rows with the data's own): {before:,.0f} MiB before"
         spent = f"evaluation {evaluated - made:.1f} s, {most:,.0f} MiB; report {drawn - evaluated:.1f} s"
-        print(f"{said}; {spent}, {peak():,.0f} MiB", flush=True)
+        print(f"{what}; {spent}, {peak():,.0f} MiB", flush=True)
 
 
 def peak() -> float:

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 __all__ = [
+    "ANCHORS",
     "HH_MINI",
     "HUMAN_TURN",
     "PAIR",
+    "POLICIES",
     "REFERENCE",
     "STAGES",
     "TEMPLATES",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")  # in the order of training
+POLICIES = tuple(stage for stage in STAGES if stage != "reward")
+ANCHORS = ("chosen", "rejected")  # the data's own responses, as models of a result
 HH_MINI = "hh-mini"  # the embedded data set
 HUMAN_TURN = "\n\nHuman:"  # ends a response in the form of HH
 

@@ -70,4 +70,5 @@ def _unexplained(differences: FloatArray, margins: FloatArray, prompts: Sequence
     x = differences[:, usable(differences)] / np.array([row.sd for row in rows])
     model, labels = (x @ np.array([getattr(row, name) for row in rows]) for name in ("model", "labels"))
     rest: FloatArray = special.expit(margins / paid.temperature) - special.expit(model)
-    return rest - paid.attenuation * special.expit(-labels)
+    unexplained: FloatArray = rest - paid.attenuation * special.expit(-labels)
+    return unexplained

@@ -29,12 +29,11 @@ from rlhf_bench.data.strip import STRIPPED, carried, strip
 from rlhf_bench.data.tabular import BadRows, Unusable, is_nothing, read_table
 from rlhf_bench.data.tool_outputs import finish_reason, plain_rows
 from rlhf_bench.errors import DataError
-from rlhf_bench.types import FinishReason
+from rlhf_bench.types import ANCHORS, FinishReason
 
 __all__ = ["GIVEN", "ROLES", "Answer", "Answers", "ResponseFile", "read_responses"]
 
 _STAND_IN = re.compile(rf"{HUMAN} \((?:row|id|question) .*\){ASSISTANT}")  # a prompt that a file lacks
-_DATA = ("chosen", "rejected")  # in a result's own file these are the data's, not a model's
 _FINISH: tuple[str, ...] = get_args(FinishReason)
 
 
@@ -183,7 +182,7 @@ def _our_row(
     if (key := (model, seed, prompt, sample)) in seen:
         raise Unusable(f"repeats {model}, seed {seed}, sample {sample} of an earlier row's prompt")
     seen.add(key)
-    if model in _DATA:
+    if model in ANCHORS:  # in a result's own file
         return seed, []
     reason, tokens = row.get("finish_reason"), row.get("n_tokens")
     n_tokens = float(tokens) if isinstance(tokens, int | float) and not isinstance(tokens, bool) else math.nan

@@ -35,14 +35,13 @@ from rlhf_bench.modeling.checkpoints import (
 from rlhf_bench.progress import Progress
 from rlhf_bench.scorers.reward import HELD_OUT, HELD_OUT_Z, REWARD_PREFIX
 from rlhf_bench.store import ANCHORS
-from rlhf_bench.types import HUMAN_TURN, Item
+from rlhf_bench.types import HUMAN_TURN, POLICIES, Item
 
 if TYPE_CHECKING:
     from rlhf_bench.modeling.sampling import SamplingConfig
 
 __all__ = ["Plan", "prepare"]
 
-POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
 Found = Mapping[tuple[str, int | None], Checkpoint]
 
 

@@ -195,7 +195,7 @@ def prompt_form(path: str | Path) -> str:
     return "chat" if has_chat_template(path) else "hh"
 
 
-def open_checkpoint(path: Path, *, check_parents: bool = True) -> Checkpoint:
+def open_checkpoint(path: Path) -> Checkpoint:
     """A finished stage of ours, checked: it is there, its weights are whole, its parents are what it was trained on.
 
     Raises:
@@ -211,15 +211,14 @@ def open_checkpoint(path: Path, *, check_parents: bool = True) -> Checkpoint:
             f"{path}: its files hash to {actual}, its training.json says {training['hash']}; it was changed after "
             f"training: make it again with: rlhf-bench train {path.name}{_run_option(path)} --force"
         )
-    if check_parents:
-        for name, parent in (training.get("parents") or {}).items():
-            # a parent that is recorded but gone (moved to save space) cannot contradict anything
-            folder = path.parent / name
-            if folder.is_dir() and (now := checkpoint_hash(folder)) != parent["hash"]:
-                raise StaleParent(
-                    f"{path} was trained from {name} {parent['hash']}, but {folder} is now {now}; "
-                    f"train it again with: rlhf-bench train {path.name}{_run_option(path)} --force"
-                )
+    for name, parent in (training.get("parents") or {}).items():
+        # a parent that is recorded but gone (moved to save space) cannot contradict anything
+        folder = path.parent / name
+        if folder.is_dir() and (now := checkpoint_hash(folder)) != parent["hash"]:
+            raise StaleParent(
+                f"{path} was trained from {name} {parent['hash']}, but {folder} is now {now}; "
+                f"train it again with: rlhf-bench train {path.name}{_run_option(path)} --force"
+            )
     return Checkpoint(path, str(training.get("stage", path.name)), int(training.get("seed", 0)), actual, training)
 
 

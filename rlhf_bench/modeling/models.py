@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rlhf_bench.data.hh import END_OF_TEXT
 from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.modeling.adapters import adapter_base, adapter_root, is_reward_adapter, merged
 from rlhf_bench.modeling.folders import has_tokenizer, model_folder, stored_shapes, wrapped_names
@@ -41,7 +42,6 @@ from rlhf_bench.modeling.model_files import (
 from rlhf_bench.modeling.quantized import four_bit_options
 
 __all__ = [
-    "END_OF_TEXT",
     "PAD",
     "autocast",
     "best_precision",
@@ -56,7 +56,6 @@ __all__ = [
     "train_tokenizer",
 ]
 
-END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
 WRAPPED_NAMES = {r"(^|\.)_orig_mod\.": r"\1", r"^module\.": ""}  # of torch.compile, of DataParallel
 

@@ -36,15 +36,14 @@ from rlhf_bench.files import (
     write_jsonl,
 )
 from rlhf_bench.store.parts import LISTS
+from rlhf_bench.types import ANCHORS, POLICIES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["ANCHORS", "MANIFEST_KEYS", "ResultStore", "find_results", "order_models"]
 
-ANCHORS = ("chosen", "rejected")
 MANIFEST_KEYS = ("suite", "run", "data", "models", "reference", "seeds")
-_STAGES = ("base", "sft", "ppo", "grpo", "dpo")
 _SCORE_KEYS = ("model", "seed", "prompt_id", "sample")
 # Numbers outside Estimates that are NaN, not None, where they could not be computed.
 _NAN_KEYS = frozenset({"p_paired", "p_holm", "effect", "detectable"})
@@ -53,8 +52,8 @@ _NAN_KEYS = frozenset({"p_paired", "p_holm", "effect", "detectable"})
 def order_models(names: Iterable[str]) -> list[str]:
     """base, sft, ppo, grpo, dpo, then others in the given order; the data's own responses last."""
     given = list(dict.fromkeys(names))
-    others = [name for name in given if name not in _STAGES and name not in ANCHORS]
-    return [*(s for s in _STAGES if s in given), *others, *(a for a in ANCHORS if a in given)]
+    others = [name for name in given if name not in POLICIES and name not in ANCHORS]
+    return [*(s for s in POLICIES if s in given), *others, *(a for a in ANCHORS if a in given)]
 
 
 def find_results(root: Path) -> list[Path]:

@@ -27,6 +27,7 @@ _ON_LABEL, _OUTSIDE = 20.0, 4.0  # how much worse than a covered line: another l
 _MISTAKEN = 25.0  # cost of each pixel that a label is nearer to another point than to its own
 _ROUNDS = 8  # of the layout engine, at most
 _STEP = 4.0  # pixels between the boxes along a line
+_RADIUS = 5.0  # pixels around a marker
 
 
 class PointLabel(NamedTuple):
@@ -75,9 +76,9 @@ def settle(axes: Axes) -> None:
             return
 
 
-def point_boxes(axes: Axes, points: Sequence[tuple[float, float]], *, radius: float = 5.0) -> Boxes:
-    """Boxes around markers at data coordinates; `radius` in pixels. Call `settle` first."""
-    return _around(axes.transData.transform(points), radius) if points else np.empty((0, 4))
+def point_boxes(axes: Axes, points: Sequence[tuple[float, float]]) -> Boxes:
+    """Boxes around markers at data coordinates. Call `settle` first."""
+    return _around(axes.transData.transform(points), _RADIUS) if points else np.empty((0, 4))
 
 
 def path_boxes(axes: Axes, corners: Sequence[tuple[float, float]]) -> Boxes:

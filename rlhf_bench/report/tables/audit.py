@@ -7,9 +7,9 @@ from typing import Any
 
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cells, estimate_of
+from rlhf_bench.report.tables.metrics import MODEL
 
 __all__ = [
-    "MODEL",
     "SECTION",
     "calibration_table",
     "category_calibration_table",
@@ -25,7 +25,6 @@ __all__ = [
 
 SECTION = "Reward model"
 _STYLES = ("plain", "detailed", "detailed with markup")
-MODEL = Column("model", "Model")
 _SOURCES = [
     Column("accuracy", "Reward model", interval=True),
     Column("longer", "Longer wins", interval=True),

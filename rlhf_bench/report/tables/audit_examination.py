@@ -7,7 +7,8 @@ from typing import Any
 
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cells, estimate_of
-from rlhf_bench.report.tables.audit import MODEL, SECTION
+from rlhf_bench.report.tables.audit import SECTION
+from rlhf_bench.report.tables.metrics import MODEL
 from rlhf_bench.types import Estimate
 
 __all__ = [
