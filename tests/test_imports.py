@@ -34,6 +34,7 @@ LEVELS = [
     ["compare"],
     [*DOORS],
     ["selftest"],
+    ["demo"],
     ["cli", "__main__"],
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}

@@ -163,6 +163,13 @@ class ResultStore:
         with self._writing("best_of_n.parquet") as path:
             atomic_write_parquet(path, pool)
 
+    def read_pool(self) -> pd.DataFrame | None:
+        """None where the evaluation drew none."""
+        if not (self.path / "best_of_n.parquet").exists():
+            return None
+        with self._reading("best_of_n.parquet") as path:
+            return pd.read_parquet(path, engine="pyarrow")
+
     def _check_rows(self, name: str, rows: pd.DataFrame) -> None:
         lacking = [key for key in _SCORE_KEYS if key not in rows.columns]
         if lacking:
