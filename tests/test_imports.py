@@ -35,6 +35,7 @@ LEVELS = [
     ["compare"],
     [*DOORS],
     ["selftest"],
+    ["demo"],
     ["cli", "__main__"],
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}

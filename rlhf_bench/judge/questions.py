@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.errors import BadValue, StoreError, UnknownName
 from rlhf_bench.store import ANCHORS, order_models
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "ResultTexts",
     "Single",
     "Status",
+    "another_sample",
     "items_of",
     "pairs_of",
     "singles_of",
@@ -149,11 +150,26 @@ def items_of(subjects: Sequence[object], again: int = 0, *, orders: Sequence[Ord
     ]
 
 
+def another_sample(model: str) -> str:
+    """What the baseline is called where a model's responses are compared with one another."""
+    return f"{_ANOTHER}{model}"
+
+
+_ANOTHER = "another sample of "
+
+
 class ResultTexts(NamedTuple):
     """Responses by model and (prompt id, seed, sample), and the prompts' texts by id."""
 
     responses: dict[str, dict[tuple[str, int, int], str]]
     prompts: dict[str, str]
+
+    def response(self, model: str, key: tuple[str, int, int]) -> str | None:
+        """None where there is none. Of "another sample of" a model it is the sample after."""
+        if model in self.responses:
+            return self.responses[model].get(key)
+        prompt, seed, sample = key
+        return self.responses.get(model.removeprefix(_ANOTHER), {}).get((prompt, seed, sample + 1))
 
     def models(self, named: Sequence[str], *, without: Sequence[str] = ()) -> list[str]:
         """Those named, else all but the data's own responses and `without`. Raises UnknownName."""
@@ -182,20 +198,27 @@ def pairs_of(
 ) -> ComparisonSet:
     """Each model's responses against the baseline's, sorted by model, prompt, seed and sample.
 
-    No `models` given: every one but the baseline and the data's own responses. `samples` and `limit`: at most so many
-    samples a prompt, and prompts. Raises UnknownName for a model that is not there, StoreError where two responses
-    share a prompt's id but not its text, or no response has a counterpart.
+    No `models` given: every one but the baseline and the data's own responses. The baseline alone: each second of its
+    samples against the one after it. `samples` and `limit`: at most so many samples a prompt, and prompts.
+
+    Raises UnknownName for a model that is not there, BadValue for the baseline among other models, StoreError where two
+    responses share a prompt's id but not its text, or no response has a counterpart.
     """
     texts, prompts = found = texts_of(responses)
     chosen = found.models(models, without=(baseline,))
+    step = 1
+    if baseline in chosen:
+        if len(chosen) > 1:
+            raise BadValue(f"--model: given the baseline {baseline} and others; expected it alone, or the others")
+        baseline, step = another_sample(baseline), 2
     known = set(sorted(prompts)[:limit])
     comparisons, alone = [], 0
     for name in chosen:
         for key in sorted(texts[name]):
             prompt, seed, sample = key
-            if prompt not in known or (samples is not None and sample >= samples):
+            if prompt not in known or (samples is not None and sample >= samples) or sample % step:
                 continue
-            other = texts[baseline].get(key)
+            other = found.response(baseline, key)
             if other is None:
                 alone += 1
                 continue

@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -25,8 +25,19 @@ import pandas as pd
 
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_parquet, atomic_write_text, exclusive, json_text
-from rlhf_bench.judge.analysis import measured_people, measured_strengths
-from rlhf_bench.judge.questions import RESPONSE, Comparison, ListwiseComparison, Outcome, QuestionId, Single
+from rlhf_bench.judge.analysis import measure, measured_people, measured_strengths
+from rlhf_bench.judge.analysis.forecast import verdict_forecast
+from rlhf_bench.judge.analysis.gain import verdict_gains
+from rlhf_bench.judge.analysis.pairs import fold
+from rlhf_bench.judge.questions import (
+    RESPONSE,
+    Comparison,
+    ListwiseComparison,
+    Outcome,
+    QuestionId,
+    Single,
+    another_sample,
+)
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.store import ResultStore
 
@@ -37,6 +48,7 @@ __all__ = [
     "ResponseKey",
     "count_statuses",
     "labelled",
+    "measured",
     "question_cells",
     "read_section",
     "response_scores",
@@ -196,7 +208,28 @@ def response_scores(folder: Path, column: str) -> Mapping[ResponseKey, float]:
     if column not in table.columns:
         raise StoreError(f"{folder} has no {column} scores, which this judge needs; use another judge, such as length")
     rows = table[["model", "seed", "prompt_id", "sample", column]].itertuples(index=False, name=None)
-    return {(str(model), int(seed), str(prompt), int(n)): float(value) for model, seed, prompt, n, value in rows}
+    own = {(str(model), int(seed), str(prompt), int(n)): float(value) for model, seed, prompt, n, value in rows}
+    return own | {(another_sample(m), seed, prompt, n - 1): value for (m, seed, prompt, n), value in own.items()}
+
+
+def measured(
+    rows: pd.DataFrame, folder: Path, *, baseline: str, fold: Callable[[pd.DataFrame], pd.DataFrame] = fold
+) -> dict[str, Any]:
+    """The numbers of one judging (`analysis.measure`), and what the result's scores say of its verdicts.
+
+    gain      where each win rate came from (`analysis.gain`)
+    forecast  where the frontier's quality falls by verdicts on the reference's own samples (`analysis.forecast`); None
+              for other verdicts, or without a pool
+    """
+    store, pairs = ResultStore(folder), fold(rows)
+    scores, reference = store.read_scores(), str(store.read_manifest()["reference"])
+    of_reference = baseline == another_sample(reference)
+    pool = store.read_pool() if of_reference else None
+    return {
+        **measure(labelled(rows, folder), baseline=baseline, fold=fold),
+        "gain": [] if of_reference else verdict_gains(pairs, scores),
+        "forecast": None if pool is None else verdict_forecast(pairs, scores, pool, reference=reference),
+    }
 
 
 def labelled(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -39,6 +39,7 @@ __all__ = [
     "samples_needed",
     "seed_curve",
     "tilted",
+    "turn_of_sum",
 ]
 
 REWARD = "optimised"  # the name of the reward that is optimised, among what is read off along the curve
@@ -298,6 +299,19 @@ def _over_seeds(drawn: Sequence[FloatArray], *, seed: int) -> FloatArray:
     weights = seed_weights(len(drawn), seed=seed, resamples=len(drawn[0]))
     mean: FloatArray = np.einsum("bs,sb...->b...", weights, np.stack(drawn))
     return mean
+
+
+def turn_of_sum(frontier: Frontier, weights: Mapping[str, FloatArray], *, seed: int = 0) -> Turn:
+    """Where a weighted sum of what was read off along the curve is highest, such as a regression on it.
+
+    weights: (1 + B,) of each name, the estimate first and then one a resample.
+    """
+    gain = sum(of[0] * frontier.gain[name] for name, of in weights.items())
+    drawn = sum(
+        of[1:, None] * _over_seeds([curve.drawn(frontier.kl, name, seed=seed) for curve in frontier.seeds], seed=seed)
+        for name, of in weights.items()
+    )
+    return _turn(frontier.kl, np.asarray(gain), np.asarray(drawn), frontier.confidence)
 
 
 def _turn(grid: FloatArray, gain: FloatArray, drawn: FloatArray, level: float) -> Turn:

@@ -16,7 +16,6 @@ from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.decomposition import Prices, Split, fit_prices, split_gain
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
-from rlhf_bench.types import Estimate
 
 __all__ = ["OUTCOMES", "Gain", "split_gains"]
 
@@ -32,12 +31,7 @@ class Gain(NamedTuple):
     split: Split
 
     def to_dict(self) -> dict[str, Any]:
-        def dicts(estimates: dict[str, Estimate]) -> dict[str, Any]:
-            return {name: estimate.to_dict() for name, estimate in estimates.items()}
-
-        parts, shares, without = (dicts(d) for d in (self.split.parts, self.split.shares, self.split.without))
-        own = {"metric": self.metric, "model": self.model, "gain": self.split.gain.to_dict()}
-        return {**own, "parts": parts, "shares": shares, "without": without}
+        return {"metric": self.metric, "model": self.model, **self.split.to_dict()}
 
 
 def split_gains(

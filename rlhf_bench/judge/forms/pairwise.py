@@ -23,7 +23,6 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.analysis import measure
 from rlhf_bench.judge.forms.base import (
     BaseTemplate,
     FormRequest,
@@ -46,7 +45,7 @@ from rlhf_bench.judge.questions import (
     items_of,
     pairs_of,
 )
-from rlhf_bench.judge.results import VERDICTS, labelled, verdict_rows, write_section
+from rlhf_bench.judge.results import VERDICTS, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 
 __all__ = ["PairForm", "PairTemplate", "read_verdict"]
@@ -102,6 +101,7 @@ class PairTemplate(BaseTemplate):
             samples=request.samples,
             limit=request.limit,
         )
+        baseline = pairs.comparisons[0].baseline  # a model alone is compared with its own other samples
         items = items_of(pairs.comparisons, request.again)
         label = "none" if request.built_in else self.label
         return PairForm(self, request.folder, pairs.comparisons, items, pairs, baseline, label)
@@ -151,7 +151,7 @@ class PairForm(JudgeForm):
             "pairs": len(self.pairs.comparisons),
             "alone": self.pairs.alone,
             "empty": self.pairs.empty,
-            **measure(labelled(rows, self.folder), baseline=self.baseline),
+            **measured(rows, self.folder, baseline=self.baseline),
         }
         write_section(self.folder, VERDICTS, rows, [entry])
 

@@ -23,7 +23,6 @@ from pydantic import Field
 from scipy.stats import rankdata
 
 from rlhf_bench.errors import BadValue, StoreError
-from rlhf_bench.judge.analysis import measure
 from rlhf_bench.judge.analysis.scales import COMPARISON, measure_rankings
 from rlhf_bench.judge.forms.base import (
     BaseTemplate,
@@ -50,7 +49,15 @@ from rlhf_bench.judge.questions import (
     items_of,
     texts_of,
 )
-from rlhf_bench.judge.results import VERDICTS, WHO, FormSection, labelled, question_cells, typed, write_section
+from rlhf_bench.judge.results import (
+    VERDICTS,
+    WHO,
+    FormSection,
+    measured,
+    question_cells,
+    typed,
+    write_section,
+)
 from rlhf_bench.store import order_models
 from rlhf_bench.types import stable_hash
 
@@ -248,7 +255,7 @@ class RankingForm(JudgeForm):
             "empty": int((shortest == 0).sum()) // 2,
             "questions": {str(status): int(n) for status, n in rows["status"].value_counts().items()},
             "ranked": True,
-            **measure(labelled(rows, self.folder), baseline=baseline),
+            **measured(rows, self.folder, baseline=baseline),
         }
 
 

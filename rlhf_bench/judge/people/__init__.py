@@ -26,10 +26,10 @@ from rlhf_bench.data.sheets import csv_cell, put, sheet_text, workbook_bytes
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text
-from rlhf_bench.judge.analysis import PEOPLE, measure
+from rlhf_bench.judge.analysis import PEOPLE
 from rlhf_bench.judge.analysis.pairs import fold_once
 from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, texts_of
-from rlhf_bench.judge.results import VERDICTS, count_statuses, labelled, verdict_rows, write_section
+from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
 
@@ -160,7 +160,7 @@ def store_labels(result: Path, rater: str, labels: Sequence[PersonLabel]) -> Non
             "alone": 0,
             "empty": int((part[["model_length", "baseline_length"]].min(axis=1) == 0).sum()),
             "once": True,
-            **measure(labelled(part, result), baseline=str(baseline), fold=fold_once),
+            **measured(part, result, baseline=str(baseline), fold=fold_once),
         }
         for baseline, part in rows.groupby("baseline")
     ]
@@ -205,17 +205,17 @@ def _known_rows(result: Path) -> dict[str, Mapping[str, Any]]:
 
 def _comparisons(result: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, Comparison]:
     """By row id. Raises StoreError where the result no longer has a response of the sheet."""
-    texts, prompts = texts_of(ResultStore(result).read_responses())
+    texts = texts_of(ResultStore(result).read_responses())
     found = {}
     for row in rows:
         key = (row["prompt_id"], row["seed"], row["sample"])
-        try:
-            both = texts[row["model"]][key], texts[row["baseline"]][key]
-        except KeyError:
+        names = row["model"], row["baseline"]
+        first, second = (texts.response(name, key) for name in names)
+        if first is None or second is None:
             raise StoreError(
                 f"{result} has no response of {row['model']} to prompt {key[0]} any more; label a new sheet"
-            ) from None
-        found[row["id"]] = Comparison(key[0], prompts[key[0]], key[1], key[2], row["model"], row["baseline"], *both)
+            )
+        found[row["id"]] = Comparison(key[0], texts.prompts[key[0]], key[1], key[2], *names, first, second)
     return found
 
 

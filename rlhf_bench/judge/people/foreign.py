@@ -25,13 +25,12 @@ from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text, sha256_file
-from rlhf_bench.judge.analysis import measure
 from rlhf_bench.judge.analysis.pairs import fold, fold_once
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
 from rlhf_bench.judge.people import PersonLabel, store_labels
 from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, pairs_of
-from rlhf_bench.judge.results import VERDICTS, count_statuses, labelled, verdict_rows, write_section
+from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 
 __all__ = [
@@ -241,6 +240,7 @@ def import_foreign(
     no pair was judged in both orders. Raises DataError where none of the pairs is in the file.
     """
     pairs = pairs_of(ResultStore(result).read_responses(), baseline=baseline, models=models, samples=samples)
+    baseline = pairs.comparisons[0].baseline
     found = match_foreign(foreign, pairs.comparisons)
     read = sum(outcome.reading.status == "read" for outcome in found.values())
     if not read:
@@ -264,7 +264,7 @@ def import_foreign(
         "alone": pairs.alone,
         "empty": pairs.empty,
         "once": once,
-        **measure(labelled(rows, result), baseline=baseline, fold=fold_once if once else fold),
+        **measured(rows, result, baseline=baseline, fold=fold_once if once else fold),
     }
     write_section(result, VERDICTS, rows, [judging])
     if labels := _labels(foreign, pairs.comparisons):

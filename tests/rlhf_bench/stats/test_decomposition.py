@@ -9,7 +9,7 @@ import pytest
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import crossed, resampling, scaled_cells
-from rlhf_bench.stats.decomposition import REST, fit_prices, split_gain
+from rlhf_bench.stats.decomposition import REST, fit_paired_prices, fit_prices, split_gain
 
 P, K = 80, 4
 GROUPS = {"length": [0], "form": [1, 2]}
@@ -126,3 +126,49 @@ def test_parts_in_units_of_the_reference_allow_for_its_spread() -> None:
             held[standardised] += split.parts[REST].low <= truth <= split.parts[REST].high
     assert held[True] >= 70  # 76 expected, standard deviation 1.9
     assert held[False] < held[True]
+
+
+# verdicts: regressed on the differences of a pair's features
+
+
+def verdicts(seed: int, *, seeds: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Outcomes (S, P, 2) in (-1/2, 1/2) and differences of three features (S, P, 2, 3), of which the first counts."""
+    generator = np.random.default_rng(seed)
+    shift = generator.normal(size=(seeds, P, 2, 3)) + np.array([1.0, 0.0, 0.5])
+    chance = np.clip(0.5 + 0.1 * shift[..., 0] + 0.05, 0, 1)
+    return (generator.random(chance.shape) < chance) - 0.5, shift
+
+
+def test_the_intercept_of_the_paired_regression_is_the_rest() -> None:
+    """By numpy's own least squares with a column of ones; a third of the prompts has one pair, which counts twice."""
+    outcome, shift = verdicts(1)
+    outcome[0, ::3, 1] = np.nan
+    weight = np.where(np.isnan(outcome), 0.0, 1 / np.isfinite(outcome).sum(2, keepdims=True))[0].ravel()
+    columns = np.c_[shift[0].reshape(-1, 3), np.ones(2 * P)] * np.sqrt(weight)[:, None]
+    slopes = np.linalg.lstsq(columns, np.nan_to_num(outcome[0].ravel()) * np.sqrt(weight), rcond=None)[0]
+    gain = np.nanmean(outcome, axis=2)
+    kept = np.where(np.isnan(outcome)[..., None], np.nan, shift)
+    with resampling(100):
+        split = split_gain(fit_paired_prices(outcome, shift, GROUPS), gain, np.nanmean(kept, axis=2))
+    assert split.gain.value == pytest.approx(gain.mean())
+    assert split.parts["rest"].value == pytest.approx(slopes[3], abs=1e-4)
+    assert sum(part.value for part in split.parts.values()) == pytest.approx(split.gain.value)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_verdicts_pay_for_is_found(seeds: int) -> None:
+    """0.1 for a unit of length, of which the model has 1 more, nothing for form, and 0.05 for what no feature shows."""
+    outcome, shift = verdicts(2, seeds=seeds)
+    with resampling(200):
+        split = split_gain(fit_paired_prices(outcome, shift, GROUPS), outcome.mean(2), shift.mean(2))
+    for part, truth in {"length": 0.1, "form": 0.0, "rest": 0.05}.items():
+        assert split.parts[part].low < truth < split.parts[part].high
+    assert split.parts["length"].low > 0
+
+
+def test_a_feature_by_which_all_pairs_differ_alike_has_no_price() -> None:
+    """A model that is always two longer: length and the rest cannot be told from each other."""
+    outcome, shift = verdicts(3)
+    shift[..., 0] = 2.0
+    with resampling(100):
+        assert fit_paired_prices(outcome, shift, GROUPS).groups == ("form",)
