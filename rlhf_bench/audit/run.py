@@ -23,7 +23,8 @@ from rlhf_bench.audit.teacher import as_row, samples_of, teach
 from rlhf_bench.audit.versus import label_slices, versus_rows
 from rlhf_bench.audit.words import cross_fitted, word_margins
 from rlhf_bench.data import PreferenceData
-from rlhf_bench.data.sources import ALL, Reader
+from rlhf_bench.data.sources import Reader
+from rlhf_bench.data.splits import ALL
 from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.modeling.checkpoints import check_run, read_training, run_seeds, stage_path
 from rlhf_bench.progress import Progress
