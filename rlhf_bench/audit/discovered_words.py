@@ -69,6 +69,6 @@ def _unexplained(differences: FloatArray, margins: FloatArray, prompts: Sequence
     rows = paid.coefficients
     x = differences[:, usable(differences)] / np.array([row.sd for row in rows])
     model, labels = (x @ np.array([getattr(row, name) for row in rows]) for name in ("model", "labels"))
-    rest: FloatArray = special.expit(margins / paid.temperature) - special.expit(model)
-    unexplained: FloatArray = rest - paid.attenuation * special.expit(-labels)
-    return unexplained
+    of_labels = paid.attenuation * special.expit(-labels)
+    rest: FloatArray = special.expit(margins / paid.temperature) - special.expit(model) - of_labels
+    return rest

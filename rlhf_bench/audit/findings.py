@@ -132,9 +132,11 @@ def sentence(row: Coefficient | Slice | Effect) -> str:
             f"{row.promised:.0%} (gap {row.gap:+.2f} [{row.gap_low:.2f}, {row.gap_high:.2f}])."
         )
     collinear = "; collinear with other features" if row.is_collinear else ""
+    interval = f"[{row.difference_low:.2f}, {row.difference_high:.2f}]"
     return (
-        f"Pays {row.model:.2f} logits for a standard deviation of {row.feature}; the labels pay {row.labels:.2f} "
-        f"(difference {row.difference:+.2f} [{row.difference_low:.2f}, {row.difference_high:.2f}]{collinear})."
+        f"Pays {row.model:.2f} logits for a standard deviation of {row.feature}; the labels pay {row.labels:.2f}, "
+        f"which at this model's noise is {row.model - row.difference:.2f} (difference {row.difference:+.2f} {interval}"
+        f"{collinear})."
     )
 
 

@@ -28,6 +28,7 @@ Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 MIN_PAIRS = 30
 _RIDGE = 1e-4  # per pair: keeps a coefficient finite where the labels separate
+_HUBER = 1.345  # standard errors from which a coefficient's pull no longer grows
 COLLINEAR = 5.0  # a variance inflation factor from which a feature is called collinear
 _MIN_PRESENT = 10  # pairs in which a feature must differ
 
@@ -164,24 +165,36 @@ def _through_temperature(x: FloatArray, margins: FloatArray, temperature: float,
 def _attenuation(
     model: FloatArray, labels: FloatArray, model_influence: FloatArray, labels_influence: FloatArray, groups: Index
 ) -> tuple[float, FloatArray]:
-    """The factor that fits the labels' coefficients to the model's, by reweighted least squares, and its influence.
+    """The factor a that fits the labels' coefficients to the model's, and its influence, (N,).
 
-    A feature whose prices are far apart has little weight (Huber), so that one fault does not pass for attenuation.
+    It minimises the sum of Huber's loss of z = (model - a labels) / se(a), whose standard error depends on a: the
+    labels' coefficients have errors, too, and least squares with se held fixed would be drawn towards 0 by them. By
+    Huber's loss one feature that is paid for wrongly does not pass for attenuation.
     """
-    factor = 1.0
-    weight = np.ones(len(model))
-    for _ in range(30):
-        se = _errors(model_influence - factor * labels_influence, groups)
-        z = np.abs(model - factor * labels) / se
-        weight = np.minimum(1.0, 1.345 / np.maximum(z, 1e-12)) / se**2
-        below = float((weight * labels**2).sum())
-        new = float((weight * labels * model).sum()) / below if below > 0 else 1.0
-        if abs(new - factor) < 1e-8:
-            break
-        factor = new
-    below = max(float((weight * labels**2).sum()), 1e-300)
-    along = model_influence @ (weight * labels) + labels_influence @ (weight * (model - 2 * factor * labels))
-    return factor, along / below
+    if not len(model):
+        return 1.0, np.zeros(len(groups))
+    own, other = (_errors(influence, groups) ** 2 for influence in (model_influence, labels_influence))
+    both = _errors(model_influence + labels_influence, groups) ** 2
+    shared = (both - own - other) / 2  # covariance of the two coefficients
+
+    def spread(a: float) -> FloatArray:
+        return np.asarray(np.sqrt(np.maximum(own - 2 * a * shared + a * a * other, 1e-300)))
+
+    def loss(log_a: float) -> float:
+        a = math.exp(log_a)
+        return float(special.huber(_HUBER, (model - a * labels) / spread(a)).sum())
+
+    grid = np.linspace(-3.0, 1.5, 46)
+    start = float(grid[np.argmin([loss(point) for point in grid])])
+    found = optimize.minimize_scalar(loss, bounds=(start - 0.1, start + 0.1), method="bounded", options={"xatol": 1e-7})
+    a = math.exp(float(found.x))
+    se = spread(a)
+    z = (model - a * labels) / se
+    slope = -labels / se - z * (a * other - shared) / se**2  # of z in a
+    weight = slope * (np.abs(z) < _HUBER)
+    below = float((weight * slope).sum())
+    influence = -(model_influence - a * labels_influence) @ (weight / se)
+    return a, influence / below if below > 0 else np.zeros(len(groups))
 
 
 def _groups(prompts: Sequence[str]) -> Index:

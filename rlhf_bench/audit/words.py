@@ -55,7 +55,8 @@ def cross_fitted(pairs: Sequence[PreferencePair]) -> FloatArray | None:
         at = np.flatnonzero(fold == k)
         if not len(at):
             continue
-        found = word_margins([pairs[i] for i in np.flatnonzero(fold != k).tolist()], [pairs[i] for i in at.tolist()])
+        others = np.flatnonzero(fold != k).tolist()
+        found = word_margins([pairs[i] for i in others], [pairs[i] for i in at.tolist()])
         if found is None:
             return None
         margins[at] = found

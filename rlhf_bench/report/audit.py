@@ -139,7 +139,9 @@ def _terminal_tables(audit: Mapping[str, Any], n_rows: int) -> list[Table]:
     beside it, styles or sections or ranks."""
     table = table_of_audit(audit)
     rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:n_rows]
-    found = [replace(table, rows=[table.rows[i] for i in sorted(rows)], notes=[])]
+    shown = [j for j, column in enumerate(table.columns) if not column.key.startswith("ties")]
+    kept = [[table.rows[i][j] for j in shown] for i in sorted(rows)]
+    found = [replace(table, columns=[table.columns[j] for j in shown], rows=kept, notes=[])]
     result = Result(Path(), {}, {}, pd.DataFrame(), {}, audit=dict(audit))
     others = [styles_table(result), *(_of_all(other) for other in (rewardbench_table(result), lists_table(result)))]
     special = next((other for other in others if other.rows), None)
