@@ -124,17 +124,21 @@ def watched(recorder: Recorder) -> Iterator[None]:
         yield
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", help="default: all")
+def arguments(description: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", help="of another model than mini; default: all")
     parser.add_argument("--model", default="mini", choices=list(MODELS))
     parser.add_argument("--precision", choices=list(DTYPES), help="default: bf16 where the hardware is good at it")
     parser.add_argument("--rows", type=int, default=4, help="texts or pairs of a step; not of mini")
     parser.add_argument("--steps", type=int, default=4, help="not of mini")
     parser.add_argument("--tokens", type=int, default=48, help="of a sampled response; not of mini")
     given = parser.parse_args()
-    device = default_device()
-    given.precision = given.precision or best_precision(device)
+    given.precision = given.precision or best_precision(default_device())
+    return given
+
+
+def main() -> None:
+    given, device = arguments(__doc__), default_device()
     of = peak(DTYPES[given.precision], device)
     print(
         f"{given.model}, {given.precision} on {device}, {torch.get_num_threads()} threads, "
@@ -143,8 +147,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        work = mini_stages(given, root) if given.model == "mini" else plain_stages(given, root)
-        for stage, run in work.items():
+        for stage, run in stages(given, root).items():
             recorder = Recorder()
             with watched(recorder):
                 run()
@@ -153,6 +156,11 @@ def main() -> None:
             also = f", sampling {1000 * rollouts:.0f} ms" if rollouts else ""
             print(f"{stage:7} {1000 * seconds:8.1f} ms a step, {share:4.0%} of the peak{also}", flush=True)
         print_sampling(root, given)
+
+
+def stages(given: argparse.Namespace, root: Path) -> dict[str, Callable[[], Any]]:
+    """Each stage, to be run in this order."""
+    return mini_stages(given, root) if given.model == "mini" else plain_stages(given, root)
 
 
 def mini_stages(given: argparse.Namespace, root: Path) -> dict[str, Callable[[], Any]]:

@@ -30,6 +30,7 @@ from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.modeling.adapters import adapter_base, adapter_root, is_reward_adapter, merged
 from rlhf_bench.modeling.folders import has_tokenizer, model_folder, stored_shapes, wrapped_names
 from rlhf_bench.modeling.heads import check_logits, first_position
+from rlhf_bench.modeling.kernels import use_fused_kernels
 from rlhf_bench.modeling.model_files import (
     check_causal,
     check_loaded,
@@ -226,10 +227,11 @@ def _load(
         options = {**options, "key_mapping": WRAPPED_NAMES}
     with readable(path):
         model, loading = kind.from_pretrained(
-            *pretrained_name(path), dtype=dtype, attn_implementation=_attention(device), output_loading_info=True,
+            *pretrained_name(path), dtype=dtype, attn_implementation="eager", output_loading_info=True,
             **options, **pretrained_options(path),
         )  # fmt: skip
         check_loaded(path, loading, new)
+    use_fused_kernels(model, device or default_device())
     return model
 
 
@@ -320,8 +322,3 @@ def max_positions(model: nn.Module) -> int:
     """How many tokens the model can read at once; a large number where its configuration names no limit."""
     config: Any = model.config
     return int(getattr(config, "max_position_embeddings", None) or 1 << 20) - first_position(model)
-
-
-def _attention(device: torch.device | None) -> str:
-    # On a CPU the backward of fused attention is slower than plain attention at these lengths.
-    return "sdpa" if (device or default_device()).type == "cuda" else "eager"
