@@ -37,7 +37,8 @@ def joined_with_base(folder: Path, base: str | Path, layers: Collection[str]) ->
     if root is None or adapter_base(root) is not None or not (under / _WEIGHTS).is_file():
         return None
     config, lower = (json.loads((place / _CONFIG).read_bytes()) for place in (folder, under))
-    if lower.get("peft_type") != "LORA" or any(lower.get(key) for key in _OTHER) or lower.get("bias") != "none":
+    plain = lower.get("peft_type") == "LORA" and lower.get("bias") == "none" and not any(map(lower.get, _OTHER))
+    if not plain or not isinstance(lower["target_modules"], list):
         return None
     weights = load_file(folder / _WEIGHTS)
     first, second = _layers(load_file(under / _WEIGHTS), lower), _layers(weights, config)
