@@ -87,44 +87,47 @@ def collect(
     _add_phrases(summary, corpora, plan.reference)
     _write_scores(store, scores, parts, stored)
     _copy_logs(store, plan)
-    best: dict[str, Any] = {}
     if collected.pools:
-        drawn = pd.concat([parts.numbers(pool) for pool in collected.pools], ignore_index=True)
-        pool = with_reward_z(drawn, reward_scales(scores, plan.reference))
-        store.write_pool(pool.dropna(axis=1, how="all"))
-        standardised = add_reward_z(scores, plan.reference) if "reward_z" in pool else scores
-        own = standardised[standardised["model"] == plan.reference]
-        best = {
-            "best_of_n": best_of_n_curve(pool, own, seed=plan.suite.seed),
-            "best_of_n_held": probability_held(pool),
-        }
-        summary["over_optimisation"] += best_of_n_fit(pool, seed=plan.suite.seed)
-        _add_frontier(summary, plan, pool, scores)
-    limits = plan.sampling
-    cuts = find_cuts(
-        rows,
-        max_prompt=None if limits is None else limits.max_prompt_tokens,
-        max_response=None if limits is None else limits.max_new_tokens,
-    )
-    summary["alarms"] += [alarm._asdict() for alarm in cut_alarms(cuts)]
-    summary["alarm_checks"].append(CUT_CHECK)
+        _add_pool(summary, store, plan, [parts.numbers(pool) for pool in collected.pools], scores)
+    _add_cuts(summary, plan, rows)
     pairs = any(item.chosen is not None and item.rejected is not None for item in plan.items)
     accuracies = [_reward_accuracy(rows, seed, plan) for seed, own in plan.reward_models.items() if own and pairs]
     store.write_metrics(
         {
             **summary,
-            **best,
             "missing": [*summary["missing"], *_rows(plan.missing | _of_failed(failed, plan))],
             "failed": [one._asdict() for one in failed],
             "training": training_costs(plan.models),
             "training_alarms": training_alarms(plan.models, plan.reward_models),
             "reward_model": accuracies,
             "marks": _marks(plan, rows),
-            "cuts": [cut.text for cut in cuts],
         }
     )
     parts.remove()
-    return [cut.text for cut in cuts]
+    return list(summary["cuts"])
+
+
+def _add_pool(
+    summary: dict[str, Any], store: ResultStore, plan: Plan, drawn: Sequence[pd.DataFrame], scores: pd.DataFrame
+) -> None:
+    """Best of n and the frontier, from the pool of the reference's responses, which is written."""
+    pool = with_reward_z(pd.concat(drawn, ignore_index=True), reward_scales(scores, plan.reference))
+    store.write_pool(pool.dropna(axis=1, how="all"))
+    summary["best_of_n"] = best_of_n_curve(pool, seed=plan.suite.seed)
+    summary["best_of_n_held"] = probability_held(pool)
+    summary["over_optimisation"] += best_of_n_fit(pool, seed=plan.suite.seed)
+    _add_frontier(summary, plan, pool, scores)
+
+
+def _add_cuts(summary: dict[str, Any], plan: Plan, rows: pd.DataFrame) -> None:
+    """A line for whatever was too long and read in part, and an alarm where that is much."""
+    sampling = plan.sampling
+    limits = (sampling.max_prompt_tokens, sampling.max_new_tokens) if sampling else (None, None)
+    cuts = find_cuts(rows, max_prompt=limits[0], max_response=limits[1])
+    summary["cuts"] = [cut.text for cut in cuts]
+    summary["alarms"] += [alarm._asdict() for alarm in cut_alarms(cuts)]
+    if any(name.startswith(CUT) and rows[name].notna().any() for name in rows):
+        summary["alarm_checks"].append(CUT_CHECK)
 
 
 def _add_frontier(summary: dict[str, Any], plan: Plan, pool: pd.DataFrame, scores: pd.DataFrame) -> None:

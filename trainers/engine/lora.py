@@ -105,7 +105,7 @@ def save_adapter(
     config.target_modules = sorted(config.target_modules)  # a set's order differs from process to process
     state = None if weights is None else {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
     adapter.model.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
-    root = joined_with_base(folder, adapter.base)
+    root = joined_with_base(folder, adapter.base, [name for name, _ in adapter.model.named_modules()])
     base = adapter.base if root is None else root
     here = Path(base).exists()
     named = os.path.relpath(base, target) if here else str(base)

@@ -7,6 +7,7 @@ updates s B A and s' B' A' of a layer, scaled by alpha over r, the sum is [s B, 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ _OTHER = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to
 Pair = tuple[Tensor, Tensor]  # A (r, in), B (out, r), which is scaled
 
 
-def joined_with_base(folder: Path, base: str | Path) -> str | None:
-    """Join the adapter in `folder` with `base`, an adapter that it was trained on, in place.
+def joined_with_base(folder: Path, base: str | Path, layers: Collection[str]) -> str | None:
+    """Join the adapter in `folder` with `base`, an adapter that it was trained on, in place. `layers`: the names of the
+    adapted model's modules.
 
     Returns the model under both, as `base` names it; None where the two stay as they are.
     """
@@ -35,10 +37,13 @@ def joined_with_base(folder: Path, base: str | Path) -> str | None:
     if root is None or adapter_base(root) is not None or not (under / _WEIGHTS).is_file():
         return None
     config, lower = (json.loads((place / _CONFIG).read_bytes()) for place in (folder, under))
-    if lower.get("peft_type") != "LORA" or any(lower.get(key) for key in _OTHER) or lower.get("bias") != "none":
+    plain = lower.get("peft_type") == "LORA" and lower.get("bias") == "none" and not any(map(lower.get, _OTHER))
+    if not plain or not isinstance(lower["target_modules"], list):
         return None
     weights = load_file(folder / _WEIGHTS)
     first, second = _layers(load_file(under / _WEIGHTS), lower), _layers(weights, config)
+    if not first.keys() <= set(layers):  # of a class that calls its layers otherwise
+        return None
     others = {name: tensor for name, tensor in weights.items() if ".lora_" not in name}
     ranks = lower["r"], config["r"]
     joined = {}

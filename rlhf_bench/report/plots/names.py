@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
@@ -9,7 +10,7 @@ from functools import cache
 from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
 
-__all__ = ["FONT", "names_note", "printable", "short", "short_names"]
+__all__ = ["FONT", "lines_of", "names_note", "printable", "short", "short_names"]
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so the same on every machine
 _UNKNOWN = "□"  # for a character that the font lacks
@@ -47,6 +48,17 @@ def short(text: str, width: int = _WIDTH) -> str:
 def _without_middle(text: str, size: int) -> str:
     head = (size - 1) // 2 - 1
     return f"{text[:head]}…{text[len(text) - (size - 1 - head) :]}"
+
+
+def lines_of(text: str, width: int, *, most: int) -> str:
+    """`text` in at most `most` lines of `width` characters, of fewer where they are wide: an average letter is narrower
+    than an n."""
+    fits = 0.93 * width * _advance("n")
+    for size in range(width, 20, -4):
+        lines = textwrap.wrap(text, size, max_lines=most, placeholder=" ...")
+        if all(sum(map(_advance, line)) <= fits for line in lines):
+            break
+    return "\n".join(lines)
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import TypeAlias
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlhf_bench.report.plots.labels import Boxes, PointLabel, path_boxes, place_labels, point_boxes, settle
-from rlhf_bench.report.plots.names import short, short_names
+from rlhf_bench.report.plots.names import lines_of, short, short_names
 from rlhf_bench.report.plots.style import Look, arms, frame, ink, legend_below, looks, marker_look, seed_look, titled
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables.equal_kl import bands_of
@@ -150,7 +149,7 @@ def _front_label(result: Result, metric: str, front: list[str], shown: Mapping[s
         others = {name: share for name, share in shares.items() if name not in front and share >= _WORTH_NAMING}
         maybe = ", ".join(f"{shown[name]} {share:.2f}" for name, share in others.items())
         text = f"Pareto front, with the probability of being on it: {sure}" + (f"; not drawn: {maybe}" if maybe else "")
-    return "\n".join(textwrap.wrap(text, _LEGEND_WIDTH, max_lines=_FRONT_LINES, placeholder=" ..."))
+    return lines_of(text, _LEGEND_WIDTH, most=_FRONT_LINES)
 
 
 def _best_of_n(axes: Axes, result: Result, y: str) -> list[Line]:
