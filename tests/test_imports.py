@@ -28,6 +28,7 @@ LEVELS = [
     ["scorers"],
     ["store"],
     ["judge"],
+    ["annotations"],
     ["evaluate"],
     ["audit"],
     ["report"],

@@ -211,7 +211,7 @@ def evaluate(
     if annotations is not None:
         if manifest or judge["judge"] or judge["max_cost"] or any(given.values()):
             raise BadValue("--annotations: given with options about what is evaluated; expected it alone")
-        from rlhf_bench.judge.people.alpaca import annotations_text
+        from rlhf_bench.annotations.alpaca import annotations_text
 
         click.echo(annotations_text(annotations, difficulty=difficulties))
         return

@@ -23,6 +23,7 @@ from rlhf_bench.judge.client import JudgeClient, ask
 from rlhf_bench.judge.client.endpoint import Endpoint, api_key
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, ParsedAnswer, Question, QuestionId
+from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.scorers.base import LoadedModel, LogRatios, Missing, Values
 from rlhf_bench.types import ResponseRow
 
@@ -48,7 +49,7 @@ def log_ratios(rows: Sequence[ResponseRow], source: ServerModel, models: SeedMod
         return CHAT
     if source.name == models.plan.reference:
         return [np.zeros(1) for _ in rows]  # by definition, without a request
-    own = models.processes.first(lambda: _by_server(rows, source, service))
+    own = Writer(models.processes).look(_by_server, rows, source, service)
     if isinstance(own, Missing):
         return own
     reference = _by_reference(rows, source, models, service)
@@ -70,7 +71,7 @@ def _by_reference(
         return Missing("the reference is a response file")
     if served.template != source.template:
         return Missing("another prompt template than the reference's")
-    return models.processes.first(lambda: _by_server(rows, served, service))
+    return Writer(models.processes).look(_by_server, rows, served, service)
 
 
 def _ratio(own: Scored | None, reference: Scored | None) -> Values | None:

@@ -26,7 +26,7 @@ import pandas as pd
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_parquet, atomic_write_text, exclusive, json_text
 from rlhf_bench.judge.analysis import measured_people, measured_strengths
-from rlhf_bench.judge.questions import RESPONSE, Comparison, ListwiseComparison, Outcome, QuestionId, Single
+from rlhf_bench.judge.questions import RESPONSE, ListwiseComparison, Outcome, PairComparison, QuestionId, Single
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.store import ResultStore
 
@@ -149,7 +149,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def verdict_rows(
-    comparisons: Sequence[Comparison], found: Mapping[QuestionId, Outcome], *, judge: str, base_url: str, template: str
+    comparisons: Sequence[PairComparison],
+    found: Mapping[QuestionId, Outcome],
+    *,
+    judge: str,
+    base_url: str,
+    template: str,
 ) -> pd.DataFrame:
     """A row a question of a run of comparisons."""
     rows = [
@@ -169,7 +174,7 @@ def verdict_rows(
 
 
 def question_cells(
-    subject: Comparison | Single | ListwiseComparison, item: QuestionId, outcome: Outcome
+    subject: PairComparison | Single | ListwiseComparison, item: QuestionId, outcome: Outcome
 ) -> dict[str, Any]:
     """The cells that the rows of every form have."""
     return {

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from rlhf_bench.annotations.alpaca import alpaca_numbers, annotations_text
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.pairs import fold, win_rates
-from rlhf_bench.judge.people.alpaca import alpaca_numbers, read_annotations
 from rlhf_bench.stats.bounded import bounded_mean
 
 from .make_verdicts import pairs_frame, table
@@ -153,11 +153,11 @@ def test_annotations_that_are_none(tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=words):
-            read_annotations(path)
+            annotations_text(path)
     with pytest.raises(DataError, match="does not exist"):
-        read_annotations(tmp_path / "nowhere.json")
+        annotations_text(tmp_path / "nowhere.json")
     path.write_text('[{"preference": 2.0, "instruction": "x"}]')
-    assert alpaca_numbers(read_annotations(path)).n_wins == 1
+    assert annotations_text(path).splitlines()[1].split()[2] == "100.00"
 
 
 def unread_runs(rate: float = 0.88, share: float = 0.05, runs: int = 100) -> Iterator[tuple[float, pd.DataFrame]]:

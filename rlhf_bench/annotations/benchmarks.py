@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlhf_bench.data.parsing import Numbered
+from rlhf_bench.data.preference import as_number
 from rlhf_bench.data.tabular import BadRows, Unusable
-from rlhf_bench.judge.people.preference import as_number
 from rlhf_bench.stats import mean_estimate, ratio_estimate
 from rlhf_bench.types import Estimate
 

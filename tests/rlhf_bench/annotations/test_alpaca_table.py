@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from rlhf_bench.annotations.alpaca import annotations_text
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.people.alpaca import annotations_text
 
 
 def write(path: Path, rows: object) -> Path:

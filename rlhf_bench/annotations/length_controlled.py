@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rlhf_bench.data.preference import as_number, preference_of
 from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.people.preference import as_number, preference_of
 from rlhf_bench.stats import FloatArray
 
 __all__ = ["Difficulty", "GamedRows", "LengthControlled", "length_controlled", "read_difficulty", "stored_rate"]

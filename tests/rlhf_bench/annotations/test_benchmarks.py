@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from rlhf_bench.annotations.alpaca import annotations_text
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.people.alpaca import annotations_text
 
 
 def table(tmp_path: Path, rows: list[dict[str, Any]]) -> list[list[str]]:

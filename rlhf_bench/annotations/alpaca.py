@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlhf_bench.annotations.benchmarks import judgments_text
+from rlhf_bench.annotations.length_controlled import Difficulty, length_controlled, read_difficulty, stored_rate
+from rlhf_bench.data.preference import preference_of, zero_one_note
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.length import EqualLength, equal_length_win_rates
-from rlhf_bench.judge.people.benchmarks import judgments_text
-from rlhf_bench.judge.people.length_controlled import Difficulty, length_controlled, read_difficulty, stored_rate
-from rlhf_bench.judge.people.preference import as_number, preference_of
 from rlhf_bench.types import prompt_id
 
-__all__ = ["AlpacaNumbers", "alpaca_numbers", "annotations_text", "zero_one_note"]
+__all__ = ["AlpacaNumbers", "alpaca_numbers", "annotations_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +61,6 @@ def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
         n_draws=draws,
         n_total=n,
         n_dropped=len(given) - n,
-    )
-
-
-def zero_one_note(preferences: Iterable[object]) -> str | None:
-    """How preferences that are all 0 or 1, with both of them, are understood; None for other ones.
-
-    Some tools write 1 where the second output is better, else 0; by AlpacaEval's convention both mean something else.
-    """
-    if {as_number(value) for value in preferences if value is not None} != {0, 1}:
-        return None
-    return (
-        "all preferences are 0 or 1; they are read as AlpacaEval's, 1 for output_1 (the baseline) and 0 for a draw: "
-        "where 1 means that output_2 is better, add 1 to each"
     )
 
 

@@ -1,0 +1,1 @@
+"""Files of verdicts that other benchmarks wrote: their own numbers, and ours beside them (`eval --annotations`)."""
