@@ -29,7 +29,7 @@ from rlhf_bench.judge.forms.pairwise import PairForm, read_verdict
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, answer_digest
 from rlhf_bench.judge.ledger.transfer import import_ledger
-from rlhf_bench.judge.questions import Comparison, QuestionId, items_of
+from rlhf_bench.judge.questions import PairComparison, QuestionId, items_of
 from rlhf_bench.judge.results import verdict_rows
 
 ROUNDS, MODELS, SEEDS, PROMPTS, SAMPLES = 5, 5, 2, 1_250, 4
@@ -37,12 +37,12 @@ WORDS = ("the", "answer", "is", "that", "you", "put", "it", "in", "boiling", "wa
 SCOPE = "hh-test/default judge-1"
 
 
-def comparisons() -> list[Comparison]:
+def comparisons() -> list[PairComparison]:
     """50,000 pairs, each response of 20 to 80 words."""
     rng = np.random.default_rng(0)
     sides = [f"m{i}" for i in range(MODELS)]
     return [
-        Comparison(f"p{p}", f"\n\nHuman: {p}?\n\nAssistant:", s, k, model, "base", *(_text(rng) for _ in range(2)))
+        PairComparison(f"p{p}", f"\n\nHuman: {p}?\n\nAssistant:", s, k, model, "base", *(_text(rng) for _ in range(2)))
         for p in range(PROMPTS)
         for model in sides
         for s in range(SEEDS)

@@ -1,1 +1,1 @@
-"""Annotation files of AlpacaEval, Arena-Hard and MT-Bench as tables of their own numbers, with intervals."""
+"""Files of verdicts from elsewhere: as tables of their own numbers, with intervals, or imported into a result."""

@@ -13,11 +13,11 @@ __all__ = [
     "RESPONSE",
     "AnswerFormat",
     "ChatMessage",
-    "Comparison",
     "ComparisonSet",
     "ListwiseComparison",
     "Order",
     "Outcome",
+    "PairComparison",
     "ParsedAnswer",
     "Question",
     "QuestionId",
@@ -39,7 +39,7 @@ Status = Literal["read", "unreadable", "refused", "failed", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairComparison:
     """Two responses to one prompt."""
 
     prompt_id: str
@@ -183,7 +183,7 @@ class ResultTexts(NamedTuple):
 class ComparisonSet(NamedTuple):
     """`alone` counts responses without a counterpart, `empty` pairs with an empty response, judged as it is."""
 
-    comparisons: list[Comparison]
+    comparisons: list[PairComparison]
     alone: int
     empty: int
 
@@ -223,7 +223,7 @@ def pairs_of(
                 alone += 1
                 continue
             comparisons.append(
-                Comparison(prompt, prompts[prompt], seed, sample, name, baseline, texts[name][key], other)
+                PairComparison(prompt, prompts[prompt], seed, sample, name, baseline, texts[name][key], other)
             )
     if not comparisons:
         raise StoreError(

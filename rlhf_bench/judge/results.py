@@ -26,14 +26,13 @@ import pandas as pd
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_parquet, atomic_write_text, exclusive, json_text
 from rlhf_bench.judge.analysis import measure, measured_people, measured_strengths
-from rlhf_bench.judge.analysis.forecast import verdict_forecast
-from rlhf_bench.judge.analysis.gain import verdict_gains
 from rlhf_bench.judge.analysis.pairs import fold
+from rlhf_bench.judge.analysis.rewards import verdict_forecast, verdict_gains
 from rlhf_bench.judge.questions import (
     RESPONSE,
-    Comparison,
     ListwiseComparison,
     Outcome,
+    PairComparison,
     QuestionId,
     Single,
     another_sample,
@@ -161,7 +160,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def verdict_rows(
-    comparisons: Sequence[Comparison], found: Mapping[QuestionId, Outcome], *, judge: str, base_url: str, template: str
+    comparisons: Sequence[PairComparison],
+    found: Mapping[QuestionId, Outcome],
+    *,
+    judge: str,
+    base_url: str,
+    template: str,
 ) -> pd.DataFrame:
     """A row a question of a run of comparisons."""
     rows = [
@@ -181,7 +185,7 @@ def verdict_rows(
 
 
 def question_cells(
-    subject: Comparison | Single | ListwiseComparison, item: QuestionId, outcome: Outcome
+    subject: PairComparison | Single | ListwiseComparison, item: QuestionId, outcome: Outcome
 ) -> dict[str, Any]:
     """The cells that the rows of every form have."""
     return {
@@ -217,8 +221,8 @@ def measured(
 ) -> dict[str, Any]:
     """The numbers of one judging (`analysis.measure`), and what the result's scores say of its verdicts.
 
-    gain      where each win rate came from (`analysis.gain`)
-    forecast  where the frontier's quality falls by verdicts on the reference's own samples (`analysis.forecast`); None
+    gain      where each win rate came from (`analysis.rewards`)
+    forecast  where the frontier's quality falls by verdicts on the reference's own samples (`analysis.rewards`); None
               for other verdicts, or without a pool
     """
     store, pairs = ResultStore(folder), fold(rows)

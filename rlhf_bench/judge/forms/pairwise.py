@@ -23,22 +23,14 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.forms.base import (
-    BaseTemplate,
-    FormRequest,
-    JudgeForm,
-    Unreadable,
-    answer_schema,
-    bare_answer,
-    json_object,
-    read_answer,
-)
+from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
+from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm
 from rlhf_bench.judge.forms.builtin import rule_of
 from rlhf_bench.judge.questions import (
-    Comparison,
     ComparisonSet,
     Order,
     Outcome,
+    PairComparison,
     ParsedAnswer,
     Question,
     QuestionId,
@@ -82,7 +74,7 @@ class PairTemplate(BaseTemplate):
             return None
         return answer_schema({"winner": {"type": "string", "enum": list(self.labels)}})
 
-    def render(self, subject: Comparison, order: Order, /, *, repeat: int = 0) -> Question:
+    def render(self, subject: PairComparison, order: Order, /, *, repeat: int = 0) -> Question:
         """The question with the model's response first or the baseline's."""
         both = subject.model_response, subject.baseline_response
         first, second = both if order == "model_first" else both[::-1]
@@ -112,7 +104,7 @@ class PairForm(JudgeForm):
     """The comparisons of one result with a baseline."""
 
     template: PairTemplate
-    subjects: Sequence[Comparison]
+    subjects: Sequence[PairComparison]
     pairs: ComparisonSet
     baseline: str
     label: str  # of the template; "none" for a built-in judge, which reads no words

@@ -24,17 +24,8 @@ from scipy.stats import rankdata
 
 from rlhf_bench.errors import BadValue, StoreError
 from rlhf_bench.judge.analysis.scales import COMPARISON, measure_rankings
-from rlhf_bench.judge.forms.base import (
-    BaseTemplate,
-    FormRequest,
-    JudgeForm,
-    Unreadable,
-    answer_schema,
-    bare_answer,
-    json_object,
-    no_baseline,
-    read_answer,
-)
+from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
+from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm, no_baseline
 from rlhf_bench.judge.forms.builtin import key_of, rule_of
 from rlhf_bench.judge.questions import (
     RESPONSE,

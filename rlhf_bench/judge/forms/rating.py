@@ -22,17 +22,8 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from rlhf_bench.judge.analysis.scales import measure_ratings
-from rlhf_bench.judge.forms.base import (
-    BaseTemplate,
-    FormRequest,
-    JudgeForm,
-    Unreadable,
-    answer_schema,
-    bare_answer,
-    json_object,
-    no_baseline,
-    read_answer,
-)
+from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
+from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm, no_baseline
 from rlhf_bench.judge.forms.builtin import key_of, rate_by_rank, rule_of
 from rlhf_bench.judge.questions import (
     RESPONSE,

@@ -28,7 +28,7 @@ from rlhf_bench.errors import BadValue, DataError, StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text
 from rlhf_bench.judge.analysis import PEOPLE
 from rlhf_bench.judge.analysis.pairs import fold_once
-from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, texts_of
+from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, texts_of
 from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
@@ -62,7 +62,7 @@ class SheetRows(NamedTuple):
 class PersonLabel(NamedTuple):
     """A person's label of a comparison, which was shown in one order."""
 
-    comparison: Comparison
+    comparison: PairComparison
     order: Order
     reading: ParsedAnswer
 
@@ -74,7 +74,7 @@ class Labels(NamedTuple):
     left_out: str | None
 
 
-def write_sheet(result: Path, comparisons: Sequence[Comparison], out: Path, *, seed: int) -> str:
+def write_sheet(result: Path, comparisons: Sequence[PairComparison], out: Path, *, seed: int) -> str:
     """Write `out` (.xlsx or .csv) and the key to it in the result's folder; returns the sheet's id.
 
     Raises BadValue for another ending, and for a file that exists: it may be somebody's labels.
@@ -88,7 +88,7 @@ def write_sheet(result: Path, comparisons: Sequence[Comparison], out: Path, *, s
     return sheet
 
 
-def draw_sheet(result: Path, comparisons: Sequence[Comparison], *, seed: int) -> SheetRows:
+def draw_sheet(result: Path, comparisons: Sequence[PairComparison], *, seed: int) -> SheetRows:
     """The places of the responses and the order of the rows; the key to them is written into the result's folder."""
     rows: list[dict[str, Any]] = []
     for c in comparisons:
@@ -167,7 +167,7 @@ def store_labels(result: Path, rater: str, labels: Sequence[PersonLabel]) -> Non
     write_section(result, VERDICTS, rows, judgings, same=("judge", "base_url"))
 
 
-def _cells(row: Mapping[str, Any], comparison: Comparison) -> tuple[str, str, str, str]:
+def _cells(row: Mapping[str, Any], comparison: PairComparison) -> tuple[str, str, str, str]:
     """id, prompt, response A, response B, as the sheet shows them."""
     responses = [comparison.model_response, comparison.baseline_response]
     first, second = responses if row["order"] == "model_first" else responses[::-1]
@@ -203,7 +203,7 @@ def _known_rows(result: Path) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _comparisons(result: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, Comparison]:
+def _comparisons(result: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, PairComparison]:
     """By row id. Raises StoreError where the result no longer has a response of the sheet."""
     texts = texts_of(ResultStore(result).read_responses())
     found = {}
@@ -215,7 +215,7 @@ def _comparisons(result: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, C
             raise StoreError(
                 f"{result} has no response of {row['model']} to prompt {key[0]} any more; label a new sheet"
             )
-        found[row["id"]] = Comparison(key[0], texts.prompts[key[0]], key[1], key[2], *names, first, second)
+        found[row["id"]] = PairComparison(key[0], texts.prompts[key[0]], key[1], key[2], *names, first, second)
     return found
 
 
@@ -249,7 +249,7 @@ _PARTS = Path(__file__).with_name("page")
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-def write_label_page(result: Path, comparisons: Sequence[Comparison], out: Path, *, seed: int) -> str:
+def write_label_page(result: Path, comparisons: Sequence[PairComparison], out: Path, *, seed: int) -> str:
     """Write `out` (.html) and the key to it in the result's folder; returns the sheet's id. Raises BadValue.
 
     The pairs, their order and their places are those of the sheet by the same seed, and so is the key.

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_bench.judge.analysis.forecast import verdict_forecast
-from rlhf_bench.judge.analysis.gain import verdict_gains
+from rlhf_bench.judge.analysis.rewards import verdict_forecast, verdict_gains
 from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.stats import resampling
 

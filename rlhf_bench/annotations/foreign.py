@@ -29,7 +29,7 @@ from rlhf_bench.judge.analysis.pairs import fold, fold_once
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
 from rlhf_bench.judge.people import PersonLabel, store_labels
-from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, pairs_of
+from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, pairs_of
 from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 
@@ -115,7 +115,7 @@ def read_foreign(path: Path, *, judge: str, form: Format, skip_bad: bool) -> For
 _EXPECTED_VERDICT = "A, B, tie, 1, 2, 0, model_a, model_b or a model's name"
 
 
-def match_foreign(foreign: Foreign, comparisons: Sequence[Comparison]) -> dict[QuestionId, Outcome]:
+def match_foreign(foreign: Foreign, comparisons: Sequence[PairComparison]) -> dict[QuestionId, Outcome]:
     """The file's verdict on each comparison in each order: "missing" where it has none.
 
     Texts are compared without the white space around them; a prompt of one human turn also by that turn's text alone,
@@ -128,7 +128,9 @@ def match_foreign(foreign: Foreign, comparisons: Sequence[Comparison]) -> dict[Q
     return _of_one_order(found)
 
 
-def _rows_of(foreign: Foreign, comparisons: Sequence[Comparison]) -> Iterator[tuple[QuestionId, ForeignVerdict | None]]:
+def _rows_of(
+    foreign: Foreign, comparisons: Sequence[PairComparison]
+) -> Iterator[tuple[QuestionId, ForeignVerdict | None]]:
     """The row of the file about each comparison in each order; None where there is none."""
     known: dict[tuple[str, str, str], ForeignVerdict] = {}
     for verdict in foreign.verdicts:
@@ -141,7 +143,7 @@ def _rows_of(foreign: Foreign, comparisons: Sequence[Comparison]) -> Iterator[tu
             yield QuestionId(number, order, 0), next((known[key] for key in keys if key in known), None)
 
 
-def _labels(foreign: Foreign, comparisons: Sequence[Comparison]) -> list[PersonLabel]:
+def _labels(foreign: Foreign, comparisons: Sequence[PairComparison]) -> list[PersonLabel]:
     """People's labels in the file; of a pair with a label in both orders the first."""
     found: dict[int, PersonLabel] = {}
     for item, row in _rows_of(foreign, comparisons):

@@ -1,7 +1,9 @@
-"""At which KL the quality of responses begins to fall along the frontier, by verdicts on the reference's own samples.
+"""What verdicts say beside the rewards: where a win rate came from, and when quality falls along the frontier.
 
-The weights of the frontier depend on a response by its reward r alone, so what it gains in quality is known from the
-mean quality at each reward. That is taken to be b r + c r^2, in the verdicts' units:
+**Gain.** Each model's win rate split into length, style and the rest, the verdicts' part of the gain's split.
+
+**Forecast.** The weights of the frontier depend on a response by its reward r alone, so what it gains in quality is
+known from the mean quality at each reward. That is taken to be b r + c r^2, in the verdicts' units:
 
     verdict - 1/2 = b (r_1 - r_2) + c (r_1^2 - r_2^2) + noise
 
@@ -16,18 +18,66 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.analysis.pairs import blocks
+from rlhf_bench.judge.analysis.pairs import blocks, matchups
+from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.scorers.reward import reward_scales, with_reward_z
+from rlhf_bench.scorers.style import GROUPS, PREFIX
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.decomposition import fit_paired_prices, split_gain
 from rlhf_bench.stats.frontier import REWARD, estimate_frontier, turn_of_sum
 from rlhf_bench.stats.pigeonhole import crossed_sums
+from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.types import Estimate
 
-__all__ = ["LEAST_PAIRS", "verdict_forecast"]
+__all__ = ["LEAST_PAIRS", "verdict_forecast", "verdict_gains"]
 
 LEAST_PAIRS = 50  # with a verdict: of fewer the curve of quality against reward is anything
 _SQUARE = "reward squared"
 _KEYS = ["seed", "prompt_id", "sample"]
+_NAMES = list(FEATURES)
+_COLUMNS = [f"{PREFIX}{name}" for name in _NAMES]
+_GROUPS = {group: [_NAMES.index(name) for name in members] for group, members in GROUPS.items()}
+
+
+def verdict_gains(
+    pairs: pd.DataFrame, scores: pd.DataFrame, *, level: float = 0.95, seed: int = 0
+) -> list[dict[str, Any]]:
+    """[{"model", "baseline", "gain": the win rate less one half, "parts", "shares", "without"}, ...] of folded pairs.
+
+    A model without a split has a "reason" in place of its numbers. `scores` hold the features of both responses; where
+    they have none the list is empty.
+    """
+    if not {*_COLUMNS} <= set(scores.columns):
+        return []
+    return [
+        {"model": model, "baseline": baseline, **_split(_with_shift(group, scores, model, baseline), level, seed)}
+        for model, baseline, group in matchups(pairs)
+    ]
+
+
+def _with_shift(pairs: pd.DataFrame, scores: pd.DataFrame, model: str, baseline: str) -> pd.DataFrame:
+    """The pairs with the features of the model's response minus the baseline's in the features' columns."""
+    sides = [
+        pairs[_KEYS].merge(scores.loc[scores["model"] == name, [*_KEYS, *_COLUMNS]], on=_KEYS, how="left")[_COLUMNS]
+        for name in (model, baseline)
+    ]
+    return pd.concat([pairs.reset_index(drop=True), sides[0] - sides[1]], axis=1)
+
+
+def _split(pairs: pd.DataFrame, level: float, seed: int) -> dict[str, Any]:
+    known = pairs[pairs[["outcome", *_COLUMNS]].notna().all(axis=1)]
+    outcome, *features = blocks(known, ["outcome", *_COLUMNS])
+    shift = np.stack(features, axis=-1)  # (S, P, K, F)
+    gain = nanmean(outcome, axis=2) - 0.5  # (S, P)
+    everywhere = np.isfinite(gain).all(axis=0)
+    try:
+        if not everywhere.any():
+            raise BadValue("no prompt with a verdict under every seed")
+        outcome, shift, gain = outcome[:, everywhere], shift[:, everywhere], gain[:, everywhere]
+        prices = fit_paired_prices(outcome - 0.5, shift, _GROUPS, level=level, seed=seed)
+    except BadValue as error:
+        return {"reason": str(error)}
+    return split_gain(prices, gain, nanmean(shift, axis=2)).to_dict()
 
 
 def verdict_forecast(
