@@ -262,9 +262,9 @@ def estimate_frontier(
     """The frontier of a reference, from N samples per prompt under each training seed.
 
     rewards: (P, N) of each seed, the same prompts, of several seeds standardised; others: likewise, such as gold.
-    standardised_by: (S, P, K), the responses that standardised the rewards; their standard deviation is an estimate
-    from the same prompts. A seed's curve is a function of its mean KL, and seeds are averaged at equal KL. The band is
-    a bootstrap over prompts, crossed with seeds where there are several.
+    standardised_by: (S, P, K), the responses that standardised the rewards: the standard deviation is an estimate from
+    the same prompts. A seed's curve is a function of its mean KL, and seeds are averaged at equal KL. The band is a
+    bootstrap over prompts, crossed with seeds where there are several.
 
     Raises BadValue where the samples support no curve at all: the effective sample size falls below 10 at once.
     """
