@@ -114,7 +114,7 @@ function toolbar(box, grids) {
     });
     bar.append(search);
   }
-  bar.append(columnsMenu(box, grids));
+  bar.append(columnsMenu(box, grids), make("span", { class: "soft" }, "Copy as"));
   for (const [format, text] of Object.entries(COPY)) {
     const button = make("button", { type: "button", "aria-label": `Copy ${name} as ${format}` }, format);
     button.addEventListener("click", async () => {

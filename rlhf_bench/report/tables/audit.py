@@ -74,7 +74,9 @@ def calibration_table(result: Result) -> Table:
         if found.get("n")
     ]  # fmt: skip
     notes = [_calibration_note(model, part) for model, part in models.items() if part.get("ece") is not None]
-    return Table("calibration", "Calibration", columns, rows, notes, keys=3, section=SECTION, folded=True)
+    return Table(
+        "calibration", "Calibration by probability", columns, rows, notes, keys=3, section=SECTION, folded=True
+    )
 
 
 def _calibration_note(model: str, part: Mapping[str, Any]) -> str:
