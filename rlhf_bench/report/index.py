@@ -27,7 +27,7 @@ _COLUMNS = [
     Column("best_gold", "Highest gold"),
     Column("gold", "Gold", interval=True),
     Column("best_reward", "Highest reward"),
-    Column("reward", "Reward", interval=True),
+    Column("reward_z", "Reward (z)", interval=True),
     Column("models", "Models"),
 ]
 _SCRIPTS = ("dom", "tables", "index")
@@ -94,7 +94,7 @@ def _linked(table: HtmlTable, column: int, links: Sequence[str]) -> HtmlTable:
 def _row(root: Path, folder: Path, result: Result) -> list[Cell]:
     data = result.manifest["data"]
     best_gold, gold = _highest(result, "gold")
-    best_reward, reward = _highest(result, result.reward_key)
+    best_reward, reward = _highest(result, "reward_z")  # raw rewards of two results have no common scale
     return [
         folder.relative_to(root).as_posix() or folder.name,
         str(result.manifest.get("time", "?")).replace("T", " ")[:16],

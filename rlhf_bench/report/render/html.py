@@ -45,7 +45,7 @@ class HtmlCell(NamedTuple):
     strong: bool = False
     bar: float | None = None  # length of a bar, 0 to 1
     n: str = ""  # where the heading does not say it
-    data: tuple[tuple[str, str], ...] = ()  # the numbers in full precision: v, low, high, n, method
+    data: tuple[tuple[str, str], ...] = ()  # numbers to eight digits: v, low, high, n, method
     link: str = ""
 
 
@@ -139,7 +139,7 @@ def _cell(table: Table, row: int, column: int, rejected: bool) -> HtmlCell:
 def _data(cell: Cell) -> tuple[tuple[str, str], ...]:
     if isinstance(cell, Estimate):
         numbers = {"v": cell.value, "low": cell.low, "high": cell.high}
-        found = tuple((name, repr(float(x))) for name, x in numbers.items() if math.isfinite(x))
+        found = tuple((name, f"{x:.8g}") for name, x in numbers.items() if math.isfinite(x))
         return (*found, ("n", str(cell.n)), ("method", cell.method)) if found else ()
     return (("v", repr(cell)),) if isinstance(cell, int | float) and math.isfinite(cell) else ()
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from rlhf_bench.cli import cli
 from rlhf_bench.files import write_jsonl
-from rlhf_bench.report import write_report
+from rlhf_bench.report import write_index, write_report
 from rlhf_bench.report.result import load_result
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import Estimate
@@ -127,9 +127,9 @@ def test_the_reward_gap_and_the_verdict_filter(page: Any, result: Path) -> None:
     shown = scores[scores["sample"] == 0].pivot(index="prompt_id", columns="model", values="reward")
     wanted = ((shown["ppo"] - shown["sft"]) <= 1.0).sum()
     box, status = page.locator("#browser"), page.locator("#browser .pager [role=status]").first
-    box.get_by_label("to", exact=True).fill("1")
+    box.get_by_label("Reward gain at most").fill("1")
     box.get_by_text(f"of {wanted}", exact=False).first.wait_for()
-    box.get_by_label("to", exact=True).fill("")
+    box.get_by_label("Reward gain at most").fill("")
     box.get_by_text("of 30", exact=False).first.wait_for()
     found = {}
     for verdict in ("won", "lost", "tie"):
@@ -330,6 +330,22 @@ def test_without_a_script_tables_and_texts_still_read(browser: Any, address: str
     assert page.locator("#browser details").count() == 20
     assert MARKUP[0] in page.locator("#browser .reply .text").all_text_contents()
     context.close()
+
+
+def test_the_index_filters_and_links_to_each_run(browser: Any, tmp_path: Path) -> None:
+    for run in ("one", "two"):
+        write_report(make_result(tmp_path / "hh-test" / run, models=("base", "ppo"), audit=False), only=["page"])
+    page = browser.new_page()
+    page.goto(write_index(tmp_path).as_uri())
+    board = page.locator("#board-1")
+    assert board.locator("tbody tr").count() == 4
+    head = board.locator("thead th").nth(1)
+    head.get_by_role("button").click()
+    head.get_by_role("button").click()
+    assert board.locator("tbody td:nth-child(2)").all_text_contents() == ["base", "base", "ppo", "ppo"]
+    page.locator("#results").get_by_role("link", name="hh-test/two").click()
+    assert page.title() == "hh-test · two"
+    page.close()
 
 
 def test_two_thousand_prompts_are_listed_a_page_at_a_time(browser: Any, tmp_path: Path) -> None:
