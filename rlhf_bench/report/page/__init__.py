@@ -197,13 +197,16 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     manifest, data, sampling = result.manifest, result.manifest["data"], result.sampling
     samples = sampling.get("samples", "?")
     prompts = f"{data.get('n_prompts', '?')} × {samples} sample{'' if samples == 1 else 's'}"
-    drawn = f"temperature {sampling.get('temperature', '?')}, top-p {sampling.get('top_p', '?')}"
+    drawn = []  # where responses come from files alone nothing was drawn
+    if "temperature" in sampling:
+        how = f"temperature {sampling['temperature']}, top-p {sampling.get('top_p', '?')}"
+        drawn = [("Sampling", f"{how}, at most {sampling.get('max_new_tokens', '?')} tokens")]
     return [
         ("Data", result.data_label),
         ("Prompts", prompts),
         ("Training seeds", ", ".join(map(str, result.seeds))),
         ("Reference", result.reference),
-        ("Sampling", f"{drawn}, at most {sampling.get('max_new_tokens', '?')} tokens"),
+        *drawn,
         ("Date", str(manifest.get("time", "?")).replace("T", " ")[:16]),
         ("Hardware", str(manifest.get("hardware", "?"))),
     ]

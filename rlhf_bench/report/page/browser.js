@@ -20,7 +20,7 @@ function startBrowser(box) {
   Object.assign(FIRST, {
     shown: samples[0],
     against: name(models.includes(DATA.reference) ? DATA.reference : models[0]),
-    model: name(policies.filter((m) => m !== DATA.reference).at(-1) ?? policies[0] ?? models[0]),
+    model: name(policies.filter((m) => m !== DATA.reference).at(-1) ?? models.find((m) => m !== DATA.reference) ?? models[0]),
   });
   const state = { ...FIRST }, hidden = new Set(), lower = { prompt: [], text: [] };
   let pageNumber = 0;
@@ -69,7 +69,7 @@ function startBrowser(box) {
 
   function render() {
     const [a, b] = pair(), one = P.id.indexOf(state.prompt), ids = found(), size = PROMPTS_A_PAGE;
-    const view = { models: models.filter((m) => !hidden.has(m)), a, b, row, mark: state.mark, alarm: DATA.alarms[state.alarm] };
+    const view = { models: models.filter((m) => !hidden.has(m)), a, b, row, mark: state.mark, alarm: DATA.alarms[state.alarm], open: openPrompt };
     if (one >= 0) {
       const place = ids.indexOf(one), step = (label, to) =>
         make("button", { type: "button", disabled: to === undefined, onclick: () => set({ prompt: P.id[to] }) }, label);
@@ -96,7 +96,7 @@ function startBrowser(box) {
   function summary(ids, a, b) {
     const gaps = ids.map((i) => gap(i, "reward")).filter((value) => value !== null);
     const mean = gaps.reduce((sum, value) => sum + value, 0) / gaps.length;
-    const gain = gaps.length && a !== b ? `On these, the reward of ${name(b)} less that of ${name(a)} is ${signed(mean)} on average (shown responses, n = ${gaps.length.toLocaleString("en")}).` : "";
+    const gain = gaps.length && a !== b ? `Reward of ${name(b)} minus that of ${name(a)}: ${signed(mean)} on average over these prompts (the shown responses, n = ${gaps.length.toLocaleString("en")}).` : "";
     const part = P.total > P.id.length ? ` The page holds ${P.id.length.toLocaleString("en")} of ${P.total.toLocaleString("en")} prompts, evenly spaced.` : "";
     return make("p", { class: "notes" }, gain + part);
   }

@@ -17,10 +17,13 @@ function verdictOf(orders) {
   return /^W+$/.test(read) ? "won" : /^L+$/.test(read) ? "lost" : "tie";
 }
 
-// `view`: the models to show, the two that are compared (a, b), the number of a response, what to mark, the alarm.
+// `view`: the models to show, the two that are compared (a, b), the number of a response, what to mark, the alarm, how to open one.
 function promptCard(prompt, view) {
   const { id, text, category } = DATA.prompts, whole = text[prompt].trim(), asked = question(prompt);
-  const link = make("a", { href: `#prompt=${encodeURIComponent(id[prompt])}`, title: "A link to this prompt" }, id[prompt]);
+  const link = make("a", { href: `#prompt=${encodeURIComponent(id[prompt])}`, title: "A link to this prompt", onclick: (event) => {
+    event.preventDefault(); // the filters stay, for the way back
+    view.open(prompt);
+  } }, id[prompt]);
   const facts = [category[prompt], alarmed(prompt, view)].filter(Boolean).map((fact) => `${fact} · `);
   const head = make("header", {}, make("h3", {}, asked || "(empty prompt)"), make("p", { class: "soft" }, ...facts, link));
   const rest = whole.length > asked.length + 30

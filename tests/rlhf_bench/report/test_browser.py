@@ -112,6 +112,15 @@ def test_prompts_sort_by_the_reward_gap_and_open_by_a_link(page: Any, address: s
     assert cards.get_by_role("link").text_content() != name
 
 
+def test_a_prompt_is_opened_among_those_that_fit(page: Any) -> None:
+    box = page.locator("#browser")
+    box.get_by_label("Category").select_option("facts")
+    box.locator("article").nth(1).get_by_role("link").click()
+    assert box.locator(".pager [role=status]").text_content() == "2 of 10"
+    box.get_by_role("button", name="Show all prompts").click()
+    assert box.locator(".pager [role=status]").first.text_content() == "1–5 of 10"
+
+
 def test_a_category_filters_and_pages_turn(page: Any) -> None:
     status = page.locator("#browser .pager [role=status]").first
     assert status.text_content() == "1–5 of 30"
