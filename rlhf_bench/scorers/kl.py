@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.scorers.base import Columns, EvalContext, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
@@ -15,10 +16,11 @@ from rlhf_bench.scorers.perplexity import encode_chosen, needs_the_model
 if TYPE_CHECKING:
     from rlhf_bench.modeling.tokens import Encoded
 
-__all__ = ["KL_COLUMNS", "SCORER", "TOKEN_KL"]
+__all__ = ["KL_COLUMNS", "SCORER", "TOKEN_ENDS", "TOKEN_KL"]
 
 KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")  # of what a model drew
 TOKEN_KL = "token_kl"  # a list a response: the exact KL of each token
+TOKEN_ENDS = "token_ends"  # a list a response: where each token ends in the response, in characters
 BATCH = 64
 WHOLE_DISTRIBUTION = Missing(
     "a server gives log-probabilities of the response's tokens alone: this needs the weights; give "
@@ -128,6 +130,7 @@ def _of_drawn(
     import torch
 
     from rlhf_bench.modeling.logprobs import kl_k1, kl_k3, token_kl
+    from rlhf_bench.modeling.token_text import token_ends
     from rlhf_bench.modeling.tokens import Encoded, collate
     from rlhf_bench.modeling.trees import grouped_batches
     from rlhf_bench.runtime.pool import workers_for
@@ -156,9 +159,19 @@ def _of_drawn(
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
         columns[name] = numbers[:, i]
         columns[f"{name}_token"] = numbers[:, i] / lengths.clip(min=1)
-    token_terms = np.empty(len(rows), dtype=object)
-    token_terms[:] = np.split(per_token, ends[:-1])
-    return {**columns, "n_drawn": lengths.astype(float), "reference_logprob": numbers[:, 3], TOKEN_KL: token_terms}
+    places = token_ends(policy.tokenizer, [row.token_ids for row in rows], [row.response for row in rows])
+    lists = {TOKEN_KL: np.split(per_token, ends[:-1]), TOKEN_ENDS: [np.array(place, np.int32) for place in places]}
+    return {**columns, "n_drawn": lengths.astype(float), "reference_logprob": numbers[:, 3], **_as_objects(lists)}
+
+
+def _as_objects(lists: Mapping[str, Sequence[npt.NDArray[Any]]]) -> dict[str, Values]:
+    """Columns of one array a response."""
+    columns = {}
+    for name, arrays in lists.items():
+        column = np.empty(len(arrays), dtype=object)
+        column[:] = arrays
+        columns[name] = column
+    return columns
 
 
 def _forward(

@@ -284,7 +284,7 @@ def _schema(scores: pd.DataFrame, columns: Sequence[str]) -> pa.Schema:
     import pyarrow as pa
 
     known = pa.Schema.from_pandas(scores, preserve_index=False)
-    lists = {name: pa.list_(pa.int32() if name == "token_ids" else pa.float64()) for name in LISTS}
+    lists = {name: pa.list_(pa.float64() if name == "token_kl" else pa.int32()) for name in LISTS}
     fields = [known.field(name) if name in known.names else pa.field(name, lists[name]) for name in columns]
     return pa.schema(fields, metadata=known.metadata)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,27 +15,7 @@ from rlhf_bench.report.tables.frontier import frontier_table
 from rlhf_bench.report.tables.gain import gain_table
 from rlhf_bench.types import Estimate
 
-from .make_result import make_result
-
-
-def estimate(value: float, half: float = 0.1) -> dict[str, Any]:
-    return Estimate(value, value - half, value + half, 12, method="bootstrap").to_dict()
-
-
-def frontier(turn: dict[str, Any]) -> dict[str, Any]:
-    """A curve sqrt(2 KL) up to 0.5 nats: ppo has 60 % of it, grpo is beyond it."""
-    kls = [0.5 * (i / 9) ** 2 for i in range(10)]
-    points = [
-        {"kl": kl, "bias": 0.01, "reward_z": estimate(math.sqrt(2 * kl)), "reward": estimate(0.8 * math.sqrt(2 * kl))}
-        for kl in kls
-    ]
-    none = {"efficiency": None, "excess": None, "needed": None, "reason": None}
-    models = {
-        "ppo": {**none, "kl": 0.3, "gain": 0.46, "efficiency": estimate(0.6), "excess": estimate(-0.3)},
-        "grpo": {**none, "kl": 5.5, "gain": 2.0, "needed": 598742, "reason": "KL 5.50 is beyond the 0.50 nats"},
-    }
-    return {"n_samples": 64, "reach": 0.5, "level": 0.95, "start": {"reward": -0.2, "reward_z": 0.0}, "points": points,
-            "by_size": {"8": None, "16": 0.9, "32": 0.95}, "turns": {"gold": turn}, "models": models}  # fmt: skip
+from .make_result import estimate, frontier, make_result
 
 
 @pytest.fixture

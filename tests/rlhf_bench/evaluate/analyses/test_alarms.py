@@ -165,7 +165,7 @@ def pair(low: float, high: float, a: str = "ppo", b: str = "sft") -> dict[str, A
 
 def test_reward_up_and_the_judge_down() -> None:
     def kinds(row: dict[str, Any], judging: dict[str, Any]) -> list[str]:
-        return list(judge_alarms([row], {"judgings": [judging]}, reference="sft"))
+        return [alarm.text for alarm in judge_alarms([row], {"judgings": [judging]}, reference="sft")]
 
     text = (
         "ppo: reward up by +1.00 [+0.50, +1.50], but its win rate against sft is 0.30 [0.20, 0.40] by j: the reward "
@@ -191,8 +191,8 @@ def test_reward_up_and_the_rating_down() -> None:
     row = {"criterion": "helpful", "a": "ppo", "b": "sft", "difference": down, "p_holm": 0.01}
     judge = {"ratings": [{"judge": "j", "base_url": "https://server", "differences": [row]}]}
     (alarm,) = judge_alarms([pair(0.5, 1.5)], judge, reference="sft")
-    assert alarm.startswith("ppo: ")
-    assert "but its rating (helpful) is down by -0.50 [-0.80, -0.20] by j" in alarm
+    assert (alarm.model, alarm.kind) == ("ppo", "judge")
+    assert "but its rating (helpful) is down by -0.50 [-0.80, -0.20] by j" in alarm.text
     row["difference"] = Estimate(0.5, 0.2, 0.8, 60).to_dict()
     assert list(judge_alarms([pair(0.5, 1.5)], judge, reference="sft")) == []
 
