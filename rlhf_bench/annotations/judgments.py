@@ -5,7 +5,8 @@
     MT-Bench     a row a question and turn: model, score (1 to 10; -1: the judge gave none), turn
                  or a pair: model_1, model_2, g1_winner, g2_winner. A model wins a pair that it wins in both orders.
 
-What AlpacaEval's annotations hold is in alpaca.py. A row that cannot be read is left out, counted and named.
+What AlpacaEval's annotations hold is in alpaca.py. A row that cannot be read is left out, counted and named; of
+Arena-Hard's, as there, only the game.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ import numpy as np
 
 from rlhf_bench.data.annotation_cells import as_number
 from rlhf_bench.data.parsing import Numbered
+<<<<<<< HEAD:rlhf_bench/annotations/judgments.py
 from rlhf_bench.data.tabular import BadRows, Unusable
+=======
+from rlhf_bench.data.tabular import NAMED, BadRows, Unusable
+from rlhf_bench.judge.people.preference import as_number
+>>>>>>> pipe:rlhf_bench/judge/people/benchmarks.py
 from rlhf_bench.stats import mean_estimate, ratio_estimate
 from rlhf_bench.types import Estimate
 
@@ -40,7 +46,7 @@ class _Line(NamedTuple):
 class _Form(NamedTuple):
     what: str
     needed: frozenset[str]
-    read: Callable[[Row], list[tuple[Any, ...]]]  # what one row says
+    read: Callable[[Row, list[str]], list[tuple[Any, ...]]]  # what one row says; what of it is left out
     lines: Callable[[list[tuple[Any, ...]]], Iterable[_Line]]
     header: tuple[str, ...]
     scale: float  # of the numbers
@@ -52,16 +58,24 @@ def judgments_text(columns: Sequence[str], rows: Sequence[Numbered], bad: BadRow
     if form is None:
         return None
     found: list[tuple[Any, ...]] = []
+    parts: list[str] = []
     for number, row in rows:
+        lost: list[str] = []
         try:
-            found += form.read(row)
+            found += form.read(row, lost)
         except Unusable as why:
             bad.add(number, str(why))
+        else:
+            parts += [f"row {number} {why}" for why in lost]
     left_out = bad.settle(len(rows) + len({*bad.found} - {number for number, _ in rows}), skip=True)
     cells = [form.header, *(_cells(line, form.scale) for line in form.lines(found))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join([form.what, *lines, *([left_out] if left_out else [])])
+    notes = [left_out] if left_out else []
+    if parts:
+        more = f"; and {len(parts) - NAMED:,} more" if len(parts) > NAMED else ""
+        notes.append(f"games left out: {len(parts):,} ({'; '.join(parts[:NAMED])}{more})")
+    return "\n".join([form.what, *lines, *notes])
 
 
 def _cells(line: _Line, scale: float) -> tuple[str, ...]:
@@ -69,7 +83,7 @@ def _cells(line: _Line, scale: float) -> tuple[str, ...]:
     return (*line.names, *numbers, *map(str, line.counts))
 
 
-def _arena_hard(row: Row) -> list[tuple[Any, ...]]:
+def _arena_hard(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
     """(model, question, outcome of the model, weight) of each game."""
     question, games = row.get("question_id", row.get("uid")), row["games"]
     if not isinstance(games, list) or not games or question is None or not row.get("model"):
@@ -78,9 +92,12 @@ def _arena_hard(row: Row) -> list[tuple[Any, ...]]:
     for place, game in enumerate(games):
         score = game.get("score") if isinstance(game, Mapping) else None
         if score not in _GAME:
-            raise Unusable(f"has the score {score!r} in game {place + 1}, expected {', '.join(_GAME)}")
+            lost.append(f"has the score {score!r} in game {place + 1}, expected {', '.join(_GAME)}")
+            continue
         first, weight = _GAME[score]
         found.append((str(row["model"]), str(question), 1 - first if place == 0 else first, weight))
+    if not found:
+        raise Unusable(lost[0])
     return found
 
 
@@ -96,7 +113,7 @@ def _arena_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
         yield _Line((model,), (ratio_estimate(won, total),), (len(sums), len(mine)))
 
 
-def _mt_single(row: Row) -> list[tuple[Any, ...]]:
+def _mt_single(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
     score, turn = as_number(row.get("score")), as_number(row.get("turn"))
     if not 0 <= score <= 10:
         why = "which stands for no score" if score == -1 else "expected 1 to 10"
@@ -114,7 +131,7 @@ def _mt_single_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
         yield _Line((model,), tuple(map(_mean, [*turns, every])), (len(every), len(mine)))
 
 
-def _mt_pair(row: Row) -> list[tuple[Any, ...]]:
+def _mt_pair(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
     given = [row.get(name) for name in ("g1_winner", "g2_winner")]
     wrong = next((one for one in given if one not in _WINNERS), None)
     if wrong is not None or None in given:

@@ -24,13 +24,14 @@ def arena(question: int, *scores: str | None, model: str = "mine") -> dict[str, 
 
 def test_arena_hard_worked_by_hand(tmp_path: Path) -> None:
     """The model is B in game 1 and A in game 2. Question 1: B>A (won, 1) and A>>B (won, 3): 4 of 4; question 2: A>B
-    (lost, 1) and A=B (half, 1): .5 of 2; question 3: A>>B (lost, 3) and B>A (lost, 1): 0 of 4. 4.5 of 10 = 45 %."""
+    (lost, 1) and A=B (half, 1): .5 of 2; question 3: A>>B (lost, 3) and B>A (lost, 1): 0 of 4; question 4: A>B (lost,
+    1) and a game without a verdict: 0 of 1. 4.5 of 11 = 40.91 %."""
     rows = [arena(1, "B>A", "A>>B"), arena(2, "A>B", "A=B"), arena(3, "A>>B", "B>A"), arena(4, "A>B", None)]
     title, header, line, *notes = table(tmp_path, rows)
     assert title[0] == "Arena-Hard:"
     assert header[0] == "model"
-    assert (line[0], line[1], line[-2:]) == ("mine", "45.00", ["3", "6"])
-    assert "row 4 has the score None in game 2" in " ".join(notes[0])
+    assert (line[0], line[1], line[-2:]) == ("mine", "40.91", ["4", "7"])
+    assert "games left out: 1 (row 4 has the score None in game 2" in " ".join(notes[0])
 
 
 def test_mt_bench_scores_worked_by_hand(tmp_path: Path) -> None:
@@ -58,4 +59,4 @@ def test_mt_bench_pairs_worked_by_hand(tmp_path: Path) -> None:
 
 def test_nothing_that_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no row is left"):
-        table(tmp_path, [arena(1, "A?B", "A>B")])
+        table(tmp_path, [arena(1, "A?B", None)])

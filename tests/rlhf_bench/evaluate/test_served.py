@@ -194,7 +194,8 @@ def test_servers_that_give_no_log_probabilities(
     with serving(tmp_path, 0) as server:
         models, templates = {"m": f"server:{model}", "ref": "server:judge-1"}, {"m": template, "ref": template}
         result = run(pairs, tmp_path / "r", server.url, models=models, templates=templates, reference="ref", limit=4)
-        assert sum("echo" in row["sent"] for row in server.requests()) == 3 * (model == "silent")  # enough to know
+        echoed = sum("echo" in row["sent"] for row in server.requests())
+    assert echoed in ((1, 2, 3) if model == "silent" else (0,))  # three texts, if they differ
     missing = json.loads((result / "metrics.json").read_text("utf-8"))["missing"]
     assert any(row["metric"] == "kl_k1" and reason in row["reason"] for row in missing)
 
