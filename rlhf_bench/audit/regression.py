@@ -169,8 +169,8 @@ def _attenuation(
 ) -> tuple[float, FloatArray]:
     """The factor a that fits the labels' coefficients to the model's, and its influence, (N,).
 
-    It minimises the sum of Tukey's biweight loss of z = (model - a labels) / se(a), whose standard error depends on a: the
-    labels' coefficients have errors, too, and least squares with se held fixed would be drawn towards 0 by them. A
+    It minimises the sum of Tukey's biweight loss of z = (model - a labels) / se(a), whose standard error depends on a:
+    the labels' coefficients have errors, too, and least squares with se held fixed would be drawn towards 0 by them. A
     feature that is paid for wrongly has no pull there, so that one fault does not pass for attenuation.
     """
     if not len(model):
