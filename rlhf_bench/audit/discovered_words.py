@@ -19,7 +19,7 @@ from rlhf_bench.stats import FloatArray
 __all__ = ["TOP", "discovered_words"]
 
 TOP = 5  # words that go to the other half
-_MIN_PAIRS = 20  # pairs in which a word is on one side alone, in all
+_MIN_EACH = 10  # pairs of either half in which a word is on the chosen side alone, and on the rejected side alone
 
 
 def discovered_words(
@@ -47,7 +47,8 @@ def discovered_words(
     except ValueError:  # no word is in any text
         return []
     has = (counts[: len(chosen)] - counts[len(chosen) :]).tocsr()  # (N, V): 1, 0 or -1
-    kept = np.flatnonzero(np.asarray(abs(has).sum(axis=0)).ravel() >= _MIN_PAIRS)
+    rarest = [np.asarray((has[at] == sign).sum(axis=0)).ravel() for at in (first, rest) for sign in (1, -1)]
+    kept = np.flatnonzero(np.min(rarest, axis=0) >= _MIN_EACH)
     if not len(kept):
         return []
     has, names = has[:, kept], vectorizer.get_feature_names_out()[kept]

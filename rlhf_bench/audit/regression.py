@@ -28,9 +28,10 @@ Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 MIN_PAIRS = 30
 _RIDGE = 1e-4  # per pair: keeps a coefficient finite where the labels separate
-_HUBER = 1.345  # standard errors from which a coefficient's pull no longer grows
+_TUKEY = 4.685  # standard errors from which a coefficient has no pull at all
 COLLINEAR = 5.0  # a variance inflation factor from which a feature is called collinear
 _MIN_PRESENT = 10  # pairs in which a feature must differ
+_MIN_EACH = 1  # and those in which either side must have more of it: else the labels separate
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def fit_temperature(margins: FloatArray) -> float:
 
 def usable(differences: FloatArray) -> Mask:
     """Which features differ in enough pairs to be looked at, (K,) of bool."""
-    found: Mask = (differences != 0).sum(axis=0) >= _MIN_PRESENT
+    more, less = ((differences > 0).sum(axis=0), (differences < 0).sum(axis=0))
+    found: Mask = (more + less >= _MIN_PRESENT) & (np.minimum(more, less) >= _MIN_EACH)
     return found
 
 
@@ -167,9 +169,9 @@ def _attenuation(
 ) -> tuple[float, FloatArray]:
     """The factor a that fits the labels' coefficients to the model's, and its influence, (N,).
 
-    It minimises the sum of Huber's loss of z = (model - a labels) / se(a), whose standard error depends on a: the
-    labels' coefficients have errors, too, and least squares with se held fixed would be drawn towards 0 by them. By
-    Huber's loss one feature that is paid for wrongly does not pass for attenuation.
+    It minimises the sum of Tukey's biweight loss of z = (model - a labels) / se(a), whose standard error depends on a:
+    the labels' coefficients have errors, too, and least squares with se held fixed would be drawn towards 0 by them. A
+    feature that is paid for wrongly has no pull there, so that one fault does not pass for attenuation.
     """
     if not len(model):
         return 1.0, np.zeros(len(groups))
@@ -182,7 +184,8 @@ def _attenuation(
 
     def loss(log_a: float) -> float:
         a = math.exp(log_a)
-        return float(special.huber(_HUBER, (model - a * labels) / spread(a)).sum())
+        z = (model - a * labels) / spread(a)
+        return float(-((1 - np.minimum((z / _TUKEY) ** 2, 1.0)) ** 3).sum())
 
     grid = np.linspace(-3.0, 1.5, 46)
     start = float(grid[np.argmin([loss(point) for point in grid])])
@@ -191,7 +194,7 @@ def _attenuation(
     se = spread(a)
     z = (model - a * labels) / se
     slope = -labels / se - z * (a * other - shared) / se**2  # of z in a
-    weight = slope * (np.abs(z) < _HUBER)
+    weight = slope * (1 - np.minimum((z / _TUKEY) ** 2, 1.0)) ** 2
     below = float((weight * slope).sum())
     influence = -(model_influence - a * labels_influence) @ (weight / se)
     return a, influence / below if below > 0 else np.zeros(len(groups))

@@ -124,6 +124,8 @@ def _splits(reader: Reader, is_trained_on: bool, limit: int | None, progress: Pr
     splits = {"test": reader.load(ALL if whole else "test", limit=limit)}
     if UNSEEN in reader.splits:
         splits[UNSEEN] = reader.load(UNSEEN, limit=limit)
+    if all(pair.chosen == pair.rejected for pair in splits["test"].pairs):
+        raise DataError(f"{reader.source}: no pair has two different texts; expected chosen and rejected to differ")
     for note in dict.fromkeys(note for split in splits.values() for note in split.notes):
         progress.log(f"data: {note}")
     for split in splits.values():
