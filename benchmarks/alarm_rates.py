@@ -43,7 +43,7 @@ OF_EVALUATION = {
 }  # fmt: skip
 FIRST_SEED = 1000
 AROUND = 2  # evaluations on either side over which gold is averaged before its peak is read off
-ROOT, RESULTS = Path("checkpoints"), Path("results")
+ROOT = Path("checkpoints")
 
 
 class Run(NamedTuple):
