@@ -31,10 +31,10 @@ from trainers.pipeline import train
 SHARED = ("base", "sft", "reward")
 SETTINGS = ["base.max_steps=150", "sft.max_steps=60", "reward.max_steps=100"]
 POLICIES = ("ppo", "grpo", "dpo")
-SOUND = ["ppo.steps=12", "ppo.batch_size=32", "ppo.eval_every=2", "ppo.eval_size=24", "dpo.max_steps=20"]
-SOUND += ["grpo.steps=12", "grpo.batch_size=6", "grpo.eval_every=2", "grpo.eval_size=24"]
-FAULT = ["grpo.beta=0.0", "grpo.lr=2e-3", "grpo.schedule=constant", "grpo.steps=40", "grpo.batch_size=6"]
-FAULT += ["grpo.eval_every=2", "grpo.eval_size=40"]
+SOUND = ["ppo.steps=12", "ppo.batch_size=24", "ppo.eval_every=2", "ppo.eval_size=16", "dpo.max_steps=12"]
+SOUND += ["grpo.steps=12", "grpo.batch_size=4", "grpo.eval_every=2", "grpo.eval_size=16"]
+FAULT = ["grpo.beta=0.0", "grpo.lr=2e-3", "grpo.schedule=constant", "grpo.steps=36", "grpo.batch_size=6"]
+FAULT += ["grpo.eval_every=2", "grpo.eval_size=32"]
 OF_EVALUATION = {
     "reward_without_gold": "reward up, gold down", "reward_without_rougeL": "reward up, ROUGE-L down",
     "length": "length may explain the gain", "distinct2": "distinct-2", "repetition": "repetition",
@@ -43,7 +43,7 @@ OF_EVALUATION = {
 }  # fmt: skip
 FIRST_SEED = 1000
 AROUND = 2  # evaluations on either side over which gold is averaged before its peak is read off
-ROOT, RESULTS = Path("checkpoints"), Path("results")
+ROOT = Path("checkpoints")
 
 
 class Run(NamedTuple):
@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("kind", nargs="?", choices=["sound", "fault", "both"], default="both")
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--prompts", type=int, default=60, help="of each evaluation")
+    parser.add_argument("--prompts", type=int, default=50, help="of each evaluation")
     arguments = parser.parse_args()
     overrides = [*SETTINGS, f"seed={FIRST_SEED}"]
     train(SHARED, recipe="mini-short", run="alarm-rates", overrides=overrides, progress=Progress(quiet=True))

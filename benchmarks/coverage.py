@@ -1,7 +1,7 @@
 """Coverage of the intervals and false positives of the tests, by simulation: makes docs/coverage.md.
 
     python benchmarks/coverage.py > docs/coverage.md  # some 15 minutes of one core
-    python benchmarks/coverage.py 2000  # of 2,000 tables a cell instead of 500
+    python benchmarks/coverage.py 2000  # of 2,000 tables a cell instead of 800
 
 The tables of the page are from files of their own: coverage_prompts.py, coverage_seeds.py, coverage_tests.py,
 coverage_shares.py and coverage_judges.py. Each cell draws from a stream of its own, so that it does not depend on the
@@ -163,7 +163,7 @@ that were drawn at random. The last column is the width of the interval over tha
 """
 
 
-def main(tables: int = 500) -> None:
+def main(tables: int = 800) -> None:
     few = max(tables // 5, 2)
     error = f"{tables:,} tables a cell (standard error {math.sqrt(0.95 * 0.05 / tables):.1%})."
     print(HOW_TO_USE)

@@ -107,6 +107,16 @@ def test_docs_repeat_what_was_measured() -> None:
     assert together.three_way >= 0.9
 
 
+def test_docs_repeat_the_agreement_on_answers_of_a_real_model() -> None:
+    """Labelled by reading before the labeller saw them, which was not changed afterwards."""
+    file = Path(__file__).parent / "labelled" / "smollm2.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    found = label_responses([row["response"] for row in rows])
+    same = sum(label == row["label"] for label, row in zip(found, rows, strict=True))
+    assert f"The three labels agree in {same} of {len(rows)}." in DOCS.read_text(encoding="utf-8")
+    assert same / len(rows) > 0.9
+
+
 def test_it_needs_no_scikit_learn() -> None:
     code = "import sys; sys.modules['sklearn'] = None; from rlhf_bench.scorers.rules import refuses; refuses('No.')"
     subprocess.run([sys.executable, "-c", code], check=True)
