@@ -18,12 +18,7 @@ import numpy as np
 
 from rlhf_bench.data.annotation_cells import as_number
 from rlhf_bench.data.parsing import Numbered
-<<<<<<< HEAD:rlhf_bench/annotations/judgments.py
-from rlhf_bench.data.tabular import BadRows, Unusable
-=======
 from rlhf_bench.data.tabular import NAMED, BadRows, Unusable
-from rlhf_bench.judge.people.preference import as_number
->>>>>>> pipe:rlhf_bench/judge/people/benchmarks.py
 from rlhf_bench.stats import mean_estimate, ratio_estimate
 from rlhf_bench.types import Estimate
 

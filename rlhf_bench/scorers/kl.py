@@ -166,7 +166,7 @@ def _of_drawn(
 
 def _as_objects(lists: Mapping[str, Sequence[npt.NDArray[Any]]]) -> dict[str, Values]:
     """Columns of one array a response."""
-    columns = {}
+    columns: dict[str, Values] = {}
     for name, arrays in lists.items():
         column = np.empty(len(arrays), dtype=object)
         column[:] = arrays

@@ -200,7 +200,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     drawn = []  # where responses come from files alone nothing was drawn
     if "temperature" in sampling:
         how = f"temperature {sampling['temperature']}, top-p {sampling.get('top_p', '?')}"
-        drawn = [("Sampling", f"{how}, at most {sampling.get('max_new_tokens', '?')} tokens")]
+        drawn = [("Sampling", f"{how}, ≤ {sampling.get('max_new_tokens', '?')} tokens")]
     return [
         ("Data", result.data_label),
         ("Prompts", prompts),

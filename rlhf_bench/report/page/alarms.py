@@ -38,7 +38,7 @@ def _behind(result: Result, alarm: Alarm, prompts: Mapping[str, int]) -> dict[st
         return {"title": "", "digits": 0, "prompts": [], "changes": []}
     column = next(iter(changes))
     table = pd.DataFrame(changes)
-    ways = {str(name): _way(str(name), table[name]) for name in table}
+    ways = {name: _way(name, table[name]) for name in changes}
     bad = table[(table * pd.Series(ways) > 0).all(axis=1)]
     found = bad[column].mul(-ways[column]).sort_values(kind="stable")
     known_ones = [str(prompt) for prompt in found.index if prompt in prompts]

@@ -39,7 +39,7 @@ function startTradeoff(box) {
 }
 
 function lineIcon(kind) {
-  return draw("svg", { width: 26, height: 10, viewBox: "0 0 26 10", "aria-hidden": "true" }, draw("path", { d: "M0 5L26 5", class: kind }));
+  return draw("svg", { width: 22, height: 10, viewBox: "0 0 22 10", "aria-hidden": "true" }, draw("path", { d: "M0 5L22 5", class: kind }));
 }
 
 // One model far away must not press the others together: then the axis is logarithmic from the median on.
