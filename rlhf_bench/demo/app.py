@@ -14,7 +14,7 @@ except ImportError:
 
     raise MissingExtra("gradio") from None
 
-from rlhf_bench.demo.session import Answer, Session
+from rlhf_bench.demo.session import Session, ShownAnswer
 from rlhf_bench.errors import BenchError
 
 __all__ = ["launch", "make_app"]
@@ -83,7 +83,7 @@ def make_app(session: Session) -> gr.Blocks:
     return app
 
 
-def _numbers(answer: Answer | None, reference: str) -> str:
+def _numbers(answer: ShownAnswer | None, reference: str) -> str:
     """What is known of an answer, as a list in HTML."""
     found = answer.numbers if answer else None
     length = f"{answer.n_tokens} tokens" if answer else ""

@@ -18,7 +18,7 @@ from rlhf_bench.scorers import kl, reward
 from rlhf_bench.scorers.base import EvalContext, LoadedModel
 from rlhf_bench.types import Completion, Prompt, ResponseRow, prompt_id
 
-__all__ = ["Answer", "Numbers", "Session"]
+__all__ = ["Numbers", "Session", "ShownAnswer"]
 
 LONGEST = 1024  # tokens of an answer, where the models could read more
 
@@ -32,7 +32,7 @@ class Numbers(NamedTuple):
     why: str  # there is no KL; "" where there is one
 
 
-class Answer(NamedTuple):
+class ShownAnswer(NamedTuple):
     text: str
     n_tokens: int
     is_whole: bool = False
@@ -57,7 +57,7 @@ class Session:
 
     def answers(
         self, prompt: str, *, temperature: float, top_p: float, max_new_tokens: int, seed: int
-    ) -> Iterator[dict[str, Answer]]:
+    ) -> Iterator[dict[str, ShownAnswer]]:
         """What each model has written so far, after each token; at last with the numbers of all.
 
         The same arguments give the same answers. Raises BadValue for an empty prompt.
@@ -71,7 +71,7 @@ class Session:
         asked = Prompt(prompt_id(text), text)
         streams = {name: self._stream(name, asked, sampling, seed) for name in self.models}
         rows: dict[str, ResponseRow] = {}
-        answers = dict.fromkeys(self.models, Answer("", 0))
+        answers = dict.fromkeys(self.models, ShownAnswer("", 0))
         while streams:  # a token of each in turn
             for name in list(streams):
                 row = next(streams[name], None)
@@ -80,7 +80,7 @@ class Session:
                     answers[name] = answers[name]._replace(is_whole=True, ended=rows[name].ended)
                 else:
                     rows[name] = row
-                    answers[name] = Answer(row.response.strip(), int(row.n_tokens))
+                    answers[name] = ShownAnswer(row.response.strip(), int(row.n_tokens))
             yield dict(answers)
         yield {name: answers[name]._replace(numbers=self._numbers(rows[name], sampling)) for name in self.models}
 

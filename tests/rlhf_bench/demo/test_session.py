@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rlhf_bench.data.hh import form_prompt
-from rlhf_bench.demo.session import Answer, Session
+from rlhf_bench.demo.session import Session, ShownAnswer
 from rlhf_bench.demo.spec import DemoSpec, demo_spec
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.evaluate.request import Request
@@ -23,7 +23,9 @@ QUESTION = "How do I boil an egg?"
 PROMPT = f"\n\nHuman: {QUESTION}\n\nAssistant:"
 
 
-def answers(session: Session, prompt: str = QUESTION, *, tokens: int = 24, seed: int = 0) -> list[dict[str, Answer]]:
+def answers(
+    session: Session, prompt: str = QUESTION, *, tokens: int = 24, seed: int = 0
+) -> list[dict[str, ShownAnswer]]:
     return list(session.answers(prompt, temperature=1.0, top_p=1.0, max_new_tokens=tokens, seed=seed))
 
 
