@@ -45,7 +45,8 @@ def write_prompts(path: Path, prompts: int, *, words: int, responses: int) -> No
 
 def save_models(policy: Path, reward: Path) -> None:
     from rlhf_bench.data import load_preferences
-    from rlhf_bench.modeling.models import new_gpt2, to_reward_model, train_tokenizer
+    from rlhf_bench.modeling.models import new_gpt2, to_reward_model
+    from rlhf_bench.modeling.tokenizers import train_tokenizer
 
     data = load_preferences("hh-mini", "validation")
     tokenizer = train_tokenizer([p.prompt + p.chosen for p in data.pairs], vocab_size=500)

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.errors import DataError, ModelError
 from rlhf_bench.modeling.checkpoints import model_hash
-from rlhf_bench.modeling.models import max_positions, to_reward_model
+from rlhf_bench.modeling.heads import max_positions
+from rlhf_bench.modeling.models import to_reward_model
 from rlhf_bench.modeling.reward_model import ScoreModel
 from rlhf_bench.modeling.tokens import collate, length_batches
 from rlhf_bench.types import STAGES

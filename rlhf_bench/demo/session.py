@@ -10,7 +10,8 @@ from rlhf_bench.data.hh import form_prompt
 from rlhf_bench.demo.spec import DemoModel, DemoSpec
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.scoring import scored
-from rlhf_bench.modeling.models import default_device, load_policy, max_positions
+from rlhf_bench.modeling.heads import max_positions
+from rlhf_bench.modeling.models import default_device, load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.sampling import SamplingConfig, stream
 from rlhf_bench.modeling.templates import Template

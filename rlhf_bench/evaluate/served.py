@@ -187,7 +187,7 @@ def _check(source: ServerModel, client: JudgeClient, found: Mapping[QuestionId, 
 
 def _with_tokens(rows: Sequence[ResponseRow], source: ServerModel, models: SeedModels) -> list[ResponseRow]:
     """With the tokens that the model's own tokenizer makes of each text: what it drew the server does not say."""
-    from rlhf_bench.modeling.models import max_positions
+    from rlhf_bench.modeling.heads import max_positions
 
     assert source.weights is not None
     assert models.plan.sampling is not None

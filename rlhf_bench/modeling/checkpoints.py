@@ -21,8 +21,9 @@ from typing import Any
 from rlhf_bench.errors import BadValue, CheckpointError, StaleParent, UnknownName
 from rlhf_bench.files import sha256_file, use_umask
 from rlhf_bench.hub import looks_like_path
-from rlhf_bench.modeling.adapters import adapter_base, adapter_root, has_chat_template
+from rlhf_bench.modeling.adapters import adapter_base, adapter_root
 from rlhf_bench.modeling.folders import model_folder, weight_files
+from rlhf_bench.modeling.tokenizers import has_chat_template
 from rlhf_bench.types import STAGES, stable_hash
 
 __all__ = [

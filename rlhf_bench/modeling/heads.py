@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from rlhf_bench.errors import ModelError
-
-__all__ = ["backbone_of", "check_logits", "first_position", "is_linear", "output_layer", "own_logits"]
+__all__ = ["backbone_of", "close", "first_position", "is_linear", "max_positions", "output_layer", "own_logits"]
 
 PROBE_SCALES = (1.0, 1e3)  # a cap changes large logits alone
 # Relative to the largest logit: rounding, in float32 and in half precision; far below any scale or cap.
@@ -51,6 +49,12 @@ def first_position(model: nn.Module) -> int:
     return known
 
 
+def max_positions(model: nn.Module) -> int:
+    """How many tokens the model can read at once; a large number where its configuration names no limit."""
+    config: Any = model.config
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 20) - first_position(model)
+
+
 def output_layer(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
     """Weight (V, H) and bias (V,) of the layer that gives the logits."""
     layer: Any = model.get_output_embeddings()
@@ -76,7 +80,7 @@ def _measure(model: PreTrainedModel) -> bool:
     for scale in PROBE_SCALES:
         hidden = (scale * torch.randn(4, _width(model), generator=generator)).to(weight.device, _compute_dtype(model))
         plain = nn.functional.linear(hidden, weight.to(hidden.dtype), bias if bias is None else bias.to(hidden.dtype))
-        if not _close(own_logits(model, hidden), plain):
+        if not close(own_logits(model, hidden), plain):
             return False
     return True
 
@@ -131,41 +135,8 @@ class _Given(nn.Module):
             return self if isinstance(found, nn.Module) else found
 
 
-@torch.no_grad()
-def check_logits(model: PreTrainedModel, name: str) -> None:
-    """Compare the logits that log-probabilities are made of, in one small batch, with those of `model(...)` for each of
-    its texts alone, without padding.
-
-    Raises:
-        ModelError: they differ by more than rounding, or the model cannot be called this way.
-    """
-    from rlhf_bench.modeling.logprobs import hidden_states, logits_of
-    from rlhf_bench.modeling.models import max_positions
-    from rlhf_bench.modeling.tokens import Encoded, collate
-
-    size = int(model.get_input_embeddings().weight.shape[0])
-    longest = max_positions(model)
-    rows = [Encoded([i % size for i in part][:longest], []) for part in ((4, 8, 5, 10, 6), (7, 9, 12))]
-    batch = collate(rows, pad_id=0, multiple_of=1).to(model.device)
-    try:
-        alone = [torch.tensor([row.prompt], device=model.device) for row in rows]
-        own = torch.cat([model(input_ids=ids, use_cache=False).logits[0] for ids in alone])
-        ours = logits_of(model, hidden_states(model, batch)[batch.attention_mask])
-    except Exception as error:  # whatever an architecture raises that this project does not know
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"{name}: a {model.config.model_type} model cannot be evaluated here ({first[0][:150]}); expected a causal "
-            "language model of transformers with a backbone and a head"
-        ) from error
-    if not _close(ours, own) and not bool(own.isnan().any()):  # NaN is of damaged weights, and an error where it is met
-        worst = float((ours.float() - own.float()).abs().max())
-        raise ModelError(
-            f"{name}: the logits computed here differ from those of transformers' own forward by {worst:.2g}; expected "
-            "equal ones: this architecture is not supported"
-        )
-
-
-def _close(found: Tensor, expected: Tensor) -> bool:
+def close(found: Tensor, expected: Tensor) -> bool:
+    """Equal logits but for rounding."""
     if found.shape != expected.shape:
         return False
     half = torch.finfo(expected.dtype).bits < 32

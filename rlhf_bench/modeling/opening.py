@@ -10,16 +10,35 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf_bench.errors import CheckpointError
 from rlhf_bench.modeling.checkpoints import read_training
-from rlhf_bench.modeling.model_files import check_causal, check_openable
-from rlhf_bench.modeling.models import load_policy, load_tokenizer
+from rlhf_bench.modeling.folders import folder_notes, model_folder, weight_files
+from rlhf_bench.modeling.model_files import check_causal, check_path, root_config
+from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.templates import Template
+from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.types import PAIR
 
-__all__ = ["open_policy", "open_reward_model"]
+__all__ = ["check_openable", "open_policy", "open_reward_model"]
 
 Log = Callable[[str], None]
+
+
+def check_openable(path: str | Path, log: Log) -> None:
+    """That what is named can be loaded, from its configuration, tokenizer and the headers of its weights, and `log`
+    what is worth knowing of it. Nothing is loaded but the tokenizer.
+
+    Raises CheckpointError and ModelError, as loading the model would.
+    """
+    check_path(path)
+    root_config(path)
+    load_tokenizer(path)
+    folder = Path(model_folder(path))
+    if folder.is_dir() and not weight_files(folder):
+        raise CheckpointError(f"{path} holds no weights (*.safetensors); expected a model folder")
+    for note in folder_notes(path):
+        log(note)
 
 
 def open_policy(name: str, path: str | Path, template: str, log: Log, *, prompts: Sequence[str] = ()) -> dict[str, Any]:

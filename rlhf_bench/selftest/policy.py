@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from rlhf_bench.modeling import logprobs
 from rlhf_bench.modeling import tokens as text
+from rlhf_bench.modeling.heads import max_positions
 from rlhf_bench.modeling.logprobs import LogprobModel, token_kl
-from rlhf_bench.modeling.models import max_positions
 from rlhf_bench.modeling.sampling import SamplingConfig, sample, uniforms
 from rlhf_bench.modeling.special import prefix_ids
 from rlhf_bench.modeling.tokens import Batch, Encoded

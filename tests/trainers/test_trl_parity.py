@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from rlhf_bench.modeling.logprobs import LogprobModel
-from rlhf_bench.modeling.models import load_policy, load_tokenizer
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.modeling.tokens import Encoded, collate
 from trainers import kto_unpaired
 from trainers.engine.batches import Pair

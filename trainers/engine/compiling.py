@@ -19,8 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.modeling.heads import backbone_of
-from rlhf_bench.modeling.models import max_positions
+from rlhf_bench.modeling.heads import backbone_of, max_positions
 
 __all__ = ["compile_backbone", "compiling"]
 

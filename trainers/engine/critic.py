@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from rlhf_bench.errors import ModelError
 from rlhf_bench.modeling.heads import backbone_of
 from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, at_least_float32, hidden_states
-from rlhf_bench.modeling.models import load_policy, load_reward_model, load_tokenizer, seeded
+from rlhf_bench.modeling.models import load_policy, load_reward_model, seeded
+from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.modeling.tokens import Batch
 from trainers.config.recipe import PpoConfig
 from trainers.config.rewards import MODEL, parse_sources

@@ -8,7 +8,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.modeling.heads import check_logits, is_linear
+from rlhf_bench.modeling.heads import is_linear
+from rlhf_bench.modeling.logits_check import check_logits
 from rlhf_bench.modeling.logprobs import LogprobModel, token_kl
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 
