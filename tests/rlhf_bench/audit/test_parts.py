@@ -186,7 +186,7 @@ def test_an_audit_as_frames_and_text(tmp_path: Path) -> None:
         report["versus"][0]["difference"]["value"]
     )
     slices = found.tables["audit_versus_slices"]
-    assert slices["name"].str.startswith("exclamation: more").any()
+    assert slices["name"].str.startswith("length: more").any()
     assert set(found.tables["audit_calibration"]["category"]) == {"all", *(pair.category for pair in data.pairs)}
     assert set(found.findings["model"]) <= {"mine"}
     assert len(found.text().splitlines()) <= 25
