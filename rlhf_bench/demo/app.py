@@ -109,6 +109,7 @@ def launch(app: gr.Blocks, *, port: int | None = None, **options: Any) -> str:
     `options` are those of gradio's `launch`. The server's threads live as long as the process;
     `app.block_thread()` waits for Ctrl-C.
     """
+    address: str
     _, address, _ = app.launch(
         server_port=port, prevent_thread_lock=True, quiet=True, show_error=True, ssr_mode=False, css=CSS, **options
     )

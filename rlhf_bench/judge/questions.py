@@ -25,6 +25,7 @@ __all__ = [
     "Single",
     "Status",
     "another_sample",
+    "is_another_sample",
     "items_of",
     "pairs_of",
     "singles_of",
@@ -153,6 +154,10 @@ def items_of(subjects: Sequence[object], again: int = 0, *, orders: Sequence[Ord
 def another_sample(model: str) -> str:
     """What the baseline is called where a model's responses are compared with one another."""
     return f"{_ANOTHER}{model}"
+
+
+def is_another_sample(name: str) -> bool:
+    return name.startswith(_ANOTHER)
 
 
 _ANOTHER = "another sample of "

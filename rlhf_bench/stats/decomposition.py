@@ -201,10 +201,11 @@ def split_gain(prices: Prices, gain: FloatArray, shift: FloatArray) -> Split:
     cells = gain if prices.outcome is None else scaled_cells(gain, prices.outcome)
     total = crossed(cells, level=prices.level, seed=prices.seed)
     is_clear = total.low > 0 or total.high < 0
+    nonzero = np.where(whole == 0, np.nan, whole)  # a resample without a gain has no shares
     return Split(
         total,
         {name: estimate(values) for name, values in parts.items()},
-        {name: estimate(values / whole) for name, values in parts.items()} if is_clear else {},
+        {name: estimate(values / nonzero) for name, values in parts.items()} if is_clear else {},
         {name: estimate(whole - parts[name]) for name in prices.groups},
     )
 

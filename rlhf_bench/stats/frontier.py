@@ -306,12 +306,11 @@ def turn_of_sum(frontier: Frontier, weights: Mapping[str, FloatArray], *, seed: 
 
     weights: (1 + B,) of each name, the estimate first and then one a resample.
     """
-    gain = sum(of[0] * frontier.gain[name] for name, of in weights.items())
-    drawn = sum(
-        of[1:, None] * _over_seeds([curve.drawn(frontier.kl, name, seed=seed) for curve in frontier.seeds], seed=seed)
-        for name, of in weights.items()
-    )
-    return _turn(frontier.kl, np.asarray(gain), np.asarray(drawn), frontier.confidence)
+    grid = frontier.kl
+    gain = np.sum([of[0] * frontier.gain[name] for name, of in weights.items()], axis=0)
+    drawn = {name: [curve.drawn(grid, name, seed=seed) for curve in frontier.seeds] for name in weights}
+    terms = [of[1:, None] * _over_seeds(drawn[name], seed=seed) for name, of in weights.items()]
+    return _turn(grid, gain, np.sum(terms, axis=0), frontier.confidence)
 
 
 def _turn(grid: FloatArray, gain: FloatArray, drawn: FloatArray, level: float) -> Turn:

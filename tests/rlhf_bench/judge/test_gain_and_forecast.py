@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rlhf_bench.judge.analysis import measured_strengths
 from rlhf_bench.judge.analysis.rewards import verdict_forecast, verdict_gains
+from rlhf_bench.judge.questions import another_sample
 from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.stats import resampling
 
@@ -67,3 +69,17 @@ def test_quality_that_turns_is_forecast_where_it_turns_and_other_rises_to_the_en
     assert isinstance(rising["kl"], dict)
     assert rising["kl"]["value"] == np.inf
     assert "50 or more" in str(judged(0.0, count=10)["reason"])
+
+
+def test_another_sample_of_a_model_has_no_strength_of_its_own() -> None:
+    who = {"judge": "m", "base_url": "here", "template": "t", "seed": 0, "sample": 0, "repeat": 0}
+    read = {"order": "model_first", "status": "read", "winner": "first", "soft": np.nan}
+    compared = [("ppo", "sft"), ("dpo", "sft"), ("sft", another_sample("sft"))]
+    table = pd.DataFrame(
+        {**who, **read, "model": model, "baseline": baseline, "prompt_id": prompt}
+        for model, baseline in compared
+        for prompt in PROMPTS[:12]
+    )
+    with resampling(100):
+        (found,) = measured_strengths(table)
+    assert {strength.model for strength in found["models"]} == {"ppo", "dpo", "sft"}
