@@ -22,6 +22,7 @@ from rlhf_bench.modeling.models import default_device, seeded
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.types import Prompt
 
+FIRST = 4  # of the pairs that are used: its prompt has 100 tokens, the median
 CASES = ((8, 1), (32, 1), (8, 8), (32, 8))  # responses in flight, samples of each prompt
 
 
@@ -43,7 +44,8 @@ def main() -> None:
         tokenizer = make_tokenizer(config.vocab_size)
         tokenizer.padding_side = "left"
         for rows, samples in CASES:
-            prompts = [Prompt(pair.id, pair.prompt) for pair in make_pairs(rows // samples, name)]
+            pairs = make_pairs(FIRST + rows // samples, name)[FIRST:]
+            prompts = [Prompt(pair.id, pair.prompt) for pair in pairs]
             compare(name, plain, tokenizer, prompts, samples, given.tokens, given.rounds)
 
 

@@ -110,9 +110,10 @@ def test_modules_import_in_no_circle() -> None:
         pytest.fail(" <- ".join(error.args[1]))
 
 
-def test_report_imports_no_torch() -> None:
+def test_report_imports_no_torch_and_no_evaluation() -> None:
     for file in sources("rlhf_bench/report"):
         for module, line, _ in imported(file):
+            assert not module.startswith("rlhf_bench.evaluate"), f"{file.relative_to(ROOT)}:{line} imports {module}"
             assert module.split(".")[0] not in HEAVY, f"{file.relative_to(ROOT)}:{line} imports {module}"
 
 

@@ -14,7 +14,6 @@ from rlhf_bench.compare.needed import needed_text
 from rlhf_bench.compare.side import Side
 from rlhf_bench.compare.table import Row, comparison_table
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.evaluate.score_table import BY_REFERENCE, score_table
 from rlhf_bench.evaluate.summary import metric_difference
 from rlhf_bench.report.notes import toy_lines
 from rlhf_bench.scorers import describe, found_metrics
@@ -22,6 +21,7 @@ from rlhf_bench.scorers.reward import REWARD_PREFIX, add_reward_z
 from rlhf_bench.stats import FloatArray, crossed_difference, scaled_cells
 from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.store.score_table import BY_REFERENCE, score_table
 
 __all__ = ["compare"]
 

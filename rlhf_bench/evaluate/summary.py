@@ -22,7 +22,6 @@ from rlhf_bench.evaluate.analyses.equal_kl import equal_kl
 from rlhf_bench.evaluate.analyses.gain import Gain, split_gains
 from rlhf_bench.evaluate.analyses.over_optimisation import over_optimisation
 from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL, tradeoffs
-from rlhf_bench.evaluate.score_table import BY_REFERENCE, ScoreTable, score_table
 from rlhf_bench.scorers import METRICS, Metric, describe, found_metrics
 from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.scorers.rules import suite_metrics
@@ -40,6 +39,7 @@ from rlhf_bench.stats import (
 )
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable, score_table
 from rlhf_bench.types import REFERENCE, Estimate
 
 __all__ = [

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import t as student_t
 
-from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.report.notes import toy_note
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.scorers import describe
 from rlhf_bench.stats import FloatArray, crossed_difference, holm
 from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.store.score_table import score_table
 from rlhf_bench.types import Estimate
 
 __all__ = ["Leaderboard", "leaderboards", "p_of_other_seeds", "ranks"]

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.files import sha256_file
-from rlhf_bench.scorers.gold import gold_reward_for
 from trainers.config.rewards import GOLD, MODEL, is_folder, parse_sources
 
 __all__ = [
@@ -113,7 +112,12 @@ def checked(function: RewardFunction, name: str) -> Score:
 
 
 def gold_source(source: str) -> Score:
+<<<<<<< HEAD
     """The gold reward of data with a known truth, (N,) float32 on the CPU."""
+=======
+    """The gold reward of data whose truth is known, (N,) float32 on the CPU."""
+    from rlhf_bench.scorers.gold import gold_reward_for  # pandas and scipy come with it
+>>>>>>> speed
 
     def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
         gold = gold_reward_for(source, prompts, responses, ended)

@@ -19,7 +19,6 @@ from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate
 from rlhf_bench.modeling.trees import can_pack
-from rlhf_bench.scorers.gold import gold_reward_for
 from rlhf_bench.types import Completion, Prompt
 from trainers.config.recipe import RolloutConfig
 from trainers.config.rewards import GOLD, MODEL, is_folder, parse_sources
@@ -196,6 +195,8 @@ class RolloutMaker:
 
     def evaluate(self) -> dict[str, float]:
         """One response to each held-out prompt: reward, gold where it is known, exact KL, share ended."""
+        from rlhf_bench.scorers.gold import gold_reward_for  # pandas and scipy come with it
+
         prompts, stage = self.held_out, self.stage
         groups = self.sample(prompts, samples=1, seed=stage.seed)
         completions = [group[0] for group in groups]

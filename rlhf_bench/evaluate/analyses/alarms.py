@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlhf_bench.evaluate.score_table import ScoreTable
 from rlhf_bench.scorers import METRICS, describe
 from rlhf_bench.scorers.reward import HELD_OUT_Z
 from rlhf_bench.stats import (
@@ -26,6 +25,7 @@ from rlhf_bench.stats import (
 from rlhf_bench.stats.decomposition import Split
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import ScoreTable
 from rlhf_bench.types import Estimate
 
 __all__ = ["Alarm", "at_equal_length", "checks_made", "find_alarms"]

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.stats import FloatArray, crossed, reference_z_cells
 from rlhf_bench.stats.best_of_n import best_of_n, best_of_n_kl, best_of_n_kl_bound
 from rlhf_bench.stats.overoptimisation import fit_overoptimisation
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import score_table
 
 __all__ = [
     "BEST_OF_N", "READ_OFF", "SIZES", "best_of_n_curve", "best_of_n_fit", "probability_held", "reference_rewards",

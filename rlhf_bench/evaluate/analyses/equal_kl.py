@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from rlhf_bench.evaluate.analyses.over_optimisation import GOLD, curve_names
 from rlhf_bench.evaluate.analyses.tradeoff import KL
-from rlhf_bench.evaluate.score_table import BY_REFERENCE, ScoreTable
 from rlhf_bench.stats import FloatArray, crossed, reference_z_cells
 from rlhf_bench.stats.overoptimisation import AtKl, curve_at
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable
 
 __all__ = ["equal_kl"]
 

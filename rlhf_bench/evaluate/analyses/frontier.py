@@ -16,11 +16,11 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.analyses.alarms import Alarm
 from rlhf_bench.evaluate.analyses.best_of_n import READ_OFF, reference_rewards
 from rlhf_bench.evaluate.analyses.tradeoff import KL
-from rlhf_bench.evaluate.score_table import ScoreTable, score_table
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.frontier import REWARD, Frontier, efficiency, estimate_frontier, excess, samples_needed
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import ScoreTable, score_table
 from rlhf_bench.types import Estimate
 
 __all__ = ["ABOVE", "OPTIMISED", "frontier_alarms", "frontier_curve"]

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.evaluate.score_table import BY_REFERENCE, ScoreTable, score_table
 from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.scorers.style import GROUPS, PREFIX
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.decomposition import Prices, Split, fit_prices, split_gain
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable, score_table
 
 __all__ = ["OUTCOMES", "Gain", "split_gains"]
 

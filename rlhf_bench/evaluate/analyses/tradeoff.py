@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_bench.evaluate.score_table import BY_REFERENCE, ScoreTable
 from rlhf_bench.stats import FloatArray, scaled_cells
 from rlhf_bench.stats.pareto import front_probability, hypervolume_estimate, pareto_front
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable
 
 __all__ = ["HYPERVOLUME_KL", "KL", "REWARDS", "tradeoffs"]
 

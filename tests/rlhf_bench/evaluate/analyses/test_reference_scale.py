@@ -11,10 +11,10 @@ import pytest
 from rlhf_bench import stats
 from rlhf_bench.errors import DataError
 from rlhf_bench.evaluate.analyses.best_of_n import best_of_n_curve
-from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.evaluate.summary import summarize
 from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.stats.resample import resampled_sums
+from rlhf_bench.store.score_table import score_table
 from rlhf_bench.types import Estimate
 
 P, K = 60, 2

@@ -13,7 +13,7 @@ from rlhf_bench.errors import DataError
 from rlhf_bench.scorers.reward import HELD_OUT_Z
 from rlhf_bench.stats import FloatArray, reference_z_cells, scaled_cells
 from rlhf_bench.stats.resample import nanmean
-from rlhf_bench.store import order_models
+from rlhf_bench.store.result import order_models
 
 __all__ = ["BY_REFERENCE", "KEYS", "ScoreTable", "score_table"]
 
