@@ -112,12 +112,8 @@ def checked(function: RewardFunction, name: str) -> Score:
 
 
 def gold_source(source: str) -> Score:
-<<<<<<< HEAD
-    """The gold reward of data with a known truth, (N,) float32 on the CPU."""
-=======
     """The gold reward of data whose truth is known, (N,) float32 on the CPU."""
     from rlhf_bench.scorers.gold import gold_reward_for  # pandas and scipy come with it
->>>>>>> speed
 
     def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
         gold = gold_reward_for(source, prompts, responses, ended)
