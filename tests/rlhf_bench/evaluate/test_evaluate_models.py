@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
 from rlhf_bench.files import read_jsonl
-from rlhf_bench.modeling import adapters, sampling
+from rlhf_bench.modeling import adapters, opening, sampling
 from rlhf_bench.modeling import models as loading
 from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.checkpoints import model_hash
@@ -69,19 +69,22 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def test_without_any_run_every_model_is_loaded_once(
+def test_without_any_run_every_model_is_loaded_once_for_all_that_need_it(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also the reference and each reward model, though every part of the seed needs them; a reward model when its form
-    is checked, before anything is computed."""
+    is checked, before anything is computed. A policy is checked then, and released until it is sampled."""
     loaded: list[str] = []
     load, load_reward = loading.load_policy, RewardModel.load
-    monkeypatch.setattr(loading, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
+    for module in (loading, opening):
+        monkeypatch.setattr(
+            module, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1]
+        )
     monkeypatch.setattr(
         RewardModel, "load", lambda path, **k: (loaded.append(Path(path).name), load_reward(path, **k))[1]
     )
     folder = run(work, tmp_path, reward_models={"judge": str(work / "judge"), "held": str(work / "other")})
-    assert sorted(loaded) == ["a", "b", "judge", "other"]
+    assert sorted(loaded) == ["a", "a", "b", "b", "judge", "other"]
     assert folder == tmp_path / "hh-test" / "a+b"
     found, scores = read(folder, "metrics.json"), pd.read_parquet(folder / "scores.parquet")
     for model in ("a", "b", "chosen", "rejected"):
