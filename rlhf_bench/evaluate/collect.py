@@ -113,7 +113,9 @@ def _add_pool(
     """Best of n and the frontier, from the pool of the reference's responses, which is written."""
     pool = with_reward_z(pd.concat(drawn, ignore_index=True), reward_scales(scores, plan.reference))
     store.write_pool(pool.dropna(axis=1, how="all"))
-    summary["best_of_n"] = best_of_n_curve(pool, seed=plan.suite.seed)
+    standardised = add_reward_z(scores, plan.reference) if "reward_z" in pool else scores
+    own = standardised[standardised["model"] == plan.reference]
+    summary["best_of_n"] = best_of_n_curve(pool, own, seed=plan.suite.seed)
     summary["best_of_n_held"] = probability_held(pool)
     summary["over_optimisation"] += best_of_n_fit(pool, seed=plan.suite.seed)
     _add_frontier(summary, plan, pool, scores)
