@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.evaluate.analyses.alarms import Alarm
 from rlhf_bench.report.alarms import found_alarms
 from rlhf_bench.report.page.responses import short
 from rlhf_bench.report.result import Result
 from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.reward import HELD_OUT_Z
+from rlhf_bench.types import Alarm
 
 __all__ = ["alarm_rows"]
 
