@@ -23,7 +23,6 @@ from rlhf_bench.files import sha256_file, use_umask
 from rlhf_bench.hub import looks_like_path
 from rlhf_bench.modeling.adapters import adapter_base, adapter_root
 from rlhf_bench.modeling.folders import model_folder, weight_files
-from rlhf_bench.modeling.tokenizers import has_chat_template
 from rlhf_bench.types import STAGES, stable_hash
 
 __all__ = [
@@ -190,6 +189,8 @@ def read_training(path: Path) -> dict[str, Any] | None:
 def prompt_form(path: str | Path) -> str:
     """The template of the prompts that a model was trained on, as its training.json says; without one the tokenizer's
     own chat template, where it has one, else hh."""
+    from rlhf_bench.modeling.tokenizers import has_chat_template  # transformers, which texts alone do not need
+
     training = read_training(Path(path))
     if training is not None:
         return str(training.get("prompt_form", "hh"))
