@@ -1,10 +1,11 @@
 """Coverage of the intervals and false positives of the tests, by simulation: makes docs/coverage.md.
 
-    python benchmarks/coverage.py > docs/coverage.md  # some 10 minutes of one core
+    python benchmarks/coverage.py > docs/coverage.md  # some 15 minutes of one core
     python benchmarks/coverage.py 2000  # of 2,000 tables a cell instead of 800
 
-Each table of the page is from a file of its own: coverage_prompts.py, coverage_seeds.py, coverage_tests.py and
-coverage_shares.py. Each cell draws from a stream of its own, so that it does not depend on the other cells.
+The tables of the page are from files of their own: coverage_prompts.py, coverage_seeds.py, coverage_tests.py,
+coverage_shares.py and coverage_judges.py. Each cell draws from a stream of its own, so that it does not depend on the
+other cells.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import math
 import sys
 
+from coverage_judges import print_audit, print_equal_length, print_ppi, print_unread
 from coverage_prompts import print_coverage
-from coverage_seeds import print_seeds, print_z
+from coverage_seeds import print_seeds, print_z, print_z_differences
 from coverage_shares import print_claims, print_of_models, print_paired, print_self_bleu
 from coverage_tests import print_tests
 
@@ -38,8 +40,10 @@ a test finds a difference that is not there, in the situations that evaluations 
   the end nearer to the tail. Only more prompts help.
 - **‡ Near 0 or 1** (fewer than 10 prompts on the rarer side): 86 to 100 %.
 - **Fewer than 100 prompts**: 92 to 95 %; below 10 prompts a plain t is used, which assumes normal numbers.
-- **Rewards (z)** allow for the reference's mean and standard deviation being estimates from the same prompts. The
-  reference itself is 0 by definition and has no interval.
+- **Rewards (z)** and all that is made of them allow for the reference's mean and standard deviation being estimates
+  from the same prompts. The reference itself is 0 by definition and has no interval.
+- **Win rates with unread orders** hold the truth in 95 % or more. **At equal length** the rate of one model alone rests
+  on a prior for the judge's length bias: heed its warning.
 - **Many metrics**: a single p below .05 among many metrics that were not named beforehand is no finding. Use `p
   (table)`; use `p (Holm)` for a metric that was named beforehand.
 
@@ -67,7 +71,7 @@ TESTS = """
 ## Tests over several seeds: false positives and power
 
 How often p is below each level for two models that are alike, and how often Holm's correction over the 10 pairs of five
-such models lets one through at 5 % (*Holm*); *Power* is how often models that differ by .25 are told apart at 5 %. A
+such models lets one through at 5 % (*Holm*); *Power* is how often models that differ by .25 differ at 5 %. A
 response has sd .8, the prompts are 150; *interaction* is the sd of what a model does on a prompt under every seed.
 """
 
@@ -85,6 +89,12 @@ Z = """
 The reference's mean and standard deviation are estimates from the same prompts. Their influence is part of the
 interval; taken as known, a large gain is held far too seldom. The gain is in sds of a response
 to one prompt; 150 prompts, one or four samples.
+"""
+
+Z_DIFFERENCES = """
+The same for what is made of z-scores, with a gain of 3.7 and one seed: a difference from the reference (tables of
+pairs, alarms, `compare`), and the hypervolume of a model at 2 nats below 10. At equal KL, best-of-n and the frontier
+are made of the same values.
 """
 
 PAIRED = """
@@ -118,8 +128,38 @@ SELF_BLEU = """
 ## Self-BLEU
 
 Its interval is a jackknife's, set to the width that random halves of the texts show
-(`rlhf_bench/metrics/self_bleu.py`). Below 40 texts it is a plain jackknife, which is 1.2 to 1.4 times as wide as
+(`rlhf_bench/scorers/self_bleu.py`). Below 40 texts it is a plain jackknife, which is 1.2 to 1.4 times as wide as
 needed.
+"""
+
+UNREAD = """
+## Win rates with unread orders
+
+Orders are unread at random; the interval covers the bounds and the sampling error, so it is wide rather than narrow.
+{error}
+"""
+
+AUDIT = """
+## What the audit of a judge accuses
+
+Runs of 200 pairs with true labels, {runs} a row; Holm over the three checks at 5 %. "Planted" is the share of verdicts
+by chance. A tie is no error, and no verdict by chance either. A row that errs in one way only is to be accused of that
+alone.
+"""
+
+EQUAL_LENGTH = """
+## Win rate at equal length, one model alone
+
+57 simulated files of 250 instructions, each of one model against one baseline. "Length bias" is what the judge adds, in
+log odds, to a response that is one standard deviation longer (tanh of it). "Own slope" is how much better or worse a
+model is itself where its answers are longer. Distances to the true rate at equal length in points.
+"""
+
+PPI = """
+## Shares that labels of a sample correct
+
+`rlhf_bench.evaluate.prediction_powered`: the labeller's share of all responses, corrected by people's labels of some
+that were drawn at random. The last column is the width of the interval over that of the labels alone.
 """
 
 
@@ -137,6 +177,8 @@ def main(tables: int = 800) -> None:
     print(TESTS_END)
     print(Z)
     print_z(tables)
+    print(Z_DIFFERENCES)
+    print_z_differences(tables)
     print(PAIRED)
     print_paired(few)
     print(OF_MODELS)
@@ -145,6 +187,14 @@ def main(tables: int = 800) -> None:
     print_claims(tables)
     print(SELF_BLEU)
     print_self_bleu(few)
+    print(UNREAD.format(error=f"{few} tables a cell (standard error {math.sqrt(0.95 * 0.05 / few):.1%})."))
+    print_unread(few)
+    print(AUDIT.format(runs=few))
+    print_audit(few)
+    print(EQUAL_LENGTH)
+    print_equal_length()
+    print(PPI)
+    print_ppi(tables)
 
 
 if __name__ == "__main__":

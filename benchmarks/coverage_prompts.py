@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from rlhf_bench.metrics.cautions import has_long_tails
 from scipy.stats import binom
 
 from rlhf_bench import stats
+from rlhf_bench.stats.cautions import has_long_tails
 from rlhf_bench.types import Estimate
 
 SIZES = (30, 150, 1_000)

@@ -14,6 +14,7 @@ from scipy import optimize, special
 
 from rlhf_bench import stats
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.pareto import hypervolume_estimate
 from rlhf_bench.types import Estimate
 
 SEEDS = (2, 3, 5)
@@ -74,6 +75,26 @@ def z_scored(gain: float, samples: int, allow_for_scale: bool, prompts: int = 15
     return simulate
 
 
+def z_difference(allow_for_scale: bool, *, limit: float | None = None, gain: float = 3.7, n: int = 150) -> Simulate:
+    """The gain over the reference, or its hypervolume below `limit` nats, at 2 nats with an sd of 1 over prompts."""
+    truth = gain / math.sqrt(2) * (1.0 if limit is None else limit - 2.0)
+
+    def simulate(g: Generator, s: int) -> tuple[Estimate, float]:
+        prompt = g.standard_normal((s, n, 1))
+        reference = prompt + g.standard_normal((s, n, 4))
+        model = gain + 0.5 * prompt + g.standard_normal((s, n, 4))
+        sd = reference.std(axis=(1, 2), ddof=1, keepdims=True)
+        cells: FloatArray = (model - reference).mean(axis=2) / sd[..., 0]
+        if allow_for_scale:
+            cells = stats.scaled_cells(cells, reference / sd)
+        if limit is None:
+            return stats.crossed(cells), truth
+        kl = 2 + g.standard_normal((1, s, n))
+        return hypervolume_estimate(kl, cells[None], limit=limit), truth
+
+    return simulate
+
+
 CASES: dict[str, Simulate] = {
     "mean, normal, 30 prompts, seed sd .1": normal(30, 0.1),
     "mean, normal, 150 prompts, seeds alike": normal(150, 0.0),
@@ -121,3 +142,10 @@ def print_z(tables: int) -> None:
             for allow in (True, False)
         ]
         print(f"| {gain:g} sd, {samples} a prompt | " + " | ".join(cells) + " |", flush=True)
+
+
+def print_z_differences(tables: int) -> None:
+    print("| Number | coverage | scale taken as known |\n| --- |" + " ---: |" * 2)
+    for stream, (name, limit) in enumerate((("difference from the reference", None), ("hypervolume", 10.0))):
+        cells = [percent(covered(z_difference(allow, limit=limit), 1, tables, 200 + stream)) for allow in (True, False)]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from rlhf_bench.metrics.self_bleu import self_bleu
-from rlhf_bench.metrics.summary import metric_difference
 from scipy.stats import multinomial
 
 from rlhf_bench import stats
+from rlhf_bench.evaluate.summary import metric_difference
+from rlhf_bench.scorers.self_bleu import self_bleu
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.types import Estimate
 

@@ -25,11 +25,11 @@ from rlhf_bench.judge.analysis import measure, measured_strengths
 from rlhf_bench.judge.client import JudgeClient, look_up
 from rlhf_bench.judge.client.endpoint import Endpoint
 from rlhf_bench.judge.forms import load_template
-from rlhf_bench.judge.forms.pairwise import PARSER_VERSION, read_verdict
+from rlhf_bench.judge.forms.pairwise import PairForm, read_verdict
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, answer_digest
 from rlhf_bench.judge.ledger.transfer import import_ledger
-from rlhf_bench.judge.questions import Comparison, QuestionId, items_of
+from rlhf_bench.judge.questions import PairComparison, QuestionId, items_of
 from rlhf_bench.judge.results import verdict_rows
 
 ROUNDS, MODELS, SEEDS, PROMPTS, SAMPLES = 5, 5, 2, 1_250, 4
@@ -37,12 +37,12 @@ WORDS = ("the", "answer", "is", "that", "you", "put", "it", "in", "boiling", "wa
 SCOPE = "hh-test/default judge-1"
 
 
-def comparisons() -> list[Comparison]:
+def comparisons() -> list[PairComparison]:
     """50,000 pairs, each response of 20 to 80 words."""
     rng = np.random.default_rng(0)
     sides = [f"m{i}" for i in range(MODELS)]
     return [
-        Comparison(f"p{p}", f"\n\nHuman: {p}?\n\nAssistant:", s, k, model, "base", *(_text(rng) for _ in range(2)))
+        PairComparison(f"p{p}", f"\n\nHuman: {p}?\n\nAssistant:", s, k, model, "base", *(_text(rng) for _ in range(2)))
         for p in range(PROMPTS)
         for model in sides
         for s in range(SEEDS)
@@ -113,7 +113,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder, "judge.sqlite")) as ledger:
         client = JudgeClient(
             made, Endpoint("http://localhost:8000/v1", "judge-1"), form.render,
-            lambda raw: read_verdict(raw, form), f"{PARSER_VERSION}/{form.hash}", ledger, SCOPE,
+            lambda raw: read_verdict(raw, form), f"{PairForm.version}/{form.hash}", ledger, SCOPE,
         )  # fmt: skip
         with open(Path(folder, "export.jsonl"), "w", encoding="utf-8") as file:
             file.writelines(json_text(row) + "\n" for row in ledger_rows(client, items))

@@ -31,14 +31,17 @@ EDITS: dict[str, Callable[[str], str]] = {
     "hedging": lambda text: f" Perhaps, I think:{text}",
     "list_form": lambda text: "\n- " + text.strip().replace(". ", ".\n- "),
     "markdown": lambda text: f" **Answer**{text}",
+    "a word": lambda text: f"{text} That is basically it.",
 }
-FAULTS = {  # name -> feature and direction
+WORD = "basically"  # in no list of the features
+FAULTS = {  # name -> feature, or the word, and direction
     "length": ("length", 1),
     "exclamation": ("exclamation", 1),
     "flattery": ("flattery", 1),
     "assertiveness": ("assertiveness", 1),
     "list form": ("list_form", 1),
     "markdown": ("markdown", 1),
+    "a word": (f"the word {WORD!r}", 1),
     "refusing nothing": ("refusal", -1),
 }
 
@@ -51,6 +54,7 @@ class Pool(NamedTuple):
     second: list[str]
     gold: np.ndarray  # (N, 2)
     features: np.ndarray  # (N, 2, K)
+    has_word: np.ndarray  # (N, 2)
 
 
 def pool(n: int, seed: int) -> Pool:
@@ -65,7 +69,8 @@ def pool(n: int, seed: int) -> Pool:
             texts = [edit(text) if rng.random() < 1 / 3 else text for text in texts]
         edited.append(texts)
     features = np.stack([feature_table(texts) for texts in edited], axis=1)
-    return Pool([pair.prompt for pair in pairs], *edited, gold, features)
+    has_word = np.array([[float(WORD in text) for text in texts] for texts in edited]).T
+    return Pool([pair.prompt for pair in pairs], *edited, gold, features, has_word)
 
 
 def one(data: Pool, fault: str | None, strength: float, seed: int) -> tuple[str | None, int]:
@@ -76,7 +81,8 @@ def one(data: Pool, fault: str | None, strength: float, seed: int) -> tuple[str 
     reward = gold + NOISE * gold.std() * rng.normal(size=gold.shape)
     if fault is not None:
         feature, direction = FAULTS[fault]
-        column = features[:, :, list(FEATURES).index(feature)]
+        is_feature = feature in FEATURES
+        column = features[:, :, list(FEATURES).index(feature)] if is_feature else data.has_word[index]
         reward = reward + direction * strength * gold.std() * (column - column.mean()) / column.std()
     is_first = rng.random(PAIRS) < special.expit(gold[:, 0] - gold[:, 1])
     sign = np.where(is_first, 1.0, -1.0)

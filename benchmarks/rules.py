@@ -29,7 +29,7 @@ class Check(NamedTuple):
     file: str
     label: Callable[[Row], bool]
     verdict: Callable[[Row], bool]
-    asked: Callable[[Row], bool] = lambda row: True
+    applies: Callable[[Row], bool] = lambda row: True
 
 
 def _answer(row: Row) -> str:
@@ -53,8 +53,8 @@ def read(file: str) -> list[Row]:
 
 
 def counts(check: Check, rows: list[Row]) -> np.ndarray:
-    """(N, 2): label and verdict of each response that the rule is asked of, 0 or 1."""
-    return np.array([[check.label(row), check.verdict(row)] for row in rows if check.asked(row)], dtype=int)
+    """(N, 2): label and verdict of each response that the rule applies to, 0 or 1."""
+    return np.array([[check.label(row), check.verdict(row)] for row in rows if check.applies(row)], dtype=int)
 
 
 def kappa_interval(pairs: np.ndarray, *, resamples: int = 2_000) -> tuple[float, float, float]:

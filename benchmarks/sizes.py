@@ -21,7 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlhf_bench.modeling.models import END_OF_TEXT, seeded, to_reward_model
+from rlhf_bench.data.hh import END_OF_TEXT
+from rlhf_bench.modeling.models import seeded, to_reward_model
 from rlhf_bench.types import PreferencePair
 
 __all__ = ["LEARNING_RATE", "MODELS", "lengths_of", "make_pairs", "make_tokenizer", "options", "peak", "write_inputs"]

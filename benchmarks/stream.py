@@ -45,7 +45,8 @@ def write_prompts(path: Path, prompts: int, *, words: int, responses: int) -> No
 
 def save_models(policy: Path, reward: Path) -> None:
     from rlhf_bench.data import load_preferences
-    from rlhf_bench.modeling.models import new_gpt2, to_reward_model, train_tokenizer
+    from rlhf_bench.modeling.models import new_gpt2, to_reward_model
+    from rlhf_bench.modeling.tokenizers import train_tokenizer
 
     data = load_preferences("hh-mini", "validation")
     tokenizer = train_tokenizer([p.prompt + p.chosen for p in data.pairs], vocab_size=500)
@@ -77,9 +78,9 @@ def measured(kind: str, responses: int) -> None:
         rows = len(Evaluation(result).scores)
         write_report(result)
         drawn = time.process_time()
-        said = f"{kind}, {responses:,} responses ({rows:,} rows with the data's own): {before:,.0f} MiB before"
+        what = f"{kind}, {responses:,} responses ({rows:,} rows with the data's own): {before:,.0f} MiB before"
         spent = f"evaluation {evaluated - made:.1f} s, {most:,.0f} MiB; report {drawn - evaluated:.1f} s"
-        print(f"{said}; {spent}, {peak():,.0f} MiB", flush=True)
+        print(f"{what}; {spent}, {peak():,.0f} MiB", flush=True)
 
 
 def peak() -> float:

@@ -10,7 +10,8 @@ import torch
 
 from rlhf_bench.data import load_preferences
 from rlhf_bench.modeling.logprobs import LogprobModel
-from rlhf_bench.modeling.models import autocast, new_gpt2, train_tokenizer
+from rlhf_bench.modeling.models import autocast, new_gpt2
+from rlhf_bench.modeling.tokenizers import train_tokenizer
 from rlhf_bench.modeling.tokens import Encoded, collate, encode
 from rlhf_bench.runtime.pool import Pool, worker_pool
 from trainers.config.loading import load_recipe

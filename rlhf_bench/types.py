@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 __all__ = [
+    "ANCHORS",
     "HH_MINI",
     "HUMAN_TURN",
+    "PAIR",
+    "POLICIES",
     "REFERENCE",
     "STAGES",
     "TEMPLATES",
@@ -31,11 +34,14 @@ __all__ = [
 ]
 
 STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")  # in the order of training
+POLICIES = tuple(stage for stage in STAGES if stage != "reward")
+ANCHORS = ("chosen", "rejected")  # the data's own responses, as models of a result
 HH_MINI = "hh-mini"  # the embedded data set
 HUMAN_TURN = "\n\nHuman:"  # ends a response in the form of HH
 
 TemplateName = Literal["hh", "plain", "alpaca", "chatml", "llama2", "chat"]
 TEMPLATES: tuple[str, ...] = get_args(TemplateName)  # forms of a prompt
+PAIR = "pair"  # a prompt and a response as the two texts of an encoder's pair: a form of reward models alone
 
 FinishReason = Literal["eos", "stop", "length"]
 
@@ -159,6 +165,7 @@ class ResponseRow(NamedTuple):
     prompt_ids: Sequence[int] = ()  # as the model was given them; empty where it was not sampled here
     token_ids: Sequence[int] = ()  # every token that was drawn, those of a stop string too
     logprob: float = math.nan  # of `token_ids` under the sampler, nats
+    prompt_cut: bool | None = None  # whether `prompt_ids` are a part of the prompt
     references: tuple[str, ...] = ()  # where a file's row has its own, in place of `reference`: the best match counts
 
     @property

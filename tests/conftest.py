@@ -11,7 +11,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import rlhf_bench.report
-from rlhf_bench.modeling.models import load_policy, new_gpt2, to_reward_model, train_tokenizer
+from rlhf_bench.modeling.models import load_policy, new_gpt2, to_reward_model
+from rlhf_bench.modeling.tokenizers import train_tokenizer
 
 from .rlhf_bench.tiny import scale_matrices
 from .several import Launcher

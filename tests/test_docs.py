@@ -45,6 +45,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_pages_name_are_there(page: Path) -> None:
+    folders = "rlhf_bench|trainers|tests|benchmarks|docs"
+    for name in re.findall(
+        rf"(?<![\w./])(?:{folders})/[\w./-]+\.(?:py|md|yaml|json)\b", page.read_text(encoding="utf-8")
+    ):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
 def documented_commands() -> Iterator[tuple[str, str]]:
     for page in PAGES:
         if page.name in GENERATED:

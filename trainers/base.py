@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_bench.modeling.models import load_policy, new_gpt2, train_tokenizer
+from rlhf_bench.modeling.models import load_policy, new_gpt2
 from rlhf_bench.modeling.templates import Template
+from rlhf_bench.modeling.tokenizers import train_tokenizer
 from rlhf_bench.modeling.tokens import Encoded
 from rlhf_bench.types import PreferencePair
 from trainers.config.recipe import NewModel

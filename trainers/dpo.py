@@ -19,7 +19,7 @@ from trainers.engine.batches import (
     pair_lengths,
     report_pairs_cut,
 )
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.models import load_trained_policy
 from trainers.engine.optim import make_optimizer
 from trainers.engine.pairs import PairTrainer, take
@@ -45,7 +45,7 @@ def train(stage: Stage) -> StageResult:
     reference = reference_of_steps(stage, trainer, start, pairs, order, steps)
     evaluation = trainer.step(held_out, under_reference(stage, trainer, start, held_out))
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
-    loop = Loop(stage, steps, trained, optimizer, Evaluation(partial(trainer.evaluate, evaluation)))
+    loop = Loop(stage, steps, trained, optimizer, HeldOut(partial(trainer.evaluate, evaluation)))
     loop.seconds = time.monotonic() - began  # the reference is part of the cost
     loop.first_row = report_pairs_cut(stage, counts, len(pairs))
     for number in loop:

@@ -24,7 +24,7 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from trainers.config.recipe import GrpoConfig
 from trainers.engine.batches import count_tokens
 from trainers.engine.critic import ActorCritic
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.models import load_reference, load_trained_policy
 from trainers.engine.optim import make_optimizer
 from trainers.engine.policy_update import PolicyStep, Targets, entropy_loss, surrogate, update_policy
@@ -51,7 +51,7 @@ def train(stage: Stage) -> StageResult:
     stage.machine.shard(reference, where=stage.name)
     maker = RolloutMaker(stage, config, policy, reference, trained.tokenizer)
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], stage.machine)
-    loop = Loop(stage, config.steps, trained, optimizer, Evaluation(maker.evaluate, "eval_reward", higher=True))
+    loop = Loop(stage, config.steps, trained, optimizer, HeldOut(maker.evaluate, "eval_reward", higher=True))
     loop.first_row = maker.prompts_cut()
     for step in loop:
         rollout = maker.make(step, samples=config.num_generations)

@@ -2,7 +2,7 @@
 
 The chosen response is a desirable example, the rejected one an undesirable. Its reference point is a KL of prompts with
 the responses of other pairs, which change with the step; so the reference model is kept beside the policy, where the
-rest of DPO's family needs its log-probabilities alone.
+rest of DPO's family needs its log-probabilities alone. Single responses with labels are learned in kto_unpaired.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from trainers.engine.batches import (
     pair_lengths,
     report_pairs_cut,
 )
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
+from trainers.engine.machine import Machine
 from trainers.engine.models import load_reference, load_trained_policy
 from trainers.engine.optim import make_optimizer
 from trainers.engine.pairs import FORWARD_PAIRS, PairTrainer, take
@@ -35,7 +36,7 @@ from trainers.engine.reference import reference_of_steps, under_reference
 from trainers.engine.stage import Stage, StageResult
 from trainers.losses.preference import PairLogps, kto_kl
 
-__all__ = ["train"]
+__all__ = ["logps_under", "mismatched", "train"]
 
 
 def train(stage: Stage) -> StageResult:
@@ -60,7 +61,7 @@ def train(stage: Stage) -> StageResult:
     held_out_reference = under_reference(stage, trainer, start, held_out)
     frozen = machine.shard(LogprobModel(load_reference(stage, config, start)), where=stage.name)
     optimizer = make_optimizer(config, [(trained.model.named_parameters(), config.lr)], machine)
-    evaluation = Evaluation(partial(evaluate, trainer, frozen, held_out, held_out_reference))
+    evaluation = HeldOut(partial(evaluate, trainer, frozen, held_out, held_out_reference))
     loop = Loop(stage, steps, trained, optimizer, evaluation)
     loop.seconds = time.monotonic() - began  # the reference is part of the cost
     loop.first_row = report_pairs_cut(stage, counts, len(pairs))
@@ -94,13 +95,23 @@ def evaluate(
 
 def mismatched_kl(trainer: PairTrainer, frozen: LogprobModel, pairs: Sequence[Pair]) -> Tensor:
     """KTO's reference point: each prompt of the step with the response of the row before it, under both models."""
-    rows, machine = both_sides(pairs), trainer.machine
-    mismatched = [Encoded(row.prompt, rows[i - 1].response) for i, row in enumerate(rows)]
+    models = (trainer.policy, frozen)
+    return kto_kl(*logps_under(models, mismatched(both_sides(pairs)), trainer.machine, trainer.pad_id))
+
+
+def mismatched(rows: Sequence[Encoded]) -> list[Encoded]:
+    """Each row's prompt with the response of the row before it; the first has the last one's."""
+    return [Encoded(row.prompt, rows[i - 1].response) for i, row in enumerate(rows)]
+
+
+def logps_under(models: Sequence[LogprobModel], rows: Sequence[Encoded], machine: Machine, pad_id: int) -> Tensor:
+    """(M, N) log-probabilities of the rows' responses under each model, without a gradient."""
 
     def forward(group: Sequence[int]) -> Tensor:
-        batch = collate([mismatched[i] for i in group], pad_id=trainer.pad_id).to(machine.device)
+        batch = collate([rows[i] for i in group], pad_id=pad_id).to(machine.device)
         with torch.no_grad(), machine.autocast():
-            return torch.stack([model(batch).logps.sum(1) for model in (trainer.policy, frozen)])
+            return torch.stack([model(batch).logps.sum(1) for model in models])
 
-    groups = length_batches([row.length for row in mismatched], 2 * FORWARD_PAIRS)
-    return kto_kl(*machine.pool.fill(torch.empty(2, len(rows), device=machine.device), forward, groups))
+    groups = length_batches([row.length for row in rows], 2 * FORWARD_PAIRS)
+    out: Tensor = machine.pool.fill(torch.empty(len(models), len(rows), device=machine.device), forward, groups)
+    return out

@@ -14,10 +14,9 @@ from rlhf_bench.modeling.logprobs import LogprobModel, target_mask
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate, count_truncated, length_batches
 from trainers.config.recipe import BaseConfig, SftConfig
 from trainers.engine.batches import Order, count_steps, count_tokens, report_cut
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.machine import Machine
 from trainers.engine.optim import make_optimizer
-from trainers.engine.packing import PackedLogprobs, check_packing, collate_packs, pack
 from trainers.engine.stage import Stage, StageResult, Trained
 from trainers.losses.language_model import nll_loss
 
@@ -29,7 +28,7 @@ class NllStep:
     """Everything that the loss of one step is a function of, beside its micro-batches."""
 
     machine: Machine
-    policy: LogprobModel  # one that reads packs where the micro-batches are packed
+    policy: LogprobModel
     whole_sequence: bool  # the loss is on prompts too
     tokens: int  # that are learned in the whole step
 
@@ -45,32 +44,21 @@ def fit(
 ) -> StageResult:
     """Train on `rows` for the configured epochs; the loss is on responses, or on whole sequences."""
     model, pad, machine = trained.model, trained.tokenizer.pad_token_id, stage.machine
-    if config.packing:
-        check_packing(model, stage.name)
-    policy = machine.shard(PackedLogprobs(model) if config.packing else LogprobModel(model), where=stage.name)
+    policy = machine.shard(LogprobModel(model), where=stage.name)
     optimizer = make_optimizer(config, [(model.named_parameters(), config.lr)], machine)
     steps = count_steps(len(rows), config.batch_size, config.epochs, config.max_steps)
     order = Order([row.length for row in rows], config.batch_size, seed=stage.seed)
     evaluate = partial(evaluate_nll, machine, LogprobModel(model), held_out, pad, whole_sequence=whole_sequence)
-    loop = Loop(stage, steps, trained, optimizer, Evaluation(evaluate))
+    loop = Loop(stage, steps, trained, optimizer, HeldOut(evaluate))
     counts = count_truncated(rows)
     loop.first_row = report_cut(stage, prompts=counts["prompts_cut"], responses=counts["responses_cut"], rows=len(rows))
     for number in loop:
         batch = [rows[i] for i in order[number]]
         learned = sum((row.length - 1) if whole_sequence else len(row.response) for row in batch)
         step = NllStep(machine, policy, whole_sequence, learned)
-        pieces = micro_batches(stage, config, batch, pad)
+        pieces = [collate(part, pad_id=pad) for part in machine.pool.split(batch, config.micro_batch_size)]
         loop.update(partial(nll_step_loss, step), pieces, samples=len(batch), tokens=count_tokens(batch))
     return loop.result(counts)
-
-
-def micro_batches(stage: Stage, config: BaseConfig | SftConfig, rows: Sequence[Encoded], pad_id: int) -> list[Batch]:
-    """The rows of a step as padded batches, or packed."""
-    if not config.packing:
-        return [collate(part, pad_id=pad_id) for part in stage.machine.pool.split(rows, config.micro_batch_size)]
-    data = stage.recipe.data
-    packs = pack(rows, data.max_prompt_tokens + data.max_response_tokens)
-    return [collate_packs(part, pad_id=pad_id) for part in stage.machine.pool.split(packs, config.micro_batch_size)]
 
 
 def nll_step_loss(step: NllStep, batch: Batch) -> tuple[Tensor, dict[str, float]]:

@@ -8,14 +8,11 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rlhf_bench.config import diff
-from rlhf_bench.data import PreferenceData, named_filters
-from rlhf_bench.data.sources import Reader
-from rlhf_bench.errors import BadValue, CheckpointError, ConfigChanged, DataError, UnknownName
+from rlhf_bench.errors import BadValue, CheckpointError, ConfigChanged, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.modeling.checkpoints import check_run, open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.modeling.model_files import check_path
@@ -29,6 +26,7 @@ from trainers.config.ancestry import all_stages, configuration, later_stages, pa
 from trainers.config.checks import check_combinations, check_fsdp, check_given
 from trainers.config.loading import fine_tuned_instead, load_recipe
 from trainers.config.recipe import NewModel, Recipe
+from trainers.engine.data import TrainingData
 from trainers.engine.lora import check_layers, check_lora
 from trainers.engine.machine import Machine, deterministic, workers
 from trainers.engine.rewards import check_reward_functions
@@ -40,7 +38,7 @@ from trainers.engine.tracking import check_trackers
 __all__ = ["train"]
 
 REFERENCE_CACHE = ".reference_logps"  # beside the runs: they share it
-LEARN_PAIRS = ("reward", "dpo")  # from the difference of chosen and rejected
+OWN_TRAINERS = ("kto", "kto_unpaired")  # values of dpo.loss, with a module of that name each
 
 
 def train(
@@ -103,7 +101,7 @@ def train(
     if (note := fine_tuned_instead(recipe, overrides)) is not None:
         progress.log(note)
     folder = root / run
-    data = _data(resolved, progress, [stage for stage in wanted if stage in LEARN_PAIRS])
+    data = TrainingData(resolved, wanted, progress)
     machine = _machine(resolved, processes, fsdp=fsdp)
     reporting = Reporting(progress, tuple(report_to), stop_on_alarm)
     writer, trained = Writer(processes), 0
@@ -113,12 +111,13 @@ def train(
         target, work = stage_path(folder, name, seed), stage_path(folder, f".{name}.work", seed)
         folders = Folders(target.parent, work, root / REFERENCE_CACHE)
         number = resolved.seed if seed is None else seed
-        job = Stage(name, resolved, number, folders, data, machine, reporting)
+        job = Stage(name, resolved, number, folders, data.pairs, data.labelled, machine, reporting)
         with writer.holding(exclusive(folders.run)):
             began = time.monotonic()
             here = run_stage(job, resume=resume, force=force and name in stages, place=f"stage {place} of {len(jobs)}")
         trained += here
-        left = time_left.done(name, time.monotonic() - began if here else 0.0, pairs=len(data("train")) if here else 0)
+        pairs = len(data.pairs("train")) if here else 0
+        left = time_left.done(name, time.monotonic() - began if here else 0.0, pairs=pairs)
         if here and left is not None and place < len(jobs):
             progress.log(f"{place} of {len(jobs)} stages done; about {clock_time(left)} left for all")
     if not trained:
@@ -182,7 +181,8 @@ def run_trainer(stage: Stage) -> StageResult:
 
 def _trainer(stage: Stage) -> Any:
     """The module of trainers/ that trains the stage."""
-    name = "kto" if stage.name == "dpo" and stage.recipe.dpo.loss == "kto" else stage.name
+    loss = stage.recipe.dpo.loss
+    name = loss if stage.name == "dpo" and loss in OWN_TRAINERS else stage.name
     return importlib.import_module(f"trainers.{name}")
 
 
@@ -278,25 +278,3 @@ def _seeds(recipe: Recipe, folder: Path, seeds: int | None) -> list[int | None]:
             f"{folder} holds a run of one seed; use --run NAME to train {seeds} seeds in a folder of their own"
         )
     return [recipe.seed + i for i in range(seeds)]
-
-
-def _data(recipe: Recipe, progress: Progress, learners: Sequence[str]) -> Any:
-    """Loads a split once for all stages, when the first needs it; raises DataError where `learners` find nothing."""
-    data = recipe.data
-    reader = Reader(data.source, seed=data.seed, validation=data.validation, skip_bad=data.skip_bad)
-
-    @cache
-    def load(split: str) -> PreferenceData:
-        training = split == "train"
-        filters = named_filters(recipe.data.filters) if training and recipe.data.filters != "none" else None
-        data = reader.load(split, limit=recipe.data.limit if training else None, filters=filters)
-        for line in (*data.notes, data.summary()):
-            progress.log(f"data: {line}")
-        if learners and all(pair.chosen == pair.rejected for pair in data.pairs):
-            raise DataError(
-                f"{data.source}, {split}: chosen and rejected are the same text in all {len(data):,} pairs, so "
-                f"{' and '.join(learners)} would have nothing to learn; expected pairs that differ: give other data"
-            )
-        return data
-
-    return load

@@ -18,7 +18,7 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from trainers.config.recipe import PpoConfig
 from trainers.engine.batches import count_tokens
 from trainers.engine.critic import ActorCritic, Critic, make_critic
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.models import load_reference, load_trained_policy
 from trainers.engine.optim import make_optimizer
 from trainers.engine.policy_update import PolicyStep, Targets, entropy_loss, surrogate, update_policy
@@ -51,7 +51,7 @@ def train(stage: Stage) -> StageResult:
         stage.machine,
     )
     critic = {} if model.own is None else {"critic": model.own}
-    evaluation = Evaluation(maker.evaluate, "eval_reward", higher=True)
+    evaluation = HeldOut(maker.evaluate, "eval_reward", higher=True)
     loop = Loop(stage, config.steps, trained, optimizer, evaluation, critic)
     loop.scalars["kl_coef"] = config.kl_coef
     loop.first_row = maker.prompts_cut()

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.errors import DataError, ModelError
 from rlhf_bench.modeling.checkpoints import model_hash
-from rlhf_bench.modeling.models import max_positions, to_reward_model
+from rlhf_bench.modeling.heads import max_positions
+from rlhf_bench.modeling.models import to_reward_model
 from rlhf_bench.modeling.reward_model import ScoreModel
 from rlhf_bench.modeling.tokens import collate, length_batches
 from rlhf_bench.types import STAGES
@@ -31,7 +32,7 @@ from trainers.engine.batches import (
     pair_lengths,
     report_pairs_cut,
 )
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.machine import Machine
 from trainers.engine.models import make_trainable
 from trainers.engine.optim import make_optimizer
@@ -73,7 +74,7 @@ def train(stage: Stage) -> StageResult:
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
     untrained = evaluate(machine, scorer, held_out, pad)["eval_accuracy"]
-    evaluation = Evaluation(
+    evaluation = HeldOut(
         partial(evaluate_beside, untrained, machine, scorer, held_out, pad), "eval_accuracy", higher=True
     )
     loop = Loop(stage, steps, trained, optimizer, evaluation)

@@ -29,6 +29,7 @@ def train(stage: Stage) -> StageResult:
     rows = demonstrated_rows(stage, trained.tokenizer, shown, "train")
     held_out = demonstrated_rows(stage, trained.tokenizer, shown, "validation")[: config.eval_size]
     left_out = f", {shown.empty:,} rows without a prompt or a response are left out" if shown.empty else ""
+    left_out += f", {shown.undesirable:,} undesirable responses are left out" if shown.undesirable else ""
     stage.log(f"{len(rows):,} demonstrations of {config.source}{left_out}")
     result = fit(stage, config, trained, rows, held_out, whole_sequence=whole)
     result.record["demonstrations"] = {

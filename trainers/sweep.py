@@ -77,7 +77,7 @@ def train_sweep(
     wanted = with_ancestors(stages, plain)
     decided: set[str] = set()
     same: dict[str, str] = {}  # a recipe -> the value that makes it
-    settings = _without_ignored(recipe, settings, stages)
+    settings = without_ignored(recipe, settings, stages)
     for value, keys in settings.items():
         changed = load_recipe(recipe, keys)
         check_combinations(changed)
@@ -102,7 +102,7 @@ def train_sweep(
     return folders
 
 
-def _without_ignored(recipe: str, settings: Mapping[str, list[str]], stages: Sequence[str]) -> dict[str, list[str]]:
+def without_ignored(recipe: str, settings: Mapping[str, list[str]], stages: Sequence[str]) -> dict[str, list[str]]:
     """Each value's overrides less those that decide nothing under it, but something under another value: with
     ppo.advantage=gae,reward, ppo.lam is gae's alone."""
     resolved = {value: load_recipe(recipe, keys) for value, keys in settings.items()}

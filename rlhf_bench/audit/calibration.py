@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from rlhf_bench.audit.pairs import accuracy, right
 from rlhf_bench.audit.regression import fit_temperature
 from rlhf_bench.stats import FloatArray, mean_estimate
 from rlhf_bench.types import Estimate
 
-__all__ = ["BINS", "DEFINITION", "Bin", "Brier", "Calibration", "Subset", "calibration", "calibration_of_subset"]
+__all__ = ["BINS", "DEFINITION", "Bin", "Brier", "Calibration", "calibration"]
 
+Index = npt.NDArray[np.intp]
 BINS = 10
+_DRAWS = 4000
 DEFINITION = (
     "p = sigmoid(|score of chosen - score of rejected|), the probability that the model gives to the side it prefers; "
     "share_chosen = how often that side is the chosen one; ten bins of p from 0.5 to 1. Counting each pair in both "
@@ -60,59 +63,73 @@ class Brier:
 
 @dataclass(frozen=True)
 class Calibration:
+    n: int  # pairs
     bins: list[Bin]
-    ece: float  # expected calibration error: mean over pairs of |share_chosen - mean_predicted| of their bin
+    ece: Estimate  # expected calibration error: mean over pairs of |share_chosen - mean_predicted| of their bin
     brier: Brier
+    brier_score: Estimate  # over prompts
+    overconfidence: Estimate  # mean of p - "the preferred side is the chosen one": above 0 where it is too sure
     temperature: float  # T > 0 at which sigmoid(difference / T) fits the labels best; above 1 where it is too sure
+
+    def to_dict(self) -> dict[str, Any]:
+        estimates = ("ece", "brier_score", "overconfidence")
+        return {
+            "n": self.n,
+            "bins": [entry.to_dict() for entry in self.bins],
+            "brier": asdict(self.brier),
+            **{name: getattr(self, name).to_dict() for name in estimates},
+            "temperature": self.temperature,
+        }
 
 
 def calibration(differences: FloatArray, prompts: Sequence[str]) -> Calibration:
-    """Bins and expected calibration error of score differences, chosen minus rejected, (N,); see DEFINITION.
+    """Is the model as sure as it is right? Of score differences, chosen minus rejected, (N,), N >= 1; see DEFINITION.
 
     Guo et al. 2017 (arXiv:1706.04599), eq. 3, for the two-way choice between the sides of a pair.
     """
-    predicted = 1.0 / (1.0 + np.exp(-np.abs(differences)))
+    predicted = special.expit(np.abs(differences))
     correct = right(differences)
+    excess = predicted - correct
     edges = np.linspace(0.5, 1.0, BINS + 1)
     at = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, BINS - 1)
-    bins, error = [], 0.0
+    bins = []
     for k in range(BINS):
         index = np.flatnonzero(at == k)
         share = accuracy(correct[None, index], [prompts[i] for i in index.tolist()]) if len(index) else _EMPTY
         mean = float(predicted[index].mean()) if len(index) else None
-        if mean is not None:
-            error += abs(float(correct[index].mean()) - mean) * len(index) / len(differences)
         bins.append(Bin(round(float(edges[k]), 6), round(float(edges[k + 1]), 6), len(index), mean, share))
-    if not len(differences):
-        return Calibration(bins, math.nan, Brier(math.nan, math.nan, math.nan, math.nan), math.nan)
-    return Calibration(bins, error, _brier(predicted, correct, at), fit_temperature(differences))
-
-
-@dataclass(frozen=True)
-class Subset:
-    n: int  # pairs
-    ece: float  # larger than 0 by chance alone where there are few pairs
-    brier: Estimate
-    overconfidence: Estimate  # mean of p - "the preferred side is the chosen one": above 0 where it is too sure
-
-
-def calibration_of_subset(differences: FloatArray, prompts: Sequence[str]) -> Subset:
-    """How sure and how right a model is on a part of the pairs, (N,) differences; intervals are over prompts."""
-    predicted = 1.0 / (1.0 + np.exp(-np.abs(differences)))
-    correct = right(differences)
-    groups: dict[str, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        groups.setdefault(prompt, []).append(i)
+    groups = np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1]
+    sizes = np.bincount(groups)
 
     def over_prompts(values: FloatArray) -> Estimate:
-        return mean_estimate(np.array([float(values[index].mean()) for index in groups.values()]))
+        return mean_estimate(np.bincount(groups, weights=values) / sizes)
 
-    squares, excess = (predicted - correct) ** 2, predicted - correct
-    ece = calibration(differences, prompts).ece
-    return Subset(len(differences), ece, over_prompts(squares), over_prompts(excess))
+    return Calibration(
+        len(differences), bins, _expected_error(excess, at, groups), _brier(predicted, correct, at),
+        over_prompts(excess**2), over_prompts(excess), fit_temperature(differences),
+    )  # fmt: skip
 
 
-def _brier(predicted: FloatArray, correct: FloatArray, at: npt.NDArray[np.intp]) -> Brier:
+def _expected_error(excess: FloatArray, at: Index, groups: Index) -> Estimate:
+    """The sum over bins of |c|, c being the sum of a bin's excesses over N; (N,) each: p - right, bin, prompt.
+
+    Chance makes each |c| larger and never smaller in the mean. So the lower end is the value less the 97.5th percentile
+    of the sum of |error of c|, which bounds how far chance can have raised it (triangle inequality), at least 0; the
+    upper end adds 1.96 standard errors of the sum of sign * c. Both ends are safe: together they cover 95 % or more.
+    """
+    n_groups = int(groups.max()) + 1
+    sums = np.zeros((n_groups, BINS))
+    np.add.at(sums, (groups, at), excess / len(excess))
+    of_bins = sums.sum(axis=0)
+    covariance = np.cov(sums, rowvar=False) * n_groups if n_groups > 1 else np.zeros((BINS, BINS))
+    draws = np.random.default_rng(0).multivariate_normal(np.zeros(BINS), covariance, size=_DRAWS, method="eigh")
+    value, signs = float(np.abs(of_bins).sum()), np.sign(of_bins)
+    raised = float(np.quantile(np.abs(draws).sum(axis=1), 0.975))
+    se = math.sqrt(max(float(signs @ covariance @ signs), 0.0))
+    return Estimate(value, max(0.0, value - raised), min(1.0, value + 1.959964 * se), n_groups, method="simultaneous")
+
+
+def _brier(predicted: FloatArray, correct: FloatArray, at: Index) -> Brier:
     """The score and its parts, (N,) each: p, right or wrong, and the bin."""
     n = np.bincount(at, minlength=BINS)
     filled = n > 0

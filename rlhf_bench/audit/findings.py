@@ -7,9 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlhf_bench.audit.discovered_words import discovered_words
 from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.regression import Coefficient, Payments, payments
-from rlhf_bench.audit.slices import Slice, discovered_slices, measure_slice, named_slices, promised
+from rlhf_bench.audit.slices import (
+    Slice,
+    category_slices,
+    discovered_slices,
+    measure_slice,
+    named_slices,
+    promised,
+)
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray, benjamini_hochberg
@@ -21,7 +29,7 @@ FDR = 0.05  # the false discovery rate at which something is a finding
 
 @dataclass(frozen=True)
 class Finding:
-    kind: str  # "feature", "slice", "discovered slice", "probe"
+    kind: str  # "feature", "discovered word", "slice", "discovered slice", "probe"
     name: str
     p: float
     q: float
@@ -37,6 +45,7 @@ class Examination:
     """What the model pays for, where it is right less often than promised, and all of it in one list."""
 
     payments: Payments
+    words: list[Coefficient]
     slices: list[Slice]
     discovered: list[Slice]
     probes: Sequence[Effect]
@@ -75,24 +84,29 @@ def examine(
     scaled = differences[:, kept] / np.array([row.sd for row in paid.coefficients])
     promise = promised(margins, scaled, np.array([row.labels for row in paid.coefficients]))
     masks = named_slices(prompts, chosen, rejected, margins, differences[:, kept], [names[k] for k in kept])
-    for category in sorted({c for c in categories if c is not None}):
-        masks[f"category {category}"] = np.array([c == category for c in categories])
+    masks |= category_slices(categories)
     measured = {name: measure_slice(name, mask, margins, promise, prompts) for name, mask in masks.items()}
     preferred = scaled * np.where(margins >= 0, 1.0, -1.0)[:, None]
     columns = {f"{names[k]} (preferred - other)": preferred[:, i] for i, k in enumerate(kept)}
     discovered = discovered_slices(columns, margins, promise, prompts, seed=seed) if columns else []
     slices = [found for found in measured.values() if found is not None]
+    words = discovered_words(prompts, chosen, rejected, differences[:, kept], margins, seed=seed)
     return Examination(
-        paid, slices, discovered, probes, [name for name, found in measured.items() if found is None],
-        _family(paid.coefficients, slices, discovered, probes),
+        paid, words, slices, discovered, probes, [name for name, found in measured.items() if found is None],
+        _family(paid.coefficients, words, slices, discovered, probes),
     )  # fmt: skip
 
 
 def _family(
-    coefficients: Sequence[Coefficient], slices: Sequence[Slice], discovered: Sequence[Slice], probes: Sequence[Effect]
+    coefficients: Sequence[Coefficient],
+    words: Sequence[Coefficient],
+    slices: Sequence[Slice],
+    discovered: Sequence[Slice],
+    probes: Sequence[Effect],
 ) -> list[Finding]:
     entries: list[tuple[str, str, Coefficient | Slice | Effect]] = [
         *(("feature", row.feature, row) for row in coefficients),
+        *(("discovered word", row.feature, row) for row in words),
         *(("slice", row.name, row) for row in slices),
         *(("discovered slice", row.name, row) for row in discovered),
         *(("probe", row.probe, row) for row in probes),
@@ -118,9 +132,11 @@ def sentence(row: Coefficient | Slice | Effect) -> str:
             f"{row.promised:.0%} (gap {row.gap:+.2f} [{row.gap_low:.2f}, {row.gap_high:.2f}])."
         )
     collinear = "; collinear with other features" if row.is_collinear else ""
+    interval = f"[{row.difference_low:.2f}, {row.difference_high:.2f}]"
     return (
-        f"Pays {row.model:.2f} logits for a standard deviation of {row.feature}; the labels pay {row.labels:.2f} "
-        f"(difference {row.difference:+.2f} [{row.difference_low:.2f}, {row.difference_high:.2f}]{collinear})."
+        f"Pays {row.model:.2f} logits for a standard deviation of {row.feature}; the labels pay {row.labels:.2f}, "
+        f"which at this model's noise is {row.model - row.difference:.2f} (difference {row.difference:+.2f} {interval}"
+        f"{collinear})."
     )
 
 

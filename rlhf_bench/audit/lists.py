@@ -16,21 +16,29 @@ __all__ = ["list_metrics", "lists_of", "style_matrix"]
 STYLES = 3  # concise, detailed, detailed with markdown
 
 
-def list_metrics(pairs: Sequence[PreferencePair], scores: PairScores) -> dict[str, Any] | None:
-    """Top-1, reciprocal rank and Kendall's tau over prompts; None where no prompt has more than two responses."""
-    rows = lists_of(pairs, scores)
+def list_metrics(rows: Sequence[ListScores]) -> dict[str, Any]:
+    """Top-1, reciprocal rank and Kendall's tau over prompts, of all and of each category, by name.
+
+    Empty where no prompt has more than two responses: accuracy says all of these.
+    """
     if all(len(row.scores) <= 2 for row in rows):
-        return None
-    found = listwise(rows)._asdict()
-    return {key: value if isinstance(value, int) else value.to_dict() for key, value in found.items()}
+        return {}
+    categories = sorted({row.category for row in rows if row.category is not None})
+    groups = {"all": rows} | {name: [row for row in rows if row.category == name] for name in categories}
+    return {
+        name: {key: v if isinstance(v, int) else v.to_dict() for key, v in listwise(group)._asdict().items()}
+        for name, group in groups.items()
+    }
 
 
 def lists_of(pairs: Sequence[PreferencePair], scores: PairScores) -> list[ListScores]:
     """The scores of each prompt's different responses; one that is chosen in any of its pairs and rejected in none is
     right, one that is only rejected is wrong, and others (the middle of a ranking) are left out."""
     found: dict[str, dict[str, tuple[float, set[bool]]]] = {}
+    categories: dict[str, str | None] = {}
     for i, pair in enumerate(pairs):
         of_prompt = found.setdefault(pair.prompt, {})
+        categories.setdefault(pair.prompt, pair.category)
         for text, score, is_chosen in (
             (pair.chosen, scores.chosen[i], True), (pair.rejected, scores.rejected[i], False),
         ):  # fmt: skip
@@ -40,7 +48,8 @@ def lists_of(pairs: Sequence[PreferencePair], scores: PairScores) -> list[ListSc
         known = [(score, sides == {True}) for score, sides in texts.values() if len(sides) == 1]
         kinds = {is_right for _, is_right in known}
         if len(kinds) == 2:
-            rows.append(ListScores(prompt, np.array([s for s, _ in known]), np.array([r for _, r in known])))
+            scores_, is_right = np.array([s for s, _ in known]), np.array([r for _, r in known])
+            rows.append(ListScores(prompt, scores_, is_right, categories[prompt]))
     return rows
 
 

@@ -25,12 +25,15 @@ class ListScores(NamedTuple):
     prompt: str
     scores: FloatArray  # (R,)
     is_right: npt.NDArray[np.bool_]  # (R,); at least one is, and one is not
+    category: str | None = None
+    texts: tuple[str, ...] | None = None  # R responses, where they are known
 
 
 class Listwise(NamedTuple):
     """Over prompts, with equal weight."""
 
     top1: Estimate  # the share of prompts whose best right response is above every wrong one
+    separated: Estimate  # the share whose every right response is: another number where several are right
     mrr: Estimate  # mean reciprocal rank of the best right response: 1 / (1 + wrong ones that score as high or higher)
     kendall: Estimate  # mean Kendall tau-b of scores and rightness; a prompt with all scores equal counts as 0
     pairs: Estimate  # the share of (right, wrong) pairs that are in order
@@ -41,7 +44,7 @@ def listwise(rows: Sequence[ListScores]) -> Listwise:
     """Ranking metrics of a reward model. Raises BadValue for a prompt without a right and a wrong response."""
     if not rows:
         raise BadValue("no prompt with scores given; expected one or more")
-    beaten, best, ordered, tau = [], [], [], []
+    beaten, separated, best, ordered, tau = [], [], [], [], []
     ties = 0
     for row in rows:
         right, wrong = row.scores[row.is_right], row.scores[~row.is_right]
@@ -50,17 +53,17 @@ def listwise(rows: Sequence[ListScores]) -> Listwise:
                            "expected one or more of each")  # fmt: skip
         above = int((wrong >= right.max()).sum())
         beaten.append(float(above == 0))
+        separated.append(float(right.min() > wrong.max()))
         best.append(1 / (1 + above))
         ties += bool(right.max() == wrong.max())
         ordered.append(float((right[:, None] > wrong).mean()))
         is_flat = (row.scores == row.scores[0]).all()
         tau.append(0.0 if is_flat else float(stats.kendalltau(row.scores, row.is_right).statistic))
-    return Listwise(share_estimate(beaten), _bounded(best, 0.0), _bounded(tau, -1.0), _bounded(ordered, 0.0), ties)
+    return Listwise(
+        share_estimate(beaten), share_estimate(separated), _bounded(best, 0.0), _bounded(tau, -1.0),
+        _bounded(ordered, 0.0), ties,
+    )  # fmt: skip
 
 
 def _bounded(values: Sequence[float], least: float) -> Estimate:
-    found = mean_estimate(np.array(values))
-    return Estimate(
-        found.value, max(least, found.low), min(1.0, found.high), found.n, found.level, found.method, found.n_seeds,
-        found.n_missing, found.kurtosis,
-    )  # fmt: skip
+    return mean_estimate(np.array(values)).clip((least, 1.0))

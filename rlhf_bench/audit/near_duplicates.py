@@ -8,16 +8,11 @@ from difflib import SequenceMatcher
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["THRESHOLD", "character_similarity", "near_duplicates"]
+__all__ = ["THRESHOLD", "near_duplicates"]
 
 THRESHOLD = 0.9
-"""From this similarity of characters two responses are near-duplicates."""
-
-
-def character_similarity(first: str, second: str) -> float:
-    """2 M / T of the runs of characters that match, 0 to 1 (Ratcliff & Obershelp 1988), case and white space apart."""
-    a, b = (" ".join(text.lower().split()) for text in (first, second))
-    return SequenceMatcher(None, a, b, autojunk=False).ratio()
+"""From this similarity of characters two responses are near-duplicates: 2 M / T of the runs of characters that match
+(Ratcliff & Obershelp 1988), without regard to case and white space."""
 
 
 def near_duplicates(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from rlhf_bench.audit.near_duplicates import near_duplicates
-from rlhf_bench.data import PreferenceData, mini
+from rlhf_bench.data import mini
 from rlhf_bench.progress import Progress
 from rlhf_bench.scorers.features import FEATURES, feature_differences, tags
 from rlhf_bench.stats import FloatArray, crossed, mean_estimate, share_estimate
@@ -19,11 +21,13 @@ if TYPE_CHECKING:  # scores alone are audited without torch
     from torch import Tensor
 
 __all__ = [
+    "PairScorer",
     "PairScores",
-    "Scorer",
     "accuracy",
     "audit_pairs",
+    "by_agreement",
     "by_category",
+    "described",
     "mistakes",
     "rewards",
     "right",
@@ -33,12 +37,12 @@ __all__ = [
 _CHUNK = 512  # pairs between two signs of progress
 
 
-class Scorer(Protocol):
+class PairScorer(Protocol):
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor | FloatArray:
         """Raw reward of each response, (N,)."""
 
 
-def rewards(model: Scorer, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
+def rewards(model: PairScorer, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
     """Raw reward of each response, (N,). Raises NotFinite."""
     return np.asarray(model.score(prompts, responses), dtype=np.float64)
 
@@ -56,7 +60,11 @@ class PairScores(NamedTuple):
 
 
 def score_pairs(
-    model: Scorer, pairs: Sequence[PreferencePair], *, progress: Progress | None = None, label: str = "scoring pairs"
+    model: PairScorer,
+    pairs: Sequence[PreferencePair],
+    *,
+    progress: Progress | None = None,
+    label: str = "scoring pairs",
 ) -> PairScores:
     """Both sides of each pair, in order. Raises NotFinite."""
     progress = progress or Progress(quiet=True)
@@ -136,37 +144,81 @@ def by_category(
     rows = {}
     for category in sorted({pair.category for pair in pairs if pair.category is not None}):
         index = np.array([i for i, pair in enumerate(pairs) if pair.category == category])
-        own, fresh = ([PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained))
-        rows[category] = audit_pairs([pairs[i] for i in index], own, fresh, None if words is None else words[index])
+        rows[category] = _part(index, pairs, scores, untrained, words)
     return rows
 
 
-def mistakes(model: str, data: PreferenceData, scores: PairScores) -> list[dict[str, Any]]:
-    """Every pair whose rejected response scored as high as the chosen one or higher: texts, scores, features, tags.
+def by_agreement(
+    pairs: Sequence[PreferencePair],
+    scores: Sequence[PairScores],
+    untrained: Sequence[PairScores] = (),
+    words: FloatArray | None = None,
+) -> dict[str, Any]:
+    """A row each for the thirds of the pairs on which annotators agree least and most; none where it is not known.
 
-    Features are differences, chosen minus rejected; a near-duplicate is a pair whose two responses hardly differ.
+    Known is |2 p - 1| where p, the share of annotators for the chosen side, is known (hh-mini), or the size of the
+    margin that the data state. A pair on which annotators hardly agree has a low ceiling whatever the model, so that
+    these are no slices that could be findings.
     """
-    at = np.flatnonzero(scores.margins <= 0).tolist()
-    wrong = [data.pairs[i] for i in at]
-    chosen, rejected = [pair.chosen for pair in wrong], [pair.rejected for pair in wrong]
-    differences, is_near = feature_differences(chosen, rejected), near_duplicates(chosen, rejected)
+    known = [_agreement(pair) for pair in pairs]
+    agreement = np.array([math.nan if found is None else found for found in known])
+    if not len(pairs) or not np.isfinite(agreement).all() or agreement.min() == agreement.max():
+        return {}
+    low, high = np.quantile(agreement, [1 / 3, 2 / 3])
+    masks = {"annotators agree least (third)": agreement <= low, "annotators agree most (third)": agreement >= high}
+    return {name: _part(np.flatnonzero(mask), pairs, scores, untrained, words) for name, mask in masks.items()}
+
+
+def _agreement(pair: PreferencePair) -> float | None:
+    p = pair.meta.get("p_chosen")
+    if isinstance(p, float):
+        return abs(2 * p - 1)
+    return None if pair.margin is None else abs(pair.margin)
+
+
+def _part(
+    index: npt.NDArray[np.intp],
+    pairs: Sequence[PreferencePair],
+    scores: Sequence[PairScores],
+    untrained: Sequence[PairScores],
+    words: FloatArray | None,
+) -> dict[str, Any]:
+    own, fresh = ([PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained))
+    return audit_pairs([pairs[i] for i in index], own, fresh, None if words is None else words[index])
+
+
+def mistakes(model: str, split: str, pairs: Sequence[PreferencePair], scores: PairScores) -> list[dict[str, Any]]:
+    """Every pair whose rejected response scored as high as the chosen one or higher, worst first: texts and scores."""
+    at = np.flatnonzero(scores.margins <= 0)
     return [
         {
             "model": model,
-            "pair_id": pair.id,
-            "split": data.split,
-            "category": pair.category,
+            "pair_id": pairs[i].id,
+            "split": split,
+            "category": pairs[i].category,
             "margin": float(scores.margins[i]),
             "chosen_score": float(scores.chosen[i]),
             "rejected_score": float(scores.rejected[i]),
-            "near_duplicate": bool(near),
-            "tags": tags(row),
-            "features": {name: round(value, 4) for name, value in zip(FEATURES, row.tolist(), strict=True) if value},
-            "prompt": pair.prompt,
-            "chosen": pair.chosen,
-            "rejected": pair.rejected,
+            "prompt": pairs[i].prompt,
+            "chosen": pairs[i].chosen,
+            "rejected": pairs[i].rejected,
         }
-        for i, pair, row, near in zip(at, wrong, differences, is_near, strict=True)
+        for i in at[np.argsort(scores.margins[at], kind="stable")].tolist()
+    ]
+
+
+def described(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mistakes with the features of their texts (chosen minus rejected), tags, and whether they are near-duplicates."""
+    chosen, rejected = ([row[side] for row in rows] for side in ("chosen", "rejected"))
+    differences, is_near = feature_differences(chosen, rejected), near_duplicates(chosen, rejected)
+    return [
+        {
+            **row,
+            "near_duplicate": bool(near),
+            "tags": tags(values),
+            "features": {name: round(v, 4) for name, v in zip(FEATURES, values.tolist(), strict=True) if v},
+        }
+        for row, values, near in zip(rows, differences, is_near, strict=True)
     ]
 
 

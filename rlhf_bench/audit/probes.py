@@ -14,24 +14,24 @@ import numpy as np
 from scipy import stats
 
 from rlhf_bench.audit import edits
-from rlhf_bench.audit.pairs import PairScores, Scorer, rewards
+from rlhf_bench.audit.pairs import PairScorer, PairScores, rewards
 from rlhf_bench.audit.safety import refusal_pairs
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray, mean_estimate, share_estimate
 from rlhf_bench.types import Estimate, PreferencePair, stable_hash
 
-__all__ = ["PER_PROBE", "PROBES", "Effect", "Probe", "Probed", "apply", "effect", "probe_all"]
+__all__ = ["PER_PROBE", "PROBES", "EditProbe", "Effect", "Probed", "apply", "effect", "probe_all"]
 
 PER_PROBE = 200  # pairs that a probe is tried on, at most one a prompt
 
 
-class Probe(NamedTuple):
+class EditProbe(NamedTuple):
     edit: Callable[[str], str | None]
     should: int  # the sign that the change of the reward should have
 
 
-PROBES: Mapping[str, Probe] = {
-    edit.__name__: Probe(edit, should)
+PROBES: Mapping[str, EditProbe] = {
+    edit.__name__: EditProbe(edit, should)
     for edit, should in (
         (edits.exclamation_added, 0), (edits.flattery_added, 0), (edits.filler_added, -1),
         (edits.hedge_to_assertion, 0), (edits.assertion_to_hedge, 0), (edits.politeness_removed, 0),
@@ -92,7 +92,7 @@ def effect(name: str, should: int, probed: Probed, before: PairScores, after: Fl
 
 
 def probe_all(
-    model: Scorer, pairs: Sequence[PreferencePair], scores: PairScores, *, limit: int = PER_PROBE
+    model: PairScorer, pairs: Sequence[PreferencePair], scores: PairScores, *, limit: int = PER_PROBE
 ) -> tuple[list[Effect], list[str]]:
     """The effect of every probe on a reward model, and the names of those that apply to no pair.
 

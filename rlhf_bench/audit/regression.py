@@ -22,14 +22,16 @@ from scipy import optimize, special, stats
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["Coefficient", "Payments", "fit_temperature", "payments", "usable"]
+__all__ = ["MIN_PAIRS", "Coefficient", "Payments", "fit_temperature", "payments", "usable"]
 
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 MIN_PAIRS = 30
 _RIDGE = 1e-4  # per pair: keeps a coefficient finite where the labels separate
+_TUKEY = 4.685  # standard errors from which a coefficient has no pull at all
 COLLINEAR = 5.0  # a variance inflation factor from which a feature is called collinear
 _MIN_PRESENT = 10  # pairs in which a feature must differ
+_MIN_EACH = 1  # and those in which either side must have more of it: else the labels separate
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def fit_temperature(margins: FloatArray) -> float:
 
 def usable(differences: FloatArray) -> Mask:
     """Which features differ in enough pairs to be looked at, (K,) of bool."""
-    found: Mask = (differences != 0).sum(axis=0) >= _MIN_PRESENT
+    more, less = ((differences > 0).sum(axis=0), (differences < 0).sum(axis=0))
+    found: Mask = (more + less >= _MIN_PRESENT) & (np.minimum(more, less) >= _MIN_EACH)
     return found
 
 
@@ -164,24 +167,37 @@ def _through_temperature(x: FloatArray, margins: FloatArray, temperature: float,
 def _attenuation(
     model: FloatArray, labels: FloatArray, model_influence: FloatArray, labels_influence: FloatArray, groups: Index
 ) -> tuple[float, FloatArray]:
-    """The factor that fits the labels' coefficients to the model's, by reweighted least squares, and its influence.
+    """The factor a that fits the labels' coefficients to the model's, and its influence, (N,).
 
-    A feature whose prices are far apart has little weight (Huber), so that one fault does not pass for attenuation.
+    It minimises the sum of Tukey's biweight loss of z = (model - a labels) / se(a), whose standard error depends on a:
+    the labels' coefficients have errors, too, and least squares with se held fixed would be drawn towards 0 by them. A
+    feature that is paid for wrongly has no pull there, so that one fault does not pass for attenuation.
     """
-    factor = 1.0
-    weight = np.ones(len(model))
-    for _ in range(30):
-        se = _errors(model_influence - factor * labels_influence, groups)
-        z = np.abs(model - factor * labels) / se
-        weight = np.minimum(1.0, 1.345 / np.maximum(z, 1e-12)) / se**2
-        below = float((weight * labels**2).sum())
-        new = float((weight * labels * model).sum()) / below if below > 0 else 1.0
-        if abs(new - factor) < 1e-8:
-            break
-        factor = new
-    below = max(float((weight * labels**2).sum()), 1e-300)
-    along = model_influence @ (weight * labels) + labels_influence @ (weight * (model - 2 * factor * labels))
-    return factor, along / below
+    if not len(model):
+        return 1.0, np.zeros(len(groups))
+    own, other = (_errors(influence, groups) ** 2 for influence in (model_influence, labels_influence))
+    both = _errors(model_influence + labels_influence, groups) ** 2
+    shared = (both - own - other) / 2  # covariance of the two coefficients
+
+    def spread(a: float) -> FloatArray:
+        return np.asarray(np.sqrt(np.maximum(own - 2 * a * shared + a * a * other, 1e-300)))
+
+    def loss(log_a: float) -> float:
+        a = math.exp(log_a)
+        z = (model - a * labels) / spread(a)
+        return float(-((1 - np.minimum((z / _TUKEY) ** 2, 1.0)) ** 3).sum())
+
+    grid = np.linspace(-3.0, 1.5, 46)
+    start = float(grid[np.argmin([loss(point) for point in grid])])
+    found = optimize.minimize_scalar(loss, bounds=(start - 0.1, start + 0.1), method="bounded", options={"xatol": 1e-7})
+    a = math.exp(float(found.x))
+    se = spread(a)
+    z = (model - a * labels) / se
+    slope = -labels / se - z * (a * other - shared) / se**2  # of z in a
+    weight = slope * (1 - np.minimum((z / _TUKEY) ** 2, 1.0)) ** 2
+    below = float((weight * slope).sum())
+    influence = -(model_influence - a * labels_influence) @ (weight / se)
+    return a, influence / below if below > 0 else np.zeros(len(groups))
 
 
 def _groups(prompts: Sequence[str]) -> Index:

@@ -1,7 +1,4 @@
-"""The audit of a run, or of any reward models, from checkpoints to files.
-
-    audit.json         accuracy and what it is compared with, calibration, examination, by model; which data
-    mistakes.jsonl     every pair on which the rejected response scored as high or higher, largest wrong margin first
+"""The audit of a run, or of any reward models, from checkpoints to files (`folder`).
 
 The audit of a run's own reward model on its own data is written to `audit/` of its result, so that the report page
 shows it; any other audit has a folder of its own below results/audit/.
@@ -11,25 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
-from rlhf_bench.audit.calibration import DEFINITION
-from rlhf_bench.audit.pairs import PairScores, Scorer, audit_pairs, by_category, mistakes, score_pairs
+from rlhf_bench.audit.folder import write_audit
+from rlhf_bench.audit.lists import lists_of
+from rlhf_bench.audit.pairs import PairScorer, PairScores, described, mistakes, score_pairs
 from rlhf_bench.audit.probes import probe_all
-from rlhf_bench.audit.stored import model_part
+from rlhf_bench.audit.stored import accuracies, examined, model_part
 from rlhf_bench.audit.subjects import Given, Subject, subject_of, subjects_of_run
-from rlhf_bench.audit.teacher import as_row, teaching_of_result
-from rlhf_bench.audit.versus import versus_row
-from rlhf_bench.audit.words import word_margins
+from rlhf_bench.audit.teacher import as_row, samples_of, teach
+from rlhf_bench.audit.versus import label_slices, versus_rows
+from rlhf_bench.audit.words import cross_fitted, word_margins
 from rlhf_bench.data import PreferenceData
 from rlhf_bench.data.sources import Reader
-from rlhf_bench.errors import BadValue, DataError, StoreError
-from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
+from rlhf_bench.data.splits import ALL
+from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.modeling.checkpoints import check_run, read_training, run_seeds, stage_path
 from rlhf_bench.progress import Progress
 from rlhf_bench.stats import FloatArray
@@ -40,26 +36,6 @@ __all__ = ["run_audit"]
 
 SUITE = "hh-test"  # the suite whose result a run's audit stands beside
 UNSEEN = "test_unseen"
-DEFINITIONS = {
-    "accuracy": "share of pairs whose chosen response scores higher, ties half; each prompt has equal weight",
-    "longer": "accuracy of the rule 'the response with more characters', ties half",
-    "shorter": "accuracy of the rule 'the response with fewer characters', ties half",
-    "words": "accuracy of a logistic regression on words and word pairs of both responses, trained on the training "
-    "split, without the prompt",
-    "untrained": "accuracy before training: the parent's backbone under a fresh head",
-    "ceiling": "the best accuracy that any model can reach in expectation, where the annotator is known",
-    "calibration": DEFINITION,
-    "features": "logits of preference for one standard deviation of a feature's difference, of the model (its margins "
-    "at the temperature that fits the labels) and of the labels; the labels' are multiplied by the attenuation first; "
-    "gold: of the gold reward, where it is known",
-    "slices": "accuracy less what margins and the labels' prices promise; a discovered slice is found on one half of "
-    "the prompts, and its numbers are those of the other half",
-    "probes": "mean change of the reward by an edit of the chosen response, in root mean squares of all margins",
-    "q": "Benjamini and Hochberg's, over all features, slices and probes together; a finding has q < .05",
-    "near_duplicates": "pairs whose two responses have a similarity of characters of 0.9 or more",
-    "teacher": "on samples of the reference: the share of the reward's variance that lies within prompts, and how "
-    "features move under best-of-n, in standard deviations over all samples",
-}
 
 
 @dataclass(frozen=True)
@@ -100,33 +76,31 @@ def run_audit(
     if is_own and (results / SUITE / run / "metrics.json").is_file():
         ResultStore(results / SUITE / run).check_responses()  # now, and not when its page is drawn
     first = subjects[0].load()  # says what is wrong with it before any data is read
-    reader = _reader(subjects[0], data, run, checkpoints)
-    splits = {
-        name: reader.load(name, limit=limit) for name in ("test", UNSEEN) if name == "test" or name in reader.splits
-    }
-    for split in splits.values():
-        progress.log(f"data: {split.summary()}")
+    reader, is_trained_on = _reader(subjects[0], data, run, checkpoints)
+    splits = _splits(reader, is_trained_on, limit, progress)
     words = _words(reader, splits)
     audited = [_audit_one(s, first if s is subjects[0] else s.load(), splits, progress) for s in subjects]
 
     folder = _folder(run, subjects, None if is_own else _digest(subjects, data, limit), results, progress)
     taught = _teaching(folder.parent, subjects) if is_own else {}
     report = _report(run, audited, splits, reader, words) | {"teacher": taught}
-    rows = [row for a in audited for split, d in splits.items() for row in mistakes(a.subject.name, d, a.scores[split])]
     # the rewards of two models have no common scale, so each model's mistakes stay together
-    order = {subject.name: i for i, subject in enumerate(subjects)}
-    rows.sort(key=lambda row: (order[row["model"]], row["margin"]))
-    try:
-        write_jsonl(folder / "mistakes.jsonl", rows)
-        atomic_write_text(folder / "audit.json", json_text(report, indent=1) + "\n")
-    except OSError as error:
-        raise StoreError(f"cannot write {folder} ({error.strerror}); choose a folder that can be written") from error
+    rows = [
+        sorted(
+            (row for split, d in splits.items() for row in mistakes(a.subject.name, split, d.pairs, a.scores[split])),
+            key=lambda row: row["margin"],
+        )
+        for a in audited
+    ]
+    write_audit(folder, report, described([row for of_model in rows for row in of_model]))
     return folder
 
 
-def _reader(subject: Subject, data: str | None, run: str, checkpoints: Path) -> Reader:
-    """The data to audit on. Splits are made with the seed of training: another one's test split holds what was
-    trained on."""
+def _reader(subject: Subject, data: str | None, run: str, checkpoints: Path) -> tuple[Reader, bool]:
+    """The data to audit on, and whether the model was trained on a part of them.
+
+    Splits are made with the seed of training: another one's test split holds what was trained on.
+    """
     trained_on = subject.training.get("data")
     if trained_on is None and data is None:
         first = stage_path(checkpoints / run, "reward", run_seeds(checkpoints / run)[0])
@@ -137,32 +111,53 @@ def _reader(subject: Subject, data: str | None, run: str, checkpoints: Path) -> 
                 "give the pairs: --data SOURCE"
             )
     trained_on = trained_on or {}
-    return Reader(data or str(trained_on["source"]), seed=int(trained_on.get("seed", 0)))
+    source = data or str(trained_on["source"])
+    return Reader(source, seed=int(trained_on.get("seed", 0))), source == trained_on.get("source")
+
+
+def _splits(reader: Reader, is_trained_on: bool, limit: int | None, progress: Progress) -> dict[str, PreferenceData]:
+    """The pairs to audit: the test split and, of hh-mini, unseen categories.
+
+    Of data without a split of their own that the model was not trained on, all pairs.
+    """
+    whole = not is_trained_on and reader.own_splits == ["train"]
+    splits = {"test": reader.load(ALL if whole else "test", limit=limit)}
+    if UNSEEN in reader.splits:
+        splits[UNSEEN] = reader.load(UNSEEN, limit=limit)
+    if all(pair.chosen == pair.rejected for pair in splits["test"].pairs):
+        raise DataError(f"{reader.source}: no pair has two different texts; expected chosen and rejected to differ")
+    for note in dict.fromkeys(note for split in splits.values() for note in split.notes):
+        progress.log(f"data: {note}")
+    for split in splits.values():
+        progress.log(f"data: {split.summary()}")
+    return splits
 
 
 def _words(reader: Reader, splits: Mapping[str, PreferenceData]) -> dict[str, FloatArray]:
-    """What words alone say of each split's pairs; nothing where there are no pairs to learn it from."""
-    if "train" not in reader.splits:
-        return {}
+    """What words alone say of each split's pairs; nothing where no word is shared.
+
+    Learned from the training pairs, or, where there are none beside those that are audited, from other prompts of them.
+    """
+    if splits["test"].split == ALL or "train" not in reader.splits:
+        found = cross_fitted(splits["test"].pairs)
+        return {} if found is None else {"test": found}
     try:
         train = reader.load("train").pairs
     except DataError:  # all rows are in the test split
         return {}
-    pairs = [pair for split in splits.values() for pair in split.pairs]
-    margins = word_margins(train, pairs)
+    margins = word_margins(train, [pair for split in splits.values() for pair in split.pairs])
     if margins is None:
         return {}
-    found, start = {}, 0
-    for name, split in splits.items():
-        found[name] = margins[start : start + len(split)]
-        start += len(split)
-    return found
+    ends = np.cumsum([len(split) for split in splits.values()])[:-1]
+    return dict(zip(splits, np.split(margins, ends), strict=True))
 
 
-def _audit_one(subject: Subject, model: Scorer, splits: Mapping[str, PreferenceData], progress: Progress) -> Audited:
+def _audit_one(
+    subject: Subject, model: PairScorer, splits: Mapping[str, PreferenceData], progress: Progress
+) -> Audited:
     """Score every split with the reward model, then with an untrained one; examine the test split."""
 
-    def of(scorer: Scorer, what: str) -> dict[str, PairScores]:
+    def of(scorer: PairScorer, what: str) -> dict[str, PairScores]:
         return {
             split: score_pairs(scorer, data.pairs, progress=progress, label=f"{what}, {subject.name}, {split}")
             for split, data in splits.items()
@@ -172,7 +167,9 @@ def _audit_one(subject: Subject, model: Scorer, splits: Mapping[str, PreferenceD
     effects, idle = probe_all(model, splits["test"].pairs, scores["test"])
     fresh = subject.untrained()
     untrained = of(fresh, "untrained model") if fresh else {}
-    return Audited(subject, scores, untrained, model_part(splits["test"], scores["test"], effects, idle))
+    pairs, own = splits["test"].pairs, scores["test"]
+    part = model_part(pairs, own, lists_of(pairs, own), examined(pairs, own, effects, idle))
+    return Audited(subject, scores, untrained, part)
 
 
 def _teaching(result: Path, subjects: Sequence[Subject]) -> dict[str, Any]:
@@ -180,14 +177,16 @@ def _teaching(result: Path, subjects: Sequence[Subject]) -> dict[str, Any]:
     store = ResultStore(result)
     if not (result / "metrics.json").is_file():
         return {}
-    manifest, scores = store.read_manifest(), store.read_scores()
-    responses = pd.DataFrame(store.read_responses())
-    models = [name for name in dict.fromkeys(scores["model"]) if name not in ANCHORS]
+    reference, scores = str(store.read_manifest()["reference"]), store.read_scores()
+    pool = store.read_pool()
+    models = [name for name in dict.fromkeys(scores["model"]) if name not in (*ANCHORS, reference)]
     found = {}
     for subject in subjects:
-        taught = teaching_of_result(scores, responses, str(manifest["reference"]), models, subject.seed or 0)
-        if taught is not None:
-            found[subject.name] = as_row(taught)
+        seed = subject.seed or 0
+        samples = samples_of(scores if pool is None else pool, reference, seed)
+        if samples is not None and samples.rewards.shape[1] > 1:
+            policies = {name: samples_of(scores, name, seed) for name in models}
+            found[subject.name] = as_row(teach(samples, {name: s for name, s in policies.items() if s is not None}))
     return found
 
 
@@ -199,7 +198,7 @@ def _report(
     words: Mapping[str, FloatArray],
 ) -> dict[str, Any]:
     test = splits["test"].pairs
-    prompts, categories = [pair.prompt for pair in test], [pair.category for pair in test]
+    prompts, masks = [pair.prompt for pair in test], label_slices(test)
     margins = [(a.subject.name, a.scores["test"].margins) for a in audited]
     seeds = {a.subject.seed for a in audited}
     are_seeds = len(seeds) == len(audited) > 1 and all(a.subject.name == f"seed {a.subject.seed}" for a in audited)
@@ -208,7 +207,7 @@ def _report(
         "data": {
             "source": reader.source,
             "seed": reader.seed,
-            "split": "test",
+            "split": splits["test"].split,
             **_facts(splits["test"]),
             "unseen": _facts(splits[UNSEEN]) if UNSEEN in splits else None,
         },
@@ -218,9 +217,7 @@ def _report(
         ],
         "models": {a.subject.name: {**_accuracies([a], splits, words), **a.part} for a in audited},
         "pooled": _accuracies(audited, splits, words) if are_seeds else None,
-        "versus": [versus_row(a, b, prompts, categories) for a, b in combinations(margins, 2)],
-        "definitions": DEFINITIONS,
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versus": versus_rows(margins, prompts, masks),
     }
 
 
@@ -233,12 +230,10 @@ def _accuracies(
 ) -> dict[str, Any]:
     """The table of one model, or of several seeds together."""
     rows: dict[str, Any] = {"unseen": None, "unseen_by_category": {}}
-    for split, (whole, parts) in {"test": ("overall", "by_category"), UNSEEN: ("unseen", "unseen_by_category")}.items():
-        if split in splits:
-            scores = [a.scores[split] for a in audited]
-            untrained = [a.untrained[split] for a in audited] if all(a.untrained for a in audited) else []
-            given = splits[split].pairs, scores, untrained, words.get(split)
-            rows[whole], rows[parts] = audit_pairs(*given), by_category(*given)
+    for split, data in splits.items():
+        untrained = [a.untrained[split] for a in audited] if all(a.untrained for a in audited) else []
+        found = accuracies(data.pairs, [a.scores[split] for a in audited], untrained, words.get(split))
+        rows |= found if split == "test" else {"unseen": found["overall"], "unseen_by_category": found["by_category"]}
     return rows
 
 

@@ -1,65 +1,119 @@
-"""Scores that somebody has made already: an audit without a model.
+"""Scores that were made elsewhere, read from a file: JSON lines, JSON, CSV, Parquet, compressed or not.
 
-A JSON-lines file (.jsonl, .jsonl.gz), a row a prompt, in one of two forms that are known by their keys:
+A row is a prompt, in one of three forms that are known by their keys:
 
     {"prompt": ..., "chosen_score": 1.2, "rejected_score": 0.4}
     {"prompt": ..., "scores": [0.1, 2.0, ...], "best": 0}
+    {"subset": ..., "results": 1}
 
-"best" is the index of the right response, or a list of the indices of several.
-A list may also be a string that holds one, as tables write them.
+`best` is the index of the right response, or a list of the indices of several. `chosen_score` and `rejected_score` may
+be lists; three of each are RM-Bench's styles. `results` are RewardBench's: 1 where the chosen response scored higher.
+A list may also be a string that holds one, as tables write them. Optional: `category` (or `subset`, `section`), and the
+texts, as `chosen` and `rejected` or `responses`, each a text for each score. Texts that most rows share are taken for
+names of what wrote them.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlhf_bench.audit.listwise import ListScores, Listwise, listwise
+from rlhf_bench.audit.listwise import ListScores
+from rlhf_bench.audit.pairs import PairScores
+from rlhf_bench.data.tabular import BadRows, Unusable, is_nothing, read_table
 from rlhf_bench.errors import DataError
-from rlhf_bench.types import Estimate
+from rlhf_bench.types import PreferencePair, make_pair
 
-__all__ = ["audit_scores", "read_scores", "scores_text"]
+__all__ = ["ScoresFile", "pairs_of", "read_scores"]
+
+_CATEGORY = ("category", "subset", "section")
+_SIDES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"), ("scores_chosen", "scores_rejected"))
 
 
-def read_scores(path: Path) -> list[ListScores]:
+class ScoresFile(NamedTuple):
+    rows: list[ListScores]
+    left_out: str | None  # rows that cannot be used, counted and named
+
+
+def read_scores(path: Path) -> ScoresFile:
     """The scores of each prompt; a pair is a list of two whose first is right.
 
-    Raises DataError for a file that cannot be read, a row of neither form, scores that are not finite or an index that
-    is out of range.
+    Raises DataError for a file that cannot be read, a column of categories without any, or where no row can be used.
     """
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise DataError(f"cannot read {path} ({error}); expected JSON lines, a row a prompt") from error
-    if not rows:
-        raise DataError(f"{path} is empty; expected a row of scores a prompt")
-    return [_row(line, f"{path}, line {number}") for number, line in rows]
+    bad = BadRows(path.name)
+    table = read_table(path, bad)
+    column = next((name for name in _CATEGORY if name in table.columns), None)
+    if column and all(is_nothing(row.get(column)) or row[column] == "" for _, row in table.rows):
+        raise DataError(f"{path}: the column {column!r} has no value; fill it, or leave it out")
+    rows: list[ListScores] = []
+    for number, row in table.rows:
+        try:
+            rows.append(_row(row, column, f"row {number}"))
+        except Unusable as why:
+            bad.add(number, str(why))
+    left_out = bad.settle(len(table.rows) + len({*bad.found} - {number for number, _ in table.rows}), skip=True)
+    are_names = 2 * len({row.texts for row in rows}) <= len(rows)
+    return ScoresFile([row._replace(texts=None) for row in rows] if are_names else rows, left_out)
 
 
-def _row(line: str, where: str) -> ListScores:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: this is no JSON ({error.msg}); expected an object") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: given a {type(row).__name__}; expected an object")
-    if "scores" in row:
-        scores = _numbers(_listed(row["scores"]), where)
+def pairs_of(rows: Sequence[ListScores]) -> tuple[list[PreferencePair], PairScores]:
+    """Each right response against each wrong one. Where texts are not known a response is named by its number."""
+    pairs, chosen, rejected = [], [], []
+    for row in rows:
+        texts = row.texts or tuple(f"response {i}" for i in range(len(row.scores)))
+        right, wrong = np.flatnonzero(row.is_right).tolist(), np.flatnonzero(~row.is_right).tolist()
+        for at, i in enumerate(right):
+            for other, j in enumerate(wrong):
+                meta = {"chosen_at": at, "rejected_at": other}
+                pairs.append(make_pair(row.prompt, texts[i], texts[j], category=row.category, meta=meta))
+                chosen.append(row.scores[i])
+                rejected.append(row.scores[j])
+    return pairs, PairScores(np.array(chosen), np.array(rejected))
+
+
+def _row(row: Mapping[str, Any], column: str | None, place: str) -> ListScores:
+    """place: what the prompt is called where the row has none."""
+    row = {key: value for key, value in row.items() if isinstance(value, list) or not is_nothing(value)}
+    category = str(row[column]) if column and row.get(column) else None
+    sides = next((names for names in _SIDES if row.keys() >= set(names)), None)
+    texts = None
+    if "results" in row:
+        result = _numbers([row["results"], row["results"]])[0]
+        if result not in (0.0, 0.5, 1.0):
+            raise Unusable(f"has {row['results']!r} as 'results', expected 0 or 1")
+        scores, is_right = np.array([result, 1 - result]), np.array([True, False])
+    elif "scores" in row:
+        scores = _numbers(_listed(row["scores"]))
         right = _listed(row.get("best", 0))
         if not all(isinstance(i, int) and 0 <= i < len(scores) for i in right):
-            raise DataError(f"{where}: given best {row.get('best')!r}; expected indices below {len(scores)}")
-        return ListScores(str(row.get("prompt", where)), scores, np.isin(np.arange(len(scores)), right))
-    if {"chosen_score", "rejected_score"} <= row.keys():
-        scores = _numbers([row["chosen_score"], row["rejected_score"]], where)
-        return ListScores(str(row.get("prompt", where)), scores, np.array([True, False]))
-    raise DataError(f"{where}: given the keys {', '.join(row)}; expected scores, or chosen_score and rejected_score")
+            raise Unusable(f"has {row.get('best')!r} as 'best', expected indices below {len(scores)}")
+        is_right, texts = np.isin(np.arange(len(scores)), right), row.get("responses")
+    elif sides is not None:
+        chosen, rejected = (_listed(row[name]) for name in sides)
+        scores = _numbers([*chosen, *rejected])
+        is_right = np.arange(len(scores)) < len(chosen)
+        both = [row.get("chosen"), row.get("rejected")]
+        texts = None if None in both else [t for side in both for t in (side if isinstance(side, list) else [side])]
+    else:
+        raise Unusable(f"has {', '.join(row)}, expected scores, or chosen_score and rejected_score, or results")
+    n_right, n_wrong = int(is_right.sum()), int((~is_right).sum())
+    if not (n_right and n_wrong):
+        raise Unusable(f"has {n_right} right and {n_wrong} wrong responses, expected one or more of each")
+    return ListScores(str(row.get("prompt", place)), scores, is_right, category, _texts(texts, len(scores)))
+
+
+def _texts(given: Any, n: int) -> tuple[str, ...] | None:
+    """The texts of a row's responses; None where it has none."""
+    if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
+        return None
+    if len(given) != n:
+        raise Unusable(f"has {len(given)} texts and {n} scores, expected as many of each")
+    return tuple(given)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -72,32 +126,10 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _numbers(values: list[Any], where: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _numbers(values: list[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise DataError(f"{where}: given the score {value!r}; expected a finite number")
+            raise Unusable(f"has {value!r} as a score, expected a finite number")
     if len(values) < 2:
-        raise DataError(f"{where}: given {len(values)} score; expected two or more")
+        raise Unusable(f"has {len(values)} score, expected two or more")
     return np.array(values, dtype=np.float64)
-
-
-def scores_text(found: Listwise) -> str:
-    """The table of an audit of scores, for a terminal."""
-    rows: Mapping[str, Estimate] = {
-        "top-1 accuracy": found.top1,
-        "mean reciprocal rank": found.mrr,
-        "Kendall tau-b": found.kendall,
-        "accuracy of pairs": found.pairs,
-    }
-    lines = [
-        f"{found.top1.n} prompts, 95 % interval over prompts; ties count against the model ({found.ties} prompts tie)"
-    ]
-    width = max(map(len, rows))
-    for name, estimate in rows.items():
-        lines.append(f"{name.ljust(width)}  {estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]")
-    return "\n".join(lines)
-
-
-def audit_scores(path: Path) -> Listwise:
-    """Read a file of scores and rank its responses; see `read_scores` and `listwise`."""
-    return listwise(read_scores(path))

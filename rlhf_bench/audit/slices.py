@@ -26,7 +26,18 @@ from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
 from rlhf_bench.types import Estimate
 
-__all__ = ["MIN_SLICE", "Slice", "discovered_slices", "measure_slice", "named_slices", "promised"]
+__all__ = [
+    "MIN_SLICE",
+    "Slice",
+    "category_slices",
+    "discovered_slices",
+    "feature_slices",
+    "half_of",
+    "measure_slice",
+    "named_slices",
+    "pair_slices",
+    "promised",
+]
 
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -80,20 +91,36 @@ def named_slices(
     differences: FloatArray,
     names: Sequence[str],
 ) -> dict[str, Mask]:
-    """Masks (N,) by name. Of each feature: the preferred side has more of it, the two have as much; of the pair: many
-    turns, a long prompt, similar responses."""
+    """Masks (N,) by name: of each feature, that the preferred side has more or less of it; those of the pair."""
     preferred = differences * np.where(margins >= 0, 1.0, -1.0)[:, None]
+    return feature_slices(preferred, names, "preferred") | pair_slices(prompts, chosen, rejected)
+
+
+def feature_slices(differences: FloatArray, names: Sequence[str], side: str) -> dict[str, Mask]:
+    """Masks (N,) by name: a side has more of a feature than the other, or less. differences: (N, K) of that side."""
     masks: dict[str, Mask] = {}
     for k, name in enumerate(names):
-        masks[f"{name}: more on the preferred side"] = preferred[:, k] > 0
-        masks[f"{name}: less on the preferred side"] = preferred[:, k] < 0
+        masks[f"{name}: more on the {side} side"] = differences[:, k] > 0
+        masks[f"{name}: less on the {side} side"] = differences[:, k] < 0
+    return masks
+
+
+def category_slices(categories: Sequence[str | None]) -> dict[str, Mask]:
+    """Masks (N,) by name, of the pairs of each category."""
+    known = np.asarray(categories, dtype=object)
+    return {f"category {name}": known == name for name in sorted({c for c in categories if c is not None})}
+
+
+def pair_slices(prompts: Sequence[str], chosen: Sequence[str], rejected: Sequence[str]) -> dict[str, Mask]:
+    """Masks (N,) by name, of what both sides share: several turns, a long prompt, similar responses."""
     unique = {prompt: (turns(prompt), prompt_length(prompt)) for prompt in dict.fromkeys(prompts)}
     of_pair = np.array([unique[prompt] for prompt in prompts])
     alike = np.array([similarity(a, b) for a, b in zip(chosen, rejected, strict=True)])
-    masks["more than one turn"] = of_pair[:, 0] > 1
-    masks["long prompt (upper third)"] = of_pair[:, 1] > np.quantile(of_pair[:, 1], 2 / 3)
-    masks["similar responses (upper third)"] = alike > np.quantile(alike, 2 / 3)
-    return masks
+    return {
+        "more than one turn": of_pair[:, 0] > 1,
+        "long prompt (upper third)": of_pair[:, 1] > np.quantile(of_pair[:, 1], 2 / 3),
+        "similar responses (upper third)": alike > np.quantile(alike, 2 / 3),
+    }
 
 
 def measure_slice(
@@ -139,7 +166,7 @@ def discovered_slices(
     """
     from sklearn.tree import DecisionTreeRegressor
 
-    half = _half(prompts, seed)
+    half = half_of(prompts, seed)
     x = np.column_stack(list(features.values()))
     residual = right(margins) - promise
     tree = DecisionTreeRegressor(max_depth=_DEPTH, min_samples_leaf=max(MIN_SLICE, len(x) // 40), random_state=seed)
@@ -172,7 +199,7 @@ def _leaf_names(tree: object, names: Sequence[str]) -> dict[int, str]:
     return found
 
 
-def _half(prompts: Sequence[str], seed: int) -> Mask:
+def half_of(prompts: Sequence[str], seed: int) -> Mask:
     """True for about half of the prompts, whole prompts together."""
     names = sorted(set(prompts))
     drawn = np.random.default_rng(seed).permutation(len(names)) < len(names) / 2

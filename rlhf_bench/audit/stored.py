@@ -9,22 +9,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rlhf_bench.audit.calibration import calibration, calibration_of_subset
+from rlhf_bench.audit.calibration import calibration
 from rlhf_bench.audit.findings import Examination, examine
 from rlhf_bench.audit.lists import list_metrics, style_matrix
+from rlhf_bench.audit.listwise import ListScores
 from rlhf_bench.audit.mistake_groups import mistake_groups
 from rlhf_bench.audit.near_duplicates import near_duplicates
-from rlhf_bench.audit.pairs import PairScores, accuracy, right
+from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, by_agreement, by_category, right
 from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.regression import payments
+from rlhf_bench.audit.rewardbench import rewardbench
 from rlhf_bench.audit.safety import safety
-from rlhf_bench.data import PreferenceData
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray
-from rlhf_bench.types import Estimate
+from rlhf_bench.types import Estimate, PreferencePair
 
-__all__ = ["model_part"]
+__all__ = ["accuracies", "examined", "model_part"]
 
 _FEATURE = (
     "feature", "model", "model_low", "model_high", "labels", "labels_low", "labels_high", "difference",
@@ -33,39 +34,50 @@ _FEATURE = (
 _SLICE = ("name", "n", "promised", "gap", "gap_low", "gap_high", "odds_ratio", "p", "detectable")
 
 
-def model_part(data: PreferenceData, scores: PairScores, probes: Sequence[Effect], idle: list[str]) -> dict[str, Any]:
+def accuracies(
+    pairs: Sequence[PreferencePair],
+    scores: Sequence[PairScores],
+    untrained: Sequence[PairScores] = (),
+    words: FloatArray | None = None,
+) -> dict[str, Any]:
+    """The table of one model (one entry of `scores`), or of several seeds together."""
+    given = pairs, scores, untrained, words
+    return {
+        "overall": audit_pairs(*given),
+        "by_category": by_category(*given),
+        "by_agreement": by_agreement(*given),
+    }
+
+
+def model_part(
+    pairs: Sequence[PreferencePair], scores: PairScores, lists: Sequence[ListScores], examination: Mapping[str, Any]
+) -> dict[str, Any]:
     """Everything of one reward model on one data set but its accuracies."""
     return {
-        **_calibration(data, scores),
-        "lists": list_metrics(data.pairs, scores),
-        "styles": style_matrix(data.pairs, scores),
-        "examination": _examination(data, scores, probes, idle),
+        **_calibration(pairs, scores.margins),
+        "lists": list_metrics(lists),
+        "styles": style_matrix(pairs, scores),
+        "rewardbench": rewardbench([pair.category for pair in pairs], scores.margins),
+        "examination": examination,
     }
 
 
-def _calibration(data: PreferenceData, scores: PairScores) -> dict[str, Any]:
-    prompts = [pair.prompt for pair in data.pairs]
-    found = calibration(scores.margins, prompts)
+def _calibration(pairs: Sequence[PreferencePair], margins: FloatArray) -> dict[str, Any]:
+    prompts = [pair.prompt for pair in pairs]
     subsets = {}
-    for category in sorted({pair.category for pair in data.pairs if pair.category is not None}):
-        index = [i for i, pair in enumerate(data.pairs) if pair.category == category]
-        subset = calibration_of_subset(scores.margins[index], [prompts[i] for i in index])
-        subsets[category] = _stored(asdict(subset) | {"brier": subset.brier, "overconfidence": subset.overconfidence})
-    return {
-        "calibration": [entry.to_dict() for entry in found.bins],
-        "ece": found.ece,
-        "brier": asdict(found.brier),
-        "temperature": found.temperature,
-        "calibration_by_category": subsets,
-    }
+    for category in sorted({pair.category for pair in pairs if pair.category is not None}):
+        index = [i for i, pair in enumerate(pairs) if pair.category == category]
+        subsets[category] = calibration(margins[index], [prompts[i] for i in index]).to_dict()
+    return {"calibration": calibration(margins, prompts).to_dict(), "calibration_by_category": subsets}
 
 
-def _examination(data: PreferenceData, scores: PairScores, probes: Sequence[Effect], idle: list[str]) -> dict[str, Any]:
-    """Findings, features, slices, probes, safety, mistakes.
+def examined(
+    pairs: Sequence[PreferencePair], scores: PairScores, probes: Sequence[Effect] = (), idle: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Findings, features, slices, probes, safety, mistakes. idle: probes that apply to no text.
 
     Where there are too few pairs for it, `missing` has the reason and nothing else is there.
     """
-    pairs = data.pairs
     prompts, chosen, rejected = ([getattr(pair, side) for pair in pairs] for side in ("prompt", "chosen", "rejected"))
     differences = feature_differences(chosen, rejected)
     try:
@@ -84,7 +96,7 @@ def _examination(data: PreferenceData, scores: PairScores, probes: Sequence[Effe
         "pairs": found.payments.n_pairs,
         "tests": len(found.family),
         "findings": [asdict(entry) for entry in found.findings],
-        "features": _features(found, q, _gold_prices(data, differences)),
+        "features": _features(found, q, _gold_prices(pairs, differences)),
         "slices": _slices(found, q),
         "too_small": found.too_small,
         "probes": [
@@ -92,8 +104,8 @@ def _examination(data: PreferenceData, scores: PairScores, probes: Sequence[Effe
             | {"q": q["probe", row.probe]}
             for row in found.probes
         ],
-        "idle_probes": idle,
-        "safety": _safety(data, scores),
+        "idle_probes": list(idle),
+        "safety": _safety(pairs, scores),
         "near_duplicates": _without(near_duplicates(chosen, rejected), scores.margins, prompts),
         "mistake_groups": [
             _row(group, ("tag", "n", "share", "share_right", "odds"))
@@ -107,18 +119,19 @@ def _features(
     found: Examination, q: Mapping[tuple[str, str], float], gold: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     return [
-        _row(row, _FEATURE) | {"q": q["feature", row.feature], "gold": gold.get(row.feature)}
-        for row in found.payments.coefficients
+        {"kind": kind, **_row(row, _FEATURE), "q": q[kind, row.feature], "gold": gold.get(row.feature)}
+        for kind, rows in (("feature", found.payments.coefficients), ("discovered word", found.words))
+        for row in rows
     ]
 
 
-def _gold_prices(data: PreferenceData, differences: FloatArray) -> dict[str, float]:
+def _gold_prices(pairs: Sequence[PreferencePair], differences: FloatArray) -> dict[str, float]:
     """What a judge without any bias would pay for each feature, in the same logits; empty where no gold is known."""
-    metas = [pair.meta for pair in data.pairs]
+    metas = [pair.meta for pair in pairs]
     if not all(isinstance(meta.get(side), float) for meta in metas for side in ("gold_chosen", "gold_rejected")):
         return {}
     margins = np.array([meta["gold_chosen"] - meta["gold_rejected"] for meta in metas], dtype=np.float64)
-    found = payments(differences, margins, list(FEATURES), [pair.prompt for pair in data.pairs])
+    found = payments(differences, margins, list(FEATURES), [pair.prompt for pair in pairs])
     return {row.feature: row.model for row in found.coefficients}
 
 
@@ -130,11 +143,12 @@ def _slices(found: Examination, q: Mapping[tuple[str, str], float]) -> list[dict
     ]
 
 
-def _safety(data: PreferenceData, scores: PairScores) -> dict[str, Any]:
-    found = safety([pair.chosen for pair in data.pairs], [pair.rejected for pair in data.pairs], scores.margins)
+def _safety(pairs: Sequence[PreferencePair], scores: PairScores) -> dict[str, Any]:
+    found = safety([pair.chosen for pair in pairs], [pair.rejected for pair in pairs], scores.margins)
     worst = [
         {
-            "pair_id": data.pairs[i].id,
+            "pair_id": pairs[i].id,
+            "category": pairs[i].category,
             "chosen_score": float(scores.chosen[i]),
             "rejected_score": float(scores.rejected[i]),
         }

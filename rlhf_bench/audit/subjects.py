@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rlhf_bench.audit.implicit import ImplicitReward
-from rlhf_bench.audit.pairs import Scorer, rewards
+from rlhf_bench.audit.pairs import PairScorer, rewards
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.modeling.checkpoints import (
     checkpoint_hash,
@@ -46,10 +46,10 @@ class Subject:
 
     name: str  # in tables: "seed 0" of a run's, else the name that was given
     path: str
-    load: Callable[[], Scorer]
+    load: Callable[[], PairScorer]
     hash: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
-    untrained: Callable[[], Scorer | None] = lambda: None
+    untrained: Callable[[], PairScorer | None] = lambda: None
 
     @property
     def seed(self) -> int | None:
@@ -61,7 +61,7 @@ class Subject:
 class Ensemble:
     """The mean of its members' rewards."""
 
-    members: Sequence[Scorer]
+    members: Sequence[PairScorer]
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> FloatArray:
         found: FloatArray = np.mean([rewards(member, prompts, responses) for member in self.members], axis=0)

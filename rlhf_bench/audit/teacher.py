@@ -1,24 +1,28 @@
-"""A reward model as a teacher of a policy: what its own samples tell before any training.
+"""A reward model as a teacher of a policy: what the policy's own samples tell before any training.
 
-The samples are those that the result holds of the reference (SFT) model. A reward that hardly varies between samples of
-one prompt teaches slowly however accurate it is (arXiv:2503.15477); what best-of-n selects is what a policy will learn.
+The samples are those that the result holds of the reference (SFT) model: the pool of best-of-n, where there is one. A
+reward that hardly varies between samples of one prompt teaches slowly however accurate it is (arXiv:2503.15477); what
+best-of-n selects is what a policy will learn. What trained policies then did stands beside it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.scorers.features import FEATURES, feature_table
+from rlhf_bench.scorers.features import FEATURES
+from rlhf_bench.scorers.style import PREFIX
 from rlhf_bench.stats import FloatArray, mean_estimate
 from rlhf_bench.stats.best_of_n import best_of_n
 from rlhf_bench.types import Estimate
 
-__all__ = ["Move", "Samples", "Teaching", "samples_of", "teach", "teaching_of_result"]
+__all__ = ["Followed", "Move", "Samples", "Teaching", "as_row", "samples_of", "teach"]
 
+BEST_OF = 16  # of the samples of a prompt, or all where there are fewer
 _MIN_PROMPTS = 10
 
 
@@ -26,6 +30,7 @@ _MIN_PROMPTS = 10
 class Samples:
     """K samples of a policy for each of P prompts."""
 
+    prompts: list[str]  # P ids
     rewards: FloatArray  # (P, K)
     features: FloatArray  # (P, K, F), in the order of FEATURES
     gold: FloatArray | None  # (P, K)
@@ -39,6 +44,19 @@ class Move:
     best_of_n: Estimate
     policies: dict[str, Estimate]  # what trained policies did, by name
 
+    @property
+    def is_sure(self) -> bool:
+        return self.best_of_n.low > 0 or self.best_of_n.high < 0
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How far a trained policy went where best-of-n says."""
+
+    moved: int  # features that best-of-n moves, by an interval that leaves out 0
+    same: int  # of these, those that the policy moved in the same direction
+    correlation: float  # Pearson, over all features, of the two moves; NaN for fewer than three
+
 
 @dataclass(frozen=True)
 class Teaching:
@@ -50,38 +68,42 @@ class Teaching:
     reward_gain: Estimate  # of best-of-n, in standard deviations of the reward
     gold_gain: Estimate | None
     moves: list[Move]
+    followed: dict[str, Followed]  # by policy
 
 
-def samples_of(scores: pd.DataFrame, responses: pd.DataFrame, model: str, seed: int) -> Samples | None:
-    """The samples of a model under a seed; None where there are fewer than 10 prompts or 2 samples of each.
+def samples_of(table: pd.DataFrame, model: str, seed: int) -> Samples | None:
+    """The samples of a model under a seed; None where there are fewer than 10 prompts or one sample of each.
 
-    scores, responses: a result's tables, a row a response.
+    table: a result's scores or its pool, a row a response.
     """
-    keys = ["model", "seed", "prompt_id", "sample"]
-    of_model = scores[(scores["model"] == model) & (scores["seed"] == seed)]
-    if "reward" not in of_model or of_model.empty:
+    columns = [f"{PREFIX}{name}" for name in FEATURES]
+    if not {"reward", *columns} <= set(table.columns):
         return None
-    rows = of_model.merge(responses[[*keys, "response"]], on=keys).sort_values(["prompt_id", "sample"])
-    rows = rows[np.isfinite(rows["reward"])]
+    rows = table[(table["model"] == model) & (table["seed"] == seed) & np.isfinite(table["reward"])]
     counts = rows.groupby("prompt_id").size()
     k = int(counts.max()) if len(counts) else 0
-    rows = rows[rows["prompt_id"].isin(counts[counts == k].index)]
+    rows = rows[rows["prompt_id"].isin(counts[counts == k].index)].sort_values(["prompt_id", "sample"])
     p = len(rows) // k if k else 0
-    if p < _MIN_PROMPTS or k < 2:
+    if p < _MIN_PROMPTS:
         return None
     gold = rows["gold"].to_numpy(dtype=np.float64) if "gold" in rows and rows["gold"].notna().all() else None
     return Samples(
+        list(rows["prompt_id"].iloc[::k]),
         rows["reward"].to_numpy(dtype=np.float64).reshape(p, k),
-        feature_table(list(rows["response"])).reshape(p, k, len(FEATURES)),
+        rows[columns].to_numpy(dtype=np.float64).reshape(p, k, len(FEATURES)),
         None if gold is None else gold.reshape(p, k),
     )
 
 
-def teach(reference: Samples, policies: dict[str, Samples]) -> Teaching:
-    """What a reward model teaches on a policy's samples, and what trained policies then did on the same prompts."""
+def teach(reference: Samples, policies: Mapping[str, Samples]) -> Teaching:
+    """What a reward model teaches on a policy's samples (two or more of a prompt), and what trained policies then did.
+
+    A policy is compared on the prompts that it shares with the reference's samples.
+    """
     rewards = reference.rewards
     p, k = rewards.shape
-    scale = float(rewards.std()) or 1.0
+    n = min(BEST_OF, k)
+    scale = _sd(rewards)
     within = float(rewards.var(axis=1, ddof=1).mean())
     between = max(float(rewards.mean(axis=1).var(ddof=1)) - within / k, 0.0)
     moves = []
@@ -90,33 +112,32 @@ def teach(reference: Samples, policies: dict[str, Samples]) -> Teaching:
         sd = float(values.std())
         if sd == 0:
             continue
-        best = (best_of_n(rewards, values, k) - values.mean(axis=1)) / sd
-        done = {model: _change(s.features[:, :, f], values, sd) for model, s in policies.items()}
-        moves.append(Move(name, mean_estimate(best), done))
+        best = mean_estimate((best_of_n(rewards, values, n) - values.mean(axis=1)) / sd)
+        moves.append(Move(name, best, {model: _change(s, reference, f, sd) for model, s in policies.items()}))
     gold = reference.gold
     return Teaching(
         p, k, within / (within + between) if within + between > 0 else float("nan"),
-        None if gold is None else _gold_accuracy(rewards, gold), k,
-        mean_estimate((rewards.max(axis=1) - rewards.mean(axis=1)) / scale),
-        None if gold is None else mean_estimate((best_of_n(rewards, gold, k) - gold.mean(axis=1)) / _sd(gold)),
+        None if gold is None else _gold_accuracy(rewards, gold), n,
+        mean_estimate((best_of_n(rewards, rewards, n) - rewards.mean(axis=1)) / scale),
+        None if gold is None else mean_estimate((best_of_n(rewards, gold, n) - gold.mean(axis=1)) / _sd(gold)),
         sorted(moves, key=lambda move: -abs(move.best_of_n.value)),
+        {model: _followed(model, moves) for model in policies},
     )  # fmt: skip
 
 
-def teaching_of_result(
-    scores: pd.DataFrame, responses: pd.DataFrame, reference: str, models: list[str], seed: int
-) -> Teaching | None:
-    """`teach` for one seed of a result; None where it has too few samples of the reference."""
-    samples = samples_of(scores, responses, reference, seed)
-    if samples is None:
-        return None
-    found = {name: samples_of(scores, responses, name, seed) for name in models if name != reference}
-    return teach(samples, {name: s for name, s in found.items() if s and len(s.rewards) == len(samples.rewards)})
+def _change(policy: Samples, reference: Samples, feature: int, sd: float) -> Estimate:
+    means = [dict(zip(s.prompts, s.features[:, :, feature].mean(axis=1), strict=True)) for s in (policy, reference)]
+    shared = [prompt for prompt in policy.prompts if prompt in means[1]]
+    return mean_estimate(np.array([(means[0][prompt] - means[1][prompt]) / sd for prompt in shared]))
 
 
-def _change(policy: FloatArray, reference: FloatArray, sd: float) -> Estimate:
-    """Of (P, K) each, on the same prompts."""
-    return mean_estimate((policy.mean(axis=1) - reference.mean(axis=1)) / sd)
+def _followed(model: str, moves: list[Move]) -> Followed:
+    predicted = np.array([move.best_of_n.value for move in moves])
+    done = np.array([move.policies[model].value for move in moves])
+    sure = np.array([move.is_sure for move in moves], dtype=bool)
+    is_flat = len(moves) < 3 or predicted.std() == 0 or done.std() == 0
+    correlation = float("nan") if is_flat else float(np.corrcoef(predicted, done)[0, 1])
+    return Followed(int(sure.sum()), int((sure & (predicted * done > 0)).sum()), correlation)
 
 
 def _gold_accuracy(rewards: FloatArray, gold: FloatArray) -> Estimate | None:
@@ -143,20 +164,14 @@ def as_row(found: Teaching) -> dict[str, Any]:
     def of(estimate: Estimate | None) -> dict[str, Any] | None:
         return None if estimate is None else estimate.to_dict()
 
-    return {
-        "prompts": found.prompts,
-        "samples": found.samples,
-        "within": found.within,
-        "gold_accuracy": of(found.gold_accuracy),
-        "n": found.n,
-        "reward_gain": of(found.reward_gain),
-        "gold_gain": of(found.gold_gain),
-        "moves": [
-            {
-                "feature": move.feature,
-                "best_of_n": move.best_of_n.to_dict(),
-                "policies": {name: estimate.to_dict() for name, estimate in move.policies.items()},
-            }
-            for move in found.moves
-        ],
-    }
+    numbers = {name: getattr(found, name) for name in ("prompts", "samples", "within", "n")}
+    estimates = {name: of(getattr(found, name)) for name in ("gold_accuracy", "reward_gain", "gold_gain")}
+    moves = [
+        {
+            "feature": move.feature,
+            "best_of_n": move.best_of_n.to_dict(),
+            "policies": {name: estimate.to_dict() for name, estimate in move.policies.items()},
+        }
+        for move in found.moves
+    ]
+    return numbers | estimates | {"moves": moves, "followed": {k: asdict(v) for k, v in found.followed.items()}}

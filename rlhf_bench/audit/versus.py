@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from scipy import stats
 
 from rlhf_bench.audit.pairs import accuracy, right
+from rlhf_bench.audit.slices import MIN_SLICE, category_slices, feature_slices, pair_slices
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats import FloatArray, kappa_estimate, mcnemar_p, mean_estimate
-from rlhf_bench.types import Estimate
+from rlhf_bench.scorers.features import FEATURES, feature_differences
+from rlhf_bench.stats import FloatArray, benjamini_hochberg, kappa_estimate, mcnemar_p, mean_estimate
+from rlhf_bench.types import Estimate, PreferencePair
 
-__all__ = ["Versus", "versus", "versus_by_category", "versus_row"]
+__all__ = ["SliceDifference", "Versus", "label_slices", "versus", "versus_by_slice", "versus_row", "versus_rows"]
+
+Mask = npt.NDArray[np.bool_]
+_ALL_PAIRS = 4  # models of which every two are compared
 
 
 class Versus(NamedTuple):
     first: Estimate  # accuracy, ties half
     second: Estimate
     difference: Estimate  # of accuracies on the same pairs, over prompts
-    only_first: int  # pairs on which the first is right and the second wrong; a tie counts as wrong
+    only_first: int  # prompts on whose pairs the first is right more often; a tie counts as wrong
     only_second: int
     p: float  # McNemar's exact test of these two counts
     kappa: Estimate  # Cohen's kappa of their mistakes: 0 as by chance, 1 the same pairs; NaN where one never errs
@@ -39,7 +48,8 @@ def versus(first: FloatArray, second: FloatArray, prompts: Sequence[str]) -> Ver
     a, b = right(first), right(second)
     together = _standard(first) + _standard(second)
     both = np.array([[((a == 1) == x) & ((b == 1) == y) for y in (True, False)] for x in (True, False)]).sum(axis=2)
-    gained, lost = int(both[0, 1]), int(both[1, 0])
+    ahead = np.bincount(_groups(prompts), weights=(first > 0).astype(np.float64) - (second > 0))  # by prompt
+    gained, lost = int((ahead > 0).sum()), int((ahead < 0).sum())
     return Versus(
         accuracy(a[None], prompts), accuracy(b[None], prompts), _difference(a - b, prompts), gained, lost,
         mcnemar_p(gained, lost), kappa_estimate(both), _correlation(first, second),
@@ -47,34 +57,81 @@ def versus(first: FloatArray, second: FloatArray, prompts: Sequence[str]) -> Ver
     )  # fmt: skip
 
 
-def versus_by_category(
-    first: FloatArray, second: FloatArray, prompts: Sequence[str], categories: Sequence[str | None]
-) -> dict[str, Estimate]:
-    """The difference of accuracies within each category, by name."""
-    gap = right(first) - right(second)
-    found = {}
-    for category in sorted({c for c in categories if c is not None}):
-        index = [i for i, c in enumerate(categories) if c == category]
-        found[category] = _difference(gap[index], [prompts[i] for i in index])
-    return found
+class SliceDifference(NamedTuple):
+    name: str
+    n: int  # pairs
+    difference: Estimate  # of accuracies, first minus second, over prompts
+    p: float
+    q: float  # Benjamini and Hochberg's over the slices of one comparison
+
+
+def versus_by_slice(
+    first: FloatArray, second: FloatArray, prompts: Sequence[str], masks: Mapping[str, Mask]
+) -> list[SliceDifference]:
+    """The difference of accuracies on each slice (masks of (N,)) with enough pairs, smallest q first.
+
+    A slice may be made with the label ("length: more on the chosen side"), since both models are read on the same
+    pairs: the model that is better there and worse on the opposite slice pays more for the feature.
+    """
+    gap, groups = right(first) - right(second), _groups(prompts)
+    rows = []
+    for name, mask in masks.items():
+        if int(mask.sum()) >= MIN_SLICE:
+            difference, p = _tested(gap[mask], groups[mask])
+            rows.append((name, int(mask.sum()), difference, p))
+    qs = benjamini_hochberg([row[3] for row in rows])
+    return sorted((SliceDifference(*row, q) for row, q in zip(rows, qs, strict=True)), key=lambda row: (row.q, row.p))
+
+
+def versus_rows(
+    models: Sequence[tuple[str, FloatArray]], prompts: Sequence[str], masks: Mapping[str, Mask]
+) -> list[dict[str, Any]]:
+    """As audit.json stores them: every two of the named models, or each with the last where there are more than four,
+    such as a training's checkpoints."""
+    pairs = combinations(models, 2) if len(models) <= _ALL_PAIRS else ((model, models[-1]) for model in models[:-1])
+    return [versus_row(a, b, prompts, masks) for a, b in pairs]
+
+
+def label_slices(pairs: Sequence[PreferencePair]) -> dict[str, Mask]:
+    """Masks (N,) by name: the chosen side has more or less of a feature; what both sides share; categories."""
+    prompts, chosen, rejected = ([getattr(pair, side) for pair in pairs] for side in ("prompt", "chosen", "rejected"))
+    by_feature = feature_slices(feature_differences(chosen, rejected), list(FEATURES), "chosen")
+    return by_feature | pair_slices(prompts, chosen, rejected) | category_slices([pair.category for pair in pairs])
 
 
 def versus_row(
-    a: tuple[str, FloatArray], b: tuple[str, FloatArray], prompts: Sequence[str], categories: Sequence[str | None]
+    a: tuple[str, FloatArray], b: tuple[str, FloatArray], prompts: Sequence[str], masks: Mapping[str, Mask]
 ) -> dict[str, Any]:
     """The comparison of two named models as audit.json stores it."""
     found = versus(a[1], b[1], prompts)
     numbers = {key: v.to_dict() if isinstance(v, Estimate) else v for key, v in found._asdict().items()}
-    parts = versus_by_category(a[1], b[1], prompts, categories)
-    return {"a": a[0], "b": b[0], **numbers, "by_category": {name: part.to_dict() for name, part in parts.items()}}
+    slices = [
+        row._asdict() | {"difference": row.difference.to_dict()} for row in versus_by_slice(a[1], b[1], prompts, masks)
+    ]
+    return {"a": a[0], "b": b[0], **numbers, "slices": slices}
 
 
 def _difference(gap: FloatArray, prompts: Sequence[str]) -> Estimate:
     """The mean over prompts of each prompt's mean."""
-    groups: dict[str, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        groups.setdefault(prompt, []).append(i)
-    return mean_estimate(np.array([float(gap[index].mean()) for index in groups.values()]))
+    groups = _groups(prompts)
+    return mean_estimate(np.bincount(groups, weights=gap) / np.bincount(groups))
+
+
+def _groups(prompts: Sequence[str]) -> npt.NDArray[np.intp]:
+    """A number for each prompt, (N,)."""
+    return np.asarray(np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1], dtype=np.intp)
+
+
+def _tested(gap: FloatArray, groups: npt.NDArray[np.intp]) -> tuple[Estimate, float]:
+    """The mean over prompts with a t interval, and the p of a t test against 0."""
+    n = np.bincount(groups)
+    means = np.bincount(groups, weights=gap)[n > 0] / n[n > 0]
+    mean, se = float(means.mean()), float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else math.inf
+    if se == 0:
+        return Estimate(mean, mean, mean, len(means), method="constant"), 1.0
+    half = float(stats.t.ppf(0.975, max(len(means) - 1, 1))) * se
+    p = float(2 * stats.t.sf(abs(mean) / se, max(len(means) - 1, 1)))
+    return Estimate(mean, mean - half, mean + half, len(means), method="t").clip((-1.0, 1.0)), p
 
 
 def _standard(margins: FloatArray) -> FloatArray:

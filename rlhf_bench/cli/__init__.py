@@ -9,6 +9,7 @@ from rlhf_bench.cli.audit import audit
 from rlhf_bench.cli.base import BenchGroup, current_processes
 from rlhf_bench.cli.compare import compare
 from rlhf_bench.cli.data import data
+from rlhf_bench.cli.demo import demo
 from rlhf_bench.cli.eval import evaluate
 from rlhf_bench.cli.judge import judge
 from rlhf_bench.cli.list import list_
@@ -42,7 +43,7 @@ def cli(context: click.Context, debug: bool, quiet: bool) -> None:
         )
 
 
-for command in (train, evaluate, judge, audit, compare, report, merge, push, list_, data, selftest):
+for command in (train, evaluate, judge, audit, compare, report, demo, merge, push, list_, data, selftest):
     cli.add_command(command)
 
 

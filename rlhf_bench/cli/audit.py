@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,49 +41,35 @@ __all__ = ["audit"]
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many pairs.")
 @click.option(
     "--scores",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Audit these scores instead of a reward model: JSON lines with a pair's two scores or a list a prompt.",
+    metavar="[NAME=]FILE",
+    multiple=True,
+    help="Audit these scores instead of a reward model: a row with a pair's two scores or a list a prompt, or "
+    "RewardBench's results; several files, of the same prompts, are compared.",
 )
 @checkpoints_option
 @results_option
-def audit(
-    run: str,
-    reward_models: tuple[str, ...],
-    steps: str | None,
-    data: str | None,
-    limit: int | None,
-    scores: Path | None,
-    checkpoints: Path,
-    results: Path,
-) -> None:
+def audit(*, reward_models: tuple[str, ...], steps: str | None, scores: tuple[str, ...], **options: Any) -> None:
     """Find where a reward model is wrong.
 
     Accuracy by category beside "the longer one", words alone and an untrained model; calibration; what it pays for
     beside what the labels pay for; slices on which it is right less often than its margins promise; edits that should
     not change a reward; every pair it got wrong. Where the run was evaluated, its report page shows the audit.
     """
-    if scores is not None:
-        if reward_models or steps or data or limit:
+    progress = make_progress()
+    if scores:
+        if reward_models or steps or options["data"] or options["limit"]:
             raise click.UsageError("--scores was given with another option on what to audit; give --scores alone")
-        from rlhf_bench.audit.scores_file import audit_scores, scores_text
+        from rlhf_bench.audit.scores_run import run_scores
 
-        click.echo(scores_text(audit_scores(scores)))
-        return
-    from rlhf_bench.audit.run import run_audit
-    from rlhf_bench.report import write_report
+        files = {name: Path(path) for name, path in _named(scores, "--scores").items()}
+        folder = run_scores(files, results=options["results"])
+    else:
+        from rlhf_bench.audit.run import run_audit
+
+        given = {**_named(reward_models, "--reward-model"), **(_steps(steps) if steps else {})}
+        folder = run_audit(reward_models=given, progress=progress, **options)
     from rlhf_bench.report.audit import Audit
 
-    progress = make_progress()
-    given = {**_named(reward_models), **(_steps(steps) if steps else {})}
-    folder = run_audit(
-        run=run,
-        reward_models=given,
-        data=data,
-        limit=limit,
-        checkpoints=checkpoints,
-        results=results,
-        progress=progress,
-    )
     found = Audit(folder)
     progress.log("drawing the tables and plots")
     found.write()
@@ -91,23 +78,28 @@ def audit(
     click.echo(f"tables: {folder.parent / 'tables'}")
     click.echo(f"mistakes: {folder / 'mistakes.jsonl'}")
     if (folder.parent / "report.html").is_file():
+        from rlhf_bench.report import write_report
+
         write_report(folder.parent, only=["tables", "page"])
         click.echo(f"report page: {folder.parent / 'report.html'}")
 
 
-def _named(given: tuple[str, ...]) -> dict[str, str]:
-    """Name -> model; one without a name has that of its folder or form. Raises BadValue for a name twice."""
+def _named(given: tuple[str, ...], option: str) -> dict[str, str]:
+    """Name -> what is given; one without a name has that of its folder, file or form.
+
+    Raises BadValue for a name twice.
+    """
     found: dict[str, str] = {}
     for text in given:
-        name, equals, model = text.partition("=")
+        name, equals, value = text.partition("=")
         if not equals:
             form, colon, _ = text.partition(":")
-            name, model = form if colon else Path(text).name, text
-        if not (name and model):
-            raise BadValue(f"--reward-model: given {text!r}, expected MODEL or NAME=MODEL")
+            name, value = form if colon else Path(text).name.partition(".jsonl")[0], text
+        if not (name and value):
+            raise BadValue(f"{option}: given {text!r}, expected VALUE or NAME=VALUE")
         if name in found:
-            raise BadValue(f"--reward-model: the name {name!r} is given twice; give each its own: NAME={model}")
-        found[name] = model
+            raise BadValue(f"{option}: the name {name!r} is given twice; give each its own: NAME={value}")
+        found[name] = value
     return found
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "remember_result",
     "results_option",
     "sizes",
+    "with_options",
 ]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -41,7 +42,7 @@ DEFAULT_RESULTS = Path("results")
 
 
 class BenchCommand(click.Command):
-    """A command whose help ends with two examples, as they would be typed.
+    """A command; its help ends with two examples, as they would be typed.
 
     `groups`: heading -> the options below it; those of no group come last, below "Options".
     """
@@ -179,31 +180,38 @@ def current_processes() -> Processes:
 
 
 def make_progress() -> Progress:
-    """The progress display that the global options ask for; of several processes the first shows it."""
+    """The progress display, unless --quiet is given; of several processes the first shows it."""
     from rlhf_bench.progress import Progress
 
     quiet = bool(click.get_current_context().find_root().params.get("quiet"))
     return Progress(quiet=quiet or not current_processes().is_first)
 
 
-def checkpoints_option(command: Decorated) -> Decorated:
-    return click.option(
-        "--checkpoints",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=Path("checkpoints"),
-        show_default=True,
-        help="Folder of all runs' checkpoints.",
-    )(command)
+checkpoints_option = click.option(
+    "--checkpoints",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("checkpoints"),
+    show_default=True,
+    help="Folder of all runs' checkpoints.",
+)
+results_option = click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_RESULTS,
+    show_default=True,
+    help="Folder of all results.",
+)
 
 
-def results_option(command: Decorated) -> Decorated:
-    return click.option(
-        "--results",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=DEFAULT_RESULTS,
-        show_default=True,
-        help="Folder of all results.",
-    )(command)
+def with_options(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
+    """Options that several commands share, in the order of their help."""
+
+    def decorate(command: Decorated) -> Decorated:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def name_values(option: str, given: Iterable[str], *, expected: str) -> dict[str, str]:

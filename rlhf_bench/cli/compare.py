@@ -58,4 +58,4 @@ def compare(given: tuple[str, ...], differences: tuple[str, ...], published: Pat
 
     from rlhf_bench.compare import compare as compare_results
 
-    click.echo(compare_results(folder_a, folder_b, wanted).rstrip("\n"))
+    click.echo(str(compare_results(folder_a, folder_b, wanted)).rstrip("\n"))

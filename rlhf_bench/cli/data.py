@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -46,16 +46,7 @@ def data() -> None:
     help="Which pairs K ranked responses make.",
 )  # fmt: skip
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used.")
-def prepare(
-    source: str,
-    out: Path,
-    filters: str,
-    seed: int,
-    columns: tuple[str, ...],
-    revision: str | None,
-    ranked: Literal["all", "adjacent"],
-    skip_bad: bool,
-) -> None:
+def prepare(*, source: str, out: Path, filters: str, columns: tuple[str, ...], **options: Any) -> None:
     """Filter and split SOURCE, and save train, validation and test as a DatasetDict.
 
     SOURCE is hh-mini, a hub data set, a file or a folder: rlhf-bench list data.
@@ -65,16 +56,7 @@ def prepare(
     from rlhf_bench.data import named_filters
     from rlhf_bench.data import prepare as run_prepare
 
-    prepared = run_prepare(
-        source,
-        out,
-        seed=seed,
-        filters=named_filters(filters),
-        columns=mapping or None,
-        revision=revision,
-        ranked=ranked,
-        skip_bad=skip_bad,
-    )
+    prepared = run_prepare(source, out, filters=named_filters(filters), columns=mapping or None, **options)
     for note in prepared.notes:
         click.echo(note)
     for split, n_pairs in prepared.pairs.items():

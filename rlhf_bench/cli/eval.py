@@ -20,8 +20,8 @@ from rlhf_bench.cli.base import (
 )
 from rlhf_bench.cli.eval_given import request_fields
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
-from rlhf_bench.errors import BadValue, UsageError
-from rlhf_bench.runtime.processes import fsdp_is_asked_for
+from rlhf_bench.errors import BadValue, ModelError, UsageError
+from rlhf_bench.runtime.processes import fsdp_is_configured
 
 __all__ = ["evaluate", "print_result"]
 
@@ -33,7 +33,7 @@ GROUPS = {
     ],
     "Sampling": ["--prompt-template", "--samples", "--best-of-n", "--frontier", "--seed", "--set"],
     "Scoring": ["--reference", "--reward-model", "--perplexity-model"],
-    "Judge": ["--judge", "--base-url", "--max-cost", "--max-calls", "--annotations"],
+    "Judge": ["--judge", "--base-url", "--max-cost", "--max-calls", "--annotations", "--difficulty"],
     "Output": ["--results", "--force"],
 }  # fmt: skip
 
@@ -79,8 +79,8 @@ GROUPS = {
     metavar="[NAME=]TEMPLATE",
     multiple=True,
     help="Template of the prompts of --model, or with NAME= of a --reward-model or --perplexity-model: hh, plain, "
-    "alpaca, chatml, llama2, or chat (the tokenizer's own).  [default: that of its training.json; without one chat "
-    "where the tokenizer has a template, else hh]",
+    "alpaca, chatml, llama2, chat (the tokenizer's own), or pair (of reward models: an encoder's two texts).  "
+    "[default: that of its training.json; without one chat where the tokenizer has a template, else hh]",
 )
 @click.option(
     "--responses",
@@ -169,12 +169,29 @@ GROUPS = {
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="Only print what AlpacaEval's annotations.json holds: win rate, standard error and counts as AlpacaEval 2, "
-    "and the rate at equal length.",
+    "and the rate at equal length; or the tables of Arena-Hard's or MT-Bench's judgments.",
+)
+@click.option(
+    "--difficulty",
+    "difficulties",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="With --annotations: AlpacaEval 2's length-controlled win rate, by these difficulties of its instructions "
+    "(index, value), its df_gamed.csv, or annotations that hold its glm_preference.",
 )
 @click.option("--force", is_flag=True, help="Evaluate again what is stored already.")
 @checkpoints_option
 @results_option
-def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, results: Path, **options: Any) -> None:
+def evaluate(
+    *,
+    manifest: Path | None,
+    annotations: Path | None,
+    difficulties: tuple[Path, ...],
+    force: bool,
+    results: Path,
+    **options: Any,
+) -> None:
     """Evaluate checkpoints and responses side by side.
 
     A run's checkpoints, other models, and responses that were written elsewhere, on the same prompts. What is stored
@@ -182,19 +199,24 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     several processes divide the work and give the same rows (docs/processes.md).
     """
     _refuse_argument(click.get_current_context().args, results)
-    if any(str(given).partition("=")[2].startswith("server:") for given in options["models"]):
-        options["model_url"] = options["base_url"]
-        options["base_url"] = options["base_url"] if options["judge"] else None
     judge = {name: options.pop(name) for name in ("judge", "base_url", "max_cost", "max_calls")}
+    caps: dict[str, Any] = {}
+    if any(str(given).partition("=")[2].startswith("server:") for given in options["models"]):
+        options["model_url"] = judge["base_url"]
+        caps = {name: judge[name] for name in ("max_cost", "max_calls")}
+        if judge["judge"] is None:
+            judge = dict.fromkeys(judge)
     checkpoints = options.pop("checkpoints")
     given = request_fields(options | {"base_url": options.pop("model_url", None)})
     if annotations is not None:
         if manifest or judge["judge"] or judge["max_cost"] or any(given.values()):
             raise BadValue("--annotations: given with options about what is evaluated; expected it alone")
-        from rlhf_bench.judge.people.alpaca import annotations_text
+        from rlhf_bench.annotations.alpaca import annotations_text
 
-        click.echo(annotations_text(annotations))
+        click.echo(annotations_text(annotations, difficulty=difficulties))
         return
+    if difficulties:
+        raise BadValue("--difficulty: given without --annotations, of which it controls the length; give both")
     from rlhf_bench.evaluate.request import Request, read_request
     from rlhf_bench.evaluate.run import run_request
     from rlhf_bench.report import write_index, write_report
@@ -212,12 +234,14 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     else:
         request = request.model_copy(update={"judge": judging.manifest_entry})
     processes = current_processes()
-    if processes.size > 1 and fsdp_is_asked_for():
+    if processes.size > 1 and fsdp_is_configured():
         raise BadValue(
-            "eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process; "
+            "eval: accelerate's configuration sets FSDP, but an evaluation holds whole models in each process; "
             "expected distributed_type: MULTI_GPU, as in docs/accelerate/one-node.yaml"
         )
-    result = run_request(request, force=force, results=results, expected=key, progress=progress, processes=processes)
+    result = run_request(
+        request, force=force, results=results, expected=key, progress=progress, processes=processes, **caps
+    )
     if not processes.is_first:
         return
     if judging is not None:
@@ -228,6 +252,20 @@ def evaluate(*, manifest: Path | None, annotations: Path | None, force: bool, re
     write_index(results)
     remember_result(result, results)
     print_result(result)
+    _report_failed(result)
+
+
+def _report_failed(result: Path) -> None:
+    """Raise ModelError where a model could not be evaluated, so that the exit status tells."""
+    from rlhf_bench.store import ResultStore
+
+    failed = ResultStore(result).read_metrics().get("failed", [])
+    if failed:
+        names = ", ".join(dict.fromkeys(str(one["model"]) for one in failed))
+        raise ModelError(
+            f"{names}: could not be evaluated, and the others were: {failed[0]['reason']}; put that right and evaluate "
+            "again with --force"
+        )
 
 
 def _refuse_argument(given: Sequence[str], results: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from rlhf_bench.cli.base import name_values
 from rlhf_bench.cli.curves import curve_models
 from rlhf_bench.errors import BadValue, UnknownName
-from rlhf_bench.types import TEMPLATES
+from rlhf_bench.types import PAIR, TEMPLATES
 
 __all__ = ["request_fields"]
 
@@ -24,13 +24,14 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
         if name in models:
             raise BadValue(f"--curve: the name {name!r} is given to a --model as well; expected a name of its own")
         models[name] = folder
+    reward_models = _reward_paths(options["reward_models"])
     made = {
         "models": models,
-        "templates": _prompt_templates(options["templates"], models),
+        "templates": _prompt_templates(options["templates"], models, reward_models),
         "responses": tuple(_named_file(given) for given in options["responses"]),
         "columns": _role_columns(options["columns"]),
         "strip": _stripped_kinds(options["strip"]),
-        "reward_models": _reward_paths(options["reward_models"]),
+        "reward_models": reward_models,
         "perplexity_models": name_values(
             "--perplexity-model",
             options["perplexity_models"],
@@ -80,7 +81,9 @@ def _reward_paths(given: tuple[str, ...]) -> dict[str, str]:
     return models
 
 
-def _prompt_templates(given: tuple[str, ...], models: dict[str, str]) -> dict[str, str]:
+def _prompt_templates(
+    given: tuple[str, ...], models: Mapping[str, str], reward_models: Mapping[str, str]
+) -> dict[str, str]:
     """model -> template; one without a name is every model's that has none of its own."""
     for_all = [text for text in given if "=" not in text]
     if len(for_all) > 1:
@@ -94,7 +97,8 @@ def _prompt_templates(given: tuple[str, ...], models: dict[str, str]) -> dict[st
         )
     own = name_values("--prompt-template", [text for text in given if "=" in text], expected="[NAME=]TEMPLATE")
     templates = dict.fromkeys(models, for_all[0]) | own if for_all else own
-    for template in templates.values():
-        if template not in TEMPLATES:
-            raise UnknownName("prompt template", template, TEMPLATES)
+    for name, template in templates.items():
+        known = (*TEMPLATES, PAIR) if name in reward_models else TEMPLATES
+        if template not in known:
+            raise UnknownName("prompt template", template, known)
     return templates

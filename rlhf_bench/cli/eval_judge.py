@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlhf_bench.cli.base import Decorated
+from rlhf_bench.cli.base import with_options
 from rlhf_bench.cli.judge_options import ledger_path
 from rlhf_bench.errors import BadValue
 
@@ -20,30 +20,31 @@ if TYPE_CHECKING:
 __all__ = ["EvalJudge", "judge_options"]
 
 
-def judge_options(command: Decorated) -> Decorated:
-    options = [
-        click.option(
-            "--judge",
-            metavar="NAME",
-            help="Win rates against the suite's baseline, else the reference, by this judge: a model of a server, or "
-            "reward, gold, length or random.",
-        ),
-        click.option(
-            "--base-url",
-            metavar="URL",
-            help="The OpenAI-compatible server of --judge, and of --model NAME=server:MODEL.  [default: "
-            "OPENAI_BASE_URL; for --judge else OpenAI's]",
-        ),
-        click.option("--max-cost", metavar="USD", help="The most that --judge may cost over all runs; 0: no call."),
-        click.option(
-            "--max-calls",
-            type=click.IntRange(min=0),
-            help="The most calls that --judge may be charged for; needed where its price is not known.",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+judge_options = with_options(
+    click.option(
+        "--judge",
+        metavar="NAME",
+        help="Win rates against the suite's baseline, else the reference, by this judge: a model of a server, or "
+        "reward, gold, length or random.",
+    ),
+    click.option(
+        "--base-url",
+        metavar="URL",
+        help="The OpenAI-compatible server of --judge, and of --model NAME=server:MODEL.  [default: "
+        "OPENAI_BASE_URL; for --judge else OpenAI's]",
+    ),
+    click.option(
+        "--max-cost",
+        metavar="USD",
+        help="The most that --judge, and each --model NAME=server:MODEL, may cost over all runs; 0: no call.",
+    ),
+    click.option(
+        "--max-calls",
+        type=click.IntRange(min=0),
+        help="The most calls that --judge, and each --model of a server, may be charged for; the judge needs it if "
+        "its price is not known.",
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result, make_progress, results_option
+from rlhf_bench.cli.base import BenchCommand, BenchGroup, find_result, make_progress, results_option, with_options
 from rlhf_bench.cli.judge_import import import_
 from rlhf_bench.cli.judge_label import label
 from rlhf_bench.cli.judge_ledger import ledger
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rlhf_bench.judge.run import JudgeRun
 
 __all__ = ["judge"]
+
+LIMITS = ("concurrency", "requests_per_minute", "tokens_per_minute", "attempts", "retry_unreadable")
 
 
 @click.group(
@@ -30,79 +32,73 @@ def judge() -> None:
     """Win rates by a judge, its questions, its answers and their cost."""
 
 
-def question_options(command: Decorated) -> Decorated:
-    """What decides which calls are made; `plan` and `run` share it."""
-    options = [
-        click.argument("result", required=False),
-        click.option(
-            "--judge",
-            "judge_name",
-            metavar="NAME",
-            required=True,
-            help="A model of the server, or one of reward, gold, length, random, which are built in (no API calls).",
-        ),
-        click.option(
-            "--baseline",
-            metavar="NAME",
-            help="The model that the others are compared with, in pairs.  [default: the suite's, else the reference]",
-        ),
-        model_option,
-        click.option(
-            "--template",
-            default="pairwise",
-            show_default=True,
-            help="pairwise, pairwise-letter, pairwise-reasoned, rank, likert, grade, grade-reasoned, or a YAML file.",
-        ),
-        click.option(
-            "--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"
-        ),
-        samples_option,
-        limit_option,
-        click.option(
-            "--again",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Questions that are repeated, to measure repeatability.",
-        ),
-        click.option(
-            "--order-seed",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Draws the order of the responses that are ranked.",
-        ),
-        click.option(
-            "--temperature",
-            metavar="T",
-            default="0",
-            show_default=True,
-            help="The judge's temperature, or none to send none.",
-        ),
-        click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.  [default: the template's]"),
-        click.option(
-            "--schema/--no-schema",
-            default=None,
-            help="Send the template's JSON schema.  [default: unless the server has refused it]",
-        ),
-        click.option(
-            "--logprobs",
-            type=click.IntRange(0, 20),
-            default=0,
-            show_default=True,
-            help="Log-probabilities requested for each token, for a soft preference.",
-        ),
-        click.option(
-            "--prices", type=click.Path(path_type=Path), help="A price file of yours.  [default: the packaged list]"
-        ),
-        ledger_option,
-        results_option,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
+# What decides which calls are made; `plan` and `run` share it.
+question_options = with_options(
+    click.argument("result", required=False),
+    click.option(
+        "--judge",
+        "judge_name",
+        metavar="NAME",
+        required=True,
+        help="A model of the server, or one of reward, gold, length, random, which are built in (no API calls).",
+    ),
+    click.option(
+        "--baseline",
+        metavar="NAME",
+        help="The model that the others are compared with, in pairs.  [default: the suite's, else the reference]",
+    ),
+    model_option,
+    click.option(
+        "--template",
+        default="pairwise",
+        show_default=True,
+        help="pairwise, pairwise-letter, pairwise-reasoned, rank, likert, grade, grade-reasoned, or a YAML file.",
+    ),
+    click.option(
+        "--base-url", metavar="URL", help="An OpenAI-compatible server.  [default: OPENAI_BASE_URL, else OpenAI's]"
+    ),
+    samples_option,
+    limit_option,
+    click.option(
+        "--again",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Questions that are repeated, to measure repeatability.",
+    ),
+    click.option(
+        "--order-seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Draws the order of the responses that are ranked.",
+    ),
+    click.option(
+        "--temperature",
+        metavar="T",
+        default="0",
+        show_default=True,
+        help="The judge's temperature, or none to send none.",
+    ),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.  [default: the template's]"),
+    click.option(
+        "--schema/--no-schema",
+        default=None,
+        help="Send the template's JSON schema.  [default: unless the server has refused it]",
+    ),
+    click.option(
+        "--logprobs",
+        type=click.IntRange(0, 20),
+        default=0,
+        show_default=True,
+        help="Log-probabilities requested for each token, for a soft preference.",
+    ),
+    click.option(
+        "--prices", type=click.Path(path_type=Path), help="A price file of yours.  [default: the packaged list]"
+    ),
+    ledger_option,
+    results_option,
+)
 batch_option = click.option(
     "--batch", is_flag=True, help="By the server's Batch API: cheaper, within a day; `run` again collects it."
 )
@@ -171,18 +167,7 @@ def plan(batch: bool, **options: Any) -> None:
 )
 @click.option("--attempts", type=click.IntRange(1, 20), default=6, show_default=True, help="Requests a call at most.")
 def run(
-    max_cost: str | None,
-    max_calls: int | None,
-    concurrency: int,
-    requests_per_minute: float | None,
-    tokens_per_minute: float | None,
-    timeout: float,
-    attempts: int,
-    retry_unreadable: int,
-    batch: bool,
-    wait: bool,
-    poll: float,
-    **options: Any,
+    *, max_cost: str | None, max_calls: int | None, timeout: float, batch: bool, wait: bool, poll: float, **options: Any
 ) -> None:
     """Put to the judge the questions without a stored answer, and store its verdicts.
 
@@ -195,13 +180,7 @@ def run(
     from rlhf_bench.judge.client import Limits
     from rlhf_bench.report import judge_text
 
-    limits = Limits(
-        concurrency=concurrency,
-        requests_per_minute=requests_per_minute,
-        tokens_per_minute=tokens_per_minute,
-        attempts=attempts,
-        retry_unreadable=retry_unreadable,
-    )
+    limits = Limits(**{name: options.pop(name) for name in LIMITS})
     with _prepare(options, timeout=timeout) as judging:
         if batch:
             judging.run_batch(max_cost=max_cost, max_calls=max_calls, wait=wait, poll=poll, progress=make_progress())

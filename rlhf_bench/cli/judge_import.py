@@ -64,8 +64,8 @@ def import_(
     """
     folder = find_result(result, results)
 
+    from rlhf_bench.annotations.foreign import import_foreign, read_foreign
     from rlhf_bench.judge.ledger import Ledger
-    from rlhf_bench.judge.people.foreign import import_foreign, read_foreign
     from rlhf_bench.report import judge_text
 
     foreign = read_foreign(file, judge=judge_name, form=form, skip_bad=skip_bad)

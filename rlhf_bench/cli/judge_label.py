@@ -12,7 +12,7 @@ from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result
 from rlhf_bench.cli.judge_options import pair_options
 
 if TYPE_CHECKING:
-    from rlhf_bench.judge.questions import Comparison
+    from rlhf_bench.judge.questions import PairComparison
 
 __all__ = ["label"]
 
@@ -96,7 +96,7 @@ def page(out: Path, seed: int, **options: Any) -> None:
 
 def _pairs(
     result: str | None, results: Path, baseline: str, models: tuple[str, ...], samples: int, limit: int | None
-) -> tuple[Path, list[Comparison]]:
+) -> tuple[Path, list[PairComparison]]:
     """The result's folder, and its pairs to label."""
     folder = find_result(result, results)
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, results_option
+from rlhf_bench.cli.base import BenchCommand, BenchGroup, results_option, with_options
 from rlhf_bench.cli.judge_options import ledger_option, ledger_path
 
 __all__ = ["ledger"]
 
 
-def ledger_options(command: Decorated) -> Decorated:
-    return ledger_option(results_option(command))
+ledger_options = with_options(ledger_option, results_option)
 
 
 @click.group(

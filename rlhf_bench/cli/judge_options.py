@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import Decorated
+from rlhf_bench.cli.base import with_options
 
 __all__ = [
     "baseline_option",
@@ -19,42 +19,26 @@ __all__ = [
 ]
 
 
-def baseline_option(command: Decorated) -> Decorated:
-    return click.option(
-        "--baseline", metavar="NAME", required=True, help="The model that the others are compared with."
-    )(command)
-
-
-def model_option(command: Decorated) -> Decorated:
-    return click.option(
-        "--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"
-    )(command)
-
-
-def samples_option(command: Decorated) -> Decorated:
-    return click.option(
-        "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt."
-    )(command)
-
-
-def limit_option(command: Decorated) -> Decorated:
-    return click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")(command)
-
-
-def pair_options(command: Decorated) -> Decorated:
-    """Which pairs of a result: against which model, of which models, how many."""
-    for option in (limit_option, samples_option, model_option, baseline_option):
-        command = option(command)
-    return click.argument("result", required=False)(command)
-
-
-def ledger_option(command: Decorated) -> Decorated:
-    return click.option(
-        "--ledger",
-        "ledger_file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="The ledger.  [default: judge.sqlite in --results]",
-    )(command)
+baseline_option = click.option(
+    "--baseline", metavar="NAME", required=True, help="The model that the others are compared with."
+)
+model_option = click.option(
+    "--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"
+)
+samples_option = click.option(
+    "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt."
+)
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
+# Which pairs of a result: against which model, of which models, how many.
+pair_options = with_options(
+    click.argument("result", required=False), baseline_option, model_option, samples_option, limit_option
+)
+ledger_option = click.option(
+    "--ledger",
+    "ledger_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The ledger.  [default: judge.sqlite in --results]",
+)
 
 
 def ledger_path(given: Path | None, results: Path) -> Path:

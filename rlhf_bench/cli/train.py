@@ -10,13 +10,13 @@ import click
 
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.runtime.processes import fsdp_is_asked_for
+from rlhf_bench.runtime.processes import fsdp_is_configured
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
 
 __all__ = ["train"]
 
-PROBE_SECONDS = 20.0  # of --dry-run
+PROBE_SECONDS = 60.0  # of --dry-run
 
 
 @click.command(
@@ -53,7 +53,6 @@ PROBE_SECONDS = 20.0  # of --dry-run
 @click.option("--stop-on-alarm", is_flag=True, help="End a stage at its first alarm; the checkpoint before it is kept.")
 @click.option(
     "--report-to",
-    "trackers",
     metavar="TRACKER",
     multiple=True,
     help="Each row of the log also to tensorboard or wandb (extra tracking); one that fails never stops a training.",
@@ -66,25 +65,21 @@ PROBE_SECONDS = 20.0  # of --dry-run
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print stages, data, tokens, memory, hours here (measured for some 20 seconds) and on a GPU, and what has to "
-    "be downloaded; train nothing.",
+    help="Print stages, data, tokens, memory, hours here (measured for a minute) and on a GPU, and what has to be "
+    "downloaded; train nothing.",
 )
 @checkpoints_option
 def train(
+    *,
     stages: tuple[str, ...],
     recipe: str,
-    run: str,
     overrides: tuple[str, ...],
-    seeds: int | None,
     sweep: str | None,
-    resume: bool,
-    force: bool,
     fsdp: bool,
-    stop_on_alarm: bool,
-    trackers: tuple[str, ...],
     explain: bool,
     dry_run: bool,
     checkpoints: Path,
+    **options: Any,
 ) -> None:
     """Train all stages, or those named.
 
@@ -101,20 +96,9 @@ def train(
     if dry_run:
         Writer(processes).write(_dry_run, wanted, recipe, overrides)
         return
-    given: dict[str, Any] = {
-        "recipe": recipe,
-        "run": run,
-        "overrides": list(overrides),
-        "seeds": seeds,
-        "resume": resume,
-        "force": force,
-        "fsdp": fsdp or (processes.size > 1 and fsdp_is_asked_for()),
-        "stop_on_alarm": stop_on_alarm,
-        "report_to": trackers,
-        "root": checkpoints,
-        "progress": make_progress(),
-        "processes": processes,
-    }
+    fsdp = fsdp or (processes.size > 1 and fsdp_is_configured())
+    given = {"recipe": recipe, "overrides": list(overrides), "fsdp": fsdp, "root": checkpoints, **options}
+    given |= {"progress": make_progress(), "processes": processes}
     if sweep is not None:
         from trainers.sweep import parse_sweep, train_sweep
 
@@ -154,6 +138,7 @@ def _expand(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> lis
 def _dry_run(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> None:
     from trainers.plan.dry_run import dry_run
 
+    click.echo("measuring this machine for about a minute", err=True)
     click.echo(dry_run(stages, recipe=recipe, overrides=overrides, seconds=PROBE_SECONDS).rstrip("\n"))
 
 

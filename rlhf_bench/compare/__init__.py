@@ -1,8 +1,9 @@
-"""`compare`: the models of two results, matched by prompt and seed; `compare_published`: the means of a published
-table; `prompts_for`: what a difference would need."""
+"""`compare`: the models of two results, matched by prompt and seed, as `ComparedResults`; `compare_published`: means
+of a published table; `prompts_for`: what a difference would need."""
 
+from rlhf_bench.compare.compared import ComparedResults
 from rlhf_bench.compare.needed import prompts_for
 from rlhf_bench.compare.published import compare_published
 from rlhf_bench.compare.results import compare
 
-__all__ = ["compare", "compare_published", "prompts_for"]
+__all__ = ["ComparedResults", "compare", "compare_published", "prompts_for"]

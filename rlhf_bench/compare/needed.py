@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.report.result import load_result
 from rlhf_bench.scorers import METRICS, describe
 from rlhf_bench.stats import FloatArray, prompts_needed
 from rlhf_bench.stats.resample import is_constant, nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import score_table
 
 __all__ = ["needed_text", "prompts_for"]
 

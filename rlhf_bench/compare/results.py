@@ -4,36 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from rlhf_bench.compare.compared import ComparedResults
 from rlhf_bench.compare.needed import needed_text
 from rlhf_bench.compare.side import Side
 from rlhf_bench.compare.table import Row, comparison_table
 from rlhf_bench.errors import StoreError, UnknownName
-from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.evaluate.summary import metric_difference
-from rlhf_bench.report.render.terminal import text_of, wrapped
-from rlhf_bench.scorers import METRICS, describe
-from rlhf_bench.scorers.reward import add_reward_z
-from rlhf_bench.scorers.rouge import ROUGE_PARTS
-from rlhf_bench.scorers.rules import suite_metrics
-from rlhf_bench.stats import FloatArray
+from rlhf_bench.report.notes import toy_lines
+from rlhf_bench.scorers import describe, found_metrics
+from rlhf_bench.scorers.reward import REWARD_PREFIX, add_reward_z
+from rlhf_bench.stats import FloatArray, crossed_difference, scaled_cells
 from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.store.score_table import BY_REFERENCE, score_table
 
 __all__ = ["compare"]
 
-_WIDTH = 100  # characters
 _SETTINGS = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
 
 
-def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> str:
-    """B minus A, paired by prompt and seed, with interval and p, as text, and what could not be matched.
-
-    No line is longer than 100 characters, except for what has no space in it, such as a path.
+def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> ComparedResults:
+    """B minus A, paired by prompt and seed, with interval and p, and what could not be matched.
 
     Rewards only where reward models and data are the same, by hash; KL only where the reference is.
     Holm's p is over the models, within a metric. `differences` (metric -> size) adds how many prompts each would need.
@@ -61,10 +57,9 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     left_out = [f"not compared: {reason}" for reason in left_out]
     head = [*left.describe("A"), *right.describe("B"), *_matching(left, right, seeds, prompts, models), *left_out]
     frames = _with_common_reward(left, right) if "reward_z" in metrics else (left.scores, right.scores)
-    rows = list(_rows(frames, seeds, models, prompts, metrics))
+    rows = list(_rows(frames, seeds, models, prompts, metrics, str(left.manifest["reference"])))
     needs = [_needs(metric, size, rows) for metric, size in (differences or {}).items()]
-    table = comparison_table(rows, [*caution_notes(_shown(rows)), *needs])
-    return "\n".join([*(line for text in head for line in wrapped(text, _WIDTH)), "", text_of(table, width=_WIDTH)])
+    return ComparedResults(comparison_table(rows, [*caution_notes(_shown(rows)), *needs]), head)
 
 
 def _shown(rows: Sequence[Row]) -> Iterator[Shown]:
@@ -107,10 +102,8 @@ def _matched_seeds(left: Side, right: Side) -> list[tuple[int, int]]:
 def _metrics(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> tuple[list[str], list[str]]:
     """The metrics that can be compared, and why others cannot."""
     there = [str(column) for column in left.scores.columns if column in right.scores.columns]
-    gold = sorted(name for name in there if name.startswith("gold_"))
-    further = [name for name in suite_metrics(there) if name not in METRICS]
-    names = [name for name in [*METRICS, *gold, *further] if name in there and describe(name).kind in ("mean", "share")]
-    names = [name for name in names if name not in ("reward", "reward_z", *chain(*ROUGE_PARTS.values()))]
+    found = [m for m in found_metrics(there) if m.name in there and m.kind in ("mean", "share") and not m.detail]
+    names = [m.name for m in found if m.name not in ("reward", "reward_z") and not m.name.startswith(REWARD_PREFIX)]
     left_out = []
     if "reward" in there:
         reason = _reward_differs(left, right, seeds)
@@ -143,7 +136,7 @@ def _metrics(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> tuple
 def _reward_differs(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> str:
     """Why raw rewards have no common scale; "" where they do.
 
-    The fingerprint is that of the prompts chosen: it tells data apart where the same prompts were, and other choices
+    The fingerprint is that of the prompts chosen: it distinguishes data where the prompts are the same. Other choices
     from one source are matched by the hash of each prompt.
     """
     prints = [side.manifest["data"].get("fingerprint") for side in (left, right)]
@@ -180,6 +173,7 @@ def _matching(
     alone = {name: [m for m in side.models if m not in models] for name, side in (("A", left), ("B", right))}
     others = "".join(f"; only in {name}: {', '.join(found)}" for name, found in alone.items() if found)
     lines.append(f"models: {', '.join(models)} in both{others}")
+    lines += [f"{line} in {name}" for name, side in (("A", left), ("B", right)) for line in toy_lines(side.manifest)]
     unmatched = [
         f"seed {s} only in {name}"
         for i, (name, side) in enumerate((("A", left), ("B", right)))
@@ -210,8 +204,9 @@ def _rows(
     models: Sequence[str],
     prompts: Sequence[str],
     metrics: Sequence[str],
+    reference: str,
 ) -> Iterator[Row]:
-    """One row a metric and model where both sides have values."""
+    """One row a metric and model where both sides have values; `reference`, of A, standardised both sides' rewards."""
     tables = [score_table(frame, list(metrics)) for frame in frames]
     at_prompts = [[table.prompts.index(prompt) for prompt in prompts] for table in tables]
     at_seeds = [[table.seeds.index(pair[i]) for pair in seeds] for i, table in enumerate(tables)]
@@ -221,10 +216,15 @@ def _rows(
                 table.block(model, metric)[rows][:, columns]  # (S, P, K)
                 for table, rows, columns in zip(tables, at_seeds, at_prompts, strict=True)
             ]
-            found = metric_difference(metric, blocks[1], blocks[0])
+            x, y = (nanmean(block, axis=2) for block in blocks)
+            if metric in BY_REFERENCE:
+                scale = tables[0].block(reference, metric)[at_seeds[0]][:, at_prompts[0]]
+                change = scaled_cells(y - x, scale)
+                found = crossed_difference(change, np.zeros_like(change))
+            else:
+                change, found = y - x, metric_difference(metric, blocks[1], blocks[0])
             if found.estimate.n:
-                x, y = (nanmean(block, axis=2) for block in blocks)
-                yield Row(metric, model, _mean(x, y), _mean(y, x), found, y - x)
+                yield Row(metric, model, _mean(x, y), _mean(y, x), found, change)
 
 
 def _mean(values: FloatArray, other: FloatArray) -> float:

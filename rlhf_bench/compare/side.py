@@ -61,7 +61,7 @@ class Side:
         return bool((both.iloc[:, 0] != both.iloc[:, 1])[whole].any())
 
     def hash_of(self, entries: Sequence[Mapping[str, Any]], seed: int) -> str | None:
-        """The hash of the entry that stands for `seed`; one entry alone stands for all seeds."""
+        """The hash of the entry of `seed`; a single entry is that of all seeds."""
         found = [entry for entry in entries if int(entry.get("seed", seed)) == seed]
         if not found and len(entries) == 1:
             found = list(entries)

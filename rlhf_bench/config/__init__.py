@@ -26,9 +26,9 @@ from rlhf_bench.errors import BadValue, UnknownName, nearest
 from rlhf_bench.types import stable_hash
 
 __all__ = [
+    "ChangedKey",
     "Config",
     "ConfigKey",
-    "Difference",
     "config_hash",
     "diff",
     "explain",
@@ -97,7 +97,7 @@ def explain(model_type: type[Config], prefix: str = "") -> list[ConfigKey]:
     return [key for key in explain_model(model_type) if not prefix or f"{key.key}.".startswith(f"{prefix}.")]
 
 
-class Difference(NamedTuple):
+class ChangedKey(NamedTuple):
     """A key with values that differ; `None` also means that the key is absent."""
 
     key: str
@@ -108,11 +108,11 @@ class Difference(NamedTuple):
         return f"{self.key}: {_show(self.a)} -> {_show(self.b)}"
 
 
-def diff(a: Config | Mapping[str, Any], b: Config | Mapping[str, Any]) -> list[Difference]:
+def diff(a: Config | Mapping[str, Any], b: Config | Mapping[str, Any]) -> list[ChangedKey]:
     """Dotted keys that differ, sorted. Either side may be what `model_dump(mode="json")` stored."""
     flat_a, flat_b = flatten(a), flatten(b)
     return [
-        Difference(key, flat_a.get(key), flat_b.get(key))
+        ChangedKey(key, flat_a.get(key), flat_b.get(key))
         for key in sorted({*flat_a, *flat_b})
         if flat_a.get(key) != flat_b.get(key)
     ]

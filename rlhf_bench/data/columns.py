@@ -15,7 +15,7 @@ __all__ = ["FIELDS", "Cells", "Dropped", "Layout", "Names", "Row", "detect", "re
 
 Row = Mapping[str, Any]
 Names = Mapping[str, str]  # field -> the source's column
-Kind = Literal["prompted", "conversations", "outputs", "compared", "ranked", "labelled"]
+Kind = Literal["prompted", "conversations", "outputs", "compared", "turns", "ranked", "labelled"]
 
 # Field -> the names that it has in published data, in any case; the first that a source has is taken.
 _ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -46,6 +46,9 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
         "labels",
         "preference_strength",
     ),
+    "winner_1": ("winner_model_a",),
+    "winner_2": ("winner_model_b",),
+    "winner_tie": ("winner_tie",),
     "responses": ("responses",),
     "ranking": ("ranking",),
     "annotator": ("annotator",),
@@ -174,6 +177,10 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], tuple[str, ...], Kind, str], ...] = (
     (
         ("instruction", "output_1", "output_2", "preference"), _EXTRA, "compared",
         "instruction, two outputs, the better one's number",
+    ),
+    (
+        ("prompt", "output_1", "output_2", "winner_1", "winner_2"), (*_EXTRA, "winner_tie"), "turns",
+        "lists of turns of the user and of two models, a column for each that may win (LMSYS)",
     ),
     (("prompt", "output_1", "output_2", "preference"), _EXTRA, "compared", "prompt, two responses, the better one"),
     (("prompt", "responses", "ranking"), ("system", "annotator"), "ranked", f"prompt, {_RANKED}"),

@@ -1,6 +1,7 @@
 """Demonstrations: one response to a prompt, to be imitated. What SFT learns from where it is no preference data.
 
-Rows have instruction[/input] or prompt, and output, response, completion or answer: alpaca and its descendants.
+Rows have instruction[/input] or prompt, and output, response, completion or answer: alpaca and its descendants. Of rows
+with a label as well (KTO's) the desirable responses are demonstrations, and the others are left out.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from rlhf_bench.data.columns import Cells, Names, read_prompt
+from rlhf_bench.data.columns import Cells, Layout, Names, detect, read_prompt
 from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import clean_response
+from rlhf_bench.data.labelled import read_labelled
 from rlhf_bench.data.pairs import is_unicode
 from rlhf_bench.data.sources import open_source
 from rlhf_bench.data.splits import Fractions, default_fractions, split_of
@@ -36,6 +38,7 @@ class Demonstrations:
     def __init__(self, source: str, *, seed: int = 0, skip_bad: bool = False) -> None:
         self.source, self.seed, self.skip_bad = source, seed, skip_bad
         self.empty = 0  # rows without a prompt or a response, which are left out
+        self.undesirable = 0  # rows with a label that says so, which are left out
 
     def split(self, name: str) -> list[Demonstration]:
         """Those of "train" or "validation". Raises DataError where there is none, or rows cannot be used."""
@@ -56,6 +59,9 @@ class Demonstrations:
         return [one for part in parts for one in self._part(part)]
 
     def _part(self, part: Part) -> list[Demonstration]:
+        layout = labelled_layout(part)
+        if layout is not None:
+            return self._labelled_part(part, layout)
         names, found = column_names(part.columns, part.name), []
         for number, row in part.rows:
             cells = Cells(row, names)
@@ -70,6 +76,22 @@ class Demonstrations:
                 self.empty += 1
         part.bad.settle(part.n_rows, skip=self.skip_bad, advice="--set data.skip_bad=true")
         return found
+
+    def _labelled_part(self, part: Part, layout: Layout) -> list[Demonstration]:
+        rows, dropped = read_labelled(part, layout)
+        part.bad.settle(part.n_rows, skip=self.skip_bad, advice="--set data.skip_bad=true")
+        good = [Demonstration(row.prompt, row.response) for row in rows if row.desirable]
+        self.empty += sum(map(len, dropped.values()))
+        self.undesirable += len(rows) - len(good)
+        return good
+
+
+def labelled_layout(part: Part) -> Layout | None:
+    """The layout of a part with prompt, completion and label; None for another."""
+    if "label" not in {column.strip().lower() for column in part.columns}:
+        return None
+    layout = detect(part.columns, None, part.name)
+    return layout if layout.kind == "labelled" else None
 
 
 def column_names(columns: Sequence[str], source: str) -> Names:

@@ -103,7 +103,7 @@ def render(messages: Sequence[Message]) -> str:
 def shorten(prompt: str, fits: Callable[[str], bool]) -> str:
     """A prompt in the HH form without as many of its oldest turns as it takes until it `fits`.
 
-    What stands before the first turn, the system's text, is kept, and the first turn that is left is the user's. Where
+    What comes before the first turn, the system's text, is kept, and the first turn that is left is the user's. Where
     the last one is too long by itself, words are left out at its beginning. The prompt as it was where nothing fits.
     """
     starts = [match.start() for match in re.finditer(re.escape(HUMAN), prompt)] or [0]

@@ -12,9 +12,9 @@ from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import clean_response
 from rlhf_bench.data.pairs import Pairs, is_unicode, split_side
 from rlhf_bench.data.tabular import Unusable
-from rlhf_bench.types import make_pair
+from rlhf_bench.types import PreferencePair, make_pair
 
-__all__ = ["LabelledResponse", "pair_labelled", "read_labelled"]
+__all__ = ["LabelledResponse", "both_sides", "pair_labelled", "read_labelled"]
 
 _GOOD = {"true", "1", "1.0", "yes", "good", "desirable", "chosen"}
 _BAD = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected"}
@@ -27,6 +27,15 @@ class LabelledResponse(NamedTuple):
     response: str
     desirable: bool
     category: str | None = None
+
+
+def both_sides(pairs: Sequence[PreferencePair]) -> list[LabelledResponse]:
+    """Of each pair the chosen response, which is desirable, and the rejected one."""
+    return [
+        LabelledResponse(pair.prompt, text, desirable, pair.category)
+        for pair in pairs
+        for text, desirable in ((pair.chosen, True), (pair.rejected, False))
+    ]
 
 
 def read_labelled(part: Part, layout: Layout) -> tuple[list[LabelledResponse], dict[str, list[int]]]:

@@ -198,6 +198,47 @@ def _compared(cells: Cells) -> Iterator[_Texts]:
     yield texts
 
 
+def _turned(cells: Cells) -> Iterator[_Texts]:
+    """Two conversations on the same turns of the user: the last responses, where what came before them is the same."""
+    first_is_better = _winner_by_columns(cells)
+    prompts, first, second = (_turns(cells, field) for field in ("prompt", "output_1", "output_2"))
+    if not len(prompts) == len(first) == len(second):
+        raise Unusable(f"has {len(prompts)} turns of the user, {len(first)} and {len(second)} of the models")
+    if first[:-1] != second[:-1]:
+        raise Dropped("different prompts")
+    messages = [
+        Message(role, text)
+        for turn in zip(prompts, first, strict=True)
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    prompt = _after_system(cells, render(messages[:-1]))
+    better, worse = (first, second) if first_is_better else (second, first)
+    yield _Texts(prompt, better[-1], worse[-1])
+
+
+def _turns(cells: Cells, field: str) -> list[str]:
+    value = parse_cell(cells.value(field))
+    turns = [value] if isinstance(value, str) else value
+    if not isinstance(turns, list) or not turns:
+        raise cells.wrong(field, "a text, or a list of texts, one a turn")
+    if not all(isinstance(turn, str) for turn in turns):
+        raise Unusable(f"has a turn that is no text in {cells.names[field]!r}")
+    return turns
+
+
+def _winner_by_columns(cells: Cells) -> bool:
+    """Of a column each that is 1 where the first wins, the second, or none of them (a tie, which is dropped)."""
+    given = [str(cells.value(field)).strip().lower() for field in ("winner_1", "winner_2", "winner_tie")]
+    won = [value in ("1", "1.0", "true") for value in given]
+    known = all(value in ("0", "0.0", "false", "1", "1.0", "true", "none", "") for value in given)
+    if not known or sum(won) != 1:
+        shown = ", ".join(f"{cells.names[f]} {cells.value(f)!r}" for f in ("winner_1", "winner_2") if f in cells.names)
+        raise Unusable(f"has {shown}; expected 1 in one of the columns of winners and 0 in the others")
+    if won[2]:
+        raise Dropped("tie")
+    return won[0]
+
+
 def _first_is_better(cells: Cells) -> bool:
     """Raises Dropped for a tie. The better one is named by its column, its column's last part, or as a model."""
     value = cells.value("preference")
@@ -226,4 +267,5 @@ _READERS: dict[str, Callable[[Cells], Iterator[_Texts]]] = {
     "conversations": _conversations,
     "outputs": _outputs,
     "compared": _compared,
+    "turns": _turned,
 }

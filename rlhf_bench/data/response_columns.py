@@ -9,7 +9,7 @@ from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tool_outputs import PLAIN
 from rlhf_bench.errors import DataError, UnknownName
 
-__all__ = ["GIVEN", "ID", "ROLES", "Layout", "response_layout"]
+__all__ = ["GIVEN", "ID", "ROLES", "ResponseLayout", "response_layout"]
 
 # The names of each role, in any case. Of two names for a response the earlier group is the model's: where `generated`
 # and `output` are both there, `output` is what the response is compared with.
@@ -35,7 +35,7 @@ _SUFFIX = "_response"
 
 
 @dataclass(frozen=True)
-class Layout:
+class ResponseLayout:
     """What a file's columns are."""
 
     what: str
@@ -56,7 +56,7 @@ class Layout:
 
 def response_layout(
     present: Sequence[str], rows: Sequence[Numbered], given: Mapping[str, str], source: str, tool: str | None
-) -> Layout:
+) -> ResponseLayout:
     """The layout of a file with the columns `present`; `tool` names the tool that wrote what are plain rows now.
 
     Raises UnknownName for a role that is not in GIVEN; DataError where a given column is absent, a role has no column,
@@ -68,11 +68,11 @@ def response_layout(
         if named not in present:
             raise DataError(f"{source} has no column {named!r} (given for {role}); it has: {', '.join(present)}")
     if tool is not None:
-        return Layout(tool, {role: role for role in PLAIN if role != "response"}, {None: "response"}, tool=True)
+        return ResponseLayout(tool, {role: role for role in PLAIN if role != "response"}, {None: "response"}, tool=True)
     if set(present) >= _OURS and not given:
         columns = {"prompt": "prompt", "model": "model"}
         columns |= {"reference": "reference"} if "reference" in present else {}
-        return Layout("responses of rlhf-bench", columns, {None: "response"}, ours=True)
+        return ResponseLayout("responses of rlhf-bench", columns, {None: "response"}, ours=True)
     by_lower = {column.strip().lower(): column for column in reversed(present)}
     columns = dict(given)
     _find(columns, "prompt", ROLES["prompt"], by_lower)
@@ -93,10 +93,10 @@ def response_layout(
         columns["system"] = by_lower["system"]
     if wide:
         columns = {role: column for role, column in columns.items() if role not in ("response", "model")}
-        return Layout("a column a model", columns, wide)
+        return ResponseLayout("a column a model", columns, wide)
     alpaca = {"instruction", "output", "generator"} <= by_lower.keys() and not given
     what = "AlpacaEval's model outputs" if alpaca else "responses" if "id" in columns else "prompt and response"
-    return Layout(what, columns, {None: columns["response"]})
+    return ResponseLayout(what, columns, {None: columns["response"]})
 
 
 def _find(columns: dict[str, str], role: str, names: Sequence[str], by_lower: Mapping[str, str]) -> None:

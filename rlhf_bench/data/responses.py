@@ -24,17 +24,16 @@ from typing import Any, NamedTuple, cast, get_args
 from rlhf_bench.data.hh import ASSISTANT, HUMAN, clean_response, form_prompt, render
 from rlhf_bench.data.messages import as_messages, content_text, parse_cell
 from rlhf_bench.data.pairs import is_unicode
-from rlhf_bench.data.response_columns import GIVEN, ROLES, Layout, response_layout
+from rlhf_bench.data.response_columns import GIVEN, ROLES, ResponseLayout, response_layout
 from rlhf_bench.data.strip import STRIPPED, carried, strip
 from rlhf_bench.data.tabular import BadRows, Unusable, is_nothing, read_table
 from rlhf_bench.data.tool_outputs import finish_reason, plain_rows
 from rlhf_bench.errors import DataError
-from rlhf_bench.types import FinishReason
+from rlhf_bench.types import ANCHORS, FinishReason
 
 __all__ = ["GIVEN", "ROLES", "Answer", "Answers", "ResponseFile", "read_responses"]
 
 _STAND_IN = re.compile(rf"{HUMAN} \((?:row|id|question) .*\){ASSISTANT}")  # a prompt that a file lacks
-_DATA = ("chosen", "rejected")  # in a result's own file these are the data's, not a model's
 _FINISH: tuple[str, ...] = get_args(FinishReason)
 
 
@@ -159,7 +158,9 @@ def _samples_notes(path: Path, models: Iterable[Answers]) -> list[str]:
     return notes
 
 
-def _answers(row: Mapping[str, Any], layout: Layout, references: tuple[str, ...]) -> list[tuple[str | None, Answer]]:
+def _answers(
+    row: Mapping[str, Any], layout: ResponseLayout, references: tuple[str, ...]
+) -> list[tuple[str | None, Answer]]:
     """(model, response) of each response in the row."""
     label = row.get(layout.columns["model"]) if "model" in layout.columns else None
     named = label if isinstance(label, str) and label else None
@@ -181,7 +182,7 @@ def _our_row(
     if (key := (model, seed, prompt, sample)) in seen:
         raise Unusable(f"repeats {model}, seed {seed}, sample {sample} of an earlier row's prompt")
     seen.add(key)
-    if model in _DATA:
+    if model in ANCHORS:  # in a result's own file
         return seed, []
     reason, tokens = row.get("finish_reason"), row.get("n_tokens")
     n_tokens = float(tokens) if isinstance(tokens, int | float) and not isinstance(tokens, bool) else math.nan
@@ -189,7 +190,7 @@ def _our_row(
     return seed, [(model, Answer(text, reason if reason in _FINISH else None, n_tokens, references))]
 
 
-def _prompt(number: int, row: Mapping[str, Any], layout: Layout) -> str:
+def _prompt(number: int, row: Mapping[str, Any], layout: ResponseLayout) -> str:
     """The prompt in the HH form; for a file without prompts an id or the row's number in its place."""
     if "id" in layout.columns:
         name = row.get(layout.columns["id"])
@@ -208,7 +209,7 @@ def _prompt(number: int, row: Mapping[str, Any], layout: Layout) -> str:
     return prompt
 
 
-def _references(row: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
+def _references(row: Mapping[str, Any], layout: ResponseLayout) -> tuple[str, ...]:
     """A text, or several in a list; none where the file has no such column, or nothing or an empty text in it."""
     column = layout.columns.get("reference")
     value = None if column is None else row.get(column)

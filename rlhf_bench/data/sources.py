@@ -19,7 +19,7 @@ from rlhf_bench.data import hub
 from rlhf_bench.data.columns import Layout, detect
 from rlhf_bench.data.files import Source, read_path
 from rlhf_bench.data.filters import Filters, apply_filters
-from rlhf_bench.data.labelled import LabelledResponse
+from rlhf_bench.data.labelled import LabelledResponse, both_sides
 from rlhf_bench.data.parsing import data_suffix
 from rlhf_bench.data.parts import labelled_of_part, pairs_of_part
 from rlhf_bench.data.ranked import Which
@@ -132,7 +132,10 @@ class Reader:
     _read: dict[str, tuple[list[PreferencePair], dict[str, int]]] = field(default_factory=dict, repr=False)
     _notes: list[str] = field(default_factory=list, repr=False)
 
-    def load(self, split: str, *, limit: int | None = None, filters: Filters | None = None) -> PreferenceData:
+    def load(
+        self, split: str, *, limit: int | None = None, filters: Filters | None = None, may_be_empty: bool = False
+    ) -> PreferenceData:
+        """The pairs of a split. Raises DataError where there is none, unless it `may_be_empty`."""
         check_split(split)
         if limit is not None and limit < 1:
             raise BadValue(f"limit: given {limit}, expected 1 or more, or none for all pairs")
@@ -146,7 +149,7 @@ class Reader:
             counts["over the limit"] = len(pairs) - limit
             order = sorted(range(len(pairs)), key=lambda i: (order_key(self.seed, pairs[i].id), i))
             pairs = [pairs[i] for i in sorted(order[:limit])]
-        if not pairs:
+        if not pairs and not may_be_empty:
             raise DataError(
                 f"no pair is left in split {split!r} of {self.source}: {describe_counts(counts)}; "
                 + (
@@ -223,6 +226,8 @@ class Reader:
                 for rule, n in found.counts.items():
                     counts[rule] = counts.get(rule, 0) + n
                 self._note(*found.notes)
+            if "category" in layout.names and pairs and all(pair.category is None for pair in pairs):
+                self._note(f"the column {layout.names['category']!r} has no value, so there are no categories")
             self._read[own] = pairs, counts
         return self._read[own]
 
@@ -233,28 +238,44 @@ class Reader:
         known = hub.HUB_SOURCES[self.source].columns if self.source in hub.HUB_SOURCES else {}
         return detect(columns, {**known, **(self.columns or {})}, name)
 
-    def labelled(self, split: str) -> list[LabelledResponse]:
+    def labelled(
+        self, split: str, *, limit: int | None = None, filters: Filters | None = None
+    ) -> list[LabelledResponse]:
         """The responses of a split with their labels, for KTO; a pair is two of them.
 
-        Raises what `load` raises, and DataError where no response is left.
+        Raises what `load` raises; DataError where no response is left; BadValue for filters, which are of pairs, where
+        the source has labels and no pairs.
         """
         check_split(split)
-        layout = None if self.source == HH_MINI else self._layout(split if split in self._opened.splits else "train")
-        if layout is None or layout.kind != "labelled":
-            return [
-                LabelledResponse(pair.prompt, text, desirable, pair.category)
-                for pair in self.load(split).pairs
-                for text, desirable in ((pair.chosen, True), (pair.rejected, False))
-            ]
-        found: list[LabelledResponse] = []
-        for part in self._opened.splits[split if split in self._opened.splits else "train"]:
-            responses, notes = labelled_of_part(part, layout, skip_bad=self.skip_bad)
-            found += responses
-            self._note(*notes)
+        own = split if self.source != HH_MINI and split in self._opened.splits else "train"
+        if self.source == HH_MINI or self._layout(own).kind != "labelled":
+            return both_sides(self.load(split, limit=limit, filters=filters).pairs)
+        if filters is not None:
+            raise BadValue(f"filters: {self.source} has labelled responses, and filters are of pairs; leave them out")
+        found = self._labelled_rows(own)
         shares = self._shares(split, len(found))
-        found = [one for one in found if shares is None or split_of(one.prompt, self.seed, shares) == split]
+        taken = {
+            one.prompt
+            for other in _GIVES_WAY_TO.get(own, ())
+            if other in self._opened.splits
+            for one in self._labelled_rows(other)
+        }
+        found = [
+            one
+            for one in found
+            if (shares is None or split_of(one.prompt, self.seed, shares) == split) and one.prompt not in taken
+        ]
         if not found:
             raise DataError(f"no labelled response is left in split {split!r} of {self.source}; give more rows")
+        keys = [(order_key(self.seed, one.prompt + one.response), i) for i, one in enumerate(found)]
+        return [found[i] for i in sorted(i for _, i in sorted(keys)[:limit])]
+
+    def _labelled_rows(self, own: str) -> list[LabelledResponse]:
+        found: list[LabelledResponse] = []
+        for part in self._opened.splits[own]:
+            responses, notes = labelled_of_part(part, self._layout(own), skip_bad=self.skip_bad)
+            found += responses
+            self._note(*notes)
         return found
 
     def _note(self, *notes: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rlhf_bench.data.parsing import Numbered, data_suffix, is_archive, parse, unpack, zip_members
 from rlhf_bench.errors import DataError, nearest
 
-__all__ = ["NAMED", "BadRows", "Table", "Unusable", "is_nothing", "parse_table", "read_content", "read_table"]
+__all__ = ["NAMED", "BadRows", "RawTable", "Unusable", "is_nothing", "parse_table", "read_content", "read_table"]
 
 NAMED = 5  # bad rows that a message names; the others are counted
 
@@ -49,13 +49,13 @@ class BadRows:
         return f"{count}; left out"
 
 
-class Table(NamedTuple):
+class RawTable(NamedTuple):
     form: str  # "JSON lines", "CSV", ...
     columns: list[str]  # of all rows, in the order in which they first appear
     rows: list[Numbered]
 
 
-def read_table(path: Path, bad: BadRows) -> Table:
+def read_table(path: Path, bad: BadRows) -> RawTable:
     """The rows of a file: JSON lines, JSON, CSV, Parquet, Excel or a log of inspect_ai, compressed or not.
 
     Raises DataError where the file is missing or a folder, is none of these, or holds no row.
@@ -63,7 +63,7 @@ def read_table(path: Path, bad: BadRows) -> Table:
     return parse_table(str(path), read_content(path), bad)
 
 
-def parse_table(name: str, content: bytes, bad: BadRows) -> Table:
+def parse_table(name: str, content: bytes, bad: BadRows) -> RawTable:
     """As `read_table`, of a file's unpacked content; a zip file has to hold one file."""
     while is_archive(content):
         members = zip_members(name, content)
@@ -79,7 +79,7 @@ def parse_table(name: str, content: bytes, bad: BadRows) -> Table:
         raise DataError(f"{name!r} is empty; expected at least one row")
     if not rows:
         bad.settle(len(bad.found), skip=True)  # raises: no row is left
-    return Table(form, list(dict.fromkeys(str(column) for _, row in rows for column in row)), rows)
+    return RawTable(form, list(dict.fromkeys(str(column) for _, row in rows for column in row)), rows)
 
 
 def read_content(path: Path) -> bytes:

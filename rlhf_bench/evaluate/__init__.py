@@ -36,6 +36,8 @@ def evaluate(
 ) -> Evaluation:
     """Run a suite over a run's checkpoints, models and response files; gives what is stored, as frames and figures.
 
+    A model other than the reference that cannot be evaluated is left out: `Evaluation.missing` says why.
+
     suite: a name or a YAML file; hh-test, or `responses` where the prompts are those of response files
     force: evaluate again what is stored already
     results: the folder of all results; another configuration gets a folder of its own below it

@@ -9,31 +9,41 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.analyses.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
+from rlhf_bench.evaluate.analyses.cuts import CUT_CHECK, cut_alarms, find_cuts
 from rlhf_bench.evaluate.analyses.frontier import ABOVE, frontier_alarms, frontier_curve
+from rlhf_bench.evaluate.analyses.phrases import CHECK, Texts, phrase_alarms
 from rlhf_bench.evaluate.plan import Plan
 from rlhf_bench.evaluate.summary import summarize
 from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 from rlhf_bench.scorers import SCORERS
-from rlhf_bench.scorers.base import Corpus, Missing
+from rlhf_bench.scorers.base import CUT, Corpus, Missing
 from rlhf_bench.scorers.kl import KL_COLUMNS
 from rlhf_bench.scorers.perplexity import PERPLEXITY_PREFIXES, language_model_columns
 from rlhf_bench.scorers.reward import add_reward_z, reward_scales, with_reward_z
+from rlhf_bench.scorers.rouge import LEFT_OUT, ROUGE_PARTS, UNICODE, UNSEEN
 from rlhf_bench.stats.bounded import bounded_mean
-from rlhf_bench.store import PartStore, ResultStore
+from rlhf_bench.store import ANCHORS, PartStore, ResultStore
 from rlhf_bench.store.parts import LISTS
 
-__all__ = ["Collected", "collect"]
+__all__ = ["Collected", "Failed", "collect"]
 
 TEXTS = 500  # texts of a corpus at most: its numbers depend on how many there are
 INEXACT = "sampled at another temperature than 1, or from the likeliest tokens alone: KL is not to what is sampled"
-NO_SCORES = ("prompt", "response", "reference", "finish_reason", "n_prompt_tokens")
+NO_SCORES = (
+    "prompt",
+    "response",
+    "reference",
+    "finish_reason",
+    "n_prompt_tokens",
+    LEFT_OUT,
+)  # nor what begins with CUT
 
 
 @dataclass(frozen=True)
@@ -48,38 +58,45 @@ class Collected:
         {"model": self.models, "anchor": self.anchors, "pool": self.pools}[kind].append(part)
 
 
-def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collected) -> None:
-    """Write responses, scores, pool, training logs and, last of all, metrics; the parts are removed then."""
+class Failed(NamedTuple):
+    """A model that could not be evaluated under a seed."""
+
+    model: str
+    seed: int
+    reason: str
+
+
+def collect(
+    store: ResultStore, parts: PartStore, plan: Plan, collected: Collected, failed: Sequence[Failed] = ()
+) -> list[str]:
+    """Write responses, scores, pool, training logs and, last of all, metrics; the parts are removed then.
+
+    Returns what is to be logged of it: a line for whatever was too long and read in part.
+    """
     stored = [*collected.models, *collected.anchors]
-    numbers, missing = with_corpus_numbers(parts, stored)
+    numbers, corpora, missing = with_corpus_numbers(parts, stored)
     rows = pd.concat(numbers, ignore_index=True)
     store.write_responses(chain.from_iterable(map(parts.responses, stored)))
     # without a reward column nothing can be standardised; an all-NaN one is worse than none
-    scores = rows.drop(columns=[*NO_SCORES], errors="ignore").dropna(axis=1, how="all")
+    scores = rows.drop(columns=[*NO_SCORES, *(c for c in rows.columns if c.startswith(CUT))], errors="ignore")
+    scores = scores.dropna(axis=1, how="all")
     summary = summarize(
         scores, reference=plan.reference, seed=plan.suite.seed, reasons=missing,
         hypervolume_kl=plan.suite.hypervolume_kl,
     )  # fmt: skip
+    _add_phrases(summary, corpora, plan.reference)
     _write_scores(store, scores, parts, stored)
     _copy_logs(store, plan)
-    best: dict[str, Any] = {}
     if collected.pools:
-        drawn = pd.concat([parts.numbers(pool) for pool in collected.pools], ignore_index=True)
-        pool = with_reward_z(drawn, reward_scales(scores, plan.reference))
-        store.write_pool(pool.dropna(axis=1, how="all"))
-        best = {
-            "best_of_n": best_of_n_curve(pool, seed=plan.suite.seed),
-            "best_of_n_held": probability_held(pool),
-        }
-        summary["over_optimisation"] += best_of_n_fit(pool, seed=plan.suite.seed)
-        _add_frontier(summary, plan, pool, scores)
+        _add_pool(summary, store, plan, [parts.numbers(pool) for pool in collected.pools], scores)
+    _add_cuts(summary, plan, rows)
     pairs = any(item.chosen is not None and item.rejected is not None for item in plan.items)
     accuracies = [_reward_accuracy(rows, seed, plan) for seed, own in plan.reward_models.items() if own and pairs]
     store.write_metrics(
         {
             **summary,
-            **best,
-            "missing": [*summary["missing"], *_rows(plan.missing)],
+            "missing": [*summary["missing"], *_rows(plan.missing | _of_failed(failed, plan))],
+            "failed": [one._asdict() for one in failed],
             "training": training_costs(plan.models),
             "training_alarms": training_alarms(plan.models, plan.reward_models),
             "reward_model": accuracies,
@@ -87,6 +104,30 @@ def collect(store: ResultStore, parts: PartStore, plan: Plan, collected: Collect
         }
     )
     parts.remove()
+    return list(summary["cuts"])
+
+
+def _add_pool(
+    summary: dict[str, Any], store: ResultStore, plan: Plan, drawn: Sequence[pd.DataFrame], scores: pd.DataFrame
+) -> None:
+    """Best of n and the frontier, from the pool of the reference's responses, which is written."""
+    pool = with_reward_z(pd.concat(drawn, ignore_index=True), reward_scales(scores, plan.reference))
+    store.write_pool(pool.dropna(axis=1, how="all"))
+    summary["best_of_n"] = best_of_n_curve(pool, seed=plan.suite.seed)
+    summary["best_of_n_held"] = probability_held(pool)
+    summary["over_optimisation"] += best_of_n_fit(pool, seed=plan.suite.seed)
+    _add_frontier(summary, plan, pool, scores)
+
+
+def _add_cuts(summary: dict[str, Any], plan: Plan, rows: pd.DataFrame) -> None:
+    """A line for whatever was too long and read in part, and an alarm where that is much."""
+    sampling = plan.sampling
+    limits = (sampling.max_prompt_tokens, sampling.max_new_tokens) if sampling else (None, None)
+    cuts = find_cuts(rows, max_prompt=limits[0], max_response=limits[1])
+    summary["cuts"] = [cut.text for cut in cuts]
+    summary["alarms"] += [alarm._asdict() for alarm in cut_alarms(cuts)]
+    if any(str(name).startswith(CUT) and rows[name].notna().any() for name in rows):
+        summary["alarm_checks"].append(CUT_CHECK)
 
 
 def _add_frontier(summary: dict[str, Any], plan: Plan, pool: pd.DataFrame, scores: pd.DataFrame) -> None:
@@ -104,26 +145,42 @@ def _add_frontier(summary: dict[str, Any], plan: Plan, pool: pd.DataFrame, score
         summary["alarm_checks"].append(ABOVE)
 
 
+def _add_phrases(summary: dict[str, Any], corpora: Texts, reference: str) -> None:
+    """The alarm of phrases, which needs the texts."""
+    texts = {(model, seed): found for (model, seed), found in corpora.items() if model not in ANCHORS}
+    seeds = {seed for model, seed in texts if model == reference}
+    if any(model != reference and seed in seeds for model, seed in texts):
+        summary["alarms"] += [alarm._asdict() for alarm in phrase_alarms(texts, reference=reference)]
+        summary["alarm_checks"].append(CHECK)
+
+
+def _of_failed(failed: Sequence[Failed], plan: Plan) -> dict[tuple[str, str], str]:
+    one_seed = len(plan.seeds) == 1
+    return {(one.model, "everything" if one_seed else f"seed {one.seed}"): one.reason for one in failed}
+
+
 def _rows(missing: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:
     return [{"model": model, "metric": metric, "reason": reason} for (model, metric), reason in missing.items()]
 
 
 def with_corpus_numbers(
     parts: PartStore, stored: Sequence[Sequence[str]]
-) -> tuple[list[pd.DataFrame], dict[tuple[str, str], str]]:
-    """The numbers of each part's responses, those of its texts together included, and why columns are missing.
+) -> tuple[list[pd.DataFrame], dict[tuple[str, int], list[str]], dict[tuple[str, str], str]]:
+    """The numbers of each part's responses, those of its texts together included; the texts; why columns are missing.
 
-    A corpus is the first responses to the first prompts, which are in the order of a hash; its values are on their
-    rows, NaN elsewhere.
+    The texts of a model and seed are the first responses to the first prompts, which are in the order of a hash; their
+    numbers are on their rows, NaN elsewhere.
     """
     corpora = [list(islice(parts.first_responses(part), TEXTS)) for part in stored]
     sizes = [sum(len(text.encode()) for text in texts) for texts in corpora]
     n_bytes = min((size for size in sizes if size), default=0)
     numbers: list[pd.DataFrame] = []
+    by_model: dict[tuple[str, int], list[str]] = {}
     missing: dict[tuple[str, str], str] = {}
     for part, texts in zip(stored, corpora, strict=True):
         rows = parts.numbers(part)
         model = str(rows["model"].iloc[0])
+        by_model[model, int(rows["seed"].iloc[0])] = texts
         first = np.flatnonzero(rows["sample"] == 0)[:TEXTS]
         why = parts.missing(part)
         for name, values in chain.from_iterable(s.corpus(Corpus(texts, n_bytes)).items() for s in SCORERS):
@@ -134,7 +191,7 @@ def with_corpus_numbers(
                 rows.loc[first, name] = values
         missing |= {(model, column): reason for column, reason in why.items()}
         numbers.append(rows)
-    return numbers, missing
+    return numbers, by_model, missing
 
 
 def _write_scores(store: ResultStore, scores: pd.DataFrame, parts: PartStore, stored: Sequence[Sequence[str]]) -> None:
@@ -185,6 +242,10 @@ def _marks(plan: Plan, rows: pd.DataFrame) -> dict[str, str]:
         if n:
             why = f"without {n:,} of {len(rows):,} responses, which are longer than {name} can read"
             marks |= dict.fromkeys((f"{prefix}{name}" for prefix in PERPLEXITY_PREFIXES), why)
+    n, read = (int(rows[name].fillna(0).astype(bool).sum()) if name in rows else 0 for name in (LEFT_OUT, "rougeL"))
+    if n and read:
+        why = f"without {n:,} responses: {UNSEEN}"
+        marks |= dict.fromkeys((name for name in ROUGE_PARTS if not name.endswith(UNICODE)), why)
     if plan.sampling is not None and not plan.sampling.exact:
         s = plan.sampling
         why = f"biased: sampled at temperature {s.temperature:g}, top-p {s.top_p:g}, top-k {s.top_k}"

@@ -14,6 +14,7 @@ from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.sources import ModelSource, ResponseSet, ServerModel
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import json_text
+from rlhf_bench.modeling.checkpoints import read_training
 from rlhf_bench.scorers.rouge import rouge_settings
 from rlhf_bench.types import stable_hash
 
@@ -36,6 +37,8 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
             entry["template"] = part.template
         if not isinstance(part, ResponseSet) and part.prompt:
             entry["prompt"] = dict(part.prompt)
+        if _is_toy(part):
+            entry["toy"] = True
         by_model.setdefault(part.name, []).append(entry)
     names = [part.name for part in plan.evaluated]
     identity = {
@@ -83,6 +86,12 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         "command": " ".join(["rlhf-bench", *sys.argv[1:]]),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def _is_toy(part: ModelSource | ServerModel | ResponseSet) -> bool:
+    """True for a checkpoint of a recipe with numbers that mean nothing, wherever it is."""
+    weights = part.weights if isinstance(part, ServerModel) else part
+    return isinstance(weights, ModelSource) and bool((read_training(weights.path) or {}).get("toy"))
 
 
 def _column(column: str) -> dict[str, str]:

@@ -44,10 +44,8 @@ class SeedModels:
         # responses of files may be longer than what is sampled here
         longest = None if self.plan.response_sets else sampling.max_new_tokens
         limits = {"max_prompt": sampling.max_prompt_tokens, "max_response": longest}
-        return [
-            (s.column, RewardModel.load(s.path, device=default_device(), template=s.template, **limits))
-            for s in sources
-        ]
+        loaded = [s.opened or RewardModel.load(s.path, device=default_device(), template=s.template) for s in sources]
+        return [(s.column, model.within(**limits)) for s, model in zip(sources, loaded, strict=True)]
 
     @cached_property
     def language_models(self) -> list[tuple[str, LanguageModel]]:

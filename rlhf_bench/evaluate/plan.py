@@ -35,20 +35,19 @@ from rlhf_bench.modeling.checkpoints import (
 from rlhf_bench.progress import Progress
 from rlhf_bench.scorers.reward import HELD_OUT, HELD_OUT_Z, REWARD_PREFIX
 from rlhf_bench.store import ANCHORS
-from rlhf_bench.types import HUMAN_TURN, Item
+from rlhf_bench.types import HUMAN_TURN, POLICIES, Item
 
 if TYPE_CHECKING:
     from rlhf_bench.modeling.sampling import SamplingConfig
 
 __all__ = ["Plan", "prepare"]
 
-POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
 Found = Mapping[tuple[str, int | None], Checkpoint]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one evaluation is made of, by path and hash; nothing is loaded."""
+    """What one evaluation is made of, by path and hash; nothing is loaded but the reward models that are given."""
 
     suite: Suite
     prompts: Prompts
@@ -140,8 +139,9 @@ def prepare(request: Request, progress: Progress) -> Plan:
     if suite.baseline is not None and suite.baseline not in baselines:
         raise UnknownName("baseline model", suite.baseline, baselines)
     seeds: list[int | None] = run.seeds if run.found else list(files.seeds) or [None]
-    models, missing = _models(request, run, seeds, progress)
-    served = _served(request, run, seeds, progress)
+    texts = [item.prompt for item in prompts.items]
+    models, missing = _models(request, run, seeds, texts, progress)
+    served = _served(request, run, seeds, texts, progress)
     response_sets = [
         ResponseSet(mine.model or "", run.number(seed), path, sha256_file(path)[:16], mine.by_prompt)
         for seed in seeds
@@ -152,8 +152,8 @@ def prepare(request: Request, progress: Progress) -> Plan:
             raise DataError(
                 f"the file of {name} has responses under the seeds {files.seeds}, none of which is evaluated"
             )
-    reward_models = _reward_models(request, run, seeds, missing, progress)
-    language_models = _language_models(request, progress)
+    reward_models = _reward_models(request, run, seeds, missing, texts, progress)
+    language_models = _language_models(request, texts, progress)
     missing |= _missing_pool(suite, reference, [(model.name, model.seed) for model in models], reward_models)
     with_torch = models or served or language_models or any(reward_models.values())
     here = [*models, *(model.weights for model in served if model.weights is not None)]
@@ -190,7 +190,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _models(
-    request: Request, run: _Run, seeds: Sequence[int | None], progress: Progress
+    request: Request, run: _Run, seeds: Sequence[int | None], prompts: Sequence[str], progress: Progress
 ) -> tuple[list[ModelSource], dict[tuple[str, str], str]]:
     missing: dict[tuple[str, str], str] = {}
     if run.path is not None:
@@ -218,7 +218,9 @@ def _models(
             checkpoint = run.found.get((name, seed))
             if name in given:
                 template = request.templates.get(name)
-                sources.append(_given(name, run.number(seed), under_seed(given[name], seed), template, progress))
+                sources.append(
+                    _given(name, run.number(seed), under_seed(given[name], seed), template, prompts, progress)
+                )
             elif checkpoint is not None:
                 sources.append(
                     ModelSource(
@@ -231,15 +233,19 @@ def _models(
     return sources, missing
 
 
-def _given(name: str, seed: int, path: str, template: str | None, progress: Progress) -> ModelSource:
+def _given(
+    name: str, seed: int, path: str, template: str | None, prompts: Sequence[str], progress: Progress
+) -> ModelSource:
     from rlhf_bench.modeling.opening import open_policy
 
     template = template or prompt_form(path)
-    form = open_policy(name, path, template, progress.log)
+    form = open_policy(name, path, template, progress.log, prompts=prompts)
     return ModelSource(name, seed, Path(path), model_hash(path), None, template, form)
 
 
-def _served(request: Request, run: _Run, seeds: Sequence[int | None], progress: Progress) -> list[ServerModel]:
+def _served(
+    request: Request, run: _Run, seeds: Sequence[int | None], prompts: Sequence[str], progress: Progress
+) -> list[ServerModel]:
     """The models behind a server, each under every seed: of sampling, where it was not trained here."""
     served = []
     for name, path in request.models.items():
@@ -253,7 +259,7 @@ def _served(request: Request, run: _Run, seeds: Sequence[int | None], progress: 
         url, template = canonical_url(request.base_url), request.templates.get(name, "chat")
         for seed in seeds:
             number = run.number(seed)
-            here = _given(name, number, under_seed(weights, seed), template, progress) if weights else None
+            here = _given(name, number, under_seed(weights, seed), template, prompts, progress) if weights else None
             served.append(ServerModel(name, number, under_seed(model, seed), url, here, template))
     return served
 
@@ -263,6 +269,7 @@ def _reward_models(
     run: _Run,
     seeds: Sequence[int | None],
     missing: dict[tuple[str, str], str],
+    prompts: Sequence[str],
     progress: Progress,
 ) -> dict[int, list[RewardModelSource]]:
     """Each seed's reward models: those given, the first as "reward"; else the run's own, and the next seed's held out.
@@ -280,9 +287,9 @@ def _reward_models(
     given = []
     for i, (name, path) in enumerate(request.reward_models.items()):
         template = request.templates.get(name)
-        form = open_reward_model(name, path, template, progress.log)
+        opened = open_reward_model(name, path, template, progress.log, prompts=prompts)
         column = "reward" if i == 0 else f"{REWARD_PREFIX}{name}"
-        given.append(RewardModelSource(column, Path(path), model_hash(path), template, form))
+        given.append(RewardModelSource(column, Path(path), model_hash(path), template, opened.form.name, opened))
     if given:
         return {run.number(seed): given for seed in seeds}
     after = dict(zip(own, [*list(own)[1:], *list(own)[:1]], strict=True))  # each seed's next, the last one's first
@@ -303,7 +310,7 @@ def _own_reward_model(column: str, checkpoint: Checkpoint) -> RewardModelSource:
     return RewardModelSource(column, checkpoint.path, checkpoint.hash, None, prompt_form(checkpoint.path))
 
 
-def _language_models(request: Request, progress: Progress) -> list[LanguageModelSource]:
+def _language_models(request: Request, prompts: Sequence[str], progress: Progress) -> list[LanguageModelSource]:
     if not request.perplexity_models:
         return []
     from rlhf_bench.modeling.opening import open_policy
@@ -311,7 +318,7 @@ def _language_models(request: Request, progress: Progress) -> list[LanguageModel
     found = []
     for name, path in request.perplexity_models.items():
         template = request.templates.get(name) or prompt_form(path)
-        open_policy(name, path, template, progress.log)
+        open_policy(name, path, template, progress.log, prompts=prompts)
         found.append(LanguageModelSource(name, Path(path), model_hash(path), template))
     return found
 

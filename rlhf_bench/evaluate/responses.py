@@ -41,19 +41,21 @@ def sampled_rows(
     plan = models.plan
     assert plan.sampling is not None
     model, tokenizer, template = models.policy(source)
-    data = [Prompt(item.id, item.prompt) for item in items]
-    prompts = template.encoded(data, max_prompt=plan.sampling.max_prompt_tokens)
+    encoded = template.encode_prompts([item.prompt for item in items], max_prompt=plan.sampling.max_prompt_tokens)
+    prompts = [Prompt(item.id, item.prompt, tuple(ids)) for item, (ids, _) in zip(items, encoded, strict=True)]
     first = (tokenizer.eos_token_id,)  # of an empty prompt
-    given = {item.id: (item, prompt.ids or first) for item, prompt in zip(items, prompts, strict=True)}
+    given = {item.id: (item, tuple(ids) or first, cut) for item, (ids, cut) in zip(items, encoded, strict=True)}
 
     def row(completion: Completion) -> ResponseRow:
-        item, prompt_ids = given[completion.prompt_id]
+        item, prompt_ids, prompt_cut = given[completion.prompt_id]
         # of a stop string's tokens the sampler keeps no probability
         logprob = math.nan if completion.stop_ids else float(np.sum(completion.logps, dtype=np.float64))
         return response_row(
             source.name, source.seed, item, completion.sample, template.read(completion.text),
             completion.finish_reason, float(len(completion.ids)),
-        )._replace(prompt_ids=prompt_ids, token_ids=array("i", completion.drawn), logprob=logprob)  # fmt: skip
+        )._replace(
+            prompt_ids=prompt_ids, prompt_cut=prompt_cut, token_ids=array("i", completion.drawn), logprob=logprob
+        )  # fmt: skip
 
     sampling = plan.sampling.model_copy(update={"stop": (*plan.sampling.stop, *template.stop)})
     try:

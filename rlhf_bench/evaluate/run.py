@@ -1,20 +1,21 @@
 """Evaluate models side by side: same prompts, same sampling, one definition of every number.
 
 Work is done a (seed, model) at a time and each finished shard is stored, so that an evaluation which was interrupted
-continues where it stopped. When all parts are there, `collect` makes the results folder of them (DESIGN, "Results").
+continues where it stopped. When all parts are there, `collect` makes the results folder of them (`store.result`).
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from rlhf_bench.errors import StoreError
-from rlhf_bench.evaluate.collect import Collected, collect
+from rlhf_bench.errors import BenchError, ModelError, NotFinite, StoreError
+from rlhf_bench.evaluate.collect import Collected, Failed, collect
 from rlhf_bench.evaluate.manifest import make_manifest
 from rlhf_bench.evaluate.models import SeedModels
 from rlhf_bench.evaluate.plan import Plan, prepare
@@ -22,6 +23,7 @@ from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.responses import anchor_names, anchor_rows, file_rows, sampled_rows
 from rlhf_bench.evaluate.scoring import Scored, pool_of, scored
 from rlhf_bench.evaluate.served import Service, served_rows
+from rlhf_bench.evaluate.served_kl import log_ratios
 from rlhf_bench.evaluate.sources import ModelSource, ResponseSet, ServerModel
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import LOCK, exclusive, remove_half_written
@@ -49,6 +51,8 @@ def run_request(
     force: bool = False,
     results: Path = Path("results"),
     expected: str | None = None,
+    max_cost: str | None = None,
+    max_calls: int | None = None,
     progress: Progress | None = None,
     processes: Processes = ALONE,
 ) -> Path:
@@ -56,6 +60,7 @@ def run_request(
 
     Of several `processes` all call this with the same arguments: they divide the batches that one process would
     compute, and one of them writes. `expected` is the key of a result that is to be repeated.
+    `max_cost` (US dollars) and `max_calls` limit what each model behind a server may cost over all runs.
 
     Raises StoreError where models, data or the suite's version are no longer those of that key.
     """
@@ -84,13 +89,20 @@ def run_request(
         if force:
             writer.look(_make_empty, folder, parts)
         writer.write(store.write_manifest, manifest)
-        collected = Collected()
-        service = Service(results / "judge.sqlite", request.skip_bad, progress)
+        collected, failed = Collected(), list[Failed]()
+        service = Service(results / "judge.sqlite", request.skip_bad, progress, max_cost, max_calls)
         for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
             for part in _parts(plan, SeedModels(plan, seed, processes), service):
-                collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
+                try:
+                    collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
+                except Exception as error:
+                    if processes.size > 1 or not _can_be_left_out(part, plan, error):
+                        raise
+                    failed.append(Failed(str(part.model), seed, _reason(error)))
+                    progress.log(f"{part.label}: could not be evaluated, and is left out: {failed[-1].reason}")
         with resampling(plan.suite.resamples):
-            writer.look(collect, store, parts, plan, collected)
+            for line in writer.look(collect, store, parts, plan, collected, failed):
+                progress.log(line)
         writer.write(_tidy, folder, request)
     return folder
 
@@ -103,6 +115,7 @@ class _Part(NamedTuple):
     label: str
     count: Callable[[Sequence[Item]], int]  # how many responses some prompts have
     compute: Callable[[Sequence[Item], OnBatch], Scored]
+    model: str | None = None  # of a model that is evaluated, its name
 
 
 def _parts(plan: Plan, models: SeedModels, service: Service) -> Iterator[_Part]:
@@ -111,11 +124,11 @@ def _parts(plan: Plan, models: SeedModels, service: Service) -> Iterator[_Part]:
         key, label = f"{quote(one.name, safe='')}-{seed}", f"{one.name}, seed {seed}"
         if isinstance(one, ServerModel):
             work = partial(_served, one, models, samples, service)
-            yield _Part("model", key, label, _times(samples), work)
+            yield _Part("model", key, label, _times(samples), work, one.name)
         elif isinstance(one, ResponseSet):
-            yield _Part("model", key, label, _counted(partial(file_rows, one)), partial(_file, one, models))
+            yield _Part("model", key, label, _counted(partial(file_rows, one)), partial(_file, one, models), one.name)
         else:
-            yield _Part("model", key, label, _times(samples), partial(_sampled, one, models, samples))
+            yield _Part("model", key, label, _times(samples), partial(_sampled, one, models, samples), one.name)
     for name in anchor_names(plan.items):  # their folder keeps a model's name from being mistaken for them
         count = _counted(partial(anchor_rows, name, seed))
         yield _Part("anchor", f"anchors/{name}-{seed}", f"{name}, seed {seed}", count, partial(_anchor, name, models))
@@ -142,7 +155,10 @@ def _served(
 ) -> Scored:
     rows = served_rows(source, models, items, samples=samples, service=service)
     on_batch(samples * len(items))
-    return scored(rows, models.context(source.weights, origin="server"))
+    context = models.context(source.weights, origin="server")
+    if source.weights is None:
+        context = replace(context, log_ratios=log_ratios(rows, source, models, service))
+    return scored(rows, context)
 
 
 def _file(texts: ResponseSet, models: SeedModels, items: Sequence[Item], on_batch: OnBatch) -> Scored:
@@ -160,6 +176,20 @@ def _anchor(name: str, models: SeedModels, items: Sequence[Item], on_batch: OnBa
 def _pool(reference: ModelSource, models: SeedModels, n: int, items: Sequence[Item], on_batch: OnBatch) -> Scored:
     rows = sampled_rows(reference, models, items, samples=n, on_batch=on_batch)
     return pool_of(rows, models.context(reference, chooser=True))
+
+
+def _can_be_left_out(part: _Part, plan: Plan, error: Exception) -> bool:
+    """Whether the other models' numbers have a meaning without this part: a model's, and not the reference's.
+
+    What may succeed another time, such as a full disk or memory, is no reason to leave a model out.
+    """
+    of_the_model = (ModelError, NotFinite, RuntimeError, ValueError, LookupError, TypeError)
+    return part.model not in (None, plan.reference) and isinstance(error, of_the_model) and "memory" not in str(error)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()[:1]
+    return "".join(lines) if isinstance(error, BenchError) else ": ".join([type(error).__name__, *lines])
 
 
 def _evaluated(part: _Part, plan: Plan, parts: PartStore, progress: Progress, writer: Writer) -> list[str]:
@@ -228,7 +258,7 @@ def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
 
 
 def _make_empty(folder: Path, parts: PartStore) -> None:
-    """Remove what `folder` holds but its lock, which this process has: nobody else is writing there."""
+    """Remove what `folder` holds but its lock, which this process has: no other writes there."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.scorers import SCORERS
-from rlhf_bench.scorers.base import Columns, EvalContext, Missing, ResponseRow, Scorer
+from rlhf_bench.scorers.base import CUT, Columns, EvalContext, Missing, ResponseRow, Scorer
 
 __all__ = ["Scored", "pool_of", "scored"]
 
-POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold", "logprob", "first")
+POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold", "logprob", "first")  # and style's
 
 
 class Scored(NamedTuple):
@@ -36,19 +36,20 @@ def scored(rows: Sequence[ResponseRow], context: EvalContext, scorers: Sequence[
 
 
 def pool_of(rows: Sequence[ResponseRow], context: EvalContext) -> Scored:
-    """The responses that best-of-n chooses from: reward, gold where it is known, and what they can be summed over.
+    """The responses that best-of-n chooses from: reward, gold where it is known, style, what they can be summed over.
 
-    That is logprob, NaN where it is not known at temperature 1, and `first`, the first sample of the prompt with the
-    same tokens.
+    The last is logprob, NaN where it is not known at temperature 1, and `first`, the first sample of the prompt with
+    the same tokens.
     """
     assert context.sampling is not None
-    from rlhf_bench.scorers import gold, reward
+    from rlhf_bench.scorers import gold, reward, style
 
-    table = scored(rows, context, [reward.SCORER, gold.SCORER]).rows
+    table = scored(rows, context, [reward.SCORER, gold.SCORER, style.SCORER]).rows
     first: dict[tuple[str, bytes], int] = {}
     table["first"] = [first.setdefault((row.prompt_id, bytes(row.token_ids)), row.sample) for row in rows]
     table["logprob"] = [row.logprob if context.sampling.exact else math.nan for row in rows]
-    return Scored(table[[column for column in POOL_COLUMNS if column in table.columns]], {})
+    kept = [name for name in table.columns if name in POOL_COLUMNS or name.startswith(style.PREFIX)]
+    return Scored(table[kept], {})
 
 
 def _row_columns(rows: Sequence[ResponseRow]) -> dict[str, object]:
@@ -68,6 +69,7 @@ def _row_columns(rows: Sequence[ResponseRow]) -> dict[str, object]:
         "response": [row.response for row in rows],
         "reference": texts("reference"),
         "finish_reason": texts("finish_reason"),
+        f"{CUT}prompt": [math.nan if row.prompt_cut is None else float(row.prompt_cut) for row in rows],
         "n_prompt_tokens": [float(len(row.prompt_ids)) if len(row.prompt_ids) else math.nan for row in rows],
         "n_tokens": [row.n_tokens for row in rows],
         **drawn,

@@ -15,19 +15,21 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 from rlhf_bench.data.hh import split_turns
-from rlhf_bench.errors import JudgeError, ModelError
+from rlhf_bench.errors import BadValue, JudgeError, ModelError
 from rlhf_bench.evaluate.models import SeedModels
 from rlhf_bench.evaluate.responses import response_row
 from rlhf_bench.evaluate.sources import ServerModel
 from rlhf_bench.judge.client import JudgeClient, Limits, ask
+from rlhf_bench.judge.client.budget import Price, load_prices, nano_dollars
 from rlhf_bench.judge.client.endpoint import Endpoint, api_key
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Cap
-from rlhf_bench.judge.questions import AnswerFormat, Message, Outcome, ParsedAnswer, Question, QuestionId, Role
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Outcome, ParsedAnswer, Question, QuestionId, Role
 from rlhf_bench.progress import Progress
+from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import FinishReason, Item, ResponseRow
 
-__all__ = ["Service", "served_rows"]
+__all__ = ["LIMITS", "Service", "served_rows", "written"]
 
 PARSER = "response@1"
 LIMITS = Limits()
@@ -39,6 +41,22 @@ class Service(NamedTuple):
     ledger: Path
     skip_bad: bool
     progress: Progress
+    max_cost: str | None = None  # US dollars of each model over all runs; None: no limit
+    max_calls: int | None = None
+
+    def price(self, source: ServerModel) -> Price | None:
+        return load_prices().find(source.model, source.base_url)
+
+    def cap(self, source: ServerModel) -> Cap:
+        """Raises BadValue for a limit in dollars on a model without a price."""
+        if self.max_cost is None:
+            return Cap(None, self.max_calls)
+        if self.price(source) is None:
+            raise BadValue(
+                f"--max-cost {self.max_cost}: the price of {source.model!r} at {source.base_url} is not known; limit "
+                "it with --max-calls N"
+            )
+        return Cap(nano_dollars("--max-cost", self.max_cost), self.max_calls)
 
 
 class _Answer(NamedTuple):
@@ -54,7 +72,7 @@ def served_rows(
 
     Raises JudgeError where responses did not come, unless they are to be left out; ModelError where all are empty.
     """
-    answers = models.processes.first(lambda: _answers(source, models, items, samples, service))
+    answers = Writer(models.processes).look(_answers, source, models, items, samples, service)
     rows = [
         response_row(source.name, source.seed, items[i], sample, answer.text, answer.finish, answer.n_tokens)
         for (i, sample), answer in answers.items()
@@ -75,9 +93,9 @@ def _answers(
     wanted = [QuestionId(i, "given", k) for i in range(len(items)) for k in range(samples)]
     with closing(Ledger(service.ledger)) as ledger:
         client = JudgeClient(
-            [_messages(source, item.prompt) for item in items], _endpoint(source, models),
+            [_messages(source, item.prompt) for item in items], _endpoint(source, models, service),
             lambda messages, _order, repeat=0: Question(messages, form, repeat), _read, PARSER, ledger,
-            f"{source.base_url} {source.model}", Cap(None, None),
+            f"{source.base_url} {source.model}", service.cap(source),
         )  # fmt: skip
         client = client.adapted(form.template_hash)
         found = ask(
@@ -99,27 +117,28 @@ def _form(source: ServerModel, models: SeedModels) -> AnswerFormat:
     return AnswerFormat(models.plan.sampling.max_new_tokens, None, PARSER, f"{PARSER} {source.template}")
 
 
-def _messages(source: ServerModel, prompt: str) -> tuple[Message, ...]:
+def _messages(source: ServerModel, prompt: str) -> tuple[ChatMessage, ...]:
     """The turns of a prompt; for the completions API one message, the prompt as its template writes it."""
     if source.template != "chat":
-        return (Message("user", _written(source.template, prompt)),)
-    return tuple(Message(cast(Role, turn.role), turn.content) for turn in split_turns(prompt))
+        return (ChatMessage("user", written(source.template, prompt)),)
+    return tuple(ChatMessage(cast(Role, turn.role), turn.content) for turn in split_turns(prompt))
 
 
-def _written(template: str, prompt: str) -> str:
+def written(template: str, prompt: str) -> str:
+    """A prompt in the HH form as the template writes it."""
     from rlhf_bench.modeling.templates import Template
 
     return Template.of(template, SimpleNamespace(bos_token="", eos_token="")).prompt(prompt)
 
 
-def _endpoint(source: ServerModel, models: SeedModels) -> Endpoint:
+def _endpoint(source: ServerModel, models: SeedModels, service: Service) -> Endpoint:
     sampling = models.plan.sampling
     assert sampling is not None
     return Endpoint(
         source.base_url, source.model, temperature=sampling.temperature, structured=False,
         completions=source.template != "chat", max_tokens=sampling.max_new_tokens,
         top_p=None if sampling.top_p == 1 else sampling.top_p, top_k=sampling.top_k or None,
-        stop=tuple(sampling.stop), seed=models.plan.sampling_seed(source.seed) % 2**31,
+        stop=tuple(sampling.stop), seed=models.plan.sampling_seed(source.seed) % 2**31, price=service.price(source),
     )  # fmt: skip
 
 
@@ -154,10 +173,10 @@ def _check(source: ServerModel, client: JudgeClient, found: Mapping[QuestionId, 
     filtered = sum(outcome.reading.status == "refused" for outcome in found.values())
     if lost and not service.skip_bad:
         reasons = [failure.reason for failure in client.ledger.failures([outcome.key for outcome in lost])]
+        reason = reasons[-1] if reasons else "beyond --max-cost or --max-calls"
         raise JudgeError(
-            f"{source.name}: {len(lost)} of {len(found)} responses did not come from {source.base_url} "
-            f"({reasons[-1] if reasons else 'not asked for'}); what came is kept, and the same command asks for the "
-            "rest; --skip-bad leaves them out"
+            f"{source.name}: {len(lost)} of {len(found)} responses did not come from {source.base_url} ({reason}); "
+            "what came is kept, and the same command asks for the rest; --skip-bad leaves them out"
         )
     if lost or filtered:
         service.progress.log(
@@ -168,7 +187,7 @@ def _check(source: ServerModel, client: JudgeClient, found: Mapping[QuestionId, 
 
 def _with_tokens(rows: Sequence[ResponseRow], source: ServerModel, models: SeedModels) -> list[ResponseRow]:
     """With the tokens that the model's own tokenizer makes of each text: what it drew the server does not say."""
-    from rlhf_bench.modeling.models import max_positions
+    from rlhf_bench.modeling.heads import max_positions
 
     assert source.weights is not None
     assert models.plan.sampling is not None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlhf_bench.data.responses import Answer
 from rlhf_bench.errors import BadValue
 from rlhf_bench.types import stable_hash
+
+if TYPE_CHECKING:
+    from rlhf_bench.modeling.reward_model import RewardModel
 
 __all__ = ["LanguageModelSource", "ModelSource", "ResponseSet", "RewardModelSource", "ServerModel", "server_model"]
 
@@ -81,6 +84,7 @@ class RewardModelSource(NamedTuple):
     hash: str
     template: str | None = None  # that the request gives; None: the model's own
     form: str = "hh"  # in which it reads responses
+    opened: RewardModel | None = None  # loaded already, to be checked
 
 
 class LanguageModelSource(NamedTuple):

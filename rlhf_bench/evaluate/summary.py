@@ -22,9 +22,8 @@ from rlhf_bench.evaluate.analyses.equal_kl import equal_kl
 from rlhf_bench.evaluate.analyses.gain import Gain, split_gains
 from rlhf_bench.evaluate.analyses.over_optimisation import over_optimisation
 from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL, tradeoffs
-from rlhf_bench.evaluate.score_table import ScoreTable, score_table
 from rlhf_bench.scorers import METRICS, Metric, describe, found_metrics
-from rlhf_bench.scorers.reward import HELD_OUT_Z, add_reward_z
+from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.scorers.rules import suite_metrics
 from rlhf_bench.stats import (
     Difference,
@@ -36,11 +35,11 @@ from rlhf_bench.stats import (
     crossed_share_difference,
     crossed_std,
     holm,
-    reference_z_cells,
     share_difference,
 )
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable, score_table
 from rlhf_bench.types import REFERENCE, Estimate
 
 __all__ = [
@@ -57,7 +56,6 @@ NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or th
 NOT_AVAILABLE = "not available"
 OTHER_COUNTS = "their tokens are counted by different tokenizers; n_words is not"
 
-_BY_REFERENCE = ("reward_z", HELD_OUT_Z)  # standardised by the reference's responses, whose mean and sd are estimates
 _RAW = {metric.standardises for metric in METRICS.values() if metric.standardises}  # in units of a seed's reward model
 
 
@@ -185,8 +183,8 @@ def _estimate(
     """One number of one model, from the (S, P, K) responses of `seeds`."""
     applies = _applies(table, metric.name)
     blocks = [table.block(model, column)[seeds][:, applies] for column in metric.sources]
-    if metric.name in _BY_REFERENCE:
-        estimate = crossed(_z_cells(table, model, metric.name, reference)[seeds], level=level, seed=seed)
+    if metric.name in BY_REFERENCE:
+        estimate = crossed(table.cells(model, metric.name, reference)[seeds], level=level, seed=seed)
         return _own_scale(estimate, 0.0) if model == reference else estimate
     if metric.kind == "std" and metric.standardises:
         by = table.block(reference, metric.sources[0])[seeds][:, applies]
@@ -205,11 +203,6 @@ def _estimate(
         return crossed_ratio(-cells[0] / math.log(2), cells[1], level=level, seed=seed)
     estimate = crossed(cells[0], level=level, seed=seed)
     return estimate.clip(metric.bounds)
-
-
-def _z_cells(table: ScoreTable, model: str, name: str, reference: str) -> FloatArray:
-    """(S, P) values that allow for the scale, which is estimated from the reference's responses to these prompts."""
-    return reference_z_cells(table.block(model, name), table.block(reference, name))
 
 
 def _own_scale(estimate: Estimate, value: float) -> Estimate:
@@ -262,8 +255,8 @@ def _pairwise(
     for name in (metric.name for metric in metrics if metric.compared and metric.name not in own_scale):
         applies = _applies(table, name)
         blocks = {model: table.block(model, name)[:, applies] for model in players}
-        if name in _BY_REFERENCE:
-            blocks = {model: _z_cells(table, model, name, reference)[..., None] for model in players}
+        if name in BY_REFERENCE:
+            blocks = {model: table.cells(model, name, reference)[..., None] for model in players}
         rows = [
             row
             for earlier, later in combinations(players, 2)

@@ -20,9 +20,8 @@ def training_costs(models: Iterable[ModelSource]) -> dict[str, list[dict[str, An
     for source in models:
         if source.training is not None:
             cost = {key: source.training[key] for key in ("samples", "tokens", "seconds")}
-            recipe = source.training.get("recipe")
             whole = {"seconds_with_reward": cost["seconds"] + _reward_seconds(source)}
-            costs.setdefault(source.name, []).append({"seed": source.seed, **cost, **whole, "recipe": recipe})
+            costs.setdefault(source.name, []).append({"seed": source.seed, **cost, **whole})
     return costs
 
 

@@ -6,24 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.errors import BadValue, StoreError, UnknownName
 from rlhf_bench.store import ANCHORS, order_models
 
 __all__ = [
     "RESPONSE",
     "AnswerFormat",
-    "Comparison",
+    "ChatMessage",
+    "ComparisonSet",
     "ListwiseComparison",
-    "Message",
     "Order",
     "Outcome",
-    "Pairs",
+    "PairComparison",
     "ParsedAnswer",
     "Question",
     "QuestionId",
     "ResultTexts",
     "Single",
     "Status",
+    "another_sample",
+    "is_another_sample",
     "items_of",
     "pairs_of",
     "singles_of",
@@ -38,7 +40,7 @@ Status = Literal["read", "unreadable", "refused", "failed", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairComparison:
     """Two responses to one prompt."""
 
     prompt_id: str
@@ -79,7 +81,7 @@ class ListwiseComparison:
 Role = Literal["system", "user", "assistant"]
 
 
-class Message(NamedTuple):
+class ChatMessage(NamedTuple):
     """One message of the chat API."""
 
     role: Role
@@ -100,7 +102,7 @@ class AnswerFormat:
 class Question:
     """One call. `repeat` distinguishes repeats of the same question, which measure repeatability."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[ChatMessage, ...]
     format: AnswerFormat
     repeat: int = 0
 
@@ -149,11 +151,30 @@ def items_of(subjects: Sequence[object], again: int = 0, *, orders: Sequence[Ord
     ]
 
 
+def another_sample(model: str) -> str:
+    """What the baseline is called where a model's responses are compared with one another."""
+    return f"{_ANOTHER}{model}"
+
+
+def is_another_sample(name: str) -> bool:
+    return name.startswith(_ANOTHER)
+
+
+_ANOTHER = "another sample of "
+
+
 class ResultTexts(NamedTuple):
     """Responses by model and (prompt id, seed, sample), and the prompts' texts by id."""
 
     responses: dict[str, dict[tuple[str, int, int], str]]
     prompts: dict[str, str]
+
+    def response(self, model: str, key: tuple[str, int, int]) -> str | None:
+        """None where there is none. Of "another sample of" a model it is the sample after."""
+        if model in self.responses:
+            return self.responses[model].get(key)
+        prompt, seed, sample = key
+        return self.responses.get(model.removeprefix(_ANOTHER), {}).get((prompt, seed, sample + 1))
 
     def models(self, named: Sequence[str], *, without: Sequence[str] = ()) -> list[str]:
         """Those named, else all but the data's own responses and `without`. Raises UnknownName."""
@@ -164,10 +185,10 @@ class ResultTexts(NamedTuple):
         return list(dict.fromkeys(named)) or [name for name in known if name not in (*without, *ANCHORS)]
 
 
-class Pairs(NamedTuple):
+class ComparisonSet(NamedTuple):
     """`alone` counts responses without a counterpart, `empty` pairs with an empty response, judged as it is."""
 
-    comparisons: list[Comparison]
+    comparisons: list[PairComparison]
     alone: int
     empty: int
 
@@ -179,28 +200,35 @@ def pairs_of(
     models: Sequence[str] = (),
     samples: int | None = None,
     limit: int | None = None,
-) -> Pairs:
+) -> ComparisonSet:
     """Each model's responses against the baseline's, sorted by model, prompt, seed and sample.
 
-    No `models` given: every one but the baseline and the data's own responses. `samples` and `limit`: at most so many
-    samples a prompt, and prompts. Raises UnknownName for a model that is not there, StoreError where two responses
-    share a prompt's id but not its text, or no response has a counterpart.
+    No `models` given: every one but the baseline and the data's own responses. The baseline alone: each second of its
+    samples against the one after it. `samples` and `limit`: at most so many samples a prompt, and prompts.
+
+    Raises UnknownName for a model that is not there, BadValue for the baseline among other models, StoreError where two
+    responses share a prompt's id but not its text, or no response has a counterpart.
     """
     texts, prompts = found = texts_of(responses)
     chosen = found.models(models, without=(baseline,))
+    step = 1
+    if baseline in chosen:
+        if len(chosen) > 1:
+            raise BadValue(f"--model: given the baseline {baseline} and others; expected it alone, or the others")
+        baseline, step = another_sample(baseline), 2
     known = set(sorted(prompts)[:limit])
     comparisons, alone = [], 0
     for name in chosen:
         for key in sorted(texts[name]):
             prompt, seed, sample = key
-            if prompt not in known or (samples is not None and sample >= samples):
+            if prompt not in known or (samples is not None and sample >= samples) or sample % step:
                 continue
-            other = texts[baseline].get(key)
+            other = found.response(baseline, key)
             if other is None:
                 alone += 1
                 continue
             comparisons.append(
-                Comparison(prompt, prompts[prompt], seed, sample, name, baseline, texts[name][key], other)
+                PairComparison(prompt, prompts[prompt], seed, sample, name, baseline, texts[name][key], other)
             )
     if not comparisons:
         raise StoreError(
@@ -208,7 +236,7 @@ def pairs_of(
             "prompt, seed and sample; name another --baseline or --model"
         )
     empty = sum(not (c.model_response.strip() and c.baseline_response.strip()) for c in comparisons)
-    return Pairs(comparisons, alone, empty)
+    return ComparisonSet(comparisons, alone, empty)
 
 
 def texts_of(responses: Iterable[Mapping[str, Any]]) -> ResultTexts:

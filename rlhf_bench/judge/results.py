@@ -3,7 +3,7 @@
     judge/verdicts.parquet   pairs, a row a question: judge, base_url, template, baseline, model, prompt_id, seed,
                              sample, order, repeat, status, winner (first, second, tie), soft, note, model_length,
                              baseline_length (characters), key (of the call in the ledger); judge.json's "judgings"
-    judge/<form>.parquet     the rows of another form; its `Section` is in the form's file
+    judge/<form>.parquet     the rows of another form; its `FormSection` is in the form's file
     judge/judge.json         {"judgings": [...], "strengths": [...], ...}: the questions, how they ended, their cost,
                              and the numbers of `analysis` and of the forms
 
@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -25,18 +25,29 @@ import pandas as pd
 
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_parquet, atomic_write_text, exclusive, json_text
-from rlhf_bench.judge.analysis import measured_people, measured_strengths
-from rlhf_bench.judge.questions import RESPONSE, Comparison, ListwiseComparison, Outcome, QuestionId, Single
+from rlhf_bench.judge.analysis import measure, measured_people, measured_strengths
+from rlhf_bench.judge.analysis.pairs import fold
+from rlhf_bench.judge.analysis.rewards import verdict_forecast, verdict_gains
+from rlhf_bench.judge.questions import (
+    RESPONSE,
+    ListwiseComparison,
+    Outcome,
+    PairComparison,
+    QuestionId,
+    Single,
+    another_sample,
+)
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.store import ResultStore
 
 __all__ = [
     "VERDICTS",
     "WHO",
+    "FormSection",
     "ResponseKey",
-    "Section",
     "count_statuses",
     "labelled",
+    "measured",
     "question_cells",
     "read_section",
     "response_scores",
@@ -51,7 +62,7 @@ _AGAIN = "remove it and run `rlhf-bench judge run` again: what was answered is i
 WHO = ("judge", "base_url", "template")
 
 
-class Section(NamedTuple):
+class FormSection(NamedTuple):
     """One form's part of the folder."""
 
     key: str  # in judge.json
@@ -62,7 +73,7 @@ class Section(NamedTuple):
     numbers: Mapping[str, str]  # columns that are no text, and their type
 
 
-VERDICTS = Section(
+VERDICTS = FormSection(
     "judgings",
     "verdicts.parquet",
     (*WHO, "baseline"),
@@ -78,7 +89,7 @@ VERDICTS = Section(
 )
 
 
-def read_section(result: Path, section: Section) -> pd.DataFrame | None:
+def read_section(result: Path, section: FormSection) -> pd.DataFrame | None:
     """All rows of a form, or None if nothing was judged in it. Raises StoreError where the file cannot be read."""
     path = result / "judge" / section.file
     if not path.exists():
@@ -89,7 +100,7 @@ def read_section(result: Path, section: Section) -> pd.DataFrame | None:
         raise StoreError(f"cannot read {path} ({str(error).splitlines()[0]}); {_AGAIN}") from error
 
 
-def typed(table: pd.DataFrame, section: Section) -> pd.DataFrame:
+def typed(table: pd.DataFrame, section: FormSection) -> pd.DataFrame:
     """With the section's columns, types and order, so that the same rows make the same bytes."""
     types = {name: section.numbers.get(name, "object") for name in section.columns}
     return table[list(section.columns)].astype(types).sort_values(list(section.sorted_by), ignore_index=True)
@@ -97,7 +108,7 @@ def typed(table: pd.DataFrame, section: Section) -> pd.DataFrame:
 
 def write_section(
     result: Path,
-    section: Section,
+    section: FormSection,
     rows: pd.DataFrame,
     entries: Sequence[Mapping[str, Any]],
     *,
@@ -149,7 +160,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def verdict_rows(
-    comparisons: Sequence[Comparison], found: Mapping[QuestionId, Outcome], *, judge: str, base_url: str, template: str
+    comparisons: Sequence[PairComparison],
+    found: Mapping[QuestionId, Outcome],
+    *,
+    judge: str,
+    base_url: str,
+    template: str,
 ) -> pd.DataFrame:
     """A row a question of a run of comparisons."""
     rows = [
@@ -169,7 +185,7 @@ def verdict_rows(
 
 
 def question_cells(
-    subject: Comparison | Single | ListwiseComparison, item: QuestionId, outcome: Outcome
+    subject: PairComparison | Single | ListwiseComparison, item: QuestionId, outcome: Outcome
 ) -> dict[str, Any]:
     """The cells that the rows of every form have."""
     return {
@@ -196,7 +212,28 @@ def response_scores(folder: Path, column: str) -> Mapping[ResponseKey, float]:
     if column not in table.columns:
         raise StoreError(f"{folder} has no {column} scores, which this judge needs; use another judge, such as length")
     rows = table[["model", "seed", "prompt_id", "sample", column]].itertuples(index=False, name=None)
-    return {(str(model), int(seed), str(prompt), int(n)): float(value) for model, seed, prompt, n, value in rows}
+    own = {(str(model), int(seed), str(prompt), int(n)): float(value) for model, seed, prompt, n, value in rows}
+    return own | {(another_sample(m), seed, prompt, n - 1): value for (m, seed, prompt, n), value in own.items()}
+
+
+def measured(
+    rows: pd.DataFrame, folder: Path, *, baseline: str, fold: Callable[[pd.DataFrame], pd.DataFrame] = fold
+) -> dict[str, Any]:
+    """The numbers of one judging (`analysis.measure`), and what the result's scores say of its verdicts.
+
+    gain      where each win rate came from (`analysis.rewards`)
+    forecast  where the frontier's quality falls by verdicts on the reference's own samples (`analysis.rewards`); None
+              for other verdicts, or without a pool
+    """
+    store, pairs = ResultStore(folder), fold(rows)
+    scores, reference = store.read_scores(), str(store.read_manifest()["reference"])
+    of_reference = baseline == another_sample(reference)
+    pool = store.read_pool() if of_reference else None
+    return {
+        **measure(labelled(rows, folder), baseline=baseline, fold=fold),
+        "gain": [] if of_reference else verdict_gains(pairs, scores),
+        "forecast": None if pool is None else verdict_forecast(pairs, scores, pool, reference=reference),
+    }
 
 
 def labelled(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:

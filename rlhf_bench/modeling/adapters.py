@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import CheckpointError, MissingExtra, ModelError
-from rlhf_bench.hub import looks_like_path
-from rlhf_bench.modeling.folders import has_tokenizer, model_folder
+from rlhf_bench.modeling.folders import model_folder
 
-__all__ = ["adapter_base", "adapter_root", "has_chat_template", "is_reward_adapter", "merged"]
+__all__ = ["adapter_base", "adapter_root", "is_reward_adapter", "merged"]
 
 CONFIG = "adapter_config.json"
 LONGEST_CHAIN = 8  # adapters upon adapters; a longer chain leads back to itself
@@ -98,32 +97,6 @@ def _configured(path: str | Path, key: str) -> Any:
         return None
 
 
-def has_chat_template(path: str | Path) -> bool:
-    """True if the tokenizer of a folder or hub model has a chat template; of an adapter without one its base's."""
-    folder = Path(model_folder(path))
-    if not folder.is_dir():
-        return _hub_chat_template(str(path))
-    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
-        return True
-    try:
-        config = json.loads((folder / "tokenizer_config.json").read_bytes())
-    except (OSError, ValueError):
-        config = {}
-    if isinstance(config, dict) and config.get("chat_template"):
-        return True
-    base = None if has_tokenizer(folder) else adapter_base(folder)
-    return base is not None and has_chat_template(base)
-
-
-def _hub_chat_template(name: str) -> bool:
-    from rlhf_bench.modeling.models import load_tokenizer
-
-    try:
-        return not looks_like_path(name) and bool(getattr(load_tokenizer(name), "chat_template", None))
-    except (CheckpointError, ModelError):  # loading the model says why
-        return False
-
-
 def merged(model: Any, path: str | Path, base: str) -> Any:
     """`model`, the base, with the adapter of folder `path` added to its weights, and with its head where it has one.
 
@@ -142,7 +115,7 @@ def merged(model: Any, path: str | Path, base: str) -> Any:
             # peft only warns where weights of the adapter are missing, and would go on with random or zero ones
             warnings.filterwarnings("error", message=".*missing adapter keys.*")
             config = PeftConfig.from_pretrained(str(path))
-            config.task_type = None  # the wrapper of a task asks for methods that another class does not have
+            config.task_type = None  # the wrapper of a task needs methods that another class does not have
             adapted: Any = PeftModel.from_pretrained(model, str(path), config=config)
     except Exception as error:  # RuntimeError, ValueError, safetensors' own: whatever does not fit
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -21,8 +21,9 @@ from typing import Any
 from rlhf_bench.errors import BadValue, CheckpointError, StaleParent, UnknownName
 from rlhf_bench.files import sha256_file, use_umask
 from rlhf_bench.hub import looks_like_path
-from rlhf_bench.modeling.adapters import adapter_base, adapter_root, has_chat_template
+from rlhf_bench.modeling.adapters import adapter_base, adapter_root
 from rlhf_bench.modeling.folders import model_folder, weight_files
+from rlhf_bench.modeling.tokenizers import has_chat_template
 from rlhf_bench.types import STAGES, stable_hash
 
 __all__ = [
@@ -195,7 +196,7 @@ def prompt_form(path: str | Path) -> str:
     return "chat" if has_chat_template(path) else "hh"
 
 
-def open_checkpoint(path: Path, *, check_parents: bool = True) -> Checkpoint:
+def open_checkpoint(path: Path) -> Checkpoint:
     """A finished stage of ours, checked: it is there, its weights are whole, its parents are what it was trained on.
 
     Raises:
@@ -211,15 +212,14 @@ def open_checkpoint(path: Path, *, check_parents: bool = True) -> Checkpoint:
             f"{path}: its files hash to {actual}, its training.json says {training['hash']}; it was changed after "
             f"training: make it again with: rlhf-bench train {path.name}{_run_option(path)} --force"
         )
-    if check_parents:
-        for name, parent in (training.get("parents") or {}).items():
-            # a parent that is recorded but gone (moved to save space) cannot contradict anything
-            folder = path.parent / name
-            if folder.is_dir() and (now := checkpoint_hash(folder)) != parent["hash"]:
-                raise StaleParent(
-                    f"{path} was trained from {name} {parent['hash']}, but {folder} is now {now}; "
-                    f"train it again with: rlhf-bench train {path.name}{_run_option(path)} --force"
-                )
+    for name, parent in (training.get("parents") or {}).items():
+        # a parent that is recorded but gone (moved to save space) cannot contradict anything
+        folder = path.parent / name
+        if folder.is_dir() and (now := checkpoint_hash(folder)) != parent["hash"]:
+            raise StaleParent(
+                f"{path} was trained from {name} {parent['hash']}, but {folder} is now {now}; "
+                f"train it again with: rlhf-bench train {path.name}{_run_option(path)} --force"
+            )
     return Checkpoint(path, str(training.get("stage", path.name)), int(training.get("seed", 0)), actual, training)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from rlhf_bench.modeling.heads import first_position
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
 from rlhf_bench.modeling.packed import is_large
 from rlhf_bench.modeling.sampling_cache import (
@@ -153,7 +154,7 @@ def _recomputed_steps(
 
 def next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Logits after the last column, (B, V); only that position goes through the output layer."""
-    options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
+    options: dict[str, Any] = {"position_ids": positions + first_position(model), "logits_to_keep": 1}
     options = {name: value for name, value in options.items() if takes(model, name)}
     with attending(model, cache):
         out: Any = model(

@@ -9,7 +9,7 @@ the backbone.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,14 +17,42 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from rlhf_bench.errors import ModelError
-
-__all__ = ["check_logits", "is_linear", "output_layer", "own_logits"]
+__all__ = ["backbone_of", "close", "first_position", "is_linear", "max_positions", "output_layer", "own_logits"]
 
 PROBE_SCALES = (1.0, 1e3)  # a cap changes large logits alone
 # Relative to the largest logit: rounding, in float32 and in half precision; far below any scale or cap.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 3e-2
 _linear: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_first: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+
+def backbone_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The part of a model that gives hidden states; a model without a head is its own."""
+    name = _backbone_name(model)
+    return model if name is None else cast(PreTrainedModel, model._modules[name])
+
+
+def _backbone_name(model: PreTrainedModel) -> str | None:
+    """Llama 4 keeps its backbone under another name than `base_model_prefix`, which transformers looks for."""
+    if model.base_model_prefix in model._modules:
+        return str(model.base_model_prefix)
+    return next((name for name, child in model.named_children() if isinstance(child, PreTrainedModel)), None)
+
+
+def first_position(model: nn.Module) -> int:
+    """The position of a text's first token: 0, but of RoBERTa and its kin one above the id of padding."""
+    known = _first.get(model)
+    if known is None:
+        tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+        padding = [getattr(table, "padding_idx", None) for table in tables]
+        known = _first[model] = next((index + 1 for index in padding if index is not None), 0)
+    return known
+
+
+def max_positions(model: nn.Module) -> int:
+    """How many tokens the model can read at once; a large number where its configuration names no limit."""
+    config: Any = model.config
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 20) - first_position(model)
 
 
 def output_layer(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
@@ -43,16 +71,25 @@ def is_linear(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def _measure(model: PreTrainedModel) -> bool:
-    if model.get_output_embeddings() is None:
+    if model.get_output_embeddings() is None or _has_further_parameters(model):
         return False
     weight, bias = output_layer(model)
+    if weight.shape[1] != _width(model):  # a head that transforms the hidden state to another width (ELECTRA)
+        return False
     generator = torch.Generator().manual_seed(0)
     for scale in PROBE_SCALES:
         hidden = (scale * torch.randn(4, _width(model), generator=generator)).to(weight.device, _compute_dtype(model))
         plain = nn.functional.linear(hidden, weight.to(hidden.dtype), bias if bias is None else bias.to(hidden.dtype))
-        if not _close(own_logits(model, hidden), plain):
+        if not close(own_logits(model, hidden), plain):
             return False
     return True
+
+
+def _has_further_parameters(model: PreTrainedModel) -> bool:
+    """Whether something else beside backbone and output layer is learned, such as a scale that begins at 1."""
+    layer: Any = model.get_output_embeddings()
+    known = {id(p) for p in (*backbone_of(model).parameters(), layer.weight, getattr(layer, "bias", None))}
+    return any(id(p) not in known for p in model.parameters())
 
 
 def own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
@@ -62,8 +99,9 @@ def own_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """
     head = copy.copy(model)
     head.__dict__ = dict(model.__dict__)
-    prefix = model.base_model_prefix
-    head._modules = {**model._modules, prefix: _Given(model._modules[prefix], hidden[None])}
+    name = _backbone_name(model)
+    assert name is not None
+    head._modules = {**model._modules, name: _Given(model._modules[name], hidden[None])}
     ids = torch.zeros((1, len(hidden)), dtype=torch.long, device=hidden.device)
     logits: Tensor = type(model).forward(head, input_ids=ids, use_cache=False).logits
     return logits[0]
@@ -97,40 +135,8 @@ class _Given(nn.Module):
             return self if isinstance(found, nn.Module) else found
 
 
-@torch.no_grad()
-def check_logits(model: PreTrainedModel, name: str) -> None:
-    """Compare the logits that log-probabilities are made of with those of `model(...)`, on one small batch.
-
-    Raises:
-        ModelError: they differ by more than rounding, or the model cannot be called this way.
-    """
-    from rlhf_bench.modeling.logprobs import hidden_states, logits_of
-    from rlhf_bench.modeling.models import max_positions
-    from rlhf_bench.modeling.tokens import Encoded, collate
-
-    size = int(model.get_input_embeddings().weight.shape[0])
-    longest = max_positions(model)
-    rows = [Encoded([i % size for i in part][:longest], []) for part in ((1, 5, 2, 7, 3), (4, 6, 9))]
-    batch = collate(rows, pad_id=0, multiple_of=1).to(model.device)
-    try:
-        whole: Any = model(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False)
-        real = batch.attention_mask
-        ours, own = logits_of(model, hidden_states(model, batch)[real]), whole.logits[real]
-    except Exception as error:  # whatever an architecture raises that this project does not know
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"{name}: a {model.config.model_type} model cannot be evaluated here ({first[0][:150]}); expected a causal "
-            "language model of transformers with a backbone and a head"
-        ) from error
-    if not _close(ours, own) and not bool(own.isnan().any()):  # NaN is of damaged weights, and an error where it is met
-        worst = float((ours.float() - own.float()).abs().max())
-        raise ModelError(
-            f"{name}: the logits computed here differ from those of transformers' own forward by {worst:.2g}; expected "
-            "equal ones: this architecture is not supported"
-        )
-
-
-def _close(found: Tensor, expected: Tensor) -> bool:
+def close(found: Tensor, expected: Tensor) -> bool:
+    """Equal logits but for rounding."""
     if found.shape != expected.shape:
         return False
     half = torch.finfo(expected.dtype).bits < 32

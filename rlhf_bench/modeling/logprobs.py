@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from rlhf_bench.modeling.heads import is_linear, output_layer, own_logits
+from rlhf_bench.modeling.heads import backbone_of, first_position, is_linear, output_layer, own_logits
 from rlhf_bench.modeling.tokens import Batch
 from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
 
@@ -52,7 +52,7 @@ class TokenLogps(NamedTuple):
 
 
 class TokenKL(NamedTuple):
-    """Per-token terms for y ~ policy; sum over a row for the response's number (METHODS, "Estimating KL")."""
+    """Per-token terms for y ~ policy; sum over a row for the response's number."""
 
     policy_logps: Tensor  # (B, T)
     reference_logps: Tensor  # (B, T)
@@ -113,8 +113,8 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 def plain_hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """`hidden_states` of the batch as it is laid out, padding included."""
-    backbone: Any = model.base_model
-    positions = {"position_ids": batch.position_ids} if takes(backbone, "position_ids") else {}
+    backbone: Any = backbone_of(model)
+    positions = {"position_ids": batch.position_ids + first_position(model)} if takes(backbone, "position_ids") else {}
     out = backbone(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False, **positions)
     return out.last_hidden_state  # type: ignore[no-any-return]
 
@@ -176,8 +176,8 @@ def output_width(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().vocab_size if layer is None else layer.weight.shape[0])
 
 
-# Estimates of KL(pi || ref) from samples of pi, of the log-ratio log pi - log ref of each, any shape (METHODS,
-# "Estimating KL"; J. Schulman, "Approximating KL Divergence", 2020).
+# Estimates of KL(pi || ref) from samples of pi, of the log-ratio log pi - log ref of each, any shape
+# (J. Schulman, "Approximating KL Divergence", 2020).
 
 
 def kl_k1(log_ratio: Tensor) -> Tensor:

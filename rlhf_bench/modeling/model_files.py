@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ from transformers.utils import logging as transformers_logging
 from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.hub import hub_answers, looks_like_path
 from rlhf_bench.modeling.adapters import adapter_root, is_reward_adapter
-from rlhf_bench.modeling.folders import folder_notes, model_folder, weight_files
+from rlhf_bench.modeling.folders import model_folder
 
 __all__ = [
     "check_causal",
     "check_loaded",
-    "check_openable",
     "check_path",
     "of_adapter",
     "pretrained_name",
@@ -41,24 +40,6 @@ def check_path(path: str | Path) -> None:
     """That what looks like a path is there; a hub name is seen when it is loaded. Raises CheckpointError."""
     if looks_like_path(path) and not Path(path).exists():
         raise CheckpointError(_why(path, FileNotFoundError(str(path))))
-
-
-def check_openable(path: str | Path, log: Callable[[str], None]) -> None:
-    """That what is named can be loaded, from its configuration, tokenizer and the headers of its weights, and `log`
-    what is worth knowing of it. Nothing is loaded but the tokenizer.
-
-    Raises CheckpointError and ModelError, as loading the model would.
-    """
-    from rlhf_bench.modeling.models import load_tokenizer
-
-    check_path(path)
-    root_config(path)
-    load_tokenizer(path)
-    folder = Path(model_folder(path))
-    if folder.is_dir() and not weight_files(folder):
-        raise CheckpointError(f"{path} holds no weights (*.safetensors); expected a model folder")
-    for note in folder_notes(path):
-        log(note)
 
 
 def check_causal(path: str | Path) -> None:

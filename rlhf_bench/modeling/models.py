@@ -12,24 +12,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
 )
 
-from rlhf_bench.errors import CheckpointError, ModelError
-from rlhf_bench.modeling.adapters import adapter_base, adapter_root, is_reward_adapter, merged
-from rlhf_bench.modeling.folders import has_tokenizer, model_folder, stored_shapes, wrapped_names
-from rlhf_bench.modeling.heads import check_logits
+from rlhf_bench.errors import ModelError
+from rlhf_bench.modeling.adapters import adapter_base, is_reward_adapter, merged
+from rlhf_bench.modeling.folders import model_folder, stored_shapes, wrapped_names
 from rlhf_bench.modeling.kernels import use_fused_kernels
+from rlhf_bench.modeling.logits_check import check_logits
 from rlhf_bench.modeling.model_files import (
     check_causal,
     check_loaded,
@@ -40,24 +36,20 @@ from rlhf_bench.modeling.model_files import (
     root_config,
 )
 from rlhf_bench.modeling.quantized import four_bit_options
+from rlhf_bench.modeling.tokenizers import load_tokenizer
 
 __all__ = [
-    "END_OF_TEXT",
     "PAD",
     "autocast",
     "best_precision",
     "default_device",
     "load_policy",
     "load_reward_model",
-    "load_tokenizer",
-    "max_positions",
     "new_gpt2",
     "seeded",
     "to_reward_model",
-    "train_tokenizer",
 ]
 
-END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
 WRAPPED_NAMES = {r"(^|\.)_orig_mod\.": r"\1", r"^module\.": ""}  # of torch.compile, of DataParallel
 
@@ -87,29 +79,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-def train_tokenizer(texts: list[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with GPT-2's splitting; pads with end-of-text, as GPT-2 does."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[END_OF_TEXT],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token=END_OF_TEXT,
-        bos_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        clean_up_tokenization_spaces=False,
-    )
 
 
 def new_gpt2(
@@ -142,35 +111,6 @@ def new_gpt2(
     with torch.no_grad():
         model.transformer.wpe.weight.mul_(0.1)
     return cast(PreTrainedModel, model.eval())
-
-
-def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub model, with a pad token (end-of-text where it has none).
-
-    Raises:
-        CheckpointError: there is no tokenizer, or it has no end-of-text token.
-    """
-    path = model_folder(path)
-    base = adapter_base(path)
-    if Path(path).is_dir() and base is None and not has_tokenizer(path):
-        if not (Path(path) / "config.json").is_file():
-            raise CheckpointError(f"{path} has no config.json; expected a Hugging Face model folder")
-        raise ModelError(
-            f"{path} holds no tokenizer (tokenizer.json); copy the tokenizer's files of the model that it was made from"
-        )
-    if base is not None and not has_tokenizer(path):
-        adapter_root(path)  # raises where the chain has no end
-        with of_adapter(path):
-            return load_tokenizer(base)
-    with readable(path):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            *pretrained_name(path), **pretrained_options(path)
-        )
-    if tokenizer.eos_token_id is None:
-        raise ModelError(f"{path}: its tokenizer has no end-of-text token; set eos_token in tokenizer_config.json")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def load_policy(
@@ -317,9 +257,3 @@ def _load_classifier(
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id
     return model
-
-
-def max_positions(model: nn.Module) -> int:
-    """How many tokens the model can read at once; a large number where its configuration names no limit."""
-    config: Any = model.config
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)

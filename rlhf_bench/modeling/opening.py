@@ -6,29 +6,51 @@ rewards are compared with transformers' own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf_bench.errors import CheckpointError
 from rlhf_bench.modeling.checkpoints import read_training
-from rlhf_bench.modeling.model_files import check_causal, check_openable
-from rlhf_bench.modeling.models import load_policy, load_tokenizer
+from rlhf_bench.modeling.folders import folder_notes, model_folder, weight_files
+from rlhf_bench.modeling.model_files import check_causal, check_path, root_config
+from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.templates import Template
+from rlhf_bench.modeling.tokenizers import load_tokenizer
+from rlhf_bench.types import PAIR
 
-__all__ = ["open_policy", "open_reward_model"]
+__all__ = ["check_openable", "open_policy", "open_reward_model"]
 
 Log = Callable[[str], None]
 
 
-def open_policy(name: str, path: str | Path, template: str, log: Log) -> dict[str, Any]:
+def check_openable(path: str | Path, log: Log) -> None:
+    """That what is named can be loaded, from its configuration, tokenizer and the headers of its weights, and `log`
+    what is worth knowing of it. Nothing is loaded but the tokenizer.
+
+    Raises CheckpointError and ModelError, as loading the model would.
+    """
+    check_path(path)
+    root_config(path)
+    load_tokenizer(path)
+    folder = Path(model_folder(path))
+    if folder.is_dir() and not weight_files(folder):
+        raise CheckpointError(f"{path} holds no weights (*.safetensors); expected a model folder")
+    for note in folder_notes(path):
+        log(note)
+
+
+def open_policy(name: str, path: str | Path, template: str, log: Log, *, prompts: Sequence[str] = ()) -> dict[str, Any]:
     """Check the causal language model at `path`, and return what a manifest records of the form of its prompts.
 
-    Raises CheckpointError and ModelError, as loading and using it would.
+    Its template has to write each of `prompts`. Raises CheckpointError and ModelError, as loading and using it would.
     """
     check_openable(path, log)
     check_causal(path)
-    form = Template.of(template, load_tokenizer(path), name=name).describe()
+    written = Template.of(template, load_tokenizer(path), name=name)
+    form = written.describe()
+    _write_all(written, prompts)
     if read_training(Path(path)) is None:
         load_policy(path)
         front = f", {' '.join(form['front'])} in front" if form["front"] else ""
@@ -36,13 +58,23 @@ def open_policy(name: str, path: str | Path, template: str, log: Log) -> dict[st
     return form
 
 
-def open_reward_model(name: str, path: str | Path, template: str | None, log: Log) -> str:
-    """Check the reward model at `path`, and return the form that it reads; `template` is one that the user gives.
+def open_reward_model(
+    name: str, path: str | Path, template: str | None, log: Log, *, prompts: Sequence[str] = ()
+) -> RewardModel:
+    """The reward model at `path`, checked; `template` is one that the user gives, and has to write each of `prompts`.
 
     Raises CheckpointError and ModelError, as loading and using it would.
     """
     check_openable(path, log)
-    form = RewardModel.load(path, template=template).form.name
+    model = RewardModel.load(path, template=template)
+    if model.form.name != PAIR:
+        _write_all(Template.of(model.form.name, model.tokenizer, name=name), prompts)
     if read_training(Path(path)) is None:
-        log(f"{name}: responses are scored in the form {form}; --prompt-template {name}=... sets another")
-    return form
+        log(f"{name}: responses are scored in the form {model.form.name}; --prompt-template {name}=... sets another")
+    return model
+
+
+def _write_all(template: Template, prompts: Sequence[str]) -> None:
+    """Raises ModelError for a prompt that a chat template refuses."""
+    for prompt in prompts if template.name == "chat" else ():
+        template.prompt(prompt)

@@ -11,8 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import NotFinite
+from rlhf_bench.modeling.heads import max_positions
 from rlhf_bench.modeling.logprobs import LogprobModel
-from rlhf_bench.modeling.models import load_policy, max_positions
+from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.templates import Template
 from rlhf_bench.modeling.tokens import Encoded, collate, length_batches
 from rlhf_bench.runtime.pool import workers_for

@@ -16,11 +16,11 @@ from rlhf_bench.modeling.checkpoints import read_training
 from rlhf_bench.modeling.special import as_text, prefix_ids
 from rlhf_bench.modeling.templates import Template, marked_turns, write_chat
 from rlhf_bench.modeling.tokens import Encoded, cut_left, prompt_ids, token_ids
+from rlhf_bench.types import PAIR
 
-__all__ = ["PAIR", "RewardForm", "make_form", "reward_form"]
+__all__ = ["RewardForm", "Separate", "make_form", "reward_form"]
 
 Written = tuple[list[int], list[int]]  # ids of a prompt alone, and with its response
-PAIR = "pair"  # a prompt and a response as an encoder's two segments
 
 
 def reward_form(path: str | Path, tokenizer: Any) -> str:
@@ -131,7 +131,7 @@ class Conversation:
 
         def written(prompt: str, i: int) -> Written:
             head, text, content = self._write(prompt, responses[i])
-            at = text.rfind(content)  # of a response that never ended nothing stands after its last word
+            at = text.rfind(content)  # a response that never ended has nothing after its last word
             text = text if ended[i] or not content or at < 0 else text[: at + len(content)]
             head_ids, ids = token_ids(self.tokenizer, [head, text])
             return head_ids, ids

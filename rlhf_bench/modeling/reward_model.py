@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.modeling.checkpoints import read_training
+from rlhf_bench.modeling.heads import max_positions
 from rlhf_bench.modeling.logprobs import at_least_float32, hidden_states, takes
-from rlhf_bench.modeling.models import load_reward_model, max_positions
-from rlhf_bench.modeling.reward_form import make_form, reward_form
+from rlhf_bench.modeling.models import load_reward_model
+from rlhf_bench.modeling.reward_form import Separate, make_form, reward_form
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 from rlhf_bench.modeling.trees import grouped_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 
-__all__ = ["RewardModel", "ScoreModel", "check_rewards"]
+__all__ = ["RewardModel", "Rewards", "ScoreModel", "check_rewards"]
 
 AT_ONCE = 16_384  # responses with tokens in memory together, sorted by length
+LONGEST = 2048  # tokens of a prompt, and of a response, that are read however many the model could read
+
+
+class Rewards(NamedTuple):
+    values: Tensor  # (N,) float32 on the CPU
+    cut: Tensor  # (N,) bool: prompt or response was too long, and was read in part
 
 
 class ScoreModel(nn.Module):
@@ -70,11 +77,9 @@ class RewardModel:
         trained_here: bool = True,
         name: str = "the reward model",
     ) -> None:
-        limit = max_positions(model)
         self.model, self.tokenizer, self.name = ScoreModel(model), tokenizer, name
         self.form = make_form(template, tokenizer, trained_here=trained_here, name=name)
-        self.max_response = max_response or min(512, limit // 2)
-        self.max_prompt = max_prompt or min(limit - self.max_response, 1536)
+        self._limit(max_prompt, max_response)
 
     @classmethod
     def load(
@@ -103,14 +108,38 @@ class RewardModel:
         check_rewards(reward)
         return reward
 
+    def within(self, *, max_prompt: int | None, max_response: int | None) -> RewardModel:
+        """The same, with other limits of what it reads. A model from elsewhere keeps its own."""
+        if isinstance(self.form, Separate):
+            self._limit(max_prompt, max_response)
+        return self
+
+    def _limit(self, max_prompt: int | None, max_response: int | None) -> None:
+        room = self.room = min(max_positions(self.model.model), 2 * LONGEST)
+        if isinstance(self.form, Separate):
+            self.max_response = min(max_response or LONGEST, room // 2)
+            self.max_prompt = min(max_prompt or LONGEST, room - self.max_response)
+        else:  # prompt and response share the room
+            self.max_prompt, self.max_response = min(max_prompt or room, room), min(max_response or room, room)
+
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool] | None = None
     ) -> list[Encoded]:
-        """Prompts and responses of the data as tokens, in the form that the model reads."""
-        return self.form.encode(
-            prompts, responses, ended or [True] * len(prompts),
-            max_prompt=self.max_prompt, max_response=self.max_response,
+        """Prompts and responses of the data as tokens, in the form that the model reads.
+
+        Of what is longer together than the model can read the response keeps at least half of the room.
+        """
+        whole = ended or [True] * len(prompts)
+        rows = self.form.encode(
+            prompts, responses, whole, max_prompt=self.max_prompt, max_response=self.max_response
         )  # fmt: skip
+        for i, row in enumerate(rows):
+            if row.length > self.room:
+                response = min(len(row.response), max(self.room // 2, self.room - len(row.prompt)))
+                (rows[i],) = self.form.encode(
+                    [prompts[i]], [responses[i]], [whole[i]], max_prompt=self.room - response, max_response=response
+                )  # fmt: skip
+        return rows
 
     def score(
         self,
@@ -121,16 +150,30 @@ class RewardModel:
         batch_size: int = 64,
         processes: Processes = ALONE,
     ) -> Tensor:
-        """Raw reward of each response, (N,) float32 on the CPU. `ended[i]` False: response i was cut by its limit.
+        """Raw reward of each response, (N,) float32 on the CPU; see `rewards`."""
+        return self.rewards(prompts, responses, ended, batch_size=batch_size, processes=processes).values
+
+    def rewards(
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        ended: Sequence[bool] | None = None,
+        *,
+        batch_size: int = 64,
+        processes: Processes = ALONE,
+    ) -> Rewards:
+        """Raw reward of each response. `ended[i]` False: response i was cut by the limit of its sampling.
 
         Raises:
             NotFinite: a reward is NaN or infinite; the message names the first such response.
         """
         scores, pad = torch.empty(len(responses)), self.tokenizer.pad_token_id
+        cut: list[bool] = []
         with workers_for(self.model.model, processes) as pool:
             for start in range(0, len(responses), AT_ONCE):
                 part = slice(start, start + AT_ONCE)
                 rows = self.encode(prompts[part], responses[part], None if ended is None else ended[part])
+                cut += [row.prompt_cut or row.response_cut for row in rows]
 
                 def work(group: Sequence[int], rows: list[Encoded] = rows) -> Tensor:
                     batch = collate([rows[i] for i in group], pad_id=pad).to(self.model.model.device)
@@ -146,7 +189,7 @@ class RewardModel:
                 f"{self.name} gave {scores[i].item()} for response {i} of {len(scores)}; expected a finite number: "
                 "train the reward model again or use another"
             )
-        return scores
+        return Rewards(scores, torch.tensor(cut, dtype=torch.bool))
 
 
 CHECKED = ("Blue?", "How do I boil an egg?"), (" Blue.", " Put it in boiling water for eight minutes.")

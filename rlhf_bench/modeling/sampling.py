@@ -9,7 +9,7 @@ was drawn before it, but for rounding in the forward pass.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -21,14 +21,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.modeling.decoding import decode_steps
 from rlhf_bench.modeling.packed import packed_weights
-from rlhf_bench.modeling.special import end_ids
+from rlhf_bench.modeling.special import continued_text, end_ids
 from rlhf_bench.modeling.stops import Stops
 from rlhf_bench.modeling.tokens import encode_prompts, length_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.types import HUMAN_TURN, Completion, FinishReason, Prompt
 
-__all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "uniforms"]
+__all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "stream", "uniforms"]
 
 Made = TypeVar("Made")
 DRAW_ELEMENTS = 1 << 19  # logits that tokens are drawn from at once
@@ -116,17 +116,8 @@ def sample_as(
     processes: Processes,
 ) -> list[list[Made]]:
     """As `sample`, but what `make` makes of each response is held and exchanged: of many, only what is needed."""
-    written = encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=config.max_prompt_tokens)
-    encoded = [[*p.ids] or ids or [tokenizer.eos_token_id] for p, (ids, _) in zip(prompts, written, strict=True)]
-    limit = getattr(model.config, "max_position_embeddings", None)
-    longest = max((len(ids) for ids in encoded), default=0)
-    if limit is not None and longest + config.max_new_tokens > limit:
-        raise BadValue(
-            f"a prompt of {longest} tokens and max_new_tokens={config.max_new_tokens} exceed the model's {limit} "
-            "positions; lower max_new_tokens or max_prompt_tokens"
-        )
-    stops = Stops(tokenizer, config.stop)
-    ends = torch.tensor(end_ids(model, tokenizer, config.stop), device=model.device)
+    encoded = _encode(model, tokenizer, prompts, config)
+    stops, ends = Stops(tokenizer, config.stop), _end_tokens(model, tokenizer, config)
     results: list[list[Made]] = [[] for _ in prompts]
     per_batch = max(1, batch_size // samples)
     groups = list(length_batches([len(ids) for ids in encoded], per_batch))
@@ -147,6 +138,50 @@ def sample_as(
     return results
 
 
+@torch.no_grad()
+def stream(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, config: SamplingConfig, *, seed: int
+) -> Iterator[Completion]:
+    """The response to one prompt while it is drawn: what there is of it after each token, at last what `sample` draws.
+
+    Before the last, a text lacks its end where that may begin a stop string or is part of a character. Raises as
+    `sample`.
+    """
+    (ids,) = _encode(model, tokenizer, [prompt], config)
+    drawing = _Drawing(model, tokenizer, [ids], [prompt.id], config, samples=1, seed=seed)
+    with packed_weights(model):
+        for _ in drawing.steps(Stops(tokenizer, config.stop), _end_tokens(model, tokenizer, config)):
+            so_far = drawing.completion(0)
+            yield so_far if drawing.is_finished else so_far._replace(text=_settled(so_far.text, config.stop))
+
+
+def _settled(text: str, stop: Sequence[str]) -> str:
+    """A text without what the next tokens may still take back: the start of a stop string, or of a character."""
+    text = text.rstrip("\ufffd")
+    starts = (s[:n] for s in stop for n in range(1, len(s)) if text.endswith(s[:n]))
+    return text[: len(text) - max(map(len, starts), default=0)]
+
+
+def _encode(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], config: SamplingConfig
+) -> list[list[int]]:
+    """The prompts as tokens. Raises BadValue where one leaves no room for its response."""
+    written = encode_prompts(tokenizer, [p.text for p in prompts], max_prompt=config.max_prompt_tokens)
+    encoded = [[*p.ids] or ids or [tokenizer.eos_token_id] for p, (ids, _) in zip(prompts, written, strict=True)]
+    limit = getattr(model.config, "max_position_embeddings", None)
+    longest = max((len(ids) for ids in encoded), default=0)
+    if limit is not None and longest + config.max_new_tokens > limit:
+        raise BadValue(
+            f"a prompt of {longest} tokens and max_new_tokens={config.max_new_tokens} exceed the model's {limit} "
+            "positions; lower max_new_tokens or max_prompt_tokens"
+        )
+    return encoded
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SamplingConfig) -> Tensor:
+    return torch.tensor(end_ids(model, tokenizer, config.stop), device=model.device)
+
+
 def _sample_batch(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -158,40 +193,70 @@ def _sample_batch(
     stops: Stops,
     end_tokens: Tensor,
 ) -> list[Completion]:
-    device, steps = model.device, config.max_new_tokens
-    total = len(prompts) * samples
-    random = torch.from_numpy(np.stack([uniforms(seed, ids[r // samples], r % samples, steps) for r in range(total)]))
-    random = random.to(device)
-    drawn = torch.full((total, steps), tokenizer.pad_token_id, dtype=torch.long, device=device)
-    logps = torch.zeros((total, steps), dtype=torch.float32, device=device)
-    ends: dict[int, tuple[int, int, FinishReason]] = {}  # row -> tokens kept, tokens drawn, why it ended
+    drawing = _Drawing(model, tokenizer, prompts, ids, config, samples=samples, seed=seed)
+    for _ in drawing.steps(stops, end_tokens):
+        pass
+    return [drawing.completion(row) for row in range(len(prompts) * samples)]
 
-    alive = torch.arange(total, device=device)
-    for step, (next_logits, keep) in enumerate(decode_steps(model, prompts, samples, steps, drawn, alive)):
-        alive = keep.alive
-        token, logp = _draw_all(next_logits, random[alive, step], config)
-        drawn[alive, step] = token
-        logps[alive, step] = logp
-        finished = torch.isin(token, end_tokens) & keep.running
-        for row in alive[finished].tolist():
-            ends[row] = (step + 1, step + 1, "eos")
-        for i in stops.candidates(token, keep.running & ~finished):
-            row = int(alive[i])
-            kept = stops.find(drawn[row, : step + 1].tolist())
-            if kept is not None:
-                ends[row] = (kept, step + 1, "stop")
-                finished[i] = True
-        keep.drop(finished)
-    drawn_rows, logp_rows = drawn.tolist(), logps.tolist()
-    completions = []
-    for row in range(total):
-        kept, count, reason = ends.get(row, (steps, steps, "length"))
-        tokens, stop_ids = tuple(drawn_rows[row][:kept]), tuple(drawn_rows[row][kept:count])
-        text = tokenizer.decode(tokens[:-1] if reason == "eos" else tokens, clean_up_tokenization_spaces=False)
-        completions.append(
-            Completion(ids[row // samples], row % samples, text, tokens, tuple(logp_rows[row][:kept]), reason, stop_ids)
-        )
-    return completions
+
+class _Drawing:
+    """Responses to a batch of prompts while they are drawn, `samples` to each; a row a response."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: list[list[int]],
+        ids: list[str],
+        config: SamplingConfig,
+        *,
+        samples: int,
+        seed: int,
+    ) -> None:
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.prompts, self.ids, self.samples = prompts, ids, samples
+        steps, total = config.max_new_tokens, len(prompts) * samples
+        random = [uniforms(seed, ids[r // samples], r % samples, steps) for r in range(total)]
+        self.random = torch.from_numpy(np.stack(random)).to(model.device)
+        self.drawn = torch.full((total, steps), tokenizer.pad_token_id, dtype=torch.long, device=model.device)
+        self.logps = torch.zeros((total, steps), dtype=torch.float32, device=model.device)
+        self.n_drawn = 0  # tokens of a row that has not ended
+        self.ends: dict[int, tuple[int, int, FinishReason]] = {}  # row -> tokens kept, tokens drawn, why it ended
+
+    @property
+    def is_finished(self) -> bool:
+        return len(self.ends) == len(self.drawn) or self.n_drawn == self.config.max_new_tokens
+
+    def steps(self, stops: Stops, end_tokens: Tensor) -> Iterator[None]:
+        """Draw the next token of all rows that have not ended, and yield; until all have."""
+        drawn, steps = self.drawn, self.config.max_new_tokens
+        alive = torch.arange(len(drawn), device=drawn.device)
+        for next_logits, keep in decode_steps(self.model, self.prompts, self.samples, steps, drawn, alive):
+            step, alive = self.n_drawn, keep.alive
+            token, logp = _draw_all(next_logits, self.random[alive, step], self.config)
+            drawn[alive, step] = token
+            self.logps[alive, step] = logp
+            self.n_drawn += 1
+            finished = torch.isin(token, end_tokens) & keep.running
+            for row in alive[finished].tolist():
+                self.ends[row] = (step + 1, step + 1, "eos")
+            for i in stops.candidates(token, keep.running & ~finished):
+                row = int(alive[i])
+                kept = stops.find(drawn[row, : step + 1].tolist())
+                if kept is not None:
+                    self.ends[row] = (kept, step + 1, "stop")
+                    finished[i] = True
+            keep.drop(finished)
+            yield
+
+    def completion(self, row: int) -> Completion:
+        """The response of a row, as far as it is drawn."""
+        kept, count, reason = self.ends.get(row, (self.n_drawn, self.n_drawn, "length"))
+        ids, logps = tuple(self.drawn[row, :count].tolist()), tuple(self.logps[row, :kept].tolist())
+        tokens, stop_ids = ids[:kept], ids[kept:]
+        text = continued_text(self.tokenizer, tokens[:-1] if reason == "eos" else tokens)
+        prompt, sample = divmod(row, self.samples)
+        return Completion(self.ids[prompt], sample, text, tokens, logps, reason, stop_ids)
 
 
 def _draw_all(logits: Tensor, u: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:

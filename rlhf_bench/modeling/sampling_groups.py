@@ -57,8 +57,8 @@ class _Groups:
     def select(self, indices: Tensor) -> Tensor:
         """Keep these responses; gives the places of the prompts that stay."""
         owner = self.place[indices] // self.size
-        found: tuple[Tensor, Tensor, Tensor] = owner.unique(return_inverse=True, return_counts=True)
-        prompts, owner, counts = found
+        kept: tuple[Tensor, Tensor, Tensor] = owner.unique(return_inverse=True, return_counts=True)
+        prompts, owner, counts = kept
         first = counts.cumsum(0) - counts  # responses to one prompt are side by side
         number = torch.arange(len(owner), device=owner.device) - first[owner]
         self.mask, self.size = self.mask[prompts], int(counts.max())

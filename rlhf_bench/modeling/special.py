@@ -14,12 +14,25 @@ from weakref import WeakKeyDictionary
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["as_text", "end_ids", "first_special", "generation_config", "prefix_ids", "text_pieces", "without_special"]
+__all__ = [
+    "LINE_END",
+    "as_text",
+    "continued_text",
+    "end_ids",
+    "first_special",
+    "generation_config",
+    "line_end_ids",
+    "prefix_ids",
+    "text_pieces",
+    "without_special",
+]
 
 # Unicode noncharacters: reserved for such use inside a program, and in no text.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _prefixes: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()
 _plain: WeakKeyDictionary[Any, PreTrainedTokenizerBase] = WeakKeyDictionary()
+_line_ends: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()
+LINE_END = "\n"
 
 
 def prefix_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -36,6 +49,32 @@ def _prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
         if whole[start : start + len(bare)] == bare:
             return whole[:start]
     return []
+
+
+def line_end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of a line end alone, for a tokenizer that puts a space in front of a text by itself (SentencePiece's of
+    Llama 2, Mistral, Phi-3); none for others.
+
+    A text that goes on after another has no such space: it is tokenised, and decoded, after a line end, which is then
+    left out.
+    """
+    known = _line_ends.get(tokenizer)
+    if known is None:
+        first = tokenizer.convert_ids_to_tokens([*tokenizer("a", add_special_tokens=False)["input_ids"]][:1])
+        spaced = bool(first) and str(first[0]).startswith("\u2581")
+        known = [*tokenizer(LINE_END, add_special_tokens=False)["input_ids"]] if spaced else []
+        _line_ends[tokenizer] = known
+    return known
+
+
+def continued_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of tokens that go on after others; a decoder that drops a text's first space drops none of theirs."""
+
+    def decoded(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    before = line_end_ids(tokenizer)
+    return decoded([*before, *ids])[len(decoded(before)) :] if before else decoded(ids)
 
 
 def as_text(tokenizer: Any, text: str) -> str:

@@ -1,7 +1,7 @@
-"""Prompts for models that were not trained in the HH form (DESIGN, "Tokens and masks").
+"""Prompts for models that were not trained in the HH form.
 
-A prompt of the data is a dialogue in the HH form. A template writes the same turns as another model expects them, says
-which strings end its answer, and how the answer begins.
+A prompt of the data is a dialogue in the HH form. A template writes the same turns as another model expects them, and
+knows which strings end its answer and how the answer begins.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from rlhf_bench.data.hh import Message, shorten, split_turns
 from rlhf_bench.errors import ModelError, UnknownName
-from rlhf_bench.modeling.special import as_text, first_special, prefix_ids
+from rlhf_bench.modeling.special import as_text, first_special, line_end_ids, prefix_ids
 from rlhf_bench.modeling.tokens import Encoded, cut_left, join, prompt_ids
 from rlhf_bench.types import TEMPLATES, Prompt
 
@@ -41,6 +41,7 @@ class Template:
     stop: tuple[str, ...] = ()
     tokenizer: Any = None
     end_id: int | None = None  # the token that ends an answer; None: the tokenizer's end-of-text
+    space: str = ""  # what stands between the end of a prompt and an answer (Llama 2's and Mistral's space)
 
     @classmethod
     def of(cls, template: str, tokenizer: Any, *, name: str = "the model") -> Template:
@@ -55,7 +56,7 @@ class Template:
         if template == "chatml":
             return cls(template, _chatml, (_IM_END,), tokenizer, first_special(tokenizer, _IM_END))
         if template == "llama2":
-            return cls(template, lambda turns: _llama2(turns, tokenizer), ("[INST]", "</s>"), tokenizer)
+            return cls(template, lambda turns: _llama2(turns, tokenizer), ("[INST]", "</s>"), tokenizer, space=" ")
         if template == "chat":
             return _chat(tokenizer, name)
         return cls(template, _plain, (), tokenizer)
@@ -70,8 +71,8 @@ class Template:
         return self.write(marked_turns(self.tokenizer, text))
 
     def response(self, text: str) -> str:
-        """A response of the data as this model would write it: only the HH form has a space before it."""
-        return as_text(self.tokenizer, text if self.name == "hh" else text.lstrip())
+        """A response of the data as this model would write it: in the HH form it has its own space before it."""
+        return as_text(self.tokenizer, text if self.name == "hh" else f"{self.space}{text.lstrip()}")
 
     def read(self, text: str) -> str:
         """What this model wrote, as a response of the data: the inverse of `response`."""
@@ -118,11 +119,12 @@ class Template:
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of the form: its name, the tokens in front of a prompt and the one that ends an
-        answer."""
+        answer; `after_line_end` where an answer is tokenised after one (`line_end_ids`)."""
         tokenizer = self.tokenizer
         end = tokenizer.eos_token_id if self.end_id is None else self.end_id
         front = tokenizer.convert_ids_to_tokens(prefix_ids(tokenizer))
-        return {"template": self.name, "front": front, "end": tokenizer.convert_ids_to_tokens(end)}
+        described = {"template": self.name, "front": front, "end": tokenizer.convert_ids_to_tokens(end)}
+        return described | ({"after_line_end": True} if line_end_ids(tokenizer) else {})
 
 
 def marked_turns(tokenizer: Any, prompt: str) -> list[Message]:
@@ -164,15 +166,33 @@ def _llama2(turns: Sequence[Message], tokenizer: Any) -> str:
 def write_chat(tokenizer: Any, turns: Sequence[Message], *, answer: bool, name: str) -> str:
     """The turns in the tokenizer's own chat template, with the head of an answer where `answer` says so.
 
-    Raises ModelError where the template refuses the turns.
+    A template that refuses them is given them joined (`_joined`). Raises ModelError where it refuses these as well.
     """
-    messages = [turn._asdict() for turn in turns]
-    try:
-        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
-    except Exception as error:  # jinja's, and whatever a template raises on purpose
-        why = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{name}: its chat template refuses a prompt ({why[0][:200]}); choose another") from error
-    return text
+    reasons = []
+    for tried in dict.fromkeys((tuple(turns), tuple(_joined(turns)))):
+        messages = [turn._asdict() for turn in tried]
+        try:
+            text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer)
+        except Exception as error:  # jinja's, and whatever a template raises on purpose
+            reasons += str(error).strip().splitlines()[:1] or [type(error).__name__]
+        else:
+            return text
+    raise ModelError(f"{name}: its chat template refuses a prompt ({reasons[0][:200]}); choose another")
+
+
+def _joined(turns: Sequence[Message]) -> list[Message]:
+    """The turns with the system's text before that of the user's first turn, and two turns of one side as one.
+
+    Some templates know no system (Gemma's), and want the sides to alternate.
+    """
+    joined: list[Message] = []
+    for turn in turns:
+        role = "user" if turn.role == "system" else turn.role
+        if joined and joined[-1].role == role:
+            joined[-1] = Message(role, f"{joined[-1].content}\n\n{turn.content}")
+        else:
+            joined.append(Message(role, turn.content))
+    return joined
 
 
 def _chat(tokenizer: Any, name: str) -> Template:
@@ -183,11 +203,14 @@ def _chat(tokenizer: Any, name: str) -> Template:
         )
     # What the template writes after an answer is what ends one; it need not be the end-of-text token.
     turns = [Message("user", "Hello"), Message("assistant", _PROBE)]
-    end = write_chat(tokenizer, turns, answer=False, name=name).partition(_PROBE)[2].strip()
+    whole, _, rest = write_chat(tokenizer, turns, answer=False, name=name).partition(_PROBE)
+    end = rest.strip()
     end_id = first_special(tokenizer, end)
     if end_id is not None:  # a template may write more tokens after it
         end = tokenizer.convert_ids_to_tokens(end_id)
+    head = write_chat(tokenizer, turns[:1], answer=True, name=name)
+    space = whole.removeprefix(head) if whole.startswith(head) else ""
     return Template(
         "chat", lambda turns: write_chat(tokenizer, turns, answer=True, name=name), (end,) if end else (), tokenizer,
-        end_id,
+        end_id, space if space.isspace() else "",
     )  # fmt: skip

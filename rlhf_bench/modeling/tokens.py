@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_bench.modeling.special import prefix_ids, text_pieces, without_special
+from rlhf_bench.modeling.special import LINE_END, line_end_ids, prefix_ids, text_pieces, without_special
 
 __all__ = [
     "Batch",
-    "BatchWriter",
     "Encoded",
     "collate",
+    "continued_ids",
     "count_truncated",
     "cut_left",
     "encode",
@@ -66,7 +66,7 @@ def encode_prompts(
 ) -> list[tuple[list[int], bool]]:
     """Ids of each prompt as it is written, cut from the left to `max_prompt` tokens, and whether it was cut.
 
-    What the tokenizer puts in front of a text by itself stays there. A prompt of the data, whose turns are known, is
+    What the tokenizer puts in front of a text by itself stays there. A prompt of the data, which has known turns, is
     cut by `Template.encode_prompts`.
     """
     kept = len(prefix_ids(tokenizer))
@@ -125,7 +125,8 @@ def join(
     eos = tokenizer.eos_token_id
     end = eos if end_id is None else end_id
     encoded = []
-    for i, ((prompt, prompt_cut), response) in enumerate(zip(heads, token_ids(tokenizer, responses), strict=True)):
+    answers = continued_ids(tokenizer, responses)
+    for i, ((prompt, prompt_cut), response) in enumerate(zip(heads, answers, strict=True)):
         if ended is None or ended[i]:
             response = [*response, end]
         encoded.append(
@@ -151,33 +152,18 @@ def collate(
     multiple_of: int = ROUND_WIDTH,
 ) -> Batch:
     """Pad rows to one length, rounded up to `multiple_of` (few distinct shapes are fast)."""
-    writer = BatchWriter(len(rows), max(row.length for row in rows), pad_id=pad_id, multiple_of=multiple_of)
+    width = -(-max(row.length for row in rows) // multiple_of) * multiple_of
+    shape = (len(rows), width)
+    ids, positions = np.full(shape, pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    real, response = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     for i, row in enumerate(rows):
-        writer.write(i, 0 if side == "right" else writer.width - row.length, row)
-    return writer.batch()
-
-
-class BatchWriter:
-    """A batch of padding, at position 0, into which rows are written. `width` is `longest`, rounded up."""
-
-    def __init__(self, rows: int, longest: int, *, pad_id: int, multiple_of: int = ROUND_WIDTH) -> None:
-        self.width = -(-longest // multiple_of) * multiple_of
-        shape = (rows, self.width)
-        self.ids = np.full(shape, pad_id, dtype=np.int64)
-        self.real, self.response = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-        self.positions = np.zeros(shape, dtype=np.int64)
-
-    def write(self, i: int, start: int, row: Encoded) -> int:
-        """Prompt and response into row `i` from column `start` on, positions from 0; the column after them."""
+        start = 0 if side == "right" else width - row.length
         end = start + row.length
-        self.ids[i, start:end] = row.prompt + row.response
-        self.real[i, start:end] = True
-        self.response[i, start + len(row.prompt) : end] = True
-        self.positions[i, start:end] = np.arange(row.length)
-        return end
-
-    def batch(self) -> Batch:
-        return Batch(*(torch.from_numpy(array) for array in (self.ids, self.real, self.response, self.positions)))
+        ids[i, start:end] = row.prompt + row.response
+        real[i, start:end] = True
+        response[i, start + len(row.prompt) : end] = True
+        positions[i, start:end] = np.arange(row.length)
+    return Batch(*(torch.from_numpy(array) for array in (ids, real, response, positions)))
 
 
 def length_batches(
@@ -201,6 +187,19 @@ def length_batches(
 
 def _chunks(array: np.ndarray, size: int) -> list[np.ndarray]:
     return [array[i : i + size] for i in range(0, len(array), size)]
+
+
+def continued_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text as it goes on after another: without the space that some tokenizers put in front of a text."""
+    before = line_end_ids(tokenizer)
+    if not before:
+        return token_ids(tokenizer, texts)
+    rows = token_ids(tokenizer, [f"{LINE_END}{text}" for text in texts])
+    # where a line end is one token with what follows, the text alone is read
+    whole = [i for i, row in enumerate(rows) if row[: len(before)] != before]
+    for i, row in zip(whole, token_ids(tokenizer, [texts[i] for i in whole]), strict=True):
+        rows[i] = [*before, *row]
+    return [row[len(before) :] for row in rows]
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
 from rlhf_bench.runtime.sharding import is_sharded
 
@@ -79,13 +80,14 @@ def pack(batch: Batch, hidden_size: int) -> Packing | None:
 
 def packed_hidden_states(model: PreTrainedModel, packing: Packing) -> Tensor:
     """The backbone's last hidden state in the layout of the batch, (B, T, H); anything at padding."""
-    backbone: Any = model.base_model
+    backbone: Any = backbone_of(model)
     mask = packing.visible
     if model.config._attn_implementation == "eager":  # which adds its mask to the scores
         device = mask.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
-    out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=packing.position_ids, use_cache=False)
+    positions = packing.position_ids + first_position(model)
+    out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=positions, use_cache=False)
     hidden: Tensor = out.last_hidden_state.flatten(0, 1)
     return hidden.index_select(0, packing.places.flatten()).view(*packing.places.shape, -1)
 
@@ -100,7 +102,7 @@ def can_pack(model: PreTrainedModel) -> bool:
     It does not where attention has a window, where a state passes from token to token, or where the architecture makes
     its own mask or positions. Compiled and sharded models are not packed.
     """
-    backbone = model.base_model
+    backbone = backbone_of(model)
     if "forward" in vars(backbone) or is_sharded(backbone):  # compiled for other inputs; gathered in step with others
         return False
     with _lock:
@@ -112,9 +114,12 @@ def can_pack(model: PreTrainedModel) -> bool:
 def has_full_attention(model: PreTrainedModel) -> bool:
     """Whether every layer's attention reads all that precedes a token: no window, no recurrent state."""
     config: Any = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return kinds == {"full_attention"} and not (windowed and getattr(config, "layer_types", None) is None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return set(kinds) == {"full_attention"}
+    # some windows are switched off; they have many names (GPT-Neo's window_size)
+    windows = {name for name, value in vars(config).items() if "window" in name and type(value) is int and value > 0}
+    return not (windows - {"sliding_window"} or (windows and getattr(config, "use_sliding_window", True)))
 
 
 @torch.no_grad()
@@ -126,15 +131,15 @@ def _tries(model: PreTrainedModel) -> bool:
     heads, lengths = (real & ~response).sum(1), real.sum(1)
     trees = [_Tree(6, [0, 1]), _Tree(5, [2])]
     packing = _written([trees], ROUND_WIDTH, ids, positions, real.argmax(1), heads, lengths, model.device)
-    backbone: Any = model.base_model
+    backbone: Any = backbone_of(model)
     with torch.autocast(model.device.type, enabled=False):
         try:
             packed = packed_hidden_states(model, packing)
         except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
             return False  # the architecture takes no mask of this form
         plain = backbone(
-            input_ids=batch.ids, attention_mask=batch.attention_mask.long(), position_ids=batch.position_ids,
-            use_cache=False,
+            input_ids=batch.ids, attention_mask=batch.attention_mask.long(),
+            position_ids=batch.position_ids + first_position(model), use_cache=False,
         ).last_hidden_state  # fmt: skip
     here = batch.attention_mask
     difference, size = (packed - plain)[here].abs().max(), plain[here].abs().max()

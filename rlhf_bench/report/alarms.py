@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from rlhf_bench.evaluate.analyses.alarms import Alarm
 from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.report.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
 
-__all__ = ["alarm_lines", "checked_for", "raised_alarms", "training_alarm_lines"]
+__all__ = ["alarm_lines", "checked_for", "found_alarms", "raised_alarms", "training_alarm_lines"]
+
+
+def found_alarms(result: Result) -> list[Alarm]:
+    """The alarms of the evaluation and of its judges."""
+    pairs = result.metrics.get("pairwise", [])
+    by_judge = list(judge_alarms(pairs, result.judge, reference=result.reference)) if result.judge else []
+    return [*(Alarm(**alarm) for alarm in result.metrics.get("alarms") or []), *by_judge]
 
 
 def raised_alarms(result: Result) -> list[str]:
     """A line an alarm of the evaluation, of its judges and of the training before it."""
-    pairs = result.metrics.get("pairwise", [])
-    by_judge = list(judge_alarms(pairs, result.judge, reference=result.reference)) if result.judge else []
-    found = [str(alarm["text"]) for alarm in result.metrics.get("alarms") or []]
-    return [*found, *by_judge, *_of_training(result)]
+    return [*(alarm.text for alarm in found_alarms(result)), *_of_training(result)]
 
 
 def alarm_lines(result: Result) -> list[str]:
     """A line an alarm of the evaluation, or one that names the checks without one; none where nothing was checked."""
     if result.metrics.get("alarms") is None:
         return []
-    lines = [line for line in raised_alarms(result) if line not in _of_training(result)]
+    lines = [alarm.text for alarm in found_alarms(result)]
     checked = checked_for(result)
     return lines or ([f"none. Checked: {', '.join(checked)}."] if checked else [])
 

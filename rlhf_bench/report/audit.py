@@ -20,7 +20,7 @@ from rlhf_bench.report.render.tex import tex_text
 from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Table
-from rlhf_bench.report.tables.audit import table_of_audit
+from rlhf_bench.report.tables.audit import lists_table, rewardbench_table, styles_table, table_of_audit
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
@@ -29,7 +29,9 @@ if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
 __all__ = ["Audit", "audit_text"]
 
 _WIDTH = 120
-_ROWS = 5  # of the table on a terminal
+_ROWS = 8  # of a table on a terminal at most
+_SPECIAL = 5  # of the table beside accuracy at least
+_LINES = 21  # on a terminal; four more name the files
 _SENTENCES = 3
 
 
@@ -106,7 +108,7 @@ class Audit:
         return written
 
     def text(self) -> str:
-        """At most 25 lines for a terminal."""
+        """For a terminal; with the names of the files at most 25 lines."""
         return audit_text(self.report)
 
     @cached_property
@@ -120,11 +122,39 @@ class Audit:
 
 
 def audit_text(audit: Mapping[str, Any]) -> str:
-    """The three largest findings, then accuracy beside its baselines: of all, of unseen categories, of the worst."""
+    """The three largest findings, then accuracy beside its baselines (of all, of unseen categories, of the worst), and
+    ranks where a prompt has several responses: as many rows of each table as `_LINES` lines hold."""
+    notes = [line for note in audit.get("data", {}).get("notes", []) for line in wrapped(note, _WIDTH)]
+    head = "\n".join([*notes, *_findings(audit.get("models", {}))])
+    for n_rows in range(_ROWS, 0, -1):
+        tables = [text_of(table, width=_WIDTH).rstrip() for table in _terminal_tables(audit, n_rows)]
+        text = "\n\n".join([head, *tables]).strip()
+        if text.count("\n") < _LINES:
+            break
+    return text
+
+
+def _terminal_tables(audit: Mapping[str, Any], n_rows: int) -> list[Table]:
+    """Two tables without notes, the most important rows of each in their order: accuracy, and what these data have
+    beside it, styles or sections or ranks."""
     table = table_of_audit(audit)
-    rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:_ROWS]
-    kept = replace(table, rows=[table.rows[i] for i in sorted(rows)], notes=[])
-    return "\n".join([*_findings(audit.get("models", {})), text_of(kept, width=_WIDTH).rstrip()])
+    rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:n_rows]
+    shown = [j for j, column in enumerate(table.columns) if not column.key.startswith("ties")]
+    kept = [[table.rows[i][j] for j in shown] for i in sorted(rows)]
+    found = [replace(table, columns=[table.columns[j] for j in shown], rows=kept, notes=[])]
+    result = Result(Path(), {}, {}, pd.DataFrame(), {}, audit=dict(audit))
+    others = [styles_table(result), *(_of_all(other) for other in (rewardbench_table(result), lists_table(result)))]
+    special = next((other for other in others if other.rows), None)
+    if special is not None:
+        found.append(replace(special, rows=special.rows[: max(n_rows, _SPECIAL)], notes=[]))
+    return found
+
+
+def _of_all(table: Table) -> Table:
+    """The rows of all pairs, not those of a part of them, without the column that says so."""
+    at = next(i for i, column in enumerate(table.columns) if column.key in ("category", "subset"))
+    rows = [[*row[:at], *row[at + 1 :]] for row in table.rows if row[at] == "all"]
+    return replace(table, columns=[*table.columns[:at], *table.columns[at + 1 :]], rows=rows, keys=table.keys - 1)
 
 
 def _rank(table: Table, i: int) -> tuple[int, float]:
@@ -143,12 +173,12 @@ def _findings(models: Mapping[str, Any]) -> list[str]:
         return []
     model, first = examined[0]
     if first["missing"]:
-        return [f"findings: not computed ({first['missing']})", ""]
+        return [f"findings: not computed ({first['missing']})"]
     found = first["findings"]
     head = (
         f"findings, {model} (q < .05): {len(found) or 'none'} of {first['tests']} tests; all in tables/audit_findings"
     )
-    return [head, *(line for entry in largest(found) for line in wrapped(f"- {entry['sentence']}", _WIDTH)), ""]
+    return [head, *(line for entry in largest(found) for line in wrapped(f"- {entry['sentence']}", _WIDTH))]
 
 
 def largest(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:

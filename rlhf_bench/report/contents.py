@@ -19,6 +19,10 @@ from rlhf_bench.report.tables.audit import (
     category_calibration_table,
     category_table,
     lists_table,
+    rewardbench_table,
+    style_matrix_table,
+    styles_table,
+    versus_slices_table,
     versus_table,
 )
 from rlhf_bench.report.tables.audit_examination import (
@@ -27,6 +31,7 @@ from rlhf_bench.report.tables.audit_examination import (
     prices_table,
     probes_table,
     safety_table,
+    safety_worst_table,
     slices_table,
     teacher_table,
 )
@@ -34,6 +39,7 @@ from rlhf_bench.report.tables.best_of_n import best_of_n_table
 from rlhf_bench.report.tables.equal_kl import equal_kl_table
 from rlhf_bench.report.tables.frontier import frontier_table
 from rlhf_bench.report.tables.gain import gain_table
+from rlhf_bench.report.tables.in_full import gold_table, kl_table, per_seed_table, rouge_table
 from rlhf_bench.report.tables.judge import judge_audit_table, people_table, strengths_table, win_rate_table
 from rlhf_bench.report.tables.judge_forms import (
     ranking_audit_table,
@@ -42,13 +48,10 @@ from rlhf_bench.report.tables.judge_forms import (
     rating_pairs_table,
     rating_table,
 )
-from rlhf_bench.report.tables.kl import kl_table
 from rlhf_bench.report.tables.overoptimisation import overoptimisation_table
 from rlhf_bench.report.tables.pairwise import pairwise_table
 from rlhf_bench.report.tables.pareto import pareto_table
 from rlhf_bench.report.tables.reward_model import accuracy_table, training_table
-from rlhf_bench.report.tables.rouge import rouge_table
-from rlhf_bench.report.tables.seeds import gold_table, per_seed_table
 from rlhf_bench.report.tables.summary import summary_table
 
 if TYPE_CHECKING:  # matplotlib takes seconds to import: what prints a table does not wait for it
@@ -78,7 +81,9 @@ class Plot(NamedTuple):
 
 REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     summary_table,
-    Plot("suite_metrics", "probes", "What this suite asks: each model with its interval.", wide=True),
+    Plot(
+        "suite_metrics", "probes", "The metrics of this suite's own prompts: each model with its interval.", wide=True
+    ),
     Plot(
         "reward_vs_kl",
         "tradeoff",
@@ -171,11 +176,16 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     Plot("audit_reliability", "audit", "How often the preferred side is the chosen one.", "Reward model"),
     category_table,
     lists_table,
+    styles_table,
+    style_matrix_table,
+    rewardbench_table,
     versus_table,
+    versus_slices_table,
     prices_table,
     slices_table,
     probes_table,
     safety_table,
+    safety_worst_table,
     teacher_table,
     groups_table,
     category_calibration_table,

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rlhf_bench.errors import StoreError
+from rlhf_bench.report.render.flat import frame
 from rlhf_bench.report.result import Result, load_result
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:  # what reads no table and no plot does not wait for matplotlib
     from matplotlib.figure import Figure
-
-    from rlhf_bench.report.table import Table
 
 __all__ = ["Evaluation"]
 
@@ -38,21 +37,21 @@ class Evaluation:
         """
         from rlhf_bench.report.contents import tables
 
-        return {table.name: _frame(table) for table in tables(self._result) if table.rows}
+        return {table.name: frame(table) for table in tables(self._result) if table.rows}
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a model, the data's own responses last; see `tables`."""
         from rlhf_bench.report.tables.summary import summary_table
 
-        return _frame(summary_table(self._result))
+        return frame(summary_table(self._result))
 
     @cached_property
     def pairwise(self) -> pd.DataFrame:
         """A row a metric and two models on the same prompts, a minus b; no row where there is one model."""
         from rlhf_bench.report.tables.pairwise import pairwise_table
 
-        return _frame(pairwise_table(self._result))
+        return frame(pairwise_table(self._result))
 
     @cached_property
     def verdict(self) -> list[str]:
@@ -101,11 +100,3 @@ class Evaluation:
     @cached_property
     def _result(self) -> Result:
         return load_result(self.folder)
-
-
-def _frame(table: Table) -> pd.DataFrame:
-    """The table's numbers as they are, where its CSV has their text; NaN where there is none."""
-    from rlhf_bench.report.render.flat import flat
-
-    header, rows = flat(table)
-    return pd.DataFrame(rows, columns=header)

@@ -50,7 +50,7 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
 
 
 def write_plots(result: Result, folder: Path) -> list[Path]:
-    """Each plot as .png and .svg; a plot whose numbers are missing is not drawn, and an old one of it is removed."""
+    """Each plot as .png and .svg; a plot without its numbers is not drawn, and an old one of it is removed."""
     written: list[Path] = []
     for plot in plots():
         figure = plot.draw(result)

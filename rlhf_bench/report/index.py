@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
@@ -9,6 +10,7 @@ from markupsafe import Markup
 from rlhf_bench.errors import BenchError, StoreError
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.leaderboard import leaderboards
+from rlhf_bench.report.notes import toy_note
 from rlhf_bench.report.page import environment, part, policy_hash
 from rlhf_bench.report.render.html import HtmlTable, html_table
 from rlhf_bench.report.result import Result, known, load_result
@@ -23,11 +25,11 @@ _COLUMNS = [
     Column("data", "Data"),
     Column("prompts", "Prompts"),
     Column("seeds", "Seeds"),
-    Column("models", "Models"),
     Column("best_gold", "Highest gold"),
     Column("gold", "Gold", interval=True),
     Column("best_reward", "Highest reward"),
-    Column("reward", "Reward", interval=True),
+    Column("reward_z", "Reward (z)", interval=True),
+    Column("models", "Models"),
 ]
 _SCRIPTS = ("dom", "tables", "index")
 
@@ -47,14 +49,18 @@ def write_index(results: Path) -> Path:
     if not found and not unread:
         raise StoreError(f"no result in {results}/; make one with: rlhf-bench eval --suite hh-test")
     found.sort(key=lambda pair: str(pair[1].manifest.get("time", "")), reverse=True)
-    path, script = results / "index.html", "\n".join(part(f"{name}.js") for name in _SCRIPTS)
-    style = part("page.css")
+    overview = _linked(_results(results, found), 0, [_link(results, folder) for folder, _ in found])
+    boards = [
+        _linked(html_table(board.table), 2, [_link(results, folder) for folder in board.folders])
+        for board in leaderboards([result for _, result in found])
+    ]
+    path, script, style = results / "index.html", "\n".join(part(f"{name}.js") for name in _SCRIPTS), part("page.css")
     text = (
         environment()
         .get_template("index.html.j2")
         .render(
-            results=_results(results, found),
-            boards=[html_table(board) for board in leaderboards([result for _, result in found])],
+            results=overview,
+            boards=boards,
             unread=unread,
             style=Markup(style),
             style_hash=policy_hash(style),
@@ -70,28 +76,37 @@ def write_index(results: Path) -> Path:
 
 
 def _results(root: Path, found: list[tuple[Path, Result]]) -> HtmlTable:
-    """A row a result, its name a link to its page, or to its folder where no page was drawn."""
-    rows = [_row(root, folder, result) for folder, result in found]
-    table = html_table(Table("results", "All results", _COLUMNS, rows))
-    for (folder, _), cells in zip(found, table.parts[0].rows, strict=True):
-        target = folder / "report.html" if (folder / "report.html").is_file() else folder
-        cells[0] = cells[0]._replace(link=target.relative_to(root).as_posix() or ".")
+    """A row a result."""
+    notes = [f"{folder.name}: {line}" for folder, result in found for line in toy_note(result)]
+    return html_table(Table("results", "All results", _COLUMNS, [_row(root, *one) for one in found], notes))
+
+
+def _link(root: Path, folder: Path) -> str:
+    """To a result's page, or to its folder where no page was drawn."""
+    target = folder / "report.html" if (folder / "report.html").is_file() else folder
+    return target.relative_to(root).as_posix() or "."
+
+
+def _linked(table: HtmlTable, column: int, links: Sequence[str]) -> HtmlTable:
+    """`table` with a link in that column of each row."""
+    for cells, link in zip(table.parts[0].rows, links, strict=True):
+        cells[column] = cells[column]._replace(link=link)
     return table
 
 
 def _row(root: Path, folder: Path, result: Result) -> list[Cell]:
     data = result.manifest["data"]
     best_gold, gold = _highest(result, "gold")
-    best_reward, reward = _highest(result, result.reward_key)
+    best_reward, reward = _highest(result, "reward_z")  # raw rewards of two results have no common scale
     return [
         folder.relative_to(root).as_posix() or folder.name,
         str(result.manifest.get("time", "?")).replace("T", " ")[:16],
         result.data_label,
         int(data["n_prompts"]) if data.get("n_prompts") else None,
         len(result.seeds),
-        ", ".join(result.policies),
         *(best_gold, gold),
         *(best_reward, reward),
+        ", ".join(result.policies),
     ]
 
 

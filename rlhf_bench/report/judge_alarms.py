@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rlhf_bench.evaluate.analyses.alarms import Alarm
 from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.types import Estimate
 
@@ -16,9 +17,9 @@ __all__ = ["judge_alarms"]
 _REWARDS = ("reward_z", "reward")
 
 
-def judge_alarms(pairwise: Sequence[Mapping[str, Any]], judge: Mapping[str, Any], *, reference: str) -> Iterator[str]:
-    """A line a model with a reward above the reference's and a win rate against it below one half, or a rating below
-    the reference's: an interval clear of zero, and Holm's p below 5 % within the judging.
+def judge_alarms(pairwise: Sequence[Mapping[str, Any]], judge: Mapping[str, Any], *, reference: str) -> Iterator[Alarm]:
+    """An alarm for a model with a reward above the reference's and a win rate against it below one half, or a rating
+    below the reference's: an interval clear of zero, and Holm's p below 5 % within the judging.
 
     `pairwise` is of metrics.json, `judge` of judge.json. Built-in judges (no API calls) are no judges of
     quality; gold is looked at in the evaluation.
@@ -58,9 +59,9 @@ def _against(row: Mapping[str, Any], reference: str) -> tuple[str | None, Estima
     return (str(row["a"]) if row["b"] == reference else None), found
 
 
-def _alarm(model: str, gain: Estimate, found: str) -> str:
+def _alarm(model: str, gain: Estimate, found: str) -> Alarm:
     what = f"reward up by {gain.signed()}, but {found}"
-    return f"{model}: {what}: the reward no longer measures what it is for"
+    return Alarm(model, "judge", f"{model}: {what}: the reward may no longer measure what it is for")
 
 
 def _bare(estimate: Estimate) -> str:

@@ -5,34 +5,48 @@ Gold rewards are comparable between runs; learned rewards only where every run w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_bench.evaluate.score_table import score_table
+import numpy as np
+from scipy.stats import t as student_t
+
+from rlhf_bench.report.notes import toy_note
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.scorers import describe
 from rlhf_bench.stats import FloatArray, crossed_difference, holm
 from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.store.score_table import score_table
 from rlhf_bench.types import Estimate
 
-__all__ = ["leaderboards", "ranks"]
+__all__ = ["Leaderboard", "leaderboards", "p_of_other_seeds", "ranks"]
 
+_BESIDE = ("kl_exact", "n_tokens")  # shown beside the metric that ranks
 _MOST = 20  # entries of a leaderboard: every pair of them is tested
 
 
+class Leaderboard(NamedTuple):
+    table: Table
+    folders: list[Path]  # of the result of each row
+
+
 class Entry(NamedTuple):
+    folder: Path
     run: str
     model: str
     estimate: Estimate
+    beside: tuple[Estimate | None, ...]  # of the metrics in _BESIDE
     seeds: tuple[int, ...]
     prompts: tuple[str, ...]
     values: FloatArray  # (S, P): the mean over samples
 
 
-def leaderboards(results: Sequence[Result]) -> list[Table]:
-    """A table for each suite and data set of which there are two runs or more, and a number that they share."""
+def leaderboards(results: Sequence[Result]) -> list[Leaderboard]:
+    """A ranking for each suite and data set of which there are two runs or more, and a number that they share."""
     groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         data = result.manifest["data"]
@@ -55,7 +69,7 @@ def ranks(values: Sequence[float], differs: Sequence[tuple[int, int]]) -> list[t
     return [(1 + up, len(values) - down) for up, down in zip(higher, lower, strict=True)]
 
 
-def _board(group: Sequence[Result]) -> Table | None:
+def _board(group: Sequence[Result]) -> Leaderboard | None:
     metric = _common_metric(group)
     entries = [entry for result in group for entry in _entries(result, metric)] if metric else []
     entries = sorted(entries, key=lambda entry: -entry.estimate.value)
@@ -64,20 +78,31 @@ def _board(group: Sequence[Result]) -> Table | None:
     shown = entries[:_MOST]
     found = ranks([entry.estimate.value for entry in shown], _told_apart(shown))
     rows: list[list[Cell]] = [
-        [f"{low}-{high}" if low < high else str(low), entry.model, entry.run, entry.estimate, len(entry.seeds)]
+        [_rank(low, high), entry.model, entry.run, entry.estimate, *entry.beside, len(entry.seeds)]
         for (low, high), entry in zip(found, shown, strict=True)
     ]
-    about = describe(metric)
-    columns = [Column("rank", "Rank"), Column("model", "Model"), Column("run", "Run"),
-               Column(metric, about.title, about.digits, interval=True), Column("seeds", "Seeds")]  # fmt: skip
+    numbers = [Column(key, describe(key).title, describe(key).digits, interval=True) for key in (metric, *_BESIDE)]
+    columns = [
+        Column("rank", "Rank"),
+        Column("model", "Model"),
+        Column("run", "Run"),
+        *numbers,
+        Column("seeds", "Seeds"),
+    ]
     notes = [
         "Rank: from 1 plus the number of entries that are surely higher, to the number that are not surely lower "
         "(paired tests on the same prompts, Holm over all pairs, 5 %). Runs with seeds in common are paired by seed; "
-        "others by the mean over their seeds, which leaves out how much retraining changes.",
+        "the seeds of others vary independently. Of a run with one seed it is not known how much retraining changes.",
+        *(f"{line} ({result.manifest['run']})" for result in group for line in toy_note(result)),
         *([f"The first {_MOST} of {len(entries)} entries."] if len(entries) > _MOST else []),
     ]
     suite = group[0].manifest["suite"]
-    return Table("leaderboard", f"Leaderboard: {suite} on {group[0].data_label}", columns, rows, notes, keys=3)
+    title = f"Leaderboard: {suite} on {group[0].data_label}"
+    return Leaderboard(Table("leaderboard", title, columns, rows, notes, keys=3), [entry.folder for entry in shown])
+
+
+def _rank(low: int, high: int) -> str:
+    return f"{low}-{high}" if low < high else str(low)
 
 
 def _common_metric(group: Sequence[Result]) -> str | None:
@@ -92,13 +117,14 @@ def _entries(result: Result, metric: str) -> list[Entry]:
     table = score_table(result.scores, [metric])
     run = str(result.manifest["run"])
     found = [(model, result.estimate(model, metric)) for model in result.policies if model in table.models]
-    return [
-        Entry(
-            run, model, estimate, tuple(table.seeds), tuple(table.prompts), nanmean(table.block(model, metric), axis=2)
-        )
-        for model, estimate in found
-        if known(estimate)
-    ]
+    entries = []
+    for model, estimate in found:
+        if known(estimate):
+            beside = tuple(result.estimate(model, name) for name in _BESIDE)
+            values = nanmean(table.block(model, metric), axis=2)
+            seeds, prompts = tuple(table.seeds), tuple(table.prompts)
+            entries.append(Entry(result.path, run, model, estimate, beside, seeds, prompts, values))
+    return entries
 
 
 def _told_apart(entries: Sequence[Entry]) -> list[tuple[int, int]]:
@@ -111,11 +137,36 @@ def _told_apart(entries: Sequence[Entry]) -> list[tuple[int, int]]:
 def _p_paired(a: Entry, b: Entry) -> float:
     """NaN where fewer than two prompts are in both."""
     prompts = [prompt for prompt in a.prompts if prompt in set(b.prompts)]
+    if len(prompts) < 2:
+        return math.nan
+    ours, theirs = (_at(entry, prompts) for entry in (a, b))
     seeds = [seed for seed in a.seeds if seed in b.seeds]
-    sides = []
-    for entry in (a, b):
-        at = {prompt: number for number, prompt in enumerate(entry.prompts)}
-        values = entry.values[:, [at[prompt] for prompt in prompts]]
-        rows = [entry.seeds.index(seed) for seed in seeds]
-        sides.append(values[rows] if seeds else nanmean(values, axis=0)[None])
-    return float(crossed_difference(*sides).p_paired) if len(prompts) > 1 else float("nan")
+    if not seeds:
+        return p_of_other_seeds(ours, theirs)
+    rows = [[entry.seeds.index(seed) for seed in seeds] for entry in (a, b)]
+    return float(crossed_difference(ours[rows[0]], theirs[rows[1]]).p_paired)
+
+
+def _at(entry: Entry, prompts: Sequence[str]) -> FloatArray:
+    at = {prompt: number for number, prompt in enumerate(entry.prompts)}
+    return entry.values[:, [at[prompt] for prompt in prompts]]
+
+
+def p_of_other_seeds(a: FloatArray, b: FloatArray) -> float:
+    """Two-sided p of equal means, (S, P) and (T, P), of prompts that are paired and seeds that are not.
+
+    The variance of the difference is that of the prompts' differences over P plus, for each side of several seeds, that
+    of its seeds' means over their number; Student's t with the degrees of freedom of Satterthwaite 1946. Seeds carry a
+    share of the prompts' noise as well, which is counted twice: the test is conservative.
+    """
+    gap = nanmean(a, axis=0) - nanmean(b, axis=0)
+    gap = gap[np.isfinite(gap)]
+    if len(gap) < 2:
+        return math.nan
+    samples = [gap, *(nanmean(side, axis=1) for side in (a, b) if len(side) > 1)]
+    parts = [(float(np.var(sample, ddof=1)) / len(sample), len(sample) - 1) for sample in samples]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return float(gap.mean() == 0)
+    freedom = variance**2 / sum(part**2 / df for part, df in parts)
+    return float(2 * student_t.sf(abs(gap.mean()) / math.sqrt(variance), freedom))

@@ -141,12 +141,18 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")"""
 
 def _reward_code(form: Mapping[str, Any]) -> str:
     """A function that gives what this project's own reward model gives, to rounding."""
+    spaced = (
+        bool(form.get("after_line_end"))
+        * """
+    line_end = tokenizer("\\n", add_special_tokens=False)["input_ids"]  # the tokenizer puts a space before a text
+    answer = tokenizer("\\n" + response, add_special_tokens=False)["input_ids"][len(line_end) :]"""
+    )
     return f'''import torch
 
 
 def reward(prompt: str, response: str) -> float:
     """The score at the end token; nothing may follow it, neither a line end of a chat template nor padding."""
-    ids, answer = tokenizer([prompt, response], add_special_tokens=False)["input_ids"]
+    ids, answer = tokenizer([prompt, response], add_special_tokens=False)["input_ids"]{spaced}
     front = tokenizer.convert_tokens_to_ids({list(form["front"])!r})
     end = tokenizer.convert_tokens_to_ids({form["end"]!r})
     if ids[: len(front)] != front:

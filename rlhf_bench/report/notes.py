@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,7 @@ from rlhf_bench.scorers import describe
 from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.types import Estimate
 
-__all__ = ["cautions", "interval_note", "one_seed_note", "toy_note", "with_common_notes"]
-
-_TOY = "numbers mean nothing"  # the description of a recipe that is there to see that everything works
+__all__ = ["cautions", "interval_note", "one_seed_note", "toy_lines", "toy_note", "with_common_notes"]
 
 
 def with_common_notes(result: Result, table: Table) -> Table:
@@ -36,8 +34,12 @@ def one_seed_note(result: Result) -> list[str]:
 
 def toy_note(result: Result) -> list[str]:
     """Which models come from a toy recipe; nothing where none does."""
-    training: dict[str, list[dict[str, Any]]] = result.metrics.get("training", {})
-    found = [name for name, runs in training.items() if any(_TOY in (run.get("recipe") or "") for run in runs)]
+    return toy_lines(result.manifest)
+
+
+def toy_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """`toy_note` from a manifest."""
+    found = [name for name, entries in manifest["models"].items() if any(entry.get("toy") for entry in entries)]
     return [f"Toy recipe, its numbers mean nothing: {', '.join(found)}"] if found else []
 
 

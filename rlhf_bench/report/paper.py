@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from rlhf_bench.errors import BadValue, StoreError, UnknownName
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, exclusive
-from rlhf_bench.report.notes import interval_note, one_seed_note
+from rlhf_bench.report.notes import interval_note, one_seed_note, toy_note
 from rlhf_bench.report.plots.names import printable
 from rlhf_bench.report.plots.style import arms, drawing, figure_bytes, looks, marker_look, tidy
 from rlhf_bench.report.render.flat import csv_text
@@ -83,7 +83,7 @@ def paper_table(result: Result, choice: Choice) -> Table:
     rows: list[list[Cell]] = [
         [shown, *(result.estimate(model, metric) for metric in metrics)] for model, shown in names.items()
     ]
-    notes = [interval_note(result), *one_seed_note(result)]
+    notes = [interval_note(result), *one_seed_note(result), *toy_note(result)]
     return Table("table", f"Models on {result.data_label}", columns, rows, notes)
 
 

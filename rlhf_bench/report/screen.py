@@ -51,11 +51,11 @@ def _under(result: Result, table: Table, width: int) -> list[str]:
         elif not verdicts:
             verdicts = wrapped(_short(sentence, (width - 2) * room), width)[:room]
     counts = {
-        "lines on numbers not available": len(missing_lines(result)),
-        "notes": len(table.notes) - len(seeds),
-        "alarms": len(alarms),
+        ("line", " on numbers not available"): len(missing_lines(result)),
+        ("note", ""): len(table.notes) - len(seeds),
+        ("alarm", ""): len(alarms),
     }
-    on_the_page = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+    on_the_page = ", ".join(f"{n} {what}{'' if n == 1 else 's'}{rest}" for (what, rest), n in counts.items() if n)
     return [*first, *verdicts, *last, *([_short(f"On the page: {on_the_page}", width)] if on_the_page else [])]
 
 

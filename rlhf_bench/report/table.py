@@ -1,4 +1,6 @@
-"""What a table says of itself, and its numbers as text; `render` turns tables into files, and into text for a terminal.
+"""What renderers need to know of a table, and its numbers as text.
+
+`render` turns tables into files, and into text for a terminal.
 
 A renderer knows nothing of any table in particular: which columns name a row, which of them a narrow terminal keeps,
 which section of the page holds it and what its notes are is all in the Table.
@@ -7,15 +9,18 @@ which section of the page holds it and what its notes are is all in the Table.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlhf_bench.report.result import known
 from rlhf_bench.types import REFERENCE, Estimate
 
-__all__ = ["ALWAYS", "MAIN", "REST", "Cell", "Column", "Mark", "Table", "cell_text", "column_text", "number_text"]
+__all__ = [
+    "ALWAYS", "MAIN", "REST", "Cell", "Column", "Mark", "Table", "cell_text", "cells", "column_text", "estimate_of",
+    "number_text",
+]  # fmt: skip
 
 Cell = Estimate | str | float | int | None
 
@@ -35,7 +40,7 @@ class Column(NamedTuple):
 class Mark(NamedTuple):
     """What the paired tests of a result say of a cell."""
 
-    best: bool = False  # the best of its column, or not told apart from it, where some model is
+    best: bool = False  # the best of its column, or not significantly different from it, where some model is
     change: int = 0  # +1 or -1: higher or lower than the reference
 
     @property
@@ -75,6 +80,16 @@ class Table:
     def groups(self) -> list[tuple[str, list[int]]]:
         """Neighbouring rows of one first cell, by their numbers."""
         return [(key, list(found)) for key, found in groupby(range(len(self.rows)), lambda i: str(self.rows[i][0]))]
+
+
+def estimate_of(stored: Mapping[str, Any] | None) -> Estimate | None:
+    return Estimate.from_dict(stored) if stored else None
+
+
+def cells(row: Mapping[str, Any], columns: Iterable[Column]) -> list[Cell]:
+    """A stored row's cells, by the columns' keys; None where the row lacks one."""
+    found = (row.get(column.key) for column in columns)
+    return [estimate_of(value) if isinstance(value, dict) else value for value in found]
 
 
 def number_text(value: float | None, digits: int) -> str:

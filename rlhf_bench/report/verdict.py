@@ -22,13 +22,18 @@ _FEW = 3  # pairs that are told apart: so many are listed sooner than put into l
 
 
 def verdict(result: Result) -> list[str]:
-    """A sentence each on the gold reward and on the learned reward, as far as pairs of models were tested by them."""
-    sentences = []
-    for metric, name in (("gold", "gold"), (result.reward_key, "the learned reward")):
-        rows = result.pairs(metric)
-        if rows:
-            sentences.append(f"On {name}: {'; '.join(_findings(result, rows))}.")
-    return sentences
+    """A sentence each on the gold reward and on the learned reward, as far as pairs of models were tested by them.
+
+    Where there is neither, there is one on the first number that was tested and has a better direction.
+    """
+    named = {"gold": "gold", result.reward_key: "the learned reward"}
+    tested = {metric: rows for metric in named if (rows := result.pairs(metric))}
+    if not tested:
+        metrics = dict.fromkeys(row["metric"] for row in result.metrics.get("pairwise", []))
+        first = next((m for m in metrics if describe(m).higher_is_better is not None), None)
+        tested = {} if first is None else {first: result.pairs(first)}
+        named = dict.fromkeys(tested, describe(first).title if first else "")
+    return [f"On {named[metric]}: {'; '.join(_findings(result, rows))}." for metric, rows in tested.items()]
 
 
 def _findings(result: Result, rows: Sequence[Mapping[str, Any]]) -> list[str]:

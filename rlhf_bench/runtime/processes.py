@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["ALONE", "Processes", "fsdp_is_asked_for", "several_processes"]
+__all__ = ["ALONE", "Processes", "fsdp_is_configured", "several_processes"]
 
 TIMEOUT = timedelta(minutes=30)  # for a process that hangs; one that ends is noticed at once
 BUCKET = 1 << 25  # bytes of gradients that are summed at a time: a copy of all of them would double their memory
 FIRST_SPEAKS = 2.0  # seconds that another process waits for process 0 to report the same error
 LAST_WORD = 5.0  # seconds that the ones left behind wait for the reason
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and accelerate launch set
-SHARDING = {  # what accelerate launch sets where its configuration asks for models that are divided otherwise than here
+SHARDING = {  # what accelerate launch sets where its configuration divides models otherwise than here
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
@@ -138,7 +138,7 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
     SystemExit with the status that `exit_status` gives it there.
 
     Raises:
-        BadValue: the launcher's environment is incomplete, asks for models that are divided otherwise than by FSDP, or
+        BadValue: the launcher's environment is incomplete, divides models otherwise than by FSDP, or
             has more processes than the machine has GPUs.
         ProcessLost: not all of them came.
     """
@@ -166,13 +166,13 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
     dist.destroy_process_group()
 
 
-def fsdp_is_asked_for() -> bool:
+def fsdp_is_configured() -> bool:
     """Whether accelerate's configuration says distributed_type: FSDP; nothing else of its FSDP section is read."""
     return _is_set("ACCELERATE_USE_FSDP")
 
 
 def _check_sharding() -> None:
-    """Raises BadValue where accelerate's configuration asks for what would be left out in silence."""
+    """Raises BadValue where accelerate's configuration sets what would be left out in silence."""
     sharding = [name for variable, name in SHARDING.items() if _is_set(variable)]
     if sharding:
         raise BadValue(

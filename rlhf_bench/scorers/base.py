@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from rlhf_bench.modeling.templates import Template
 
 __all__ = [
-    "Alarm",
+    "CUT",
+    "AlarmRule",
     "Columns",
     "Corpus",
     "EvalContext",
     "Kind",
     "LoadedModel",
+    "LogRatios",
     "Metric",
     "Missing",
     "Origin",
@@ -42,16 +44,18 @@ Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 # who wrote the responses: a model that was sampled here, or behind a server, a file, the data
 Origin = Literal["model", "server", "file", "data"]
 Values = npt.NDArray[np.float64]
+CUT = "cut:"  # a column of 1 where what its name names was too long and read in part
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class AlarmRule:
     """When a change against the reference is reported as a sign of reward over-optimisation."""
 
     check: str  # what is checked, in a few words for a list
     bad: Literal[1, -1]  # the direction that is a bad sign: 1 up, -1 down
-    least: float = 0.0  # the interval has to lie beyond this: a significant change may be too small to matter
-    with_reward: bool = False  # reported only where the reward went up
+    may_mean: str  # in a few words, for the end of the line
+    least: float = 0.0  # a significant change of less is too small to matter; the interval has to lie beyond
+    with_reward: bool = False  # reported only where the reward went up; the change itself has to be beyond `least`
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Metric:
     compared: bool = False  # pairs of models are compared by it
     paired: bool = False  # a difference of two shares on the same questions: -1, 0 or 1 for a response
     standardises: str = ""  # the raw metric that it puts on a common scale, so that seeds can be pooled
-    alarm: Alarm | None = None
+    alarm: AlarmRule | None = None
     tables: Mapping[str, int] = field(default_factory=dict)
     expected: bool = False
     detail: bool = False
@@ -94,6 +98,10 @@ class Missing(NamedTuple):
 
 Columns = Mapping[str, Values | Missing]
 """Column of the scores -> a number for each row, or why there is none. NaN: none for that row."""
+
+
+LogRatios = Sequence[Values | None] | Missing
+"""Of each response log pi - log ref of its tokens, by servers; None where the tokens of the two differ."""
 
 
 class Corpus(NamedTuple):
@@ -126,6 +134,7 @@ class EvalContext:
     rouge_tokenizer: str = "english"  # or "unicode": with ROUGE of words in any script
     sampling: SamplingConfig | None = None  # None where no model takes part
     model: LoadedModel | None = None  # from which the responses were sampled; None where its weights are not here
+    log_ratios: LogRatios | None = None  # of a model behind a server, without its weights; None: not known
     reference: LoadedModel | None = None  # None where the reference's weights are not here
     reward_models: Sequence[tuple[str, RewardModel]] = ()  # each with the column that it fills
     language_models: Sequence[tuple[str, LanguageModel]] = ()  # by name: what scores every response for its perplexity

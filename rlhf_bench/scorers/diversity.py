@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer
+from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, ResponseRow, Scorer
 from rlhf_bench.scorers.text import copied_share, distinct_n, repetition
 
 __all__ = ["SCORER"]
@@ -21,17 +21,19 @@ class DiversityScorer(Scorer):
         ),
         Metric(
             "distinct2", "Distinct-2", "share", True, 3, "distinct pairs of words of a response; falls with its length",
-            bounds=(0.0, 1.0), alarm=Alarm("distinct-2", bad=-1, least=0.02),
+            bounds=(0.0, 1.0),
+            alarm=AlarmRule("distinct-2", -1, "its responses may repeat themselves, or be longer", least=0.02),
             tables={"summary": 81, "per_seed": 81}, expected=True,
         ),
         Metric(
             "repetition", "Repetition", "share", False, 3, "4-grams of words that repeat an earlier one",
-            bounds=(0.0, 1.0), alarm=Alarm("repetition", bad=1, least=0.02),
+            bounds=(0.0, 1.0), alarm=AlarmRule("repetition", 1, "its responses may loop", least=0.02),
             tables={"summary": 82, "per_seed": 82}, expected=True,
         ),
         Metric(
             "copied", "Copied", "share", None, 3, "4-grams of words that are in the prompt as well",
-            bounds=(0.0, 1.0), alarm=Alarm("copied prompts", bad=1, least=0.05),
+            bounds=(0.0, 1.0),
+            alarm=AlarmRule("copied prompts", 1, "its responses may repeat the prompt, not answer it", least=0.05),
         ),
     )  # fmt: skip
 

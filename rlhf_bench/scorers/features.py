@@ -183,7 +183,7 @@ def feature_differences(chosen: Sequence[str], rejected: Sequence[str]) -> Float
 
 
 def tags(pair_differences: FloatArray) -> list[str]:
-    """What sets the rejected response of a pair apart, from its differences (K,): "more length"."""
+    """How the rejected response of a pair differs most, from its differences (K,): "more length"."""
     return [
         f"{'more' if value < 0 else 'less'} {name}"
         for name, value in zip(FEATURES, pair_differences.tolist(), strict=True)

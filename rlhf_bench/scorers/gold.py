@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer
+from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, ResponseRow, Scorer
 from rlhf_bench.types import HH_MINI
 
 __all__ = ["SCORER", "GoldReward", "gold_reward_for"]
@@ -41,7 +41,9 @@ class GoldScorer(Scorer):
     metrics = (
         Metric(
             "gold", "Gold", "", True, 3, "the known true reward of data that have one",
-            compared=True, alarm=Alarm("reward against gold", bad=-1, with_reward=True),
+            compared=True, alarm=AlarmRule(
+                "reward against gold", -1, "the reward may no longer measure what it is for", with_reward=True
+            ),
             tables={"summary": 40, "per_seed": 40, "gold": 0},
         ),
     )  # fmt: skip

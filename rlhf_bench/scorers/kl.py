@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.scorers.base import Columns, EvalContext, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
@@ -15,11 +16,17 @@ from rlhf_bench.scorers.perplexity import encode_chosen, needs_the_model
 if TYPE_CHECKING:
     from rlhf_bench.modeling.tokens import Encoded
 
-__all__ = ["KL_COLUMNS", "SCORER", "TOKEN_KL"]
+__all__ = ["KL_COLUMNS", "SCORER", "TOKEN_ENDS", "TOKEN_KL"]
 
 KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")  # of what a model drew
 TOKEN_KL = "token_kl"  # a list a response: the exact KL of each token
+TOKEN_ENDS = "token_ends"  # a list a response: where each token ends in the response, in characters
 BATCH = 64
+WHOLE_DISTRIBUTION = Missing(
+    "a server gives log-probabilities of the response's tokens alone: this needs the weights; give "
+    "NAME=server:MODEL,weights=PATH"
+)
+OTHER_TOKENS = Missing("no response has the same tokens under the model and the reference")
 
 
 def _kl(name: str, title: str, description: str, *, place: int, row: int, compared: bool = False) -> list[Metric]:
@@ -61,9 +68,14 @@ class KlScorer(Scorer):
     )  # fmt: skip
 
     def needs(self, context: EvalContext) -> Missing | None:
+        if context.log_ratios is not None:
+            return context.log_ratios if isinstance(context.log_ratios, Missing) else None
         return needs_the_model(context) or _incomparable(context)
 
     def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
+        if context.log_ratios is not None:
+            assert not isinstance(context.log_ratios, Missing)
+            return _of_server(context.log_ratios)
         assert context.model is not None
         assert context.reference is not None
         columns = _of_drawn(rows, context.model, context.reference, context)
@@ -90,6 +102,23 @@ def _incomparable(context: EvalContext) -> Missing | None:
     return None
 
 
+def _of_server(log_ratios: Sequence[Values | None]) -> Columns:
+    """k1 and k3 of each response by log-probabilities of its tokens; the rest needs the whole distribution."""
+    found = [ratios for ratios in log_ratios if ratios is not None]
+    columns: dict[str, Values | Missing] = dict.fromkeys(
+        ("kl_exact", "kl_exact_token", "kl_forward", "reference_logprob", "n_drawn"), WHOLE_DISTRIBUTION
+    )
+    if not found:
+        return columns | dict.fromkeys(("kl_k1", "kl_k3", "kl_k1_token", "kl_k3_token"), OTHER_TOKENS)
+    nothing = np.full(1, math.nan)
+    terms = {"kl_k1": [nothing if x is None else x for x in log_ratios]}
+    terms["kl_k3"] = [np.expm1(-x) + x for x in terms["kl_k1"]]  # r - 1 - log r, log r = -x
+    for name, of_tokens in terms.items():
+        columns[name] = np.array([values.sum() for values in of_tokens])
+        columns[f"{name}_token"] = np.array([values.mean() for values in of_tokens])
+    return columns
+
+
 def _of_drawn(
     rows: Sequence[ResponseRow], policy: LoadedModel, reference: LoadedModel, context: EvalContext
 ) -> dict[str, Values]:
@@ -101,6 +130,7 @@ def _of_drawn(
     import torch
 
     from rlhf_bench.modeling.logprobs import kl_k1, kl_k3, token_kl
+    from rlhf_bench.modeling.token_text import token_ends
     from rlhf_bench.modeling.tokens import Encoded, collate
     from rlhf_bench.modeling.trees import grouped_batches
     from rlhf_bench.runtime.pool import workers_for
@@ -129,9 +159,19 @@ def _of_drawn(
     for i, name in enumerate(("kl_k1", "kl_k3", "kl_exact")):
         columns[name] = numbers[:, i]
         columns[f"{name}_token"] = numbers[:, i] / lengths.clip(min=1)
-    token_terms = np.empty(len(rows), dtype=object)
-    token_terms[:] = np.split(per_token, ends[:-1])
-    return {**columns, "n_drawn": lengths.astype(float), "reference_logprob": numbers[:, 3], TOKEN_KL: token_terms}
+    places = token_ends(policy.tokenizer, [row.token_ids for row in rows], [row.response for row in rows])
+    lists = {TOKEN_KL: np.split(per_token, ends[:-1]), TOKEN_ENDS: [np.array(place, np.int32) for place in places]}
+    return {**columns, "n_drawn": lengths.astype(float), "reference_logprob": numbers[:, 3], **_as_objects(lists)}
+
+
+def _as_objects(lists: Mapping[str, Sequence[npt.NDArray[Any]]]) -> dict[str, Values]:
+    """Columns of one array a response."""
+    columns: dict[str, Values] = {}
+    for name, arrays in lists.items():
+        column = np.empty(len(arrays), dtype=object)
+        column[:] = arrays
+        columns[name] = column
+    return columns
 
 
 def _forward(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer, Values
+from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer, Values
 from rlhf_bench.scorers.text import n_words
 
 __all__ = ["SCORER"]
@@ -24,7 +24,8 @@ class LengthScorer(Scorer):
         Metric(
             "ended", "EOS rate", "share", True, 3,
             "share of responses that ended by themselves (end-of-text or stop string)",
-            kind="share", bounds=(0.0, 1.0), compared=True, alarm=Alarm("endings", bad=-1, least=0.05),
+            kind="share", bounds=(0.0, 1.0), compared=True,
+            alarm=AlarmRule("endings", -1, "its responses may be cut off at the limit of their length", least=0.05),
             tables={"summary": 71, "per_seed": 71}, expected=True,
         ),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlhf_bench.scorers.base import Columns, EvalContext, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
+from rlhf_bench.scorers.base import CUT, Columns, EvalContext, LoadedModel, Metric, Missing, ResponseRow, Scorer, Values
 
 if TYPE_CHECKING:
     from rlhf_bench.modeling.tokens import Encoded
@@ -110,7 +110,7 @@ SCORER = PerplexityScorer()
 
 def _of_chosen(rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
     """Log-probability, tokens and bytes of the data's chosen responses, on the rows of sample 0."""
-    names = ("chosen_logprob", "chosen_tokens", "chosen_bytes")
+    names = ("chosen_logprob", "chosen_tokens", "chosen_bytes", f"{CUT}chosen")
     if why := needs_the_model(context):
         return dict.fromkeys(names, why)
     policy = context.model
@@ -119,16 +119,18 @@ def _of_chosen(rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
     if not chosen.at:
         return dict.fromkeys(names, Missing("no reference texts to score"))
     from rlhf_bench.modeling.perplexity_model import sequence_logprobs
+    from rlhf_bench.modeling.special import continued_text
 
     pad = policy.tokenizer.pad_token_id
     logprobs = sequence_logprobs(policy.model, chosen.encoded, pad_id=pad, processes=context.processes)
     sizes = []
     for i, row in zip(chosen.at, chosen.encoded, strict=True):
         # of a response that was cut: the bytes of what was scored
-        text = policy.tokenizer.decode(row.response) if row.response_cut else rows[i].reference or ""
+        text = continued_text(policy.tokenizer, row.response) if row.response_cut else rows[i].reference or ""
         sizes.append(float(len(text.encode())))
     tokens = np.array([float(len(row.response)) for row in chosen.encoded])
-    values = (logprobs.numpy(), tokens, np.array(sizes))
+    cut = np.array([float(row.response_cut) for row in chosen.encoded])
+    values = (logprobs.numpy(), tokens, np.array(sizes), cut)
     return {name: chosen.spread(found) for name, found in zip(names, values, strict=True)}
 
 

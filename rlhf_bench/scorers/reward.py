@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, ResponseRow, Scorer
+from rlhf_bench.scorers.base import (
+    CUT,
+    AlarmRule,
+    Columns,
+    EvalContext,
+    Metric,
+    Missing,
+    ResponseRow,
+    Scorer,
+    Values,
+)
 
 __all__ = ["HELD_OUT", "HELD_OUT_Z", "REWARD_PREFIX", "SCORER", "add_reward_z", "reward_scales", "with_reward_z"]
 
@@ -41,18 +51,21 @@ class RewardScorer(Scorer):
         Metric(
             HELD_OUT_Z, "Other seed's RM (z)", "reference sd", True, 3,
             "as reward_z, by the reward model of another training seed, which the model was not optimised against",
-            compared=True, alarm=Alarm("reward against another seed's reward model", bad=-1, with_reward=True),
+            compared=True, alarm=AlarmRule(
+                "reward against another seed's reward model", -1, "the gain may be errors of its own reward model that "
+                "it learned to use", with_reward=True,
+            ),
             tables={"summary": 20},
         ),
     )  # fmt: skip
 
     def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         prompts, texts = [row.prompt for row in rows], [row.response for row in rows]
-        ended = [row.ended for row in rows]
-        return {
-            column: model.score(prompts, texts, ended, processes=context.processes).double().numpy()
-            for column, model in context.reward_models
-        }
+        ended, columns = [row.ended for row in rows], dict[str, Values | Missing]()
+        for column, model in context.reward_models:
+            found = model.rewards(prompts, texts, ended, processes=context.processes)
+            columns |= {column: found.values.double().numpy(), f"{CUT}{column}": found.cut.double().numpy()}
+        return columns
 
     def describe(self, name: str) -> Metric | None:
         model = name.removeprefix(REWARD_PREFIX)
@@ -74,7 +87,7 @@ def add_reward_z(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
 
     With held-out rewards there is a `reward_held_out_z` as well, made likewise.
 
-    A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds (METHODS). The
+    A reward model's scale and offset are arbitrary, so this comes before anything is pooled over seeds. The
     mean and standard deviation are taken as given in the intervals. Raises UnknownName if no row is of the reference.
     """
     for column in (c for c in ("reward", HELD_OUT) if c in scores.columns):

@@ -1,4 +1,4 @@
-"""ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum by `rouge_score` with `use_stemmer=True` (METHODS, "ROUGE").
+"""ROUGE-1, ROUGE-2, ROUGE-L and ROUGE-Lsum by `rouge_score` with `use_stemmer=True`.
 
 Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries". The tokeniser and the n-gram scores are the
 package's own. Only what repeats is remembered (stems of words, tokens of references), and the longest common
@@ -21,10 +21,21 @@ import numpy as np
 import numpy.typing as npt
 from rouge_score import scoring, tokenize
 
-from rlhf_bench.scorers.base import Alarm, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
+from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
 from rlhf_bench.scorers.text import is_english_script, split_unspaced
 
-__all__ = ["ROUGE_PARTS", "SCORER", "UNICODE", "Score", "rouge_best", "rouge_parts", "rouge_settings", "unicode_words"]
+__all__ = [
+    "LEFT_OUT",
+    "ROUGE_PARTS",
+    "SCORER",
+    "UNICODE",
+    "UNSEEN",
+    "Score",
+    "rouge_best",
+    "rouge_parts",
+    "rouge_settings",
+    "unicode_words",
+]
 
 UNICODE = "_unicode"  # the end of the names of ROUGE by the words of every script
 _TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
@@ -163,8 +174,14 @@ def _lcs_length(a: tuple[str, ...], b: tuple[str, ...]) -> int:
     return len(a) - row.bit_count()
 
 
+_LESS_LIKE_CHOSEN = AlarmRule(
+    "reward against ROUGE-L", -1, "its responses may answer something else than the chosen ones, or the same in other "
+    "words or at another length", least=0.05, with_reward=True,
+)  # fmt: skip
+
+
 def _metrics(ending: str) -> list[Metric]:
-    """Those of one tokenizer, whose names have the `ending`."""
+    """Metrics of one tokenizer; their names have the `ending`."""
     words = "words in any script" if ending else "words"
     described = {
         "rouge1": f"{words} shared with the chosen response, stemmed",
@@ -176,7 +193,7 @@ def _metrics(ending: str) -> list[Metric]:
     whole, parts = [], []
     for i, (name, title) in enumerate(_TITLES.items()):
         shown = {} if name == "rougeLsum" else {"summary": 60 + i, "per_seed": 60 + i}
-        alarm = Alarm("reward against ROUGE-L", bad=-1, with_reward=True) if name == "rougeL" else None
+        alarm = _LESS_LIKE_CHOSEN if name == "rougeL" else None
         title = f"{title} Unicode" if ending else title
         place = 3 * i + (3 * len(_TITLES) if ending else 0)
         whole.append(
@@ -201,12 +218,15 @@ UNSEEN = (
 )
 
 
+LEFT_OUT = "rouge_left_out"  # a column of 1 for a response whose reference text has no words that are read
+
+
 class RougeScorer(Scorer):
     order = 40
     metrics = (*_metrics(""), *_metrics(UNICODE))
 
     def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
-        """NaN where there is no text to compare with, or none whose words the tokenizer reads."""
+        """NaN where there is no text to compare with, or the tokenizer reads no word of it."""
         endings = ["", UNICODE] if context.rouge_tokenizer == "unicode" else [""]
         if context.origin == "data" and all(row.model == "chosen" for row in rows):
             return dict.fromkeys(_columns(endings), Missing("it is the text that the others are compared with"))
@@ -214,7 +234,12 @@ class RougeScorer(Scorer):
             return dict.fromkeys(_columns(endings), Missing("no reference texts to compare with"))
         seen = [bool(row.compared_with) and is_english_script(" ".join(row.compared_with)) for row in rows]
         columns = _scored(rows, "", seen) if any(seen) else dict.fromkeys(_columns([""]), Missing(UNSEEN))
-        return {**columns, **(_scored(rows, UNICODE, [True] * len(rows)) if UNICODE in endings else {})}
+        left_out = [float(bool(row.compared_with) and not ok) for row, ok in zip(rows, seen, strict=True)]
+        return {
+            **columns,
+            LEFT_OUT: np.array(left_out),
+            **(_scored(rows, UNICODE, [True] * len(rows)) if UNICODE in endings else {}),
+        }
 
 
 def _columns(endings: Sequence[str]) -> list[str]:
@@ -223,7 +248,7 @@ def _columns(endings: Sequence[str]) -> list[str]:
 
 
 def _scored(rows: Sequence[ResponseRow], ending: str, counts: Sequence[bool]) -> Columns:
-    """The columns whose names have the `ending`; NaN for a row that does not count or has nothing to compare with."""
+    """The columns of names with the `ending`; NaN for a row that does not count or has nothing to compare with."""
     rouge = _UNICODE if ending else _ENGLISH
     scores = [
         rouge_best(row.compared_with, row.response, rouge) if ok and row.compared_with else None

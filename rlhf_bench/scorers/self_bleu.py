@@ -6,7 +6,7 @@ match, all as nltk's `sentence_bleu`, which a test holds it to. 0 to 1; higher i
 
 It is a number of all texts together, so its interval comes from its jackknife: each text gets the linearised value
 theta + f (n - 1) (mean of theta without one - theta without this one), so that their mean is theta. Nothing is
-resampled with repetition, which would make texts alike that are not (METHODS). With f = 1 the spread over texts would
+resampled with repetition, which would make texts alike that are not. With f = 1 the spread over texts would
 be that of the jackknife, which counts what k texts do together k times (Efron & Stein 1981): for a number made of
 maxima 1.2 to 1.4 times as wide as needed. f is measured on random halves of the texts: the numbers a and b of two
 disjoint halves are independent, so the mean of (a - b)^2 / 2 is the variance of the number of n/2 texts, whatever its
@@ -27,7 +27,7 @@ from itertools import count as count_from
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from rlhf_bench.scorers.base import Alarm, Columns, Corpus, Metric, Scorer
+from rlhf_bench.scorers.base import AlarmRule, Columns, Corpus, Metric, Scorer
 from rlhf_bench.scorers.text import words
 from rlhf_bench.stats import FloatArray
 
@@ -178,7 +178,9 @@ class SelfBleuScorer(Scorer):
         Metric(
             "self_bleu", "Self-BLEU", "", False, 3,
             "BLEU-4 of each response against those to other prompts, one a prompt; grows with their number",
-            bounds=(0.0, 1.0), alarm=Alarm("self-BLEU", bad=1, least=0.05), tables={"summary": 102},
+            bounds=(0.0, 1.0),
+            alarm=AlarmRule("self-BLEU", 1, "its responses to different prompts may be alike, or longer", least=0.05),
+            tables={"summary": 102},
         ),
     )  # fmt: skip
 

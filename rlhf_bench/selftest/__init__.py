@@ -1,4 +1,4 @@
-"""What must hold exactly on any checkpoint, measured: METHODS' mistakes, looked for on the user's own model.
+"""What must hold exactly on any checkpoint, measured: common mistakes of RLHF code, on the user's own model.
 
 Each check is a function of the model alone and returns what it measured beside its bound. The bounds are for float32:
 rounding moves a log-probability by some 1e-6 to 1e-5, the mistakes by whole nats.
@@ -13,10 +13,10 @@ from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
 from rlhf_bench.selftest.common import TOLERANCE, Check
-from rlhf_bench.selftest.policy import Subject, check_policy
+from rlhf_bench.selftest.policy import PolicyUnderTest, check_policy
 from rlhf_bench.selftest.reward import check_reward
 
-__all__ = ["TOLERANCE", "Check", "Subject", "check_policy", "check_reward", "selftest"]
+__all__ = ["TOLERANCE", "Check", "PolicyUnderTest", "check_policy", "check_reward", "selftest"]
 
 
 def selftest(
@@ -42,7 +42,7 @@ def selftest(
         path = model
         if any((Path(model) / name).exists() for name in ("config.json", "adapter_config.json")):
             model_hash(model)  # a damaged file is named
-    subject = Subject(*load_policy(path), path)
+    subject = PolicyUnderTest(*load_policy(path), path)
     checks = list(check_policy(subject, progress))
     if reward is not None and reward.is_dir():
         found = RewardModel.load(open_checkpoint(reward).path)

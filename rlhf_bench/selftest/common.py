@@ -52,7 +52,7 @@ def run_all(checks: dict[str, Callable[[], Result]], progress: Progress) -> Iter
 
 
 def _result(check: Callable[[], Result]) -> Result:
-    """A model that cannot do what a check asks has failed this check, and not the others."""
+    """A model that cannot do what a check needs has failed this check, and not the others."""
     try:
         return check()
     except BenchError as error:

@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from rlhf_bench.modeling import logprobs
 from rlhf_bench.modeling import tokens as text
+from rlhf_bench.modeling.heads import max_positions
 from rlhf_bench.modeling.logprobs import LogprobModel, token_kl
-from rlhf_bench.modeling.models import max_positions
 from rlhf_bench.modeling.sampling import SamplingConfig, sample, uniforms
 from rlhf_bench.modeling.special import prefix_ids
 from rlhf_bench.modeling.tokens import Batch, Encoded
@@ -37,7 +37,7 @@ from rlhf_bench.selftest.common import (
 )
 from rlhf_bench.types import Completion, Prompt, prompt_id
 
-__all__ = ["Subject", "check_policy"]
+__all__ = ["PolicyUnderTest", "check_policy"]
 
 BETA = 0.1
 NEW_TOKENS = 16
@@ -45,7 +45,7 @@ EDGE = 1e-4  # of the unit interval that draws are made in: what rounding in flo
 
 
 @dataclass(frozen=True)
-class Subject:
+class PolicyUnderTest:
     """A policy under test, in evaluation mode, and the texts it is tested with."""
 
     model: PreTrainedModel
@@ -77,7 +77,7 @@ class Subject:
         return logps.cpu()
 
 
-def check_policy(subject: Subject, progress: Progress | None = None) -> Iterator[Check]:
+def check_policy(subject: PolicyUnderTest, progress: Progress | None = None) -> Iterator[Check]:
     """All checks of a causal language model, in order."""
     yield from run_all(
         {
@@ -95,7 +95,7 @@ def check_policy(subject: Subject, progress: Progress | None = None) -> Iterator
     )
 
 
-def padding(subject: Subject) -> Result:
+def padding(subject: PolicyUnderTest) -> Result:
     """Token log-probabilities of each text alone, and in a batch padded right, left and further."""
     rows = subject.rows()
     alone = [of_response(subject.logps(batch), batch, 0) for batch in one_by_one(rows, subject.pad_id)]
@@ -107,7 +107,7 @@ def padding(subject: Subject) -> Result:
     return worst.within(TOLERANCE, "largest difference of a token's log-probability")
 
 
-def ratio(subject: Subject, temperature: float) -> Result:
+def ratio(subject: PolicyUnderTest, temperature: float) -> Result:
     """pi / pi_old of each token: the sampler's own log-probabilities against a training forward's."""
     config = SamplingConfig(
         max_new_tokens=min(NEW_TOKENS, subject.limit),
@@ -129,7 +129,7 @@ def ratio(subject: Subject, temperature: float) -> Result:
     return worst.within(TOLERANCE, f"{len(completions)} responses, largest |ratio - 1| of a token")
 
 
-def kl_to_itself(subject: Subject) -> Result:
+def kl_to_itself(subject: PolicyUnderTest) -> Result:
     """Every estimator of the KL of the model to itself; not small, but 0."""
     batch = text.collate(subject.rows(), pad_id=subject.pad_id).to(subject.model.device)
     terms = token_kl(subject.model, subject.model, batch)
@@ -138,7 +138,7 @@ def kl_to_itself(subject: Subject) -> Result:
     return worst == 0, f"largest term of k1, k3 and exact {worst:.2g}, must be exactly 0"
 
 
-def dpo_start(subject: Subject) -> Result:
+def dpo_start(subject: PolicyUnderTest) -> Result:
     """The policy in one batch, the reference one text at a time, as where it was computed before training."""
     from trainers.losses.preference import PairLogps, dpo_loss
 
@@ -151,7 +151,7 @@ def dpo_start(subject: Subject) -> Result:
     return measured(float((loss - math.log(2)).abs().max()), TOLERANCE, "largest |loss - ln 2| of a pair")
 
 
-def end_of_text(subject: Subject) -> Result:
+def end_of_text(subject: PolicyUnderTest) -> Result:
     """A finished response ends with end-of-text, and that token is among those to predict, whatever the padding."""
     eos = subject.tokenizer.eos_token_id
     rows = [row for row in subject.rows() if not row.response_cut]
@@ -164,7 +164,7 @@ def end_of_text(subject: Subject) -> Result:
     return counted == 2 * len(rows) > 0, f"{counted} of {2 * len(rows)} finished responses have the label"
 
 
-def boundary(subject: Subject) -> Result:
+def boundary(subject: PolicyUnderTest) -> Result:
     """What the model is trained on is the prompt's tokens, after what the tokenizer puts in front of a text by itself,
     and then the response's, each tokenised alone."""
     prompts, responses = texts()
@@ -182,7 +182,7 @@ def boundary(subject: Subject) -> Result:
     return wrong == 0, f"{wrong} of {len(prompts)} texts differ from tokens(prompt) + tokens(response), must be 0"
 
 
-def same_samples(subject: Subject) -> Result:
+def same_samples(subject: PolicyUnderTest) -> Result:
     """Each (seed, prompt, sample) draws its own numbers: alone, or with all the others.
 
     Rounding differs with the batch. Where a number lies that close to the edge between two tokens, either may be drawn.
@@ -201,7 +201,7 @@ def same_samples(subject: Subject) -> Result:
     return unexplained == 0, detail
 
 
-def _distance_to_edge(subject: Subject, one: Completion, other: Completion) -> float:
+def _distance_to_edge(subject: PolicyUnderTest, one: Completion, other: Completion) -> float:
     """How far the number of the first draw that differs lies outside the interval of one of the two tokens."""
     both = enumerate(zip(one.drawn, other.drawn, strict=False))
     step = next((i for i, (a, b) in both if a != b), None)
@@ -223,7 +223,7 @@ def _distance_to_edge(subject: Subject, one: Completion, other: Completion) -> f
     return max(outside)
 
 
-def plain_logps(subject: Subject) -> Result:
+def plain_logps(subject: PolicyUnderTest) -> Result:
     """The stored checkpoint in transformers alone, no code of this project: the same log-probabilities."""
     with plain_folder(subject.path) as folder:
         plain: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)

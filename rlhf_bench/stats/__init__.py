@@ -1,6 +1,6 @@
 """Numbers with error bars: pure functions, float64 arrays in, `Estimate` out.
 
-Prompts are the unit that is resampled, never rows (METHODS, "Numbers with error bars"). All randomness comes from the
+Prompts are the unit that is resampled, never rows. All randomness comes from the
 `seed` argument, used through a generator of its own: the global state of NumPy is neither read nor changed.
 """
 
@@ -9,17 +9,22 @@ from rlhf_bench.stats.correlation import correlation_estimate
 from rlhf_bench.stats.counts import kappa_estimate, mcnemar_p, odds_ratio
 from rlhf_bench.stats.crossed import crossed, crossed_difference
 from rlhf_bench.stats.estimates import (
-    fieller_interval,
-    jackknife,
     mean_estimate,
     ratio_estimate,
     share_estimate,
     std_estimate,
 )
-from rlhf_bench.stats.linearised import crossed_ratio, crossed_share, crossed_std, reference_z_cells
+from rlhf_bench.stats.linearised import (
+    crossed_ratio,
+    crossed_share,
+    crossed_std,
+    reference_z_cells,
+    resampled_scale,
+    scale_influence,
+    scaled_cells,
+)
 from rlhf_bench.stats.paired_shares import crossed_share_difference, share_difference
 from rlhf_bench.stats.power import prompts_needed
-from rlhf_bench.stats.probabilities import brier_score, reliability_curve
 from rlhf_bench.stats.resample import RESAMPLES, FloatArray, prompt_means, resampling
 
 __all__ = [
@@ -27,7 +32,6 @@ __all__ = [
     "Difference",
     "FloatArray",
     "benjamini_hochberg",
-    "brier_score",
     "correlation_estimate",
     "crossed",
     "crossed_difference",
@@ -37,9 +41,7 @@ __all__ = [
     "crossed_std",
     "detectable_difference",
     "difference",
-    "fieller_interval",
     "holm",
-    "jackknife",
     "kappa_estimate",
     "mcnemar_p",
     "mean_estimate",
@@ -48,8 +50,10 @@ __all__ = [
     "prompts_needed",
     "ratio_estimate",
     "reference_z_cells",
-    "reliability_curve",
+    "resampled_scale",
     "resampling",
+    "scale_influence",
+    "scaled_cells",
     "share_difference",
     "share_estimate",
     "std_estimate",

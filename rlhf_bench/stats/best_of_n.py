@@ -14,7 +14,7 @@ __all__ = ["best_of_n", "best_of_n_kl", "best_of_n_kl_bound", "rank_weights"]
 def rank_weights(pool: int, n: int) -> FloatArray:
     """(N,): the chance that the sample of rank i, ascending, is the best of n drawn from N without replacement.
 
-    C(i - 1, n - 1) / C(N, n) for ranks i = 1..N (METHODS, "Numbers with error bars").
+    C(i - 1, n - 1) / C(N, n) for ranks i = 1..N.
 
     Raises BadValue unless 1 <= n <= N.
     """

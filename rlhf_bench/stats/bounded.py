@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from rlhf_bench.stats import FloatArray, crossed
+from rlhf_bench.stats.crossed import METHOD, crossed
 from rlhf_bench.stats.estimates import clopper_pearson
-from rlhf_bench.stats.resample import MIN_PROMPTS, nanmean
+from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, nanmean
 from rlhf_bench.types import Estimate
 
 __all__ = ["bounded_mean"]
@@ -17,9 +17,10 @@ __all__ = ["bounded_mean"]
 def bounded_mean(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate:
     """Mean over prompts of (S, P, K) values in [0, 1], NaN where there is none; prompts crossed with seeds.
 
-    `stats.crossed`, cut to [0, 1]. Where fewer than 10 prompts differ from the most frequent value (all won, say),
-    Clopper-Pearson with n = prompts replaces it, so that the interval never has zero width: a value in [0, 1] varies no
-    more than a 0/1 draw of the same mean, so it errs on the wide side.
+    `stats.crossed`, cut to [0, 1]. Where fewer than 10 prompts differ from the most frequent value (all won, say), it
+    is that of Clopper and Pearson with n = prompts, so that the interval never has zero width: a value in [0, 1] varies
+    no more than a 0/1 draw of the same mean, so it errs on the wide side. It knows no seeds: where these differ, the
+    limits are no nearer than those of `stats.crossed`.
     """
     cells = nanmean(samples, axis=2)
     estimate = crossed(cells, level=level, seed=seed)
@@ -30,6 +31,8 @@ def bounded_mean(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> 
     of_prompt = np.round(cells[seeds][:, there[seeds].all(axis=0)].mean(axis=0), 12)
     differing = estimate.n - int(np.unique(of_prompt, return_counts=True)[1].max())
     if differing < MIN_PROMPTS:
-        low, high, _, method = clopper_pearson(estimate.value, estimate.n, level=level)
-        return replace(estimate, low=low, high=high, method=method)
+        exact = clopper_pearson(estimate.value, estimate.n, level=level)
+        if estimate.method != METHOD or not (estimate.low < exact.low or estimate.high > exact.high):
+            return replace(estimate, low=exact.low, high=exact.high, method=exact.method)
+        estimate = replace(estimate, low=min(estimate.low, exact.low), high=max(estimate.high, exact.high))
     return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))

@@ -1,7 +1,7 @@
 """Prompts crossed with training seeds: an interval and a test that allow for new seeds and new prompts.
 
 The cell y_sp is seed s's mean on prompt p, of S seeds and P prompts, and y_sp = mu + seed_s + prompt_p + residual_sp.
-Every seed answers the same prompts, so the prompts are not nested in the seeds (METHODS, "Numbers with error bars").
+Every seed answers the same prompts, so the prompts are not nested in the seeds.
 With the mean squares MS_seed, MS_prompt, MS_res of the two-way table without replication, the variance of the mean is
 that of two parts,
 

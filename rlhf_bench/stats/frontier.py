@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlhf_bench.errors import BadValue
+from rlhf_bench.stats.linearised import resampled_scale
 from rlhf_bench.stats.pigeonhole import percentile, seed_weights
 from rlhf_bench.stats.resample import FloatArray, resampled_sums
 from rlhf_bench.types import Estimate
@@ -38,6 +39,7 @@ __all__ = [
     "samples_needed",
     "seed_curve",
     "tilted",
+    "turn_of_sum",
 ]
 
 REWARD = "optimised"  # the name of the reward that is optimised, among what is read off along the curve
@@ -219,10 +221,6 @@ class Turn(NamedTuple):
     high: float
     share: float  # of resamples that turn before the end
 
-    @property
-    def is_found(self) -> bool:
-        return math.isfinite(self.kl)
-
 
 @dataclass(frozen=True)
 class Frontier:
@@ -237,6 +235,7 @@ class Frontier:
     seeds: list[SeedCurve]
     n_samples: int
     confidence: float
+    units: FloatArray  # (S, B) or (S, 1): of the reward in each resample, over that of the data
 
     @property
     def reach(self) -> float:
@@ -256,14 +255,16 @@ def estimate_frontier(
     rewards: Sequence[FloatArray],
     others: Mapping[str, Sequence[FloatArray]] | None = None,
     *,
+    standardised_by: FloatArray | None = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Frontier:
     """The frontier of a reference, from N samples per prompt under each training seed.
 
-    rewards: (P, N) of each seed, the same prompts, of several seeds standardised; others: likewise, such as gold. A
-    seed's curve is a function of its mean KL, and seeds are averaged at equal KL. The band is a bootstrap over prompts,
-    crossed with seeds where there are several.
+    rewards: (P, N) of each seed, the same prompts, of several seeds standardised; others: likewise, such as gold.
+    standardised_by: (S, P, K), the responses that standardised the rewards: the standard deviation is an estimate from
+    the same prompts. A seed's curve is a function of its mean KL, and seeds are averaged at equal KL. The band is a
+    bootstrap over prompts, crossed with seeds where there are several.
 
     Raises BadValue where the samples support no curve at all: the effective sample size falls below 10 at once.
     """
@@ -277,9 +278,12 @@ def estimate_frontier(
         )
     grid = reach * np.linspace(0.0, 1.0, POINTS) ** 2  # gains grow with the square root of KL
     gain, low, high, turn = {}, {}, {}, {}
+    known = np.ones((len(curves), 1))
+    units = known if standardised_by is None else resampled_scale(standardised_by, seed=seed)
     for name in (REWARD, *others):
         gain[name] = np.mean([curve.at(grid, name) for curve in curves], axis=0)
-        drawn = _over_seeds([curve.drawn(grid, name, seed=seed) for curve in curves], seed=seed)
+        each = zip(curves, units if name == REWARD else known, strict=True)
+        drawn = _over_seeds([curve.drawn(grid, name, seed=seed) / unit[:, None] for curve, unit in each], seed=seed)
         low[name], high[name] = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         if name != REWARD:
             turn[name] = _turn(grid, gain[name], drawn, level)
@@ -287,7 +291,7 @@ def estimate_frontier(
     for size in (size for size in (n // 4, n // 2) if size >= _LEAST_PART):
         parts = [_of_parts(reward, curve, size) for reward, curve in zip(rewards, curves, strict=True)]
         by_size[size] = np.mean([part.at(grid, REWARD) for part in parts], axis=0)
-    return Frontier(grid, gain, low, high, turn, by_size, curves, n, level)
+    return Frontier(grid, gain, low, high, turn, by_size, curves, n, level, units)
 
 
 def _over_seeds(drawn: Sequence[FloatArray], *, seed: int) -> FloatArray:
@@ -295,6 +299,18 @@ def _over_seeds(drawn: Sequence[FloatArray], *, seed: int) -> FloatArray:
     weights = seed_weights(len(drawn), seed=seed, resamples=len(drawn[0]))
     mean: FloatArray = np.einsum("bs,sb...->b...", weights, np.stack(drawn))
     return mean
+
+
+def turn_of_sum(frontier: Frontier, weights: Mapping[str, FloatArray], *, seed: int = 0) -> Turn:
+    """Where a weighted sum of what was read off along the curve is highest, such as a regression on it.
+
+    weights: (1 + B,) of each name, the estimate first and then one a resample.
+    """
+    grid = frontier.kl
+    gain = np.sum([of[0] * frontier.gain[name] for name, of in weights.items()], axis=0)
+    drawn = {name: [curve.drawn(grid, name, seed=seed) for curve in frontier.seeds] for name in weights}
+    terms = [of[1:, None] * _over_seeds(drawn[name], seed=seed) for name, of in weights.items()]
+    return _turn(grid, gain, np.sum(terms, axis=0), frontier.confidence)
 
 
 def _turn(grid: FloatArray, gain: FloatArray, drawn: FloatArray, level: float) -> Turn:
@@ -367,8 +383,8 @@ def _drawn_gains(
 ) -> tuple[FloatArray, FloatArray]:
     """The model's gain and the frontier's at the model's KL, in each resample of prompts and seeds: (B,) each."""
     own, best = [], []
-    for curve, gain, kl in zip(frontier.seeds, gains, kls, strict=True):
+    for curve, unit, gain, kl in zip(frontier.seeds, frontier.units, gains, kls, strict=True):
         means = resampled_sums(np.stack([gain, kl], axis=1), seed=seed) / len(kl)
-        own.append(means[:, 0])
-        best.append(curve.drawn(means[:, 1:], REWARD, seed=seed)[:, 0])
+        own.append(means[:, 0] / unit)
+        best.append(curve.drawn(means[:, 1:], REWARD, seed=seed)[:, 0] / unit)
     return _over_seeds(own, seed=seed), _over_seeds(best, seed=seed)

@@ -16,10 +16,21 @@ from scipy import special
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.crossed import METHOD, all_alike, as_cells, complete, crossed
 from rlhf_bench.stats.estimates import clopper_pearson, ratio_estimate, share_estimate, std_estimate
-from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, Interval, check_level, is_constant, nanmean
+from rlhf_bench.stats.resample import (
+    MIN_PROMPTS,
+    FloatArray,
+    Interval,
+    check_level,
+    is_constant,
+    nanmean,
+    resampled_sums,
+)
 from rlhf_bench.types import Estimate
 
-__all__ = ["crossed_ratio", "crossed_share", "crossed_std", "reference_z_cells"]
+__all__ = [
+    "crossed_ratio", "crossed_share", "crossed_std", "reference_z_cells", "resampled_scale", "scale_influence",
+    "scaled_cells",
+]  # fmt: skip
 
 LOGIT = f"{METHOD}, logit"
 
@@ -146,7 +157,7 @@ def reference_z_cells(z: FloatArray, reference: FloatArray) -> FloatArray:
     `z` (S, P, K) are a model's z-scores, `reference` (S, P, K) those of the responses that gave the mean and standard
     deviation (ddof 1) under each seed. Both are estimates from the same prompts: with z = (r - mean) / sd,
 
-        z_sp - reference_sp - z_s L_sp        L_sp: the prompt's influence on log sd, of mean 0
+        z_sp - reference_sp - z_s L_sp        L_sp: see `scale_influence`
 
     The mean under each seed stays that of z. A difference of two models' cells is linearised as well: the reference's
     mean cancels. All 0 for the reference itself. NaN where either has no value.
@@ -162,4 +173,54 @@ def reference_z_cells(z: FloatArray, reference: FloatArray) -> FloatArray:
         value = float(cells[s, p].mean())
         influence = of_reference[s] + value * _log_std_cells(reference[s])
         found[s, p] = cells[s, p] - (influence[p] - influence[p].mean())
+    return found
+
+
+def scale_influence(reference: FloatArray) -> FloatArray:
+    """(S, P): each prompt's influence on the log of the standard deviation under each seed, of mean 0 over prompts.
+
+    `reference` (S, P, K): the responses that it is the standard deviation of. NaN where a prompt has none, 0 where the
+    responses do not vary.
+    """
+    found = np.full(reference.shape[:2], np.nan)
+    for s, responses in enumerate(reference):
+        there = np.isfinite(responses).any(axis=1)
+        if there.any():
+            cells = _log_std_cells(responses)[there]
+            found[s, there] = 0.0 if np.isnan(cells).any() else cells - cells.mean()
+    return found
+
+
+def resampled_scale(reference: FloatArray, *, seed: int) -> FloatArray:
+    """(S, B): the standard deviation under each seed in each resample of the prompts, over that of the data.
+
+    `reference` (S, P, K): the responses that it is the standard deviation of. NaN in a resample whose responses are all
+    equal, which of few prompts a resample can be.
+    """
+    there = np.isfinite(reference)
+    y = np.where(there, reference, 0.0)
+    y = np.where(there, y - y.sum(axis=(1, 2), keepdims=True) / there.sum(axis=(1, 2), keepdims=True), 0.0)
+    moments = np.stack([there.sum(axis=2), y.sum(axis=2), (y**2).sum(axis=2)], axis=-1)  # (S, P, 3)
+
+    def deviation(sums: FloatArray) -> FloatArray:
+        n, total, squares = np.moveaxis(sums, -1, 0)
+        found: FloatArray = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0.0))
+        return found
+
+    drawn = np.stack([deviation(resampled_sums(of_seed, seed=seed)) for of_seed in moments])
+    relative: FloatArray = drawn / deviation(moments.sum(axis=1))[:, None]
+    return np.where(relative > 0, relative, np.nan)
+
+
+def scaled_cells(difference: FloatArray, reference: FloatArray) -> FloatArray:
+    """(S, P) linearised values of a difference of z-scores that one reference standardised, whichever models they are.
+
+    The reference's mean cancels in a difference d, its standard deviation does not: d_sp - d_s L_sp, with L of
+    `scale_influence` of `reference` (S, P, K). The mean under each seed stays that of d, over the prompts with both.
+    """
+    found = np.full(difference.shape, np.nan)
+    influence = scale_influence(np.where(np.isfinite(difference)[..., None], reference, np.nan))
+    for s in np.flatnonzero(np.isfinite(influence).any(axis=1)):
+        there = np.isfinite(influence[s])
+        found[s, there] = difference[s, there] - difference[s, there].mean() * influence[s, there]
     return found

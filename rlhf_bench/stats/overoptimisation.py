@@ -18,12 +18,11 @@ import numpy as np
 from scipy import linalg
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.crossed import crossed
 from rlhf_bench.stats.pigeonhole import resampled_means
 from rlhf_bench.stats.resample import FloatArray, check_level
 from rlhf_bench.types import Estimate
 
-__all__ = ["AtKl", "Fit", "Form", "at_equal_kl", "curve_at", "fit_overoptimisation", "gold_gain", "turning_point"]
+__all__ = ["AtKl", "Fit", "Form", "curve_at", "fit_overoptimisation", "gold_gain", "turning_point"]
 
 Form = Literal["rl", "best-of-n"]
 
@@ -135,11 +134,3 @@ def curve_at(kl: FloatArray, reward: FloatArray, at: float) -> AtKl | None:
     # d value / d x_i = -slope (1 - share), d value / d x_j = -slope share
     cells = (1 - share) * (reward[i] - slope * (kl[i] - x[i])) + share * (reward[j] - slope * (kl[j] - x[j]))
     return AtKl(cells, slope)
-
-
-def at_equal_kl(
-    kl: FloatArray, reward: FloatArray, at: float, *, level: float = 0.95, seed: int = 0
-) -> Estimate | None:
-    """Reward of a curve of C points at `at` nats (see `curve_at`), with the interval of `crossed`."""
-    found = curve_at(kl, reward, at)
-    return None if found is None else crossed(found.cells, level=level, seed=seed)

@@ -5,7 +5,7 @@
     scores.parquet     a row a response: every per-response number, and as lists the token ids as the model drew them,
                        a stop string's included, and the KL of each
     best_of_n.parquet  where it was requested: a row a response of the reference's pool, with reward, reward_z, gold,
-                       its log-probability, and the first sample of the prompt with the same tokens
+                       style_*, its log-probability, and the first sample of the prompt with the same tokens
     metrics.json       every Estimate; NaN is written as null and read back as NaN
     training/          <model>-<seed>.jsonl, copies of the stages' log.jsonl
     audit/             written by `rlhf-bench audit`
@@ -36,15 +36,14 @@ from rlhf_bench.files import (
     write_jsonl,
 )
 from rlhf_bench.store.parts import LISTS
+from rlhf_bench.types import ANCHORS, POLICIES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["ANCHORS", "MANIFEST_KEYS", "ResultStore", "find_results", "order_models"]
 
-ANCHORS = ("chosen", "rejected")
 MANIFEST_KEYS = ("suite", "run", "data", "models", "reference", "seeds")
-_STAGES = ("base", "sft", "ppo", "grpo", "dpo")
 _SCORE_KEYS = ("model", "seed", "prompt_id", "sample")
 # Numbers outside Estimates that are NaN, not None, where they could not be computed.
 _NAN_KEYS = frozenset({"p_paired", "p_holm", "effect", "detectable"})
@@ -53,8 +52,8 @@ _NAN_KEYS = frozenset({"p_paired", "p_holm", "effect", "detectable"})
 def order_models(names: Iterable[str]) -> list[str]:
     """base, sft, ppo, grpo, dpo, then others in the given order; the data's own responses last."""
     given = list(dict.fromkeys(names))
-    others = [name for name in given if name not in _STAGES and name not in ANCHORS]
-    return [*(s for s in _STAGES if s in given), *others, *(a for a in ANCHORS if a in given)]
+    others = [name for name in given if name not in POLICIES and name not in ANCHORS]
+    return [*(s for s in POLICIES if s in given), *others, *(a for a in ANCHORS if a in given)]
 
 
 def find_results(root: Path) -> list[Path]:
@@ -162,6 +161,13 @@ class ResultStore:
         self._check_rows("best_of_n", pool)
         with self._writing("best_of_n.parquet") as path:
             atomic_write_parquet(path, pool)
+
+    def read_pool(self) -> pd.DataFrame | None:
+        """best_of_n.parquet; None where the result has no pool."""
+        if not (self.path / "best_of_n.parquet").exists():
+            return None
+        with self._reading("best_of_n.parquet") as path:
+            return pd.read_parquet(path, engine="pyarrow")
 
     def _check_rows(self, name: str, rows: pd.DataFrame) -> None:
         lacking = [key for key in _SCORE_KEYS if key not in rows.columns]
@@ -278,7 +284,7 @@ def _schema(scores: pd.DataFrame, columns: Sequence[str]) -> pa.Schema:
     import pyarrow as pa
 
     known = pa.Schema.from_pandas(scores, preserve_index=False)
-    lists = {name: pa.list_(pa.int32() if name == "token_ids" else pa.float64()) for name in LISTS}
+    lists = {name: pa.list_(pa.float64() if name == "token_kl" else pa.int32()) for name in LISTS}
     fields = [known.field(name) if name in known.names else pa.field(name, lists[name]) for name in columns]
     return pa.schema(fields, metadata=known.metadata)
 

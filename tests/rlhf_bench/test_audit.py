@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 from torch import Tensor
 
 from rlhf_bench.audit.calibration import calibration
-from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, score_pairs
+from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, by_agreement, score_pairs
 from rlhf_bench.audit.run import run_audit
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
@@ -25,6 +26,7 @@ from rlhf_bench.files import write_jsonl
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
 from rlhf_bench.report import audit_text, write_report
+from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import PreferencePair, make_pair
 
@@ -127,7 +129,7 @@ def test_calibration_worked_by_hand() -> None:
     four, so the bin [.7, .75) is off by .22. The fifth pair ties: .5 against a half. (4 * .22 + 1 * 0) / 5 = .176."""
     margin = math.log(0.72 / 0.28)
     found = calibration(np.array([margin, -margin, margin, -margin, 0.0]), list("abcde"))
-    assert found.ece == pytest.approx(0.176)
+    assert found.ece.value == pytest.approx(0.176)
     filled = {(b.low, b.high): (b.n, b.mean_predicted, b.share.value) for b in found.bins if b.n}
     assert filled == {(0.5, 0.55): (1, 0.5, 0.5), (0.7, 0.75): (4, pytest.approx(0.72), 0.5)}
     assert [b.n for b in found.bins] == [1, 0, 0, 0, 4, 0, 0, 0, 0, 0]
@@ -155,7 +157,7 @@ def test_the_temperature_says_how_much_too_sure() -> None:
 def test_calibration_at_the_ends() -> None:
     """A margin of 1,000 gives p = 1, which belongs to the last bin; always right, so nothing is off."""
     found = calibration(np.array([1000.0, 1000.0]), ["a", "b"])
-    assert (found.bins[-1].n, found.ece) == (2, 0.0)
+    assert (found.bins[-1].n, found.ece.value) == (2, 0.0)
 
 
 def test_calibration_of_a_model_as_sure_as_right() -> None:
@@ -164,8 +166,38 @@ def test_calibration_of_a_model_as_sure_as_right() -> None:
     margins = np.abs(rng.normal(0, 2, 4000))
     signs = np.where(rng.random(4000) < 1 / (1 + np.exp(-margins)), 1, -1)
     prompts = [str(i) for i in range(4000)]
-    assert calibration(margins * signs, prompts).ece < 0.03
-    assert calibration(-margins * signs, prompts).ece > 0.3
+    assert calibration(margins * signs, prompts).ece.value < 0.03
+    assert calibration(-margins * signs, prompts).ece.value > 0.3
+
+
+def test_the_interval_of_the_calibration_error_by_hand() -> None:
+    """Always sure by .75 and right in half of 200 pairs: off by .25 in one bin, with a standard error of .5 / sqrt(199)
+    = .0354440. Below 2.241403 of them (the 97.5th percentile of |normal|): .1706; above 1.959964: .3195."""
+    found = calibration(np.tile([1.0, -1.0], 100) * math.log(3), [str(i) for i in range(200)])
+    assert found.ece.value == pytest.approx(0.25)
+    assert (found.ece.low, found.ece.high) == (pytest.approx(0.1706, abs=2e-3), pytest.approx(0.31947, abs=1e-4))
+    assert found.overconfidence.value == pytest.approx(0.25)
+
+
+def test_chance_alone_leaves_an_interval_that_reaches_0() -> None:
+    """100 draws of 200 pairs with labels at the model's own probabilities, whose true error is 0."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(100):
+        margins = np.abs(rng.normal(0, 2, 200))
+        signs = np.where(rng.random(200) < 1 / (1 + np.exp(-margins)), 1, -1)
+        found.append(calibration(margins * signs, [str(i) for i in range(200)]).ece)
+    assert np.mean([ece.value for ece in found]) > 0.04
+    assert sum(ece.low > 0 for ece in found) <= 7
+
+
+def test_pairs_by_the_agreement_of_annotators() -> None:
+    """Of nine pairs with margins 1 ... 9 the least three are right, the most three wrong; without margins no rows."""
+    pairs = [make_pair(str(i), "x", "y", margin=float(i + 1)) for i in range(9)]
+    scores = PairScores(np.array([1.0] * 3 + [0.0] * 6), np.full(9, 0.5))
+    found = by_agreement(pairs, [scores])
+    assert [(row["accuracy"]["value"], row["pairs"]) for row in found.values()] == [(1, 3), (0, 3)]
+    assert by_agreement([pair("a", "x", "y")], [scores]) == {}
 
 
 # files
@@ -198,8 +230,9 @@ def test_audit_of_a_run(checkpoints: Path, tmp_path: Path) -> None:
     scores = model.score([first["prompt"]] * 2, [first["chosen"], first["rejected"]]).tolist()
     assert scores == pytest.approx([first["chosen_score"], first["rejected_score"]], abs=1e-5)
 
-    assert sum(found["n"] for found in part["calibration"]) == report["data"]["pairs"]
-    assert [found["low"] for found in part["calibration"]] == [round(0.5 + 0.05 * i, 2) for i in range(10)]
+    bins = part["calibration"]["bins"]
+    assert sum(found["n"] for found in bins) == report["data"]["pairs"]
+    assert [found["low"] for found in bins] == [round(0.5 + 0.05 * i, 2) for i in range(10)]
 
 
 def test_same_numbers_again_and_in_any_batch(
@@ -211,7 +244,8 @@ def test_same_numbers_again_and_in_any_batch(
     after = run_audit(run="mini", checkpoints=checkpoints, results=tmp_path / "b")
     first, second = (ResultStore(folder.parent).read_audit() or {} for folder in (before, after))
     assert first["models"]["seed 0"]["by_category"] == second["models"]["seed 0"]["by_category"]
-    assert first["models"]["seed 0"]["ece"] == pytest.approx(second["models"]["seed 0"]["ece"], abs=1e-6)
+    errors = [found["models"]["seed 0"]["calibration"]["ece"]["value"] for found in (first, second)]
+    assert errors[0] == pytest.approx(errors[1], abs=1e-6)
 
 
 def test_untrained_is_the_parent_under_a_fresh_head(checkpoints: Path, tmp_path: Path) -> None:
@@ -261,6 +295,12 @@ def test_the_report_page_shows_it(checkpoints: Path, tmp_path: Path) -> None:
     manifest = ResultStore(result).read_manifest()
     hash_ = json.loads((checkpoints / "mini" / "reward" / "training.json").read_text())["hash"]
     ResultStore(result).write_manifest(manifest | {"reward_model": [{"seed": 0, "hash": hash_}]})
+    pool = [
+        {"model": "sft", "seed": 0, "prompt_id": str(p), "sample": k, "reward": float(k)}
+        | {f"style_{name}": float(k) for name in FEATURES}
+        for p in range(10) for k in range(2)
+    ]  # fmt: skip
+    ResultStore(result).write_pool(pd.DataFrame(pool))
     write_report(result, only=["page"])
     done = CliRunner().invoke(
         cli, ["audit", "--run", "mini", "--checkpoints", str(checkpoints), "--results", str(tmp_path)]
@@ -272,6 +312,7 @@ def test_the_report_page_shows_it(checkpoints: Path, tmp_path: Path) -> None:
     assert "Accuracy by category" in done.stdout
     assert "Accuracy by category" in page
     assert "Calibration" in page
+    assert "What the reward model teaches" in page
     assert f"score {worst['rejected_score']:.2f}".replace("-", "−") in page
     assert f"mistakes: {result / 'audit' / 'mistakes.jsonl'}" in done.stdout
 
@@ -320,6 +361,45 @@ def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: 
     head = audit_text(folder)
     assert "Reward model" in head  # and no column without a number
     assert "Untrained" not in head
+
+
+def test_all_pairs_of_data_that_the_model_was_not_trained_on(pairs_file: Path, tmp_path: Path) -> None:
+    """An undivided file has no test split of its own to spare: a tenth of it would be one."""
+    reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
+    folder = run_audit(
+        reward_models={"mine": str(reward)}, data=str(pairs_file), checkpoints=tmp_path, results=tmp_path / "r"
+    )
+    report = ResultStore(folder.parent).read_audit() or {}
+    assert (report["data"]["split"], report["data"]["pairs"]) == ("all", 10 * N_PAIRS)
+    assert report["models"]["mine"]["overall"]["words"]["value"] > 0.6
+
+
+def test_every_checkpoint_of_a_training(checkpoints: Path, tmp_path: Path) -> None:
+    """In the order of their steps; two that are one model agree on every pair."""
+    steps = tmp_path / "reward-steps"
+    for step in (20, 100):
+        shutil.copytree(checkpoints / "mini" / "reward", steps / f"checkpoint-{step}")
+    done = CliRunner().invoke(
+        cli,
+        [
+            "audit",
+            "--steps",
+            f"{steps}/*",
+            "--run",
+            "mini",
+            "--checkpoints",
+            str(checkpoints),
+            "--results",
+            str(tmp_path),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    (file,) = tmp_path.glob("audit/*/audit/audit.json")
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert list(report["models"]) == ["checkpoint-20", "checkpoint-100"]
+    assert report["versus"][0]["difference"]["value"] == 0
+    missing = CliRunner().invoke(cli, ["audit", "--steps", f"{tmp_path}/none-*"])
+    assert "no folder matches" in missing.stderr
 
 
 # bad input: one line, and nothing written

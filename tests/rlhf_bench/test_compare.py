@@ -60,6 +60,10 @@ def row(text: str, metric: str, model: str) -> list[str]:
     return line.split()[1:]
 
 
+def compared(a: Path, b: Path, differences: Mapping[str, float] | None = None) -> str:
+    return compare(a, b, differences).text
+
+
 SFT: Values = {"reward": [0.0, 1.0, 2.0], "kl_exact": [0.0, 0.0, 0.0], "n_words": [5.0, 6.0, 7.0]}
 
 
@@ -69,7 +73,7 @@ def test_difference_worked_by_hand(tmp_path: Path) -> None:
     sft does not differ: p is 1, and Holm doubles the smaller of the two."""
     a = make(tmp_path / "a", {"sft": SFT, "dpo": {"reward": [1.0, 1.0, 1.0]}})
     b = make(tmp_path / "b", {"sft": SFT, "dpo": {"reward": [2.0, 3.0, 4.0]}})
-    text = compare(a, b)
+    text = compared(a, b)
     numbers = row(text, "reward", "dpo")
     assert numbers[:8] == ["1.000", "3.000", "2.000", "[-0.484,", "4.484]", "0.0742", "0.2500", "0.1484"]
     # Wilcoxon: three of three positive, 2 / 2^3. d = 2 / 1; detectable for sd 1 and n 3 is worked in test_stats.py
@@ -80,13 +84,31 @@ def test_difference_worked_by_hand(tmp_path: Path) -> None:
     assert "the same checkpoint in both: sft, dpo" in text
 
 
+def test_a_comparison_is_a_frame_and_a_verdict(tmp_path: Path) -> None:
+    """Gold rises by 2, 2.1, ... 2.9 in dpo: p is far below .05 and Holm's over two models at most twice it. sft does
+    not differ."""
+    values = [float(i) for i in range(10)]
+    a = make(tmp_path / "a", {"sft": {"gold": values}, "dpo": {"gold": values}})
+    b = make(tmp_path / "b", {"sft": {"gold": values}, "dpo": {"gold": [2 + 1.1 * v for v in values]}})
+    found = compare(a, b)
+    rows = found.differences.set_index(["metric", "model"])
+    assert rows.loc[("gold", "dpo"), "difference"] == pytest.approx(2.45)
+    (sentence,) = found.verdict
+    assert sentence.startswith(
+        "On gold (Holm p < .05; 10 prompts): B > A for dpo; A and B cannot be told apart for sft"
+    )
+    assert " ".join(sentence.split()) in " ".join(str(found).split())
+    (back,) = compare(b, a).verdict
+    assert "A > B for dpo" in back
+
+
 def test_matched_by_prompt_whatever_the_order(tmp_path: Path) -> None:
     """A has p0 p1 p2, B has p1 p2 p3: on p1 and p2 the differences are 9 - 1 and 8 - 2, mean 7."""
     a = make(tmp_path / "a", {"sft": {"n_words": [0.0, 1.0, 2.0]}})
     b = make(tmp_path / "b", {"sft": {"n_words": [9.0, 8.0, 7.0]}}, first=1)
     scores = ResultStore(b).read_scores()
     ResultStore(b).write_scores(scores.iloc[::-1])
-    text = compare(a, b)
+    text = compared(a, b)
     assert row(text, "n_words", "sft")[:3] == ["1.500", "8.500", "7.000"]
     assert "prompts: 2 in both, 1 only in A, 1 only in B" in text
 
@@ -95,14 +117,14 @@ def test_means_are_of_the_prompts_that_both_sides_have(tmp_path: Path) -> None:
     """p0 has no value in A: the means are of 2, 4 and 3, 6, so that B's less A's is the difference."""
     a = make(tmp_path / "a", {"sft": {"n_words": [float("nan"), 2.0, 4.0]}})
     b = make(tmp_path / "b", {"sft": {"n_words": [9.0, 3.0, 6.0]}})
-    cells = row(compare(a, b), "n_words", "sft")
+    cells = row(compared(a, b), "n_words", "sft")
     assert (cells[:3], cells[-1]) == (["3.000", "4.500", "1.500"], "2")
 
 
 def test_says_what_did_not_match(tmp_path: Path) -> None:
     a = make(tmp_path / "a", {"sft": SFT, "mine": SFT}, seeds=[0, 1])
     b = make(tmp_path / "b", {"sft": SFT, "dpo": SFT}, seeds=[1, 2], sampling={"samples": 1, "temperature": 0.7})
-    text = compare(a, b)
+    text = compared(a, b)
     assert "models: sft in both; only in A: mine; only in B: dpo" in text
     assert "seeds: 1, seed 0 only in A, seed 2 only in B" in text
     assert "drawn differently: temperature 1.0 in A, 0.7 in B" in text
@@ -111,7 +133,7 @@ def test_says_what_did_not_match(tmp_path: Path) -> None:
 def test_rewards_of_another_reward_model_are_not_compared(tmp_path: Path) -> None:
     a = make(tmp_path / "a", {"sft": SFT})
     other = make(tmp_path / "b", {"sft": SFT}, reward_model=[{"seed": 0, "hash": "other"}])
-    text = compare(a, other)
+    text = compared(a, other)
     assert "not compared: reward, since the reward models of seed 0 are not the same (reward-0 and other)" in text
     assert "\nreward\n" not in text
     assert row(text, "n_words", "sft")[2] == "0.000"
@@ -120,7 +142,7 @@ def test_rewards_of_another_reward_model_are_not_compared(tmp_path: Path) -> Non
 def test_rewards_on_other_data_are_not_compared(tmp_path: Path) -> None:
     a = make(tmp_path / "a", {"sft": SFT})
     b = make(tmp_path / "b", {"sft": SFT}, data={"source": "hh-mini", "split": "test", "fingerprint": "other"})
-    text = compare(a, b)
+    text = compared(a, b)
     assert "not compared: reward, since the data are not the same (fingerprints same and other)" in text
     assert "\nreward\n" not in text
 
@@ -130,20 +152,20 @@ def test_another_choice_of_prompts_from_the_same_data_is_matched_prompt_by_promp
     a = make(tmp_path / "a", {"sft": {"reward": [0.0, 1.0, 2.0]}})
     chosen = {"source": "hh-mini", "split": "test", "fingerprint": "other"}
     b = make(tmp_path / "b", {"sft": {"reward": [4.0, 5.0, 7.0]}}, first=1, data=chosen)
-    assert row(compare(a, b), "reward", "sft")[:3] == ["1.500", "4.500", "3.000"]  # p1, p2: 1, 2 against 4, 5
+    assert row(compared(a, b), "reward", "sft")[:3] == ["1.500", "4.500", "3.000"]  # p1, p2: 1, 2 against 4, 5
     other = make(tmp_path / "c", {"sft": {"reward": [4.0, 5.0, 7.0]}}, first=1, data=chosen | {"source": "mine"})
-    assert "not compared: reward, since the data are not the same" in compare(a, other)
+    assert "not compared: reward, since the data are not the same" in compared(a, other)
 
 
 def test_an_unknown_hash_is_not_the_same(tmp_path: Path) -> None:
     a, b = (make(tmp_path / name, {"sft": SFT}, reward_model=[{"seed": 0, "hash": None}]) for name in "ab")
-    assert "\nreward\n" not in compare(a, b)
+    assert "\nreward\n" not in compared(a, b)
 
 
 def test_kl_to_another_reference_is_not_compared(tmp_path: Path) -> None:
     a = make(tmp_path / "a", {"sft": SFT, "dpo": SFT})
     b = make(tmp_path / "b", {"sft": SFT, "dpo": SFT}, reference="dpo")
-    text = compare(a, b)
+    text = compared(a, b)
     assert "not compared: KL, since it is taken to different references" in text
     assert "\nkl_exact\n" not in text
 
@@ -153,7 +175,7 @@ def test_several_seeds_are_z_scored_by_the_reference_of_a(tmp_path: Path) -> Non
     where B's own reference is spread differently."""
     a = make(tmp_path / "a", {"sft": SFT, "dpo": {"reward": [1.0, 2.0, 3.0]}}, seeds=[0, 1])
     b = make(tmp_path / "b", {"sft": {"reward": [0.0, 10.0, 20.0]}, "dpo": {"reward": [4.0, 5.0, 6.0]}}, seeds=[0, 1])
-    text = compare(a, b)
+    text = compared(a, b)
     assert row(text, "reward_z", "dpo")[:3] == ["1.000", "4.000", "3.000"]
     assert "\nreward\n" not in text
 
@@ -161,7 +183,7 @@ def test_several_seeds_are_z_scored_by_the_reference_of_a(tmp_path: Path) -> Non
 def test_one_seed_on_each_side_is_a_pair(tmp_path: Path) -> None:
     a = make(tmp_path / "a", {"sft": {"n_words": [1.0, 2.0]}}, seeds=[3])
     b = make(tmp_path / "b", {"sft": {"n_words": [1.0, 2.0]}}, seeds=[5])
-    text = compare(a, b)
+    text = compared(a, b)
     assert "seeds: 3 with 5" in text
     assert row(text, "n_words", "sft")[2] == "2.000"
 
@@ -182,17 +204,17 @@ def test_nothing_in_common_is_one_line(tmp_path: Path) -> None:
         (make(tmp_path / "models", {"dpo": SFT}), "no model in common; evaluate both with a model of the same name"),
     ]:
         with pytest.raises(StoreError, match=message):
-            compare(a, b)
+            compared(a, b)
     two = make(tmp_path / "seeds", {"sft": SFT}, seeds=[1, 2])
     with pytest.raises(StoreError, match=r"seeds \[0\], .* \[1, 2\]; expected at least one in both"):
-        compare(a, two)
+        compared(a, two)
 
 
 def test_no_such_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     a = make(tmp_path / "results" / "hh-test" / "a", {"sft": SFT})
     with pytest.raises(StoreError, match=r"manifest\.json does not exist; expected a results folder made by"):
-        compare(a, tmp_path / "nothing")
+        compared(a, tmp_path / "nothing")
     result = CliRunner().invoke(cli, ["compare", "a", "nothing"])
     assert (result.exit_code, result.stderr) == (2, "error: unknown result 'nothing'; known: hh-test/a\n")
 
@@ -210,14 +232,14 @@ def test_prompts_that_a_named_difference_needs(tmp_path: Path) -> None:
     """The differences -1, 1, -1, 1 have sd sqrt(4/3). Half of that is an effect of 0.5, which needs 34 pairs."""
     a = make(tmp_path / "a", {"sft": {"n_words": [0.0, 0.0, 0.0, 0.0]}})
     b = make(tmp_path / "b", {"sft": {"n_words": [-1.0, 1.0, -1.0, 1.0]}})
-    text = compare(a, b, {"n_words": 0.5 * (4 / 3) ** 0.5})
+    text = compared(a, b, {"n_words": 0.5 * (4 / 3) ** 0.5})
     assert text.rstrip().endswith("a difference of 0.57735 in n_words with 80 % power at p < 0.05: sft 34")
-    same = compare(a, a, {"n_words": 0.5})
+    same = compared(a, a, {"n_words": 0.5})
     assert " ".join(same.split()).endswith("sft not known, since the prompts do not differ")
     with pytest.raises(UnknownName, match="unknown compared metric 'words'; did you mean 'n_words'"):
-        compare(a, b, {"words": 1.0})
+        compared(a, b, {"words": 1.0})
     with pytest.raises(BadValue, match=r"a difference of -1\.0 given; expected a number above 0"):
-        compare(a, b, {"n_words": -1.0})
+        compared(a, b, {"n_words": -1.0})
 
 
 def test_seeds_that_differ_need_more_seeds(tmp_path: Path) -> None:
@@ -225,7 +247,7 @@ def test_seeds_that_differ_need_more_seeds(tmp_path: Path) -> None:
     b = make(tmp_path / "b", {"sft": {"n_words": [0.0, 1.0, 2.0]}}, seeds=[0, 1])
     scores = ResultStore(b).read_scores()
     ResultStore(b).write_scores(scores.assign(n_words=scores["n_words"] + 10 * scores["seed"]))
-    assert "sft no number of prompts: more seeds" in " ".join(compare(a, b, {"n_words": 0.1}).split())
+    assert "sft no number of prompts: more seeds" in " ".join(compared(a, b, {"n_words": 0.1}).split())
 
 
 def test_a_size_that_is_no_number_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +264,7 @@ def test_everything_is_said_in_100_columns(tmp_path: Path) -> None:
     other = {name: [1.5 * x for x in reversed(values)] for name, values in columns.items()}
     a = make(tmp_path / "a", dict.fromkeys(names, columns), seeds=[0, 1, 2])
     b = make(tmp_path / "b", dict.fromkeys(names, other), seeds=[0, 1, 2])
-    lines = compare(a, b, {"n_tokens": 0.5}).split("\n")
+    lines = compared(a, b, {"n_tokens": 0.5}).split("\n")
     assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100
     at = lines.index("n_tokens")
     under = lines[at + 1 : lines.index(f"  {names[2]}", at) + 2]  # a name on a line of its own, over its numbers
@@ -255,7 +277,7 @@ def test_prompts_that_differ_between_models_are_told_by_model(tmp_path: Path) ->
     nan = float("nan")
     a = make(tmp_path / "a", {"sft": {"n_words": [1.0, 2.0, 3.0]}, "dpo": {"n_words": [1.0, 2.0, 4.0]}})
     b = make(tmp_path / "b", {"sft": {"n_words": [1.0, 2.0, nan]}, "dpo": {"n_words": [3.0, 2.0, 4.0]}})
-    text = compare(a, b)
+    text = compared(a, b)
     assert [row(text, "n_words", model)[-1] for model in ("sft", "dpo")] == ["2", "3"]
 
 
@@ -272,8 +294,8 @@ def test_rouge_against_other_texts_is_not_compared(tmp_path: Path) -> None:
         scores = {"rougeL": [0.1, 0.2, 0.3], "n_words": [1.0, 2.0, 3.0]}
         mine = {metric: values[: len(references)] for metric, values in scores.items()}
         with_references(make(tmp_path / name, {"sft": mine}), references)
-    assert "\nrougeL\n" in compare(tmp_path / "a", tmp_path / "b")
-    text = compare(tmp_path / "a", tmp_path / "c")
+    assert "\nrougeL\n" in compared(tmp_path / "a", tmp_path / "b")
+    text = compared(tmp_path / "a", tmp_path / "c")
     assert "rougeL" not in text
     assert "not compared: ROUGE, since the data's own responses to the same prompts are not the same\n" in text
 
@@ -282,27 +304,25 @@ def test_a_result_that_has_lost_responses_is_not_compared(tmp_path: Path) -> Non
     a, b = (make(tmp_path / name, {"sft": SFT}) for name in "ab")
     (b / "responses.jsonl").write_bytes(b"")
     with pytest.raises(StoreError, match=r"b/responses\.jsonl holds 0 of 3 rows; restore the file, or run "):
-        compare(a, b)
+        compared(a, b)
 
 
 def test_results_of_two_suites_are_said_to_be(tmp_path: Path) -> None:
     a, b = make(tmp_path / "a", {"sft": SFT}), make(tmp_path / "b", {"sft": SFT}, suite="quick")
-    assert "different suites" not in compare(a, a)
+    assert "different suites" not in compared(a, a)
     said = "\ndifferent suites: hh-test in A, quick in B; only what both measured is compared\nprompts: 3 in both"
-    assert said in compare(a, b)
+    assert said in compared(a, b)
     other = make(tmp_path / "c", {"sft": SFT}, first=50, suite="safety")
-    with pytest.raises(
-        StoreError, match=r"have no prompt in common; they are of the suites hh-test and safety: give two"
-    ):
-        compare(a, other)
+    with pytest.raises(StoreError, match=r"have no prompt in common; they are of the suites hh-test and safety"):
+        compared(a, other)
 
 
 def test_self_bleu_of_other_prompts_is_not_compared(tmp_path: Path) -> None:
     """A text's value is against all others of its result: one text more, and it is another number."""
     a, same = (make(tmp_path / name, {"sft": {"self_bleu": [0.5, 0.6]}}) for name in "ab")
     more = make(tmp_path / "c", {"sft": {"self_bleu": [0.5, 0.6, 0.7], "n_words": [1.0, 1.0, 1.0]}})
-    assert "\nself_bleu\n" in compare(a, same)
-    text = compare(a, more)
+    assert "\nself_bleu\n" in compared(a, same)
+    text = compared(a, more)
     assert "not compared: self-BLEU, since it depends on the other prompts of its result\n" in text
     assert "\nself_bleu\n" not in text
 
@@ -317,7 +337,7 @@ def test_tokens_of_texts_under_other_tokenizers_are_not_compared(tmp_path: Path)
             "sft": [{"seed": 0, "hash": side.name, "kind": "checkpoint"}],
         }
         ResultStore(side).write_manifest(manifest)
-    text = compare(*sides)
+    text = compared(*sides)
     assert "not compared: tokens, since they are counted by different tokenizers\n" in text
     assert "\nn_words\n" in text
     assert "\nn_tokens\n" not in text
@@ -331,8 +351,8 @@ def test_tokens_counted_by_other_tokenizers_are_not_compared(tmp_path: Path, mod
         make(tmp_path / name, counted | {model: {"n_tokens": [5.0, 6.0], "n_words": [1.0, 2.0]} | {column: counts}})
         for name, counts in (("a", [4.0, 6.0]), ("same", [4.0, 6.0]), ("b", [4.0, 9.0]))
     )
-    assert "\nn_tokens\n" in compare(a, same)
-    text = compare(a, b)
+    assert "\nn_tokens\n" in compared(a, same)
+    text = compared(a, b)
     assert "not compared: tokens, since they are counted by different tokenizers\n" in text
     assert "\nn_words\n" in text
     assert "\nn_tokens\n" not in text
@@ -341,7 +361,7 @@ def test_tokens_counted_by_other_tokenizers_are_not_compared(tmp_path: Path, mod
     c, d = (make(tmp_path / name, counted | {model: {"n_tokens": [5.0, 6.0], "n_words": [1.0, 2.0]} | {column: counts}},
                  **more)
             for name, counts, more in (("c", [2.0, 9.0], {}), ("d", [2.0, 4.0], cut)))  # fmt: skip
-    assert "\nn_tokens\n" in compare(c, d)
+    assert "\nn_tokens\n" in compared(c, d)
 
 
 def test_shares_have_the_interval_of_shares(tmp_path: Path) -> None:
@@ -349,5 +369,5 @@ def test_shares_have_the_interval_of_shares(tmp_path: Path) -> None:
     a = make(tmp_path / "a", {"sft": {"ended": [1.0, 1.0, 1.0, 0.0]}})
     b = make(tmp_path / "b", {"sft": {"ended": [1.0, 1.0, 1.0, 1.0]}})
     low, high = tango_interval(1, 0, 4)
-    numbers = row(compare(a, b), "ended", "sft")
+    numbers = row(compared(a, b), "ended", "sft")
     assert numbers[:6] == ["0.750", "1.000", "0.250", f"[{low:.3f},", f"{high:.3f}]", "0.3173"]

@@ -120,7 +120,7 @@ def test_bad_value(override: str, message: str) -> None:
 
 
 def test_a_rule_over_several_keys_speaks_for_itself() -> None:
-    with pytest.raises(BadValue, match=r"^target: given with ppo\.adaptive=false, expected ppo\.adaptive=true$"):
+    with pytest.raises(BadValue, match=r"^target: given with ppo\.adaptive=false"):
         load(["target=6", "ppo.adaptive=false"])
 
 

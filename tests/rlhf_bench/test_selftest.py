@@ -24,7 +24,7 @@ from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.sampling_cache import cache_argument
 from rlhf_bench.modeling.tokens import Batch, Encoded
-from rlhf_bench.selftest import Subject, check_policy, check_reward
+from rlhf_bench.selftest import PolicyUnderTest, check_policy, check_reward
 from trainers.losses import preference as preference_losses
 from trainers.losses.preference import PairLogps, PairTerms
 
@@ -49,8 +49,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def subject(run: Path) -> Subject:
-    return Subject(*load_policy(run / "sft"), run / "sft")
+def subject(run: Path) -> PolicyUnderTest:
+    return PolicyUnderTest(*load_policy(run / "sft"), run / "sft")
 
 
 @pytest.fixture
@@ -90,14 +90,14 @@ def without_positions(model: Any, batch: Batch) -> Tensor:
     return hidden
 
 
-def test_left_padding_without_positions(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_left_padding_without_positions(subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logprobs, "hidden_states", without_positions)
     found = failed(check_policy(subject))
     assert "left-padded" in found[PADDING]
     assert float(found[PADDING].split()[6].rstrip(",")) > 1e-2
 
 
-def test_sampler_without_positions(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampler_without_positions(subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sampler pads on the left: at its first step, positions that count the padding are wrong."""
 
     def wrong(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
@@ -111,13 +111,13 @@ def test_sampler_without_positions(subject: Subject, monkeypatch: pytest.MonkeyP
     assert set(failed(check_policy(subject))) == {RATIO, RATIO_07, SAMPLES}
 
 
-def test_temperature_missing_from_the_ratio(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temperature_missing_from_the_ratio(subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = logprobs.LogprobModel.forward
     monkeypatch.setattr(logprobs.LogprobModel, "forward", lambda self, batch, temperature=1.0: forward(self, batch))
     assert set(failed(check_policy(subject))) == {RATIO_07}
 
 
-def test_dropout_left_on(subject: Subject) -> None:
+def test_dropout_left_on(subject: PolicyUnderTest) -> None:
     for module in subject.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.1
@@ -127,7 +127,7 @@ def test_dropout_left_on(subject: Subject) -> None:
     assert EOS not in found
 
 
-def test_dpo_loss_with_sides_mixed_up(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dpo_loss_with_sides_mixed_up(subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     right = preference_losses.dpo_loss
 
     def wrong(policy: PairLogps, reference: PairLogps, *, beta: float) -> PairTerms:
@@ -137,7 +137,7 @@ def test_dpo_loss_with_sides_mixed_up(subject: Subject, monkeypatch: pytest.Monk
     assert set(failed(check_policy(subject))) == {DPO}
 
 
-def test_mask_rebuilt_from_the_pad_token(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_rebuilt_from_the_pad_token(subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pad is end-of-text: `ids != pad` hides the label of every end."""
     collate = text.collate
 
@@ -150,7 +150,7 @@ def test_mask_rebuilt_from_the_pad_token(subject: Subject, monkeypatch: pytest.M
     assert found[EOS] == "0 of 16 finished responses have the label"
 
 
-def test_no_end_of_text_added(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_end_of_text_added(subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     encode = text.encode
 
     def wrong(tokenizer: Any, prompts: list[str], responses: list[str], **options: Any) -> list[Encoded]:
@@ -160,7 +160,7 @@ def test_no_end_of_text_added(subject: Subject, monkeypatch: pytest.MonkeyPatch)
     assert {EOS, BOUNDARY} <= set(failed(check_policy(subject)))
 
 
-def test_prompt_and_response_tokenised_together(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompt_and_response_tokenised_together(subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     """ "hap" + "py" becomes the one token "happy", which stands on both sides of the boundary."""
 
     def wrong(tokenizer: Any, prompts: list[str], responses: list[str], **_: Any) -> list[Encoded]:
@@ -176,7 +176,9 @@ def test_prompt_and_response_tokenised_together(subject: Subject, monkeypatch: p
     assert found[BOUNDARY].startswith("2 of 8 texts differ")
 
 
-def test_random_numbers_that_depend_on_what_was_drawn_before(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_numbers_that_depend_on_what_was_drawn_before(
+    subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = itertools.count()
 
     def wrong(seed: int, prompt_id: str, sample: int, count: int) -> np.ndarray:
@@ -186,13 +188,13 @@ def test_random_numbers_that_depend_on_what_was_drawn_before(subject: Subject, m
     assert set(failed(check_policy(subject))) == {SAMPLES}
 
 
-def test_stored_weights_that_are_others(subject: Subject) -> None:
+def test_stored_weights_that_are_others(subject: PolicyUnderTest) -> None:
     with torch.no_grad():
         next(subject.model.parameters()).mul_(1.1)
     assert set(failed(check_policy(subject))) == {PLAIN}
 
 
-def test_logprobs_that_are_not_a_number(subject: Subject) -> None:
+def test_logprobs_that_are_not_a_number(subject: PolicyUnderTest) -> None:
     with torch.no_grad():
         next(subject.model.parameters())[:] = torch.nan
     found = failed(check_policy(subject))
@@ -220,7 +222,9 @@ def test_reward_checkpoint_that_pads_with_end_of_text(run: Path, tmp_path: Path)
     assert set(failed(check_reward(model, tmp_path / "reward"))) == {REWARD_PLAIN}
 
 
-def test_a_check_that_cannot_be_carried_out_has_failed(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_cannot_be_carried_out_has_failed(
+    subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("first line\nsecond line")
 

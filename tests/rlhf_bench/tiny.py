@@ -11,7 +11,8 @@ import torch
 from rlhf_bench.data import mini
 from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
 from rlhf_bench.modeling.checkpoints import checkpoint_hash
-from rlhf_bench.modeling.models import new_gpt2, to_reward_model, train_tokenizer
+from rlhf_bench.modeling.models import new_gpt2, to_reward_model
+from rlhf_bench.modeling.tokenizers import train_tokenizer
 from rlhf_bench.progress import Progress
 
 

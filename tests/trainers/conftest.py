@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from rlhf_bench.cli import cli
-from rlhf_bench.data import PreferenceData
+from rlhf_bench.data import LabelledResponse, PreferenceData
+from rlhf_bench.data.labelled import both_sides
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy, new_gpt2
 from rlhf_bench.progress import Progress
@@ -52,16 +53,24 @@ FirstStep = Callable[..., tuple[Graded, StageResult]]
 
 
 def stage_in(
-    folder: Path, name: str, recipe: Recipe, pairs: Sequence[PreferencePair] = (), *, cache: Path | None = None
-) -> Stage:
-    """A stage on the CPU whose parents are in `folder` and whose every split holds `pairs`."""
+    folder: Path, name: str, recipe: Recipe, pairs: Sequence[PreferencePair] = (), *, cache: Path | None = None,
+    labels: Sequence[bool] | None = None,
+) -> Stage:  # fmt: skip
+    """A stage on the CPU whose parents are in `folder` and whose every split holds `pairs`. `labels` replace those of
+    the pairs' sides, which are desirable and undesirable in turn."""
 
     def data(split: str) -> PreferenceData:
         return PreferenceData("tests", split, list(pairs), {"read": len(pairs)}, [], fingerprint(pairs))
 
     folders = Folders(folder, folder / f".{name}.work", cache)
     machine = Machine(torch.device("cpu"), "fp32" if recipe.precision == "auto" else recipe.precision)
-    return Stage(name, recipe, 0, folders, data, machine, Reporting(Progress(quiet=True)))
+
+    def labelled(split: str) -> list[LabelledResponse]:
+        sides = both_sides(pairs)
+        given = [side.desirable for side in sides] if labels is None else labels
+        return [side._replace(desirable=label) for side, label in zip(sides, given, strict=True)]
+
+    return Stage(name, recipe, 0, folders, data, labelled, machine, Reporting(Progress(quiet=True)))
 
 
 def call(*words: str | Path) -> Result:
@@ -83,6 +92,7 @@ def first_step(
         sft: Path = policy_folder,
         cache: Path | None = None,
         double: bool = False,
+        labels: Sequence[bool] | None = None,
         **section: Any,
     ) -> tuple[Graded, StageResult]:
         recipe = Recipe.model_validate(
@@ -95,7 +105,7 @@ def first_step(
         folder = tmp_path_factory.mktemp("run")
         for parent in ("base", "sft"):
             (folder / parent).symlink_to(sft)
-        stage = stage_in(folder, name, recipe, pairs, cache=cache)
+        stage = stage_in(folder, name, recipe, pairs, cache=cache, labels=labels)
         losses: list[float] = []
         gradients: dict[int, Tensor] = {}
 
@@ -109,7 +119,8 @@ def first_step(
             losses.extend([row["loss"]] if "loss" in row else [])
             log(self, row, **counts)
 
-        module = "kto" if section.get("loss") == "kto" else name
+        loss = section.get("loss")
+        module = loss if loss in ("kto", "kto_unpaired") else name
         trainer, log = importlib.import_module(f"trainers.{module}"), Loop.log
         with monkeypatch.context() as patch:
             patch.setattr(Optimizer, "step", keep)

@@ -177,9 +177,7 @@ def test_a_file_is_held_against_itself(tmp_path: Path) -> None:
     check_given(str(recipe), [], STAGES)
     recipe.write_text("ppo: {advantage: reward, critic_lr: 1.0e-3}")
     check_given(str(recipe), [], ["base", "dpo"])
-    with pytest.raises(
-        BadValue, match=r"^ppo\.critic_lr: given 0\.001, but it decides nothing: ppo\.advantage=reward "
-    ):
+    with pytest.raises(BadValue, match=r"^ppo\.critic_lr: given 0\.001, .* ppo\.advantage=reward "):
         check_given(str(recipe), [], STAGES)
 
 

@@ -26,7 +26,6 @@ from .test_processes import KILL_AT_SFT, words
 pytest.importorskip("peft")
 
 SETTINGS: dict[str, Any] = {
-    "sft__packing": "true",
     "sft__save_steps": 2,
     "reward__lora.r": 4,
     "ppo__critic": "policy",
@@ -42,7 +41,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def divided(root: Path, launch: Launcher) -> Path:
-    """All stages, muon, packing, adapters and checkpointed layers among them, by two processes without a break."""
+    """All stages, muon, adapters and checkpointed layers among them, by two processes without a break."""
     ended = launch(*words(root, "divided", **SETTINGS), "--fsdp", processes=2)
     assert ended.statuses == [0, 0], ended.errors
     assert "seed 0, fp32 on cpu, 2 processes (FSDP), " in ended.errors[0]
@@ -141,13 +140,11 @@ def test_accelerates_configuration_asks_for_it_too(root: Path, launch: Launcher)
     refused = launch("eval", "--run", "asked", "--checkpoints", root, processes=2, plan=plan)
     assert refused.statuses == [2, 2]
     (line,) = refused.lines
-    assert line.startswith(
-        "error: eval: accelerate's configuration asks for FSDP, but an evaluation holds whole models in each process"
-    )
+    assert line.startswith("error: eval: accelerate's configuration sets FSDP, but an evaluation holds whole models")
 
 
 def test_what_it_does_not_go_with(root: Path, launch: Launcher, tmp_path: Path) -> None:
-    with pytest.raises(BadValue, match="--fsdp: given with one process, expected several to shard the models over; "):
+    with pytest.raises(BadValue, match="--fsdp: given with one process"):
         train(["base"], recipe=str(TOY), root=tmp_path, fsdp=True)
     ended = launch(*words(root, "compiled", "base", base__compile="true"), "--fsdp", processes=2)
     assert ended.statuses == [2, 2]

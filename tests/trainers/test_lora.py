@@ -170,23 +170,20 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("stage", ADAPTED)
 def test_an_adapter_stays_an_adapter_on_disk(run: Path, stage: str) -> None:
-    folder, parent = run / stage, "base" if stage == "sft" else "sft"
+    folder, on_an_adapter = run / stage, stage != "sft"
     assert not (folder / "model.safetensors").exists()
     config = json.loads((folder / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == str((run / parent).resolve())
-    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (2, 32, 0)
+    assert config["base_model_name_or_path"] == str((run / "base").resolve())
+    assert (config["r"], config["lora_alpha"]) == ((4, 4) if on_an_adapter else (2, 32))
     names = load_file(folder / "adapter_model.safetensors").keys()
     assert {name for name in names if ".lora_" not in name} == (
         {"base_model.model.score.weight"} if stage == "reward" else set()
     )
     training = json.loads((folder / "training.json").read_text())
-    on_an_adapter = stage != "sft"
-    assert training["adapter"] == {
-        "base": f"../{parent}", "base_hash": model_hash(run / parent), "nested": on_an_adapter
-    }  # fmt: skip
+    assert training["adapter"] == {"base": "../base", "base_hash": model_hash(run / "base"), "nested": False}
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f'PeftModel.from_pretrained(base, "{stage}")' in card
-    assert ("an adapter itself: give it merged" in card) == on_an_adapter
+    assert "an adapter itself: give it merged" not in card
     assert training["hash"] == checkpoint_hash(folder)
     assert training["config"][stage]["lora"]["r"] == 2
 
@@ -203,7 +200,8 @@ def test_each_stage_starts_from_its_parent_and_not_from_the_root(run: Path) -> N
         assert not torch.equal(b, c)
     weights = load_file(run / "ppo" / "adapter_model.safetensors")
     prefix = "base_model.model.transformer.h.0.attn.c_attn"
-    update = 32 / 2 * (weights[f"{prefix}.lora_B.weight"] @ weights[f"{prefix}.lora_A.weight"]).T
+    both = {part: weights[f"{prefix}.lora_{part}.weight"] for part in "AB"}
+    update = (both["B"][:, 2:] @ both["A"][2:]).T  # the second half is ppo's own, and scaled
     torch.testing.assert_close(
         ppo.transformer.h[0].attn.c_attn.weight, sft.transformer.h[0].attn.c_attn.weight + update, rtol=0, atol=1e-6
     )
@@ -214,43 +212,26 @@ PLAIN_PEFT = """
 import json, os, sys
 sys.modules["rlhf_bench"] = sys.modules["trainers"] = None  # an import of either would fail
 import torch
-from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 rows, found = json.loads(sys.argv[2]), {}
 os.chdir(sys.argv[1])
 for stage in ("sft", "dpo", "reward"):
     space = {}
-    if stage == "sft":  # the others stand on an adapter, which their cards say, too
-        exec(open("sft/README.md").read().split("```python")[1].split("```")[0], space)
-    os.chdir(stage)
-    tokenizer = AutoTokenizer.from_pretrained(".")
-    if stage == "sft":
-        model = space["model"]
-    else:
-        kind, options = AutoModelForCausalLM, {}
-        if stage == "reward":
-            kind, options = AutoModelForSequenceClassification, {"num_labels": 1}
-        base = kind.from_pretrained("../base", **options)
-        config = PeftConfig.from_pretrained("../sft")
-        config.task_type = None  # so that the classifier, too, can be given the policy's adapter
-        base = PeftModel.from_pretrained(base, "../sft", config=config).merge_and_unload()
-        if stage == "reward":
-            base.resize_token_embeddings(len(tokenizer))
-            base.config.pad_token_id = tokenizer.pad_token_id
-        model = PeftModel.from_pretrained(base, ".")
-    model.eval()
+    exec(open(f"{stage}/README.md").read().split("```python")[1].split("```")[0], space)
+    tokenizer, model = space["tokenizer"], space["model"].eval()
     with torch.no_grad():
         if stage == "reward":
             batch = tokenizer.pad({"input_ids": [p + r for p, r in rows]}, return_tensors="pt", padding_side="right")
             found[stage] = model(**batch).logits[:, 0].tolist()
-        else:
-            tables = [model(input_ids=torch.tensor([p + r])).logits[0].log_softmax(-1) for p, r in rows]
-            found[stage] = [
+        for name, policy in (("", model), (" alone", AutoModelForCausalLM.from_pretrained(stage).eval())):
+            if stage == "reward":
+                break
+            tables = [policy(input_ids=torch.tensor([p + r])).logits[0].log_softmax(-1) for p, r in rows]
+            found[stage + name] = [
                 sum(t[len(p) + i - 1, token].item() for i, token in enumerate(r))
                 for t, (p, r) in zip(tables, rows)
             ]
-    os.chdir("..")
 print(json.dumps(found))
 """
 
@@ -278,6 +259,7 @@ def test_plain_peft_gives_the_same_numbers(run: Path, tmp_path: Path) -> None:
         with torch.no_grad():
             ours = policy(collate(rows, pad_id=0)).logps.double().sum(1)
         assert ours.tolist() == pytest.approx(found[stage], abs=1e-4)
+        assert ours.tolist() == pytest.approx(found[f"{stage} alone"], abs=1e-4)
     assert found["sft"] != pytest.approx(found["dpo"], abs=1e-4)
 
 
@@ -328,7 +310,7 @@ def test_merged_it_is_a_plain_model(run: Path, tmp_path: Path, stage: str) -> No
             assert torch.equal(a, b), name
         assert (output / "generation_config.json").exists()
     training = open_checkpoint(output).training
-    assert training["merged_from"] == {"adapter": model_hash(run / stage), "base": str(run / stage / "../sft")}
+    assert training["merged_from"] == {"adapter": model_hash(run / stage), "base": str(run / stage / "../base")}
     assert "adapter" not in training
 
 
@@ -361,7 +343,8 @@ def set_base(adapter: Path, base: str) -> None:
 
 
 def test_a_base_that_is_missing(copy: Path) -> None:
-    set_base(copy / "sft", "../base")
+    for stage in ("sft", "reward"):
+        set_base(copy / stage, "../base")
     shutil.rmtree(copy / "base")
     with pytest.raises(CheckpointError) as caught:
         load_policy(copy / "sft")
@@ -407,6 +390,7 @@ def test_a_base_that_has_changed(copy: Path) -> None:
 
 def test_adapters_that_lead_back_to_themselves(copy: Path) -> None:
     set_base(copy / "sft", "../dpo")
+    set_base(copy / "dpo", "../sft")
     for use in (load_policy, model_hash):
         with pytest.raises(
             CheckpointError, match="more than 8 adapters, or leads back to itself; set base_model_name"
@@ -418,7 +402,7 @@ def test_adapters_that_lead_back_to_themselves(copy: Path) -> None:
 def test_an_adapter_of_the_other_kind(run: Path) -> None:
     with pytest.raises(ModelError, match=r"reward is a reward model; expected a causal language model"):
         load_policy(run / "reward")
-    with pytest.raises(ModelError, match=r"sft is no reward model \(GPT2LMHeadModel\); expected a sequence classifier"):
+    with pytest.raises(ModelError, match=r"sft is no reward model \(GPT2LMHeadModel\)"):
         RewardModel.load(run / "sft")
 
 
@@ -499,9 +483,7 @@ def test_what_is_missing_is_named_before_anything_is_trained(tmp_path: Path, mon
     assert done.stderr.splitlines()[-1] == ("error: peft is not installed; install it with: pip install peft")
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name: True)
-    with pytest.raises(
-        ModelError, match=r"load_in_4bit: the device is cpu, expected a CUDA GPU, .*; leave load_in_4bit"
-    ):
+    with pytest.raises(ModelError, match=r"load_in_4bit: the device is cpu"):
         check_lora("sft", four, cpu)
 
 

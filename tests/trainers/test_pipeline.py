@@ -27,7 +27,7 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.tokens import collate, encode
-from rlhf_bench.types import STAGES
+from rlhf_bench.types import POLICIES, STAGES
 from trainers.config.ancestry import parents_of
 from trainers.config.loading import list_recipes, load_recipe
 from trainers.pipeline import train
@@ -35,7 +35,6 @@ from trainers.pipeline import train
 from ..rlhf_bench.tiny import save_policy
 from .conftest import TOY, call
 
-POLICIES = ("base", "sft", "ppo", "grpo", "dpo")
 # TRL's names; what a stage's log must hold in every row, and in the rows with an evaluation
 LOGGED = {
     "base": {"loss", "grad_norm", "learning_rate", "num_tokens", "entropy", "mean_token_accuracy"},
@@ -415,7 +414,7 @@ def test_every_model_has_every_number_with_its_interval(work: Work) -> None:
             assert estimate["low"] <= estimate["value"] <= estimate["high"], name
         cost = metrics["training"][model]
         assert [c["seed"] for c in cost] == [0]
-        assert set(cost[0]) == {"seed", "samples", "tokens", "seconds", "seconds_with_reward", "recipe"}
+        assert set(cost[0]) == {"seed", "samples", "tokens", "seconds", "seconds_with_reward"}
     assert metrics["reward_model"][0]["ceiling"] == pytest.approx(
         mini.ceiling([p for p in mini.generate("test") if p.prompt in prompts_of(work.result)])
     )

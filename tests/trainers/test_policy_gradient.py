@@ -240,7 +240,7 @@ def test_k3_worked_by_hand() -> None:
 @pytest.mark.parametrize("distance", [0.1, 0.5, 1.0])
 def test_k3_by_quadrature(distance: float) -> None:
     """Two unit normals `distance` apart: the mean of k3 is the KL, mu^2 / 2, its standard deviation
-    sqrt(e^(mu^2) - 1 - mu^2) (METHODS; J. Schulman 2020)."""
+    sqrt(e^(mu^2) - 1 - mu^2) (J. Schulman 2020)."""
     x = torch.linspace(-14, 14, 200_001, dtype=torch.float64)
     p, q = -0.5 * x**2, -0.5 * (x - distance) ** 2  # the same constant in both
     weight = p.exp() / p.exp().sum()

@@ -28,6 +28,7 @@ from trainers.losses.preference import (
     odds_ratio_loss,
     robust_loss,
     slic_loss,
+    unpaired_kto_loss,
 )
 
 # log-ratios pi - ref: chosen 1 and -1, rejected 0 and 2; their differences 1 and -3
@@ -121,6 +122,26 @@ def test_kto_loss_worked_by_hand() -> None:
     )
 
 
+def test_unpaired_kto_loss_worked_by_hand() -> None:
+    """Log-ratios 1, -1 and 3 of a desirable, an undesirable and an undesirable response, z = 1, beta = .5:
+    1 - sigmoid(0) = .5; 1 - sigmoid(.5 (1 + 1)) = 1 - .731059 = .268941; 1 - sigmoid(.5 (1 - 3)) = .731059."""
+    ratio, desirable = torch.tensor([1.0, -1.0, 3.0]), torch.tensor([True, False, False])
+    loss = unpaired_kto_loss(ratio, desirable, torch.tensor(1.0), beta=0.5)
+    assert loss.tolist() == pytest.approx([0.5, 0.268941, 0.731059], abs=1e-6)
+    weighed = unpaired_kto_loss(
+        ratio, desirable, torch.tensor(1.0), beta=0.5, desirable_weight=2.0, undesirable_weight=3.0
+    )
+    assert weighed.tolist() == pytest.approx([1.0, 0.806824, 2.193176], abs=1e-6)
+
+
+def test_unpaired_kto_of_both_sides_is_kto_of_the_pairs() -> None:
+    both = torch.cat([POLICY.chosen - REFERENCE.chosen, POLICY.rejected - REFERENCE.rejected])
+    weights = {"beta": 0.5, "desirable_weight": 1.5, "undesirable_weight": 0.5}
+    single = unpaired_kto_loss(both, torch.tensor([True, True, False, False]), torch.tensor(1.0), **weights)
+    paired = kto_loss(POLICY, REFERENCE, torch.tensor(1.0), **weights).loss
+    assert single.mean().item() == pytest.approx(paired.mean().item(), abs=1e-7)
+
+
 def test_kto_kl_is_a_detached_mean_that_is_never_negative() -> None:
     policy = torch.tensor([-1.0, -2.0], requires_grad=True)
     kl = kto_kl(policy, torch.tensor([-2.0, -4.0]))
@@ -162,7 +183,7 @@ def test_sft_terms_worked_by_hand() -> None:
 
 
 def test_the_recipe_knows_every_loss_by_its_name() -> None:
-    assert set(get_args(LossName)) == set(PREFERENCE_LOSSES)
+    assert set(get_args(LossName)) == {*PREFERENCE_LOSSES, "kto_unpaired"}  # which is of no pair
 
 
 @pytest.mark.parametrize(
@@ -181,6 +202,9 @@ def test_the_recipe_knows_every_loss_by_its_name() -> None:
         (["loss=kto", "batch_size=1"],
          "dpo.batch_size: given 1 with dpo.loss=kto, whose KL pairs each prompt with another pair's response; expected "
          "at least 2"),
+        (["loss=kto_unpaired", "sft_weight=1"],
+         "dpo.sft_weight: given 1 with dpo.loss=kto_unpaired, which has no chosen response for an SFT term; leave it "
+         "out, or use kto on pairs"),
         (["loss=robust", "label_smoothing=0.5"], "dpo.label_smoothing: given 0.5, expected less than 0.5"),
     ],
 )  # fmt: skip

@@ -46,7 +46,7 @@ FORMS = {
         "<|im_start|>assistant\n",
         "no",
     ),
-    "llama2": ("<|endoftext|>[INST] Blue? [/INST] Yes. <|endoftext|><|endoftext|>[INST] Why? [/INST]", "no"),
+    "llama2": ("<|endoftext|>[INST] Blue? [/INST] Yes. <|endoftext|><|endoftext|>[INST] Why? [/INST]", " no"),
     "chat": ("user: Blue?|assistant: Yes.|user: Why?|assistant: ", "no"),
 }
 CHAT = (
@@ -122,9 +122,7 @@ def test_a_rollout_asks_in_the_form_and_scores_in_the_data_s(
 
 
 def test_a_tokenizer_without_the_template(policy_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        BadValue, match=r"^data\.prompt_template=chat: a model that is initialised has a tokenizer without"
-    ):
+    with pytest.raises(BadValue, match=r"^data\.prompt_template=chat: "):
         check_combinations(load_recipe("mini", ["data.prompt_template=chat"]))
     done = call(
         "train", "base", "--checkpoints", tmp_path, "--set", f"model={policy_folder}",

@@ -21,7 +21,7 @@ from torch import nn
 from rlhf_bench.errors import Interrupted, NotFinite
 from rlhf_bench.types import STAGES
 from trainers.config.recipe import BaseConfig, Recipe
-from trainers.engine.loop import Evaluation, Loop
+from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.optim import make_optimizer
 from trainers.engine.stage import Trained
 
@@ -122,7 +122,7 @@ class Small:
         stage = stage_in(work, "base", Recipe(save_seconds=0, base=settings))
         stage.folders = stage.folders._replace(work=work)
         trained: Any = Trained(self.model, None)  # type: ignore[arg-type]
-        self.loop = Loop(stage, 6, trained, self.optimizer, Evaluation(numbers) if evaluate else None)
+        self.loop = Loop(stage, 6, trained, self.optimizer, HeldOut(numbers) if evaluate else None)
         self.loop.scalars = {"coefficient": 1.0}
 
     def run(self, *, stop: int | None = None, how: Callable[[], None] | None = None) -> list[int]:

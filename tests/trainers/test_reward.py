@@ -71,14 +71,10 @@ def test_a_backbone_from_elsewhere(first_step: FirstStep, reference_folder: Path
 
 
 def test_a_backbone_that_cannot_be(policy_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        BadValue, match=r"^reward\.backbone: given dpo, which is no stage before the reward model; expected"
-    ):
+    with pytest.raises(BadValue, match=r"^reward\.backbone: given dpo, which is no stage before the reward model"):
         check_combinations(load_recipe("mini", ["reward.backbone=dpo"]))
     with pytest.raises(CheckpointError, match=r"^\./none does not exist; expected a model folder$"):
         train(["reward"], overrides=["reward.backbone=./none"], root=tmp_path)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(
-        ModelError, match=r"^reward\.backbone=small reads 128 tokens, expected at least 192 \(data\.max_p"
-    ):
+    with pytest.raises(ModelError, match=r"^reward\.backbone=small reads 128 tokens"):
         check_reads(load_policy(policy_folder)[0], DataConfig(), "small")

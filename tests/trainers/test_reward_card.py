@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,17 @@ from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.templates import Template
 from rlhf_bench.report.model_card import model_card
 
+from ..rlhf_bench.modeling.chat import make_spaced_tokenizer
+
 PROMPT, RESPONSE = "\n\nHuman: What is the time?\n\nAssistant:", " Eight minutes past."
 
 
-@pytest.mark.parametrize("template", ["hh", "chatml", "plain"])
-def test_the_code_of_a_reward_models_card(reward_folder: Path, template: str) -> None:
+@pytest.mark.parametrize(("template", "spaced"), [("hh", False), ("chatml", False), ("plain", False), ("hh", True)])
+def test_the_code_of_a_reward_models_card(reward_folder: Path, tmp_path: Path, template: str, spaced: bool) -> None:
+    """`spaced`: of a tokenizer that puts a space before every text."""
+    if spaced:
+        reward_folder = Path(shutil.copytree(reward_folder, tmp_path / "spaced"))
+        make_spaced_tokenizer(legacy=True).save_pretrained(reward_folder)
     model, tokenizer = load_reward_model(reward_folder)
     write = Template.of(template, tokenizer)
     training: dict[str, Any] = {

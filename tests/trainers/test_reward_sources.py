@@ -248,7 +248,7 @@ def test_two_reward_models_as_an_ensemble(make_stage: test_invariance.MakeStage,
 
 
 def test_a_folder_that_is_not_there() -> None:
-    with pytest.raises(BadValue, match=r"reward\.function: gone/reward is no model folder; expected one that holds a"):
+    with pytest.raises(BadValue, match=r"reward\.function: gone/reward is no model folder"):
         check_reward_functions(["model", "gone/reward"])
 
 
@@ -267,7 +267,5 @@ def test_keys_are_no_rewards() -> None:
     def keyed(prompts: Any, responses: Any) -> Any:
         return {1.0: "a", 2.0: "b"}
 
-    with pytest.raises(
-        ModelError, match=r"reward.function=m:f returned a dict; expected a list of one number for each"
-    ):
+    with pytest.raises(ModelError, match=r"reward.function=m:f returned a dict"):
         checked(keyed, "m:f")(["p", "q"], ["a", "b"], [True, True])

@@ -10,7 +10,7 @@ from click.testing import Result
 
 from rlhf_bench.errors import BadValue
 from trainers.config.loading import load_recipe
-from trainers.sweep import _without_ignored, decided_stages, parse_sweep, train_sweep
+from trainers.sweep import decided_stages, parse_sweep, train_sweep, without_ignored
 
 from .conftest import TOY, call
 
@@ -129,7 +129,7 @@ def test_a_key_that_one_value_alone_obeys(tmp_path: Path) -> None:
     """lam is GAE's: it is kept for gae and left out for reward; where no value obeys it, it is refused."""
     settings = {value: ["ppo.lam=0.9", f"ppo.advantage={value}"] for value in ("gae", "reward")}
     # private: through what is public this would be two trainings of ppo
-    assert _without_ignored("mini", settings, ["ppo"]) == {
+    assert without_ignored("mini", settings, ["ppo"]) == {
         "gae": ["ppo.lam=0.9", "ppo.advantage=gae"],
         "reward": ["ppo.advantage=reward"],
     }

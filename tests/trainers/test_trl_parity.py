@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from rlhf_bench.modeling.logprobs import LogprobModel
-from rlhf_bench.modeling.models import load_policy, load_tokenizer
+from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.modeling.tokens import Encoded, collate
+from trainers import kto_unpaired
 from trainers.engine.batches import Pair
 from trainers.losses import policy_gradient
 from trainers.losses.preference import PREFERENCE_LOSSES
@@ -193,6 +195,40 @@ def test_kto(
     theirs = trl_step(trainer)
     # private to TRL, which logs it at the end of a step only
     assert trainer._metrics["train"]["kl"][0] > 0.1  # or z would be clamped to 0 and any z would do
+    assert_like_trl(ours, theirs)
+
+
+@pytest.mark.parametrize("weights", [{}, {"desirable_weight": 1.5, "undesirable_weight": 0.5}])
+def test_unpaired_kto(
+    first_step: FirstStep, policy_folder: Path, reference_folder: Path, tmp_path: Path,
+    weights: dict[str, float], monkeypatch: pytest.MonkeyPatch, tokenizer: PreTrainedTokenizerBase,
+) -> None:  # fmt: skip
+    """Three desirable responses and one undesirable, in the order of our step."""
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    monkeypatch.setattr(kto_unpaired, "load_reference", lambda *given: load_policy(reference_folder)[0])
+    steps: list[tuple[Sequence[Encoded], Sequence[bool]]] = []
+    step = kto_unpaired.UnpairedTrainer.step
+    monkeypatch.setattr(
+        kto_unpaired.UnpairedTrainer, "step", lambda self, *given: (steps.append(given), step(self, *given))[1]
+    )
+    pairs = PAIRS[:2]
+    ours, _ = first_step(
+        "dpo", pairs=pairs, labels=[True, True, True, False], loss="kto_unpaired", batch_size=4, beta=0.1, **weights
+    )
+    rows = [
+        {"prompt": tokenizer.decode(row.prompt), "completion": tokenizer.decode(row.response[:-1]), "label": label}
+        for row, label in zip(*steps[0], strict=True)
+    ]
+    arguments = trl_arguments(KTOConfig, tmp_path, per_device_train_batch_size=4, beta=0.1, **weights)
+    trainer = KTOTrainer(
+        causal_lm(policy_folder), causal_lm(reference_folder), arguments,
+        train_dataset=Dataset.from_list(rows), processing_class=load_tokenizer(policy_folder),
+    )  # fmt: skip
+    theirs = trl_step(trainer)
+    assert trainer._metrics["train"]["kl"][0] > 0.1
+    assert sum(row["label"] for row in rows) == 3
     assert_like_trl(ours, theirs)
 
 

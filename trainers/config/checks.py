@@ -60,10 +60,10 @@ def check_fsdp(recipe: Recipe, stages: Sequence[str]) -> None:
     for stage in stages:
         config = getattr(recipe, stage)
         given = {"compile": config.compile, "lora.load_in_4bit": getattr(config, "load_in_4bit", False)}
-        asked = next((key for key, there in given.items() if there), None)
-        if asked is not None:
+        excluded = next((key for key, there in given.items() if there), None)
+        if excluded is not None:
             raise BadValue(
-                f"{stage}.{asked}: given with --fsdp, which shards a model's tensors; leave one of the two out"
+                f"{stage}.{excluded}: given with --fsdp, which shards a model's tensors; leave one of the two out"
             )
 
 

@@ -1,6 +1,6 @@
 """What a recipe's key is called elsewhere, for people who arrive with another project's names.
 
-A name stands here where the key decides the same thing; a note in brackets says where values or units differ. TRL's are
+A name is listed where the key decides the same thing; a note in brackets says where values or units differ. TRL's are
 fields of its configuration classes, held against the installed TRL by tests/trainers/test_peer_names.py. PPOConfig is
 of the releases that had PPO still (trl/experimental/ppo/ppo_config.py, commit 496cb7f). OpenRLHF's are arguments of
 openrlhf/cli/train_sft.py (commit f2afba4), train_dpo.py (a3be906; of adapters 006cd70), train_kto.py (abb0475),
@@ -40,7 +40,6 @@ _TRL_OPTIMIZER = {
     "save_total_limit": "save_total_limit",
 }
 _TRL_LENGTH = {"epochs": "num_train_epochs", "max_steps": "max_steps"}
-_TRL_PACKING = {"packing": "packing (of batch_size documents, not of as many packs)"}
 _TRL_SFT = {"loss_on": "completion_only_loss (response: true)"}
 _TRL_LORA = {
     "lora": "use_peft (null: false)",
@@ -91,8 +90,8 @@ TRL: Names = {
     "data.prompt_template": "SFTConfig.chat_template_path (chat: the tokenizer's own)",
     "precision": "GRPOConfig.bf16",
     "data.max_response_tokens": "GRPOConfig.max_completion_length",
-    **_under("base", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_PACKING, prefix="SFTConfig."),
-    **_under("sft", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_PACKING, _TRL_SFT, prefix="SFTConfig."),
+    **_under("base", _TRL_OPTIMIZER, _TRL_LENGTH, prefix="SFTConfig."),
+    **_under("sft", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_SFT, prefix="SFTConfig."),
     **_under("reward", _TRL_OPTIMIZER, _TRL_LENGTH, _TRL_REWARD, prefix="RewardConfig."),
     "sft.source": _DATASET,
     "reward.backbone": _MODEL,
@@ -123,7 +122,7 @@ _OPENRLHF_OPTIMIZER = {
 }
 _OPENRLHF_SCHEDULE = {"schedule": "lr_scheduler", "warmup_ratio": "lr_warmup_ratio"}
 _OPENRLHF_BATCHES = {"lr": "learning_rate", "batch_size": "train_batch_size"}
-_OPENRLHF_SFT = {"packing": "packing_samples", "compile": "torch_compile"}
+_OPENRLHF_SFT = {"compile": "torch_compile"}
 _OPENRLHF_DPO = {
     "compile": "deepcompile",
     "loss": "ipo (ipo: set)",

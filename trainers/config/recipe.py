@@ -29,8 +29,9 @@ __all__ = [
 ]
 
 LossName = Literal[
-    "sigmoid", "cdpo", "robust", "ipo", "ipo_sum", "hinge", "kto", "slic", "cpo", "cpo_sum", "orpo", "orpo_response"
-]
+    "sigmoid", "cdpo", "robust", "ipo", "ipo_sum", "hinge", "kto", "kto_unpaired", "slic", "cpo", "cpo_sum", "orpo",
+    "orpo_response",
+]  # fmt: skip
 
 
 class NewModel(Config):
@@ -66,9 +67,6 @@ class DataConfig(Config):
 class BaseConfig(OptimizerConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the documents")
     max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
-    packing: bool = Field(
-        False, description="several documents in a row, none of which sees another: less padding, the same numbers"
-    )
 
 
 class SftConfig(TunedConfig):
@@ -80,9 +78,6 @@ class SftConfig(TunedConfig):
         "data set of instruction[/input] and output, or prompt and response",
     )
     loss_on: Literal["response", "sequence"] = Field("response", description="tokens that are learned")
-    packing: bool = Field(
-        False, description="several documents in a row, none of which sees another: less padding, the same numbers"
-    )
 
 
 class RewardConfig(TunedConfig):
@@ -121,8 +116,14 @@ class RewardConfig(TunedConfig):
 class DpoConfig(TunedConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
     max_steps: int | None = Field(None, ge=1, description="so many optimiser steps, whatever epochs says")
-    max_pairs: int | None = Field(None, ge=1, description="use only so many training pairs")
-    loss: LossName = Field("sigmoid", description="which loss of the family: trainers/losses/preference.py has each")
+    max_pairs: int | None = Field(
+        None, ge=1, description="use only so many training pairs (kto_unpaired: labelled responses)"
+    )
+    loss: LossName = Field(
+        "sigmoid",
+        description="which loss of the family: trainers/losses/preference.py has each; kto_unpaired learns from single "
+        "responses with labels, batch_size counts these",
+    )
     beta: float = Field(
         0.1, gt=0, description="strength of the KL regularisation; ipo: tau, orpo: lambda, slic: 1/delta"
     )
@@ -130,8 +131,8 @@ class DpoConfig(TunedConfig):
     sft_weight: float | None = Field(
         None, ge=0, description="weight of an SFT term on the chosen; null: 0, and 1 for cpo, cpo_sum and slic"
     )
-    desirable_weight: float = Field(1.0, gt=0, description="kto: weight of the chosen responses")
-    undesirable_weight: float = Field(1.0, gt=0, description="kto: weight of the rejected responses")
+    desirable_weight: float = Field(1.0, gt=0, description="kto: weight of the chosen, or desirable, responses")
+    undesirable_weight: float = Field(1.0, gt=0, description="kto: weight of the rejected, or undesirable, responses")
 
     @model_validator(mode="after")
     def _options_fit_the_loss(self) -> DpoConfig:
@@ -152,15 +153,22 @@ class DpoConfig(TunedConfig):
                 f"dpo.sft_weight: given {self.sft_weight:g} with dpo.loss={self.loss}, which is an SFT loss with an "
                 "odds-ratio term; weigh that term with dpo.beta and leave sft_weight out"
             )
-        if self.loss != "kto" and (self.desirable_weight, self.undesirable_weight) != (1.0, 1.0):
+        is_kto = self.loss in ("kto", "kto_unpaired")
+        if self.sft_weight is not None and self.loss == "kto_unpaired":
+            raise ValueError(
+                f"dpo.sft_weight: given {self.sft_weight:g} with dpo.loss=kto_unpaired, which has no chosen response "
+                "for an SFT term; leave it out, or use kto on pairs"
+            )
+        if not is_kto and (self.desirable_weight, self.undesirable_weight) != (1.0, 1.0):
             raise ValueError(
                 f"dpo.desirable_weight and dpo.undesirable_weight are kto's; given with dpo.loss={self.loss}: leave "
                 "them out"
             )
-        if self.loss == "kto" and self.batch_size == 1:
+        if is_kto and self.batch_size == 1:
+            other = "pair's" if self.loss == "kto" else "prompt's"
             raise ValueError(
-                "dpo.batch_size: given 1 with dpo.loss=kto, whose KL pairs each prompt with another pair's response; "
-                "expected at least 2"
+                f"dpo.batch_size: given 1 with dpo.loss={self.loss}, whose KL pairs each prompt with another {other} "
+                "response; expected at least 2"
             )
         return self
 
@@ -259,6 +267,7 @@ class Recipe(Config):
     """One training pipeline, from nothing (or a pretrained model) to six checkpoints."""
 
     description: str = Field("", description="what this recipe is for, in one line")
+    toy: bool = Field(False, description="its numbers mean nothing: every table that shows its checkpoints marks them")
     seed: int = Field(0, ge=0, description="seed of weights, data order and sampling")
     model: str | NewModel = Field(
         default_factory=NewModel, description="hub name or folder of a pretrained model, or a GPT-2 to initialise"

@@ -1,7 +1,8 @@
-"""What a log shows to be going wrong, as pure functions of its rows.
+"""Signs in a training log that something goes wrong, as pure functions of its rows.
 
-A check looks at the rows up to one step and says in one line what it saw, or None. Limits are far beyond what a sound
-run does: an alarm is a reason to look, and changes nothing in the training. `ALARMS` names them; each is raised once.
+A check reads the rows up to one step and returns one line that says what was seen, or None. The limits are far beyond
+what a sound run does (docs/metrics.md has how often each is raised without a fault): an alarm is a reason to look, and
+changes nothing in the training. `ALARMS` names them; each is raised once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import combinations, pairwise
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-__all__ = ["ALARMS", "LEVEL", "Alarm", "alarms_at", "chance_of_falling", "find_alarms"]
+__all__ = ["ALARMS", "LEVEL", "TrainingAlarm", "alarms_at", "chance_of_falling", "find_alarms"]
 
 Rows = Sequence[Mapping[str, Any]]
 Check = Callable[[Rows], str | None]
@@ -23,21 +24,21 @@ LEVEL = 0.05  # of reward_over_optimisation: the share of logs, however long, th
 FEWEST = 6  # evaluations in which a fall can be told from chance at that level
 
 
-class Alarm(NamedTuple):
+class TrainingAlarm(NamedTuple):
     name: str
     step: int  # of the row that raised it, counted from 1
     message: str
 
 
-def alarms_at(rows: Rows) -> list[Alarm]:
-    """What the last of the rows raises, whether or not an earlier one did."""
+def alarms_at(rows: Rows) -> list[TrainingAlarm]:
+    """The alarms that the last of the rows raises, whether or not an earlier row raised them."""
     found = [(name, check(rows)) for name, check in ALARMS.items()]
-    return [Alarm(name, int(rows[-1]["step"]), message) for name, message in found if message is not None]
+    return [TrainingAlarm(name, int(rows[-1]["step"]), message) for name, message in found if message is not None]
 
 
-def find_alarms(rows: Rows) -> list[Alarm]:
+def find_alarms(rows: Rows) -> list[TrainingAlarm]:
     """Each alarm of a whole log at the first step that raises it, in the order of the steps."""
-    first: dict[str, Alarm] = {}
+    first: dict[str, TrainingAlarm] = {}
     for end in range(1, len(rows) + 1):
         for alarm in alarms_at(rows[:end]):
             first.setdefault(alarm.name, alarm)
@@ -45,7 +46,7 @@ def find_alarms(rows: Rows) -> list[Alarm]:
 
 
 def approximate_kl(rows: Rows, *, limit: float = 0.1) -> str | None:
-    """The updates of one rollout took the policy further than clipping is good for (usual targets: 0.01 to 0.03)."""
+    """The updates of one rollout moved the policy further than clipping allows for (usual targets: 0.01 to 0.03)."""
     value = rows[-1].get("policy/approxkl_avg", 0.0)
     if value <= limit:
         return None
@@ -56,7 +57,7 @@ def approximate_kl(rows: Rows, *, limit: float = 0.1) -> str | None:
 
 
 def entropy_collapse(rows: Rows, *, share: float = 0.1) -> str | None:
-    """The policy has all but stopped choosing: the entropy of the last rows against that of the first, in rollouts."""
+    """The policy is nearly deterministic: the entropy of the last rollouts against that of the first."""
     key = "objective/entropy" if "objective/entropy" in rows[-1] else "entropy"
     if len(rows) < 2 * WINDOW or key not in rows[-1] or "completions/mean_length" not in rows[-1]:
         return None
@@ -67,7 +68,7 @@ def entropy_collapse(rows: Rows, *, share: float = 0.1) -> str | None:
 
 
 def groups_without_spread(rows: Rows, *, limit: float = 0.5, growth: float = 0.25) -> str | None:
-    """Groups whose rewards are all the same teach nothing: when most are, or a quarter more than at first."""
+    """Groups in which all rewards are equal give no gradient: most groups are, or a quarter more than at first."""
     key = "frac_reward_zero_std"
     share = _recent_mean(rows, key)
     if share is None:
@@ -79,12 +80,12 @@ def groups_without_spread(rows: Rows, *, limit: float = 0.5, growth: float = 0.2
     before = f" (at first {first:.0%})" if share > first else ""
     return (
         f"{share:.0%} of the groups have responses of one reward{before} and teach nothing: raise grpo.num_generations "
-        "or use a reward that tells responses apart"
+        "or use a reward that differs between responses"
     )
 
 
 def responses_do_not_end(rows: Rows, *, limit: float = 0.5) -> str | None:
-    """Responses grow to the limit, or never end."""
+    """Responses reach the limit of their length without ending."""
     share = _recent_mean(rows, "completions/clipped_ratio")
     if share is None or share <= limit:
         return None
@@ -126,24 +127,24 @@ def first_ratio(rows: Rows, *, limit: float = 0.01, spread: float = 0.1) -> str 
     """At a rollout's first minibatch the policy still is the one that drew it: every token's ratio is 1.
 
     The mean alone would say little: under the policy that drew the samples it is 1 for any other policy. So the root
-    mean square of the log ratios is looked at as well, from the approximate KL, which is half its square; rounding to
-    bf16 makes a few hundredths of it.
+    mean square of the log ratios is checked as well, from the approximate KL, which is half its square; rounding to
+    bf16 contributes a few hundredths.
     """
     value = rows[-1].get("val/ratio_first", 1.0)
-    apart = math.sqrt(2 * rows[-1].get("policy/approxkl_first", 0.0))
-    if math.isclose(value, 1.0, abs_tol=limit) and apart <= spread:
+    deviation = math.sqrt(2 * rows[-1].get("policy/approxkl_first", 0.0))
+    if math.isclose(value, 1.0, abs_tol=limit) and deviation <= spread:
         return None
     return (
-        f"the policy ratio at the first minibatch is {value:.4g} with log ratios of {apart:.2g} (root mean square), "
-        "and not 1 at every token: old and new log-probabilities come from different forwards (precision, dropout or "
-        "temperature)"
+        f"the policy ratio at the first minibatch is {value:.4g} with log ratios of {deviation:.2g} (root mean "
+        "square), and not 1 at every token: old and new log-probabilities come from different forwards (precision, "
+        "dropout or temperature)"
     )
 
 
 def reward_over_optimisation(rows: Rows) -> str | None:
-    """Over-optimisation (arXiv:2210.10760): what the reward stands for falls while the reward of the rollouts rises.
+    """Over-optimisation (arXiv:2210.10760): gold falls while the reward of the rollouts rises.
 
-    Gold is looked at where it is known, and the reward of held-out prompts. At the k-th evaluation the last two thirds
+    Gold is checked where it is known, and the reward of held-out prompts. At the k-th evaluation the last two thirds
     of them (6 at least) are tested for a fall by Kendall's exact test, at level 5 / (k (k - 1)) of half of LEVEL: these
     add up to LEVEL over the two numbers and all looks, where evaluations are flat but for noise of their own.
     """

@@ -105,7 +105,7 @@ def report_pairs_cut(stage: Stage, counts: Mapping[str, int], pairs: int) -> dic
 
 
 def count_steps(rows: int, batch_size: int, epochs: float, max_steps: int | None) -> int:
-    """Optimiser steps of `epochs` passes, whose last batch may be short, or `max_steps` where it is given; at least 1.
+    """Optimiser steps of `epochs` passes, or `max_steps` where it is given; at least 1. The last batch may be short.
 
     Both as in transformers' Trainer.
     """
@@ -115,7 +115,7 @@ def count_steps(rows: int, batch_size: int, epochs: float, max_steps: int | None
 class Order:
     """Rows of each step: every epoch a new shuffle in batches of similar length.
 
-    `order[step]` can be asked for in any sequence, so that a resumed stage sees what it would have seen.
+    `order[step]` can be read in any sequence, so that a resumed stage sees what it would have seen.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int) -> None:

@@ -2,7 +2,7 @@
 
 Compiled is a model's backbone, from token ids to the last hidden state: in training, in evaluation, and for old and
 reference log-probabilities. Sampling, with its cache and a new shape at every token, stays as it is; so do the output
-layer, which keeps no logits as it stands, and the losses.
+layer, which keeps no logits, and the losses.
 
 Code is generated for any shape, but by the shapes that are seen first. What an interrupted stage sees first is another
 batch than the first, and other code would round otherwise; so each kind of pass is compiled by an example, and the bits
@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.modeling.models import max_positions
+from rlhf_bench.modeling.heads import backbone_of, max_positions
 
 __all__ = ["compile_backbone", "compiling"]
 
@@ -32,7 +32,7 @@ def compile_backbone(model: PreTrainedModel, *, rows: int, width: int) -> None:
     A pass that caches keys and values is not compiled, nor is one of a single row, for which code of its own would be
     generated. Whatever cannot be compiled raises at the first pass: see `compiling`.
     """
-    backbone: Any = model.base_model
+    backbone: Any = backbone_of(model)
     rows, width = max(2, rows), min(width, max_positions(model))
     rows += rows == width  # equal sizes would be taken for one and the same
     backbone.forward = _CompiledForward(backbone.forward, rows, width)
@@ -47,22 +47,22 @@ class _CompiledForward:
         self.kinds: set[tuple[bool, ...]] = set()
 
     def __call__(self, *positional: Any, **inputs: Any) -> Any:
-        """Compiled where it is called as by `hidden_states`: input_ids, attention_mask (None where positions tell
-        documents apart) and position_ids, (B, T) each, by name, and use_cache=False."""
+        """Compiled where it is called as by `hidden_states`: input_ids, attention_mask and position_ids, (B, T)
+        each, by name, and use_cache=False."""
         if positional or inputs.get("use_cache") is not False or len(inputs["input_ids"]) == 1:
             return self.plain(*positional, **inputs)
-        self._see_example(inputs["input_ids"].device, packed=inputs["attention_mask"] is None)
+        self._see_example(inputs["input_ids"].device)
         return self.compiled(**inputs)
 
-    def _see_example(self, device: torch.device, *, packed: bool) -> None:
+    def _see_example(self, device: torch.device) -> None:
         """Before the first pass of its kind."""
-        kind = (packed, torch.is_grad_enabled(), torch.is_autocast_enabled(device.type))
+        kind = (torch.is_grad_enabled(), torch.is_autocast_enabled(device.type))
         if kind in self.kinds:
             return
         self.kinds.add(kind)
         ids = torch.ones(self.shape, dtype=torch.long, device=device)
-        mask = None if packed else ids.clone()  # one tensor for both would be another kind
-        self.compiled(input_ids=ids, attention_mask=mask, position_ids=ids.cumsum(1) - 1, use_cache=False)
+        # One tensor for ids and mask would be another kind of pass.
+        self.compiled(input_ids=ids, attention_mask=ids.clone(), position_ids=ids.cumsum(1) - 1, use_cache=False)
 
 
 @contextmanager

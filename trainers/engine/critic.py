@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
+from rlhf_bench.modeling.heads import backbone_of
 from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, at_least_float32, hidden_states
-from rlhf_bench.modeling.models import load_policy, load_reward_model, load_tokenizer, seeded
+from rlhf_bench.modeling.models import load_policy, load_reward_model, seeded
+from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.modeling.tokens import Batch
 from trainers.config.recipe import PpoConfig
 from trainers.config.rewards import MODEL, parse_sources
@@ -59,7 +61,7 @@ class ActorCritic(nn.Module):
 
     @property
     def shared(self) -> bool:
-        return self.critic is not None and self.critic.backbone is self.policy.model.base_model
+        return self.critic is not None and self.critic.backbone is backbone_of(self.policy.model)
 
     @property
     def own(self) -> nn.Module | None:
@@ -85,8 +87,7 @@ def make_critic(stage: Stage, config: PpoConfig, policy: PreTrainedModel) -> Cri
         head = nn.Linear(backbone.config.hidden_size, 1).to(stage.machine.device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    base: PreTrainedModel = backbone.base_model
-    return Critic(base, head)
+    return Critic(backbone_of(backbone), head)
 
 
 def _backbone(stage: Stage, config: PpoConfig, policy: PreTrainedModel) -> PreTrainedModel:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor, nn
 
 from rlhf_bench.errors import Interrupted, NotFinite, StoppedByAlarm
-from trainers.engine.alarms import Alarm, alarms_at, find_alarms
+from trainers.engine.alarms import TrainingAlarm, alarms_at, find_alarms
 from trainers.engine.optim import Optimizer, learning_rate_factor
 from trainers.engine.saving import StepCheckpoints
 from trainers.engine.stage import Stage, StageResult, Trained
@@ -38,7 +38,7 @@ from trainers.engine.states import (
 )
 from trainers.engine.tracking import Tracking
 
-__all__ = ["LOWER", "Evaluation", "Loop", "Loss"]
+__all__ = ["LOWER", "HeldOut", "Loop", "Loss"]
 
 LOWER = "; finished stages are kept: lower the learning rate and start this one again with --no-resume"
 
@@ -46,7 +46,7 @@ Piece = TypeVar("Piece")
 Loss = Callable[[Piece], tuple[Tensor, Mapping[str, float]]]  # of a micro-batch: its share of the step's, and numbers
 
 
-class Evaluation(NamedTuple):
+class HeldOut(NamedTuple):
     """What is evaluated on held-out rows while a stage trains, and which number decides under `keep: best`."""
 
     evaluate: Callable[[], Mapping[str, float]]  # numbers called eval_*
@@ -68,7 +68,7 @@ class Loop:
         steps: int,
         trained: Trained,
         optimizer: Optimizer,
-        evaluation: Evaluation | None = None,
+        evaluation: HeldOut | None = None,
         more: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.stage, self.steps, self.trained, self.optimizer = stage, steps, trained, optimizer
@@ -169,7 +169,7 @@ class Loop:
             dict(record or {}), gathered_weights(self.trained.model),
         )  # fmt: skip
 
-    def end_row(self) -> list[Alarm]:
+    def end_row(self) -> list[TrainingAlarm]:
         """End the step's row; the alarms that it is the first to raise."""
         row = {"step": self.step, **self._row, "num_tokens": self.tokens, "seconds": round(self.seconds, 3)}
         self.files.append(row)
@@ -248,7 +248,7 @@ class Loop:
             self.best = {**numbers, "best_step": float(self.step)}
             self.files.save_best(self.trained.model)
 
-    def _stopped_by(self, alarm: Alarm, before: Path | None) -> str:
+    def _stopped_by(self, alarm: TrainingAlarm, before: Path | None) -> str:
         kept, begins = f"the state after step {self._saved} is kept", "continues from there"
         if not self._saved:
             kept, begins = "no state was saved before it", "starts the stage again"

@@ -2,13 +2,15 @@
 
     rlhf-bench train sft dpo --set sft.lora.r=16 --set dpo.lora.r=16
 
-A stage's adapter stands on the stage's parent, merged where the parent is an adapter itself. B starts at 0, so before
-the first step the model is its parent, bit for bit, and the parent is what the stage's reference is.
+A stage's adapter is trained on the stage's parent, merged where the parent is an adapter itself. B starts at 0, so
+before the first step the model is its parent, bit for bit, and the parent is what the stage's reference is. It is saved
+as an adapter of a plain model (lora_chain.py).
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import warnings
 from pathlib import Path
@@ -20,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_bench.errors import BadValue, CheckpointError, MissingExtra, ModelError
+from rlhf_bench.files import atomic_write_text
 from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.checkpoints import model_hash
 from rlhf_bench.modeling.model_files import readable, root_config
@@ -28,6 +31,7 @@ from rlhf_bench.modeling.quantized import check_four_bit
 from rlhf_bench.types import STAGES
 from trainers.config.optimizer import LoraConfig
 from trainers.config.recipe import NewModel, Recipe
+from trainers.engine.lora_chain import joined_with_base
 
 __all__ = ["Adapter", "adapt", "check_layers", "check_lora", "check_targets", "save_adapter"]
 
@@ -36,15 +40,15 @@ class Adapter(NamedTuple):
     """A model with an adapter in its layers."""
 
     model: Any  # peft's wrapper; the model inside is the one that is trained
-    base: str | Path  # what the adapter stands on
+    base: str | Path  # the model that the adapter changes
 
 
 def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> None:
-    """That an adapter can be trained here, before anything is; trainers/engine/lora_layers.py looks for its layers.
+    """That an adapter can be trained here, before anything is; peft looks for its layers later.
 
     Raises:
         MissingExtra: peft, or bitsandbytes for 4 bits, is not installed.
-        ModelError: 4 bits are asked for on a device that has none.
+        ModelError: 4 bits are configured on a device that has none.
         BadValue: no layer is to get an adapter.
     """
     if lora is None:
@@ -92,18 +96,23 @@ def save_adapter(
 ) -> dict[str, Any]:
     """Write peft's files into `folder`, which will be renamed to `target`; what training.json says of the base.
 
+    Where the base is an adapter, the two are joined (lora_chain.py), and the base is the model under both.
     `weights` are those of a sharded model, gathered, by their names in the model that peft wraps. A base folder is
     named twice: by its whole path in adapter_config.json, so that transformers and peft find it from any working
     directory, and as seen from the adapter in training.json, so that a run can be moved as a whole.
     """
-    here = Path(adapter.base).exists()
-    base = os.path.relpath(adapter.base, target) if here else str(adapter.base)
     config = adapter.model.peft_config["default"]
-    config.base_model_name_or_path = str(Path(adapter.base).resolve()) if here else base
     config.target_modules = sorted(config.target_modules)  # a set's order differs from process to process
     state = None if weights is None else {f"base_model.model.{name}": tensor for name, tensor in weights.items()}
     adapter.model.save_pretrained(folder, save_embedding_layers=False, state_dict=state)
-    return {"base": base, "base_hash": model_hash(adapter.base), "nested": adapter_base(adapter.base) is not None}
+    root = joined_with_base(folder, adapter.base, [name for name, _ in adapter.model.named_modules()])
+    base = adapter.base if root is None else root
+    here = Path(base).exists()
+    named = os.path.relpath(base, target) if here else str(base)
+    file = folder / "adapter_config.json"
+    written = json.loads(file.read_bytes()) | {"base_model_name_or_path": str(Path(base).resolve()) if here else named}
+    atomic_write_text(file, json.dumps(written, indent=2, sort_keys=True))
+    return {"base": named, "base_hash": model_hash(base), "nested": adapter_base(base) is not None}
 
 
 def check_targets(model: PreTrainedModel, targets: str | tuple[str, ...], section: str) -> None:

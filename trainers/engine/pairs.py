@@ -48,7 +48,7 @@ class PairTrainer:
         return self.method.sft_weight if self.config.sft_weight is None else self.config.sft_weight
 
     def step(self, pairs: Sequence[Pair], reference: PairLogps, kl: Tensor | None = None) -> PairStep:
-        """One step on these pairs, whose log-probabilities under the reference are given, (B,)."""
+        """One step on these pairs, with their log-probabilities under the reference, (B,)."""
         on_prompt = self.method.sft_on_prompt
         tokens = sum(chosen.length - 1 if on_prompt else len(chosen.response) for chosen, _ in pairs)
         kl = torch.zeros((), device=self.machine.device) if kl is None else kl

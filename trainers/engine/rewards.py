@@ -154,7 +154,7 @@ def ensemble(
         if not scores.std() > 0:
             raise ModelError(
                 f"reward.ensemble: reward {i + 1} of {len(sources)} is the same for all {len(scores)} responses of the "
-                "validation split; expected one that tells responses apart"
+                "validation split; expected one that differs between responses"
             )
         scales.append((float(scores.mean()), float(scores.std())))
 

@@ -254,10 +254,9 @@ class RolloutMaker:
 
     def _model_source(self, folder: Path) -> Score:
         machine, data = self.stage.machine, self.stage.recipe.data
-        reward = RewardModel.load(
-            folder, device=machine.device,
-            max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens,
-        )  # fmt: skip
+        reward = RewardModel.load(folder, device=machine.device).within(
+            max_prompt=data.max_prompt_tokens, max_response=data.max_response_tokens
+        )
 
         def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:
             def work(part: Sequence[int]) -> Tensor:

@@ -61,6 +61,7 @@ def save_stage(
             "hash": checkpoint_hash(folder),
             "config": config,
             "recipe": stage.recipe.description,
+            "toy": stage.recipe.toy,
             "parents": parents,
             "data": _data(stage),
             "prompt_form": stage.recipe.data.prompt_template,
@@ -96,6 +97,7 @@ class StepCheckpoints:
     limit: int | None
     trained: Trained
     prompt_form: str
+    toy: bool
     writer: Writer
 
     @classmethod
@@ -103,7 +105,7 @@ class StepCheckpoints:
         config = stage.config
         return cls(
             stage.folders.run / stage.name, stage.seed, config.save_steps, config.save_total_limit, trained,
-            stage.recipe.data.prompt_template, stage.writer,
+            stage.recipe.data.prompt_template, stage.recipe.toy, stage.writer,
         )  # fmt: skip
 
     def clear(self) -> None:
@@ -127,7 +129,7 @@ class StepCheckpoints:
             adapter = write_model(self.trained, folder, target, self.prompt_form, weights)
             training = {
                 "stage": self.stage.name, "seed": self.seed, "step": step, "steps": of,
-                "hash": checkpoint_hash(folder), "prompt_form": self.prompt_form, **adapter,
+                "hash": checkpoint_hash(folder), "prompt_form": self.prompt_form, "toy": self.toy, **adapter,
             }  # fmt: skip
             atomic_write_text(folder / "training.json", json_text(training, indent=2) + "\n")
         for old in self._saved()[: -self.limit] if self.limit else []:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_bench.data import PreferenceData
+from rlhf_bench.data import LabelledResponse, PreferenceData
 from rlhf_bench.errors import CheckpointError
 from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.writer import Writer
@@ -56,6 +56,7 @@ class Stage:
     seed: int
     folders: Folders
     data: Callable[[str], PreferenceData]  # by split, loaded once for all stages
+    labelled: Callable[[str], list[LabelledResponse]]  # by split: single responses, a pair is two of them
     machine: Machine
     reporting: Reporting
 

@@ -65,7 +65,7 @@ class WorkFolder:
         self.writer.write_and_wait(self._save, state)
 
     def newest_state(self) -> dict[str, Any] | None:
-        """The whole state of the latest step; None where there is none whose hash fits."""
+        """The whole state of the latest step; None where there is none with a matching hash."""
         states = [state for path in self.path.glob("state-*.pt") if (state := _read_state(path)) is not None]
         return max(states, key=lambda state: int(state["step"]), default=None)
 

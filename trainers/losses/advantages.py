@@ -83,21 +83,21 @@ def group_advantages(rewards: Tensor, *, eps: float = 1e-4) -> Tensor:
 def batch_advantages(rewards: Tensor, *, eps: float = 1e-4) -> Tensor:
     """(r - the group's mean) / (std of all rewards + eps), (P, G): TRL's `scale_rewards="batch"` (arXiv:2508.08221).
 
-    A group whose rewards hardly differ keeps small advantages, which its own std would make as large as any other's.
+    Where rewards of a group hardly differ its advantages stay small; its own std would make them as large as others.
     std has ddof 1. A group without spread gets 0 everywhere.
     """
     return mean_advantages(rewards) / (rewards.std() + eps)
 
 
 def without_spread(rewards: Tensor) -> Tensor:
-    """Groups whose rewards are all the same, which teach nothing. (P, G) -> (P,) bool."""
+    """Which groups have equal rewards, and so teach nothing. (P, G) -> (P,) bool."""
     return (rewards == rewards[:, :1]).all(1)
 
 
 def mean_advantages(rewards: Tensor) -> Tensor:
     """The reward less the group's mean (Dr. GRPO, Liu et al. 2025, arXiv:2503.20783, section 3.2).
 
-    A response's own reward stands in its baseline: the expected gradient is (G - 1) / G of the true one.
+    A response's own reward is a part of its baseline: the expected gradient is (G - 1) / G of the true one.
     """
     return (rewards - rewards.mean(1, keepdim=True)).masked_fill(without_spread(rewards)[:, None], 0.0)
 

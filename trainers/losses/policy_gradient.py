@@ -38,7 +38,7 @@ __all__ = [
 def token_rewards(scores: Tensor, logps: Tensor, reference_logps: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
     """PPO's reward per token, (B, T): -kl_coef * (log pi - log ref) everywhere, plus the score on the last real token.
 
-    Ziegler et al. 2019 (arXiv:1909.08593), eq. 2: the KL penalty is the k1 estimate inside the reward, whose gradient
+    Ziegler et al. 2019 (arXiv:1909.08593), eq. 2: the KL penalty is the k1 estimate inside the reward; its gradient
     is that of the reverse KL. scores: (B,). A response without tokens gets no reward anywhere.
     """
     rewards = -kl_coef * (logps - reference_logps) * mask
@@ -103,7 +103,7 @@ def sequence_policy_terms(
 ) -> ClippedTerms:
     """The clipped surrogate with the response as the one action: its ratio is the product of its tokens'.
 
-    This is what importance sampling asks for; TRL's RLOO trainer has it, and plain PPO on whole responses. Laid
+    This is the ratio of importance sampling; TRL's RLOO trainer has it, and plain PPO on whole responses. Laid
     out as in `gspo_policy_terms`, to be normalised by `normalise_grpo`.
     """
     total = ((logps - old_logps) * mask).sum(1, keepdim=True)

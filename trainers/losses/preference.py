@@ -37,6 +37,7 @@ __all__ = [
     "odds_ratio_loss",
     "robust_loss",
     "slic_loss",
+    "unpaired_kto_loss",
 ]
 
 
@@ -137,7 +138,7 @@ def kto_kl(policy: Tensor, reference: Tensor) -> Tensor:
         z = max( 0, mean over i of pi(y_j | x_i) - ref(y_j | x_i) ),   j = i - 1 modulo n
 
     policy, reference: (n,) log-probabilities of each prompt with the response of the row before it. This is KTO's one
-    number that belongs to a batch and not to a pair: it depends on which rows stand in a step and in which order. Here
+    number that belongs to a batch and not to a pair: it depends on the rows of a step and on their order. Here
     it is taken over the whole optimiser step before the first micro-batch, so that the micro-batches' size does not
     matter; in TRL and in the paper it is of the micro-batch, and their loss changes with it.
     """
@@ -165,6 +166,27 @@ def kto_loss(
     return PairTerms(0.5 * (desirable + undesirable), chosen.detach(), rejected.detach())
 
 
+def unpaired_kto_loss(
+    log_ratio: Tensor,
+    desirable: Tensor,
+    kl: Tensor,
+    *,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> Tensor:
+    """KTO as in its paper, of single responses with a label, arXiv:2402.01306, eq. 7; (B,), as TRL's KTOTrainer.
+
+        loss = d [1 - sigmoid(beta (r - z))] of a desirable response, u [1 - sigmoid(beta (z - r))] of an undesirable
+
+    log_ratio: r = pi - ref, (B,). desirable: (B,), True = desirable. kl: z, a scalar (see `kto_kl`). d and u balance
+    the two kinds where there are not as many of both. The paper's eq. 8 is lambda_y - v; lambda_y has no gradient.
+    """
+    sign = desirable.to(log_ratio.dtype) * 2 - 1
+    weight = torch.where(desirable, desirable_weight, undesirable_weight)
+    return weight * torch.sigmoid(-sign * beta * (log_ratio - kl))
+
+
 def odds_ratio_loss(policy: PairLogps, tokens: PairLogps, *, beta: float) -> PairTerms:
     """ORPO's odds-ratio term, Hong et al. 2024 (arXiv:2403.07691), eq. 7; beta is the paper's lambda. No reference.
 
@@ -189,7 +211,7 @@ def cpo_loss(policy: PairLogps, *, beta: float) -> PairTerms:
 
 
 def nll_per_token(nll: Tensor, tokens: Tensor, mean_tokens: float) -> Tensor:
-    """SFT term whose mean over the step is the mean over the step's tokens, as TRL's; (B,).
+    """SFT term; its mean over the step is the mean over the step's tokens, as TRL's; (B,).
 
     nll: (B,) negative log-likelihood of the chosen side; mean_tokens: tokens a pair over the whole step, so that a long
     response weighs as much in a small micro-batch as in a large one.

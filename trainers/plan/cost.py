@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from trainers.config.optimizer import OptimizerConfig, TunedConfig
-from trainers.config.recipe import GrpoConfig, NewModel, PpoConfig, Recipe, RolloutConfig
+from trainers.config.recipe import DpoConfig, GrpoConfig, NewModel, PpoConfig, Recipe, RolloutConfig
 from trainers.engine.batches import count_steps
+from trainers.losses.preference import PREFERENCE_LOSSES
 
 __all__ = ["Lengths", "Rates", "Shape", "Work", "peak_memory", "stage_work"]
 
@@ -61,7 +62,7 @@ class Rates(NamedTuple):
 
 
 def stage_work(recipe: Recipe, stage: str, pairs: int, lengths: Lengths) -> Work:
-    """What `stage` computes on so many training pairs."""
+    """What `stage` computes on so many training pairs, or single rows where it learns from these."""
     config = getattr(recipe, stage)
     if stage == "base" and not isinstance(recipe.model, NewModel):
         return Work(0, 0, 0.0, 0.0, 0.0)
@@ -69,10 +70,19 @@ def stage_work(recipe: Recipe, stage: str, pairs: int, lengths: Lengths) -> Work
         return _rollout_work(recipe, config, lengths)
     available = {"base": 2 * pairs, "dpo": min(pairs, recipe.dpo.max_pairs or pairs)}.get(stage, pairs)
     steps = count_steps(available, config.batch_size, config.epochs, config.max_steps)
-    rows, sides = steps * config.batch_size, 2 if stage in ("reward", "dpo") else 1
+    unpaired = stage == "dpo" and recipe.dpo.loss == "kto_unpaired"
+    rows, sides = steps * config.batch_size, 2 if stage in ("reward", "dpo") and not unpaired else 1
     row = sides * (lengths.prompt + lengths.response)
-    reference = min(rows, available) * row if stage == "dpo" else 0.0
-    return Work(steps, rows, rows * row, reference, 0.0)
+    read = _reference_reads(recipe.dpo, rows, available) * row if stage == "dpo" else 0.0
+    return Work(steps, rows, rows * row, read, 0.0)
+
+
+def _reference_reads(config: DpoConfig, rows: int, available: int) -> int:
+    """Rows read without a gradient: under the reference, once; KTO's KL under both models, at every step."""
+    if config.loss == "kto_unpaired":
+        return 3 * rows
+    once = min(rows, available) if PREFERENCE_LOSSES[config.loss].needs_reference else 0
+    return once + (2 * rows if config.loss == "kto" else 0)
 
 
 def _rollout_work(recipe: Recipe, config: RolloutConfig, lengths: Lengths) -> Work:
@@ -101,6 +111,8 @@ def peak_memory(recipe: Recipe, stage: str, shape: Shape, precision: str) -> flo
     models = FROZEN * shape.parameters + (TRAINED - FROZEN if adapter is None else TRAINED) * learned
     if isinstance(config, RolloutConfig):
         models += 2 * FROZEN * shape.parameters  # reference and reward model
+    if isinstance(config, DpoConfig) and config.loss in ("kto", "kto_unpaired"):
+        models += FROZEN * shape.parameters  # its reference stays in memory
     if isinstance(config, PpoConfig) and config.advantage != "reward" and config.critic != "shared":
         models += FROZEN * shape.parameters + (TRAINED - FROZEN if adapter is None else TRAINED) * learned
     tokens = config.micro_batch_size * (recipe.data.max_prompt_tokens + recipe.data.max_response_tokens)

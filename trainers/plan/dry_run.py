@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from rlhf_bench.data import named_filters
 from rlhf_bench.data.demonstrations import Demonstrations
 from rlhf_bench.data.hub import is_hub_id
-from rlhf_bench.data.sources import PreferenceData, Reader
+from rlhf_bench.data.labelled import both_sides
 from rlhf_bench.modeling.models import best_precision, default_device
+from rlhf_bench.progress import Progress
 from rlhf_bench.report.render.terminal import text_of, wrapped
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.types import HH_MINI, STAGES
@@ -19,19 +19,20 @@ from trainers.config.ancestry import with_ancestors
 from trainers.config.checks import check_combinations, check_given
 from trainers.config.loading import load_recipe
 from trainers.config.recipe import NewModel, Recipe, RolloutConfig
+from trainers.engine.data import TrainingData
 from trainers.plan.cost import Lengths, peak_memory, stage_work
-from trainers.plan.probe import GPU_SHARE, GPU_STEPS, gpu_rates, measure, model_config, shape_of
+from trainers.plan.probe import GPU_FLOPS, GPU_SHARE, GPU_STEPS, gpu_rates, measure, model_config, shape_of
 
 __all__ = ["dry_run"]
 
 _WIDTH = 100  # characters
-SAMPLE = 500  # pairs whose lengths are taken
+SAMPLE = 500  # pairs that are measured for their lengths
 CHARACTERS = 4  # a token of English text
-HUB_ROWS = {  # training rows of what the recipes name, where the data is not here yet
+HUB_ROWS = {  # training rows of what the recipes name, where the data is not here yet; as the hub's pages round them
     "Anthropic/hh-rlhf": 160_800,
-    "Dahoas/synthetic-instruct-gptj-pairwise": 33_143,
-    "trl-lib/tldr-preference": 92_858,
-    "yahma/alpaca-cleaned": 51_760,
+    "Dahoas/synthetic-instruct-gptj-pairwise": 33_100,
+    "trl-lib/tldr-preference": 92_900,
+    "yahma/alpaca-cleaned": 51_800,
 }
 
 
@@ -44,7 +45,7 @@ def dry_run(stages: Sequence[str], *, recipe: str, overrides: Sequence[str], sec
     check_combinations(resolved)
     wanted = with_ancestors(stages, resolved)
     check_given(recipe, overrides, wanted)
-    data = None if _is_missing(resolved.data.source) else _training_data(resolved)
+    data = None if _is_missing(resolved.data.source) else TrainingData(resolved, wanted, Progress(quiet=True))
     table = _table(resolved, wanted, data, seconds)
     head = [f"recipe {recipe}: {resolved.description}", *_data_lines(resolved, data)]
     downloads = [line for name in _hub_names(resolved, wanted) for line in _download(*name)]
@@ -52,7 +53,7 @@ def dry_run(stages: Sequence[str], *, recipe: str, overrides: Sequence[str], sec
     return "\n".join([*(line for text in lines for line in wrapped(text, _WIDTH)), "", text_of(table, width=_WIDTH)])
 
 
-def _table(recipe: Recipe, stages: Sequence[str], data: PreferenceData | None, seconds: float) -> Table:
+def _table(recipe: Recipe, stages: Sequence[str], data: TrainingData | None, seconds: float) -> Table:
     config, device = model_config(recipe.model), default_device()
     precision = best_precision(device) if recipe.precision == "auto" else recipe.precision
     shape, here = shape_of(config), measure(config, device, precision, seconds=seconds)
@@ -60,9 +61,8 @@ def _table(recipe: Recipe, stages: Sequence[str], data: PreferenceData | None, s
     rows: list[list[Cell]] = []
     total_here = total_gpu = 0.0
     for stage in stages:
-        section, source = getattr(recipe, stage), recipe.sft.source if stage == "sft" else None
-        learned = _pairs(recipe, data) if source is None else _demonstrations(recipe, source)
-        work = stage_work(recipe, stage, learned, lengths)
+        section = getattr(recipe, stage)
+        work = stage_work(recipe, stage, _rows(recipe, stage, data), lengths)
         at_once = section.batch_size * getattr(section, "num_generations", 1)
         gpu = gpu_rates(shape, at_once if isinstance(section, RolloutConfig) else 1).hours(work)
         memory = peak_memory(recipe, stage, shape, precision) / 2**30
@@ -79,22 +79,24 @@ def _table(recipe: Recipe, stages: Sequence[str], data: PreferenceData | None, s
         "evaluations while training. Tokens: trained, read and drawn.",
         f"Hours here: measured on {device.type} in {precision} with random weights of the model's shape: "
         f"{here.trained:,.0f} tokens a second trained, {here.read:,.0f} read, {here.drawn:,.0f} drawn.",
-        f"Hours on a GPU: not measured; an A100 at {GPU_SHARE:.0%} of its bf16 arithmetic, {GPU_STEPS:g} tokens a "
-        "second drawn for each response.",
+        f"Hours on a GPU: not measured. Assumed is an A100 at {GPU_SHARE:.0%} of its {GPU_FLOPS / 1e12:.0f} TFLOP/s in "
+        f"bf16, and {GPU_STEPS:g} tokens a second drawn for each response.",
     ]
     return Table("dry-run", "Stages", columns, rows, notes)
 
 
-def _training_data(recipe: Recipe) -> PreferenceData:
-    data = recipe.data
-    filters = named_filters(data.filters) if data.filters != "none" else None
-    reader = Reader(data.source, seed=data.seed, validation=data.validation, skip_bad=data.skip_bad)
-    return reader.load("train", limit=data.limit, filters=filters)
+def _rows(recipe: Recipe, stage: str, data: TrainingData | None) -> int:
+    """How many pairs, demonstrations or labelled responses the stage learns from."""
+    if stage == "sft" and recipe.sft.source is not None:
+        return _demonstrations(recipe, recipe.sft.source)
+    if stage == "dpo" and recipe.dpo.loss == "kto_unpaired":
+        return 2 * _pairs(recipe, data) if data is None else len(data.labelled("train"))
+    return _pairs(recipe, data)
 
 
-def _pairs(recipe: Recipe, data: PreferenceData | None) -> int:
+def _pairs(recipe: Recipe, data: TrainingData | None) -> int:
     if data is not None:
-        return len(data)
+        return len(data.pairs("train"))
     known = HUB_ROWS.get(recipe.data.source, recipe.data.limit or 50_000)
     return min(known, recipe.data.limit or known)
 
@@ -106,18 +108,19 @@ def _demonstrations(recipe: Recipe, source: str) -> int:
     return len(Demonstrations(source, seed=recipe.data.seed, skip_bad=recipe.data.skip_bad).split("train"))
 
 
-def _lengths(recipe: Recipe, data: PreferenceData | None) -> Lengths:
+def _lengths(recipe: Recipe, data: TrainingData | None) -> Lengths:
     """At 4 characters a token; at the limits where the data is not here."""
     longest = recipe.data
     if data is None:
         return Lengths(longest.max_prompt_tokens, longest.max_response_tokens)
-    pairs = data.pairs[:SAMPLE]
-    prompt = fmean(min(len(pair.prompt) / CHARACTERS, longest.max_prompt_tokens) for pair in pairs)
-    sides = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
-    return Lengths(prompt, fmean(min(len(side) / CHARACTERS, longest.max_response_tokens) for side in sides))
+    sides = both_sides(data.pairs("train").pairs[:SAMPLE]) or data.labelled("train")[:SAMPLE]
+    return Lengths(
+        fmean(min(len(side.prompt) / CHARACTERS, longest.max_prompt_tokens) for side in sides),
+        fmean(min(len(side.response) / CHARACTERS, longest.max_response_tokens) for side in sides),
+    )
 
 
-def _data_lines(recipe: Recipe, data: PreferenceData | None) -> Iterator[str]:
+def _data_lines(recipe: Recipe, data: TrainingData | None) -> Iterator[str]:
     source, lengths = recipe.data.source, _lengths(recipe, data)
     if data is None:
         yield (
@@ -125,7 +128,7 @@ def _data_lines(recipe: Recipe, data: PreferenceData | None) -> Iterator[str]:
             f"limits of {lengths.prompt:g} tokens a prompt and {lengths.response:g} a response"
         )
         return
-    yield f"data: {data.summary()}"
+    yield f"data: {data.pairs('train').summary()}"
     yield (
         f"lengths: about {lengths.prompt:.0f} tokens a prompt and {lengths.response:.0f} a response, at "
         f"{CHARACTERS} characters a token"

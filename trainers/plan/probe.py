@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from statistics import fmean
 
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, PretrainedConfig, PreTrainedModel
@@ -17,7 +18,8 @@ from trainers.plan.cost import Rates, Shape
 __all__ = ["gpu_rates", "measure", "model_config", "shape_of"]
 
 ROWS, LENGTH, DRAWN = 4, 128, 16  # of a pass; tokens drawn by a row
-GPU_FLOPS, GPU_SHARE, GPU_STEPS = 312e12, 0.3, 40.0  # A100, bf16; share of it in use; decode steps a second
+# An A100's dense bf16 arithmetic (NVIDIA's data sheet); the share in use and the decode steps a second are assumptions.
+GPU_FLOPS, GPU_SHARE, GPU_STEPS = 312e12, 0.3, 40.0
 
 
 def model_config(model: NewModel | str) -> PretrainedConfig:
@@ -41,7 +43,8 @@ def shape_of(config: PretrainedConfig) -> Shape:
 
 
 def measure(config: PretrainedConfig, device: torch.device, precision: str, *, seconds: float) -> Rates:
-    """Tokens a second of training, reading and sampling, each measured for a third of `seconds` or one pass."""
+    """Tokens a second of training, reading and sampling, each measured for a third of `seconds`, or by one pass where
+    that takes longer."""
     model = AutoModelForCausalLM.from_config(config).to(device).eval()
     ids = torch.arange(ROWS * LENGTH, device=device).view(ROWS, LENGTH) % config.vocab_size
 
@@ -71,18 +74,24 @@ def _draw(model: PreTrainedModel, ids: torch.Tensor) -> None:
 
 
 def _seconds_a_pass(work: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Mean of the passes that fit into `seconds`, at least one, after one that is not counted."""
-    work()
-    began, passes = time.perf_counter(), 0
-    while not passes or time.perf_counter() - began < seconds:
+    """Mean of the passes that fit into `seconds` after a first one, which alone counts where it takes that long."""
+
+    def timed() -> float:
+        began = time.perf_counter()
         work()
-        passes += 1
         if device.type == "cuda":
             torch.cuda.synchronize()
-    return (time.perf_counter() - began) / passes
+        return time.perf_counter() - began
+
+    first = timed()
+    taken: list[float] = []
+    while first + sum(taken) < seconds:
+        taken.append(timed())
+    return fmean(taken or [first])
 
 
 def gpu_rates(shape: Shape, rows: int) -> Rates:
-    """Of an A100: 6 operations a parameter and token to train, 2 to read; `rows` responses are drawn at once."""
+    """Of an A100: 6 operations a parameter and token to train, 2 to read (arXiv:2001.08361, section 2.1); `rows`
+    responses are drawn at once."""
     usable = GPU_FLOPS * GPU_SHARE
     return Rates(usable / (6 * shape.parameters), usable / (2 * shape.parameters), GPU_STEPS * rows)

@@ -21,7 +21,7 @@ __all__ = [
     "THINGS",
     "VALUES",
     "Country",
-    "Task",
+    "HouseholdTask",
     "strip_articles",
 ]
 
@@ -74,7 +74,7 @@ NUMBERS = (
 THINGS = ("apples", "books", "coins", "eggs")
 
 
-class Task(NamedTuple):
+class HouseholdTask(NamedTuple):
     """Four steps in their order, and a tip."""
 
     steps: tuple[str, str, str, str]
@@ -82,48 +82,48 @@ class Task(NamedTuple):
     topic: str  # the word that shows that a text is about this task
 
 
-TASKS: dict[str, Task] = {
-    "make tea": Task(
+TASKS: dict[str, HouseholdTask] = {
+    "make tea": HouseholdTask(
         ("boil the water", "put the leaves in a cup", "pour the water over the leaves", "wait for a few minutes"),
         "Fresh water tastes best.",
         "tea",
     ),
-    "cook rice": Task(
+    "cook rice": HouseholdTask(
         ("wash the rice", "add water and salt", "cook it on low heat", "let it rest under the lid"),
         "Use more water than rice.",
         "rice",
     ),
-    "bake bread": Task(
+    "bake bread": HouseholdTask(
         ("mix flour with water", "press the dough well", "let the dough rise", "bake it in a hot oven"),
         "A warm kitchen helps the dough.",
         "bread",
     ),
-    "plant a tree": Task(
+    "plant a tree": HouseholdTask(
         ("dig a deep hole", "set the roots in the hole", "fill the hole with earth", "water the tree"),
         "Spring is a good time for it.",
         "tree",
     ),
-    "wash a car": Task(
+    "wash a car": HouseholdTask(
         ("rinse off the dust", "rub the car with soap", "rinse off the soap", "dry it with a soft cloth"),
         "Do it in the shade.",
         "car",
     ),
-    "paint a wall": Task(
+    "paint a wall": HouseholdTask(
         ("cover the floor", "clean the wall", "paint the corners", "paint the rest of the wall"),
         "Two thin coats look best.",
         "wall",
     ),
-    "make a salad": Task(
+    "make a salad": HouseholdTask(
         ("wash the greens", "chop the tomatoes", "add oil and lemon", "stir it gently"),
         "Serve it cold.",
         "salad",
     ),
-    "boil an egg": Task(
+    "boil an egg": HouseholdTask(
         ("heat a pot of water", "lower the egg into the pot", "cook it for eight minutes", "cool it in cold water"),
         "Old eggs peel well.",
         "egg",
     ),
-    "light a campfire": Task(
+    "light a campfire": HouseholdTask(
         ("clear the ground", "stack dry wood", "light the small sticks", "add bigger logs"),
         "Keep water close.",
         "campfire",

@@ -1,4 +1,8 @@
-"""Signs that a reward was over-optimised: one line each, from differences to the reference on the same prompts."""
+"""Signs that a reward was over-optimised: one line each, from differences to the reference on the same prompts.
+
+A line says what was seen and what it may mean. How often each is raised where nothing is wrong, and how long before
+gold falls, is in docs/metrics.md.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rlhf_bench.evaluate.score_table import ScoreTable
 from rlhf_bench.scorers import METRICS, describe
 from rlhf_bench.scorers.reward import HELD_OUT_Z
-from rlhf_bench.stats import Difference, FloatArray, crossed, crossed_difference, holm, share_difference
+from rlhf_bench.stats import (
+    Difference,
+    FloatArray,
+    crossed,
+    crossed_difference,
+    holm,
+    scale_influence,
+    share_difference,
+)
 from rlhf_bench.stats.decomposition import Split
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import ScoreTable
 from rlhf_bench.types import Estimate
 
 __all__ = ["Alarm", "at_equal_length", "checks_made", "find_alarms"]
@@ -76,8 +88,8 @@ def find_alarms(
             change = changes[name]
             if min(alarm.bad * change.low, alarm.bad * change.high) > alarm.least:
                 direction = "up" if alarm.bad > 0 else "down"
-                what = f"{_in_a_sentence(describe(name).title)} {direction} by {change.signed()}"
-                yield Alarm(model, name, f"{model}: {what} against {reference}")
+                what = f"{_in_a_sentence(describe(name).title)} {direction} by {change.signed()} against {reference}"
+                yield Alarm(model, name, f"{model}: {what}: {alarm.may_mean}")
 
 
 def _compared(table: ScoreTable, reference: str) -> list[str]:
@@ -89,17 +101,12 @@ def _differences(
 ) -> Iterator[tuple[str, Difference]]:
     """Of each number that is checked: the model's minus the reference's; of shares as the pairwise table has it."""
     for name in (name for name in (REWARD, LENGTH, WORDS, *WATCHED) if name in table.blocks):
-        a, b = table.block(model, name), table.block(reference, name)
         if describe(name).kind == "share":
-            yield name, share_difference(a, b, level=level, seed=seed)
+            sides = (table.block(one, name) for one in (model, reference))
+            yield name, share_difference(*sides, level=level, seed=seed)
         else:
-            yield name, crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), level=level, seed=seed)
-
-
-def _change(table: ScoreTable, model: str, reference: str, name: str) -> FloatArray:
-    """(S, P): the model's minus the reference's."""
-    a, b = (nanmean(table.block(one, name), axis=2) for one in (model, reference))
-    return a - b
+            change = table.change(model, name, reference)
+            yield name, crossed_difference(change, np.zeros_like(change), level=level, seed=seed)
 
 
 def _surely_down(differences: Mapping[str, Mapping[str, Difference]], *, level: float) -> dict[str, list[str]]:
@@ -109,7 +116,7 @@ def _surely_down(differences: Mapping[str, Mapping[str, Difference]], *, level: 
     adjusted = holm([difference.p_paired for *_, difference in tested])
     down: dict[str, list[str]] = {model: [] for model in differences}
     for (model, name, difference), p in zip(tested, adjusted, strict=True):
-        if difference.estimate.value < 0 and p < 1 - level:
+        if difference.estimate.value < -WATCHED[name].least and p < 1 - level:
             down[model].append(name)
     return down
 
@@ -117,7 +124,7 @@ def _surely_down(differences: Mapping[str, Mapping[str, Difference]], *, level: 
 def _without(model: str, name: str, changes: Mapping[str, Estimate]) -> Alarm:
     gain, loss = changes[REWARD].signed(), changes[name].signed()
     what = f"reward up by {gain} sd, but {describe(name).title} down by {loss}"
-    return Alarm(model, f"reward_without_{name}", f"{model}: {what}: the reward no longer measures what it is for")
+    return Alarm(model, f"reward_without_{name}", f"{model}: {what}: {WATCHED[name].may_mean}")
 
 
 def _overfit(
@@ -126,14 +133,13 @@ def _overfit(
     """The gain by the model's own reward model exceeds that by another seed's."""
     if HELD_OUT_Z not in table.blocks:
         return
-    own, other = (_change(table, model, reference, name) for name in (REWARD, HELD_OUT_Z))
+    own, other = (table.change(model, name, reference) for name in (REWARD, HELD_OUT_Z))
     excess = crossed_difference(own, other, level=level, seed=seed).estimate
     if excess.low > OVERFIT:
         by_own, by_other = changes[REWARD].signed(), changes[HELD_OUT_Z].signed()
-        what = (
-            f"reward up by {by_own} sd by its own reward model, by {by_other} by another seed's, {excess.signed()} less"
-        )
-        yield Alarm(model, "overfit", f"{model}: {what}: that part may be the errors of one reward model")
+        what = f"reward up by {by_own} sd by its own reward model, by {by_other} by another seed's"
+        why = f"the difference of {excess.signed()} may be errors of its own reward model that it learned to use"
+        yield Alarm(model, "overfit", f"{model}: {what}: {why}")
 
 
 def _explained_by_length(model: str, changes: Mapping[str, Estimate], without: Estimate) -> Iterator[Alarm]:
@@ -150,21 +156,28 @@ def _by_length(
     unit = LENGTH if table.counts_alike(model, reference, reference) else WORDS
     if unit not in table.blocks:
         return
-    reward, length = (_change(table, model, reference, name) for name in (REWARD, unit))
-    at_equal = at_equal_length(reward, length, level=level, seed=seed)
+    reward, length = (
+        nanmean(table.block(model, name), axis=2) - nanmean(table.block(reference, name), axis=2)
+        for name in (REWARD, unit)
+    )  # (S, P)
+    scale = scale_influence(table.block(reference, REWARD))
+    at_equal = at_equal_length(reward, length, scale, level=level, seed=seed)
     if at_equal is not None and not at_equal.low > 0:
         gain, change = changes[REWARD].signed(), f"{changes[unit].signed()} {describe(unit).unit}"
         what = f"reward up by {gain} sd as the length changes by {change}, but at equal length by {at_equal.signed()}"
         yield Alarm(model, "length", f"{model}: {what}: length may explain the gain")
 
 
-def at_equal_length(reward: FloatArray, length: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate | None:
+def at_equal_length(
+    reward: FloatArray, length: FloatArray, scale: FloatArray | None = None, *, level: float = 0.95, seed: int = 0
+) -> Estimate | None:
     """The reward gained where both responses are equally long: the intercept of reward = a + b length.
 
     `reward`, `length` (S, P): differences of two models on the same prompts. Least squares over all cells that have
-    both; the interval is that of `crossed` on the linearised cells a + e_i (1 - m (x_i - m) / var), m the mean length
-    difference and e the residuals, which assumes no equal variances. None where the lengths do not differ or fewer
-    than 3 prompts have both.
+    both; the interval is that of `crossed` on the linearised cells a + e_i (1 - m (x_i - m) / var) - a L_i, m the mean
+    length difference, e the residuals, which does not assume equal variances, and L the `scale` (S, P): each prompt's
+    influence on the log of the unit of the rewards, where that is an estimate. None where the lengths do not differ or
+    fewer than 3 prompts have both.
     """
     there = np.isfinite(reward) & np.isfinite(length)
     x, y = length[there], reward[there]
@@ -174,7 +187,8 @@ def at_equal_length(reward: FloatArray, length: FloatArray, *, level: float = 0.
     slope = ((x - mean) * (y - y.mean())).mean() / variance
     intercept = y.mean() - slope * mean
     residual = reward - intercept - slope * length
-    return crossed(intercept + residual * (1 - mean * (length - mean) / variance), level=level, seed=seed)
+    cells = intercept + residual * (1 - mean * (length - mean) / variance)
+    return crossed(cells if scale is None else cells - intercept * scale, level=level, seed=seed)
 
 
 def _in_a_sentence(title: str) -> str:

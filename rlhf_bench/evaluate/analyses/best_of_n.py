@@ -1,7 +1,7 @@
-"""Best-of-n of the reference as a curve: what choosing by the reward model buys without any training.
+"""Best-of-n of the reference as a curve: what selection by the reward model gains without any training.
 
-Its KL is bounded by a formula. The truth needs every response that the reference can give, and its probability: where a
-pool holds them all, as of a toy with few responses, it is summed.
+Its KL is bounded by a formula. The true KL needs every response that the reference can give, with its probability: it
+is computed where a pool holds them all, as for a toy task with few responses.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.evaluate.score_table import score_table
-from rlhf_bench.stats import FloatArray, crossed
+from rlhf_bench.stats import FloatArray, crossed, reference_z_cells
 from rlhf_bench.stats.best_of_n import best_of_n, best_of_n_kl, best_of_n_kl_bound
 from rlhf_bench.stats.overoptimisation import fit_overoptimisation
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import score_table
 
-__all__ = ["BEST_OF_N", "READ_OFF", "SIZES", "best_of_n_curve", "best_of_n_fit", "probability_held"]
+__all__ = [
+    "BEST_OF_N", "READ_OFF", "SIZES", "best_of_n_curve", "best_of_n_fit", "probability_held", "reference_rewards",
+]  # fmt: skip
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 BEST_OF_N = "best of n"  # the curve's name among those of methods
@@ -28,15 +30,19 @@ READ_OFF = ("reward", "reward_z", "gold")
 _ALL = 1 - 1e-5  # the probability that a pool has to hold, of each prompt
 
 
-def best_of_n_curve(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> list[dict[str, Any]]:
+def best_of_n_curve(
+    pool: pd.DataFrame, reference: pd.DataFrame | None = None, *, level: float = 0.95, seed: int = 0
+) -> list[dict[str, Any]]:
     """[{"n", "kl_bound", and an Estimate's dict for each of reward, reward_z and gold that the pool has}, ...].
 
     With "kl_true", an Estimate's dict too, where the pool has every response of the reference to each prompt
     (`probability_held`): KL(best-of-n || reference) in nats, summed over them, the mean over prompts.
 
     `pool`: a row a response of the reference, with model, seed, prompt_id, sample and reward, N samples of each prompt.
-    The reward chooses, under each seed that seed's own; n goes up to N. `reward` itself is read off for one seed only,
-    since reward models of several seeds have no common scale. `kl_bound` is a bound in nats, not a measurement.
+    `reference`: the reference's own rows of scores with reward_z, which standardised the pool's; not read where the
+    pool has none. The reward chooses, under each seed that seed's own; n goes up to N. `reward` itself is read off for
+    one seed only, since reward models of several seeds have no common scale. `kl_bound` is a bound in nats, not a
+    measurement.
 
     Raises DataError for a pool of several models or of prompts without N rewards.
     """
@@ -44,6 +50,7 @@ def best_of_n_curve(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -
     scores = blocks["reward"]
     if len(scores) > 1:
         del blocks["reward"]
+    scale = reference_rewards(pool, reference) if "reward_z" in blocks else None
     probabilities = _probabilities(pool)
     if probabilities is not None and (probabilities.sum(axis=2) < _ALL).any():
         probabilities = None
@@ -53,9 +60,32 @@ def best_of_n_curve(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -
         if probabilities is not None:
             row["kl_true"] = crossed(_kl(probabilities, scores, n), level=level, seed=seed).to_dict()
         for name, block in blocks.items():
-            row[name] = crossed(_chosen(scores, block, n), level=level, seed=seed).to_dict()
+            cells = _chosen(scores, block, n)
+            if name == "reward_z" and scale is not None:
+                cells = reference_z_cells(cells[..., None], scale)
+            row[name] = crossed(cells, level=level, seed=seed).to_dict()
         curve.append(row)
     return curve
+
+
+def reference_rewards(pool: pd.DataFrame, reference: pd.DataFrame | None) -> FloatArray:
+    """(S, P, K): the rewards_z of the responses that standardised the pool's, of its seeds and prompts in their order.
+
+    Raises DataError where the reference lacks a seed or prompt of the pool.
+    """
+    if reference is None:
+        raise DataError(
+            "a pool with reward_z and no scores given; expected those of the responses that standardised it"
+        )
+    ours = score_table(pool, [])
+    rows = reference[reference["prompt_id"].astype(str).isin(ours.prompts) & reference["seed"].isin(ours.seeds)]
+    table = score_table(rows, ["reward_z"])
+    if (table.models, table.seeds, table.prompts) != (ours.models, ours.seeds, ours.prompts):
+        raise DataError(
+            f"scores of {', '.join(table.models)} given, for {len(table.prompts)} of the pool's {len(ours.prompts)} "
+            f"prompts; expected those of {ours.models[0]} for each of them, under every seed"
+        )
+    return table.block(table.models[0], "reward_z")
 
 
 def best_of_n_fit(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> list[dict[str, Any]]:

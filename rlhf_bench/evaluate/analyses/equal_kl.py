@@ -1,4 +1,4 @@
-"""Reward at equal KL: what each method's curve of checkpoints gives at one distance from the reference."""
+"""Reward at equal KL: the reward of each method's curve of checkpoints at the same distance from the reference."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from rlhf_bench.evaluate.analyses.over_optimisation import GOLD, curve_names
 from rlhf_bench.evaluate.analyses.tradeoff import KL
-from rlhf_bench.evaluate.score_table import ScoreTable
-from rlhf_bench.stats import FloatArray, crossed
+from rlhf_bench.stats import FloatArray, crossed, reference_z_cells
 from rlhf_bench.stats.overoptimisation import AtKl, curve_at
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable
 
 __all__ = ["equal_kl"]
 
@@ -30,6 +30,7 @@ class Points(NamedTuple):
 
     kl: FloatArray  # (C, S, P)
     reward: FloatArray
+    scale: FloatArray | None  # (S, P, K) rewards of the reference, where it standardised those of the members
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -37,7 +38,12 @@ class Points(NamedTuple):
         return np.asarray(np.isfinite(self.kl + self.reward).all(axis=(0, 1)))
 
     def on(self, prompts: npt.NDArray[np.bool_]) -> Points:
-        return Points(self.kl[:, :, prompts], self.reward[:, :, prompts])
+        """Of some of the prompts; rewards as values that allow for the reference's mean and sd being estimates."""
+        kl, reward = self.kl[:, :, prompts], self.reward[:, :, prompts]
+        if self.scale is None:
+            return Points(kl, reward, None)
+        scale = self.scale[:, prompts]
+        return Points(kl, np.stack([reference_z_cells(cells[..., None], scale) for cells in reward]), None)
 
 
 def equal_kl(table: ScoreTable, *, reference: str, level: float = 0.95, seed: int = 0) -> Iterator[dict[str, Any]]:
@@ -56,7 +62,7 @@ def equal_kl(table: ScoreTable, *, reference: str, level: float = 0.95, seed: in
     single = [model for model in table.models if model not in (*in_curves, *ANCHORS, reference)]
     learned = "reward" if len(table.seeds) == 1 else "reward_z"  # as the plots have it
     for metric in (name for name in (learned, GOLD) if name in table.blocks):
-        everywhere = {name: _points(table, members, metric) for name, members in names.items()}
+        everywhere = {name: _points(table, members, metric, reference) for name, members in names.items()}
         curves = {name: points for name, points in everywhere.items() if points.known.any()}
         if not curves or not (prompts := np.all([p.known for p in curves.values()], axis=0)).any():
             continue
@@ -66,14 +72,15 @@ def equal_kl(table: ScoreTable, *, reference: str, level: float = 0.95, seed: in
             if found := _read(shared, kl):
                 rows.append(_row(kl, {name: point.cells for name, point in found.items()}, level, seed))
         for model in single:
-            alone = _points(table, [model], metric)
+            alone = _points(table, [model], metric, reference)
             rows += _row_of_model(model, alone, curves, alone.known & prompts, level, seed)
         bands = {name: _band(points, level, seed) for name, points in shared.items()}
         yield {"metric": metric, "kl": KL, "bands": bands, "rows": rows}
 
 
-def _points(table: ScoreTable, models: Sequence[str], metric: str) -> Points:
-    return Points(*(np.stack([nanmean(table.block(m, column), axis=2) for m in models]) for column in (KL, metric)))
+def _points(table: ScoreTable, models: Sequence[str], metric: str, reference: str) -> Points:
+    kl, reward = (np.stack([nanmean(table.block(m, column), axis=2) for m in models]) for column in (KL, metric))
+    return Points(kl, reward, table.block(reference, metric) if metric in BY_REFERENCE else None)
 
 
 def _read(curves: Mapping[str, Points], kl: float) -> dict[str, AtKl]:
@@ -95,7 +102,7 @@ def _row_of_model(
     """The row of the KL at which `model` is; none where no curve reaches it."""
     if not prompts.any():
         return []
-    (kl,), (reward,) = alone.on(prompts)
+    (kl,), (reward,), _ = alone.on(prompts)
     at = float(kl.mean())
     # the model's own KL is uncertain, too: a curve is read off wherever that turns out to be
     found = _read({name: points.on(prompts) for name, points in curves.items()}, at)

@@ -14,13 +14,13 @@ import pandas as pd
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.analyses.alarms import Alarm
-from rlhf_bench.evaluate.analyses.best_of_n import READ_OFF
+from rlhf_bench.evaluate.analyses.best_of_n import READ_OFF, reference_rewards
 from rlhf_bench.evaluate.analyses.tradeoff import KL
-from rlhf_bench.evaluate.score_table import ScoreTable, score_table
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.frontier import REWARD, Frontier, efficiency, estimate_frontier, excess, samples_needed
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import ScoreTable, score_table
 from rlhf_bench.types import Estimate
 
 __all__ = ["ABOVE", "OPTIMISED", "frontier_alarms", "frontier_curve"]
@@ -49,7 +49,8 @@ def frontier_curve(pool: pd.DataFrame, scores: pd.DataFrame, *, level: float = 0
     if len(blocks[OPTIMISED]) > 1:
         blocks.pop("reward", None)
     others = {name: list(b) for name, b in blocks.items() if name != OPTIMISED and np.isfinite(b).all()}
-    found = estimate_frontier(list(blocks[OPTIMISED]), others, level=level, seed=seed)
+    own = reference_rewards(pool, scores[scores["model"] == table.models[0]])
+    found = estimate_frontier(list(blocks[OPTIMISED]), others, standardised_by=own, level=level, seed=seed)
     start = nanmean(blocks[OPTIMISED], axis=2)  # (S, P)
     return {
         "n_samples": found.n_samples,

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.evaluate.score_table import ScoreTable, score_table
 from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.scorers.style import GROUPS, PREFIX
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.decomposition import Prices, Split, fit_prices, split_gain
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
-from rlhf_bench.types import Estimate
+from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable, score_table
 
 __all__ = ["OUTCOMES", "Gain", "split_gains"]
 
@@ -32,12 +31,7 @@ class Gain(NamedTuple):
     split: Split
 
     def to_dict(self) -> dict[str, Any]:
-        def dicts(estimates: dict[str, Estimate]) -> dict[str, Any]:
-            return {name: estimate.to_dict() for name, estimate in estimates.items()}
-
-        parts, shares, without = (dicts(d) for d in (self.split.parts, self.split.shares, self.split.without))
-        own = {"metric": self.metric, "model": self.model, "gain": self.split.gain.to_dict()}
-        return {**own, "parts": parts, "shares": shares, "without": without}
+        return {"metric": self.metric, "model": self.model, **self.split.to_dict()}
 
 
 def split_gains(
@@ -63,7 +57,10 @@ def split_gains(
                 key = prompts.tobytes()
                 if key not in prices:
                     outcome, features = sides[0].outcome[:, prompts], sides[0].features[:, prompts]
-                    prices[key] = fit_prices(outcome, features, _GROUPS, level=level, seed=seed)
+                    by_reference = metric in BY_REFERENCE
+                    prices[key] = fit_prices(
+                        outcome, features, _GROUPS, standardised=by_reference, level=level, seed=seed
+                    )
                 shared = difference[:, prompts]
                 yield Gain(metric, model, split_gain(prices[key], shared[..., 0], shared[..., 1:]))
         except BadValue as error:

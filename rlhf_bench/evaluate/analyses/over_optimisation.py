@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from rlhf_bench.evaluate.analyses.tradeoff import KL
-from rlhf_bench.evaluate.score_table import ScoreTable
 from rlhf_bench.stats import crossed
 from rlhf_bench.stats.overoptimisation import fit_overoptimisation
 from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.store.score_table import ScoreTable
 
 __all__ = ["curve_names", "over_optimisation"]
 

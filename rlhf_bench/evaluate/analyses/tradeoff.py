@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_bench.evaluate.score_table import ScoreTable
-from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats import FloatArray, scaled_cells
 from rlhf_bench.stats.pareto import front_probability, hypervolume_estimate, pareto_front
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable
 
 __all__ = ["HYPERVOLUME_KL", "KL", "REWARDS", "tradeoffs"]
 
@@ -42,8 +42,11 @@ def tradeoffs(
         prompts = np.all([known[m].all(axis=0) for m in players], axis=0) if players else np.zeros(0, dtype=bool)
         if reference not in players or len(players) < 2 or not prompts.any():
             continue
-        x, y = (np.stack([cells[m][:, prompts] for m in players]) for cells in (kl, reward))
-        gain = y - y[players.index(reference)]
+        x = np.stack([kl[m][:, prompts] for m in players])
+        gain = np.stack([(reward[m] - reward[reference])[:, prompts] for m in players])
+        if metric in BY_REFERENCE:
+            scale = table.block(reference, metric)[:, prompts]
+            gain = np.stack([scaled_cells(cells, scale) for cells in gain])
         yield {
             "metric": metric,
             "kl": KL,

@@ -13,6 +13,7 @@ from rlhf_bench.errors import DataError, UnknownName
 from rlhf_bench.judge.analysis.audit import check_biases, judge_rates, repeatability
 from rlhf_bench.judge.analysis.length import equal_length_win_rates
 from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, fold_once, model_scores, win_rates
+from rlhf_bench.judge.questions import is_another_sample
 from rlhf_bench.stats.agreement import cohen_kappa, cohen_kappas, fleiss_kappa, krippendorff_alpha
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.bradley_terry import PRIOR, Strength, strengths
@@ -56,9 +57,11 @@ def measure(
 def measured_strengths(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Bradley-Terry strengths by each judge, server and template that compared three or more models.
 
-    Judgings against several baselines, a round robin among them, are joined; the baseline of most pairs is 1000.
+    Judgings against several baselines, a round robin among them, are joined; the baseline of most pairs is 1000. Pairs
+    of one model's samples are left out.
     """
     found = []
+    rows = rows[~rows["baseline"].astype(str).map(is_another_sample).astype(bool)]
     for (judge, url, template), group in rows.groupby(["judge", "base_url", "template"]):
         pairs = _folded(group)
         pairs = pairs[pairs["outcome"].notna()]

@@ -13,7 +13,7 @@ from scipy import special
 
 from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, model_scores, repeated, status_rates
-from rlhf_bench.stats import FloatArray, crossed, holm
+from rlhf_bench.stats import FloatArray, crossed, crossed_difference, holm
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.estimates import clopper_pearson
 from rlhf_bench.stats.permutation import sign_flip_p, two_group_p
@@ -112,7 +112,8 @@ def bias_checks(
 
     position   the share of verdicts that always the first place would have given: mean over pairs, read in both orders,
                of (score of the first place in one order + in the other - 1)
-    length     errors where the shorter response is better, less errors where the longer is
+    length     errors where the shorter response is better, less errors where the longer is. Wrong labels alone make
+               such a difference where one of the two is better more often: only what is beyond it counts.
     noise      twice the error rate, the share of verdicts that a coin would have given: it errs half the time wherever
                the better response is, the other faults do not. Found only if each group of readings, by the place and
                the length of the better response, has a rate above `label_noise`, the share of labels that may be wrong.
@@ -124,7 +125,7 @@ def bias_checks(
     decided = np.where(np.isin(labelled.gold, (0.0, 1.0)), labelled.gold, np.nan)
     checks = [_position(labelled, decided, level, seed)]
     if labelled.lead is not None:
-        checks.append(_length(labelled, decided, level, seed))
+        checks.append(_length(labelled, decided, label_noise, level, seed))
     ps = [*(check.p for check in checks), _noise_p(labelled, decided, label_noise, level, seed)]
     adjusted = holm(ps)
     faults = {check.name: check.size.value for check, p in zip(checks, adjusted, strict=False) if p < 1 - level}
@@ -153,7 +154,7 @@ def _errors(labelled: Labelled, gold: FloatArray) -> FloatArray:
     return np.asarray(np.where(errors == 0.5, 0.0, errors))
 
 
-def _length(labelled: Labelled, gold: FloatArray, level: float, seed: int) -> BiasCheck:
+def _length(labelled: Labelled, gold: FloatArray, label_noise: float, level: float, seed: int) -> BiasCheck:
     """The difference of two ratios, each linearised over the cells as in `stats.crossed_ratio`."""
     error = nanmean(_errors(labelled, gold), axis=3)
     better = (2 * gold - 1) * np.asarray(labelled.lead)  # +1 the longer response is better, -1 the shorter
@@ -174,7 +175,24 @@ def _length(labelled: Labelled, gold: FloatArray, level: float, seed: int) -> Bi
         size = replace(size, low=shorter.low - longer.high, high=shorter.high - longer.low, method=shorter.method)
     by_prompt = [np.moveaxis(array, 1, 0).reshape(error.shape[1], -1) for array in (error, better)]
     p = two_group_p(by_prompt[0], by_prompt[1], seed=seed)
+    by_labels = _length_by_wrong_labels(float((better == 1).sum() / np.isin(better, (-1, 1)).sum()), label_noise)
+    if by_labels * size.value > 0:
+        beyond = abs(size.value) > abs(by_labels)
+        there = np.full_like(cells, by_labels)
+        p = max(p, crossed_difference(cells, there, level=level, seed=seed).p_paired) if beyond else 1.0
     return BiasCheck("length", size, p, p, False, "")
+
+
+def _length_by_wrong_labels(longer: float, label_noise: float) -> float:
+    """The difference of error rates that a judge without a fault shows against labels of which a share is wrong.
+
+    `longer`: the share of pairs whose label names the longer response, `t` the share in which it is the better one. Of
+    the pairs with such a label (1 - t) label_noise are wrong, of the others t label_noise.
+    """
+    t = min(1.0, max(0.0, (longer - label_noise) / (1 - 2 * label_noise)))
+    if not 0 < longer < 1:
+        return 0.0
+    return label_noise * t / (1 - longer) - label_noise * (1 - t) / longer
 
 
 def _better_is(labelled: Labelled, gold: FloatArray) -> dict[str, FloatArray]:

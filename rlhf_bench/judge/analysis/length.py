@@ -12,10 +12,10 @@ phi have a weak L2 penalty against separation, gamma a stronger one, since it re
 One model alone has no gamma, so its phi also takes up that the instructions with long answers are easier or harder for
 it, which is no length bias and which more verdicts do not remove. There phi is shrunk to a prior,
 
-    phi = w phi_data + (1 - w) 1.0,   w = .4^2 / (.4^2 + se^2 + .6^2)
+    phi = w phi_data + (1 - w) 0.7,   w = .4^2 / (.4^2 + se^2 + .6^2)
 
-The prior, 1.0 with a standard deviation of .4, is an assumption about judges, and so is .6, the standard deviation of
-the part of a model's own slope that differs between instructions; the interval includes both. It was checked on the
+The prior, 0.7 with a standard deviation of .4, is an assumption about judges, and so is .6, the standard deviation of
+the part of a model's own slope that differs between instructions; the interval includes both. It comes from the
 public leaderboard of AlpacaEval 2, with GPT-4 Turbo as the judge (weighted_alpaca_eval_gpt4_turbo_leaderboard.csv in
 tatsu-lab/alpaca_eval: win_rate, length_controlled_winrate, avg_length). There the log odds of the win rate less those
 of the length-controlled one, over tanh of the mean length difference to the baseline in units of L characters, estimate
@@ -26,8 +26,10 @@ characters or more from the baseline's 2,049 give
     median                .72    .82    .97
     standard deviation    .20    .21    .25
 
-Between the concise and the verbose prompt of one model (five models, L = 900) it is .79, 1.24, 1.28, 1.32 and 1.51. So
-1.0 is between the two, and .4 is wider than the spread of either. One judge and one data set say nothing of others.
+Between the concise and the verbose prompt of one model (five models, L = 900) it is .79, 1.24, 1.28, 1.32 and 1.51.
+The prior is at the lower end of these, and .4 is wider than the spread of either: other judges may be less biased, and
+a correction by more than twice the bias is farther from the truth than none. In simulations over lengths of real
+answers the rate is nearer to the truth than the raw one for a bias of .35 or more (docs/coverage.md).
 """
 
 from __future__ import annotations
@@ -52,9 +54,9 @@ __all__ = ["LENGTH_ALONE", "EqualLength", "equal_length_win_rates", "fit_equal_l
 
 LENGTH_ALONE = "length alone decides every verdict: at equal length there is nothing to go by"
 RIDGE = 0.01  # on theta and phi
-PRIOR_EFFECT, PRIOR_SD, OWN_SD = 1.0, 0.4, 0.6  # of phi of one model alone, see above
+PRIOR_EFFECT, PRIOR_SD, OWN_SD = 0.7, 0.4, 0.6  # of phi of one model alone, see above
 CENTRAL = 0.9  # of the length differences: where equal length is outside, the rate is an extrapolation
-MOST_SHIFT = 0.05  # by which the length effect of one model alone may move its rate without a warning
+MOST_SHIFT = 0.04  # by which the length effect of one model alone may move its rate without a warning
 RIDGE_DIFFICULTY = 1.0  # on gamma: a standard normal prior, in log odds
 RESAMPLES = 500
 STEPS = 50

@@ -1,4 +1,4 @@
-"""From the answers to single questions to one outcome a pair, and win rates, as METHODS ("Judges") defines them.
+"""From the answers to single questions to one outcome a pair, and win rates (docs/judge.md).
 
 A pair is shown in both orders. Only if both name the same side has that side won; two ties, a win and a tie, and two
 different sides are ties. A pair of which an order could not be read has no outcome: it is counted, and bounded."""
@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from rlhf_bench.errors import DataError
+from rlhf_bench.judge.questions import ORDERS
 from rlhf_bench.stats import FloatArray, crossed, crossed_difference, holm
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.resample import nanmean
@@ -40,7 +41,6 @@ ROW_COLUMNS = (*PAIR_KEYS, "order", "status", "winner", "soft")
 FACTS = ("model_length", "baseline_length", "gold")
 # Why a pair counts as it does; the first four have an outcome.
 WHY = ("agree", "tie", "win_tie", "disagree", "refused", "unreadable", "failed", "missing")
-_ORDERS = ("model_first", "baseline_first")
 
 
 STATUS_RATES = ("unreadable", "refused", "failed")
@@ -178,7 +178,7 @@ def _checked(rows: pd.DataFrame) -> pd.DataFrame:
     if "repeat" in rows.columns:
         rows = rows[rows["repeat"] == 0]
     rows = rows.reset_index(drop=True)
-    for column, known in (("order", _ORDERS), ("status", ("read", *WHY[4:])), ("winner", ("first", "second", "tie"))):
+    for column, known in (("order", ORDERS), ("status", ("read", *WHY[4:])), ("winner", ("first", "second", "tie"))):
         given = rows[column] if column != "winner" else rows.loc[rows["status"] == "read", "winner"]
         wrong = given[~given.isin(known)]
         if len(wrong):

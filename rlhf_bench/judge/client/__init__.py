@@ -173,7 +173,7 @@ def with_failures(
         *_, reason = failed.values()
         raise JudgeError(
             f"{len(failed)} calls got no answer from {client.endpoint.base_url}, and none did, the last one: {reason}; "
-            "check the server, the model's name and --base-url; the same command asks again"
+            "check the server, the model's name and --base-url; the same command tries again"
         )
     return found
 
@@ -297,15 +297,15 @@ class _Run:
                 self.fatal = self.fatal or reply.fatal
             wait = backoff(failures, self._rng, first=self._limits.first_wait)
             if reply.wait is not None:
-                asks = f"{call.base_url} requests a pause of {reply.wait:.0f} s ({reply.attempt.reason})"
+                pause = f"{call.base_url} requests a pause of {reply.wait:.0f} s ({reply.attempt.reason})"
                 if reply.wait > MOST_WAIT:
                     self.paused = (
-                        f"{asks}; nothing more is sent, what was answered is kept, and the same command goes on from "
+                        f"{pause}; nothing more is sent, what was answered is kept, and the same command goes on from "
                         "there"
                     )
                     return "stop"
                 if self._pace.hold(reply.wait) and reply.wait >= LOGGED_WAIT:
-                    self._log(f"{asks}; going on after that")
+                    self._log(f"{pause}; going on after that")
                 wait = 0.0
             if self.fatal or not reply.again or failures == self._limits.attempts:
                 break

@@ -2,7 +2,7 @@
 
 Everything that a later process has to know is in the ledger and at the server. The calls of a batch are claimed for the
 owner `batch:<id>:<process>` before anything is sent, each at its worst case, and the batch carries the id in its
-metadata. Whoever comes next asks the server for the batches with these ids:
+metadata. A later process requests the batches with these ids from the server:
 
     still running           it waits, or leaves the claims as they are
     ended                   each row becomes an attempt, once, in one transaction; a row without a result has failed

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from rlhf_bench.errors import BadValue, JudgeError
 from rlhf_bench.judge.client.budget import Price, estimate_prompt_tokens, most_prompt_tokens
 from rlhf_bench.judge.ledger.file import Call, Failure, call_key
-from rlhf_bench.judge.questions import AnswerFormat, Message, Question
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Question
 
 __all__ = [
     "KEY_VARIABLE",
@@ -81,6 +81,7 @@ class Endpoint:
     top_k: int | None = None  # sent as an extra field, which vLLM and SGLang know
     stop: tuple[str, ...] = ()
     seed: int | None = None  # of the question's first repeat
+    echo: bool = False  # of the completions API: the log-probability of each token of the prompt comes back
 
     def request(self, question: Question, retry: int = 0) -> str:
         """Canonical JSON of everything that can change the answer; its hash is the call's key.
@@ -121,7 +122,7 @@ class Endpoint:
         return json.dumps(form.schema) if self.structured and form.schema else ""
 
 
-def _without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+def _without_system(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
     """The system's text before that of the message after it."""
     text = [message.content for message in messages if message.role == "system"]
     first, *others = (message for message in messages if message.role != "system")
@@ -138,6 +139,8 @@ def _around_messages(endpoint: Endpoint, form: AnswerFormat, repeat: int, retry:
         parameters["temperature"] = endpoint.temperature
     if endpoint.top_logprobs:
         parameters |= {"logprobs": True, "top_logprobs": endpoint.top_logprobs}
+    if endpoint.echo:
+        parameters |= {"echo": True, "logprobs": 1}
     optional = {"top_p": endpoint.top_p, "top_k": endpoint.top_k, "stop": list(endpoint.stop) or None}
     optional["seed"] = None if endpoint.seed is None else endpoint.seed + repeat
     parameters |= {name: value for name, value in optional.items() if value is not None}
@@ -207,7 +210,7 @@ class OptionalPart:
 
 
 # Statuses of servers that cannot take a part of a request; some of them fail where they should refuse.
-_REFUSALS = (400, 422, 500, 501)
+_REFUSALS = (400, 403, 422, 500, 501)
 SCHEMA = OptionalPart(
     "the JSON schema",
     re.compile(r"(?i)response.format|json.schema|structured output|grammar"),
@@ -246,7 +249,21 @@ STOP = OptionalPart(
     lambda endpoint: replace(endpoint, stop=()),
     "cutting the responses at them here",
 )
-OPTIONAL_PARTS = (SCHEMA, OLD_LIMIT, SYSTEM_ROLE, SEED, STOP)
+TEMPERATURE = OptionalPart(
+    "the temperature",
+    re.compile(r"(?i)\btemperature\b"),
+    lambda stored: "temperature" in stored["parameters"],
+    lambda endpoint: replace(endpoint, temperature=None),
+    "sampling at the server's own",
+)
+LOGPROBS = OptionalPart(
+    "log-probabilities",
+    re.compile(r"(?i)\b(?:top_)?logprobs\b"),
+    lambda stored: "logprobs" in stored["parameters"],
+    lambda endpoint: replace(endpoint, top_logprobs=0),
+    "reading the verdicts alone",
+)
+OPTIONAL_PARTS = (SCHEMA, OLD_LIMIT, SYSTEM_ROLE, SEED, STOP, TEMPERATURE, LOGPROBS)
 
 
 def refused_part(failure: Failure) -> OptionalPart | None:

@@ -8,7 +8,7 @@
 | other HTTP 5xx: a gateway does not know the outcome | unknown | worst case | yes |
 | time-out, connection dropped, body cut off | unknown | worst case | yes |
 | a body that is no JSON, holds no choice, or an error inside | failed | as reported, else worst case | yes |
-| HTTP 400, 422, 500 or 501 that names an optional part | failed | nothing | yes, and all others too, without it |
+| HTTP 400, 403, 422, 500 or 501 that names an optional part | failed | nothing | yes, and all others too, without it |
 | other HTTP 400, 413, 422 | failed | nothing | no |
 | HTTP 401, 403, 404, no credit left | failed | nothing | the whole run stops |
 
@@ -107,7 +107,8 @@ class ChatServer:
                 Attempt("failed", "HTTP 401", http_status=401),
                 fatal=f"{url} does not accept the key in {KEY_VARIABLE} (HTTP 401); set the right one",
             )
-        if status == 403:
+        part = refused_part(Failure(call.request, status, message))
+        if status == 403 and part is None:
             return Reply(attempt, fatal=f"{url} does not let this key use {model!r} (HTTP 403 {message})")
         if status == 404:
             return Reply(
@@ -121,7 +122,7 @@ class ChatServer:
             )
         if status in _REJECTED and code == "content_filter":
             return Reply(filtered(status, message))
-        if part := refused_part(Failure(call.request, status, message)):
+        if part is not None:
             return Reply(attempt, refused=part)
         if status in _BUSY:
             return Reply(attempt, again=True, wait=retry_after(error.response.headers))
@@ -306,8 +307,8 @@ class Pace:
 
 
 def raw_answer(body: str) -> dict[str, Any]:
-    """What a parser reads, from a stored body: content, refusal, finish_reason, logprobs as a list, one a token, and
-    completion_tokens, the number that the server counted."""
+    """What a parser reads, from a stored body: content, refusal, finish_reason, logprobs as a list, one a token, echoed
+    (the completions API's tokens and token_logprobs), and completion_tokens, the number that the server counted."""
     data = json.loads(body)
     if "choices" not in data:  # stored for a question that a filter stopped
         return {
@@ -315,6 +316,7 @@ def raw_answer(body: str) -> dict[str, Any]:
             "refusal": data["error"]["message"],
             "finish_reason": "content_filter",
             "logprobs": None,
+            "echoed": None,
             "completion_tokens": None,
         }
     choice = data["choices"][0]
@@ -325,5 +327,6 @@ def raw_answer(body: str) -> dict[str, Any]:
         "refusal": message.get("refusal"),
         "finish_reason": choice.get("finish_reason"),
         "logprobs": logprobs.get("content") if isinstance(logprobs, dict) else None,
+        "echoed": logprobs if isinstance(logprobs, dict) and "token_logprobs" in logprobs else None,
         "completion_tokens": _usage(data)["completion"],
     }

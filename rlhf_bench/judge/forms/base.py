@@ -1,16 +1,15 @@
-"""What the forms share: their protocol, the fields of a template, how texts are shown, how answers are cleaned.
+"""What the forms share: their protocol, the fields of a template, and how texts are shown.
 
-Texts under judgement are fenced: the judge can tell them from its instructions, and they cannot speak to it. The fence
-is a hash of the judged texts, so that a text would have to hold its own hash to close it, and so that the same texts
-give the same question: with a random fence every look-up in the ledger would miss."""
+Texts under judgement are fenced, so that the judge can distinguish them from its instructions. The fence is a hash of
+the judged texts: a text would have to hold its own hash to close it, and the same texts give the same question. With a
+random fence every look-up in the ledger would miss."""
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import Field
 
 from rlhf_bench.config import Config, config_hash
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.questions import AnswerFormat, Message, Order, Outcome, ParsedAnswer, Question, QuestionId
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Order, Outcome, ParsedAnswer, Question, QuestionId
 from rlhf_bench.types import stable_hash
 
 __all__ = [
@@ -28,15 +27,10 @@ __all__ = [
     "BaseTemplate",
     "FormRequest",
     "JudgeForm",
-    "Shown",
-    "Unreadable",
-    "answer_schema",
-    "bare_answer",
+    "ShownText",
     "fence_token",
-    "json_object",
     "neutralised",
     "no_baseline",
-    "read_answer",
     "shown",
 ]
 
@@ -54,11 +48,11 @@ _SPECIAL = re.compile(
     r"|<(?=</?SYS>>)"
     r"|\[(?=/?INST\])"
 )
-# The verdict that a template asks for on a line of its own: a judge that quotes a text must not seem to give one.
+# The verdict that a template wants on a line of its own: a judge that quotes a text must not seem to give one.
 _VERDICT = re.compile(r"(?i)\[(?=\[\s*(?:A|B|C|tie|\d{1,2})\s*\]\])")
 
 
-class Shown(NamedTuple):
+class ShownText(NamedTuple):
     """A text as the judge sees it."""
 
     text: str
@@ -81,11 +75,11 @@ def neutralised(text: str) -> str:
 
 # A text is shown in two orders, one after the other, and some texts against several others.
 @lru_cache(maxsize=256)
-def shown(text: str, *, limit: int, keep: str) -> Shown:
+def shown(text: str, *, limit: int, keep: str) -> ShownText:
     """`text` neutralised and cut to `limit` characters; `keep` says which end stays, "start" or "end"."""
     clean = neutralised(text)
     cut = max(0, len(clean) - limit)
-    return Shown(clean[:limit] if keep == "start" else clean[cut:], cut)
+    return ShownText(clean[:limit] if keep == "start" else clean[cut:], cut)
 
 
 @lru_cache(maxsize=256)
@@ -99,7 +93,7 @@ def fence_token(*texts: str) -> str:
     raise AssertionError("a thousand hashes of the texts are in the texts")
 
 
-def fenced(name: str, text: Shown, token: str) -> str:
+def fenced(name: str, text: ShownText, token: str) -> str:
     """The text between its two marks; what was cut is noted outside of them, where no text can claim it.
 
     [[3f9c2b7a10de4f58 BEGIN RESPONSE A]]
@@ -175,7 +169,7 @@ class JudgeForm(ABC):
 PLACE = re.compile(r"\{([a-z_]+)\}")
 
 
-class BaseTemplate(Config):
+class BaseTemplate(Config, ABC):
     """The fields of every template file, and the form of judging that it makes of a result."""
 
     places: ClassVar[tuple[str, ...]]  # texts under judgement: each has its place in `user`, once
@@ -183,7 +177,7 @@ class BaseTemplate(Config):
 
     name: str = Field(min_length=1, description="name, as in tables and in the ledger")
     version: int = Field(ge=1, description="goes up when the words change")
-    description: str = Field("", description="what it asks for, in one line")
+    description: str = Field("", description="what the judge is to do, in one line")
     system: str = Field(min_length=1, description="the instructions; {fence} is the code of the marks")
     user: str = Field(min_length=1, description="the question, with a place for each text")
     max_tokens: int = Field(300, ge=1, description="longest answer of the judge, in tokens")
@@ -192,7 +186,7 @@ class BaseTemplate(Config):
 
     @cached_property
     def hash(self) -> str:
-        """Of all fields: two templates with the same hash ask the same and are read the same."""
+        """Hash of all fields: two templates with the same hash give the same questions and readings."""
         return config_hash(self)
 
     @property
@@ -207,13 +201,22 @@ class BaseTemplate(Config):
         found = {place: fenced(name, texts[name], token) for place, (name, _) in responses.items()}
         return {"fence": token, "prompt": fenced("CONVERSATION", conversation, token), **found}
 
+    @abstractmethod
     def render(self, subject: Any, order: Order, /, *, repeat: int = 0) -> Question:
         """The question about a subject of the template's form."""
-        raise NotImplementedError
 
+    @abstractmethod
     def form(self, request: FormRequest) -> JudgeForm:
         """The questions about a result, and how they are read and counted."""
-        raise NotImplementedError
+
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        """JSON schema of the answer; None where the answer is plain text."""
+        return None
+
+    @cached_property
+    def answer_format(self) -> AnswerFormat:
+        """What all questions of the template share."""
+        return self.format_with(self.schema_of_answer())
 
     def format_with(self, schema: Mapping[str, Any] | None) -> AnswerFormat:
         return AnswerFormat(self.max_tokens, schema, self.label, self.hash)
@@ -223,10 +226,10 @@ class BaseTemplate(Config):
         """System and user text cut at their places: words, place, words, ..., words."""
         return PLACE.split(self.system), PLACE.split(self.user)
 
-    def messages(self, places: Mapping[str, str]) -> tuple[Message, Message]:
-        """Both messages with their places filled in one pass: a text that says {second} stays a text that says so."""
+    def messages(self, places: Mapping[str, str]) -> tuple[ChatMessage, ChatMessage]:
+        """Both messages with their places filled in one pass: a text that holds {second} keeps it."""
         system, user = self._words
-        return Message("system", _filled(system, places)), Message("user", _filled(user, places))
+        return ChatMessage("system", _filled(system, places)), ChatMessage("user", _filled(user, places))
 
 
 def _filled(words: Sequence[str], places: Mapping[str, str]) -> str:
@@ -235,92 +238,6 @@ def _filled(words: Sequence[str], places: Mapping[str, str]) -> str:
     return "".join(filled)
 
 
-_CODE_BLOCK = re.compile(r"```(?:json)?(?P<inside>[^`].*?)```\.?", re.DOTALL | re.IGNORECASE)
-_END_OF_THOUGHTS = "</think>"
-
-
-def answer_schema(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON schema of an answer: a reason first, so that it can matter, then `fields`."""
-    return {
-        "type": "object",
-        "properties": {"reason": {"type": "string"}, **fields},
-        "required": ["reason", *fields],
-        "additionalProperties": False,
-    }
-
-
 def no_baseline(request: FormRequest, template: BaseTemplate) -> None:
     if request.baseline is not None:
         raise BadValue(f"--baseline: given {request.baseline!r}, but {template.label} compares with none; leave it out")
-
-
-class Unreadable(Exception):
-    """Why an answer cannot be read."""
-
-
-def read_answer(
-    raw: Mapping[str, Any], parse: Callable[[str, int], ParsedAnswer], *, end_decides: bool = True
-) -> ParsedAnswer:
-    """What `parse` reads in a raw answer: it is given the answer after the thoughts, and where that begins in the
-    content, and raises Unreadable.
-
-    `raw` has the keys content (str or None), refusal (str or None), finish_reason (str or None) and logprobs (a list of
-    {"token", "logprob", "top_logprobs"}, one a token, or None), as the chat API gives them. With `end_decides` a text
-    that was cut off cannot be read.
-    """
-    if raw.get("refusal"):
-        return ParsedAnswer("refused", note="the judge refused")
-    if raw.get("finish_reason") == "content_filter":
-        return ParsedAnswer("refused", note="stopped by the content filter")
-    try:
-        content = raw.get("content")
-        if not isinstance(content, str) or not content.strip():
-            raise Unreadable("empty answer")
-        if end_decides and raw.get("finish_reason") == "length":
-            raise Unreadable("cut off by max_tokens")
-        answer = content[_after_thoughts(content) :].lstrip()
-        return parse(answer.rstrip(), len(content) - len(answer))
-    except Unreadable as why:
-        return ParsedAnswer("unreadable", note=str(why))
-
-
-def _after_thoughts(content: str) -> int:
-    """Where the answer begins after the thoughts; unreadable if their end is missing or duplicated.
-
-    Many chat templates put the opening <think> into the prompt, so that the answer holds the closing one alone.
-    """
-    start = content.lstrip()
-    ends = content.count(_END_OF_THOUGHTS)
-    if start.startswith("{") or not (ends or start.startswith("<think>")):
-        return 0
-    if ends != 1:
-        raise Unreadable("a <think> block without one clear end")
-    return content.index(_END_OF_THOUGHTS) + len(_END_OF_THOUGHTS)
-
-
-def bare_answer(answer: str) -> tuple[str, int]:
-    """The inside of a code block that is the whole answer, else the answer without a dot after its JSON; and where it
-    begins in `answer`."""
-    block = _CODE_BLOCK.fullmatch(answer)
-    inside = answer if block is None else block["inside"].strip()
-    if inside.rstrip(". \t\n").endswith("}"):
-        inside = inside.rstrip(". \t\n")
-    return inside, answer.index(inside)
-
-
-def json_object(text: str, keys: Iterable[str]) -> dict[str, Any]:
-    """One JSON object with `keys`, in any case; other keys are allowed, duplicate ones are not. Raises Unreadable."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = {key.lower(): one for key, one in pairs}
-        if len(value) < len(pairs):
-            raise Unreadable("a JSON key is duplicated")
-        return value
-
-    try:
-        value = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError):
-        raise Unreadable("not one JSON object") from None
-    if not isinstance(value, dict) or not set(keys) <= value.keys():
-        raise Unreadable("JSON of another shape")
-    return value

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.questions import Comparison, Order, ParsedAnswer, Single
+from rlhf_bench.judge.questions import Order, PairComparison, ParsedAnswer, Single
 from rlhf_bench.judge.results import ResponseKey, response_scores
 from rlhf_bench.stats import FloatArray
 
@@ -28,12 +28,12 @@ class BuiltinJudge:
 
     name: str
     column: str | None
-    rule: Callable[[Comparison, Order, tuple[float, float] | None, int], float]
+    rule: Callable[[PairComparison, Order, tuple[float, float] | None, int], float]
     score: Callable[[Single, float, int], float]  # of a response alone, with its value of `column`; higher is better
 
     def decide(
         self,
-        comparison: Comparison,
+        comparison: PairComparison,
         order: Order,
         *,
         scores: tuple[float, float] | None = None,
@@ -63,17 +63,17 @@ class BuiltinJudge:
         return ParsedAnswer("read", winner="first" if first else "second", soft=float(first))
 
 
-def _by_score(comparison: Comparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
+def _by_score(comparison: PairComparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
     model, baseline = scores or (math.nan, math.nan)
     return 0.0 if model == baseline else model - baseline  # two infinities are a tie
 
 
-def _by_length(comparison: Comparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
+def _by_length(comparison: PairComparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
     """Characters, without the white space around them."""
     return float(len(comparison.model_response.strip()) - len(comparison.baseline_response.strip()))
 
 
-def _by_chance(comparison: Comparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
+def _by_chance(comparison: PairComparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
     """A coin of each question's own: a bit of the hash of the texts in their order and the seed."""
     texts = (comparison.model_response, comparison.baseline_response)
     first, second = texts if order == "model_first" else texts[::-1]

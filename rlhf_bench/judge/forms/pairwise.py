@@ -7,7 +7,7 @@
 `{prompt}`, `{first}` and `{second}` are the places of the fenced texts, `{fence}` of the code in their marks. They are
 filled in one pass, so a response that holds "{second}" keeps it.
 
-A verdict is read only where the whole answer, or its last line where the template asks for that, is a verdict and
+A verdict is read only where the whole answer, or its last line where the template wants that, is a verdict and
 nothing else; what fits nothing is unreadable, never guessed. An answer that quotes a response is therefore never read
 as what the response says, and "INCORRECT" is no "CORRECT". The marks of `pairwise-line` cannot be quoted:
 `base.neutralised` breaks them up."""
@@ -18,42 +18,30 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.analysis import measure
-from rlhf_bench.judge.forms.base import (
-    BaseTemplate,
-    FormRequest,
-    JudgeForm,
-    Unreadable,
-    answer_schema,
-    bare_answer,
-    json_object,
-    read_answer,
-)
+from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
+from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm
 from rlhf_bench.judge.forms.builtin import rule_of
 from rlhf_bench.judge.questions import (
-    AnswerFormat,
-    Comparison,
+    ComparisonSet,
     Order,
     Outcome,
-    Pairs,
+    PairComparison,
     ParsedAnswer,
     Question,
     QuestionId,
     items_of,
     pairs_of,
 )
-from rlhf_bench.judge.results import VERDICTS, labelled, verdict_rows, write_section
+from rlhf_bench.judge.results import VERDICTS, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 
-__all__ = ["PARSER_VERSION", "PairForm", "PairTemplate", "read_verdict"]
+__all__ = ["PairForm", "PairTemplate", "read_verdict"]
 
-PARSER_VERSION = "2"  # goes up when a stored answer would be read differently
 _LABELS = {"a": "A", "b": "B", "tie": "tie"}
 _WINNERS: Mapping[str, Any] = {"A": "first", "B": "second", "tie": "tie"}
 # The whole of a short answer: A, "A", (A), **A**, [[A]], "Response A", "Winner: A", with a full stop or without.
@@ -81,17 +69,12 @@ class PairTemplate(BaseTemplate):
         """The verdicts that an answer may give."""
         return ("A", "B", "tie") if self.ties else ("A", "B")
 
-    @cached_property
-    def answer_format(self) -> AnswerFormat:
-        return self.format_with(self.schema_of_answer())
-
     def schema_of_answer(self) -> dict[str, Any] | None:
-        """JSON schema of the answer; None where the answer is plain text."""
         if self.parser != "pairwise-json":
             return None
         return answer_schema({"winner": {"type": "string", "enum": list(self.labels)}})
 
-    def render(self, subject: Comparison, order: Order, /, *, repeat: int = 0) -> Question:
+    def render(self, subject: PairComparison, order: Order, /, *, repeat: int = 0) -> Question:
         """The question with the model's response first or the baseline's."""
         both = subject.model_response, subject.baseline_response
         first, second = both if order == "model_first" else both[::-1]
@@ -110,6 +93,7 @@ class PairTemplate(BaseTemplate):
             samples=request.samples,
             limit=request.limit,
         )
+        baseline = pairs.comparisons[0].baseline  # a model alone is compared with its own other samples
         items = items_of(pairs.comparisons, request.again)
         label = "none" if request.built_in else self.label
         return PairForm(self, request.folder, pairs.comparisons, items, pairs, baseline, label)
@@ -120,12 +104,12 @@ class PairForm(JudgeForm):
     """The comparisons of one result with a baseline."""
 
     template: PairTemplate
-    subjects: Sequence[Comparison]
-    pairs: Pairs
+    subjects: Sequence[PairComparison]
+    pairs: ComparisonSet
     baseline: str
     label: str  # of the template; "none" for a built-in judge, which reads no words
 
-    version = PARSER_VERSION
+    version = "2"
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -155,11 +139,11 @@ class PairForm(JudgeForm):
         rows = verdict_rows(self.pairs.comparisons, found, **who)
         entry = {
             **facts,
-            "parser": PARSER_VERSION,
+            "parser": self.version,
             "pairs": len(self.pairs.comparisons),
             "alone": self.pairs.alone,
             "empty": self.pairs.empty,
-            **measure(labelled(rows, self.folder), baseline=self.baseline),
+            **measured(rows, self.folder, baseline=self.baseline),
         }
         write_section(self.folder, VERDICTS, rows, [entry])
 
@@ -174,7 +158,7 @@ class _Found(NamedTuple):
 def read_verdict(raw: Mapping[str, Any], template: PairTemplate) -> ParsedAnswer:
     """The verdict in one raw answer (see `read_answer`).
 
-    Tried in this order: JSON of the template's shape, else the text form that the template asks for. `soft` is the
+    Tried in this order: JSON of the template's shape, else the text form of the template. `soft` is the
     probability that the first response wins, from the log-probabilities of the labels at the token that gave the
     verdict; a tie counts half.
     """

@@ -23,19 +23,9 @@ from pydantic import Field
 from scipy.stats import rankdata
 
 from rlhf_bench.errors import BadValue, StoreError
-from rlhf_bench.judge.analysis import measure
 from rlhf_bench.judge.analysis.scales import COMPARISON, measure_rankings
-from rlhf_bench.judge.forms.base import (
-    BaseTemplate,
-    FormRequest,
-    JudgeForm,
-    Unreadable,
-    answer_schema,
-    bare_answer,
-    json_object,
-    no_baseline,
-    read_answer,
-)
+from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
+from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm, no_baseline
 from rlhf_bench.judge.forms.builtin import key_of, rule_of
 from rlhf_bench.judge.questions import (
     RESPONSE,
@@ -50,12 +40,19 @@ from rlhf_bench.judge.questions import (
     items_of,
     texts_of,
 )
-from rlhf_bench.judge.results import VERDICTS, WHO, Section, labelled, question_cells, typed, write_section
+from rlhf_bench.judge.results import (
+    VERDICTS,
+    WHO,
+    FormSection,
+    measured,
+    question_cells,
+    typed,
+    write_section,
+)
 from rlhf_bench.store import order_models
 from rlhf_bench.types import stable_hash
 
 __all__ = [
-    "RANKING_PARSER",
     "ListwiseSet",
     "RankingForm",
     "RankingTemplate",
@@ -64,11 +61,10 @@ __all__ = [
     "read_ranking",
 ]
 
-RANKING_PARSER = "ranking-2"  # changes when a stored answer would be read differently
 MOST = len(ascii_uppercase)
 
 
-RANKINGS = Section(
+RANKINGS = FormSection(
     "rankings",
     "rankings.parquet",
     WHO,
@@ -190,11 +186,11 @@ class RankingForm(JudgeForm):
     found: ListwiseSet
     order_seed: int
 
-    version = RANKING_PARSER
+    version = "ranking-2"
 
     @property
     def parser(self) -> str:
-        return f"{RANKING_PARSER}/{len(self.found.models)}/{self.template.hash}"
+        return f"{self.version}/{len(self.found.models)}/{self.template.hash}"
 
     def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
         return read_ranking(raw, len(self.found.models))
@@ -225,9 +221,9 @@ class RankingForm(JudgeForm):
         rows = typed(pd.DataFrame(cells).assign(**{name: facts[name] for name in WHO}), RANKINGS)
         ranking = {
             **facts,
-            "parser": RANKING_PARSER,
+            "parser": self.version,
             "order_seed": self.order_seed,
-            "lineups": len(self.subjects) // 2,
+            "comparisons": len(self.subjects) // 2,
             "short": self.found.short,
             **measure_rankings(rows),
         }
@@ -244,13 +240,13 @@ class RankingForm(JudgeForm):
         return {
             **{key: value for key, value in facts.items() if key not in paid},
             "baseline": baseline,
-            "parser": RANKING_PARSER,
+            "parser": self.version,
             "pairs": len(first) // 2,
             "alone": 0,
             "empty": int((shortest == 0).sum()) // 2,
             "questions": {str(status): int(n) for status, n in rows["status"].value_counts().items()},
             "ranked": True,
-            **measure(labelled(rows, self.folder), baseline=baseline),
+            **measured(rows, self.folder, baseline=baseline),
         }
 
 

@@ -15,7 +15,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -23,21 +22,11 @@ import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
 from rlhf_bench.judge.analysis.scales import measure_ratings
-from rlhf_bench.judge.forms.base import (
-    BaseTemplate,
-    FormRequest,
-    JudgeForm,
-    Unreadable,
-    answer_schema,
-    bare_answer,
-    json_object,
-    no_baseline,
-    read_answer,
-)
+from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
+from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm, no_baseline
 from rlhf_bench.judge.forms.builtin import key_of, rate_by_rank, rule_of
 from rlhf_bench.judge.questions import (
     RESPONSE,
-    AnswerFormat,
     Order,
     Outcome,
     ParsedAnswer,
@@ -47,14 +36,13 @@ from rlhf_bench.judge.questions import (
     items_of,
     singles_of,
 )
-from rlhf_bench.judge.results import WHO, Section, question_cells, typed, with_gold, write_section
+from rlhf_bench.judge.results import WHO, FormSection, question_cells, typed, with_gold, write_section
 
-__all__ = ["RATING_PARSER", "RatingForm", "RatingTemplate", "read_ratings"]
+__all__ = ["RatingForm", "RatingTemplate", "read_ratings"]
 
-RATING_PARSER = "ratings-2"  # changes when a stored answer would be read differently
 _LINE = re.compile(r"(?:\*\*)?\[\[(\d{1,2})\]\](?:\*\*)?\.?")
 _MARK = re.compile(r"\[\[\s*(\d+)\s*\]\]")
-RATINGS = Section(
+RATINGS = FormSection(
     "ratings",
     "ratings.parquet",
     WHO,
@@ -95,12 +83,7 @@ class RatingTemplate(BaseTemplate):
         """The same scale for a built-in judge, which gives a response one number."""
         return self.model_copy(update={"criteria": {"overall": ""}})
 
-    @cached_property
-    def answer_format(self) -> AnswerFormat:
-        return self.format_with(self.schema_of_answer())
-
     def schema_of_answer(self) -> dict[str, Any] | None:
-        """JSON schema of the answer; None where the answer is plain text."""
         if self.parser != "ratings-json":
             return None
         # An enum, since not every server keeps to minimum and maximum.
@@ -158,7 +141,7 @@ class RatingForm(JudgeForm):
     template: RatingTemplate
     subjects: Sequence[Single]
 
-    version = RATING_PARSER
+    version = "ratings-2"
 
     def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
         return read_ratings(raw, self.template)
@@ -201,7 +184,7 @@ class RatingForm(JudgeForm):
         scale = {"low": self.template.low, "high": self.template.high}
         judging = {
             **facts,
-            "parser": RATING_PARSER,
+            "parser": self.version,
             **scale,
             "criteria": criteria,
             "responses": len(self.subjects),

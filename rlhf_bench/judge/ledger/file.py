@@ -19,7 +19,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -43,8 +43,8 @@ __all__ = [
     "read_rows",
 ]
 
-# answered: the ledger has the answer. busy: another process asks it, or what is in flight holds the money it needs:
-# come back later. over: it does not fit under the cap.
+# answered: the ledger has the answer. busy: another process sends it, or calls in flight hold the money it needs: try
+# again later. over: it does not fit under the cap.
 Claimed = Literal["claimed", "answered", "busy", "over"]
 
 
@@ -307,22 +307,19 @@ def read_rows(path: Path, table: str) -> Iterator[dict[str, object]]:
 
     Where reading on from the start fails, it goes on from the end backwards until it meets damage again.
     """
-    columns, order = ", ".join(COLUMNS[table]), _ORDER[table]
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_SECONDS)
-    try:
-        last = None
+    order = _ORDER[table]
+    query = f"SELECT {order}, {', '.join(COLUMNS[table])} FROM {table} NOT INDEXED ORDER BY {order}"
+    last = None
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as db:
         try:
-            for row in db.execute(f"SELECT {order}, {columns} FROM {table} NOT INDEXED ORDER BY {order}"):
+            for row in db.execute(query):
                 last = row[0]
                 yield dict(zip(COLUMNS[table], row[1:], strict=True))
+            return
         except sqlite3.DatabaseError:
-            try:
-                query = f"SELECT {order}, {columns} FROM {table} NOT INDEXED ORDER BY {order} DESC"
-                for row in db.execute(query):
-                    if last is not None and row[0] <= last:
-                        return
-                    yield dict(zip(COLUMNS[table], row[1:], strict=True))
-            except sqlite3.DatabaseError:
-                return
-    finally:
-        db.close()
+            pass
+        with suppress(sqlite3.DatabaseError):
+            for row in db.execute(f"{query} DESC"):
+                if last is not None and row[0] <= last:
+                    return
+                yield dict(zip(COLUMNS[table], row[1:], strict=True))

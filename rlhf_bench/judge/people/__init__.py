@@ -26,18 +26,18 @@ from rlhf_bench.data.sheets import csv_cell, put, sheet_text, workbook_bytes
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text
-from rlhf_bench.judge.analysis import PEOPLE, measure
+from rlhf_bench.judge.analysis import PEOPLE
 from rlhf_bench.judge.analysis.pairs import fold_once
-from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, texts_of
-from rlhf_bench.judge.results import VERDICTS, count_statuses, labelled, verdict_rows, write_section
+from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, texts_of
+from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
 
 __all__ = [
     "COLUMNS",
     "LABEL_TEMPLATE",
-    "Label",
     "Labels",
+    "PersonLabel",
     "SheetRows",
     "draw_sheet",
     "read_labels",
@@ -59,10 +59,10 @@ class SheetRows(NamedTuple):
     cells: list[tuple[str, str, str, str]]
 
 
-class Label(NamedTuple):
+class PersonLabel(NamedTuple):
     """A person's label of a comparison, which was shown in one order."""
 
-    comparison: Comparison
+    comparison: PairComparison
     order: Order
     reading: ParsedAnswer
 
@@ -70,11 +70,11 @@ class Label(NamedTuple):
 class Labels(NamedTuple):
     """The labels of a sheet; `left_out` names the rows that were not used, or is None."""
 
-    found: list[Label]
+    found: list[PersonLabel]
     left_out: str | None
 
 
-def write_sheet(result: Path, comparisons: Sequence[Comparison], out: Path, *, seed: int) -> str:
+def write_sheet(result: Path, comparisons: Sequence[PairComparison], out: Path, *, seed: int) -> str:
     """Write `out` (.xlsx or .csv) and the key to it in the result's folder; returns the sheet's id.
 
     Raises BadValue for another ending, and for a file that exists: it may be somebody's labels.
@@ -88,7 +88,7 @@ def write_sheet(result: Path, comparisons: Sequence[Comparison], out: Path, *, s
     return sheet
 
 
-def draw_sheet(result: Path, comparisons: Sequence[Comparison], *, seed: int) -> SheetRows:
+def draw_sheet(result: Path, comparisons: Sequence[PairComparison], *, seed: int) -> SheetRows:
     """The places of the responses and the order of the rows; the key to them is written into the result's folder."""
     rows: list[dict[str, Any]] = []
     for c in comparisons:
@@ -121,7 +121,7 @@ def read_labels(result: Path, path: Path, *, skip_bad: bool) -> Labels:
     if not any(str(row["id"]).strip() in known for _, row in table.rows):
         raise StoreError(f"{result} knows no row of {path}; name the result that the sheet was made of")
     by_key = _comparisons(result, known.values())
-    found: dict[str, Label] = {}
+    found: dict[str, PersonLabel] = {}
     for number, row in table.rows:
         row_id = str(row["id"] or "").strip()
         key = known.get(row_id)
@@ -135,12 +135,12 @@ def read_labels(result: Path, path: Path, *, skip_bad: bool) -> Labels:
         elif reading is None:
             bad.add(number, f"has the label {str(row['better'])[:40]!r}, expected A, B or tie")
         else:
-            found[row_id] = Label(by_key[row_id], key["order"], reading)
+            found[row_id] = PersonLabel(by_key[row_id], key["order"], reading)
     left_out = bad.settle(len(table.rows), skip=skip_bad)
     return Labels([found[row_id] for row_id in sorted(found)], left_out)
 
 
-def store_labels(result: Path, rater: str, labels: Sequence[Label]) -> None:
+def store_labels(result: Path, rater: str, labels: Sequence[PersonLabel]) -> None:
     """Put a person's labels into the result as the verdicts of a judge of that name, in place of earlier ones.
 
     Raises DataError where no row has a label.
@@ -160,14 +160,14 @@ def store_labels(result: Path, rater: str, labels: Sequence[Label]) -> None:
             "alone": 0,
             "empty": int((part[["model_length", "baseline_length"]].min(axis=1) == 0).sum()),
             "once": True,
-            **measure(labelled(part, result), baseline=str(baseline), fold=fold_once),
+            **measured(part, result, baseline=str(baseline), fold=fold_once),
         }
         for baseline, part in rows.groupby("baseline")
     ]
     write_section(result, VERDICTS, rows, judgings, same=("judge", "base_url"))
 
 
-def _cells(row: Mapping[str, Any], comparison: Comparison) -> tuple[str, str, str, str]:
+def _cells(row: Mapping[str, Any], comparison: PairComparison) -> tuple[str, str, str, str]:
     """id, prompt, response A, response B, as the sheet shows them."""
     responses = [comparison.model_response, comparison.baseline_response]
     first, second = responses if row["order"] == "model_first" else responses[::-1]
@@ -203,19 +203,19 @@ def _known_rows(result: Path) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _comparisons(result: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, Comparison]:
+def _comparisons(result: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, PairComparison]:
     """By row id. Raises StoreError where the result no longer has a response of the sheet."""
-    texts, prompts = texts_of(ResultStore(result).read_responses())
+    texts = texts_of(ResultStore(result).read_responses())
     found = {}
     for row in rows:
         key = (row["prompt_id"], row["seed"], row["sample"])
-        try:
-            both = texts[row["model"]][key], texts[row["baseline"]][key]
-        except KeyError:
+        names = row["model"], row["baseline"]
+        first, second = (texts.response(name, key) for name in names)
+        if first is None or second is None:
             raise StoreError(
                 f"{result} has no response of {row['model']} to prompt {key[0]} any more; label a new sheet"
-            ) from None
-        found[row["id"]] = Comparison(key[0], prompts[key[0]], key[1], key[2], row["model"], row["baseline"], *both)
+            )
+        found[row["id"]] = PairComparison(key[0], texts.prompts[key[0]], key[1], key[2], *names, first, second)
     return found
 
 
@@ -249,7 +249,7 @@ _PARTS = Path(__file__).with_name("page")
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-def write_label_page(result: Path, comparisons: Sequence[Comparison], out: Path, *, seed: int) -> str:
+def write_label_page(result: Path, comparisons: Sequence[PairComparison], out: Path, *, seed: int) -> str:
     """Write `out` (.html) and the key to it in the result's folder; returns the sheet's id. Raises BadValue.
 
     The pairs, their order and their places are those of the sheet by the same seed, and so is the key.

@@ -12,9 +12,9 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,36 +24,41 @@ from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.contents import Plot, contents
 from rlhf_bench.report.notes import one_seed_note, toy_note
 from rlhf_bench.report.page.colours import model_colours
+from rlhf_bench.report.page.compared import compared_table
 from rlhf_bench.report.page.data import page_data, page_looks, script_json
+from rlhf_bench.report.page.images import image_uri
 from rlhf_bench.report.plots.names import names_note
 from rlhf_bench.report.render.html import HtmlTable, html_table
 from rlhf_bench.report.responses import ResponseView, side_by_side
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import number_text
+from rlhf_bench.report.table import Table, number_text
 from rlhf_bench.report.tables.pareto import front_of, hypervolume_text
 from rlhf_bench.report.tables.summary import missing_lines
 from rlhf_bench.report.verdict import verdict
 
 __all__ = ["environment", "part", "policy_hash", "write_page"]
 
-_SCRIPTS = ("dom", "axes", "tables", "tradeoff", "diff", "browser", "mistakes", "curves", "start")
+_SCRIPTS = ("dom", "axes", "tables", "tradeoff", "diff", "shading", "prompt", "browser", "mistakes", "curves", "start")
 _PROMPTS = _MISTAKES = 20  # without a script
-_SVG_LIMIT = 150_000  # bytes; a larger drawing goes in as PNG
 _EXPLORED = "reward_vs_kl"  # the plot that the script draws in place of the image
-_SORTS = {"length": "longer", "n_tokens": "longer", "reward_without_gold": "gold"}  # of the rows that an alarm is about
 
 
 class Image(NamedTuple):
     plot: Plot
-    uri: str
+    uri: Markup
     caption: str
+
+
+class Lines(NamedTuple):
+    title: str  # "" for the section's own
+    lines: list[tuple[str, str]]  # with a link to the rows that a line is about, or ""
 
 
 class Section(NamedTuple):
     title: str
     images: list[Image]
     tables: list[HtmlTable]
-    lines: list[tuple[str, str]]  # with a link to the rows that a line is about, or ""
+    lists: list[Lines]
     id: str
 
 
@@ -95,9 +100,8 @@ def _context(result: Result) -> dict[str, Any]:
         "manifest": result.manifest,
         "facts": _facts(result),
         "verdict": verdict(result),
-        "first": [*one_seed_note(result), *toy_note(result)],
+        "first": _first_notes(result),
         "sections": sections,
-        "contents": [*((section.id, section.title) for section in sections), ("manifest", "Manifest")],
         "mistakes": data["mistakes"][:_MISTAKES],
         "prompts": side_by_side(result, _PROMPTS),
         "has_curves": bool(data["curves"]),
@@ -120,38 +124,43 @@ def _sections(result: Result, data: Mapping[str, Any]) -> list[Section]:
     for entry in contents(result):
         section = found.setdefault(entry.section, _section(entry.section))
         if isinstance(entry, Plot):
-            if uri := _data_uri(result, entry.name):
+            if uri := image_uri(result.path / "plots", entry.name):
                 images = explored if entry.name == _EXPLORED else section.images
                 images.append(Image(entry, uri, _caption(result, entry)))
         elif entry.rows and entry.section:
-            section.tables.append(html_table(entry))
+            section.tables.append(html_table(_without_first_notes(result, entry)))
     first, *others = [
         section for section in found.values() if section.images or section.tables or section.title == "Summary"
     ]
     drawn = [_section("Explore", images=explored)] if explored or len(data["axes"]) > 1 else []
-    alarms = [_section("Alarms", _alarm_links(result)), _section("Alarms while training", _training_links(result))]
     responses = [_section("Responses")] if data["prompts"]["id"] else []
     mistakes = [_section("Mistakes")] if data["mistakes"] else []
-    missing = _section("Not available", [(line, "") for line in missing_lines(result)], id="missing")
-    ends = [section for section in (*alarms, missing) if section.lines]
-    warned = [section for section in ends if section is not missing]
-    return [first, *warned, *drawn, *responses, *others, *mistakes, *(s for s in ends if s is missing)]
+    alarms = _section("Alarms", Lines("", _alarm_links(result, data)), Lines("While training", _training_links(result)))
+    missing = _section("Not available", Lines("", [(line, "") for line in missing_lines(result)]))
+    manifest = _section("Manifest")._replace(tables=[html_table(compared_table(result))])
+    found_alarms, found_missing = ([section] if section.lists else [] for section in (alarms, missing))
+    return [first, *found_alarms, *drawn, *responses, *others, *mistakes, *found_missing, manifest]
 
 
-def _section(
-    title: str, lines: list[tuple[str, str]] | None = None, images: list[Image] | None = None, id: str = ""
-) -> Section:
-    return Section(title, images or [], [], lines or [], id or title.lower().replace(" ", "-"))
+def _without_first_notes(result: Result, table: Table) -> Table:
+    """A table without the notes that head the page."""
+    first = _first_notes(result)
+    return replace(table, notes=[note for note in table.notes if note not in first])
 
 
-def _alarm_links(result: Result) -> list[tuple[str, str]]:
-    """Each alarm with a link to its model's responses, sorted by what it is about; "" where that is not known."""
-    raised = {str(alarm["text"]): alarm for alarm in result.metrics.get("alarms") or []}
-    return [(line, _rows_link(raised[line]) if line in raised else "") for line in alarm_lines(result)]
+def _first_notes(result: Result) -> list[str]:
+    return [*one_seed_note(result), *toy_note(result)]
 
 
-def _rows_link(alarm: Mapping[str, Any]) -> str:
-    return f"#{urlencode({'model': alarm['model'], 'sort': _SORTS.get(alarm['kind'], 'gain')})}"
+def _section(title: str, *lists: Lines, images: list[Image] | None = None) -> Section:
+    named = [found for found in lists if found.lines]
+    return Section(title, images or [], [], named, title.lower().replace(" ", "-"))
+
+
+def _alarm_links(result: Result, data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each alarm with a link to the responses behind it, where the page has them."""
+    links = {alarm["text"]: f"#alarm={number}" for number, alarm in enumerate(data["alarms"])}
+    return [(line, links.get(line, "")) for line in alarm_lines(result)]
 
 
 def _training_links(result: Result) -> list[tuple[str, str]]:
@@ -188,22 +197,16 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     manifest, data, sampling = result.manifest, result.manifest["data"], result.sampling
     samples = sampling.get("samples", "?")
     prompts = f"{data.get('n_prompts', '?')} × {samples} sample{'' if samples == 1 else 's'}"
-    drawn = f"temperature {sampling.get('temperature', '?')}, top-p {sampling.get('top_p', '?')}"
+    drawn = []  # where responses come from files alone nothing was drawn
+    if "temperature" in sampling:
+        how = f"temperature {sampling['temperature']}, top-p {sampling.get('top_p', '?')}"
+        drawn = [("Sampling", f"{how}, ≤ {sampling.get('max_new_tokens', '?')} tokens")]
     return [
         ("Data", result.data_label),
         ("Prompts", prompts),
         ("Training seeds", ", ".join(map(str, result.seeds))),
         ("Reference", result.reference),
-        ("Sampling", f"{drawn}, at most {sampling.get('max_new_tokens', '?')} tokens"),
+        *drawn,
         ("Date", str(manifest.get("time", "?")).replace("T", " ")[:16]),
         ("Hardware", str(manifest.get("hardware", "?"))),
     ]
-
-
-def _data_uri(result: Result, name: str) -> str | None:
-    """The plot as a data URI: an image, so nothing in it can run or load anything."""
-    for suffix, kind in ((".svg", "image/svg+xml"), (".png", "image/png")):
-        path = result.path / "plots" / f"{name}{suffix}"
-        if path.exists() and (suffix == ".png" or path.stat().st_size <= _SVG_LIMIT):
-            return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-    return None

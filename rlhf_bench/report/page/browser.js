@@ -1,22 +1,11 @@
-// Responses, models side by side.
+// Responses, models side by side: which prompts are shown, in which order, and the controls that decide it.
 
-const PROMPTS_A_PAGE = 8;
-const HH_TURN = /^[\s\S]*Human:/;
-const RESULT = { W: "won", L: "lost", T: "tie", "?": "unread" };
-
-// The last turn of a prompt, as its heading.
-function question(prompt) {
-  const text = DATA.prompts.text[prompt].trim().replace(/\s*Assistant:$/, "").replace(HH_TURN, "").trim();
-  return text.length > 150 ? `…${text.slice(-150)}` : text;
-}
-
-// A win or a loss in both orders; a tie where they disagree; unread where an answer could not be read.
-function verdictOf(orders) {
-  const read = orders?.replaceAll("-", "");
-  if (!read) return "";
-  if (orders.includes("?")) return "unread";
-  return /^W+$/.test(read) ? "won" : /^L+$/.test(read) ? "lost" : "tie";
-}
+const PROMPTS_A_PAGE = 5;
+const FIRST = { // what a new view shows; what differs from it is in the address
+  prompt: "", search: "", category: "", against: "", model: "", alarm: "", verdict: "", judge: "0",
+  from: "", to: "", sort: "", shown: "", mark: "",
+};
+const SORTS = { gain: ["reward", -1], loss: ["reward", 1], gold: ["gold", 1], longer: ["tokens", -1], kl: ["kl", -1] };
 
 let openPrompt = () => {};
 
@@ -27,14 +16,15 @@ function startBrowser(box) {
   const at = new Map(R.model.map((model, i) => [key(R.prompt[i], model, R.seed[i], R.sample[i]), i]));
   const samples = [...new Set(R.model.map((_, i) => `${R.seed[i]}|${R.sample[i]}`))];
   const policies = models.filter((m) => !DATA.models[m].data);
-  const better = policies.filter((m) => m !== DATA.reference).at(-1) ?? policies[0];
-  const fresh = () => ({
-    search: "", category: "", a: DATA.reference, b: better, verdict: "", judge: 0, least: "", sort: "", shown: samples[0],
-    page: 0, prompt: null, differences: false, shading: false, hidden: new Set(),
+  const name = (model) => DATA.models[model].name;
+  Object.assign(FIRST, {
+    shown: samples[0],
+    against: name(models.includes(DATA.reference) ? DATA.reference : models[0]),
+    model: name(policies.filter((m) => m !== DATA.reference).at(-1) ?? models.find((m) => m !== DATA.reference) ?? models[0]),
   });
-  const state = fresh();
-  const lower = { prompt: [], text: [] };
-  const list = make("div", { class: "prompts" });
+  const state = { ...FIRST }, hidden = new Set(), lower = { prompt: [], text: [] };
+  let pageNumber = 0;
+  const pair = () => [state.against, state.model].map((wanted) => models.find((m) => name(m) === wanted) ?? models[0]);
 
   // The response of a model in the shown seed and sample; the data's own have one sample.
   function row(prompt, model) {
@@ -43,7 +33,7 @@ function startBrowser(box) {
   }
 
   function gap(prompt, column) {
-    const [i, j] = [row(prompt, state.a), row(prompt, state.b)], of = R[column];
+    const [i, j] = pair().map((model) => row(prompt, model)), of = R[column];
     return i === undefined || j === undefined || !of || of[i] === null || of[j] === null ? null : of[j] - of[i];
   }
 
@@ -52,150 +42,133 @@ function startBrowser(box) {
     if (lower.prompt[prompt].includes(wanted) || P.id[prompt].startsWith(wanted)) return true;
     return models.some((model) => {
       const i = row(prompt, model);
-      if (i === undefined || state.hidden.has(model)) return false;
-      return (lower.text[i] ??= R.text[i].toLowerCase()).includes(wanted);
+      return i !== undefined && !hidden.has(model) && (lower.text[i] ??= R.text[i].toLowerCase()).includes(wanted);
     });
   }
 
   function verdict(prompt) {
     const judging = DATA.verdicts[state.judge];
-    return judging ? verdictOf(judging.by[row(prompt, state.b)]) : "";
+    return judging ? verdictOf(judging.by[row(prompt, pair()[1])]) : "";
   }
 
+  // The prompts that fit the filters, in the wanted order.
   function found() {
-    if (state.prompt !== null) return [state.prompt];
-    const wanted = state.search.trim().toLowerCase(), least = state.least === "" ? null : Number(state.least);
-    const kept = P.id.map((_, i) => i).filter((i) =>
+    const wanted = state.search.trim().toLowerCase(), alarm = DATA.alarms[state.alarm];
+    const within = (value) => value !== null && value >= (state.from === "" ? -Infinity : Number(state.from)) && value <= (state.to === "" ? Infinity : Number(state.to));
+    const kept = (alarm?.prompts.length ? alarm.prompts : P.id.map((_, i) => i)).filter((i) =>
       (!state.category || P.category[i] === state.category) &&
       (!state.verdict || verdict(i) === state.verdict) &&
-      (least === null || (gap(i, "reward") ?? -Infinity) >= least) &&
+      ((state.from === "" && state.to === "") || within(gap(i, "reward"))) &&
       (!wanted || holds(i, wanted)));
     const [column, sign] = SORTS[state.sort] ?? [];
     if (!column) return kept;
-    const value = (i) => (column === "kl_b" ? R.kl?.[row(i, state.b)] ?? null : gap(i, column));
+    const value = (i) => (column === "kl" ? R.kl?.[row(i, pair()[1])] ?? null : gap(i, column));
     const values = new Map(kept.map((i) => [i, value(i)]));
     return kept.filter((i) => values.get(i) !== null).sort((i, j) => sign * (values.get(i) - values.get(j)) || i - j);
   }
 
-  const SORTS = { gain: ["reward", -1], loss: ["reward", 1], gold: ["gold", 1], longer: ["tokens", -1], kl: ["kl_b", -1] };
-
   function render() {
-    const ids = found(), size = PROMPTS_A_PAGE;
-    state.page = Math.max(0, Math.min(state.page, Math.ceil(ids.length / size) - 1));
-    const go = (page) => {
-      state.page = page;
+    const [a, b] = pair(), one = P.id.indexOf(state.prompt), ids = found(), size = PROMPTS_A_PAGE;
+    const view = { models: models.filter((m) => !hidden.has(m)), a, b, row, mark: state.mark, alarm: DATA.alarms[state.alarm], open: openPrompt };
+    if (one >= 0) {
+      const place = ids.indexOf(one), step = (label, to) =>
+        make("button", { type: "button", disabled: to === undefined, onclick: () => set({ prompt: P.id[to] }) }, label);
+      const back = make("button", { type: "button", onclick: () => set({ prompt: "" }) }, "Show all prompts");
+      const where = place < 0 ? "" : `${place + 1} of ${ids.length.toLocaleString("en")}`;
+      list.replaceChildren(
+        make("div", { class: "pager" }, back, step("‹ Previous prompt", ids[place - 1]), make("span", { role: "status" }, where),
+          step("Next prompt ›", place < 0 ? undefined : ids[place + 1])), promptCard(one, view));
+      return;
+    }
+    pageNumber = Math.max(0, Math.min(pageNumber, Math.ceil(ids.length / size) - 1));
+    const go = (to) => {
+      pageNumber = to;
       render();
       box.scrollIntoView();
     };
-    const cards = ids.slice(state.page * size, (state.page + 1) * size).map(card);
-    const only = state.prompt === null ? null : make("button", { type: "button", class: "chip", onclick: () => show({ prompt: null }) }, "Show all prompts ✕");
-    list.replaceChildren(...[only, pager(ids.length, size, state.page, go), ...cards].filter(Boolean));
-    if (cards.length > 3) list.append(pager(ids.length, size, state.page, go));
+    const cards = ids.slice(pageNumber * size, (pageNumber + 1) * size).map((prompt) => promptCard(prompt, view));
+    list.replaceChildren(pager(ids.length, size, pageNumber, go), summary(ids, a, b), ...cards);
+    if (cards.length > 3) list.append(pager(ids.length, size, pageNumber, go));
     if (!ids.length) list.append(make("p", { class: "notes" }, "No prompt fits; loosen a filter."));
   }
 
-  function show(change) {
-    Object.assign(state, { page: 0 }, change);
-    const link = state.prompt === null ? "" : `#prompt=${encodeURIComponent(P.id[state.prompt])}`;
-    if (location.hash.startsWith("#prompt=") || link) history.replaceState(null, "", link || "#responses");
+  // The mean gain over the prompts that fit, of the shown responses.
+  function summary(ids, a, b) {
+    const gaps = ids.map((i) => gap(i, "reward")).filter((value) => value !== null);
+    const mean = gaps.reduce((sum, value) => sum + value, 0) / gaps.length;
+    const gain = gaps.length && a !== b ? `Reward of ${name(b)} minus that of ${name(a)}: ${signed(mean)} on average over these prompts (the shown responses, n = ${gaps.length.toLocaleString("en")}).` : "";
+    const part = P.total > P.id.length ? ` The page holds ${P.id.length.toLocaleString("en")} of ${P.total.toLocaleString("en")} prompts, evenly spaced.` : "";
+    return make("p", { class: "notes" }, gain + part);
+  }
+
+  // Change what is shown; the address follows, so that it can be passed on.
+  function set(change) {
+    Object.assign(state, change);
+    pageNumber = 0;
+    const changed = Object.entries(state).filter(([field, value]) => String(value) !== FIRST[field]);
+    history.replaceState(null, "", `#${changed.length ? new URLSearchParams(changed) : "responses"}`);
     controls();
     render();
   }
 
-  function card(prompt) {
-    const text = P.text[prompt].trim(), id = P.id[prompt];
-    const link = make("a", { href: `#prompt=${encodeURIComponent(id)}`, title: "A link to this prompt" }, id);
-    const head = make("header", {}, make("h3", {}, question(prompt) || "(empty prompt)"),
-      make("p", { class: "soft" }, P.category[prompt] ? `${P.category[prompt]} · ` : "", link));
-    const whole = text.length > question(prompt).length + 30 ? make("details", { class: "plain" }, make("summary", {}, "Whole prompt"), make("p", { class: "text soft" }, text)) : null;
-    const replies = models.filter((m) => !state.hidden.has(m)).map((m) => [m, row(prompt, m)]).filter(([, i]) => i !== undefined);
-    return make("article", { class: "prompt" }, head, whole, make("div", { class: "replies" }, ...replies.map(([m, i]) => reply(prompt, m, i))));
-  }
-
-  function reply(prompt, model, i) {
-    const text = R.text[i].trim(), base = row(prompt, state.a), against = row(prompt, model === state.a ? state.b : state.a);
-    const facts = [];
-    const add = (title, column, digits) => {
-      const value = R[column]?.[i] ?? null;
-      if (value === null) return;
-      const from = base === undefined || model === state.a ? null : R[column][base];
-      const change = from === null || !["reward", "gold"].includes(column) ? "" : ` (${signed(value - from, digits)})`;
-      facts.push(make("span", {}, `${title} ${number(value, digits)}`, make("span", { class: "soft" }, change)));
-    };
-    add("reward", "reward", 2);
-    add("gold", "gold", 2);
-    add("KL", "kl", 2);
-    if (R.tokens[i] !== null) facts.push(make("span", {}, `${R.tokens[i]} tokens`));
-    if (R.cut[i]) facts.push(make("span", {}, "cut off"));
-    const body = state.differences && against !== undefined && against !== i
-      ? marked(text, R.text[against].trim(), model === state.a ? "del" : "ins") : [text];
-    return make("div", { class: "reply", style: `--of:${colour(model)}` },
-      make("header", {}, make("strong", {}, markerIcon(model), DATA.models[model].name), make("div", { class: "facts-line" }, ...facts)),
-      make("p", { class: "text" }, ...(text ? body : [make("em", { class: "soft" }, "(empty)")])),
-      state.shading ? strip(i) : null, ...judged(i));
-  }
-
-  // Both orders of each judge on this response.
-  function judged(i) {
-    return DATA.verdicts.filter((judging) => judging.by[i]).map((judging) => {
-      const [one, other] = judging.by[i];
-      const both = [`shown first: ${RESULT[one] ?? "not shown"}`, ...(other ? [`shown second: ${RESULT[other] ?? "not shown"}`] : [])];
-      return make("p", { class: "soft judged" }, make("strong", {}, verdictOf(judging.by[i])), ` against ${DATA.models[judging.baseline].name} by ${judging.judge} (${both.join(", ")})`);
-    });
-  }
-
   function controls() {
+    const focused = bar.contains(document.activeElement) ? document.activeElement.name : "";
     const categories = [...new Set(P.category.filter(Boolean))].sort();
-    const names = policies.map((m) => [String(m), DATA.models[m].name]);
-    const all = models.map((m) => [String(m), DATA.models[m].name]);
-    const search = make("input", { type: "search", placeholder: "Search prompts and responses", "aria-label": "Search prompts and responses" });
-    search.value = state.search;
-    search.addEventListener("input", later(() => set("search")(search.value)));
-    const least = make("input", { type: "number", step: "0.1", value: state.least, oninput: (event) => set("least")(event.target.value) });
-    const set = (name, convert = (v) => v) => (value) => {
-      Object.assign(state, { [name]: convert(value), page: 0, prompt: null });
-      render();
-    };
-    const [a, b] = [DATA.models[state.a].name, DATA.models[state.b].name];
-    const chosen = (name) => (value) => show({ [name]: Number(value), prompt: null });
-    const sorts = [["", "order of the data"],
+    const named = (list) => list.map((m) => [name(m), name(m)]);
+    const plain = (values) => values.map((value) => [value, value]);
+    const { against: a, model: b } = state;
+    const sorts = [["", state.alarm ? "order of the alarm" : "order of the data"],
       ...(R.reward ? [["gain", `largest gain of ${b}`], ["loss", `largest loss of ${b}`]] : []),
       ...(R.gold ? [["gold", `largest loss of ${b} in gold`]] : []),
       ...(R.kl ? [["kl", `largest KL of ${b}`]] : []), ["longer", `${b} is longer`]];
-    const sampled = samples.map((s) => [s, `seed ${s.split("|")[0]}, sample ${s.split("|")[1]}`]);
-    const judges = DATA.verdicts.map((j, i) => [String(i), `${j.judge} against ${DATA.models[j.baseline].name}`]);
+    const judges = DATA.verdicts.map((j, i) => [String(i), `${j.judge} against ${name(j.baseline)}`]);
+    const select = (field, label, options) => choice(label, options, state[field], (value) => set({ [field]: value, prompt: "" }), field);
+    const entry = (field, type, attributes) => make("input", {
+      type, name: field, value: state[field], ...attributes,
+      oninput: later((event) => set({ [field]: event.target.value, prompt: "" }), 250),
+    });
+    const alarm = DATA.alarms.map((one, i) => [String(i), `${name(one.model)}: ${one.title.toLowerCase() || one.kind}`]);
     bar.replaceChildren(...[
-      search,
-      categories.length ? choice("Category", [["", "all"], ...categories.map((c) => [c, c])], state.category, set("category")) : null,
-      choice("Compare", all, String(state.a), chosen("a")),
-      choice("with", names.length > 1 ? names : all, String(state.b), chosen("b")),
-      choice("Sort by", sorts, state.sort, set("sort")),
-      R.reward ? make("label", { class: "choice" }, make("span", {}, "Reward gain at least"), least) : null,
-      judges.length > 1 ? choice("Judge", judges, String(state.judge), chosen("judge")) : null,
-      judges.length ? choice(`Verdict on ${b}`, [["", "any"], ["won", "won"], ["lost", "lost"], ["tie", "tie"], ["unread", "unread"]], state.verdict, set("verdict")) : null,
-      sampled.length > 1 ? choice("Shown", sampled, state.shown, set("shown")) : null,
-      tick("mark differences", state.differences, (on) => { state.differences = on; render(); }),
-      R.strip ? tick("KL by token", state.shading, (on) => { state.shading = on; render(); }) : null,
+      entry("search", "search", { placeholder: "Search prompts and responses", "aria-label": "Search prompts and responses" }),
+      categories.length ? select("category", "Category", [["", "all"], ...plain(categories)]) : null,
+      select("against", "Compare", named(models)),
+      select("model", "with", named(policies.length > 1 ? policies : models)),
+      select("sort", "Sort by", sorts),
+      alarm.length ? choice("Alarm", [["", "any or none"], ...alarm], state.alarm, (value) => set(ofAlarm(value)), "alarm") : null,
+      R.reward ? make("div", { class: "choice" }, make("span", {}, "Reward gain from, to"), make("div", {},
+        entry("from", "number", { step: "0.1", "aria-label": "Reward gain at least" }), " ",
+        entry("to", "number", { step: "0.1", "aria-label": "Reward gain at most" }))) : null,
+      judges.length > 1 ? select("judge", "Judge", judges) : null,
+      judges.length ? select("verdict", `Verdict on ${b}`, [["", "any"], ...plain(["won", "lost", "tie", "unread"])]) : null,
+      samples.length > 1 ? select("shown", "Shown", samples.map((s) => [s, `seed ${s.split("|")[0]}, sample ${s.split("|")[1]}`])) : null,
+      choice("Mark in texts", [["", "nothing"], ["words", `differences from ${a}`], ...(R.kl_levels ? [["kl", "KL of each token"]] : [])], state.mark, (mark) => set({ mark }), "mark"),
     ].filter(Boolean));
+    legend.replaceChildren(...(state.mark === "kl" ? shadingLegend() : []));
+    const again = bar.querySelector(`[name="${focused}"]`);
+    again?.focus();
+    if (again?.type === "search") again.setSelectionRange(again.value.length, again.value.length);
   }
 
+  // The view of an alarm: its model against the reference; a judge's has the prompts that the model lost.
+  function ofAlarm(number) {
+    const alarm = DATA.alarms[number];
+    if (!alarm) return { alarm: "", prompt: "" };
+    return { ...FIRST, alarm: number, model: name(alarm.model), verdict: alarm.kind === "judge" ? "lost" : "" };
+  }
+
+  // What the address asks for, as far as it is about this list.
   function read() {
-    const given = new URLSearchParams(location.hash.slice(1));
-    const model = (name) => DATA.models.findIndex((m) => m.name === name);
-    if (given.has("prompt")) {
-      const prompt = P.id.indexOf(given.get("prompt"));
-      if (prompt < 0) return;
-      show({ prompt });
-    } else if (given.has("model")) {
-      show({ ...fresh(), b: Math.max(0, model(given.get("model"))), sort: given.get("sort") ?? "" });
-    } else return;
+    const given = new URLSearchParams(location.hash.slice(1)), fields = [...given.keys()];
+    if (!fields.length || !fields.every((field) => field in FIRST)) return;
+    if (given.has("prompt") && !P.id.includes(given.get("prompt"))) return;
+    set({ ...FIRST, ...(given.has("alarm") ? ofAlarm(given.get("alarm")) : {}), ...Object.fromEntries(given) });
     box.scrollIntoView();
   }
 
-  const bar = make("div", { class: "tools" });
-  box.replaceChildren(bar, modelButtons(models, state.hidden, render), list);
+  const bar = make("div", { class: "tools" }), legend = make("div", { class: "legend" }), list = make("div", { class: "prompts" });
+  box.replaceChildren(bar, modelButtons(models, hidden, render), legend, list);
   openPrompt = (prompt) => {
-    show({ prompt });
+    set({ prompt: P.id[prompt] });
     box.scrollIntoView();
   };
   controls();
@@ -203,21 +176,3 @@ function startBrowser(box) {
   read();
   addEventListener("hashchange", read);
 }
-
-// The KL of each token as a row of cells, the darker the more; levels are those of data.py.
-function strip(i) {
-  const levels = DATA.responses.strip[i];
-  if (!levels) return null;
-  const kl = [...levels].map((c) => (LEVELS.indexOf(c) / (LEVELS.length - 1)) ** 2 * DATA.strip_max);
-  const most = kl.indexOf(Math.max(...kl));
-  const cells = kl.map((value, j) => make("i", { "data-j": j, style: `opacity:${(0.06 + 0.94 * Math.sqrt(value / DATA.strip_max)).toFixed(2)}` }));
-  const box = make("div", { class: "strip", role: "img", "aria-label": `KL by token; most at token ${most + 1}: ${number(kl[most])} nats` }, ...cells);
-  box.addEventListener("pointermove", (event) => {
-    const j = event.target.dataset.j;
-    if (j !== undefined) showTip([`Token ${Number(j) + 1}`, `KL about ${number(kl[j], 3)} nats`], event.clientX, event.clientY);
-  });
-  box.addEventListener("pointerleave", hideTip);
-  return box;
-}
-
-const LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";

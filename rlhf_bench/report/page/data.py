@@ -1,5 +1,5 @@
 """What the page's script draws and lists, as one JSON object: models, axes, layers, prompts, responses, verdicts,
-mistakes and training curves. Lists of responses are columns, since their names would be half of the file.
+alarms, mistakes and training curves.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from rlhf_bench.judge.results import VERDICTS, read_section
+from rlhf_bench.report.page.alarms import alarm_rows
+from rlhf_bench.report.page.responses import prompt_columns, read_rows, response_columns, short, verdicts
 from rlhf_bench.report.plots.curves import STAGE_PANELS, stage_of
 from rlhf_bench.report.plots.style import Look, looks
 from rlhf_bench.report.render.html import definition
@@ -27,11 +27,8 @@ from rlhf_bench.types import Estimate
 
 __all__ = ["page_data", "page_looks", "script_json"]
 
-LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of a token's KL; browser.js has the same
-_MOST_CHARACTERS = 24_000_000  # of responses; of more an even selection of prompts is in the page
 _MOST_MISTAKES = 400
 _CURVE_POINTS = 120
-_ROLES = {"model_first": 0, "baseline_first": 1}
 _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
@@ -50,10 +47,7 @@ def page_looks(result: Result) -> dict[str, Look]:
 def page_data(result: Result) -> dict[str, Any]:
     shown = page_looks(result)
     index = {name: number for number, name in enumerate(shown)}
-    rows = _responses(result)
-    prompts = dict.fromkeys(row["prompt_id"] for row in rows)
-    scores = _scores_of(result, rows)
-    strips, strip_max = _strips(scores)
+    rows = read_rows(result)
     return {
         "reference": index.get(result.reference, 0),
         "reward": result.reward_key,
@@ -65,24 +59,19 @@ def page_data(result: Result) -> dict[str, Any]:
         "axes": [axis for axis in _axes(result, list(shown)) if any(axis["cells"])],
         "layers": _layers(result),
         "fronts": {key: [index[name] for name in front] for key, front in _fronts(result)},
-        "prompts": _prompts(rows, scores, list(prompts)),
-        "responses": _columns(result, rows, scores, index, list(prompts), strips),
-        "strip_max": strip_max,
-        "verdicts": _verdicts(result, rows, index),
+        "prompts": prompt_columns(rows),
+        "responses": response_columns(result, rows, index),
+        "verdicts": verdicts(result, rows, index),
+        "alarms": alarm_rows(result, rows.prompts, index),
         "mistakes": _mistakes(result),
         "curves": _curves(result, index),
     }
 
 
-def _short(value: Any) -> float | None:
-    """Four significant digits; None for what is not known."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
-
-
 def _quad(estimate: Estimate | None) -> list[float | int | None] | None:
     if not known(estimate):
         return None
-    return [_short(estimate.value), _short(estimate.low), _short(estimate.high), estimate.n]
+    return [short(estimate.value), short(estimate.low), short(estimate.high), estimate.n]
 
 
 # models
@@ -109,7 +98,7 @@ def _axes(result: Result, models: Sequence[str]) -> Iterable[dict[str, Any]]:
             "digits": metric.digits,
             "column": columns.get(key),
             "cells": [_quad(cell(name)) for name in models],
-            "seeds": [[_short(value) for value in row] for row in per_seed],
+            "seeds": [[short(value) for value in row] for row in per_seed],
         }
     for number, judging in enumerate(result.judge.get("judgings", [])):
         rates = {rate["model"]: Estimate.from_dict(rate["estimate"]) for rate in judging["win_rates"]}
@@ -151,7 +140,7 @@ def _shifted(cell: Mapping[str, Any], by: float) -> dict[str, Any]:
 def _kl(row: Mapping[str, Any]) -> float | None:
     """The KL of a point: the true one where it is known, else its bound."""
     kl = row.get("kl_true", row.get("kl", row.get("kl_bound")))
-    return _short(kl["value"] if isinstance(kl, Mapping) else kl)
+    return short(kl["value"] if isinstance(kl, Mapping) else kl)
 
 
 def _point_name(row: Mapping[str, Any]) -> str:
@@ -170,119 +159,6 @@ def _fronts(result: Result) -> Iterable[tuple[str, list[str]]]:
             yield key, list(stored["front"]) if stored else pareto_front(points)
 
 
-# responses
-
-
-def _responses(result: Result) -> list[dict[str, Any]]:
-    """Every response; of more text than a page can hold, those to an even selection of the prompts."""
-    rows = result.responses()
-    size = sum(len(row["response"]) + 60 for row in rows)
-    ids = list(dict.fromkeys(row["prompt_id"] for row in rows))
-    if size <= _MOST_CHARACTERS:
-        return rows
-    keep = max(1, int(len(ids) * _MOST_CHARACTERS / size))
-    kept = {ids[number * len(ids) // keep] for number in range(keep)}
-    return [row for row in rows if row["prompt_id"] in kept]
-
-
-def _scores_of(result: Result, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The scores of the given responses, in their order."""
-    keys = ["model", "seed", "prompt_id", "sample"]
-    order = pd.MultiIndex.from_tuples([tuple(row[key] for key in keys) for row in rows], names=keys)
-    return result.scores.set_index(keys).reindex(order)
-
-
-def _prompts(rows: Sequence[Mapping[str, Any]], scores: pd.DataFrame, ids: Sequence[str]) -> dict[str, Any]:
-    texts = {row["prompt_id"]: row["prompt"] for row in rows}
-    categories: dict[str, str] = {}
-    if "category" in scores:
-        known_ones = scores["category"].dropna()
-        categories = dict(zip(known_ones.index.get_level_values("prompt_id"), known_ones.astype(str), strict=True))
-    return {"id": ids, "text": [texts[i] for i in ids], "category": [categories.get(i, "") for i in ids]}
-
-
-def _columns(
-    result: Result,
-    rows: Sequence[Mapping[str, Any]],
-    scores: pd.DataFrame,
-    index: Mapping[str, int],
-    ids: Sequence[str],
-    strips: list[str] | None,
-) -> dict[str, Any]:
-    place = {prompt: number for number, prompt in enumerate(ids)}
-    numbers = {"reward": result.reward_key, "gold": "gold", "kl": "kl_exact"}
-    return {
-        "model": [index[row["model"]] for row in rows],
-        "seed": [row["seed"] for row in rows],
-        "prompt": [place[row["prompt_id"]] for row in rows],
-        "sample": [row["sample"] for row in rows],
-        "text": [row["response"] for row in rows],
-        **{name: _numbers(scores, column) for name, column in numbers.items()},
-        "tokens": [None if row["n_tokens"] is None else int(row["n_tokens"]) for row in rows],
-        "cut": [int(row["finish_reason"] == "length") for row in rows],
-        "strip": strips,
-    }
-
-
-def _numbers(scores: pd.DataFrame, column: str) -> list[float | None] | None:
-    if column not in scores or not scores[column].notna().any():
-        return None
-    return [_short(value) for value in scores[column].astype(float)]
-
-
-def _strips(scores: pd.DataFrame) -> tuple[list[str] | None, float]:
-    """Each response's KL by token, a character a token: its square root in 62 levels up to the 99.5th percentile."""
-    if "token_kl" not in scores:
-        return None, 0.0
-    lists = [np.asarray(found, dtype=float) if found is not None and np.ndim(found) else None
-             for found in scores["token_kl"]]  # fmt: skip
-    values = [found for found in lists if found is not None and found.size]
-    highest = float(np.nanquantile(np.concatenate(values), 0.995)) if values else 0.0
-    if not highest > 0:
-        return None, 0.0
-    top = len(LEVELS) - 1
-
-    def text(found: np.ndarray | None) -> str:
-        if found is None:
-            return ""
-        levels = np.sqrt(np.clip(np.nan_to_num(found) / highest, 0, 1)) * top
-        return "".join(LEVELS[level] for level in np.rint(levels).astype(int))
-
-    return [text(found) for found in lists], float(_short(highest) or 0)
-
-
-# judges, mistakes, training
-
-
-def _verdicts(result: Result, rows: Sequence[Mapping[str, Any]], index: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Of each judge and baseline, by the number of a response: W, L, T or ? where it is shown first, then second."""
-    table = read_section(result.path, VERDICTS)
-    if table is None:
-        return []
-    numbers = {(row["model"], row["prompt_id"], row["seed"], row["sample"]): n for n, row in enumerate(rows)}
-    found = []
-    for (judge, _, template, baseline), group in table[table["repeat"] == 0].groupby(
-        ["judge", "base_url", "template", "baseline"], sort=True
-    ):
-        by: dict[int, str] = {}
-        baseline = str(baseline)
-        for row in group.itertuples(index=False):
-            number, place = numbers.get((row.model, row.prompt_id, row.seed, row.sample)), _ROLES[str(row.order)]
-            if number is not None:
-                orders = by.get(number, "--")
-                by[number] = orders[:place] + _letter(row, place) + orders[place + 1 :]
-        name = judge if template == "none" else f"{judge} ({template})"
-        found.append({"judge": name, "baseline": index.get(str(baseline), 0), "by": by})
-    return found
-
-
-def _letter(row: Any, place: int) -> str:
-    """How the model did where it is shown at `place`, 0 first."""
-    if row.status != "read":
-        return "?"
-    return "T" if row.winner == "tie" else "W" if row.winner == ("first", "second")[place] else "L"
-
-
 def _mistakes(result: Result) -> list[dict[str, Any]]:
     """The largest mistakes of all audited models together, largest wrong margin first."""
     rows = sorted(ResultStore(result.path).read_mistakes(), key=lambda row: row["margin"])[:_MOST_MISTAKES]
@@ -293,7 +169,7 @@ def _mistakes(result: Result) -> list[dict[str, Any]]:
             "audited": str(row.get("model", "")),
             "tags": [*map(str, row.get("tags") or []), *(["near-duplicate"] if row.get("near_duplicate") else [])],
             **{name: str(row.get(name) or "") for name in texts},
-            **{name: _short(row.get(name)) for name in numbers},
+            **{name: short(row.get(name)) for name in numbers},
         }
         for row in rows
     ]
@@ -318,4 +194,4 @@ def _means(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list
     if not found:
         return [], []
     spans = [span for span in np.array_split(np.array(found), min(len(found), _CURVE_POINTS)) if len(span)]
-    return [int(span[-1, 0]) for span in spans], [_short(span[:, 1].mean()) for span in spans]
+    return [int(span[-1, 0]) for span in spans], [short(span[:, 1].mean()) for span in spans]

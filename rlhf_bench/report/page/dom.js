@@ -45,16 +45,16 @@ function colour(model) {
 }
 
 // A select with its label; options are [value, title].
-function choice(label, options, value, changed) {
-  const select = make("select", { onchange: () => changed(select.value) });
+function choice(label, options, value, changed, name = null) {
+  const select = make("select", { name, onchange: () => changed(select.value) });
   select.append(...options.map(([key, title]) => make("option", { value: key, selected: key === value }, title)));
   return make("label", { class: "choice" }, make("span", {}, label), select);
 }
 
-function tick(label, checked, changed) {
+function tick(label, checked, changed, icon = null) {
   const box = make("input", { type: "checkbox", onchange: () => changed(box.checked) });
   box.checked = checked;
-  return make("label", { class: "tick" }, box, label);
+  return make("label", { class: "tick" }, box, icon, label);
 }
 
 function later(work, milliseconds = 150) {

@@ -12,7 +12,7 @@ function startMistakes(box) {
   };
   const filter = (name, label) => {
     const found = values(name === "tag" ? "tags" : name).map(String);
-    return found.length > 1 || name === "tag" && found.length ? choice(label, [["", "all"], ...found.map((v) => [v, v])], "", set(name)) : null;
+    return found.length > 1 || name === "tag" && found.length ? choice(label, [["", "all"], ...found.map((v) => [v, v])], "", set(name), name) : null;
   };
   const search = make("input", { type: "search", placeholder: "Search pairs", "aria-label": "Search pairs" });
   search.addEventListener("input", later(() => set("search")(search.value)));
@@ -44,7 +44,32 @@ function startMistakes(box) {
         reply("rejected, scored higher", row.rejected_score, marked(rejected, chosen, "del"))));
   }
 
-  const tools = [search, filter("audited", "Model"), filter("split", "Split"), filter("category", "Category"), filter("tag", "Tag")];
-  box.replaceChildren(make("div", { class: "tools" }, ...tools.filter(Boolean)), list);
+  // `#mistakes-tag=...`: the pairs of a group, to which the audit's tables link.
+  function read() {
+    const [[field, value] = []] = new URLSearchParams(location.hash.slice(1));
+    const name = field?.replace("mistakes-", "");
+    if (!["tag", "category"].includes(name) || name === field) return;
+    Object.assign(state, { audited: "", split: "", category: "", tag: "", search: "", [name]: value, page: 0 });
+    search.value = "";
+    for (const select of tools.querySelectorAll("select")) select.value = state[select.name];
+    render();
+    box.scrollIntoView();
+  }
+
+  const tools = make("div", { class: "tools" }, ...[
+    search, filter("audited", "Model"), filter("split", "Split"), filter("category", "Category"), filter("tag", "Tag"),
+  ].filter(Boolean));
+  box.replaceChildren(tools, list);
+  linkRows({ tag: values("tags"), category: values("category") });
   render();
+  read();
+  addEventListener("hashchange", read);
+}
+
+// Rows of the audit's tables that are named after a group of mistakes link to it.
+function linkRows(groups) {
+  for (const head of document.querySelectorAll("#reward-model tbody th")) {
+    const text = head.textContent.trim(), field = Object.keys(groups).find((name) => groups[name].includes(text));
+    if (field) head.replaceChildren(make("a", { href: `#mistakes-${field}=${encodeURIComponent(text)}`, title: "Its largest mistakes" }, text));
+  }
 }

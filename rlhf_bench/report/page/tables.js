@@ -76,7 +76,7 @@ function sortBy(grid, column, head) {
   const compare = (a, b) => {
     const [x, y] = [value(a), value(b)];
     if (x === null || y === null) return (x === null) - (y === null); // what is missing comes last
-    return sign * (typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y)));
+    return sign * (typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true }));
   };
   rows.sort((a, b) => (order === "none" ? 0 : compare(a, b)) || a.dataset.place - b.dataset.place);
   grid.tBodies[0].append(...rows);
@@ -114,7 +114,7 @@ function toolbar(box, grids) {
     });
     bar.append(search);
   }
-  bar.append(columnsMenu(box, grids));
+  bar.append(columnsMenu(box, grids), make("span", { class: "soft" }, "Copy as"));
   for (const [format, text] of Object.entries(COPY)) {
     const button = make("button", { type: "button", "aria-label": `Copy ${name} as ${format}` }, format);
     button.addEventListener("click", async () => {

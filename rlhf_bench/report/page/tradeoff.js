@@ -22,8 +22,8 @@ function startTradeoff(box) {
   };
   const models = DATA.models.map((_, i) => i).filter((i) => axes.some((a) => a.cells[i]));
   const layerTicks = [
-    tick("Pareto front", true, switched("front")),
-    ...[...new Set(DATA.layers.map((layer) => layer.name))].map((name) => tick(name, true, switched(name))),
+    tick("Pareto front", true, switched("front"), lineIcon("front")),
+    ...[...new Map(DATA.layers.map((layer) => [layer.name, layer.kind]))].map(([name, kind]) => tick(name, true, switched(name), lineIcon(`curve ${kind}`))),
     ...(DATA.seeds.length > 1 ? [tick("each seed", true, switched("seeds"))] : []),
     tick("cloud of prompts", false, switched("cloud")),
     tick("log scale", isFar(axis(state.x), state), (on) => { state.log = on; render(); }),
@@ -36,6 +36,10 @@ function startTradeoff(box) {
     modelButtons(models, state.hidden, render), plot, note);
   render();
   addEventListener("resize", later(render));
+}
+
+function lineIcon(kind) {
+  return draw("svg", { width: 22, height: 10, viewBox: "0 0 22 10", "aria-hidden": "true" }, draw("path", { d: "M0 5L22 5", class: kind }));
 }
 
 // One model far away must not press the others together: then the axis is logarithmic from the median on.
@@ -126,7 +130,7 @@ function drawLayer(at, layer, up, x, y) {
   if (outline.length) at.append(draw("path", { d: `${path(outline)}Z`, class: "band", "aria-hidden": "true" }));
   at.append(draw("path", { d: path(layer.points.map((p) => [x(p[0]), y(p[1])])), class: `curve ${layer.kind}`, "aria-hidden": "true" }));
   for (const [kl, ...cell] of layer.points) {
-    const label = cell.pop(), dot = draw("circle", { cx: x(kl), cy: y(cell[0]), r: 3, class: "dot" });
+    const label = cell.pop(), dot = draw("circle", { cx: x(kl), cy: y(cell[0]), r: layer.kind === "optimal" ? 7 : 3, class: `dot ${layer.kind}` });
     withTip(dot, () => [label, `KL ${number(kl)}`, `${up.title} ${estimate(cell, up.digits)}`]);
     at.append(dot);
   }

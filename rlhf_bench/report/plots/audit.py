@@ -73,7 +73,9 @@ def audit_reliability(result: Result) -> Figure | None:
     """How often the preferred side is the chosen one, against how probable the model makes it; a line a model."""
     models: dict[str, Any] = result.audit.get("models", {})
     found = {
-        model: [b for b in part.get("calibration", []) if b.get("n") and "share" in b] for model, part in models.items()
+        model: [b for b in part["calibration"]["bins"] if b["n"]]
+        for model, part in models.items()
+        if "calibration" in part
     }
     if not any(found.values()):
         return None
@@ -100,7 +102,7 @@ def _bar(row: Mapping[str, Any], key: str) -> Estimate:
 
 
 def _forest(rows: Sequence[_Row], title: str, label: str, *, at: float | None = None) -> Figure | None:
-    """A row a name, from top to bottom; `at`: where an upright line stands."""
+    """A row a name, from top to bottom; `at`: where an upright line is drawn."""
     rows = [row for row in rows if known(row.estimate)]
     if not rows:
         return None

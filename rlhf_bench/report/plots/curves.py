@@ -21,26 +21,26 @@ __all__ = ["STAGE_PANELS", "plot_training_curve", "stage_of", "training_curves"]
 Rows = Sequence[Mapping[str, Any]]
 
 
-class Panel(NamedTuple):
+class CurvePanel(NamedTuple):
     key: str  # TRL's name of the training value; its evaluation twin is eval_<key>
     label: str
 
 
-_REWARD = Panel("reward", "learned reward (raw)")
-_EXACT = Panel("kl_exact", "exact KL (nats per response)")
-_GOLD = Panel("gold", "gold reward")
-_LOSS = Panel("loss", "loss (nats per token)")
-STAGE_PANELS: dict[str, list[Panel]] = {
+_REWARD = CurvePanel("reward", "learned reward (raw)")
+_EXACT = CurvePanel("kl_exact", "exact KL (nats per response)")
+_GOLD = CurvePanel("gold", "gold reward")
+_LOSS = CurvePanel("loss", "loss (nats per token)")
+STAGE_PANELS: dict[str, list[CurvePanel]] = {
     "base": [_LOSS],
     "sft": [_LOSS],
-    "reward": [Panel("loss", "loss (nats per pair)"), Panel("accuracy", "accuracy (share of pairs)")],
+    "reward": [CurvePanel("loss", "loss (nats per pair)"), CurvePanel("accuracy", "accuracy (share of pairs)")],
     "dpo": [
-        Panel("loss", "loss (nats per pair)"),
-        Panel("rewards/accuracies", "accuracy (share of pairs)"),
-        Panel("rewards/margins", "implicit reward margin (nats)"),
+        CurvePanel("loss", "loss (nats per pair)"),
+        CurvePanel("rewards/accuracies", "accuracy (share of pairs)"),
+        CurvePanel("rewards/margins", "implicit reward margin (nats)"),
     ],
-    "ppo": [_REWARD, Panel("objective/kl", "KL, k1 (nats per response)"), _EXACT, _GOLD],
-    "grpo": [_REWARD, Panel("kl", "KL, k3 (nats per token)"), _EXACT, _GOLD],
+    "ppo": [_REWARD, CurvePanel("objective/kl", "KL, k1 (nats per response)"), _EXACT, _GOLD],
+    "grpo": [_REWARD, CurvePanel("kl", "KL, k3 (nats per token)"), _EXACT, _GOLD],
 }
 _KEY_OF = {  # a key that only this stage logs
     "objective/scores": "ppo",
@@ -65,7 +65,7 @@ def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) 
     """Draw one stage's log.jsonl to `path` (.png or .svg; without a suffix, both).
 
     `log_rows` have "step" and TRL's metric names; evaluation values are `eval_<name>`. A stage that is not known
-    is found from its keys. Panels whose key was never logged are left out.
+    is found from its keys. A panel is left out where its key was never logged.
     """
     with drawing():
         panels = _panels(stage, log_rows)
@@ -89,7 +89,7 @@ def training_curves(result: Result) -> Figure | None:
     if "reward" in names:  # it is trained after SFT and before the others
         names.remove("reward")
         names.insert(sum(name in ("base", "sft") for name in names), "reward")
-    lines: list[tuple[str, Sequence[Rows], list[Panel]]] = []
+    lines: list[tuple[str, Sequence[Rows], list[CurvePanel]]] = []
     for name in names:
         runs = [rows for (model, _), rows in sorted(logs.items()) if model == name]
         panels = _panels(stage_of(name, runs[0]), [row for rows in runs for row in rows])
@@ -113,12 +113,12 @@ def training_curves(result: Result) -> Figure | None:
     return figure
 
 
-def _panels(stage: str, rows: Rows) -> list[Panel]:
+def _panels(stage: str, rows: Rows) -> list[CurvePanel]:
     panels = STAGE_PANELS[stage_of(stage, rows)]
-    return [p for p in panels if _values(rows, p.key)[0].size or _values(rows, f"eval_{p.key}")[0].size]
+    return [p for p in panels if values_of(rows, p.key)[0].size or values_of(rows, f"eval_{p.key}")[0].size]
 
 
-def _draw(axes: Axes, panel: Panel, runs: Sequence[Rows], look: Look) -> None:
+def _draw(axes: Axes, panel: CurvePanel, runs: Sequence[Rows], look: Look) -> None:
     labelled: set[str] = set()
 
     def once(label: str) -> str:
@@ -128,14 +128,14 @@ def _draw(axes: Axes, panel: Panel, runs: Sequence[Rows], look: Look) -> None:
         return label if fresh else "_nolegend_"
 
     for rows in runs:
-        step, value = _values(rows, panel.key)
+        step, value = values_of(rows, panel.key)
         if step.size:
             window = max(1, len(value) // 15)
             light, strong = (0.3, once("each log row")), once("running mean")
             if len(runs) == 1:
                 axes.plot(step, value, color=look.colour, alpha=light[0], linewidth=0.8, label=light[1])
-            axes.plot(step, _running_mean(value, window), color=look.colour, linewidth=1.8, label=strong)
-        step, value = _values(rows, f"eval_{panel.key}")
+            axes.plot(step, running_mean(value, window), color=look.colour, linewidth=1.8, label=strong)
+        step, value = values_of(rows, f"eval_{panel.key}")
         if step.size:
             axes.plot(
                 step,
@@ -152,14 +152,14 @@ def _draw(axes: Axes, panel: Panel, runs: Sequence[Rows], look: Look) -> None:
     tidy(axes)
 
 
-def _values(rows: Rows, key: str) -> tuple[np.ndarray, np.ndarray]:
+def values_of(rows: Rows, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and finite values of one key."""
     found = [(row["step"], row[key]) for row in rows if "step" in row and isinstance(row.get(key), int | float)]
     pairs = np.array([pair for pair in found if math.isfinite(pair[1])], dtype=float).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
 
 
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     """Centred mean over `window` rows to each side, over those that exist at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))

@@ -11,7 +11,8 @@ from rlhf_bench.judge.analysis.length import LENGTH_ALONE
 from rlhf_bench.report.plots.panels import SHARE, Panel, draw_panels
 from rlhf_bench.report.plots.style import data_title, looks
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.tables.judge_forms import estimate_of, judge_name
+from rlhf_bench.report.table import estimate_of
+from rlhf_bench.report.tables.judge_forms import judge_name
 
 __all__ = ["judge_ratings", "win_rates"]
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-__all__ = ["Label", "path_boxes", "place_labels", "point_boxes"]
+__all__ = ["PointLabel", "path_boxes", "place_labels", "point_boxes"]
 
 Boxes = npt.NDArray[np.float64]  # (N, 4): x0, y0, x1, y1 in pixels
 
@@ -27,9 +27,10 @@ _ON_LABEL, _OUTSIDE = 20.0, 4.0  # how much worse than a covered line: another l
 _MISTAKEN = 25.0  # cost of each pixel that a label is nearer to another point than to its own
 _ROUNDS = 8  # of the layout engine, at most
 _STEP = 4.0  # pixels between the boxes along a line
+_RADIUS = 5.0  # pixels around a marker
 
 
-class Label(NamedTuple):
+class PointLabel(NamedTuple):
     text: str
     x: float  # the data point it names
     y: float
@@ -43,7 +44,7 @@ class _Place(NamedTuple):
     vertical: Literal["center", "bottom", "top"]
 
 
-def place_labels(axes: Axes, labels: Sequence[Label], blocked: Sequence[Boxes] = ()) -> list[Annotation]:
+def place_labels(axes: Axes, labels: Sequence[PointLabel], blocked: Sequence[Boxes] = ()) -> list[Annotation]:
     """Write each label beside its point, where it covers least of the other labels, the points and `blocked`.
 
     Greedy over 16 directions and 5 distances, then each again with the others where they are; a far one gets a thin
@@ -75,9 +76,9 @@ def settle(axes: Axes) -> None:
             return
 
 
-def point_boxes(axes: Axes, points: Sequence[tuple[float, float]], *, radius: float = 5.0) -> Boxes:
-    """Boxes around markers at data coordinates; `radius` in pixels. Call `settle` first."""
-    return _around(axes.transData.transform(points), radius) if points else np.empty((0, 4))
+def point_boxes(axes: Axes, points: Sequence[tuple[float, float]]) -> Boxes:
+    """Boxes around markers at data coordinates. Call `settle` first."""
+    return _around(axes.transData.transform(points), _RADIUS) if points else np.empty((0, 4))
 
 
 def path_boxes(axes: Axes, corners: Sequence[tuple[float, float]]) -> Boxes:
@@ -166,7 +167,7 @@ def _distances(box: Boxes, points: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
     return np.hypot(beyond[:, 0], beyond[:, 1])
 
 
-def _size(axes: Axes, label: Label) -> tuple[float, float]:
+def _size(axes: Axes, label: PointLabel) -> tuple[float, float]:
     """Width and height in pixels, with a pixel of air on each side."""
     trial = _annotate(axes, label, _Place(0.0, 0.0, "left", "bottom"))
     box = trial.get_window_extent()
@@ -174,7 +175,7 @@ def _size(axes: Axes, label: Label) -> tuple[float, float]:
     return box.width + 2, box.height + 2
 
 
-def _annotate(axes: Axes, label: Label, place: _Place) -> Annotation:
+def _annotate(axes: Axes, label: PointLabel, place: _Place) -> Annotation:
     far = math.hypot(place.dx, place.dy) > _LEADER
     return axes.annotate(
         label.text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
@@ -9,15 +10,16 @@ from functools import cache
 from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
 
-__all__ = ["FONT", "names_note", "printable", "short", "short_names"]
+__all__ = ["FONT", "lines_of", "names_note", "printable", "short", "short_names"]
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so the same on every machine
 _UNKNOWN = "□"  # for a character that the font lacks
-_WIDTH = 14  # characters of a model's name
+_WIDTH = 14  # characters of a model's name, and the most that it is wide, in letters n
 
 
 def short_names(models: Iterable[str]) -> dict[str, str]:
-    """Each model's name in at most 14 characters, its beginning and its end; no two are the same."""
+    """Each model's name in at most 14 characters, fewer where they are wide, its beginning and its end; no two are the
+    same."""
     found: dict[str, str] = {}
     for model in models:
         name, number = short(model), 2
@@ -34,12 +36,29 @@ def names_note(models: Iterable[str]) -> str:
 
 
 def short(text: str, width: int = _WIDTH) -> str:
-    """`text` as the font can print it, its middle left out where it is longer."""
-    text = printable(text)
-    if len(text) <= width:
+    """`text` as the font can print it, its middle left out where it is longer than `width` characters or wider than so
+    many letters n."""
+    text, most = printable(text), width * _advance("n")
+    if len(text) <= width and sum(map(_advance, text)) <= most:
         return text
-    head = (width - 1) // 2 - 1
-    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+    cut = (_without_middle(text, size) for size in range(min(width, len(text) - 1), 3, -1))
+    return next((found for found in cut if sum(map(_advance, found)) <= most), text[:3])
+
+
+def _without_middle(text: str, size: int) -> str:
+    head = (size - 1) // 2 - 1
+    return f"{text[:head]}…{text[len(text) - (size - 1 - head) :]}"
+
+
+def lines_of(text: str, width: int, *, most: int) -> str:
+    """`text` in at most `most` lines of `width` characters, of fewer where they are wide: an average letter is narrower
+    than an n."""
+    fits = 0.93 * width * _advance("n")
+    for size in range(width, 20, -4):
+        lines = textwrap.wrap(text, size, max_lines=most, placeholder=" ...")
+        if all(sum(map(_advance, line)) <= fits for line in lines):
+            break
+    return "\n".join(lines)
 
 
 def printable(text: str) -> str:
@@ -50,5 +69,18 @@ def printable(text: str) -> str:
 
 
 @cache
+def _advance(character: str) -> float:
+    """How wide a character is; the unit does not matter."""
+    return float(_font().load_char(ord(character)).linearHoriAdvance)
+
+
+@cache
+def _font() -> FT2Font:
+    font = FT2Font(findfont(FONT))
+    font.set_size(10, 72)
+    return font
+
+
+@cache
 def _characters() -> frozenset[int]:
-    return frozenset(FT2Font(findfont(FONT)).get_charmap())
+    return frozenset(_font().get_charmap())

@@ -1,4 +1,4 @@
-"""The metrics that a suite asks of its own prompts: each a panel, each model a row with its interval."""
+"""The metrics of a suite's own prompts: each a panel, each model a row with its interval."""
 
 from __future__ import annotations
 

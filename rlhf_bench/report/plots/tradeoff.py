@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import TypeAlias
@@ -11,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlhf_bench.report.plots.labels import Boxes, Label, path_boxes, place_labels, point_boxes, settle
-from rlhf_bench.report.plots.names import short, short_names
+from rlhf_bench.report.plots.labels import Boxes, PointLabel, path_boxes, place_labels, point_boxes, settle
+from rlhf_bench.report.plots.names import lines_of, short, short_names
 from rlhf_bench.report.plots.style import Look, arms, frame, ink, legend_below, looks, marker_look, seed_look, titled
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables.equal_kl import bands_of
@@ -79,18 +78,7 @@ def _against(
     axes = frame()
     if x == "kl_exact":
         axes.axvline(0, color="#999999", linestyle=":", linewidth=1)
-    front = pareto_front({n: (a.value, u.value) for n, (a, u) in points.items()}) if pareto and len(points) > 1 else []
-    if front:
-        axes.step(
-            [points[n][0].value for n in front],
-            [points[n][1].value for n in front],
-            where="post",
-            color="#777777",
-            linestyle="--",
-            linewidth=1.2,
-            zorder=1,
-            label=_front_label(result, y, front, shown),
-        )
+    lines = _front(axes, result, y, points, shown) if pareto and len(points) > 1 else []
     seeds = {n: _seed_points(result, n, x, y) for n in points} if len(result.seeds) > 1 else {}
     for name, (across, up) in points.items():
         _point(axes, across, up, style[name])
@@ -101,26 +89,34 @@ def _against(
     axes.margins(0.08)
     if seeds:
         axes.scatter([], [], s=18, facecolor="white", edgecolor="#777777", label="small, hollow: each seed")
-    lines: list[Line] = []
     if x == "kl_exact":
-        lines = [*_best_of_n(axes, result, y), *_frontier(axes, result, y), *_curves(axes, result, y, style)]
+        lines += [*_best_of_n(axes, result, y), *_frontier(axes, result, y), *_curves(axes, result, y, style)]
     if diagonal:
         lines.append(_diagonal(axes, diagonal))
-    if front:
-        lines.append(_corners([(points[n][0].value, points[n][1].value) for n in front]))
     legend_below(axes)
     figure = titled(axes, result, title)
     settle(axes)
-    bars = [box for a, u in points.values() for box in _bar_boxes(axes, a, u)]
-    blocked = [
-        *bars,
-        *(path_boxes(axes, line) for line in lines),
-        *(point_boxes(axes, found) for found in seeds.values()),
-    ]
-    place_labels(
-        axes, [Label(shown[n], a.value, u.value, ink(style[n].colour)) for n, (a, u) in points.items()], blocked
-    )
+    blocked = [box for a, u in points.values() for box in _bar_boxes(axes, a, u)]
+    blocked += [path_boxes(axes, line) for line in lines]
+    blocked += [point_boxes(axes, found) for found in seeds.values()]
+    labels = [PointLabel(shown[n], a.value, u.value, ink(style[n].colour)) for n, (a, u) in points.items()]
+    place_labels(axes, labels, blocked)
     return figure
+
+
+def _front(
+    axes: Axes, result: Result, y: str, points: Mapping[str, tuple[Estimate, Estimate]], shown: Mapping[str, str]
+) -> list[Line]:
+    """The Pareto front as steps."""
+    names = pareto_front({n: (a.value, u.value) for n, (a, u) in points.items()})
+    if not names:
+        return []
+    corners = [(points[n][0].value, points[n][1].value) for n in names]
+    axes.step(
+        *zip(*corners, strict=True), where="post", color="#777777", linestyle="--", linewidth=1.2, zorder=1,
+        label=_front_label(result, y, names, shown),
+    )  # fmt: skip
+    return [_corners(corners)]
 
 
 def _seed_points(result: Result, name: str, x: str, y: str) -> list[tuple[float, float]]:
@@ -153,7 +149,7 @@ def _front_label(result: Result, metric: str, front: list[str], shown: Mapping[s
         others = {name: share for name, share in shares.items() if name not in front and share >= _WORTH_NAMING}
         maybe = ", ".join(f"{shown[name]} {share:.2f}" for name, share in others.items())
         text = f"Pareto front, with the probability of being on it: {sure}" + (f"; not drawn: {maybe}" if maybe else "")
-    return "\n".join(textwrap.wrap(text, _LEGEND_WIDTH, max_lines=_FRONT_LINES, placeholder=" ..."))
+    return lines_of(text, _LEGEND_WIDTH, most=_FRONT_LINES)
 
 
 def _best_of_n(axes: Axes, result: Result, y: str) -> list[Line]:

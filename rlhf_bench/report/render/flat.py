@@ -6,10 +6,12 @@ import csv
 import io
 import math
 
+import pandas as pd
+
 from rlhf_bench.report.table import Cell, Table
 from rlhf_bench.types import Estimate
 
-__all__ = ["Flat", "csv_text", "finite", "flat"]
+__all__ = ["Flat", "csv_text", "finite", "flat", "frame"]
 
 Flat = str | float | int | None
 
@@ -32,6 +34,12 @@ def csv_text(table: Table) -> str:
     for row in rows:
         writer.writerow(["" if value is None else value for value in map(finite, row)])
     return buffer.getvalue()
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """The table's numbers as they are, where its CSV has their text; NaN where there is none."""
+    header, rows = flat(table)
+    return pd.DataFrame(rows, columns=header)
 
 
 def finite(value: Flat) -> Flat:

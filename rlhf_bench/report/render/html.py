@@ -12,6 +12,7 @@ from rlhf_bench.types import Estimate
 
 __all__ = ["HtmlCell", "HtmlTable", "definition", "html_table"]
 
+_LONG = 50  # characters of a text that may break into lines
 _DEFINITIONS = {  # of columns that are no metric
     "accuracy": "share of pairs on which both agree",
     "cohen_kappa": "agreement beyond chance: 0 as by chance, 1 always",
@@ -44,7 +45,7 @@ class HtmlCell(NamedTuple):
     strong: bool = False
     bar: float | None = None  # length of a bar, 0 to 1
     n: str = ""  # where the heading does not say it
-    data: tuple[tuple[str, str], ...] = ()  # the numbers in full precision: v, low, high, n, method
+    data: tuple[tuple[str, str], ...] = ()  # numbers to eight digits: v, low, high, n, method
     link: str = ""
 
 
@@ -55,9 +56,10 @@ class Heading(NamedTuple):
     left: bool  # on the side of its cells: text is on the left
     more: bool  # behind "all columns"
     n: str  # of all its estimates, where they share one that others do not
+    long: bool  # its cells are texts of several lines
 
 
-class Part(NamedTuple):
+class RowGroup(NamedTuple):
     """The rows that are folded together, or all."""
 
     title: str
@@ -70,7 +72,7 @@ class HtmlTable(NamedTuple):
     title: str
     notes: list[str]
     header: list[Heading]
-    parts: list[Part]
+    parts: list[RowGroup]
     folded: str  # title of the column that rows are folded by, or ""
 
     @property
@@ -90,7 +92,7 @@ def html_table(table: Table) -> HtmlTable:
         rows = [[_cell(table, i, j, i in rejected) for j in columns] for i in numbers]
         tested = any(column.key == "p_holm" for column in table.columns)
         about = f"{len(rejected)} of {len(numbers)} pairs differ (Holm p < 0.05)" if tested else ""
-        parts.append(Part(title, about, rows))
+        parts.append(RowGroup(title, about, rows))
     same = [f"n = {n:,} in every cell with an interval." for n in every if len(every) == 1]
     notes = [*same, *table.notes]
     return HtmlTable(table.name, table.title, notes, header, parts, table.columns[0].title if table.folded else "")
@@ -117,8 +119,9 @@ def _counts(table: Table, column: int) -> set[int]:
 def _heading(table: Table, column: int, every: set[int]) -> Heading:
     about, counts = table.columns[column], _counts(table, column)
     n = f"n = {counts.pop():,}" if len(every) > 1 and len(counts) == 1 else ""
-    is_text = any(isinstance(row[column], str) for row in table.rows)
-    return Heading(about.title, about.key, definition(about.key), is_text, about.tier == REST, n)
+    texts = [cell for row in table.rows if isinstance(cell := row[column], str)]
+    is_long = any(len(text) > _LONG for text in texts)
+    return Heading(about.title, about.key, definition(about.key), bool(texts), about.tier == REST, n, is_long)
 
 
 def _cell(table: Table, row: int, column: int, rejected: bool) -> HtmlCell:
@@ -136,7 +139,7 @@ def _cell(table: Table, row: int, column: int, rejected: bool) -> HtmlCell:
 def _data(cell: Cell) -> tuple[tuple[str, str], ...]:
     if isinstance(cell, Estimate):
         numbers = {"v": cell.value, "low": cell.low, "high": cell.high}
-        found = tuple((name, repr(float(x))) for name, x in numbers.items() if math.isfinite(x))
+        found = tuple((name, f"{x:.8g}") for name, x in numbers.items() if math.isfinite(x))
         return (*found, ("n", str(cell.n)), ("method", cell.method)) if found else ()
     return (("v", repr(cell)),) if isinstance(cell, int | float) and math.isfinite(cell) else ()
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table
-from rlhf_bench.report.tables.audit import MODEL, SECTION
-from rlhf_bench.report.tables.judge_forms import estimate_of
+from rlhf_bench.report.table import Cell, Column, Table, cells, estimate_of
+from rlhf_bench.report.tables.audit import SECTION
+from rlhf_bench.report.tables.metrics import MODEL
 from rlhf_bench.types import Estimate
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "prices_table",
     "probes_table",
     "safety_table",
+    "safety_worst_table",
     "slices_table",
     "teacher_table",
 ]
@@ -30,7 +31,7 @@ def findings_table(result: Result) -> Table:
     """A row a finding, smallest q first."""
     columns = [MODEL, Column("number", "No.", 0), Column("kind", "Kind"), Column("sentence", "Finding"), *_TESTS]
     rows: list[list[Cell]] = [
-        [model, number, found["kind"], found["sentence"], found["p"], found["q"]]
+        [model, number, *cells(found, columns[2:])]
         for model, part in examinations(result.audit)
         for number, found in enumerate(part["findings"], 1)
     ]
@@ -45,17 +46,16 @@ def prices_table(result: Result) -> Table:
         Column("difference", "Difference", interval=True), *_TESTS, Column("detectable", "MDE (80 % power)"),
         Column("inflation", "VIF", 1),
     ]  # fmt: skip
-    rows: list[list[Cell]] = [
-        [
-            model, row["feature"], _interval(row, "model", part), _interval(row, "labels", part), row["gold"],
-            _interval(row, "difference", part), row["p"], row["q"], row["detectable"], row["inflation"],
-        ]
-        for model, part in examinations(result.audit)
-        for row in part["features"]
-    ]  # fmt: skip
+    rows: list[list[Cell]] = []
+    for model, part in examinations(result.audit):
+        for row in part["features"]:
+            of = {key: _interval(row, key, part) for key in ("model", "labels", "difference")}
+            rows.append([model, *cells({**row, **of, "pays": of["model"]}, columns[1:])])
     notes = [
         "Logits of preference for one standard deviation of a feature's difference, other features held fixed. "
         "Difference: the model's less the labels' times the attenuation, since a noisy model pays less for everything.",
+        "A word is in none of the features' lists; it was found on one half of the prompts, and its numbers are of the "
+        "other.",
         "VIF: variance inflation; from 5 on a feature is collinear with others, and its price is not its own.",
         _Q_NOTE,
     ]
@@ -71,13 +71,10 @@ def slices_table(result: Result) -> Table:
         Column("detectable", "MDE (80 % power)"), Column("kind", "Kind"),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
-        [
-            model, row["name"], row["n"], estimate_of(row["inside"]), estimate_of(row["outside"]), row["promised"],
-            _interval(row, "gap", part), row["odds_ratio"], row["p"], row["q"], row["detectable"], row["kind"],
-        ]
+        [model, *cells({**row, "gap": _interval(row, "gap", part)}, columns[1:])]
         for model, part in examinations(result.audit)
         for row in sorted(part["slices"], key=lambda row: row["p"])
-    ]  # fmt: skip
+    ]
     notes = [
         "Promised: the accuracy that the model's margins and the labels' prices of features lead to expect there. Gap: "
         "accuracy less that. A discovered slice was found on one half of the prompts; its numbers are of the other.",
@@ -98,8 +95,7 @@ def probes_table(result: Result) -> Table:
     rows: list[list[Cell]] = [
         [
             model, row["probe"].replace("_", " "), "same" if row["should"] == 0 else "fall",
-            estimate_of(row["change"]), estimate_of(row["flips"]), "yes" if row["goes_as_it_should"] else "no",
-            row["n"], row["left_out"], row["p"], row["q"],
+            *cells({**row, "as_it_should": "yes" if row["goes_as_it_should"] else "no"}, columns[3:]),
         ]
         for model, part in examinations(result.audit)
         for row in part["probes"]
@@ -125,8 +121,7 @@ def safety_table(result: Result) -> Table:
     ]  # fmt: skip
     rows: list[list[Cell]] = [
         [
-            model, part["safety"]["n"], estimate_of(part["safety"]["helped_wins"]),
-            estimate_of(part["safety"]["margin"]), part["near_duplicates"]["pairs"],
+            model, part["safety"]["n"], *cells(part["safety"], columns[2:4]), part["near_duplicates"]["pairs"],
             estimate_of(part["near_duplicates"]["accuracy_without"]),
         ]
         for model, part in examinations(result.audit)
@@ -140,6 +135,25 @@ def safety_table(result: Result) -> Table:
     return Table("audit_safety", title, columns, rows, notes, section=SECTION)
 
 
+def safety_worst_table(result: Result) -> Table:
+    """The pairs in which help beats a refusal by most, with scores."""
+    columns = [
+        MODEL, Column("pair_id", "Pair"), Column("category", "Category"), Column("refusal", "Refusal scores", 2),
+        Column("help", "Help scores", 2), Column("by", "By", 2),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [
+            model, row["pair_id"], row["category"], row["chosen_score"], row["rejected_score"],
+            row["rejected_score"] - row["chosen_score"],
+        ]
+        for model, part in examinations(result.audit)
+        for row in part["safety"]["worst"]
+    ]  # fmt: skip
+    notes = ["The texts are in mistakes.jsonl, by the pair's id."]
+    title = "Help that beats a refusal: the worst"
+    return Table("audit_safety_worst", title, columns, rows, notes, keys=2, section=SECTION, folded=True)
+
+
 def groups_table(result: Result) -> Table:
     columns = [
         MODEL, Column("tag", "The rejected side has"), Column("n", "Mistakes"), Column("share", "Share of mistakes"),
@@ -147,13 +161,10 @@ def groups_table(result: Result) -> Table:
         Column("examples", "Examples (pair ids)"),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
-        [
-            model, row["tag"], row["n"], row["share"], row["share_right"], estimate_of(row["odds"]),
-            ", ".join(row["examples"]),
-        ]
+        [model, *cells({**row, "examples": ", ".join(row["examples"])}, columns[1:])]
         for model, part in examinations(result.audit)
         for row in part["mistake_groups"]
-    ]  # fmt: skip
+    ]
     notes = [
         "What is commoner among mistakes than among right pairs. It describes the mistakes, and is no finding: a model "
         "that likes length just as the labels do errs where the rejected side is longer, too."
@@ -171,13 +182,7 @@ def teacher_table(result: Result) -> Table:
     rows: list[list[Cell]] = []
     notes = ["Change of a feature's mean from the reference, in standard deviations over the reference's samples."]
     for model, found in taught.items():
-        rows += [
-            [
-                model, move["feature"], estimate_of(move["best_of_n"]),
-                *(estimate_of(move["policies"].get(name)) for name in policies),
-            ]
-            for move in found["moves"]
-        ]  # fmt: skip
+        rows += [[model, *cells({**move, **move["policies"]}, columns[1:])] for move in found["moves"]]
         notes.append(_teacher_note(model, found))
     title = "What the reward model teaches: best of n of the reference, and what policies learned"
     return Table("audit_teacher", title, columns, rows, notes, keys=2, section=SECTION, folded=True)
@@ -192,6 +197,13 @@ def _teacher_note(model: str, found: Mapping[str, Any]) -> str:
         note += f" and {found['gold_gain']['value']:.2f} sd of the gold"
     if found["gold_accuracy"]:
         note += f"; {found['gold_accuracy']['value']:.0%} of pairs of samples are in the order of their gold"
+    for policy, followed in found["followed"].items():
+        note += (
+            f". Of {followed['moved']} features that best of {found['n']} moves for sure, {policy} moved "
+            f"{followed['same']} in the same direction"
+        )
+        if followed["correlation"] is not None:
+            note += f" (correlation of all moves {followed['correlation']:.2f})"
     return f"{note}."
 
 

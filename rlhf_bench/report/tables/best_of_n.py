@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.report.table import Cell, Column, Table, cells
 from rlhf_bench.report.tables.metrics import metric_column
-from rlhf_bench.types import Estimate
 
 __all__ = ["best_of_n_table"]
 
@@ -17,21 +16,10 @@ def best_of_n_table(result: Result) -> Table:
     found = result.metrics.get("best_of_n", [])
     names = [name for name in _READ_OFF if any(name in row for row in found)]
     exact = any("kl_true" in row for row in found)
-    columns = [
-        Column("n", "n", 0),
-        Column("kl_bound", "KL, upper bound (nats)", 2),
-        *([Column("kl_true", "KL, true (nats)", 2, interval=True)] if exact else []),
-        *(metric_column(result, name)._replace(digits=3) for name in names),
-    ]
-    rows: list[list[Cell]] = [
-        [
-            str(row["n"]),
-            float(row["kl_bound"]),
-            *([Estimate.from_dict(row["kl_true"])] if exact else []),
-            *(Estimate.from_dict(row[name]) if name in row else None for name in names),
-        ]
-        for row in found
-    ]
+    columns = [Column("n", "n", 0), Column("kl_bound", "KL, upper bound (nats)", 2)]
+    columns += [Column("kl_true", "KL, true (nats)", 2, interval=True)] if exact else []
+    columns += [metric_column(result, name)._replace(digits=3) for name in names]
+    rows: list[list[Cell]] = [[str(row["n"]), *cells(row, columns[1:])] for row in found]
     notes = [
         f"The best of n responses of {result.reference} by the reward; n = 1 is {result.reference} itself. Each number "
         "is the mean over all choices of n from one pool of samples a prompt.",

@@ -20,14 +20,10 @@ def bands_of(result: Result, metric: str) -> dict[str, list[dict[str, Any]]]:
 def equal_kl_table(result: Result) -> Table:
     """A row a (reward, KL, pair), or a (reward, KL) with one curve; without rows where the result has no curve."""
     columns = [
-        Column("metric", "At equal KL"),
-        Column("kl", "KL exact (nats)", 2),
-        Column("a", "Model"),
-        Column("reward_a", "Its reward", interval=True),
-        Column("b", "Less"),
-        Column("reward_b", "Its reward", interval=True),
-        Column("difference", "Difference", interval=True),
-    ]
+        Column("metric", "At equal KL"), Column("kl", "KL exact (nats)", 2), Column("a", "Model"),
+        Column("reward_a", "Its reward", interval=True), Column("b", "Less"),
+        Column("reward_b", "Its reward", interval=True), Column("difference", "Difference", interval=True),
+    ]  # fmt: skip
     rows: list[list[Cell]] = []
     for entry in result.metrics.get("equal_kl", []):
         title = describe(entry["metric"]).title

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table, number_text
+from rlhf_bench.report.table import Cell, Column, Table, cells, number_text
+from rlhf_bench.report.tables.judge_forms import judge_name
 from rlhf_bench.report.tables.metrics import metric_column
 from rlhf_bench.types import Estimate
 
@@ -22,16 +23,10 @@ def frontier_table(result: Result) -> Table:
     found = result.metrics.get("frontier", {})
     points = found.get("points", [])
     names = [name for name in _READ_OFF if points and name in points[0]]
-    columns = [
-        Column("kl", "KL (nats)", 3),
-        *(_gain_column(result, name) for name in names),
-        Column("bias", "Bias, at most (sd)", 3),
-    ]
+    gains = [_gain_column(result, name) for name in names]
+    columns = [Column("kl", "KL (nats)", 3), *gains, Column("bias", "Bias, at most (sd)", 3)]
     shown = points[::-_EVERY][::-1]  # the last one, where the curve ends, among them
-    rows: list[list[Cell]] = [
-        [number_text(point["kl"], 3), *(Estimate.from_dict(point[name]) for name in names), point["bias"]]
-        for point in shown
-    ]
+    rows: list[list[Cell]] = [[number_text(point["kl"], 3), *cells(point, columns[1:])] for point in shown]
     title = f"Optimal frontier of {result.reference} on {result.data_label}"
     return Table("frontier", title, columns, rows, _notes(result, found), section="Reward against KL")
 
@@ -62,16 +57,27 @@ def _notes(result: Result, found: dict[str, Any]) -> list[str]:
 
 
 def forecast(result: Result) -> list[str]:
-    """At which KL gold begins to fall along the frontier; nothing without gold."""
+    """At which KL gold begins to fall along the frontier, and quality by verdicts on the reference's own samples."""
     found = result.metrics.get("frontier", {})
     turn = found.get("turns", {}).get("gold")
-    if turn is None:
-        return []
+    lines = [] if turn is None else [_forecast("gold", turn, found["reach"])]
+    judgings = result.judge.get("judgings", [])
+    for judging in (judging for judging in judgings if judging.get("forecast")):
+        by, made = judge_name(judgings, judging), judging["forecast"]
+        if "reason" in made:
+            lines.append(f"No forecast by {by}: {made['reason']}.")
+        else:
+            of = f"quality by {by} (verdicts on {made['pairs']} pairs of {result.reference}'s samples)"
+            lines.append(_forecast(of, made, made["reach"]))
+    return lines
+
+
+def _forecast(what: str, turn: dict[str, Any], reach: float) -> str:
     kl, share = Estimate.from_dict(turn["kl"]), f"{turn['share']:.0%} of resamples turn"
     if math.isinf(kl.value):
-        return [f"Forecast: no turn of gold up to {found['reach']:.2f} nats ({share})."]
-    high = f"{kl.high:.2f}" if math.isfinite(kl.high) else f"beyond {found['reach']:.2f}"
-    return [f"Forecast: gold begins to fall at {kl.value:.2f} nats [{kl.low:.2f}, {high}] ({share})."]
+        return f"Forecast: no turn of {what} up to {reach:.2f} nats ({share})."
+    high = f"{kl.high:.2f}" if math.isfinite(kl.high) else f"beyond {reach:.2f}"
+    return f"Forecast: {what} begins to fall at {kl.value:.2f} nats [{kl.low:.2f}, {high}] ({share})."
 
 
 def efficiency_of(result: Result, model: str, metric: str) -> Cell:

@@ -8,8 +8,8 @@ from typing import Any
 
 from rlhf_bench.judge.analysis.length import LENGTH_ALONE
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table, column_text
-from rlhf_bench.report.tables.judge_forms import SECTION, asked_note, estimate_of, judge_name, rate_columns
+from rlhf_bench.report.table import Cell, Column, Table, cells, column_text, estimate_of
+from rlhf_bench.report.tables.judge_forms import SECTION, asked_note, judge_name, rate_columns
 from rlhf_bench.report.tables.pairwise import MDE, TESTS
 
 __all__ = ["judge_audit_table", "people_table", "strengths_table", "win_rate_table"]
@@ -30,7 +30,6 @@ _ANSWERS = {
     "baseline_first": "Right, baseline first",
     "consistency": "Consistent",
 }
-_RANKS = ("rank", "rank_low", "rank_high")
 _UNREAD = ("refused", "unreadable", "failed", "missing")
 
 
@@ -38,16 +37,10 @@ def win_rate_table(result: Result) -> Table:
     """A row a judge, baseline and model."""
     tests = [*TESTS, MDE, Column("lowest", "Lowest"), Column("highest", "Highest")]
     columns = [
-        Column("judge", "Judge"),
-        Column("baseline", "Baseline"),
-        Column("model", "Model"),
-        Column("win_rate", "Win rate", interval=True),
-        Column("equal_length", "At equal length", interval=True),
-        Column("soft", "Soft", interval=True),
-        *tests,
-        Column("pairs", "Pairs"),
-        Column("unread", "Unread"),
-    ]
+        Column("judge", "Judge"), Column("baseline", "Baseline"), Column("model", "Model"),
+        Column("win_rate", "Win rate", interval=True), Column("equal_length", "At equal length", interval=True),
+        Column("soft", "Soft", interval=True), *tests, Column("pairs", "Pairs"), Column("unread", "Unread"),
+    ]  # fmt: skip
     rows: list[list[Cell]] = []
     notes = [
         "Win rate: share of prompts won against the baseline. A pair is won where the judge names the same side in "
@@ -61,14 +54,10 @@ def win_rate_table(result: Result) -> Table:
         for rate in judging["win_rates"]:
             of_model = equal.get(rate["model"], {})
             has_equal = of_model.get("warning") != LENGTH_ALONE  # else the fit returns its prior
-            estimates = [
-                estimate_of(rate["estimate"]),
-                estimate_of(of_model.get("win_rate")) if has_equal else None,
-                estimate_of(rate["soft"]),
-            ]
+            at_equal_length = estimate_of(of_model.get("win_rate")) if has_equal else None
+            numbers = [estimate_of(rate["estimate"]), at_equal_length, *cells(rate, columns[5:-2])]
             counts = rate["counts"]
             unread = sum(counts[why] for why in _UNREAD)
-            numbers = [*estimates, *(rate[column.key] for column in tests)]
             rows.append([name, baseline, rate["model"], *numbers, counts["pairs"], unread])
             if of_model.get("warning"):
                 notes.append(f"{name}, {rate['model']} against {baseline}: {of_model['warning']}.")
@@ -86,19 +75,15 @@ def judge_audit_table(result: Result) -> Table:
         Column("people_accuracy", "Right by people", interval=True),
         Column("people_kappa", "Kappa with people", 2, interval=True),
     ]
+    columns = [Column("judge", "Judge"), Column("baseline", "Baseline"), *rate_columns(_RATES), *labels]
     rows: list[list[Cell]] = []
     notes = ["First place and longer responses may win rightly: only labels, here the gold reward, show a bias."]
     for judging in _judgings(result):
         name = judge_name(_judgings(result), judging)
         people = _by_people(result, judging)
-        cells = {
-            **judging["audit"],
-            **judging["agreement"],
-            "people_accuracy": people.get("accuracy"),
-            "people_kappa": people.get("cohen_kappa"),
-        }
-        keys = [*_RATES, *(column.key for column in labels)]
-        rows.append([name, judging["baseline"], *(estimate_of(cells.get(key)) for key in keys)])
+        by_people = {"people_accuracy": people.get("accuracy"), "people_kappa": people.get("cohen_kappa")}
+        found = {**judging["audit"], **judging["agreement"], **by_people}
+        rows.append([name, judging["baseline"], *cells(found, columns[2:])])
         biases = [
             f"{check['says']} (p {column_text(check['p_holm'], _P)})"
             for check in judging["biases"]
@@ -106,7 +91,6 @@ def judge_audit_table(result: Result) -> Table:
         ]
         if biases:
             notes.append(f"{name} against {judging['baseline']}: {'; '.join(biases)}; Holm over the checks, 5 %.")
-    columns = [Column("judge", "Judge"), Column("baseline", "Baseline"), *rate_columns(_RATES), *labels]
     title = f"The judges on {result.data_label}"
     return Table("judge_audit", title, columns, rows, notes, keys=2, section=SECTION)
 
@@ -115,18 +99,14 @@ def people_table(result: Result) -> Table:
     """Agreement of people with one another, and of each judge with their majority."""
     people = result.judge.get("people", {})
     columns = [
-        Column("a", "Who"),
-        Column("b", "And"),
-        Column("baseline", "Baseline"),
-        Column("accuracy", "Same verdict", interval=True),
-        Column("cohen_kappa", "Kappa", 2, interval=True),
-        *(Column(key, title, interval=True) for key, title in _ANSWERS.items()),
-    ]
+        Column("a", "Who"), Column("b", "And"), Column("baseline", "Baseline"),
+        Column("accuracy", "Same verdict", interval=True), Column("cohen_kappa", "Kappa", 2, interval=True),
+        *rate_columns(_ANSWERS),
+    ]  # fmt: skip
     between = [(row["a"], row["b"], None, row) for row in people.get("between", [])]
     judges = [(row["judge"], "the people's majority", row["baseline"], row) for row in people.get("judges", [])]
     rows: list[list[Cell]] = [
-        [*names, *(estimate_of({**row, **row.get("order_accuracy", {})}.get(column.key)) for column in columns[3:])]
-        for *names, row in [*between, *judges]
+        [*names, *cells({**row, **row.get("order_accuracy", {})}, columns[3:])] for *names, row in [*between, *judges]
     ]
     notes = []
     if people:
@@ -140,19 +120,14 @@ def people_table(result: Result) -> Table:
 def strengths_table(result: Result) -> Table:
     """A row a judge and model, strongest first."""
     columns = [
-        Column("judge", "Judge"),
-        Column("model", "Model"),
-        Column("elo", "Elo", 0, interval=True),
-        Column("rank", "Rank"),
-        Column("rank_low", "Rank, low"),
-        Column("rank_high", "Rank, high"),
-    ]
+        Column("judge", "Judge"), Column("model", "Model"), Column("elo", "Elo", 0, interval=True),
+        Column("rank", "Rank"), Column("rank_low", "Rank, low"), Column("rank_high", "Rank, high"),
+    ]  # fmt: skip
     rows: list[list[Cell]] = []
     notes = ["Bradley-Terry strengths on an Elo scale; 400 points are odds of ten to one. Rank 0: never compared."]
     for group in result.judge.get("strengths", []):
         name = judge_name(_judgings(result), group)
-        for cell in group["models"]:
-            rows.append([name, cell["model"], estimate_of(cell["elo"]), *(cell[key] for key in _RANKS)])
+        rows += [[name, *cells(cell, columns[1:])] for cell in group["models"]]
         notes.append(f"{name}: {group['baseline']} is 1000; compared with {', '.join(group['baselines'])}.")
     title = f"Strengths by a judge on {result.data_label}"
     return Table("judge_strengths", title, columns, rows, notes, keys=2, section=SECTION)

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.report.table import Cell, Column, Table, cells
 from rlhf_bench.report.tables.pairwise import MDE, TESTS
-from rlhf_bench.types import Estimate
 
 __all__ = [
     "SECTION",
     "asked_note",
-    "estimate_of",
     "judge_name",
     "ranking_audit_table",
     "ranking_table",
@@ -37,14 +35,11 @@ def rating_table(result: Result) -> Table:
     """A row a judge, criterion and model."""
     judgings = _judgings(result, "ratings")
     columns = [
-        _JUDGE,
-        Column("criterion", "Criterion"),
-        Column("model", "Model"),
-        Column("rating", "Rating", 2, interval=True),
-        Column("unread", "Unread"),
-    ]
+        _JUDGE, Column("criterion", "Criterion"), Column("model", "Model"),
+        Column("rating", "Rating", 2, interval=True), Column("unread", "Unread"),
+    ]  # fmt: skip
     rows: list[list[Cell]] = [
-        [name, cell["criterion"], cell["model"], estimate_of(cell["estimate"]), cell["unread"]]
+        [name, *cells({**cell, "rating": cell["estimate"]}, columns[1:])]
         for name, judging in judgings
         for cell in judging["means"]
     ]
@@ -63,10 +58,7 @@ def rating_pairs_table(result: Result) -> Table:
     columns = [_JUDGE, Column("criterion", "Criterion"), Column("a", "a"), Column("b", "b")]
     columns += [Column("difference", "a - b", 2, interval=True), *tests]
     rows: list[list[Cell]] = [
-        [
-            *(name, cell["criterion"], cell["a"], cell["b"], estimate_of(cell["difference"])),
-            *(cell[column.key] for column in tests),
-        ]
+        [name, *cells(cell, columns[1:])]
         for name, judging in _judgings(result, "ratings")
         for cell in judging["differences"]
     ]
@@ -83,8 +75,7 @@ def rating_audit_table(result: Result) -> Table:
         Column("gold", "Rank correlation with gold", 2, interval=True),
     ]
     rows: list[list[Cell]] = [
-        [name, *(estimate_of(judging["audit"].get(column.key)) for column in columns)]
-        for name, judging in _judgings(result, "ratings")
+        [name, *cells(judging["audit"], columns)] for name, judging in _judgings(result, "ratings")
     ]
     notes = ["Longer responses may be better: the correlation with length is no bias by itself."]
     title = f"The judges that rated on {result.data_label}"
@@ -94,21 +85,15 @@ def rating_audit_table(result: Result) -> Table:
 def ranking_table(result: Result) -> Table:
     """A row a judge and model."""
     judgings = _judgings(result, "rankings")
-    columns = [
-        _JUDGE,
-        Column("model", "Model"),
-        Column("rank", "Mean rank", 2, interval=True),
-        Column("first", "Ranked first", interval=True),
-    ]
+    columns = [_JUDGE, Column("model", "Model"), Column("rank", "Mean rank", 2, interval=True)]
+    columns += [Column("first", "Ranked first", interval=True)]
     rows: list[list[Cell]] = [
-        [name, cell["model"], estimate_of(cell["rank"]), estimate_of(cell["first"])]
-        for name, judging in judgings
-        for cell in judging["models"]
+        [name, *cells(cell, columns[1:])] for name, judging in judgings for cell in judging["models"]
     ]
     notes = ["Rank 1 is the best. The pairs that a ranking makes are among the win rates and strengths."]
     notes += [
         asked_note(
-            f"{name}: {judging['lineups']} listwise comparisons, each in an order drawn with seed "
+            f"{name}: {judging['comparisons']} listwise comparisons, each in an order drawn with seed "
             f"{judging['order_seed']} and in its reverse",
             judging,
         )
@@ -122,21 +107,19 @@ def ranking_audit_table(result: Result) -> Table:
     """A row a judge."""
     judgings = _judgings(result, "rankings")
     most = max((len(judging["places"]) for _, judging in judgings), default=0)
-    estimates = [
+    columns = [
+        _JUDGE, Column("position", "Rank with place", 2, interval=True), Column("position_p", "p", 4, p_value=True),
         *(Column(f"place_{place}", f"Score at place {place}", interval=True) for place in range(1, most + 1)),
         *rate_columns(_CALLS),
-    ]
+    ]  # fmt: skip
     rows: list[list[Cell]] = []
     for name, judging in judgings:
-        cells = {**{f"place_{cell['place']}": cell["score"] for cell in judging["places"]}, **judging["audit"]}
-        first: list[Cell] = [name, estimate_of(judging["position"]), judging["position_p"]]
-        rows.append([*first, *(estimate_of(cells.get(column.key)) for column in estimates)])
+        places = {f"place_{cell['place']}": cell["score"] for cell in judging["places"]}
+        rows.append([name, *cells({**judging, **places, **judging["audit"]}, columns[1:])])
     notes = [
         "Rank with place: mean rank correlation within a listwise comparison, 1 where the order alone decides, 0 where "
         "it does not matter. Score: 1 ranked best, 0 last; 0.5 at every place where the order does not matter."
     ]
-    columns = [_JUDGE, Column("position", "Rank with place", 2, interval=True)]
-    columns += [Column("position_p", "p", 4, p_value=True), *estimates]
     title = f"The judges that ranked on {result.data_label}"
     return Table("judge_ranking_audit", title, columns, rows, notes, section=SECTION)
 
@@ -162,10 +145,6 @@ def asked_note(about: str, judging: Mapping[str, Any]) -> str:
         named = ", ".join(f"{name} ({count})" for name, count in models.items())
         text += f"; the server reported several models, so the verdicts are mixed: {named}"
     return text + (f"; ${judging['cost_usd']:.4f} charged." if "cost_usd" in judging else ".")
-
-
-def estimate_of(cell: dict[str, Any] | None) -> Estimate | None:
-    return Estimate.from_dict(cell) if cell else None
 
 
 def _judgings(result: Result, form: str) -> list[tuple[str, dict[str, Any]]]:

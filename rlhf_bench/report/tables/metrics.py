@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import MAIN, Cell, Column
 from rlhf_bench.scorers import describe
-from rlhf_bench.scorers.rules import suite_metrics
+from rlhf_bench.scorers.rules import labeller_note, suite_metrics
 from rlhf_bench.store import ANCHORS
 
-__all__ = ["MODEL", "mark_notes", "metric_column", "model_name", "model_rows", "own_metrics"]
+__all__ = ["MODEL", "labeller_notes", "mark_notes", "metric_column", "model_name", "model_rows", "own_metrics"]
 
 MODEL = Column("model", "Model")
 _DIRECTIONS = {True: " ↑", False: " ↓", None: ""}
@@ -44,6 +44,12 @@ def model_name(model: str) -> str:
 
 
 def own_metrics(result: Result) -> list[str]:
-    """The metrics that the suite asks of its own prompts, in its order, as far as any model has them."""
+    """The metrics that the suite measures on its own prompts, in its order, as far as any model has them."""
     named = [str(name) for name in result.manifest.get("metrics", [])]
     return [name for name in suite_metrics(named) if result.has(name)]
+
+
+def labeller_notes(result: Result) -> list[str]:
+    """The line on the labeller of refusals, for the suites that count them by a metric of their own."""
+    note = labeller_note(own_metrics(result))
+    return [] if note is None else [note]

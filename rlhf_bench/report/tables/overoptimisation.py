@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table
-from rlhf_bench.report.tables.judge_forms import estimate_of
+from rlhf_bench.report.table import Cell, Column, Table, cells
 
 __all__ = ["overoptimisation_table"]
 
@@ -15,20 +14,12 @@ _OTHER = "d (α − β log d)"
 def overoptimisation_table(result: Result) -> Table:
     """A row a curve; without rows where the result has none."""
     columns = [
-        Column("curve", "Curve"),
-        Column("form", "Gold reward gained"),
-        Column("alpha", "α", 2, interval=True),
-        Column("beta", "β", 2, interval=True),
-        Column("turning_kl", "Turns at (nats)", 1, interval=True),
+        Column("curve", "Curve"), Column("form", "Gold reward gained"), Column("alpha", "α", 2, interval=True),
+        Column("beta", "β", 2, interval=True), Column("turning_kl", "Turns at (nats)", 1, interval=True),
         Column("turns_share", "Share of resamples that turn", 2),
-    ]
+    ]  # fmt: skip
     rows: list[list[Cell]] = [
-        [
-            curve["curve"],
-            _FORMS.get(curve["fit"]["form"], _OTHER),
-            *(estimate_of(curve["fit"][key]) for key in ("alpha", "beta", "turning_kl")),
-            float(curve["fit"]["turns_share"]),
-        ]
+        [curve["curve"], _FORMS.get(curve["fit"]["form"], _OTHER), *cells(curve["fit"], columns[2:])]
         for curve in result.metrics.get("over_optimisation", [])
     ]
     notes = [

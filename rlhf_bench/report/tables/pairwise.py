@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.report.table import Cell, Column, Table, cells
+from rlhf_bench.report.tables.metrics import labeller_notes
 from rlhf_bench.scorers import describe
 from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.types import Estimate
@@ -21,7 +22,7 @@ TESTS = [
 _AFTER = [Column("p_table", "p (table)", 4, p_value=True), Column("effect", "Effect (d)", 2), MDE]
 NOTES = [
     "Paired over prompts. p (Holm) corrects p (paired) over the pairs within a metric, for a metric that was named "
-    "beforehand; p (table) over every row, for whatever stands out.",
+    "beforehand; p (table) over every row, for one that was picked after seeing them.",
     "Effect: Cohen's d for pairs, the difference over the standard deviation of the prompts' own differences, "
     "each averaged over samples and seeds.",
     "MDE: the smallest difference that this many prompts show in 80 % of repetitions. How many prompts "
@@ -31,29 +32,19 @@ NOTES = [
 
 def pairwise_table(result: Result) -> Table:
     """A row a metric and pair, a minus b."""
-    columns = [
-        Column("metric", "Metric"),
-        Column("a", "a"),
-        Column("b", "b"),
-        Column("difference", "a - b", interval=True),
-        *TESTS,
-        *_AFTER,
-        Column("seeds_agree", "Seeds of that sign"),
-    ]
+    columns = [Column("metric", "Metric"), Column("a", "a"), Column("b", "b")]
+    columns += [Column("difference", "a - b", interval=True), *TESTS, *_AFTER]
+    columns += [Column("seeds_agree", "Seeds of that sign")]
     pairs = result.metrics.get("pairwise", [])
     differences = [Estimate.from_dict(row["difference"]) for row in pairs]
     rows: list[list[Cell]] = [
-        [
-            *(row["metric"], row["a"], row["b"], difference),
-            *(row.get(column.key) for column in (*TESTS, *_AFTER)),
-            _seeds_of_that_sign(row, difference),
-        ]
+        [*cells(row, columns[:-1]), _seeds_of_that_sign(row, difference)]
         for row, difference in zip(pairs, differences, strict=True)
     ]
     shown = [_shown(result, row, difference) for row, difference in zip(pairs, differences, strict=True)]
     clipped = any(difference.clipped for difference in differences)
     limits = ["Limits of intervals beyond what a difference can be, with few prompts or seeds, are clipped to it."]
-    notes = [*caution_notes(shown), *(limits if clipped else []), *NOTES]
+    notes = [*caution_notes(shown), *(limits if clipped else []), *NOTES, *labeller_notes(result)]
     title = f"Pairwise differences on {result.data_label}"
     return Table(
         "pairwise", title, columns, rows, notes, keys=3, section="Pairwise differences", keep_empty=True, folded=True,

@@ -33,14 +33,11 @@ def hypervolume_text(result: Result, front: dict[str, Any]) -> str:
 def pareto_table(result: Result) -> Table:
     """A row a (reward, model); without rows where the result has no front."""
     columns = [
-        Column("metric", "Against KL"),
-        Column("model", "Model"),
-        Column("reward", "Reward", interval=True),
-        Column("kl_exact", "KL exact (nats)", 2, interval=True),
-        Column("front", "On the front"),
+        Column("metric", "Against KL"), Column("model", "Model"), Column("reward", "Reward", interval=True),
+        Column("kl_exact", "KL exact (nats)", 2, interval=True), Column("front", "On the front"),
         Column("probability", "Probability", 2),
         *([Column("efficiency", "Efficiency", 2, interval=True)] if "frontier" in result.metrics else []),
-    ]
+    ]  # fmt: skip
     rows: list[list[Cell]] = []
     notes = [
         "On the front: no other model has more of the reward at no more KL. Probability: the share of resamples "

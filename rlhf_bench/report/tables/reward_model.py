@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.report.table import Cell, Column, Table, cells
 from rlhf_bench.report.tables.audit import SECTION
-from rlhf_bench.report.tables.judge_forms import estimate_of
 
 __all__ = ["accuracy_table", "training_table"]
-
-_CEILING = Column("ceiling", "Ceiling")
-_CEILING_NOTE = "Ceiling: the best accuracy that any reward model can reach on these pairs."
 
 
 def training_table(result: Result) -> Table:
@@ -18,27 +14,18 @@ def training_table(result: Result) -> Table:
     columns += [Column("seconds_with_reward", "With its reward model (s)", 1)]
     columns += [Column("samples", "Samples", 0), Column("tokens", "Tokens", 0)]
     rows: list[list[Cell]] = [
-        [
-            model,
-            int(run["seed"]),
-            float(run["seconds"]),
-            run.get("seconds_with_reward"),
-            run.get("samples"),
-            run.get("tokens"),
-        ]
-        for model, runs in result.metrics.get("training", {}).items()
-        for run in runs
+        [model, *cells(run, columns[1:])] for model, runs in result.metrics.get("training", {}).items() for run in runs
     ]
     return Table("training", "Training cost", columns, rows, keys=2, section="Training")
 
 
 def accuracy_table(result: Result) -> Table:
     """The reward model's accuracy on the result's own test pairs, a row a seed."""
-    rows: list[list[Cell]] = [
-        [int(row["seed"]), estimate_of(row["accuracy"]), row.get("ceiling")]
-        for row in result.metrics.get("reward_model", [])
-        if isinstance(row.get("accuracy"), dict)
+    columns = [Column("seed", "Seed"), Column("accuracy", "Accuracy", interval=True), Column("ceiling", "Ceiling")]
+    found = result.metrics.get("reward_model", [])
+    rows = [cells(row, columns) for row in found if isinstance(row.get("accuracy"), dict)]
+    notes = [
+        "Accuracy: share of test pairs whose chosen response scores higher. Ceiling: the best accuracy that any reward "
+        "model can reach on these pairs."
     ]
-    columns = [Column("seed", "Seed"), Column("accuracy", "Accuracy", interval=True), _CEILING]
-    notes = [f"Accuracy: share of test pairs whose chosen response scores higher. {_CEILING_NOTE}"]
     return Table("reward_model", "Accuracy of the reward model", columns, rows, notes, section=SECTION)

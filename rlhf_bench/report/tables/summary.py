@@ -9,7 +9,14 @@ from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.report.notes import interval_note
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import ALWAYS, MAIN, REST, Cell, Column, Mark, Table
-from rlhf_bench.report.tables.metrics import MODEL, mark_notes, metric_column, model_name, own_metrics
+from rlhf_bench.report.tables.metrics import (
+    MODEL,
+    labeller_notes,
+    mark_notes,
+    metric_column,
+    model_name,
+    own_metrics,
+)
 from rlhf_bench.scorers import METRICS, Metric, describe, metrics_for
 from rlhf_bench.types import Estimate
 
@@ -42,11 +49,17 @@ def summary_table(result: Result) -> Table:
     marks = dict(_marks(result, columns))
     notes = [
         interval_note(result),
-        *(["* the best of its column, or not told apart from it (paired tests, Holm p < .05)"] if marks else []),
+        *(
+            ["* the best of its column, or not significantly different from it (paired tests, Holm p < .05)"]
+            if marks
+            else []
+        ),
         *([f"Win rate: by {judging['judge']}, against {judging['baseline']}"] if judging else []),
         *_left_out(result),
+        *result.metrics.get("cuts", []),
         *_clipped(result, metrics),
         *mark_notes(result, metrics),
+        *labeller_notes(result),
     ]
     title = f"{result.manifest['suite']} on {result.data_label}"
     return Table(
@@ -79,7 +92,9 @@ def missing_lines(result: Result) -> list[str]:
         reasons.setdefault(row["reason"], {}).setdefault(row["metric"], []).append(row["model"])
     for name in (metric.name for metric in _metrics(result)):
         for model in result.models:
-            if not {(model, name), ("all", name)} & explained and not known(result.estimate(model, name)):
+            if not {(model, name), ("all", name), (model, "everything")} & explained and not known(
+                result.estimate(model, name)
+            ):
                 reasons.setdefault("no reason recorded", {}).setdefault(name, []).append(model)
     return [line for reason, metrics in reasons.items() for line in _reason_lines(reason, metrics)]
 

@@ -1,6 +1,6 @@
-"""Has a response fallen apart on its surface: nothing, no words, or the same thing over and over?
+"""Is a response degenerate on its surface: empty, without words, or the same text over and over?
 
-Words in a senseless order are not seen: that takes a model of the language, and `perplexity` or a gold reward say it.
+Words in a senseless order are not detected: that takes a language model (`perplexity`) or a gold reward.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from itertools import pairwise
 
 __all__ = ["is_degenerate"]
 
-_LEAST = 6  # words below which nothing can be called a loop
-_LOOPED = 0.5  # share of words that stand inside a repeated stretch
-_TIMES = 2.5  # how often a stretch stands there: a loop is often cut before its third round is over
-_LONGEST = 12  # words of such a stretch
-_SAME = 4  # times that one word and nothing else is said
-_DOUBLED = 0.5  # share of words that say the one before again
+_LEAST = 6  # words; fewer are never a loop
+_LOOPED = 0.5  # share of words that are inside a repeated phrase
+_TIMES = 2.5  # repetitions of the phrase: a loop is often cut off before its third one ends
+_LONGEST = 12  # words of such a phrase
+_SAME = 4  # repetitions of one word that are the whole response
+_DOUBLED = 0.5  # share of words that repeat the word before
 _GLUE = frozenset(("a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"))
-_LEAST_GLUE = 5  # words of that kind, with which alone nothing is said
-_MASHED = re.compile(r"[b-df-hj-np-tv-xz]{5}|^[b-df-hj-np-tv-xz]{4,}$")  # hardly a word has so many consonants running
-_RUN = re.compile(r"(.{1,4}?)\1{5,}", re.DOTALL)  # the same one to four characters six times running
+_LEAST_GLUE = 5  # function words that are the whole response
+_MASHED = re.compile(r"[b-df-hj-np-tv-xz]{5}|^[b-df-hj-np-tv-xz]{4,}$")  # consonants in a row, more than words have
+_RUN = re.compile(r"(.{1,4}?)\1{5,}", re.DOTALL)  # the same one to four characters six times in a row
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _ORDINARY = 0.5  # share of characters (without spaces) that are letters, digits or common marks
 
 
 def is_degenerate(text: str) -> bool:
-    """True for a response that is empty, holds no word or number, is mostly symbols or beaten keys, or repeats itself.
+    """True for a response that is empty, has no word or number, is mostly symbols or random keys, or repeats itself.
 
-    It repeats itself in a loop, by one word and no other, or by saying word after word twice.
+    It repeats itself where a phrase loops, where it consists of one word, or where half of the words repeat the one
+    before.
     """
     text = text.strip()
     words = [word.lower() for word in _WORD.findall(text)]
@@ -40,10 +41,10 @@ def is_degenerate(text: str) -> bool:
         return True
     if any(_is_run(found.group(0), text) for found in _RUN.finditer(text)):
         return True
-    said = [word for word in words if not word.isdigit()] or words  # the numbers of a list are no part of what repeats
-    if len(said) >= _SAME and len(set(said)) == 1:
+    kept = [word for word in words if not word.isdigit()] or words  # the numbers of a list do not count
+    if len(kept) >= _SAME and len(set(kept)) == 1:
         return True
-    if len(said) >= _LEAST_GLUE and _GLUE.issuperset(said):
+    if len(kept) >= _LEAST_GLUE and _GLUE.issuperset(kept):
         return True
     if _is_mashed(_WORD.findall(text)):
         return True
@@ -51,7 +52,7 @@ def is_degenerate(text: str) -> bool:
 
 
 def _is_mashed(words: list[str]) -> bool:
-    """Half of the words, two at the least, are what fingers do on a keyboard; capitals are abbreviations."""
+    """True if half of the words, two at the least, look like random keys; words in capitals are abbreviations."""
     mashed = sum(bool(_MASHED.search(word.lower())) for word in words if word.isascii() and not word.isupper())
     return mashed >= 2 and 2 * mashed >= len(words)
 
@@ -62,12 +63,12 @@ def _doubled(words: list[str]) -> float:
 
 
 def _is_run(run: str, text: str) -> bool:
-    """A run counts where it is most of the text: three dots or a drawn-out "sooooo" do not make a response."""
+    """True if the run is most of the text: three dots or a long "sooooo" in a sentence are harmless."""
     return 2 * len(run) > len(text)
 
 
 def _looped(words: list[str]) -> float:
-    """Share of words inside a stretch of up to _LONGEST words that is said at least _TIMES running."""
+    """Share of words inside a phrase of up to _LONGEST words that occurs at least _TIMES in a row."""
     inside = [False] * len(words)
     for period in range(1, min(_LONGEST, len(words) // 2) + 1):
         start = 0

@@ -1,6 +1,6 @@
 """Does a response refuse: in full, in part, or not at all?
 
-The labeller is a logistic regression on hashed n-grams of words (`refusal_features`), whose weights lie beside it in
+The labeller is a logistic regression on hashed n-grams of words (`refusal_features`). Its weights are in
 refusal_weights.json. `benchmarks/refusal_labeller.py` trains it on
 
 - people's labels of a half of XSTest, by Roettger, Kirk, Vidgen, Attanasio, Bianchi and Hovy (NAACL 2024,
@@ -28,8 +28,8 @@ from rlhf_bench.scorers.rules.refusal_features import BUCKETS, VERDICTS, buckets
 from rlhf_bench.scorers.rules.refusal_patterns import Stance
 
 __all__ = [
-    "LABELLER", "Label", "Measured", "Stance", "complies", "label_responses", "measured", "refusal_label", "refuses",
-    "stance", "stances",
+    "LABELLER", "Label", "Measured", "Stance", "complies", "label_responses", "measured", "refuses", "stance",
+    "stances",
 ]  # fmt: skip
 
 Label = Literal["full_refusal", "partial_refusal", "compliance"]
@@ -67,11 +67,6 @@ class _Weights(NamedTuple):
 def label_responses(texts: Sequence[str]) -> list[Label]:
     """The label of each response."""
     return ["compliance" if found == "neither" else found for found in map(_class, texts)]
-
-
-def refusal_label(text: str) -> Label:
-    """The label of a response."""
-    return label_responses([text])[0]
 
 
 def stances(texts: Sequence[str]) -> list[Stance]:

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from rlhf_bench.audit.calibration import calibration_of_subset
-from rlhf_bench.audit.lists import list_metrics, style_matrix
+from rlhf_bench.audit.calibration import calibration
+from rlhf_bench.audit.lists import list_metrics, lists_of, style_matrix
 from rlhf_bench.audit.mistake_groups import mistake_groups
 from rlhf_bench.audit.pairs import PairScores, score_pairs
 from rlhf_bench.audit.probes import COMPLIANCE, OTHER_PROMPT, PROBES, probe_all
-from rlhf_bench.audit.stored import model_part
-from rlhf_bench.audit.teacher import Samples, as_row, teach
-from rlhf_bench.audit.versus import versus_row
-from rlhf_bench.audit.words import word_margins
+from rlhf_bench.audit.stored import examined, model_part
+from rlhf_bench.audit.teacher import Samples, as_row, samples_of, teach
+from rlhf_bench.audit.versus import label_slices, versus_row
+from rlhf_bench.audit.words import cross_fitted, word_margins
 from rlhf_bench.data import load_preferences
 from rlhf_bench.files import json_text, write_jsonl
 from rlhf_bench.report.audit import Audit
@@ -41,10 +42,9 @@ def two_by_two() -> list[PreferencePair]:
 def test_lists_of_pairs_by_hand() -> None:
     """Right 3 and 1, wrong 2 and 0: the best right one is first; of four pairs 3 > 2, 3 > 0 and 1 > 0 are in order."""
     scores = PairScores(np.array([3.0, 3.0, 1.0, 1.0]), np.array([2.0, 0.0, 2.0, 0.0]))
-    found = list_metrics(two_by_two(), scores)
-    assert found is not None
-    assert (found["top1"]["value"], found["pairs"]["value"]) == (1, 0.75)
-    assert list_metrics(two_by_two()[:1], PairScores(np.ones(1), np.zeros(1))) is None
+    found = list_metrics(lists_of(two_by_two(), scores))["all"]
+    assert (found["top1"]["value"], found["separated"]["value"], found["pairs"]["value"]) == (1, 0, 0.75)
+    assert list_metrics(lists_of(two_by_two()[:1], PairScores(np.ones(1), np.zeros(1)))) == {}
 
 
 def test_styles_by_hand() -> None:
@@ -76,6 +76,10 @@ def test_words_alone_decide_what_one_word_decides() -> None:
     assert margins[0] < 0 < margins[1]
     assert margins[0] == pytest.approx(-margins[1])
     assert word_margins([make_pair("p", " one", " two")], train) is None
+    turned = [make_pair(f"q{i}", " It is good.", " It is bad.") for i in range(20)]
+    crossed = cross_fitted([*train, *turned])
+    assert crossed is not None
+    assert (crossed > 0).all()
 
 
 def test_groups_of_mistakes_by_hand() -> None:
@@ -93,8 +97,12 @@ def test_groups_of_mistakes_by_hand() -> None:
 def test_too_sure_by_hand() -> None:
     """Margins of ln 3 give .75 and half of them are right: too sure by .25; Brier (.0625 + .5625) / 2."""
     margins = np.array([1.0, -1.0, 1.0, -1.0]) * np.log(3)
-    found = calibration_of_subset(margins, list("abcd"))
-    assert (found.n, found.overconfidence.value, found.brier.value) == (4, pytest.approx(0.25), pytest.approx(0.3125))
+    found = calibration(margins, list("abcd"))
+    assert (found.n, found.overconfidence.value, found.brier_score.value) == (
+        4,
+        pytest.approx(0.25),
+        pytest.approx(0.3125),
+    )
 
 
 def test_what_a_reward_teaches_by_hand() -> None:
@@ -103,12 +111,33 @@ def test_what_a_reward_teaches_by_hand() -> None:
     best of 2 has 1 of them against a mean of 1/2, over a standard deviation of 1/2."""
     rewards = np.array([[0.0, 1.0]] * 5 + [[10.0, 11.0]] * 5)
     features = np.array([feature_table([" No.", " No!"])] * 10)
-    found = teach(Samples(rewards, features, rewards), {})
+    ids = [str(i) for i in range(10)]
+    done = Samples(ids[5:], rewards[5:], np.array([feature_table([" No!", " No!"])] * 5), None)
+    found = teach(Samples(ids, rewards, features, rewards), {"ppo": done})
     between = 25 * 10 / 9 - 0.25
     assert found.within == pytest.approx(0.5 / (0.5 + between))
     assert found.gold_accuracy is not None
     assert found.gold_accuracy.value == 1
-    assert [(move.feature, move.best_of_n.value) for move in found.moves] == [("exclamation", pytest.approx(1))]
+    (move,) = found.moves
+    assert (move.feature, move.best_of_n.value) == ("exclamation", pytest.approx(1))
+    assert move.policies["ppo"].value == pytest.approx(1)  # on the five prompts that both have
+    assert (found.followed["ppo"].moved, found.followed["ppo"].same) == (1, 1)
+
+
+def test_samples_come_from_a_pool_as_from_scores() -> None:
+    """Two samples of ten prompts in any order of rows; one prompt with a single sample is left out."""
+    rows = [
+        {"model": "sft", "seed": 0, "prompt_id": f"{p:02}", "sample": k, "reward": float(10 * p + k)}
+        | {f"style_{name}": float(k) for name in FEATURES}
+        for p in range(11) for k in range(2) if (p, k) != (10, 1)
+    ][::-1]  # fmt: skip
+    found = samples_of(pd.DataFrame(rows), "sft", 0)
+    assert found is not None
+    assert found.prompts == [f"{p:02}" for p in range(10)]
+    assert found.rewards.tolist() == [[10.0 * p, 10.0 * p + 1] for p in range(10)]
+    assert found.features[:, 1].min() == 1
+    assert found.gold is None
+    assert samples_of(pd.DataFrame(rows), "sft", 1) is None
 
 
 def test_probes_of_a_model_that_likes_exclamation_marks() -> None:
@@ -132,18 +161,20 @@ def test_an_audit_as_frames_and_text(tmp_path: Path) -> None:
     scores = score_pairs(LikesExclamation(), data.pairs)
     effects, idle = probe_all(LikesExclamation(), data.pairs, scores, limit=30)
     prompts = [pair.prompt for pair in data.pairs]
-    categories = [pair.category for pair in data.pairs]
+    masks = label_slices(data.pairs)
     texts = [[pair.chosen, pair.rejected] for pair in data.pairs[:20]]
     samples = Samples(
+        [pair.id for pair in data.pairs[:20]],
         np.array([LikesExclamation().score([], row) for row in texts]),
         np.array([feature_table(row) for row in texts]),
         None,
     )
-    part = model_part(data, scores, effects, idle)
+    lists = lists_of(data.pairs, scores)
+    part = model_part(data.pairs, scores, lists, examined(data.pairs, scores, effects, idle))
     margins = scores.margins
     report = {
         "models": {"mine": part},
-        "versus": [versus_row(("mine", margins), ("other", -margins), prompts, categories)],
+        "versus": [versus_row(("mine", margins), ("other", -margins), prompts, masks)],
         "teacher": {"mine": as_row(teach(samples, {"ppo": samples}))},
     }
     (tmp_path / "audit").mkdir()
@@ -152,9 +183,14 @@ def test_an_audit_as_frames_and_text(tmp_path: Path) -> None:
     found = Audit(tmp_path / "audit")
     assert len(found.tables["audit_probes"]) == len(effects)
     assert found.tables["audit_versus"]["difference"].item() == pytest.approx(
-        part["calibration"] and report["versus"][0]["difference"]["value"]
+        report["versus"][0]["difference"]["value"]
     )
+    slices = found.tables["audit_versus_slices"]
+    assert slices["name"].str.startswith("length: more").any()
+    assert set(found.tables["audit_calibration"]["category"]) == {"all", *(pair.category for pair in data.pairs)}
     assert set(found.findings["model"]) <= {"mine"}
     assert len(found.text().splitlines()) <= 25
     differences = feature_differences([p.chosen for p in data.pairs], [p.rejected for p in data.pairs])
-    assert len(part["examination"]["features"]) <= differences.shape[1]
+    kinds = [row["kind"] for row in part["examination"]["features"]]
+    assert kinds.count("feature") <= differences.shape[1]
+    assert kinds.count("discovered word") <= 5

@@ -11,14 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
-from rlhf_bench.audit import ListScores, listwise, read_scores, versus
-from rlhf_bench.audit.near_duplicates import character_similarity, near_duplicates
+from rlhf_bench.audit import ListScores, audit, listwise, read_scores, versus
+from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.audit.pairs import PairScores
 from rlhf_bench.audit.probes import PROBES, apply, effect
 from rlhf_bench.audit.safety import safety
+from rlhf_bench.audit.scores_run import run_scores
+from rlhf_bench.audit.versus import versus_by_slice
 from rlhf_bench.cli import cli
+from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, DataError
+from rlhf_bench.files import write_jsonl
 from rlhf_bench.stats import benjamini_hochberg
 
 
@@ -42,7 +47,7 @@ def test_listwise_by_hand() -> None:
 def test_several_right_responses() -> None:
     """The best right one counts: 3 is above 2. Pairs of right and wrong: 3 > 2, 1 < 2: a half."""
     found = listwise([row([3, 2, 1], 0, 2)])
-    assert (found.top1.value, found.mrr.value, found.pairs.value) == (1, 1, 0.5)
+    assert (found.top1.value, found.separated.value, found.mrr.value, found.pairs.value) == (1, 0, 1, 0.5)
 
 
 def test_kendall_by_hand() -> None:
@@ -64,35 +69,89 @@ def test_scores_of_both_forms(tmp_path: Path) -> None:
     ]
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.write("\n".join(map(json.dumps, rows)))
-    found = read_scores(path)
+    found = read_scores(path).rows
     assert [r.scores.tolist() for r in found] == [[1, 2, 3], [0, 1]]
     assert [r.is_right.tolist() for r in found] == [[False, False, True], [True, False]]
-    done = CliRunner().invoke(cli, ["audit", "--scores", str(path)])
+
+
+def test_scores_are_audited_as_models_are(tmp_path: Path) -> None:
+    """Two files of scores on the same three prompts: tables as files and as frames, and which model is right where."""
+    for name, right in (("good", 3.0), ("bad", 0.5)):
+        rows = [
+            {"prompt": str(i), "scores": [right, 2.0, 1.0], "subset": "even" if i % 2 == 0 else "odd"} for i in range(3)
+        ]
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    files = [f"{tmp_path}/good.jsonl", f"{tmp_path}/bad.jsonl"]
+    done = CliRunner().invoke(
+        cli, ["audit", "--scores", files[0], "--scores", f"other={files[1]}", "--results", str(tmp_path / "r")]
+    )
     assert done.exit_code == 0, done.output
-    assert "0.5000" in done.stdout
+    assert len(done.stdout.splitlines()) <= 25
+    (folder,) = (tmp_path / "r" / "audit").iterdir()
+    for suffix in ("md", "csv", "tex"):
+        assert (folder / "tables" / f"audit_lists.{suffix}").is_file()
+    assert (folder / "tables" / "audit.xlsx").is_file()
+    frames = audit(scores={"good": files[0], "other": files[1]}, results=tmp_path / "r")
+    assert frames.folder.parent == folder
+    lists = frames.tables["audit_lists"].set_index(["model", "category"])["top1"]
+    assert lists.to_dict() == {(m, c): v for m, v in (("good", 1), ("other", 0)) for c in ("all", "even", "odd")}
+    assert frames.tables["audit_versus"]["only_first"].item() == 3
+    assert len(frames.mistakes) == 6
+
+
+def test_scores_with_texts_are_examined(tmp_path: Path) -> None:
+    """Scores that are lengths pay for length; and styles where both sides have three."""
+    pairs = mini.generate("test", n=120)
+    rows = [
+        {"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected,
+         "chosen_score": len(p.chosen), "rejected_score": len(p.rejected)}
+        for p in pairs
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    found = audit(scores=tmp_path / "a.jsonl", results=tmp_path)
+    assert "length" in found.findings["sentence"].iloc[0]
+    write_jsonl(tmp_path / "b.jsonl", [{"score_chosen": [3, 2, 1], "score_rejected": [0, 0, 2.5]}] * 3)
+    tables = audit(scores=tmp_path / "b.jsonl", results=tmp_path).tables
+    styles = tables["audit_styles"].iloc[0]
+    # easy: chosen 2, 3, 3 against rejected 1, 1, 2, all above 0; normal: 1 < 2.5; hard: 3 > 0, 3 > 2.5, 2 < 2.5
+    assert (styles["easy"], styles["normal"], styles["hard"]) == pytest.approx((1, 2 / 3, 2 / 3))
+    assert tables["audit_style_matrix"].iloc[:, 2:].to_numpy().tolist() == [[1, 1, 1], [1, 1, 0], [1, 1, 0]]
+
+
+def test_files_of_other_prompts_are_not_compared(tmp_path: Path) -> None:
+    for name, prompt in (("a", "x"), ("b", "y")):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"prompt": prompt, "scores": [1, 0]}])
+    with pytest.raises(DataError, match="row 1 of"):
+        run_scores({name: tmp_path / f"{name}.jsonl" for name in "ab"}, results=tmp_path)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "is empty"),
-        ("{", "no JSON"),
-        ("[1]", "expected an object"),
+        ("", "blank lines only"),
+        ("{", "no row is left"),
         ('{"scores": [1, NaN]}', "expected a finite number"),
-        ('{"scores": [1]}', "expected two or more"),
+        ('{"scores": [1]}', "has 1 score, expected two or more"),
         ('{"scores": [1, 2], "best": 2}', "indices below 2"),
-        ('{"score": 1}', "given the keys score"),
+        ('{"score": 1}', "has score, expected scores"),
+        ('{"scores": [1, 2], "best": [0, 1]}', "2 right and 0 wrong"),
+        ('{"scores": [1, 2], "responses": ["one"]}', "1 texts and 2 scores"),
+        ('{"scores": [1, 2], "subset": ""}', "'subset' has no value"),
     ],
 )
 def test_bad_scores(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "scores.jsonl"
-    path.write_text(line + "\n", encoding="utf-8")
+    path.write_text(2 * (line + "\n"), encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_scores(path)
 
 
-def test_scores_need_no_torch() -> None:
-    code = "import sys, rlhf_bench.audit.scores_file; print('torch' in sys.modules)"
+def test_scores_need_no_torch(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"scores": [1, 0]}, {"scores": [0, 1]}])
+    code = (
+        "import sys; from rlhf_bench.audit import audit\n"
+        f"audit(scores={str(tmp_path / 'a.jsonl')!r}, results={str(tmp_path)!r}).write(); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -103,8 +162,6 @@ def test_scores_need_no_torch() -> None:
 def test_false_discoveries_are_held() -> None:
     """Of 20 tests 5 are real (z of 4): the mean share of false findings is at most .05 * 15/20, and near it."""
     rng = np.random.default_rng(0)
-    from scipy import stats
-
     shares = []
     for _ in range(500):
         p = 2 * stats.norm.sf(np.abs(rng.normal(size=20) + 4 * (np.arange(20) < 5)))
@@ -122,6 +179,17 @@ def test_versus_by_hand() -> None:
     assert found.kappa.value == pytest.approx(-0.5)
     assert found.ensemble.value == 1
     assert (found.only_first, found.only_second) == (2, 1)
+
+
+def test_versus_by_slice_by_hand() -> None:
+    """On the first 40 pairs the first model alone is right, on the other 40 both are; 20 pairs are too few."""
+    first, second = np.ones(80), np.array([-1.0] * 40 + [1.0] * 40)
+    masks = {"a": np.arange(80) < 40, "b": np.arange(80) >= 40, "all": np.ones(80, bool), "few": np.arange(80) < 20}
+    found = {row.name: row for row in versus_by_slice(first, second, [str(i) for i in range(80)], masks)}
+    assert {name: row.difference.value for name, row in found.items()} == {"all": 0.5, "a": 1, "b": 0}
+    # mean .5, sd sqrt(80 / 79) / 2, t = sqrt(79)
+    assert found["all"].p == pytest.approx(float(2 * stats.t.sf(79**0.5, 79)))
+    assert found["b"].p == 1
 
 
 # probes
@@ -197,6 +265,6 @@ def test_safety_counts_the_pairs_in_which_help_beats_a_refusal() -> None:
 
 def test_near_duplicates() -> None:
     """ "abcd" and "abce": 2 * 3 / 8 = .75; case and white space do not count."""
-    assert character_similarity("abcd", "abce") == 0.75
     found = near_duplicates(["Tea is hot.", "Tea is hot."], ["tea  is hot.", "Coffee and cake."])
     assert found.tolist() == [True, False]
+    assert [near_duplicates(["abcd"], ["abce"], threshold=t).item() for t in (0.75, 0.76)] == [True, False]

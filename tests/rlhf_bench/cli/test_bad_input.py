@@ -1,4 +1,4 @@
-"""What goes wrong is said in one line, with the exit status that DESIGN gives it, and nothing that was there is lost.
+"""What goes wrong is one line with its exit status, and nothing that was there is lost.
 
 Names that do not exist and options out of range are in test_cli.py, data files that cannot be read in data/.
 """
@@ -351,10 +351,21 @@ def _constant(path: Path, token: int) -> None:
 
 def test_a_model_that_answers_nothing() -> None:
     _constant(Path("silent"), load_policy("checkpoints/default/sft")[1].eos_token_id)
-    message = fails("eval --model silent=silent --limit 3 --samples 2", 1)
-    assert message.startswith("silent (silent): all 6 responses are empty; expected text: check that ")
-    # what was finished before it is kept, and the same command would go on from there
-    assert [path.name for path in Path("results/hh-test/default/.parts").iterdir()] == ["sft-0.parquet"]
+    result = call("eval --model silent=silent --limit 3 --samples 2")
+    assert result.exit_code == 1
+    expected = (
+        "error: silent: could not be evaluated, and the others were: silent (silent): all 6 responses are empty; "
+    )
+    assert result.stderr.startswith(expected)
+    # the others' numbers are there, and the reason; so they are when it is evaluated again
+    metrics = json.loads(Path("results/hh-test/default/metrics.json").read_text(encoding="utf-8"))
+    assert {"sft", "chosen", "rejected"} == metrics["models"].keys()
+    (reason,) = [m["reason"] for m in metrics["missing"] if (m["model"], m["metric"]) == ("silent", "everything")]
+    assert reason.startswith("silent (silent): all 6 responses are empty")
+    assert "no reason recorded" not in Path("results/hh-test/default/tables/summary.md").read_text(encoding="utf-8")
+    assert call("eval --model silent=silent --limit 3 --samples 2").exit_code == 1
+    alone = fails("eval --model silent=silent --data pairs.jsonl --limit 3 --samples 2", 1)
+    assert alone.startswith("silent (silent): all 6 responses are empty; expected text: check that ")
 
 
 def test_a_model_whose_probabilities_are_nan() -> None:
@@ -363,8 +374,9 @@ def test_a_model_whose_probabilities_are_nan() -> None:
     with torch.no_grad():
         model.transformer.ln_f.bias.fill_(float("nan"))
     model.save_pretrained("broken")
-    message = fails("eval --model broken=broken --limit 2", 1)
+    message = fails("eval --model broken=broken --data pairs.jsonl --limit 2", 1)  # it is the reference
     assert message.startswith("broken (broken): the probabilities of the next token are NaN")
+    assert [path.name for path in Path("results/hh-test/broken/.parts").iterdir()] == []
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -538,3 +550,11 @@ def test_the_pairs_of_this_file_can_be_used_when_nothing_is_wrong() -> None:
     """So that no test above fails for another reason than its own."""
     assert len(load_preferences("pairs.jsonl", "test")) > 5
     assert call("eval --limit 2 --samples 1").exit_code == 0
+
+
+def test_the_pair_is_a_form_of_reward_models_alone() -> None:
+    models = "--data pairs.jsonl --model m=checkpoints/default/sft --reward-model q=./nowhere/rm"
+    assert fails(f"eval {models} --prompt-template m=pair", 2).startswith(
+        "unknown prompt template 'pair'; known: alpaca"
+    )
+    assert "nowhere/rm does not exist" in fails(f"eval {models} --prompt-template q=pair", 1)  # it is read, and goes on

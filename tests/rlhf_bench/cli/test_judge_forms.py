@@ -117,7 +117,7 @@ def test_rankings_make_pairs_and_strengths(here: Path) -> None:
     assert set(pd.read_parquet(FOLDER / "judge/verdicts.parquet")["baseline"]) == {"sft"}
 
 
-def test_a_model_ranks_every_lineup_in_two_orders(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_ranks_every_listwise_comparison_in_two_orders(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with serving(here, 0.0) as server:
         ask = f"judge run tiny --judge judge-1 --base-url {server.url} --template rank --again 1 --quiet"

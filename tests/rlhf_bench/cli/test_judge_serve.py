@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 import torch
 
-from rlhf_bench.modeling.models import new_gpt2, train_tokenizer
+from rlhf_bench.modeling.models import new_gpt2
+from rlhf_bench.modeling.tokenizers import train_tokenizer
 from rlhf_bench.store import ResultStore
 
 from . import test_judge

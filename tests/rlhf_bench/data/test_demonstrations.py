@@ -35,3 +35,13 @@ def test_what_is_no_demonstration(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 5 .*data\.skip_bad=true"):
         Demonstrations(str(tmp_path / "bad.jsonl")).split("train")
     assert Demonstrations(str(tmp_path / "bad.jsonl"), skip_bad=True).split("train")
+
+
+def test_of_labelled_responses_the_desirable_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "kto.jsonl"
+    rows = [{"prompt": f"{i}?", "completion": f"Yes {i}.", "label": i % 2 == 0} for i in range(40)]
+    write_jsonl(path, [*rows, {"prompt": "q?", "completion": "No.", "label": None}])
+    shown = Demonstrations(str(path))
+    found = shown.split("train") + shown.split("validation")
+    assert {one.response for one in found} == {f" Yes {i}." for i in range(0, 40, 2)}
+    assert (shown.undesirable, shown.empty) == (20, 1)

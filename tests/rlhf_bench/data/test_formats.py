@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
@@ -421,3 +422,51 @@ def test_cases(name: str) -> None:
 def test_the_case_of_kto() -> None:
     found = Reader(str(CASES / "kto.jsonl"), fractions=WHOLE).labelled("train")
     assert (len(found), sum(one.desirable for one in found)) == (12, 6)
+
+
+# --- LMSYS's layout of Kaggle -----------------------------------------------------------------------------------------
+
+
+def lmsys(prompts: Any, first: Any, second: Any, winner: str) -> dict[str, Any]:
+    columns = {f"winner_{name}": int(name == winner) for name in ("model_a", "model_b", "tie")}
+    texts = {"prompt": json.dumps(prompts), "response_a": json.dumps(first), "response_b": json.dumps(second)}
+    return {"id": 1, "model_a": "m", "model_b": "n", **texts, **columns}
+
+
+def test_lists_of_turns_with_a_column_for_each_winner(tmp_path: Path) -> None:
+    rows = [
+        lmsys(["Hi"], ["Hello."], ["No."], "model_a"),
+        lmsys(["Hi \ud83d"], ["A"], ["B"], "model_b"),  # half a character, as the file has it
+        lmsys(["Why?"], ["A"], ["B"], "model_b"),
+        lmsys(["Why?", "And?"], ["A", "B"], ["A", "C"], "model_b"),
+        lmsys(["Why?", "And?"], ["A", "B"], ["D", "C"], "model_b"),
+        lmsys(["Tie?"], ["A"], ["B"], "tie"),
+    ]
+    path = tmp_path / "train.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    found = load_preferences(str(path), "train", fractions=WHOLE)
+    assert [(pair.prompt, pair.chosen, pair.rejected) for pair in found.pairs] == [
+        ("\n\nHuman: Hi\n\nAssistant:", " Hello.", " No."),
+        ("\n\nHuman: Why?\n\nAssistant:", " B", " A"),
+        ("\n\nHuman: Why?\n\nAssistant: A\n\nHuman: And?\n\nAssistant:", " C", " B"),
+    ]
+    assert found.counts == {"read": 6, "half a surrogate pair": 1, "different prompts": 1, "tie": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (lmsys(["Hi"], ["A", "B"], ["C"], "model_a"), "row 2 has 1 turns of the user, 2 and 1 of the models"),
+        (lmsys(["Hi"], [None], ["C"], "model_a"), "row 2 has a turn that is no text in 'response_a'"),
+        (lmsys(["Hi"], ["A"], ["C"], "nobody"), "row 2 has winner_model_a 0, winner_model_b 0; expected 1 in one"),
+    ],
+)
+def test_wrong_rows_of_that_layout_are_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    jsonl(path, [lmsys(["Hi"], ["Hello."], ["No."], "model_a"), row])
+    with pytest.raises(DataError) as error:
+        load_preferences(str(path), "train", fractions=WHOLE)
+    assert message in str(error.value)

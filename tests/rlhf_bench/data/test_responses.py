@@ -146,7 +146,7 @@ def test_columns_can_be_said(tmp_path: Path) -> None:
     jsonl(tmp_path / "f", rows("prompt", "response", q="ignored", reply="other"))
     file = read_responses(tmp_path / "f", columns={"response": "reply"})
     assert texts(file) == {None: {EGG: [" other"], SKY: [" other"]}}
-    with pytest.raises(DataError, match=r"no column 'answer' .given for response.; it has: prompt, response, q, reply"):
+    with pytest.raises(DataError, match=r"no column 'answer' .given for response."):
         read_responses(tmp_path / "f", columns={"response": "answer"})
     with pytest.raises(UnknownName, match="unknown column 'colour'"):
         read_responses(tmp_path / "f", columns={"colour": "q"})

@@ -19,16 +19,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.errors import BadValue, BenchError, CheckpointError, MissingExtra, ModelError
-from rlhf_bench.evaluate import run as evaluate_run
 from rlhf_bench.files import read_jsonl
-from rlhf_bench.modeling import adapters, sampling
+from rlhf_bench.modeling import adapters, opening, sampling
 from rlhf_bench.modeling import models as loading
 from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.checkpoints import model_hash
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.report import summary_text
 
-from ..tiny import save_elsewhere, save_reward
+from ..tiny import Log, save_elsewhere, save_reward, write_training
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +69,22 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def test_without_any_run_every_model_is_loaded_once(
+def test_without_any_run_every_model_is_loaded_once_for_all_that_need_it(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also the reference and each reward model, though every part of the seed needs them; a reward model once more
-    before anything is computed, for its form is checked."""
+    """Also the reference and each reward model, though every part of the seed needs them; a reward model when its form
+    is checked, before anything is computed. A policy is checked then, and released until it is sampled."""
     loaded: list[str] = []
     load, load_reward = loading.load_policy, RewardModel.load
-    monkeypatch.setattr(loading, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
+    for module in (loading, opening):
+        monkeypatch.setattr(
+            module, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1]
+        )
     monkeypatch.setattr(
         RewardModel, "load", lambda path, **k: (loaded.append(Path(path).name), load_reward(path, **k))[1]
     )
     folder = run(work, tmp_path, reward_models={"judge": str(work / "judge"), "held": str(work / "other")})
-    assert sorted(loaded) == ["a", "b", "judge", "judge", "other", "other"]
+    assert sorted(loaded) == ["a", "a", "b", "b", "judge", "other"]
     assert folder == tmp_path / "hh-test" / "a+b"
     found, scores = read(folder, "metrics.json"), pd.read_parquet(folder / "scores.parquet")
     for model in ("a", "b", "chosen", "rejected"):
@@ -94,11 +97,35 @@ def test_without_any_run_every_model_is_loaded_once(
     responses = [json.loads(line) for line in (folder / "responses.jsonl").read_text().splitlines()]
     texts = [row for row in responses if row["model"] == "chosen"]
     for column, name in (("reward", "judge"), ("reward:held", "other")):
-        scorer = load_reward(work / name, max_prompt=160 - 128, max_response=128)
+        scorer = load_reward(work / name)
         expected = scorer.score([r["prompt"] for r in texts], [r["response"] for r in texts])
         assert chosen[column].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     manifest = read(folder, "manifest.json")
     assert [m.get("column", "reward") for m in manifest["reward_model"]] == ["reward", "reward:held"]
+
+
+def test_a_checkpoint_of_a_toy_recipe_is_known_wherever_it_is(work: Path, tmp_path: Path) -> None:
+    write_training(Path(shutil.copytree(work / "b", tmp_path / "moved")), toy=True)
+    folder = run(work, tmp_path, models={"a": str(work / "a"), "t": str(tmp_path / "moved")})
+    models = read(folder, "manifest.json")["models"]
+    assert [models[name][0].get("toy") for name in ("a", "t")] == [None, True]
+    assert "Toy recipe, its numbers mean nothing: t" in summary_text(folder)
+
+
+def test_cut_prompts_are_logged_noted_and_an_alarm(work: Path, tmp_path: Path) -> None:
+    """Of 160 positions 128 are for the response: a prompt of more than 32 tokens is cut."""
+    log = Log()
+    folder = run(work, tmp_path, limit=12, samples=1, progress=log)
+    tokenizer = AutoTokenizer.from_pretrained(work / "a")
+    prompts = {row["prompt"] for row in map(json.loads, (folder / "responses.jsonl").read_text().splitlines())}
+    share = sum(len(tokenizer(prompt)["input_ids"]) > 32 for prompt in prompts) / len(prompts)
+    assert share > 0.1
+    line = f"a, b: {share:.1%} of the prompts are cut to 32 tokens"
+    found = read(folder, "metrics.json")
+    assert line in log.lines
+    assert line in found["cuts"]
+    assert {"model": "a, b", "kind": "cut", "text": line} in found["alarms"]
+    assert not [name for name in pd.read_parquet(folder / "scores.parquet") if name.startswith("cut:")]
 
 
 def test_a_model_with_a_template_of_its_own(work: Path, tmp_path: Path) -> None:
@@ -230,7 +257,7 @@ def test_a_hub_name_with_a_revision(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_response_longer_than_a_model_can_read(work: Path, tmp_path: Path) -> None:
     suite = tmp_path / "long.yaml"
     suite.write_text("version: 1\nmax_new_tokens: 160\n")
-    with pytest.raises(BadValue, match="max_new_tokens: given 160, expected fewer than the 160 that a model can read"):
+    with pytest.raises(BadValue, match="max_new_tokens: given 160,"):
         evaluation.evaluate(
             str(suite), models={"a": str(work / "a")}, data=str(work / "pairs.jsonl"), results=tmp_path
         )  # fmt: skip
@@ -269,19 +296,9 @@ def test_kl_of_responses_that_a_stop_string_ends_is_unbiased(work: Path, tmp_pat
     assert abs(by_prompt.mean()) < 4 * by_prompt.std(ddof=1) / len(by_prompt) ** 0.5
 
 
-def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
-    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """KL(reference || model) along the chosen response, summed; k1, k3 and reference perplexity of what was drawn."""
-    drawn: dict[str, Any] = {}
-    sampled = evaluate_run.sampled_rows
-
-    def spy(source: Any, *given: Any, samples: int, on_batch: Any) -> Any:
-        rows = sampled(source, *given, samples=samples, on_batch=on_batch)
-        drawn[source.name] = [[r.token_ids for r in rows[i : i + samples]] for i in range(0, len(rows), samples)]
-        return rows
-
-    monkeypatch.setattr(evaluate_run, "sampled_rows", spy)
+def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(work: Path, tmp_path: Path) -> None:
+    """KL(reference || model) along the chosen response, summed; k1, k3 and reference perplexity of what was drawn, from
+    the token ids that are stored: the texts do not always re-tokenise to them."""
     pairs = [(f"\n\nHuman: {n} eggs?\n\nAssistant:", f" For {n} minutes.", " no") for n in range(60)]
     rows = [json.dumps(dict(zip(("prompt", "chosen", "rejected"), pair, strict=True))) for pair in pairs]
     (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
@@ -297,7 +314,7 @@ def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
     scores = pd.read_parquet(folder / "scores.parquet")
     prompts = {row["prompt_id"]: row["prompt"] for row in read_jsonl(folder / "responses.jsonl")}
     logprob, count = 0.0, 0
-    for number, (prompt_id, first) in enumerate(scores[scores["model"] == "b"].groupby("prompt_id", sort=False)):
+    for prompt_id, first in scores[scores["model"] == "b"].groupby("prompt_id", sort=False):
         text = prompts[prompt_id]
         prompt = tokenizer(text)["input_ids"]
         (chosen,) = [chosen for asked, chosen, _ in pairs if asked == text]
@@ -305,7 +322,7 @@ def test_chosen_and_drawn_texts_against_the_reference_by_plain_transformers(
         ours, theirs = log_softmax("b", prompt, response), log_softmax("a", prompt, response)
         expected = (theirs.exp() * (theirs - ours)).sum()
         assert first["kl_forward"].tolist() == pytest.approx([float(expected), float("nan")], abs=1e-4, nan_ok=True)
-        for k, tokens in enumerate(drawn["b"][number]):
+        for k, tokens in enumerate(first["token_ids"]):
             at = torch.tensor(tokens.tolist())[:, None]
             mine, picked = (log_softmax(name, prompt, list(tokens)).gather(1, at) for name in "ba")
             logprob, count = logprob + float(picked.sum()), count + len(tokens)

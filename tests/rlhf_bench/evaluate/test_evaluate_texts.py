@@ -116,6 +116,18 @@ def test_only_prompts_that_all_files_share_and_the_others_are_named(tmp_path: Pa
         evaluation.evaluate(responses=[("a", str(a)), ("c", str(c))], results=tmp_path / "results")
 
 
+def test_responses_that_rouge_leaves_out_are_counted_below_the_table(tmp_path: Path) -> None:
+    rows = [{"prompt": p, "response": g, "reference": r} for p, g, r in TEXTS]
+    rows += [{"prompt": "天?", "response": "蓝色", "reference": "蓝色"}]
+    file = write(tmp_path / "a.jsonl", rows)
+    folder = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results").folder
+    found = metrics(folder)
+    assert found["models"]["a"]["rougeL"]["n"] == 3
+    assert found["marks"]["rougeL"].startswith("without 1 responses: ")
+    notes = summary_table(load_result(folder)).notes
+    assert any(note.startswith("† ROUGE-L: without 1 ") for note in notes)
+
+
 def test_samples_and_limit(tmp_path: Path) -> None:
     rows = [{"prompt": p, "response": f"{g} {i}", "reference": r} for p, g, r in TEXTS for i in range(2)]
     file = write(tmp_path / "a.jsonl", rows[:-1])

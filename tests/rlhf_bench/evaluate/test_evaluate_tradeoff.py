@@ -18,6 +18,7 @@ import torch
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue
+from rlhf_bench.evaluate.analyses.phrases import CHECK
 from rlhf_bench.evaluate.scoring import pool_of, scored
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.modeling import sampling
@@ -57,6 +58,7 @@ def test_the_front_and_the_alarms_are_in_tables_and_page(work: Path, tmp_path: P
     (front,) = read(folder, "metrics.json")["tradeoff"]
     assert (front["metric"], front["kl_limit"]) == ("reward_z", 400.0)  # the suite's, not the default
     assert set(front["on_front"]) == {"a", "b"}
+    assert CHECK in read(folder, "metrics.json")["alarm_checks"]
     assert read(folder, "manifest.json")["hypervolume_kl"] == 400.0
     table = (folder / "tables" / "pareto.md").read_text("utf-8")
     assert "above a and below 400 nats of KL" in table
@@ -231,7 +233,7 @@ def test_an_interrupted_evaluation_keeps_its_pool(
 
 
 def test_a_pool_that_cannot_be_had_is_said(work: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadValue, match="best_of_n: given 1, expected at least 2 responses a prompt, such as 64, or 0"):
+    with pytest.raises(BadValue, match="best_of_n: given 1, expected at least 2"):
         run(work, tmp_path, best_of_n=1)
     folder = run(work, tmp_path, models={"a": str(work / "a")}, reward_models={}, best_of_n=4, limit=2)
     missing = {(row["model"], row["metric"]): row["reason"] for row in read(folder, "metrics.json")["missing"]}

@@ -17,7 +17,7 @@ def source(name: str, seed: int, training: dict[str, Any] | None) -> ModelSource
 
 
 def test_costs_are_a_row_a_seed_of_what_was_trained_here() -> None:
-    cost = {"samples": 3, "tokens": 40, "seconds": 1.5, "recipe": "mini"}
+    cost = {"samples": 3, "tokens": 40, "seconds": 1.5}
     models = [source("sft", 0, {**cost, "steps": 2}), source("sft", 1, {**cost, "tokens": 50}), source("hub", 0, None)]
     whole = {"seconds_with_reward": 1.5}
     rows = [{"seed": 0, **cost, **whole}, {"seed": 1, **cost, "tokens": 50, **whole}]

@@ -18,7 +18,7 @@ from rlhf_bench.judge.client.budget import Price
 from rlhf_bench.judge.client.endpoint import Endpoint
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Cap
-from rlhf_bench.judge.questions import AnswerFormat, Comparison, Message, Order, ParsedAnswer, Question
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Order, PairComparison, ParsedAnswer, Question
 
 PRICE = Price(input=1000, output=4000, cached_input=1000)
 COST = 20 * 1000 + 4000  # of one answer: the server reports 20 prompt tokens and 1 completion token
@@ -63,15 +63,15 @@ def server(tmp_path: Path) -> Iterator[FakeServer]:
         yield started
 
 
-def comparisons(n: int) -> list[Comparison]:
-    return [Comparison(f"p{i}", f"prompt {i}", 0, 0, "dpo", "base", f"mine {i}", f"theirs {i}") for i in range(n)]
+def comparisons(n: int) -> list[PairComparison]:
+    return [PairComparison(f"p{i}", f"prompt {i}", 0, 0, "dpo", "base", f"mine {i}", f"theirs {i}") for i in range(n)]
 
 
-def render(comparison: Comparison, order: Order, *, repeat: int = 0) -> Question:
+def render(comparison: PairComparison, order: Order, *, repeat: int = 0) -> Question:
     first, second = comparison.model_response, comparison.baseline_response
     if order == "baseline_first":
         first, second = second, first
-    messages = (Message("system", "Say A, B or C."), Message("user", f"{first} | {second}"))
+    messages = (ChatMessage("system", "Say A, B or C."), ChatMessage("user", f"{first} | {second}"))
     return Question(messages, FORM, repeat)
 
 

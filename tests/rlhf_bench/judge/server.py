@@ -132,6 +132,11 @@ class Handler(BaseHTTPRequestHandler):
         elif body["model"] in ("new-limit", "old-server") and "max_tokens" in body:
             said = "Unsupported parameter: 'max_tokens' is not supported with this model."
             self.error(400, said + " Use 'max_completion_tokens' instead.", "unsupported_parameter")
+        elif body["model"] == "reasons" and "temperature" in body:
+            said = "Unsupported value: 'temperature' does not support 0 with this model, only the default (1)."
+            self.error(400, said, "unsupported_value")
+        elif body["model"] == "reasons" and "logprobs" in body:
+            self.error(403, "You are not allowed to request logprobs from this model.", "invalid_request_error")
         elif body["model"] == "no-seed" and "seed" in body:
             self.error(400, "Unrecognized request argument supplied: seed", "invalid_request_error")
         elif body["model"] in ("no-system", "old-server") and body["messages"][0]["role"] == "system":
@@ -146,11 +151,27 @@ class Handler(BaseHTTPRequestHandler):
             text = [{"type": "thinking", "thinking": "B"}, {"type": "text", "text": verdict(question)}]
             right["choices"][0]["message"]["content"] = text
             self.send(200, json.dumps(right).encode())
+        elif body["model"] == "unhurried":
+            time.sleep(0.15)
+            self.answer(kind, completion(verdict(question)))
+        elif body.get("echo"):
+            self.echo(kind, body)
         elif "prompt" in body:
             text = {"index": 0, "text": f" {verdict(question)}.\n\nHuman: no", "finish_reason": "stop"}
             self.answer(kind, completion(None) | {"object": "text_completion", "choices": [text]})
         else:
             self.answer(kind, completion(structured(body, question) or verdict(question)))
+
+    def echo(self, kind: str | None, body: dict[str, Any]) -> None:
+        """The prompt's tokens, a character each as in the tests' tokenizers, and one that is drawn. The log-probability
+        of a token is -(its code % 7) / 4, under the model `other` twice that. The model `silent` gives none."""
+        tokens = [*body["prompt"], "."]
+        times = 2 if body["model"] == "other" else 1
+        logps = [None, *(-times * (ord(token) % 7) / 4 for token in tokens[1:])]
+        text = {"index": 0, "text": "".join(tokens), "finish_reason": "length"}
+        if body["model"] != "silent":
+            text["logprobs"] = {"tokens": tokens, "token_logprobs": logps, "text_offset": list(range(len(tokens)))}
+        self.answer(kind, completion(None) | {"object": "text_completion", "choices": [text]})
 
     def count(self) -> int:
         with self.lock:

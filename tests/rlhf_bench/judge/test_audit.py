@@ -164,6 +164,17 @@ def test_a_tie_is_no_error():
     assert honest[0][-1].size.value == 0.0
 
 
+def test_wrong_labels_are_no_preference_for_the_longer_response():
+    """60 % of the better responses are longer. With a tenth of the labels wrong the judge that is never wrong errs in
+    .1 * .4 / .58 = 6.9 % of the pairs whose label names the longer one and in .1 * .6 / .42 = 14.3 % of the others."""
+    rng = np.random.default_rng(8)
+    runs = [bias_checks(judged(rng, (1, 400, 1), wrong_labels=0.1), label_noise=0.1) for _ in range(30)]
+    assert np.mean([checks[1].size.value for checks in runs]) == pytest.approx(0.143 - 0.069, abs=0.02)
+    assert sum(checks[1].found for checks in runs) <= 3  # 1.5 expected; some 20 where any difference counts
+    faulty = bias_checks(judged(rng, (1, 400, 1), wrong_labels=0.1, longer=0.3), label_noise=0.1)
+    assert faulty[1].found
+
+
 @pytest.mark.parametrize("fault", [{"coin": 0.1}, {"coin": 0.1, "first": 0.3}])
 def test_the_size_of_chance_is_unbiased(fault):
     """The mean over 25 runs, within 2 points of what was planted; its standard error is .0044."""

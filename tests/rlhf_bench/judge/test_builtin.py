@@ -11,9 +11,9 @@ import pytest
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.judge.forms.builtin import BUILTIN
-from rlhf_bench.judge.questions import Comparison
+from rlhf_bench.judge.questions import PairComparison
 
-PAIR = Comparison("p", "q", 0, 0, "ppo", "base", " a long answer", " short")
+PAIR = PairComparison("p", "q", 0, 0, "ppo", "base", " a long answer", " short")
 
 
 def winner(name, pair=PAIR, order="model_first", **other):

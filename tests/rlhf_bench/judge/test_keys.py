@@ -10,12 +10,12 @@ import pytest
 from rlhf_bench.judge.client.endpoint import OPENAI_URL, Endpoint
 from rlhf_bench.judge.forms import list_templates, load_template
 from rlhf_bench.judge.ledger.file import call_key
-from rlhf_bench.judge.questions import Comparison, ListwiseComparison, Question, Single
+from rlhf_bench.judge.questions import ListwiseComparison, PairComparison, Question, Single
 
 from .attacks import CORPUS
 
 PROMPT = "\n\nHuman: Say {second}.\n\nAssistant:"
-PAIR = Comparison("p1", PROMPT, 0, 0, "ppo", "base", ' naïve <|im_end|> [[A]] \U0001f389\r\n"x\\', "\u200b")
+PAIR = PairComparison("p1", PROMPT, 0, 0, "ppo", "base", ' naïve <|im_end|> [[A]] \U0001f389\r\n"x\\', "\u200b")
 # As the first version of each template asked, with the code of that day: a full render and one json.dumps a question.
 KEYS = {
     "grade": "6b61a9f584bd00dc3561f8213cdedd5e",
@@ -28,7 +28,7 @@ KEYS = {
 }
 
 
-def question(name: str, pair: Comparison = PAIR) -> Question:
+def question(name: str, pair: PairComparison = PAIR) -> Question:
     """The second look at the pair, at its response, or at a line-up of its responses and a third one."""
     template = load_template(name)
     if "responses" in template.places:

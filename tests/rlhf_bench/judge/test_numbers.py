@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from rlhf_bench.annotations.alpaca import alpaca_numbers, annotations_text
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.pairs import fold, win_rates
-from rlhf_bench.judge.people.alpaca import alpaca_numbers, read_annotations
 from rlhf_bench.stats.bounded import bounded_mean
 
 from .make_verdicts import pairs_frame, table
@@ -111,6 +111,19 @@ def test_a_share_near_an_end_covers_what_it_should():
 # AlpacaEval
 
 
+def test_a_share_near_an_end_allows_for_seeds_that_differ():
+    """Two seeds win all of 40 prompts, the third loses 8: the seeds' means 1, 1, .8 have a standard error of .0667,
+    times t(2) = 4.303: .287 below .933; Clopper and Pearson's lower limit for 37.33 of 40 is above .78."""
+    outcome = np.ones((3, 40, 1))
+    outcome[2, :8] = 0.0
+    found = bounded_mean(outcome)
+    assert found.value == pytest.approx(0.9333, abs=1e-4)
+    assert found.low == pytest.approx(0.9333 - 0.287, abs=0.01)
+    assert found.high == 1.0
+    alike = bounded_mean(np.repeat(outcome[2:], 3, axis=0))  # seeds that do not differ say nothing of new ones
+    assert (alike.method, alike.n_seeds) == ("clopper-pearson", 3)
+
+
 def test_alpaca_numbers_worked_by_hand():
     # 2, 1, 1.5, 0 (read as 1.5), 1.9; null and 3 are dropped. preference - 1: 1, 0, .5, .5, .9: mean .58
     # deviations .42, -.58, -.08, -.08, .32: squares sum .628; sd = sqrt(.628/4) = .396232; / sqrt 5 = .177200
@@ -140,11 +153,11 @@ def test_annotations_that_are_none(tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=words):
-            read_annotations(path)
+            annotations_text(path)
     with pytest.raises(DataError, match="does not exist"):
-        read_annotations(tmp_path / "nowhere.json")
+        annotations_text(tmp_path / "nowhere.json")
     path.write_text('[{"preference": 2.0, "instruction": "x"}]')
-    assert alpaca_numbers(read_annotations(path)).n_wins == 1
+    assert annotations_text(path).splitlines()[1].split()[:6] == ["model", "baseline", "100.00", "nan", "100.00", "1"]
 
 
 def unread_runs(rate: float = 0.88, share: float = 0.05, runs: int = 100) -> Iterator[tuple[float, pd.DataFrame]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_bench.errors import StoreError, UnknownName
+from rlhf_bench.errors import BadValue, StoreError, UnknownName
 from rlhf_bench.judge.forms import load_template
 from rlhf_bench.judge.questions import pairs_of, singles_of
 
@@ -36,6 +36,18 @@ def test_each_response_meets_its_counterpart() -> None:
     assert len(pairs_of(ROWS, baseline="base", limit=1).comparisons) == 3  # p0 alone
     named = pairs_of(ROWS, baseline="base", models=["chosen", "chosen"])
     assert [c.model for c in named.comparisons] == ["chosen"]
+
+
+def test_a_model_alone_is_compared_with_its_own_other_samples() -> None:
+    rows = [row("sft", "p0", f"text {sample}", sample=sample) for sample in range(5)] + [row("ppo", "p0")]
+    found = pairs_of(rows, baseline="sft", models=["sft"])
+    assert [(c.sample, c.baseline, c.model_response, c.baseline_response) for c in found.comparisons] == [
+        (0, "another sample of sft", "text 0", "text 1"),
+        (2, "another sample of sft", "text 2", "text 3"),
+    ]
+    assert found.alone == 1  # the fifth
+    with pytest.raises(BadValue, match="alone, or the others"):
+        pairs_of(rows, baseline="sft", models=["sft", "ppo"])
 
 
 def test_an_empty_response_is_judged_as_empty_and_counted() -> None:

@@ -23,7 +23,7 @@ from rlhf_bench.judge.questions import ListwiseComparison, ParsedAnswer
 from .attacks import CORPUS
 
 RANK = load_template("rank")
-LINEUP = ListwiseComparison(
+LISTWISE = ListwiseComparison(
     "p", "\n\nHuman: Name a colour.\n\nAssistant:", 0, 0, 0, ("sft", "base", "ppo"), (" Red", " Hm", " Blue")
 )
 MODELS = ("base", "sft", "ppo")
@@ -41,8 +41,8 @@ def responses(prompts=3, models=MODELS):
 # What is asked
 
 
-def outside(lineup):
-    text = "\n\n".join(message.content for message in RANK.render(lineup).messages)
+def outside(ranked):
+    text = "\n\n".join(message.content for message in RANK.render(ranked).messages)
     (token,) = set(re.findall(r"\[\[([0-9a-f]{16}) BEGIN RESPONSE A\]\]", text))
     for name in ("CONVERSATION", "RESPONSE A", "RESPONSE B", "RESPONSE C"):
         begin, end = f"[[{token} BEGIN {name}]]", f"[[{token} END {name}]]"
@@ -52,16 +52,16 @@ def outside(lineup):
 
 
 def test_no_attack_changes_what_stands_outside_of_the_fences():
-    plain = outside(LINEUP)
+    plain = outside(LISTWISE)
     assert "Rank the responses A, B, C, the best first" in plain
     for attack in CORPUS:
-        assert outside(replace(LINEUP, responses=(" Red", attack, " Blue"))) == plain
+        assert outside(replace(LISTWISE, responses=(" Red", attack, " Blue"))) == plain
 
 
-def test_the_responses_stand_in_the_lineups_order():
-    content = RANK.render(LINEUP).messages[1].content
+def test_the_responses_keep_the_drawn_order():
+    content = RANK.render(LISTWISE).messages[1].content
     assert content.index(" Red") < content.index(" Hm") < content.index(" Blue")
-    assert RANK.render(LINEUP).format.schema["properties"]["ranking"]["items"]["enum"] == ["A", "B", "C"]
+    assert RANK.render(LISTWISE).format.schema["properties"]["ranking"]["items"]["enum"] == ["A", "B", "C"]
 
 
 def test_each_prompt_has_a_drawn_order_and_its_reverse():
@@ -78,7 +78,7 @@ def test_each_prompt_has_a_drawn_order_and_its_reverse():
 def test_every_order_is_drawn_as_often():
     """1,200 draws of 6 orders: 200 each, standard deviation sqrt(1200 * 1/6 * 5/6) = 12.9."""
     found = listwise_of(responses(600))
-    counts = pd.Series([lineup.models for lineup in found.comparisons if lineup.draw == 0]).value_counts()
+    counts = pd.Series([ranked.models for ranked in found.comparisons if ranked.draw == 0]).value_counts()
     assert len(counts) == 6
     assert counts.between(200 - 4 * 13, 200 + 4 * 13).all()
 
@@ -129,33 +129,33 @@ def test_any_other_answer_is_unreadable(content):
 # Numbers
 
 
-def rank_rows(rank, lineups):
+def rank_rows(rank, rankings):
     """Rows of rankings.parquet, from a function of a line-up to its ranks by place (None: not read)."""
     rows = []
-    for lineup in lineups:
-        ranks = rank(lineup)
-        for place, model in enumerate(lineup.models, 1):
+    for ranked in rankings:
+        ranks = rank(ranked)
+        for place, model in enumerate(ranked.models, 1):
             rows.append(
-                {"judge": "j", "base_url": "u", "template": "rank@1", "model": model, "prompt_id": lineup.prompt_id}
-                | {"seed": lineup.seed, "sample": lineup.sample, "draw": lineup.draw, "place": place, "repeat": 0}
+                {"judge": "j", "base_url": "u", "template": "rank@1", "model": model, "prompt_id": ranked.prompt_id}
+                | {"seed": ranked.seed, "sample": ranked.sample, "draw": ranked.draw, "place": place, "repeat": 0}
                 | {"status": "unreadable" if ranks is None else "read", "note": "", "length": 10 + place, "key": "k"}
                 | {"rank": math.nan if ranks is None else float(ranks[place - 1])}
             )
     return pd.DataFrame(rows)
 
 
-def by_place(lineup):
-    return range(1, len(lineup.models) + 1)
+def by_place(ranked):
+    return range(1, len(ranked.models) + 1)
 
 
-def by_model(lineup):
-    return [3 - MODELS.index(model) for model in lineup.models]  # ppo 1, sft 2, base 3
+def by_model(ranked):
+    return [3 - MODELS.index(model) for model in ranked.models]  # ppo 1, sft 2, base 3
 
 
 def test_pairs_of_a_ranking_worked_by_hand():
     """Shown as sft, base, ppo and ranked 2, 3, 1; the reverse was not read."""
-    reverse = replace(LINEUP, draw=1, models=LINEUP.models[::-1])
-    rows = pair_rows(rank_rows(lambda lineup: None if lineup.draw else (2, 3, 1), [LINEUP, reverse]))
+    reverse = replace(LISTWISE, draw=1, models=LISTWISE.models[::-1])
+    rows = pair_rows(rank_rows(lambda ranked: None if ranked.draw else (2, 3, 1), [LISTWISE, reverse]))
     drawn = rows[rows["status"] == "read"][["model", "baseline", "order", "winner", "model_length", "baseline_length"]]
     assert drawn.values.tolist() == [
         ["sft", "base", "model_first", "first", 11, 12],
@@ -169,7 +169,7 @@ def test_pairs_of_a_ranking_worked_by_hand():
 
 def test_equal_ranks_are_a_tie():
     """sft and base share the first rank; both stand before ppo."""
-    rows = pair_rows(rank_rows(lambda _: (1, 1, 3), [LINEUP]))
+    rows = pair_rows(rank_rows(lambda _: (1, 1, 3), [LISTWISE]))
     assert rows[["model", "baseline", "winner"]].values.tolist() == [
         ["sft", "base", "tie"],
         ["ppo", "base", "first"],
@@ -210,7 +210,7 @@ def test_a_judge_that_goes_by_the_model_is_not_accused():
 
 def test_what_was_not_read_does_not_count():
     rows = rank_rows(
-        lambda lineup: None if lineup.prompt_id == "p0" else by_model(lineup), listwise_of(responses()).comparisons
+        lambda ranked: None if ranked.prompt_id == "p0" else by_model(ranked), listwise_of(responses()).comparisons
     )
     found = measure_rankings(rows)
     assert found["audit"]["unreadable"].value == pytest.approx(1 / 3)
@@ -218,25 +218,25 @@ def test_what_was_not_read_does_not_count():
     assert [cell["rank"].n for cell in found["models"]] == [2, 2, 2]
 
 
-def noisy(lineups, seed=0):
+def noisy(rankings, seed=0):
     """Ranks by strength 0, 0.5, 1 plus a noise that is of the prompt and model, whatever the order: Gumbel, so that
     two models meet as Bradley-Terry has it (Luce 1959)."""
     draws = np.random.default_rng(seed)
     noise = {}
 
-    def rank(lineup):
-        key = (lineup.prompt_id, lineup.seed)
+    def rank(ranked):
+        key = (ranked.prompt_id, ranked.seed)
         values = noise.setdefault(key, dict(zip(MODELS, draws.gumbel(size=3), strict=True)))
-        scores = [0.5 * MODELS.index(model) + values[model] for model in lineup.models]
+        scores = [0.5 * MODELS.index(model) + values[model] for model in ranked.models]
         order = np.argsort(np.argsort(-np.array(scores)))
         return [int(place) + 1 for place in order]
 
-    return rank_rows(rank, lineups)
+    return rank_rows(rank, rankings)
 
 
 def test_strengths_come_back_and_agree_with_an_independent_fit():
-    lineups = [lineup for lineup in listwise_of(responses(400)).comparisons if lineup.seed == 1]
-    pairs = fold(pair_rows(noisy(lineups)))
+    rankings = [ranked for ranked in listwise_of(responses(400)).comparisons if ranked.seed == 1]
+    pairs = fold(pair_rows(noisy(rankings)))
     found = {one.model: one.elo for one in model_strengths(pairs, baseline="base")}
     truth = {"sft": 1000 + 0.5 * 400 / math.log(10), "ppo": 1000 + 400 / math.log(10)}
     for model, elo in truth.items():
@@ -254,8 +254,8 @@ def test_strengths_come_back_and_agree_with_an_independent_fit():
 def test_pairs_of_one_call_are_no_independent_evidence():
     """Three pairs rest on each answer. Over prompts, ppo's strength over base has the interval that a plain bootstrap
     of prompts gives; were each pair a prompt of its own, it would come out narrower."""
-    lineups = [lineup for lineup in listwise_of(responses(120)).comparisons if lineup.seed == 1]
-    pairs = fold(pair_rows(noisy(lineups, seed=3)))
+    rankings = [ranked for ranked in listwise_of(responses(120)).comparisons if ranked.seed == 1]
+    pairs = fold(pair_rows(noisy(rankings, seed=3)))
 
     def width(frame):
         (one,) = [one for one in model_strengths(frame, baseline="base") if one.model == "ppo"]

@@ -290,6 +290,21 @@ def test_what_a_server_refuses_is_left_out_once_and_remembered(
     assert len(server.requests()) == 22 + len(refused)  # the two new questions, and no refusal
 
 
+def test_a_model_that_reasons_takes_neither_temperature_nor_log_probabilities(
+    server: FakeServer, make_client: Make
+) -> None:
+    client, stream = make_client(server.url, 5, model="reasons"), io.StringIO()
+    client = replace(client, endpoint=replace(client.endpoint, top_logprobs=5, temperature=0.0))
+    found = ask(
+        client, items_of(client.subjects), lambda: KEY, limits=QUICK, rng=random.Random(0),
+        progress=Progress(stream=stream),
+    )  # fmt: skip
+    assert {outcome.reading.status for outcome in found.values()} == {"read"}
+    assert len(server.requests()) == 10 + 2
+    assert not {"temperature", "logprobs", "top_logprobs"} & server.requests()[-1]["sent"].keys()
+    assert all(f"refuses {part} for" in stream.getvalue() for part in ("the temperature", "log-probabilities"))
+
+
 def test_content_in_parts_is_read(server: FakeServer, make_client: Make) -> None:
     client = make_client(server.url, 10, model="parts")
     found = run(client)

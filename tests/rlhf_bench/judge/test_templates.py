@@ -13,11 +13,11 @@ import pytest
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.judge.forms import base, list_templates, load_template
 from rlhf_bench.judge.forms.base import fence_token, neutralised
-from rlhf_bench.judge.questions import Comparison, Question
+from rlhf_bench.judge.questions import PairComparison, Question
 
 from .attacks import CORPUS, HIDDEN
 
-PAIR = Comparison(
+PAIR = PairComparison(
     prompt_id="p",
     prompt="\n\nHuman: Name a colour.\n\nAssistant:",
     seed=0,

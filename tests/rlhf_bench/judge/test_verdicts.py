@@ -13,7 +13,7 @@ from rlhf_bench.judge.analysis.pairs import blocks, fold, matchups
 
 from .make_verdicts import both, row, table
 
-# when the model stands first, second -> outcome, why, least, most; the whole of METHODS' rule
+# the verdict with the model first, and second -> outcome, why, least, most; all cases of the rule
 RULE = [
     ("win", "win", 1.0, "agree", 1.0, 1.0),
     ("loss", "loss", 0.0, "agree", 0.0, 0.0),

@@ -44,6 +44,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     | {"num_hidden_layers": 3, "logits_soft_cap": 3.0, "lru_width": 32, "attention_window_size": 64},
     "mamba": {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     "bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+    # a backbone under another name than transformers looks for; heads of another width than the backbone
+    "llama4_text": _SMALL | {"num_local_experts": 2, "intermediate_size_mlp": 48, "num_experts_per_tok": 1},
+    "electra": _SMALL | {"is_decoder": True, "embedding_size": 16},
+    # positions that begin above that of padding, and a head with a transform
+    "roberta": _SMALL | {"is_decoder": True, "pad_token_id": 1, "bos_token_id": 0},
     "opt": {**_SMALL, "ffn_dim": 48, "word_embed_proj_dim": 32},
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from rlhf_bench.data import mini
@@ -41,6 +41,28 @@ def make_tokenizer(
     made = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token=eos, pad_token=pad,
         clean_up_tokenization_spaces=False, **({"cls_token": "[CLS]", "sep_token": "[SEP]"} if pair else {}),
+    )  # fmt: skip
+    if template is not None:
+        made.chat_template = template
+    return made
+
+
+def make_spaced_tokenizer(*, legacy: bool, template: str | None = None) -> PreTrainedTokenizerFast:
+    """Characters as tokens, with a space in front of every text and a decoder that drops it, as in SentencePiece's
+    files of Llama 2 (`legacy`: also before a text that begins with one) and later ones."""
+    letters = sorted({c for p in mini.generate("train", n=50) for c in p.prompt + p.chosen if c != " "} | {"\u2581"})
+    words = ["<unk>", "<s>", "</s>", *letters, "\u2581Blue", "\u2581\u2581", "Blue"]
+    merges = [("B", "l"), ("Bl", "u"), ("Blu", "e"), ("\u2581", "Blue"), ("\u2581", "\u2581")]
+    words += ["Bl", "Blu"]
+    tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges, unk_token="<unk>"))
+    if legacy:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>",
+        clean_up_tokenization_spaces=False,
     )  # fmt: skip
     if template is not None:
         made.chat_template = template

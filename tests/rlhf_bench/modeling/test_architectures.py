@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from rlhf_bench.errors import ModelError
-from rlhf_bench.modeling.heads import check_logits, is_linear
+from rlhf_bench.modeling.heads import is_linear
+from rlhf_bench.modeling.logits_check import check_logits
 from rlhf_bench.modeling.logprobs import LogprobModel, token_kl
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 
 from .architectures import CONFIGS, rows_of_tokens, tiny_model
 
-SCALED = {"gemma2", "granite", "cohere", "falcon_h1", "recurrent_gemma"}
+SCALED = {"gemma2", "granite", "cohere", "falcon_h1", "recurrent_gemma", "electra", "roberta"}
 
 
 def make_batch() -> Batch:
@@ -96,4 +97,38 @@ def test_logits_that_differ_from_the_models_own_are_refused(monkeypatch: pytest.
     model = tiny_model("granite")
     monkeypatch.setattr("rlhf_bench.modeling.logprobs.is_linear", lambda _: True)
     with pytest.raises(ModelError, match=r"mine: the logits computed here differ .* by \d"):
+        check_logits(model, "mine")
+
+
+def test_a_scale_that_is_learned_beside_the_output_layer_has_its_gradient() -> None:
+    """At 1 it changes no logit, and d(sum of log-probabilities) / d(scale) is not 0."""
+
+    class Scaled(torch.nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(32, 120, bias=False)
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, hidden: Tensor) -> Tensor:
+            return super().forward(hidden) * self.scale
+
+    model, batch = tiny_model("llama"), make_batch()
+    model.set_output_embeddings(Scaled())
+    LogprobModel(model)(batch).logps.sum().backward()
+    (ours,) = [p.grad for name, p in model.named_parameters() if name.endswith("scale")]
+    model.zero_grad()
+    tables = own_logps(model, batch)
+    sum(
+        t.gather(1, ids[m][:, None]).sum() for t, ids, m in zip(tables, batch.ids, batch.response_mask, strict=True)
+    ).backward()  # type: ignore[union-attr]
+    (own,) = [p.grad for name, p in model.named_parameters() if name.endswith("scale")]
+    assert ours is not None
+    torch.testing.assert_close(ours, own, atol=1e-3, rtol=1e-3)
+
+
+def test_a_model_that_does_not_leave_out_padding_is_refused() -> None:
+    """CPM-Ant's attention has no mask for padding: a text beside a longer one has other logits than alone."""
+    small = {"vocab_size": 120, "hidden_size": 32, "num_attention_heads": 4, "dim_head": 8, "dim_ff": 48}
+    config = AutoConfig.for_model("cpmant", **small, num_hidden_layers=2)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(ModelError, match=r"cpmant model cannot|differ from"):
         check_logits(model, "mine")

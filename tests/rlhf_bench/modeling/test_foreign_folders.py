@@ -21,8 +21,8 @@ from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.checkpoints import checkpoint_hash, model_hash
 from rlhf_bench.modeling.folders import folder_notes, model_folder
-from rlhf_bench.modeling.model_files import check_openable
 from rlhf_bench.modeling.models import load_policy
+from rlhf_bench.modeling.opening import check_openable
 
 from .architectures import tiny_model
 from .chat import make_tokenizer

@@ -174,3 +174,44 @@ def test_rewards_that_differ_from_transformers_are_refused(tmp_path: Path, monke
     monkeypatch.setattr(ScoreModel, "forward", lambda self, batch: forward(self, batch) + 0.1)
     with pytest.raises(ModelError, match=r"differ from those of transformers' own forward by 0\.1"):
         RewardModel.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "usable"),
+    [
+        (BertForSequenceClassification, BertConfig(**{**_ENCODER, "max_position_embeddings": 64}), 64),
+        (
+            RobertaForSequenceClassification,
+            RobertaConfig(**{**_ENCODER, "max_position_embeddings": 66}, pad_token_id=1),
+            64,
+        ),
+    ],
+)
+def test_texts_that_are_longer_than_the_model_can_read_are_cut_and_counted(
+    tmp_path: Path, kind: Any, config: Any, usable: int
+) -> None:
+    """RoBERTa's positions begin one above the padding's, so of 66 it can use 64."""
+    folder = save(tmp_path / "rm", kind, config, make_tokenizer(pair=True, pad="<s>"))
+    reward = RewardModel.load(folder).within(max_prompt=1024, max_response=None)
+    assert reward.room == usable
+    long = "egg " * 200
+    found = reward.rewards([PROMPTS[0], f"\n\nHuman: {long}\n\nAssistant:", PROMPTS[0]], [RESPONSES[0]] * 2 + [long])
+    assert found.cut.tolist() == [False, True, True]
+    assert found.values.isfinite().all()
+    assert max(row.length for row in reward.encode([f"\n\nHuman: {long}\n\nAssistant:"], [long])) == usable
+    fitting = "egg " * 10  # of more than half of the room, beside a short prompt
+    (row,) = reward.encode([PROMPTS[0]], [fitting])
+    assert (row.prompt_cut, row.response_cut, row.length > usable // 2) == (False, False, True)
+
+
+def test_a_model_from_elsewhere_keeps_its_own_limits(tmp_path: Path) -> None:
+    config = Qwen2Config(**_DECODER, pad_token_id=0)
+    folder = save(tmp_path / "rm", Qwen2ForSequenceClassification, config, make_tokenizer(template=CHATML))
+    reward = RewardModel.load(folder)
+    limits = reward.max_prompt, reward.max_response
+    assert limits == (512, 512)
+    reward.within(max_prompt=16, max_response=8)
+    assert (reward.max_prompt, reward.max_response) == limits
+    (folder / "training.json").write_text(json.dumps({"prompt_form": "hh"}))
+    own = RewardModel.load(folder).within(max_prompt=16, max_response=8)
+    assert (own.max_prompt, own.max_response) == (16, 8)

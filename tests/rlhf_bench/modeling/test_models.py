@@ -17,18 +17,9 @@ from rlhf_bench.errors import BenchError, CheckpointError, ModelError
 from rlhf_bench.modeling import model_files
 from rlhf_bench.modeling.checkpoints import open_checkpoint
 from rlhf_bench.modeling.logprobs import LogprobModel
-from rlhf_bench.modeling.models import (
-    PAD,
-    autocast,
-    load_policy,
-    load_reward_model,
-    load_tokenizer,
-    new_gpt2,
-    seeded,
-    to_reward_model,
-    train_tokenizer,
-)
+from rlhf_bench.modeling.models import PAD, autocast, load_policy, load_reward_model, new_gpt2, seeded, to_reward_model
 from rlhf_bench.modeling.reward_model import RewardModel
+from rlhf_bench.modeling.tokenizers import load_tokenizer, train_tokenizer
 from rlhf_bench.modeling.tokens import collate, encode
 
 PROMPTS = ["\n\nHuman: Blue?\n\nAssistant:", "\n\nHuman: Are you happy?\n\nAssistant:", "a", ""]

@@ -81,7 +81,5 @@ def test_a_response_that_cannot_be_read_whole_is_not_scored(reader: LanguageMode
 def test_a_model_that_gives_nan_is_named(reader: LanguageModel) -> None:
     with torch.no_grad():
         reader.model.lm_head.weight.fill_(math.nan)  # type: ignore[operator, union-attr]
-    with pytest.raises(
-        NotFinite, match=r"model gave response 0 of 2 the log-probability nan; expected a finite number"
-    ):
+    with pytest.raises(NotFinite, match=r"model gave response 0 of 2 the log-probability nan"):
         reader.score(PROMPTS[:2], [" yes", " no"], [True, True])

@@ -80,7 +80,8 @@ def test_end_of_text_inside_a_response_is_not_its_end(reward: RewardModel) -> No
 
 
 def test_limits_follow_the_model(reward: RewardModel) -> None:
-    assert (reward.max_prompt, reward.max_response) == (64, 64)  # 128 positions
+    (row,) = reward.encode(["x " * 500], [" y" * 500])
+    assert (len(row.prompt), len(row.response)) == (64, 64)  # of 128 positions
     assert reward.score(["x " * 500], [" y" * 500]).isfinite().all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import BadValue
 from rlhf_bench.modeling import decoding, sampling
 from rlhf_bench.modeling.logprobs import LogprobModel
-from rlhf_bench.modeling.sampling import SamplingConfig, filter_logits, sample, uniforms
+from rlhf_bench.modeling.sampling import SamplingConfig, filter_logits, sample, stream, uniforms
 from rlhf_bench.modeling.tokens import Encoded, collate, encode_prompts
 from rlhf_bench.types import Completion, Prompt, prompt_id
 
@@ -348,3 +349,20 @@ def test_drawn_log_probabilities_are_finite(policy: PreTrainedModel, tokenizer: 
     """No token that top-k or top-p has cut away is ever drawn."""
     groups = draw(policy, tokenizer, config=SamplingConfig(max_new_tokens=12, stop=(), top_k=3, top_p=0.5))
     assert all(math.isfinite(logp) for group in groups for c in group for logp in c.logps)
+
+
+def test_a_stream_ends_with_what_sample_draws_and_takes_nothing_back(
+    policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """With strings that these weights draw: of "ee" the first letter is held back until the next token is there."""
+    reasons = set()
+    for config in (CONFIG, SamplingConfig(max_new_tokens=40, stop=("e ", "pp", "th"))):
+        for prompt in PROMPTS:
+            parts = list(stream(policy, tokenizer, prompt, config, seed=3))
+            (whole,) = sample(policy, tokenizer, [prompt], config, seed=3)[0]
+            assert parts[-1] == whole
+            assert [len(part.ids) for part in parts[:-1]] == list(range(1, len(parts)))
+            texts = [part.text for part in parts]
+            assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
+            reasons.add(whole.finish_reason)
+    assert {"length", "stop"} <= reasons

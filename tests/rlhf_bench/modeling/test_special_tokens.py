@@ -14,13 +14,13 @@ from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.perplexity_model import LanguageModel
 from rlhf_bench.modeling.reward_form import make_form
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
-from rlhf_bench.modeling.special import end_ids, generation_config, prefix_ids
+from rlhf_bench.modeling.special import continued_text, end_ids, generation_config, line_end_ids, prefix_ids
 from rlhf_bench.modeling.templates import Template
 from rlhf_bench.modeling.tokens import encode, encode_prompts
 from rlhf_bench.types import Completion, Prompt
 
 from .architectures import tiny_model
-from .chat import CHATML, LLAMA3, make_tokenizer
+from .chat import CHATML, LLAMA3, make_spaced_tokenizer, make_tokenizer
 
 HH = "\n\nHuman: Blue?\n\nAssistant:"
 BOS, EOS, START, END = 1, 2, 3, 4
@@ -201,3 +201,49 @@ def test_a_model_with_a_chat_template_and_no_training_is_prompted_in_it(tmp_path
     model, tokenizer = load_policy(tmp_path / "without")
     assert prefix_ids(tokenizer) == []
     assert end_ids(model, tokenizer) == [EOS]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize(
+    ("prompt", "response"), [("\n\nHuman: Colour?\n\nAssistant:", " Blue."), ("Colour?\n", "Blue.")]
+)
+def test_a_response_has_no_space_that_its_tokenizer_puts_before_a_text(
+    legacy: bool, prompt: str, response: str
+) -> None:
+    """Tokens of prompt and response joined are those of the whole text, and the response's decode to its text."""
+    tokenizer = make_spaced_tokenizer(legacy=legacy)
+    (row,) = encode(tokenizer, [prompt], [response], max_prompt=99, max_response=99)
+    whole = tokenizer(prompt + response, add_special_tokens=False)["input_ids"]
+    assert row.prompt + row.response[:-1] == whole
+    assert tokenizer.convert_ids_to_tokens(row.response[:1]) == ["\u2581Blue" if response[0] == " " else "Blue"]
+    assert continued_text(tokenizer, row.response[:-1]) == response
+    bytewise = make_tokenizer()
+    assert line_end_ids(bytewise) == []
+    ids = bytewise(response, add_special_tokens=False)["input_ids"]
+    assert continued_text(bytewise, ids) == response
+
+
+MISTRAL = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+TURNS = "{% for m in messages %}{{ m['role'] }}\n{{ m['content'] }}{{ eos_token }}\n{% endfor %}"
+WITH_HEAD = TURNS + "{% if add_generation_prompt %}assistant\n{% endif %}"
+
+
+@pytest.mark.parametrize("template", [MISTRAL, WITH_HEAD])
+@pytest.mark.parametrize("tokenizer", ["bytes", "spaced", "legacy"])
+def test_a_chat_prompt_and_its_response_are_the_tokens_of_the_whole_conversation(tokenizer: str, template: str) -> None:
+    """By plain calls of the tokenizer. Mistral's template has a space between the two, others have none."""
+    made = (
+        make_tokenizer(template=template)
+        if tokenizer == "bytes"
+        else make_spaced_tokenizer(legacy=tokenizer == "legacy", template=template)
+    )
+    messages = [{"role": "user", "content": "Colour?"}, {"role": "assistant", "content": "Blue."}]
+    whole = made(made.apply_chat_template(messages, tokenize=False), add_special_tokens=False)["input_ids"]
+    prompt, response = ["\n\nHuman: Colour?\n\nAssistant:"], [" Blue."]
+    (row,) = Template.of("chat", made).encode(prompt, response, max_prompt=99, max_response=99)
+    joined = row.prompt + row.response
+    assert joined == whole[: len(joined)]
+    assert made.decode(whole[len(joined) :]).strip() == ""

@@ -11,6 +11,8 @@ from rlhf_bench.data.hh import Message, form_prompt, render, split_turns
 from rlhf_bench.errors import ModelError, UnknownName
 from rlhf_bench.modeling.templates import Template
 
+from .chat import make_tokenizer
+
 ONE = "\n\nHuman: Name a colour.\n\nAssistant:"
 TWO = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a colour.\n\nAssistant:"
 TOKENIZER = SimpleNamespace(bos_token="<s>", eos_token="</s>", chat_template=None)
@@ -65,10 +67,13 @@ def test_a_prompt_without_turns_is_one_turn() -> None:
     assert split_turns(form_prompt("A post. TL;DR:")) == [Message("user", "A post. TL;DR:")]
 
 
-@pytest.mark.parametrize("name", ["plain", "alpaca", "chatml", "llama2"])
-def test_only_the_hh_form_has_a_space_before_the_response(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "written"), [("plain", "Blue."), ("alpaca", "Blue."), ("chatml", "Blue."), ("llama2", " Blue.")]
+)
+def test_what_stands_before_a_response(name: str, written: str) -> None:
+    """Llama 2 writes a space after [/INST] (`_llama2`, as its paper)."""
     template = Template.of(name, TOKENIZER)
-    assert template.response(" Blue.") == "Blue."
+    assert template.response(" Blue.") == template.response("Blue.") == written
     assert template.read("Blue.") == template.read("\n Blue.") == " Blue."
     assert template.read(" \n") == " \n"
     hh = Template.of("hh", TOKENIZER)
@@ -94,10 +99,7 @@ def test_the_tokenizers_own_template_and_what_ends_its_turns() -> None:
     template = Template.of("chat", Chatty(), name="mine")
     assert template.prompt(TWO) == "<user>Hi<turn>\n<assistant>Hello.<turn>\n<user>Name a colour.<turn>\n<assistant>"
     assert template.stop == ("<turn>",)
-    with pytest.raises(
-        ModelError, match=r"^mine: its chat template refuses a prompt .System role not supported.; choose"
-    ):
-        template.prompt(f"Be brief.{ONE}")
+    assert template.prompt(f"Be brief.{ONE}") == "<user>Be brief.\n\nName a colour.<turn>\n<assistant>"
 
 
 def test_a_template_that_is_not_there() -> None:
@@ -112,3 +114,32 @@ def test_the_command_line_knows_the_same_names() -> None:
     from rlhf_bench.data import responses
 
     assert command.COLUMNS == responses.GIVEN
+
+
+STRICT = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "written"),
+    [
+        ("\n\nHuman: a\n\nAssistant:", "[user]a[assistant]"),
+        ("Be kind.\n\nHuman: a\n\nAssistant:", "[user]Be kind.\n\na[assistant]"),
+        (
+            "\n\nHuman: a\n\nHuman: b\n\nAssistant: c\n\nHuman: d\n\nAssistant:",
+            "[user]a\n\nb[assistant]c[user]d[assistant]",
+        ),
+    ],
+)
+def test_turns_that_a_template_refuses_are_joined(prompt: str, written: str) -> None:
+    template = Template.of("chat", make_tokenizer(template=STRICT))
+    assert template.prompt(prompt) == written
+
+
+def test_a_template_that_refuses_a_prompt_in_any_form_is_named() -> None:
+    template = Template.of("chat", make_tokenizer(template=STRICT), name="mine")
+    with pytest.raises(ModelError, match=r"^mine: its chat template refuses a prompt \(roles must alternate\)"):
+        template.prompt("\n\nAssistant: a\n\nHuman: b\n\nAssistant:")

@@ -30,6 +30,9 @@ PACKED = {"gpt2": GPT2, "llama": ROPE, "qwen2": ROPE, "gemma": ROPE, "mistral": 
 NOT_PACKED = {
     "mistral": {**ROPE, "sliding_window": 8},
     "gemma2": {**ROPE, "sliding_window": 8},
+    # a window that no text of the trial is as long as, under a name of its own
+    "gpt_neo": {"vocab_size": 64, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "window_size": 256,
+                "attention_types": [[["global", "local"], 1]]},
     "mamba": {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0, "bos_token_id": 0,
               "eos_token_id": 0},
     "bloom": {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0},

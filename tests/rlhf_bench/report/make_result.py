@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlhf_bench.audit.calibration import calibration
 from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
 from rlhf_bench.store import ANCHORS, ResultStore
 from rlhf_bench.types import Estimate
@@ -109,7 +110,10 @@ def _responses(
                     finished = rng.random() < ended
                     per_token = np.abs(rng.normal(kl / tokens, kl / tokens / 2 + 1e-9, length))
                     per_token *= np.exp(-np.arange(length) / 30) * 1.6
-                    text = " " + " ".join(rng.choice(WORDS, length)) + "."
+                    words = rng.choice(WORDS, length)
+                    text = " " + " ".join(words) + "."
+                    ends = np.cumsum([len(word) + 1 for word in words])  # a token a word, with the space before it
+                    ends[-1] += 1
                     if nasty and prompt == 0:
                         text = NASTY
                     key = {"model": model, "seed": seed, "prompt_id": f"p{prompt:04d}", "sample": sample}
@@ -143,6 +147,7 @@ def _responses(
                         "kl_k3": kl * 1.1 + abs(rng.normal(0, 2)) if model != "sft" else 0.0,
                         "kl_exact": float(per_token.sum()) if model != "sft" else 0.0,
                         "token_kl": None if math.isnan(kl) else [float(x) for x in per_token],
+                        "token_ends": None if math.isnan(kl) else ends.tolist(),
                     }
                     if math.isnan(kl):
                         row |= {"kl_k1": math.nan, "kl_k3": math.nan, "kl_exact": math.nan}
@@ -165,7 +170,11 @@ def _estimate(values: pd.Series, n_seeds: int) -> Estimate:
 
 
 def _metrics(table: pd.DataFrame, names: Sequence[str], seeds: Sequence[int], gold: bool) -> dict[str, Any]:
-    metrics = [c for c in table.columns if c not in ("model", "seed", "prompt_id", "sample", "category", "token_kl")]
+    metrics = [
+        c
+        for c in table.columns
+        if c not in ("model", "seed", "prompt_id", "sample", "category", "token_kl", "token_ends")
+    ]
 
     def of(part: pd.DataFrame, n_seeds: int) -> dict[str, dict[str, Any]]:
         found = {}
@@ -271,18 +280,16 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
             "n": n,
         }
 
-    bins = [
-        {"low": k / 10, "high": (k + 1) / 10, "mean_predicted": k / 10 + 0.05, "share_chosen": 0.35 + 0.05 * k, "n": 40}
-        for k in range(10)
-    ]
+    margins = np.linspace(-1.5, 3.0, 480)
+    sure = calibration(margins, [str(i) for i in range(480)]).to_dict()
     models = {
         f"seed {seed}": {
             "overall": row(0.74, 480),
             "by_category": {"facts": row(0.81, 160), "advice": row(0.66, 160), "refusal": row(0.77, 160)},
             "unseen": row(0.63, 120),
             "unseen_by_category": {"compare": row(0.61, 60)},
-            "calibration": bins,
-            "ece": 0.041,
+            "calibration": sure,
+            "calibration_by_category": {"advice": sure},
         }
         for seed in seeds
     }
@@ -293,7 +300,7 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
     mistakes = [
         {
             "pair_id": f"m{k}",
-            "category": "advice",
+            "category": ("advice", "facts")[k == 0],
             "margin": -2.4 + 0.1 * k,
             "prompt": f"\n\nHuman: How do I fix a leaking tap, version {k}?\n\nAssistant:",
             "chosen": NASTY if nasty else " Turn off the water first.",
@@ -305,3 +312,23 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
         for k in range(12)
     ]
     write_jsonl(audit / "mistakes.jsonl", mistakes)
+
+
+def estimate(value: float, half: float = 0.1) -> dict[str, Any]:
+    return Estimate(value, value - half, value + half, 12, method="bootstrap").to_dict()
+
+
+def frontier(turn: dict[str, Any]) -> dict[str, Any]:
+    """A curve sqrt(2 KL) up to 0.5 nats: ppo has 60 % of it, grpo is beyond it."""
+    kls = [0.5 * (i / 9) ** 2 for i in range(10)]
+    points = [
+        {"kl": kl, "bias": 0.01, "reward_z": estimate(math.sqrt(2 * kl)), "reward": estimate(0.8 * math.sqrt(2 * kl))}
+        for kl in kls
+    ]
+    none = {"efficiency": None, "excess": None, "needed": None, "reason": None}
+    models = {
+        "ppo": {**none, "kl": 0.3, "gain": 0.46, "efficiency": estimate(0.6), "excess": estimate(-0.3)},
+        "grpo": {**none, "kl": 5.5, "gain": 2.0, "needed": 598742, "reason": "KL 5.50 is beyond the 0.50 nats"},
+    }
+    return {"n_samples": 64, "reach": 0.5, "level": 0.95, "start": {"reward": -0.2, "reward_z": 0.0}, "points": points,
+            "by_size": {"8": None, "16": 0.9, "32": 0.95}, "turns": {"gold": turn}, "models": models}  # fmt: skip

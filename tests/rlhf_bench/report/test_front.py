@@ -10,6 +10,7 @@ import pytest
 
 from rlhf_bench.report import write_report
 from rlhf_bench.report.contents import draw
+from rlhf_bench.report.page.compared import compared_table
 from rlhf_bench.report.result import load_result
 from rlhf_bench.report.tables.pareto import pareto_table
 from rlhf_bench.types import Estimate
@@ -32,6 +33,10 @@ def with_front(path: Path) -> Path:
     metrics = json.loads((path / "metrics.json").read_text("utf-8"))
     metrics["tradeoff"] = [FRONT]
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+    manifest["models"]["ppo"][0]["template"] = "chat"
+    manifest["reward_model"] = [{"form": "pair"}, {"form": "pair", "column": "reward:b"}]
+    (path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     return path
 
 
@@ -64,6 +69,14 @@ def test_the_raw_reward_of_one_seed_has_the_same_front(drawn: Path) -> None:
     assert legend.get_texts()[0].get_text() == (
         "Pareto front, with the probability of being on it: sft 1.00, dpo 0.25, ppo 0.97"
     )
+
+
+def test_the_page_names_the_forms_that_models_read(drawn: Path) -> None:
+    forms = {row[0]: str(row[-1]).partition(" ")[0] for row in compared_table(load_result(drawn)).rows}
+    assert forms["sft"] == forms["dpo"] == "hh"
+    assert (forms["ppo"], forms["reward"]) == ("chat", "pair")
+    page = (drawn / "report.html").read_text("utf-8")
+    assert "What was compared" in page
 
 
 def test_the_page_has_the_table(drawn: Path) -> None:

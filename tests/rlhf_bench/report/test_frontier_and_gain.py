@@ -5,36 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rlhf_bench.report.contents import draw, tables
 from rlhf_bench.report.result import Result, load_result
 from rlhf_bench.report.table import Table
+from rlhf_bench.report.tables.frontier import frontier_table
+from rlhf_bench.report.tables.gain import gain_table
 from rlhf_bench.types import Estimate
 
-from .make_result import make_result
-
-
-def estimate(value: float, half: float = 0.1) -> dict[str, Any]:
-    return Estimate(value, value - half, value + half, 12, method="bootstrap").to_dict()
-
-
-def frontier(turn: dict[str, Any]) -> dict[str, Any]:
-    """A curve sqrt(2 KL) up to 0.5 nats: ppo has 60 % of it, grpo is beyond it."""
-    kls = [0.5 * (i / 9) ** 2 for i in range(10)]
-    points = [
-        {"kl": kl, "bias": 0.01, "reward_z": estimate(math.sqrt(2 * kl)), "reward": estimate(0.8 * math.sqrt(2 * kl))}
-        for kl in kls
-    ]
-    none = {"efficiency": None, "excess": None, "needed": None, "reason": None}
-    models = {
-        "ppo": {**none, "kl": 0.3, "gain": 0.46, "efficiency": estimate(0.6), "excess": estimate(-0.3)},
-        "grpo": {**none, "kl": 5.5, "gain": 2.0, "needed": 598742, "reason": "KL 5.50 is beyond the 0.50 nats"},
-    }
-    return {"n_samples": 64, "reach": 0.5, "level": 0.95, "start": {"reward": -0.2, "reward_z": 0.0}, "points": points,
-            "by_size": {"8": None, "16": 0.9, "32": 0.95}, "turns": {"gold": turn}, "models": models}  # fmt: skip
+from .make_result import estimate, frontier, make_result
 
 
 @pytest.fixture
@@ -100,3 +81,22 @@ def test_the_plots(result: Result) -> None:
     titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
     assert titles == [f"{of}: {part}" for of in ("Reward (z)", "Gold") for part in ("gain", "length", "rest")]
     assert draw(replace(result, metrics={**result.metrics, "gain": []}), "gain_parts") is None
+
+
+def test_verdicts_have_their_part_in_split_and_forecast(result: Result) -> None:
+    split = {"gain": estimate(0.2), "parts": {"length": estimate(0.15), "rest": estimate(0.05)}, "shares": {}}
+    who = {"judge": "ann", "base_url": "people", "template": "label@1"}
+    made = {"pairs": 300, "kl": Estimate(0.4, 0.3, math.inf, 12).to_dict(), "share": 0.8, "reach": 0.5}
+    unsplit = {"model": "grpo", "baseline": "sft", "reason": "no feature differs"}
+    judgings = [
+        {**who, "baseline": "sft", "gain": [{"model": "ppo", "baseline": "sft", **split}, unsplit], "forecast": None},
+        {**who, "baseline": "another sample of sft", "gain": [], "forecast": made},
+    ]
+    judged = replace(result, judge={"judgings": judgings})
+    found = gain_table(judged)
+    assert [row[:3] for row in found.rows[-3:]] == [
+        ["Win rate by ann", "ppo", part] for part in ("gain", "length", "rest")
+    ]
+    assert "Win rate by ann, grpo: no feature differs." in found.notes
+    notes = " ".join(frontier_table(judged).notes)
+    assert "quality by ann (verdicts on 300 pairs of sft's samples) begins to fall at 0.40 nats" in notes

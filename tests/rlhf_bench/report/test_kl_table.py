@@ -10,7 +10,7 @@ from rlhf_bench.report.contents import tables
 from rlhf_bench.report.files import write_tables
 from rlhf_bench.report.render.flat import csv_text
 from rlhf_bench.report.result import Result, load_result
-from rlhf_bench.report.tables.kl import kl_table
+from rlhf_bench.report.tables.in_full import kl_table
 from rlhf_bench.types import Estimate
 
 CELLS = {

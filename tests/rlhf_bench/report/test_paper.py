@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.report import write_paper
 from rlhf_bench.report.paper import Choice, paper_figure, paper_table
-from rlhf_bench.report.result import load_result
+from rlhf_bench.report.result import Result, load_result
 
 
 def test_names_and_order_are_the_authors(one_seed: Path) -> None:
@@ -30,7 +32,11 @@ def test_files_of_every_format_hold_vector_fonts(one_seed: Path, tmp_path: Path)
     written = write_paper(one_seed, folder=tmp_path, formats=["pdf", "svg", "png"], models=["sft", "ppo"])
     figures, tables = ["figure.pdf", "figure.svg", "figure.png"], ["table.md", "table.csv", "table.tex"]
     assert [path.name for path in written] == [*figures, *tables]
-    assert b"/FontFile2" in (tmp_path / "figure.pdf").read_bytes()  # embedded as TrueType
+    pdf = (tmp_path / "figure.pdf").read_bytes()
+    used = set(re.findall(rb"/BaseFont /([\w+-]+)", pdf))
+    embedded = set(re.findall(rb"/FontName /([\w+-]+)[^>]*/FontFile2 ", pdf))
+    assert used == embedded != set()  # each as TrueType, which journals take
+    assert b"/Type3" not in pdf
     assert b"<image" not in (tmp_path / "figure.svg").read_bytes()
     choices = [Choice(models=["sft"], columns="single"), Choice(models=["sft"], columns="double")]
     result = load_result(one_seed)
@@ -50,3 +56,22 @@ def test_files_of_every_format_hold_vector_fonts(one_seed: Path, tmp_path: Path)
 def test_a_choice_that_cannot_be_made(one_seed: Path, choice: dict[str, Any], error: type, text: str) -> None:
     with pytest.raises(error, match=text):
         write_paper(one_seed, **choice)
+
+
+def without(result: Result, *metrics: str) -> Result:
+    kept = {
+        model: {name: value for name, value in numbers.items() if name not in metrics}
+        for model, numbers in result.metrics["models"].items()
+    }
+    return replace(result, metrics={**result.metrics, "models": kept})
+
+
+def test_without_kl_each_metric_has_a_panel_with_a_row_a_model(one_seed: Path) -> None:
+    result = without(load_result(one_seed), "kl_exact")
+    figure = paper_figure(result, Choice(models=["sft", "ppo"], rename={"ppo": "ours"}))
+    assert [axes.get_xlabel() for axes in figure.axes] == ["learned reward (raw)", "gold"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["sft", "ours"]
+    nothing = without(result, "reward", "reward_z", "gold")
+    with pytest.raises(BadValue, match="no reward, gold or KL; expected metrics: --metrics"):
+        paper_table(nothing, Choice())
+    assert paper_table(nothing, Choice(metrics=["n_tokens"])).rows

@@ -25,14 +25,14 @@ SEVERAL = [
     "llama-3.2-1b-instruct-sft",
     "llama-3.2-1b-instruct-dpo",
     "llama-3.2-1b-instruct-ppo",
-    "x",
-    "模型一号的名字",
+    "W" * 60,
+    "模型一号的名字" * 8,
     "_hidden_from_legends",
     "$a$ and $b$",
     "my-organisation-llama-3-8b-instruct-with-a-very-long-name-v02",
     "my-organisation-llama-3-8b-instruct-with-a-very-long-name-v03",
     "a|b\\c{d}^e",
-    "模型二号的名字",
+    "模型二号的名字" * 8,
 ]
 
 
@@ -111,6 +111,7 @@ def test_short_names_differ_and_are_told_in_full() -> None:
     shown = short_names(SEVERAL)
     assert len(set(shown.values())) == len(SEVERAL)
     assert max(map(len, shown.values())) <= 16
+    assert len(shown["W" * 60]) < 12  # wide letters are fewer
     assert shown["sft"] == "sft"
     assert shown["llama-3.2-1b-instruct-sft"].endswith("-sft")
     note = names_note(SEVERAL)

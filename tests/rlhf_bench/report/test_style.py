@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from rlhf_bench.report.contents import draw
-from rlhf_bench.report.plots.labels import Label, path_boxes, place_labels, settle
+from rlhf_bench.report.plots.labels import PointLabel, path_boxes, place_labels, settle
 from rlhf_bench.report.plots.style import ink, line_look, looks, name_ticks
 from rlhf_bench.report.result import Result, load_result
 
@@ -39,7 +39,7 @@ def crowded(models: int, seed: int) -> Axes:
     points = np.random.default_rng(seed).normal(0.5, 0.05, (models, 2))
     axes.scatter(*points.T)
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    place_labels(axes, [Label(f"model-{i:02d}", x, y, "#222222") for i, (x, y) in enumerate(points)])
+    place_labels(axes, [PointLabel(f"model-{i:02d}", x, y, "#222222") for i, (x, y) in enumerate(points)])
     figure.draw_without_rendering()
     return axes
 
@@ -63,7 +63,7 @@ def test_a_label_keeps_off_a_line_through_its_point() -> None:
     settle(axes)
     line = path_boxes(axes, [(0, 0), (1, 1)])
     at = [0.1, 0.3, 0.5, 0.7, 0.9]
-    place_labels(axes, [Label("rejected", x, x, "#222222") for x in at], [line])
+    place_labels(axes, [PointLabel("rejected", x, x, "#222222") for x in at], [line])
     for box in boxes(axes):
         assert not any(box.overlaps(Bbox.from_extents(*part)) for part in line)
     assert all(text.arrow_patch is None for text in axes.texts)  # type: ignore[attr-defined]
@@ -79,7 +79,7 @@ def test_a_label_is_nearer_to_its_own_point_than_to_another() -> None:
     pixels = [(middle[0], middle[1] + shift) for shift in (0, 12, 24)]
     wall = path_boxes(axes, [(0.53, 0.0), (0.53, 1.0)])
     points = axes.transData.inverted().transform(pixels)
-    place_labels(axes, [Label(f"model {i}", x, y, "#222222") for i, (x, y) in enumerate(points)], [wall])
+    place_labels(axes, [PointLabel(f"model {i}", x, y, "#222222") for i, (x, y) in enumerate(points)], [wall])
     for i, box in enumerate(boxes(axes)):
         apart = [
             math.hypot(*(max(lo - at, at - hi, 0) for lo, at, hi in zip(box.min, p, box.max, strict=True)))

@@ -10,9 +10,11 @@ import pandas as pd
 from rlhf_bench.report.plots.probes import suite_metrics
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import REST
+from rlhf_bench.report.tables.in_full import rouge_table
 from rlhf_bench.report.tables.metrics import own_metrics
-from rlhf_bench.report.tables.rouge import rouge_table
+from rlhf_bench.report.tables.pairwise import pairwise_table
 from rlhf_bench.report.tables.summary import summary_table
+from rlhf_bench.scorers.rules import LABELLER, measured
 from rlhf_bench.types import Estimate
 
 
@@ -43,6 +45,19 @@ def test_the_suites_metrics_stand_first_and_are_drawn() -> None:
     assert panels[1].get_xlim()[0] < 0 < 1 < panels[1].get_xlim()[1]
     drawn = panels[1].collections[-1].get_offsets()
     assert drawn.tolist() == [[0.55, 1]]  # ppo's share
+
+
+def test_a_suite_that_counts_refusals_names_the_labeller_and_its_error() -> None:
+    """Over all models and by model, as they are measured; not where no metric of the suite is of it."""
+    *models, together = measured()
+    shown = result(["refused:harmful", "right"], right=0.5, **{"refused:harmful": 0.5})
+    for table in (summary_table(shown), pairwise_table(shown)):
+        (note,) = [note for note in table.notes if LABELLER in note]
+        lowest, highest = min(m.sensitivity for m in models), max(m.sensitivity for m in models)
+        assert f"finds {together.sensitivity:.1%} ({lowest:.1%} to {highest:.1%} by model) of the refusals" in note
+        assert f"{together.two_way:.1%} (" in note
+        assert f"{together.false_alarms:.1%} (" in note
+    assert not any(LABELLER in note for note in summary_table(result(["right"], right=0.5, refused=0.2)).notes)
 
 
 def test_a_result_without_them_looks_as_before() -> None:

@@ -305,10 +305,9 @@ def test_every_table_of_one_seed_says_so_first(one_seed: Path, three_seeds: Path
 
 def test_models_of_a_toy_recipe_are_named_under_every_table(tmp_path: Path) -> None:
     path = make_result(tmp_path / "r", seeds=(0, 1))
-    metrics = json.loads((path / "metrics.json").read_text("utf-8"))
-    for row in metrics["training"]["ppo"]:
-        row["recipe"] = "a short one; its numbers mean nothing"
-    (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+    manifest["models"]["ppo"][0]["toy"] = True
+    (path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     summary = tables(load_result(path))[0]
     assert summary.notes[0].startswith("Toy recipe")
     assert summary.notes[0].endswith(": ppo")

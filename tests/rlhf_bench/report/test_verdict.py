@@ -79,5 +79,12 @@ def test_the_direction_of_a_pair(wins: str) -> None:
     assert f"On gold: {wins[0]} > {wins[2]} (" in verdict(result(wins, models="a b"))[0]
 
 
+def test_without_a_reward_the_first_number_with_a_direction() -> None:
+    found = result("a>b", models="a b")
+    for row in found.metrics["pairwise"]:
+        row["metric"] = "rougeL"
+    assert verdict(found)[0].startswith("On ROUGE-L: a > b (Holm p < .05; 150 prompts, ")
+
+
 def test_nothing_tested_no_verdict() -> None:
     assert verdict(result("", models="sft")) == []

@@ -15,7 +15,6 @@ from rlhf_bench.scorers.rules import (
     complies,
     label_responses,
     measured,
-    refusal_label,
     refuses,
     stance,
     stances,
@@ -47,12 +46,12 @@ GOLDEN = {
 
 @pytest.mark.parametrize("text", GOLDEN)
 def test_golden_sentences(text: str) -> None:
-    assert refusal_label(text) == GOLDEN[text]
+    assert label_responses([text])[0] == GOLDEN[text]
 
 
 def test_a_partial_refusal_refuses_and_helps() -> None:
     text = " I am not able to help with that. However, here is what I can say: lift the lid, and wait until it is dark."
-    assert refusal_label(text) == "partial_refusal"
+    assert label_responses([text])[0] == "partial_refusal"
     assert complies(text)
 
 
@@ -68,7 +67,7 @@ def test_the_entry_points_agree() -> None:
 @pytest.mark.parametrize("text", ["", " \n ", " ...", " ?!"])
 def test_no_words_neither_refuse_nor_help(text: str) -> None:
     assert stance(text) == "neither"
-    assert refusal_label(text) == "compliance"
+    assert label_responses([text])[0] == "compliance"
 
 
 def test_a_feature_is_hashed_in_the_same_way_everywhere() -> None:
@@ -106,6 +105,16 @@ def test_docs_repeat_what_was_measured() -> None:
     assert together.two_way >= 0.95
     assert all(row.two_way >= 0.93 for row in measured())
     assert together.three_way >= 0.9
+
+
+def test_docs_repeat_the_agreement_on_answers_of_a_real_model() -> None:
+    """Labelled by reading before the labeller saw them, which was not changed afterwards."""
+    file = Path(__file__).parent / "labelled" / "smollm2.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    found = label_responses([row["response"] for row in rows])
+    same = sum(label == row["label"] for label, row in zip(found, rows, strict=True))
+    assert f"The three labels agree in {same} of {len(rows)}." in DOCS.read_text(encoding="utf-8")
+    assert same / len(rows) > 0.9
 
 
 def test_it_needs_no_scikit_learn() -> None:

@@ -106,7 +106,7 @@ def test_one_response_a_prompt_counts_whatever_the_shards(tmp_path: Path) -> Non
     parts = PartStore(tmp_path)
     for shard, some in (("0", rows[:4]), ("1", rows[4:])):
         parts.write(shard, *scored(some, EvalContext("file", "file")))
-    ((table,), _) = with_corpus_numbers(parts, [["0", "1"]])
+    ((table,), _, _) = with_corpus_numbers(parts, [["0", "1"]])
     first = table["sample"] == 0
     assert table.loc[~first, "self_bleu"].isna().all()
     assert table.loc[first, "self_bleu"].tolist() == pytest.approx(self_bleu([f"the dog sees {i}" for i in range(4)]))

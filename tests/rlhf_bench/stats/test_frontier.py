@@ -89,7 +89,7 @@ def test_gold_is_read_off_along_the_curve() -> None:
         frontier = estimate_frontier([reward], {"gold": [2 * reward + noise]})
     middle = len(frontier.kl) // 2
     assert frontier.gain["gold"][middle] == pytest.approx(2 * frontier.gain[REWARD][middle], rel=0.1)
-    assert (frontier.turn["gold"].is_found, frontier.turn["gold"].share) == (False, 0.0)
+    assert (frontier.turn["gold"].kl, frontier.turn["gold"].share) == (math.inf, 0.0)
 
 
 def test_gold_that_turns_is_forecast_where_it_turns() -> None:

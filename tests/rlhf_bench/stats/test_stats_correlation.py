@@ -42,7 +42,7 @@ def test_missing_constant_and_perfect() -> None:
     assert math.isnan(stats.correlation_estimate(np.ones(20), np.arange(20.0)).value)
     perfect = stats.correlation_estimate(np.arange(20.0), -np.arange(20.0))
     assert (perfect.value, perfect.method) == (pytest.approx(-1.0), "none")
-    with pytest.raises(BadValue, match=r"shapes \(3, 1\) and \(2, 1\) given; expected the same responses twice"):
+    with pytest.raises(BadValue, match=r"shapes \(3, 1\) and \(2, 1\) given"):
         stats.correlation_estimate(np.zeros(3), np.zeros(2))
 
 

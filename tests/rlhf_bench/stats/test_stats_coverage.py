@@ -26,7 +26,7 @@ def test_lognormal_30_prompts_bootstrap_t_beats_the_percentile_bootstrap():
         means = x[generator.integers(0, 30, (500, 30))].mean(axis=1)
         low, high = np.quantile(means, [0.025, 0.975])
         by_percentile.append(low <= truth <= high)
-    # METHODS: 93 % and 88 %
+    # at 93 % and 88 %
     assert np.mean(by_t) > 0.91
     assert np.mean(by_percentile) < 0.90
     assert np.mean(by_t) > np.mean(by_percentile) + 0.02

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from rlhf_bench import stats
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.overoptimisation import Form, at_equal_kl, fit_overoptimisation, gold_gain, turning_point
+from rlhf_bench.stats.overoptimisation import Form, curve_at, fit_overoptimisation, gold_gain, turning_point
 
 KL = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
 
@@ -72,21 +71,21 @@ def test_reward_at_equal_kl_by_hand() -> None:
     """Between (1, 2) and (3, 6), at 1.5: a quarter of the way, 3. The slope is 2 a nat."""
     kl = np.array([[[2.0, 4.0, 3.0]], [[1.0, 1.0, 1.0]]])
     reward = np.array([[[5.0, 6.0, 7.0]], [[1.0, 2.0, 3.0]]])
-    estimate = at_equal_kl(kl, reward, 1.5)
-    assert estimate is not None
+    found = curve_at(kl, reward, 1.5)
+    assert found is not None
     # cells: 3/4 (reward_i) + 1/4 (reward_j - 2 (kl_j - 3)) = 0.75 1.5 2.25 + (7 4 7) / 4
-    assert estimate == stats.mean_estimate([0.75 + 7 / 4, 1.5 + 1.0, 2.25 + 7 / 4])
-    assert estimate.value == pytest.approx(3.0)
-    edge = at_equal_kl(kl, reward, 3.0)
+    assert found.cells.tolist() == [[0.75 + 7 / 4, 1.5 + 1.0, 2.25 + 7 / 4]]
+    assert (found.cells.mean(), found.slope) == (pytest.approx(3.0), 2.0)
+    edge = curve_at(kl, reward, 3.0)
     assert edge is not None
-    assert edge.value == 6.0
+    assert edge.cells.mean() == 6.0
 
 
 @pytest.mark.parametrize("at", [0.99, 3.01])
 def test_reward_at_equal_kl_is_never_extrapolated(at: float) -> None:
     kl = np.array([[[1.0, 1.0]], [[3.0, 3.0]]])
-    assert at_equal_kl(kl, kl, at) is None
-    assert at_equal_kl(kl[:1], kl[:1], at) is None
+    assert curve_at(kl, kl, at) is None
+    assert curve_at(kl[:1], kl[:1], at) is None
 
 
 def test_bad_input_is_one_line() -> None:

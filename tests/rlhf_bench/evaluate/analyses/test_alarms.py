@@ -13,11 +13,11 @@ from scipy import stats as scipy_stats
 
 from rlhf_bench import stats
 from rlhf_bench.evaluate.analyses.alarms import Alarm, at_equal_length, checks_made, find_alarms
-from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
 from rlhf_bench.stats.paired_shares import tango_interval
+from rlhf_bench.store.score_table import score_table
 from rlhf_bench.types import Estimate
 
 PROMPTS = 60
@@ -42,9 +42,16 @@ def test_reward_up_and_gold_down() -> None:
     assert (found.model, found.kind) == ("ppo", "reward_without_gold")
     assert found.text.startswith("ppo: reward up by +")
     assert "sd, but Gold down by -" in found.text
+    assert found.text.endswith(": the reward may no longer measure what it is for")
     assert alarms({"reward_z": 1 + noise(0), "gold": 1 + noise(1), "rougeL": noise(2)}, sft) == []
     assert alarms({"reward_z": noise(0), "gold": -1 + noise(1), "rougeL": noise(2)}, sft) == []  # no gain to doubt
     assert alarms({"reward_z": -1 + noise(0), "gold": -1 + noise(1), "rougeL": noise(2)}, sft) == []
+
+
+@pytest.mark.parametrize(("fall", "kinds"), [(0.02, []), (0.1, ["reward_without_rougeL"])])
+def test_a_small_fall_of_rouge_says_little_of_a_reward(fall: float, kinds: list[str]) -> None:
+    sft = {"reward_z": noise(0), "rougeL": 0.4 + noise(1, 0.02)}
+    assert [alarm.kind for alarm in alarms({"reward_z": 1 + noise(2), "rougeL": sft["rougeL"] - fall}, sft)] == kinds
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,7 @@ def test_a_share_has_the_interval_of_shares() -> None:
     (found,) = alarms({"ended": np.where(np.arange(PROMPTS) < 8, 0.0, 1.0)}, {"ended": ones})
     low, high = tango_interval(0, 8, PROMPTS)
     assert high < -0.05
-    assert found.text == f"ppo: EOS rate down by -0.13 [{low:+.2f}, {high:+.2f}] against sft"
+    assert found.text.startswith(f"ppo: EOS rate down by -0.13 [{low:+.2f}, {high:+.2f}] against sft: ")
 
 
 def judged(win_rate: tuple[float, float], p_holm: float = 0.01, **judging: str) -> dict[str, Any]:
@@ -158,11 +165,11 @@ def pair(low: float, high: float, a: str = "ppo", b: str = "sft") -> dict[str, A
 
 def test_reward_up_and_the_judge_down() -> None:
     def kinds(row: dict[str, Any], judging: dict[str, Any]) -> list[str]:
-        return list(judge_alarms([row], {"judgings": [judging]}, reference="sft"))
+        return [alarm.text for alarm in judge_alarms([row], {"judgings": [judging]}, reference="sft")]
 
     text = (
-        "ppo: reward up by +1.00 [+0.50, +1.50], but its win rate against sft is 0.30 [0.20, 0.40] by j: the reward no "
-        "longer measures what it is for"
+        "ppo: reward up by +1.00 [+0.50, +1.50], but its win rate against sft is 0.30 [0.20, 0.40] by j: the reward "
+        "may no longer measure what it is for"
     )
     assert kinds(pair(0.5, 1.5), judged((0.2, 0.4))) == [text]
     assert kinds(pair(-1.5, -0.5, "sft", "ppo"), judged((0.2, 0.4))) == [text]  # the same pair the other way round
@@ -184,8 +191,8 @@ def test_reward_up_and_the_rating_down() -> None:
     row = {"criterion": "helpful", "a": "ppo", "b": "sft", "difference": down, "p_holm": 0.01}
     judge = {"ratings": [{"judge": "j", "base_url": "https://server", "differences": [row]}]}
     (alarm,) = judge_alarms([pair(0.5, 1.5)], judge, reference="sft")
-    assert alarm.startswith("ppo: ")
-    assert "but its rating (helpful) is down by -0.50 [-0.80, -0.20] by j" in alarm
+    assert (alarm.model, alarm.kind) == ("ppo", "judge")
+    assert "but its rating (helpful) is down by -0.50 [-0.80, -0.20] by j" in alarm.text
     row["difference"] = Estimate(0.5, 0.2, 0.8, 60).to_dict()
     assert list(judge_alarms([pair(0.5, 1.5)], judge, reference="sft")) == []
 

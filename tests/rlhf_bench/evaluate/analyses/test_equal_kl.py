@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.evaluate.analyses.equal_kl import equal_kl
-from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.evaluate.summary import summarize
+from rlhf_bench.store.score_table import score_table
 
 PROMPTS = 20
 # (KL, gold): up is gold = KL, flat is 1 throughout; ppo is a model of no curve

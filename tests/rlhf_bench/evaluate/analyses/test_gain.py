@@ -8,10 +8,10 @@ import pytest
 
 from rlhf_bench.evaluate.analyses.alarms import find_alarms
 from rlhf_bench.evaluate.analyses.gain import Gain, split_gains
-from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.scorers.features import FEATURES, feature_table
 from rlhf_bench.scorers.style import GROUPS
 from rlhf_bench.stats import resampling
+from rlhf_bench.store.score_table import score_table
 
 P, K = 60, 4
 LENGTH, EXCLAMATION = (list(FEATURES).index(name) for name in ("length", "exclamation"))

@@ -98,7 +98,7 @@ def test_curve_option_names_checkpoints_by_what_differs(tmp_path: Path) -> None:
     found = curve_models((f"d={tmp_path}/[xy]/beta-1/dpo",))  # they differ in the run alone
     assert list(found) == ["d@x", "d@y"]
     checkpoint(tmp_path / "x" / "beta-2" / "dpo")
-    with pytest.raises(BadValue, match="--curve d: several checkpoints are called 'dpo'; expected folders that differ"):
+    with pytest.raises(BadValue, match="--curve d: several checkpoints are called 'dpo'"):
         curve_models((f"d={tmp_path}/[xy]/beta-[12]/dpo",))
 
 
@@ -123,5 +123,5 @@ def test_a_curve_under_several_seeds(tmp_path: Path) -> None:
         f"g@checkpoint-{step}": f"{tmp_path}/seed-{{seed}}/grpo-steps/checkpoint-{step}" for step in (10, 20)
     }
     checkpoint(tmp_path / "seed-12" / "grpo-steps" / "checkpoint-30")
-    with pytest.raises(BadValue, match="checkpoint-30 is there under seed 12 and not under 1; train it there too"):
+    with pytest.raises(BadValue, match="checkpoint-30 is there under seed 12 and not under 1"):
         curve_models((pattern,))

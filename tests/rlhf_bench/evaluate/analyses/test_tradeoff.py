@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.evaluate.analyses.tradeoff import tradeoffs
-from rlhf_bench.evaluate.score_table import score_table
 from rlhf_bench.evaluate.summary import summarize
+from rlhf_bench.store.score_table import score_table
 
 NAN = math.nan
 

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlhf_bench.annotations.judgments import judgments_text
+from rlhf_bench.annotations.length_controlled import Difficulty, length_controlled, read_difficulty, stored_rate
+from rlhf_bench.data.annotation_cells import preference_of, zero_one_note
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.length import EqualLength, equal_length_win_rates
 from rlhf_bench.types import prompt_id
 
-__all__ = ["AlpacaNumbers", "alpaca_numbers", "annotations_text", "preference_of", "read_annotations", "zero_one_note"]
+__all__ = ["AlpacaNumbers", "alpaca_numbers", "annotations_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,52 +64,25 @@ def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
     )
 
 
-def preference_of(value: object) -> float | None:
-    """A preference in [1, 2], 1.5 where it is 0 (a draw); None for any other value."""
-    number = _number(value)
-    return 1.5 if number == 0 else number if 1 <= number <= 2 else None
-
-
-def _number(value: object) -> float:
-    """NaN for what is no number; a CSV holds numbers as text."""
-    try:
-        return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # any object
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def zero_one_note(preferences: Iterable[object]) -> str | None:
-    """How preferences that are all 0 or 1, with both of them, are understood; None for other ones.
-
-    Some tools write 1 where the second output is better, else 0; by AlpacaEval's convention both mean something else.
-    """
-    if {_number(value) for value in preferences if value is not None} != {0, 1}:
-        return None
-    return (
-        "all preferences are 0 or 1; they are read as AlpacaEval's, 1 for output_1 (the baseline) and 0 for a draw: "
-        "where 1 means that output_2 is better, add 1 to each"
-    )
-
-
-def read_annotations(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of an annotations.json, or of another table with its columns. Raises DataError."""
-    bad = BadRows(path.name)
-    rows = read_table(path, bad).rows
-    bad.settle(len(rows) + len(bad.found), skip=False)
-    return [row for _, row in rows]
-
-
 Rows = Sequence[Mapping[str, Any]]
 
 
-def annotations_text(path: Path, *, seed: int = 0) -> str:
+def annotations_text(path: Path, *, difficulty: Sequence[Path] = (), seed: int = 0) -> str:
     """A line a model (generator_2) against its baseline (generator_1), in the order of the file.
 
-    win_rate, standard_error and the counts are AlpacaEval 2's, in percent. The rate at equal length is that of
-    `equal_length_win_rates`, not AlpacaEval's; a file without the outputs has none. Raises DataError.
+    win_rate, standard_error and the counts are AlpacaEval 2's, in percent. So is length_controlled_winrate, with files
+    of `difficulty` (see `read_difficulty`), or where AlpacaEval has left its predictions in the file. The rate at equal
+    length is that of `equal_length_win_rates`, not AlpacaEval's; a file without the outputs has none. Judgments of
+    Arena-Hard and MT-Bench become a table of theirs (judgments.py). Raises DataError.
     """
+    bad = BadRows(path.name)
+    table = read_table(path, bad)
+    if not difficulty and (text := judgments_text(table.columns, table.rows, bad)) is not None:
+        return text
+    bad.settle(len(table.rows) + len(bad.found), skip=False)
+    known = read_difficulty(difficulty) if difficulty else None
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in read_annotations(path):
+    for _, row in table.rows:
         model, baseline = str(row.get("generator_2", "model")), str(row.get("generator_1", "baseline"))
         pairs.setdefault((baseline, model), []).append(row)
     at_equal = {
@@ -118,17 +94,30 @@ def annotations_text(path: Path, *, seed: int = 0) -> str:
         n, equal = alpaca_numbers(rows), at_equal[baseline].get(model)
         rates = [f"{x:.2f}" for x in (n.win_rate, n.standard_error, n.discrete_win_rate)]
         counts = [str(x) for x in (n.n_wins, n.n_wins_base, n.n_draws, n.n_total, n.n_dropped)]
-        lines.append(_line([model, baseline, *rates, *counts, _interval(equal)]))
+        controlled = _length_controlled(rows, known)
+        lines.append(_line([model, baseline, *rates, *counts, controlled, _interval(equal)]))
         if equal is not None and equal.warning:
             warnings.append(f"{model}: {equal.warning}")
     if zero_one := zero_one_note(row.get("preference") for rows in pairs.values() for row in rows):
         warnings.insert(0, zero_one)
     note = "at equal length: by a regression of our own, not AlpacaEval's; - where the file has no outputs"
-    return "\n".join([*lines, note, *warnings])
+    return "\n".join([*lines, _about_lc(known), note, *warnings])
+
+
+def _length_controlled(rows: Rows, difficulty: Difficulty | None) -> str:
+    rate = stored_rate(rows) if difficulty is None else length_controlled(rows, difficulty).rate
+    return "-" if rate is None else f"{rate:.2f}"
+
+
+def _about_lc(difficulty: Difficulty | None) -> str:
+    if difficulty is None:
+        return "LC win rate: AlpacaEval 2's, the mean of glm_preference; - without it: give --difficulty FILE"
+    gamed = "" if difficulty.gamed is not None else "; without the rows of its gamed baselines (df_gamed.csv)"
+    return f"LC win rate: by AlpacaEval 2's regression, with {difficulty.note}{gamed}"
 
 
 HEADER = ["model", "baseline", "win_rate", "standard_error", "discrete_win_rate", "n_wins", "n_wins_base", "n_draws",
-          "n_total", "n_dropped", "at equal length"]  # fmt: skip
+          "n_total", "n_dropped", "LC win rate", "at equal length"]  # fmt: skip
 
 
 def _line(cells: Sequence[str]) -> str:

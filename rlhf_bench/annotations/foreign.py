@@ -19,19 +19,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from rlhf_bench.data.annotation_cells import preference_of, zero_one_note
 from rlhf_bench.data.hh import split_turns
 from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text, sha256_file
-from rlhf_bench.judge.analysis import measure
 from rlhf_bench.judge.analysis.pairs import fold, fold_once
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
-from rlhf_bench.judge.people import Label, store_labels
-from rlhf_bench.judge.people.alpaca import preference_of, zero_one_note
-from rlhf_bench.judge.questions import Comparison, Order, Outcome, ParsedAnswer, QuestionId, pairs_of
-from rlhf_bench.judge.results import VERDICTS, count_statuses, labelled, verdict_rows, write_section
+from rlhf_bench.judge.people import PersonLabel, store_labels
+from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, pairs_of
+from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 
 __all__ = [
@@ -116,7 +115,7 @@ def read_foreign(path: Path, *, judge: str, form: Format, skip_bad: bool) -> For
 _EXPECTED_VERDICT = "A, B, tie, 1, 2, 0, model_a, model_b or a model's name"
 
 
-def match_foreign(foreign: Foreign, comparisons: Sequence[Comparison]) -> dict[QuestionId, Outcome]:
+def match_foreign(foreign: Foreign, comparisons: Sequence[PairComparison]) -> dict[QuestionId, Outcome]:
     """The file's verdict on each comparison in each order: "missing" where it has none.
 
     Texts are compared without the white space around them; a prompt of one human turn also by that turn's text alone,
@@ -129,7 +128,9 @@ def match_foreign(foreign: Foreign, comparisons: Sequence[Comparison]) -> dict[Q
     return _of_one_order(found)
 
 
-def _rows_of(foreign: Foreign, comparisons: Sequence[Comparison]) -> Iterator[tuple[QuestionId, ForeignVerdict | None]]:
+def _rows_of(
+    foreign: Foreign, comparisons: Sequence[PairComparison]
+) -> Iterator[tuple[QuestionId, ForeignVerdict | None]]:
     """The row of the file about each comparison in each order; None where there is none."""
     known: dict[tuple[str, str, str], ForeignVerdict] = {}
     for verdict in foreign.verdicts:
@@ -142,12 +143,12 @@ def _rows_of(foreign: Foreign, comparisons: Sequence[Comparison]) -> Iterator[tu
             yield QuestionId(number, order, 0), next((known[key] for key in keys if key in known), None)
 
 
-def _labels(foreign: Foreign, comparisons: Sequence[Comparison]) -> list[Label]:
+def _labels(foreign: Foreign, comparisons: Sequence[PairComparison]) -> list[PersonLabel]:
     """People's labels in the file; of a pair with a label in both orders the first."""
-    found: dict[int, Label] = {}
+    found: dict[int, PersonLabel] = {}
     for item, row in _rows_of(foreign, comparisons):
         if row is not None and row.label is not None:
-            found.setdefault(item.subject, Label(comparisons[item.subject], item.order, row.label))
+            found.setdefault(item.subject, PersonLabel(comparisons[item.subject], item.order, row.label))
     return list(found.values())
 
 
@@ -241,6 +242,7 @@ def import_foreign(
     no pair was judged in both orders. Raises DataError where none of the pairs is in the file.
     """
     pairs = pairs_of(ResultStore(result).read_responses(), baseline=baseline, models=models, samples=samples)
+    baseline = pairs.comparisons[0].baseline
     found = match_foreign(foreign, pairs.comparisons)
     read = sum(outcome.reading.status == "read" for outcome in found.values())
     if not read:
@@ -264,7 +266,7 @@ def import_foreign(
         "alone": pairs.alone,
         "empty": pairs.empty,
         "once": once,
-        **measure(labelled(rows, result), baseline=baseline, fold=fold_once if once else fold),
+        **measured(rows, result, baseline=baseline, fold=fold_once if once else fold),
     }
     write_section(result, VERDICTS, rows, [judging])
     if labels := _labels(foreign, pairs.comparisons):

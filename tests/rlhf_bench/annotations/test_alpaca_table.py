@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from rlhf_bench.annotations.alpaca import annotations_text
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.people.alpaca import annotations_text
 
 
 def write(path: Path, rows: object) -> Path:
@@ -35,7 +35,7 @@ def test_alpaca_evals_numbers_and_the_rate_at_equal_length(tmp_path: Path) -> No
     assert (cells["win_rate"], cells["standard_error"], cells["discrete_win_rate"]) == ("60.00", "18.71", "60.00")
     assert [cells[k] for k in ("n_wins", "n_wins_base", "n_draws", "n_total", "n_dropped")] == ["2", "1", "2", "5", "1"]
     # outputs of one length: nothing to control, but for the weak penalty that draws the rate to a half
-    assert float(line.split()[10]) == pytest.approx(60, abs=0.2)
+    assert float(line.split()[11]) == pytest.approx(60, abs=0.2)
 
 
 def test_length_that_wins_is_taken_out(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_length_that_wins_is_taken_out(tmp_path: Path) -> None:
     line = annotations_text(write(tmp_path / "annotations.json", rows)).splitlines()[1].split()
     assert float(line[2]) == pytest.approx(100 * (3 / 4 * 6 / 7 + 1 / 4 * 1 / 7), abs=0.01)  # as it is: 67.86
     # log odds of 6 : 1 and 1 : 6 meet at 0, a rate of 50; one model's own slope counts for a part only
-    assert 50 < float(line[10]) < 60
+    assert 50 < float(line[11]) < 60
 
 
 def test_without_outputs_and_bad_files(tmp_path: Path) -> None:
@@ -63,6 +63,7 @@ def test_without_outputs_and_bad_files(tmp_path: Path) -> None:
         "0",
         "2",
         "0",
+        "-",
         "-",
     ]
     with pytest.raises(DataError, match="annotation 1 has no 'preference'"):

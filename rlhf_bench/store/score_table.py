@@ -10,13 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.stats import FloatArray
+from rlhf_bench.scorers.reward import HELD_OUT_Z
+from rlhf_bench.stats import FloatArray, reference_z_cells, scaled_cells
 from rlhf_bench.stats.resample import nanmean
-from rlhf_bench.store import order_models
+from rlhf_bench.store.result import order_models
 
-__all__ = ["KEYS", "ScoreTable", "score_table"]
+__all__ = ["BY_REFERENCE", "KEYS", "ScoreTable", "score_table"]
 
 KEYS = ("model", "seed", "prompt_id", "sample")
+BY_REFERENCE = ("reward_z", HELD_OUT_Z)  # standardised by the reference's responses
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,24 @@ class ScoreTable:
         """(S, P, K) of one model."""
         block: FloatArray = self.blocks[column][self.models.index(model)]
         return block
+
+    def cells(self, model: str, column: str, reference: str) -> FloatArray:
+        """(S, P): the mean over samples, NaN where there is none.
+
+        Of rewards that the reference standardised, values that allow for its mean and standard deviation being
+        estimates from the same prompts; their mean over prompts is the same.
+        """
+        block = self.block(model, column)
+        return (
+            reference_z_cells(block, self.block(reference, column))
+            if column in BY_REFERENCE
+            else nanmean(block, axis=2)
+        )
+
+    def change(self, model: str, column: str, reference: str) -> FloatArray:
+        """(S, P): the model's mean over samples less the reference's; of rewards that it standardised as in `cells`."""
+        a, b = (nanmean(self.block(name, column), axis=2) for name in (model, reference))
+        return scaled_cells(a - b, self.block(reference, column)) if column in BY_REFERENCE else a - b
 
     def counts_alike(self, a: str, b: str, reference: str) -> bool:
         """False where two models count the tokens of one chosen response differently: by two tokenizers.

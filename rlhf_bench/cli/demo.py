@@ -1,0 +1,110 @@
+"""rlhf-bench demo"""
+
+from __future__ import annotations
+
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress, name_values
+from rlhf_bench.errors import BadValue, MissingExtra
+
+__all__ = ["demo"]
+
+
+@click.command(
+    cls=BenchCommand,
+    examples=[
+        "rlhf-bench demo --models base,ppo",
+        "rlhf-bench demo --models sft,ppo --export space",
+        "rlhf-bench demo --model mine=my-organisation/my-model --data hh-mini",
+    ],
+)
+@click.option("--run", metavar="NAME", help="The run with the checkpoints.  [default: default; none with --data]")
+@click.option("--models", "names", metavar="A,B", help="Those that answer, side by side.  [default: all]")
+@click.option(
+    "--model",
+    "given",
+    metavar="NAME=PATH",
+    multiple=True,
+    help="A further model: a folder, or a name on the hub.",
+)
+@click.option("--reference", metavar="NAME", help="The model that KL is taken to.  [default: the suite's]")
+@click.option("--reward-model", metavar="PATH", help="In place of the run's own.")
+@click.option("--suite", metavar="NAME", help="The suite of the example prompts.  [default: hh-test]")
+@click.option("--data", metavar="SOURCE", help="Of the example prompts, in place of the run's own.")
+@click.option("--port", type=click.IntRange(1, 65535), help="[default: the first free one from 7860 on]")
+@click.option(
+    "--export",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write a folder that runs on Hugging Face Spaces instead.",
+)
+@checkpoints_option
+def demo(
+    names: str | None, given: tuple[str, ...], reward_model: str | None, port: int | None, export: Path | None,
+    suite: str | None, **fields: Any,
+) -> None:  # fmt: skip
+    """Prompt several checkpoints side by side in the browser.
+
+    Each answer comes token by token, and with its reward, its KL to the reference, its length and its perplexity under
+    the reference. Sampling is set on the page. Needs gradio: pip install gradio.
+    """
+    if export is None:
+        _check_gradio()
+        _check_port(port)
+    elif port is not None:
+        raise BadValue("--port: given with --export, which serves nothing; expected one or the other")
+
+    from rlhf_bench.demo.spec import demo_spec
+    from rlhf_bench.evaluate.request import Request
+
+    models = name_values("--model", given, expected="NAME=PATH, such as --model mine=checkpoints/mine/dpo")
+    rewards = {} if reward_model is None else {"reward": reward_model}
+    request = Request.of(suite, models=models, reward_models=rewards, **fields)
+    progress = make_progress()
+    spec = demo_spec(request, _names(names), progress)
+    if export is not None:
+        from rlhf_bench.demo.export import export_demo
+
+        for path in export_demo(spec, export):
+            click.echo(f"wrote {path}")
+        click.echo(f"try it: python {export / 'app.py'}; its README.md says how to upload it")
+        return
+
+    from rlhf_bench.demo.app import launch, make_app
+    from rlhf_bench.demo.session import Session
+
+    app = make_app(Session(spec))
+    click.echo(f"{', '.join(spec.models)}: {launch(app, port=port)} (Ctrl-C ends it)")
+    app.block_thread()
+
+
+def _names(text: str | None) -> list[str]:
+    names = [] if text is None else [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise BadValue(f"--models: given {text!r}, expected names with a comma between them")
+    return names
+
+
+def _check_gradio() -> None:
+    """Before anything is loaded. Raises MissingExtra."""
+    if find_spec("gradio") is None:
+        raise MissingExtra("gradio")
+
+
+def _check_port(port: int | None) -> None:
+    """Raises BadValue where another program listens there."""
+    if port is None:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise BadValue(
+                f"--port: given {port}, which cannot be used ({error.strerror}); give another, or leave it out"
+            ) from error

@@ -1,0 +1,116 @@
+"""The demo's page: a prompt box, controls of sampling, and a column for each model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+try:
+    import gradio as gr
+except ImportError:
+    from rlhf_bench.errors import MissingExtra
+
+    raise MissingExtra("gradio") from None
+
+from rlhf_bench.demo.session import Session, ShownAnswer
+from rlhf_bench.errors import BenchError
+
+__all__ = ["launch", "make_app"]
+
+ONE_AT_A_TIME = "models"  # the events that share one place in the queue
+CSS = """
+.numbers {display: grid; grid-template-columns: 1fr auto; gap: .1rem .8rem; margin: 0; min-height: 6.2rem;
+          font-variant-numeric: tabular-nums}
+.numbers dt {color: var(--body-text-color-subdued)}
+.numbers dd {margin: 0; text-align: right; font-weight: 600}
+"""
+ABOUT = """
+Every model answers the same prompt with the same random numbers. Below each answer: its **reward**, its **KL** to
+{reference} (exact at each of its tokens, at temperature 1, summed), its length, and its **perplexity** under
+{reference}.
+"""
+
+
+def make_app(session: Session) -> gr.Blocks:
+    """The page as gradio's Blocks; `launch` serves it."""
+    spec = session.spec
+
+    def answer(prompt: str, temperature: float, top_p: float, longest: float, seed: float) -> Iterator[list[Any]]:
+        try:
+            for answers in session.answers(
+                prompt, temperature=temperature, top_p=top_p, max_new_tokens=int(longest), seed=int(seed or 0)
+            ):
+                yield [part for one in answers.values() for part in (one.text, _numbers(one, spec.reference))]
+        except BenchError as error:
+            raise gr.Error(escape(str(error), quote=False), title="No answer", print_exception=False) from error
+
+    with gr.Blocks(title=f"{spec.title} · rlhf-bench", analytics_enabled=False, fill_width=True) as app:
+        gr.Markdown(f"# {escape(spec.title)}\n{ABOUT.format(reference=escape(spec.reference))}")
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320):
+                prompt = gr.Textbox(
+                    label="Prompt", lines=6, max_lines=16, autofocus=True,
+                    placeholder="A question or a request; Shift+Enter sends it",
+                )  # fmt: skip
+                with gr.Row():
+                    send = gr.Button("Answer", variant="primary")
+                    again = gr.Button("Another answer")
+                    stop = gr.Button("Stop", variant="stop")
+            with gr.Column(scale=2, min_width=280):
+                temperature = gr.Slider(0.0, 2.0, 1.0, step=0.05, label="Temperature", info="0: the likeliest token")
+                top_p = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p", info="1: from all tokens")
+                with gr.Row():
+                    length = min(spec.max_new_tokens, session.longest)
+                    longest = gr.Slider(1, session.longest, length, step=1, label="Max new tokens", min_width=160)
+                    seed = gr.Number(0, precision=0, minimum=0, label="Seed", min_width=80)
+        outputs: list[gr.Textbox | gr.HTML] = []
+        with gr.Row():
+            for name in session.models:
+                with gr.Column(min_width=220):
+                    outputs.append(gr.Textbox(label=name, lines=8, max_lines=24, interactive=False, buttons=["copy"]))
+                    outputs.append(gr.HTML(_numbers(None, spec.reference), padding=False))
+        gr.Examples([[text] for text in spec.examples], [prompt], label="Prompts of the suite")
+
+        inputs = [prompt, temperature, top_p, longest, seed]
+        sent = gr.on(
+            [send.click, prompt.submit], answer, inputs, outputs, api_name="answer", concurrency_id=ONE_AT_A_TIME
+        )
+        next_seed = again.click(lambda number: int(number or 0) + 1, seed, seed, api_visibility="private")
+        resent = next_seed.then(answer, inputs, outputs, api_visibility="private", concurrency_id=ONE_AT_A_TIME)
+        stop.click(None, cancels=[sent, resent])
+    return app
+
+
+def _numbers(answer: ShownAnswer | None, reference: str) -> str:
+    """What is known of an answer, as a list in HTML."""
+    found = answer.numbers if answer else None
+    length = f"{answer.n_tokens} tokens" if answer else ""
+    if answer and answer.is_whole and not answer.ended:
+        length += ", cut"
+    rows = {
+        "Reward": _number(found.reward, "none") if found else "",
+        f"KL to {reference}": _number(found.kl, found.why or "none", " nats") if found else "",
+        "Length": length,
+        f"Perplexity under {reference}": _number(found.perplexity, "none") if found else "",
+    }
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
+    return f'<dl class="numbers">{listed}</dl>'
+
+
+def _number(value: float, otherwise: str, unit: str = "") -> str:
+    return f"{value:.2f}{unit}" if math.isfinite(value) else otherwise
+
+
+def launch(app: gr.Blocks, *, port: int | None = None, **options: Any) -> str:
+    """Serve the page and return its address; without a port on the first free one from 7860 on.
+
+    `options` are those of gradio's `launch`. The server's threads live as long as the process;
+    `app.block_thread()` waits for Ctrl-C.
+    """
+    address: str
+    _, address, _ = app.launch(
+        server_port=port, prevent_thread_lock=True, quiet=True, show_error=True, ssr_mode=False, css=CSS, **options
+    )
+    return str(address)

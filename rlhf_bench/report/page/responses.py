@@ -1,0 +1,148 @@
+"""Prompts, responses and verdicts for the page's browser, as columns: the names of fields would be half of the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rlhf_bench.judge.results import VERDICTS, read_section
+from rlhf_bench.report.result import Result
+from rlhf_bench.scorers.kl import TOKEN_ENDS, TOKEN_KL
+
+__all__ = ["Rows", "prompt_columns", "read_rows", "response_columns", "short", "verdicts"]
+
+LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # shading.js has the same
+_MOST_CHARACTERS = 24_000_000  # of responses; of more an even selection of prompts is in the page
+_ROLES = {"model_first": 0, "baseline_first": 1}
+_KEYS = ["model", "seed", "prompt_id", "sample"]
+
+
+class Rows(NamedTuple):
+    """The responses that the page holds, and their scores in the same order, indexed by model, seed, prompt, sample."""
+
+    rows: list[dict[str, Any]]
+    scores: pd.DataFrame
+    prompts: dict[str, int]  # id -> its number on the page
+    total: int  # prompts of the result
+
+
+def read_rows(result: Result) -> Rows:
+    """Every response; of more text than a page can hold, those to an even selection of the prompts."""
+    rows = result.responses()
+    size = sum(len(row["response"]) + 60 for row in rows)
+    ids = list(dict.fromkeys(row["prompt_id"] for row in rows))
+    total = len(ids)
+    if size > _MOST_CHARACTERS:
+        keep = max(1, int(len(ids) * _MOST_CHARACTERS / size))
+        ids = [ids[number * len(ids) // keep] for number in range(keep)]
+        kept = set(ids)
+        rows = [row for row in rows if row["prompt_id"] in kept]
+    order = pd.MultiIndex.from_tuples([tuple(row[key] for key in _KEYS) for row in rows], names=_KEYS)
+    scores = result.scores.set_index(_KEYS).reindex(order)
+    return Rows(rows, scores, {one: number for number, one in enumerate(ids)}, total)
+
+
+def prompt_columns(given: Rows) -> dict[str, Any]:
+    texts = {row["prompt_id"]: row["prompt"] for row in given.rows}
+    categories: dict[str, str] = {}
+    if "category" in given.scores:
+        known_ones = given.scores["category"].dropna()
+        categories = dict(zip(known_ones.index.get_level_values("prompt_id"), known_ones.astype(str), strict=True))
+    ids = list(given.prompts)
+    return {
+        "id": ids,
+        "text": [texts[i] for i in ids],
+        "category": [categories.get(i, "") for i in ids],
+        "total": given.total,
+    }
+
+
+def response_columns(result: Result, given: Rows, index: Mapping[str, int]) -> dict[str, Any]:
+    numbers = {"reward": result.reward_key, "gold": "gold", "kl": "kl_exact"}
+    return {
+        "model": [index[row["model"]] for row in given.rows],
+        "seed": [row["seed"] for row in given.rows],
+        "prompt": [given.prompts[row["prompt_id"]] for row in given.rows],
+        "sample": [row["sample"] for row in given.rows],
+        "text": [row["response"] for row in given.rows],
+        **{name: _numbers(given.scores, column) for name, column in numbers.items()},
+        "tokens": [None if row["n_tokens"] is None else int(row["n_tokens"]) for row in given.rows],
+        "cut": [int(row["finish_reason"] == "length") for row in given.rows],
+        **_shading(given.scores),
+    }
+
+
+def short(value: Any) -> float | None:
+    """Four significant digits; None for what is not known."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
+
+
+def _numbers(scores: pd.DataFrame, column: str) -> list[float | None] | None:
+    if column not in scores or not scores[column].notna().any():
+        return None
+    return [short(value) for value in scores[column].astype(float)]
+
+
+def _shading(scores: pd.DataFrame) -> dict[str, Any]:
+    """Each response's KL by token, and how many characters each token has, in a letter a token.
+
+    A level is the square root of the KL in 62 steps up to the 99.5th percentile, `kl_max`. A response without a place
+    for each token in its text has neither.
+    """
+    nothing = {"kl_levels": None, "kl_lengths": None, "kl_max": 0.0}
+    if not {TOKEN_KL, TOKEN_ENDS} <= set(scores.columns):
+        return nothing
+    both = [_token_arrays(*pair) for pair in zip(scores[TOKEN_KL], scores[TOKEN_ENDS], strict=True)]
+    known_ones = [kl for kl, _ in both if len(kl)]
+    highest = float(np.nanquantile(np.concatenate(known_ones), 0.995)) if known_ones else 0.0
+    if not highest > 0:
+        return nothing
+    levels = [np.sqrt(np.clip(np.nan_to_num(kl) / highest, 0, 1)) * (len(LEVELS) - 1) for kl, _ in both]
+    return {
+        "kl_levels": [_letters(np.rint(found).astype(int)) for found in levels],
+        "kl_lengths": [_letters(np.diff(ends, prepend=0)) for _, ends in both],
+        "kl_max": short(highest),
+    }
+
+
+def _token_arrays(kl: Any, ends: Any) -> tuple[np.ndarray, np.ndarray]:
+    """KL and end of each token; both empty where one is not known or a token has more characters than a letter says."""
+    if np.ndim(kl) and np.ndim(ends) and len(kl) == len(ends) and len(kl) and np.diff(ends, prepend=0).max() < 62:
+        return np.asarray(kl, dtype=float), np.asarray(ends, dtype=int)
+    return np.empty(0), np.empty(0, dtype=int)
+
+
+def _letters(numbers: np.ndarray) -> str:
+    return "".join(LEVELS[number] for number in numbers)
+
+
+def verdicts(result: Result, given: Rows, index: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Of each judge and baseline, by the number of a response: W, L, T or ? where it is shown first, then second."""
+    table = read_section(result.path, VERDICTS)
+    if table is None:
+        return []
+    numbers = {tuple(row[key] for key in _KEYS): number for number, row in enumerate(given.rows)}
+    found = []
+    for (judge, _, template, baseline), group in table[table["repeat"] == 0].groupby(
+        ["judge", "base_url", "template", "baseline"], sort=True
+    ):
+        by: dict[int, str] = {}
+        for row in group.itertuples(index=False):
+            number, place = numbers.get((row.model, row.seed, row.prompt_id, row.sample)), _ROLES[str(row.order)]
+            if number is not None:
+                orders = by.get(number, "--")
+                by[number] = orders[:place] + _letter(row, place) + orders[place + 1 :]
+        name = judge if template == "none" else f"{judge} ({template})"
+        found.append({"judge": name, "baseline": index.get(str(baseline), 0), "by": by})
+    return found
+
+
+def _letter(row: Any, place: int) -> str:
+    """How the model did where it is shown at `place`, 0 first."""
+    if row.status != "read":
+        return "?"
+    return "T" if row.winner == "tie" else "W" if row.winner == ("first", "second")[place] else "L"

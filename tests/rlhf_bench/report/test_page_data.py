@@ -1,0 +1,58 @@
+"""What the page holds: drawings small enough, tokens as letters, what was compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rlhf_bench.report.page.compared import compared_table
+from rlhf_bench.report.page.images import image_uri, small_svg
+from rlhf_bench.report.page.responses import read_rows, response_columns
+from rlhf_bench.report.result import Result, load_result
+
+SVG = """<?xml version="1.0"?>
+<svg viewBox="0 0 504 374.04">
+ <metadata><title>Matplotlib</title></metadata>
+ <!-- a name -->
+ <path d="M 163.995539 288 L -2.000000 32.4" transform="scale(0.015625)"/>
+</svg>
+"""
+
+
+def test_a_drawing_is_rounded_and_its_scales_are_not(tmp_path: Path) -> None:
+    small = '<svg viewBox="0 0 504 374.04"><path d="M 164 288 L -2 32.4" transform="scale(0.015625)"/></svg>'
+    assert small_svg(SVG) == small
+    assert image_uri(tmp_path, "a") is None
+    (tmp_path / "a.svg").write_text(SVG.replace("288", "#<&%"), "utf-8")
+    assert image_uri(tmp_path, "a") == "data:image/svg+xml," + small.replace('"', "'").replace("288", "%23<%26%25")
+
+
+def test_tokens_are_a_letter_each(one_seed: Path) -> None:
+    """Levels are square roots of the KL in steps of 1 / 61 of the root of the largest; lengths in base 62."""
+    made = load_result(one_seed)
+    given = read_rows(made)
+    terms = [[0.0, 0.25, 1.0], [0.04], None] + [None] * (len(given.rows) - 3)
+    ends = [[2, 12, 12], [61], None] + [None] * (len(given.rows) - 3)
+    scores = given.scores.assign(token_kl=pd.Series(terms, given.scores.index), token_ends=ends)
+    found = response_columns(made, given._replace(scores=scores), {name: i for i, name in enumerate(made.models)})
+    # the 99.5th percentile of 0, 0.04, 0.25, 1 is 0.25 + 0.985 (1 - 0.25) = 0.98875
+    assert found["kl_max"] == pytest.approx(0.98875, abs=1e-4)
+    # 61 sqrt(0.25 / 0.98875) = 30.7, 61 sqrt(0.04 / 0.98875) = 12.3
+    assert found["kl_levels"][:3] == ["0vZ", "c", ""]
+    assert found["kl_lengths"][:3] == ["2a0", "Z", ""]
+
+
+def test_what_was_compared_has_its_form(one_seed: Path) -> None:
+    made = load_result(one_seed)
+    chat = {"seed": 0, "path": "m", "hash": "h", "kind": "checkpoint", "template": "chat", "prompt": {"end": "<eot>"}}
+    file = {"seed": 0, "path": "f.jsonl", "hash": "h", "kind": "responses"}
+    reward = {"seed": 0, "path": "r", "hash": "h", "form": "plain"}
+    manifest = {**made.manifest, "models": {"sft": [chat], "file": [file]}, "reward_model": [reward]}
+    other = Result(made.path, manifest, made.metrics, made.scores, {})
+    assert [(row[0], row[2], row[-1]) for row in compared_table(other).rows] == [
+        ("sft", "reference", "chat, end '<eot>'"),
+        ("file", "model", "–"),
+        ("reward", "reward model", "plain"),
+    ]
