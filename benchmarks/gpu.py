@@ -41,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder), given.model, pairs=2)
         parts = {
-            "selftest": ["-m", "rlhf_bench", "selftest", str(Path(folder) / "policy")],
+            "selftest": ["-m", "rlhf_bench", "selftest", "--model", str(Path(folder) / "policy")],
             "share of the peak": [str(HERE / "roofline.py"), *shape],
             "sampling": [str(HERE / "sampling.py"), "--models", given.model, "--tokens", str(given.tokens)],
             "beside TRL": [str(HERE / "against_trl.py"), *shape],

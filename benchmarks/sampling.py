@@ -22,7 +22,6 @@ from rlhf_bench.modeling.models import default_device, seeded
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.types import Prompt
 
-FIRST = 4  # of the pairs that are used: its prompt has 100 tokens, the median
 CASES = ((8, 1), (32, 1), (8, 8), (32, 8))  # responses in flight, samples of each prompt
 
 
@@ -44,8 +43,7 @@ def main() -> None:
         tokenizer = make_tokenizer(config.vocab_size)
         tokenizer.padding_side = "left"
         for rows, samples in CASES:
-            pairs = make_pairs(FIRST + rows // samples, name)[FIRST:]
-            prompts = [Prompt(pair.id, pair.prompt) for pair in pairs]
+            prompts = [Prompt(pair.id, pair.prompt) for pair in make_pairs(rows // samples, name)]
             compare(name, plain, tokenizer, prompts, samples, given.tokens, given.rounds)
 
 

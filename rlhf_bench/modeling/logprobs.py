@@ -40,8 +40,9 @@ __all__ = [
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
 # The number of response tokens differs from batch to batch; rounded up, the matrix products come in few shapes, for
-# each of which a CPU library prepares (and remembers) a kernel.
+# each of which a CPU library prepares (and remembers) a kernel. With a large vocabulary a product costs more than that.
 ROUND_ROWS = 256
+LARGE_VOCABULARY, ROUND_ROWS_OF_LARGE = 1 << 14, 32
 
 
 class TokenLogps(NamedTuple):
@@ -202,7 +203,7 @@ def chunked_logps(
     hidden (N, H), weight (V, H), targets (N,) -> (N,) each.
     """
     count = targets.shape[0]
-    extra = -count % ROUND_ROWS
+    extra = -count % (ROUND_ROWS_OF_LARGE if len(weight) > LARGE_VOCABULARY else ROUND_ROWS)
     hidden, targets = F.pad(hidden, (0, 0, 0, extra)), F.pad(targets, (0, extra))
     out = _ChunkedLogps.apply(hidden, weight, bias, targets, inverse_temperature)  # type: ignore[no-untyped-call]
     logps, entropy, correct = out

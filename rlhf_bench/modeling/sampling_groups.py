@@ -73,7 +73,7 @@ class _Groups:
         by_prompt = x.view(len(self.mask), self.size, heads, rows, last).transpose(1, 2)
         return by_prompt.reshape(len(self.mask), heads, self.size * rows, last)
 
-    def apart(self, x: Tensor, rows: int) -> Tensor:
+    def separate(self, x: Tensor, rows: int) -> Tensor:
         """The inverse of `together`."""
         prompts, heads, _, last = x.shape
         each = x.view(prompts, heads, self.size, rows, last).transpose(1, 2).reshape(-1, heads, rows, last)
@@ -143,10 +143,10 @@ def _attend(
     scaled = query.reshape(count, key.shape[1], rows, size) * (size**-0.5 if scaling is None else scaling)
     over_prompt = groups.together(scaled) @ layer.prompt_keys.mT
     over_prompt.masked_fill_(~groups.mask[:, None, None], torch.finfo(query.dtype).min)
-    scores = torch.cat([groups.apart(over_prompt, rows), scaled @ key.mT], dim=-1)
+    scores = torch.cat([groups.separate(over_prompt, rows), scaled @ key.mT], dim=-1)
     weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
     of_prompt, own = weights.split([layer.prompt_keys.shape[-2], layer.used], dim=-1)
-    out = groups.apart(groups.together(of_prompt) @ layer.prompt_values, rows) + own @ value
+    out = groups.separate(groups.together(of_prompt) @ layer.prompt_values, rows) + own @ value
     return out.reshape(count, 1, heads, -1), None
 
 

@@ -28,8 +28,6 @@ from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
 from rlhf_bench.modeling.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.modeling.special import generation_config
 from rlhf_bench.modeling.templates import Template
-from rlhf_bench.report.model_card import model_card
-from rlhf_bench.report.plots.curves import plot_training_curve
 from rlhf_bench.runtime.writer import Writer
 from trainers.engine.alarms import find_alarms
 from trainers.engine.batches import template_of
@@ -45,6 +43,10 @@ def save_stage(
     stage: Stage, result: StageResult, target: Path, config: Mapping[str, Any], parents: Mapping[str, Mapping[str, str]]
 ) -> None:
     """Write everything beside `target`, flush it, and rename: a folder that exists is complete."""
+    # here, since the drawing libraries that they import take seconds
+    from rlhf_bench.report.model_card import model_card
+    from rlhf_bench.report.plots.curves import plot_training_curve
+
     with replacing(target) as folder:
         adapter = write_model(result.trained, folder, target, stage.recipe.data.prompt_template, result.weights)
         rows: list[dict[str, Any]] = []
