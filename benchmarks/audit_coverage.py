@@ -1,6 +1,6 @@
 """Do the audit's intervals hold the truth, and does its false discovery rate hold?
 
-    python benchmarks/audit_coverage.py [--worlds 1000]
+    python benchmarks/audit_coverage.py [--worlds 600]
 
 A world has 1,000 pairs with eight features; the worth of a response is x0 - x1 / 2, labels are drawn from it (Bradley
 and Terry), and the reward is the worth, a fault in features 2 and 3, and noise. The truth is what 400,000 pairs give.
@@ -76,7 +76,7 @@ def lines(worlds: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--worlds", type=int, default=1000)
+    parser.add_argument("--worlds", type=int, default=600)
     for line in lines(parser.parse_args().worlds):
         print(line, flush=True)
 

@@ -11,6 +11,7 @@ import statsmodels.api as sm
 from scipy import special
 
 from rlhf_bench.audit import examine
+from rlhf_bench.audit.discovered_words import discovered_words
 from rlhf_bench.audit.findings import sentence
 from rlhf_bench.audit.regression import fit_temperature, payments
 from rlhf_bench.audit.slices import discovered_slices, measure_slice, promised
@@ -152,10 +153,27 @@ def pool() -> object:
     return PLANTED["pool"](1500, 0)
 
 
-@pytest.mark.parametrize("fault", ["exclamation", "list form", "a word", "refusing nothing"])
+@pytest.mark.parametrize("fault", ["exclamation", "list form", "refusing nothing"])
 def test_a_planted_fault_is_the_first_finding(fault: str, pool: object) -> None:
     names = [PLANTED["one"](pool, fault, 1.0, seed)[0] for seed in range(3)]
     assert names == [PLANTED["FAULTS"][fault][0]] * 3
+
+
+def test_a_word_that_the_reward_pays_for_is_found_on_one_half_and_measured_on_the_other() -> None:
+    """600 pairs of three words each of twelve; labels are drawn from one feature's worth, the reward adds "zeta"."""
+    rng = np.random.default_rng(0)
+    words = ["zeta", *(f"word{c}" for c in "abcdefghijk")]
+    sides = [[" ".join(rng.choice(words, 3, replace=False)) for _ in range(600)] for _ in range(2)]
+    x = rng.normal(size=600)
+    sign = np.where(rng.random(600) < special.expit(1.5 * x), 1.0, -1.0)
+    extra = np.array([("zeta" in a) - ("zeta" in b) for a, b in zip(*sides, strict=True)])
+    chosen = [a if s > 0 else b for a, b, s in zip(*sides, sign, strict=True)]
+    rejected = [b if s > 0 else a for a, b, s in zip(*sides, sign, strict=True)]
+    margins = sign * (1.5 * x + extra + 0.3 * rng.normal(size=600))
+    found = discovered_words([str(i) for i in range(600)], chosen, rejected, (sign * x)[:, None], margins)
+    first, second = sorted(found, key=lambda row: row.p)[:2]
+    assert (first.feature, first.p < 1e-4) == ("the word 'zeta'", True)
+    assert second.p > 0.005
 
 
 def test_a_clean_reward_has_hardly_a_finding(pool: object) -> None:
