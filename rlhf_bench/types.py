@@ -18,6 +18,7 @@ __all__ = [
     "REFERENCE",
     "STAGES",
     "TEMPLATES",
+    "Alarm",
     "Completion",
     "Estimate",
     "FinishReason",
@@ -177,6 +178,14 @@ class ResponseRow(NamedTuple):
     def ended(self) -> bool:
         """False for a response that was cut at the length limit. One of unknown end is scored as one that ended."""
         return self.finish_reason != "length"
+
+
+class Alarm(NamedTuple):
+    """A sign that a reward was over-optimised, found by an evaluation or a judge."""
+
+    model: str
+    kind: str  # "reward_without_gold", "length", "repetition", ...
+    text: str
 
 
 REFERENCE = "reference"  # method of an Estimate that is 0 or 1 by definition: the scale was made from its own responses

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rlhf_bench.evaluate.analyses.alarms import Alarm
 from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.report.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
+from rlhf_bench.types import Alarm
 
 __all__ = ["alarm_lines", "checked_for", "found_alarms", "raised_alarms", "training_alarm_lines"]
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlhf_bench.evaluate.analyses.alarms import Alarm
 from rlhf_bench.judge.forms.builtin import BUILT_IN
-from rlhf_bench.types import Estimate
+from rlhf_bench.types import Alarm, Estimate
 
 __all__ = ["judge_alarms"]
 

@@ -7,7 +7,6 @@ gold falls, is in docs/metrics.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,9 +25,9 @@ from rlhf_bench.stats.decomposition import Split
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import ScoreTable
-from rlhf_bench.types import Estimate
+from rlhf_bench.types import Alarm, Estimate
 
-__all__ = ["Alarm", "at_equal_length", "checks_made", "find_alarms"]
+__all__ = ["at_equal_length", "checks_made", "find_alarms"]
 
 REWARD, LENGTH = "reward_z", "n_tokens"
 WORDS = "n_words"  # the length where tokens are those of two tokenizers
@@ -36,12 +35,6 @@ EQUAL_LENGTH = "reward at equal length"
 OVERFIT = 0.1  # reference sd that the reward gains more by the model's own reward model than by another seed's
 
 WATCHED = {name: metric.alarm for name, metric in METRICS.items() if metric.alarm}
-
-
-class Alarm(NamedTuple):
-    model: str
-    kind: str  # "reward_without_gold", "length", "repetition", ...
-    text: str
 
 
 def checks_made(table: ScoreTable, *, reference: str) -> list[str]:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rlhf_bench.evaluate.analyses.alarms import Alarm
 from rlhf_bench.scorers.base import CUT
+from rlhf_bench.types import Alarm
 
 __all__ = ["CUT_CHECK", "Cut", "cut_alarms", "find_cuts"]
 

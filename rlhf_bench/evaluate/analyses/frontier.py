@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.evaluate.analyses.alarms import Alarm
 from rlhf_bench.evaluate.analyses.best_of_n import READ_OFF, reference_rewards
 from rlhf_bench.evaluate.analyses.tradeoff import KL
 from rlhf_bench.stats import FloatArray
@@ -21,7 +20,7 @@ from rlhf_bench.stats.frontier import REWARD, Frontier, efficiency, estimate_fro
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import ScoreTable, score_table
-from rlhf_bench.types import Estimate
+from rlhf_bench.types import Alarm, Estimate
 
 __all__ = ["ABOVE", "OPTIMISED", "frontier_alarms", "frontier_curve"]
 

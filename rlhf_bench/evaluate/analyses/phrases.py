@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from scipy import special
 
-from rlhf_bench.evaluate.analyses.alarms import Alarm
 from rlhf_bench.scorers.text import words
+from rlhf_bench.types import Alarm
 
 __all__ = ["CHECK", "Phrase", "Texts", "new_phrases", "phrase_alarms"]
 
