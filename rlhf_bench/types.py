@@ -180,6 +180,14 @@ class ResponseRow(NamedTuple):
         return self.finish_reason != "length"
 
 
+class Alarm(NamedTuple):
+    """A sign that a reward was over-optimised, found by an evaluation or a judge."""
+
+    model: str
+    kind: str  # "reward_without_gold", "length", "repetition", ...
+    text: str
+
+
 REFERENCE = "reference"  # method of an Estimate that is 0 or 1 by definition: the scale was made from its own responses
 
 

@@ -23,13 +23,25 @@ _WITHOUT = "reward_without_"
 def alarm_rows(result: Result, prompts: Mapping[str, int], index: Mapping[str, int]) -> list[dict[str, Any]]:
     """Of each alarm its text, its model, and the prompts behind it, the largest change of its number first.
 
-    A judge's alarm has no prompts here: those that the model lost are behind it.
+    Two have no prompts here: a judge's, behind which are those that the model lost, and that of a phrase, which is
+    searched for.
     """
     return [
-        {"text": alarm.text, "model": index[alarm.model], "kind": alarm.kind, **_behind(result, alarm, prompts)}
+        {
+            "text": alarm.text,
+            "model": index[alarm.model],
+            "kind": alarm.kind,
+            "search": _phrase(alarm),
+            **_behind(result, alarm, prompts),
+        }
         for alarm in found_alarms(result)
         if alarm.model in index
     ]
+
+
+def _phrase(alarm: Alarm) -> str:
+    """The first phrase that an alarm of a phrase quotes."""
+    return alarm.text.split('"')[1] if alarm.kind == "phrase" and alarm.text.count('"') > 1 else ""
 
 
 def _behind(result: Result, alarm: Alarm, prompts: Mapping[str, int]) -> dict[str, Any]:

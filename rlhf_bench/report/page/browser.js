@@ -153,7 +153,7 @@ function startBrowser(box) {
   function ofAlarm(number) {
     const alarm = DATA.alarms[number];
     if (!alarm) return { alarm: "", prompt: "" };
-    return { ...FIRST, alarm: number, model: name(alarm.model), verdict: alarm.kind === "judge" ? "lost" : "" };
+    return { ...FIRST, alarm: number, model: name(alarm.model), search: alarm.search, verdict: alarm.kind === "judge" ? "lost" : "" };
   }
 
   // What the address asks for, as far as it is about this list.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rlhf_bench.report.page.alarms import alarm_rows
 from rlhf_bench.report.page.compared import compared_table
 from rlhf_bench.report.page.images import image_uri, small_svg
 from rlhf_bench.report.page.responses import read_rows, response_columns
@@ -42,6 +43,15 @@ def test_tokens_are_a_letter_each(one_seed: Path) -> None:
     # 61 sqrt(0.25 / 0.98875) = 30.7, 61 sqrt(0.04 / 0.98875) = 12.3
     assert found["kl_levels"][:3] == ["0vZ", "c", ""]
     assert found["kl_lengths"][:3] == ["2a0", "Z", ""]
+
+
+def test_an_alarm_of_a_phrase_is_searched_for(one_seed: Path) -> None:
+    made = load_result(one_seed)
+    text = 'ppo: 90% of its responses have "i am glad", 1% of sft\'s: a habit'
+    alarms = [{"model": "ppo", "kind": "phrase", "text": text}, {"model": "ppo, dpo", "kind": "cut", "text": "cut"}]
+    other = Result(made.path, made.manifest, {**made.metrics, "alarms": alarms}, made.scores, {})
+    (found,) = alarm_rows(other, {"p0000": 0}, {"ppo": 0, "dpo": 1})  # one of several models has no rows of its own
+    assert (found["search"], found["prompts"]) == ("i am glad", [])
 
 
 def test_what_was_compared_has_its_form(one_seed: Path) -> None:
