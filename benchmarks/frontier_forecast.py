@@ -4,10 +4,10 @@
     python benchmarks/frontier_forecast.py mini-short
 
 Each training seed has a reward model and a GRPO run of its own, from the same sft (called base there). Its forecast is
-made of samples of sft alone, which are drawn once and scored by each reward model. The peak is the KL of the evaluation
-while training at which gold was highest: that or any less where it was the first evaluation, that or any more where it
-was the last. A forecast agrees where its interval holds a KL that the peak may have; one of "no turn up to x" agrees
-with every peak beyond x, and says nothing more. Prints a table; some 8 minutes of one core.
+made of samples of sft alone, which are drawn once and scored by each reward model. Gold is highest somewhere between
+the neighbours of the evaluation at which it was, sft itself at KL 0 among them. A forecast agrees where its interval
+holds a KL between them; one of "no turn up to x" agrees with what lies beyond x, and says nothing more. Prints a table;
+some 8 minutes of one core.
 """
 
 from __future__ import annotations
@@ -44,29 +44,31 @@ def main(run: str) -> None:
     settings = [f"model={sft}", *SETTINGS]
     trained = train(["grpo"], recipe="mini-short", run="forecast", seeds=SEEDS, overrides=settings, progress=Progress())
     columns = "{:>4} {:>22} {:>20} {:>26} {:>7}"
-    print(columns.format("seed", "forecast (nats)", "peak of gold (nats)", "gold: first, peak, last", "agrees"))
+    print(columns.format("seed", "forecast (nats)", "peak of gold (nats)", "gold: sft, peak, last", "agrees"))
     agreed = 0
     for seed, curve in forecasts(trained.name):
         rows = [row for row in read_jsonl(stage_path(trained, "grpo", seed) / "log.jsonl") if "eval_gold" in row]
-        gold = [float(row["eval_gold"]) for row in rows]
-        best = gold.index(max(gold))
-        kl, reach = float(rows[best]["eval_kl_exact"]), curve["reach"]
-        peak = (0.0 if best == 0 else kl, math.inf if best == len(rows) - 1 else kl)
+        gold = [curve["start"]["gold"], *(float(row["eval_gold"]) for row in rows)]
+        kl = [0.0, *(float(row["eval_kl_exact"]) for row in rows), math.inf]
+        best, reach = gold.index(max(gold)), curve["reach"]
+        peak = kl[max(best - 1, 0)], kl[best + 1]
         forecast = Estimate.from_dict(curve["turns"]["gold"]["kl"])
         turns = math.isfinite(forecast.value)
         text = f"{forecast.value:.2f} [{forecast.low:.2f}, {forecast.high:.2f}]" if turns else f"no turn to {reach:.2f}"
         low, high = (forecast.low, forecast.high) if turns else (reach, math.inf)
         agrees = low <= peak[1] and peak[0] <= high
         agreed += agrees
-        beyond = " or before" if best == 0 else " or later" if best == len(rows) - 1 else ""
         course = f"{gold[0]:.2f}, {gold[best]:.2f}, {gold[-1]:.2f}"
-        print(columns.format(seed, text, f"{kl:.2f}{beyond}", course, "yes" if agrees else "no"), flush=True)
+        between = f"{peak[0]:.2f} to {peak[1]:.2f}"
+        print(columns.format(seed, text, between, course, "yes" if agrees else "no"), flush=True)
     print(f"{agreed} of {SEEDS} agree; the samples reach {reach:.2f} nats under the last seed")
 
 
 def forecasts(run: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each training seed and its frontier, from the same samples of sft."""
-    plan = prepare(Request.of("hh-test", run=run, reference="base", limit=PROMPTS), Progress(quiet=True))
+    plan = prepare(
+        Request.of("hh-test", run=run, reference="base", split="validation", limit=PROMPTS), Progress(quiet=True)
+    )
     drawn = None
     for seed in plan.seeds:
         models, reference = SeedModels(plan, seed, ALONE), plan.reference_model(seed)

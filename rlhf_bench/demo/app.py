@@ -19,11 +19,11 @@ from rlhf_bench.errors import BenchError
 
 __all__ = ["launch", "make_app"]
 
-ONE_AT_A_TIME = "models"  # the events that share one place in the queue
+FONT = ("system-ui", "sans-serif")
 CSS = """
 .numbers {display: grid; grid-template-columns: 1fr auto; gap: .1rem .8rem; margin: 0; min-height: 6.2rem;
           font-variant-numeric: tabular-nums}
-.numbers dt {color: var(--body-text-color-subdued)}
+.numbers dt {opacity: .75}
 .numbers dd {margin: 0; text-align: right; font-weight: 600}
 """
 ABOUT = """
@@ -44,7 +44,7 @@ def make_app(session: Session) -> gr.Blocks:
             ):
                 yield [part for one in answers.values() for part in (one.text, _numbers(one, spec.reference))]
         except BenchError as error:
-            raise gr.Error(escape(str(error), quote=False), title="No answer", print_exception=False) from error
+            raise gr.Error(escape(str(error), quote=False), print_exception=False) from error
 
     with gr.Blocks(title=f"{spec.title} · rlhf-bench", analytics_enabled=False, fill_width=True) as app:
         gr.Markdown(f"# {escape(spec.title)}\n{ABOUT.format(reference=escape(spec.reference))}")
@@ -74,11 +74,11 @@ def make_app(session: Session) -> gr.Blocks:
         gr.Examples([[text] for text in spec.examples], [prompt], label="Prompts of the suite")
 
         inputs = [prompt, temperature, top_p, longest, seed]
-        sent = gr.on(
-            [send.click, prompt.submit], answer, inputs, outputs, api_name="answer", concurrency_id=ONE_AT_A_TIME
-        )
+        # both events share one place in the queue; their progress and errors are shown at the prompt
+        answering: dict[str, Any] = {"concurrency_id": "models", "show_progress_on": prompt}
+        sent = gr.on([send.click, prompt.submit], answer, inputs, outputs, api_name="answer", **answering)
         next_seed = again.click(lambda number: int(number or 0) + 1, seed, seed, api_visibility="private")
-        resent = next_seed.then(answer, inputs, outputs, api_visibility="private", concurrency_id=ONE_AT_A_TIME)
+        resent = next_seed.then(answer, inputs, outputs, api_visibility="private", **answering)
         stop.click(None, cancels=[sent, resent])
     return app
 
@@ -111,6 +111,7 @@ def launch(app: gr.Blocks, *, port: int | None = None, **options: Any) -> str:
     """
     address: str
     _, address, _ = app.launch(
-        server_port=port, prevent_thread_lock=True, quiet=True, show_error=True, ssr_mode=False, css=CSS, **options
-    )
-    return str(address)
+        server_port=port, prevent_thread_lock=True, quiet=True, show_error=True, ssr_mode=False, css=CSS,
+        theme=gr.themes.Default(font=FONT), **options,
+    )  # fmt: skip
+    return address

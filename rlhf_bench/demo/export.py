@@ -46,7 +46,7 @@ app.block_thread()
 
 README = """\
 ---
-title: {title}
+title: "{title}"
 emoji: ⚖️
 colorFrom: blue
 colorTo: gray
