@@ -144,8 +144,8 @@ AUDIT = """
 ## What the audit of a judge accuses
 
 Runs of 200 pairs with true labels, {runs} a row; Holm over the three checks at 5 %. "Planted" is the share of verdicts
-by chance. A tie is no error, and no verdict by chance either. A judge that errs in one way only is to be accused of that
-alone. With wrong labels the size of chance is that of the labels, and is accused only beyond their stated share.
+by chance. A tie is no error, and no verdict by chance either. A judge that errs in one way only is to be accused of
+that alone. With wrong labels the size of chance is that of the labels, and is accused only beyond their stated share.
 """
 
 EQUAL_LENGTH = """
@@ -154,8 +154,8 @@ EQUAL_LENGTH = """
 57 simulated files of 250 instructions, each of one model against one baseline. "Length bias" is what the judge adds, in
 log odds, to a response that is one standard deviation longer (tanh of it). "Own slope" is how much better or worse a
 model is itself where its answers are longer. Distances to the true rate at equal length are in points, and include the
-sampling error of 250 verdicts. For a bias of .3 the raw rate is the nearer one; from .6 on it is the one at equal length.
-Aims that it does not meet: at most 3 files farther than raw by over a point, and a warning on each that is off by over 5.
+sampling error of 250 verdicts. For a bias of .3 the raw rate is the nearer one; from .6 on it is that at equal length.
+Two aims are not met: at most 3 files farther than raw by over a point, and a warning on each that is off by over 5.
 """
 
 PPI = """
