@@ -74,7 +74,7 @@ def prediction_powered_share(
         raise DataError(f"two labels of the prompt {prompts[prompts.duplicated()].iloc[0]} given; expected one")
     if given.isna().any():
         raise BadValue(f"{int(given.isna().sum())} of {len(given)} labels are no number; expected 0 or 1 for each row")
-    return ppi_share(given.to_numpy(), by_prompt.loc[prompts].to_numpy(), by_prompt.to_numpy(), level=level)
+    return ppi_share(given.tolist(), by_prompt.loc[prompts].tolist(), by_prompt.tolist(), level=level)
 
 
 def _first_responses(scores: pd.DataFrame, model: str, metric: str, training_seed: int | None) -> pd.DataFrame:
