@@ -33,8 +33,8 @@ SETTINGS = ["base.max_steps=150", "sft.max_steps=60", "reward.max_steps=100"]
 POLICIES = ("ppo", "grpo", "dpo")
 SOUND = ["ppo.steps=12", "ppo.batch_size=24", "ppo.eval_every=2", "ppo.eval_size=16", "dpo.max_steps=12"]
 SOUND += ["grpo.steps=12", "grpo.batch_size=4", "grpo.eval_every=2", "grpo.eval_size=16"]
-FAULT = ["grpo.beta=0.0", "grpo.lr=2e-3", "grpo.schedule=constant", "grpo.steps=36", "grpo.batch_size=6"]
-FAULT += ["grpo.eval_every=2", "grpo.eval_size=32"]
+FAULT = ["grpo.beta=0.0", "grpo.lr=3e-4", "grpo.schedule=constant", "grpo.steps=24", "grpo.batch_size=4"]
+FAULT += ["grpo.eval_every=1", "grpo.eval_size=24"]
 OF_EVALUATION = {
     "reward_without_gold": "reward up, gold down", "reward_without_rougeL": "reward up, ROUGE-L down",
     "length": "length may explain the gain", "distinct2": "distinct-2", "repetition": "repetition",

@@ -234,11 +234,3 @@ class Estimate:
         """As `to_dict` gave it, or as JSON holds that: a list for a tuple, "Infinity" for an infinite bound."""
         clipped = data.get("clipped")
         return cls(**{**data, "clipped": clipped and (float(clipped[0]), float(clipped[1]))})
-
-
-class Alarm(NamedTuple):
-    """What an evaluation saw that a reader should not miss."""
-
-    model: str
-    kind: str  # "reward_without_gold", "length", "repetition", ...
-    text: str

@@ -74,9 +74,7 @@ def prediction_powered_share(
         raise DataError(f"two labels of the prompt {prompts[prompts.duplicated()].iloc[0]} given; expected one")
     if given.isna().any():
         raise BadValue(f"{int(given.isna().sum())} of {len(given)} labels are no number; expected 0 or 1 for each row")
-    every = np.asarray(by_prompt, dtype=np.float64)
-    labelled = np.asarray(by_prompt.loc[prompts], dtype=np.float64)
-    return ppi_share(np.asarray(given, dtype=np.float64), labelled, every, level=level)
+    return ppi_share(given.tolist(), by_prompt.loc[prompts].tolist(), by_prompt.tolist(), level=level)
 
 
 def _first_responses(scores: pd.DataFrame, model: str, metric: str, training_seed: int | None) -> pd.DataFrame:
