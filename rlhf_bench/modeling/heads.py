@@ -31,7 +31,7 @@ _first: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 def backbone_of(model: PreTrainedModel) -> PreTrainedModel:
     """The part of a model that gives hidden states; a model without a head is its own."""
     name = _backbone_name(model)
-    return model if name is None else model._modules[name]  # type: ignore[return-value]
+    return model if name is None else model._modules[name]
 
 
 def _backbone_name(model: PreTrainedModel) -> str | None:
