@@ -128,11 +128,7 @@ def _add_cuts(summary: dict[str, Any], plan: Plan, rows: pd.DataFrame) -> None:
     cuts = find_cuts(rows, max_prompt=limits[0], max_response=limits[1])
     summary["cuts"] = [cut.text for cut in cuts]
     summary["alarms"] += [alarm._asdict() for alarm in cut_alarms(cuts)]
-<<<<<<< HEAD
     if any(str(name).startswith(CUT) and rows[name].notna().any() for name in rows):
-=======
-    if any(name.startswith(CUT) and rows[name].notna().any() for name in map(str, rows.columns)):
->>>>>>> fourteen
         summary["alarm_checks"].append(CUT_CHECK)
 
 

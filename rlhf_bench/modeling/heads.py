@@ -29,11 +29,7 @@ _first: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 def backbone_of(model: PreTrainedModel) -> PreTrainedModel:
     """The part of a model that gives hidden states; a model without a head is its own."""
     name = _backbone_name(model)
-<<<<<<< HEAD
     return model if name is None else cast(PreTrainedModel, model._modules[name])
-=======
-    return model if name is None else model._modules[name]
->>>>>>> fourteen
 
 
 def _backbone_name(model: PreTrainedModel) -> str | None:
