@@ -59,11 +59,16 @@ def default_device() -> torch.device:
 
 
 def best_precision(device: torch.device) -> str:
-    """`bf16` where the processor multiplies it faster than fp32 (AMX or AVX-512 bf16, a GPU since Ampere)."""
+    """`bf16` where it is multiplied faster than fp32 (AMX or AVX-512 bf16, a GPU since Ampere).
+
+    The instructions have to be there and in use: ONEDNN_MAX_CPU_ISA can hold oneDNN, which multiplies, to older ones.
+    """
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return "bf16" if any(getattr(torch.cpu, probe, bool)() for probe in probes) else "fp32"
+    there = any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    used = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16" if there and used else "fp32"
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
