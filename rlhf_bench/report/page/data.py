@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rlhf_bench.judge.questions import is_another_sample
 from rlhf_bench.report.page.alarms import alarm_rows
 from rlhf_bench.report.page.responses import prompt_columns, read_rows, response_columns, short, verdicts
 from rlhf_bench.report.plots.curves import STAGE_PANELS, stage_of
@@ -101,6 +102,8 @@ def _axes(result: Result, models: Sequence[str]) -> Iterable[dict[str, Any]]:
             "seeds": [[short(value) for value in row] for row in per_seed],
         }
     for number, judging in enumerate(result.judge.get("judgings", [])):
+        if is_another_sample(judging["baseline"]):
+            continue  # a model against itself has no place among models
         rates = {rate["model"]: Estimate.from_dict(rate["estimate"]) for rate in judging["win_rates"]}
         title = f"Win rate against {judging['baseline']} by {judging['judge']}"
         cells = [_quad(rates.get(name)) for name in models]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from rlhf_bench.judge.questions import is_another_sample
 from rlhf_bench.judge.results import VERDICTS, read_section
 from rlhf_bench.report.result import Result
 from rlhf_bench.scorers.kl import TOKEN_ENDS, TOKEN_KL
@@ -130,6 +131,8 @@ def verdicts(result: Result, given: Rows, index: Mapping[str, int]) -> list[dict
     for (judge, _, template, baseline), group in table[table["repeat"] == 0].groupby(
         ["judge", "base_url", "template", "baseline"], sort=True
     ):
+        if is_another_sample(str(baseline)):
+            continue
         by: dict[int, str] = {}
         for row in group.itertuples(index=False):
             number, place = numbers.get((row.model, row.seed, row.prompt_id, row.sample)), _ROLES[str(row.order)]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from rlhf_bench.judge.forms.builtin import BUILT_IN
+from rlhf_bench.judge.questions import another_sample
 from rlhf_bench.report.page.alarms import alarm_rows
 from rlhf_bench.report.page.compared import compared_table
+from rlhf_bench.report.page.data import page_data
 from rlhf_bench.report.page.images import image_uri, small_svg
 from rlhf_bench.report.page.responses import read_rows, response_columns
 from rlhf_bench.report.result import Result, load_result
+from rlhf_bench.types import Estimate
 
 SVG = """<?xml version="1.0"?>
 <svg viewBox="0 0 504 374.04">
@@ -66,3 +71,16 @@ def test_what_was_compared_has_its_form(one_seed: Path) -> None:
         ("file", "model", "–"),
         ("reward", "reward model", "plain"),
     ]
+
+
+def test_verdicts_on_a_models_own_samples_are_no_axis(one_seed: Path) -> None:
+    """Its baseline is no model, and a win rate of a model against itself is no place on a plot."""
+    made = load_result(one_seed)
+    rate = Estimate(0.6, 0.5, 0.7, 20).to_dict()
+    judge = {"judge": "length", "base_url": BUILT_IN, "template": "none"}
+    judgings = [
+        {**judge, "baseline": baseline, "win_rates": [{"model": model, "estimate": rate}]}
+        for model, baseline in (("ppo", "sft"), ("sft", another_sample("sft")))
+    ]
+    axes = page_data(replace(made, judge={"judgings": judgings}))["axes"]
+    assert [axis["title"] for axis in axes if axis["key"].startswith("win_rate")] == ["Win rate against sft by length"]
