@@ -75,7 +75,7 @@ def length_controlled(rows: Sequence[Mapping[str, Any]], difficulty: Difficulty)
     texts = [(row["output_1"], row["output_2"]) for row in rows if {"output_1", "output_2"} <= row.keys()]
     if len(texts) < len(rows) or not all(isinstance(text, str) for pair in texts for text in pair):
         raise DataError("annotations without both outputs have no lengths; expected output_1 and output_2")
-    lead = np.array([float(len(baseline) - len(model)) for baseline, model in texts])
+    lead = np.array([float(len(str(baseline)) - len(str(model))) for baseline, model in texts])
     spread = lead.std(ddof=1) if len(lead) > 1 else 0.0
     if spread == 0:
         raise DataError("the outputs' lengths differ by the same in every row; expected lengths that vary")
