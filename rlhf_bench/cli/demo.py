@@ -20,7 +20,6 @@ __all__ = ["demo"]
     examples=[
         "rlhf-bench demo --models base,ppo",
         "rlhf-bench demo --models sft,ppo --export space",
-        "rlhf-bench demo --model mine=my-organisation/my-model --data hh-mini",
     ],
 )
 @click.option("--run", metavar="NAME", help="The run with the checkpoints.  [default: default; none with --data]")

@@ -603,7 +603,7 @@ def test_language_model_step_goes_through_ddp(make_stage: MakeStage, policy: Pre
     wrapped, sizes = watched(LogprobModel(policy))
     rows = [Encoded([11, 12], [13, 0]), Encoded([14], [15, 16, 0])]
     step = language_model.NllStep(stage.machine, wrapped, whole_sequence=False, tokens=5)
-    pieces = language_model.micro_batches(stage, stage.recipe.sft, rows, 0)
+    pieces = [collate(part, pad_id=0) for part in stage.machine.pool.split(rows, 64)]
     stage.machine.pool.accumulate(partial(language_model.nll_step_loss, step), pieces, list(policy.parameters()))
     assert sum(sizes) == sum(p.numel() for p in policy.parameters())
 

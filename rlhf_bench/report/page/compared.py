@@ -43,7 +43,15 @@ def _rows(result: Result) -> Iterator[list[Cell]]:
 
 def _row(name: str, entry: Mapping[str, Any], role: str, kind: str, form: str) -> list[Cell]:
     seed = entry.get("seed")
-    return [name, "–" if seed is None else int(seed), role, kind, str(entry["path"]), str(entry.get("hash", "–")), form]
+    return [
+        name,
+        "–" if seed is None else int(seed),
+        role,
+        kind,
+        str(entry.get("path", "–")),
+        str(entry.get("hash", "–")),
+        form,
+    ]
 
 
 def _form(entry: Mapping[str, Any]) -> str:

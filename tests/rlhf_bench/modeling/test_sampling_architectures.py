@@ -20,7 +20,7 @@ from .chat import make_tokenizer
 TEXTS = ["a", "Blue, or is it green?", "How do I boil an egg for eight minutes?", "b c", "Eggs."]
 PROMPTS = [Prompt(str(i), text) for i, text in enumerate(TEXTS)]
 CONFIG = SamplingConfig(max_new_tokens=6, stop=())
-GROUPED = {"gpt2", "llama", "qwen2", "gemma", "gpt_neox", "granite", "cohere", "phi3", "opt"}
+GROUPED = {"electra", "roberta", "gpt2", "llama", "qwen2", "gemma", "gpt_neox", "granite", "cohere", "phi3", "opt"}
 RECURRENT = {"falcon_h1", "recurrent_gemma", "mamba"}
 
 
