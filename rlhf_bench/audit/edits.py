@@ -86,7 +86,7 @@ def lower_case(text: str) -> str | None:
 
 
 def white_space(text: str) -> str | None:
-    """A blank line stands between sentences in place of a space."""
+    """A blank line takes the place of the space between sentences."""
     edited = _SENTENCE.sub("\n\n", text.strip())
     return edited if edited != text.strip() else None
 

@@ -42,7 +42,7 @@ DEFINITIONS = {
 
 
 def write_audit(folder: Path, report: Mapping[str, Any], mistakes: Iterable[Mapping[str, Any]]) -> None:
-    """Raises StoreError where the folder cannot be written."""
+    """Write the files. Raises StoreError where the folder cannot be written."""
     stamped = {**report, "definitions": DEFINITIONS, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     try:
         write_jsonl(folder / "mistakes.jsonl", mistakes)

@@ -29,7 +29,7 @@ class ImplicitReward:
 
     @classmethod
     def load(cls, policy: str, reference: str, *, beta: float) -> ImplicitReward:
-        """Raises CheckpointError and ModelError, also where the two tokenizers differ."""
+        """Load both models. Raises CheckpointError and ModelError, also where the two tokenizers differ."""
         form = prompt_form(policy)
         found = cls(LanguageModel.load(policy, template=form), LanguageModel.load(reference, template=form), beta)
         if found.policy.tokenizer.get_vocab() != found.reference.tokenizer.get_vocab():

@@ -1,4 +1,4 @@
-"""Groups of mistakes by what sets them apart from the pairs that are right."""
+"""Groups of mistakes by what distinguishes them from the pairs that are right."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def _one_a_prompt(pairs: Sequence[PreferencePair]) -> list[int]:
 
 
 def _other_prompts(pairs: Sequence[PreferencePair], limit: int) -> Probed:
-    """In place of each chosen response that of the next prompt."""
+    """Put the next prompt's chosen response in place of each."""
     if len(pairs) < 2:
         return Probed([], [], len(pairs))
     at = list(range(min(limit, len(pairs))))
@@ -140,7 +140,7 @@ def _other_prompts(pairs: Sequence[PreferencePair], limit: int) -> Probed:
 
 
 def _compliance(pairs: Sequence[PreferencePair], limit: int) -> Probed:
-    """In place of each chosen response that refuses the rejected one that complies."""
+    """Put the rejected response that complies in place of each chosen one that refuses."""
     found = refusal_pairs([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
     at = found[:limit]
     return Probed(at, [pairs[i].rejected for i in at], len(pairs) - len(found))

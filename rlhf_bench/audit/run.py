@@ -34,7 +34,7 @@ from rlhf_bench.types import stable_hash
 
 __all__ = ["run_audit"]
 
-SUITE = "hh-test"  # the suite whose result a run's audit stands beside
+SUITE = "hh-test"  # a run's audit is stored beside its result of this suite
 UNSEEN = "test_unseen"
 
 
@@ -238,13 +238,13 @@ def _accuracies(
 
 
 def _digest(subjects: Sequence[Subject], data: str | None, limit: int | None) -> str:
-    """Names what is audited on what, where that is not a run's own."""
+    """A name for what is audited on what, where that is not a run's own."""
     models = [part for s in subjects for part in (s.name, s.hash or s.path)]
     return stable_hash(*models, data or "", str(limit or ""), length=8)
 
 
 def _folder(run: str, subjects: Sequence[Subject], other: str | None, results: Path, progress: Progress) -> Path:
-    """Beside the run's result if that was made with these reward models, else a folder of its own."""
+    """The folder beside the run's result if that was made with these reward models, else a folder of its own."""
     if other is not None:
         return results / "audit" / f"{run}-{other}" / "audit"
     alone, result = results / "audit" / run / "audit", results / SUITE / run

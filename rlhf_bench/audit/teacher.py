@@ -1,8 +1,8 @@
-"""A reward model as a teacher of a policy: what the policy's own samples tell before any training.
+"""A reward model as a teacher of a policy: what the policy's own samples show before any training.
 
 The samples are those that the result holds of the reference (SFT) model: the pool of best-of-n, where there is one. A
 reward that hardly varies between samples of one prompt teaches slowly however accurate it is (arXiv:2503.15477); what
-best-of-n selects is what a policy will learn. What trained policies then did stands beside it.
+best-of-n selects is what a policy will learn. What trained policies then did is shown beside it.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def _names(text: str | None) -> list[str]:
 
 
 def _check_gradio() -> None:
-    """Before anything is loaded. Raises MissingExtra."""
+    """Check that gradio is installed, before anything is loaded. Raises MissingExtra."""
     if find_spec("gradio") is None:
         raise MissingExtra("gradio")
 

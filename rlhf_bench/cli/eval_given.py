@@ -69,7 +69,7 @@ def _stripped_kinds(given: str | None) -> tuple[str, ...]:
 
 
 def _reward_paths(given: tuple[str, ...]) -> dict[str, str]:
-    """Under their own names: the folder's, or its run's where a folder is only called "reward"."""
+    """Reward models under their own names: the folder's, or its run's where a folder is only called "reward"."""
     models: dict[str, str] = {}
     for text in given:
         name, path = _named_file(text)

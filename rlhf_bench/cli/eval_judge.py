@@ -60,7 +60,7 @@ class EvalJudge:
     def of(
         cls, name: str | None, *, base_url: str | None, max_cost: str | None, max_calls: int | None
     ) -> EvalJudge | None:
-        """Checked before anything is evaluated; None without --judge.
+        """The judge, checked before anything is evaluated; None without --judge.
 
         Raises:
             BadValue, JudgeError: a limit without a judge, and what `judge run` would not start with.

@@ -126,7 +126,7 @@ def _check_stages(stages: Sequence[str]) -> None:
 
 
 def _expand(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> list[str]:
-    """In the order of training, each once."""
+    """The stages in the order of training, each once."""
     if stages and "all" not in stages:
         return [stage for stage in STAGES if stage in stages]
     from trainers.config.ancestry import all_stages

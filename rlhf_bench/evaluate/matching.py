@@ -66,7 +66,7 @@ class ResponseFiles:
 
 
 def read_files(request: Request, progress: Progress) -> ResponseFiles:
-    """Raises DataError for a file that cannot be used."""
+    """Read every response file. Raises DataError for one that cannot be used."""
     files = []
     for name, given in request.responses:
         file = read_responses(Path(given), columns=request.columns, skip_bad=request.skip_bad, stripped=request.strip)

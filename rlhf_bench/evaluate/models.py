@@ -52,7 +52,7 @@ class SeedModels:
         return [(source.name, self._language_model(source)) for source in self.plan.language_models]
 
     def policy(self, source: ModelSource) -> LoadedModel:
-        """Loaded once for all of its shards, and released when the next one is loaded."""
+        """The policy is loaded once for all of its shards, and released when the next one is loaded."""
         reference = self.plan.reference_model(self.seed)
         if reference is not None and source.path == reference.path:
             assert self.reference is not None

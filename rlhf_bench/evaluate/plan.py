@@ -85,7 +85,7 @@ class Plan:
         return [*self.models, *(model.weights for model in self.served if model.weights is not None)]
 
     def reference_model(self, seed: int) -> ModelSource | None:
-        """None where the reference's weights are not here under this seed."""
+        """The reference; None where its weights are not here under this seed."""
         return next((m for m in self.loadable if (m.name, m.seed) == (self.reference, seed)), None)
 
     def sampling_seed(self, seed: int) -> int:
@@ -346,7 +346,7 @@ def _missing_pool(
 
 
 def _sampling(suite: Suite, run: _Run, models: Sequence[Path]) -> SamplingConfig:
-    """As in training; without a run the suite's, within what the smallest model can read."""
+    """Sample as in training; without a run as the suite says, within what the smallest model can read."""
     from rlhf_bench.modeling.sampling import SamplingConfig
 
     if run.config:

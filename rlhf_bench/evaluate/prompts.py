@@ -81,9 +81,9 @@ def _of_data(suite: Suite, reader: Reader, split: str, files: ResponseFiles, pro
     loaded = reader.load(split)
     for line in (*loaded.notes, loaded.summary()):
         progress.log(f"data: {line}")
-    asked = match(loaded.pairs, files, progress)
-    pairs = _choose(asked, suite)
-    if len(pairs) < (n := len({pair.prompt for pair in asked})):
+    matched = match(loaded.pairs, files, progress)
+    pairs = _choose(matched, suite)
+    if len(pairs) < (n := len({pair.prompt for pair in matched})):
         progress.log(f"data: {len(pairs):,} of {n:,} prompts, chosen by a hash; --limit takes another number")
     ceiling = None
     if reader.source == HH_MINI:
@@ -106,7 +106,7 @@ def _print_of(items: Sequence[Item]) -> str:
 
 
 def _choose(given: Sequence[T], suite: Suite) -> list[T]:
-    """One a prompt, `suite.prompts` of them, by a hash that nothing else depends on."""
+    """Choose one a prompt, `suite.prompts` of them, by a hash that nothing else depends on."""
     by_prompt: dict[str, T] = {}
     for one in given:
         by_prompt.setdefault(one.prompt, one)
@@ -115,7 +115,7 @@ def _choose(given: Sequence[T], suite: Suite) -> list[T]:
 
 
 def _choose_questions(given: Sequence[Item], suite: Suite) -> list[Item]:
-    """As `_choose`, but whole questions, and of each category as equal a share as there is."""
+    """Choose as `_choose` does, but whole questions, and of each category as equal a share as there is."""
     questions: dict[str, list[Item]] = {}
     for item in given:
         assert item.probe is not None

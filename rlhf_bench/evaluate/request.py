@@ -79,7 +79,7 @@ class Request(Config):
 
     @classmethod
     def of(cls, suite: str | None, run: str | None = None, **fields: Any) -> Request:
-        """With the defaults of suite and run, which depend on what else is given.
+        """A request with the defaults of suite and run, which depend on what else is given.
 
         The run `default` takes part unless models bring their own data, texts their own prompts, or the suite both;
         without a run and data the prompts are those of the response files.

@@ -268,7 +268,7 @@ def _make_empty(folder: Path, parts: PartStore) -> None:
 
 
 def _log_other_version(first: Path, folder: Path, version: int, progress: Progress) -> None:
-    """Why a folder of another name is made, where a suite has changed since the first was."""
+    """Log why a folder of another name is made, where a suite has changed since the first was."""
     if folder == first:
         return
     stored = ResultStore(first).read_manifest().get("suite_version", version)
@@ -285,7 +285,7 @@ def _stored_key(folder: Path) -> str | None:
 
 
 def _complete(store: ResultStore) -> bool:
-    """Raises StoreError where it was complete and has lost rows since: --force evaluates it again."""
+    """Whether the result is complete. Raises StoreError where it has lost rows since: --force evaluates it again."""
     try:
         if not (store.path / "scores.parquet").exists() or not store.read_metrics():
             return False

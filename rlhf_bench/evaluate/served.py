@@ -1,6 +1,6 @@
-"""Responses of a model behind a server of the OpenAI API, asked for by the judge's client and kept in its ledger.
+"""Responses of a model behind a server of the OpenAI API: the judge's client requests them, its ledger keeps them.
 
-What was received is in the ledger, so that no response is asked for twice and a killed evaluation goes on. A server's
+What was received is in the ledger, so that no response is requested twice and a killed evaluation goes on. A server's
 own template is used by its chat API; in a template that is named the prompt is written here, for its completions API.
 """
 
@@ -88,7 +88,7 @@ def served_rows(
 def _answers(
     source: ServerModel, models: SeedModels, items: Sequence[Item], samples: int, service: Service
 ) -> dict[tuple[int, int], _Answer]:
-    """By the prompt's index and the sample."""
+    """The answers by the prompt's index and the sample."""
     form = _form(source, models)
     wanted = [QuestionId(i, "given", k) for i in range(len(items)) for k in range(samples)]
     with closing(Ledger(service.ledger)) as ledger:
@@ -155,7 +155,7 @@ def _read(raw: Mapping[str, Any]) -> ParsedAnswer:
 
 
 def _answer(source: ServerModel, meta: Mapping[str, Any], stop: Sequence[str]) -> _Answer:
-    """As a response of the data, cut at the first stop string: some servers take none."""
+    """The answer as a response of the data, cut at the first stop string: some servers take none."""
     text = str(meta["text"])
     finish: FinishReason = "length" if meta["finish"] == "length" else "eos"
     at = min((i for string in stop if (i := text.find(string)) >= 0), default=None)
@@ -176,7 +176,7 @@ def _check(source: ServerModel, client: JudgeClient, found: Mapping[QuestionId, 
         reason = reasons[-1] if reasons else "beyond --max-cost or --max-calls"
         raise JudgeError(
             f"{source.name}: {len(lost)} of {len(found)} responses did not come from {source.base_url} ({reason}); "
-            "what came is kept, and the same command asks for the rest; --skip-bad leaves them out"
+            "what came is kept, and the same command requests the rest; --skip-bad leaves them out"
         )
     if lost or filtered:
         service.progress.log(
@@ -186,7 +186,7 @@ def _check(source: ServerModel, client: JudgeClient, found: Mapping[QuestionId, 
 
 
 def _with_tokens(rows: Sequence[ResponseRow], source: ServerModel, models: SeedModels) -> list[ResponseRow]:
-    """With the tokens that the model's own tokenizer makes of each text: what it drew the server does not say."""
+    """Rows with the tokens that the model's own tokenizer makes of each text: a server does not return those drawn."""
     from rlhf_bench.modeling.heads import max_positions
 
     assert source.weights is not None

@@ -183,7 +183,7 @@ def _findings(models: Mapping[str, Any]) -> list[str]:
 
 def largest(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Three findings: the first of each kind, then the next ones. A feature's price, a slice and an edit that are one
-    fault are said once each, in place of three slices that overlap."""
+    fault are listed once each, in place of three slices that overlap."""
     first = list({found["kind"].removeprefix("discovered "): found for found in reversed(findings)}.values())
     rest = [found for found in findings if found not in first]
     kept = [*sorted(first, key=findings.index), *rest][:_SENTENCES]

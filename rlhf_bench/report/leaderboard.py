@@ -59,7 +59,7 @@ def leaderboards(results: Sequence[Result]) -> list[Leaderboard]:
 
 def ranks(values: Sequence[float], differs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The first and the last rank that each entry may have: 1 plus how many are surely higher, and how many are not
-    surely lower. `differs` holds the pairs that a test tells apart.
+    surely lower. `differs` holds the pairs that a test distinguishes.
     """
     higher, lower = [0] * len(values), [0] * len(values)
     for a, b in differs:

@@ -73,7 +73,7 @@ def _chain(models: Sequence[str], wins: Collection[tuple[str, str]], alike: Coll
 
 
 def _is_ordered(models: Sequence[str], wins: Iterable[tuple[str, str]]) -> bool:
-    """Whether every winner stands before the model that it is told apart from."""
+    """Whether every winner comes before the model that it differs from."""
     return all(models.index(winner) < models.index(loser) for winner, loser in wins)
 
 

@@ -39,7 +39,7 @@ SCORER = LengthScorer()
 
 
 def _tokens(rows: Sequence[ResponseRow], context: EvalContext) -> Values | Missing:
-    """As the model drew them or the file has them; else as the reference's tokenizer counts the text."""
+    """Tokens as the model drew them or the file has them; else as the reference's tokenizer counts the text."""
     counts = np.array([row.n_tokens for row in rows])
     unknown = np.isnan(counts)
     if unknown.any() and context.reference is not None:

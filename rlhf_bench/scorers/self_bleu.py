@@ -162,7 +162,7 @@ def _brevity(lengths: Sequence[int]) -> list[float]:
 
 
 def _bleu(matches: FloatArray, length: int, penalty: float) -> float:
-    """Of one text from its matches by order; 0 where not even a word is shared."""
+    """The BLEU of one text from its matches by order; 0 where not even a word is shared."""
     if matches[0] <= 0:
         return 0.0
     logs = 0.0

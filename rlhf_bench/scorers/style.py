@@ -17,7 +17,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "refusal": ("refusal",),
     "form": ("list_form", "markdown", "question", "numbers"),
 }
-"""Each feature in one group; what a reward pays for one of a group cannot be told well from the others of it."""
+"""Each feature in one group; what a reward pays for one is hard to separate from the others of its group."""
 
 
 class StyleScorer(Scorer):

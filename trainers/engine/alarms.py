@@ -21,7 +21,7 @@ Check = Callable[[Rows], str | None]
 
 WINDOW = 5  # rows that are averaged, so that a single odd rollout is no alarm
 LEVEL = 0.05  # of reward_over_optimisation: the share of logs, however long, that raise it though nothing falls
-FEWEST = 6  # evaluations in which a fall can be told from chance at that level
+FEWEST = 6  # evaluations in which a fall can be distinguished from chance at that level
 
 
 class TrainingAlarm(NamedTuple):

@@ -55,7 +55,7 @@ class _CompiledForward:
         return self.compiled(**inputs)
 
     def _see_example(self, device: torch.device) -> None:
-        """Before the first pass of its kind."""
+        """Run the example before the first pass of its kind."""
         kind = (torch.is_grad_enabled(), torch.is_autocast_enabled(device.type))
         if kind in self.kinds:
             return

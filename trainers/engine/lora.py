@@ -44,7 +44,7 @@ class Adapter(NamedTuple):
 
 
 def check_lora(section: str, lora: LoraConfig | None, device: torch.device) -> None:
-    """That an adapter can be trained here, before anything is; peft looks for its layers later.
+    """Check that an adapter can be trained here, before anything is; peft looks for its layers later.
 
     Raises:
         MissingExtra: peft, or bitsandbytes for 4 bits, is not installed.
@@ -86,7 +86,7 @@ def adapt(
     )  # fmt: skip
     with seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")  # set by peft as each layer needs it
-        warnings.simplefilter("ignore", FutureWarning)  # what peft and transformers have to tell each other
+        warnings.simplefilter("ignore", FutureWarning)  # deprecations between peft and transformers
         adapted = get_peft_model(model, config)
     return Adapter(adapted.eval(), base)
 
@@ -116,7 +116,7 @@ def save_adapter(
 
 
 def check_targets(model: PreTrainedModel, targets: str | tuple[str, ...], section: str) -> None:
-    """That each of `targets` names a layer that can have an adapter. Raises BadValue, which names those of `model`."""
+    """Check that each of `targets` can have an adapter. Raises BadValue, which names the layers of `model` that can."""
     if isinstance(targets, str):
         return
     key = f"{section}.lora.target_modules".removeprefix(".")
@@ -133,7 +133,7 @@ def check_targets(model: PreTrainedModel, targets: str | tuple[str, ...], sectio
 
 
 def check_layers(stage: str, recipe: Recipe) -> None:
-    """That the stage's model has the layers that `<stage>.lora.target_modules` names. Raises BadValue where not."""
+    """Check that the stage's model has the layers of `<stage>.lora.target_modules`. Raises BadValue where not."""
     lora: LoraConfig | None = getattr(getattr(recipe, stage), "lora", None)
     if lora is None or isinstance(lora.target_modules, str):
         return

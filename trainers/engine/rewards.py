@@ -173,7 +173,7 @@ def ensemble(
 def _who_raised(
     function: RewardFunction, name: str, prompts: Sequence[str], responses: Sequence[str], error: BaseException
 ) -> str:
-    """Each row is tried alone: the first that raises is the one to look at."""
+    """The message, which names the first row that raises when each is tried alone."""
     for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         try:
             function([prompt], [response])
@@ -189,7 +189,7 @@ def _who_raised(
 
 
 def _number(value: Any) -> float | None:
-    """As float32, in which rewards are kept: 1e300 is infinite there."""
+    """The number as float32, in which rewards are kept: 1e300 is infinite there."""
     try:
         return float(torch.tensor(float(value), dtype=torch.float32))
     except (TypeError, ValueError, OverflowError):

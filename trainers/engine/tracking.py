@@ -44,7 +44,7 @@ class Tracking:
 
     @classmethod
     def of(cls, stage: Stage) -> Tracking:
-        """The stage's; of several processes the first alone has trackers."""
+        """The stage's trackers; of several processes the first alone has them."""
         names = stage.reporting.trackers if stage.machine.processes.is_first else ()
         config = stage.config.model_dump(mode="json")
         return cls(names, stage.folders.run, stage.name, config, stage.reporting.progress)
@@ -130,7 +130,7 @@ TRACKERS: dict[str, Callable[[Tracking, int], Tracker]] = {"tensorboard": Tensor
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """That each tracker exists and is installed, before anything is trained. Raises UnknownName, MissingExtra."""
+    """Check that each tracker exists and is installed, before anything is trained. Raises UnknownName, MissingExtra."""
     for name in names:
         if name not in TRACKERS:
             raise UnknownName("tracker", name, TRACKERS)

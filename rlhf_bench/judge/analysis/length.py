@@ -29,7 +29,7 @@ characters or more from the baseline's 2,049 give
 Between the concise and the verbose prompt of one model (five models, L = 900) it is .79, 1.24, 1.28, 1.32 and 1.51.
 The prior is at the lower end of these, and .4 is wider than the spread of either: other judges may be less biased, and
 a correction by more than twice the bias is farther from the truth than none. In simulations over lengths of real
-answers the rate is nearer to the truth than the raw one for a bias of .35 or more (docs/coverage.md).
+answers the rate is nearer to the truth than the raw one for a bias of .6 or more (docs/coverage.md).
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def reward_distribution(result: Result) -> Figure | None:
 
 
 def rouge(result: Result) -> Figure | None:
-    """Bars of ROUGE-1, 2 and L for each model, with their intervals; from dark to light, so that grey tells them."""
+    """Bars of ROUGE-1, 2 and L for each model, with their intervals; from dark to light, to differ in grey."""
     ending = "" if any(result.has(key) for key in _ROUGE) else UNICODE
     keys = {f"{key}{ending}": colour for key, colour in _ROUGE.items()}
     names = [name for name in result.models if any(known(result.estimate(name, key)) for key in keys)]

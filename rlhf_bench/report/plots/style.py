@@ -70,7 +70,7 @@ _FIXED = {
     "chosen": Look("#222222", "*", filled=False, dashes=(2.2, 1.2)),
     "rejected": Look("#8a6d3b", "X", filled=False, dashes=(3, 3)),
 }
-# Further models: a marker each, so that grey tells 14 of them; 5 colours, so that 70 differ in one or the other.
+# Further models: a marker each, so that 14 of them differ in grey; 5 colours, so that 70 differ in one or the other.
 _MARKERS = [(m, True) for m in "Ph<>dX"] + [(m, False) for m in "os^Dvph<"]
 _COLOURS = (_PALETTE[1], _PALETTE[9], "#882255", "#332288", "#999933")  # the last three of Tol's muted scheme
 _DASHES: tuple[Dashes, ...] = (_SOLID, (6, 2), (1, 1.4), (6, 1.6, 1, 1.6), (3, 1.2), (9, 1.6, 3, 1.6))

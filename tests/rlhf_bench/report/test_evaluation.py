@@ -113,7 +113,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("mine", "theirs"):
         write_responses(Path(f"{name}.jsonl"))
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    assert len(code) == 7
+    assert len(code) == 9
     names: dict[str, Any] = {}
     for cell in code:
         exec(cell, names)
