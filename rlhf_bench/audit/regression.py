@@ -171,7 +171,9 @@ def _attenuation(
 
     It minimises the sum of Tukey's biweight loss of z = (model - a labels) / se(a), whose standard error depends on a:
     the labels' coefficients have errors, too, and least squares with se held fixed would be drawn towards 0 by them. A
-    feature that is paid for wrongly has no pull there, so that one fault does not pass for attenuation.
+    feature that is paid for wrongly has no pull there, so that one fault does not pass for attenuation. It is at most 1:
+    at the temperature that fits the labels a model without noise pays what they pay, and a larger factor would make the
+    standard errors so wide that nothing stands out.
     """
     if not len(model):
         return 1.0, np.zeros(len(groups))
@@ -187,9 +189,10 @@ def _attenuation(
         z = (model - a * labels) / spread(a)
         return float(-((1 - np.minimum((z / _TUKEY) ** 2, 1.0)) ** 3).sum())
 
-    grid = np.linspace(-3.0, 1.5, 46)
+    grid = np.linspace(-3.0, 0.0, 31)
     start = float(grid[np.argmin([loss(point) for point in grid])])
-    found = optimize.minimize_scalar(loss, bounds=(start - 0.1, start + 0.1), method="bounded", options={"xatol": 1e-7})
+    around = (start - 0.1, min(start + 0.1, 0.0))
+    found = optimize.minimize_scalar(loss, bounds=around, method="bounded", options={"xatol": 1e-7})
     a = math.exp(float(found.x))
     se = spread(a)
     z = (model - a * labels) / se
