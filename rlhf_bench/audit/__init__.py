@@ -3,7 +3,8 @@
 run             the audit of a run or of any reward models, from checkpoints to files (folder)
 scores_run      the audit of scores that were made elsewhere, from a file (scores_file)
 subjects        what can be audited; implicit: the reward of a DPO policy
-pairs           accuracy by category beside simple rules; every pair that a model got wrong
+pairs           accuracy by category beside simple rules
+mistakes        every pair that a model got wrong, with its tags and slices
 words           what words alone decide
 calibration     is it as sure as it is right
 regression      what the model pays for, beside what the labels pay for; discovered_words: single words

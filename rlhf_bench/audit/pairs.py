@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.data import mini
 from rlhf_bench.progress import Progress
-from rlhf_bench.scorers.features import FEATURES, feature_differences, tags
 from rlhf_bench.stats import FloatArray, crossed, mean_estimate, share_estimate
 from rlhf_bench.types import Estimate, PreferencePair
 
@@ -27,8 +25,6 @@ __all__ = [
     "audit_pairs",
     "by_agreement",
     "by_category",
-    "described",
-    "mistakes",
     "rewards",
     "right",
     "score_pairs",
@@ -185,41 +181,6 @@ def _part(
 ) -> dict[str, Any]:
     own, fresh = ([PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained))
     return audit_pairs([pairs[i] for i in index], own, fresh, None if words is None else words[index])
-
-
-def mistakes(model: str, split: str, pairs: Sequence[PreferencePair], scores: PairScores) -> list[dict[str, Any]]:
-    """Every pair whose rejected response scored as high as the chosen one or higher, worst first: texts and scores."""
-    at = np.flatnonzero(scores.margins <= 0)
-    return [
-        {
-            "model": model,
-            "pair_id": pairs[i].id,
-            "split": split,
-            "category": pairs[i].category,
-            "margin": float(scores.margins[i]),
-            "chosen_score": float(scores.chosen[i]),
-            "rejected_score": float(scores.rejected[i]),
-            "prompt": pairs[i].prompt,
-            "chosen": pairs[i].chosen,
-            "rejected": pairs[i].rejected,
-        }
-        for i in at[np.argsort(scores.margins[at], kind="stable")].tolist()
-    ]
-
-
-def described(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mistakes with the features of their texts (chosen minus rejected), tags, and whether they are near-duplicates."""
-    chosen, rejected = ([row[side] for row in rows] for side in ("chosen", "rejected"))
-    differences, is_near = feature_differences(chosen, rejected), near_duplicates(chosen, rejected)
-    return [
-        {
-            **row,
-            "near_duplicate": bool(near),
-            "tags": tags(values),
-            "features": {name: round(v, 4) for name, v in zip(FEATURES, values.tolist(), strict=True) if v},
-        }
-        for row, values, near in zip(rows, differences, is_near, strict=True)
-    ]
 
 
 def _ceiling(pairs: Sequence[PreferencePair]) -> float | None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from rlhf_bench.audit.folder import write_audit
 from rlhf_bench.audit.lists import lists_of
-from rlhf_bench.audit.pairs import PairScorer, PairScores, described, mistakes, score_pairs
+from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
+from rlhf_bench.audit.pairs import PairScorer, PairScores, score_pairs
 from rlhf_bench.audit.probes import probe_all
 from rlhf_bench.audit.stored import accuracies, examined, model_part
 from rlhf_bench.audit.subjects import Given, Subject, subject_of, subjects_of_run
@@ -85,9 +86,14 @@ def run_audit(
     taught = _teaching(folder.parent, subjects) if is_own else {}
     report = _report(run, audited, splits, reader, words) | {"teacher": taught}
     # the rewards of two models have no common scale, so each model's mistakes stay together
+    shared = {split: slices_of_pairs(d.pairs) for split, d in splits.items()}
     rows = [
         sorted(
-            (row for split, d in splits.items() for row in mistakes(a.subject.name, split, d.pairs, a.scores[split])),
+            (
+                row
+                for split, d in splits.items()
+                for row in mistakes(a.subject.name, split, d.pairs, a.scores[split], shared[split])
+            ),
             key=lambda row: row["margin"],
         )
         for a in audited

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlhf_bench.audit.folder import write_audit
 from rlhf_bench.audit.listwise import ListScores
-from rlhf_bench.audit.pairs import described, mistakes
+from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
 from rlhf_bench.audit.scores_file import pairs_of, read_scores
 from rlhf_bench.audit.slices import category_slices
 from rlhf_bench.audit.stored import accuracies, examined, model_part
@@ -37,6 +37,8 @@ def run_scores(files: Mapping[str, Path], *, results: Path = Path("results")) ->
     for name in others:
         _check_same(files[first], read[first], files[name], read[name])
     has_texts = all(row.texts is not None for row in read[first])
+    first_pairs, _ = pairs_of(read[first])
+    shared = slices_of_pairs(first_pairs) if has_texts else {}
     models, margins, rows = {}, [], []
     for name, lists in read.items():
         pairs, scores = pairs_of(lists)
@@ -47,7 +49,7 @@ def run_scores(files: Mapping[str, Path], *, results: Path = Path("results")) ->
         examination = examined(pairs, scores) if has_texts else {"missing": _NO_TEXTS}
         models[name] = {**found, **model_part(pairs, scores, lists, examination)}
         margins.append((name, scores.margins))
-        wrong = mistakes(name, _SPLIT, pairs, scores)
+        wrong = mistakes(name, _SPLIT, pairs, scores, shared)
         rows += described(wrong) if has_texts else wrong
     prompts, categories = [pair.prompt for pair in pairs], [pair.category for pair in pairs]
     masks = label_slices(pairs) if has_texts else category_slices(categories)

@@ -28,6 +28,7 @@ from rlhf_bench.types import Estimate
 
 __all__ = [
     "MIN_SLICE",
+    "Mask",
     "Slice",
     "category_slices",
     "discovered_slices",

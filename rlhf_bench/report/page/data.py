@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from rlhf_bench.types import Estimate
 
 __all__ = ["page_data", "page_looks", "script_json"]
 
-_MOST_MISTAKES = 400
+_MOST_MISTAKES = 400  # of all audited models together
 _CURVE_POINTS = 120
 _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
@@ -64,7 +65,7 @@ def page_data(result: Result) -> dict[str, Any]:
         "responses": response_columns(result, rows, index),
         "verdicts": verdicts(result, rows, index),
         "alarms": alarm_rows(result, rows.prompts, index),
-        "mistakes": _mistakes(result),
+        **_mistakes(ResultStore(result.path).read_mistakes()),
         "curves": _curves(result, index),
     }
 
@@ -162,20 +163,31 @@ def _fronts(result: Result) -> Iterable[tuple[str, list[str]]]:
             yield key, list(stored["front"]) if stored else pareto_front(points)
 
 
-def _mistakes(result: Result) -> list[dict[str, Any]]:
-    """The largest mistakes of all audited models together, largest wrong margin first."""
-    rows = sorted(ResultStore(result.path).read_mistakes(), key=lambda row: row["margin"])[:_MOST_MISTAKES]
+def _mistakes(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The largest mistakes of each audited model, and how many it has in all.
+
+    Models take turns, each with its largest wrong margin first: their rewards have no common scale.
+    """
+    models: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: float(row["margin"])):
+        models.setdefault(str(row.get("model", "")), []).append(row)
+    in_turn = [row for turn in zip_longest(*models.values()) for row in turn if row is not None]
+    return {
+        "mistakes": [_mistake(row) for row in in_turn[:_MOST_MISTAKES]],
+        "n_mistakes": {name: len(found) for name, found in models.items()},
+    }
+
+
+def _mistake(row: Mapping[str, Any]) -> dict[str, Any]:
     texts = ("prompt", "chosen", "rejected", "split", "category")
     numbers = ("margin", "chosen_score", "rejected_score")
-    return [
-        {
-            "audited": str(row.get("model", "")),
-            "tags": [*map(str, row.get("tags") or []), *(["near-duplicate"] if row.get("near_duplicate") else [])],
-            **{name: str(row.get(name) or "") for name in texts},
-            **{name: short(row.get(name)) for name in numbers},
-        }
-        for row in rows
-    ]
+    return {
+        "audited": str(row.get("model", "")),
+        "tags": [*map(str, row.get("tags") or []), *(["near-duplicate"] if row.get("near_duplicate") else [])],
+        "slices": [str(name) for name in row.get("slices") or []],
+        **{name: str(row.get(name) or "") for name in texts},
+        **{name: short(row.get(name)) for name in numbers},
+    }
 
 
 def _curves(result: Result, index: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -1,18 +1,25 @@
-// Pairs that the reward model ranks wrongly, by slice.
+// Pairs that the reward model ranks wrongly, by slice and by tag.
 
 const MISTAKES_A_PAGE = 6;
+const GROUPS = { category: "Category", slice: "Slice", tag: "Tag" }; // what a link can choose
+const NO_FILTER = { audited: "", split: "", category: "", slice: "", tag: "", search: "", page: 0 };
+
+// The values by which a pair is filtered: one, or several of a tag or a slice.
+function valuesOf(row, name) {
+  return [row[{ tag: "tags", slice: "slices" }[name] ?? name]].flat().filter((value) => value !== "");
+}
 
 function startMistakes(box) {
-  const rows = DATA.mistakes, state = { audited: "", split: "", category: "", tag: "", search: "", page: 0 };
+  const rows = DATA.mistakes, state = { ...NO_FILTER, sort: "largest" };
   const list = make("div", {});
-  const values = (name) => [...new Set(rows.flatMap((row) => row[name] ?? []).filter((v) => v !== ""))].sort();
+  const values = (name) => [...new Set(rows.flatMap((row) => valuesOf(row, name)))].sort();
   const set = (name) => (value) => {
     Object.assign(state, { [name]: value, page: 0 });
     render();
   };
   const filter = (name, label) => {
-    const found = values(name === "tag" ? "tags" : name).map(String);
-    return found.length > 1 || name === "tag" && found.length ? choice(label, [["", "all"], ...found.map((v) => [v, v])], "", set(name), name) : null;
+    const found = values(name), several = ["tag", "slice"].includes(name);
+    return found.length > (several ? 0 : 1) ? choice(label, [["", "all"], ...found.map((v) => [v, v])], "", set(name), name) : null;
   };
   const search = make("input", { type: "search", placeholder: "Search pairs", "aria-label": "Search pairs" });
   search.addEventListener("input", later(() => set("search")(search.value)));
@@ -20,9 +27,9 @@ function startMistakes(box) {
   function render() {
     const wanted = state.search.trim().toLowerCase();
     const found = rows.filter((row) =>
-      ["audited", "split", "category"].every((name) => !state[name] || String(row[name]) === state[name]) &&
-      (!state.tag || row.tags.includes(state.tag)) &&
+      ["audited", "split", ...Object.keys(GROUPS)].every((name) => !state[name] || valuesOf(row, name).includes(state[name])) &&
       (!wanted || `${row.prompt}\n${row.chosen}\n${row.rejected}`.toLowerCase().includes(wanted)));
+    if (state.sort === "smallest") found.reverse();
     const go = (page) => {
       state.page = page;
       render();
@@ -48,22 +55,35 @@ function startMistakes(box) {
   function read() {
     const [[field, value] = []] = new URLSearchParams(location.hash.slice(1));
     const name = field?.replace("mistakes-", "");
-    if (!["tag", "category"].includes(name) || name === field) return;
-    Object.assign(state, { audited: "", split: "", category: "", tag: "", search: "", [name]: value, page: 0 });
+    if (!(name in GROUPS) || name === field) return;
+    Object.assign(state, NO_FILTER, { [name]: value });
     search.value = "";
     for (const select of tools.querySelectorAll("select")) select.value = state[select.name];
     render();
     box.scrollIntoView();
   }
 
+  const sorts = [["largest", "margin, largest first"], ["smallest", "margin, smallest first"]];
   const tools = make("div", { class: "tools" }, ...[
-    search, filter("audited", "Model"), filter("split", "Split"), filter("category", "Category"), filter("tag", "Tag"),
+    search, choice("Sort by", sorts, state.sort, set("sort"), "sort"), filter("audited", "Model"), filter("split", "Split"),
+    ...Object.entries(GROUPS).map(([name, label]) => filter(name, label)),
   ].filter(Boolean));
-  box.replaceChildren(tools, list);
-  linkRows({ tag: values("tags"), category: values("category") });
+  box.replaceChildren(tools, make("p", { class: "notes" }, shownOfAll(rows)), list);
+  linkRows(Object.fromEntries(Object.keys(GROUPS).map((name) => [name, values(name)])));
   render();
   read();
   addEventListener("hashchange", read);
+}
+
+// "The largest mistakes: 200 of 731 of seed 0, 169 of 169 of seed 1."
+function shownOfAll(rows) {
+  const counts = Object.entries(DATA.n_mistakes);
+  const parts = counts.map(([name, all]) => {
+    const n = rows.filter((row) => row.audited === name).length;
+    return `${n.toLocaleString("en")} of ${all.toLocaleString("en")}${name ? ` of ${name}` : ""}`;
+  });
+  const turns = counts.length > 1 ? " Models take turns, since their rewards have no common scale." : "";
+  return `The largest mistakes: ${parts.join(", ")}.${turns}`;
 }
 
 // Rows of the audit's tables that are named after a group of mistakes link to it.

@@ -13,6 +13,7 @@ import pytest
 from rlhf_bench.audit.calibration import calibration
 from rlhf_bench.audit.lists import list_metrics, lists_of, style_matrix
 from rlhf_bench.audit.mistake_groups import mistake_groups
+from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
 from rlhf_bench.audit.pairs import PairScores, score_pairs
 from rlhf_bench.audit.probes import COMPLIANCE, OTHER_PROMPT, PROBES, probe_all
 from rlhf_bench.audit.stored import examined, model_part
@@ -80,6 +81,27 @@ def test_words_alone_decide_what_one_word_decides() -> None:
     crossed = cross_fitted([*train, *turned])
     assert crossed is not None
     assert (crossed > 0).all()
+
+
+def test_a_mistake_names_the_slices_that_hold_it() -> None:
+    """The model prefers the longer text twice, wrongly, and scores one pair equally, which counts as the chosen one."""
+    texts = [("Yes.", "Yes, it is!"), ("Yes it is so.", "No."), ("It is.", "No!"), ("Yes.", "No, it is not.")]
+    turn = "\n\nHuman: Is it?\n\nAssistant:"
+    pairs = [
+        PreferencePair(id=str(k), prompt=turn * (1 + (k == 3)), chosen=chosen, rejected=rejected)
+        for k, (chosen, rejected) in enumerate(texts)
+    ]
+    scores = PairScores(np.array([0.0, 2.0, 1.0, 0.0]), np.array([2.0, 1.0, 1.0, 1.0]))
+    rows = described(mistakes("rm", "test", pairs, scores, slices_of_pairs(pairs)))
+    assert [row["pair_id"] for row in rows] == ["0", "3", "2"]
+    named = [set(row["slices"]) for row in rows]
+    assert named[0] == {
+        "length: more on the preferred side",
+        "exclamation: more on the preferred side",
+        "similar responses (upper third)",
+    }
+    assert named[1] == {"more than one turn", "long prompt (upper third)", "length: more on the preferred side"}
+    assert named[2] == {"length: more on the preferred side", "exclamation: less on the preferred side"}
 
 
 def test_groups_of_mistakes_by_hand() -> None:

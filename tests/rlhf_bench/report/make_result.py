@@ -307,6 +307,8 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
             "rejected": " Wow, what a great question!!! Just hope for the best, always.",
             "chosen_score": -1.1,
             "rejected_score": 1.3 - 0.1 * k,
+            "tags": ["more exclamation", "less length"][: 1 + k % 2],
+            "slices": ["more than one turn"] if k % 3 == 0 else [],
             "model": f"seed {seeds[0]}",
         }
         for k in range(12)

@@ -293,6 +293,23 @@ def test_rows_of_the_audit_link_to_their_mistakes(page: Any) -> None:
     assert page.locator("#pairs .pager [role=status]").text_content() == "1–6 of 11"
 
 
+def test_mistakes_sort_by_margin_and_are_filtered_by_slice_and_tag(page: Any) -> None:
+    """Margins of the fixture: -2.4 + 0.1 k of k = 0..11; every third is in the slice, every second has the tag."""
+    pairs = page.locator("#pairs")
+
+    def margins() -> list[str]:
+        return [text.split(" · ")[0] for text in pairs.locator("article > header .soft").all_text_contents()]
+
+    assert margins() == [f"margin −{m}" for m in ("2.40", "2.30", "2.20", "2.10", "2.00", "1.90")]
+    pairs.get_by_label("Sort by").select_option("smallest")
+    assert margins() == [f"margin −{m}" for m in ("1.30", "1.40", "1.50", "1.60", "1.70", "1.80")]
+    pairs.get_by_label("Slice").select_option("more than one turn")
+    assert margins() == [f"margin −{m}" for m in ("1.50", "1.80", "2.10", "2.40")]
+    pairs.get_by_label("Tag").select_option("less length")
+    assert margins() == ["margin −1.50", "margin −2.10"]
+    assert "12 of 12" in pairs.locator(".notes").text_content()
+
+
 def test_no_other_script_runs(browser: Any, address: str) -> None:
     page = browser.new_page()
     page.goto(address)

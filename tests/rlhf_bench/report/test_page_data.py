@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rlhf_bench.files import write_jsonl
 from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.judge.questions import another_sample
 from rlhf_bench.report.page.alarms import alarm_rows
@@ -17,6 +18,8 @@ from rlhf_bench.report.page.images import image_uri, small_svg
 from rlhf_bench.report.page.responses import read_rows, response_columns
 from rlhf_bench.report.result import Result, load_result
 from rlhf_bench.types import Estimate
+
+from .make_result import make_result
 
 SVG = """<?xml version="1.0"?>
 <svg viewBox="0 0 504 374.04">
@@ -57,6 +60,23 @@ def test_an_alarm_of_a_phrase_is_searched_for(one_seed: Path) -> None:
     other = Result(made.path, made.manifest, {**made.metrics, "alarms": alarms}, made.scores, {})
     (found,) = alarm_rows(other, {"p0000": 0}, {"ppo": 0, "dpo": 1})  # one of several models has no rows of its own
     assert (found["search"], found["prompts"]) == ("i am glad", [])
+
+
+def test_models_have_equal_shares_of_the_mistakes(tmp_path: Path) -> None:
+    """Of 400 rows the model with 50 has all of its own, the others 175 each, also with margins 100 times as large."""
+    path = make_result(tmp_path / "r", n_prompts=4)
+    scales = {"a": (1.0, 300), "b": (100.0, 300), "c": (1000.0, 50)}
+    texts = dict.fromkeys(("prompt", "chosen", "rejected"), "")
+    rows = [{**texts, "model": model, "margin": -scale * k, "chosen_score": 0.0, "rejected_score": scale * k}
+            for model, (scale, n) in scales.items() for k in range(n)]  # fmt: skip
+    write_jsonl(path / "audit" / "mistakes.jsonl", rows)
+    found = page_data(load_result(path))
+    margins = {name: [row["margin"] for row in found["mistakes"] if row["audited"] == name] for name in scales}
+    assert margins["a"] == [-float(k) for k in range(299, 124, -1)]
+    assert margins["b"] == [-100.0 * k for k in range(299, 124, -1)]
+    assert margins["c"] == [-1000.0 * k for k in range(49, -1, -1)]
+    assert found["n_mistakes"] == {"c": 50, "b": 300, "a": 300}
+    assert {row["audited"] for row in found["mistakes"][:3]} == {"a", "b", "c"}  # in turn
 
 
 def test_what_was_compared_has_its_form(one_seed: Path) -> None:
