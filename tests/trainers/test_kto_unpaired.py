@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def train(folder: Path, *words: str, data: Path, model: Path) -> Result:
     return call("train", *words, *(w for s in sets for w in ("--set", s)), "--checkpoints", folder)
 
 
-def test_the_command_trains_on_labels_alone(rows: Path, tmp_path: Path) -> None:
+def test_the_command_trains_on_labels_alone(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("rlhf_bench.cli.train"), "PROBE_SECONDS", 0.0)
     model = save_policy(tmp_path / "gpt2")
     done = train(tmp_path / "c", "dpo", data=rows, model=model)
     assert done.exit_code == 0, done.output
