@@ -65,7 +65,7 @@ function startMistakes(box) {
 
   const sorts = [["largest", "margin, largest first"], ["smallest", "margin, smallest first"]];
   const tools = make("div", { class: "tools" }, ...[
-    search, choice("Sort by", sorts, state.sort, set("sort"), "sort"), filter("audited", "Model"), filter("split", "Split"),
+    search, choice("Sort mistakes by", sorts, state.sort, set("sort"), "sort"), filter("audited", "Model"), filter("split", "Split"),
     ...Object.entries(GROUPS).map(([name, label]) => filter(name, label)),
   ].filter(Boolean));
   box.replaceChildren(tools, make("p", { class: "notes" }, shownOfAll(rows)), list);

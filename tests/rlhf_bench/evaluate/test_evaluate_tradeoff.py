@@ -96,7 +96,7 @@ def test_the_pool_goes_on_where_the_suites_samples_stop(pooled: Path) -> None:
     """3 prompts x 4 samples of a; sample 0 and 1 are those of the table. z by the table's 6 responses of a."""
     pool, scores = pd.read_parquet(pooled / "best_of_n.parquet"), pd.read_parquet(pooled / "scores.parquet")
     numbers = [name for name in pool.columns if not name.startswith("style_")]
-    assert numbers == ["model", "seed", "prompt_id", "sample", "reward", "logprob", "first", "reward_z"]  # no gold
+    assert numbers == ["model", "seed", "prompt_id", "sample", "reward", "first", "logprob", "reward_z"]  # no gold
     assert (set(pool["model"]), len(pool)) == ({"a"}, 12)
     assert set(pool.groupby("prompt_id")["sample"].apply(tuple)) == {(0, 1, 2, 3)}
     table = scores[scores["model"] == "a"].set_index(["prompt_id", "sample"])["reward"]

@@ -301,7 +301,7 @@ def test_mistakes_sort_by_margin_and_are_filtered_by_slice_and_tag(page: Any) ->
         return [text.split(" · ")[0] for text in pairs.locator("article > header .soft").all_text_contents()]
 
     assert margins() == [f"margin −{m}" for m in ("2.40", "2.30", "2.20", "2.10", "2.00", "1.90")]
-    pairs.get_by_label("Sort by").select_option("smallest")
+    pairs.get_by_label("Sort mistakes by").select_option("smallest")
     assert margins() == [f"margin −{m}" for m in ("1.30", "1.40", "1.50", "1.60", "1.70", "1.80")]
     pairs.get_by_label("Slice").select_option("more than one turn")
     assert margins() == [f"margin −{m}" for m in ("1.50", "1.80", "2.10", "2.40")]

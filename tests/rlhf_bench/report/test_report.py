@@ -88,7 +88,7 @@ def test_drawing_leaves_no_global_state(bare: Path, tmp_path: Path) -> None:
 
 def test_page_asks_nothing_of_the_network(page: str) -> None:
     images = re.findall(r'src="(data:image/[^"]*)"', page)
-    assert len(images) == len(plots()) - 10
+    assert len(images) == len(plots()) - 9
     for drawing in (unquote(image) for image in images if "svg" in image[:20]):
         inner = re.findall(r"(?:src|href)\s*=\s*'([^']*)|url\(([^)]*)", drawing)
         assert all((href or url).startswith(("#", "data:")) for href, url in inner)  # its own letters, clips and pixels
