@@ -171,9 +171,9 @@ def _attenuation(
 
     It minimises the sum of Tukey's biweight loss of z = (model - a labels) / se(a), whose standard error depends on a:
     the labels' coefficients have errors, too, and least squares with se held fixed would be drawn towards 0 by them. A
-    feature that is paid for wrongly has no pull there, so that one fault does not pass for attenuation. It is at most 1:
-    at the temperature that fits the labels a model without noise pays what they pay, and a larger factor would make the
-    standard errors so wide that nothing stands out.
+    feature that is paid for wrongly has no pull there, so that one fault does not pass for attenuation. It is at most
+    1: at the temperature that fits the labels a model without noise pays what they pay, and a larger factor would make
+    the standard errors so wide that nothing is distinguishable from them.
     """
     if not len(model):
         return 1.0, np.zeros(len(groups))

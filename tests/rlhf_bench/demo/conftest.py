@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,12 +37,3 @@ def spec(checkpoints: Path) -> DemoSpec:
 @pytest.fixture(scope="session")
 def session(spec: DemoSpec) -> Session:
     return Session(spec)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def sockets_are_collected() -> Iterator[None]:
-    """What gradio's server and client leave open is collected here, without a warning in a later test."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
