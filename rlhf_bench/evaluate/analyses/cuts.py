@@ -45,12 +45,16 @@ def _of_models(rows: pd.DataFrame, column: str, what: str) -> Iterator[Cut]:
     cut = shares[shares > 0]
     for share in dict.fromkeys(cut):
         models = ", ".join(cut.index[cut == share])
-        yield Cut(models, float(share), f"{models}: {share:.1%} of the {what}")
+        yield Cut(models, float(share), f"{models}: {_percent(share)} of the {what}")
 
 
 def _of_reward_models(rows: pd.DataFrame) -> Iterator[Cut]:
     for column in (name for name in rows.columns if name.startswith(CUT) and name not in (PROMPT, CHOSEN)):
         share, name = float(rows[column].mean()), column.removeprefix(CUT)
         if share > 0:
-            text = f"{name}: {share:.1%} of the responses are longer, with their prompts, than the reward model reads"
-            yield Cut(name, share, f"{text}, and are scored in part")
+            longer = f"{_percent(share)} of the responses are longer, with their prompts, than the reward model reads"
+            yield Cut(name, share, f"{name}: {longer}, and are scored in part")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.0005 else "under 0.1%"
