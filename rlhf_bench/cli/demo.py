@@ -53,8 +53,8 @@ def demo(
     the reference. Sampling is set on the page. Needs gradio: pip install gradio.
     """
     if export is None:
-        _check_gradio()
         _check_port(port)
+        _check_gradio()
     elif port is not None:
         raise BadValue("--port: given with --export, which serves nothing; expected one or the other")
 
