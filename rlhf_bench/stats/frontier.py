@@ -26,6 +26,7 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.linearised import resampled_scale
 from rlhf_bench.stats.pigeonhole import percentile, seed_weights
 from rlhf_bench.stats.resample import FloatArray, resampled_sums
+from rlhf_bench.stats.tilting import check_rewards, effective_size, tilted
 from rlhf_bench.types import Estimate
 
 __all__ = [
@@ -38,7 +39,6 @@ __all__ = [
     "excess",
     "samples_needed",
     "seed_curve",
-    "tilted",
     "turn_of_sum",
 ]
 
@@ -49,94 +49,6 @@ POINTS = 40  # of the curve
 MARGIN = 1.25  # how far beyond the end, in 1 / beta, the curve is known: a resample of prompts may have less KL there
 UNCERTAIN = 0.1  # share of the frontier's own gain below which its lower limit makes a ratio to it meaningless
 _LEAST_PART = 4  # samples of a part of the pool on which the bias is estimated
-
-
-class Tilted(NamedTuple):
-    """Each prompt's numbers under the tilted policy, at each beta. G betas, P prompts."""
-
-    kl: FloatArray  # (G, P) nats
-    values: dict[str, FloatArray]  # (G, P) each: what the tilted policy expects of each quantity
-    samples: FloatArray  # (G, P) effective sample size
-
-
-def tilted(reward: FloatArray, values: Mapping[str, FloatArray], inverse_betas: Sequence[float]) -> Tilted:
-    """KL and expected values of the policy pi exp(r / beta) / Z, from N samples of pi per prompt; jackknifed.
-
-    reward, values: (P, N). `inverse_betas`: 1 / beta; 0 is the reference itself, with KL 0.
-
-    Raises BadValue for fewer than two samples a prompt or rewards that are not finite.
-    """
-    _check(reward)
-    kl = np.empty((len(inverse_betas), len(reward)))
-    samples, found = np.empty_like(kl), {name: np.empty_like(kl) for name in values}
-    for g, t in enumerate(inverse_betas):
-        weights = _Weights(t * reward)
-        samples[g] = weights.effective_size
-        tilt, log_mean = weights.mean(t * reward), weights.log_mean
-        kl[g] = _jackknife(tilt[0] - log_mean[0], tilt[1] - log_mean[1])
-        for name, value in values.items():
-            found[name][g] = _jackknife(*weights.mean(value))
-    return Tilted(kl, found, samples)
-
-
-def _check(reward: FloatArray) -> None:
-    if reward.shape[1] < 2:
-        raise BadValue(
-            f"{reward.shape[1]} samples per prompt given; the frontier needs at least 2, and 64 or more to reach far"
-        )
-    if not np.isfinite(reward).all():
-        raise BadValue("rewards that are NaN or infinite given; the frontier needs a finite one for each sample")
-
-
-class _Weights:
-    """exp(scaled) over the N samples of each prompt: of all of them, and without each in turn."""
-
-    def __init__(self, scaled: FloatArray) -> None:  # (P, N)
-        self.rows, self.top = np.arange(len(scaled)), scaled.argmax(1)
-        self.e, self.largest = self._relative(scaled)
-        rest = scaled.copy()
-        rest[self.rows, self.top] = -np.inf
-        # Without the likeliest sample the sum is taken afresh: a difference would keep no digit of a small remainder.
-        self.e_rest, self.largest_rest = self._relative(rest)
-
-    @staticmethod
-    def _relative(scaled: FloatArray) -> tuple[FloatArray, FloatArray]:
-        largest = scaled.max(1, keepdims=True)
-        return np.exp(scaled - largest), largest
-
-    @property
-    def effective_size(self) -> FloatArray:  # (P,)
-        size: FloatArray = self.e.sum(1) ** 2 / (self.e**2).sum(1)
-        return size
-
-    @property
-    def log_mean(self) -> tuple[FloatArray, FloatArray]:
-        """log( mean exp ): (P,), and without each sample (P, N)."""
-        n = self.e.shape[1]
-        whole = np.log(self.e.sum(1) / n) + self.largest[:, 0]
-        without = np.log(self._without(self.e) / (n - 1)) + self.largest
-        without[self.rows, self.top] = np.log(self.e_rest.sum(1) / (n - 1)) + self.largest_rest[:, 0]
-        return whole, without
-
-    def mean(self, value: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The weighted mean of (P, N): (P,), and without each sample (P, N)."""
-        whole = (self.e * value).sum(1) / self.e.sum(1)
-        without = self._without(self.e * value) / self._without(self.e)
-        without[self.rows, self.top] = (self.e_rest * value).sum(1) / self.e_rest.sum(1)
-        return whole, without
-
-    def _without(self, terms: FloatArray) -> FloatArray:
-        """The sum without each sample; that without the likeliest is replaced by the caller."""
-        left: FloatArray = terms.sum(1, keepdims=True) - terms
-        left[self.rows, self.top] = 1.0
-        return left
-
-
-def _jackknife(whole: FloatArray, without: FloatArray) -> FloatArray:
-    """n times the whole less (n - 1) times the mean of what is left without each: (P,), (P, N) -> (P,)."""
-    n = without.shape[1]
-    corrected: FloatArray = n * whole - (n - 1) * without.mean(1)
-    return corrected
 
 
 def samples_needed(kl: float, *, samples: int, reach: float) -> int:
@@ -183,7 +95,7 @@ def seed_curve(reward: FloatArray, others: Mapping[str, FloatArray], *, points: 
 
     Raises BadValue where no prompt's rewards differ, and as `tilted`.
     """
-    _check(reward)
+    check_rewards(reward)
     spread = float(np.mean(reward.std(1, ddof=1)))
     if spread == 0:
         raise BadValue("the same reward for all samples of each prompt given; the frontier needs rewards that differ")
@@ -200,7 +112,7 @@ def _end(reward: FloatArray, high: float) -> float:
     low = 0.0
     for _ in range(30):
         middle = (low + high) / 2
-        few = _Weights(middle * reward).effective_size < LEAST_SAMPLES
+        few = effective_size(middle * reward) < LEAST_SAMPLES
         low, high = (low, middle) if few.mean() > SHARE else (middle, high)
     return low
 

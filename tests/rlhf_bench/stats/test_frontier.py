@@ -9,7 +9,8 @@ import pytest
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import resampling
-from rlhf_bench.stats.frontier import REWARD, efficiency, estimate_frontier, excess, samples_needed, seed_curve, tilted
+from rlhf_bench.stats.frontier import REWARD, efficiency, estimate_frontier, excess, samples_needed, seed_curve
+from rlhf_bench.stats.tilting import tilted
 
 P = 60
 
