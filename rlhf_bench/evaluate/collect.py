@@ -118,7 +118,7 @@ def _add_pool(
     summary["best_of_n"] = best_of_n_curve(pool, own, seed=plan.suite.seed)
     summary["best_of_n_held"] = probability_held(pool)
     summary["over_optimisation"] += best_of_n_fit(pool, seed=plan.suite.seed)
-    _add_frontier(summary, plan, pool, scores)
+    _add_frontier(summary, plan, pool, standardised)
 
 
 def _add_cuts(summary: dict[str, Any], plan: Plan, rows: pd.DataFrame) -> None:
@@ -133,11 +133,11 @@ def _add_cuts(summary: dict[str, Any], plan: Plan, rows: pd.DataFrame) -> None:
 
 
 def _add_frontier(summary: dict[str, Any], plan: Plan, pool: pd.DataFrame, scores: pd.DataFrame) -> None:
-    """The frontier and its alarm, or why there is none."""
+    """The frontier and its alarm, or why there is none. `scores` with reward_z where the pool has it."""
     try:
         if plan.sampling is not None and not plan.sampling.exact:
             raise BadValue(INEXACT)
-        curve = frontier_curve(pool, add_reward_z(scores, plan.reference), seed=plan.suite.seed)
+        curve = frontier_curve(pool, scores, seed=plan.suite.seed)
     except BadValue as error:
         summary["missing"] += _rows({(plan.reference, "frontier"): str(error)})
         return

@@ -66,12 +66,12 @@ def _by_reference(
         if models.reference.template.name != source.template:
             return Missing("another prompt template than the reference's")
         return [under_reference(row, models.reference) for row in rows]
-    served = next((m for m in plan.served if (m.name, m.seed) == (plan.reference, models.seed)), None)
-    if served is None:
+    other = next((m for m in plan.served if (m.name, m.seed) == (plan.reference, models.seed)), None)
+    if other is None:
         return Missing("the reference is a response file")
-    if served.template != source.template:
+    if other.template != source.template:
         return Missing("another prompt template than the reference's")
-    return Writer(models.processes).look(_by_server, rows, served, service)
+    return Writer(models.processes).look(_by_server, rows, other, service)
 
 
 def _ratio(own: Scored | None, reference: Scored | None) -> Values | None:
