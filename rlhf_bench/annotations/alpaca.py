@@ -19,8 +19,6 @@ from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.length import EqualLength, equal_length_win_rates
 from rlhf_bench.types import prompt_id
 
-__all__ = ["AlpacaNumbers", "alpaca_numbers", "annotations_text"]
-
 
 @dataclass(frozen=True, slots=True)
 class AlpacaNumbers:

@@ -33,15 +33,6 @@ from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAns
 from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 
-__all__ = [
-    "FOREIGN_PARSER",
-    "Foreign",
-    "ForeignVerdict",
-    "import_foreign",
-    "match_foreign",
-    "read_foreign",
-]
-
 Format = Literal["alpaca", "records"]
 # A number is AlpacaEval's: 1 the first, 2 the second, 0 a tie.
 _WINNERS: Mapping[str, Any] = {

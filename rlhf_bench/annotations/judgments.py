@@ -22,8 +22,6 @@ from rlhf_bench.data.tabular import NAMED, BadRows, Unusable
 from rlhf_bench.stats import mean_estimate, ratio_estimate
 from rlhf_bench.types import Estimate
 
-__all__ = ["judgments_text"]
-
 Row = Mapping[str, Any]
 STRONG = 3.0  # what a verdict of >> counts
 _GAME = {"A>>B": (1.0, STRONG), "A>B": (1.0, 1.0), "A=B": (0.5, 1.0), "B>A": (0.0, 1.0), "B>>A": (0.0, STRONG)}

@@ -27,8 +27,6 @@ from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["Difficulty", "GamedRows", "LengthControlled", "length_controlled", "read_difficulty", "stored_rate"]
-
 STRENGTHS = np.logspace(-4, 4, 10)  # C of the penalty, as scikit-learn's LogisticRegressionCV tries them
 FOLDS = 5
 GAMED_WEIGHT = 0.2 / 2  # of each row of the two gamed baselines

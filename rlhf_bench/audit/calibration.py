@@ -16,8 +16,6 @@ from rlhf_bench.audit.regression import fit_temperature
 from rlhf_bench.stats import FloatArray, mean_estimate
 from rlhf_bench.types import Estimate
 
-__all__ = ["BINS", "DEFINITION", "Bin", "Brier", "Calibration", "calibration"]
-
 Index = npt.NDArray[np.intp]
 BINS = 10
 _DRAWS = 4000

@@ -16,8 +16,6 @@ from rlhf_bench.audit.regression import MIN_PAIRS, Coefficient, payments, usable
 from rlhf_bench.audit.slices import half_of
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["TOP", "discovered_words"]
-
 TOP = 5  # words that go to the other half
 _MIN_EACH = 10  # pairs of either half in which a word is on the chosen side alone, and on the rejected side alone
 

@@ -7,23 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = [
-    "assertion_to_hedge",
-    "contractions",
-    "exclamation_added",
-    "filler_added",
-    "flattery_added",
-    "hedge_to_assertion",
-    "last_sentence_repeated",
-    "list_form",
-    "lower_case",
-    "politeness_removed",
-    "synonyms",
-    "truncated",
-    "typo",
-    "white_space",
-]
-
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _HEDGE = re.compile(r"\b(?:maybe|perhaps|possibly|probably|i think|i believe|i guess),? ", re.IGNORECASE)
 _MIGHT = re.compile(r"\b(?:might|may|could) be\b", re.IGNORECASE)

@@ -22,8 +22,6 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray, benjamini_hochberg
 
-__all__ = ["FDR", "Examination", "Finding", "examine", "sentence"]
-
 FDR = 0.05  # the false discovery rate at which something is a finding
 
 

@@ -15,8 +15,6 @@ from rlhf_bench.audit.calibration import DEFINITION
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
 
-__all__ = ["DEFINITIONS", "write_audit"]
-
 DEFINITIONS = {
     "accuracy": "share of pairs whose chosen response scores higher, ties half; each prompt has equal weight",
     "longer": "accuracy of the rule 'the response with more characters', ties half",

@@ -12,8 +12,6 @@ from rlhf_bench.modeling.checkpoints import prompt_form
 from rlhf_bench.modeling.perplexity_model import LanguageModel
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["ImplicitReward"]
-
 
 @dataclass(frozen=True)
 class ImplicitReward:

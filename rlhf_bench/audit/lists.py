@@ -11,8 +11,6 @@ from rlhf_bench.audit.listwise import ListScores, listwise
 from rlhf_bench.audit.pairs import PairScores, accuracy, right
 from rlhf_bench.types import PreferencePair
 
-__all__ = ["list_metrics", "lists_of", "style_matrix"]
-
 STYLES = 3  # concise, detailed, detailed with markdown
 
 

@@ -16,8 +16,6 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray, mean_estimate, share_estimate
 from rlhf_bench.types import Estimate
 
-__all__ = ["ListScores", "Listwise", "listwise"]
-
 
 class ListScores(NamedTuple):
     """The scores of one prompt's responses and which of them are right."""

@@ -11,8 +11,6 @@ from rlhf_bench.scorers.features import tags
 from rlhf_bench.stats import FloatArray, odds_ratio
 from rlhf_bench.types import Estimate
 
-__all__ = ["MistakeGroup", "mistake_groups"]
-
 MIN_MISTAKES = 10
 _EXAMPLES = 3
 

@@ -13,8 +13,6 @@ from rlhf_bench.audit.slices import Mask, feature_slices, pair_slices
 from rlhf_bench.scorers.features import FEATURES, feature_differences, tags
 from rlhf_bench.types import PreferencePair
 
-__all__ = ["described", "mistakes", "slices_of_pairs"]
-
 
 def slices_of_pairs(pairs: Sequence[PreferencePair]) -> dict[str, Mask]:
     """Masks (N,) by name, of what both sides share; the same whatever the model."""

@@ -8,8 +8,6 @@ from difflib import SequenceMatcher
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["THRESHOLD", "near_duplicates"]
-
 THRESHOLD = 0.9
 """From this similarity of characters two responses are near-duplicates: 2 M / T of the runs of characters that match
 (Ratcliff & Obershelp 1988), without regard to case and white space."""

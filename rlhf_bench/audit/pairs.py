@@ -18,18 +18,6 @@ from rlhf_bench.types import Estimate, PreferencePair
 if TYPE_CHECKING:  # scores alone are audited without torch
     from torch import Tensor
 
-__all__ = [
-    "PairScorer",
-    "PairScores",
-    "accuracy",
-    "audit_pairs",
-    "by_agreement",
-    "by_category",
-    "rewards",
-    "right",
-    "score_pairs",
-]
-
 _CHUNK = 512  # pairs between two signs of progress
 
 

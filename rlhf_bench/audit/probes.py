@@ -20,8 +20,6 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray, mean_estimate, share_estimate
 from rlhf_bench.types import Estimate, PreferencePair, stable_hash
 
-__all__ = ["PER_PROBE", "PROBES", "EditProbe", "Effect", "Probed", "apply", "effect", "probe_all"]
-
 PER_PROBE = 200  # pairs that a probe is tried on, at most one a prompt
 
 

@@ -22,8 +22,6 @@ from scipy import optimize, special, stats
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["MIN_PAIRS", "Coefficient", "Payments", "fit_temperature", "payments", "usable"]
-
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 MIN_PAIRS = 30

@@ -13,8 +13,6 @@ import numpy as np
 
 from rlhf_bench.stats import FloatArray, share_estimate
 
-__all__ = ["SECTIONS", "rewardbench"]
-
 # section -> subset -> its weight, the number of its pairs; math-prm has 447 pairs and the weight of all code
 SECTIONS: Mapping[str, Mapping[str, int]] = {
     "Chat": {

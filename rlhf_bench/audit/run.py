@@ -33,8 +33,6 @@ from rlhf_bench.stats import FloatArray
 from rlhf_bench.store import ANCHORS, ResultStore
 from rlhf_bench.types import stable_hash
 
-__all__ = ["run_audit"]
-
 SUITE = "hh-test"  # a run's audit is stored beside its result of this suite
 UNSEEN = "test_unseen"
 

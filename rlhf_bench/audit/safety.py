@@ -11,8 +11,6 @@ from rlhf_bench.scorers.rules import label_responses
 from rlhf_bench.stats import FloatArray, mean_estimate, share_estimate
 from rlhf_bench.types import Estimate
 
-__all__ = ["Safety", "refusal_pairs", "safety"]
-
 WORST = 20  # pairs of the table
 
 

@@ -29,8 +29,6 @@ from rlhf_bench.data.tabular import BadRows, Unusable, is_nothing, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.types import PreferencePair, make_pair
 
-__all__ = ["ScoresFile", "pairs_of", "read_scores"]
-
 _CATEGORY = ("category", "subset", "section")
 _SIDES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"), ("scores_chosen", "scores_rejected"))
 

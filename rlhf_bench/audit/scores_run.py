@@ -18,8 +18,6 @@ from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text
 from rlhf_bench.types import stable_hash
 
-__all__ = ["run_scores"]
-
 _NO_TEXTS = "the file has no texts of responses"
 _SPLIT = "scores"
 

@@ -26,20 +26,6 @@ from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
 from rlhf_bench.types import Estimate
 
-__all__ = [
-    "MIN_SLICE",
-    "Mask",
-    "Slice",
-    "category_slices",
-    "discovered_slices",
-    "feature_slices",
-    "half_of",
-    "measure_slice",
-    "named_slices",
-    "pair_slices",
-    "promised",
-]
-
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 MIN_SLICE = 30  # pairs in it and outside it; below, no number

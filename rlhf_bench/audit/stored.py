@@ -25,8 +25,6 @@ from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.types import Estimate, PreferencePair
 
-__all__ = ["accuracies", "examined", "model_part"]
-
 _FEATURE = (
     "feature", "model", "model_low", "model_high", "labels", "labels_low", "labels_high", "difference",
     "difference_low", "difference_high", "p", "detectable", "inflation", "is_collinear", "sd",

@@ -34,8 +34,6 @@ from rlhf_bench.modeling.models import to_reward_model
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["Given", "Subject", "subject_of", "subjects_of_run"]
-
 RewardFunction: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 Given: TypeAlias = str | Path | RewardFunction
 

@@ -20,8 +20,6 @@ from rlhf_bench.stats import FloatArray, mean_estimate
 from rlhf_bench.stats.best_of_n import best_of_n
 from rlhf_bench.types import Estimate
 
-__all__ = ["Followed", "Move", "Samples", "Teaching", "as_row", "samples_of", "teach"]
-
 BEST_OF = 16  # of the samples of a prompt, or all where there are fewer
 _MIN_PROMPTS = 10
 

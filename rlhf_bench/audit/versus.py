@@ -18,8 +18,6 @@ from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray, benjamini_hochberg, kappa_estimate, mcnemar_p, mean_estimate
 from rlhf_bench.types import Estimate, PreferencePair
 
-__all__ = ["SliceDifference", "Versus", "label_slices", "versus", "versus_by_slice", "versus_row", "versus_rows"]
-
 Mask = npt.NDArray[np.bool_]
 _ALL_PAIRS = 4  # models of which every two are compared
 

@@ -9,8 +9,6 @@ import numpy as np
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.types import PreferencePair
 
-__all__ = ["MAX_TRAINING", "cross_fitted", "word_margins"]
-
 MAX_TRAINING = 5000  # pairs to train on
 _C = 0.3  # inverse of the L2 penalty
 _FOLDS = 5

@@ -11,8 +11,6 @@ import click
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress, results_option
 from rlhf_bench.errors import BadValue
 
-__all__ = ["audit"]
-
 
 @click.command(
     cls=BenchCommand,

@@ -21,21 +21,6 @@ from rlhf_bench.runtime.processes import ALONE, Processes, several_processes
 if TYPE_CHECKING:
     from rlhf_bench.progress import Progress
 
-__all__ = [
-    "BenchCommand",
-    "BenchGroup",
-    "Decorated",
-    "checkpoints_option",
-    "current_processes",
-    "find_result",
-    "make_progress",
-    "name_values",
-    "remember_result",
-    "results_option",
-    "sizes",
-    "with_options",
-]
-
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 GLOBAL_FLAGS = ("--debug", "--quiet")
 DEFAULT_RESULTS = Path("results")

@@ -9,8 +9,6 @@ import click
 from rlhf_bench.cli.base import BenchCommand, find_result, results_option, sizes
 from rlhf_bench.errors import UsageError
 
-__all__ = ["compare"]
-
 
 @click.command(
     cls=BenchCommand,

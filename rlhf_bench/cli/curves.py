@@ -8,8 +8,6 @@ from pathlib import Path
 from rlhf_bench.cli.base import name_values
 from rlhf_bench.errors import BadValue, CheckpointError
 
-__all__ = ["curve_models"]
-
 SEED = "{seed}"
 EXPECTED = "NAME=GLOB, such as --curve grpo='checkpoints/default/grpo-steps/*'"
 

@@ -9,8 +9,6 @@ import click
 
 from rlhf_bench.cli.base import BenchCommand, BenchGroup, name_values
 
-__all__ = ["data"]
-
 
 @click.group(
     cls=BenchGroup,

@@ -12,8 +12,6 @@ import click
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress, name_values
 from rlhf_bench.errors import BadValue, MissingExtra
 
-__all__ = ["demo"]
-
 
 @click.command(
     cls=BenchCommand,

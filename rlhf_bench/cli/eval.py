@@ -23,9 +23,6 @@ from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
 from rlhf_bench.errors import BadValue, ModelError, UsageError
 from rlhf_bench.runtime.processes import fsdp_is_configured
 
-__all__ = ["evaluate", "print_result"]
-
-
 GROUPS = {
     "Inputs": [
         "--suite", "--run", "--model", "--curve", "--responses", "--columns", "--strip", "--data", "--split", "--limit",

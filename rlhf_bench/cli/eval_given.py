@@ -11,8 +11,6 @@ from rlhf_bench.cli.curves import curve_models
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.types import PAIR, TEMPLATES
 
-__all__ = ["request_fields"]
-
 STRIPPED = ("prompt", "think", "special")
 COLUMNS = ("prompt", "response", "reference", "model")
 

@@ -17,9 +17,6 @@ from rlhf_bench.errors import BadValue
 if TYPE_CHECKING:
     from rlhf_bench.progress import Progress
 
-__all__ = ["EvalJudge", "judge_options"]
-
-
 judge_options = with_options(
     click.option(
         "--judge",

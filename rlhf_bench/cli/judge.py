@@ -16,8 +16,6 @@ from rlhf_bench.cli.judge_options import ledger_option, ledger_path, limit_optio
 if TYPE_CHECKING:
     from rlhf_bench.judge.run import JudgeRun
 
-__all__ = ["judge"]
-
 LIMITS = ("concurrency", "requests_per_minute", "tokens_per_minute", "attempts", "retry_unreadable")
 
 

@@ -10,8 +10,6 @@ import click
 from rlhf_bench.cli.base import BenchCommand, find_result, results_option
 from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_path, model_option, samples_option
 
-__all__ = ["import_"]
-
 
 @click.command(
     "import",

@@ -14,8 +14,6 @@ from rlhf_bench.cli.judge_options import pair_options
 if TYPE_CHECKING:
     from rlhf_bench.judge.questions import PairComparison
 
-__all__ = ["label"]
-
 
 @click.group(
     "label",

@@ -9,9 +9,6 @@ import click
 from rlhf_bench.cli.base import BenchCommand, BenchGroup, results_option, with_options
 from rlhf_bench.cli.judge_options import ledger_option, ledger_path
 
-__all__ = ["ledger"]
-
-
 ledger_options = with_options(ledger_option, results_option)
 
 

@@ -8,17 +8,6 @@ import click
 
 from rlhf_bench.cli.base import with_options
 
-__all__ = [
-    "baseline_option",
-    "ledger_option",
-    "ledger_path",
-    "limit_option",
-    "model_option",
-    "pair_options",
-    "samples_option",
-]
-
-
 baseline_option = click.option(
     "--baseline", metavar="NAME", required=True, help="The model that the others are compared with."
 )

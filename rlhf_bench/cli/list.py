@@ -12,8 +12,6 @@ from rlhf_bench.cli.base import DEFAULT_RESULTS, BenchCommand, checkpoints_optio
 from rlhf_bench.errors import UnknownName
 from rlhf_bench.types import STAGES
 
-__all__ = ["list_"]
-
 KINDS = ("recipes", "suites", "data", "runs", "results")
 
 

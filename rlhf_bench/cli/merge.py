@@ -8,8 +8,6 @@ import click
 
 from rlhf_bench.cli.base import BenchCommand
 
-__all__ = ["merge"]
-
 
 @click.command(
     cls=BenchCommand,

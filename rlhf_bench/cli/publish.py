@@ -14,8 +14,6 @@ from rlhf_bench.report.model_card import Evaluated, model_card
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import STAGES, Estimate
 
-__all__ = ["Upload", "plan_uploads", "upload"]
-
 CARD = "README.md"
 SHOWN = ("reward_z", "reward", "gold", "kl_exact", "kl_k1", "rouge1", "rouge2", "rougeL", "n_tokens", "ended",
          "perplexity")  # fmt: skip

@@ -9,8 +9,6 @@ import click
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, results_option
 from rlhf_bench.errors import UnknownName
 
-__all__ = ["push"]
-
 
 @click.command(
     cls=BenchCommand,

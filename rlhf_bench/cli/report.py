@@ -11,8 +11,6 @@ from rlhf_bench.cli.base import BenchCommand, find_result, name_values, results_
 from rlhf_bench.cli.eval import print_result
 from rlhf_bench.errors import BadValue
 
-__all__ = ["report"]
-
 
 @click.command(
     cls=BenchCommand,

@@ -9,8 +9,6 @@ import click
 from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress
 from rlhf_bench.errors import BenchError
 
-__all__ = ["selftest"]
-
 
 @click.command(
     cls=BenchCommand,

@@ -14,8 +14,6 @@ from rlhf_bench.runtime.processes import fsdp_is_configured
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
 
-__all__ = ["train"]
-
 PROBE_SECONDS = 60.0  # of --dry-run
 
 

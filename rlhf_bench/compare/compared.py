@@ -11,8 +11,6 @@ from rlhf_bench.report.render.flat import frame
 from rlhf_bench.report.render.terminal import text_of, wrapped
 from rlhf_bench.report.table import Table, number_text
 
-__all__ = ["ComparedResults"]
-
 _WIDTH = 100  # characters
 _VERDICTS = {"gold": "gold", "reward": "the learned reward", "reward_z": "the learned reward"}
 

@@ -16,8 +16,6 @@ from rlhf_bench.stats.resample import is_constant, nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import score_table
 
-__all__ = ["needed_text", "prompts_for"]
-
 
 def needed_text(differences: FloatArray, size: float) -> str:
     """(S, P) differences of two models -> how many prompts show one of `size`, or why no number does."""

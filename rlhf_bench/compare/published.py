@@ -20,8 +20,6 @@ from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.stats import holm
 from rlhf_bench.stats.published import PublishedMean, published_difference
 
-__all__ = ["compare_published", "published_table", "read_published"]
-
 _WIDTH = 100  # characters
 _COLUMNS = ("model", "mean", "sd", "n")
 _FEW = 30  # prompts, below which the normal approximation is too sure of itself

@@ -23,8 +23,6 @@ from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store.score_table import BY_REFERENCE, score_table
 
-__all__ = ["compare"]
-
 _SETTINGS = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
 
 

@@ -12,8 +12,6 @@ import pandas as pd
 
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 
-__all__ = ["Side"]
-
 
 @dataclass(frozen=True)
 class Side:

@@ -10,8 +10,6 @@ from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.report.tables.pairwise import MDE, TESTS
 from rlhf_bench.stats import Difference, FloatArray, holm
 
-__all__ = ["Row", "comparison_table"]
-
 
 class Row(NamedTuple):
     metric: str

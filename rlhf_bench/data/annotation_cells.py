@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-__all__ = ["as_number", "preference_of", "zero_one_note"]
-
 
 def preference_of(value: object) -> float | None:
     """A preference in [1, 2], 1.5 where it is 0 (a draw); None for any other value."""

@@ -11,8 +11,6 @@ from rlhf_bench.data.messages import as_messages, content_text
 from rlhf_bench.data.tabular import Unusable, is_nothing
 from rlhf_bench.errors import DataError, UnknownName
 
-__all__ = ["FIELDS", "Cells", "Dropped", "Layout", "Names", "Row", "detect", "read_margin", "read_prompt"]
-
 Row = Mapping[str, Any]
 Names = Mapping[str, str]  # field -> the source's column
 Kind = Literal["prompted", "conversations", "outputs", "compared", "turns", "ranked", "labelled"]

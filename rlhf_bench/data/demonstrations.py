@@ -21,8 +21,6 @@ from rlhf_bench.data.tabular import Unusable
 from rlhf_bench.errors import DataError
 from rlhf_bench.types import stable_hash
 
-__all__ = ["Demonstration", "Demonstrations"]
-
 _PROMPTS = ("instruction", "prompt", "question", "query")
 _RESPONSES = ("output", "response", "completion", "answer")
 

@@ -12,8 +12,6 @@ from rlhf_bench.data.parsing import SUFFIXES, Numbered, data_suffix, first_line,
 from rlhf_bench.data.tabular import BadRows, parse_table, read_content
 from rlhf_bench.errors import DataError
 
-__all__ = ["SPLIT_NAMES", "Part", "Source", "from_datasets", "read_path", "split_name"]
-
 # The names that others give to their splits; the first that a source has is taken.
 SPLIT_NAMES = {
     "train": ("train_prefs", "train", "training"),

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.types import PreferencePair
 
-__all__ = ["FILTERS", "Filters", "apply_filters", "named_filters"]
-
 
 @dataclass(frozen=True)
 class Filters:

@@ -12,18 +12,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = [
-    "ASSISTANT",
-    "HUMAN",
-    "Message",
-    "clean_response",
-    "form_prompt",
-    "render",
-    "shorten",
-    "split_conversation",
-    "split_turns",
-]
-
 HUMAN = "\n\nHuman:"
 ASSISTANT = "\n\nAssistant:"
 TLDR = "TL;DR:"

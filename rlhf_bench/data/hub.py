@@ -12,8 +12,6 @@ from rlhf_bench.data.files import Source, from_datasets
 from rlhf_bench.errors import DataError
 from rlhf_bench.hub import hub_answers
 
-__all__ = ["HUB_SOURCES", "HubSource", "is_hub_id", "read_hub"]
-
 
 @dataclass(frozen=True)
 class HubSource:

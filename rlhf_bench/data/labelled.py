@@ -14,8 +14,6 @@ from rlhf_bench.data.pairs import Pairs, is_unicode, split_side
 from rlhf_bench.data.tabular import Unusable
 from rlhf_bench.types import PreferencePair, make_pair
 
-__all__ = ["LabelledResponse", "both_sides", "pair_labelled", "read_labelled"]
-
 _GOOD = {"true", "1", "1.0", "yes", "good", "desirable", "chosen"}
 _BAD = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected"}
 

@@ -11,8 +11,6 @@ from typing import Any
 from rlhf_bench.data.hh import Message
 from rlhf_bench.data.tabular import Unusable
 
-__all__ = ["as_messages", "content_text", "parse_cell"]
-
 _ROLES = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user", "prompter": "user",

@@ -19,8 +19,6 @@ from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import DataError, UnknownName
 from rlhf_bench.types import Item, Probe
 
-__all__ = ["read_own_prompts"]
-
 _KEYS = ("category", "prompt", "with_claim", "right", "wrong", "filler", "times")
 
 

@@ -14,8 +14,6 @@ from rlhf_bench.data.messages import parse_cell
 from rlhf_bench.data.tabular import NAMED, Unusable
 from rlhf_bench.types import PreferencePair, make_pair
 
-__all__ = ["Pairs", "is_unicode", "read_pairs", "row_numbers", "split_side"]
-
 _TIE = re.compile(r"tie|both|neither|draw|equal|none|1\.5|0\.5")
 
 

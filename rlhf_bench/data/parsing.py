@@ -15,8 +15,6 @@ from zipfile import BadZipFile, ZipFile
 
 from rlhf_bench.errors import DataError
 
-__all__ = ["SUFFIXES", "Numbered", "OnBad", "data_suffix", "first_line", "is_archive", "parse", "unpack", "zip_members"]
-
 Numbered = tuple[int, Mapping[str, Any]]  # a row's place in its file, from 1 (JSON lines: the line), and the row
 OnBad = Callable[[int, str], None]  # receives the place of a row that cannot be read, and why
 

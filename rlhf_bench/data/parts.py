@@ -8,8 +8,6 @@ from rlhf_bench.data.labelled import LabelledResponse, pair_labelled, read_label
 from rlhf_bench.data.pairs import Pairs, read_pairs, row_numbers
 from rlhf_bench.data.ranked import Which, read_ranked
 
-__all__ = ["labelled_of_part", "pairs_of_part"]
-
 _SKIP = "--skip-bad, in training with --set data.skip_bad=true"
 
 

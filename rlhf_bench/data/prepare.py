@@ -17,8 +17,6 @@ from rlhf_bench.data.sources import PreferenceData, Reader
 from rlhf_bench.data.splits import Fractions
 from rlhf_bench.errors import DataError
 
-__all__ = ["Prepared", "prepare"]
-
 PROVENANCE = "prepared.json"
 
 

@@ -22,8 +22,6 @@ from rlhf_bench.data.pairs import Pairs, is_unicode
 from rlhf_bench.data.tabular import Unusable
 from rlhf_bench.types import PreferencePair, make_pair
 
-__all__ = ["Agreement", "RankedResponses", "Which", "agreement", "kendalls_w", "read_ranked", "to_pairs"]
-
 Which = Literal["all", "adjacent"]
 
 

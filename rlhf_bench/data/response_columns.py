@@ -9,8 +9,6 @@ from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tool_outputs import PLAIN
 from rlhf_bench.errors import DataError, UnknownName
 
-__all__ = ["GIVEN", "ID", "ROLES", "ResponseLayout", "response_layout"]
-
 # The names of each role, in any case. Of two names for a response the earlier group is the model's: where `generated`
 # and `output` are both there, `output` is what the response is compared with.
 GENERATED = (

@@ -14,8 +14,6 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Alignment
 from openpyxl.writer.excel import ExcelWriter
 
-__all__ = ["csv_cell", "put", "sheet_rows", "sheet_text", "workbook_bytes"]
-
 _SHEET = "responses"  # of the sheets in a workbook the one with this name is read, else the first
 _EXCEL_CELL = 32_767  # characters that a cell of Excel can hold
 _FORMULA = ("=", "+", "-", "@")

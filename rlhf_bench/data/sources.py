@@ -36,8 +36,6 @@ from rlhf_bench.data.splits import (
 from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import HH_MINI, PreferencePair, Prompt, fingerprint, prompt_id
 
-__all__ = ["PreferenceData", "Reader", "known_sources", "load_preferences", "open_source"]
-
 # Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
 _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
 

@@ -12,18 +12,6 @@ from typing import NamedTuple
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.types import stable_hash
 
-__all__ = [
-    "ALL",
-    "SMALL",
-    "SPLITS",
-    "Fractions",
-    "check_fractions",
-    "check_split",
-    "default_fractions",
-    "order_key",
-    "split_of",
-]
-
 SPLITS = ("train", "validation", "test", "test_unseen", "test_new")  # the last two are of hh-mini alone
 ALL = "all"  # every pair of a source, for a file that nothing is trained on
 SMALL = 5_000  # rows: below this a twentieth is too few prompts to measure anything on

@@ -7,8 +7,6 @@ from collections.abc import Collection
 
 from rlhf_bench.data.hh import ASSISTANT, END_OF_TEXT, HUMAN, split_turns
 
-__all__ = ["STRIPPED", "carried", "strip"]
-
 STRIPPED = {
     "prompt": "begin with their prompt",
     "think": "hold thoughts (<think>)",

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 from rlhf_bench.data.parsing import Numbered, data_suffix, is_archive, parse, unpack, zip_members
 from rlhf_bench.errors import DataError, nearest
 
-__all__ = ["NAMED", "BadRows", "RawTable", "Unusable", "is_nothing", "parse_table", "read_content", "read_table"]
-
 NAMED = 5  # bad rows that a message names; the others are counted
 
 

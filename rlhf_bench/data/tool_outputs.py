@@ -10,8 +10,6 @@ from rlhf_bench.data.messages import as_messages, content_text
 from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tabular import BadRows, Unusable
 
-__all__ = ["PLAIN", "finish_reason", "plain_rows"]
-
 Row = Mapping[str, Any]
 PLAIN = ("prompt", "response", "reference", "model", "finish_reason")
 _MESSAGES = ("messages", "conversations", "conversation")

@@ -17,8 +17,6 @@ except ImportError:
 from rlhf_bench.demo.session import Session, ShownAnswer
 from rlhf_bench.errors import BenchError
 
-__all__ = ["launch", "make_app"]
-
 FONT = ("system-ui", "sans-serif")
 CSS = """
 .numbers {display: grid; grid-template-columns: 1fr auto; gap: .1rem .8rem; margin: 0; min-height: 6.2rem;

@@ -17,8 +17,6 @@ from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.folders import model_folder
 from rlhf_bench.modeling.merge import merge
 
-__all__ = ["export_demo"]
-
 GRADIO = "6.0.0"  # where it is not installed here: the oldest that the extra takes
 
 APP = '''\

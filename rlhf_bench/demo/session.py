@@ -19,8 +19,6 @@ from rlhf_bench.scorers import kl, reward
 from rlhf_bench.scorers.base import EvalContext, LoadedModel
 from rlhf_bench.types import Completion, Prompt, ResponseRow, prompt_id
 
-__all__ = ["Numbers", "Session", "ShownAnswer"]
-
 LONGEST = 1024  # tokens of an answer, where the models could read more
 
 

@@ -13,8 +13,6 @@ from rlhf_bench.evaluate.request import Request
 from rlhf_bench.modeling.sampling import SamplingConfig
 from rlhf_bench.progress import Progress
 
-__all__ = ["DemoModel", "DemoSpec", "demo_spec", "read_spec"]
-
 EXAMPLES = 6
 
 

@@ -17,8 +17,6 @@ import rlhf_bench
 from rlhf_bench.config import suites_dir
 from rlhf_bench.errors import BenchError
 
-__all__ = ["write_wheel"]
-
 PACKAGES = ("rlhf_bench", "trainers")
 WHEEL = "Wheel-Version: 1.0\nGenerator: rlhf-bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 COPIED = ("METADATA", "entry_points.txt")

@@ -32,8 +32,6 @@ from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.store import ANCHORS, PartStore, ResultStore
 from rlhf_bench.store.parts import LISTS
 
-__all__ = ["Collected", "Failed", "collect"]
-
 TEXTS = 500  # texts of a corpus at most: its numbers depend on how many there are
 INEXACT = "sampled at another temperature than 1, or from the likeliest tokens alone: KL is not to what is sampled"
 NO_SCORES = (

@@ -18,9 +18,6 @@ from rlhf_bench.modeling.checkpoints import read_training
 from rlhf_bench.scorers.rouge import rouge_settings
 from rlhf_bench.types import stable_hash
 
-__all__ = ["make_manifest"]
-
-
 _KINDS: dict[type, str] = {ModelSource: "checkpoint", ServerModel: "server", ResponseSet: "responses"}
 
 

@@ -13,8 +13,6 @@ from rlhf_bench.evaluate.request import Request
 from rlhf_bench.progress import Progress
 from rlhf_bench.types import Item, PreferencePair
 
-__all__ = ["ResponseFiles", "files_items", "match", "read_files"]
-
 T = TypeVar("T", PreferencePair, Item)
 NAMED = 5  # rows that a line names; the others are counted
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rlhf_bench.modeling.perplexity_model import LanguageModel
     from rlhf_bench.modeling.reward_model import RewardModel
 
-__all__ = ["SeedModels"]
-
 
 class SeedModels:
     """Reference, reward models and language models of one seed, and the policy that is evaluated at the moment.

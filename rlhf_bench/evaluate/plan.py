@@ -40,8 +40,6 @@ from rlhf_bench.types import HUMAN_TURN, POLICIES, Item
 if TYPE_CHECKING:
     from rlhf_bench.modeling.sampling import SamplingConfig
 
-__all__ = ["Plan", "prepare"]
-
 Found = Mapping[tuple[str, int | None], Checkpoint]
 
 

@@ -19,8 +19,6 @@ from rlhf_bench.errors import BadValue, DataError
 from rlhf_bench.stats.ppi import MIN_LABELS, ppi_share
 from rlhf_bench.types import Estimate
 
-__all__ = ["draw_for_labelling", "prediction_powered_share"]
-
 
 def draw_for_labelling(
     scores: pd.DataFrame,

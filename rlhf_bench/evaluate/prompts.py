@@ -17,8 +17,6 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.scorers.rules import check_suite_metrics
 from rlhf_bench.types import HH_MINI, Item, PreferencePair, fingerprint, stable_hash
 
-__all__ = ["Prompts", "read_prompts"]
-
 T = TypeVar("T", PreferencePair, Item)
 
 

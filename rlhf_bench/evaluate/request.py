@@ -20,8 +20,6 @@ from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.checkpoints import check_run, run_seeds, stage_path
 from rlhf_bench.types import STAGES, stable_hash
 
-__all__ = ["SEED", "Request", "read_request", "under_seed"]
-
 DEFAULT_RUN = "default"
 DEFAULT_SUITE = "hh-test"
 NO_RUN_SUITE = "responses"

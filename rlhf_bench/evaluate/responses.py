@@ -15,8 +15,6 @@ from rlhf_bench.evaluate.sources import ModelSource, ResponseSet
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.types import Completion, FinishReason, Item, Prompt, ResponseRow
 
-__all__ = ["anchor_names", "anchor_rows", "file_rows", "response_row", "sampled_rows"]
-
 BATCH = 128  # responses in flight at a time
 
 

@@ -34,8 +34,6 @@ from rlhf_bench.stats import resampling
 from rlhf_bench.store import PartStore, ResultStore
 from rlhf_bench.types import Item
 
-__all__ = ["run_request"]
-
 # Prompts that are evaluated and stored at a time. Fixed, so that neither an interruption nor the number of processes
 # changes which rows share a batch.
 SHARD = 1000

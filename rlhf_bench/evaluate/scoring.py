@@ -12,8 +12,6 @@ import pandas as pd
 from rlhf_bench.scorers import SCORERS
 from rlhf_bench.scorers.base import CUT, Columns, EvalContext, Missing, ResponseRow, Scorer
 
-__all__ = ["Scored", "pool_of", "scored"]
-
 POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold", "logprob", "first")  # and style's
 
 

@@ -29,8 +29,6 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import FinishReason, Item, ResponseRow
 
-__all__ = ["LIMITS", "Service", "served_rows", "written"]
-
 PARSER = "response@1"
 LIMITS = Limits()
 

@@ -27,8 +27,6 @@ from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.scorers.base import LoadedModel, LogRatios, Missing, Values
 from rlhf_bench.types import ResponseRow
 
-__all__ = ["log_ratios", "response_tokens", "under_reference"]
-
 PARSER = "echoed@1"
 PROBES = 3  # texts that are sent before the others; one may be filtered
 CHAT = Missing(

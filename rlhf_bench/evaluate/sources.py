@@ -14,8 +14,6 @@ from rlhf_bench.types import stable_hash
 if TYPE_CHECKING:
     from rlhf_bench.modeling.reward_model import RewardModel
 
-__all__ = ["LanguageModelSource", "ModelSource", "ResponseSet", "RewardModelSource", "ServerModel", "server_model"]
-
 SERVER = "server:"
 
 

@@ -13,17 +13,6 @@ from rlhf_bench.errors import UnknownName
 from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL
 from rlhf_bench.stats import RESAMPLES
 
-__all__ = [
-    "OWN_PROMPTS",
-    "Suite",
-    "Wording",
-    "list_suites",
-    "load_suite",
-    "needs",
-    "suite_name",
-    "suite_path",
-]
-
 IN_FOLDER = "suite.yaml"  # the suite of a folder, beside its prompts
 OWN_PROMPTS = "own prompts"  # what a manifest names as the data of a suite that brings its prompts
 Wording = Literal["mini", "natural"]

@@ -42,15 +42,6 @@ from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable, score_table
 from rlhf_bench.types import REFERENCE, Estimate
 
-__all__ = [
-    "NOT_AVAILABLE",
-    "NOT_POOLED",
-    "NO_MODEL",
-    "OTHER_COUNTS",
-    "metric_difference",
-    "summarize",
-]
-
 NO_MODEL = "the data's own responses, not sampled from a model"
 NOT_POOLED = "each seed has a reward model of its own scale: see reward_z, or the seeds one by one"
 NOT_AVAILABLE = "not available"

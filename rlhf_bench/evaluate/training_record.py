@@ -8,8 +8,6 @@ from typing import Any
 from rlhf_bench.evaluate.sources import ModelSource, RewardModelSource
 from rlhf_bench.modeling.checkpoints import read_training
 
-__all__ = ["training_alarms", "training_costs"]
-
 
 def training_costs(models: Iterable[ModelSource]) -> dict[str, list[dict[str, Any]]]:
     """What each model cost to train: a row a seed. Models that were not trained here have none.

@@ -9,29 +9,6 @@ from typing import Any, Literal, NamedTuple
 from rlhf_bench.errors import BadValue, StoreError, UnknownName
 from rlhf_bench.store import ANCHORS, order_models
 
-__all__ = [
-    "RESPONSE",
-    "AnswerFormat",
-    "ChatMessage",
-    "ComparisonSet",
-    "ListwiseComparison",
-    "Order",
-    "Outcome",
-    "PairComparison",
-    "ParsedAnswer",
-    "Question",
-    "QuestionId",
-    "ResultTexts",
-    "Single",
-    "Status",
-    "another_sample",
-    "is_another_sample",
-    "items_of",
-    "pairs_of",
-    "singles_of",
-    "texts_of",
-]
-
 RESPONSE = ("model", "prompt_id", "seed", "sample")  # what identifies a response of a result
 # given: a question that has one order, its own
 Order = Literal["model_first", "baseline_first", "given"]

@@ -40,23 +40,6 @@ from rlhf_bench.judge.questions import (
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.store import ResultStore
 
-__all__ = [
-    "VERDICTS",
-    "WHO",
-    "FormSection",
-    "ResponseKey",
-    "count_statuses",
-    "labelled",
-    "measured",
-    "question_cells",
-    "read_section",
-    "response_scores",
-    "typed",
-    "verdict_rows",
-    "with_gold",
-    "write_section",
-]
-
 _LOCK_SECONDS = 30.0
 _AGAIN = "remove it and run `rlhf-bench judge run` again: what was answered is in the ledger and costs nothing"
 WHO = ("judge", "base_url", "template")

@@ -24,8 +24,6 @@ from rlhf_bench.judge.results import count_statuses
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
 
-__all__ = ["JudgeRun", "check_judge", "prepare"]
-
 
 @dataclass
 class JudgeRun:

@@ -14,8 +14,6 @@ from typing import Any
 from rlhf_bench.errors import CheckpointError, MissingExtra, ModelError
 from rlhf_bench.modeling.folders import model_folder
 
-__all__ = ["adapter_base", "adapter_root", "is_reward_adapter", "merged"]
-
 CONFIG = "adapter_config.json"
 LONGEST_CHAIN = 8  # adapters upon adapters; a longer chain leads back to itself
 

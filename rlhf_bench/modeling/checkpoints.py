@@ -25,22 +25,6 @@ from rlhf_bench.modeling.adapters import adapter_base, adapter_root
 from rlhf_bench.modeling.folders import model_folder, weight_files
 from rlhf_bench.types import STAGES, stable_hash
 
-__all__ = [
-    "Checkpoint",
-    "check_run",
-    "checkpoint_hash",
-    "find_run",
-    "find_runs",
-    "fsync_tree",
-    "model_hash",
-    "open_checkpoint",
-    "prompt_form",
-    "read_training",
-    "replacing",
-    "run_seeds",
-    "stage_path",
-]
-
 TRAINING_FILE = "training.json"
 HASHED = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model",

@@ -24,8 +24,6 @@ from rlhf_bench.modeling.sampling_groups import GroupCache, attending
 from rlhf_bench.modeling.tokens import Encoded, collate
 from rlhf_bench.modeling.trees import has_full_attention
 
-__all__ = ["Alive", "can_group", "decode_steps", "next_logits"]
-
 PREFILL_TOKENS, PREFILL_PADDING = 1024, 1.1  # of a large model's prompts at once; padded tokens to real ones
 LEAVE = 8  # finished rows leave the batch once they are an eighth of it
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from rlhf_bench.errors import CheckpointError
 
-__all__ = ["folder_notes", "has_tokenizer", "model_folder", "stored_shapes", "weight_files", "wrapped_names"]
-
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt",
 )  # fmt: skip

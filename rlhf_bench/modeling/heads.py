@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-__all__ = ["backbone_of", "close", "first_position", "is_linear", "max_positions", "output_layer", "own_logits"]
-
 PROBE_SCALES = (1.0, 1e3)  # a cap changes large logits alone
 # Relative to the largest logit: rounding, in float32 and in half precision; far below any scale or cap.
 TOLERANCE, HALF_TOLERANCE = 1e-3, 3e-2

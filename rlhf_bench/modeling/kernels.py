@@ -10,8 +10,6 @@ from transformers.activations import NewGELUActivation
 
 from rlhf_bench.runtime.pool import SMALL
 
-__all__ = ["use_fused_kernels"]
-
 
 def use_fused_kernels(model: Any, device: torch.device) -> None:
     """Fused attention where it pays, and GPT-2's GELU in one pass instead of eight, in place.

@@ -10,8 +10,6 @@ from rlhf_bench.modeling.heads import close, max_positions
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of
 from rlhf_bench.modeling.tokens import Encoded, collate
 
-__all__ = ["check_logits"]
-
 
 @torch.no_grad()
 def check_logits(model: PreTrainedModel, name: str) -> None:

@@ -22,22 +22,6 @@ from rlhf_bench.modeling.heads import backbone_of, first_position, is_linear, ou
 from rlhf_bench.modeling.tokens import Batch
 from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
 
-__all__ = [
-    "LogprobModel",
-    "TokenKL",
-    "TokenLogps",
-    "at_least_float32",
-    "hidden_states",
-    "kl_k1",
-    "kl_k2",
-    "kl_k3",
-    "logits_of",
-    "plain_hidden_states",
-    "takes",
-    "target_mask",
-    "token_kl",
-]
-
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
 # The number of response tokens differs from batch to batch; rounded up, the matrix products come in few shapes, for
 # each of which a CPU library prepares (and remembers) a kernel. With a large vocabulary a product costs more than that.

@@ -12,8 +12,6 @@ from rlhf_bench.modeling.adapters import adapter_base, is_reward_adapter
 from rlhf_bench.modeling.checkpoints import checkpoint_hash, model_hash, read_training, replacing
 from rlhf_bench.modeling.models import load_policy, load_reward_model
 
-__all__ = ["merge"]
-
 
 def merge(adapter: Path, output: Path) -> None:
     """Write `adapter`, a policy's or a reward model's, merged into its base, to the new folder `output`.

@@ -20,18 +20,6 @@ from rlhf_bench.hub import hub_answers, looks_like_path
 from rlhf_bench.modeling.adapters import adapter_root, is_reward_adapter
 from rlhf_bench.modeling.folders import model_folder
 
-__all__ = [
-    "check_causal",
-    "check_loaded",
-    "check_path",
-    "of_adapter",
-    "pretrained_name",
-    "pretrained_options",
-    "readable",
-    "readable_tokens",
-    "root_config",
-]
-
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 

@@ -38,18 +38,6 @@ from rlhf_bench.modeling.model_files import (
 from rlhf_bench.modeling.quantized import four_bit_options
 from rlhf_bench.modeling.tokenizers import load_tokenizer
 
-__all__ = [
-    "PAD",
-    "autocast",
-    "best_precision",
-    "default_device",
-    "load_policy",
-    "load_reward_model",
-    "new_gpt2",
-    "seeded",
-    "to_reward_model",
-]
-
 PAD = "<|pad|>"
 WRAPPED_NAMES = {r"(^|\.)_orig_mod\.": r"\1", r"^module\.": ""}  # of torch.compile, of DataParallel
 

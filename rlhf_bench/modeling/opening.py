@@ -20,8 +20,6 @@ from rlhf_bench.modeling.templates import Template
 from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.types import PAIR
 
-__all__ = ["check_openable", "open_policy", "open_reward_model"]
-
 Log = Callable[[str], None]
 
 

@@ -17,8 +17,6 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf_bench.runtime.pool import SMALL
 
-__all__ = ["is_large", "packed_weights"]
-
 ROWS = 32  # the number of rows that the layout is chosen for; it serves any number
 
 

@@ -19,8 +19,6 @@ from rlhf_bench.modeling.tokens import Encoded, collate, length_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 
-__all__ = ["LanguageModel", "Likelihoods", "sequence_logprobs"]
-
 AT_ONCE = 16_384  # responses with tokens in memory together, sorted by length
 BATCH = 64
 ATTENTION = BATCH * 512**2  # rows x length^2 of a batch: what its attention weights take grows with it

@@ -16,8 +16,6 @@ from transformers import BitsAndBytesConfig
 from rlhf_bench.errors import MissingExtra, ModelError
 from rlhf_bench.modeling.adapters import adapter_base
 
-__all__ = ["check_four_bit", "four_bit_options"]
-
 
 def check_four_bit(device: torch.device) -> None:
     """That a model can be loaded in 4 bits on this device.

@@ -18,8 +18,6 @@ from rlhf_bench.modeling.templates import Template, marked_turns, write_chat
 from rlhf_bench.modeling.tokens import Encoded, cut_left, prompt_ids, token_ids
 from rlhf_bench.types import PAIR
 
-__all__ = ["RewardForm", "Separate", "make_form", "reward_form"]
-
 Written = tuple[list[int], list[int]]  # ids of a prompt alone, and with its response
 
 

@@ -21,8 +21,6 @@ from rlhf_bench.modeling.trees import grouped_batches
 from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 
-__all__ = ["RewardModel", "Rewards", "ScoreModel", "check_rewards"]
-
 AT_ONCE = 16_384  # responses with tokens in memory together, sorted by length
 LONGEST = 2048  # tokens of a prompt, and of a response, that are read however many the model could read
 

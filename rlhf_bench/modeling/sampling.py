@@ -28,8 +28,6 @@ from rlhf_bench.runtime.pool import workers_for
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.types import HUMAN_TURN, Completion, FinishReason, Prompt
 
-__all__ = ["SamplingConfig", "filter_logits", "sample", "sample_as", "stream", "uniforms"]
-
 Made = TypeVar("Made")
 DRAW_ELEMENTS = 1 << 19  # logits that tokens are drawn from at once
 

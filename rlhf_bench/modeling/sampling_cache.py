@@ -11,8 +11,6 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-__all__ = ["cache_argument", "grows_in_place", "has_usual_cache", "preallocated_cache", "take_rows"]
-
 
 def cache_argument(model: PreTrainedModel) -> str:
     """What the model's forward calls a cache: `cache`, or `past_key_values` before some version of transformers 5."""

@@ -18,8 +18,6 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["GroupCache", "attending"]
-
 NAME = "rlhf_bench_groups"  # of the attention, in transformers' registry
 PLAIN = {"position_ids", "use_cache", "cache_position", "output_attentions", "is_causal", "output_hidden_states"}
 

@@ -14,19 +14,6 @@ from weakref import WeakKeyDictionary
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "LINE_END",
-    "as_text",
-    "continued_text",
-    "end_ids",
-    "first_special",
-    "generation_config",
-    "line_end_ids",
-    "prefix_ids",
-    "text_pieces",
-    "without_special",
-]
-
 # Unicode noncharacters: reserved for such use inside a program, and in no text.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _prefixes: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Stops"]
-
 
 class Stops:
     """Finds stop strings in what has been drawn.

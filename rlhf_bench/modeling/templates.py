@@ -16,8 +16,6 @@ from rlhf_bench.modeling.special import as_text, first_special, line_end_ids, pr
 from rlhf_bench.modeling.tokens import Encoded, cut_left, join, prompt_ids
 from rlhf_bench.types import TEMPLATES, Prompt
 
-__all__ = ["Template", "check_template", "marked_turns", "write_chat"]
-
 _ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
 )

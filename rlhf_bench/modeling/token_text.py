@@ -7,8 +7,6 @@ from itertools import accumulate
 
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["token_ends"]
-
 _BROKEN = "\ufffd"  # what a tokenizer writes for a part of a character
 
 

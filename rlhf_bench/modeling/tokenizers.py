@@ -15,8 +15,6 @@ from rlhf_bench.modeling.adapters import adapter_base, adapter_root
 from rlhf_bench.modeling.folders import has_tokenizer, model_folder
 from rlhf_bench.modeling.model_files import of_adapter, pretrained_name, pretrained_options, readable
 
-__all__ = ["has_chat_template", "load_tokenizer", "train_tokenizer"]
-
 
 def train_tokenizer(texts: list[str], *, vocab_size: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE with GPT-2's splitting; pads with end-of-text, as GPT-2 does."""

@@ -17,22 +17,6 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_bench.modeling.special import LINE_END, line_end_ids, prefix_ids, text_pieces, without_special
 
-__all__ = [
-    "Batch",
-    "Encoded",
-    "collate",
-    "continued_ids",
-    "count_truncated",
-    "cut_left",
-    "encode",
-    "encode_prompts",
-    "join",
-    "length_batches",
-    "prompt_ids",
-    "token_ids",
-]
-
-
 ROUND_WIDTH = 16  # batches are padded to a multiple of this
 
 

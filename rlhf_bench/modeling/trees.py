@@ -28,8 +28,6 @@ from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
 from rlhf_bench.runtime.sharding import is_sharded
 
-__all__ = ["Packing", "can_pack", "grouped_batches", "has_full_attention", "pack", "packed_hidden_states"]
-
 Ints = npt.NDArray[np.int64]
 
 WIDTHS = (1.0, 1.5, 2.0, 3.0, 4.0)  # widths of packed rows that are tried, in lengths of the longest row

@@ -7,8 +7,6 @@ from rlhf_bench.report.judge_alarms import judge_alarms
 from rlhf_bench.report.result import Result
 from rlhf_bench.types import Alarm
 
-__all__ = ["alarm_lines", "checked_for", "found_alarms", "raised_alarms", "training_alarm_lines"]
-
 
 def found_alarms(result: Result) -> list[Alarm]:
     """The alarms of the evaluation and of its judges."""

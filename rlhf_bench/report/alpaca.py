@@ -11,8 +11,6 @@ from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_text, json_text
 from rlhf_bench.store import ANCHORS, ResultStore
 
-__all__ = ["write_alpaca"]
-
 
 def write_alpaca(result_dir: Path, folder: Path) -> list[Path]:
     """Write `<model>.json` for each model and for the chosen responses; return the files.

@@ -26,8 +26,6 @@ from rlhf_bench.store import ResultStore
 if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
     from matplotlib.figure import Figure
 
-__all__ = ["Audit", "audit_text"]
-
 _WIDTH = 120
 _ROWS = 8  # of a table on a terminal at most
 _SPECIAL = 5  # of the table beside accuracy at least

@@ -57,8 +57,6 @@ from rlhf_bench.report.tables.summary import summary_table
 if TYPE_CHECKING:  # matplotlib takes seconds to import: what prints a table does not wait for it
     from matplotlib.figure import Figure
 
-__all__ = ["REPORT", "Plot", "audit_contents", "contents", "draw", "plots", "tables"]
-
 
 class Plot(NamedTuple):
     """A plot is drawn by the function of its name in a module of plots/."""

@@ -17,8 +17,6 @@ from rlhf_bench.store import ResultStore
 if TYPE_CHECKING:  # what reads no table and no plot does not wait for matplotlib
     from matplotlib.figure import Figure
 
-__all__ = ["Evaluation"]
-
 
 @dataclass(frozen=True)
 class Evaluation:

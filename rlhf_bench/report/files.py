@@ -17,8 +17,6 @@ from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables.summary import missing_lines
 from rlhf_bench.report.verdict import verdict
 
-__all__ = ["write_plots", "write_tables"]
-
 _TEXTS = {".csv": csv_text, ".tex": tex_text}
 
 

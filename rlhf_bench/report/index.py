@@ -17,8 +17,6 @@ from rlhf_bench.report.result import Result, known, load_result
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.store import find_results
 
-__all__ = ["write_index"]
-
 _COLUMNS = [
     Column("result", "Result"),
     Column("date", "Date"),

@@ -11,8 +11,6 @@ from typing import Any
 from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.types import Alarm, Estimate
 
-__all__ = ["judge_alarms"]
-
 _REWARDS = ("reward_z", "reward")
 
 

@@ -23,8 +23,6 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store.score_table import score_table
 from rlhf_bench.types import Estimate
 
-__all__ = ["Leaderboard", "leaderboards", "p_of_other_seeds", "ranks"]
-
 _BESIDE = ("kl_exact", "n_tokens")  # shown beside the metric that ranks
 _MOST = 20  # entries of a leaderboard: every pair of them is tested
 

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
-__all__ = ["Evaluated", "model_card"]
-
 IN_METADATA = ("reward_z", "reward", "gold", "kl_exact", "rougeL", "perplexity", "ended")
 
 

@@ -13,8 +13,6 @@ from rlhf_bench.scorers import describe
 from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.types import Estimate
 
-__all__ = ["cautions", "interval_note", "one_seed_note", "toy_lines", "toy_note", "with_common_notes"]
-
 
 def with_common_notes(result: Result, table: Table) -> Table:
     """`table` with the notes that hold for all tables of the result, first, and the warnings about its intervals."""

@@ -26,8 +26,6 @@ from rlhf_bench.report.tables.metrics import metric_column
 from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
-__all__ = ["FORMATS", "Choice", "paper_figure", "paper_table", "write_paper"]
-
 Style = Literal["paper", "slides"]
 Columns = Literal["single", "double"]
 FORMATS = ("pdf", "svg", "png")

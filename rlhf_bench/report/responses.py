@@ -9,8 +9,6 @@ from typing import NamedTuple
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, number_text
 
-__all__ = ["PromptView", "ResponseView", "responses_markdown", "responses_table", "side_by_side"]
-
 
 class ResponseView(NamedTuple):
     model: str

@@ -16,8 +16,6 @@ from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 from rlhf_bench.types import Estimate
 
-__all__ = ["Result", "is_rejected", "known", "load_result"]
-
 
 def known(estimate: Estimate | None) -> TypeGuard[Estimate]:
     """True if there is a number to show."""

@@ -19,8 +19,6 @@ from rlhf_bench.report.tables.summary import missing_lines, summary_table
 from rlhf_bench.report.verdict import verdict
 from rlhf_bench.types import Estimate
 
-__all__ = ["judge_text", "summary_text"]
-
 _UNDER = 6  # lines under the table
 
 

@@ -17,11 +17,6 @@ from typing import Any, NamedTuple
 from rlhf_bench.report.result import known
 from rlhf_bench.types import REFERENCE, Estimate
 
-__all__ = [
-    "ALWAYS", "MAIN", "REST", "Cell", "Column", "Mark", "Table", "cell_text", "cells", "column_text", "estimate_of",
-    "number_text",
-]  # fmt: skip
-
 Cell = Estimate | str | float | int | None
 
 ALWAYS, MAIN, REST = 0, 1, 2  # a column's tier: on any terminal; where there is room; behind "all columns"

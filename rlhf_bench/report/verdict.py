@@ -15,8 +15,6 @@ from rlhf_bench.report.result import Result, is_rejected
 from rlhf_bench.report.table import number_text
 from rlhf_bench.scorers import describe
 
-__all__ = ["verdict"]
-
 Pair = frozenset[str]
 _FEW = 3  # pairs that are told apart: so many are listed sooner than put into letters
 

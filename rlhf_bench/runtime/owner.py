@@ -9,8 +9,6 @@ from pathlib import Path
 
 from rlhf_bench.types import stable_hash
 
-__all__ = ["is_dead", "this_process"]
-
 
 def this_process() -> str:
     """`<machine>:<pid>:<start>`: a pid alone would be mistaken for a later process that was given the same number."""

@@ -25,8 +25,6 @@ from transformers import PreTrainedModel
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.runtime.sharding import shard, unsharded
 
-__all__ = ["SMALL", "Pool", "worker_pool", "workers_for"]
-
 SMALL = 20_000_000  # parameters; beyond it a single batch keeps all cores busy
 
 Item = TypeVar("Item")

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["ALONE", "Processes", "fsdp_is_configured", "several_processes"]
-
 TIMEOUT = timedelta(minutes=30)  # for a process that hangs; one that ends is noticed at once
 BUCKET = 1 << 25  # bytes of gradients that are summed at a time: a copy of all of them would double their memory
 FIRST_SPEAKS = 2.0  # seconds that another process waits for process 0 to report the same error

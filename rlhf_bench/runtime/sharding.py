@@ -19,8 +19,6 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
-__all__ = ["gather", "gathered_state", "is_sharded", "shard", "sharded_as", "unsharded"]
-
 Root = TypeVar("Root", bound=nn.Module)
 Value = TypeVar("Value")
 

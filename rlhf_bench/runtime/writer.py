@@ -9,8 +9,6 @@ from typing import ParamSpec, TypeVar
 
 from rlhf_bench.runtime.processes import ALONE, Processes
 
-__all__ = ["Writer"]
-
 P = ParamSpec("P")
 Result = TypeVar("Result")
 

@@ -20,8 +20,6 @@ import numpy as np
 
 from rlhf_bench.scorers.base import Columns, Corpus, Metric, Missing, Scorer, Values
 
-__all__ = ["SCORER", "compression_ratio"]
-
 GROUPS = 20
 FEWEST = 1_000  # bytes below which the compressed size is mostly the format's own
 LEVEL = 9

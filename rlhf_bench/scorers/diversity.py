@@ -9,8 +9,6 @@ import numpy as np
 from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, ResponseRow, Scorer
 from rlhf_bench.scorers.text import copied_share, distinct_n, repetition
 
-__all__ = ["SCORER"]
-
 
 class DiversityScorer(Scorer):
     order = 60

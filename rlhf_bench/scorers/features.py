@@ -14,29 +14,6 @@ import numpy as np
 
 from rlhf_bench.stats import FloatArray
 
-__all__ = [
-    "FEATURES",
-    "assertiveness",
-    "exclamation",
-    "feature_differences",
-    "feature_table",
-    "first_person",
-    "flattery",
-    "hedging",
-    "length",
-    "list_form",
-    "markdown",
-    "numbers",
-    "politeness",
-    "prompt_length",
-    "question",
-    "refusal",
-    "similarity",
-    "tags",
-    "toxicity",
-    "turns",
-]
-
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 _HEDGES = re.compile(
     r"\b(?:maybe|perhaps|possibly|probably|likely|might|may|could be|seems?|appears?|i think|i believe|i guess"

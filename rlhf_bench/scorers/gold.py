@@ -10,8 +10,6 @@ import numpy as np
 from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, ResponseRow, Scorer
 from rlhf_bench.types import HH_MINI
 
-__all__ = ["SCORER", "GoldReward", "gold_reward_for"]
-
 PREFIX = "gold_"
 
 

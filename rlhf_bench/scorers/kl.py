@@ -16,8 +16,6 @@ from rlhf_bench.scorers.perplexity import encode_chosen, needs_the_model
 if TYPE_CHECKING:
     from rlhf_bench.modeling.tokens import Encoded
 
-__all__ = ["KL_COLUMNS", "SCORER", "TOKEN_ENDS", "TOKEN_KL"]
-
 KL_COLUMNS = ("kl_k1", "kl_k3", "kl_exact", "kl_k1_token", "kl_k3_token", "kl_exact_token")  # of what a model drew
 TOKEN_KL = "token_kl"  # a list a response: the exact KL of each token
 TOKEN_ENDS = "token_ends"  # a list a response: where each token ends in the response, in characters

@@ -10,8 +10,6 @@ import numpy as np
 from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer, Values
 from rlhf_bench.scorers.text import n_words
 
-__all__ = ["SCORER"]
-
 
 class LengthScorer(Scorer):
     order = 50

@@ -13,15 +13,6 @@ from rlhf_bench.scorers.base import CUT, Columns, EvalContext, LoadedModel, Metr
 if TYPE_CHECKING:
     from rlhf_bench.modeling.tokens import Encoded
 
-__all__ = [
-    "PERPLEXITY_PREFIXES",
-    "SCORER",
-    "EncodedChosen",
-    "encode_chosen",
-    "language_model_columns",
-    "needs_the_model",
-]
-
 PERPLEXITY_PREFIXES = ("perplexity:", "bits_per_byte:")  # of every response, under a language model of that name
 
 

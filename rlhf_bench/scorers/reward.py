@@ -20,8 +20,6 @@ from rlhf_bench.scorers.base import (
     Values,
 )
 
-__all__ = ["HELD_OUT", "HELD_OUT_Z", "REWARD_PREFIX", "SCORER", "add_reward_z", "reward_scales", "with_reward_z"]
-
 HELD_OUT = "reward_held_out"  # the reward model of another training seed, which no policy was optimised against
 HELD_OUT_Z = f"{HELD_OUT}_z"
 REWARD_PREFIX = "reward:"  # a reward model that scores beside the first

@@ -24,19 +24,6 @@ from rouge_score import scoring, tokenize
 from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer
 from rlhf_bench.scorers.text import is_english_script, split_unspaced
 
-__all__ = [
-    "LEFT_OUT",
-    "ROUGE_PARTS",
-    "SCORER",
-    "UNICODE",
-    "UNSEEN",
-    "Score",
-    "rouge_best",
-    "rouge_parts",
-    "rouge_settings",
-    "unicode_words",
-]
-
 UNICODE = "_unicode"  # the end of the names of ROUGE by the words of every script
 _TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 _NAMES = (*_TITLES, *(f"{name}{UNICODE}" for name in _TITLES))

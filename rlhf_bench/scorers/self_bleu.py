@@ -31,8 +31,6 @@ from rlhf_bench.scorers.base import AlarmRule, Columns, Corpus, Metric, Scorer
 from rlhf_bench.scorers.text import words
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["SCORER", "self_bleu"]
-
 _SPLITS, _CLAIMS = 200, 2  # into halves, and of these those whose halves are jackknifed as well
 _FEWEST = 40  # texts below which halves are too small
 ORDERS = (1, 2, 3, 4)

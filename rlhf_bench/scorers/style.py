@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from rlhf_bench.scorers.base import Columns, EvalContext, ResponseRow, Scorer
 from rlhf_bench.scorers.features import FEATURES, feature_table
 
-__all__ = ["GROUPS", "PREFIX", "SCORER"]
-
 PREFIX = "style_"
 
 GROUPS: Mapping[str, tuple[str, ...]] = {

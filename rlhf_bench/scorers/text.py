@@ -7,10 +7,6 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
-__all__ = [
-    "copied_share", "distinct_n", "is_english_script", "n_words", "repetition", "split_unspaced", "words",
-]  # fmt: skip
-
 # Marks of other scripts that occur inside words; `\w` has none.
 _MARKS = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0963\u0981-\u0e4e\u0eb1-\u0ece\u102b-\u103e\u17b4-\u17d3"
 # Runs of letters and digits; an apostrophe or hyphen inside a word does not end it.

@@ -19,20 +19,6 @@ from rlhf_bench.modeling.merge import merge
 from rlhf_bench.modeling.tokens import Batch, Encoded
 from rlhf_bench.progress import Progress
 
-__all__ = [
-    "TOLERANCE",
-    "Check",
-    "Result",
-    "Worst",
-    "measured",
-    "of_response",
-    "one_by_one",
-    "paddings",
-    "plain_folder",
-    "run_all",
-    "texts",
-]
-
 TOLERANCE = 1e-4  # nats, or units of reward: what float32 may differ by from one batch to another
 Result = tuple[bool, str]
 

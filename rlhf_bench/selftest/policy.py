@@ -37,8 +37,6 @@ from rlhf_bench.selftest.common import (
 )
 from rlhf_bench.types import Completion, Prompt, prompt_id
 
-__all__ = ["PolicyUnderTest", "check_policy"]
-
 BETA = 0.1
 NEW_TOKENS = 16
 EDGE = 1e-4  # of the unit interval that draws are made in: what rounding in float32 may move an edge by

@@ -24,8 +24,6 @@ from rlhf_bench.selftest.common import (
     texts,
 )
 
-__all__ = ["check_reward"]
-
 
 def check_reward(model: RewardModel, path: str | Path, progress: Progress | None = None) -> Iterator[Check]:
     """All checks of a reward model."""

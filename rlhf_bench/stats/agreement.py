@@ -11,8 +11,6 @@ import numpy.typing as npt
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["cohen_kappa", "cohen_kappas", "fleiss_kappa", "krippendorff_alpha"]
-
 
 def cohen_kappa(table: npt.ArrayLike) -> float:
     """Cohen (1960) from a table of counts (C, C): rows one rater's categories, columns the other's.

@@ -8,8 +8,6 @@ from scipy import special, stats
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.resample import FloatArray
 
-__all__ = ["best_of_n", "best_of_n_kl", "best_of_n_kl_bound", "rank_weights"]
-
 
 def rank_weights(pool: int, n: int) -> FloatArray:
     """(N,): the chance that the sample of rank i, ascending, is the best of n drawn from N without replacement.

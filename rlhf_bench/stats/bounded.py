@@ -11,8 +11,6 @@ from rlhf_bench.stats.estimates import clopper_pearson
 from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, nanmean
 from rlhf_bench.types import Estimate
 
-__all__ = ["bounded_mean"]
-
 
 def bounded_mean(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate:
     """Mean over prompts of (S, P, K) values in [0, 1], NaN where there is none; prompts crossed with seeds.

@@ -15,8 +15,6 @@ from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.pigeonhole import crossed_sums, percentile
 from rlhf_bench.types import Estimate
 
-__all__ = ["Strength", "fit_strengths", "strengths"]
-
 ELO = 400 / math.log(10)  # one unit of log odds on the Elo scale
 BASELINE = 1000.0
 PRIOR = 0.01  # precision of a normal prior on each strength in log odds: a standard deviation of 10, or 1,737 Elo

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from rlhf_bench.types import Estimate
 
-__all__ = ["FEW_PROMPTS", "LONG_TAILS", "Shown", "caution_notes", "has_long_tails", "near_an_end"]
-
 FEW_PROMPTS = 100  # fewer than this
 LONG_TAILS = 6.0  # excess kurtosis of the prompts' values, above which a few of them carry the number ...
 ENOUGH = 1_000  # ... unless there are so many prompts

@@ -20,8 +20,6 @@ from rlhf_bench.stats.resample import (
 )
 from rlhf_bench.types import Estimate
 
-__all__ = ["correlation_estimate"]
-
 _LIMIT = 1 - 1e-12  # a correlation of 1 has no Fisher z
 
 

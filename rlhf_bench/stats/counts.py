@@ -12,8 +12,6 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.resample import check_level
 from rlhf_bench.types import Estimate
 
-__all__ = ["kappa_estimate", "mcnemar_p", "odds_ratio"]
-
 
 def mcnemar_p(gained: int, lost: int) -> float:
     """Two-sided exact p of McNemar's (1947) test: of the prompts that changed, each kind is equally likely.

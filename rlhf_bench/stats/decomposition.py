@@ -31,8 +31,6 @@ from rlhf_bench.stats.pigeonhole import percentile, seed_weights
 from rlhf_bench.stats.resample import FloatArray, resampled_sums
 from rlhf_bench.types import Estimate
 
-__all__ = ["REST", "Prices", "Split", "fit_paired_prices", "fit_prices", "split_gain"]
-
 REST = "rest"  # what no feature explains
 LEAST_PROMPTS = 10  # in which a feature must differ between samples for its price to be estimated
 _RIDGE = 1e-6  # per sample and squared standard deviation: keeps a price finite where features are collinear

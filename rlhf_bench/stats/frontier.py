@@ -29,19 +29,6 @@ from rlhf_bench.stats.resample import FloatArray, resampled_sums
 from rlhf_bench.stats.tilting import check_rewards, effective_size, tilted
 from rlhf_bench.types import Estimate
 
-__all__ = [
-    "REWARD",
-    "Frontier",
-    "SeedCurve",
-    "Turn",
-    "efficiency",
-    "estimate_frontier",
-    "excess",
-    "samples_needed",
-    "seed_curve",
-    "turn_of_sum",
-]
-
 REWARD = "optimised"  # the name of the reward that is optimised, among what is read off along the curve
 LEAST_SAMPLES = 10.0  # effective sample size below which a prompt's weights rest on too few samples
 SHARE = 0.05  # of the prompts that may fall below it

@@ -27,11 +27,6 @@ from rlhf_bench.stats.resample import (
 )
 from rlhf_bench.types import Estimate
 
-__all__ = [
-    "crossed_ratio", "crossed_share", "crossed_std", "reference_z_cells", "resampled_scale", "scale_influence",
-    "scaled_cells",
-]  # fmt: skip
-
 LOGIT = f"{METHOD}, logit"
 
 

@@ -22,8 +22,6 @@ from rlhf_bench.stats.pigeonhole import resampled_means
 from rlhf_bench.stats.resample import FloatArray, check_level
 from rlhf_bench.types import Estimate
 
-__all__ = ["AtKl", "Fit", "Form", "curve_at", "fit_overoptimisation", "gold_gain", "turning_point"]
-
 Form = Literal["rl", "best-of-n"]
 
 

@@ -24,8 +24,6 @@ from rlhf_bench.stats.crossed import all_alike, complete, crossed, crossed_diffe
 from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, nanmean
 from rlhf_bench.types import Estimate
 
-__all__ = ["crossed_share_difference", "share_difference", "tango_interval"]
-
 _INSIDE = 1e-9
 
 

@@ -15,8 +15,6 @@ from rlhf_bench.stats.pigeonhole import resampled_means
 from rlhf_bench.stats.resample import FloatArray
 from rlhf_bench.types import Estimate
 
-__all__ = ["front_probability", "hypervolume", "hypervolume_estimate", "on_front", "pareto_front"]
-
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     """Names of the points (kl, reward) that no other point dominates, by rising KL.

@@ -9,8 +9,6 @@ import numpy as np
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.resample import CHUNK
 
-__all__ = ["sign_flip_p", "two_group_p"]
-
 PERMUTATIONS = 2_000
 
 

@@ -12,8 +12,6 @@ import numpy as np
 from rlhf_bench.stats.resample import FloatArray, resampled_sums
 from rlhf_bench.types import Estimate
 
-__all__ = ["crossed_sums", "percentile", "resampled_means", "seed_counts", "seed_weights"]
-
 
 def seed_counts(n: int, *, seed: int, resamples: int) -> FloatArray:
     """(resamples, n): how often each of n training seeds occurs; 1 where there is one seed only."""

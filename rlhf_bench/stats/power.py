@@ -19,8 +19,6 @@ from rlhf_bench.stats.crossed import (
 )
 from rlhf_bench.stats.resample import FloatArray, check_level, is_constant
 
-__all__ = ["prompts_needed"]
-
 MOST_PROMPTS = 10_000_000
 
 

@@ -12,8 +12,6 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.resample import FloatArray, check_level
 from rlhf_bench.types import Estimate
 
-__all__ = ["MIN_LABELS", "ppi_share"]
-
 MIN_LABELS = 10
 
 

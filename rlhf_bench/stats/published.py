@@ -14,8 +14,6 @@ from scipy import special
 from rlhf_bench.stats.resample import check_level
 from rlhf_bench.types import Estimate
 
-__all__ = ["PublishedDifference", "PublishedMean", "correlation_needed", "published_difference"]
-
 
 class PublishedMean(NamedTuple):
     """A model's row of a published table."""

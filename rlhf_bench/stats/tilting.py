@@ -10,8 +10,6 @@ import numpy as np
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.resample import FloatArray
 
-__all__ = ["Tilted", "check_rewards", "effective_size", "tilted"]
-
 
 class Tilted(NamedTuple):
     """Each prompt's numbers under the tilted policy, at each beta. G betas, P prompts."""

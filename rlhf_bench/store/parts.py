@@ -18,8 +18,6 @@ import pandas as pd
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_parquet, atomic_write_text, json_text
 
-__all__ = ["LISTS", "WIDE", "PartStore"]
-
 LISTS = ("token_ids", "token_kl", "token_ends")  # a list a response
 WIDE = ("prompt", "response", "reference", *LISTS)  # most of the bytes: read a shard at a time
 RESPONSE_COLUMNS = ("model", "seed", "prompt_id", "sample", "prompt", "response", "reference", "finish_reason",

@@ -15,8 +15,6 @@ from rlhf_bench.stats import FloatArray, reference_z_cells, scaled_cells
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store.result import order_models
 
-__all__ = ["BY_REFERENCE", "KEYS", "ScoreTable", "score_table"]
-
 KEYS = ("model", "seed", "prompt_id", "sample")
 BY_REFERENCE = ("reward_z", HELD_OUT_Z)  # standardised by the reference's responses
 

@@ -9,8 +9,6 @@ from rlhf_bench.types import STAGES
 from trainers.config.recipe import Recipe
 from trainers.config.rewards import MODEL, parse_sources
 
-__all__ = ["all_stages", "configuration", "later_stages", "parents_of", "with_ancestors"]
-
 REWARD_SOURCE = {"function", "weights", "checkpoint", "ensemble"}  # of the reward section, but for ppo and grpo alone
 
 

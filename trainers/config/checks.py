@@ -28,8 +28,6 @@ from trainers.config.recipe import (
 )
 from trainers.config.rewards import GOLD, MODEL, parse_sources
 
-__all__ = ["check_combinations", "check_fsdp", "check_given", "ignored_keys"]
-
 
 def check_combinations(recipe: Recipe) -> None:
     """

@@ -13,8 +13,6 @@ from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.types import STAGES
 from trainers.config.recipe import NewModel, Recipe
 
-__all__ = ["explain", "fine_tuned_instead", "list_recipes", "load_recipe", "recipe_path"]
-
 FINE_TUNING = "gpt2-hh"  # the recipe whose rates fit a pretrained model
 OPTIMISATION = ("optimizer", "lr", "muon_lr", "head_lr", "critic_lr", "schedule", "weight_decay")
 RECIPES = Path(__file__).parent.parent / "recipes"

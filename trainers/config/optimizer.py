@@ -8,8 +8,6 @@ from pydantic import Field
 
 from rlhf_bench.config import Config
 
-__all__ = ["LoraConfig", "OptimizerConfig", "TunedConfig"]
-
 
 class LoraConfig(Config):
     """An adapter: W x becomes W x + (alpha / r) B A x, with only A (r, in) and B (out, r) trained.

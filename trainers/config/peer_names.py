@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["OPENRLHF", "TRL", "peer_names"]
-
 Names = Mapping[str, str]  # dotted key -> name
 
 

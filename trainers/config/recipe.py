@@ -15,19 +15,6 @@ from rlhf_bench.data.filters import FILTERS
 from rlhf_bench.types import HH_MINI, HUMAN_TURN, TemplateName
 from trainers.config.optimizer import OptimizerConfig, TunedConfig
 
-__all__ = [
-    "BaseConfig",
-    "DataConfig",
-    "DpoConfig",
-    "GrpoConfig",
-    "NewModel",
-    "PpoConfig",
-    "Recipe",
-    "RewardConfig",
-    "RolloutConfig",
-    "SftConfig",
-]
-
 LossName = Literal[
     "sigmoid", "cdpo", "robust", "ipo", "ipo_sum", "hinge", "kto", "kto_unpaired", "slic", "cpo", "cpo_sum", "orpo",
     "orpo_response",

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from rlhf_bench.errors import BadValue
 
-__all__ = ["GOLD", "MODEL", "is_folder", "parse_sources"]
-
 MODEL, GOLD = "model", "gold"
 
 

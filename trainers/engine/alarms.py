@@ -14,8 +14,6 @@ from itertools import combinations, pairwise
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
-__all__ = ["ALARMS", "LEVEL", "TrainingAlarm", "alarms_at", "chance_of_falling", "find_alarms"]
-
 Rows = Sequence[Mapping[str, Any]]
 Check = Callable[[Rows], str | None]
 

@@ -16,21 +16,6 @@ from rlhf_bench.types import PreferencePair
 from trainers.config.recipe import Recipe
 from trainers.engine.stage import Stage
 
-__all__ = [
-    "EncodedPairs",
-    "Order",
-    "Pair",
-    "both_sides",
-    "count_steps",
-    "count_tokens",
-    "encode_pairs",
-    "encode_rows",
-    "pair_lengths",
-    "report_cut",
-    "report_pairs_cut",
-    "template_of",
-]
-
 Pair = tuple[Encoded, Encoded]  # chosen, rejected
 
 

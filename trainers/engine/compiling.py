@@ -21,8 +21,6 @@ from transformers import PreTrainedModel
 from rlhf_bench.errors import ModelError
 from rlhf_bench.modeling.heads import backbone_of, max_positions
 
-__all__ = ["compile_backbone", "compiling"]
-
 BACKEND = "inductor"
 
 

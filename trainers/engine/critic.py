@@ -19,8 +19,6 @@ from trainers.config.rewards import MODEL, parse_sources
 from trainers.engine.models import make_trainable
 from trainers.engine.stage import Stage
 
-__all__ = ["ActorCritic", "Critic", "make_critic"]
-
 
 class Critic(nn.Module):
     """A backbone with a scalar head on every position."""

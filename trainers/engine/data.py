@@ -10,8 +10,6 @@ from rlhf_bench.errors import DataError
 from rlhf_bench.progress import Progress
 from trainers.config.recipe import NewModel, Recipe
 
-__all__ = ["TrainingData"]
-
 LEARN_PAIRS = ("reward", "dpo")  # from the difference of chosen and rejected
 
 

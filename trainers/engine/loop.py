@@ -38,8 +38,6 @@ from trainers.engine.states import (
 )
 from trainers.engine.tracking import Tracking
 
-__all__ = ["LOWER", "HeldOut", "Loop", "Loss"]
-
 LOWER = "; finished stages are kept: lower the learning rate and start this one again with --no-resume"
 
 Piece = TypeVar("Piece")

@@ -33,8 +33,6 @@ from trainers.config.optimizer import LoraConfig
 from trainers.config.recipe import NewModel, Recipe
 from trainers.engine.lora_chain import joined_with_base
 
-__all__ = ["Adapter", "adapt", "check_layers", "check_lora", "check_targets", "save_adapter"]
-
 
 class Adapter(NamedTuple):
     """A model with an adapter in its layers."""

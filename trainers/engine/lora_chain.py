@@ -19,8 +19,6 @@ from rlhf_bench.files import atomic_write_text
 from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.folders import model_folder
 
-__all__ = ["joined_with_base"]
-
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # What peft can do beside plain LoRA; an adapter that does any of it is left on its base.
 _OTHER = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "trainable_token_indices")

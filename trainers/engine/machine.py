@@ -17,8 +17,6 @@ from rlhf_bench.runtime.processes import Processes
 from trainers.engine.compiling import compiling
 from trainers.engine.states import check_same_weights
 
-__all__ = ["Machine", "deterministic", "workers"]
-
 Root = TypeVar("Root", bound=nn.Module)
 
 

@@ -16,8 +16,6 @@ from trainers.engine.compiling import compile_backbone
 from trainers.engine.lora import Adapter, adapt
 from trainers.engine.stage import Stage, Trained
 
-__all__ = ["checkpoint_layers", "compile_layers", "load_reference", "load_trained_policy", "make_trainable", "prepare"]
-
 
 def load_trained_policy(stage: Stage, config: TunedConfig, parent: Path) -> Trained:
     """The policy that the stage trains, from its parent's folder. Raises as `make_trainable`."""

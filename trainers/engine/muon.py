@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from rlhf_bench.runtime.sharding import gather, sharded_as
 
-__all__ = ["Muon", "orthogonalise"]
-
 # The quintic of K. Jordan et al.: five iterations take singular values of [0.001, 1] to about [0.7, 1.2].
 A, B, C = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5

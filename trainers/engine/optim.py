@@ -16,8 +16,6 @@ from trainers.config.optimizer import OptimizerConfig
 from trainers.engine.machine import Machine
 from trainers.engine.muon import Muon
 
-__all__ = ["Optimizer", "learning_rate_factor", "make_optimizer"]
-
 MUON_SHARES = 4
 
 Named = Iterable[tuple[str, nn.Parameter]]

@@ -15,8 +15,6 @@ from trainers.engine.batches import Pair, both_sides, pair_lengths
 from trainers.engine.machine import Machine
 from trainers.losses.preference import PREFERENCE_LOSSES, PairBatch, PairLogps, PreferenceLoss
 
-__all__ = ["FORWARD_PAIRS", "PairStep", "PairTrainer", "pair_logps", "take"]
-
 FORWARD_PAIRS = 32  # of one forward pass without a gradient
 
 

@@ -24,17 +24,6 @@ from trainers.engine.machine import Machine
 from trainers.engine.rollout import Rollout, RolloutMaker, select
 from trainers.losses.policy_gradient import POLICY_TERMS, ClippedTerms, entropy_bonus, target_entropy_loss
 
-__all__ = [
-    "Forward",
-    "PolicyStep",
-    "Surrogate",
-    "Targets",
-    "entropy_loss",
-    "log_of_updates",
-    "surrogate",
-    "update_policy",
-]
-
 Forward = Callable[[Batch, float], tuple[TokenLogps, Tensor | None]]  # ActorCritic's, perhaps under a wrapper
 Numbers = dict[str, float]
 ConfigT = TypeVar("ConfigT", bound=RolloutConfig)

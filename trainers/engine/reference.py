@@ -28,8 +28,6 @@ from trainers.engine.pairs import FORWARD_PAIRS, PairTrainer, pair_logps
 from trainers.engine.stage import Stage
 from trainers.losses.preference import PairLogps
 
-__all__ = ["reference_key", "reference_of_steps", "under_reference"]
-
 AT_A_TIME = 4  # groups a worker, between two looks at the clock
 
 

@@ -26,16 +26,6 @@ from rlhf_bench.errors import BadValue, ModelError
 from rlhf_bench.files import sha256_file
 from trainers.config.rewards import GOLD, MODEL, is_folder, parse_sources
 
-__all__ = [
-    "RewardFunction",
-    "Score",
-    "check_reward_functions",
-    "ensemble",
-    "gold_source",
-    "load_function",
-    "weighted_sum",
-]
-
 Score = Callable[[Sequence[str], Sequence[str], Sequence[bool]], Tensor]  # prompts, responses, ended -> (N,)
 RewardFunction = Callable[[list[str], list[str]], Any]
 

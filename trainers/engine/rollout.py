@@ -33,8 +33,6 @@ from trainers.engine.rewards import (
 )
 from trainers.engine.stage import Stage
 
-__all__ = ["Rollout", "RolloutMaker", "nucleus_numbers", "select", "with_unique_ids"]
-
 CALIBRATION = 256  # pairs of the validation split whose chosen responses give an ensemble's members their scales
 
 

@@ -34,8 +34,6 @@ from trainers.engine.batches import template_of
 from trainers.engine.lora import save_adapter
 from trainers.engine.stage import Stage, StageResult, Trained, step_checkpoint, steps_folder
 
-__all__ = ["StepCheckpoints", "save_stage"]
-
 PREFIX = "checkpoint-"
 
 

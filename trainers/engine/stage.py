@@ -20,8 +20,6 @@ from trainers.config.recipe import Recipe
 from trainers.engine.lora import Adapter
 from trainers.engine.machine import Machine
 
-__all__ = ["Folders", "Reporting", "Stage", "StageResult", "Trained", "step_checkpoint", "steps_folder"]
-
 
 def steps_folder(stage: Path) -> Path:
     """Where the checkpoints on the way to a stage's folder are."""

@@ -23,16 +23,6 @@ from rlhf_bench.runtime.processes import Processes
 from rlhf_bench.runtime.sharding import gathered_state, is_sharded, sharded_as
 from rlhf_bench.runtime.writer import Writer
 
-__all__ = [
-    "WorkFolder",
-    "check_same_weights",
-    "copied_state",
-    "fingerprint",
-    "gathered_weights",
-    "load_trained",
-    "trained_state",
-]
-
 
 class WorkFolder:
     """The files of a stage under way. Of several processes one writes them."""

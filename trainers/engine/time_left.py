@@ -8,8 +8,6 @@ from rlhf_bench.types import STAGES
 from trainers.config.recipe import NewModel, Recipe, RolloutConfig
 from trainers.engine.batches import count_steps
 
-__all__ = ["TimeLeft"]
-
 # In forward passes over one sequence; a backward pass counts as two. A rollout samples (some four), scores and reads
 # the reference; PPO reads its critic as well.
 TRAINED, ROLLOUT, CRITIC = 3.0, 6.0, 1.0

@@ -21,8 +21,6 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.types import stable_hash
 from trainers.engine.stage import Stage
 
-__all__ = ["TRACKERS", "Tracking", "check_trackers"]
-
 WAIT = 30  # seconds that wandb may take to reach its server
 
 

@@ -11,21 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = [
-    "GROUP_ADVANTAGES",
-    "batch_advantages",
-    "gae",
-    "group_advantages",
-    "mean_advantages",
-    "rank_exponential_advantages",
-    "rank_linear_advantages",
-    "rank_tournament_advantages",
-    "reward_minus_value",
-    "rloo_advantages",
-    "whiten",
-    "without_spread",
-]
-
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation, Schulman et al. 2016 (arXiv:1506.02438), eq. 11 and 16.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["nll_loss"]
-
 
 def nll_loss(logps: Tensor, mask: Tensor, *, tokens: int | Tensor) -> Tensor:
     """Negative log-likelihood of the tokens where mask is True, divided by `tokens` (arXiv:2203.02155).

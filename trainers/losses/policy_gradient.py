@@ -13,27 +13,6 @@ from torch import Tensor
 
 from rlhf_bench.modeling.logprobs import kl_k3
 
-__all__ = [
-    "POLICY_TERMS",
-    "ClippedTerms",
-    "PolicyTerms",
-    "adapt_kl_coef",
-    "clipped_policy_terms",
-    "clipped_value_terms",
-    "entropy_bonus",
-    "gspo_policy_terms",
-    "k3",
-    "normalise_bnpo",
-    "normalise_dapo",
-    "normalise_dr_grpo",
-    "normalise_grpo",
-    "reinforce_policy_terms",
-    "sequence_policy_terms",
-    "sequence_rewards",
-    "target_entropy_loss",
-    "token_rewards",
-]
-
 
 def token_rewards(scores: Tensor, logps: Tensor, reference_logps: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
     """PPO's reward per token, (B, T): -kl_coef * (log pi - log ref) everywhere, plus the score on the last real token.

@@ -17,29 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "PREFERENCE_LOSSES",
-    "PairBatch",
-    "PairLogps",
-    "PairTerms",
-    "PreferenceLoss",
-    "cdpo_loss",
-    "cpo_loss",
-    "dpo_loss",
-    "hinge_loss",
-    "ipo_loss",
-    "ipo_sum_loss",
-    "kto_kl",
-    "kto_loss",
-    "nll_per_response",
-    "nll_per_token",
-    "nll_sum",
-    "odds_ratio_loss",
-    "robust_loss",
-    "slic_loss",
-    "unpaired_kto_loss",
-]
-
 
 class PairLogps(NamedTuple):
     """One number a response: its log-probability, or how many tokens it has."""

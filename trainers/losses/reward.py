@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["center_penalty", "reward_loss"]
-
 
 def reward_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) -> Tensor:
     """Bradley-Terry loss of a reward model, arXiv:2009.01325 eq. in 3.4; margin from arXiv:2307.09288 eq. 2.

@@ -12,8 +12,6 @@ from trainers.config.recipe import DpoConfig, GrpoConfig, NewModel, PpoConfig, R
 from trainers.engine.batches import count_steps
 from trainers.losses.preference import PREFERENCE_LOSSES
 
-__all__ = ["Lengths", "Rates", "Shape", "Work", "peak_memory", "stage_work"]
-
 # Bytes a parameter: fp32 weight; with its gradient and AdamW's two moments.
 FROZEN, TRAINED = 4, 16
 ACTIVATION = {"fp32": 68, "bf16": 34}  # bytes a token, layer and unit of width (arXiv:2205.05198, table 2, no scores)

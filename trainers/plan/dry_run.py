@@ -23,8 +23,6 @@ from trainers.engine.data import TrainingData
 from trainers.plan.cost import Lengths, peak_memory, stage_work
 from trainers.plan.probe import GPU_FLOPS, GPU_SHARE, GPU_STEPS, gpu_rates, measure, model_config, shape_of
 
-__all__ = ["dry_run"]
-
 _WIDTH = 100  # characters
 SAMPLE = 500  # pairs that are measured for their lengths
 CHARACTERS = 4  # a token of English text

@@ -15,8 +15,6 @@ from rlhf_bench.modeling.models import autocast
 from trainers.config.recipe import NewModel
 from trainers.plan.cost import Rates, Shape
 
-__all__ = ["gpu_rates", "measure", "model_config", "shape_of"]
-
 ROWS, LENGTH, DRAWN = 4, 128, 16  # of a pass; tokens drawn by a row
 # An A100's dense bf16 arithmetic (NVIDIA's data sheet); the share in use and the decode steps a second are assumptions.
 GPU_FLOPS, GPU_SHARE, GPU_STEPS = 312e12, 0.3, 40.0

@@ -14,8 +14,6 @@ from rlhf_bench.data.mini import world
 from rlhf_bench.data.mini.intent import Intent
 from rlhf_bench.data.mini.reading import Reading
 
-__all__ = ["Content", "judge_content"]
-
 
 class Content(NamedTuple):
     """Findings, each a key of `gold.WEIGHTS`; "" where the question does not arise."""

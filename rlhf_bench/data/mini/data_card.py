@@ -24,8 +24,6 @@ from rlhf_bench.data.mini.reading import vocabulary
 from rlhf_bench.data.mini.turns import TURNS
 from rlhf_bench.types import PreferencePair, fingerprint
 
-__all__ = ["card"]
-
 _INTRODUCTION = """\
 # hh-mini, version {version}
 

@@ -13,8 +13,6 @@ from rlhf_bench.data.mini.intent import Intent
 from rlhf_bench.data.mini.prompts import read_prompt
 from rlhf_bench.data.mini.reading import Reading, is_garbled, read_response
 
-__all__ = ["COMPONENTS", "WEIGHTS", "gold_components", "gold_reward", "judge"]
-
 WEIGHTS: dict[str, dict[str, int]] = {
     "correct": {"right": 60, "mostly": 35, "partly": 10, "none": -25, "contradictory": -35, "wrong": -50},
     "relevant": {"on_topic": 40, "mixed": -40, "no_topic": -30, "off_topic": -120, "garbled": -150},

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from rlhf_bench.data.mini.world import COUNTRIES
 
-__all__ = ["Intent", "resolve"]
-
 
 class Intent(NamedTuple):
     """What a human turn asks. Fields that a kind does not use stay empty."""

@@ -15,8 +15,6 @@ from rlhf_bench.errors import UnknownName
 from rlhf_bench.files import read_checked, write_checked
 from rlhf_bench.types import PreferencePair
 
-__all__ = ["NEW_TURNS", "load"]
-
 NEW_TURNS = "test_new"  # the pairs of test with a last human turn that ends no training prompt
 
 

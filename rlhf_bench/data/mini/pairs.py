@@ -14,21 +14,6 @@ from rlhf_bench.data.mini.turns import TEXTS, TURNS
 from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import PreferencePair, make_pair
 
-__all__ = [
-    "BIAS",
-    "CANDIDATES",
-    "CATEGORIES",
-    "LABEL_NOISE",
-    "SLOPE",
-    "SPLITS",
-    "UNSEEN_CATEGORIES",
-    "VERSION",
-    "ceiling",
-    "draw_pair",
-    "generate",
-    "utility",
-]
-
 VERSION = "2"
 SPLITS: dict[str, int] = {"train": 20_000, "validation": 1_000, "test": 2_500, "test_unseen": 600}
 """Split -> number of pairs."""

@@ -8,8 +8,6 @@ from rlhf_bench.data.mini.intent import Intent, resolve
 from rlhf_bench.data.mini.turns import TURNS
 from rlhf_bench.errors import DataError
 
-__all__ = ["FIRST_LEADS", "GREETINGS", "LATER_LEADS", "LEADS", "TAILS", "join_turns", "read_prompt", "split_turns"]
-
 HUMAN = "\n\nHuman: "
 ASSISTANT = "\n\nAssistant:"
 

@@ -15,8 +15,6 @@ from rlhf_bench.data.mini import phrases, world
 from rlhf_bench.data.mini.prompts import LEADS, TAILS
 from rlhf_bench.data.mini.turns import TURNS
 
-__all__ = ["Reading", "is_garbled", "read_response", "vocabulary"]
-
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]+")
 _CLAUSE = re.compile(r"[.!?\n;:]+|, and ")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")

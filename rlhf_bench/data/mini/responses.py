@@ -13,8 +13,6 @@ from rlhf_bench.data.mini.rng import Stream
 from rlhf_bench.data.mini.turns import TEXTS, TURNS
 from rlhf_bench.data.mini.world import COUNTRIES, HARMS, HOBBIES, MOODS, NAMES, NUMBERS, PLACES, TASKS, VALUES
 
-__all__ = ["draw_content", "draw_response", "good_response"]
-
 Quality = Literal["right", "wrong", "vague", "off", "half"]
 
 _QUALITY: tuple[tuple[Quality, int], ...] = (("right", 720), ("wrong", 110), ("vague", 90), ("off", 40), ("half", 40))

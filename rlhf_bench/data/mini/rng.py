@@ -12,8 +12,6 @@ from decimal import Decimal, localcontext
 from functools import cache
 from typing import TypeVar
 
-__all__ = ["PROBABILITY_ONE", "Stream", "hash_int", "preference_threshold"]
-
 T = TypeVar("T")
 
 _MASK = (1 << 64) - 1

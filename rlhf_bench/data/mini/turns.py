@@ -23,8 +23,6 @@ from rlhf_bench.data.mini.world import (
     VALUES,
 )
 
-__all__ = ["TEXTS", "TURNS"]
-
 _NOUN = {"capital": "the capital", "crop": "the main crop", "flag": "the colour of the flag"}
 _FACT = (
     "What is {noun} of {c}?",

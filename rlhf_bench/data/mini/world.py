@@ -7,24 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = [
-    "ARTICLES",
-    "ATTRIBUTES",
-    "COUNTRIES",
-    "HARMS",
-    "HOBBIES",
-    "MOODS",
-    "NAMES",
-    "NUMBERS",
-    "PLACES",
-    "TASKS",
-    "THINGS",
-    "VALUES",
-    "Country",
-    "HouseholdTask",
-    "strip_articles",
-]
-
 
 class Country(NamedTuple):
     """Three facts, and a detail that supports each."""

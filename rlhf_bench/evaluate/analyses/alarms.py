@@ -27,8 +27,6 @@ from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import ScoreTable
 from rlhf_bench.types import Alarm, Estimate
 
-__all__ = ["at_equal_length", "checks_made", "find_alarms"]
-
 REWARD, LENGTH = "reward_z", "n_tokens"
 WORDS = "n_words"  # the length where tokens are those of two tokenizers
 EQUAL_LENGTH = "reward at equal length"

@@ -19,10 +19,6 @@ from rlhf_bench.stats.overoptimisation import fit_overoptimisation
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import score_table
 
-__all__ = [
-    "BEST_OF_N", "READ_OFF", "SIZES", "best_of_n_curve", "best_of_n_fit", "probability_held", "reference_rewards",
-]  # fmt: skip
-
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 BEST_OF_N = "best of n"  # the curve's name among those of methods
 READ_OFF = ("reward", "reward_z", "gold")

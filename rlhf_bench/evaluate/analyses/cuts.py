@@ -10,8 +10,6 @@ import pandas as pd
 from rlhf_bench.scorers.base import CUT
 from rlhf_bench.types import Alarm
 
-__all__ = ["CUT_CHECK", "Cut", "cut_alarms", "find_cuts"]
-
 CUT_CHECK = "cut prompts and responses"
 MOST = 0.1
 PROMPT, CHOSEN = f"{CUT}prompt", f"{CUT}chosen"

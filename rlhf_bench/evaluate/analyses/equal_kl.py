@@ -17,8 +17,6 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable
 
-__all__ = ["equal_kl"]
-
 BAND = 25  # points of a drawn band
 ROUND = sorted(
     round(m * 10.0**k, 3) for m in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) for k in range(-2, 4)

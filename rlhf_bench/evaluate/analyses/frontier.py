@@ -22,8 +22,6 @@ from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import ScoreTable, score_table
 from rlhf_bench.types import Alarm, Estimate
 
-__all__ = ["ABOVE", "OPTIMISED", "frontier_alarms", "frontier_curve"]
-
 OPTIMISED = "reward_z"  # of several seeds the only one with a common scale
 ABOVE = "reward above the optimal frontier"  # the check of the alarm
 

@@ -17,8 +17,6 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable, score_table
 
-__all__ = ["OUTCOMES", "Gain", "split_gains"]
-
 OUTCOMES = ("reward_z", "gold")
 _NAMES = list(FEATURES)
 _COLUMNS = [f"{PREFIX}{name}" for name in _NAMES]

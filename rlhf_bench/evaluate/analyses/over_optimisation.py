@@ -14,8 +14,6 @@ from rlhf_bench.stats.overoptimisation import fit_overoptimisation
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store.score_table import ScoreTable
 
-__all__ = ["curve_names", "over_optimisation"]
-
 GOLD = "gold"
 
 

@@ -11,8 +11,6 @@ from scipy import special
 from rlhf_bench.scorers.text import words
 from rlhf_bench.types import Alarm
 
-__all__ = ["CHECK", "Phrase", "Texts", "new_phrases", "phrase_alarms"]
-
 CHECK = "a phrase that most responses share"
 LONGEST = 4  # words of a phrase
 LEAST = 0.5  # change in document frequency: half of the responses, beyond what the interval allows

@@ -13,8 +13,6 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable
 
-__all__ = ["HYPERVOLUME_KL", "KL", "REWARDS", "tradeoffs"]
-
 HYPERVOLUME_KL = 10.0
 
 KL = "kl_exact"

@@ -20,8 +20,6 @@ from rlhf_bench.stats.permutation import sign_flip_p, two_group_p
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.types import Estimate
 
-__all__ = ["BiasCheck", "Labelled", "bias_checks", "check_biases", "judge_rates", "repeatability"]
-
 
 def judge_rates(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> dict[str, Estimate]:
     """What describes a judge, from a row a question (as `pairs.fold` takes them); no fault in itself.

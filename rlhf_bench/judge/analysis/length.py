@@ -50,8 +50,6 @@ from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.pigeonhole import percentile, seed_counts
 from rlhf_bench.types import Estimate
 
-__all__ = ["LENGTH_ALONE", "EqualLength", "equal_length_win_rates", "fit_equal_length"]
-
 LENGTH_ALONE = "length alone decides every verdict: at equal length there is nothing to go by"
 RIDGE = 0.01  # on theta and phi
 PRIOR_EFFECT, PRIOR_SD, OWN_SD = 0.7, 0.4, 0.6  # of phi of one model alone, see above

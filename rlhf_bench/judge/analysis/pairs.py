@@ -21,19 +21,6 @@ from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.types import Estimate
 
-__all__ = [
-    "PAIR_KEYS",
-    "ROW_COLUMNS",
-    "WHY",
-    "WinRate",
-    "blocks",
-    "fold",
-    "fold_once",
-    "matchups",
-    "model_scores",
-    "win_rates",
-]
-
 PAIR_KEYS = ("model", "baseline", "seed", "prompt_id", "sample")
 ROW_COLUMNS = (*PAIR_KEYS, "order", "status", "winner", "soft")
 # Facts of a pair that its rows may carry: length of each response in characters, and the outcome by gold or human

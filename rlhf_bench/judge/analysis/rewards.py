@@ -29,8 +29,6 @@ from rlhf_bench.stats.pigeonhole import crossed_sums
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.types import Estimate
 
-__all__ = ["LEAST_PAIRS", "verdict_forecast", "verdict_gains"]
-
 LEAST_PAIRS = 50  # with a verdict: of fewer the curve of quality against reward is anything
 _SQUARE = "reward squared"
 _KEYS = ["seed", "prompt_id", "sample"]

@@ -20,16 +20,6 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import order_models
 from rlhf_bench.types import Estimate
 
-__all__ = [
-    "COMPARISON",
-    "measure_rankings",
-    "measure_ratings",
-    "place_correlations",
-    "rating_audit",
-    "rating_differences",
-    "rating_means",
-]
-
 COMPARISON = ["prompt_id", "seed", "sample", "draw", "repeat"]  # what identifies a listwise comparison
 
 

@@ -28,8 +28,6 @@ from rlhf_bench.judge.questions import Outcome, QuestionId
 from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.owner import is_dead, this_process
 
-__all__ = ["OWNER", "ask_in_batches", "in_flight"]
-
 OWNER = "batch:"
 MOST_CALLS = 50_000  # a batch, by OpenAI's rules; other servers allow as many
 MOST_BYTES = 100_000_000

@@ -15,17 +15,6 @@ import yaml
 
 from rlhf_bench.errors import BadValue, DataError
 
-__all__ = [
-    "Price",
-    "PriceList",
-    "charge",
-    "dollars",
-    "estimate_prompt_tokens",
-    "load_prices",
-    "most_prompt_tokens",
-    "nano_dollars",
-]
-
 NANO = 10**9
 PACKAGED = Path(__file__).with_name("prices.yaml")
 # Around a message's text a server puts its role and separators: some 3 to 7 tokens where it is known.

@@ -17,20 +17,6 @@ from rlhf_bench.judge.client.budget import Price, estimate_prompt_tokens, most_p
 from rlhf_bench.judge.ledger.file import Call, Failure, call_key
 from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Question
 
-__all__ = [
-    "KEY_VARIABLE",
-    "OPENAI_URL",
-    "OPTIONAL_PARTS",
-    "SCHEMA",
-    "Endpoint",
-    "OptionalPart",
-    "api_key",
-    "arguments",
-    "canonical_url",
-    "is_completion",
-    "refused_part",
-]
-
 OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
 

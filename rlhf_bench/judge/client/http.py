@@ -40,8 +40,6 @@ from rlhf_bench.judge.client.endpoint import (
 )
 from rlhf_bench.judge.ledger.file import Attempt, Call, Failure
 
-__all__ = ["ChatServer", "Pace", "Reply", "backoff", "clean_line", "error_text", "filtered", "received", "retry_after"]
-
 _BUSY = (408, 409, 429, 500, 503)
 _REJECTED = (400, 413, 422)
 SECRET_LENGTH = 16  # characters; no shorter key is a secret that could not be a part of an answer

@@ -9,8 +9,6 @@ from typing import Any
 
 from rlhf_bench.judge.questions import ParsedAnswer
 
-__all__ = ["Unreadable", "answer_schema", "bare_answer", "json_object", "read_answer"]
-
 _CODE_BLOCK = re.compile(r"```(?:json)?(?P<inside>[^`].*?)```\.?", re.DOTALL | re.IGNORECASE)
 _END_OF_THOUGHTS = "</think>"
 

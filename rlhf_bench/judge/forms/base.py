@@ -22,18 +22,6 @@ from rlhf_bench.errors import BadValue
 from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Order, Outcome, ParsedAnswer, Question, QuestionId
 from rlhf_bench.types import stable_hash
 
-__all__ = [
-    "PLACE",
-    "BaseTemplate",
-    "FormRequest",
-    "JudgeForm",
-    "ShownText",
-    "fence_token",
-    "neutralised",
-    "no_baseline",
-    "shown",
-]
-
 # Invisible to a person, though their Unicode category is neither format nor control: fillers,
 # variation selectors (hidden text is smuggled in their bytes), the combining grapheme joiner, the blank of Braille.
 _INVISIBLE = re.compile(

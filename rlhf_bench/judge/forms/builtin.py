@@ -17,8 +17,6 @@ from rlhf_bench.judge.questions import Order, PairComparison, ParsedAnswer, Sing
 from rlhf_bench.judge.results import ResponseKey, response_scores
 from rlhf_bench.stats import FloatArray
 
-__all__ = ["BUILTIN", "BUILT_IN", "BuiltinJudge", "key_of", "rate_by_rank", "rule_of"]
-
 BUILT_IN = "built in"  # the server of a judge without API calls, in tables and judge.json
 
 

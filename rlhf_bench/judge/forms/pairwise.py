@@ -40,8 +40,6 @@ from rlhf_bench.judge.questions import (
 from rlhf_bench.judge.results import VERDICTS, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
 
-__all__ = ["PairForm", "PairTemplate", "read_verdict"]
-
 _LABELS = {"a": "A", "b": "B", "tie": "tie"}
 _WINNERS: Mapping[str, Any] = {"A": "first", "B": "second", "tie": "tie"}
 # The whole of a short answer: A, "A", (A), **A**, [[A]], "Response A", "Winner: A", with a full stop or without.

@@ -52,15 +52,6 @@ from rlhf_bench.judge.results import (
 from rlhf_bench.store import order_models
 from rlhf_bench.types import stable_hash
 
-__all__ = [
-    "ListwiseSet",
-    "RankingForm",
-    "RankingTemplate",
-    "listwise_of",
-    "pair_rows",
-    "read_ranking",
-]
-
 MOST = len(ascii_uppercase)
 
 

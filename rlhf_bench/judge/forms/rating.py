@@ -38,8 +38,6 @@ from rlhf_bench.judge.questions import (
 )
 from rlhf_bench.judge.results import WHO, FormSection, question_cells, typed, with_gold, write_section
 
-__all__ = ["RatingForm", "RatingTemplate", "read_ratings"]
-
 _LINE = re.compile(r"(?:\*\*)?\[\[(\d{1,2})\]\](?:\*\*)?\.?")
 _MARK = re.compile(r"\[\[\s*(\d+)\s*\]\]")
 RATINGS = FormSection(

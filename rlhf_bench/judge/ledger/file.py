@@ -27,22 +27,6 @@ from typing import Literal, NamedTuple
 from rlhf_bench.errors import StoreError
 from rlhf_bench.types import stable_hash
 
-__all__ = [
-    "COLUMNS",
-    "SCHEMA_VERSION",
-    "Attempt",
-    "Call",
-    "Cap",
-    "Claimed",
-    "Spent",
-    "answer_digest",
-    "call_key",
-    "connect",
-    "count_readable",
-    "guarded",
-    "read_rows",
-]
-
 # answered: the ledger has the answer. busy: another process sends it, or calls in flight hold the money it needs: try
 # again later. over: it does not fit under the cap.
 Claimed = Literal["claimed", "answered", "busy", "over"]

@@ -12,8 +12,6 @@ from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text
 from rlhf_bench.judge.ledger.file import COLUMNS, answer_digest, call_key, connect, guarded, read_rows
 
-__all__ = ["Imported", "JudgeStats", "Verified", "export_ledger", "import_ledger", "ledger_stats", "verify_ledger"]
-
 
 class Verified(NamedTuple):
     """`faults` is empty if all is well; the counts are of the rows checked."""

@@ -15,8 +15,6 @@ from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.reward import HELD_OUT_Z
 from rlhf_bench.types import Alarm
 
-__all__ = ["alarm_rows"]
-
 _WITHOUT = "reward_without_"
 
 

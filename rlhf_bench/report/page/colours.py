@@ -8,8 +8,6 @@ from matplotlib.colors import to_hex, to_rgb
 
 from rlhf_bench.report.plots.style import Look, ink
 
-__all__ = ["model_colours"]
-
 _LIGHTNESS = 0.30  # relative luminance, at least: 4.5 to 1 against the dark card and more
 
 

@@ -8,8 +8,6 @@ from typing import Any
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table
 
-__all__ = ["compared_table"]
-
 _COLUMNS = [
     Column("model", "Model"),
     Column("seed", "Seed"),

@@ -27,8 +27,6 @@ from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.store import ANCHORS, ResultStore
 from rlhf_bench.types import Estimate
 
-__all__ = ["page_data", "page_looks", "script_json"]
-
 _MOST_MISTAKES = 400  # of all audited models together
 _CURVE_POINTS = 120
 _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")

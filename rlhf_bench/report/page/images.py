@@ -9,8 +9,6 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-__all__ = ["image_uri", "small_svg"]
-
 _SVG_LIMIT = 200_000  # characters; a larger drawing goes in as PNG
 _LEFT_OUT = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
 _NUMBER = re.compile(r"-?\d+\.\d\d\d+")  # more decimals than a screen shows

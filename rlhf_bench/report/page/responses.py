@@ -14,8 +14,6 @@ from rlhf_bench.judge.results import VERDICTS, read_section
 from rlhf_bench.report.result import Result
 from rlhf_bench.scorers.kl import TOKEN_ENDS, TOKEN_KL
 
-__all__ = ["Rows", "prompt_columns", "read_rows", "response_columns", "short", "verdicts"]
-
 LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # shading.js has the same
 _MOST_CHARACTERS = 24_000_000  # of responses; of more an even selection of prompts is in the page
 _ROLES = {"model_first": 0, "baseline_first": 1}

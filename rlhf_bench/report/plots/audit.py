@@ -14,8 +14,6 @@ from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables.audit_examination import examinations
 from rlhf_bench.types import Estimate
 
-__all__ = ["audit_features", "audit_probes", "audit_reliability", "audit_slices"]
-
 _LOOK = Look("#0173b2", "o")
 _ROW = 0.26  # inches of a row
 _LEFT, _WIDTH, _NAME = 3.1, 7.4, 46  # inches of the names and of the figure; characters of a name

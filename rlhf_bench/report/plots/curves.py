@@ -16,8 +16,6 @@ from rlhf_bench.report.plots.style import Look, drawing, looks, save_figure, tid
 from rlhf_bench.report.result import Result
 from rlhf_bench.store import order_models
 
-__all__ = ["STAGE_PANELS", "plot_training_curve", "stage_of", "training_curves"]
-
 Rows = Sequence[Mapping[str, Any]]
 
 

@@ -28,8 +28,6 @@ from rlhf_bench.report.result import Result, known
 from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.rouge import UNICODE
 
-__all__ = ["kl_by_position", "length", "length_vs_reward", "reward_distribution", "rouge"]
-
 _MIN_PROMPTS, _MIN_SHARE = 5, 0.1  # a mean over fewer prompts than this, or a smaller share of them, is not drawn
 _ROUGE = {"rouge1": "#33567a", "rouge2": "#7ea3c4", "rougeL": "#d5e2ee"}
 _MAX_POINTS = 2_000  # responses a model in a scatter plot

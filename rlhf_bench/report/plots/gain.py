@@ -9,8 +9,6 @@ from rlhf_bench.report.plots.style import data_title, looks
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables.gain import gain_splits
 
-__all__ = ["gain_parts"]
-
 
 def gain_parts(result: Result) -> Figure | None:
     """A panel a part of the gain in learned reward, in gold and in win rates by judges; a row a model."""

@@ -14,8 +14,6 @@ from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import estimate_of
 from rlhf_bench.report.tables.judge_forms import judge_name
 
-__all__ = ["judge_ratings", "win_rates"]
-
 
 def win_rates(result: Result) -> Figure | None:
     """Each against its baseline, which is the line at one half; hollow and below: at equal length."""

@@ -15,8 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-__all__ = ["PointLabel", "path_boxes", "place_labels", "point_boxes"]
-
 Boxes = npt.NDArray[np.float64]  # (N, 4): x0, y0, x1, y1 in pixels
 
 _DISTANCES = (9.0, 18.0, 30.0, 45.0, 64.0)  # points from the marker

@@ -10,8 +10,6 @@ from functools import cache
 from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
 
-__all__ = ["FONT", "lines_of", "names_note", "printable", "short", "short_names"]
-
 FONT = "DejaVu Sans"  # comes with matplotlib, so the same on every machine
 _UNKNOWN = "□"  # for a character that the font lacks
 _WIDTH = 14  # characters of a model's name, and the most that it is wide, in letters n

@@ -14,8 +14,6 @@ from rlhf_bench.report.result import Result
 from rlhf_bench.stats.overoptimisation import gold_gain
 from rlhf_bench.types import Estimate
 
-__all__ = ["gold_vs_sqrt_kl"]
-
 _NAME = 36  # characters of a curve's name
 
 

@@ -15,8 +15,6 @@ from rlhf_bench.report.plots.style import Look, arms, marker_look, tidy
 from rlhf_bench.report.result import known
 from rlhf_bench.types import Estimate
 
-__all__ = ["SHARE", "Panel", "draw_panels"]
-
 SHARE = (-0.03, 1.03)  # limits of an axis of shares: a marker at 0 or 1 is not cut
 _ACROSS = 3  # panels beside each other
 _TITLE = 34  # characters of a panel's title in a line

@@ -11,8 +11,6 @@ from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables.metrics import own_metrics
 from rlhf_bench.scorers import describe
 
-__all__ = ["suite_metrics"]
-
 
 def suite_metrics(result: Result) -> Figure | None:
     """Shares lie between 0 and 1; a difference has a line at 0."""

@@ -22,25 +22,6 @@ from rlhf_bench.report.plots.names import FONT, short, short_names
 from rlhf_bench.report.result import Result
 from rlhf_bench.types import Estimate
 
-__all__ = [
-    "Look",
-    "arms",
-    "data_title",
-    "drawing",
-    "figure_bytes",
-    "frame",
-    "ink",
-    "legend_below",
-    "line_look",
-    "looks",
-    "marker_look",
-    "name_ticks",
-    "save_figure",
-    "seed_look",
-    "tidy",
-    "titled",
-]
-
 Dashes: TypeAlias = tuple[float, ...]  # lengths of line and gap in line widths; none: a whole line
 
 _PALETTE = sns.color_palette("colorblind").as_hex()

@@ -20,8 +20,6 @@ from rlhf_bench.scorers.reward import HELD_OUT
 from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.types import Estimate
 
-__all__ = ["gold_vs_kl", "gold_vs_reward", "held_out_vs_reward", "reward_vs_kl"]
-
 Line: TypeAlias = list[tuple[float, float]]  # corners, in the units of the data
 
 _WORTH_NAMING = 0.05  # probability of being on the front

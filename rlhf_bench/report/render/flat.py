@@ -11,8 +11,6 @@ import pandas as pd
 from rlhf_bench.report.table import Cell, Table
 from rlhf_bench.types import Estimate
 
-__all__ = ["Flat", "csv_text", "finite", "flat", "frame"]
-
 Flat = str | float | int | None
 
 

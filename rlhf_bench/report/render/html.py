@@ -10,8 +10,6 @@ from rlhf_bench.report.table import REST, Cell, Column, Mark, Table, column_text
 from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
-__all__ = ["HtmlCell", "HtmlTable", "definition", "html_table"]
-
 _LONG = 50  # characters of a text that may break into lines
 _DEFINITIONS = {  # of columns that are no metric
     "accuracy": "share of pairs on which both agree",

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from rlhf_bench.report.table import Table
 
-__all__ = ["markdown_text"]
-
 
 def markdown_text(table: Table, *, sections: Mapping[str, Sequence[str]] | None = None) -> str:
     """A heading, a pipe table, the notes, and lists under headings of their own; an empty list is left out."""

@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 from rlhf_bench.report.table import Table
 
-__all__ = ["block", "fits", "table_lines", "text_of", "wrapped"]
-
 _NAME = 24  # characters of a row's name; a longer one has a line of its own
 _GAP = 2
 

@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from rlhf_bench.report.table import Table, number_text
 from rlhf_bench.types import Estimate
 
-__all__ = ["tex_escape", "tex_text"]
-
 _COMMANDS = {
     "\\": r"\textbackslash{}",
     "{": r"\{",

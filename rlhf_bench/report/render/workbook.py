@@ -15,8 +15,6 @@ from rlhf_bench.files import atomic_write_bytes
 from rlhf_bench.report.render.flat import finite, flat
 from rlhf_bench.report.table import Table
 
-__all__ = ["write_workbook"]
-
 
 def write_workbook(path: Path, tables: Iterable[Table]) -> None:
     """Numbers are numbers; text stays text even where it begins like a formula."""

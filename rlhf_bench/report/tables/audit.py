@@ -9,20 +9,6 @@ from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cells, estimate_of
 from rlhf_bench.report.tables.metrics import MODEL
 
-__all__ = [
-    "SECTION",
-    "calibration_table",
-    "category_calibration_table",
-    "category_table",
-    "lists_table",
-    "rewardbench_table",
-    "style_matrix_table",
-    "styles_table",
-    "table_of_audit",
-    "versus_slices_table",
-    "versus_table",
-]
-
 SECTION = "Reward model"
 _STYLES = ("plain", "detailed", "detailed with markup")
 _SOURCES = [

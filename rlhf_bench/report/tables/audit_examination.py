@@ -11,18 +11,6 @@ from rlhf_bench.report.tables.audit import SECTION
 from rlhf_bench.report.tables.metrics import MODEL
 from rlhf_bench.types import Estimate
 
-__all__ = [
-    "examinations",
-    "findings_table",
-    "groups_table",
-    "prices_table",
-    "probes_table",
-    "safety_table",
-    "safety_worst_table",
-    "slices_table",
-    "teacher_table",
-]
-
 _TESTS = [Column("p", "p", p_value=True), Column("q", "q", p_value=True)]
 _Q_NOTE = "q: Benjamini and Hochberg's, over all features, slices and probes of a model; a finding has q < .05"
 

@@ -6,8 +6,6 @@ from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cells
 from rlhf_bench.report.tables.metrics import metric_column
 
-__all__ = ["best_of_n_table"]
-
 _READ_OFF = ("reward", "reward_z", "gold")
 
 

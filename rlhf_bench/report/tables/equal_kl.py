@@ -9,8 +9,6 @@ from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
-__all__ = ["bands_of", "equal_kl_table"]
-
 
 def bands_of(result: Result, metric: str) -> dict[str, list[dict[str, Any]]]:
     """Each curve's stored reward along KL; none where it has none."""

@@ -11,8 +11,6 @@ from rlhf_bench.report.tables.judge_forms import judge_name
 from rlhf_bench.report.tables.metrics import metric_column
 from rlhf_bench.types import Estimate
 
-__all__ = ["efficiency_notes", "efficiency_of", "forecast", "frontier_table"]
-
 _OPTIMISED = "reward_z"
 _READ_OFF = ("reward", _OPTIMISED, "gold")
 _EVERY = 3  # points of the curve to a row of the table

@@ -12,8 +12,6 @@ from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.style import GROUPS
 from rlhf_bench.types import Estimate
 
-__all__ = ["WHOLE", "GainSplit", "gain_splits", "gain_table"]
-
 WHOLE = "gain"
 
 

@@ -8,8 +8,6 @@ from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.report.tables.metrics import MODEL, mark_notes, metric_column, model_rows
 from rlhf_bench.scorers import metrics_for
 
-__all__ = ["gold_table", "kl_table", "per_seed_table", "rouge_table"]
-
 
 def per_seed_table(result: Result) -> Table:
     """The reward is raw, so compare it within a seed only; the page shows it where there are several."""

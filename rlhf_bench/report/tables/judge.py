@@ -12,8 +12,6 @@ from rlhf_bench.report.table import Cell, Column, Table, cells, column_text, est
 from rlhf_bench.report.tables.judge_forms import SECTION, asked_note, judge_name, rate_columns
 from rlhf_bench.report.tables.pairwise import MDE, TESTS
 
-__all__ = ["judge_audit_table", "people_table", "strengths_table", "win_rate_table"]
-
 _RATES = {
     "consistency": "Consistent",
     "first_position": "First place wins",

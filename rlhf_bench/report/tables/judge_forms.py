@@ -9,18 +9,6 @@ from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cells
 from rlhf_bench.report.tables.pairwise import MDE, TESTS
 
-__all__ = [
-    "SECTION",
-    "asked_note",
-    "judge_name",
-    "ranking_audit_table",
-    "ranking_table",
-    "rate_columns",
-    "rating_audit_table",
-    "rating_pairs_table",
-    "rating_table",
-]
-
 SECTION = "Judge"
 _JUDGE = Column("judge", "Judge")
 _CALLS = {

@@ -10,8 +10,6 @@ from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.rules import labeller_note, suite_metrics
 from rlhf_bench.store import ANCHORS
 
-__all__ = ["MODEL", "labeller_notes", "mark_notes", "metric_column", "model_name", "model_rows", "own_metrics"]
-
 MODEL = Column("model", "Model")
 _DIRECTIONS = {True: " ↑", False: " ↓", None: ""}
 

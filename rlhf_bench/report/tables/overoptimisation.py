@@ -5,8 +5,6 @@ from __future__ import annotations
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cells
 
-__all__ = ["overoptimisation_table"]
-
 _FORMS = {"best-of-n": "d (α − β d)"}
 _OTHER = "d (α − β log d)"
 

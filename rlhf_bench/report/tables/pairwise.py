@@ -11,8 +11,6 @@ from rlhf_bench.scorers import describe
 from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
 from rlhf_bench.types import Estimate
 
-__all__ = ["MDE", "TESTS", "pairwise_table"]
-
 MDE = Column("detectable", "MDE (80 % power)")
 TESTS = [
     Column("p_paired", "p (paired)", 4, p_value=True),

@@ -10,8 +10,6 @@ from rlhf_bench.report.tables.frontier import efficiency_notes, efficiency_of
 from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
-__all__ = ["front_of", "hypervolume_text", "pareto_table"]
-
 _POOLED = ("reward_z", "reward")  # the front of one is that of the other: they differ by scale and offset
 
 

@@ -6,8 +6,6 @@ from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cells
 from rlhf_bench.report.tables.audit import SECTION
 
-__all__ = ["accuracy_table", "training_table"]
-
 
 def training_table(result: Result) -> Table:
     columns = [Column("model", "Stage"), Column("seed", "Seed"), Column("seconds", "Seconds", 1)]

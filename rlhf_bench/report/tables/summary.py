@@ -20,8 +20,6 @@ from rlhf_bench.report.tables.metrics import (
 from rlhf_bench.scorers import METRICS, Metric, describe, metrics_for
 from rlhf_bench.types import Estimate
 
-__all__ = ["missing_lines", "summary_table"]
-
 # The main columns in the order in which people ask; the registry's order holds for the rest. A narrow terminal keeps
 # the first of them.
 _ALWAYS = ("reward", "reward_z", "gold", "kl_exact", "n_tokens")

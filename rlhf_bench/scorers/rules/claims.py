@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
-__all__ = ["Answered", "answer_given"]
-
 Answered = Literal["right", "wrong", "neither"]
 
 _DENIED_BEFORE = re.compile(

@@ -9,8 +9,6 @@ import re
 import unicodedata
 from itertools import pairwise
 
-__all__ = ["is_degenerate"]
-
 _LEAST = 6  # words; fewer are never a loop
 _LOOPED = 0.5  # share of words that are inside a repeated phrase
 _TIMES = 2.5  # repetitions of the phrase: a loop is often cut off before its third one ends

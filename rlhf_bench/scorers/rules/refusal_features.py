@@ -17,8 +17,6 @@ import numpy.typing as npt
 
 from rlhf_bench.scorers.rules.refusal_patterns import stance_of_patterns
 
-__all__ = ["BUCKETS", "VERDICTS", "buckets", "verdict"]
-
 _BITS = 18
 BUCKETS = 2**_BITS
 VERDICTS = ("refuses", "complies", "neither", "long")  # of the patterns; "long": too long for them

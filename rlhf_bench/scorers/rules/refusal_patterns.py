@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-__all__ = ["Stance", "stance_of_patterns"]
-
 Stance = Literal["refuses", "complies", "neither"]
 
 _UNABLE = (
