@@ -19,12 +19,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from rlhf_bench.modeling.heads import backbone_of, first_position, is_linear, output_layer, own_logits
-from rlhf_bench.modeling.tokens import Batch
+from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch
 from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
-# The number of response tokens differs from batch to batch; rounded up, the matrix products come in few shapes, for
-# each of which a CPU library prepares (and remembers) a kernel. With a large vocabulary a product costs more than that.
+# The numbers of tokens differ from batch to batch; rounded up, the matrix products come in few shapes, for each of
+# which a CPU library prepares (and remembers) a kernel in low precision. With a large vocabulary a product costs more.
 ROUND_ROWS = 256
 LARGE_VOCABULARY, ROUND_ROWS_OF_LARGE = 1 << 14, 32
 
@@ -89,7 +89,9 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     A backbone that takes none (BLOOM, Mamba) has no positions, or reads them from the mask. Where the model allows it
     the pass is made without padding, with each distinct prompt once (`trees`).
     """
-    packing = pack(batch, model.config.get_text_config().hidden_size) if can_pack(model) else None
+    few_shapes = remembers_shapes(model.dtype, model.device)
+    size = model.config.get_text_config().hidden_size
+    packing = pack(batch, size, multiple_of=ROUND_WIDTH if few_shapes else 1) if can_pack(model) else None
     if packing is not None:
         return packed_hidden_states(model, packing)
     return plain_hidden_states(model, batch)
@@ -101,6 +103,12 @@ def plain_hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     positions = {"position_ids": batch.position_ids + first_position(model)} if takes(backbone, "position_ids") else {}
     out = backbone(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False, **positions)
     return out.last_hidden_state  # type: ignore[no-any-return]
+
+
+def remembers_shapes(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether matrix products here are faster in shapes that came before: not in float32 on a CPU."""
+    low = torch.is_autocast_enabled(device.type) or dtype != torch.float32
+    return low or device.type != "cpu"
 
 
 def takes(model: nn.Module, argument: str) -> bool:
@@ -187,7 +195,9 @@ def chunked_logps(
     hidden (N, H), weight (V, H), targets (N,) -> (N,) each.
     """
     count = targets.shape[0]
-    extra = -count % (ROUND_ROWS_OF_LARGE if len(weight) > LARGE_VOCABULARY else ROUND_ROWS)
+    extra = 0
+    if remembers_shapes(hidden.dtype, hidden.device):
+        extra = -count % (ROUND_ROWS_OF_LARGE if len(weight) > LARGE_VOCABULARY else ROUND_ROWS)
     hidden, targets = F.pad(hidden, (0, 0, 0, extra)), F.pad(targets, (0, extra))
     out = _ChunkedLogps.apply(hidden, weight, bias, targets, inverse_temperature)  # type: ignore[no-untyped-call]
     logps, entropy, correct = out

@@ -13,6 +13,7 @@ prompt add up, as they must.
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from rlhf_bench.runtime.sharding import is_sharded
 
 Ints = npt.NDArray[np.int64]
 
-WIDTHS = (1.0, 1.5, 2.0, 3.0, 4.0)  # widths of packed rows that are tried, in lengths of the longest row
+WIDTHS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # of packed rows, about, in lengths of the longest: those tried
 
 
 class Packing(NamedTuple):
@@ -47,10 +48,11 @@ class _Tree(NamedTuple):
     rows: list[int]  # rows of the batch that have this prompt
 
 
-def pack(batch: Batch, hidden_size: int) -> Packing | None:
+def pack(batch: Batch, hidden_size: int, *, multiple_of: int = ROUND_WIDTH) -> Packing | None:
     """The packing of a batch that costs least, or None where the batch as it is costs about as little.
 
     The cost of R rows of W tokens is taken as R W (6 H + 2 W), H being the hidden size: matrix products and attention.
+    W is a multiple of `multiple_of`.
     """
     ids, real, response, positions = (tensor.cpu().numpy() for tensor in batch)
     starts, lengths = real.argmax(1), real.sum(1)
@@ -64,15 +66,20 @@ def pack(batch: Batch, hidden_size: int) -> Packing | None:
     def cost(rows: int, width: int) -> int:
         return rows * width * (6 * hidden_size + 2 * width)
 
-    longest = _rounded(int(lengths.max()))
+    longest = int(lengths.max())
     best, least = None, int(0.95 * cost(*ids.shape))
     for factor in WIDTHS:
-        width = _rounded(int(longest * factor))
-        trees = [tree for rows in groups.values() for tree in _trees(rows, heads, lengths, width)]
-        bins = _bins(trees, width)
-        width = _rounded(max(sum(tree.size for tree in trees_of_row) for trees_of_row in bins))
-        if cost(len(bins), width) < least:
-            best, least = (bins, width), cost(len(bins), width)
+        limit = int(longest * factor)
+        trees = [tree for rows in groups.values() for tree in _trees(rows, heads, lengths, limit)]
+        total = sum(tree.size for tree in trees)
+        fewest = -(-total // limit)
+        for count in range(fewest, min(fewest + 2, len(trees)) + 1):
+            if cost(count, total // count) >= least:  # even in rows of equal length
+                continue
+            bins = _balanced(trees, count)
+            width = _rounded(max(sum(tree.size for tree in row) for row in bins), multiple_of)
+            if cost(count, width) < least:
+                best, least = (bins, width), cost(count, width)
     return None if best is None else _written(*best, ids, positions, starts, heads, lengths, batch.ids.device)
 
 
@@ -156,8 +163,8 @@ def grouped_batches(model: PreTrainedModel, rows: Sequence[Encoded], batch_size:
     yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 
 
-def _rounded(width: int) -> int:
-    return -(-width // ROUND_WIDTH) * ROUND_WIDTH
+def _rounded(width: int, multiple_of: int) -> int:
+    return -(-width // multiple_of) * multiple_of
 
 
 def _trees(rows: Sequence[int], heads: Ints, lengths: Ints, width: int) -> list[_Tree]:
@@ -175,18 +182,15 @@ def _trees(rows: Sequence[int], heads: Ints, lengths: Ints, width: int) -> list[
     return [*trees, _Tree(size, members)]
 
 
-def _bins(trees: Sequence[_Tree], width: int) -> list[list[_Tree]]:
-    """The trees, longest first, each in the first packed row that has room for it."""
-    bins: list[list[_Tree]] = []
-    free: list[int] = []
+def _balanced(trees: Sequence[_Tree], count: int) -> list[list[_Tree]]:
+    """The trees in `count` rows of nearly equal length: longest first, each in the row that is shortest so far."""
+    rows: list[list[_Tree]] = [[] for _ in range(count)]
+    shortest = [(0, r) for r in range(count)]
     for tree in sorted(trees, key=lambda tree: -tree.size):
-        place = next((i for i, room in enumerate(free) if room >= tree.size), len(bins))
-        if place == len(bins):
-            bins.append([])
-            free.append(width)
-        bins[place].append(tree)
-        free[place] -= tree.size
-    return bins
+        size, r = shortest[0]
+        rows[r].append(tree)
+        heapq.heapreplace(shortest, (size + tree.size, r))
+    return rows
 
 
 def _written(
