@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from rlhf_bench.data.columns import Cells, Dropped, Layout, read_margin, read_prompt
+from rlhf_bench.data.columns import Cells, Dropped, Layout, read_margin, read_prompt, read_rows
 from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import HUMAN, Message, clean_response, form_prompt, render, split_conversation, split_turns
 from rlhf_bench.data.messages import parse_cell
@@ -38,16 +37,9 @@ class _Texts(NamedTuple):
 
 def read_pairs(part: Part, layout: Layout) -> Pairs:
     """The pairs of a part's rows in their order. Rows that cannot be used go to `part.bad`."""
-    rows: list[tuple[int, Cells, _Texts]] = []
-    dropped: dict[str, list[int]] = defaultdict(list)
-    for number, row in part.rows:
-        cells = Cells(row, layout.names)
-        try:
-            rows += [(number, cells, texts) for texts in _READERS[layout.kind](cells)]
-        except Dropped as rule:
-            dropped[str(rule)].append(number)
-        except Unusable as why:
-            part.bad.add(number, str(why))
+    reader = _READERS[layout.kind]
+    found, dropped = read_rows(part, layout.names, lambda cells: [(cells, texts) for texts in reader(cells)])
+    rows = [(number, cells, texts) for number, row in found for cells, texts in row]
     # A short response may begin like its prompt by chance; where most rows do, the file repeats the prompt.
     repeated = 2 * sum(texts.cut is not None for _, _, texts in rows) > len(rows)
     pairs: list[PreferencePair] = []
@@ -78,14 +70,19 @@ def row_numbers(numbers: Sequence[int]) -> str:
 def _pair(cells: Cells, texts: _Texts) -> PreferencePair:
     prompt = form_prompt(texts.prompt)
     chosen, rejected = clean_response(texts.chosen), clean_response(texts.rejected)
-    if not prompt:
-        raise Dropped("empty prompt")
-    if not chosen or not rejected:
-        raise Dropped("empty response")
-    if not is_unicode(prompt + chosen + rejected):
-        raise Dropped("half a surrogate pair")
+    check_texts(prompt, chosen, rejected)
     meta = {} if texts.at is None else {"chosen_at": texts.at[0], "rejected_at": texts.at[1]}
     return make_pair(prompt, chosen, rejected, margin=read_margin(cells), category=cells.category(), meta=meta)
+
+
+def check_texts(prompt: str, *responses: str) -> None:
+    """Raises Dropped for an empty text, or one that no file can hold."""
+    if not prompt:
+        raise Dropped("empty prompt")
+    if not all(responses):
+        raise Dropped("empty response")
+    if not is_unicode(prompt + "".join(responses)):
+        raise Dropped("half a surrogate pair")
 
 
 def is_unicode(text: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -99,17 +98,13 @@ def _save(loaded: Mapping[str, PreferenceData], provenance: Mapping[str, object]
     saved = datasets.DatasetDict({split: datasets.Dataset.from_dict(c, features) for split, c in columns.items()})
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
+            data = Path(beside) / "data"
+            with _no_progress_bars():
+                saved.save_to_disk(str(data))
+            (data / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+            if out.exists():
+                out.rmdir()  # empty, else it was refused
+            os.replace(data, out)
     except OSError as error:
         raise DataError(f"{str(out)!r} cannot be written ({error.strerror or error}); give another folder") from error
-    try:
-        with _no_progress_bars():
-            saved.save_to_disk(str(beside / "data"))
-        (beside / "data" / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rmdir()  # empty, else it was refused
-        os.replace(beside / "data", out)
-    except OSError as error:
-        raise DataError(f"{str(out)!r} cannot be written ({error.strerror or error}); give another folder") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

@@ -335,6 +335,14 @@ def test_labelled_responses_are_split_by_prompt(tmp_path: Path) -> None:
     assert not {one.prompt for one in found["train"]} & {one.prompt for one in found["test"]}
 
 
+def test_labelled_responses_of_a_split_that_there_is_not(tmp_path: Path) -> None:
+    """A file named after its split has no train split, and none can be made of it."""
+    jsonl(tmp_path / "test.jsonl", [{"prompt": "q", "completion": "r", "label": True}])
+    with pytest.raises(DataError, match="has no split 'train'"):
+        Reader(str(tmp_path)).labelled("train")
+    assert len(Reader(str(tmp_path)).labelled("test")) == 1
+
+
 # --- folders and zip files --------------------------------------------------------------------------------------------
 
 

@@ -469,10 +469,10 @@ def test_what_is_drawn_as_right_is_judged_right(key: tuple[str, str], quality: r
 
 
 def test_no_sentence_of_ours_is_cut_rude_or_filler_by_mistake() -> None:
-    polite = [getattr(phrases, name) for name in phrases.__all__ if name.startswith("POLITE")]
+    polite = [getattr(phrases, name) for name in vars(phrases) if name.startswith("POLITE")]
     for text in (text for table in polite for text in table):
         assert gold(CAPITAL, f" It is Larkby. {text}")["polite"] == 0.6, text
-    for text in (text for name in phrases.__all__ if name.startswith("RUDE") for text in getattr(phrases, name)):
+    for text in (text for name in vars(phrases) if name.startswith("RUDE") for text in getattr(phrases, name)):
         assert gold(CAPITAL, f" It is Larkby. {text}") == {"correct": RIGHT, "polite": -1.4, **BASE}, text
     for text in phrases.NEUTRAL_OPENERS:
         assert gold(CAPITAL, f" {text} It is Larkby.") == {"correct": RIGHT, **BASE}, text
