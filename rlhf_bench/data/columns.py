@@ -135,7 +135,10 @@ class Cells:
 def read_rows(
     part: Part, names: Names, read: Callable[[Cells], Read]
 ) -> tuple[list[tuple[int, Read]], dict[str, list[int]]]:
-    """(number, what `read` makes of it) of each row, and the rows that it drops, by rule; others go to `part.bad`."""
+    """Each row as (number, what `read` makes of it), and the numbers of those that it drops, by rule.
+
+    Rows that cannot be used go to `part.bad`.
+    """
     found: list[tuple[int, Read]] = []
     dropped: dict[str, list[int]] = defaultdict(list)
     for number, row in part.rows:

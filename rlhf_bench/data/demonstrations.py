@@ -32,7 +32,7 @@ class Demonstrations:
         self.undesirable = 0  # rows with a label that says so, which are left out
 
     def split(self, name: str) -> list[LabelledResponse]:
-        """Those of "train" or "validation". Raises DataError where there is none, or rows cannot be used."""
+        """The demonstrations of "train" or "validation". Raises DataError where none is left, or rows are unusable."""
         validation = default_fractions(len(self._all)).validation
         shares = Fractions(1.0 - validation, validation, 0.0)
         found = [one for one in self._all if split_of(one.prompt, self.seed, shares) == name]

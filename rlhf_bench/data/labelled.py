@@ -28,7 +28,7 @@ class LabelledResponse(NamedTuple):
 
 
 def both_sides(pairs: Sequence[PreferencePair]) -> list[LabelledResponse]:
-    """Of each pair the chosen response, which is desirable, and the rejected one."""
+    """The chosen response of each pair, which is desirable, and the rejected one."""
     return [
         LabelledResponse(pair.prompt, text, desirable, pair.category)
         for pair in pairs

@@ -1,9 +1,9 @@
-"""From the rows of a source to preference pairs."""
+"""Reads the rows of a source as preference pairs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rlhf_bench.data.columns import Cells, Dropped, Layout, read_margin, read_prompt, read_rows
@@ -55,10 +55,14 @@ def read_pairs(part: Part, layout: Layout) -> Pairs:
         except Unusable as why:
             part.bad.add(number, str(why))
     counts = {"read": len(pairs) + sum(map(len, dropped.values()))} | {rule: len(at) for rule, at in dropped.items()}
-    notes = [f"{part.name}: {rule} in {row_numbers(numbers)}: left out" for rule, numbers in dropped.items()]
+    notes = dropped_notes(part, dropped)
     if n_cut:
         notes.append(f"{part.name}: the prompt was repeated in both responses of {n_cut:,} rows, and is cut off there")
     return Pairs(pairs, counts, notes)
+
+
+def dropped_notes(part: Part, dropped: Mapping[str, Sequence[int]]) -> list[str]:
+    return [f"{part.name}: {rule} in {row_numbers(numbers)}: left out" for rule, numbers in dropped.items()]
 
 
 def row_numbers(numbers: Sequence[int]) -> str:
@@ -222,7 +226,7 @@ def _turns(cells: Cells, field: str) -> list[str]:
 
 
 def _winner_by_columns(cells: Cells) -> bool:
-    """Of a column each that is 1 where the first wins, the second, or none of them (a tie, which is dropped)."""
+    """Read a column for each outcome: 1 where the first wins, the second, or neither (a tie, which is dropped)."""
     given = [str(cells.value(field)).strip().lower() for field in ("winner_1", "winner_2", "winner_tie")]
     won = [value in ("1", "1.0", "true") for value in given]
     known = all(value in ("0", "0.0", "false", "1", "1.0", "true", "none", "") for value in given)

@@ -1,4 +1,4 @@
-"""One function for every source of preference pairs: `load_preferences`.
+"""One reader for every source of preference pairs.
 
     hh-mini                         the embedded data set
     a file, a folder, a saved set   files.py
@@ -85,60 +85,32 @@ def known_sources() -> dict[str, str]:
     return embedded | {name: known.note for name, known in hub.HUB_SOURCES.items()}
 
 
-def load_preferences(
-    source: str,
-    split: str,
-    *,
-    seed: int = 0,
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
-    filters: Filters | None = None,
-    revision: str | None = None,
-    fractions: Fractions | None = None,
-    ranked: Which = "all",
-    skip_bad: bool = False,
-) -> PreferenceData:
-    """The pairs of one split of a source.
-
-    source: "hh-mini", a path, or a hub data set's "org/name"
-    split: train, validation or test; test_unseen and test_new of hh-mini; all for every pair
-    seed: of the splits made here, of hh-mini and of the choice that `limit` makes
-    limit: at most so many pairs, chosen by the seed and the pair's hash: those of a smaller limit are among them
-    columns: our name -> the source's column, where they differ (columns.FIELDS)
-    filters: none unless given; they are for training
-    revision: of a hub data set
-    fractions: of the splits made here; by default .8/.1/.1 below 5,000 rows, else .9/.05/.05
-    ranked: which pairs K ranked responses make, all of them or adjacent ranks only
-    skip_bad: leave out rows that cannot be used, and count them; else they are an error that names them
-
-    Raises UnknownName (source, split, column), BadValue (limit, fractions), DataError (anything wrong with the data).
-    """
-    reader = Reader(
-        source, seed=seed, columns=columns, revision=revision, fractions=fractions, ranked=ranked,
-        skip_bad=skip_bad,
-    )  # fmt: skip
-    return reader.load(split, limit=limit, filters=filters)
-
-
 @dataclass
 class Reader:
     """A source that is read once, for several splits."""
 
-    source: str
-    seed: int = 0
-    columns: Mapping[str, str] | None = None
-    revision: str | None = None
-    fractions: Fractions | None = None
+    source: str  # "hh-mini", a path, or a hub data set's "org/name"
+    seed: int = 0  # of the splits made here, of hh-mini and of the choice that a limit makes
+    columns: Mapping[str, str] | None = None  # our name -> the source's column, where they differ (columns.FIELDS)
+    revision: str | None = None  # of a hub data set
+    fractions: Fractions | None = None  # of the splits made here; None: .8/.1/.1 below 5,000 rows, else .9/.05/.05
     validation: float | None = None  # the share of it where it is made here, in place of that in `fractions`
-    ranked: Which = "all"
-    skip_bad: bool = False
+    ranked: Which = "all"  # which pairs K ranked responses make, all of them or adjacent ranks only
+    skip_bad: bool = False  # leave out rows that cannot be used, and count them; else they are an error that names them
     _read: dict[str, Rows[PreferencePair]] = field(default_factory=dict, repr=False)
     _notes: list[str] = field(default_factory=list, repr=False)
 
     def load(
         self, split: str, *, limit: int | None = None, filters: Filters | None = None, may_be_empty: bool = False
     ) -> PreferenceData:
-        """The pairs of a split. Raises DataError where there is none, unless it `may_be_empty`."""
+        """The pairs of train, validation or test; test_unseen and test_new of hh-mini; all for every pair.
+
+        limit: at most so many pairs, chosen by the seed and the pair's hash: those of a smaller limit are among them
+        filters: none unless given; they are for training
+
+        Raises UnknownName (source, split, column), BadValue (limit, fractions), DataError (anything wrong with the
+        data, no pair unless it `may_be_empty`).
+        """
         check_split(split)
         if limit is not None and limit < 1:
             raise BadValue(f"limit: given {limit}, expected 1 or more, or none for all pairs")
@@ -189,7 +161,7 @@ class Reader:
         return pairs, Counter(read=len(pairs))
 
     def _of_split(self, split: str, read: Callable[[str], Rows[Row]]) -> Rows[Row]:
-        """The rows of a split, of what `read` gives for each of the source's own splits."""
+        """The rows of a split; `read` gives those of one of the source's own splits."""
         own = self._opened.splits
         if split == ALL:
             every = [read(name) for name in own]
@@ -279,7 +251,7 @@ class Reader:
 
 
 def _counted(rows: list[Row], kept: list[Row], rule: str, counts: Counter[str]) -> list[Row]:
-    """Those that are kept; how many are not, in `counts`."""
+    """Return the rows that are kept, and count the others."""
     if len(kept) < len(rows):
         counts[rule] = len(rows) - len(kept)
     return kept

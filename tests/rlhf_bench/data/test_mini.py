@@ -67,7 +67,7 @@ def test_same_bytes_on_every_platform() -> None:
 def test_splitmix_is_the_published_one() -> None:
     # First outputs of SplitMix64 from state 1234567, as in its authors' reference program.
     stream = Stream()
-    stream._state = 1234567  # a stream starts at a hash: no key is known to give this state
+    stream.state = 1234567  # a stream starts at a hash: no key is known to give this state
     assert [stream.bits() for _ in range(3)] == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
