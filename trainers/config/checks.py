@@ -1,5 +1,4 @@
-"""Values of a recipe that are each allowed but make no sense together: an error that gives the reason, before anything
-runs.
+"""Refuses values of a recipe that are each allowed but make no sense together, with the reason, before anything runs.
 
 Of keys that another value leaves without effect only those that were given are refused. What a recipe's file gives is
 held against the file, what an override gives against the whole: `--set ppo.advantage=reward` is no fault of a file that
