@@ -205,7 +205,7 @@ UNSEEN = (
 )
 
 
-LEFT_OUT = "rouge_left_out"  # a column of 1 for a response whose reference text has no words that are read
+LEFT_OUT = "rouge_left_out"  # a column of 1 for a response to a reference text without words that are read
 
 
 class RougeScorer(Scorer):

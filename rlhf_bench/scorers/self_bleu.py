@@ -31,7 +31,7 @@ from rlhf_bench.scorers.base import AlarmRule, Columns, Corpus, Metric, Scorer
 from rlhf_bench.scorers.text import words
 from rlhf_bench.stats import FloatArray
 
-_SPLITS, _CLAIMS = 200, 2  # into halves, and of these those whose halves are jackknifed as well
+_SPLITS, _CLAIMS = 200, 2  # into halves, and of these those with halves that are jackknifed as well
 _FEWEST = 40  # texts below which halves are too small
 ORDERS = (1, 2, 3, 4)
 _NO_MATCH = 0.1  # matches where an order has none: method 1
