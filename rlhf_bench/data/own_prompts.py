@@ -1,4 +1,4 @@
-"""Prompts that a suite brings itself: a JSON-lines file, a row a question."""
+"""Prompts that a suite brings itself: a JSON-lines file, one row per question."""
 
 from __future__ import annotations
 

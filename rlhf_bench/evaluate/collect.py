@@ -209,7 +209,7 @@ def _copy_logs(store: ResultStore, plan: Plan) -> None:
 
 
 def training_costs(models: Iterable[ModelSource]) -> dict[str, list[dict[str, Any]]]:
-    """What each model cost to train: a row a seed. Models that were not trained here have none.
+    """What each model cost to train: one row per seed. Models that were not trained here have none.
 
     `seconds` are of its own stage, `seconds_with_reward` of the reward model that it was trained with as well.
     """

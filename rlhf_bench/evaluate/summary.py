@@ -61,7 +61,7 @@ def summarize(
     """The keys "models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "equal_kl", "gain", "alarms",
     "alarm_checks" and "missing" of metrics.json.
 
-    Estimates are dicts. `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns
+    Estimates are dicts. `scores`: one row per response, keyed by model, seed, prompt_id and sample, with any columns
     that metrics are made from; others are left alone. `reward_z` is computed from `reward`. `reasons`: (model, column)
     -> why it is not there. A pair (a, b) has the later model first, so a difference reads as what the later one gained.
     `seed` is that of resampling alone; `hypervolume_kl` is the suite's.
@@ -226,7 +226,7 @@ def _other_counts(table: ScoreTable, reference: str) -> dict[tuple[str, str], st
 
 
 def _pairwise(table: ScoreTable, metrics: Sequence[Metric], reference: str, seed: int) -> Iterator[dict[str, Any]]:
-    """A row a metric and pair of models, the later model first; Holm over the pairs within a metric (`p_holm`), and
+    """One row per metric and pair of models, the later model first; Holm over the pairs within a metric (`p_holm`), and
     over all rows (`p_table`)."""
     standardised = {metric.name for metric in metrics if metric.standardises}
     own_scale = _RAW if len(table.seeds) > 1 else standardised  # the rewards that are not compared

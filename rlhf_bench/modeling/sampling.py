@@ -198,7 +198,7 @@ def _sample_batch(
 
 
 class _Drawing:
-    """Responses to a batch of prompts while they are drawn, `samples` to each; a row a response."""
+    """Responses to a batch of prompts while they are drawn, `samples` to each; one row per response."""
 
     def __init__(
         self,

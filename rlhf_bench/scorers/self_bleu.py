@@ -89,7 +89,7 @@ def _width(tokens: Sequence[Sequence[str]], claimed: float, *, seed: int) -> flo
     n, size = len(tokens), len(tokens) // 2
     generator = np.random.default_rng(seed)
     orders = np.stack([generator.permutation(n) for _ in range(_SPLITS)], axis=1)  # (n, B)
-    inside = np.zeros((n, 2 * _SPLITS))  # a column a half
+    inside = np.zeros((n, 2 * _SPLITS))  # one column per half
     for part in (0, 1):
         columns = np.arange(part * _SPLITS, (part + 1) * _SPLITS)
         inside[orders[part * size : (part + 1) * size], columns] = 1.0

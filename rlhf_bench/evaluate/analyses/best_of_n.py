@@ -34,7 +34,7 @@ def best_of_n_curve(
     With "kl_true", an Estimate's dict too, where the pool has every response of the reference to each prompt
     (`probability_held`): KL(best-of-n || reference) in nats, summed over them, the mean over prompts.
 
-    `pool`: a row a response of the reference, with model, seed, prompt_id, sample and reward, N samples of each prompt.
+    `pool`: one row per response of the reference, with model, seed, prompt_id, sample and reward, N for each prompt.
     `reference`: the reference's own rows of scores with reward_z, which standardised the pool's; not read where the
     pool has none. The reward chooses, under each seed that seed's own; n goes up to N. `reward` itself is read off for
     one seed only, since reward models of several seeds have no common scale. `kl_bound` is a bound in nats, not a

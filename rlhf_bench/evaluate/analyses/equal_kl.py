@@ -44,7 +44,7 @@ class Points(NamedTuple):
 
 
 def equal_kl(table: ScoreTable, *, reference: str, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """A dict a reward: {"metric", "kl", "bands", "rows"}, for models called NAME@STEP; nothing without such a curve.
+    """One dict per reward: {"metric", "kl", "bands", "rows"}, for models called NAME@STEP; none without such a curve.
 
     A curve of two or more members is linear between its neighbours in KL, and is never extrapolated. "bands" holds each
     curve's reward at BAND KLs from its least to its largest. A row is one KL, a round one or that of a "model" of no

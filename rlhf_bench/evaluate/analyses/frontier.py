@@ -1,6 +1,6 @@
 """The optimal frontier of the reference, and how much of what was possible at its KL each model gained.
 
-The pool is the one that best-of-n chooses from: a row a response of the reference, N of each prompt under each seed.
+The pool is the one that best-of-n chooses from: one row per response of the reference, N to each prompt and seed.
 """
 
 from __future__ import annotations

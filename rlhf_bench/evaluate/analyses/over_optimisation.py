@@ -30,7 +30,7 @@ def curve_names(models: Sequence[str], *, at_least: int = 3) -> dict[str, list[s
 def over_optimisation(
     table: ScoreTable, *, reference: str, seed: int = 0
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """A dict a curve: {"curve", "points": [{"model", "kl", "gain"}, ...] by rising KL, "fit"}.
+    """One dict per curve: {"curve", "points": [{"model", "kl", "gain"}, ...] by rising KL, "fit"}.
 
     "gain" is gold minus the reference's gold on the same prompts, "fit" the RL form of arXiv 2210.10760 with its
     turning point. Only prompts count that every member has under every seed. Nothing is yielded without gold, KL or the

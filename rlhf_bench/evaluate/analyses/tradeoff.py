@@ -20,7 +20,7 @@ REWARDS = ("reward_z", "gold")
 
 
 def tradeoffs(table: ScoreTable, *, reference: str, kl_limit: float, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """A dict a reward, over the models that have it and a KL: {"metric", "front", "on_front", "hypervolume", ...}.
+    """One dict per reward, over the models that have it and a KL: {"metric", "front", "on_front", "hypervolume", ...}.
 
     The hypervolume is taken above the reference's own reward and below `kl_limit` nats; "on_front" holds the share of
     resamples in which a model is on the front. Only prompts count that every model has under every seed; models
