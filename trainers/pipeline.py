@@ -180,7 +180,6 @@ def run_trainer(stage: Stage) -> StageResult:
 
 
 def _trainer(stage: Stage) -> Any:
-    """The module of trainers/ that trains the stage."""
     loss = stage.recipe.dpo.loss
     name = loss if stage.name == "dpo" and loss in OWN_TRAINERS else stage.name
     return importlib.import_module(f"trainers.{name}")

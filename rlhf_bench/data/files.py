@@ -152,7 +152,9 @@ def _read_saved(path: Path) -> Source:
     try:
         loaded = datasets.load_from_disk(str(path))
     except Exception as error:  # whatever pyarrow, json or datasets make of a damaged folder
-        raise DataError(f"{str(path)!r} is no readable saved data set ({first_line(error)}); save it again") from error
+        raise DataError(
+            f"{str(path)!r} is not a readable saved data set ({first_line(error)}); save it again"
+        ) from error
     return from_datasets(loaded, str(path))
 
 

@@ -61,7 +61,7 @@ def read_hub(name: str, revision: str | None) -> Source:
     except Exception as error:  # connection, missing or gated set, damaged files: all end in the same advice
         reason = "the hub cannot be reached and the data set is not in the cache" if offline else first_line(error)
         raise DataError(
-            f"{name!r} is no file or folder here, and as a data set of the hub (revision {revision}) it cannot be "
+            f"{name!r} is not a file or folder here, and as a data set of the hub (revision {revision}) it cannot be "
             f"loaded: {reason}; give a local file instead, with --data FILE or the recipe's data.source (jsonl, "
             f"parquet or csv with {known.fields})"
         ) from error

@@ -221,7 +221,7 @@ def _turns(cells: Cells, field: str) -> list[str]:
     if not isinstance(turns, list) or not turns:
         raise cells.wrong(field, "a text, or a list of texts, one a turn")
     if not all(isinstance(turn, str) for turn in turns):
-        raise Unusable(f"has a turn that is no text in {cells.names[field]!r}")
+        raise Unusable(f"has a turn that is not text in {cells.names[field]!r}")
     return turns
 
 

@@ -190,7 +190,6 @@ def _write_scores(store: ResultStore, scores: pd.DataFrame, parts: PartStore, st
 def _groups(
     scores: pd.DataFrame, columns: Sequence[str], parts: PartStore, shards: Sequence[str]
 ) -> Iterator[pd.DataFrame]:
-    """The rows of each shard, with `columns`."""
     start = 0
     for shard in shards:
         lists = {name: parts.column(shard, name).to_numpy() for name in LISTS if name in columns}

@@ -131,11 +131,9 @@ def _estimates(
             elif not one_seed and metric.name in _RAW:
                 missing[model, metric.name] = NOT_POOLED
             else:
-                # one seed alone is what would be pooled
-                whole = slice(None)
-                estimate = (
-                    next(iter(found.values())) if one_seed else _estimate(table, model, metric, whole, reference, seed)
-                )
+                estimate = next(iter(found.values()))
+                if not one_seed:
+                    estimate = _estimate(table, model, metric, slice(None), reference, seed)
                 if estimate.n:
                     pooled[model][metric.name] = estimate.to_dict()
                 else:

@@ -87,8 +87,8 @@ def _rewards(config: RewardConfig, data: str) -> None:
 def _backbone(config: RewardConfig) -> None:
     if config.backbone in ("reward", "ppo", "grpo", "dpo"):
         raise BadValue(
-            f"reward.backbone: given {config.backbone}, which is no stage before the reward model; expected sft, base, "
-            "or the folder or hub name of a model"
+            f"reward.backbone: given {config.backbone}, which is not a stage before the reward model; expected sft, "
+            "base, or the folder or hub name of a model"
         )
 
 

@@ -425,7 +425,7 @@ def test_no_row_left_after_pairs_with_different_prompts_are_dropped() -> None:
             "given.jsonl has the columns prompt; expected prompt/chosen/rejected",
         ),
         (b"\n \n\n", "holds blank lines only; expected at least one row"),
-        (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": \n', "row 2 is no JSON"),
+        (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": \n', "row 2 is not JSON"),
         (b'{"question": "a", "answer": "b"}\n', "question"),
     ],
 )

@@ -467,7 +467,7 @@ def test_lists_of_turns_with_a_column_for_each_winner(tmp_path: Path) -> None:
     ("row", "message"),
     [
         (lmsys(["Hi"], ["A", "B"], ["C"], "model_a"), "row 2 has 1 turns of the user, 2 and 1 of the models"),
-        (lmsys(["Hi"], [None], ["C"], "model_a"), "row 2 has a turn that is no text in 'response_a'"),
+        (lmsys(["Hi"], [None], ["C"], "model_a"), "row 2 has a turn that is not text in 'response_a'"),
         (lmsys(["Hi"], ["A"], ["C"], "nobody"), "row 2 has winner_model_a 0, winner_model_b 0; expected 1 in one"),
     ],
 )

@@ -491,8 +491,8 @@ def test_hub_offline_by_choice(name: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(DataError) as caught:
         Reader("no-such-owner/no-such-set").load("train")
     assert str(caught.value) == (
-        "'no-such-owner/no-such-set' is no file or folder here, and as a data set of the hub (revision main) it cannot "
-        f"be loaded: {UNREACHABLE}{ADVICE}"
+        "'no-such-owner/no-such-set' is not a file or folder here, and as a data set of the hub (revision main) it "
+        f"cannot be loaded: {UNREACHABLE}{ADVICE}"
     )
     assert datasets.config.HF_HUB_OFFLINE is before
 
@@ -545,24 +545,24 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "empty json list": ("a.json", b"[]", "{path} is empty; expected at least one row"),
     "empty csv": ("a.csv", b"prompt,chosen,rejected\n", "{path} is empty; expected at least one row"),
     "empty parquet": ("a.parquet", b"", "{path} is empty; expected at least one row"),
-    "no zip": ("a.zip", b"PK\x03\x04nonsense", "{path} is no intact zip file ("),
+    "no zip": ("a.zip", b"PK\x03\x04nonsense", "{path} is not an intact zip file ("),
     "not utf-8": ("a.jsonl", GOOD + b'{"a": "\xff"}\n', "{path} is not UTF-8 (byte 55); save it as UTF-8"),
     "not utf-8 csv": ("a.csv", b"a\n\xe4\n", "{path} is not UTF-8 (byte 2); save it as UTF-8"),
     "cut gzip": (
         "a.jsonl.gz",
         gzip.compress(GOOD * 100)[:-20],
-        "{path} is no intact gzip file (Compressed file ended before the end-of-stream marker was reached); "
+        "{path} is not an intact gzip file (Compressed file ended before the end-of-stream marker was reached); "
         "fetch it again",
     ),
     "broken line": (
         "a.jsonl",
         GOOD + b"\n{]\n",
-        "{plain}: 1 of 2 rows cannot be used (row 3 is no JSON (Expecting property name enclosed in double quotes: "
+        "{plain}: 1 of 2 rows cannot be used (row 3 is not JSON (Expecting property name enclosed in double quotes: "
         "line 1 column 2 (char 1))); correct them, or leave them out with --skip-bad",
     ),
     "line is a list": ("a.jsonl", GOOD + b"[1]\n", "{plain}: 1 of 2 rows cannot be used (row 2 is list, not an object"),
     "line is null": ("a.jsonl", GOOD + b"null\n", "{plain}: 1 of 2 rows cannot be used (row 2 is null, not an object"),
-    "broken list": ("a.json", b"[" + GOOD, "{path} is no JSON (Expecting ',' delimiter: line 2 column 1 (char 49)); "),
+    "broken list": ("a.json", b"[" + GOOD, "{path} is not JSON (Expecting ',' delimiter: line 2 column 1 (char 49)); "),
     "csv fields": (
         "a.csv",
         b"prompt,chosen,rejected\na,b,c\na,b,c,d\n",
@@ -573,8 +573,8 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
         b"prompt,chosen,rejected\na,b\n",
         "{plain}: 1 of 1 rows cannot be used (row 1 has another number of fields than the header; quote it)",
     ),
-    "csv quote": ("a.csv", b'prompt,chosen,rejected\na,b,"c\n', "{path} is no CSV (unexpected end of data)"),
-    "no parquet": ("a.parquet", b"text", "{path} is no readable Parquet file ("),
+    "csv quote": ("a.csv", b'prompt,chosen,rejected\na,b,"c\n', "{path} is not CSV (unexpected end of data)"),
+    "no parquet": ("a.parquet", b"text", "{path} is not a readable Parquet file ("),
     "prose": ("a.txt", b"Some text.\nMore of it.\n", "{plain} has the columns Some text.; expected prompt/chosen/rej"),
     "columns": (
         "a.jsonl",
@@ -642,7 +642,7 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
         ({"a.txt": b"x"}, "holds no data file; expected .jsonl, "),
         ({"train.jsonl": GOOD, "more.jsonl": GOOD}, "put train, validation or test in its name, or move it away"),
         ({"test.jsonl": GOOD}, "has no split 'train' and none can be made of what it has (test); "),
-        ({"dataset_dict.json": b"{"}, "is no readable saved data set ("),
+        ({"dataset_dict.json": b"{"}, "is not a readable saved data set ("),
     ],
 )  # fmt: skip
 def test_bad_folder(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
