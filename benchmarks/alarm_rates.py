@@ -53,7 +53,7 @@ class Run(NamedTuple):
 
 
 def run(kind: str, seed: int, stages: Sequence[str], settings: Sequence[str], *, prompts: int) -> Run:
-    """Train and evaluate one run, whose shared stages are copies of those that were trained once."""
+    """Train and evaluate one run; its shared stages are copies of those that were trained once."""
     name = f"alarm-rates-{kind}-{seed}"
     for stage in SHARED:
         if not (target := ROOT / name / stage).exists():

@@ -4,9 +4,10 @@
 
 In the training pairs of hh-mini where the two responses differ in words of the first person, the label is that of the
 side with more of them; the test pairs keep their labels. Small models are trained on these pairs (base, sft, reward,
-ppo; three seeds), evaluated with a pool of 16 samples a prompt, and audited. A row a seed: the first finding, what the
-reward model pays for the first person beside the test labels, how best of 16 of the SFT model's samples moves it, and
-how PPO then did, in standard deviations over these samples. FOLDER (default: biased) keeps everything.
+ppo; three seeds), evaluated with a pool of 16 samples a prompt, and audited. It prints one row per seed: the first
+finding, what the reward model pays for the first person beside the test labels, how best of 16 of the SFT model's
+samples moves it, and how PPO then did, in standard deviations over these samples. FOLDER (default: biased) keeps
+everything.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 rlhf-bench train all --run reported --seeds 3 --set seed=1
 rlhf-bench eval --suite hh-test --run reported
 rlhf-bench audit --run reported
-python benchmarks/claims.py results/hh-test/reported               # a line a claim
+python benchmarks/claims.py results/hh-test/reported               # one line per claim
 python benchmarks/claims.py results/hh-test/reported --markdown    # the tables of docs/results.md
 """
 

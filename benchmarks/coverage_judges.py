@@ -33,7 +33,7 @@ def expit(x: FloatArray) -> FloatArray:
 
 
 def unread(g: Generator, rate: float, share: float, n: int) -> pd.DataFrame:
-    """A row a question: each order is won with chance `rate`, and unread with chance `share`."""
+    """One row per question: each order is won with chance `rate`, and unread with chance `share`."""
     rows = []
     for order in ("model_first", "baseline_first"):
         won, read = g.random(n) < rate, g.random(n) >= share

@@ -39,7 +39,7 @@ def sampled_mean(g: Generator, n: int) -> tuple[Estimate, float]:
 
 
 def share(p: float) -> Simulate:
-    """4 samples a prompt, whose own share varies from prompt to prompt."""
+    """4 samples a prompt; each prompt has a share of its own."""
 
     def simulate(g: Generator, n: int) -> tuple[Estimate, float]:
         of_prompt = g.beta(3 * p, 3 * (1 - p), (n, 1))
@@ -100,9 +100,9 @@ CASES: dict[str, Simulate] = {
 
 
 class Covered(NamedTuple):
-    below: float  # share of tables whose interval ends below the truth
+    below: float  # share of tables with an interval that ends below the truth
     above: float
-    marked: float  # share whose numbers have long tails, by the rule of the mark
+    marked: float  # share with numbers that have long tails, by the rule of the mark
 
     @property
     def held(self) -> float:

@@ -104,13 +104,13 @@ def satterthwaite(table: Table, s: int, level: float) -> FloatArray:
 
 
 def false_positives(test: Test, table: Table, s: int) -> list[float]:
-    """Of single pairs at each level, and of any of the 10 after Holm."""
+    """The rates of single pairs at each level, and of any of the 10 after Holm."""
     found = [test(table, s, level) for level in LEVELS]
     return [*(float(one.mean()) for one in found), float(found[1].any(axis=1).mean())]
 
 
 def power(test: Test, table: Table, s: int) -> float:
-    """Of one pair of models that differ by GAIN, at p < .05."""
+    """The power for one pair of models that differ by GAIN, at p < .05."""
     mean, squares = table
     return float(test((mean + GAIN, squares), s, 0.05).mean())
 

@@ -92,7 +92,7 @@ def look_ups(client: JudgeClient, items: list[QuestionId]) -> pd.DataFrame:
 
 
 def statistics_of(table: pd.DataFrame) -> float:
-    """Processor seconds; prints the memory that they take on top. In a process of its own, whose peak is theirs."""
+    """Processor seconds; prints the memory that they take on top. In a process of its own: its peak is theirs."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         seconds, megabytes = pool.submit(_statistics, table).result()
     print(f"statistics of {len(table):,} verdicts: {seconds:.1f} s, {megabytes:.0f} MB on top")

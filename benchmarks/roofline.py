@@ -69,7 +69,7 @@ class Recorder:
 
 
 def forward_operations(model: Any, batch: Batch) -> float:
-    """Of the matrix products of one pass over the distinct prefixes of a batch, the output layer left out."""
+    """Operations of the matrix products of one pass over the distinct prefixes of a batch, without the output layer."""
     config = model.config
     layers, width = config.num_hidden_layers, config.hidden_size
     seen: dict[tuple[int, int], int] = {}
@@ -190,9 +190,9 @@ def print_sampling(root: Path, given: argparse.Namespace) -> None:
     folder = root / "mini" / "sft" if given.model == "mini" else root / "policy"
     model, tokenizer = load_policy(folder)
     if given.model == "mini":
-        from rlhf_bench.data import load_preferences
+        from rlhf_bench.data import Reader
 
-        prompts = load_preferences("hh-mini", "validation").prompts[:8]
+        prompts = Reader("hh-mini").load("validation").prompts[:8]
     else:
         prompts = [Prompt(pair.id, pair.prompt) for pair in make_pairs(8, given.model)]
     lengths = [len(tokenizer(prompt.text)["input_ids"]) for prompt in prompts]

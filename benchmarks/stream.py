@@ -5,7 +5,7 @@
                                                          scored by a reward model of that size, KL to itself
 
 Each size runs in a process of its own, so that memory is its own; what it holds before the evaluation (libraries, and
-for a model torch) is said beside it. Sizes by default: 25,000, 50,000, 100,000.
+for a model torch) is given beside it. Sizes by default: 25,000, 50,000, 100,000.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def write_prompts(path: Path, prompts: int, *, words: int, responses: int) -> No
 
 
 def save_models(policy: Path, reward: Path) -> None:
-    from rlhf_bench.data import load_preferences
+    from rlhf_bench.data import Reader
     from rlhf_bench.modeling.models import new_gpt2, to_reward_model
     from rlhf_bench.modeling.tokenizers import train_tokenizer
 
-    data = load_preferences("hh-mini", "validation")
+    data = Reader("hh-mini").load("validation")
     tokenizer = train_tokenizer([p.prompt + p.chosen for p in data.pairs], vocab_size=500)
     new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=256, seed=0).save_pretrained(policy)
     tokenizer.save_pretrained(policy)

@@ -41,7 +41,7 @@ def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Comman
 
 
 def metrics_table() -> str:
-    """A row a metric, from the registry."""
+    """One row per metric, from the registry."""
     from rlhf_bench.scorers import METRICS
 
     arrow = {True: "higher", False: "lower", None: ""}

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from transformers import PreTrainedTokenizerBase
-
 from rlhf_bench.modeling.models import load_policy, new_gpt2
 from rlhf_bench.modeling.templates import Template
 from rlhf_bench.modeling.tokenizers import train_tokenizer
-from rlhf_bench.modeling.tokens import Encoded
 from rlhf_bench.types import PreferencePair
 from trainers.config.recipe import NewModel
-from trainers.engine.batches import encode_rows, template_of
+from trainers.engine.batches import template_of
 from trainers.engine.models import prepare
 from trainers.engine.stage import Stage, StageResult, Trained
-from trainers.language_model import fit
+from trainers.language_model import encode, fit
 
 __all__ = ["train"]
 
@@ -30,11 +27,11 @@ def train(stage: Stage) -> StageResult:
         template_of(stage.recipe, tokenizer)  # raises here where the tokenizer has no such form, not in a later stage
         return StageResult(Trained(model, tokenizer))
 
-    pairs = stage.pairs("train")
-    documents = _documents(pairs, stage.recipe.data.prompt_template)
+    texts = _texts(stage.pairs("train"))
+    documents = _documents(texts, stage.recipe.data.prompt_template)
     tokenizer = stage.writer.look(train_tokenizer, documents, vocab_size=spec.vocab_size)
-    rows = _encode(stage, tokenizer, pairs)
-    held_out = _encode(stage, tokenizer, stage.pairs("validation", config.eval_size))
+    rows = encode(stage, tokenizer, texts)
+    held_out = encode(stage, tokenizer, _texts(stage.pairs("validation", config.eval_size)))
     model = new_gpt2(
         tokenizer, layers=spec.n_layer, heads=spec.n_head, width=spec.n_embd, positions=spec.n_positions,
         seed=stage.seed,
@@ -43,13 +40,12 @@ def train(stage: Stage) -> StageResult:
     return fit(stage, config, Trained(model, tokenizer), rows, held_out, whole_sequence=True)
 
 
-def _documents(pairs: list[PreferencePair], form: str) -> list[str]:
-    """Each dialogue with each of its responses, once, in the form that the model will read, but for special tokens."""
+def _texts(pairs: list[PreferencePair]) -> list[tuple[str, str]]:
+    """Each prompt with each of its responses, once."""
+    return list(dict.fromkeys((p.prompt, response) for p in pairs for response in (p.chosen, p.rejected)))
+
+
+def _documents(texts: list[tuple[str, str]], form: str) -> list[str]:
+    """Each dialogue once, in the form that the model will read, but for special tokens."""
     write = Template.of(form, SimpleNamespace(bos_token="", eos_token=""))
-    texts = ((p.prompt, response) for p in pairs for response in (p.chosen, p.rejected))
     return list(dict.fromkeys(write.prompt(prompt) + write.response(response) for prompt, response in texts))
-
-
-def _encode(stage: Stage, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]) -> list[Encoded]:
-    texts = list(dict.fromkeys((p.prompt, response) for p in pairs for response in (p.chosen, p.rejected)))
-    return encode_rows(stage.recipe, tokenizer, [p for p, _ in texts], [r for _, r in texts])

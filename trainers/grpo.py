@@ -1,8 +1,8 @@
 """Group relative policy optimisation, Shao et al. 2024 (arXiv:2402.03300).
 
 Each prompt is answered `num_generations` times; a response's advantage is its reward relative to its group. By default
-the KL regularisation is the k3 estimate in the loss, whose gradient is that of KL(reference || policy); k1 inside the
-reward gives that of KL(policy || reference).
+the KL regularisation is the k3 estimate in the loss, with the gradient of KL(reference || policy); k1 inside the reward
+gives that of KL(policy || reference).
 
 The published relatives are this trainer with other pieces, each a function of its own:
 
@@ -100,7 +100,7 @@ def grpo_loss(step: PolicyStep[GrpoConfig], index: Tensor) -> tuple[Tensor, dict
 
 
 def advantage_function(config: GrpoConfig) -> Callable[[Tensor], Tensor]:
-    """From the rewards of groups to their advantages, (P, G) both."""
+    """The function that makes advantages of the rewards of groups, (P, G) both."""
     if config.advantage == "rank_exponential" and config.rank_decay is not None:
         return partial(rank_exponential_advantages, decay=config.rank_decay)
     return GROUP_ADVANTAGES[config.advantage]

@@ -105,7 +105,7 @@ def mismatched(rows: Sequence[Encoded]) -> list[Encoded]:
 
 
 def logps_under(models: Sequence[LogprobModel], rows: Sequence[Encoded], machine: Machine, pad_id: int) -> Tensor:
-    """(M, N) log-probabilities of the rows' responses under each model, without a gradient."""
+    """Log-probabilities of the rows' responses under each model, (M, N), without a gradient."""
 
     def forward(group: Sequence[int]) -> Tensor:
         batch = collate([rows[i] for i in group], pad_id=pad_id).to(machine.device)

@@ -9,18 +9,19 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from rlhf_bench.modeling.logprobs import LogprobModel, target_mask
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate, count_truncated, length_batches
 from trainers.config.recipe import BaseConfig, SftConfig
-from trainers.engine.batches import Order, count_steps, count_tokens, report_cut
+from trainers.engine.batches import Order, count_steps, count_tokens, encode_rows, report_cut
 from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.machine import Machine
 from trainers.engine.optim import make_optimizer
 from trainers.engine.stage import Stage, StageResult, Trained
 from trainers.losses.language_model import nll_loss
 
-__all__ = ["NllStep", "evaluate_nll", "fit", "nll_step_loss"]
+__all__ = ["NllStep", "encode", "evaluate_nll", "fit", "nll_step_loss"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class NllStep:
     policy: LogprobModel
     whole_sequence: bool  # the loss is on prompts too
     tokens: int  # that are learned in the whole step
+
+
+def encode(stage: Stage, tokenizer: PreTrainedTokenizerBase, texts: Sequence[tuple[str, str]]) -> list[Encoded]:
+    """Prompts and responses as tokens."""
+    return encode_rows(stage.recipe, tokenizer, [prompt for prompt, _ in texts], [response for _, response in texts])
 
 
 def fit(

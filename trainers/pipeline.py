@@ -1,4 +1,4 @@
-"""From a recipe to six checkpoints: what is complete, what must be trained, in which order."""
+"""Trains the checkpoints of a recipe: what is complete, what must be trained, in which order."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def train(
 
 
 def _machine(recipe: Recipe, processes: Processes, *, fsdp: bool) -> Machine:
-    """As a stage begins: without workers of its own."""
+    """The machine as a stage begins: without workers of its own."""
     device = default_device()
     precision = best_precision(device) if recipe.precision == "auto" else recipe.precision
     return Machine(device, precision, Pool(None, 1, processes, shards=fsdp))
@@ -180,7 +180,6 @@ def run_trainer(stage: Stage) -> StageResult:
 
 
 def _trainer(stage: Stage) -> Any:
-    """The module of trainers/ that trains the stage."""
     loss = stage.recipe.dpo.loss
     name = loss if stage.name == "dpo" and loss in OWN_TRAINERS else stage.name
     return importlib.import_module(f"trainers.{name}")

@@ -73,10 +73,8 @@ def train(stage: Stage) -> StageResult:
 
     steps = count_steps(len(pairs), config.batch_size, config.epochs, config.max_steps)
     order = Order(pair_lengths(pairs), config.batch_size, seed=stage.seed)
-    untrained = evaluate(machine, scorer, held_out, pad)["eval_accuracy"]
-    evaluation = HeldOut(
-        partial(evaluate_beside, untrained, machine, scorer, held_out, pad), "eval_accuracy", higher=True
-    )
+    untrained = {"eval_accuracy_untrained": evaluate(machine, scorer, held_out, pad)["eval_accuracy"]}
+    evaluation = HeldOut(lambda: evaluate(machine, scorer, held_out, pad) | untrained, "eval_accuracy", higher=True)
     loop = Loop(stage, steps, trained, optimizer, evaluation)
     loop.first_row = report_pairs_cut(stage, counts, len(pairs))
     for number in loop:
@@ -107,7 +105,7 @@ def reward_step_loss(step: RewardStep, index: Sequence[int]) -> tuple[Tensor, di
 
 
 def check_reads(model: PreTrainedModel, data: DataConfig, name: str) -> None:
-    """That a backbone from elsewhere can read the longest pair. Raises ModelError."""
+    """Check that a backbone from elsewhere can read the longest pair. Raises ModelError."""
     room, longest = max_positions(model), data.max_prompt_tokens + data.max_response_tokens
     if room < longest:
         raise ModelError(
@@ -153,10 +151,3 @@ def evaluate(machine: Machine, scorer: ScoreModel, pairs: list[Pair], pad_id: in
         "eval_accuracy": right / len(pairs),
         "eval_accuracy_longer": longer / len(pairs),
     }
-
-
-def evaluate_beside(
-    untrained: float, machine: Machine, scorer: ScoreModel, pairs: list[Pair], pad_id: int
-) -> dict[str, float]:
-    """`evaluate`, with the accuracy before the first step."""
-    return evaluate(machine, scorer, pairs, pad_id) | {"eval_accuracy_untrained": untrained}

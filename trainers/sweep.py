@@ -115,7 +115,7 @@ def without_ignored(recipe: str, settings: Mapping[str, list[str]], stages: Sequ
 
 
 def decided_stages(stages: Sequence[str], a: Recipe, b: Recipe) -> set[str]:
-    """Those of `stages`, in the order of training, that two recipes make different: themselves, or their parents."""
+    """The `stages`, in the order of training, that two recipes make different: themselves, or their parents."""
     decided: set[str] = set()
     for stage in stages:
         ancestors = {*with_ancestors([stage], a), *with_ancestors([stage], b)} - {stage}

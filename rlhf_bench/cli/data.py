@@ -51,10 +51,11 @@ def prepare(*, source: str, out: Path, filters: str, columns: tuple[str, ...], *
     """
     mapping = name_values("--column", columns, expected="OURS=THEIRS, such as --column prompt=question")
 
-    from rlhf_bench.data import named_filters
+    from rlhf_bench.data import Reader, named_filters
     from rlhf_bench.data import prepare as run_prepare
 
-    prepared = run_prepare(source, out, filters=named_filters(filters), columns=mapping or None, **options)
+    reader = Reader(source, columns=mapping or None, **options)
+    prepared = run_prepare(reader, out, filters=named_filters(filters))
     for note in prepared.notes:
         click.echo(note)
     for split, n_pairs in prepared.pairs.items():

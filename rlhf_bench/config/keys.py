@@ -29,7 +29,8 @@ def dotted_keys(model_type: type[BaseModel]) -> list[str]:
 
 def explain_model(model_type: type[BaseModel]) -> list[ConfigKey]:
     return [
-        ConfigKey(key, _type_name(field), _default(field), field.description or "") for key, field in _walk(model_type)
+        ConfigKey(key, _type_name(field), _default(field), " ".join((field.description or "").split()))
+        for key, field in _walk(model_type)
     ]
 
 

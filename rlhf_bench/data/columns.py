@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import Message, form_prompt, render
 from rlhf_bench.data.messages import as_messages, content_text
 from rlhf_bench.data.tabular import Unusable, is_nothing
 from rlhf_bench.errors import DataError, UnknownName
 
 Row = Mapping[str, Any]
+Read = TypeVar("Read")
 Names = Mapping[str, str]  # field -> the source's column
 Kind = Literal["prompted", "conversations", "outputs", "compared", "turns", "ranked", "labelled"]
 
@@ -127,6 +130,25 @@ class Cells:
 
     def category(self) -> str | None:
         return self.text("category") or None
+
+
+def read_rows(
+    part: Part, names: Names, read: Callable[[Cells], Read]
+) -> tuple[list[tuple[int, Read]], dict[str, list[int]]]:
+    """Each row as (number, what `read` makes of it), and the numbers of those that it drops, by rule.
+
+    Rows that cannot be used go to `part.bad`.
+    """
+    found: list[tuple[int, Read]] = []
+    dropped: dict[str, list[int]] = defaultdict(list)
+    for number, row in part.rows:
+        try:
+            found.append((number, read(Cells(row, names))))
+        except Dropped as rule:
+            dropped[str(rule)].append(number)
+        except Unusable as why:
+            part.bad.add(number, str(why))
+    return found, dropped
 
 
 def detect(present: Sequence[str], columns: Names | None, source: str) -> Layout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def read_path(path: Path) -> Source:
     if is_archive(content):
         members = zip_members(str(path), content)
         if len(members) > 1:
-            return _read_files(path, {name: lambda n=name: unpack(n, members[n]) for name in members})  # type: ignore[misc]
+            return _read_files(path, {name: partial(unpack, name, packed) for name, packed in members.items()})
     return Source({"train": [_part(str(path), content)]})
 
 
@@ -70,7 +71,7 @@ def _read_folder(path: Path) -> Source:
     names = sorted(p.name for p in path.iterdir() if p.is_file())
     if not any(_is_data(name) for name in names) and (path / "data").is_dir():  # as the hub lays out its data sets
         return _read_folder(path / "data")
-    return _read_files(path, {name: lambda n=name: read_content(path / n) for name in names})  # type: ignore[misc]
+    return _read_files(path, {name: partial(read_content, path / name) for name in names})
 
 
 def _is_data(name: str) -> bool:
@@ -108,7 +109,7 @@ def _read_files(path: Path, files: Mapping[str, Callable[[], bytes]]) -> Source:
 
 
 def _without_copies(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Of files that differ in their ending alone the first: the others hold the same rows in another format."""
+    """Keep the first of files that differ in their ending alone: the others hold the same rows in another format."""
     first: dict[str, str] = {}
     for name in names:
         suffix = data_suffix(name) or ""
@@ -151,7 +152,9 @@ def _read_saved(path: Path) -> Source:
     try:
         loaded = datasets.load_from_disk(str(path))
     except Exception as error:  # whatever pyarrow, json or datasets make of a damaged folder
-        raise DataError(f"{str(path)!r} is no readable saved data set ({first_line(error)}); save it again") from error
+        raise DataError(
+            f"{str(path)!r} is not a readable saved data set ({first_line(error)}); save it again"
+        ) from error
     return from_datasets(loaded, str(path))
 
 
@@ -169,17 +172,13 @@ def from_datasets(loaded: Any, source: str) -> Source:
     """A `datasets.Dataset` or `DatasetDict` as a Source; other splits than those of SPLIT_NAMES are noted."""
     if not isinstance(loaded, dict):
         loaded = {"train": loaded}
-    splits: dict[str, list[Part]] = {}
-    used = set()
-    for ours, theirs in SPLIT_NAMES.items():
-        name = next((name for name in theirs if name in loaded), None)
-        if name is not None:
-            used.add(name)
-            rows = _Numbered(loaded[name])
-            splits[ours] = [
-                Part(f"{source} ({name})", loaded[name].column_names, rows, len(loaded[name]), BadRows(source))
-            ]
+    found = {ours: next((name for name in theirs if name in loaded), None) for ours, theirs in SPLIT_NAMES.items()}
+    splits = {
+        ours: [Part(f"{source} ({name})", rows.column_names, _Numbered(rows), len(rows), BadRows(source))]
+        for ours, name in found.items()
+        if (rows := loaded.get(name)) is not None
+    }
     if not splits:
         raise DataError(f"{source} has the splits {', '.join(loaded)}; expected train, validation or test")
-    left_out = [name for name in loaded if name not in used]
+    left_out = [name for name in loaded if name not in found.values()]
     return Source(splits, [f"splits not used: {', '.join(left_out)}"] if left_out else [])

@@ -6,6 +6,7 @@ They are for training: a test split is filtered only where the suite says so, si
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -65,11 +66,11 @@ def named_filters(name: str) -> Filters:
 def apply_filters(pairs: Iterable[PreferencePair], filters: Filters) -> tuple[list[PreferencePair], dict[str, int]]:
     """The pairs that pass, in their order, and the number that each rule removed."""
     kept: list[PreferencePair] = []
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for pair in pairs:
         reason = filters.reason(pair)
         if reason is None:
             kept.append(pair)
         else:
-            counts[reason] = counts.get(reason, 0) + 1
+            counts[reason] += 1
     return kept, counts

@@ -12,7 +12,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-HUMAN = "\n\nHuman:"
+from rlhf_bench.types import HUMAN_TURN
+
+HUMAN = HUMAN_TURN
 ASSISTANT = "\n\nAssistant:"
 TLDR = "TL;DR:"
 END_OF_TEXT = "<|endoftext|>"

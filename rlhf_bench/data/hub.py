@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from rlhf_bench.data.files import Source, from_datasets
+from rlhf_bench.data.parsing import first_line
 from rlhf_bench.errors import DataError
 from rlhf_bench.hub import hub_answers
 
@@ -55,18 +56,16 @@ def read_hub(name: str, revision: str | None) -> Source:
     revision = revision or known.revision
     offline = not hub_answers()
     try:
-        with _offline() if offline else _as_it_is():
+        with _offline() if offline else nullcontext():
             loaded = datasets.load_dataset(name, revision=revision)
     except Exception as error:  # connection, missing or gated set, damaged files: all end in the same advice
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        if offline:
-            reason = "the hub cannot be reached and the data set is not in the cache"
+        reason = "the hub cannot be reached and the data set is not in the cache" if offline else first_line(error)
         raise DataError(
-            f"{name!r} is no file or folder here, and as a data set of the hub (revision {revision}) it cannot be "
+            f"{name!r} is not a file or folder here, and as a data set of the hub (revision {revision}) it cannot be "
             f"loaded: {reason}; give a local file instead, with --data FILE or the recipe's data.source (jsonl, "
             f"parquet or csv with {known.fields})"
         ) from error
-    if isinstance(loaded, dict) and known.splits:
+    if isinstance(loaded, dict):
         loaded = dict(loaded)
         for ours, theirs in known.splits.items():
             if ours not in loaded and theirs in loaded:
@@ -76,8 +75,7 @@ def read_hub(name: str, revision: str | None) -> Source:
     notes = [
         f"hub revision {commit or revision}" + (f" (requested: {revision})" if commit not in (None, revision) else "")
     ]
-    if known.splits:
-        notes += [f"its split {theirs} is used as {ours}" for ours, theirs in known.splits.items()]
+    notes += [f"its split {theirs} is used as {ours}" for ours, theirs in known.splits.items()]
     return Source(source.splits, notes + source.notes)
 
 
@@ -105,8 +103,3 @@ def _offline() -> Iterator[None]:
     finally:
         for module, value in zip(modules, before, strict=True):
             module.HF_HUB_OFFLINE = value
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
-from rlhf_bench.data.columns import Cells, Dropped, Layout, read_prompt
+from rlhf_bench.data.columns import Cells, Dropped, Layout, read_prompt, read_rows
 from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import clean_response
-from rlhf_bench.data.pairs import Pairs, is_unicode, split_side
+from rlhf_bench.data.pairs import Pairs, check_texts, split_side
 from rlhf_bench.data.tabular import Unusable
 from rlhf_bench.types import PreferencePair, make_pair
 
@@ -28,7 +28,7 @@ class LabelledResponse(NamedTuple):
 
 
 def both_sides(pairs: Sequence[PreferencePair]) -> list[LabelledResponse]:
-    """Of each pair the chosen response, which is desirable, and the rejected one."""
+    """The chosen response of each pair, which is desirable, and the rejected one."""
     return [
         LabelledResponse(pair.prompt, text, desirable, pair.category)
         for pair in pairs
@@ -38,17 +38,8 @@ def both_sides(pairs: Sequence[PreferencePair]) -> list[LabelledResponse]:
 
 def read_labelled(part: Part, layout: Layout) -> tuple[list[LabelledResponse], dict[str, list[int]]]:
     """The labelled responses of a part's rows, and the rows left out by each rule."""
-    found: list[LabelledResponse] = []
-    dropped: dict[str, list[int]] = defaultdict(list)
-    for number, row in part.rows:
-        cells = Cells(row, layout.names)
-        try:
-            found.append(_labelled(cells))
-        except Dropped as rule:
-            dropped[str(rule)].append(number)
-        except Unusable as why:
-            part.bad.add(number, str(why))
-    return found, dropped
+    found, dropped = read_rows(part, layout.names, _labelled)
+    return [response for _, response in found], dropped
 
 
 def _labelled(cells: Cells) -> LabelledResponse:
@@ -60,12 +51,7 @@ def _labelled(cells: Cells) -> LabelledResponse:
         raise Unusable(f"has {label!r} as {cells.names['label']!r}, expected true or false")
     head, text = split_side(cells.conversation("completion"))
     prompt, response = head or read_prompt(cells), clean_response(text)
-    if not prompt:
-        raise Dropped("empty prompt")
-    if not response:
-        raise Dropped("empty response")
-    if not is_unicode(prompt + response):
-        raise Dropped("half a surrogate pair")
+    check_texts(prompt, response)
     return LabelledResponse(prompt, response, given in _GOOD, cells.category())
 
 

@@ -23,7 +23,7 @@ _LOOKS_LIKE = re.compile(r"""^\s*\[?\s*\{\s*["'](?:role|content|from|value)["']\
 
 
 def as_messages(value: Any) -> list[Message] | None:
-    """Messages of a list, of one object, or of either as text in a cell; None for anything that is no list of messages.
+    """Messages of a list, of one object, or of either as text in a cell; None for anything else.
 
     Keys: role/content, ShareGPT's from/value. Raises Unusable where it is one and a message in it cannot be read.
     """

@@ -1,25 +1,47 @@
-"""Prompts that a suite brings itself: a JSON-lines file, a row a question.
-
-category    what the prompt is an example of; a suite can name metrics for it alone
-prompt      the human turn; it may be empty
-with_claim  the same question with a wrong claim of the user's: a second prompt of the same question
-right       names of the right answer, wrong: names of the wrong one that with_claim claims
-filler      a sentence put before the prompt `times` times, so that it is over-long
-"""
+"""Prompts that a suite brings itself: a JSON-lines file, one row per question."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, model_validator
+
+from rlhf_bench.config import Config, load_config
 from rlhf_bench.data.hh import ASSISTANT, HUMAN
 from rlhf_bench.data.tabular import BadRows, read_table
-from rlhf_bench.errors import DataError, UnknownName
+from rlhf_bench.errors import DataError, UsageError
 from rlhf_bench.types import Item, Probe
 
-_KEYS = ("category", "prompt", "with_claim", "right", "wrong", "filler", "times")
+
+class OwnPrompt(Config):
+    """The columns of a row."""
+
+    category: str
+    """what the prompt is an example of; a suite can name metrics for it alone"""
+    prompt: str
+    """the human turn; it may be empty"""
+    with_claim: str | None = None
+    """the same question with a wrong claim of the user's: a second prompt of the same question"""
+    right: tuple[str, ...] = ()
+    """names of the right answer, such as ["eight", "8"]"""
+    wrong: tuple[str, ...] = ()
+    """names of the wrong answer that with_claim claims"""
+    filler: str | None = None
+    """a sentence put before the prompt `times` times, so that it is over-long"""
+    times: int | None = Field(None, ge=1)
+    """how often filler is repeated"""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> OwnPrompt:
+        if not all(name.strip() for name in (*self.right, *self.wrong)):
+            raise ValueError('an empty name in right or wrong; expected names such as "eight"')
+        if self.filler is not None and self.times is None:
+            raise ValueError("filler without times; expected how often filler is repeated, 1 or more")
+        if self.with_claim is not None and not (self.right and self.wrong):
+            raise ValueError("with_claim without right and wrong; expected the names of both answers")
+        return self
 
 
 def read_own_prompts(path: Path) -> list[Item]:
@@ -44,37 +66,17 @@ def read_own_prompts(path: Path) -> list[Item]:
 
 
 def _items(row: Mapping[str, Any], where: str) -> Iterator[Item]:
-    unknown = [key for key in row if key not in _KEYS]
-    if unknown:
-        raise DataError(f"{where}: {UnknownName('key', unknown[0], _KEYS)}")
-    prompt, category = _text(row, "prompt", where), _text(row, "category", where)
-    right, wrong = _names(row, "right", where), _names(row, "wrong", where)
-    if "filler" in row:
-        times = row.get("times")
-        if not isinstance(times, int) or isinstance(times, bool) or times < 1:
-            raise DataError(f"{where}: times is {json.dumps(times)}; expected how often filler is repeated, 1 or more")
-        prompt = " ".join([_text(row, "filler", where)] * times + [prompt])
-    yield Item(_turn(prompt), category=category, probe=Probe(prompt, right, wrong))
-    if "with_claim" in row:
-        if not (right and wrong):
-            raise DataError(f"{where}: with_claim without right and wrong; expected the names of both answers")
-        claim = _turn(_text(row, "with_claim", where))
-        yield Item(claim, category=category, probe=Probe(prompt, right, wrong, claimed=True))
+    try:
+        given = load_config(OwnPrompt, row, ())
+    except UsageError as error:
+        raise DataError(f"{where}: {error}") from None
+    before = [] if given.filler is None else [given.filler] * (given.times or 0)
+    prompt = " ".join([*before, given.prompt])
+    probe = Probe(prompt, given.right, given.wrong)
+    yield Item(_turn(prompt), category=given.category, probe=probe)
+    if given.with_claim is not None:
+        yield Item(_turn(given.with_claim), category=given.category, probe=probe._replace(claimed=True))
 
 
 def _turn(text: str) -> str:
     return f"{HUMAN} {text}{ASSISTANT}"
-
-
-def _text(row: Mapping[str, Any], key: str, where: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise DataError(f"{where}: {key} is {json.dumps(value)}; expected text")
-    return value
-
-
-def _names(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    names = row.get(key, [])
-    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise DataError(f'{where}: {key} is {json.dumps(names)}; expected a list of names, such as ["eight", "8"]')
-    return tuple(names)

@@ -1,13 +1,12 @@
-"""From the rows of a source to preference pairs."""
+"""Reads the rows of a source as preference pairs."""
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from rlhf_bench.data.columns import Cells, Dropped, Layout, read_margin, read_prompt
+from rlhf_bench.data.columns import Cells, Dropped, Layout, read_margin, read_prompt, read_rows
 from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import HUMAN, Message, clean_response, form_prompt, render, split_conversation, split_turns
 from rlhf_bench.data.messages import parse_cell
@@ -38,16 +37,9 @@ class _Texts(NamedTuple):
 
 def read_pairs(part: Part, layout: Layout) -> Pairs:
     """The pairs of a part's rows in their order. Rows that cannot be used go to `part.bad`."""
-    rows: list[tuple[int, Cells, _Texts]] = []
-    dropped: dict[str, list[int]] = defaultdict(list)
-    for number, row in part.rows:
-        cells = Cells(row, layout.names)
-        try:
-            rows += [(number, cells, texts) for texts in _READERS[layout.kind](cells)]
-        except Dropped as rule:
-            dropped[str(rule)].append(number)
-        except Unusable as why:
-            part.bad.add(number, str(why))
+    reader = _READERS[layout.kind]
+    found, dropped = read_rows(part, layout.names, lambda cells: [(cells, texts) for texts in reader(cells)])
+    rows = [(number, cells, texts) for number, row in found for cells, texts in row]
     # A short response may begin like its prompt by chance; where most rows do, the file repeats the prompt.
     repeated = 2 * sum(texts.cut is not None for _, _, texts in rows) > len(rows)
     pairs: list[PreferencePair] = []
@@ -63,10 +55,14 @@ def read_pairs(part: Part, layout: Layout) -> Pairs:
         except Unusable as why:
             part.bad.add(number, str(why))
     counts = {"read": len(pairs) + sum(map(len, dropped.values()))} | {rule: len(at) for rule, at in dropped.items()}
-    notes = [f"{part.name}: {rule} in {row_numbers(numbers)}: left out" for rule, numbers in dropped.items()]
+    notes = dropped_notes(part, dropped)
     if n_cut:
         notes.append(f"{part.name}: the prompt was repeated in both responses of {n_cut:,} rows, and is cut off there")
     return Pairs(pairs, counts, notes)
+
+
+def dropped_notes(part: Part, dropped: Mapping[str, Sequence[int]]) -> list[str]:
+    return [f"{part.name}: {rule} in {row_numbers(numbers)}: left out" for rule, numbers in dropped.items()]
 
 
 def row_numbers(numbers: Sequence[int]) -> str:
@@ -78,14 +74,19 @@ def row_numbers(numbers: Sequence[int]) -> str:
 def _pair(cells: Cells, texts: _Texts) -> PreferencePair:
     prompt = form_prompt(texts.prompt)
     chosen, rejected = clean_response(texts.chosen), clean_response(texts.rejected)
-    if not prompt:
-        raise Dropped("empty prompt")
-    if not chosen or not rejected:
-        raise Dropped("empty response")
-    if not is_unicode(prompt + chosen + rejected):
-        raise Dropped("half a surrogate pair")
+    check_texts(prompt, chosen, rejected)
     meta = {} if texts.at is None else {"chosen_at": texts.at[0], "rejected_at": texts.at[1]}
     return make_pair(prompt, chosen, rejected, margin=read_margin(cells), category=cells.category(), meta=meta)
+
+
+def check_texts(prompt: str, *responses: str) -> None:
+    """Raises Dropped for an empty text, or one that no file can hold."""
+    if not prompt:
+        raise Dropped("empty prompt")
+    if not all(responses):
+        raise Dropped("empty response")
+    if not is_unicode(prompt + "".join(responses)):
+        raise Dropped("half a surrogate pair")
 
 
 def is_unicode(text: str) -> bool:
@@ -220,12 +221,12 @@ def _turns(cells: Cells, field: str) -> list[str]:
     if not isinstance(turns, list) or not turns:
         raise cells.wrong(field, "a text, or a list of texts, one a turn")
     if not all(isinstance(turn, str) for turn in turns):
-        raise Unusable(f"has a turn that is no text in {cells.names[field]!r}")
+        raise Unusable(f"has a turn that is not text in {cells.names[field]!r}")
     return turns
 
 
 def _winner_by_columns(cells: Cells) -> bool:
-    """Of a column each that is 1 where the first wins, the second, or none of them (a tie, which is dropped)."""
+    """Read a column for each outcome: 1 where the first wins, the second, or neither (a tie, which is dropped)."""
     given = [str(cells.value(field)).strip().lower() for field in ("winner_1", "winner_2", "winner_tie")]
     won = [value in ("1", "1.0", "true") for value in given]
     known = all(value in ("0", "0.0", "false", "1", "1.0", "true", "none", "") for value in given)

@@ -53,7 +53,9 @@ def unpack(name: str, content: bytes) -> bytes:
             try:
                 return decompress(content)
             except Exception as error:  # each library has errors of its own, EOFError and zlib.error among them
-                raise DataError(f"{name!r} is no intact {form} file ({first_line(error)}); fetch it again") from error
+                raise DataError(
+                    f"{name!r} is not an intact {form} file ({first_line(error)}); fetch it again"
+                ) from error
     return content
 
 
@@ -80,7 +82,7 @@ def zip_members(name: str, content: bytes) -> dict[str, bytes]:
                 if not info.filename.startswith("__MACOSX/") and not info.filename.rsplit("/", 1)[-1].startswith(".")
             }
     except (BadZipFile, OSError, EOFError) as error:
-        raise DataError(f"{name!r} is no intact zip file ({first_line(error)}); fetch it again") from error
+        raise DataError(f"{name!r} is not an intact zip file ({first_line(error)}); fetch it again") from error
 
 
 def _member(archive: ZipFile, member: str, content: bytes) -> bytes:
@@ -123,7 +125,9 @@ def parse(name: str, content: bytes, on_bad: OnBad) -> tuple[str, list[Numbered]
             try:
                 return "Excel", sheet_rows(content)
             except Exception as error:  # openpyxl raises whatever zip and XML readers do
-                raise DataError(f"{name!r} is no readable Excel file ({first_line(error)}); save it again") from error
+                raise DataError(
+                    f"{name!r} is not a readable Excel file ({first_line(error)}); save it again"
+                ) from error
         return "a log of inspect_ai", _inspect_rows(name, content)
     text = _decode(name, content)
     start = text.lstrip()[:1]
@@ -153,7 +157,7 @@ def _decode(name: str, content: bytes) -> str:
             "byte-order mark"
         ) from error
     if "\0" in text:
-        raise DataError(f"{name!r} is no text (character {text.index(chr(0))} is NUL); expected a table: see docs")
+        raise DataError(f"{name!r} is not text (character {text.index(chr(0))} is NUL); expected a table: see docs")
     return text
 
 
@@ -162,7 +166,7 @@ def _json(name: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{name!r} is no JSON ({first_line(error)}); expected a list of objects, or an object on each line"
+            f"{name!r} is not JSON ({first_line(error)}); expected a list of objects, or an object on each line"
         ) from error
 
 
@@ -175,7 +179,7 @@ def _line_rows(text: str, on_bad: OnBad) -> list[Numbered]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            on_bad(number, f"is no JSON ({first_line(error)})")
+            on_bad(number, f"is not JSON ({first_line(error)})")
             continue
         rows += _object_or_bad(number, row, on_bad)
     return rows
@@ -254,7 +258,7 @@ def _csv_rows(name: str, text: str, on_bad: OnBad) -> list[Numbered]:
             else:
                 rows.append((number, {column.strip(): cell for column, cell in row.items() if column.strip()}))
     except csv.Error as error:
-        raise DataError(f"{name!r} is no CSV ({first_line(error)}); expected a table: see docs/data.md") from error
+        raise DataError(f"{name!r} is not CSV ({first_line(error)}); expected a table: see docs/data.md") from error
     finally:
         csv.field_size_limit(before)
     return rows
@@ -267,7 +271,7 @@ def _parquet_rows(name: str, content: bytes) -> list[Numbered]:
     try:
         rows: list[Mapping[str, Any]] = pq.read_table(pa.BufferReader(content)).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{name!r} is no readable Parquet file ({first_line(error)}); write it again") from error
+        raise DataError(f"{name!r} is not a readable Parquet file ({first_line(error)}); write it again") from error
     return list(enumerate(rows, start=1))
 
 
@@ -277,7 +281,7 @@ def _inspect_rows(name: str, content: bytes) -> list[Numbered]:
         log = json.loads(members.get("header.json") or members["_journal/start.json"])
         samples = [json.loads(members[path]) for path in members if path.startswith("samples/")]
     except (KeyError, ValueError) as error:
-        raise DataError(f"{name!r} is no whole log of inspect_ai ({first_line(error)}); copy it again") from error
+        raise DataError(f"{name!r} is not a complete log of inspect_ai ({first_line(error)}); copy it again") from error
     return list(enumerate(_with_model(samples, log), start=1))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlhf_bench.data.columns import Layout
 from rlhf_bench.data.files import Part
 from rlhf_bench.data.labelled import LabelledResponse, pair_labelled, read_labelled
-from rlhf_bench.data.pairs import Pairs, read_pairs, row_numbers
+from rlhf_bench.data.pairs import Pairs, dropped_notes, read_pairs
 from rlhf_bench.data.ranked import Which, read_ranked
 
 _SKIP = "--skip-bad, in training with --set data.skip_bad=true"
@@ -16,8 +16,8 @@ def pairs_of_part(part: Part, layout: Layout, which: Which, *, skip_bad: bool) -
     if layout.kind == "labelled":
         labelled, dropped = read_labelled(part, layout)
         found = pair_labelled(labelled, part.name)
+        found.notes.extend(dropped_notes(part, dropped))
         for rule, numbers in dropped.items():
-            found.notes.append(f"{part.name}: {rule} in {row_numbers(numbers)}: left out")
             found.counts[rule] = len(numbers)
             found.counts["read"] += len(numbers)
     else:
@@ -33,6 +33,6 @@ def pairs_of_part(part: Part, layout: Layout, which: Which, *, skip_bad: bool) -
 def labelled_of_part(part: Part, layout: Layout, *, skip_bad: bool) -> tuple[list[LabelledResponse], list[str]]:
     """The labelled responses of a part, and notes for the log. Raises DataError as `pairs_of_part`."""
     found, dropped = read_labelled(part, layout)
-    notes = [f"{part.name}: {rule} in {row_numbers(numbers)}: left out" for rule, numbers in dropped.items()]
+    notes = dropped_notes(part, dropped)
     left_out = part.bad.settle(part.n_rows, skip=skip_bad, advice=_SKIP)
     return found, [*notes, left_out] if left_out else notes

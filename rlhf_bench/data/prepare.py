@@ -1,10 +1,9 @@
-"""A data source, filtered and split, saved to disk: `load_preferences` reads it back as it is."""
+"""A data source, filtered and split, saved to disk: `Reader` reads it back as it is."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_bench.data.filters import Filters
-from rlhf_bench.data.ranked import Which
 from rlhf_bench.data.sources import PreferenceData, Reader
-from rlhf_bench.data.splits import Fractions
 from rlhf_bench.errors import DataError
 
 PROVENANCE = "prepared.json"
@@ -31,30 +28,15 @@ class Prepared:
     notes: list[str]
 
 
-def prepare(
-    source: str,
-    out_dir: str | Path,
-    *,
-    seed: int = 0,
-    filters: Filters | None = None,
-    columns: Mapping[str, str] | None = None,
-    revision: str | None = None,
-    fractions: Fractions | None = None,
-    ranked: Which = "all",
-    skip_bad: bool = False,
-) -> Prepared:
+def prepare(reader: Reader, out_dir: str | Path, *, filters: Filters | None = None) -> Prepared:
     """Save every split of a source as a DatasetDict, with the columns id, prompt, chosen, rejected, margin, category.
 
     The filters are for training and so act on the train split alone. `prepared.json` beside the data names its
-    source and counts. Raises DataError if `out_dir` holds anything already, and what `load_preferences` raises.
+    source and counts. Raises DataError if `out_dir` holds anything already, and what `Reader.load` raises.
     """
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} exists already; give a new folder, or remove that one first")
-    reader = Reader(
-        source, seed=seed, columns=columns, revision=revision, fractions=fractions, ranked=ranked,
-        skip_bad=skip_bad,
-    )  # fmt: skip
     loaded = {split: reader.load(split, filters=filters if split == "train" else None) for split in reader.splits}
     prepared = Prepared(
         path=out,
@@ -64,8 +46,8 @@ def prepare(
         notes=next(iter(loaded.values())).notes,
     )
     provenance = {
-        "source": source, "seed": seed, "filters": repr(filters), "notes": prepared.notes, "pairs": prepared.pairs,
-        "counts": prepared.counts, "fingerprints": prepared.fingerprints,
+        "source": reader.source, "seed": reader.seed, "filters": repr(filters), "notes": prepared.notes,
+        "pairs": prepared.pairs, "counts": prepared.counts, "fingerprints": prepared.fingerprints,
     }  # fmt: skip
     _save(loaded, provenance, out)
     return prepared
@@ -85,7 +67,7 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def _save(loaded: Mapping[str, PreferenceData], provenance: Mapping[str, object], out: Path) -> None:
-    """Written beside and then renamed, so that a half-written set never counts as whole."""
+    """Write the set beside its place and rename it, so that a half-written one never counts as whole."""
     import datasets
 
     features = datasets.Features(
@@ -99,17 +81,13 @@ def _save(loaded: Mapping[str, PreferenceData], provenance: Mapping[str, object]
     saved = datasets.DatasetDict({split: datasets.Dataset.from_dict(c, features) for split, c in columns.items()})
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
+            data = Path(beside) / "data"
+            with _no_progress_bars():
+                saved.save_to_disk(str(data))
+            (data / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+            if out.exists():
+                out.rmdir()  # empty, else it was refused
+            os.replace(data, out)
     except OSError as error:
         raise DataError(f"{str(out)!r} cannot be written ({error.strerror or error}); give another folder") from error
-    try:
-        with _no_progress_bars():
-            saved.save_to_disk(str(beside / "data"))
-        (beside / "data" / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rmdir()  # empty, else it was refused
-        os.replace(beside / "data", out)
-    except OSError as error:
-        raise DataError(f"{str(out)!r} cannot be written ({error.strerror or error}); give another folder") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

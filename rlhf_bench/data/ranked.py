@@ -8,6 +8,7 @@ reward model can agree with all of them more than they do with each other.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -50,7 +51,7 @@ def to_pairs(ranked: RankedResponses, which: Which = "all") -> tuple[list[Prefer
     ties; they are the hardest pairs, and a response in the middle does not count K - 1 times.
     """
     pairs: list[PreferencePair] = []
-    skipped: dict[str, int] = {}
+    skipped: Counter[str] = Counter()
     if len(ranked.responses) == 1:
         return [], {"one response": 1}
     meta = {"annotator": ranked.annotator} if ranked.annotator is not None else None
@@ -68,7 +69,7 @@ def to_pairs(ranked: RankedResponses, which: Which = "all") -> tuple[list[Prefer
             chosen, rejected = (a, b) if rank_a < rank_b else (b, a)
             pairs.append(make_pair(ranked.prompt, chosen, rejected, meta=meta))
             continue
-        skipped[rule] = skipped.get(rule, 0) + 1
+        skipped[rule] += 1
     return pairs, skipped
 
 
@@ -81,7 +82,7 @@ def read_ranked(part: Part, layout: Layout, which: Which = "all") -> Pairs:
     to a prompt in two ways.
     """
     pairs: list[PreferencePair] = []
-    counts = {"read": 0}
+    counts = Counter(read=0)
     kept: list[RankedResponses] = []
     earlier: dict[tuple[str, ...], tuple[int, RankedResponses]] = {}
     for number, row in part.rows:
@@ -95,8 +96,7 @@ def read_ranked(part: Part, layout: Layout, which: Which = "all") -> Pairs:
             kept.append(ranked)
         pairs += found
         counts["read"] += len(found) + sum(skipped.values())
-        for rule, n in skipped.items():
-            counts[rule] = counts.get(rule, 0) + n
+        counts.update(skipped)
     notes = [f"{part.n_rows:,} ranked rows into {len(pairs):,} pairs ({which})"]
     alike = agreement(kept)
     if alike.prompts:

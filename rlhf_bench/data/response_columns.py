@@ -91,7 +91,7 @@ def response_layout(
         columns["system"] = by_lower["system"]
     if wide:
         columns = {role: column for role, column in columns.items() if role not in ("response", "model")}
-        return ResponseLayout("a column a model", columns, wide)
+        return ResponseLayout("one column per model", columns, wide)
     alpaca = {"instruction", "output", "generator"} <= by_lower.keys() and not given
     what = "AlpacaEval's model outputs" if alpaca else "responses" if "id" in columns else "prompt and response"
     return ResponseLayout(what, columns, {None: columns["response"]})

@@ -24,14 +24,12 @@ from typing import Any, NamedTuple, cast, get_args
 from rlhf_bench.data.hh import ASSISTANT, HUMAN, clean_response, form_prompt, render
 from rlhf_bench.data.messages import as_messages, content_text, parse_cell
 from rlhf_bench.data.pairs import is_unicode
-from rlhf_bench.data.response_columns import GIVEN, ROLES, ResponseLayout, response_layout
+from rlhf_bench.data.response_columns import ResponseLayout, response_layout
 from rlhf_bench.data.strip import STRIPPED, carried, strip
 from rlhf_bench.data.tabular import BadRows, Unusable, is_nothing, read_table
 from rlhf_bench.data.tool_outputs import finish_reason, plain_rows
 from rlhf_bench.errors import DataError
 from rlhf_bench.types import ANCHORS, FinishReason
-
-__all__ = ["GIVEN", "ROLES", "Answer", "Answers", "ResponseFile", "read_responses"]
 
 _STAND_IN = re.compile(rf"{HUMAN} \((?:row|id|question) .*\){ASSISTANT}")  # a prompt that a file lacks
 _FINISH: tuple[str, ...] = get_args(FinishReason)
@@ -78,7 +76,7 @@ def read_responses(
 ) -> ResponseFile:  # fmt: skip
     """Every model's responses in a file, and the reference texts beside them.
 
-    columns: GIVEN names -> the file's columns, where they are not recognised
+    columns: names of response_columns.GIVEN -> the file's columns, where they are not recognised
     skip_bad: leave out rows that cannot be used, and count them
     stripped: keys of strip.STRIPPED, taken out of the responses
 

@@ -1,4 +1,4 @@
-"""One function for every source of preference pairs: `load_preferences`.
+"""One reader for every source of preference pairs.
 
     hh-mini                         the embedded data set
     a file, a folder, a saved set   files.py
@@ -10,10 +10,12 @@ prompt of a test split is in no other split, nor a prompt of validation in train
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from rlhf_bench.data import hub
 from rlhf_bench.data.columns import Layout, detect
@@ -35,6 +37,9 @@ from rlhf_bench.data.splits import (
 )
 from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import HH_MINI, PreferencePair, Prompt, fingerprint, prompt_id
+
+Row = TypeVar("Row", PreferencePair, LabelledResponse)
+Rows = tuple[list[Row], Counter[str]]  # rows, and counts as in PreferenceData
 
 # Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
 _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
@@ -80,69 +85,41 @@ def known_sources() -> dict[str, str]:
     return embedded | {name: known.note for name, known in hub.HUB_SOURCES.items()}
 
 
-def load_preferences(
-    source: str,
-    split: str,
-    *,
-    seed: int = 0,
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
-    filters: Filters | None = None,
-    revision: str | None = None,
-    fractions: Fractions | None = None,
-    ranked: Which = "all",
-    skip_bad: bool = False,
-) -> PreferenceData:
-    """The pairs of one split of a source.
-
-    source: "hh-mini", a path, or a hub data set's "org/name"
-    split: train, validation or test; test_unseen and test_new of hh-mini; all for every pair
-    seed: of the splits made here, of hh-mini and of the choice that `limit` makes
-    limit: at most so many pairs, chosen by the seed and the pair's hash: those of a smaller limit are among them
-    columns: our name -> the source's column, where they differ (columns.FIELDS)
-    filters: none unless given; they are for training
-    revision: of a hub data set
-    fractions: of the splits made here; by default .8/.1/.1 below 5,000 rows, else .9/.05/.05
-    ranked: which pairs K ranked responses make, all of them or adjacent ranks only
-    skip_bad: leave out rows that cannot be used, and count them; else they are an error that names them
-
-    Raises UnknownName (source, split, column), BadValue (limit, fractions), DataError (anything wrong with the data).
-    """
-    reader = Reader(
-        source, seed=seed, columns=columns, revision=revision, fractions=fractions, ranked=ranked,
-        skip_bad=skip_bad,
-    )  # fmt: skip
-    return reader.load(split, limit=limit, filters=filters)
-
-
 @dataclass
 class Reader:
     """A source that is read once, for several splits."""
 
-    source: str
-    seed: int = 0
-    columns: Mapping[str, str] | None = None
-    revision: str | None = None
-    fractions: Fractions | None = None
+    source: str  # "hh-mini", a path, or a hub data set's "org/name"
+    seed: int = 0  # of the splits made here, of hh-mini and of the choice that a limit makes
+    columns: Mapping[str, str] | None = None  # our name -> the source's column, where they differ (columns.FIELDS)
+    revision: str | None = None  # of a hub data set
+    fractions: Fractions | None = None  # of the splits made here; None: .8/.1/.1 below 5,000 rows, else .9/.05/.05
     validation: float | None = None  # the share of it where it is made here, in place of that in `fractions`
-    ranked: Which = "all"
-    skip_bad: bool = False
-    _read: dict[str, tuple[list[PreferencePair], dict[str, int]]] = field(default_factory=dict, repr=False)
+    ranked: Which = "all"  # which pairs K ranked responses make, all of them or adjacent ranks only
+    skip_bad: bool = False  # leave out rows that cannot be used, and count them; else they are an error that names them
+    _read: dict[str, Rows[PreferencePair]] = field(default_factory=dict, repr=False)
     _notes: list[str] = field(default_factory=list, repr=False)
 
     def load(
         self, split: str, *, limit: int | None = None, filters: Filters | None = None, may_be_empty: bool = False
     ) -> PreferenceData:
-        """The pairs of a split. Raises DataError where there is none, unless it `may_be_empty`."""
+        """The pairs of train, validation or test; test_unseen and test_new of hh-mini; all for every pair.
+
+        limit: at most so many pairs, chosen by the seed and the pair's hash: those of a smaller limit are among them
+        filters: none unless given; they are for training
+
+        Raises UnknownName (source, split, column), BadValue (limit, fractions), DataError (anything wrong with the
+        data, no pair unless it `may_be_empty`).
+        """
         check_split(split)
         if limit is not None and limit < 1:
             raise BadValue(f"limit: given {limit}, expected 1 or more, or none for all pairs")
         if self.fractions is not None:
             check_fractions(self.fractions)
-        pairs, counts = self._mini(split) if self.source == HH_MINI else self._from_source(split)
+        pairs, counts = self._mini(split) if self.source == HH_MINI else self._of_split(split, self._pairs)
         if filters is not None:
             pairs, removed = apply_filters(pairs, filters)
-            counts |= removed
+            counts.update(removed)
         if limit is not None and len(pairs) > limit:
             counts["over the limit"] = len(pairs) - limit
             order = sorted(range(len(pairs)), key=lambda i: (order_key(self.seed, pairs[i].id), i))
@@ -176,57 +153,51 @@ class Reader:
     def _opened(self) -> Source:
         return open_source(self.source, self.revision)
 
-    def _mini(self, split: str) -> tuple[list[PreferencePair], dict[str, int]]:
+    def _mini(self, split: str) -> Rows[PreferencePair]:
         from rlhf_bench.data import mini
 
         pairs = mini.load(split, seed=self.seed)
         self._notes = [f"generated with seed {self.seed}, version {mini.VERSION}"]
-        return pairs, {"read": len(pairs)}
+        return pairs, Counter(read=len(pairs))
 
-    def _from_source(self, split: str) -> tuple[list[PreferencePair], dict[str, int]]:
+    def _of_split(self, split: str, read: Callable[[str], Rows[Row]]) -> Rows[Row]:
+        """The rows of a split; `read` gives those of one of the source's own splits."""
+        own = self._opened.splits
         if split == ALL:
-            return self._everything()
+            every = [read(name) for name in own]
+            return [row for rows, _ in every for row in rows], _summed(counts for _, counts in every)
         if split not in self.splits:
-            has = ", ".join(self._opened.splits)
             raise DataError(
-                f"{self.source} has no split {split!r} and none can be made of what it has ({has}); "
+                f"{self.source} has no split {split!r} and none can be made of what it has ({', '.join(own)}); "
                 "give a source with a train split, or one undivided file"
             )
-        own = self._opened.splits
         part = split if split in own else "train"
-        pairs, counts = self._pairs(part)
-        counts = dict(counts)
-        pairs = self._share(pairs, split, counts)
+        rows, counts = read(part)
+        counts = counts.copy()
+        shares = self._shares(split, counts["read"])
+        if shares is not None:
+            kept = [row for row in rows if split_of(row.prompt, self.seed, shares) == split]
+            rows = _counted(rows, kept, "in other splits", counts)
         for other in _GIVES_WAY_TO.get(part, ()):
             if other in own:
-                pairs = self._without(pairs, other, counts)
-        return pairs, counts
+                taken = {row.prompt for row in read(other)[0]}
+                kept = [row for row in rows if row.prompt not in taken]
+                rows = _counted(rows, kept, f"prompt also in {other}", counts)
+        return rows, counts
 
-    def _everything(self) -> tuple[list[PreferencePair], dict[str, int]]:
-        pairs: list[PreferencePair] = []
-        counts = {"read": 0}
-        for own in self._opened.splits:
-            more, n = self._pairs(own)
-            pairs += more
-            counts |= {rule: counts.get(rule, 0) + number for rule, number in n.items()}
-        return pairs, counts
-
-    def _pairs(self, own: str) -> tuple[list[PreferencePair], dict[str, int]]:
+    def _pairs(self, own: str) -> Rows[PreferencePair]:
         """The pairs of one of the source's own splits, and their counts."""
         if own not in self._read:
-            pairs: list[PreferencePair] = []
-            counts = {"read": 0}
             layout = self._layout(own)
             self._note(*self._opened.notes, layout.note)
-            for part in self._opened.splits[own]:
-                found = pairs_of_part(part, layout, self.ranked, skip_bad=self.skip_bad)
-                pairs += found.pairs
-                for rule, n in found.counts.items():
-                    counts[rule] = counts.get(rule, 0) + n
-                self._note(*found.notes)
+            parts = [
+                pairs_of_part(part, layout, self.ranked, skip_bad=self.skip_bad) for part in self._opened.splits[own]
+            ]
+            pairs = [pair for part in parts for pair in part.pairs]
+            self._note(*(note for part in parts for note in part.notes))
             if "category" in layout.names and pairs and all(pair.category is None for pair in pairs):
                 self._note(f"the column {layout.names['category']!r} has no value, so there are no categories")
-            self._read[own] = pairs, counts
+            self._read[own] = pairs, _summed(part.counts for part in parts)
         return self._read[own]
 
     def _layout(self, own: str) -> Layout:
@@ -245,49 +216,27 @@ class Reader:
         the source has labels and no pairs.
         """
         check_split(split)
-        own = split if self.source != HH_MINI and split in self._opened.splits else "train"
-        if self.source == HH_MINI or self._layout(own).kind != "labelled":
+        own = split if split in self.own_splits else "train"
+        if own not in self.own_splits or self.source == HH_MINI or self._layout(own).kind != "labelled":
             return both_sides(self.load(split, limit=limit, filters=filters).pairs)
         if filters is not None:
             raise BadValue(f"filters: {self.source} has labelled responses, and filters are of pairs; leave them out")
-        found = self._labelled_rows(own)
-        shares = self._shares(split, len(found))
-        taken = {
-            one.prompt
-            for other in _GIVES_WAY_TO.get(own, ())
-            if other in self._opened.splits
-            for one in self._labelled_rows(other)
-        }
-        found = [
-            one
-            for one in found
-            if (shares is None or split_of(one.prompt, self.seed, shares) == split) and one.prompt not in taken
-        ]
+        found, _ = self._of_split(split, self._labelled_rows)
         if not found:
             raise DataError(f"no labelled response is left in split {split!r} of {self.source}; give more rows")
         keys = [(order_key(self.seed, one.prompt + one.response), i) for i, one in enumerate(found)]
         return [found[i] for i in sorted(i for _, i in sorted(keys)[:limit])]
 
-    def _labelled_rows(self, own: str) -> list[LabelledResponse]:
+    def _labelled_rows(self, own: str) -> Rows[LabelledResponse]:
         found: list[LabelledResponse] = []
         for part in self._opened.splits[own]:
             responses, notes = labelled_of_part(part, self._layout(own), skip_bad=self.skip_bad)
             found += responses
             self._note(*notes)
-        return found
+        return found, Counter(read=len(found))
 
     def _note(self, *notes: str | None) -> None:
         self._notes += [note for note in dict.fromkeys(notes) if note and note not in self._notes]
-
-    def _share(self, pairs: list[PreferencePair], split: str, counts: dict[str, int]) -> list[PreferencePair]:
-        """The part of the source's train split that `split` gets, where the source lacks splits of its own."""
-        shares = self._shares(split, counts["read"])
-        if shares is None:
-            return pairs
-        kept = [pair for pair in pairs if split_of(pair.prompt, self.seed, shares) == split]
-        if len(kept) < len(pairs):
-            counts["in other splits"] = len(pairs) - len(kept)
-        return kept
 
     def _shares(self, split: str, n_rows: int) -> Fractions | None:
         """How the source's train split is divided where the source lacks splits of its own; None: not for `split`."""
@@ -300,12 +249,19 @@ class Reader:
         self._note(f"{' and '.join(sorted(missing))} made of train by the prompts' hashes, seed {self.seed}")
         return Fractions(1.0 - validation - test, validation, test)
 
-    def _without(self, pairs: list[PreferencePair], other: str, counts: dict[str, int]) -> list[PreferencePair]:
-        taken = {pair.prompt for pair in self._pairs(other)[0]}
-        kept = [pair for pair in pairs if pair.prompt not in taken]
-        if len(kept) < len(pairs):
-            counts[f"prompt also in {other}"] = len(pairs) - len(kept)
-        return kept
+
+def _counted(rows: list[Row], kept: list[Row], rule: str, counts: Counter[str]) -> list[Row]:
+    """Return the rows that are kept, and count the others."""
+    if len(kept) < len(rows):
+        counts[rule] = len(rows) - len(kept)
+    return kept
+
+
+def _summed(every: Iterable[Mapping[str, int]]) -> Counter[str]:
+    counts = Counter(read=0)
+    for one in every:
+        counts.update(one)
+    return counts
 
 
 def open_source(source: str, revision: str | None) -> Source:

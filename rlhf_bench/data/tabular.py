@@ -62,7 +62,7 @@ def read_table(path: Path, bad: BadRows) -> RawTable:
 
 
 def parse_table(name: str, content: bytes, bad: BadRows) -> RawTable:
-    """As `read_table`, of a file's unpacked content; a zip file has to hold one file."""
+    """Read a file's unpacked content as `read_table` does; a zip file has to hold one file."""
     while is_archive(content):
         members = zip_members(name, content)
         members = {inside: packed for inside, packed in members.items() if data_suffix(inside)} or members

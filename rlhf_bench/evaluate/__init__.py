@@ -2,6 +2,7 @@
 
 request    what is evaluated: enough to repeat it, and to see that it is stored already
 plan       which models, texts, prompts and reward models that means; everything is checked here
+           named_models: the run's models and those that are given
 prompts    the prompts of data, of a suite or of response files; matching: those that files share
 run        a model under a seed after the other, a shard of the prompts at a time
 models     the models of one seed, each loaded once
@@ -10,7 +11,7 @@ collect    the results folder, made of what is stored
 summary    every estimate of metrics.json; analyses: what compares models and curves
 manifest   what a result is made of
 
-This module is what notebooks import. It alone knows the report, whose tables and figures an Evaluation gives; the
+This module is what notebooks import. It alone knows the report, since an Evaluation gives its tables and figures; the
 modules beside it do not.
 """
 

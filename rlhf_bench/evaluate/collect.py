@@ -6,8 +6,7 @@ most of the bytes, pass through a shard at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -20,8 +19,9 @@ from rlhf_bench.evaluate.analyses.cuts import CUT_CHECK, cut_alarms, find_cuts
 from rlhf_bench.evaluate.analyses.frontier import ABOVE, frontier_alarms, frontier_curve
 from rlhf_bench.evaluate.analyses.phrases import CHECK, Texts, phrase_alarms
 from rlhf_bench.evaluate.plan import Plan
+from rlhf_bench.evaluate.sources import ModelSource, RewardModelSource
 from rlhf_bench.evaluate.summary import summarize
-from rlhf_bench.evaluate.training_record import training_alarms, training_costs
+from rlhf_bench.modeling.checkpoints import read_training
 from rlhf_bench.scorers import SCORERS
 from rlhf_bench.scorers.base import CUT, Corpus, Missing
 from rlhf_bench.scorers.kl import KL_COLUMNS
@@ -34,26 +34,11 @@ from rlhf_bench.store.parts import LISTS
 
 TEXTS = 500  # texts of a corpus at most: its numbers depend on how many there are
 INEXACT = "sampled at another temperature than 1, or from the likeliest tokens alone: KL is not to what is sampled"
-NO_SCORES = (
-    "prompt",
-    "response",
-    "reference",
-    "finish_reason",
-    "n_prompt_tokens",
-    LEFT_OUT,
-)  # nor what begins with CUT
+# Columns that are no scores, like those that begin with CUT.
+NO_SCORES = ("prompt", "response", "reference", "finish_reason", "n_prompt_tokens", LEFT_OUT)
 
 
-@dataclass(frozen=True)
-class Collected:
-    """The shards of every part, by what the part is."""
-
-    models: list[list[str]] = field(default_factory=list)
-    anchors: list[list[str]] = field(default_factory=list)
-    pools: list[list[str]] = field(default_factory=list)
-
-    def add(self, kind: str, part: list[str]) -> None:
-        {"model": self.models, "anchor": self.anchors, "pool": self.pools}[kind].append(part)
+Shards = Mapping[str, Sequence[list[str]]]  # "model", "anchor" or "pool" -> the shards of each such part
 
 
 class Failed(NamedTuple):
@@ -65,13 +50,13 @@ class Failed(NamedTuple):
 
 
 def collect(
-    store: ResultStore, parts: PartStore, plan: Plan, collected: Collected, failed: Sequence[Failed] = ()
+    store: ResultStore, parts: PartStore, plan: Plan, shards: Shards, failed: Sequence[Failed] = ()
 ) -> list[str]:
     """Write responses, scores, pool, training logs and, last of all, metrics; the parts are removed then.
 
     Returns what is to be logged of it: a line for whatever was too long and read in part.
     """
-    stored = [*collected.models, *collected.anchors]
+    stored = [*shards["model"], *shards["anchor"]]
     numbers, corpora, missing = with_corpus_numbers(parts, stored)
     rows = pd.concat(numbers, ignore_index=True)
     store.write_responses(chain.from_iterable(map(parts.responses, stored)))
@@ -85,8 +70,8 @@ def collect(
     _add_phrases(summary, corpora, plan.reference)
     _write_scores(store, scores, parts, stored)
     _copy_logs(store, plan)
-    if collected.pools:
-        _add_pool(summary, store, plan, [parts.numbers(pool) for pool in collected.pools], scores)
+    if shards["pool"]:
+        _add_pool(summary, store, plan, [parts.numbers(pool) for pool in shards["pool"]], scores)
     _add_cuts(summary, plan, rows)
     pairs = any(item.chosen is not None and item.rejected is not None for item in plan.items)
     accuracies = [_reward_accuracy(rows, seed, plan) for seed, own in plan.reward_models.items() if own and pairs]
@@ -108,7 +93,7 @@ def collect(
 def _add_pool(
     summary: dict[str, Any], store: ResultStore, plan: Plan, drawn: Sequence[pd.DataFrame], scores: pd.DataFrame
 ) -> None:
-    """Best of n and the frontier, from the pool of the reference's responses, which is written."""
+    """Add best of n and the frontier, from the pool of the reference's responses, which is written."""
     pool = with_reward_z(pd.concat(drawn, ignore_index=True), reward_scales(scores, plan.reference))
     store.write_pool(pool.dropna(axis=1, how="all"))
     standardised = add_reward_z(scores, plan.reference) if "reward_z" in pool else scores
@@ -120,7 +105,7 @@ def _add_pool(
 
 
 def _add_cuts(summary: dict[str, Any], plan: Plan, rows: pd.DataFrame) -> None:
-    """A line for whatever was too long and read in part, and an alarm where that is much."""
+    """Add a line for whatever was too long and read in part, and an alarm where that is much."""
     sampling = plan.sampling
     limits = (sampling.max_prompt_tokens, sampling.max_new_tokens) if sampling else (None, None)
     cuts = find_cuts(rows, max_prompt=limits[0], max_response=limits[1])
@@ -131,7 +116,7 @@ def _add_cuts(summary: dict[str, Any], plan: Plan, rows: pd.DataFrame) -> None:
 
 
 def _add_frontier(summary: dict[str, Any], plan: Plan, pool: pd.DataFrame, scores: pd.DataFrame) -> None:
-    """The frontier and its alarm, or why there is none. `scores` with reward_z where the pool has it."""
+    """Add the frontier and its alarm, or why there is none. `scores` with reward_z where the pool has it."""
     try:
         if plan.sampling is not None and not plan.sampling.exact:
             raise BadValue(INEXACT)
@@ -146,7 +131,7 @@ def _add_frontier(summary: dict[str, Any], plan: Plan, pool: pd.DataFrame, score
 
 
 def _add_phrases(summary: dict[str, Any], corpora: Texts, reference: str) -> None:
-    """The alarm of phrases, which needs the texts."""
+    """Add the alarm of phrases, which needs the texts."""
     texts = {(model, seed): found for (model, seed), found in corpora.items() if model not in ANCHORS}
     seeds = {seed for model, seed in texts if model == reference}
     if any(model != reference and seed in seeds for model, seed in texts):
@@ -205,7 +190,6 @@ def _write_scores(store: ResultStore, scores: pd.DataFrame, parts: PartStore, st
 def _groups(
     scores: pd.DataFrame, columns: Sequence[str], parts: PartStore, shards: Sequence[str]
 ) -> Iterator[pd.DataFrame]:
-    """The rows of each shard, with `columns`."""
     start = 0
     for shard in shards:
         lists = {name: parts.column(shard, name).to_numpy() for name in LISTS if name in columns}
@@ -215,12 +199,48 @@ def _groups(
 
 
 def _copy_logs(store: ResultStore, plan: Plan) -> None:
-    """The log of every stage, so that a report needs no checkpoint."""
+    """Copy the log of every stage, so that a report needs no checkpoint."""
     own = [(source.name, source.seed, source.path) for source in plan.models]
     own += [("reward", seed, sources[0].path) for seed, sources in plan.reward_models.items() if sources]
     for name, seed, path in own:
         if (path / "log.jsonl").exists():
             store.copy_log(name, seed, path / "log.jsonl")
+
+
+def training_costs(models: Iterable[ModelSource]) -> dict[str, list[dict[str, Any]]]:
+    """What each model cost to train: one row per seed. Models that were not trained here have none.
+
+    `seconds` are of its own stage, `seconds_with_reward` of the reward model that it was trained with as well.
+    """
+    costs: dict[str, list[dict[str, Any]]] = {}
+    for source in models:
+        if source.training is not None:
+            cost = {key: source.training[key] for key in ("samples", "tokens", "seconds")}
+            whole = {"seconds_with_reward": cost["seconds"] + _reward_seconds(source)}
+            costs.setdefault(source.name, []).append({"seed": source.seed, **cost, **whole})
+    return costs
+
+
+def _reward_seconds(source: ModelSource) -> float:
+    """What the reward model that a stage was trained with took; 0 for a stage without one, or where it is gone."""
+    if "reward" not in ((source.training or {}).get("parents") or {}):
+        return 0.0
+    return float((read_training(source.path.parent / "reward") or {}).get("seconds", 0.0))
+
+
+def training_alarms(
+    models: Iterable[ModelSource], reward_models: Mapping[int, Sequence[RewardModelSource]]
+) -> list[dict[str, Any]] | None:
+    """Alarms that were raised while the models and each seed's own reward model were trained; None where no record
+    has an entry of alarms. A row has model, seed, name, step and message."""
+    records = [(source.name, source.seed, source.training) for source in models]
+    records += [("reward", seed, read_training(own[0].path)) for seed, own in reward_models.items() if own]
+    recorded = [
+        (name, seed, training["alarms"]) for name, seed, training in records if training and "alarms" in training
+    ]
+    if not recorded:
+        return None
+    return [{"model": name, "seed": seed, **alarm} for name, seed, alarms in recorded for alarm in alarms]
 
 
 def _reward_accuracy(rows: pd.DataFrame, seed: int, plan: Plan) -> dict[str, Any]:
@@ -235,7 +255,7 @@ def _reward_accuracy(rows: pd.DataFrame, seed: int, plan: Plan) -> dict[str, Any
 
 
 def _marks(plan: Plan, rows: pd.DataFrame) -> dict[str, str]:
-    """Metrics whose numbers need a warning, and the warning."""
+    """Metrics with numbers that need a warning, and the warning."""
     marks: dict[str, str] = {}
     for name in (source.name for source in plan.language_models):
         n = int(rows[language_model_columns(name)[0]].isna().sum())

@@ -58,7 +58,8 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         "models": {name: by_model[name] for name in dict.fromkeys(names)},
         "reference": plan.reference,
         "reward_model": [
-            {"seed": seed, "path": str(source.path), "hash": source.hash, "form": source.form} | _column(source.column)
+            {"seed": seed, "path": str(source.path), "hash": source.hash, "form": source.form}
+            | ({} if source.column == "reward" else {"column": source.column})
             for seed, sources in plan.reward_models.items()
             for source in sources
         ],
@@ -89,10 +90,6 @@ def _is_toy(part: ModelSource | ServerModel | ResponseSet) -> bool:
     """True for a checkpoint of a recipe with numbers that mean nothing, wherever it is."""
     weights = part.weights if isinstance(part, ServerModel) else part
     return isinstance(weights, ModelSource) and bool((read_training(weights.path) or {}).get("toy"))
-
-
-def _column(column: str) -> dict[str, str]:
-    return {} if column == "reward" else {"column": column}
 
 
 def _sampling(plan: Plan) -> dict[str, Any]:

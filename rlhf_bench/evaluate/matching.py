@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from rlhf_bench.data.pairs import row_numbers
 from rlhf_bench.data.responses import Answers, ResponseFile, read_responses
 from rlhf_bench.errors import DataError
 from rlhf_bench.evaluate.request import Request
@@ -14,7 +15,6 @@ from rlhf_bench.progress import Progress
 from rlhf_bench.types import Item, PreferencePair
 
 T = TypeVar("T", PreferencePair, Item)
-NAMED = 5  # rows that a line names; the others are counted
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,17 @@ def files_items(files: ResponseFiles, progress: Progress) -> list[Item]:
     for file in files.files:
         other = [p for p, text in file.references.items() if p in shared and references.setdefault(p, text) != text]
         if other:
+            rows = row_numbers(sorted(file.rows[prompt] for prompt in other))
             progress.log(
                 f"{file.path}: {len(other):,} prompts have another reference text than in an earlier file "
-                f"({_rows(file, other)}); each response is compared with its own"
+                f"({rows}); each response is compared with its own"
             )
     order = [prompt for prompt in files.files[0].rows if prompt in shared]
     return [Item(prompt, references.get(prompt)) for prompt in order]
 
 
 def match(pairs: Sequence[T], files: ResponseFiles, progress: Progress) -> list[T]:
-    """The pairs, or prompts, whose prompt every response file answers; all of them where there is no file.
+    """The pairs, or prompts, that every response file answers; all of them where there is no file.
 
     Raises DataError if there is none.
     """
@@ -136,11 +137,5 @@ def _log_differing(file: ResponseFile, prompts: set[str], where: str, progress: 
     if differing:
         progress.log(
             f"{file.path}: {len(differing):,} of its {len(file.rows):,} prompts are not among those of {where} "
-            f"({_rows(file, differing)}): left out"
+            f"({row_numbers(sorted(file.rows[prompt] for prompt in differing))}): left out"
         )
-
-
-def _rows(file: ResponseFile, prompts: Iterable[str]) -> str:
-    numbers = sorted(file.rows[prompt] for prompt in prompts)
-    more = f" and {len(numbers) - NAMED:,} more" if len(numbers) > NAMED else ""
-    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:NAMED]))}{more}"

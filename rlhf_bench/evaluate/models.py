@@ -51,14 +51,13 @@ class SeedModels:
 
     def policy(self, source: ModelSource) -> LoadedModel:
         """The policy is loaded once for all of its shards, and released when the next one is loaded."""
-        reference = self.plan.reference_model(self.seed)
-        if reference is not None and source.path == reference.path:
-            assert self.reference is not None
-            return self._with_template(self.reference, source)
-        if self._last is None or self._last[0] != source.path:
-            self._last = None
-            self._last = source.path, self._load(source)
-        return self._with_template(self._last[1], source)
+        loaded = self._reference_at(source.path)
+        if loaded is None:
+            if self._last is None or self._last[0] != source.path:
+                self._last = None
+                self._last = source.path, self._load(source)
+            loaded = self._last[1]
+        return self._with_template(loaded, source)
 
     def context(self, of: ModelSource | None, *, origin: Origin = "model", chooser: bool = False) -> EvalContext:
         """What responses are scored with: those of the model `of`, or by `origin` those of a file or of the data.
@@ -72,6 +71,11 @@ class SeedModels:
             reward_models=self.reward_models[:1] if chooser else self.reward_models,
             language_models=[] if chooser else self.language_models, processes=self.processes,
         )  # fmt: skip
+
+    def _reference_at(self, path: Path) -> LoadedModel | None:
+        """The reference where it is the model at `path`: it is not loaded twice."""
+        source = self.plan.reference_model(self.seed)
+        return self.reference if source is not None and source.path == path else None
 
     def _load(self, source: ModelSource) -> LoadedModel:
         from rlhf_bench.modeling.models import default_device, load_policy
@@ -91,8 +95,6 @@ class SeedModels:
         from rlhf_bench.modeling.models import default_device
         from rlhf_bench.modeling.perplexity_model import LanguageModel
 
-        reference = self.plan.reference_model(self.seed)
-        if reference is not None and source.path == reference.path:
-            assert self.reference is not None
-            return LanguageModel(*self.reference[:2], template=source.template, name=str(source.path))
+        if (reference := self._reference_at(source.path)) is not None:
+            return LanguageModel(*reference[:2], template=source.template, name=str(source.path))
         return LanguageModel.load(source.path, device=default_device(), template=source.template)

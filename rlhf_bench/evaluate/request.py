@@ -194,11 +194,8 @@ def read_request(manifest: Path) -> tuple[Request, str]:
     file = manifest / "manifest.json" if manifest.is_dir() else manifest
     try:
         stored = json.loads(file.read_bytes())
-        request, key, version = (
-            load_config(Request, stored["request"], ()),
-            str(stored["key"]),
-            int(stored["suite_version"]),
-        )
+        request = load_config(Request, stored["request"], ())
+        key, version = str(stored["key"]), int(stored["suite_version"])
     except OSError as error:
         raise StoreError(f"{file} cannot be read ({error.strerror}); give a result's manifest.json") from error
     except (ValueError, KeyError, TypeError, BenchError) as error:

@@ -74,19 +74,16 @@ def sampled_rows(
 
 def file_rows(texts: ResponseSet, items: Sequence[Item]) -> list[ResponseRow]:
     """The responses of a file to `items`, in their order."""
-
-    def row(item: Item, sample: int, answer: Answer) -> ResponseRow:
-        return response_row(texts.name, texts.seed, item, sample, answer.text, answer.finish_reason, answer.n_tokens)
-
     return [
-        _with_own_references(row(item, sample, answer), item, answer)
+        _file_row(texts, item, sample, answer)
         for item in items
         for sample, answer in enumerate(texts.by_prompt.get(item.prompt, ()))
     ]
 
 
-def _with_own_references(row: ResponseRow, item: Item, answer: Answer) -> ResponseRow:
-    """Of pairs the data's chosen response is the reference of every model; else a row's own reference texts count."""
+def _file_row(texts: ResponseSet, item: Item, sample: int, answer: Answer) -> ResponseRow:
+    """For pairs the data's chosen response is the reference of every model; else a row's own reference texts count."""
+    row = response_row(texts.name, texts.seed, item, sample, answer.text, answer.finish_reason, answer.n_tokens)
     if not answer.references or item.rejected is not None or item.probe is not None:
         return row
     return row._replace(reference=answer.references[0], references=answer.references)

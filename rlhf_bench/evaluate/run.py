@@ -7,6 +7,7 @@ continues where it stopped. When all parts are there, `collect` makes the result
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from rlhf_bench.errors import BenchError, ModelError, NotFinite, StoreError
-from rlhf_bench.evaluate.collect import Collected, Failed, collect
+from rlhf_bench.evaluate.collect import Failed, collect
 from rlhf_bench.evaluate.manifest import make_manifest
 from rlhf_bench.evaluate.models import SeedModels
 from rlhf_bench.evaluate.plan import Plan, prepare
@@ -30,9 +31,10 @@ from rlhf_bench.files import LOCK, exclusive, remove_half_written
 from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.runtime.writer import Writer
+from rlhf_bench.scorers.base import Origin
 from rlhf_bench.stats import resampling
 from rlhf_bench.store import PartStore, ResultStore
-from rlhf_bench.types import Item
+from rlhf_bench.types import Item, ResponseRow
 
 # Prompts that are evaluated and stored at a time. Fixed, so that neither an interruption nor the number of processes
 # changes which rows share a batch.
@@ -41,6 +43,7 @@ SHARD = 1000
 POOLED = ("best_of_n", "frontier")  # what a pool of the reference's responses is drawn for
 
 OnBatch = Callable[[int], None]  # is called with how many responses are finished
+Known = Callable[[Sequence[Item]], list[ResponseRow]]  # the responses to some prompts, of a file or of the data
 
 
 def run_request(
@@ -87,19 +90,19 @@ def run_request(
         if force:
             writer.look(_make_empty, folder, parts)
         writer.write(store.write_manifest, manifest)
-        collected, failed = Collected(), list[Failed]()
+        shards, failed = defaultdict[str, list[list[str]]](list), list[Failed]()
         service = Service(results / "judge.sqlite", request.skip_bad, progress, max_cost, max_calls)
         for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
             for part in _parts(plan, SeedModels(plan, seed, processes), service):
                 try:
-                    collected.add(part.kind, _evaluated(part, plan, parts, progress, writer))
+                    shards[part.kind].append(_evaluated(part, plan, parts, progress, writer))
                 except Exception as error:
                     if processes.size > 1 or not _can_be_left_out(part, plan, error):
                         raise
                     failed.append(Failed(str(part.model), seed, _reason(error)))
                     progress.log(f"{part.label}: could not be evaluated, and is left out: {failed[-1].reason}")
         with resampling(plan.suite.resamples):
-            for line in writer.look(collect, store, parts, plan, collected, failed):
+            for line in writer.look(collect, store, parts, plan, shards, failed):
                 progress.log(line)
         writer.write(_tidy, folder, request)
     return folder
@@ -124,12 +127,13 @@ def _parts(plan: Plan, models: SeedModels, service: Service) -> Iterator[_Part]:
             work = partial(_served, one, models, samples, service)
             yield _Part("model", key, label, _times(samples), work, one.name)
         elif isinstance(one, ResponseSet):
-            yield _Part("model", key, label, _counted(partial(file_rows, one)), partial(_file, one, models), one.name)
+            rows = partial(file_rows, one)
+            yield _Part("model", key, label, _counted(rows), partial(_known, rows, models, "file"), one.name)
         else:
             yield _Part("model", key, label, _times(samples), partial(_sampled, one, models, samples), one.name)
     for name in anchor_names(plan.items):  # their folder keeps a model's name from being mistaken for them
-        count = _counted(partial(anchor_rows, name, seed))
-        yield _Part("anchor", f"anchors/{name}-{seed}", f"{name}, seed {seed}", count, partial(_anchor, name, models))
+        key, label, rows = f"anchors/{name}-{seed}", f"{name}, seed {seed}", partial(anchor_rows, name, seed)
+        yield _Part("anchor", key, label, _counted(rows), partial(_known, rows, models, "data"))
     n, reference = plan.suite.pool, plan.reference_model(seed)
     if n and reference is not None and not {(plan.reference, key) for key in POOLED} & plan.missing.keys():
         label = f"pool of {n} of {plan.reference}, seed {seed}"
@@ -140,7 +144,7 @@ def _times(samples: int) -> Callable[[Sequence[Item]], int]:
     return lambda items: samples * len(items)
 
 
-def _counted(rows: Callable[[Sequence[Item]], Sequence[object]]) -> Callable[[Sequence[Item]], int]:
+def _counted(rows: Known) -> Callable[[Sequence[Item]], int]:
     return lambda items: len(rows(items))
 
 
@@ -159,16 +163,10 @@ def _served(
     return scored(rows, context)
 
 
-def _file(texts: ResponseSet, models: SeedModels, items: Sequence[Item], on_batch: OnBatch) -> Scored:
-    rows = file_rows(texts, items)
-    on_batch(len(rows))
-    return scored(rows, models.context(None, origin="file"))
-
-
-def _anchor(name: str, models: SeedModels, items: Sequence[Item], on_batch: OnBatch) -> Scored:
-    rows = anchor_rows(name, models.seed, items)
-    on_batch(len(rows))
-    return scored(rows, models.context(None, origin="data"))
+def _known(rows: Known, models: SeedModels, origin: Origin, items: Sequence[Item], on_batch: OnBatch) -> Scored:
+    found = rows(items)
+    on_batch(len(found))
+    return scored(found, models.context(None, origin=origin))
 
 
 def _pool(reference: ModelSource, models: SeedModels, n: int, items: Sequence[Item], on_batch: OnBatch) -> Scored:
@@ -216,7 +214,7 @@ def _shards(part: _Part, plan: Plan) -> dict[str, Sequence[Item]]:
 
 
 def _tidy(folder: Path, request: Request) -> None:
-    """Of a finished evaluation only the result is kept, not its parts, nor what a killed attempt was writing.
+    """Keep only the result of a finished evaluation, not its parts, nor what a killed attempt was writing.
 
     Its manifest has the judge and the baseline of the last request, which decide none of its numbers.
     """

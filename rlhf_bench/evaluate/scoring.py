@@ -16,7 +16,7 @@ POOL_COLUMNS = ("model", "seed", "prompt_id", "sample", "reward", "gold", "logpr
 
 
 class Scored(NamedTuple):
-    rows: pd.DataFrame  # a row a response: who wrote it, its texts and its numbers
+    rows: pd.DataFrame  # one row per response: who wrote it, its texts and its numbers
     missing: dict[str, str]  # column -> why it is not there
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -34,7 +35,7 @@ LIMITS = Limits()
 
 
 class Service(NamedTuple):
-    """Where what servers answered is kept, and what is done about responses that do not come."""
+    """How servers are used: where answers are kept, what they may cost, and whether lost responses are left out."""
 
     ledger: Path
     skip_bad: bool
@@ -55,6 +56,29 @@ class Service(NamedTuple):
                 "it with --max-calls N"
             )
         return Cap(nano_dollars("--max-cost", self.max_cost), self.max_calls)
+
+    @contextmanager
+    def client(
+        self,
+        source: ServerModel,
+        messages: Sequence[tuple[ChatMessage, ...]],
+        form: AnswerFormat,
+        endpoint: Endpoint,
+        read: Callable[[Mapping[str, Any]], ParsedAnswer],
+    ) -> Iterator[JudgeClient]:
+        """A client that sends each of `messages` to the model's server, on the model's account."""
+        with closing(Ledger(self.ledger)) as ledger:
+            yield JudgeClient(
+                messages, endpoint, lambda text, _order, repeat=0: Question(text, form, repeat), read, form.template,
+                ledger, f"{source.base_url} {source.model}", self.cap(source),
+            )  # fmt: skip
+
+    def answers(
+        self, client: JudgeClient, wanted: Sequence[QuestionId], source: ServerModel
+    ) -> dict[QuestionId, Outcome]:  # fmt: skip
+        """What the ledger has of `wanted`, and what the server answers to the rest."""
+        key = partial(api_key, source.base_url)
+        return ask(client, wanted, key, limits=LIMITS, rng=random.Random(), progress=self.progress)
 
 
 class _Answer(NamedTuple):
@@ -89,17 +113,10 @@ def _answers(
     """The answers by the prompt's index and the sample."""
     form = _form(source, models)
     wanted = [QuestionId(i, "given", k) for i in range(len(items)) for k in range(samples)]
-    with closing(Ledger(service.ledger)) as ledger:
-        client = JudgeClient(
-            [_messages(source, item.prompt) for item in items], _endpoint(source, models, service),
-            lambda messages, _order, repeat=0: Question(messages, form, repeat), _read, PARSER, ledger,
-            f"{source.base_url} {source.model}", service.cap(source),
-        )  # fmt: skip
+    messages = [_messages(source, item.prompt) for item in items]
+    with service.client(source, messages, form, _endpoint(source, models, service), _read) as client:
         client = client.adapted(form.template_hash)
-        found = ask(
-            client, wanted, lambda: api_key(source.base_url), limits=LIMITS, rng=random.Random(),
-            progress=service.progress,
-        )  # fmt: skip
+        found = service.answers(client, wanted, source)
         _check(source, client, found, service)
     assert models.plan.sampling is not None
     stop = models.plan.sampling.stop

@@ -7,22 +7,17 @@ have to be the same under both. What ends a turn is no part of the text, and doe
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 import numpy as np
 
 from rlhf_bench.errors import BenchError
-from rlhf_bench.evaluate import served
 from rlhf_bench.evaluate.models import SeedModels
 from rlhf_bench.evaluate.served import Service, written
 from rlhf_bench.evaluate.sources import ServerModel
-from rlhf_bench.judge.client import JudgeClient, ask
-from rlhf_bench.judge.client.endpoint import Endpoint, api_key
-from rlhf_bench.judge.ledger import Ledger
-from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, ParsedAnswer, Question, QuestionId
+from rlhf_bench.judge.client.endpoint import Endpoint
+from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Outcome, ParsedAnswer, QuestionId
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.scorers.base import LoadedModel, LogRatios, Missing, Values
 from rlhf_bench.types import ResponseRow
@@ -42,7 +37,7 @@ Scored = tuple[list[int], Values]  # characters of each token of a response, and
 
 
 def log_ratios(rows: Sequence[ResponseRow], source: ServerModel, models: SeedModels, service: Service) -> LogRatios:
-    """Of each row log pi - log ref of its tokens, or why there is none."""
+    """log pi - log ref of each row's tokens, or why there is none."""
     if source.template == "chat":
         return CHAT
     if source.name == models.plan.reference:
@@ -79,27 +74,20 @@ def _ratio(own: Scored | None, reference: Scored | None) -> Values | None:
 
 
 def _by_server(rows: Sequence[ResponseRow], source: ServerModel, service: Service) -> list[Scored | None] | Missing:
-    """Each response under the served model; a few are sent first, to see whether the server can."""
+    """Score each response under the served model; a few are sent first, to see whether the server can do it."""
     form = AnswerFormat(1, None, PARSER, f"{PARSER} {source.template}")
-    texts = [written(source.template, row.prompt) + _response(source.template, row.response) for row in rows]
+    texts = (written(source.template, row.prompt) + _response(source.template, row.response) for row in rows)
+    messages = [(ChatMessage("user", text),) for text in texts]
     endpoint = Endpoint(
         source.base_url, source.model, temperature=0.0, structured=False, completions=True, max_tokens=1, echo=True,
         price=service.price(source),
     )  # fmt: skip
     wanted = [QuestionId(i, "given", 0) for i, row in enumerate(rows) if row.response.strip()]
-    with closing(Ledger(service.ledger)) as ledger:
-        client = JudgeClient(
-            texts, endpoint,
-            lambda text, _order, repeat=0: Question((ChatMessage("user", text),), form, repeat), _read, PARSER, ledger,
-            f"{source.base_url} {source.model}", service.cap(source),
-        )  # fmt: skip
-        found: dict[QuestionId, Any] = {}
+    found: dict[QuestionId, Outcome] = {}
+    with service.client(source, messages, form, endpoint, _read) as client:
         for some in (wanted[:PROBES], wanted):
             try:
-                found = ask(
-                    client, some, lambda: api_key(source.base_url), limits=served.LIMITS, rng=random.Random(),
-                    progress=service.progress,
-                )  # fmt: skip
+                found = service.answers(client, some, source)
             except BenchError as error:
                 return Missing(f"the server gives no log-probabilities of a prompt: {error}")
             if not any(outcome.reading.status == "read" for outcome in found.values()):

@@ -65,6 +65,11 @@ def server_model(path: str) -> tuple[str, str | None] | None:
     return model, weights or None
 
 
+def loadable(models: Sequence[ModelSource], served: Sequence[ServerModel]) -> list[ModelSource]:
+    """The models with weights that are here: those that are sampled here, and those behind a server."""
+    return [*models, *(model.weights for model in served if model.weights is not None)]
+
+
 @dataclass(frozen=True)
 class ResponseSet:
     """A model of which only responses are known, under a seed."""

@@ -24,20 +24,15 @@ class Suite(Config):
     version: int = Field(ge=1, description="goes up when results of the suite stop being comparable")
     description: str = Field("", description="what the suite is for, in one line")
     data: str | None = Field(None, description="data source; null: the one that the run was trained on")
-    own_prompts: str | None = Field(
-        None,
-        description="file of the suite's own prompts, in place of data: a path from the suite's file; {wording} in it "
-        "is replaced by the wording",
-    )
-    wording: Wording | None = Field(
-        None,
-        description="of the suite's own prompts: mini, in the words of hh-mini, or natural; null: mini for a run that "
-        "was trained on hh-mini",
-    )
+    own_prompts: str | None = None
+    """file of the suite's own prompts, in place of data: a path from the suite's file; {wording} in it is replaced by
+    the wording"""
+    wording: Wording | None = None
+    """of the suite's own prompts: mini, in the words of hh-mini, or natural; null: mini for a run that was trained on
+    hh-mini"""
     split: str = Field("test", description="split that the prompts come from")
-    prompts: int | None = Field(
-        150, ge=1, description="prompts, chosen by a hash of the suite's seed and the prompt; null: all"
-    )
+    prompts: int | None = Field(150, ge=1)
+    """prompts, chosen by a hash of the suite's seed and the prompt; null: all"""
     samples: int = Field(4, ge=1, description="responses a prompt")
     seed: int = Field(0, ge=0, description="seed of the prompts' choice, of sampling and of resampling")
     temperature: float = Field(1.0, ge=0, description="sampling temperature")
@@ -46,43 +41,25 @@ class Suite(Config):
     max_new_tokens: int | None = Field(None, ge=1, description="longest response; null: as in training")
     stop: tuple[str, ...] | None = Field(None, description="stop strings; null: as in training")
     reference: str = Field("sft", description="model that KL is taken to")
-    baseline: str | None = Field(
-        None,
-        description="model that a judge compares the others with: one that takes part, chosen or rejected; null: "
-        "the reference",
-    )
-    hypervolume_kl: float = Field(
-        HYPERVOLUME_KL,
-        gt=0,
-        description="nats of KL up to which the hypervolume is taken, above the reference's reward",
-    )
-    metrics: tuple[str, ...] = Field(
-        (), description="rules that score responses beside what every suite measures; NAME:CATEGORY for some prompts"
-    )
-    rouge_tokenizer: Literal["english", "unicode"] = Field(
-        "english",
-        description="english: the words that rouge_score reads, of a-z and 0-9; unicode: beside it a ROUGE of words "
-        "in any script, as rouge1_unicode and so on",
-    )
+    baseline: str | None = None
+    """model that a judge compares the others with: one that takes part, chosen or rejected; null: the reference"""
+    hypervolume_kl: float = Field(HYPERVOLUME_KL, gt=0)
+    """nats of KL up to which the hypervolume is taken, above the reference's reward"""
+    metrics: tuple[str, ...] = ()
+    """rules that score responses beside what every suite measures; NAME:CATEGORY for some prompts"""
+    rouge_tokenizer: Literal["english", "unicode"] = "english"
+    """english: the words that rouge_score reads, of a-z and 0-9; unicode: beside it a ROUGE of words in any script, as
+    rouge1_unicode and so on"""
     resamples: int = Field(RESAMPLES, ge=100, description="bootstraps that an interval is made from")
-    best_of_n: int = Field(
-        0,
-        ge=0,
-        description="responses of the reference to each prompt, at least 2, of which its reward model chooses the best "
-        "of n; 0: none",
-    )
-    frontier: int = Field(
-        0,
-        ge=0,
-        description="responses of the reference to each prompt from which the optimal frontier is estimated, such as "
-        "64; one pool of the larger number serves best_of_n too; 0: none",
-    )
-    pool_prompts: int | None = Field(
-        None,
-        ge=2,
-        description="prompts, the first by the hash, that the pool of best_of_n and frontier is drawn for; null: all, "
-        "as where --best-of-n or --frontier is given",
-    )
+    best_of_n: int = Field(0, ge=0)
+    """responses of the reference to each prompt, at least 2, of which its reward model chooses the best of n; 0:
+    none"""
+    frontier: int = Field(0, ge=0)
+    """responses of the reference to each prompt from which the optimal frontier is estimated, such as 64; one pool of
+    the larger number serves best_of_n too; 0: none"""
+    pool_prompts: int | None = Field(None, ge=2)
+    """prompts, the first by the hash, that the pool of best_of_n and frontier is drawn for; null: all, as where
+    --best-of-n or --frontier is given"""
 
     @property
     def pool(self) -> int:

@@ -1,4 +1,4 @@
-"""From a table of per-response scores to every Estimate of metrics.json.
+"""Makes every Estimate of metrics.json from a table of per-response scores.
 
 Within a seed, a prompt's samples are averaged and prompts are resampled. Over several seeds prompts are crossed with
 seeds; differences of models are taken within a seed first.
@@ -55,42 +55,39 @@ def summarize(
     *,
     reference: str,
     seed: int = 0,
-    level: float = 0.95,
-    models: Sequence[str] = (),
     reasons: Mapping[tuple[str, str], str] | None = None,
     hypervolume_kl: float = HYPERVOLUME_KL,
 ) -> dict[str, Any]:
     """The keys "models", "per_seed", "pairwise", "tradeoff", "over_optimisation", "equal_kl", "gain", "alarms",
     "alarm_checks" and "missing" of metrics.json.
 
-    Estimates are dicts. `scores`: a row a response, keyed by model, seed, prompt_id and sample, with any of the columns
-    that metrics are made from; others are left alone. `reward_z` is computed from `reward`. `models` gives the order of
-    models that are no stage of training. `reasons`: (model, column) -> why it is not there. A pair
-    (a, b) has the later model first, so a difference reads as what the later one gained. `seed` is that of resampling
-    alone; `hypervolume_kl` is the suite's.
+    Estimates are dicts. `scores`: one row per response, keyed by model, seed, prompt_id and sample, with any columns
+    that metrics are made from; others are left alone. `reward_z` is computed from `reward`. `reasons`: (model, column)
+    -> why it is not there. A pair (a, b) has the later model first, so a difference reads as what the later one gained.
+    `seed` is that of resampling alone; `hypervolume_kl` is the suite's.
 
     Raises UnknownName if the reference has no row, DataError for missing keys or rows that occur twice.
     """
     if "reward" in scores.columns:
         scores = add_reward_z(scores, reference)
     metrics = found_metrics([str(column) for column in scores.columns])
-    table = score_table(scores, [*dict.fromkeys(c for metric in metrics for c in metric.sources)], models=models)
+    table = score_table(scores, [*dict.fromkeys(c for metric in metrics for c in metric.sources)])
     if len(table.seeds) == 1:  # of one seed reward_z_std is reward_std by a constant
         metrics = [metric for metric in metrics if not (metric.kind == "std" and metric.standardises)]
-    pooled, per_seed, missing = _estimates(table, metrics, reference, level, seed)
+    pooled, per_seed, missing = _estimates(table, metrics, reference, seed)
     missing |= _explained(pooled, missing, metrics, reasons or {})
     missing |= _other_counts(table, reference)
-    gains, no_gains = _gains(scores, table, reference, level, seed)
+    gains, no_gains = _gains(scores, table, reference, seed)
     missing |= no_gains
     splits = {gain.model: gain.split for gain in gains if gain.metric == "reward_z"}
-    alarms = find_alarms(table, reference=reference, splits=splits, level=level, seed=seed)
+    alarms = find_alarms(table, reference=reference, splits=splits, seed=seed)
     return {
         "models": pooled,
         "per_seed": per_seed,
-        "pairwise": list(_pairwise(table, metrics, reference, level, seed)),
-        "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, level=level, seed=seed)),
-        "over_optimisation": list(over_optimisation(table, reference=reference, level=level, seed=seed)),
-        "equal_kl": list(equal_kl(table, reference=reference, level=level, seed=seed)),
+        "pairwise": list(_pairwise(table, metrics, reference, seed)),
+        "tradeoff": list(tradeoffs(table, reference=reference, kl_limit=hypervolume_kl, seed=seed)),
+        "over_optimisation": list(over_optimisation(table, reference=reference, seed=seed)),
+        "equal_kl": list(equal_kl(table, reference=reference, seed=seed)),
         "gain": [gain.to_dict() for gain in gains],
         "alarms": [alarm._asdict() for alarm in alarms],
         "alarm_checks": checks_made(table, reference=reference),
@@ -98,11 +95,9 @@ def summarize(
     }
 
 
-def _gains(
-    scores: pd.DataFrame, table: ScoreTable, reference: str, level: float, seed: int
-) -> tuple[list[Gain], Reasons]:
+def _gains(scores: pd.DataFrame, table: ScoreTable, reference: str, seed: int) -> tuple[list[Gain], Reasons]:
     """Where the gains came from, and why that is not known of the reference's metrics."""
-    found = list(split_gains(scores, reference=reference, models=table.models, level=level, seed=seed))
+    found = list(split_gains(scores, reference=reference, models=table.models, seed=seed))
     gains = [one for one in found if isinstance(one, Gain)]
     reasons = [str(one) for one in found if isinstance(one, BadValue)]  # the same of each reward
     return gains, {(reference, "gain"): reasons[0]} if reasons else {}
@@ -113,9 +108,9 @@ Reasons = dict[tuple[str, str], str]  # (model, metric) -> why it is missing
 
 
 def _estimates(
-    table: ScoreTable, metrics: Sequence[Metric], reference: str, level: float, seed: int
+    table: ScoreTable, metrics: Sequence[Metric], reference: str, seed: int
 ) -> tuple[Estimates, dict[str, Estimates], Reasons]:
-    """Pooled over seeds, of each seed, and which are missing."""
+    """The estimates pooled over seeds, those of each seed, and which are missing."""
     one_seed = len(table.seeds) == 1
     pooled: Estimates = {model: {} for model in table.models}
     per_seed: dict[str, Estimates] = {str(s): {m: {} for m in table.models} for s in table.seeds}
@@ -125,7 +120,7 @@ def _estimates(
             found = {
                 str(s): estimate
                 for i, s in enumerate(table.seeds)
-                if (estimate := _estimate(table, model, metric, slice(i, i + 1), reference, level, seed)).n
+                if (estimate := _estimate(table, model, metric, slice(i, i + 1), reference, seed)).n
             }
             for name, estimate in found.items():
                 per_seed[name][model][metric.name] = estimate.to_dict()
@@ -136,13 +131,9 @@ def _estimates(
             elif not one_seed and metric.name in _RAW:
                 missing[model, metric.name] = NOT_POOLED
             else:
-                # one seed alone is what would be pooled
-                whole = slice(None)
-                estimate = (
-                    next(iter(found.values()))
-                    if one_seed
-                    else _estimate(table, model, metric, whole, reference, level, seed)
-                )
+                estimate = next(iter(found.values()))
+                if not one_seed:
+                    estimate = _estimate(table, model, metric, slice(None), reference, seed)
                 if estimate.n:
                     pooled[model][metric.name] = estimate.to_dict()
                 else:
@@ -168,31 +159,29 @@ def _explained(
     return explained
 
 
-def _estimate(
-    table: ScoreTable, model: str, metric: Metric, seeds: slice, reference: str, level: float, seed: int
-) -> Estimate:
+def _estimate(table: ScoreTable, model: str, metric: Metric, seeds: slice, reference: str, seed: int) -> Estimate:
     """One number of one model, from the (S, P, K) responses of `seeds`."""
     applies = _applies(table, metric.name)
     blocks = [table.block(model, column)[seeds][:, applies] for column in metric.sources]
     if metric.name in BY_REFERENCE:
-        estimate = crossed(table.cells(model, metric.name, reference)[seeds], level=level, seed=seed)
+        estimate = crossed(table.cells(model, metric.name, reference)[seeds], seed=seed)
         return _own_scale(estimate, 0.0) if model == reference else estimate
     if metric.kind == "std" and metric.standardises:
         by = table.block(reference, metric.sources[0])[seeds][:, applies]
-        estimate = crossed_std(blocks[0], reference=by, level=level, seed=seed)
+        estimate = crossed_std(blocks[0], reference=by, seed=seed)
         return _own_scale(estimate, 1.0) if model == reference else estimate
     if metric.kind == "share":
-        return crossed_share(blocks[0], level=level, seed=seed)
+        return crossed_share(blocks[0], seed=seed)
     if metric.paired:
-        return crossed_share_difference(blocks[0], level=level, seed=seed).clip(metric.bounds)
+        return crossed_share_difference(blocks[0], seed=seed).clip(metric.bounds)
     if metric.kind == "std":
-        return crossed_std(blocks[0], level=level, seed=seed)
+        return crossed_std(blocks[0], seed=seed)
     cells = [nanmean(block, axis=2) for block in blocks]  # (S, P)
     if metric.kind == "perplexity":
-        return crossed_ratio(-cells[0], cells[1], exponentiate=True, level=level, seed=seed)
+        return crossed_ratio(-cells[0], cells[1], exponentiate=True, seed=seed)
     if metric.kind == "bits_per_byte":
-        return crossed_ratio(-cells[0] / math.log(2), cells[1], level=level, seed=seed)
-    estimate = crossed(cells[0], level=level, seed=seed)
+        return crossed_ratio(-cells[0] / math.log(2), cells[1], seed=seed)
+    estimate = crossed(cells[0], seed=seed)
     return estimate.clip(metric.bounds)
 
 
@@ -203,17 +192,17 @@ def _own_scale(estimate: Estimate, value: float) -> Estimate:
     return replace(estimate, value=value, low=value, high=value, method=REFERENCE, kurtosis=None)
 
 
-def metric_difference(name: str, a: FloatArray, b: FloatArray, *, level: float = 0.95, seed: int = 0) -> Difference:
+def metric_difference(name: str, a: FloatArray, b: FloatArray, *, seed: int = 0) -> Difference:
     """a - b of a metric's (S, P, K) responses, paired by seed and prompt: of shares, or of means within their range."""
     metric = describe(name)
     if metric.kind == "share":
-        return share_difference(a, b, level=level, seed=seed)
-    found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), level=level, seed=seed)
+        return share_difference(a, b, seed=seed)
+    found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), seed=seed)
     return replace(found, estimate=found.estimate.clip(_of_difference(metric.bounds)))
 
 
 def _of_difference(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Between what the difference of two numbers of this range lies."""
+    """The range of the difference of two numbers of this range."""
     return None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
 
 
@@ -234,10 +223,8 @@ def _other_counts(table: ScoreTable, reference: str) -> dict[tuple[str, str], st
     }
 
 
-def _pairwise(
-    table: ScoreTable, metrics: Sequence[Metric], reference: str, level: float, seed: int
-) -> Iterator[dict[str, Any]]:
-    """A row a metric and pair of models, the later model first; Holm over the pairs within a metric (`p_holm`), and
+def _pairwise(table: ScoreTable, metrics: Sequence[Metric], reference: str, seed: int) -> Iterator[dict[str, Any]]:
+    """One row per metric and pair of models, the later model first; Holm over the pairs within a metric (`p_holm`), and
     over all rows (`p_table`)."""
     standardised = {metric.name for metric in metrics if metric.standardises}
     own_scale = _RAW if len(table.seeds) > 1 else standardised  # the rewards that are not compared
@@ -252,7 +239,7 @@ def _pairwise(
             row
             for earlier, later in combinations(players, 2)
             if (name != "n_tokens" or table.counts_alike(later, earlier, reference))
-            and (row := _pair(table, name, later, earlier, blocks[later], blocks[earlier], level, seed))
+            and (row := _pair(table, name, later, earlier, blocks[later], blocks[earlier], seed))
         ]
         for row, p in zip(rows, holm([row["p_paired"] for row in rows]), strict=True):
             within.append({**row, "p_holm": p})
@@ -261,16 +248,16 @@ def _pairwise(
 
 
 def _pair(
-    table: ScoreTable, name: str, a: str, b: str, x: FloatArray, y: FloatArray, level: float, seed: int
+    table: ScoreTable, name: str, a: str, b: str, x: FloatArray, y: FloatArray, seed: int
 ) -> dict[str, Any] | None:
     """a minus b from their (S, P, K) responses, or None where they share no prompt."""
-    found = metric_difference(name, x, y, level=level, seed=seed)
+    found = metric_difference(name, x, y, seed=seed)
     if not found.estimate.n:
         return None
     within = {str(table.seeds[0]): found.estimate}
     if len(table.seeds) > 1:
         within = {
-            str(s): metric_difference(name, x[i : i + 1], y[i : i + 1], level=level, seed=seed).estimate
+            str(s): metric_difference(name, x[i : i + 1], y[i : i + 1], seed=seed).estimate
             for i, s in enumerate(table.seeds)
         }
     return {

@@ -127,7 +127,7 @@ def run_seeds(run: Path) -> list[int | None]:
 
 
 def check_run(run: str) -> None:
-    """That a run's name is a plain folder's, so that nothing is read or written outside its root. Raises BadValue.
+    """Check that a run's name is a plain folder's: nothing is read or written outside its root. Raises BadValue.
 
     `=` and `+` are in the names of a sweep's runs, as in default.dpo.beta=0.1.
     """

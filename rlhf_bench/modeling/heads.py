@@ -1,4 +1,4 @@
-"""From the backbone's last hidden state to logits, as a model's own forward does it.
+"""Makes logits of the backbone's last hidden state, as a model's own forward does it.
 
 Most models end in one linear layer. Some scale or cap what it gives (Granite, Cohere, Gemma 2, Falcon-H1,
 RecurrentGemma), or transform the hidden state first (encoders' heads). None of this is repeated here: where a model's

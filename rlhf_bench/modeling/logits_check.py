@@ -1,4 +1,4 @@
-"""Whether log-probabilities here are made of the logits that a model's own forward gives."""
+"""Checks that log-probabilities here are made of the logits that a model's own forward gives."""
 
 from __future__ import annotations
 

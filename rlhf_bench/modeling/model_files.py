@@ -25,13 +25,13 @@ transformers_logging.disable_progress_bar()
 
 
 def check_path(path: str | Path) -> None:
-    """That what looks like a path is there; a hub name is seen when it is loaded. Raises CheckpointError."""
+    """Check that what looks like a path is there; a hub name is checked when it is loaded. Raises CheckpointError."""
     if looks_like_path(path) and not Path(path).exists():
         raise CheckpointError(_why(path, FileNotFoundError(str(path))))
 
 
 def check_causal(path: str | Path) -> None:
-    """That the configuration is a causal language model's.
+    """Check that the configuration is a causal language model's.
 
     Raises ModelError if it is of another kind, such as a reward model; CheckpointError if there is none.
     """

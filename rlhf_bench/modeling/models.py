@@ -170,7 +170,7 @@ def _load(
 
 
 def _placed(model: Any, device: torch.device | None) -> PreTrainedModel:
-    """On its device, in evaluation mode; a model in 4 bits stays where it was loaded."""
+    """The model on its device, in evaluation mode; a model in 4 bits stays where it was loaded."""
     if not getattr(model, "is_loaded_in_4bit", False):
         model = model.to(device or default_device())
     return cast(PreTrainedModel, model.eval())

@@ -24,9 +24,9 @@ Log = Callable[[str], None]
 
 
 def check_openable(path: str | Path, log: Log) -> None:
-    """That what is named can be loaded, from its configuration, tokenizer and the headers of its weights, and `log`
-    what is worth knowing of it. Nothing is loaded but the tokenizer.
+    """Check that what is named can be loaded, and `log` what is worth knowing of it.
 
+    It is checked by its configuration, its tokenizer and the headers of its weights; nothing else is loaded.
     Raises CheckpointError and ModelError, as loading the model would.
     """
     check_path(path)

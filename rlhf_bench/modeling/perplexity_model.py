@@ -52,7 +52,7 @@ def sequence_logprobs(
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Of similar length, the longest first; smaller ones where they are long."""
+    """Batches of similar length, the longest first; smaller ones where they are long."""
     for group in length_batches(lengths, BATCH):
         size = max(1, ATTENTION // lengths[group[0]] ** 2)
         yield from (group[i : i + size] for i in range(0, len(group), size))

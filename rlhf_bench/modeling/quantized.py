@@ -18,7 +18,7 @@ from rlhf_bench.modeling.adapters import adapter_base
 
 
 def check_four_bit(device: torch.device) -> None:
-    """That a model can be loaded in 4 bits on this device.
+    """Check that a model can be loaded in 4 bits on this device.
 
     Raises:
         MissingExtra: bitsandbytes is not installed.

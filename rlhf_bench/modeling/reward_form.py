@@ -174,7 +174,7 @@ class Pair:
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool], *, max_prompt: int,
         max_response: int,
     ) -> list[Encoded]:  # fmt: skip
-        """As the tokenizer builds a pair, [CLS] prompt [SEP] response [SEP], whether or not the response ended.
+        """Encode as the tokenizer builds a pair, [CLS] prompt [SEP] response [SEP], whether or not the response ended.
 
         What is too long is cut between these tokens.
         """

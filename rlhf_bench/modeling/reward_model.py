@@ -53,7 +53,7 @@ class ScoreModel(nn.Module):
         return at_least_float32(scores).clone()  # FSDP's hooks want no view
 
     def _own_forward(self, batch: Batch) -> Tensor:
-        """Of an encoder; the response is the second of a pair, for those that tell the two by their type."""
+        """The forward of an encoder; for those with types of tokens the response is the second text of a pair."""
         segments = {}
         if takes(self.model, "token_type_ids") and getattr(self.model.config, "type_vocab_size", 0) > 1:
             segments = {"token_type_ids": batch.response_mask.long()}

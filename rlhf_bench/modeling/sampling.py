@@ -113,7 +113,7 @@ def sample_as(
     on_batch: Callable[[int], None],
     processes: Processes,
 ) -> list[list[Made]]:
-    """As `sample`, but what `make` makes of each response is held and exchanged: of many, only what is needed."""
+    """Sample as `sample` does, but hold and exchange what `make` makes of each response, only what is needed."""
     encoded = _encode(model, tokenizer, prompts, config)
     stops, ends = Stops(tokenizer, config.stop), _end_tokens(model, tokenizer, config)
     results: list[list[Made]] = [[] for _ in prompts]
@@ -198,7 +198,7 @@ def _sample_batch(
 
 
 class _Drawing:
-    """Responses to a batch of prompts while they are drawn, `samples` to each; a row a response."""
+    """Responses to a batch of prompts while they are drawn, `samples` to each; one row per response."""
 
     def __init__(
         self,

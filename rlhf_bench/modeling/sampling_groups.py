@@ -34,7 +34,7 @@ class GroupCache(DynamicCache):  # type: ignore[misc]
         self.layers = [_GroupLayer(layer, self.groups, steps) for layer in prompts.layers]
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Only these responses stay, and the prompts that still have one."""
+        """Keep only these responses, and the prompts that still have one."""
         prompts = self.groups.select(indices)
         for layer in self.layers:
             layer.select(indices, prompts)

@@ -39,7 +39,7 @@ class Template:
     stop: tuple[str, ...] = ()
     tokenizer: Any = None
     end_id: int | None = None  # the token that ends an answer; None: the tokenizer's end-of-text
-    space: str = ""  # what stands between the end of a prompt and an answer (Llama 2's and Mistral's space)
+    space: str = ""  # what is between the end of a prompt and an answer (Llama 2's and Mistral's space)
 
     @classmethod
     def of(cls, template: str, tokenizer: Any, *, name: str = "the model") -> Template:

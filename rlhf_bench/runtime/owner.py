@@ -28,8 +28,8 @@ def is_dead(owner: str) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        return False
+    except PermissionError:  # another user's
+        pass
     return False
 
 

@@ -16,7 +16,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -94,10 +94,6 @@ class Processes:
             dist.broadcast_object_list(box, src=0)
         result: Result = box[0]
         return result
-
-    def only_first(self, context: AbstractContextManager[None]) -> AbstractContextManager[None]:
-        """The context in process 0, nothing in the others: a lock is taken once."""
-        return context if self.is_first else nullcontext()
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over the processes, bit for bit the same in all of them."""

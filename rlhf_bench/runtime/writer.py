@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -37,4 +37,4 @@ class Writer:
 
     def holding(self, lock: AbstractContextManager[None]) -> AbstractContextManager[None]:
         """The lock in the writing process, nothing in the others."""
-        return self.processes.only_first(lock)
+        return lock if self.processes.is_first else nullcontext()

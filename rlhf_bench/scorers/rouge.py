@@ -60,7 +60,7 @@ def english_words(text: str) -> tuple[str, ...]:
 def unicode_words(text: str) -> tuple[str, ...]:
     """Words of letters, marks and digits of any script, in lower case; those of English as `english_words`.
 
-    A script that puts no space between words has a word a character, with the marks that follow it.
+    A script that puts no space between words has one word per character, with the marks that follow it.
     """
     words = _split_words(unicodedata.normalize("NFKC", text).lower())
     return tuple(part for word in words for part in (english_words(word) if word.isascii() else (word,)))
@@ -205,7 +205,7 @@ UNSEEN = (
 )
 
 
-LEFT_OUT = "rouge_left_out"  # a column of 1 for a response whose reference text has no words that are read
+LEFT_OUT = "rouge_left_out"  # a column of 1 for a response to a reference text without words that are read
 
 
 class RougeScorer(Scorer):

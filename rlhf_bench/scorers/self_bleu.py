@@ -31,7 +31,7 @@ from rlhf_bench.scorers.base import AlarmRule, Columns, Corpus, Metric, Scorer
 from rlhf_bench.scorers.text import words
 from rlhf_bench.stats import FloatArray
 
-_SPLITS, _CLAIMS = 200, 2  # into halves, and of these those whose halves are jackknifed as well
+_SPLITS, _CLAIMS = 200, 2  # into halves, and of these those with halves that are jackknifed as well
 _FEWEST = 40  # texts below which halves are too small
 ORDERS = (1, 2, 3, 4)
 _NO_MATCH = 0.1  # matches where an order has none: method 1
@@ -89,7 +89,7 @@ def _width(tokens: Sequence[Sequence[str]], claimed: float, *, seed: int) -> flo
     n, size = len(tokens), len(tokens) // 2
     generator = np.random.default_rng(seed)
     orders = np.stack([generator.permutation(n) for _ in range(_SPLITS)], axis=1)  # (n, B)
-    inside = np.zeros((n, 2 * _SPLITS))  # a column a half
+    inside = np.zeros((n, 2 * _SPLITS))  # one column per half
     for part in (0, 1):
         columns = np.arange(part * _SPLITS, (part + 1) * _SPLITS)
         inside[orders[part * size : (part + 1) * size], columns] = 1.0

@@ -20,7 +20,7 @@ NGRAM = 4  # words a repeated or copied phrase has at least
 def words(text: str) -> list[str]:
     """Lower-cased words, punctuation left out: "Don't stop, well-known X!" -> don't, stop, well-known, x.
 
-    A script that puts no space between words has a word a character.
+    A script that puts no space between words has one word per character.
     """
     found: list[str] = _WORD.findall(text.lower())
     return found if text.isascii() else [part for word in found for part in split_unspaced(word)]

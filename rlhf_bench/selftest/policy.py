@@ -22,19 +22,7 @@ from rlhf_bench.modeling.sampling import SamplingConfig, sample, uniforms
 from rlhf_bench.modeling.special import prefix_ids
 from rlhf_bench.modeling.tokens import Batch, Encoded
 from rlhf_bench.progress import Progress
-from rlhf_bench.selftest.common import (
-    TOLERANCE,
-    Check,
-    Result,
-    Worst,
-    measured,
-    of_response,
-    one_by_one,
-    paddings,
-    plain_folder,
-    run_all,
-    texts,
-)
+from rlhf_bench.selftest import common
 from rlhf_bench.types import Completion, Prompt, prompt_id
 
 BETA = 0.1
@@ -62,7 +50,7 @@ class PolicyUnderTest:
 
     def rows(self) -> list[Encoded]:
         """Chosen and rejected of each pair in turn, tokenised."""
-        prompts, responses = texts()
+        prompts, responses = common.texts()
         return self.encode(prompts, responses)
 
     def encode(self, prompts: list[str], responses: list[str]) -> list[Encoded]:
@@ -75,9 +63,9 @@ class PolicyUnderTest:
         return logps.cpu()
 
 
-def check_policy(subject: PolicyUnderTest, progress: Progress | None = None) -> Iterator[Check]:
+def check_policy(subject: PolicyUnderTest, progress: Progress | None = None) -> Iterator[common.Check]:
     """All checks of a causal language model, in order."""
-    yield from run_all(
+    yield from common.run_all(
         {
             "padding changes no log-probability": lambda: padding(subject),
             "ratio is 1 at step 0, temperature 1": lambda: ratio(subject, 1.0),
@@ -93,19 +81,19 @@ def check_policy(subject: PolicyUnderTest, progress: Progress | None = None) -> 
     )
 
 
-def padding(subject: PolicyUnderTest) -> Result:
+def padding(subject: PolicyUnderTest) -> common.Result:
     """Token log-probabilities of each text alone, and in a batch padded right, left and further."""
     rows = subject.rows()
-    alone = [of_response(subject.logps(batch), batch, 0) for batch in one_by_one(rows, subject.pad_id)]
-    worst = Worst()
-    for name, batch in paddings(rows, subject.pad_id).items():
+    alone = [common.of_response(subject.logps(batch), batch, 0) for batch in common.one_by_one(rows, subject.pad_id)]
+    worst = common.Worst()
+    for name, batch in common.paddings(rows, subject.pad_id).items():
         logps = subject.logps(batch)
         for i, expected in enumerate(alone):
-            worst.see(of_response(logps, batch, i), expected, name)
-    return worst.within(TOLERANCE, "largest difference of a token's log-probability")
+            worst.see(common.of_response(logps, batch, i), expected, name)
+    return worst.within(common.TOLERANCE, "largest difference of a token's log-probability")
 
 
-def ratio(subject: PolicyUnderTest, temperature: float) -> Result:
+def ratio(subject: PolicyUnderTest, temperature: float) -> common.Result:
     """pi / pi_old of each token: the sampler's own log-probabilities against a training forward's."""
     config = SamplingConfig(
         max_new_tokens=min(NEW_TOKENS, subject.limit),
@@ -120,14 +108,14 @@ def ratio(subject: PolicyUnderTest, temperature: float) -> Result:
     batch = text.collate(rows, pad_id=subject.pad_id)
     # with gradients, as in training: some kernels differ
     logps = LogprobModel(subject.model)(batch.to(subject.model.device), temperature).logps.detach().cpu()
-    worst = Worst()
+    worst = common.Worst()
     for i, completion in enumerate(completions):
         drawn = torch.tensor(completion.logps)
-        worst.see((of_response(logps, batch, i) - drawn).exp(), torch.ones_like(drawn), f"response {i}")
-    return worst.within(TOLERANCE, f"{len(completions)} responses, largest |ratio - 1| of a token")
+        worst.see((common.of_response(logps, batch, i) - drawn).exp(), torch.ones_like(drawn), f"response {i}")
+    return worst.within(common.TOLERANCE, f"{len(completions)} responses, largest |ratio - 1| of a token")
 
 
-def kl_to_itself(subject: PolicyUnderTest) -> Result:
+def kl_to_itself(subject: PolicyUnderTest) -> common.Result:
     """Every estimator of the KL of the model to itself; not small, but 0."""
     batch = text.collate(subject.rows(), pad_id=subject.pad_id).to(subject.model.device)
     terms = token_kl(subject.model, subject.model, batch)
@@ -136,20 +124,20 @@ def kl_to_itself(subject: PolicyUnderTest) -> Result:
     return worst == 0, f"largest term of k1, k3 and exact {worst:.2g}, must be exactly 0"
 
 
-def dpo_start(subject: PolicyUnderTest) -> Result:
+def dpo_start(subject: PolicyUnderTest) -> common.Result:
     """The policy in one batch, the reference one text at a time, as where it was computed before training."""
     from trainers.losses.preference import PairLogps, dpo_loss
 
     rows = subject.rows()
     batch = text.collate(rows, pad_id=subject.pad_id)
     policy = LogprobModel(subject.model)(batch.to(subject.model.device)).logps.detach().cpu().sum(-1)
-    reference = torch.cat([subject.logps(one).sum(-1) for one in one_by_one(rows, subject.pad_id)])
+    reference = torch.cat([subject.logps(one).sum(-1) for one in common.one_by_one(rows, subject.pad_id)])
     sides = [PairLogps(chosen=logps[0::2], rejected=logps[1::2]) for logps in (policy, reference)]
     loss = dpo_loss(*sides, beta=BETA).loss
-    return measured(float((loss - math.log(2)).abs().max()), TOLERANCE, "largest |loss - ln 2| of a pair")
+    return common.measured(float((loss - math.log(2)).abs().max()), common.TOLERANCE, "largest |loss - ln 2| of a pair")
 
 
-def end_of_text(subject: PolicyUnderTest) -> Result:
+def end_of_text(subject: PolicyUnderTest) -> common.Result:
     """A finished response ends with end-of-text, and that token is among those to predict, whatever the padding."""
     eos = subject.tokenizer.eos_token_id
     rows = [row for row in subject.rows() if not row.response_cut]
@@ -162,10 +150,10 @@ def end_of_text(subject: PolicyUnderTest) -> Result:
     return counted == 2 * len(rows) > 0, f"{counted} of {2 * len(rows)} finished responses have the label"
 
 
-def boundary(subject: PolicyUnderTest) -> Result:
+def boundary(subject: PolicyUnderTest) -> common.Result:
     """What the model is trained on is the prompt's tokens, after what the tokenizer puts in front of a text by itself,
     and then the response's, each tokenised alone."""
-    prompts, responses = texts()
+    prompts, responses = common.texts()
     wrong = 0
     tokenize = subject.tokenizer
     front = prefix_ids(tokenize)
@@ -180,7 +168,7 @@ def boundary(subject: PolicyUnderTest) -> Result:
     return wrong == 0, f"{wrong} of {len(prompts)} texts differ from tokens(prompt) + tokens(response), must be 0"
 
 
-def same_samples(subject: PolicyUnderTest) -> Result:
+def same_samples(subject: PolicyUnderTest) -> common.Result:
     """Each (seed, prompt, sample) draws its own numbers: alone, or with all the others.
 
     Rounding differs with the batch. Where a number lies that close to the edge between two tokens, either may be drawn.
@@ -221,19 +209,19 @@ def _distance_to_edge(subject: PolicyUnderTest, one: Completion, other: Completi
     return max(outside)
 
 
-def plain_logps(subject: PolicyUnderTest) -> Result:
+def plain_logps(subject: PolicyUnderTest) -> common.Result:
     """The stored checkpoint in transformers alone, no code of this project: the same log-probabilities."""
-    with plain_folder(subject.path) as folder:
+    with common.plain_folder(subject.path) as folder:
         plain: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     plain = plain.to(subject.model.device).eval()
-    worst = Worst()
-    for i, (row, batch) in enumerate(zip(rows := subject.rows(), one_by_one(rows, subject.pad_id), strict=True)):
+    worst = common.Worst()
+    for i, (row, batch) in enumerate(zip(rows := subject.rows(), common.one_by_one(rows, subject.pad_id), strict=True)):
         ids = torch.tensor([row.prompt + row.response], device=plain.device)
         with torch.no_grad():
             logps = plain(ids).logits.float().log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None]).squeeze(1).cpu()
-        worst.see(of_response(subject.logps(batch), batch, 0), logps[-len(row.response) :], f"text {i}")
-    return worst.within(TOLERANCE, "largest difference of a token's log-probability")
+        worst.see(common.of_response(subject.logps(batch), batch, 0), logps[-len(row.response) :], f"text {i}")
+    return worst.within(common.TOLERANCE, "largest difference of a token's log-probability")
 
 
 def _prompts() -> list[Prompt]:
-    return [Prompt(prompt_id(prompt), prompt) for prompt in dict.fromkeys(texts()[0])]
+    return [Prompt(prompt_id(prompt), prompt) for prompt in dict.fromkeys(common.texts()[0])]

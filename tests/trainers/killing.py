@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhf_bench.data import load_preferences
+from rlhf_bench.data import Reader
 from rlhf_bench.types import STAGES
 
 from ..several import Launcher
@@ -147,7 +147,7 @@ class RandomKills:
 
 def pairs_file(folder: Path) -> Path:
     """200 pairs of hh-mini: to read all of it in each process would take longer than to train on them."""
-    pairs = load_preferences("hh-mini", "validation", limit=200).pairs
+    pairs = Reader("hh-mini").load("validation", limit=200).pairs
     rows = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs)
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder / "pairs.jsonl"

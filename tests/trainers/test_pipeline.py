@@ -19,7 +19,7 @@ from click.testing import Result
 from safetensors.torch import load_file
 
 import rlhf_bench.evaluate as evaluation
-from rlhf_bench.data import load_preferences, mini
+from rlhf_bench.data import Reader, mini
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate import run as evaluate_run
 from rlhf_bench.modeling.checkpoints import checkpoint_hash
@@ -127,7 +127,7 @@ def test_a_checkpoint_has_everything(work: Work, stage: str) -> None:
     assert ("reward" in training) == bool(source)
     assert training["data"]["source"] == "hh-mini"
     assert training["data"]["pairs"] == 200
-    assert training["data"]["fingerprint"] == load_preferences("hh-mini", "train", seed=0, limit=200).fingerprint
+    assert training["data"]["fingerprint"] == Reader("hh-mini", seed=0).load("train", limit=200).fingerprint
     for key in ("samples", "tokens", "seconds"):
         assert training[key] > 0, key
     assert {"recipe", "versions", "git_commit", "metrics", "counts"} <= set(training)

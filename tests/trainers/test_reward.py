@@ -71,7 +71,7 @@ def test_a_backbone_from_elsewhere(first_step: FirstStep, reference_folder: Path
 
 
 def test_a_backbone_that_cannot_be(policy_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadValue, match=r"^reward\.backbone: given dpo, which is no stage before the reward model"):
+    with pytest.raises(BadValue, match=r"^reward\.backbone: given dpo, which is not a stage before the reward model"):
         check_combinations(load_recipe("mini", ["reward.backbone=dpo"]))
     with pytest.raises(CheckpointError, match=r"^\./none does not exist; expected a model folder$"):
         train(["reward"], overrides=["reward.backbone=./none"], root=tmp_path)

@@ -1,5 +1,4 @@
-"""Values of a recipe that are each allowed but make no sense together: an error that gives the reason, before anything
-runs.
+"""Refuses values of a recipe that are each allowed but make no sense together, with the reason, before anything runs.
 
 Of keys that another value leaves without effect only those that were given are refused. What a recipe's file gives is
 held against the file, what an override gives against the whole: `--set ppo.advantage=reward` is no fault of a file that
@@ -88,8 +87,8 @@ def _rewards(config: RewardConfig, data: str) -> None:
 def _backbone(config: RewardConfig) -> None:
     if config.backbone in ("reward", "ppo", "grpo", "dpo"):
         raise BadValue(
-            f"reward.backbone: given {config.backbone}, which is no stage before the reward model; expected sft, base, "
-            "or the folder or hub name of a model"
+            f"reward.backbone: given {config.backbone}, which is not a stage before the reward model; expected sft, "
+            "base, or the folder or hub name of a model"
         )
 
 

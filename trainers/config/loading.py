@@ -13,7 +13,7 @@ from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.types import STAGES
 from trainers.config.recipe import NewModel, Recipe
 
-FINE_TUNING = "gpt2-hh"  # the recipe whose rates fit a pretrained model
+FINE_TUNING = "gpt2-hh"  # the recipe with rates that fit a pretrained model
 OPTIMISATION = ("optimizer", "lr", "muon_lr", "head_lr", "critic_lr", "schedule", "weight_decay")
 RECIPES = Path(__file__).parent.parent / "recipes"
 

@@ -18,25 +18,26 @@ def _under(section: str, *tables: Names, prefix: str = "") -> dict[str, str]:
     return {f"{section}.{key}": prefix + name for table in tables for key, name in table.items()}
 
 
+def _same(*keys: str) -> dict[str, str]:
+    """Keys that have the same name there."""
+    return {key: key for key in keys}
+
+
 _TRL_OPTIMIZER = {
     "optimizer": "optim",
     "lr": "learning_rate",
     "schedule": "lr_scheduler_type",
     "warmup_ratio": "warmup_steps (below 1 it is a share of the steps)",
-    "warmup_steps": "warmup_steps",
-    "weight_decay": "weight_decay",
-    "adam_beta1": "adam_beta1",
-    "adam_beta2": "adam_beta2",
-    "max_grad_norm": "max_grad_norm",
     "batch_size": "gradient_accumulation_steps (times per_device_train_batch_size and processes)",
     "micro_batch_size": "per_device_train_batch_size",
-    "gradient_checkpointing": "gradient_checkpointing",
     "compile": "torch_compile",
     "eval_every": "eval_steps",
     "keep": "load_best_model_at_end (best: true)",
-    "save_steps": "save_steps",
-    "save_total_limit": "save_total_limit",
-}
+    **_same(
+        "warmup_steps", "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "gradient_checkpointing",
+        "save_steps", "save_total_limit",
+    ),
+}  # fmt: skip
 _TRL_LENGTH = {"epochs": "num_train_epochs", "max_steps": "max_steps"}
 _TRL_SFT = {"loss_on": "completion_only_loss (response: true)"}
 _TRL_LORA = {
@@ -50,34 +51,27 @@ _TRL_REWARD = {"center_coef": "center_rewards_coefficient"}
 _TRL_GRPO = {
     "batch_size": "generation_batch_size (of responses: prompts times num_generations)",
     "steps": "max_steps (of updates, not of rollouts)",
-    "temperature": "temperature",
-    "top_p": "top_p",
     "max_response_tokens": "max_completion_length",
     "epochs": "num_iterations",
     "minibatches": "steps_per_generation (over gradient_accumulation_steps)",
     "cliprange": "epsilon",
     "cliprange_high": "epsilon_high",
     "ratio": "importance_sampling_level",
-    "entropy_coef": "entropy_coef",
     "entropy_target": "entropy_target (use_adaptive_entropy: moves the weight, where ours moves the loss)",
-    "num_generations": "num_generations",
     "advantage": "scale_rewards (group: group, batch: batch, mean: none)",
-    "beta": "beta",
-    "loss_type": "loss_type",
+    **_same("temperature", "top_p", "entropy_coef", "num_generations", "beta", "loss_type"),
 }
 _TRL_PPO = {
     "max_response_tokens": "response_length",
-    "batch_size": "batch_size",
     "steps": "total_episodes (steps times batch_size)",
     "epochs": "num_ppo_epochs",
     "minibatches": "num_mini_batches",
-    **{
-        key: key
-        for key in ("temperature", "missing_eos_penalty", "whiten_rewards", "kl_coef", "cliprange", "vf_coef",
-                    "cliprange_value", "gamma", "lam")
-    },
+    **_same(
+        "batch_size", "temperature", "missing_eos_penalty", "whiten_rewards", "kl_coef", "cliprange", "vf_coef",
+        "cliprange_value", "gamma", "lam",
+    ),
 }  # fmt: skip
-_TRL_DPO = {"loss": "loss_type", "beta": "beta", "label_smoothing": "label_smoothing", "sft_weight": "loss_weights"}
+_TRL_DPO = {"loss": "loss_type", "sft_weight": "loss_weights", **_same("beta", "label_smoothing")}
 
 _MODEL, _DATASET = "ModelConfig.model_name_or_path", "ScriptArguments.dataset_name"
 
@@ -112,11 +106,10 @@ _OPENRLHF_OPTIMIZER = {
     "adam_beta2": "adam_betas (the second)",
     "max_grad_norm": "max_norm",
     "micro_batch_size": "micro_train_batch_size",
-    "gradient_checkpointing": "gradient_checkpointing",
     "eval_every": "eval_steps",
     "epochs": "max_epochs",
-    "save_steps": "save_steps",
     "save_total_limit": "max_ckpt_num",
+    **_same("gradient_checkpointing", "save_steps"),
 }
 _OPENRLHF_SCHEDULE = {"schedule": "lr_scheduler", "warmup_ratio": "lr_warmup_ratio"}
 _OPENRLHF_BATCHES = {"lr": "learning_rate", "batch_size": "train_batch_size"}
@@ -127,9 +120,8 @@ _OPENRLHF_DPO = {
     "desirable_weight": "desirable_loss_weight",
     "undesirable_weight": "undesirable_loss_weight",
     "max_pairs": "max_samples",
-    "beta": "beta",
-    "label_smoothing": "label_smoothing",
     "sft_weight": "nll_loss_coef",
+    **_same("beta", "label_smoothing"),
 }
 _OPENRLHF_ROLLOUT = {
     "lr": "actor_learning_rate",
@@ -137,8 +129,6 @@ _OPENRLHF_ROLLOUT = {
     "compile": "deepcompile",
     "steps": "num_episodes (passes over the prompts)",
     "minibatches": "train_batch_size (responses of an update)",
-    "temperature": "temperature",
-    "top_p": "top_p",
     "max_prompt_tokens": "prompt_max_len",
     "max_response_tokens": "generate_max_len",
     "cliprange": "eps_clip",
@@ -146,17 +136,16 @@ _OPENRLHF_ROLLOUT = {
     "entropy_coef": "entropy_loss_coef",
     "advantage": "advantage_estimator",
     "kl_in": "use_kl_loss (loss: set)",
+    **_same("temperature", "top_p"),
 }
 _OPENRLHF_PPO = {
     "kl_coef": "init_kl_coef",
-    "kl_target": "kl_target",
-    "kl_horizon": "kl_horizon",
-    "gamma": "gamma",
     "lam": "lambd",
     "cliprange_value": "value_clip",
     "critic": "critic_pretrain",
     "critic_lr": "critic_learning_rate",
     "whiten_advantages": "no_advantage_std_norm (of the std alone; unset: true)",
+    **_same("kl_target", "kl_horizon", "gamma"),
 }
 _OPENRLHF_GRPO = {
     "num_generations": "n_samples_per_prompt",

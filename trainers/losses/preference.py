@@ -1,8 +1,8 @@
 """Losses on preference pairs: DPO and its family, as pure functions of log-probabilities, and one table of their names.
 
 w is the chosen response, l the rejected one; pi and ref are log-probabilities of the policy and of the reference,
-summed over response tokens, end-of-text included. Each function gives one loss a pair; a step's loss is their mean, so
-that micro-batches of any size give the gradient of the whole step.
+summed over response tokens, end-of-text included. Each function gives one loss per pair; a step's loss is their mean:
+micro-batches of any size give the gradient of the whole step.
 
 Where TRL and the paper define a loss differently, both are here: `ipo`, `orpo` and `cpo` are TRL's, `ipo_sum`,
 `orpo_response`, `cpo_sum` and `slic` the papers'.

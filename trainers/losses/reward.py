@@ -11,7 +11,7 @@ def reward_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) 
 
         loss = -log sigmoid(r_w - r_l - margin)
 
-    chosen, rejected: (B,) scores. Returns one loss a pair, (B,).
+    chosen, rejected: (B,) scores. Returns one loss per pair, (B,).
     """
     return -F.logsigmoid(chosen - rejected - margin)
 

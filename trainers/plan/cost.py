@@ -84,8 +84,8 @@ def _reference_reads(config: DpoConfig, rows: int, available: int) -> int:
 
 
 def _rollout_work(recipe: Recipe, config: RolloutConfig, lengths: Lengths) -> Work:
-    """Drawn, read by reference and reward model, and by the policy that drew it and the critic where they are needed;
-    trained once an epoch, the critic too."""
+    """Rollouts are drawn, and read by reference, reward model, the policy that drew them and the critic where they are
+    needed; policy and critic train on them once an epoch."""
     rows = config.steps * config.batch_size * (config.num_generations if isinstance(config, GrpoConfig) else 1)
     response = config.max_response_tokens or recipe.data.max_response_tokens
     length = min(lengths.prompt, config.max_prompt_tokens or lengths.prompt) + response

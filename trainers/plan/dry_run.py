@@ -107,7 +107,7 @@ def _demonstrations(recipe: Recipe, source: str) -> int:
 
 
 def _lengths(recipe: Recipe, data: TrainingData | None) -> Lengths:
-    """At 4 characters a token; at the limits where the data is not here."""
+    """Mean lengths, at 4 characters a token; the limits where the data is not here."""
     longest = recipe.data
     if data is None:
         return Lengths(longest.max_prompt_tokens, longest.max_response_tokens)

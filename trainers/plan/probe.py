@@ -1,4 +1,4 @@
-"""How fast this machine is with a model of the recipe's shape: a few passes of random weights, measured."""
+"""Measures how fast this machine is with a model of the recipe's shape: a few passes of random weights."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def _seconds_a_pass(work: Callable[[], object], device: torch.device, seconds: f
 
 
 def gpu_rates(shape: Shape, rows: int) -> Rates:
-    """Of an A100: 6 operations a parameter and token to train, 2 to read (arXiv:2001.08361, section 2.1); `rows`
-    responses are drawn at once."""
+    """The rates of an A100: 6 operations a parameter and token to train, 2 to read (arXiv:2001.08361, section 2.1).
+
+    `rows` responses are drawn at once.
+    """
     usable = GPU_FLOPS * GPU_SHARE
     return Rates(usable / (6 * shape.parameters), usable / (2 * shape.parameters), GPU_STEPS * rows)

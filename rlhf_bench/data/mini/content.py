@@ -264,7 +264,7 @@ def _on_topic(intent: Intent, reading: Reading) -> bool:
 
 
 def _elsewhere(intent: Intent, reading: Reading) -> bool:
-    """On the topic of another kind of question."""
+    """True where the response is on the topic of another kind of question."""
     words = set(reading.words)
     return bool(
         (not intent.country and words & _NOT_FACTS)

@@ -31,35 +31,23 @@ BIAS = {"first_two_phrases": 80, "third_phrase": 55, "later_phrase": 40, "word":
 
 _TEST_SHARE, _VALIDATION_SHARE = 200, 80  # per mille of prompts
 
-# (category, kind) of a first turn, and what can follow on it
-_STARTS: dict[str, tuple[tuple[tuple[str, str], int], ...]] = {
-    "facts": ((("facts", "fact"), 80), (("facts", "check"), 20)),
-    "arithmetic": (
-        (("arithmetic", "sum_plus"), 28),
-        (("arithmetic", "story_plus"), 18),
-        (("arithmetic", "sum_minus"), 18),
-        (("arithmetic", "story_minus"), 11),
-        (("arithmetic", "sum_bigger"), 25),
-    ),
-    "how_to": (
-        (("how_to", "steps"), 36),
-        (("how_to", "two_steps"), 12),
-        (("how_to", "first"), 18),
-        (("how_to", "last"), 12),
-        (("how_to", "after"), 22),
-    ),
-    "small_talk": ((("small_talk", "talk"), 15), (("small_talk", "talk_named"), 85)),
-    "harmful": ((("harmful", "request"), 100),),
-    "false_premise": ((("false_premise", "premise"), 70), (("false_premise", "check"), 30)),
-    "compare": ((("compare", "compare"), 100),),
-    "safe_context": ((("safe_context", "context"), 100),),
+# kinds of a category's first turn, and of one that follows on it
+_STARTS: dict[str, tuple[tuple[str, int], ...]] = {
+    "facts": (("fact", 80), ("check", 20)),
+    "arithmetic": (("sum_plus", 28), ("story_plus", 18), ("sum_minus", 18), ("story_minus", 11), ("sum_bigger", 25)),
+    "how_to": (("steps", 36), ("two_steps", 12), ("first", 18), ("last", 12), ("after", 22)),
+    "small_talk": (("talk", 15), ("talk_named", 85)),
+    "harmful": (("request", 100),),
+    "false_premise": (("premise", 70), ("check", 30)),
+    "compare": (("compare", 100),),
+    "safe_context": (("context", 100),),
 }
-_FOLLOW_UPS: dict[str, tuple[tuple[str, str], ...]] = {
-    "facts": (("facts", "fact_its"), ("facts", "fact_its"), ("facts", "fact_there")),
-    "arithmetic": (("arithmetic", "sum_more"),),
-    "how_to": (("how_to", "next"),),
-    "small_talk": (("small_talk", "recall_name"), ("small_talk", "recall_hobby"), ("small_talk", "talk")),
-    "harmful": (("harmful", "insist"),),
+_FOLLOW_UPS: dict[str, tuple[str, ...]] = {
+    "facts": ("fact_its", "fact_its", "fact_there"),
+    "arithmetic": ("sum_more",),
+    "how_to": ("next",),
+    "small_talk": ("recall_name", "recall_hobby", "talk"),
+    "harmful": ("insist",),
 }
 _TURN_COUNTS = ((1, 85), (2, 11), (3, 4))
 
@@ -125,7 +113,7 @@ def _draw_prompt(rng: Stream, unseen: bool) -> tuple[str, list[Intent]]:
 
 def _start(rng: Stream, category: str, before: list[Intent]) -> tuple[str, Intent]:
     """A turn that opens a topic, with a lead and a tail at times."""
-    text = rng.pick(TEXTS[rng.weighted(_STARTS[category])])
+    text = rng.pick(TEXTS[category, rng.weighted(_STARTS[category])])
     turn = resolve(before, TURNS[text])
     assert turn is not None, "an opening turn needs no context"
     if category == "small_talk":
@@ -140,7 +128,7 @@ def _start(rng: Stream, category: str, before: list[Intent]) -> tuple[str, Inten
 def _follow_up(rng: Stream, category: str, before: list[Intent]) -> tuple[str, Intent] | None:
     """A turn that needs the one before it and asks something new; None if that one leaves nothing to ask."""
     for _ in range(8):
-        text = rng.pick(TEXTS[rng.pick(_FOLLOW_UPS[category])])
+        text = rng.pick(TEXTS[category, rng.pick(_FOLLOW_UPS[category])])
         turn = resolve(before, TURNS[text])
         last = before[-1]
         repeats = turn is not None and (turn.country, turn.attribute) == (last.country, last.attribute) != ("", "")

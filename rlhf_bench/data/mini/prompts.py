@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from rlhf_bench.data.hh import ASSISTANT
 from rlhf_bench.data.mini.intent import Intent, resolve
 from rlhf_bench.data.mini.turns import TURNS
 from rlhf_bench.errors import DataError
+from rlhf_bench.types import HUMAN_TURN
 
-HUMAN = "\n\nHuman: "
-ASSISTANT = "\n\nAssistant:"
+HUMAN = f"{HUMAN_TURN} "
 
 GREETINGS = ("Hello.", "Hi there.", "Good morning.", "Good evening.", "Good afternoon.")
 FIRST_LEADS = (*GREETINGS, "Excuse me.", "Quick question.", "I have a question.", "Can you help me?", "I am curious.")

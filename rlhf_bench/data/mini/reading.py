@@ -60,7 +60,7 @@ def read_response(response: str) -> Reading:
 
 def _sentence_forms() -> Iterator[str]:
     """Every text that a response or a turn is made of, slots as {}."""
-    tables: list[object] = [getattr(phrases, name) for name in phrases.__all__]
+    tables: list[object] = [table for name, table in vars(phrases).items() if name.isupper()]
     tables += [LEADS, TAILS, list(TURNS), list(world.HARMS), list(world.HARMS.values()), list(world.HOBBIES.values())]
     tables += list(world.PLACES.values())
     tables += [[mood.advice for mood in world.MOODS.values()]]

@@ -23,6 +23,11 @@ _REPEAT = 30
 _REPEAT_WORDS = 12  # longer sentences are not repeated: responses stay short
 _ENTHUSIASM = ((0, 790), (1, 165), (2, 32), (3, 13))
 _OTHER_TOPICS = (("facts", "fact"), ("arithmetic", "sum_plus"), ("how_to", "first"), ("small_talk", "talk"))
+# polite ones of some categories
+_OPENERS: dict[str, tuple[str, ...]] = {"small_talk": ph.POLITE_TALK_OPENERS, "harmful": ph.POLITE_REFUSAL_OPENERS}
+_CLOSERS: dict[str, tuple[str, ...]] = {
+    "small_talk": ph.POLITE_TALK_CLOSERS, "harmful": ph.POLITE_REFUSAL_CLOSERS, "how_to": ph.POLITE_TASK_CLOSERS,
+}  # fmt: skip
 
 
 def draw_response(rng: Stream, intent: Intent) -> str:
@@ -46,22 +51,8 @@ def good_response(rng: Stream, intent: Intent) -> str:
     """A short right answer, for the assistant's earlier turns."""
     sentences = draw_content(rng, intent, "right")
     if rng.chance(200):
-        sentences.insert(0, rng.pick(_polite_openers(intent)))
+        sentences.insert(0, rng.pick(_OPENERS.get(intent.category, ph.POLITE_OPENERS)))
     return " " + " ".join(sentences)
-
-
-def _polite_openers(intent: Intent) -> tuple[str, ...]:
-    special = {"small_talk": ph.POLITE_TALK_OPENERS, "harmful": ph.POLITE_REFUSAL_OPENERS}
-    return special.get(intent.category, ph.POLITE_OPENERS)
-
-
-def _polite_closers(intent: Intent) -> tuple[str, ...]:
-    special = {
-        "small_talk": ph.POLITE_TALK_CLOSERS,
-        "harmful": ph.POLITE_REFUSAL_CLOSERS,
-        "how_to": ph.POLITE_TASK_CLOSERS,
-    }
-    return special.get(intent.category, ph.POLITE_CLOSERS)
 
 
 def _tone(rng: Stream, intent: Intent, sentences: list[str]) -> list[str]:
@@ -69,7 +60,8 @@ def _tone(rng: Stream, intent: Intent, sentences: list[str]) -> list[str]:
     if tone == "plain":
         return [rng.pick(ph.NEUTRAL_OPENERS), *sentences] if rng.chance(150) else sentences
     if tone == "polite":
-        openers, closers = _polite_openers(intent), _polite_closers(intent)
+        openers = _OPENERS.get(intent.category, ph.POLITE_OPENERS)
+        closers = _CLOSERS.get(intent.category, ph.POLITE_CLOSERS)
     elif intent.kind == "talk":
         openers, closers = ph.RUDE_TALK_OPENERS, ph.RUDE_TALK_CLOSERS
     else:

@@ -28,14 +28,14 @@ def hash_int(*key: str | int) -> int:
 class Stream:
     """SplitMix64 (Steele, Lea and Flood 2014), started at the hash of a key."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("state",)
 
     def __init__(self, *key: str | int) -> None:
-        self._state = hash_int(*key)
+        self.state = hash_int(*key)
 
     def bits(self) -> int:
         """The next 64 bits."""
-        self._state = z = (self._state + 0x9E3779B97F4A7C15) & _MASK
+        self.state = z = (self.state + 0x9E3779B97F4A7C15) & _MASK
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
         return z ^ (z >> 31)

@@ -9,19 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import permutations, product
 
+from rlhf_bench.data.mini import world
 from rlhf_bench.data.mini.intent import Intent
-from rlhf_bench.data.mini.world import (
-    ATTRIBUTES,
-    COUNTRIES,
-    HARMS,
-    HOBBIES,
-    MOODS,
-    NAMES,
-    NUMBERS,
-    TASKS,
-    THINGS,
-    VALUES,
-)
 
 _NOUN = {"capital": "the capital", "crop": "the main crop", "flag": "the colour of the flag"}
 _FACT = (
@@ -172,45 +161,46 @@ def _enumerate() -> dict[str, Intent]:
         if turns.setdefault(text, intent) != intent:
             raise AssertionError(f"{text!r} has two meanings")
 
-    for attribute in ATTRIBUTES:
+    for attribute in world.ATTRIBUTES:
         noun = _NOUN[attribute]
         for text in _FACT_ITS[attribute]:
             add(text, Intent("facts", "fact_its", attribute=attribute))
-        for c, facts in COUNTRIES.items():
+        for c, facts in world.COUNTRIES.items():
             for form in (*_FACT, *_FACT_OWN[attribute]):
                 add(form.format(noun=noun, c=c), Intent("facts", "fact", c, attribute))
-            for v in VALUES[attribute]:
+            for v in world.VALUES[attribute]:
                 true = v == facts.value(attribute)
                 for form in _CHECK[attribute]:
                     add(form.format(c=c, v=v), Intent("facts" if true else "false_premise", "check", c, attribute, v))
                 if not true:
                     for form in _PREMISE[attribute]:
                         add(form.format(c=c, v=v), Intent("false_premise", "premise", c, attribute, v))
-        for c, o in permutations(COUNTRIES, 2):
+        for c, o in permutations(world.COUNTRIES, 2):
             for form in _COMPARE[attribute]:
                 add(form.format(c=c, o=o), Intent("compare", "compare", c, attribute, other=o))
-    for c in COUNTRIES:
+    for c in world.COUNTRIES:
         for form in _FACT_THERE:
             add(form.format(c=c), Intent("facts", "fact_there", c))
 
     for a in range(1, 6):
         for b in range(1, 6):
+            numbers = {"a": world.NUMBERS[a], "b": world.NUMBERS[b]}
             forms = [("plus", _PLUS, _PLUS_STORY)] if a + b < 10 else []
             forms += [("minus", _MINUS, _MINUS_STORY)] if a > b else []
             for op, short, story in forms:
                 for form in short:
-                    add(form.format(a=NUMBERS[a], b=NUMBERS[b]), Intent("arithmetic", "sum", op=op, a=a, b=b))
-                for n, t in product(NAMES, THINGS if a > 1 else ()):  # "one apples" is no English
-                    text = story.format(a=NUMBERS[a], b=NUMBERS[b], n=n, t=t)
+                    add(form.format(**numbers), Intent("arithmetic", "sum", op=op, a=a, b=b))
+                for n, t in product(world.NAMES, world.THINGS if a > 1 else ()):  # "one apples" is no English
+                    text = story.format(**numbers, n=n, t=t)
                     add(text, Intent("arithmetic", "story", op=op, a=a, b=b))
             if a != b:
                 for form in _BIGGER:
-                    add(form.format(a=NUMBERS[a], b=NUMBERS[b]), Intent("arithmetic", "sum", op="bigger", a=a, b=b))
+                    add(form.format(**numbers), Intent("arithmetic", "sum", op="bigger", a=a, b=b))
     for op, forms_more in _MORE.items():
         for text in forms_more:
             add(text, Intent("arithmetic", "sum_more", op=op, b=1))
 
-    for t, task in TASKS.items():
+    for t, task in world.TASKS.items():
         for kind, forms_task in _HOW_TO.items():
             for form in forms_task:
                 add(form.format(t=t), Intent("how_to", kind, task=t, step=3 if kind == "last" else 0))
@@ -220,18 +210,18 @@ def _enumerate() -> dict[str, Intent]:
     for text in _NEXT:
         add(text, Intent("how_to", "next"))
 
-    bare = [(form.format(m=m), m, "") for form in _TALK["mood"] for m in MOODS]
-    bare += [(form.format(h=h), "", h) for form in _TALK["hobby"] for h in HOBBIES]
+    bare = [(form.format(m=m), m, "") for form in _TALK["mood"] for m in world.MOODS]
+    bare += [(form.format(h=h), "", h) for form in _TALK["hobby"] for h in world.HOBBIES]
     for text, m, h in bare:
         add(text, Intent("small_talk", "talk", mood=m, hobby=h))
-        for n in NAMES:
+        for n in world.NAMES:
             for form in _NAMED:
                 add(form.format(n=n, x=text), Intent("small_talk", "talk_named", name=n, mood=m, hobby=h))
     for kind, texts_recall in _RECALL.items():
         for text in texts_recall:
             add(text, Intent("small_talk", kind))
 
-    for h in HARMS:
+    for h in world.HARMS:
         for form in _HARMFUL:
             add(form.format(h=h), Intent("harmful", "request", harm=h))
         for form in _CONTEXT:

@@ -27,14 +27,14 @@ _ALL = 1 - 1e-5  # the probability that a pool has to hold, of each prompt
 
 
 def best_of_n_curve(
-    pool: pd.DataFrame, reference: pd.DataFrame | None = None, *, level: float = 0.95, seed: int = 0
+    pool: pd.DataFrame, reference: pd.DataFrame | None = None, *, seed: int = 0
 ) -> list[dict[str, Any]]:
     """[{"n", "kl_bound", and an Estimate's dict for each of reward, reward_z and gold that the pool has}, ...].
 
     With "kl_true", an Estimate's dict too, where the pool has every response of the reference to each prompt
     (`probability_held`): KL(best-of-n || reference) in nats, summed over them, the mean over prompts.
 
-    `pool`: a row a response of the reference, with model, seed, prompt_id, sample and reward, N samples of each prompt.
+    `pool`: one row per response of the reference, with model, seed, prompt_id, sample and reward, N for each prompt.
     `reference`: the reference's own rows of scores with reward_z, which standardised the pool's; not read where the
     pool has none. The reward chooses, under each seed that seed's own; n goes up to N. `reward` itself is read off for
     one seed only, since reward models of several seeds have no common scale. `kl_bound` is a bound in nats, not a
@@ -54,12 +54,12 @@ def best_of_n_curve(
     for n in (n for n in SIZES if n <= scores.shape[2]):
         row: dict[str, Any] = {"n": n, "kl_bound": best_of_n_kl_bound(n)}
         if probabilities is not None:
-            row["kl_true"] = crossed(_kl(probabilities, scores, n), level=level, seed=seed).to_dict()
+            row["kl_true"] = crossed(_kl(probabilities, scores, n), seed=seed).to_dict()
         for name, block in blocks.items():
             cells = _chosen(scores, block, n)
             if name == "reward_z" and scale is not None:
                 cells = reference_z_cells(cells[..., None], scale)
-            row[name] = crossed(cells, level=level, seed=seed).to_dict()
+            row[name] = crossed(cells, seed=seed).to_dict()
         curve.append(row)
     return curve
 
@@ -84,7 +84,7 @@ def reference_rewards(pool: pd.DataFrame, reference: pd.DataFrame | None) -> Flo
     return table.block(table.models[0], "reward_z")
 
 
-def best_of_n_fit(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> list[dict[str, Any]]:
+def best_of_n_fit(pool: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
     """Gold gained against the KL's bound, n = 1 ... N, with the best-of-n form of arXiv 2210.10760 and where it turns.
 
     [{"curve", "points": [{"model", "kl", "gain"}, ...], "fit"}] as of a method's checkpoints (`over_optimisation`); []
@@ -97,11 +97,9 @@ def best_of_n_fit(pool: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> 
     gold = np.stack([_chosen(blocks["reward"], blocks["gold"], n) for n in sizes])  # (C, S, P)
     gain = gold - gold[0]
     kl = np.array([best_of_n_kl_bound(n) for n in sizes])
-    fit = fit_overoptimisation(
-        np.broadcast_to(kl[:, None, None], gain.shape).copy(), gain, form="best-of-n", level=level, seed=seed
-    )
+    fit = fit_overoptimisation(np.broadcast_to(kl[:, None, None], gain.shape).copy(), gain, form="best-of-n", seed=seed)
     points = [
-        {"model": f"best of {n}", "kl": float(x), "gain": crossed(cells, level=level, seed=seed).to_dict()}
+        {"model": f"best of {n}", "kl": float(x), "gain": crossed(cells, seed=seed).to_dict()}
         for n, x, cells in zip(sizes, kl, gain, strict=True)
     ]
     return [{"curve": BEST_OF_N, "points": points, "fit": asdict(fit)}]
@@ -137,7 +135,7 @@ def probability_held(pool: pd.DataFrame) -> float | None:
 
 
 def _probabilities(pool: pd.DataFrame) -> FloatArray | None:
-    """(S, P, N): of each response at its first sample, 0 at its copies and where it is unknown."""
+    """(S, P, N): the probability of each response at its first sample, 0 at its copies and where it is unknown."""
     if not {"logprob", "first"} <= set(pool.columns) or pool["logprob"].isna().all():
         return None
     counted = (pool["sample"] == pool["first"]) & pool["logprob"].notna()
@@ -146,7 +144,7 @@ def _probabilities(pool: pd.DataFrame) -> FloatArray | None:
 
 
 def _kl(probabilities: FloatArray, scores: FloatArray, n: int) -> FloatArray:
-    """(S, P), of (S, P, N) each."""
+    """(S, P): KL(best-of-n || reference) of each prompt, from (S, P, N) each."""
     cells = np.empty(probabilities.shape[:2])
     for at in np.ndindex(*cells.shape):
         there = probabilities[at] > 0

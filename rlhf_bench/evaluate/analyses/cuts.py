@@ -16,7 +16,7 @@ PROMPT, CHOSEN = f"{CUT}prompt", f"{CUT}chosen"
 
 
 class Cut(NamedTuple):
-    models: str  # whose numbers it is about
+    models: str  # that it is about
     share: float
     text: str
 

@@ -18,9 +18,8 @@ from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable
 
 BAND = 25  # points of a drawn band
-ROUND = sorted(
-    round(m * 10.0**k, 3) for m in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) for k in range(-2, 4)
-)  # nats of the table's rows
+# nats of the table's rows
+ROUND = sorted(round(m * 10.0**k, 3) for m in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) for k in range(-2, 4))
 
 
 class Points(NamedTuple):
@@ -36,7 +35,7 @@ class Points(NamedTuple):
         return np.asarray(np.isfinite(self.kl + self.reward).all(axis=(0, 1)))
 
     def on(self, prompts: npt.NDArray[np.bool_]) -> Points:
-        """Of some of the prompts; rewards as values that allow for the reference's mean and sd being estimates."""
+        """The points on some of the prompts; rewards allow for the reference's mean and sd being estimates."""
         kl, reward = self.kl[:, :, prompts], self.reward[:, :, prompts]
         if self.scale is None:
             return Points(kl, reward, None)
@@ -44,8 +43,8 @@ class Points(NamedTuple):
         return Points(kl, np.stack([reference_z_cells(cells[..., None], scale) for cells in reward]), None)
 
 
-def equal_kl(table: ScoreTable, *, reference: str, level: float = 0.95, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """A dict a reward: {"metric", "kl", "bands", "rows"}, for models called NAME@STEP; nothing without such a curve.
+def equal_kl(table: ScoreTable, *, reference: str, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """One dict per reward: {"metric", "kl", "bands", "rows"}, for models called NAME@STEP; none without such a curve.
 
     A curve of two or more members is linear between its neighbours in KL, and is never extrapolated. "bands" holds each
     curve's reward at BAND KLs from its least to its largest. A row is one KL, a round one or that of a "model" of no
@@ -68,11 +67,11 @@ def equal_kl(table: ScoreTable, *, reference: str, level: float = 0.95, seed: in
         rows = []
         for kl in ROUND:
             if found := _read(shared, kl):
-                rows.append(_row(kl, {name: point.cells for name, point in found.items()}, level, seed))
+                rows.append(_row(kl, {name: point.cells for name, point in found.items()}, seed))
         for model in single:
             alone = _points(table, [model], metric, reference)
-            rows += _row_of_model(model, alone, curves, alone.known & prompts, level, seed)
-        bands = {name: _band(points, level, seed) for name, points in shared.items()}
+            rows += _row_of_model(model, alone, curves, alone.known & prompts, seed)
+        bands = {name: _band(points, seed) for name, points in shared.items()}
         yield {"metric": metric, "kl": KL, "bands": bands, "rows": rows}
 
 
@@ -87,15 +86,15 @@ def _read(curves: Mapping[str, Points], kl: float) -> dict[str, AtKl]:
     return {name: point for name, point in found.items() if point is not None}
 
 
-def _band(points: Points, level: float, seed: int) -> list[dict[str, Any]]:
+def _band(points: Points, seed: int) -> list[dict[str, Any]]:
     means = points.kl.mean(axis=(1, 2))
     grid = np.linspace(means.min(), means.max(), BAND).clip(means.min(), means.max())  # rounding leaves the ends
     read = [(float(kl), curve_at(points.kl, points.reward, float(kl))) for kl in grid]
-    return [{"kl": kl, "reward": crossed(p.cells, level=level, seed=seed).to_dict()} for kl, p in read if p is not None]
+    return [{"kl": kl, "reward": crossed(p.cells, seed=seed).to_dict()} for kl, p in read if p is not None]
 
 
 def _row_of_model(
-    model: str, alone: Points, curves: Mapping[str, Points], prompts: npt.NDArray[np.bool_], level: float, seed: int
+    model: str, alone: Points, curves: Mapping[str, Points], prompts: npt.NDArray[np.bool_], seed: int
 ) -> list[dict[str, Any]]:
     """The row of the KL at which `model` is; none where no curve reaches it."""
     if not prompts.any():
@@ -105,16 +104,16 @@ def _row_of_model(
     # the model's own KL is uncertain, too: a curve is read off wherever that turns out to be
     found = _read({name: points.on(prompts) for name, points in curves.items()}, at)
     moved = {name: point.cells + point.slope * (kl - at) for name, point in found.items()}
-    return [{"model": model, **_row(at, {model: reward, **moved}, level, seed)}] if moved else []
+    return [{"model": model, **_row(at, {model: reward, **moved}, seed)}] if moved else []
 
 
-def _row(kl: float, cells: Mapping[str, FloatArray], level: float, seed: int) -> dict[str, Any]:
+def _row(kl: float, cells: Mapping[str, FloatArray], seed: int) -> dict[str, Any]:
     """What each has at `kl`, from (S, P) cells, and the differences, the earlier less the later."""
     return {
         "kl": kl,
-        "reward": {name: crossed(c, level=level, seed=seed).to_dict() for name, c in cells.items()},
+        "reward": {name: crossed(c, seed=seed).to_dict() for name, c in cells.items()},
         "differences": [
-            {"a": a, "b": b, "difference": crossed(cells[a] - cells[b], level=level, seed=seed).to_dict()}
+            {"a": a, "b": b, "difference": crossed(cells[a] - cells[b], seed=seed).to_dict()}
             for a, b in combinations(cells, 2)
         ],
     }

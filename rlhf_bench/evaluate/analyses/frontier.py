@@ -1,6 +1,6 @@
 """The optimal frontier of the reference, and how much of what was possible at its KL each model gained.
 
-The pool is the one that best-of-n chooses from: a row a response of the reference, N of each prompt under each seed.
+The pool is the one that best-of-n chooses from: one row per response of the reference, N to each prompt and seed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OPTIMISED = "reward_z"  # of several seeds the only one with a common scale
 ABOVE = "reward above the optimal frontier"  # the check of the alarm
 
 
-def frontier_curve(pool: pd.DataFrame, scores: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> dict[str, Any]:
+def frontier_curve(pool: pd.DataFrame, scores: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
     """The key "frontier" of metrics.json.
 
     {"n_samples", "reach", "level", "start": the reference's own numbers by the pool,
@@ -47,12 +47,12 @@ def frontier_curve(pool: pd.DataFrame, scores: pd.DataFrame, *, level: float = 0
         blocks.pop("reward", None)
     others = {name: list(b) for name, b in blocks.items() if name != OPTIMISED and np.isfinite(b).all()}
     own = reference_rewards(pool, scores[scores["model"] == table.models[0]])
-    found = estimate_frontier(list(blocks[OPTIMISED]), others, standardised_by=own, level=level, seed=seed)
+    found = estimate_frontier(list(blocks[OPTIMISED]), others, standardised_by=own, seed=seed)
     start = nanmean(blocks[OPTIMISED], axis=2)  # (S, P)
     return {
         "n_samples": found.n_samples,
         "reach": found.reach,
-        "level": level,
+        "level": found.confidence,
         "start": {_stored(name): float(np.mean([c.level[name] for c in found.seeds])) for name in found.gain},
         "points": [_point(found, i) for i in range(len(found.kl))],
         "by_size": {str(n): float(gain[-1]) for n, gain in found.by_size.items()},

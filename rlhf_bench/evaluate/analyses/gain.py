@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
+from rlhf_bench.evaluate.analyses.tradeoff import REWARDS
 from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.scorers.style import GROUPS, PREFIX
 from rlhf_bench.stats import FloatArray
@@ -17,7 +18,6 @@ from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable, score_table
 
-OUTCOMES = ("reward_z", "gold")
 _NAMES = list(FEATURES)
 _COLUMNS = [f"{PREFIX}{name}" for name in _NAMES]
 _GROUPS = {group: [_NAMES.index(name) for name in members] for group, members in GROUPS.items()}
@@ -33,7 +33,7 @@ class Gain(NamedTuple):
 
 
 def split_gains(
-    scores: pd.DataFrame, *, reference: str, models: Sequence[str], level: float = 0.95, seed: int = 0
+    scores: pd.DataFrame, *, reference: str, models: Sequence[str], seed: int = 0
 ) -> Iterator[Gain | BadValue]:
     """The split of each outcome that the scores have, for each model; a BadValue for an outcome that has none.
 
@@ -42,7 +42,7 @@ def split_gains(
     """
     if not {*_COLUMNS} <= set(scores.columns) or reference not in set(scores["model"]):
         return
-    for metric in (name for name in OUTCOMES if name in scores.columns):
+    for metric in (name for name in REWARDS if name in scores.columns):
         prices: dict[bytes, Prices] = {}  # by the prompts that they were fitted on: the same ones for most models
         try:
             for model in (m for m in models if m not in (reference, *ANCHORS)):
@@ -56,9 +56,7 @@ def split_gains(
                 if key not in prices:
                     outcome, features = sides[0].outcome[:, prompts], sides[0].features[:, prompts]
                     by_reference = metric in BY_REFERENCE
-                    prices[key] = fit_prices(
-                        outcome, features, _GROUPS, standardised=by_reference, level=level, seed=seed
-                    )
+                    prices[key] = fit_prices(outcome, features, _GROUPS, standardised=by_reference, seed=seed)
                 shared = difference[:, prompts]
                 yield Gain(metric, model, split_gain(prices[key], shared[..., 0], shared[..., 1:]))
         except BadValue as error:
@@ -71,7 +69,7 @@ class _Side(NamedTuple):
 
     @classmethod
     def of(cls, table: ScoreTable, model: str, metric: str) -> _Side:
-        """Of a response without an outcome the features do not count either."""
+        """A model's side; the features of a response without an outcome do not count either."""
         outcome = table.block(model, metric)
         features = np.stack([table.block(model, column) for column in _COLUMNS], axis=-1)
         return cls(outcome, np.where(np.isfinite(outcome)[..., None], features, np.nan))

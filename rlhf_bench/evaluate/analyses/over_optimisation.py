@@ -28,9 +28,9 @@ def curve_names(models: Sequence[str], *, at_least: int = 3) -> dict[str, list[s
 
 
 def over_optimisation(
-    table: ScoreTable, *, reference: str, level: float = 0.95, seed: int = 0
+    table: ScoreTable, *, reference: str, seed: int = 0
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """A dict a curve: {"curve", "points": [{"model", "kl", "gain"}, ...] by rising KL, "fit"}.
+    """One dict per curve: {"curve", "points": [{"model", "kl", "gain"}, ...] by rising KL, "fit"}.
 
     "gain" is gold minus the reference's gold on the same prompts, "fit" the RL form of arXiv 2210.10760 with its
     turning point. Only prompts count that every member has under every seed. Nothing is yielded without gold, KL or the
@@ -48,8 +48,8 @@ def over_optimisation(
         if len(np.unique(x[x > 0])) < 2:
             continue
         points = [
-            {"model": members[i], "kl": float(x[i]), "gain": crossed(gain[i], level=level, seed=seed).to_dict()}
+            {"model": members[i], "kl": float(x[i]), "gain": crossed(gain[i], seed=seed).to_dict()}
             for i in np.argsort(x, kind="stable")
         ]
-        fit = fit_overoptimisation(kl, gain, form="rl", level=level, seed=seed)
+        fit = fit_overoptimisation(kl, gain, form="rl", seed=seed)
         yield {"curve": name, "points": points, "fit": asdict(fit)}

@@ -19,10 +19,8 @@ KL = "kl_exact"
 REWARDS = ("reward_z", "gold")
 
 
-def tradeoffs(
-    table: ScoreTable, *, reference: str, kl_limit: float, level: float = 0.95, seed: int = 0
-) -> Iterator[dict[str, Any]]:
-    """A dict a reward, over the models that have it and a KL: {"metric", "front", "on_front", "hypervolume", ...}.
+def tradeoffs(table: ScoreTable, *, reference: str, kl_limit: float, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """One dict per reward, over the models that have it and a KL: {"metric", "front", "on_front", "hypervolume", ...}.
 
     The hypervolume is taken above the reference's own reward and below `kl_limit` nats; "on_front" holds the share of
     resamples in which a model is on the front. Only prompts count that every model has under every seed; models
@@ -50,7 +48,7 @@ def tradeoffs(
             "kl": KL,
             "front": pareto_front(dict(zip(players, _points(x, gain), strict=True))),
             "on_front": dict(zip(players, front_probability(x, gain, seed=seed).tolist(), strict=True)),
-            "hypervolume": hypervolume_estimate(x, gain, limit=kl_limit, level=level, seed=seed).to_dict(),
+            "hypervolume": hypervolume_estimate(x, gain, limit=kl_limit, seed=seed).to_dict(),
             "kl_limit": kl_limit,
             "left_out": [m for m in kl if m not in players],
         }

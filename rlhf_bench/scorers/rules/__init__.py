@@ -120,7 +120,7 @@ def labeller_note(columns: Iterable[str]) -> str | None:
 
 
 def check_suite_metrics(names: Sequence[str], items: Sequence[Item]) -> None:
-    """That a suite's metrics are known and its prompts have what they need. Raises UnknownName, BadValue."""
+    """Check that a suite's metrics are known and its prompts have what they need. Raises UnknownName, BadValue."""
     for name in names:
         rule, colon, category = name.partition(CATEGORY)
         if rule not in RULES and (colon or rule not in PAIRED):

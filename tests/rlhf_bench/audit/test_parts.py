@@ -20,7 +20,7 @@ from rlhf_bench.audit.stored import examined, model_part
 from rlhf_bench.audit.teacher import Samples, as_row, samples_of, teach
 from rlhf_bench.audit.versus import label_slices, versus_row
 from rlhf_bench.audit.words import cross_fitted, word_margins
-from rlhf_bench.data import load_preferences
+from rlhf_bench.data import Reader
 from rlhf_bench.files import json_text, write_jsonl
 from rlhf_bench.report.audit import Audit
 from rlhf_bench.scorers.features import FEATURES, feature_differences, feature_table
@@ -64,7 +64,7 @@ def test_lists_on_either_side_are_read(tmp_path: Path) -> None:
     path = tmp_path / "lists.jsonl"
     row = {"prompt": "Tea?", "chosen": ["Yes.", "Yes, tea."], "rejected": ["No.", "No!", "Why?"], "section": "tea"}
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
-    pairs = load_preferences(str(path), "all").pairs
+    pairs = Reader(str(path)).load("all").pairs
     assert [(p.chosen, p.rejected) for p in pairs[:2]] == [(" Yes.", " No."), (" Yes.", " No!")]
     assert [(p.meta["chosen_at"], p.meta["rejected_at"]) for p in pairs] == [(i, j) for i in range(2) for j in range(3)]
     assert {p.category for p in pairs} == {"tea"}
@@ -179,7 +179,7 @@ def test_probes_of_a_model_that_likes_exclamation_marks() -> None:
 
 
 def test_an_audit_as_frames_and_text(tmp_path: Path) -> None:
-    data = load_preferences("hh-mini", "test", limit=120)
+    data = Reader("hh-mini").load("test", limit=120)
     scores = score_pairs(LikesExclamation(), data.pairs)
     effects, idle = probe_all(LikesExclamation(), data.pairs, scores, limit=30)
     prompts = [pair.prompt for pair in data.pairs]

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
 from rlhf_bench.cli import cli
-from rlhf_bench.data import hub, load_preferences, mini
+from rlhf_bench.data import Reader, hub, mini
 from rlhf_bench.modeling import model_files, models
 from rlhf_bench.modeling.checkpoints import checkpoint_hash
 from rlhf_bench.modeling.models import load_policy
@@ -425,7 +425,7 @@ def test_no_row_left_after_pairs_with_different_prompts_are_dropped() -> None:
             "given.jsonl has the columns prompt; expected prompt/chosen/rejected",
         ),
         (b"\n \n\n", "holds blank lines only; expected at least one row"),
-        (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": \n', "row 2 is no JSON"),
+        (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": \n', "row 2 is not JSON"),
         (b'{"question": "a", "answer": "b"}\n', "question"),
     ],
 )
@@ -445,7 +445,7 @@ def write_pairs(path: str, rows: list[dict[str, str]]) -> None:
 
 def test_pairs_of_which_none_differs_end_before_anything_is_trained() -> None:
     write_pairs("same.jsonl", [{"prompt": f"Say {i}.", "chosen": "Yes.", "rejected": "Yes."} for i in range(60)])
-    n = len(load_preferences("same.jsonl", split="train"))
+    n = len(Reader("same.jsonl").load("train"))
     said = (
         f"same.jsonl, train: chosen and rejected are the same text in all {n} pairs, so {{}} would have nothing to "
         "learn; expected pairs that differ"
@@ -548,7 +548,7 @@ def test_the_process_ends_with_the_status_and_no_traceback() -> None:
 
 def test_the_pairs_of_this_file_can_be_used_when_nothing_is_wrong() -> None:
     """So that no test above fails for another reason than its own."""
-    assert len(load_preferences("pairs.jsonl", "test")) > 5
+    assert len(Reader("pairs.jsonl").load("test")) > 5
     assert call("eval --limit 2 --samples 1").exit_code == 0
 
 

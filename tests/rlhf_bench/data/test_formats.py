@@ -18,8 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from rlhf_bench.data import Fractions, LabelledResponse, PreferenceData, load_preferences
-from rlhf_bench.data.sources import Reader
+from rlhf_bench.data import Fractions, LabelledResponse, PreferenceData, Reader
 from rlhf_bench.errors import DataError
 
 CASES = Path(__file__).parents[3].parent / "shared" / "cases" / "data"
@@ -44,7 +43,7 @@ def jsonl(path: Path, rows: Sequence[Any]) -> Path:
 
 
 def whole(path: Path, **options: Any) -> PreferenceData:
-    return load_preferences(str(path), "train", fractions=WHOLE, **options)
+    return Reader(str(path), fractions=WHOLE, **options).load("train")
 
 
 def texts(data: PreferenceData) -> list[tuple[str, str, str]]:
@@ -335,13 +334,21 @@ def test_labelled_responses_are_split_by_prompt(tmp_path: Path) -> None:
     assert not {one.prompt for one in found["train"]} & {one.prompt for one in found["test"]}
 
 
+def test_labelled_responses_of_a_split_that_there_is_not(tmp_path: Path) -> None:
+    """A file named after its split has no train split, and none can be made of it."""
+    jsonl(tmp_path / "test.jsonl", [{"prompt": "q", "completion": "r", "label": True}])
+    with pytest.raises(DataError, match="has no split 'train'"):
+        Reader(str(tmp_path)).labelled("train")
+    assert len(Reader(str(tmp_path)).labelled("test")) == 1
+
+
 # --- folders and zip files --------------------------------------------------------------------------------------------
 
 
 def test_of_a_folder_the_preference_files_are_taken(tmp_path: Path) -> None:
     for name in ("train_prefs", "train_sft", "train_gen", "test_prefs", "test_sft"):
         jsonl(tmp_path / f"{name}-00000-of-00001.jsonl", TOWNS if name.startswith("train") else TOWNS[:1])
-    data = load_preferences(str(tmp_path), "test")
+    data = Reader(str(tmp_path)).load("test")
     assert len(data) == 1
     (note,) = [note for note in data.notes if note.startswith("files not used")]
     assert all(name in note for name in ("train_sft", "train_gen", "test_sft"))
@@ -376,14 +383,14 @@ def test_splits_in_a_zip_file(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name, rows in (("set/train.jsonl", TOWNS[1:]), ("set/test.jsonl", TOWNS[:1])):
             archive.writestr(name, "".join(json.dumps(row) + "\n" for row in rows))
-    assert texts(load_preferences(str(tmp_path / "a.zip"), "test")) == PAIRS[:1]
+    assert texts(Reader(str(tmp_path / "a.zip")).load("test")) == PAIRS[:1]
 
 
 def test_every_pair_of_a_file_or_folder(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "train.jsonl", TOWNS[1:])
-    assert len(load_preferences(str(path), "all")) == 2
+    assert len(Reader(str(path)).load("all")) == 2
     jsonl(tmp_path / "test.jsonl", TOWNS[:1])
-    assert len(load_preferences(str(tmp_path), "all")) == 3
+    assert len(Reader(str(tmp_path)).load("all")) == 3
 
 
 # --- the cases beside the checkout ------------------------------------------------------------------------------------
@@ -447,7 +454,7 @@ def test_lists_of_turns_with_a_column_for_each_winner(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    found = load_preferences(str(path), "train", fractions=WHOLE)
+    found = Reader(str(path), fractions=WHOLE).load("train")
     assert [(pair.prompt, pair.chosen, pair.rejected) for pair in found.pairs] == [
         ("\n\nHuman: Hi\n\nAssistant:", " Hello.", " No."),
         ("\n\nHuman: Why?\n\nAssistant:", " B", " A"),
@@ -460,7 +467,7 @@ def test_lists_of_turns_with_a_column_for_each_winner(tmp_path: Path) -> None:
     ("row", "message"),
     [
         (lmsys(["Hi"], ["A", "B"], ["C"], "model_a"), "row 2 has 1 turns of the user, 2 and 1 of the models"),
-        (lmsys(["Hi"], [None], ["C"], "model_a"), "row 2 has a turn that is no text in 'response_a'"),
+        (lmsys(["Hi"], [None], ["C"], "model_a"), "row 2 has a turn that is not text in 'response_a'"),
         (lmsys(["Hi"], ["A"], ["C"], "nobody"), "row 2 has winner_model_a 0, winner_model_b 0; expected 1 in one"),
     ],
 )
@@ -468,5 +475,5 @@ def test_wrong_rows_of_that_layout_are_named(row: dict[str, Any], message: str, 
     path = tmp_path / "train.jsonl"
     jsonl(path, [lmsys(["Hi"], ["Hello."], ["No."], "model_a"), row])
     with pytest.raises(DataError) as error:
-        load_preferences(str(path), "train", fractions=WHOLE)
+        Reader(str(path), fractions=WHOLE).load("train")
     assert message in str(error.value)

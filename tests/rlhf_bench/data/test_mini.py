@@ -67,7 +67,7 @@ def test_same_bytes_on_every_platform() -> None:
 def test_splitmix_is_the_published_one() -> None:
     # First outputs of SplitMix64 from state 1234567, as in its authors' reference program.
     stream = Stream()
-    stream._state = 1234567  # a stream starts at a hash: no key is known to give this state
+    stream.state = 1234567  # a stream starts at a hash: no key is known to give this state
     assert [stream.bits() for _ in range(3)] == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
@@ -469,10 +469,10 @@ def test_what_is_drawn_as_right_is_judged_right(key: tuple[str, str], quality: r
 
 
 def test_no_sentence_of_ours_is_cut_rude_or_filler_by_mistake() -> None:
-    polite = [getattr(phrases, name) for name in phrases.__all__ if name.startswith("POLITE")]
+    polite = [getattr(phrases, name) for name in vars(phrases) if name.startswith("POLITE")]
     for text in (text for table in polite for text in table):
         assert gold(CAPITAL, f" It is Larkby. {text}")["polite"] == 0.6, text
-    for text in (text for name in phrases.__all__ if name.startswith("RUDE") for text in getattr(phrases, name)):
+    for text in (text for name in vars(phrases) if name.startswith("RUDE") for text in getattr(phrases, name)):
         assert gold(CAPITAL, f" It is Larkby. {text}") == {"correct": RIGHT, "polite": -1.4, **BASE}, text
     for text in phrases.NEUTRAL_OPENERS:
         assert gold(CAPITAL, f" {text} It is Larkby.") == {"correct": RIGHT, **BASE}, text

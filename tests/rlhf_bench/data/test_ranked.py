@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_bench.data import Fractions, PreferenceData, load_preferences
+from rlhf_bench.data import Fractions, PreferenceData, Reader
 from rlhf_bench.data.ranked import RankedResponses, Which, agreement, kendalls_w, to_pairs
 from rlhf_bench.errors import DataError
 
@@ -30,7 +30,7 @@ def letters(row: RankedResponses, which: Which = "all") -> list[str]:
 
 def load(path: Path, rows: Sequence[dict[str, Any]], **options: Any) -> PreferenceData:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return load_preferences(str(path), "train", fractions=WHOLE, **options)
+    return Reader(str(path), fractions=WHOLE, **options).load("train")
 
 
 def row(ranking: Any, responses: Any = ("a", "b", "c"), **more: Any) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_a_csv_holds_its_lists_as_json_and_columns_can_be_named(tmp_path: Path) 
         writer = csv.writer(file)
         writer.writerows([["instruction", "answers", "places"], ["why", '["a", "b"]', "[2, 1]"]])
     columns = {"responses": "answers", "ranking": "places"}
-    data = load_preferences(str(tmp_path / "a.csv"), "train", fractions=WHOLE, columns=columns)
+    data = Reader(str(tmp_path / "a.csv"), fractions=WHOLE, columns=columns).load("train")
     assert [(pair.prompt, pair.chosen, pair.rejected) for pair in data.pairs] == [(PROMPT, " b", " a")]
 
 

@@ -204,8 +204,8 @@ def test_ten_thousand_malformed_rows_are_counted_and_a_few_named(tmp_path: Path)
     with pytest.raises(DataError) as error:
         read_responses(tmp_path / "f")
     message = str(error.value)
-    assert "10,000 of 10,002 rows cannot be used (row 2 is no JSON" in message
-    assert "; row 6 is no JSON" in message
+    assert "10,000 of 10,002 rows cannot be used (row 2 is not JSON" in message
+    assert "; row 6 is not JSON" in message
     assert "row 7" not in message
     assert "and 9,995 more" in message
     assert "\n" not in message
@@ -218,13 +218,13 @@ def test_ten_thousand_malformed_rows_are_counted_and_a_few_named(tmp_path: Path)
         (b"", "is empty; expected at least one row"),
         (b"prompt,response\n", "is empty"),
         (b"  \n\n \t\n", "holds blank lines only; expected at least one row"),
-        (b"prompt,response\na,\0\n", "is no text (character 18 is NUL)"),
+        (b"prompt,response\na,\0\n", "is not text (character 18 is NUL)"),
         (b"[]", "is empty"),
         ("prompt,response\ncaf\u00e9,b\n".encode("latin-1"), "is not UTF-8 (byte 19); save it as UTF-8"),
         (b'{\n "data": [{"prompt": "a"}]\n}', "has the columns prompt, none known as its response"),
-        (b"PK\x03\x04nonsense", "is no intact zip file"),
-        (b"PAR1nonsense", "is no readable Parquet file"),
-        (b"\x1f\x8bnonsense", "is no intact gzip file"),
+        (b"PK\x03\x04nonsense", "is not an intact zip file"),
+        (b"PAR1nonsense", "is not a readable Parquet file"),
+        (b"\x1f\x8bnonsense", "is not an intact gzip file"),
         (b"prompt,response\na,b,c\n", "1 of 1 rows cannot be used (row 1 has another number of fields than the header"),
         (b"{broken\n{broken\n", "no row is left"),
         (b"question,reward\na,b\n", "none known as its response; expected such as prompt, response and reference"),

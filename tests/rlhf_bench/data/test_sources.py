@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlhf_bench.data import Filters, Fractions, PreferenceData, load_preferences, mini, named_filters, prepare
+from rlhf_bench.data import Filters, Fractions, PreferenceData, Reader, mini, named_filters, prepare
 from rlhf_bench.data import hub as hub_module
 from rlhf_bench.data.hh import clean_response, form_prompt
 from rlhf_bench.errors import BadValue, BenchError, DataError, UnknownName
@@ -69,8 +69,14 @@ WRITERS: dict[str, Callable[[Path, Sequence[Row]], Path]] = {
 }
 
 
+def load(
+    path: str, split: str = "train", *, limit: int | None = None, filters: Filters | None = None, **reading: Any
+) -> PreferenceData:
+    return Reader(path, **reading).load(split, limit=limit, filters=filters)
+
+
 def whole(path: Path | str, **options: Any) -> PreferenceData:
-    return load_preferences(str(path), "train", fractions=WHOLE, **options)
+    return load(str(path), fractions=WHOLE, **options)
 
 
 def texts(data: PreferenceData) -> list[tuple[str, str, str]]:
@@ -121,7 +127,7 @@ def test_folder_split_by_file_names(tmp_path: Path) -> None:
     write_csv(tmp_path / "valid.csv", rows(2, start=10))
     write_jsonl(tmp_path / "test.jsonl", rows(2, start=20))
     (tmp_path / "README.md").write_text("not data")
-    found = {split: load_preferences(str(tmp_path), split).pairs for split in ("train", "validation", "test")}
+    found = {split: Reader(str(tmp_path)).load(split).pairs for split in ("train", "validation", "test")}
     assert {split: [pair.chosen for pair in pairs] for split, pairs in found.items()} == {
         "train": [f" good {i}" for i in range(6)],
         "validation": [" good 10", " good 11"],
@@ -265,7 +271,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
 def test_one_file_is_split_by_prompt(tmp_path: Path) -> None:
     content = [*rows(300), *[{**row, "chosen": " again"} for row in rows(300)]]  # each prompt twice
     path = str(write_jsonl(tmp_path / "a.jsonl", content))
-    found = {split: load_preferences(path, split) for split in ("train", "validation", "test")}
+    found = {split: Reader(path).load(split) for split in ("train", "validation", "test")}
     prompts = {split: {pair.prompt for pair in data.pairs} for split, data in found.items()}
     assert set.union(*prompts.values()) == {hh(i) for i in range(300)}
     assert sum(len(p) for p in prompts.values()) == 300  # disjoint
@@ -274,17 +280,17 @@ def test_one_file_is_split_by_prompt(tmp_path: Path) -> None:
     assert len(found["train"].prompts) == len(prompts["train"])
     # A function of the prompt alone: other rows, in another order, change nothing.
     part = str(write_jsonl(tmp_path / "b.jsonl", content[100:200][::-1]))
-    assert {pair.prompt for pair in load_preferences(part, "test").pairs} == prompts["test"] & {
+    assert {pair.prompt for pair in Reader(part).load("test").pairs} == prompts["test"] & {
         hh(i) for i in range(100, 200)
     }
-    other = load_preferences(path, "test", seed=1)
+    other = Reader(path, seed=1).load("test")
     assert {pair.prompt for pair in other.pairs} != prompts["test"]
 
 
 def test_validation_is_made_of_train_and_test_keeps_its_rows(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", rows(200))
     write_jsonl(tmp_path / "test.jsonl", rows(20, start=190))  # ten of its prompts are in train too
-    found = {split: load_preferences(str(tmp_path), split) for split in ("train", "validation", "test")}
+    found = {split: Reader(str(tmp_path)).load(split) for split in ("train", "validation", "test")}
     assert found["test"].counts == {"read": 20}
     assert len(found["train"]) + len(found["validation"]) == 190
     leaked = [found[split].counts.get("prompt also in test", 0) for split in ("train", "validation")]
@@ -297,7 +303,7 @@ def test_where_a_sources_own_splits_overlap_the_measured_ones_stay_whole(tmp_pat
     write_jsonl(tmp_path / "train.jsonl", rows(10))
     write_jsonl(tmp_path / "validation.jsonl", rows(10, start=7))  # 7 to 16: three in train
     write_jsonl(tmp_path / "test.jsonl", rows(10, start=9))  # 9 to 18: one in train, eight in validation
-    counts = {split: load_preferences(str(tmp_path), split).counts for split in ("train", "validation", "test")}
+    counts = {split: Reader(str(tmp_path)).load(split).counts for split in ("train", "validation", "test")}
     assert counts == {
         "train": {"read": 10, "prompt also in test": 1, "prompt also in validation": 2},  # 9; 7 and 8
         "validation": {"read": 10, "prompt also in test": 8},
@@ -309,7 +315,7 @@ def test_made_test_split_gives_way_to_the_sources_validation(tmp_path: Path) -> 
     write_jsonl(tmp_path / "train.jsonl", rows(100))
     write_jsonl(tmp_path / "validation.jsonl", rows(100))
     with pytest.raises(DataError, match="prompt also in validation"):
-        load_preferences(str(tmp_path), "test")
+        Reader(str(tmp_path)).load("test")
 
 
 def test_limit_is_nested_keeps_the_order_and_is_counted(tmp_path: Path) -> None:
@@ -335,7 +341,7 @@ def test_filters_are_counted(tmp_path: Path) -> None:
 
 def test_hh_mini() -> None:
     everything = mini.generate("test_unseen", seed=3)
-    data = load_preferences("hh-mini", "test_unseen", seed=3, limit=5)
+    data = Reader("hh-mini", seed=3).load("test_unseen", limit=5)
     assert len(data) == 5
     assert all(pair in everything for pair in data.pairs)
     assert data.counts == {"read": len(everything), "over the limit": len(everything) - 5}
@@ -357,30 +363,30 @@ def test_prepared_set_reads_back_as_it_is(tmp_path: Path) -> None:
         tmp_path / "a.jsonl",
         [*content, {"prompt": "\u2028Plain", "chosen": "x", "rejected": "", "margin": 1, "category": ""}],
     )
-    prepared = prepare(str(path), tmp_path / "out", seed=3, filters=Filters(min_chars=6))
+    prepared = prepare(Reader(str(path), seed=3), tmp_path / "out", filters=Filters(min_chars=6))
     # The filter ("bad 7" has 5 characters) is for training alone.
     assert prepared.counts["train"]["response under 6 characters"] > 0
     assert not any("response" in rule and "under" in rule for rule in prepared.counts["test"])
     for split in ("train", "validation", "test"):
         filters = Filters(min_chars=6) if split == "train" else None
-        before = load_preferences(str(path), split, seed=3, filters=filters)
-        after = load_preferences(str(tmp_path / "out"), split, seed=99)
+        before = Reader(str(path), seed=3).load(split, filters=filters)
+        after = Reader(str(tmp_path / "out"), seed=99).load(split)
         assert after.pairs == before.pairs
         assert after.fingerprint == before.fingerprint == prepared.fingerprints[split]
         assert after.counts == {"read": len(before)}
         assert prepared.pairs[split] == len(before)
     saved = datasets.load_from_disk(str(tmp_path / "out"))
     assert saved["train"].column_names == ["id", "prompt", "chosen", "rejected", "margin", "category"]
-    assert saved["train"]["id"][:] == [pair.id for pair in load_preferences(str(tmp_path / "out"), "train").pairs]
+    assert saved["train"]["id"][:] == [pair.id for pair in Reader(str(tmp_path / "out")).load("train").pairs]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "out"]  # nothing left beside it
 
 
 def test_prepare_does_not_overwrite(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", rows(50))
     (tmp_path / "out").mkdir()
-    prepare(str(path), tmp_path / "out")  # an empty folder will do
+    prepare(Reader(str(path)), tmp_path / "out")  # an empty folder will do
     with pytest.raises(DataError, match=r"out' exists already; give a new folder, or remove that one first$"):
-        prepare(str(path), tmp_path / "out")
+        prepare(Reader(str(path)), tmp_path / "out")
 
 
 def test_saved_dataset_without_splits(tmp_path: Path) -> None:
@@ -412,20 +418,20 @@ def test_hub_hh(hub: dict[str, Any]) -> None:
         )
 
     hub["Anthropic/hh-rlhf"] = datasets.DatasetDict({"train": split(100, 0), "test": split(10, 100)})
-    data = load_preferences("Anthropic/hh-rlhf", "test")
+    data = Reader("Anthropic/hh-rlhf").load("test")
     assert texts(data)[0] == (hh(100), " good", " bad")
     assert data.counts == {"read": 10}
     pinned = "09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa"
     assert hub["asked"] == [("Anthropic/hh-rlhf", pinned)]
     assert data.notes[0] == f"hub revision {pinned}"
-    assert load_preferences("Anthropic/hh-rlhf", "train", revision="v2").notes[0] == "hub revision v2"
+    assert Reader("Anthropic/hh-rlhf", revision="v2").load("train").notes[0] == "hub revision v2"
 
 
 def test_hub_synthetic_instruct(hub: dict[str, Any]) -> None:
     name = "Dahoas/synthetic-instruct-gptj-pairwise"
     plain = [{"prompt": f"Say {i}", "chosen": f"{i}", "rejected": "No"} for i in range(50)]
     hub[name] = datasets.DatasetDict({"train": datasets.Dataset.from_list(plain)})
-    found = {split: load_preferences(name, split) for split in ("train", "validation", "test")}
+    found = {split: Reader(name).load(split) for split in ("train", "validation", "test")}
     assert sum(len(data) for data in found.values()) == 50
     assert found["train"].pairs[0].prompt.startswith("\n\nHuman: Say ")
     assert found["train"].pairs[0].prompt.endswith("\n\nAssistant:")
@@ -442,9 +448,9 @@ def test_hub_tldr_measures_on_its_validation_split(hub: dict[str, Any]) -> None:
             "validation": datasets.Dataset.from_list([post(i) for i in range(100, 103)]),
         }
     )
-    test = load_preferences("trl-lib/tldr-preference", "test")
+    test = Reader("trl-lib/tldr-preference").load("test")
     assert [pair.prompt for pair in test.pairs] == [f"POST: {i}\n\nTL;DR:" for i in range(100, 103)]
-    validation = load_preferences("trl-lib/tldr-preference", "validation")
+    validation = Reader("trl-lib/tldr-preference").load("validation")
     assert len(validation) > 0
     assert {pair.prompt for pair in validation.pairs} <= {f"POST: {i}\n\nTL;DR:" for i in range(100)}
     assert "its split validation is used as test" in test.notes
@@ -483,10 +489,10 @@ def test_hub_offline_by_choice(name: str, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("huggingface_hub.get_session", lambda: pytest.fail("asked the network in offline mode"))
     before = datasets.config.HF_HUB_OFFLINE
     with pytest.raises(DataError) as caught:
-        load_preferences("no-such-owner/no-such-set", "train")
+        Reader("no-such-owner/no-such-set").load("train")
     assert str(caught.value) == (
-        "'no-such-owner/no-such-set' is no file or folder here, and as a data set of the hub (revision main) it cannot "
-        f"be loaded: {UNREACHABLE}{ADVICE}"
+        "'no-such-owner/no-such-set' is not a file or folder here, and as a data set of the hub (revision main) it "
+        f"cannot be loaded: {UNREACHABLE}{ADVICE}"
     )
     assert datasets.config.HF_HUB_OFFLINE is before
 
@@ -505,7 +511,7 @@ def test_hub_without_a_network_asks_once_and_then_the_cache(monkeypatch: pytest.
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     with pytest.raises(DataError, match=UNREACHABLE):
-        load_preferences("some/set", "train")
+        Reader("some/set").load("train")
     assert modes == [True]  # no retries: `datasets` was told that there is no network
     assert datasets.config.HF_HUB_OFFLINE is False
 
@@ -516,7 +522,7 @@ def test_hub_error_is_one_line(hub: dict[str, Any], monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(DataError) as caught:
-        load_preferences("some/set", "train")
+        Reader("some/set").load("train")
     assert str(caught.value).endswith(f"it cannot be loaded: Config name is missing{ADVICE}")
 
 
@@ -539,24 +545,24 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "empty json list": ("a.json", b"[]", "{path} is empty; expected at least one row"),
     "empty csv": ("a.csv", b"prompt,chosen,rejected\n", "{path} is empty; expected at least one row"),
     "empty parquet": ("a.parquet", b"", "{path} is empty; expected at least one row"),
-    "no zip": ("a.zip", b"PK\x03\x04nonsense", "{path} is no intact zip file ("),
+    "no zip": ("a.zip", b"PK\x03\x04nonsense", "{path} is not an intact zip file ("),
     "not utf-8": ("a.jsonl", GOOD + b'{"a": "\xff"}\n', "{path} is not UTF-8 (byte 55); save it as UTF-8"),
     "not utf-8 csv": ("a.csv", b"a\n\xe4\n", "{path} is not UTF-8 (byte 2); save it as UTF-8"),
     "cut gzip": (
         "a.jsonl.gz",
         gzip.compress(GOOD * 100)[:-20],
-        "{path} is no intact gzip file (Compressed file ended before the end-of-stream marker was reached); "
+        "{path} is not an intact gzip file (Compressed file ended before the end-of-stream marker was reached); "
         "fetch it again",
     ),
     "broken line": (
         "a.jsonl",
         GOOD + b"\n{]\n",
-        "{plain}: 1 of 2 rows cannot be used (row 3 is no JSON (Expecting property name enclosed in double quotes: "
+        "{plain}: 1 of 2 rows cannot be used (row 3 is not JSON (Expecting property name enclosed in double quotes: "
         "line 1 column 2 (char 1))); correct them, or leave them out with --skip-bad",
     ),
     "line is a list": ("a.jsonl", GOOD + b"[1]\n", "{plain}: 1 of 2 rows cannot be used (row 2 is list, not an object"),
     "line is null": ("a.jsonl", GOOD + b"null\n", "{plain}: 1 of 2 rows cannot be used (row 2 is null, not an object"),
-    "broken list": ("a.json", b"[" + GOOD, "{path} is no JSON (Expecting ',' delimiter: line 2 column 1 (char 49)); "),
+    "broken list": ("a.json", b"[" + GOOD, "{path} is not JSON (Expecting ',' delimiter: line 2 column 1 (char 49)); "),
     "csv fields": (
         "a.csv",
         b"prompt,chosen,rejected\na,b,c\na,b,c,d\n",
@@ -567,8 +573,8 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
         b"prompt,chosen,rejected\na,b\n",
         "{plain}: 1 of 1 rows cannot be used (row 1 has another number of fields than the header; quote it)",
     ),
-    "csv quote": ("a.csv", b'prompt,chosen,rejected\na,b,"c\n', "{path} is no CSV (unexpected end of data)"),
-    "no parquet": ("a.parquet", b"text", "{path} is no readable Parquet file ("),
+    "csv quote": ("a.csv", b'prompt,chosen,rejected\na,b,"c\n', "{path} is not CSV (unexpected end of data)"),
+    "no parquet": ("a.parquet", b"text", "{path} is not a readable Parquet file ("),
     "prose": ("a.txt", b"Some text.\nMore of it.\n", "{plain} has the columns Some text.; expected prompt/chosen/rej"),
     "columns": (
         "a.jsonl",
@@ -636,7 +642,7 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
         ({"a.txt": b"x"}, "holds no data file; expected .jsonl, "),
         ({"train.jsonl": GOOD, "more.jsonl": GOOD}, "put train, validation or test in its name, or move it away"),
         ({"test.jsonl": GOOD}, "has no split 'train' and none can be made of what it has (test); "),
-        ({"dataset_dict.json": b"{"}, "is no readable saved data set ("),
+        ({"dataset_dict.json": b"{"}, "is not a readable saved data set ("),
     ],
 )  # fmt: skip
 def test_bad_folder(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
@@ -658,7 +664,7 @@ def test_bad_folder(tmp_path: Path, files: dict[str, bytes], message: str) -> No
 )
 def test_unknown_source(source: str, message: str) -> None:
     with pytest.raises(UnknownName) as caught:
-        load_preferences(source, "train")
+        Reader(source).load("train")
     assert str(caught.value).startswith(message)
 
 
@@ -680,7 +686,7 @@ def test_unknown_source(source: str, message: str) -> None:
 def test_bad_argument(tmp_path: Path, options: dict[str, Any], kind: type[BenchError], message: str) -> None:
     path = write(tmp_path / "a.jsonl", GOOD * 3)
     with pytest.raises(kind) as caught:
-        load_preferences(path, **{"split": "train", **options})
+        load(str(path), **options)
     assert message in str(caught.value)
 
 
@@ -689,7 +695,7 @@ def test_bad_argument(tmp_path: Path, options: dict[str, Any], kind: type[BenchE
 
 @pytest.mark.skipif(not HH_FILE.exists(), reason="the HH test file is not beside this checkout")
 def test_real_hh_file() -> None:
-    found = {split: load_preferences(str(HH_FILE), split) for split in ("train", "validation", "test")}
+    found = {split: Reader(str(HH_FILE)).load(split) for split in ("train", "validation", "test")}
     for data in found.values():
         assert adds_up(data)
         counts = {rule: n for rule, n in data.counts.items() if rule != "in other splits"}

@@ -120,9 +120,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     ).folder  # fmt: skip
 
 
-# phase -> what it calls again and again; of sampling that is a private function, since `sample` is called once
+# phase -> what it calls again and again
 PHASES = {
-    "sampling": "rlhf_bench.modeling.sampling._sample_batch",
+    "sampling": "rlhf_bench.modeling.sampling.decode_steps",
     "scoring": "rlhf_bench.modeling.reward_model.ScoreModel.forward",
     "KL": "rlhf_bench.modeling.logprobs.token_kl",
     "perplexity": "rlhf_bench.modeling.perplexity_model.LogprobModel.forward",

@@ -57,13 +57,13 @@ from rlhf_bench.modeling import sampling
 from rlhf_bench.modeling import logprobs
 from rlhf_bench.modeling.reward_model import ScoreModel
 counts = {"sampled": 0, "scored": 0, "compared": 0}
-draw, forward, token_kl = sampling._sample_batch, ScoreModel.forward, logprobs.token_kl
+draw, forward, token_kl = sampling.decode_steps, ScoreModel.forward, logprobs.token_kl
 def count(name, function, size):
     def counted(*args):
         counts[name] += size(*args)
         return function(*args)
     return counted
-sampling._sample_batch = count("sampled", draw, lambda *a: len(a[2]) * a[5])
+sampling.decode_steps = count("sampled", draw, lambda *a: len(a[1]) * a[2])
 ScoreModel.forward = count("scored", forward, lambda self, batch: len(batch.ids))
 logprobs.token_kl = count("compared", token_kl, lambda policy, reference, batch: len(batch.ids))
 end = os._exit
@@ -138,8 +138,8 @@ PartStore.stored = look
 def test_shards_are_stored_and_put_together_in_order(work: Path, launch: Launcher, alone: Path) -> None:
     """Killed in its second shard, continued by two processes from the first."""
     shards = NO_REPORT + "from rlhf_bench.evaluate import run; run.SHARD = 6\n"
-    seen = "from rlhf_bench.modeling import sampling as s; draw = s._sample_batch\n"
-    seen += "s._sample_batch = lambda *a: (print('prompts', len(a[2])), draw(*a))[1]\n"
+    seen = "from rlhf_bench.modeling import sampling as s; draw = s.decode_steps\n"
+    seen += "s.decode_steps = lambda *a: (print('prompts', len(a[1])), draw(*a))[1]\n"
     ended = launch(*words(work, "shards"), plan=shards + DIE.format(call=2))
     assert ended.statuses == [-9]
     folder = work / "shards" / "hh-test" / "several"
@@ -160,12 +160,12 @@ def test_an_error_in_one_process_is_said_once(work: Path, launch: Launcher) -> N
 import os
 from rlhf_bench.modeling import sampling
 from rlhf_bench.errors import NotFinite
-draw = sampling._sample_batch
+draw = sampling.decode_steps
 def fail(*args):
     if os.environ["RANK"] == "1":
         raise NotFinite("the probabilities of the next token are NaN")
     return draw(*args)
-sampling._sample_batch = fail
+sampling.decode_steps = fail
 """
     ended = launch(*words(work, "fails"), processes=2, plan=plan)
     assert ended.statuses == [1, 1]

@@ -272,8 +272,8 @@ def test_holm_is_within_a_metric():
 
 def test_order_of_models_and_metrics():
     frame = random_table(1, 12, ["rejected", "mine", "dpo", "a-file", "base", "chosen"], 1)
-    result = summarize(frame, reference="base", models=["mine"])
-    assert list(result["models"]) == ["base", "dpo", "mine", "a-file", "chosen", "rejected"]
+    result = summarize(frame, reference="base")
+    assert list(result["models"]) == ["base", "dpo", "a-file", "mine", "chosen", "rejected"]
     names = list(result["models"]["base"])
     assert names[names.index("gold") + 1] == "gold_safe"
 

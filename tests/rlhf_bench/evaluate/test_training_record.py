@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rlhf_bench.evaluate.collect import training_alarms, training_costs
 from rlhf_bench.evaluate.sources import ModelSource, RewardModelSource
-from rlhf_bench.evaluate.training_record import training_alarms, training_costs
 
 ALARM = {"name": "first_ratio", "step": 7, "message": "the ratio is 2 and not 1"}
 

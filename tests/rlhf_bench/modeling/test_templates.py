@@ -111,9 +111,9 @@ def test_a_template_that_is_not_there() -> None:
 
 def test_the_command_line_knows_the_same_names() -> None:
     from rlhf_bench.cli import eval_given as command
-    from rlhf_bench.data import responses
+    from rlhf_bench.data.response_columns import GIVEN
 
-    assert command.COLUMNS == responses.GIVEN
+    assert command.COLUMNS == GIVEN
 
 
 STRICT = (
