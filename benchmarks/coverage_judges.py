@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.random import Generator
+from scipy.optimize import brentq
 from scipy.stats import spearmanr
 
 from rlhf_bench.judge.analysis.audit import Labelled, bias_checks
@@ -20,8 +21,12 @@ from rlhf_bench.judge.analysis.pairs import fold, win_rates
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.ppi import ppi_share
 
-FILES = 57  # as many as published leaderboards of one judge have
-LENGTHS = 250  # instructions of a file
+FILES = 57  # models of a leaderboard
+SETS = 4  # leaderboards a row, whose counts are averaged
+LENGTHS = 805  # instructions of a file, as AlpacaEval has
+DIFFICULTY = 1.5  # sd of the instructions' difficulties, in log odds
+SEEN = 1 / math.sqrt(1 + 0.346 * DIFFICULTY**2)  # share of an effect that rates over such instructions show
+OF_MODELS = 0.25  # sd of the length bias between a judge's models
 KEYS = {"model": "ppo", "baseline": "base", "seed": 0, "sample": 0}
 
 
@@ -120,46 +125,69 @@ def print_audit(runs: int, n: int = 200) -> None:
 # the rate at equal length of one model alone
 
 
-def file_of_one_model(g: Generator, bias: float, own: float) -> tuple[float, float, pd.DataFrame]:
-    """(true rate at equal length, raw rate, pairs) of a model that a length-biased judge compares with a baseline.
+class OneModel(NamedTuple):
+    """A model that a length-biased judge compares with a baseline."""
 
-    Lengths are log-normal around 1,600 characters, the model's on average e^-.4 as long, with an sd of .4 between
-    models. `bias` has an sd of .25 between models; `own` is the sd of a model's being better or worse on instructions
-    with long answers, which is no length bias and which a file alone cannot tell from it.
+    truth: float  # its rate without the bias, over all verdicts that could have been
+    clean: float  # that of these verdicts: the judge's other reasons are the same
+    raw: float
+    pairs: pd.DataFrame
+    lead: FloatArray  # (N,) tanh of the standardised length difference
+    bias: float  # as the rates show it
+
+
+def one_model(g: Generator, bias: float, own: float) -> OneModel:
+    """Lengths are log-normal around 1,600 characters, the model's on average e^-.4 as long, with an sd of .4 between
+    models. `bias` has an sd of `OF_MODELS` between models; `own` is the sd of a model's being better or worse on
+    instructions with long answers, which is no length bias and which a file alone cannot tell from it.
     """
-    difficulty, base = g.normal(0, 1.5, LENGTHS), np.exp(g.normal(7.4, 0.6, LENGTHS)).round()
+    difficulty, base = g.normal(0, DIFFICULTY, LENGTHS), np.exp(g.normal(7.4, 0.6, LENGTHS)).round()
     length = (base * np.exp(g.normal(g.normal(-0.4, 0.4), 0.5, LENGTHS))).round()
     lead = np.tanh((length - base) / (length - base).std())
     quality = g.normal(-1, 1) + difficulty + g.normal(0, own) * (lead - lead.mean())
-    won = (g.random(LENGTHS) < expit(quality + g.normal(bias, 0.25) * lead)).astype(float)
+    of_model, chance = g.normal(bias, OF_MODELS), g.random(LENGTHS)
+    won = (chance < expit(quality + of_model * lead)).astype(float)
     pairs = pd.DataFrame(
         {**KEYS, "prompt_id": [f"{i:04d}" for i in range(LENGTHS)], "outcome": won, "model_length": length,
          "baseline_length": base}
     )  # fmt: skip
-    return float(expit(quality).mean()), float(won.mean()), pairs
+    clean = float((chance < expit(quality)).mean())
+    return OneModel(float(expit(quality).mean()), clean, float(won.mean()), pairs, lead, SEEN * of_model)
+
+
+def rate_without(file: OneModel, bias: float) -> float:
+    """The rate at equal length by a rule that takes the bias as known."""
+    theta = brentq(lambda theta: float(expit(theta + bias * file.lead).mean()) - file.raw, -20, 20)
+    return float(expit(np.array(theta)))
 
 
 def print_equal_length() -> None:
-    print("| Length bias, own slope | mean distance, raw | at equal length | rank correlation, raw | at equal length "
-          "| farther than raw by over a point | off by over 5 points without a warning | interval holds |")  # fmt: skip
-    print("| --- |" + " ---: |" * 7)
-    for bias in (0.3, 0.6, 0.9, 1.2):
+    print("| Length bias, own slope | mean distance, raw | at equal length | judge's bias known | model's bias known "
+          "| rank correlation, raw | at equal length | farther than raw by over a point | judge's bias known "
+          "| off by over 5 points, raw | at equal length | without a warning | warned | interval holds |")  # fmt: skip
+    print("| --- |" + " ---: |" * 13)
+    for bias in (0, 0.15, 0.3, 0.6, 0.9, 1.2):
         for own in (0.3, 0.6):
             print(f"| {bias:g}, sd {own:g} | {' | '.join(_equal_length_cells(bias, own))} |", flush=True)
 
 
 def _equal_length_cells(bias: float, own: float) -> Iterator[str]:
-    g = np.random.default_rng([round(10 * bias), round(10 * own)])
-    files = [file_of_one_model(g, bias, own) for _ in range(FILES)]
-    found = [equal_length_win_rates(pairs, baseline="base", resamples=100)[0] for *_, pairs in files]
-    truth, raw = (np.array([file[i] for file in files], dtype=np.float64) for i in (0, 1))
+    g = np.random.default_rng([round(100 * bias), round(10 * own)])
+    files = [one_model(g, bias, own) for _ in range(SETS * FILES)]
+    found = [equal_length_win_rates(file.pairs, baseline="base", resamples=100)[0] for file in files]
+    clean, raw = np.array([file.clean for file in files]), np.array([file.raw for file in files])
     equal = np.array([f.win_rate.value for f in found])
-    off_raw, off = np.abs(raw - truth), np.abs(equal - truth)
-    yield from (f"{100 * float(distance.mean()):.1f}" for distance in (off_raw, off))
-    yield from (f"{float(spearmanr(truth, rate)[0]):.3f}" for rate in (raw, equal))
-    yield f"{int((off > off_raw + 0.01).sum())} of {FILES}"
-    yield f"{sum(not f.warning for f, distance in zip(found, off, strict=True) if distance > 0.05)}"
-    yield f"{np.mean([not f.win_rate.excludes(t) for f, t in zip(found, truth, strict=True)]):.0%}"
+    of_judge = np.array([rate_without(file, SEEN * bias) for file in files])
+    of_model = np.array([rate_without(file, file.bias) for file in files])
+    off_raw, off, off_judge, off_model = (np.abs(rates - clean) for rates in (raw, equal, of_judge, of_model))
+    warned = np.array([bool(f.warning) for f in found])
+    yield from (f"{100 * float(distance.mean()):.1f}" for distance in (off_raw, off, off_judge, off_model))
+    yield from (f"{float(spearmanr(clean, rates)[0]):.3f}" for rates in (raw, equal))
+    for counted in (off > off_raw + 0.01, off_judge > off_raw + 0.01, off_raw > 0.05, off > 0.05,
+                    (off > 0.05) & ~warned):  # fmt: skip
+        yield f"{counted.mean() * FILES:.1f}"
+    yield f"{warned.mean():.0%}"
+    yield f"{np.mean([not f.win_rate.excludes(file.truth) for f, file in zip(found, files, strict=True)]):.0%}"
 
 
 # shares that labels of a sample correct

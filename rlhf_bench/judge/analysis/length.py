@@ -12,24 +12,27 @@ phi have a weak L2 penalty against separation, gamma a stronger one, since it re
 One model alone has no gamma, so its phi also takes up that the instructions with long answers are easier or harder for
 it, which is no length bias and which more verdicts do not remove. There phi is shrunk to a prior,
 
-    phi = w phi_data + (1 - w) 0.7,   w = .4^2 / (.4^2 + se^2 + .6^2)
+    phi = w phi_data + (1 - w) 0.5,   w = .4^2 / (.4^2 + se^2 + .6^2)
 
-The prior, 0.7 with a standard deviation of .4, is an assumption about judges, and so is .6, the standard deviation of
-the part of a model's own slope that differs between instructions; the interval includes both. It comes from the
-public leaderboard of AlpacaEval 2, with GPT-4 Turbo as the judge (weighted_alpaca_eval_gpt4_turbo_leaderboard.csv in
-tatsu-lab/alpaca_eval: win_rate, length_controlled_winrate, avg_length). There the log odds of the win rate less those
-of the length-controlled one, over tanh of the mean length difference to the baseline in units of L characters, estimate
-phi. The file lacks the spread of the differences, so L is assumed. Of 71 of its models, the 43 with a mean length 400
-characters or more from the baseline's 2,049 give
+The prior is an assumption about judges: that nothing is known of one but that its bias lies between none and 1.0, that
+of published judges. A uniform distribution of that range has mean .5 and standard deviation .29; models differ around
+their judge by .25; together .4. So is .6, the standard deviation of the part of a model's own slope that differs
+between instructions. The interval includes both, and a warning names the range that they leave open where it is wide.
 
-    L                     700    900    1,200
-    median                .72    .82    .97
-    standard deviation    .20    .21    .25
+The 1.0 is read off leaderboards in tatsu-lab/alpaca_eval (data_AlpacaEval_2, columns win_rate, length_controlled_winrate
+and avg_length). There the log odds of the win rate less those of the length-controlled one, over tanh of the mean length
+difference to the baseline in units of L characters, estimate phi. The files lack the spread of the differences, so L is
+assumed. Medians over the models with a mean length 400 characters or more from the baseline's 2,049, with the standard
+deviation between models:
 
-Between the concise and the verbose prompt of one model (five models, L = 900) it is .79, 1.24, 1.28, 1.32 and 1.51.
-The prior is at the lower end of these, and .4 is wider than the spread of either: other judges may be less biased, and
-a correction by more than twice the bias is farther from the truth than none. In simulations over lengths of real
-answers the rate is nearer to the truth than the raw one for a bias of .6 or more (docs/coverage.md).
+    judge             models    L = 700       L = 900       L = 1,200
+    GPT-4 Turbo           43    .72 (.20)     .82 (.21)      .97 (.25)
+    GPT-5 nano             8    .64 (.26)     .74 (.25)      .91 (.27)
+    Mistral Large          4    .97 (.08)    1.12 (.09)     1.37 (.11)
+    Claude 3 Opus          5   1.15 (.14)    1.26 (.14)     1.42 (.16)
+
+All are above the prior's mean, and that is on purpose: a correction by more than twice the bias is farther from the
+truth than none, while one by too little never is. What this costs at each bias is in docs/coverage.md.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import norm
 
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.pairs import blocks
@@ -52,9 +56,10 @@ from rlhf_bench.types import Estimate
 
 LENGTH_ALONE = "length alone decides every verdict: at equal length there is nothing to go by"
 RIDGE = 0.01  # on theta and phi
-PRIOR_EFFECT, PRIOR_SD, OWN_SD = 0.7, 0.4, 0.6  # of phi of one model alone, see above
+PRIOR_EFFECT, PRIOR_SD, OWN_SD = 0.5, 0.4, 0.6  # of phi of one model alone, see above
+OPEN_SD = PRIOR_SD * OWN_SD / math.hypot(PRIOR_SD, OWN_SD)  # of that phi, given any number of verdicts
 CENTRAL = 0.9  # of the length differences: where equal length is outside, the rate is an extrapolation
-MOST_SHIFT = 0.04  # by which the length effect of one model alone may move its rate without a warning
+MOST_OPEN = 0.05  # by which the rate of one model alone may be off, by what is open of its phi, without a warning
 RIDGE_DIFFICULTY = 1.0  # on gamma: a standard normal prior, in log odds
 RESAMPLES = 500
 STEPS = 50
@@ -128,7 +133,8 @@ def equal_length_win_rates(
         ]
     )
     if alone:
-        rates_b = _with_prior_spread(rates_b, design, prior, seed)
+        way = float(np.average(design.z, weights=design.weight))
+        rates_b = _with_prior_spread(rates_b, way, seed)
     found = []
     for i, model in enumerate(models):
         mine = pairs[pairs["model"].astype(str) == model]
@@ -139,7 +145,7 @@ def equal_length_win_rates(
             estimate = replace(exact, n=n, n_seeds=n_seeds)
         warning = _warning(design, i)
         if alone and not warning:
-            warning = _shift_warning(float(rates[i]) - float(np.average(design.y, weights=design.weight)))
+            warning = _prior_warning(float(rates[i]), way)
         found.append(EqualLength(model, estimate, float(fit.phi[i]), warning))
     return found
 
@@ -156,22 +162,26 @@ def published_prior(design: LengthDesign) -> EffectPrior:
     return EffectPrior(PRIOR_EFFECT, (1 + information * OWN_SD**2) / PRIOR_SD**2)
 
 
-def _with_prior_spread(rates: FloatArray, design: LengthDesign, prior: EffectPrior, seed: int) -> FloatArray:
+def _with_prior_spread(rates: FloatArray, way: float, seed: int) -> FloatArray:
     """Resampled rates (B, 1), each moved by a draw of what the data leave open of phi: the more, the farther equal
     length is from the mean."""
-    spread = PRIOR_SD * OWN_SD / math.hypot(PRIOR_SD, OWN_SD)
-    draws = np.random.Generator(np.random.PCG64(seed + 1)).standard_normal(rates.shape) * spread
-    way = float(np.average(design.z, weights=design.weight))
+    draws = np.random.Generator(np.random.PCG64(seed + 1)).standard_normal(rates.shape)
+    return _moved(rates, OPEN_SD * way * draws)
+
+
+def _moved(rates: FloatArray, by: FloatArray) -> FloatArray:
+    """Rates moved down by so many log odds."""
     odds = np.log(np.clip(rates, 1e-9, 1 - 1e-9) / np.clip(1 - rates, 1e-9, 1))
-    return np.asarray(1 / (1 + np.exp(-(odds - draws * way))))
+    return np.asarray(1 / (1 + np.exp(by - odds)))
 
 
-def _shift_warning(shift: float) -> str:
-    if abs(shift) <= MOST_SHIFT:
+def _prior_warning(rate: float, way: float) -> str:
+    ends = _moved(np.full(2, rate), norm.ppf([0.975, 0.025]) * OPEN_SD * abs(way))
+    if np.abs(ends - rate).max() <= MOST_OPEN:
         return ""
     return (
-        f"the length effect moves the rate by {100 * shift:+.0f} points; for one model alone it comes mostly from "
-        "published judges: judge several models together"
+        "for one model alone the length effect comes mostly from published judges, and what they leave open is a rate "
+        f"from {ends[0]:.0%} to {ends[1]:.0%}: judge several models together"
     )
 
 

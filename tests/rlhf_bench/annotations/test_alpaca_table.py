@@ -47,7 +47,7 @@ def test_length_that_wins_is_taken_out(tmp_path: Path) -> None:
     line = annotations_text(write(tmp_path / "annotations.json", rows)).splitlines()[1].split()
     assert float(line[2]) == pytest.approx(100 * (3 / 4 * 6 / 7 + 1 / 4 * 1 / 7), abs=0.01)  # as it is: 67.86
     # log odds of 6 : 1 and 1 : 6 meet at 0, a rate of 50; one model's own slope counts for a part only
-    assert 50 < float(line[11]) < 60
+    assert 50 < float(line[11]) < 62
 
 
 def test_without_outputs_and_bad_files(tmp_path: Path) -> None:

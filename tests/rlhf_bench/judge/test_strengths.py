@@ -138,14 +138,14 @@ def lengthy(n=400, *, theta=0.3, phi=2.0, shift=30.0, seed=0, model="ppo", gamma
 
 
 def test_a_planted_length_bias_is_taken_out():
-    pairs = lengthy(1_500, phi=1.0)
+    pairs = lengthy(1_500, phi=0.8)
     (found,) = equal_length_win_rates(pairs, baseline="base", resamples=200)
     raw = win_rates(pairs)[0].estimate
     assert found.win_rate.low <= sigmoid(0.3) <= found.win_rate.high
     assert found.win_rate.value == pytest.approx(sigmoid(0.3), abs=0.04)
     assert not raw.low <= sigmoid(0.3) <= raw.high
-    assert found.length_effect == pytest.approx(1.0, abs=0.2)
-    assert "moves the rate by" in found.warning
+    assert found.length_effect == pytest.approx(0.8, abs=0.25)
+    assert "comes mostly from published judges" in found.warning
     assert found.win_rate.n == 1_500
 
 
@@ -232,8 +232,8 @@ def test_equal_length_needs_lengths_and_the_baseline():
         equal_length_win_rates(lengthy(5), baseline="sft")
 
 
-def files_of_one_model(mean_bias: float, n_files: int = 25, n: int = 300) -> Iterator[tuple[float, pd.DataFrame]]:
-    """(true rate at equal length, pairs) of models that a length-biased judge compares with one baseline each.
+def files_of_one_model(mean_bias: float, n_files: int = 57, n: int = 805) -> Iterator[tuple[float, pd.DataFrame]]:
+    """(rate of the same verdicts without the bias, pairs) of models that a length-biased judge compares with a baseline.
 
     Lengths are log-normal around 1,600 characters. Instructions differ in difficulty, and each model is better or worse
     on those with long answers (the slope `own`), which is no length bias: a file alone cannot tell the two apart.
@@ -243,24 +243,27 @@ def files_of_one_model(mean_bias: float, n_files: int = 25, n: int = 300) -> Ite
     for _ in range(n_files):
         length = (base * np.exp(rng.normal(rng.normal(-0.4, 0.4), 0.5, n))).round()
         lead = np.tanh((length - base) / (length - base).std())
-        bias, own = rng.normal(mean_bias, 0.3), rng.normal(0, 0.6)
-        quality = rng.normal(-1, 1) + difficulty + own * (lead - lead.mean())
-        won = (rng.random(n) < sigmoid(quality + bias * lead)).astype(float)
+        bias, own = rng.normal(mean_bias, 0.25), rng.normal(0, 0.6)
+        quality, chance = rng.normal(-1, 1) + difficulty + own * (lead - lead.mean()), rng.random(n)
+        won = (chance < sigmoid(quality + bias * lead)).astype(float)
         lengths = {"model_length": length.reshape(1, n, 1), "baseline_length": base.reshape(1, n, 1)}
-        yield float(sigmoid(quality).mean()), pairs_frame(won.reshape(1, n, 1), **lengths)
+        yield float((chance < sigmoid(quality)).mean()), pairs_frame(won.reshape(1, n, 1), **lengths)
 
 
-@pytest.mark.parametrize(("mean_bias", "share"), [(0.7, 0.8), (1.0, 0.6)])
-def test_one_model_alone_is_nearer_to_the_truth_at_equal_length_than_by_its_raw_rate(mean_bias, share):
+@pytest.mark.parametrize(("mean_bias", "share", "farther"), [(0.45, 0.75, 11), (0.9, 0.4, 3)])
+def test_one_model_alone_is_nearer_to_the_truth_at_equal_length_than_by_its_raw_rate(mean_bias, share, farther):
+    """At a bias of .9 the raw rates are as far off as those of AlpacaEval's files, 4.8 points."""
     rows, unwarned = [], []
     for truth, pairs in files_of_one_model(mean_bias):
-        (found,) = equal_length_win_rates(pairs, baseline="base", resamples=20)
+        (found,) = equal_length_win_rates(pairs, baseline="base", resamples=5)
         rows.append((truth, float(pairs["outcome"].mean()), found.win_rate.value))
         if abs(found.win_rate.value - truth) > 0.05 and not found.warning:
             unwarned.append((truth, found))
     truth, raw, equal = np.array(rows).T
-    assert np.abs(equal - truth).mean() < share * np.abs(raw - truth).mean()
+    off, off_raw = np.abs(equal - truth), np.abs(raw - truth)
+    assert off.mean() < share * off_raw.mean()
     assert spearmanr(truth, equal)[0] > spearmanr(truth, raw)[0]
+    assert np.sum(off > off_raw + 0.01) <= farther
     assert unwarned == []
 
 
