@@ -1,23 +1,21 @@
-"""What many tests start from: a tokenizer, a policy and a reward model as small as they can be, with random weights."""
+"""What many tests start from: a tokenizer, a policy and a reward model as small as they can be, with random weights.
+
+Fixtures import what they need: pytest-xdist's first process reads this file as well, and runs no test.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import rlhf_bench.report
-from rlhf_bench.modeling.models import load_policy, new_gpt2, to_reward_model
-from rlhf_bench.modeling.tokenizers import train_tokenizer
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .rlhf_bench.tiny import scale_matrices
-from .several import Launcher
-
-torch.set_num_threads(1)  # models of this size only get slower with more
+    from .several import Launcher
 
 # The files that take longest, longest first, so that no worker is left with one of them at the end.
 LONGEST = (
@@ -49,7 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Longest files first. Tests marked `kills` run only where a marker expression names them."""
+    """Longest files first. Tests marked `kills` run only where a marker expression names them. Torch gets one thread:
+    models of this size only get slower with more."""
+    import torch
+
+    torch.set_num_threads(1)
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places)))
     if "kills" not in config.getoption("markexpr"):
@@ -61,12 +63,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
     """Byte-level BPE of 300 tokens; pads with end-of-text. "happy" is one token, "hap" and "py" are others."""
+    from rlhf_bench.modeling.tokenizers import train_tokenizer
+
     return train_tokenizer([*LINES, *[" happy happening happily"] * 20], vocab_size=300)
 
 
 @pytest.fixture(scope="session")
 def policy_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved GPT-2 of 2 layers and width 32. Its matrices are scaled up."""
+    import torch
+
+    from rlhf_bench.modeling.models import new_gpt2
+
+    from .rlhf_bench.tiny import scale_matrices
+
     path = tmp_path_factory.mktemp("models") / "sft"
     model = new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=128, seed=0)
     scale_matrices(model, 4.0)
@@ -80,6 +90,10 @@ def policy_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.T
 @pytest.fixture(scope="session")
 def reward_folder(policy_folder: Path) -> Path:
     """The policy's backbone under a random head, saved beside it."""
+    import torch
+
+    from rlhf_bench.modeling.models import to_reward_model
+
     path = policy_folder.with_name("reward")
     model, tokenizer = to_reward_model(policy_folder, seed=1)
     with torch.no_grad():
@@ -92,17 +106,32 @@ def reward_folder(policy_folder: Path) -> Path:
 @pytest.fixture
 def policy(policy_folder: Path) -> PreTrainedModel:
     """A model of the test's own, free to be changed."""
+    from rlhf_bench.modeling.models import load_policy
+
     return load_policy(policy_folder)[0]
 
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """`rlhf-bench eval` draws no plots and no page, which take longer than its numbers."""
-    monkeypatch.setattr(rlhf_bench.report, "write_report", lambda *_, **__: [])
+    monkeypatch.setattr("rlhf_bench.report.write_report", lambda *_, **__: [])
+
+
+@pytest.fixture(scope="module")
+def plot_training_curve() -> Iterator[Callable[..., None]]:
+    """Stages draw no curve, which takes longer than to train them here. Gives the function that draws one."""
+    from rlhf_bench.report.plots import curves
+
+    draw = curves.plot_training_curve
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "plot_training_curve", lambda rows, stage, path: None)
+        yield draw
 
 
 @pytest.fixture(scope="session")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     """Runs command lines in processes that work together; torch is imported once for all."""
+    from .several import Launcher
+
     with Launcher(tmp_path_factory.mktemp("launch")) as launcher:
         yield launcher

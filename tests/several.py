@@ -19,12 +19,21 @@ from torch.distributed import TCPStore
 __all__ = ["Ended", "Launcher", "environment", "same_files"]
 
 SERVER = """
-import json, os, signal, sys, time
+import json, os, signal, sys, tempfile, time
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 import transformers.models.gpt2.modeling_gpt2
 import trainers.base, trainers.dpo, trainers.grpo, trainers.pipeline, trainers.ppo, trainers.reward, trainers.sft
 import rlhf_bench.evaluate.run, rlhf_bench.modeling.reward_model, rlhf_bench.modeling.perplexity_model
+import rlhf_bench.report.files, rlhf_bench.report.model_card, rlhf_bench.scorers.rouge
 from rlhf_bench.cli import cli
+from rlhf_bench.report.plots import curves
+
+curves.plot_training_curve = lambda rows, stage, path: None  # it takes longer than to train the stage
+# a first model, for what transformers makes and imports when it saves and loads one
+with tempfile.TemporaryDirectory() as folder:
+    GPT2LMHeadModel(GPT2Config(vocab_size=2, n_layer=1, n_head=1, n_embd=2, n_positions=2)).save_pretrained(folder)
+    GPT2LMHeadModel.from_pretrained(folder)
 
 def run(words, environment, threads, plan, out, errors):
     for descriptor, path in ((1, out), (2, errors)):

@@ -78,6 +78,11 @@ def call(*words: str | Path) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(plot_training_curve: Callable[..., None]) -> None:
+    """No stage that is trained here draws its curve."""
+
+
 @pytest.fixture
 def first_step(
     policy_folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch

@@ -32,6 +32,14 @@ SHORT = ["model.n_layer=1", "base.max_steps=3", "base.eval_size=8", "base.eval_e
          "save_seconds=0"]  # fmt: skip
 
 
+@pytest.fixture
+def policy(policy: PreTrainedModel) -> PreTrainedModel:
+    """Of one layer, which has every operation of two."""
+    policy.transformer.h = policy.transformer.h[:1]
+    policy.config.n_layer = 1
+    return policy
+
+
 def batch(rows: int, tokens: int) -> Batch:
     """Rows of different lengths, the longest of `tokens`."""
     made = [Encoded([11 + i, *range(20, 18 + tokens - 3 - i % 3)], [14, 15, 0]) for i in range(rows)]

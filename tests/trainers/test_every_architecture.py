@@ -55,6 +55,7 @@ def train(root: Path, model: Path, *stages: str) -> Result:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize(
     "kind", [kind if kind in ("llama", "gpt_neox") else pytest.param(kind, marks=pytest.mark.kills) for kind in KINDS]
 )

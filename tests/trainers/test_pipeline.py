@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.tokens import collate, encode
+from rlhf_bench.report.plots import curves
 from rlhf_bench.types import POLICIES, STAGES
 from trainers.config.ancestry import parents_of
 from trainers.config.loading import list_recipes, load_recipe
@@ -63,13 +65,16 @@ class Work(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+def work(tmp_path_factory: pytest.TempPathFactory, plot_training_curve: Callable[..., None]) -> Work:
     """train all, eval, audit."""
     root = tmp_path_factory.mktemp("work")
     checkpoints, results = root / "checkpoints", root / "results"
     where = ["--run", "toy", "--checkpoints", checkpoints]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "plot_training_curve", plot_training_curve)
+        trained = call("train", "all", "--recipe", TOY, *where)
     outputs = {
-        "train": call("train", "all", "--recipe", TOY, *where),
+        "train": trained,
         "eval": call("eval", *where, "--results", results, "--limit", "6", "--samples", "2"),
         "audit": call("audit", *where, "--results", results, "--limit", "40"),
     }

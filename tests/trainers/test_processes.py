@@ -365,7 +365,7 @@ def test_no_thread_outlives_the_processes_work() -> None:
 # --- the launchers themselves ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 def test_torchrun(root: Path, alone: Path) -> None:
     run = "torchrun"
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]

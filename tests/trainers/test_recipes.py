@@ -53,6 +53,7 @@ def write_rows(path: Path, recipe: str) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_from_first_stage_to_suite(recipe: str, model: Path, tmp_path: Path) -> None:
     stages, own = RECIPES[recipe]

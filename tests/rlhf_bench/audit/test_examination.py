@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from scipy import special
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
 
 from rlhf_bench.audit import examine
 from rlhf_bench.audit.discovered_words import discovered_words
@@ -45,7 +46,7 @@ def test_coefficients_are_those_of_statsmodels() -> None:
     scaled = x / np.sqrt((x**2).mean(axis=0))
     share = special.expit(margins / found.temperature)
     for outcome, name in ((np.ones(len(x)), "labels"), (share, "model")):
-        oracle = sm.GLM(outcome, scaled, family=sm.families.Binomial()).fit()
+        oracle = GLM(outcome, scaled, family=Binomial()).fit()
         assert [getattr(row, name) for row in found.coefficients] == pytest.approx(oracle.params.tolist(), abs=2e-3)
 
 

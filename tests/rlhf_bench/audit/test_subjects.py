@@ -16,6 +16,7 @@ from rlhf_bench.data import mini
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.files import write_jsonl
 from rlhf_bench.report.audit import Audit
+from rlhf_bench.stats.resample import resampling
 
 from ..tiny import save_policy
 
@@ -37,12 +38,14 @@ def test_an_implicit_reward_is_beta_times_the_log_ratio(tmp_path: Path) -> None:
     found = ImplicitReward.load(str(policy), str(reference), beta=0.3).score([PROMPT], [RESPONSE])
     assert found.tolist() == pytest.approx([0.3 * (plain_logprob(policy) - plain_logprob(reference))], abs=1e-4)
     # end to end, beside a function
-    pairs = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in mini.generate("test", n=400))
+    pairs = ({"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in mini.generate("test", n=200))
     write_jsonl(tmp_path / "pairs.jsonl", pairs)
-    folder = run_audit(
-        reward_models={"dpo": f"dpo:{policy},{reference},0.3", "words": lambda prompts, texts: list(map(len, texts))},
-        data=str(tmp_path / "pairs.jsonl"), checkpoints=tmp_path, results=tmp_path / "results",
-    )  # fmt: skip
+    subjects = {"dpo": f"dpo:{policy},{reference},0.3", "words": lambda prompts, texts: list(map(len, texts))}
+    with resampling(100):
+        folder = run_audit(
+            reward_models=subjects, data=str(tmp_path / "pairs.jsonl"), checkpoints=tmp_path,
+            results=tmp_path / "results",
+        )  # fmt: skip
     audit = Audit(folder)
     assert set(audit.tables["audit"]["model"]) == {"dpo", "words"}
     of_length = audit.report["models"]["words"]["overall"]

@@ -480,7 +480,7 @@ def test_a_folder_that_cannot_be_written(line: str, message: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(original: Path) -> Path:
+def trained(original: Path, plot_training_curve: Callable[..., None]) -> Path:
     """A run trained as far as its reward model."""
     root = original.parent / "trained"
     pairs = original / "pairs.jsonl"

@@ -89,14 +89,20 @@ def test_what_a_file_lacks_is_said_with_its_reason(tmp_path: Path) -> None:
     assert "lines on numbers not available" in summary_text(folder)
 
 
-def test_no_torch_is_loaded_for_texts_alone(tmp_path: Path) -> None:
+def test_no_torch_is_loaded_for_texts_or_scores_alone(tmp_path: Path) -> None:
+    """Texts are evaluated, and scores audited."""
     file = predictions(tmp_path / "a.jsonl")
+    (tmp_path / "scores.jsonl").write_text('{"scores": [1, 0]}\n{"scores": [0, 1]}\n')
     code = (
-        "import sys; from rlhf_bench.evaluate import evaluate; "
-        f"evaluate(responses=[('a', {str(file)!r})], results=__import__('pathlib').Path({str(tmp_path / 'r')!r})); "
-        "sys.exit('torch' in sys.modules)"
+        "import sys\nfrom pathlib import Path\nfrom rlhf_bench.audit import audit\n"
+        "from rlhf_bench.evaluate import evaluate\n"
+        f"evaluate(responses=[('a', {str(file)!r})], results=Path({str(tmp_path / 'r')!r}))\n"
+        "print('torch' in sys.modules)\n"
+        f"audit(scores={str(tmp_path / 'scores.jsonl')!r}, results=Path({str(tmp_path / 'r')!r})).write()\n"
+        "print('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["False", "False"], done.stdout
 
 
 def test_only_prompts_that_all_files_share_and_the_others_are_named(tmp_path: Path) -> None:

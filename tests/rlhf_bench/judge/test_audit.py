@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.errors import BadValue, DataError
+from rlhf_bench.judge.analysis import audit
 from rlhf_bench.judge.analysis.audit import Labelled, bias_checks, check_biases, judge_rates, repeatability
 from rlhf_bench.judge.analysis.pairs import fold
 from rlhf_bench.stats.permutation import sign_flip_p, two_group_p
@@ -168,16 +169,18 @@ def test_wrong_labels_are_no_preference_for_the_longer_response():
     """60 % of the better responses are longer. With a tenth of the labels wrong the judge that is never wrong errs in
     .1 * .4 / .58 = 6.9 % of the pairs whose label names the longer one and in .1 * .6 / .42 = 14.3 % of the others."""
     rng = np.random.default_rng(8)
-    runs = [bias_checks(judged(rng, (1, 400, 1), wrong_labels=0.1), label_noise=0.1) for _ in range(30)]
+    runs = [bias_checks(judged(rng, (1, 400, 1), wrong_labels=0.1), label_noise=0.1) for _ in range(20)]
     assert np.mean([checks[1].size.value for checks in runs]) == pytest.approx(0.143 - 0.069, abs=0.02)
-    assert sum(checks[1].found for checks in runs) <= 3  # 1.5 expected; some 20 where any difference counts
+    assert sum(checks[1].found for checks in runs) <= 3  # 1 expected; some 13 where any difference counts
     faulty = bias_checks(judged(rng, (1, 400, 1), wrong_labels=0.1, longer=0.3), label_noise=0.1)
     assert faulty[1].found
 
 
 @pytest.mark.parametrize("fault", [{"coin": 0.1}, {"coin": 0.1, "first": 0.3}])
-def test_the_size_of_chance_is_unbiased(fault):
+def test_the_size_of_chance_is_unbiased(fault, monkeypatch):
     """The mean over 25 runs, within 2 points of what was planted; its standard error is .0044."""
+    for test in ("sign_flip_p", "two_group_p"):  # most of the time, and not asked for
+        monkeypatch.setattr(audit, test, lambda *_, **__: 1.0)
     rng = np.random.default_rng(6)
     sizes = [bias_checks(judged(rng, (1, 200, 1), **fault))[-1].size.value for _ in range(25)]
     assert np.mean(sizes) == pytest.approx(fault["coin"], abs=0.02)
@@ -185,17 +188,17 @@ def test_the_size_of_chance_is_unbiased(fault):
 
 @pytest.mark.slow
 def test_good_judges_are_accused_at_most_as_often_as_promised():
-    """300 runs each: a perfect judge by labels of which 10 % are wrong; one that errs at random, of place and length.
+    """150 runs each: a perfect judge by labels of which 10 % are wrong; one that errs at random, of place and length.
 
-    7.5 % is 5 % and two standard errors, 2 * sqrt(.05 * .95 / 300) = 2.5 %.
+    8.6 % is 5 % and two standard errors, 2 * sqrt(.05 * .95 / 150) = 3.6 %.
     """
     rng = np.random.default_rng(4)
     accused = [
-        found_by(bias_checks(judged(rng, (1, 60, 1), wrong_labels=0.1), label_noise=0.1, seed=0)) for _ in range(300)
+        found_by(bias_checks(judged(rng, (1, 60, 1), wrong_labels=0.1), label_noise=0.1, seed=0)) for _ in range(150)
     ]
-    assert np.mean([bool(found) for found in accused]) <= 0.075
-    accused = [found_by(bias_checks(judged(rng, (1, 60, 1), coin=0.3), seed=0)) for _ in range(300)]
-    assert np.mean([bool(found.keys() & {"position", "length"}) for found in accused]) <= 0.075
+    assert np.mean([bool(found) for found in accused]) <= 0.086
+    accused = [found_by(bias_checks(judged(rng, (1, 60, 1), coin=0.3), seed=0)) for _ in range(150)]
+    assert np.mean([bool(found.keys() & {"position", "length"}) for found in accused]) <= 0.086
 
 
 def test_checks_from_a_table_of_verdicts():

@@ -49,8 +49,9 @@ def test_keys_stay(name: str, key: str) -> None:
     assert call_key(endpoint.request(question(name), retry=2)) == key
 
 
-@pytest.mark.parametrize("url", [OPENAI_URL, 'http://here/"messages":[/v1'])
-@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize(
+    ("name", "url"), [*((name, OPENAI_URL) for name in KEYS), ("rank", 'http://here/"messages":[/v1')]
+)
 def test_a_request_is_canonical_json(name: str, url: str) -> None:
     """Whatever the texts hold, what is written piece by piece is what json.dumps would write."""
     endpoint = Endpoint(url, 'judge "ü"', temperature=None, max_tokens=7)

@@ -171,7 +171,8 @@ def _work(path: Path, start: int, log: Path) -> None:
 
 
 def test_eight_processes_share_one_ledger(path: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # which imports this module once for all of them
+    context.set_forkserver_preload([__name__])
     logs = [tmp_path / f"{n}.json" for n in range(8)]
     workers = [context.Process(target=_work, args=(path, 19 * n, log)) for n, log in enumerate(logs)]
     for worker in workers:

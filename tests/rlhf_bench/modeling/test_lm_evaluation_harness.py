@@ -68,7 +68,7 @@ def samples(folder: Path, task: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: int(row["doc_id"]))
 
 
-@pytest.mark.slow
+@pytest.mark.kills  # most of its time is the harness's start
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed")
 def test_the_harness_reads_a_checkpoint_as_we_do(tmp_path: Path) -> None:
     """Log-likelihood of both responses, and the greedy answer, by its code and by ours or transformers'."""
