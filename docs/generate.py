@@ -1,4 +1,4 @@
-"""Write what the documentation repeats from the code: docs/cli.md and the table in docs/metrics.md.
+"""Write what the documentation repeats from the code: the commands' pages and the table in docs/metrics.md.
 
 python docs/generate.py            # write
 python docs/generate.py --check    # exit status 1 if a file is out of date
@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -17,18 +18,49 @@ DOCS = Path(__file__).parent
 WIDTH = 100
 
 
-def cli_page() -> str:
-    """Every command's own help, in the order in which `rlhf-bench --help` lists them."""
+class Page(NamedTuple):
+    """A page that holds the help of some commands."""
+
+    title: str
+    opening: str
+    commands: tuple[str, ...]  # how their names begin, after `rlhf-bench`
+
+
+COMMAND_PAGES = {
+    "cli.md": Page(
+        "Commands",
+        "Train checkpoints, evaluate and compare them, examine a reward model, and draw a result again. The commands\n"
+        "for [judges](cli-judge.md) and [all others](cli-more.md) have pages of their own.",
+        ("train", "eval", "audit", "compare", "report"),
+    ),
+    "cli-judge.md": Page(
+        "Commands for judges",
+        "Plan a judging and its cost, run it, read it, and let people label the same pairs ([how it works](judge.md)).",
+        ("judge plan", "judge run", "judge show", "judge label", "judge import"),
+    ),
+    "cli-more.md": Page(
+        "More commands",
+        "Look into the ledger of verdicts, try checkpoints by hand, merge and publish them, list what there is,\n"
+        "prepare data, and test a checkpoint.",
+        ("judge ledger", "demo", "merge", "push", "list", "data", "selftest"),
+    ),
+}
+
+
+def command_page(page: Page) -> str:
+    """The commands' own help, in the order in which `rlhf-bench --help` lists them."""
     from rlhf_bench.cli import cli
 
     parts = [
-        "# Commands\n",
+        f"# {page.title}\n",
+        f"{page.opening}\n",
         "    rlhf-bench COMMAND --help\n",
-        "This page holds the help of each command. It is written by `python docs/generate.py`.\n",
+        "This is the help that the commands print; `python docs/generate.py` writes the page.\n",
     ]
     for name, command in _commands(cli, "rlhf-bench"):
-        with click.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH) as context:
-            parts.append(f"## {name}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
+        if name.removeprefix("rlhf-bench ").startswith(page.commands):
+            with click.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH) as context:
+                parts.append(f"## {name}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "\n".join(parts)
 
 
@@ -59,7 +91,7 @@ def pages() -> dict[Path, str]:
         metrics.read_text(encoding="utf-8"),
         flags=re.DOTALL,
     )
-    return {metrics: text, DOCS / "cli.md": cli_page()}
+    return {metrics: text} | {DOCS / name: command_page(page) for name, page in COMMAND_PAGES.items()}
 
 
 def main(arguments: list[str]) -> int:

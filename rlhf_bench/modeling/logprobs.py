@@ -279,7 +279,7 @@ class _ChunkedLogps(torch.autograd.Function):
         hidden, weight, bias, targets = ctx.saved_tensors
         low, small = hidden.to(ctx.dtype), weight.to(ctx.dtype)
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight, dtype=_wide(weight.dtype))
+        grad_weight: Tensor | None = None
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=_wide(bias.dtype))
         with_entropy = bool(grad_entropy.any())
         for part in _parts(targets.shape[0], weight.shape[0]):
@@ -299,9 +299,11 @@ class _ChunkedLogps(torch.autograd.Function):
                 grad_bias += grad_logits.sum(0)
             cast = grad_logits.to(ctx.dtype)
             grad_hidden[part] = (cast @ small).to(hidden.dtype)
-            grad_weight += (cast.T @ low[part]).to(grad_weight.dtype)
+            product = (cast.T @ low[part]).to(_wide(weight.dtype))
+            grad_weight = product if grad_weight is None else grad_weight.add_(product)
         bias_out = None if bias is None or grad_bias is None else grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight.to(weight.dtype), bias_out, None, None
+        weight_out = torch.zeros_like(weight) if grad_weight is None else grad_weight.to(weight.dtype)
+        return grad_hidden, weight_out, bias_out, None, None
 
 
 def _parts(rows: int, vocabulary: int) -> list[slice]:
