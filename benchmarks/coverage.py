@@ -163,8 +163,8 @@ model's: no file tells either.
 - At .9 the rate at equal length meets every aim: nearer than raw on average, at most 3 of 57 farther by over a point,
   better ranks, and a warning on each that is off by over 5 points. Of all other files off by so much one has no warning
   (of 228 at 1.2).
-- From .3 on it is nearer than raw on average, with better ranks, but at .3 and .6 between 3.8 and 14.5 of 57 are farther
-  by over a point. The rule that knows the judge's bias has 4.2 to 9.2 of them.
+- From .3 on it is nearer than raw on average, with better ranks, but at .3 and .6 between 3.8 and 14.5 of 57 are
+  farther by over a point. The rule that knows the judge's bias has 4.2 to 9.2 of them.
 - A judge without a length bias, or with .15, is corrected for one all the same, and the raw rate is the nearer one.
 """
 
