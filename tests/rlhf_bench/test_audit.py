@@ -106,6 +106,13 @@ def test_rules_beside_the_model() -> None:
     assert (found["untrained"], found["ceiling"], found["pairs"]) == (None, None, 4)
 
 
+def test_ties_are_counted_and_there_is_an_accuracy_with_ties_wrong() -> None:
+    """One of four right, two tied: a half with ties half, a quarter with ties wrong, as JudgeBench prints it."""
+    scores = PairScores(np.array([1.0, 0.0, 0.5, 0.0]), np.array([0.0, 1.0, 0.5, 0.0]))
+    found = audit_pairs([pair(name, "x", "y") for name in "abcd"], [scores])
+    assert (found["accuracy"]["value"], found["ties"], found["ties_wrong"]["value"]) == (0.5, 2, 0.25)
+
+
 def test_ceiling_is_the_mean_of_the_better_side() -> None:
     """max(p, 1 - p) of .9 and .3 is .9 and .7."""
     pairs = [pair("a", "x", "y", p_chosen=0.9), pair("b", "x", "y", p_chosen=0.3)]

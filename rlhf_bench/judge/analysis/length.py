@@ -19,11 +19,11 @@ of published judges. A uniform distribution of that range has mean .5 and standa
 their judge by .25; together .4. So is .6, the standard deviation of the part of a model's own slope that differs
 between instructions. The interval includes both, and a warning names the range that they leave open where it is wide.
 
-The 1.0 is read off leaderboards in tatsu-lab/alpaca_eval (data_AlpacaEval_2, columns win_rate, length_controlled_winrate
-and avg_length). There the log odds of the win rate less those of the length-controlled one, over tanh of the mean length
-difference to the baseline in units of L characters, estimate phi. The files lack the spread of the differences, so L is
-assumed. Medians over the models with a mean length 400 characters or more from the baseline's 2,049, with the standard
-deviation between models:
+The 1.0 is read off leaderboards in tatsu-lab/alpaca_eval (data_AlpacaEval_2, with the columns win_rate,
+length_controlled_winrate and avg_length). There the log odds of the win rate less those of the length-controlled one,
+over tanh of the mean length difference to the baseline in units of L characters, estimate phi. The files lack the
+spread of the differences, so L is assumed. Medians over the models with a mean length 400 characters or more from the
+baseline's 2,049, with the standard deviation between models:
 
     judge             models    L = 700       L = 900       L = 1,200
     GPT-4 Turbo           43    .72 (.20)     .82 (.21)      .97 (.25)

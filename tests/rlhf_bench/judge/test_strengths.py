@@ -233,7 +233,7 @@ def test_equal_length_needs_lengths_and_the_baseline():
 
 
 def files_of_one_model(mean_bias: float, n_files: int = 57, n: int = 805) -> Iterator[tuple[float, pd.DataFrame]]:
-    """(rate of the same verdicts without the bias, pairs) of models that a length-biased judge compares with a baseline.
+    """(rate of the same verdicts without the bias, pairs) of models that a biased judge compares with a baseline.
 
     Lengths are log-normal around 1,600 characters. Instructions differ in difficulty, and each model is better or worse
     on those with long answers (the slope `own`), which is no length bias: a file alone cannot tell the two apart.

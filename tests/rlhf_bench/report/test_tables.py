@@ -24,7 +24,7 @@ from rlhf_bench.report.result import load_result
 from rlhf_bench.report.table import REST, Column, Table, cell_text, column_text, number_text
 from rlhf_bench.report.tables.pairwise import pairwise_table
 from rlhf_bench.report.tables.summary import missing_lines, summary_table
-from rlhf_bench.types import Estimate
+from rlhf_bench.types import REFERENCE, Estimate
 
 from .make_result import NASTY, make_result
 
@@ -46,6 +46,7 @@ TABLE = Table(
         (Estimate(2.0, math.nan, math.nan, 1), 1, "2.0 [–]"),
         (Estimate(math.nan, math.nan, math.nan, 0), 1, "–"),
         (Estimate(math.inf, math.nan, math.nan, 3), 1, "inf"),
+        (Estimate(0.0, 0.0, 0.0, 150, method=REFERENCE), 2, "0 (reference)"),  # known, not estimated
         (None, 2, "–"),
         (2048, 0, "2048"),
         (41.6, 0, "42"),
