@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.promise import promised
 from rlhf_bench.audit.regression import Coefficient, Payments, payments
 from rlhf_bench.audit.slices import (
+    Mask,
     Slice,
     category_slices,
     discovered_slices,
@@ -46,6 +47,7 @@ class Examination:
     words: list[Coefficient]
     slices: list[Slice]
     discovered: list[Slice]
+    discovered_masks: Mapping[str, Mask]  # the pairs of each discovered slice (N,), by its name
     probes: Sequence[Effect]
     too_small: list[str]  # slices with too few pairs, which have no number
     family: list[Finding]  # everything that was tested, smallest q first
@@ -92,9 +94,9 @@ def examine(
     slices = [found for found in measured.values() if found is not None]
     preferred = np.where(margins >= 0, 1.0, -1.0)[:, None] * scaled
     sides = {f"{row.feature} (preferred - other)": preferred[:, i] for i, row in enumerate(features)}
-    discovered = discovered_slices(sides, margins, promise, prompts, seed=seed) if sides else []
+    discovered, of_discovered = discovered_slices(sides, margins, promise, prompts, seed=seed) if sides else ([], {})
     return Examination(
-        replace(paid, coefficients=features), words.coefficients, slices, discovered, probes,
+        replace(paid, coefficients=features), words.coefficients, slices, discovered, of_discovered, probes,
         [name for name, found in measured.items() if found is None],
         _family(features, words.coefficients, slices, discovered, probes),
     )  # fmt: skip

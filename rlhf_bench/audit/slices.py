@@ -99,7 +99,7 @@ def measure_slice(
     among: Mask | None = None,
     level: float = 0.95,
 ) -> Slice | None:
-    """A slice's numbers, among all pairs or those of a mask; None where fewer than MIN_SLICE are in it or outside it."""
+    """A slice's numbers, of all pairs or those of a mask; None where fewer than MIN_SLICE are in it or outside it."""
     among = np.ones(len(margins), dtype=np.bool_) if among is None else among
     inside, outside = np.flatnonzero(among & mask), np.flatnonzero(among & ~mask)
     if min(len(inside), len(outside)) < MIN_SLICE:
@@ -130,8 +130,9 @@ def discovered_slices(
     prompts: Sequence[str],
     *,
     seed: int = 0,
-) -> list[Slice]:
-    """Slices that a decision tree of the gap finds on one half of the prompts, with the other half's numbers alone.
+) -> tuple[list[Slice], dict[str, Mask]]:
+    """Slices that a decision tree of the gap finds on one half of the prompts, with the other half's numbers alone; and
+    their masks of all pairs (N,), by name.
 
     features: what may define a slice, a column (N,) each, without the label. A leaf's name is its path.
     """
@@ -143,11 +144,10 @@ def discovered_slices(
     tree = DecisionTreeRegressor(max_depth=_DEPTH, min_samples_leaf=max(MIN_SLICE, len(x) // 40), random_state=seed)
     tree.fit(x[half], residual[half])
     leaves = tree.apply(x)
-    found = [
-        measure_slice(name, leaves == leaf, margins, promise, prompts, among=~half)
-        for leaf, name in _leaf_names(tree, list(features)).items()
-    ]
-    return [each for each in found if each is not None]
+    masks = {name: leaves == leaf for leaf, name in _leaf_names(tree, list(features)).items()}
+    found = [measure_slice(name, mask, margins, promise, prompts, among=~half) for name, mask in masks.items()]
+    kept = [each for each in found if each is not None]
+    return kept, {each.name: masks[each.name] for each in kept}
 
 
 def _leaf_names(tree: object, names: Sequence[str]) -> dict[int, str]:

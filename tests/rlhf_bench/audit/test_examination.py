@@ -185,11 +185,13 @@ def test_a_slice_is_discovered_on_one_half_and_measured_on_the_other() -> None:
     x = rng.normal(size=2000)
     margins = np.where((x > 0.5) & (rng.random(2000) < 0.5), -1.0, 1.0)
     prompts = [str(i) for i in range(2000)]
-    found = discovered_slices({"x": x}, margins, fixed(0.85, 2000), prompts)
+    found, masks = discovered_slices({"x": x}, margins, fixed(0.85, 2000), prompts)
     worst = min(found, key=lambda row: row.gap)
     assert worst.name.startswith("x > 0.")
     assert worst.inside.value == pytest.approx(0.5, abs=0.08)
     assert sum(row.n for row in found) == 1000  # the other half, whole
+    assert sum(mask.sum() for mask in masks.values()) == 2000  # of both halves
+    assert x[masks[worst.name]].min() > x[~masks[worst.name]].max()
 
 
 @pytest.fixture(scope="module")
