@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rlhf_bench.audit.lists import lists_of
-from rlhf_bench.audit.pairs import PairScores, described, mistakes, score_pairs
+from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
+from rlhf_bench.audit.pairs import PairScores, score_pairs
 from rlhf_bench.audit.probes import probe_all
 from rlhf_bench.audit.stored import accuracies, examined, model_part
 from rlhf_bench.data import mini
@@ -40,13 +41,13 @@ def main(n: int) -> None:
 
     effects, idle = probe_all(Length(), pairs, scores)
     part("probes")
-    examination = examined(pairs, scores, effects, idle)
+    examination, discovered = examined(pairs, scores, effects, idle)
     part("features, words, slices, findings, safety, near-duplicates, groups of mistakes")
     model_part(pairs, scores, lists_of(pairs, scores), examination)
     part("calibration, lists")
     accuracies(pairs, [scores])
     part("accuracy")
-    rows = described(mistakes("length", "train", pairs, scores))
+    rows = described(mistakes("length", "train", pairs, scores, {**slices_of_pairs(pairs), **discovered}))
     part(f"{len(rows):,} mistakes")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{len(pairs):,} pairs: {last - start:.1f} s and {peak:.0f} MB at most")

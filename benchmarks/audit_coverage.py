@@ -15,8 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import special
 
+from rlhf_bench.audit.promise import promised
 from rlhf_bench.audit.regression import Payments, payments
-from rlhf_bench.audit.slices import Slice, feature_slices, measure_slice, promised
+from rlhf_bench.audit.slices import Slice, feature_slices, measure_slice
 from rlhf_bench.stats import FloatArray, benjamini_hochberg
 
 FEATURES = [f"x{k}" for k in range(8)]
@@ -38,7 +39,7 @@ def measured(x: FloatArray, margins: FloatArray) -> tuple[Payments, list[Slice]]
     prompts = [str(i) for i in range(len(x))]
     paid = payments(x, margins, FEATURES, prompts)
     scaled = x / np.array([row.sd for row in paid.coefficients])
-    promise = promised(margins, scaled, np.array([row.labels for row in paid.coefficients]))
+    promise = promised(margins, scaled)
     preferred = x * np.where(margins >= 0, 1.0, -1.0)[:, None]
     masks = feature_slices(preferred, FEATURES, "preferred")
     found = [measure_slice(name, mask, margins, promise, prompts) for name, mask in masks.items()]

@@ -1,11 +1,11 @@
 """Does the audit find a fault that was put into a reward model, and find none where there is none?
 
-    python benchmarks/planted_faults.py [--seeds 100]
+    python benchmarks/planted_faults.py [--seeds 100] [--first-seed 0] [--fault NAME] [--strength S]
 
 The reward is hh-mini's gold reward plus s standard deviations (of the gold) times the z-score of a feature, plus noise.
 A seed is a resample of 1,000 of the test pairs, labels drawn from the gold reward (Bradley and Terry), and the noise.
-Features that the embedded data lack are put in by edits of a random third of the responses. The planted feature is
-found if it is the first finding: the smallest q, under .05.
+Features that the embedded data lack are put in by edits of a random third of the responses, drawn with the first seed.
+The planted feature is found if it is the first finding: the smallest q, under .05.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rlhf_bench.data import mini
 from rlhf_bench.data.mini.gold import gold_reward
 from rlhf_bench.scorers.features import FEATURES, feature_table
 
+STRENGTHS = (0.25, 0.5, 1.0)
 NOISE = 0.25  # standard deviations of the gold reward
 PAIRS = 1000
 
@@ -96,17 +97,15 @@ def one(data: Pool, fault: str | None, strength: float, seed: int) -> tuple[str 
     return (found[0].name if found else None), len(found)
 
 
-def table(
-    seeds: int, *, faults: Sequence[str] = tuple(FAULTS), strengths: Sequence[float] = (0.25, 0.5, 1.0)
-) -> Iterator[str]:
-    data = pool(4000, 0)
-    yield f"| fault | strength | the first finding, of {seeds} | any finding |"
+def table(seeds: Sequence[int], faults: Sequence[str], strengths: Sequence[float]) -> Iterator[str]:
+    data = pool(4000, seeds[0])
+    yield f"| fault | s | the first finding, of {len(seeds)} | any finding |"
     yield "| --- | ---: | ---: | ---: |"
-    results = [one(data, None, 0.0, seed) for seed in range(seeds)]
+    results = [one(data, None, 0.0, seed) for seed in seeds]
     yield f"| none | | | {sum(n > 0 for _, n in results)} |"
     for fault in faults:
         for strength in strengths:
-            results = [one(data, fault, strength, seed) for seed in range(seeds)]
+            results = [one(data, fault, strength, seed) for seed in seeds]
             first = sum(name is not None and name.split(":")[0] == FAULTS[fault][0] for name, _ in results)
             yield f"| {fault} | {strength} | {first} | {sum(n > 0 for _, n in results)} |"
 
@@ -114,7 +113,12 @@ def table(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=100)
-    for line in table(parser.parse_args().seeds):
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--fault", choices=FAULTS, action="append", help="this fault only; or several")
+    parser.add_argument("--strength", type=float, action="append", help="this strength only; or several")
+    given = parser.parse_args()
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    for line in table(seeds, given.fault or tuple(FAULTS), given.strength or STRENGTHS):
         print(line, flush=True)
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rlhf_bench.audit.discovered_words import discovered_words
 from rlhf_bench.audit.probes import Effect
+from rlhf_bench.audit.promise import promised
 from rlhf_bench.audit.regression import Coefficient, Payments, payments
 from rlhf_bench.audit.slices import (
+    Mask,
     Slice,
     category_slices,
     discovered_slices,
     measure_slice,
     named_slices,
-    promised,
 )
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
@@ -46,6 +47,7 @@ class Examination:
     words: list[Coefficient]
     slices: list[Slice]
     discovered: list[Slice]
+    discovered_masks: Mapping[str, Mask]  # the pairs of each discovered slice (N,), by its name
     probes: Sequence[Effect]
     too_small: list[str]  # slices with too few pairs, which have no number
     family: list[Finding]  # everything that was tested, smallest q first
@@ -74,24 +76,29 @@ def examine(
     Raises BadValue for pairs all of which have equal texts, a length that differs or a margin that is not finite.
     """
     _check(prompts, chosen, rejected, margins)
-    names = list(FEATURES)
     if differences is None:
         differences = feature_differences(chosen, rejected)
-    paid = payments(differences, margins, names, prompts)
-    kept = [names.index(row.feature) for row in paid.coefficients]
-    scaled = differences[:, kept] / np.array([row.sd for row in paid.coefficients])
-    promise = promised(margins, scaled, np.array([row.labels for row in paid.coefficients]))
+    words = discovered_words(prompts, chosen, rejected, differences, margins, seed=seed)
+    names = [*FEATURES, *words.confirmed]
+    columns = np.column_stack([differences, words.differences])
+    paid = payments(columns, margins, names, prompts)
+    scaled = columns[:, [names.index(row.feature) for row in paid.coefficients]]
+    scaled = scaled / np.array([row.sd for row in paid.coefficients])
+    promise = promised(margins, scaled)
+    # of a confirmed word the price by the other half is reported, not this one by all pairs
+    features = [row for row in paid.coefficients if row.feature in FEATURES]
+    kept = [names.index(row.feature) for row in features]
     masks = named_slices(prompts, chosen, rejected, margins, differences[:, kept], [names[k] for k in kept])
     masks |= category_slices(categories)
     measured = {name: measure_slice(name, mask, margins, promise, prompts) for name, mask in masks.items()}
-    preferred = scaled * np.where(margins >= 0, 1.0, -1.0)[:, None]
-    columns = {f"{names[k]} (preferred - other)": preferred[:, i] for i, k in enumerate(kept)}
-    discovered = discovered_slices(columns, margins, promise, prompts, seed=seed) if columns else []
     slices = [found for found in measured.values() if found is not None]
-    words = discovered_words(prompts, chosen, rejected, differences[:, kept], margins, seed=seed)
+    preferred = np.where(margins >= 0, 1.0, -1.0)[:, None] * scaled
+    sides = {f"{row.feature} (preferred - other)": preferred[:, i] for i, row in enumerate(features)}
+    discovered, of_discovered = discovered_slices(sides, margins, promise, prompts, seed=seed) if sides else ([], {})
     return Examination(
-        paid, words, slices, discovered, probes, [name for name, found in measured.items() if found is None],
-        _family(paid.coefficients, words, slices, discovered, probes),
+        replace(paid, coefficients=features), words.coefficients, slices, discovered, of_discovered, probes,
+        [name for name, found in measured.items() if found is None],
+        _family(features, words.coefficients, slices, discovered, probes),
     )  # fmt: skip
 
 

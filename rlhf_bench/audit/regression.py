@@ -106,25 +106,27 @@ def payments(
     sd = np.sqrt(np.mean(raw**2, axis=0))
     x = raw / sd
     share = special.expit(margins / temperature)
-    model, model_influence, model_hessian = _fit(x, share)
-    labels, labels_influence, _ = _fit(x, np.ones(len(x)))
+    model, model_influence, model_hessian = fit_logistic(x, share)
+    labels, labels_influence, _ = fit_logistic(x, np.ones(len(x)))
     model_influence = model_influence + _through_temperature(x, margins, temperature, model_hessian)
-    groups = _groups(prompts)
-    model_se, labels_se = (_errors(influence, groups) for influence in (model_influence, labels_influence))
+    groups = groups_of(prompts)
     attenuation, factor_influence = _attenuation(model, labels, model_influence, labels_influence, groups)
     difference = model - attenuation * labels
     influence = model_influence - attenuation * labels_influence - np.outer(factor_influence, labels)
-    se = _errors(influence, groups)
-    z = float(stats.norm.ppf((1 + level) / 2))
+    se, degrees = errors(influence, groups)
+    half, model_half, labels_half = (
+        own_se * stats.t.ppf((1 + level) / 2, own_degrees)
+        for own_se, own_degrees in ((se, degrees), errors(model_influence, groups), errors(labels_influence, groups))
+    )
+    p = 2 * stats.t.sf(np.abs(difference) / se, degrees)
     power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
-    p = 2 * stats.norm.sf(np.abs(difference) / se)
     inflation = _inflation(x)
     rows = [
         Coefficient(
             names[k], float(sd[i]),
-            float(model[i]), float(model[i] - z * model_se[i]), float(model[i] + z * model_se[i]),
-            float(labels[i]), float(labels[i] - z * labels_se[i]), float(labels[i] + z * labels_se[i]),
-            float(difference[i]), float(difference[i] - z * se[i]), float(difference[i] + z * se[i]),
+            float(model[i]), float(model[i] - model_half[i]), float(model[i] + model_half[i]),
+            float(labels[i]), float(labels[i] - labels_half[i]), float(labels[i] + labels_half[i]),
+            float(difference[i]), float(difference[i] - half[i]), float(difference[i] + half[i]),
             float(p[i]), power * float(se[i]), float(inflation[i]),
         )
         for i, k in enumerate(kept.tolist())
@@ -132,7 +134,7 @@ def payments(
     return Payments(temperature, attenuation, len(margins), rows)
 
 
-def _fit(x: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def fit_logistic(x: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Coefficients (K,), the influence of each pair on them (N, K), and the Hessian of the mean loss (K, K).
 
     A residual is divided by 1 - leverage (HC3, MacKinnon & White 1985), since a pair draws the fit towards itself.
@@ -175,8 +177,8 @@ def _attenuation(
     """
     if not len(model):
         return 1.0, np.zeros(len(groups))
-    own, other = (_errors(influence, groups) ** 2 for influence in (model_influence, labels_influence))
-    both = _errors(model_influence + labels_influence, groups) ** 2
+    own, other = (errors(influence, groups)[0] ** 2 for influence in (model_influence, labels_influence))
+    both = errors(model_influence + labels_influence, groups)[0] ** 2
     shared = (both - own - other) / 2  # covariance of the two coefficients
 
     def spread(a: float) -> FloatArray:
@@ -201,17 +203,25 @@ def _attenuation(
     return a, influence / below if below > 0 else np.zeros(len(groups))
 
 
-def _groups(prompts: Sequence[str]) -> Index:
+def groups_of(prompts: Sequence[str]) -> Index:
+    """A number for each prompt, (N,)."""
     return np.asarray(np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1], dtype=np.intp)
 
 
-def _errors(influence: FloatArray, groups: Index) -> FloatArray:
-    """Standard errors (K,) from the influence of each pair (N, K), summed by prompt."""
+def errors(influence: FloatArray, groups: Index) -> tuple[FloatArray, FloatArray]:
+    """Standard errors (K,) from the influence of each pair (N, K), summed by prompt, and their degrees of freedom (K,).
+
+    The degrees of freedom are Satterthwaite's (1946): where few prompts carry an estimate, as that of a feature which
+    few pairs have, its error is known less well than the number of pairs says.
+    """
     n_groups = int(groups.max()) + 1
     sums = np.zeros((n_groups, influence.shape[1]))
     np.add.at(sums, groups, influence)
-    found: FloatArray = np.sqrt((sums**2).sum(axis=0) * n_groups / max(n_groups - 1, 1))
-    return np.maximum(found, 1e-300)
+    squares = sums**2
+    total = squares.sum(axis=0)
+    se: FloatArray = np.maximum(np.sqrt(total * n_groups / max(n_groups - 1, 1)), 1e-300)
+    degrees: FloatArray = np.maximum(total**2 / np.maximum((squares**2).sum(axis=0), 1e-300) - 1, 1.0)
+    return se, degrees
 
 
 def _inflation(x: FloatArray) -> FloatArray:

@@ -18,6 +18,7 @@ from rlhf_bench.audit.lists import lists_of
 from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
 from rlhf_bench.audit.pairs import PairScorer, PairScores, score_pairs
 from rlhf_bench.audit.probes import probe_all
+from rlhf_bench.audit.slices import Mask
 from rlhf_bench.audit.stored import accuracies, examined, model_part
 from rlhf_bench.audit.subjects import Given, Subject, subject_of, subjects_of_run
 from rlhf_bench.audit.teacher import as_row, samples_of, teach
@@ -45,6 +46,7 @@ class Audited:
     scores: dict[str, PairScores]
     untrained: dict[str, PairScores]  # empty where there is no untrained model
     part: Mapping[str, Any]
+    discovered: Mapping[str, Mask]  # the test pairs of each discovered slice, by its name
 
 
 def run_audit(
@@ -90,7 +92,13 @@ def run_audit(
             (
                 row
                 for split, d in splits.items()
-                for row in mistakes(a.subject.name, split, d.pairs, a.scores[split], shared[split])
+                for row in mistakes(
+                    a.subject.name,
+                    split,
+                    d.pairs,
+                    a.scores[split],
+                    {**shared[split], **(a.discovered if split == "test" else {})},
+                )
             ),
             key=lambda row: row["margin"],
         )
@@ -172,8 +180,9 @@ def _audit_one(
     fresh = subject.untrained()
     untrained = of(fresh, "untrained model") if fresh else {}
     pairs, own = splits["test"].pairs, scores["test"]
-    part = model_part(pairs, own, lists_of(pairs, own), examined(pairs, own, effects, idle))
-    return Audited(subject, scores, untrained, part)
+    examination, discovered = examined(pairs, own, effects, idle)
+    part = model_part(pairs, own, lists_of(pairs, own), examination)
+    return Audited(subject, scores, untrained, part, discovered)
 
 
 def _teaching(result: Path, subjects: Sequence[Subject]) -> dict[str, Any]:
@@ -216,7 +225,13 @@ def _report(
             "unseen": _facts(splits[UNSEEN]) if UNSEEN in splits else None,
         },
         "reward_model": [
-            {"name": a.subject.name, "seed": a.subject.seed, "path": a.subject.path, "hash": a.subject.hash}
+            {
+                "name": a.subject.name,
+                "seed": a.subject.seed,
+                "path": a.subject.path,
+                "hash": a.subject.hash,
+                "toy": a.subject.is_toy,
+            }
             for a in audited
         ],
         "models": {a.subject.name: {**_accuracies([a], splits, words), **a.part} for a in audited},

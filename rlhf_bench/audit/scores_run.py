@@ -44,10 +44,10 @@ def run_scores(files: Mapping[str, Path], *, results: Path = Path("results")) ->
         if not has_texts:  # responses are named by their numbers, and have no length
             for row in (found["overall"], *found["by_category"].values()):
                 row |= {"longer": None, "shorter": None}
-        examination = examined(pairs, scores) if has_texts else {"missing": _NO_TEXTS}
+        examination, discovered = examined(pairs, scores) if has_texts else ({"missing": _NO_TEXTS}, {})
         models[name] = {**found, **model_part(pairs, scores, lists, examination)}
         margins.append((name, scores.margins))
-        wrong = mistakes(name, _SPLIT, pairs, scores, shared)
+        wrong = mistakes(name, _SPLIT, pairs, scores, {**shared, **discovered})
         rows += described(wrong) if has_texts else wrong
     prompts, categories = [pair.prompt for pair in pairs], [pair.category for pair in pairs]
     masks = label_slices(pairs) if has_texts else category_slices(categories)

@@ -1,8 +1,7 @@
 """Slices of pairs on which a reward model is right less often, or more often, than it should be.
 
 Accuracy differs between slices also where nothing is wrong, since some pairs are harder: what is tested is accuracy
-against what is promised, the probability that the preferred side is the chosen one by a logistic regression of the
-labels on two numbers: the margin, and what the labels pay for the pair's features (`regression`). A slice is made
+against what margins and features promise (`promise`). A slice is made
 without the label: of the features of the pair, or of those of the side that the model prefers. A slice such as "the
 chosen one is longer" would choose its own accuracy.
 
@@ -18,10 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import stats
 
 from rlhf_bench.audit.pairs import right
-from rlhf_bench.audit.regression import fit_temperature
+from rlhf_bench.audit.promise import Promise
+from rlhf_bench.audit.regression import errors, groups_of
 from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
 from rlhf_bench.types import Estimate
@@ -47,27 +47,6 @@ class Slice:
     odds_ratio: float
     p: float
     detectable: float  # the smallest true gap that so many pairs show with 80 % power at p < .05
-
-
-def promised(margins: FloatArray, differences: FloatArray, label_prices: FloatArray) -> FloatArray:
-    """The probability that the preferred side of each pair is the chosen one, (N,): from its margin and its features.
-
-    margins: chosen minus rejected (N,); differences: of features, one standard deviation each (N, K); label_prices:
-    the labels' coefficients (K,). The labels' logit is a * margin + b * (differences @ label_prices), with a and b
-    fitted: a noisy reward model's margin and the features' worth predict the label together.
-    """
-    scale = fit_temperature(margins)
-    x = np.column_stack([margins / scale if math.isfinite(scale) else margins * 0, differences @ label_prices])
-    slopes = np.array([1.0, 0.0])
-    for _ in range(50):
-        p = special.expit(x @ slopes)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * len(x) * np.eye(2)
-        step = np.linalg.solve(hessian, x.T @ (1 - p))
-        slopes = slopes + step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
-        if np.abs(step).max() < 1e-10:
-            break
-    p = special.expit(x @ slopes)
-    return np.where(margins > 0, p, np.where(margins < 0, 1 - p, 0.5))
 
 
 def named_slices(
@@ -114,40 +93,46 @@ def measure_slice(
     name: str,
     mask: Mask,
     margins: FloatArray,
-    promise: FloatArray,
+    promise: Promise,
     prompts: Sequence[str],
     *,
+    among: Mask | None = None,
     level: float = 0.95,
 ) -> Slice | None:
-    """A slice's numbers; None where fewer than MIN_SLICE pairs are in it or outside it."""
-    inside = np.flatnonzero(mask)
-    outside = np.flatnonzero(~mask)
+    """A slice's numbers, of all pairs or those of a mask; None where fewer than MIN_SLICE are in it or outside it."""
+    among = np.ones(len(margins), dtype=np.bool_) if among is None else among
+    inside, outside = np.flatnonzero(among & mask), np.flatnonzero(among & ~mask)
     if min(len(inside), len(outside)) < MIN_SLICE:
         return None
     correct = right(margins)
-    residual = correct - promise
-    gap, se, n_prompts = _clustered_mean(residual[inside], [prompts[i] for i in inside.tolist()])
-    # where nearly all are right, the pairs seen say too little of the spread; the promise itself says how large it is
-    se = max(se, math.sqrt(float((promise[inside] * (1 - promise[inside])).sum())) / len(inside))
-    z = float(stats.t.ppf((1 + level) / 2, max(n_prompts - 1, 1)))
-    p = float(2 * stats.t.sf(abs(gap) / se, max(n_prompts - 1, 1))) if se > 0 else 1.0
+    residual = correct - promise.probability
+    gap = float(residual[inside].mean())
+    influence, of_label = promise.errors(residual, (among & mask).astype(np.float64))
+    se, degrees = (float(each[0]) for each in errors(influence[:, None], groups_of(prompts)))
+    # where nearly all are right, the pairs seen say too little of the error; the promise itself says how large it is
+    by_promise = math.sqrt(float((promise.probability * (1 - promise.probability)) @ of_label**2))
+    if by_promise > se:
+        se, degrees = by_promise, max(len({prompts[i] for i in inside.tolist()}) - 1, 1)
+    z = float(stats.t.ppf((1 + level) / 2, degrees))
+    p = float(2 * stats.t.sf(abs(gap) / se, degrees))
     power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     return Slice(
         name, len(inside), _share(correct, inside, level), _share(correct, outside, level),
-        float(promise[inside].mean()), gap, gap - z * se, gap + z * se, _odds_ratio(correct, inside, outside), p,
-        power * se,
+        float(promise.probability[inside].mean()), gap, gap - z * se, gap + z * se,
+        _odds_ratio(correct, inside, outside), p, power * se,
     )  # fmt: skip
 
 
 def discovered_slices(
     features: Mapping[str, FloatArray],
     margins: FloatArray,
-    promise: FloatArray,
+    promise: Promise,
     prompts: Sequence[str],
     *,
     seed: int = 0,
-) -> list[Slice]:
-    """Slices that a decision tree of the gap finds on one half of the prompts, with the other half's numbers alone.
+) -> tuple[list[Slice], dict[str, Mask]]:
+    """Slices that a decision tree of the gap finds on one half of the prompts, with the other half's numbers alone; and
+    their masks of all pairs (N,), by name.
 
     features: what may define a slice, a column (N,) each, without the label. A leaf's name is its path.
     """
@@ -155,17 +140,14 @@ def discovered_slices(
 
     half = half_of(prompts, seed)
     x = np.column_stack(list(features.values()))
-    residual = right(margins) - promise
+    residual = right(margins) - promise.probability
     tree = DecisionTreeRegressor(max_depth=_DEPTH, min_samples_leaf=max(MIN_SLICE, len(x) // 40), random_state=seed)
     tree.fit(x[half], residual[half])
-    rest = np.flatnonzero(~half)
-    leaves = tree.apply(x[rest])
-    found = []
-    for leaf, name in _leaf_names(tree, list(features)).items():
-        of_leaf = measure_slice(name, leaves == leaf, margins[rest], promise[rest], [prompts[i] for i in rest.tolist()])
-        if of_leaf is not None:
-            found.append(of_leaf)
-    return found
+    leaves = tree.apply(x)
+    masks = {name: leaves == leaf for leaf, name in _leaf_names(tree, list(features)).items()}
+    found = [measure_slice(name, mask, margins, promise, prompts, among=~half) for name, mask in masks.items()]
+    kept = [each for each in found if each is not None]
+    return kept, {each.name: masks[each.name] for each in kept}
 
 
 def _leaf_names(tree: object, names: Sequence[str]) -> dict[int, str]:
@@ -192,15 +174,6 @@ def half_of(prompts: Sequence[str], seed: int) -> Mask:
     drawn = np.random.default_rng(seed).permutation(len(names)) < len(names) / 2
     is_first = dict(zip(names, drawn.tolist(), strict=True))
     return np.array([is_first[prompt] for prompt in prompts])
-
-
-def _clustered_mean(values: FloatArray, prompts: Sequence[str]) -> tuple[float, float, int]:
-    """Mean, its standard error with pairs of a prompt together, and the number of prompts."""
-    groups = np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1]
-    n = int(groups.max()) + 1
-    mean = float(values.mean())
-    sums = np.bincount(groups, weights=values - mean)
-    return mean, math.sqrt(float((sums**2).sum()) * n / max(n - 1, 1)) / len(values), n
 
 
 def _share(correct: FloatArray, index: Index, level: float) -> Estimate:

@@ -20,6 +20,7 @@ from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.regression import payments
 from rlhf_bench.audit.rewardbench import rewardbench
 from rlhf_bench.audit.safety import safety
+from rlhf_bench.audit.slices import Mask
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray
@@ -71,8 +72,10 @@ def _calibration(pairs: Sequence[PreferencePair], margins: FloatArray) -> dict[s
 
 def examined(
     pairs: Sequence[PreferencePair], scores: PairScores, probes: Sequence[Effect] = (), idle: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Findings, features, slices, probes, safety, mistakes. idle: probes that apply to no text.
+) -> tuple[dict[str, Any], Mapping[str, Mask]]:
+    """Findings, features, slices, probes, safety, mistakes; and the pairs of each discovered slice (N,), by its name.
+
+    idle: probes that apply to no text.
 
     Where there are too few pairs for it, `missing` has the reason and nothing else is there.
     """
@@ -84,10 +87,10 @@ def examined(
             categories=[pair.category for pair in pairs], differences=differences, probes=probes,
         )  # fmt: skip
     except BadValue as error:
-        return {"missing": str(error)}
+        return {"missing": str(error)}, {}
     q = {(entry.kind, entry.name): entry.q for entry in found.family}
     groups = mistake_groups(differences, scores.margins)
-    return {
+    part = {
         "missing": None,
         "temperature": found.payments.temperature,
         "attenuation": found.payments.attenuation,
@@ -111,6 +114,7 @@ def examined(
             for group in groups
         ],
     }
+    return part, found.discovered_masks
 
 
 def _features(

@@ -48,6 +48,7 @@ class Subject:
     hash: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     untrained: Callable[[], PairScorer | None] = lambda: None
+    is_toy: bool = False  # of a toy recipe, or an ensemble with a member of one
 
     @property
     def seed(self) -> int | None:
@@ -103,7 +104,8 @@ def subject_of(name: str, given: Given) -> Subject:
         members = [subject_of(name, path) for path in rest.split(",") if path]
         if len(members) < 2:
             raise BadValue(f"{given}: {len(members)} member given; expected two or more, mean:PATH,PATH")
-        return Subject(name, str(given), lambda: Ensemble([member.load() for member in members]))
+        is_toy = any(member.is_toy for member in members)
+        return Subject(name, str(given), lambda: Ensemble([member.load() for member in members]), is_toy=is_toy)
     path = Path(given)
     training = read_training(path) or {}
     digest = None
@@ -130,7 +132,8 @@ def _reward_model(name: str, path: str, digest: str | None, training: Mapping[st
                 return RewardModel(model, tokenizer, **limits, template=form, name=f"{parent} under a fresh head")
         return None
 
-    return Subject(name, path, lambda: RewardModel.load(path, **limits), digest, training, untrained)
+    is_toy = bool(training.get("toy"))
+    return Subject(name, path, lambda: RewardModel.load(path, **limits), digest, training, untrained, is_toy)
 
 
 def _implicit(name: str, rest: str) -> Subject:
@@ -144,8 +147,9 @@ def _implicit(name: str, rest: str) -> Subject:
         raise BadValue(f"the beta of {policy} is not known from a training.json; give it: dpo:{policy},{reference},0.1")
     digest = open_checkpoint(Path(policy)).hash if training else None
     return Subject(
-        name, f"dpo:{rest}", lambda: ImplicitReward.load(policy, reference, beta=float(beta)), digest, training
-    )
+        name, f"dpo:{rest}", lambda: ImplicitReward.load(policy, reference, beta=float(beta)), digest, training,
+        is_toy=bool(training.get("toy")),
+    )  # fmt: skip
 
 
 def _beta(text: str) -> float:

@@ -13,6 +13,7 @@ import pandas as pd
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.contents import Plot, audit_contents
+from rlhf_bench.report.notes import audit_toy_note
 from rlhf_bench.report.render.flat import csv_text, flat
 from rlhf_bench.report.render.markdown import markdown_text
 from rlhf_bench.report.render.terminal import text_of, wrapped
@@ -116,13 +117,14 @@ class Audit:
     def _tables(self) -> Iterator[Table]:
         for entry in audit_contents():
             if not isinstance(entry, Plot) and (table := entry(self._result)).rows:
-                yield table
+                yield replace(table, notes=[*audit_toy_note(self.report), *table.notes])
 
 
 def audit_text(audit: Mapping[str, Any]) -> str:
     """The three largest findings, then accuracy beside its baselines (of all, of unseen categories, of the worst), and
     ranks where a prompt has several responses: as many rows of each table as `_LINES` lines hold."""
-    notes = [line for note in audit.get("data", {}).get("notes", []) for line in wrapped(note, _WIDTH)]
+    of_all = [*audit_toy_note(audit), *audit.get("data", {}).get("notes", [])]
+    notes = [line for note in of_all for line in wrapped(note, _WIDTH)]
     head = "\n".join([*notes, *_findings(audit.get("models", {}))])
     for n_rows in range(_ROWS, 0, -1):
         tables = [text_of(table, width=_WIDTH).rstrip() for table in _terminal_tables(audit, n_rows)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,8 +37,16 @@ def toy_note(result: Result) -> list[str]:
 
 def toy_lines(manifest: Mapping[str, Any]) -> list[str]:
     """`toy_note` from a manifest."""
-    found = [name for name, entries in manifest["models"].items() if any(entry.get("toy") for entry in entries)]
-    return [f"Toy recipe, its numbers mean nothing: {', '.join(found)}"] if found else []
+    return _toy([name for name, entries in manifest["models"].items() if any(entry.get("toy") for entry in entries)])
+
+
+def audit_toy_note(audit: Mapping[str, Any]) -> list[str]:
+    """Which audited reward models come from a toy recipe."""
+    return _toy([entry["name"] for entry in audit.get("reward_model", []) if entry.get("toy")])
+
+
+def _toy(names: Sequence[str]) -> list[str]:
+    return [f"Toy recipe, its numbers mean nothing: {', '.join(names)}"] if names else []
 
 
 def cautions(table: Table) -> list[str]:

@@ -382,10 +382,12 @@ def test_all_pairs_of_data_that_the_model_was_not_trained_on(pairs_file: Path, t
 
 
 def test_every_checkpoint_of_a_training(checkpoints: Path, tmp_path: Path) -> None:
-    """In the order of their steps; two that are one model agree on every pair."""
+    """In the order of their steps; two that are one model agree on every pair. The one of a toy recipe is marked."""
     steps = tmp_path / "reward-steps"
     for step in (20, 100):
         shutil.copytree(checkpoints / "mini" / "reward", steps / f"checkpoint-{step}")
+    training = steps / "checkpoint-20" / "training.json"
+    training.write_text(json.dumps(json.loads(training.read_text(encoding="utf-8")) | {"toy": True}), encoding="utf-8")
     done = CliRunner().invoke(
         cli,
         [
@@ -405,6 +407,10 @@ def test_every_checkpoint_of_a_training(checkpoints: Path, tmp_path: Path) -> No
     report = json.loads(file.read_text(encoding="utf-8"))
     assert list(report["models"]) == ["checkpoint-20", "checkpoint-100"]
     assert report["versus"][0]["difference"]["value"] == 0
+    mark = "Toy recipe, its numbers mean nothing: checkpoint-20"
+    assert done.stdout.splitlines()[0] == mark
+    for table in (file.parent.parent / "tables").glob("*.md"):
+        assert mark in table.read_text(encoding="utf-8")
     missing = CliRunner().invoke(cli, ["audit", "--steps", f"{tmp_path}/none-*"])
     assert "no folder matches" in missing.stderr
 

@@ -14,8 +14,9 @@ from statsmodels.genmod.generalized_linear_model import GLM
 from rlhf_bench.audit import examine
 from rlhf_bench.audit.discovered_words import discovered_words
 from rlhf_bench.audit.findings import sentence
+from rlhf_bench.audit.promise import Promise, promised
 from rlhf_bench.audit.regression import fit_temperature, payments
-from rlhf_bench.audit.slices import discovered_slices, measure_slice, promised
+from rlhf_bench.audit.slices import discovered_slices, measure_slice
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.stats import FloatArray
@@ -114,18 +115,35 @@ def test_two_features_that_are_one_are_collinear() -> None:
     assert [row.is_collinear for row in rows] == [False, False, True, True]
 
 
+def fixed(probability: float, n: int) -> Promise:
+    """A promise that no label moves."""
+    none = np.zeros((n, 0))
+    return Promise(np.full(n, probability), none, none, none)
+
+
 def test_a_slice_by_hand() -> None:
-    """40 pairs in it, 30 right, promised .9 each: gap .75 - .9 = -.15; outside all 40 are right."""
+    """40 pairs in it, 30 right, promised .9 each: gap .75 - .9 = -.15; outside all 40 are right. Squares of
+    deviations are 30 of .0625 and 10 of .5625, together 7.5, those of squares 3.28125: the standard error is
+    sqrt(7.5 * 80 / 79) / 40 = .068897, and the quantile of t with 7.5^2 / 3.28125 - 1 = 16.14 degrees 2.118382."""
     margins = np.array([1.0] * 30 + [-1.0] * 10 + [1.0] * 40)
-    mask = np.arange(80) < 40
-    found = measure_slice("x", mask, margins, np.full(80, 0.9), [str(i) for i in range(80)])
+    mask, prompts = np.arange(80) < 40, [str(i) for i in range(80)]
+    found = measure_slice("x", mask, margins, fixed(0.9, 80), prompts)
     assert found is not None
     assert (found.n, found.inside.value, found.outside.value) == (40, 0.75, 1.0)
     assert found.gap == pytest.approx(-0.15)
+    assert found.gap_high == pytest.approx(-0.15 + 2.118382 * 0.068897, abs=1e-5)
     # (30.5 / 10.5) / (40.5 / 0.5)
     assert found.odds_ratio == pytest.approx(0.0358613, abs=1e-6)
-    assert found.gap_low < -0.15 < found.gap_high < 0
-    assert measure_slice("x", np.arange(80) < 29, margins, np.full(80, 0.9), [str(i) for i in range(80)]) is None
+    assert measure_slice("x", np.arange(80) < 29, margins, fixed(0.9, 80), prompts) is None
+    # among the first 69 pairs only 29 are outside
+    assert measure_slice("x", mask, margins, fixed(0.9, 80), prompts, among=np.arange(80) < 69) is None
+
+
+def test_where_all_are_right_the_promise_says_how_large_the_error_is() -> None:
+    """40 of 40 right, promised .9: sqrt(.9 * .1 / 40) = .047434 in place of 0, and t with 39 degrees of freedom."""
+    found = measure_slice("x", np.arange(80) < 40, np.ones(80), fixed(0.9, 80), [str(i) for i in range(80)])
+    assert found is not None
+    assert found.gap_high - found.gap == pytest.approx(2.022691 * 0.047434, abs=1e-5)
 
 
 def test_what_is_promised_is_kept_where_nothing_is_wrong() -> None:
@@ -133,8 +151,34 @@ def test_what_is_promised_is_kept_where_nothing_is_wrong() -> None:
     rng = np.random.default_rng(0)
     worth = rng.normal(size=20_000)
     margins = np.where(rng.random(20_000) < special.expit(worth), worth, -worth)
-    promise = promised(margins, np.zeros((20_000, 1)), np.zeros(1))
-    assert promise == pytest.approx(special.expit(np.abs(margins)), abs=0.02)
+    promise = promised(margins, np.zeros((20_000, 1)))
+    assert promise.probability == pytest.approx(special.expit(np.abs(margins)), abs=0.02)
+
+
+def test_a_promise_follows_margins_that_are_too_sure() -> None:
+    """Log odds w give margins w |w|: a straight line would promise 72 % in place of 75 % where |w| is .5 to 1.5."""
+    rng = np.random.default_rng(0)
+    worth = rng.normal(size=20_000)
+    worth = np.where(rng.random(20_000) < special.expit(worth), worth, -worth)
+    promise = promised(worth * np.abs(worth), np.zeros((20_000, 1))).probability
+    middle = (np.abs(worth) > 0.5) & (np.abs(worth) < 1.5)
+    assert promise[middle].mean() == pytest.approx(special.expit(np.abs(worth[middle])).mean(), abs=0.01)
+
+
+def test_the_intervals_of_slices_cover() -> None:
+    """200 worlds without a fault, six slices each: 0 is covered in 93 to 97 %, less and more twice the simulation's own
+    error, 1. An error that takes the promise as known would cover 99 %."""
+    covered = []
+    for seed in range(200):
+        x, margins = world(seed, n=400)
+        promise = promised(margins, x)
+        preferred = x * np.sign(margins)[:, None]
+        for k in range(3):
+            for mask in (preferred[:, k] > 0, preferred[:, k] < 0):
+                found = measure_slice("x", mask, margins, promise, [str(i) for i in range(400)])
+                assert found is not None
+                covered.append(found.gap_low <= 0 <= found.gap_high)
+    assert 0.92 <= np.mean(covered) <= 0.98
 
 
 def test_a_slice_is_discovered_on_one_half_and_measured_on_the_other() -> None:
@@ -142,11 +186,13 @@ def test_a_slice_is_discovered_on_one_half_and_measured_on_the_other() -> None:
     x = rng.normal(size=2000)
     margins = np.where((x > 0.5) & (rng.random(2000) < 0.5), -1.0, 1.0)
     prompts = [str(i) for i in range(2000)]
-    found = discovered_slices({"x": x}, margins, np.full(2000, 0.85), prompts)
+    found, masks = discovered_slices({"x": x}, margins, fixed(0.85, 2000), prompts)
     worst = min(found, key=lambda row: row.gap)
     assert worst.name.startswith("x > 0.")
     assert worst.inside.value == pytest.approx(0.5, abs=0.08)
     assert sum(row.n for row in found) == 1000  # the other half, whole
+    assert sum(mask.sum() for mask in masks.values()) == 2000  # of both halves
+    assert x[masks[worst.name]].min() > x[~masks[worst.name]].max()
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +218,19 @@ def test_a_word_that_the_reward_pays_for_is_found_on_one_half_and_measured_on_th
     rejected = [b if s > 0 else a for a, b, s in zip(*sides, sign, strict=True)]
     margins = sign * (1.5 * x + extra + 0.3 * rng.normal(size=600))
     found = discovered_words([str(i) for i in range(600)], chosen, rejected, (sign * x)[:, None], margins)
-    first, second = sorted(found, key=lambda row: row.p)[:2]
+    first, second = sorted(found.coefficients, key=lambda row: row.p)[:2]
     assert (first.feature, first.p < 1e-4) == ("the word 'zeta'", True)
     assert second.p > 0.005
+    assert found.confirmed == ["the word 'zeta'"]
+    assert found.differences[:, 0].tolist() == (sign * extra).tolist()
+
+
+def test_a_feature_that_goes_with_a_word_is_not_charged_for_it() -> None:
+    """The reward pays for a word that comes in a sentence of four: length has p < .05 / 50 in most resamples where the
+    word takes no part in the regression of features."""
+    data = PLANTED["pool"](3000, 5)
+    names = [PLANTED["one"](data, "a word", 0.7, seed)[0] for seed in (24, 25, 31, 39, 46, 49)]
+    assert names == ["the word 'basically'"] * 6
 
 
 def test_a_clean_reward_has_hardly_a_finding(pool: object) -> None:

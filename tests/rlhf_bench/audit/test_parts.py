@@ -192,7 +192,7 @@ def test_an_audit_as_frames_and_text(tmp_path: Path) -> None:
         None,
     )
     lists = lists_of(data.pairs, scores)
-    part = model_part(data.pairs, scores, lists, examined(data.pairs, scores, effects, idle))
+    part = model_part(data.pairs, scores, lists, examined(data.pairs, scores, effects, idle)[0])
     margins = scores.margins
     report = {
         "models": {"mine": part},
