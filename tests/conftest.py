@@ -19,18 +19,20 @@ if TYPE_CHECKING:
 
 # The files that take longest, longest first, so that no worker is left with one of them at the end.
 LONGEST = (
-    "trainers/test_processes.py",
     "trainers/test_pipeline.py",
-    "trainers/test_lora.py",
-    "trainers/test_fsdp.py",
-    "trainers/test_compiling.py",
-    "evaluate/test_evaluate_processes.py",
-    "evaluate/test_evaluate_killed.py",
+    "trainers/test_processes.py",
     "trainers/test_invariance.py",
-    "trainers/test_resume.py",
+    "trainers/test_compiling.py",
+    "report/test_browser.py",
+    "trainers/test_lora.py",
+    "rlhf_bench/test_audit.py",
+    "trainers/test_fsdp.py",
+    "evaluate/test_evaluate_killed.py",
     "report/test_report.py",
-    "cli/test_judge.py",
     "cli/test_bad_input.py",
+    "cli/test_judge.py",
+    "trainers/test_resume.py",
+    "evaluate/test_evaluate_processes.py",
 )
 
 LINES = [

@@ -121,8 +121,11 @@ def test_report_imports_no_torch_and_no_evaluation() -> None:
 def test_scorers_and_report_load_no_torch() -> None:
     """Nor through what they import, so that a report can be redrawn where torch is slow to load or missing; nor nltk,
     which imports scikit-learn."""
-    modules = ("rlhf_bench.scorers", "rlhf_bench.report.page", "rlhf_bench.report.files")
-    code = f"import sys, {', '.join(modules)}; print(sorted({HEAVY | {'nltk'}!r} & sys.modules.keys()))"
+    modules = ("rlhf_bench.scorers", "rlhf_bench.scorers.rules", "rlhf_bench.report.page", "rlhf_bench.report.files")
+    code = (
+        f"import sys, {', '.join(modules)}; rlhf_bench.scorers.rules.refuses('No.');"
+        f"print(sorted({HEAVY | {'nltk', 'sklearn'}!r} & sys.modules.keys()))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 

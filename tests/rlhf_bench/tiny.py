@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from rlhf_bench.data import mini
 from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
@@ -24,10 +26,16 @@ def scale_matrices(model: torch.nn.Module, factor: float) -> None:
                 parameter.mul_(factor)
 
 
+@cache
+def tokenizer_of_mini() -> PreTrainedTokenizerBase:
+    """Byte-level BPE of 500 tokens; "happy" is one of them."""
+    texts = [pair.prompt + pair.chosen for pair in mini.generate("train", n=200)] + [" happy happening happily"] * 50
+    return train_tokenizer(texts, vocab_size=500)
+
+
 def save_policy(path: Path, *, seed: int = 0, positions: int = 512) -> Path:
     """A GPT-2 of 2 layers and width 32, its matrices scaled up."""
-    texts = [pair.prompt + pair.chosen for pair in mini.generate("train", n=200)] + [" happy happening happily"] * 50
-    tokenizer = train_tokenizer(texts, vocab_size=500)
+    tokenizer = tokenizer_of_mini()
     model = new_gpt2(tokenizer, layers=2, heads=2, width=32, positions=positions, seed=seed)
     scale_matrices(model, 4.0)
     model.save_pretrained(path)

@@ -546,6 +546,7 @@ def test_the_process_ends_with_the_status_and_no_traceback() -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.usefixtures("no_report")
 def test_the_pairs_of_this_file_can_be_used_when_nothing_is_wrong() -> None:
     """So that no test above fails for another reason than its own."""
     assert len(Reader("pairs.jsonl").load("test")) > 5

@@ -372,6 +372,7 @@ def test_eval_with_a_judge_at_a_server_of_ones_own(here: Path) -> None:
     assert (judging["base_url"], judging["calls_charged"]) == (server.url, 6)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_eval_from_a_manifest_repeats_a_judge_that_asks_nobody_and_no_other(here: Path) -> None:
     """A stored result takes the judge that is named last. The server is asked 16 times, never by the manifest alone."""
     for name in ("ours", "theirs"):

@@ -70,7 +70,7 @@ def url(says_a: Path) -> Iterator[str]:
         process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 def test_a_server_that_always_says_a(url: str, says_a: Path) -> None:
     """4 prompts x 2 models x 2 orders. Who says A each time names each side once, a tie, and always the first place."""
     line = f"run tiny --judge {says_a} --baseline base --base-url {url} --template pairwise-letter --max-tokens 1"
@@ -86,7 +86,7 @@ def test_a_server_that_always_says_a(url: str, says_a: Path) -> None:
     assert judge(f"{line} --max-calls 16") == printed
 
 
-@pytest.mark.slow
+@pytest.mark.kills
 def test_a_schema_and_log_probabilities_are_ignored(url: str, says_a: Path) -> None:
     """It answers HTTP 200 with what it would have said anyway. Five tokens are AAAAA, which is neither JSON nor a
     verdict; one token is A, which fits the template's form as text. No soft preference comes of it."""

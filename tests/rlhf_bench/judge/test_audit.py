@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from rlhf_bench.errors import BadValue, DataError
-from rlhf_bench.judge.analysis import audit
 from rlhf_bench.judge.analysis.audit import Labelled, bias_checks, check_biases, judge_rates, repeatability
 from rlhf_bench.judge.analysis.pairs import fold
 from rlhf_bench.stats.permutation import sign_flip_p, two_group_p
@@ -177,12 +176,10 @@ def test_wrong_labels_are_no_preference_for_the_longer_response():
 
 
 @pytest.mark.parametrize("fault", [{"coin": 0.1}, {"coin": 0.1, "first": 0.3}])
-def test_the_size_of_chance_is_unbiased(fault, monkeypatch):
-    """The mean over 25 runs, within 2 points of what was planted; its standard error is .0044."""
-    for test in ("sign_flip_p", "two_group_p"):  # most of the time, and not asked for
-        monkeypatch.setattr(audit, test, lambda *_, **__: 1.0)
+def test_the_size_of_chance_is_unbiased(fault):
+    """The mean over 12 runs, within 2 points of what was planted; its standard error is .0064."""
     rng = np.random.default_rng(6)
-    sizes = [bias_checks(judged(rng, (1, 200, 1), **fault))[-1].size.value for _ in range(25)]
+    sizes = [bias_checks(judged(rng, (1, 200, 1), **fault))[-1].size.value for _ in range(12)]
     assert np.mean(sizes) == pytest.approx(fault["coin"], abs=0.02)
 
 

@@ -11,7 +11,8 @@ from rlhf_bench import stats
 
 def test_light_tails_150_prompts():
     generator = np.random.default_rng(1)
-    estimates = [stats.mean_estimate(generator.standard_normal(150)) for _ in range(800)]
+    with stats.resampling(500):
+        estimates = [stats.mean_estimate(generator.standard_normal(150)) for _ in range(800)]
     # standard error of a coverage of 0.95 over 800 tables: 0.008
     assert 0.93 < np.mean([not e.excludes(0.0) for e in estimates]) < 0.97
 
@@ -35,22 +36,24 @@ def test_lognormal_30_prompts_bootstrap_t_beats_the_percentile_bootstrap():
 def test_share_of_several_samples_near_one():
     generator = np.random.default_rng(3)
     held = []
-    for _ in range(500):
-        p = generator.beta(0.95 * 3, 0.05 * 3, 150)
-        estimate = stats.share_estimate((generator.random((150, 4)) < p[:, None]).astype(float))
-        held.append(not estimate.excludes(0.95))
+    with stats.resampling(500):
+        for _ in range(500):
+            p = generator.beta(0.95 * 3, 0.05 * 3, 150)
+            estimate = stats.share_estimate((generator.random((150, 4)) < p[:, None]).astype(float))
+            held.append(not estimate.excludes(0.95))
     assert np.mean(held) > 0.92
 
 
 def test_std_and_ratio():
     generator = np.random.default_rng(4)
     spread, ratio = [], []
-    for _ in range(300):
-        x = generator.standard_normal((150, 1)) + generator.standard_normal((150, 4))
-        spread.append(not stats.std_estimate(x).excludes(math.sqrt(2)))
-        tokens = generator.integers(5, 80, 150).astype(float)
-        nll = tokens * generator.gamma(4, 0.5, 150)
-        ratio.append(not stats.ratio_estimate(nll, tokens, exponentiate=True).excludes(math.exp(2)))
+    with stats.resampling(500):
+        for _ in range(300):
+            x = generator.standard_normal((150, 1)) + generator.standard_normal((150, 4))
+            spread.append(not stats.std_estimate(x).excludes(math.sqrt(2)))
+            tokens = generator.integers(5, 80, 150).astype(float)
+            nll = tokens * generator.gamma(4, 0.5, 150)
+            ratio.append(not stats.ratio_estimate(nll, tokens, exponentiate=True).excludes(math.exp(2)))
     assert 0.91 < np.mean(spread) < 0.985
     assert 0.91 < np.mean(ratio) < 0.985
 
