@@ -27,28 +27,7 @@ read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-
-__all__ = [
-    "BadValue",
-    "BenchError",
-    "CheckpointError",
-    "ConfigChanged",
-    "DataError",
-    "HubError",
-    "Interrupted",
-    "JudgeError",
-    "MissingExtra",
-    "ModelError",
-    "NotFinite",
-    "ProcessLost",
-    "StaleParent",
-    "StoppedByAlarm",
-    "StoreError",
-    "UnknownName",
-    "UsageError",
-    "nearest",
-]
+from collections.abc import Collection, Iterable
 
 
 class BenchError(Exception):
@@ -129,6 +108,13 @@ class MissingExtra(BenchError):
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C after the work so far was made safe; the message says what was kept and how to go on."""
+
+
+def check_known(kind: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise UnknownName for the first of `given` that is not among `known`."""
+    for name in given:
+        if name not in known:
+            raise UnknownName(kind, name, known)
 
 
 def nearest(given: str, known: Iterable[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import io
@@ -9,6 +10,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -20,25 +22,6 @@ from rlhf_bench.errors import DataError, StoreError
 if TYPE_CHECKING:  # most of those who write files need no tables
     import pandas as pd
     import pyarrow as pa
-
-__all__ = [
-    "LOCK",
-    "atomic_file",
-    "atomic_write_bytes",
-    "atomic_write_parquet",
-    "atomic_write_row_groups",
-    "atomic_write_text",
-    "exclusive",
-    "json_text",
-    "plain",
-    "read_checked",
-    "read_jsonl",
-    "remove_half_written",
-    "sha256_file",
-    "use_umask",
-    "write_checked",
-    "write_jsonl",
-]
 
 
 LOCK = ".lock"  # the file of a folder that `exclusive` holds
@@ -86,19 +69,19 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """As `atomic_write_bytes`, UTF-8, line ends as they are in `text` on every platform."""
+    """Write UTF-8 as `atomic_write_bytes` does, line ends as they are in `text` on every platform."""
     atomic_write_bytes(path, text.encode("utf-8"))
 
 
 def atomic_write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """As `atomic_write_bytes`; the index is left out."""
+    """Write a table as `atomic_write_bytes` does; the index is left out."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, engine="pyarrow", index=False)
     atomic_write_bytes(path, buffer.getvalue())
 
 
 def atomic_write_row_groups(path: Path, groups: Iterable[pd.DataFrame], schema: pa.Schema) -> None:
-    """As `atomic_write_parquet`, a row group a frame: they need not be in memory together. Columns as in `schema`."""
+    """Write a row group a frame: they need not be in memory together. Columns are those of `schema`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -108,7 +91,7 @@ def atomic_write_row_groups(path: Path, groups: Iterable[pd.DataFrame], schema: 
 
 
 def write_checked(path: Path, data: bytes) -> None:
-    """As `atomic_write_bytes`, after the SHA-256 of `data`, by which `read_checked` knows it again."""
+    """Write `data` after its SHA-256, by which `read_checked` knows it again."""
     atomic_write_bytes(path, hashlib.sha256(data).digest() + data)
 
 
@@ -173,24 +156,40 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold `folder` for this process; the lock goes with the process, however that ends.
 
-    Raises StoreError at once where another process holds it, OSError where the folder cannot be written.
+    Raises StoreError where another process still holds it after `wait` seconds, OSError where the folder cannot be
+    written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait
     with open(folder / LOCK, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise StoreError(
-                f"{folder} is in use by process {file.read().strip() or 'unknown'}; wait until it ends or stop it"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise StoreError(f"{folder} is in use by process {holder}; wait until it ends or stop it") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Gives `path`, and turns the OSError of a file or folder that cannot be written into a StoreError."""
+    try:
+        yield path
+    except OSError as error:
+        why = error.strerror or error
+        raise StoreError(f"cannot write {path} ({why}); choose a folder that can be written") from error
 
 
 def sha256_file(path: Path) -> str:
@@ -200,6 +199,11 @@ def sha256_file(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def policy_hash(text: str) -> str:
+    """The name by which a Content-Security-Policy allows an inline style or script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
 
 
 def _umask() -> int:

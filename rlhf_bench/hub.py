@@ -7,8 +7,6 @@ import functools
 import os
 from pathlib import Path
 
-__all__ = ["hub_answers", "looks_like_path", "offline_by_choice"]
-
 PROBE_SECONDS = 3.0
 _TRUE = {"1", "ON", "YES", "TRUE"}  # huggingface_hub's own reading
 

@@ -13,13 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
-
-__all__ = ["Progress", "Task", "clock_time"]
 
 
 def clock_time(seconds: float) -> str:
@@ -64,7 +62,7 @@ class Task:
 
     @property
     def seconds_left(self) -> float | None:
-        """None as long as it cannot be known."""
+        """Estimated from the rate; None as long as it cannot be known."""
         if self.total is None or self.rate == 0:
             return None
         return max(0, self.total - self.done) / self.rate
@@ -82,7 +80,9 @@ class Task:
         return ", ".join(f"{name} {_number(value)}" for name, value in self.info.items())
 
 
-class _Display(Protocol):
+class _Quiet:
+    """Shows nothing; the base of what shows something."""
+
     def begin(self, task: Task) -> None: ...
     def change(self, task: Task) -> None: ...
     def end(self, task: Task, *, failed: bool) -> None: ...
@@ -102,13 +102,8 @@ class Progress:
     ) -> None:
         stream = stream or sys.stderr
         self._clock = clock
-        self._display: _Display
-        if quiet:
-            self._display = _Quiet()
-        elif stream.isatty():
-            self._display = _Bars(stream)
-        else:
-            self._display = _Lines(stream, every, clock)
+        shown = _Bars(stream) if stream.isatty() else _Lines(stream, every, clock)
+        self._display = _Quiet() if quiet else shown
 
     @contextmanager
     def task(self, label: str, total: int | None = None, *, start: int = 0) -> Iterator[Task]:
@@ -128,21 +123,7 @@ class Progress:
         self._display.log(line)
 
 
-class _Quiet:
-    def begin(self, task: Task) -> None:
-        pass
-
-    def change(self, task: Task) -> None:
-        pass
-
-    def end(self, task: Task, *, failed: bool) -> None:
-        pass
-
-    def log(self, line: str) -> None:
-        pass
-
-
-class _Lines:
+class _Lines(_Quiet):
     """Plain lines, for files and pipes: one every `every` seconds, and a last one."""
 
     def __init__(self, stream: TextIO, every: float, clock: Callable[[], float]) -> None:
@@ -176,7 +157,7 @@ class _Lines:
         self.log(f"{line}, {notes}" if notes else line)
 
 
-class _Bars:
+class _Bars(_Quiet):
     """Bars on a terminal, one a task; rich redraws them only while a task is open."""
 
     def __init__(self, stream: TextIO) -> None:

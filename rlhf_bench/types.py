@@ -9,31 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple, get_args
 
-__all__ = [
-    "ANCHORS",
-    "HH_MINI",
-    "HUMAN_TURN",
-    "PAIR",
-    "POLICIES",
-    "REFERENCE",
-    "STAGES",
-    "TEMPLATES",
-    "Alarm",
-    "Completion",
-    "Estimate",
-    "FinishReason",
-    "Item",
-    "PreferencePair",
-    "Probe",
-    "Prompt",
-    "ResponseRow",
-    "TemplateName",
-    "fingerprint",
-    "make_pair",
-    "prompt_id",
-    "stable_hash",
-]
-
 STAGES = ("base", "sft", "reward", "ppo", "grpo", "dpo")  # in the order of training
 POLICIES = tuple(stage for stage in STAGES if stage != "reward")
 ANCHORS = ("chosen", "rejected")  # the data's own responses, as models of a result
@@ -217,7 +192,7 @@ class Estimate:
         return self.low > x or self.high < x
 
     def clip(self, bounds: tuple[float, float] | None) -> Estimate:
-        """With its interval within `bounds`."""
+        """The estimate with its interval within `bounds`."""
         if bounds is None or not math.isfinite(self.low) or (self.low >= bounds[0] and self.high <= bounds[1]):
             return self
         return replace(self, low=max(bounds[0], self.low), high=min(bounds[1], self.high), clipped=bounds)
@@ -231,6 +206,6 @@ class Estimate:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Estimate:
-        """As `to_dict` gave it, or as JSON holds that: a list for a tuple, "Infinity" for an infinite bound."""
+        """Read what `to_dict` gave, or what JSON holds of it: a list for a tuple, "Infinity" for an infinite bound."""
         clipped = data.get("clipped")
         return cls(**{**data, "clipped": clipped and (float(clipped[0]), float(clipped[1]))})

@@ -35,7 +35,7 @@ class AlpacaNumbers:
 
 
 def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
-    """From rows with a `preference` in [1, 2]: 1 the baseline wins, 2 the model, 1.5 (or 0) a draw.
+    """The numbers of rows with a `preference` in [1, 2]: 1 the baseline wins, 2 the model, 1.5 (or 0) a draw.
 
         win_rate = 100 mean(preference - 1)      standard_error = 100 sd(preference, ddof 1) / sqrt(n)
 

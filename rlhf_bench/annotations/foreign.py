@@ -144,7 +144,7 @@ def _labels(foreign: Foreign, comparisons: Sequence[PairComparison]) -> list[Per
 
 
 def _of_one_order(found: Mapping[QuestionId, Outcome]) -> dict[QuestionId, Outcome]:
-    """As given, unless no comparison was judged in both orders: then the other order is left out."""
+    """Leave out the other order where no comparison was judged in both."""
     read: dict[int, list[QuestionId]] = {item.subject: [] for item in found}
     for item, outcome in found.items():
         if outcome.reading.status == "read":

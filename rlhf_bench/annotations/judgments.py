@@ -109,7 +109,7 @@ def _arena_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
 def _mt_single(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
     score, turn = as_number(row.get("score")), as_number(row.get("turn"))
     if not 0 <= score <= 10:
-        why = "which stands for no score" if score == -1 else "expected 1 to 10"
+        why = "which means no score" if score == -1 else "expected 1 to 10"
         raise Unusable(f"has the score {row.get('score')!r}, {why}")
     if turn not in (1, 2) or row.get("question_id") is None or not row.get("model"):
         raise Unusable(f"has the turn {row.get('turn')!r} of {row.get('question_id')!r}, expected 1 or 2 of a question")

@@ -4,12 +4,12 @@
     rate = mean over x of sigmoid(b difficulty_x + c)
 
 len are characters, sd is over a model's rows. Each model is fitted alone: logistic regression on its preferences, which
-may lie between 0 and 1, without an intercept, with an L1 penalty whose strength is chosen by five-fold
-cross-validation. Difficulties come from a file, in which AlpacaEval has fitted them over many models. Its rows of two
-baselines that were told to be concise or verbose count a tenth each, without c: they keep a from being gamed.
+may lie between 0 and 1, without an intercept, with an L1 penalty; five-fold cross-validation chooses its strength.
+Difficulties come from a file, in which AlpacaEval has fitted them over many models. Its rows of two baselines with the
+instruction to be concise, or verbose, count a tenth each, without c: they keep a from being gamed.
 
-AlpacaEval fits by liblinear, to a tolerance of 1e-4; here the same objective is minimised to rounding. The folds decide
-the strength of the penalty alone, and at 805 prompts hardly the rate.
+AlpacaEval fits by liblinear, to a tolerance of 1e-4; here the same objective is minimised to some 1e-8. The folds
+decide the strength of the penalty alone, and at 805 prompts hardly the rate.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import Bounds, minimize
 
 from rlhf_bench.data.annotation_cells import as_number, preference_of
 from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
@@ -30,7 +31,6 @@ from rlhf_bench.stats import FloatArray
 STRENGTHS = np.logspace(-4, 4, 10)  # C of the penalty, as scikit-learn's LogisticRegressionCV tries them
 FOLDS = 5
 GAMED_WEIGHT = 0.2 / 2  # of each row of the two gamed baselines
-STEPS = 100
 _EXPECTED = (
     "expected index and a value a row (AlpacaEval's instruction_difficulty.csv), AlpacaEval's df_gamed.csv, or an "
     "annotations.json with glm_preference"
@@ -38,7 +38,7 @@ _EXPECTED = (
 
 
 class GamedRows(NamedTuple):
-    """AlpacaEval's annotations of its baseline when told to be concise, and to be verbose."""
+    """AlpacaEval's annotations of its baseline with the instruction to be concise, and to be verbose."""
 
     lead: FloatArray  # (G,) (len_baseline - len_model) / sd
     difficulty: FloatArray  # (G,)
@@ -59,7 +59,7 @@ class LengthControlled(NamedTuple):
 
 
 def length_controlled(rows: Sequence[Mapping[str, Any]], difficulty: Difficulty) -> LengthControlled:
-    """Of one model's annotations, in the order of AlpacaEval's instructions. Raises DataError.
+    """Fit one model's annotations, in the order of AlpacaEval's instructions. Raises DataError.
 
     A row without a preference is not learned from, and counts in the mean, as in AlpacaEval.
     """
@@ -96,8 +96,8 @@ def length_controlled(rows: Sequence[Mapping[str, Any]], difficulty: Difficulty)
 def cross_validated(x: FloatArray, y: FloatArray, weight: FloatArray) -> FloatArray:
     """Coefficients at the strength of the penalty with the least log loss in five folds; of equal ones the strongest.
 
-    x: (N, D). y: (N,) probabilities. weight: (N,). The rows of a fold are those whose number, counted from the last,
-    leaves the same rest by five: scikit-learn's GroupKFold, where it sorts groups of one size as they stand.
+    x: (N, D). y: (N,) probabilities. weight: (N,). Each fifth row, counted from the last, is in one fold:
+    scikit-learn's GroupKFold, where its sort keeps the order of groups of one size.
     """
     fold = np.arange(len(y))[::-1] % FOLDS
     losses = np.zeros(len(STRENGTHS))
@@ -110,43 +110,29 @@ def cross_validated(x: FloatArray, y: FloatArray, weight: FloatArray) -> FloatAr
 
 
 def penalised(x: FloatArray, y: FloatArray, weight: FloatArray, strength: float) -> FloatArray:
-    """argmin over beta of |beta|_1 + C sum of weight * log loss, by proximal Newton steps; (D,)."""
-    beta = np.zeros(x.shape[1])
-    value = _objective(x, y, weight, strength, beta)
-    for _ in range(STEPS):
-        chance = _sigmoid(x @ beta)
-        gradient = strength * x.T @ (weight * (chance - y))
-        hessian = strength * (x.T * (weight * chance * (1 - chance))) @ x + 1e-10 * np.eye(len(beta))
-        step = _lasso(hessian, gradient, beta) - beta
-        scale, found = 1.0, math.inf
-        while scale > 1e-6:
-            found = _objective(x, y, weight, strength, beta + scale * step)
-            if found <= value:
-                break
-            scale /= 2
-        if found > value:
-            break
-        beta, gained, value = beta + scale * step, value - found, found
-        if gained < 1e-12 * max(1.0, value):
-            break
-    return beta
+    """argmin over beta of |beta|_1 + C sum of weight * log loss; (D,).
 
+    beta is the difference of two parts that are not below 0, in which the objective is smooth and |beta|_1 their sum.
+    """
 
-def _lasso(hessian: FloatArray, gradient: FloatArray, beta: FloatArray) -> FloatArray:
-    """argmin over w of g (w - beta) + (w - beta) H (w - beta) / 2 + |w|_1, by coordinate descent."""
-    new = beta.copy()
-    for _ in range(1000):
-        before = new.copy()
-        for j in range(len(new)):
-            slope = gradient[j] + hessian[j] @ (new - beta) - hessian[j, j] * new[j]
-            new[j] = -np.sign(slope) * max(abs(slope) - 1.0, 0.0) / hessian[j, j]
-        if np.abs(new - before).max() < 1e-12:
-            break
-    return new
+    def objective(parts: FloatArray) -> tuple[float, FloatArray]:
+        up, down = np.split(parts, 2)
+        eta = x @ (up - down)
+        gradient = strength * x.T @ (weight * (_sigmoid(eta) - y))
+        loss = parts.sum() + strength * (weight * _log_loss(eta, y)).sum()
+        return float(loss), 1 + np.concatenate([gradient, -gradient])
 
-
-def _objective(x: FloatArray, y: FloatArray, weight: FloatArray, strength: float, beta: FloatArray) -> float:
-    return float(np.abs(beta).sum() + strength * (weight * _log_loss(x @ beta, y)).sum())
+    start = np.zeros(2 * x.shape[1])
+    found = minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=Bounds(0),
+        options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 10_000, "maxcor": 20},
+    )
+    up, down = np.split(found.x, 2)
+    return np.asarray(up - down)
 
 
 def _log_loss(eta: FloatArray, y: FloatArray) -> FloatArray:
@@ -165,7 +151,7 @@ def stored_rate(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def read_difficulty(paths: Sequence[Path]) -> Difficulty:
-    """Of one file of difficulties, or of one or more annotations of AlpacaEval with `glm_preference`.
+    """Read one file of difficulties, or one or more annotations of AlpacaEval with `glm_preference`.
 
     A prediction is sigmoid(b difficulty + c): its log odds are the difficulties up to their unit, which the rate does
     not depend on but for the weak penalty. Several files have to agree on them. Raises DataError.

@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress, results_option
+from rlhf_bench.cli.base import bench_command, checkpoints_option, make_progress, results_option
 from rlhf_bench.errors import BadValue
 
 
-@click.command(
-    cls=BenchCommand,
+@bench_command(
     examples=[
         "rlhf-bench audit --reward-model mine=path/to/reward --reward-model dpo=dpo:path/to/dpo,path/to/sft",
         "rlhf-bench audit --scores scores.jsonl",

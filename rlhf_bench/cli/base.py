@@ -9,6 +9,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -95,6 +96,9 @@ class BenchGroup(click.Group):
                 traceback.print_exception(error)
             status = report_error(error, words)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+bench_command = partial(click.command, cls=BenchCommand)
 
 
 def report_error(error: BaseException, words: Sequence[str]) -> int:
@@ -210,6 +214,14 @@ def name_values(option: str, given: Iterable[str], *, expected: str) -> dict[str
             raise BadValue(f"{option}: the name {name!r} is given twice, expected a name of its own for each")
         pairs[name] = path
     return pairs
+
+
+def names_of(option: str, text: str) -> list[str]:
+    """["a", "b"] from "a,b". Raises BadValue for an empty name."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise BadValue(f"{option}: given {text!r}, expected names with a comma between them")
+    return names
 
 
 def sizes(given: Iterable[str]) -> dict[str, float]:

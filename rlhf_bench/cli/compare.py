@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, find_result, results_option, sizes
+from rlhf_bench.cli.base import bench_command, find_result, results_option, sizes
 from rlhf_bench.errors import UsageError
 
 
-@click.command(
-    cls=BenchCommand,
+@bench_command(
     examples=[
         "rlhf-bench compare default strong --difference gold=0.1",
         "rlhf-bench compare --published table.csv",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, BenchGroup, name_values
+from rlhf_bench.cli.base import BenchGroup, name_values
 
 
 @click.group(
@@ -23,7 +23,6 @@ def data() -> None:
 
 @data.command(
     "prepare",
-    cls=BenchCommand,
     examples=[
         "rlhf-bench data prepare hh-mini --out data/hh-mini",
         "rlhf-bench data prepare pairs.jsonl.gz --out data/pairs --filter hh-edge-cases --seed 1",

@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress, name_values
+from rlhf_bench.cli.base import bench_command, checkpoints_option, make_progress, name_values, names_of
 from rlhf_bench.errors import BadValue, MissingExtra
 
 
-@click.command(
-    cls=BenchCommand,
+@bench_command(
     examples=[
         "rlhf-bench demo --models base,ppo",
         "rlhf-bench demo --models sft,ppo --export space",
@@ -63,7 +62,7 @@ def demo(
     rewards = {} if reward_model is None else {"reward": reward_model}
     request = Request.of(suite, models=models, reward_models=rewards, **fields)
     progress = make_progress()
-    spec = demo_spec(request, _names(names), progress)
+    spec = demo_spec(request, [] if names is None else names_of("--models", names), progress)
     if export is not None:
         from rlhf_bench.demo.export import export_demo
 
@@ -78,13 +77,6 @@ def demo(
     app = make_app(Session(spec))
     click.echo(f"{', '.join(spec.models)}: {launch(app, port=port)} (Ctrl-C ends it)")
     app.block_thread()
-
-
-def _names(text: str | None) -> list[str]:
-    names = [] if text is None else [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise BadValue(f"--models: given {text!r}, expected names with a comma between them")
-    return names
 
 
 def _check_gradio() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from rlhf_bench.cli.base import (
-    BenchCommand,
+    bench_command,
     checkpoints_option,
     current_processes,
     find_result,
@@ -35,9 +35,8 @@ GROUPS = {
 }  # fmt: skip
 
 
-@click.command(
+@bench_command(
     "eval",
-    cls=BenchCommand,
     context_settings={"allow_extra_args": True},
     groups=GROUPS,
     examples=[
@@ -216,7 +215,8 @@ def evaluate(
         raise BadValue("--difficulty: given without --annotations, of which it controls the length; give both")
     from rlhf_bench.evaluate.request import Request, read_request
     from rlhf_bench.evaluate.run import run_request
-    from rlhf_bench.report import write_index, write_report
+    from rlhf_bench.report import write_report
+    from rlhf_bench.report.index import write_index
 
     if manifest is None:
         request, key = Request.of(**given, checkpoints=checkpoints), None
@@ -287,7 +287,7 @@ def _is_drawn(result: Path) -> bool:
 
 def print_result(result: Path) -> None:
     """The table, as wide as the terminal, a few lines under it, and the paths of plot, page and tables."""
-    from rlhf_bench.report import summary_text
+    from rlhf_bench.report.screen import summary_text
 
     width = min(120, shutil.get_terminal_size(fallback=(120, 24)).columns)
     click.echo(summary_text(result, width=width).rstrip("\n"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from rlhf_bench.cli.base import name_values
 from rlhf_bench.cli.curves import curve_models
-from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.errors import BadValue, check_known
 from rlhf_bench.types import PAIR, TEMPLATES
 
 STRIPPED = ("prompt", "think", "special")
@@ -16,7 +16,7 @@ COLUMNS = ("prompt", "response", "reference", "model")
 
 
 def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the command's options: those that are fields already, and those that NAME=PATH and the like are read as."""
+    """The command's options that are fields already, and those that NAME=PATH and the like are read as."""
     models = name_values("--model", options["models"], expected="NAME=PATH, such as --model mine=checkpoints/mine/dpo")
     for name, folder in curve_models(options["curves"]).items():
         if name in models:
@@ -52,17 +52,13 @@ def _named_file(given: str) -> tuple[str | None, str]:
 def _role_columns(given: str | None) -> dict[str, str]:
     expected = "ROLE=NAME,..., such as --columns prompt=question,response=answer,reference=gold"
     columns = name_values("--columns", given.split(",") if given else [], expected=expected)
-    for role in columns:
-        if role not in COLUMNS:
-            raise UnknownName("column", role, COLUMNS)
+    check_known("column", columns, COLUMNS)
     return columns
 
 
 def _stripped_kinds(given: str | None) -> tuple[str, ...]:
     kinds = tuple(kind.strip() for kind in given.split(",")) if given else ()
-    for kind in kinds:
-        if kind not in STRIPPED:
-            raise UnknownName("kind for --strip", kind, STRIPPED)
+    check_known("kind for --strip", kinds, STRIPPED)
     return kinds
 
 
@@ -96,7 +92,5 @@ def _prompt_templates(
     own = name_values("--prompt-template", [text for text in given if "=" in text], expected="[NAME=]TEMPLATE")
     templates = dict.fromkeys(models, for_all[0]) | own if for_all else own
     for name, template in templates.items():
-        known = (*TEMPLATES, PAIR) if name in reward_models else TEMPLATES
-        if template not in known:
-            raise UnknownName("prompt template", template, known)
+        check_known("prompt template", [template], (*TEMPLATES, PAIR) if name in reward_models else TEMPLATES)
     return templates

@@ -103,7 +103,7 @@ class EvalJudge:
 
     def judge(self, result: Path, *, results: Path, progress: Progress) -> None:
         from rlhf_bench.judge.run import prepare
-        from rlhf_bench.report import judge_text
+        from rlhf_bench.report.screen import judge_text
         from rlhf_bench.store import ResultStore
 
         manifest = ResultStore(result).read_manifest()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, BenchGroup, find_result, make_progress, results_option, with_options
+from rlhf_bench.cli.base import BenchGroup, find_result, make_progress, results_option, with_options
 from rlhf_bench.cli.judge_import import import_
 from rlhf_bench.cli.judge_label import label
 from rlhf_bench.cli.judge_ledger import ledger
@@ -104,7 +104,6 @@ batch_option = click.option(
 
 @judge.command(
     "plan",
-    cls=BenchCommand,
     examples=[
         "rlhf-bench judge plan hh-test/default --judge gpt-4o --baseline base",
         "rlhf-bench judge plan --judge my-model --base-url http://localhost:8000/v1 --baseline sft --limit 50",
@@ -124,7 +123,6 @@ def plan(batch: bool, **options: Any) -> None:
 
 @judge.command(
     "run",
-    cls=BenchCommand,
     examples=[
         "rlhf-bench judge run hh-test/default --judge gpt-4o --baseline base --max-cost 2.00",
         "rlhf-bench judge run --judge gold --template likert",
@@ -176,7 +174,7 @@ def run(
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last.
     """
     from rlhf_bench.judge.client import Limits
-    from rlhf_bench.report import judge_text
+    from rlhf_bench.report.screen import judge_text
 
     limits = Limits(**{name: options.pop(name) for name in LIMITS})
     with _prepare(options, timeout=timeout) as judging:
@@ -192,7 +190,6 @@ def run(
 
 @judge.command(
     "show",
-    cls=BenchCommand,
     examples=["rlhf-bench judge show hh-test/default", "rlhf-bench judge show"],
 )
 @click.argument("result", required=False)
@@ -204,7 +201,7 @@ def show(result: str | None, results: Path) -> None:
     """
     folder = find_result(result, results)
 
-    from rlhf_bench.report import judge_text
+    from rlhf_bench.report.screen import judge_text
 
     click.echo(judge_text(folder), nl=False)
 

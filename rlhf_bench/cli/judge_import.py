@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, find_result, results_option
+from rlhf_bench.cli.base import bench_command, find_result, results_option
 from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_path, model_option, samples_option
 
 
-@click.command(
+@bench_command(
     "import",
-    cls=BenchCommand,
     examples=[
         "rlhf-bench judge import hh-test/default annotations.json --format alpaca --judge gpt-4-theirs --baseline base",
         "rlhf-bench judge import hh-test/default records.json --format records --judge old --baseline sft --skip-bad",
@@ -64,7 +63,7 @@ def import_(
 
     from rlhf_bench.annotations.foreign import import_foreign, read_foreign
     from rlhf_bench.judge.ledger import Ledger
-    from rlhf_bench.report import judge_text
+    from rlhf_bench.report.screen import judge_text
 
     foreign = read_foreign(file, judge=judge_name, form=form, skip_bad=skip_bad)
     with Ledger(ledger_path(ledger_file, results)) as ledger:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, BenchGroup, Decorated, find_result, results_option
+from rlhf_bench.cli.base import BenchGroup, Decorated, find_result, results_option
 from rlhf_bench.cli.judge_options import pair_options
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def out_option(endings: str) -> Callable[[Decorated], Decorated]:
 
 @label.command(
     "sheet",
-    cls=BenchCommand,
     examples=[
         "rlhf-bench judge label sheet hh-test/default --baseline base --limit 50 --out sheet.xlsx",
         "rlhf-bench judge label sheet --baseline sft --model ppo --out pairs.csv",
@@ -67,7 +66,6 @@ def sheet(out: Path, seed: int, **options: Any) -> None:
 
 @label.command(
     "page",
-    cls=BenchCommand,
     examples=[
         "rlhf-bench judge label page hh-test/default --baseline base --limit 50 --out label.html",
         "rlhf-bench judge label page --baseline sft --model ppo --out label.html",
@@ -95,7 +93,6 @@ def page(out: Path, seed: int, **options: Any) -> None:
 def _pairs(
     result: str | None, results: Path, baseline: str, models: tuple[str, ...], samples: int, limit: int | None
 ) -> tuple[Path, list[PairComparison]]:
-    """The result's folder, and its pairs to label."""
     folder = find_result(result, results)
 
     from rlhf_bench.judge.questions import pairs_of
@@ -107,7 +104,6 @@ def _pairs(
 
 @label.command(
     "read",
-    cls=BenchCommand,
     examples=[
         "rlhf-bench judge label read hh-test/default sheet.xlsx --rater ann",
         "rlhf-bench judge label read hh-test/default sheet.xlsx --rater bob --skip-bad",
@@ -128,10 +124,10 @@ def read(result: str, file: Path, rater: str, skip_bad: bool, results: Path) -> 
 
     from rlhf_bench.judge.analysis import PEOPLE
     from rlhf_bench.judge.people import read_labels, store_labels
-    from rlhf_bench.report import judge_text
+    from rlhf_bench.report.screen import judge_text
 
-    labels = read_labels(folder, file, skip_bad=skip_bad)
-    store_labels(folder, rater, labels.found)
-    if labels.left_out:
-        click.echo(labels.left_out)
+    labels, left_out = read_labels(folder, file, skip_bad=skip_bad)
+    store_labels(folder, rater, labels)
+    if left_out:
+        click.echo(left_out)
     click.echo(judge_text(folder, judge=rater, base_url=PEOPLE), nl=False)

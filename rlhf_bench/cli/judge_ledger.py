@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, BenchGroup, results_option, with_options
+from rlhf_bench.cli.base import BenchGroup, results_option, with_options
 from rlhf_bench.cli.judge_options import ledger_option, ledger_path
+from rlhf_bench.errors import StoreError
 
 ledger_options = with_options(ledger_option, results_option)
 
@@ -23,7 +24,6 @@ def ledger() -> None:
 
 @ledger.command(
     "stats",
-    cls=BenchCommand,
     examples=["rlhf-bench judge ledger stats", "rlhf-bench judge ledger stats --ledger other/judge.sqlite"],
 )
 @ledger_options
@@ -47,7 +47,6 @@ def stats(ledger_file: Path | None, results: Path) -> None:
 
 @ledger.command(
     "verify",
-    cls=BenchCommand,
     examples=["rlhf-bench judge ledger verify", "rlhf-bench judge ledger verify --ledger other/judge.sqlite"],
 )
 @ledger_options
@@ -55,7 +54,6 @@ def verify(ledger_file: Path | None, results: Path) -> None:
     """Check the file, the calls' keys and the answers' hashes; status 1 if anything is wrong."""
     path = _existing(ledger_file, results)
 
-    from rlhf_bench.errors import StoreError
     from rlhf_bench.judge.ledger.transfer import verify_ledger
 
     found = verify_ledger(path)
@@ -69,7 +67,6 @@ def verify(ledger_file: Path | None, results: Path) -> None:
 
 @ledger.command(
     "export",
-    cls=BenchCommand,
     examples=[
         "rlhf-bench judge ledger export answers.jsonl",
         "rlhf-bench judge ledger export saved.jsonl --ledger results/judge.sqlite.damaged-1",
@@ -94,7 +91,6 @@ def export(out: Path, ledger_file: Path | None, results: Path) -> None:
 
 @ledger.command(
     "import",
-    cls=BenchCommand,
     examples=[
         "rlhf-bench judge ledger import answers.jsonl",
         "rlhf-bench judge ledger import answers.jsonl --ledger other/judge.sqlite",
@@ -112,8 +108,6 @@ def import_(source: Path, ledger_file: Path | None, results: Path) -> None:
 
 
 def _existing(ledger_file: Path | None, results: Path) -> Path:
-    from rlhf_bench.errors import StoreError
-
     path = ledger_path(ledger_file, results)
     if not path.is_file():
         raise StoreError(f"there is no ledger at {path}; one is made by `rlhf-bench judge run`, or named with --ledger")

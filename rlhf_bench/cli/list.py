@@ -8,16 +8,15 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import DEFAULT_RESULTS, BenchCommand, checkpoints_option, result_names, results_option
-from rlhf_bench.errors import UnknownName
+from rlhf_bench.cli.base import DEFAULT_RESULTS, bench_command, checkpoints_option, result_names, results_option
+from rlhf_bench.errors import check_known
 from rlhf_bench.types import STAGES
 
 KINDS = ("recipes", "suites", "data", "runs", "results")
 
 
-@click.command(
+@bench_command(
     "list",
-    cls=BenchCommand,
     examples=["rlhf-bench list", "rlhf-bench list suites"],
 )
 @click.argument("kind", required=False, metavar="[recipes|suites|data|runs|results]")
@@ -28,8 +27,7 @@ def list_(kind: str | None, checkpoints: Path, results: Path) -> None:
 
     Without a kind, all of them; for data also the card of the embedded data set.
     """
-    if kind is not None and kind not in KINDS:
-        raise UnknownName("kind", kind, KINDS)
+    check_known("kind", [] if kind is None else [kind], KINDS)
     tables: dict[str, Callable[[], list[tuple[str, str]]]] = {
         "recipes": _recipes,
         "suites": _suites,

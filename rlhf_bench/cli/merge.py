@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand
+from rlhf_bench.cli.base import bench_command
 
 
-@click.command(
-    cls=BenchCommand,
+@bench_command(
     examples=[
         "rlhf-bench merge checkpoints/default/dpo dpo-merged",
         "rlhf-bench merge checkpoints/default/reward reward-merged",

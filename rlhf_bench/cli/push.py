@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, checkpoints_option, results_option
-from rlhf_bench.errors import UnknownName
+from rlhf_bench.cli.base import bench_command, checkpoints_option, results_option
+from rlhf_bench.errors import check_known
 
 
-@click.command(
-    cls=BenchCommand,
+@bench_command(
     examples=[
         "rlhf-bench push default --to my-organisation/hh-mini --dry-run",
         "rlhf-bench push default dpo grpo --to my-organisation/hh-mini --private",
@@ -36,9 +35,7 @@ def push(
     from rlhf_bench.modeling.checkpoints import find_run
     from rlhf_bench.types import STAGES
 
-    for stage in stages:
-        if stage not in STAGES:
-            raise UnknownName("stage", stage, STAGES)
+    check_known("stage", stages, STAGES)
     planned = plan_uploads(find_run(checkpoints, run), to, stages=stages, results=results)
     for each in planned:
         click.echo(f"{each.repo}  {each.size / 1e6:.1f} MB from {each.folder}: {', '.join([*each.files, 'README.md'])}")

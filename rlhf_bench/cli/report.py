@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, find_result, name_values, results_option, sizes
+from rlhf_bench.cli.base import bench_command, find_result, name_values, names_of, results_option, sizes
 from rlhf_bench.cli.eval import print_result
 from rlhf_bench.errors import BadValue
 
 
-@click.command(
-    cls=BenchCommand,
+@bench_command(
     examples=[
         "rlhf-bench report results/hh-test/default",
         'rlhf-bench report default --models sft,ppo --rename ppo="PPO (ours)" --format pdf,svg --columns double',
@@ -59,7 +58,8 @@ def report(
     RESULT is a folder, <suite>/<run>, or a run; without it, the result evaluated last. An option for a paper writes
     one figure and one table to paper/ in the result instead.
     """
-    from rlhf_bench.report import write_index, write_paper, write_report
+    from rlhf_bench.report import write_report
+    from rlhf_bench.report.index import write_index
 
     if index:
         if result or show or alpaca or differences or any(choice.values()):
@@ -70,7 +70,9 @@ def report(
     if any(choice.values()):
         if show:
             raise BadValue("--show: given with options for a paper, which write files; expected one or the other")
-        for path in write_paper(folder, **_chosen(**choice)):
+        from rlhf_bench.report.paper import Choice, write_paper
+
+        for path in write_paper(folder, Choice(**_chosen(**choice)), folder / "paper"):
             click.echo(f"wrote {path}")
         return
     if not show:
@@ -92,16 +94,8 @@ def report(
 
 
 def _chosen(*, rename: tuple[str, ...], **options: str | None) -> dict[str, Any]:
-    """The fields of `paper.Choice`, those that were given."""
-    lists = {name: _list(name, text) for name in ("models", "metrics", "order", "formats") if (text := options[name])}
+    flags = {"models": "--models", "metrics": "--metrics", "order": "--order", "formats": "--format"}
+    lists = {name: names_of(flag, text) for name, flag in flags.items() if (text := options[name])}
     names = name_values("--rename", rename, expected='MODEL=NAME, such as ppo="PPO (ours)"')
     words = {name: text for name in ("style", "columns") if (text := options[name])}
     return {**lists, **words, "rename": names}
-
-
-def _list(option: str, text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        name = "format" if option == "formats" else option
-        raise BadValue(f"--{name}: given {text!r}, expected names with a comma between them")
-    return names

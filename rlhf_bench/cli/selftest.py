@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, checkpoints_option, make_progress
+from rlhf_bench.cli.base import bench_command, checkpoints_option, make_progress
 from rlhf_bench.errors import BenchError
 
 
-@click.command(
-    cls=BenchCommand,
+@bench_command(
     examples=["rlhf-bench selftest", "rlhf-bench selftest --model path/to/checkpoint"],
 )
 @click.option("--model", metavar="PATH", help="A checkpoint of yours.  [default: the run's sft]")

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import BenchCommand, checkpoints_option, current_processes, make_progress
-from rlhf_bench.errors import UnknownName
+from rlhf_bench.cli.base import bench_command, checkpoints_option, current_processes, make_progress
+from rlhf_bench.errors import check_known
 from rlhf_bench.runtime.processes import fsdp_is_configured
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
@@ -17,8 +17,7 @@ from rlhf_bench.types import STAGES
 PROBE_SECONDS = 60.0  # of --dry-run
 
 
-@click.command(
-    cls=BenchCommand,
+@bench_command(
     examples=[
         "rlhf-bench train all",
         "rlhf-bench train ppo dpo --recipe mini --run strong --set ppo.kl_coef=0.1 --seeds 3",
@@ -85,7 +84,7 @@ def train(
     from its last state. Under torchrun or accelerate launch several processes train one model (docs/processes.md).
     """
     processes = current_processes()
-    _check_stages(stages)
+    check_known("stage", stages, ["all", *STAGES])
     if explain:
         Writer(processes).write(_explain, stages)
         return
@@ -115,12 +114,6 @@ def train(
 
     suite = recipe if recipe in list_suites() else "hh-test"
     click.echo(f"next: rlhf-bench eval --suite {suite} --run {folder.name}{elsewhere}")
-
-
-def _check_stages(stages: Sequence[str]) -> None:
-    for stage in stages:
-        if stage not in (*STAGES, "all"):
-            raise UnknownName("stage", stage, ["all", *STAGES])
 
 
 def _expand(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> list[str]:

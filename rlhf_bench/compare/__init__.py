@@ -2,8 +2,7 @@
 of a published table; `prompts_for`: what a difference would need."""
 
 from rlhf_bench.compare.compared import ComparedResults
-from rlhf_bench.compare.needed import prompts_for
 from rlhf_bench.compare.published import compare_published
-from rlhf_bench.compare.results import compare
+from rlhf_bench.compare.results import compare, prompts_for
 
 __all__ = ["ComparedResults", "compare", "compare_published", "prompts_for"]

@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from rlhf_bench.compare.compared import WIDTH
 from rlhf_bench.data.tabular import BadRows, Unusable, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.report.render.terminal import text_of
@@ -20,7 +21,6 @@ from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.stats import holm
 from rlhf_bench.stats.published import PublishedMean, published_difference
 
-_WIDTH = 100  # characters
 _COLUMNS = ("model", "mean", "sd", "n")
 _FEW = 30  # prompts, below which the normal approximation is too sure of itself
 _NOTES = (
@@ -33,7 +33,7 @@ _NOTES = (
 
 def compare_published(path: Path) -> str:
     """Every pair of a published table's models, the later minus the earlier, as text. Raises DataError."""
-    return text_of(published_table(read_published(path)), width=_WIDTH)
+    return text_of(published_table(read_published(path)), width=WIDTH)
 
 
 def read_published(path: Path) -> list[PublishedMean]:

@@ -1,26 +1,28 @@
-"""Two results on the same prompts: the paired difference of every model that is in both."""
+"""Two results on the same prompts: the paired difference of every model that is in both; and how many prompts a
+difference would need, between two results or between the models of one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.compare.compared import ComparedResults
-from rlhf_bench.compare.needed import needed_text
+from rlhf_bench.compare.compared import ComparedResults, Row, comparison_table
 from rlhf_bench.compare.side import Side
-from rlhf_bench.compare.table import Row, comparison_table
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.evaluate.summary import metric_difference
 from rlhf_bench.report.notes import toy_lines
-from rlhf_bench.scorers import describe, found_metrics
+from rlhf_bench.report.result import load_result
+from rlhf_bench.scorers import METRICS, describe, found_metrics
 from rlhf_bench.scorers.reward import REWARD_PREFIX, add_reward_z
-from rlhf_bench.stats import FloatArray, crossed_difference, scaled_cells
+from rlhf_bench.stats import FloatArray, crossed_difference, prompts_needed, scaled_cells
 from rlhf_bench.stats.cautions import Shown, caution_notes, near_an_end
-from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.stats.resample import is_constant, nanmean
+from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import BY_REFERENCE, score_table
 
 _SETTINGS = ("temperature", "top_p", "top_k", "max_new_tokens", "stop")
@@ -56,8 +58,29 @@ def compare(a: Path, b: Path, differences: Mapping[str, float] | None = None) ->
     head = [*left.describe("A"), *right.describe("B"), *_matching(left, right, seeds, prompts, models), *left_out]
     frames = _with_common_reward(left, right) if "reward_z" in metrics else (left.scores, right.scores)
     rows = list(_rows(frames, seeds, models, prompts, metrics, str(left.manifest["reference"])))
-    needs = [_needs(metric, size, rows) for metric, size in (differences or {}).items()]
+    needs = []
+    for metric, size in (differences or {}).items():
+        of_model = {row.model: row.differences for row in rows if row.metric == metric}
+        if not of_model:
+            raise UnknownName("compared metric", metric, {row.metric for row in rows})
+        needs.append(_needed_line(metric, size, of_model))
     return ComparedResults(comparison_table(rows, [*caution_notes(_shown(rows)), *needs]), head)
+
+
+def prompts_for(result: Path, differences: Mapping[str, float]) -> Iterator[str]:
+    """A line a metric (metric -> size), with how many prompts each pair of the result's models needs.
+
+    Raises StoreError where the folder is no result, UnknownName for a metric that it does not have.
+    """
+    scores = load_result(result).scores
+    known = [c for c in map(str, scores.columns) if c in METRICS or c.startswith(("gold_", "reward:"))]
+    for metric, size in differences.items():
+        if metric not in known or describe(metric).kind not in ("mean", "share"):
+            raise UnknownName("metric of the result", metric, known)
+        table = score_table(scores, [metric])
+        cells = {m: nanmean(table.block(m, metric), axis=2) for m in table.models if m not in ANCHORS}
+        pairs = {f"{b} - {a}": cells[b] - cells[a] for a, b in combinations(cells, 2)}
+        yield _needed_line(metric, size, {name: cells for name, cells in pairs.items() if np.isfinite(cells).any()})
 
 
 def _shown(rows: Sequence[Row]) -> Iterator[Shown]:
@@ -76,13 +99,21 @@ def _check_versions(left: Side, right: Side) -> None:
         )
 
 
-def _needs(metric: str, size: float, rows: Sequence[Row]) -> str:
-    """How many prompts a difference of `size` needs, a model."""
-    mine = [row for row in rows if row.metric == metric]
-    if not mine:
-        raise UnknownName("compared metric", metric, {row.metric for row in rows})
-    found = "; ".join(f"{row.model} {needed_text(row.differences, size)}" for row in mine)
+def _needed_line(metric: str, size: float, differences: Mapping[str, FloatArray]) -> str:
+    """How many prompts a difference of `size` needs; `differences`: name -> (S, P) of two models."""
+    found = "; ".join(f"{name} {_needed(cells, size)}" for name, cells in differences.items())
     return f"prompts that show a difference of {size:g} in {metric} with 80 % power at p < 0.05: {found}"
+
+
+def _needed(differences: FloatArray, size: float) -> str:
+    """(S, P) differences of two models -> how many prompts show one of `size`, or why no number does."""
+    needed = prompts_needed(differences, size)
+    if needed is not None:
+        return f"{needed:,}"
+    there = differences[np.isfinite(differences)]
+    if len(there) < 2 or is_constant(there):
+        return "not known, since the prompts do not differ"
+    return "no number of prompts: more seeds"
 
 
 def _matched_seeds(left: Side, right: Side) -> list[tuple[int, int]]:
@@ -98,7 +129,6 @@ def _matched_seeds(left: Side, right: Side) -> list[tuple[int, int]]:
 
 
 def _metrics(left: Side, right: Side, seeds: Sequence[tuple[int, int]]) -> tuple[list[str], list[str]]:
-    """The metrics that can be compared, and why others cannot."""
     there = [str(column) for column in left.scores.columns if column in right.scores.columns]
     found = [m for m in found_metrics(there) if m.name in there and m.kind in ("mean", "share") and not m.detail]
     names = [m.name for m in found if m.name not in ("reward", "reward_z") and not m.name.startswith(REWARD_PREFIX)]
@@ -161,7 +191,6 @@ def _with_common_reward(left: Side, right: Side) -> tuple[pd.DataFrame, pd.DataF
 def _matching(
     left: Side, right: Side, seeds: Sequence[tuple[int, int]], prompts: Sequence[str], models: Sequence[str]
 ) -> list[str]:
-    """What was matched, what was not, and what else differs."""
     lines = []
     counts = [side.scores["prompt_id"].nunique() - len(prompts) for side in (left, right)]
     suites = [side.manifest["suite"] for side in (left, right)]

@@ -69,9 +69,7 @@ def load_config(model_type: type[ConfigT], source: str | Path | Mapping[str, Any
 
     Raises BadValue (unreadable file, malformed override, wrong type, out of range) and UnknownName.
     """
-    data = dict(source) if isinstance(source, Mapping) else read_yaml(source)
-    for override in overrides:
-        data = _override(data, override)
+    data = overridden(overrides, dict(source) if isinstance(source, Mapping) else read_yaml(source))
     try:
         # Through JSON in strict mode: "3" is no number and 1 no boolean, but a list may become a tuple.
         return model_type.model_validate_json(json.dumps(data, default=str), strict=True)
@@ -79,9 +77,9 @@ def load_config(model_type: type[ConfigT], source: str | Path | Mapping[str, Any
         raise _one_line(model_type, error.errors(include_url=False)) from None
 
 
-def overridden(overrides: Sequence[str]) -> dict[str, Any]:
-    """What `key=value` overrides alone give, nested as in a file. Raises BadValue for a malformed one."""
-    data: dict[str, Any] = {}
+def overridden(overrides: Sequence[str], base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What `key=value` overrides make of `base`, nested as in a file. Raises BadValue for a malformed one."""
+    data = base or {}
     for override in overrides:
         data = _override(data, override)
     return data

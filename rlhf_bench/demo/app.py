@@ -82,7 +82,6 @@ def make_app(session: Session) -> gr.Blocks:
 
 
 def _numbers(answer: ShownAnswer | None, reference: str) -> str:
-    """What is known of an answer, as a list in HTML."""
     found = answer.numbers if answer else None
     length = f"{answer.n_tokens} tokens" if answer else ""
     if answer and answer.is_whole and not answer.ended:

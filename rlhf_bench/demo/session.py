@@ -23,7 +23,7 @@ LONGEST = 1024  # tokens of an answer, where the models could read more
 
 
 class Numbers(NamedTuple):
-    """Of one answer; NaN where there is none."""
+    """The numbers of one answer; NaN where there is none."""
 
     reward: float
     kl: float  # nats, to the reference: exact at each prefix, at temperature 1, summed
@@ -67,8 +67,8 @@ class Session:
         sampling = self.spec.sampling().model_copy(
             update={"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
         )
-        asked = Prompt(prompt_id(text), text)
-        streams = {name: self._stream(name, asked, sampling, seed) for name in self.models}
+        question = Prompt(prompt_id(text), text)
+        streams = {name: self._stream(name, question, sampling, seed) for name in self.models}
         rows: dict[str, ResponseRow] = {}
         answers = dict.fromkeys(self.models, ShownAnswer("", 0))
         while streams:  # a token of each in turn

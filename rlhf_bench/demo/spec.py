@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlhf_bench.config import Config, load_config
 from rlhf_bench.data.hh import form_prompt, split_turns
-from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.errors import BadValue, check_known
 from rlhf_bench.evaluate.plan import prepare
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.modeling.sampling import SamplingConfig
@@ -61,9 +61,7 @@ def demo_spec(request: Request, names: Sequence[str], progress: Progress) -> Dem
     if len(plan.seeds) > 1:
         progress.log(f"demo: checkpoints of seed {seed}, the first of {', '.join(map(str, plan.seeds))}")
     sources = {source.name: source for source in plan.models if source.seed == seed}
-    for name in names:
-        if name not in sources:
-            raise UnknownName("model", name, sources)
+    check_known("model", names, sources)
     if plan.reference not in sources:
         raise BadValue(f"the reference {plan.reference} is no model that is here; name another with --reference")
     models = {name: DemoModel(path=str(one.path), template=one.template) for name, one in sources.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from rlhf_bench.errors import BadValue, StoreError, UnknownName
+from rlhf_bench.errors import BadValue, StoreError, check_known
 from rlhf_bench.store import ANCHORS, order_models
 
 RESPONSE = ("model", "prompt_id", "seed", "sample")  # what identifies a response of a result
@@ -17,13 +17,19 @@ Status = Literal["read", "unreadable", "refused", "failed", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
-class PairComparison:
-    """Two responses to one prompt."""
+class QuestionSubject:
+    """What a question is about."""
 
     prompt_id: str
     prompt: str
     seed: int
     sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairComparison(QuestionSubject):
+    """Two responses to one prompt."""
+
     model: str
     baseline: str
     model_response: str
@@ -31,25 +37,17 @@ class PairComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Single:
+class Single(QuestionSubject):
     """One response to one prompt, rated for itself."""
 
-    prompt_id: str
-    prompt: str
-    seed: int
-    sample: int
     model: str
     response: str
 
 
 @dataclass(frozen=True, slots=True)
-class ListwiseComparison:
-    """Several models' responses to one prompt, in the order in which a judge sees them: a listwise comparison."""
+class ListwiseComparison(QuestionSubject):
+    """Several models' responses to one prompt, in the order in which a judge sees them."""
 
-    prompt_id: str
-    prompt: str
-    seed: int
-    sample: int
     draw: int  # which order: an even one was drawn, the odd one after it is its reverse
     models: tuple[str, ...]
     responses: tuple[str, ...]
@@ -147,17 +145,22 @@ class ResultTexts(NamedTuple):
     prompts: dict[str, str]
 
     def response(self, model: str, key: tuple[str, int, int]) -> str | None:
-        """None where there is none. Of "another sample of" a model it is the sample after."""
+        """The text, None where there is none; of "another sample of" a model that of the sample after."""
         if model in self.responses:
             return self.responses[model].get(key)
         prompt, seed, sample = key
         return self.responses.get(model.removeprefix(_ANOTHER), {}).get((prompt, seed, sample + 1))
 
+    def keys(self, model: str, samples: int | None, limit: int | None) -> list[tuple[str, int, int]]:
+        """The keys of a model's responses, sorted: at most so many samples a prompt, and prompts of all models."""
+        known = set(sorted(self.prompts)[:limit])
+        return [
+            key for key in sorted(self.responses[model]) if key[0] in known and (samples is None or key[2] < samples)
+        ]
+
     def models(self, named: Sequence[str], *, without: Sequence[str] = ()) -> list[str]:
         """Those named, else all but the data's own responses and `without`. Raises UnknownName."""
-        for name in (*without, *named):
-            if name not in self.responses:
-                raise UnknownName("model", name, self.responses)
+        check_known("model", (*without, *named), self.responses)
         known = order_models(self.responses)
         return list(dict.fromkeys(named)) or [name for name in known if name not in (*without, *ANCHORS)]
 
@@ -193,17 +196,14 @@ def pairs_of(
         if len(chosen) > 1:
             raise BadValue(f"--model: given the baseline {baseline} and others; expected it alone, or the others")
         baseline, step = another_sample(baseline), 2
-    known = set(sorted(prompts)[:limit])
     comparisons, alone = [], 0
     for name in chosen:
-        for key in sorted(texts[name]):
-            prompt, seed, sample = key
-            if prompt not in known or (samples is not None and sample >= samples) or sample % step:
-                continue
+        for key in (key for key in found.keys(name, samples, limit) if key[2] % step == 0):
             other = found.response(baseline, key)
             if other is None:
                 alone += 1
                 continue
+            prompt, seed, sample = key
             comparisons.append(
                 PairComparison(prompt, prompts[prompt], seed, sample, name, baseline, texts[name][key], other)
             )
@@ -240,10 +240,8 @@ def singles_of(
 ) -> list[Single]:
     """Each response by itself, sorted by model, prompt, seed and sample; arguments and errors as in `pairs_of`."""
     texts, prompts = found = texts_of(responses)
-    known = set(sorted(prompts)[:limit])
     return [
         Single(prompt, prompts[prompt], seed, sample, name, texts[name][prompt, seed, sample])
         for name in found.models(models)
-        for prompt, seed, sample in sorted(texts[name])
-        if prompt in known and (samples is None or sample < samples)
+        for prompt, seed, sample in found.keys(name, samples, limit)
     ]

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -28,17 +26,10 @@ from rlhf_bench.files import atomic_write_parquet, atomic_write_text, exclusive,
 from rlhf_bench.judge.analysis import measure, measured_people, measured_strengths
 from rlhf_bench.judge.analysis.pairs import fold
 from rlhf_bench.judge.analysis.rewards import verdict_forecast, verdict_gains
-from rlhf_bench.judge.questions import (
-    RESPONSE,
-    ListwiseComparison,
-    Outcome,
-    PairComparison,
-    QuestionId,
-    Single,
-    another_sample,
-)
+from rlhf_bench.judge.questions import RESPONSE, Outcome, PairComparison, QuestionId, QuestionSubject, another_sample
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.store import ResultStore
+from rlhf_bench.store.result import SCORE_KEYS
 
 _LOCK_SECONDS = 30.0
 _AGAIN = "remove it and run `rlhf-bench judge run` again: what was answered is in the ledger and costs nothing"
@@ -65,10 +56,7 @@ VERDICTS = FormSection(
         *("model_length", "baseline_length", "key"),
     ),
     (*WHO, "baseline", *RESPONSE, "order", "repeat"),
-    {
-        **{"soft": "float64", "seed": "int64", "sample": "int64", "repeat": "int64"},
-        **{"model_length": "int64", "baseline_length": "int64"},
-    },
+    {"soft": "float64", **dict.fromkeys(("seed", "sample", "repeat", "model_length", "baseline_length"), "int64")},
 )
 
 
@@ -84,7 +72,7 @@ def read_section(result: Path, section: FormSection) -> pd.DataFrame | None:
 
 
 def typed(table: pd.DataFrame, section: FormSection) -> pd.DataFrame:
-    """With the section's columns, types and order, so that the same rows make the same bytes."""
+    """The table with the section's columns, types and order, so that the same rows make the same bytes."""
     types = {name: section.numbers.get(name, "object") for name in section.columns}
     return table[list(section.columns)].astype(types).sort_values(list(section.sorted_by), ignore_index=True)
 
@@ -104,7 +92,7 @@ def write_section(
     """
     keys = section.identity if same is None else tuple(same)
     folder = result / "judge"
-    with _waiting(folder):
+    with exclusive(folder, wait=_LOCK_SECONDS):  # two runs that end together: writing takes a moment
         path, summary = folder / section.file, folder / "judge.json"
         replaced = {tuple(str(entry[key]) for key in keys) for entry in entries}
         before = read_section(result, section)
@@ -167,9 +155,7 @@ def verdict_rows(
     return typed(pd.DataFrame(rows).assign(judge=judge, base_url=base_url, template=template), VERDICTS)
 
 
-def question_cells(
-    subject: PairComparison | Single | ListwiseComparison, item: QuestionId, outcome: Outcome
-) -> dict[str, Any]:
+def question_cells(subject: QuestionSubject, item: QuestionId, outcome: Outcome) -> dict[str, Any]:
     """The cells that the rows of every form have."""
     return {
         "prompt_id": subject.prompt_id,
@@ -194,7 +180,7 @@ def response_scores(folder: Path, column: str) -> Mapping[ResponseKey, float]:
     table = ResultStore(folder).read_scores()
     if column not in table.columns:
         raise StoreError(f"{folder} has no {column} scores, which this judge needs; use another judge, such as length")
-    rows = table[["model", "seed", "prompt_id", "sample", column]].itertuples(index=False, name=None)
+    rows = table[[*SCORE_KEYS, column]].itertuples(index=False, name=None)
     own = {(str(model), int(seed), str(prompt), int(n)): float(value) for model, seed, prompt, n, value in rows}
     return own | {(another_sample(m), seed, prompt, n - 1): value for (m, seed, prompt, n), value in own.items()}
 
@@ -220,13 +206,13 @@ def measured(
 
 
 def labelled(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """With the column `gold`, 1, 0.5 or 0 for the model by the gold reward, NaN without one; as given if none has."""
+    """Add the column `gold`, 1, 0.5 or 0 for the model by the gold reward, NaN without one; none if no row has one."""
     gold = (1 + np.sign(_gold(rows, folder, "model") - _gold(rows, folder, "baseline"))) / 2
     return rows.assign(gold=gold) if np.isfinite(gold).any() else rows
 
 
 def with_gold(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """With the column `gold`, the gold reward of the response; as given if none has one."""
+    """Add the column `gold`, the gold reward of the response; none if no row has one."""
     gold = _gold(rows, folder, "model")
     return rows.assign(gold=gold) if np.isfinite(gold).any() else rows
 
@@ -239,19 +225,3 @@ def _gold(rows: pd.DataFrame, folder: Path, model: str) -> FloatArray:
         scores = {}
     keys = rows[[model, "seed", "prompt_id", "sample"]].itertuples(index=False, name=None)
     return np.array([scores.get(key, math.nan) for key in keys], dtype=np.float64)
-
-
-@contextmanager
-def _waiting(folder: Path) -> Iterator[None]:
-    """`exclusive`, but two runs that end together wait for each other: writing takes a moment."""
-    deadline = time.monotonic() + _LOCK_SECONDS
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(exclusive(folder))
-                break
-            except StoreError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        yield

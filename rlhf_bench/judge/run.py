@@ -63,7 +63,9 @@ class JudgeRun:
             prompt, completion = prompt + tokens[0], completion + tokens[1]
         known = len({client.key(item) for item in self.form.items}) - len(open_items)
         spent = client.ledger.spent(client.scope)
-        lines.append(f"calls: {known + len(open_items)}, of those answered already: {known}, to ask: {len(open_items)}")
+        lines.append(
+            f"calls: {known + len(open_items)}, of those answered already: {known}, to send: {len(open_items)}"
+        )
         lines.append(f"tokens to come: about {prompt} of prompts, at most {completion} of answers")
         if endpoint.price is None:
             why = no_price(self.judge, endpoint.base_url)
@@ -108,7 +110,7 @@ class JudgeRun:
     def run_batch(
         self, *, max_cost: str | None, max_calls: int | None, wait: bool, poll: float, progress: Progress
     ) -> None:
-        """As `run`, by the server's Batch API. Raises BadValue for a built-in judge."""
+        """Do as `run`, by the server's Batch API. Raises BadValue for a built-in judge."""
         client = self._capped(self._in_batches(), max_cost, max_calls)
         url = client.endpoint.base_url
         self._write(
@@ -116,7 +118,7 @@ class JudgeRun:
         )
 
     def _in_batches(self) -> JudgeClient:
-        """At the share of the prices that a call in a batch costs. Raises BadValue for a built-in judge."""
+        """The client at the share of the prices that a call in a batch costs. Raises BadValue for a built-in judge."""
         if self.client is None:
             raise BadValue(f"--batch: the judge {self.judge} is built in (no API calls); leave it out")
         endpoint = self.client.endpoint

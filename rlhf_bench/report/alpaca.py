@@ -7,8 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rlhf_bench.data.hh import form_prompt, split_turns
-from rlhf_bench.errors import StoreError
-from rlhf_bench.files import atomic_write_text, json_text
+from rlhf_bench.files import atomic_write_text, json_text, writing
 from rlhf_bench.store import ANCHORS, ResultStore
 
 
@@ -35,10 +34,8 @@ def write_alpaca(result_dir: Path, folder: Path) -> list[Path]:
     written = []
     for model, rows in outputs.items():
         path = folder / f"{quote(model, safe=' ')}.json"
-        try:
+        with writing(path):
             atomic_write_text(path, json_text(rows, indent=1) + "\n")
-        except OSError as error:
-            raise StoreError(f"cannot write {path} ({error.strerror}); give a folder that can be written") from error
         written.append(path)
     return written
 

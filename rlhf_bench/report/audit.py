@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from rlhf_bench.errors import StoreError
-from rlhf_bench.files import atomic_write_text
-from rlhf_bench.report.contents import Plot, audit_contents
+from rlhf_bench.files import atomic_write_text, writing
+from rlhf_bench.report.contents import Plot, audit_contents, figures
 from rlhf_bench.report.notes import audit_toy_note
-from rlhf_bench.report.render.flat import csv_text, flat
-from rlhf_bench.report.render.markdown import markdown_text
+from rlhf_bench.report.render import texts_of
+from rlhf_bench.report.render.flat import frame
 from rlhf_bench.report.render.terminal import text_of, wrapped
-from rlhf_bench.report.render.tex import tex_text
 from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Table
-from rlhf_bench.report.tables.audit import lists_table, rewardbench_table, styles_table, table_of_audit
+from rlhf_bench.report.tables.audit import category_table, lists_table, rewardbench_table, styles_table
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:  # what reads no plot does not wait for matplotlib
@@ -57,11 +56,7 @@ class Audit:
 
         Tables without a row are left out.
         """
-        found = {}
-        for table in self._tables():
-            header, rows = flat(table)
-            found[table.name] = pd.DataFrame(rows, columns=header)
-        return found
+        return {table.name: frame(table) for table in self._tables()}
 
     @property
     def findings(self) -> pd.DataFrame:
@@ -72,43 +67,45 @@ class Audit:
 
     @cached_property
     def mistakes(self) -> pd.DataFrame:
-        """A row a pair whose rejected response scored as high as the chosen one or higher, worst first."""
+        """A row for each mistake: the rejected response scored as high as the chosen one or higher. Worst first."""
         return pd.DataFrame(ResultStore(self.folder.parent).read_mistakes())
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """Name -> plot, of those whose numbers the audit has; drawn at each access."""
-        drawn = {entry.name: entry.draw(self._result) for entry in audit_contents() if isinstance(entry, Plot)}
-        return {name: figure for name, figure in drawn.items() if figure is not None}
+        """Name -> plot, where the audit has the numbers for it; drawn at each access."""
+        return figures(self._result, audit_contents())
 
     def write(self) -> list[Path]:
         """The tables as .md, .csv, .tex and audit.xlsx, and the plots, in tables/ and plots/ beside the folder."""
         from rlhf_bench.report.plots.style import save_figure
 
-        written: list[Path] = []
         found = list(self._tables())
+        texts = {name: text for table in found for name, text in texts_of(table).items()}
         where = self.folder.parent / "tables"
-        try:
-            for table in found:
-                for suffix, text in (
-                    (".md", markdown_text(table)),
-                    (".csv", csv_text(table)),
-                    (".tex", tex_text(table)),
-                ):
-                    written.append(where / f"{table.name}{suffix}")
-                    atomic_write_text(written[-1], text)
-            written.append(where / "audit.xlsx")
-            write_workbook(written[-1], found)
+        written = [where / name for name in (*texts, "audit.xlsx")]
+        with writing(where):
+            for name, text in texts.items():
+                atomic_write_text(where / name, text)
+            write_workbook(where / "audit.xlsx", found)
             for name, figure in self.figures.items():
                 written += save_figure(figure, self.folder.parent / "plots" / name)
-        except OSError as error:
-            what = error.filename or where
-            raise StoreError(f"cannot write {what} ({error.strerror}); choose a folder that can be written") from error
         return written
 
     def text(self) -> str:
-        """For a terminal; with the names of the files at most 25 lines."""
-        return audit_text(self.report)
+        """The audit for a terminal; with the names of the files at most 25 lines.
+
+        The three largest findings, then accuracy beside its baselines (of all, of unseen categories, of the worst), and
+        ranks where a prompt has several responses: as many rows of each table as `_LINES` lines hold.
+        """
+        of_all = [*audit_toy_note(self.report), *self.report.get("data", {}).get("notes", [])]
+        notes = [line for note in of_all for line in wrapped(note, _WIDTH)]
+        head = "\n".join([*notes, *_findings(self.report.get("models", {}))])
+        for n_rows in range(_ROWS, 0, -1):
+            tables = [text_of(table, width=_WIDTH).rstrip() for table in _terminal_tables(self._result, n_rows)]
+            text = "\n\n".join([head, *tables]).strip()
+            if text.count("\n") < _LINES:
+                break
+        return text
 
     @cached_property
     def _result(self) -> Result:
@@ -120,29 +117,14 @@ class Audit:
                 yield replace(table, notes=[*audit_toy_note(self.report), *table.notes])
 
 
-def audit_text(audit: Mapping[str, Any]) -> str:
-    """The three largest findings, then accuracy beside its baselines (of all, of unseen categories, of the worst), and
-    ranks where a prompt has several responses: as many rows of each table as `_LINES` lines hold."""
-    of_all = [*audit_toy_note(audit), *audit.get("data", {}).get("notes", [])]
-    notes = [line for note in of_all for line in wrapped(note, _WIDTH)]
-    head = "\n".join([*notes, *_findings(audit.get("models", {}))])
-    for n_rows in range(_ROWS, 0, -1):
-        tables = [text_of(table, width=_WIDTH).rstrip() for table in _terminal_tables(audit, n_rows)]
-        text = "\n\n".join([head, *tables]).strip()
-        if text.count("\n") < _LINES:
-            break
-    return text
-
-
-def _terminal_tables(audit: Mapping[str, Any], n_rows: int) -> list[Table]:
+def _terminal_tables(result: Result, n_rows: int) -> list[Table]:
     """Two tables without notes, the most important rows of each in their order: accuracy, and what these data have
     beside it, styles or sections or ranks."""
-    table = table_of_audit(audit)
+    table = category_table(result)
     rows = sorted(range(len(table.rows)), key=lambda i: _rank(table, i))[:n_rows]
     shown = [j for j, column in enumerate(table.columns) if not column.key.startswith("ties")]
     kept = [[table.rows[i][j] for j in shown] for i in sorted(rows)]
     found = [replace(table, columns=[table.columns[j] for j in shown], rows=kept, notes=[])]
-    result = Result(Path(), {}, {}, pd.DataFrame(), {}, audit=dict(audit))
     others = [styles_table(result), *(_of_all(other) for other in (rewardbench_table(result), lists_table(result)))]
     special = next((other for other in others if other.rows), None)
     if special is not None:
@@ -158,7 +140,7 @@ def _of_all(table: Table) -> Table:
 
 
 def _rank(table: Table, i: int) -> tuple[int, float]:
-    """Which rows come first on a terminal: all pairs of each model, unseen categories, the first one's worst."""
+    """Says which rows come first on a terminal: all pairs of each model, unseen categories, the first one's worst."""
     model, category, accuracy = table.rows[i][:3]
     if category in ("all", "unseen categories"):
         return (0 if category == "all" else 1), 0.0

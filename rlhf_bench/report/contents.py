@@ -6,15 +6,16 @@ plots/ and an entry here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from rlhf_bench.errors import UnknownName
+from rlhf_bench.errors import check_known
 from rlhf_bench.report.notes import with_common_notes
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Table
 from rlhf_bench.report.tables.audit import (
+    accuracy_table,
     calibration_table,
     category_calibration_table,
     category_table,
@@ -35,11 +36,8 @@ from rlhf_bench.report.tables.audit_examination import (
     slices_table,
     teacher_table,
 )
-from rlhf_bench.report.tables.best_of_n import best_of_n_table
-from rlhf_bench.report.tables.equal_kl import equal_kl_table
-from rlhf_bench.report.tables.frontier import frontier_table
 from rlhf_bench.report.tables.gain import gain_table
-from rlhf_bench.report.tables.in_full import gold_table, kl_table, per_seed_table, rouge_table
+from rlhf_bench.report.tables.in_full import gold_table, kl_table, per_seed_table, rouge_table, training_table
 from rlhf_bench.report.tables.judge import judge_audit_table, people_table, strengths_table, win_rate_table
 from rlhf_bench.report.tables.judge_forms import (
     ranking_audit_table,
@@ -48,11 +46,15 @@ from rlhf_bench.report.tables.judge_forms import (
     rating_pairs_table,
     rating_table,
 )
-from rlhf_bench.report.tables.overoptimisation import overoptimisation_table
 from rlhf_bench.report.tables.pairwise import pairwise_table
-from rlhf_bench.report.tables.pareto import pareto_table
-from rlhf_bench.report.tables.reward_model import accuracy_table, training_table
 from rlhf_bench.report.tables.summary import summary_table
+from rlhf_bench.report.tables.tradeoff import (
+    best_of_n_table,
+    equal_kl_table,
+    frontier_table,
+    overoptimisation_table,
+    pareto_table,
+)
 
 if TYPE_CHECKING:  # matplotlib takes seconds to import: what prints a table does not wait for it
     from matplotlib.figure import Figure
@@ -66,7 +68,7 @@ class Plot(NamedTuple):
     caption: str
     section: str = "Plots"
     wide: bool = False  # as wide as the page
-    front: str = ""  # the metric of its Pareto front, whose hypervolume the caption gives
+    front: str = ""  # the metric of its Pareto front: the caption gives the hypervolume
 
     def draw(self, result: Result) -> Figure | None:
         """The figure; None where the result has not the numbers for it."""
@@ -80,7 +82,7 @@ class Plot(NamedTuple):
 REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     summary_table,
     Plot(
-        "suite_metrics", "probes", "The metrics of this suite's own prompts: each model with its interval.", wide=True
+        "suite_metrics", "panels", "The metrics of this suite's own prompts: each model with its interval.", wide=True
     ),
     Plot(
         "reward_vs_kl",
@@ -101,7 +103,7 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     ),
     Plot(
         "gold_vs_sqrt_kl",
-        "overoptimisation",
+        "tradeoff",
         "A method's checkpoints, or best of n, with the fit of arXiv:2210.10760; dotted, upright: where gold turns.",
     ),
     Plot(
@@ -111,8 +113,8 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
         "of what it learned are the errors of the first.",
     ),
     Plot("reward_distribution", "distributions", "The learned reward of every response."),
-    Plot("win_rates", "judge", "Win rates against the baseline, which is the line at one half.", wide=True),
-    Plot("judge_ratings", "judge", "Mean ratings by criterion.", wide=True),
+    Plot("win_rates", "panels", "Win rates against the baseline, which is the line at one half.", wide=True),
+    Plot("judge_ratings", "panels", "Mean ratings by criterion.", wide=True),
     Plot(
         "rouge",
         "distributions",
@@ -123,7 +125,7 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
     Plot("kl_by_position", "distributions", "At which tokens of the response a model differs from the reference."),
     Plot(
         "gain_parts",
-        "gain",
+        "panels",
         "Where each model's gain over the reference came from: what the reference's samples pay for its length and "
         "style, and the rest.",
         "Where a gain came from",
@@ -208,11 +210,16 @@ def audit_contents() -> list[Callable[[Result], Table] | Plot]:
     return list(REPORT[start:])
 
 
+def figures(result: Result, entries: Iterable[object]) -> dict[str, Figure]:
+    """Name -> plot, of the plots among `entries` for which the result has the numbers."""
+    drawn = {entry.name: entry.draw(result) for entry in entries if isinstance(entry, Plot)}
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
 def draw(result: Result, name: str) -> Figure | None:
     """One plot by its name; None where the result has not the numbers for it. Raises UnknownName."""
     found = {plot.name: plot for plot in plots()}
-    if name not in found:
-        raise UnknownName("plot", name, found)
+    check_known("plot", [name], found)
     return found[name].draw(result)
 
 

@@ -75,11 +75,10 @@ class Evaluation:
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """Name -> plot, of those whose numbers the result has; drawn at each access."""
-        from rlhf_bench.report.contents import plots
+        """Name -> plot, where the result has the numbers for it; drawn at each access."""
+        from rlhf_bench.report.contents import REPORT, figures
 
-        drawn = {plot.name: plot.draw(self._result) for plot in plots()}
-        return {name: figure for name, figure in drawn.items() if figure is not None}
+        return figures(self._result, REPORT)
 
     def figure(self, name: str) -> Figure:
         """One plot by its name in `plots/`.

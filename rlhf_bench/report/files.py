@@ -8,16 +8,13 @@ from rlhf_bench.files import atomic_write_text
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.contents import plots, tables
 from rlhf_bench.report.plots.style import save_figure
-from rlhf_bench.report.render.flat import csv_text
+from rlhf_bench.report.render import FORMATS, texts_of
 from rlhf_bench.report.render.markdown import markdown_text
-from rlhf_bench.report.render.tex import tex_text
 from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.responses import responses_markdown, responses_table
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables.summary import missing_lines
 from rlhf_bench.report.verdict import verdict
-
-_TEXTS = {".csv": csv_text, ".tex": tex_text}
 
 
 def write_tables(result: Result, folder: Path) -> list[Path]:
@@ -35,12 +32,12 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
     }
     texts = {"responses.md": responses_markdown(result)}
     for table in found:
-        texts[f"{table.name}.md"] = markdown_text(table, sections=lists if table.name == "summary" else {})
-        texts |= {f"{table.name}{suffix}": text(table) for suffix, text in _TEXTS.items()}
-    for table in every:
-        for name in (f"{table.name}{suffix}" for suffix in (".md", *_TEXTS)):
-            if name not in texts:
-                (folder / name).unlink(missing_ok=True)
+        texts |= texts_of(table)
+        if table.name == "summary":
+            texts["summary.md"] = markdown_text(table, sections=lists)
+    for name in (f"{table.name}{suffix}" for table in every for suffix in FORMATS):
+        if name not in texts:
+            (folder / name).unlink(missing_ok=True)
     for name, text in texts.items():
         atomic_write_text(folder / name, text)
     write_workbook(folder / "summary.xlsx", [*found, responses_table(result)])

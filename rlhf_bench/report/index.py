@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from markupsafe import Markup
-
 from rlhf_bench.errors import BenchError, StoreError
-from rlhf_bench.files import atomic_write_text
+from rlhf_bench.files import atomic_write_text, writing
 from rlhf_bench.report.leaderboard import leaderboards
-from rlhf_bench.report.notes import toy_note
-from rlhf_bench.report.page import environment, part, policy_hash
+from rlhf_bench.report.notes import toy_lines
+from rlhf_bench.report.page import rendered
 from rlhf_bench.report.render.html import HtmlTable, html_table
 from rlhf_bench.report.result import Result, known, load_result
 from rlhf_bench.report.table import Cell, Column, Table
@@ -52,35 +50,19 @@ def write_index(results: Path) -> Path:
         _linked(html_table(board.table), 2, [_link(results, folder) for folder in board.folders])
         for board in leaderboards([result for _, result in found])
     ]
-    path, script, style = results / "index.html", "\n".join(part(f"{name}.js") for name in _SCRIPTS), part("page.css")
-    text = (
-        environment()
-        .get_template("index.html.j2")
-        .render(
-            results=overview,
-            boards=boards,
-            unread=unread,
-            style=Markup(style),
-            style_hash=policy_hash(style),
-            script=Markup(script),
-            script_hash=policy_hash(script),
-        )
-    )
-    try:
-        atomic_write_text(path, text + "\n")
-    except OSError as error:
-        raise StoreError(f"cannot write {path} ({error.strerror}); choose a folder that can be written") from error
+    page = rendered("index.html.j2", scripts=_SCRIPTS, results=overview, boards=boards, unread=unread)
+    with writing(results / "index.html") as path:
+        atomic_write_text(path, page + "\n")
     return path
 
 
 def _results(root: Path, found: list[tuple[Path, Result]]) -> HtmlTable:
-    """A row a result."""
-    notes = [f"{folder.name}: {line}" for folder, result in found for line in toy_note(result)]
+    notes = [f"{folder.name}: {line}" for folder, result in found for line in toy_lines(result.manifest)]
     return html_table(Table("results", "All results", _COLUMNS, [_row(root, *one) for one in found], notes))
 
 
 def _link(root: Path, folder: Path) -> str:
-    """To a result's page, or to its folder where no page was drawn."""
+    """The link to a result's page, or to its folder where no page was drawn."""
     target = folder / "report.html" if (folder / "report.html").is_file() else folder
     return target.relative_to(root).as_posix() or "."
 

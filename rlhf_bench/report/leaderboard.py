@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import t as student_t
 
-from rlhf_bench.report.notes import toy_note
+from rlhf_bench.report.notes import toy_lines
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.scorers import describe
@@ -33,13 +33,11 @@ class Leaderboard(NamedTuple):
 
 
 class Entry(NamedTuple):
-    folder: Path
-    run: str
+    result: Result
     model: str
     estimate: Estimate
-    beside: tuple[Estimate | None, ...]  # of the metrics in _BESIDE
-    seeds: tuple[int, ...]
-    prompts: tuple[str, ...]
+    seeds: list[int]
+    prompts: list[str]
     values: FloatArray  # (S, P): the mean over samples
 
 
@@ -74,9 +72,16 @@ def _board(group: Sequence[Result]) -> Leaderboard | None:
     if metric is None or len(entries) < 2:
         return None
     shown = entries[:_MOST]
-    found = ranks([entry.estimate.value for entry in shown], _told_apart(shown))
+    found = ranks([entry.estimate.value for entry in shown], _different(shown))
     rows: list[list[Cell]] = [
-        [_rank(low, high), entry.model, entry.run, entry.estimate, *entry.beside, len(entry.seeds)]
+        [
+            f"{low}-{high}" if low < high else str(low),
+            entry.model,
+            str(entry.result.manifest["run"]),
+            entry.estimate,
+            *(entry.result.estimate(entry.model, name) for name in _BESIDE),
+            len(entry.seeds),
+        ]
         for (low, high), entry in zip(found, shown, strict=True)
     ]
     numbers = [Column(key, describe(key).title, describe(key).digits, interval=True) for key in (metric, *_BESIDE)]
@@ -91,16 +96,14 @@ def _board(group: Sequence[Result]) -> Leaderboard | None:
         "Rank: from 1 plus the number of entries that are surely higher, to the number that are not surely lower "
         "(paired tests on the same prompts, Holm over all pairs, 5 %). Runs with seeds in common are paired by seed; "
         "the seeds of others vary independently. Of a run with one seed it is not known how much retraining changes.",
-        *(f"{line} ({result.manifest['run']})" for result in group for line in toy_note(result)),
+        *(f"{line} ({result.manifest['run']})" for result in group for line in toy_lines(result.manifest)),
         *([f"The first {_MOST} of {len(entries)} entries."] if len(entries) > _MOST else []),
     ]
     suite = group[0].manifest["suite"]
     title = f"Leaderboard: {suite} on {group[0].data_label}"
-    return Leaderboard(Table("leaderboard", title, columns, rows, notes, keys=3), [entry.folder for entry in shown])
-
-
-def _rank(low: int, high: int) -> str:
-    return f"{low}-{high}" if low < high else str(low)
+    return Leaderboard(
+        Table("leaderboard", title, columns, rows, notes, keys=3), [entry.result.path for entry in shown]
+    )
 
 
 def _common_metric(group: Sequence[Result]) -> str | None:
@@ -113,27 +116,23 @@ def _common_metric(group: Sequence[Result]) -> str | None:
 
 def _entries(result: Result, metric: str) -> list[Entry]:
     table = score_table(result.scores, [metric])
-    run = str(result.manifest["run"])
-    found = [(model, result.estimate(model, metric)) for model in result.policies if model in table.models]
-    entries = []
-    for model, estimate in found:
-        if known(estimate):
-            beside = tuple(result.estimate(model, name) for name in _BESIDE)
-            values = nanmean(table.block(model, metric), axis=2)
-            seeds, prompts = tuple(table.seeds), tuple(table.prompts)
-            entries.append(Entry(result.path, run, model, estimate, beside, seeds, prompts, values))
-    return entries
+    found = ((model, result.estimate(model, metric)) for model in result.policies if model in table.models)
+    return [
+        Entry(result, model, estimate, table.seeds, table.prompts, nanmean(table.block(model, metric), axis=2))
+        for model, estimate in found
+        if known(estimate)
+    ]
 
 
-def _told_apart(entries: Sequence[Entry]) -> list[tuple[int, int]]:
-    """The pairs of entries whose difference on the same prompts is significant, Holm over all pairs, at 5 %."""
+def _different(entries: Sequence[Entry]) -> list[tuple[int, int]]:
+    """The pairs of entries that differ significantly on the same prompts, Holm over all pairs, at 5 %."""
     pairs = list(combinations(range(len(entries)), 2))
     p_values = [_p_paired(entries[a], entries[b]) for a, b in pairs]
     return [pair for pair, p in zip(pairs, holm(p_values), strict=True) if p < 0.05]
 
 
 def _p_paired(a: Entry, b: Entry) -> float:
-    """NaN where fewer than two prompts are in both."""
+    """Gives NaN where fewer than two prompts are in both."""
     prompts = [prompt for prompt in a.prompts if prompt in set(b.prompts)]
     if len(prompts) < 2:
         return math.nan

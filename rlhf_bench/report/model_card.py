@@ -83,7 +83,7 @@ def _metadata(training: Mapping[str, Any], name: str, evaluated: Sequence[Evalua
 
 
 def _largest(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
-    """Of the results of one suite, data and split that with the most prompts: the hub knows one value a metric."""
+    """The result with the most prompts of each suite, data and split: the hub knows one value a metric."""
     best: dict[tuple[str, str, str], Evaluated] = {}
     for result in evaluated:
         kept = best.setdefault(result[:3], result)

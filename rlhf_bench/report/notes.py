@@ -17,41 +17,30 @@ from rlhf_bench.types import Estimate
 def with_common_notes(result: Result, table: Table) -> Table:
     """`table` with the notes that hold for all tables of the result, first, and the warnings about its intervals."""
     estimates = any(isinstance(cell, Estimate) for row in table.rows for cell in row)
-    first = [*one_seed_note(result), *toy_note(result)] if estimates else []
-    warnings = [] if table.cautioned else cautions(table)
+    first = first_notes(result) if estimates else []
+    warnings = [] if table.cautioned else caution_notes(_numbers(table))
     return replace(table, notes=[*first, *table.notes, *warnings])
 
 
-def one_seed_note(result: Result) -> list[str]:
-    """That there is one training seed, and what its intervals leave out; nothing for several."""
-    if len(result.seeds) > 1:
-        return []
+def first_notes(result: Result) -> list[str]:
+    """That there is one training seed, and what its intervals leave out; and `toy_lines`."""
     option = "; train more: --seeds 3" if result.metrics.get("training") else ""
-    return [f"One training seed: intervals and p leave out retraining{option}"]
-
-
-def toy_note(result: Result) -> list[str]:
-    """Which models come from a toy recipe; nothing where none does."""
-    return toy_lines(result.manifest)
+    one_seed = [f"One training seed: intervals and p leave out retraining{option}"] if len(result.seeds) == 1 else []
+    return [*one_seed, *toy_lines(result.manifest)]
 
 
 def toy_lines(manifest: Mapping[str, Any]) -> list[str]:
-    """`toy_note` from a manifest."""
+    """Which models come from a toy recipe; nothing where none does."""
     return _toy([name for name, entries in manifest["models"].items() if any(entry.get("toy") for entry in entries)])
 
 
 def audit_toy_note(audit: Mapping[str, Any]) -> list[str]:
-    """Which audited reward models come from a toy recipe."""
+    """Which audited reward models come from a toy recipe; nothing where none does."""
     return _toy([entry["name"] for entry in audit.get("reward_model", []) if entry.get("toy")])
 
 
 def _toy(names: Sequence[str]) -> list[str]:
     return [f"Toy recipe, its numbers mean nothing: {', '.join(names)}"] if names else []
-
-
-def cautions(table: Table) -> list[str]:
-    """The mark ‡: which Estimates of a table are in a regime whose intervals are known to cover badly."""
-    return caution_notes(_numbers(table))
 
 
 def interval_note(result: Result) -> str:
@@ -62,6 +51,7 @@ def interval_note(result: Result) -> str:
 
 
 def _numbers(table: Table) -> Iterator[Shown]:
+    """The table's Estimates, as the warning ‡ about intervals that are known to cover badly needs them."""
     for row in table.rows:
         named = zip(table.columns, row[: table.keys], strict=False)
         of = " ".join(f"seed {cell}" if column.key == "seed" else str(cell) for column, cell in named)

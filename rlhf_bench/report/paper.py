@@ -12,19 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from rlhf_bench.errors import BadValue, StoreError, UnknownName
-from rlhf_bench.files import atomic_write_bytes, atomic_write_text, exclusive
-from rlhf_bench.report.notes import interval_note, one_seed_note, toy_note
+from rlhf_bench.errors import BadValue, UnknownName, check_known
+from rlhf_bench.files import atomic_write_bytes, exclusive, writing
+from rlhf_bench.report.notes import first_notes, interval_note
 from rlhf_bench.report.plots.names import printable
-from rlhf_bench.report.plots.style import arms, drawing, figure_bytes, looks, marker_look, tidy
-from rlhf_bench.report.render.flat import csv_text
-from rlhf_bench.report.render.markdown import markdown_text
-from rlhf_bench.report.render.tex import tex_text
+from rlhf_bench.report.plots.style import draw_point, drawing, figure_bytes, looks, tidy
+from rlhf_bench.report.render import texts_of
 from rlhf_bench.report.result import Result, known, load_result
 from rlhf_bench.report.table import Cell, Column, Table
 from rlhf_bench.report.tables.metrics import metric_column
 from rlhf_bench.scorers import describe
-from rlhf_bench.types import Estimate
 
 Style = Literal["paper", "slides"]
 Columns = Literal["single", "double"]
@@ -51,27 +48,23 @@ class Choice:
     columns: Columns = "single"
 
 
-def write_paper(result_dir: Path, choice: Choice, folder: Path | None = None) -> list[Path]:
-    """Write figure.* and table.md, .csv and .tex to `folder`, by default `paper/` in the result; return the files.
+def write_paper(result_dir: Path, choice: Choice, folder: Path) -> list[Path]:
+    """Write figure.* and table.md, .csv and .tex to `folder`; return the files.
 
     Raises UnknownName for a model or metric that the result does not have, BadValue for a choice that cannot be made,
     StoreError where the folder cannot be read or written.
     """
     result = load_result(result_dir)
-    _check_formats(choice.formats)
+    check_known("format", choice.formats, FORMATS)
+    if not choice.formats:
+        raise BadValue(f"no format given; expected some of {', '.join(FORMATS)}")
     figure, table = paper_figure(result, choice), paper_table(result, choice)
-    target = result.path / "paper" if folder is None else folder
-    texts = {"table.md": markdown_text(table), "table.csv": csv_text(table), "table.tex": tex_text(table)}
-    files = {f"figure.{name}": figure_bytes(figure, name) for name in choice.formats}
-    try:
-        with exclusive(result.path):
-            for name, data in files.items():
-                atomic_write_bytes(target / name, data)
-            for name, text in texts.items():
-                atomic_write_text(target / name, text)
-    except OSError as error:
-        raise StoreError(f"cannot write {target} ({error.strerror}); choose a folder that can be written") from error
-    return [target / name for name in (*files, *texts)]
+    figures = {f"figure.{name}": figure_bytes(figure, name) for name in choice.formats}
+    files = figures | {name: text.encode() for name, text in texts_of(table).items()}
+    with writing(folder), exclusive(result.path):
+        for name, data in files.items():
+            atomic_write_bytes(folder / name, data)
+    return [folder / name for name in files]
 
 
 def paper_table(result: Result, choice: Choice) -> Table:
@@ -81,7 +74,7 @@ def paper_table(result: Result, choice: Choice) -> Table:
     rows: list[list[Cell]] = [
         [shown, *(result.estimate(model, metric) for metric in metrics)] for model, shown in names.items()
     ]
-    notes = [interval_note(result), *one_seed_note(result), *toy_note(result)]
+    notes = [interval_note(result), *first_notes(result)]
     return Table("table", f"Models on {result.data_label}", columns, rows, notes)
 
 
@@ -121,12 +114,10 @@ def paper_figure(result: Result, choice: Choice) -> Figure:
 def _draw_against(axes: Axes, result: Result, names: Mapping[str, str], metric: str, style: Style) -> None:
     found = looks(result.models)
     for model, shown in names.items():
-        across, up = _kl(result, model), result.estimate(model, metric)
+        across, up = result.coordinate(model, KL), result.estimate(model, metric)
         if not (known(across) and known(up)):
             continue
-        axes.errorbar(across.value, up.value, xerr=arms(across), yerr=arms(up), fmt="none",
-                      ecolor=found[model].colour, elinewidth=0.9)  # fmt: skip
-        point = axes.scatter([across.value], [up.value], s=_POINTS[style], zorder=4, **marker_look(found[model]))
+        point = draw_point(axes, across, up, found[model], size=_POINTS[style], elinewidth=0.9)
         point.set_label(printable(shown))
     axes.margins(0.1)
     axes.set(xlabel=f"KL to {printable(names.get(result.reference, result.reference))} (nats)",
@@ -138,8 +129,7 @@ def _draw_panel(axes: Axes, result: Result, names: Mapping[str, str], metric: st
     for row, model in enumerate(names):
         estimate = result.estimate(model, metric)
         if known(estimate):
-            axes.errorbar(estimate.value, row, xerr=arms(estimate), fmt="none", ecolor=found[model].colour)
-            axes.scatter([estimate.value], [row], s=_POINTS[style], zorder=4, **marker_look(found[model]))
+            draw_point(axes, estimate, row, found[model], size=_POINTS[style])
     axes.set_yticks(range(len(names)), [printable(shown) for shown in names.values()])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -150,13 +140,6 @@ def _label(result: Result, metric: str) -> str:
     return result.reward_label if metric == result.reward_key else describe(metric).title.lower()
 
 
-def _kl(result: Result, model: str) -> Estimate | None:
-    found = result.estimate(model, KL)
-    if model == result.reference and not known(found):
-        return Estimate(0.0, 0.0, 0.0, 0, method="definition")  # KL of the reference to itself
-    return found
-
-
 def _has(result: Result, models: Mapping[str, str], metric: str) -> bool:
     return any(known(result.estimate(model, metric)) for model in models)
 
@@ -164,9 +147,7 @@ def _has(result: Result, models: Mapping[str, str], metric: str) -> bool:
 def _names(result: Result, choice: Choice) -> dict[str, str]:
     """Model -> the name that is shown, in the order chosen."""
     rename = dict(choice.rename or {})
-    for model in (*choice.models, *choice.order, *rename):
-        if model not in result.models:
-            raise UnknownName("model", model, result.models)
+    check_known("model", (*choice.models, *choice.order, *rename), result.models)
     models = list(dict.fromkeys(choice.models or result.policies))
     for model in (*choice.order, *rename):
         if model not in models:
@@ -197,11 +178,3 @@ def _usable(result: Result, metric: str) -> bool:
 
 def _some(result: Result) -> str:
     return ",".join([name for name in result.metric_names if result.has(name)][:3]) or "(none has a number)"
-
-
-def _check_formats(formats: Sequence[str]) -> None:
-    for name in formats:
-        if name not in FORMATS:
-            raise UnknownName("format", name, FORMATS)
-    if not formats:
-        raise BadValue(f"no format given; expected some of {', '.join(FORMATS)}")

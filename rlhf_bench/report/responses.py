@@ -28,13 +28,8 @@ class PromptView(NamedTuple):
 def side_by_side(result: Result, cap: int) -> list[PromptView]:
     """At most `cap` prompts, evenly spaced over the data so that every category is seen; the first seed."""
     seed = result.seeds[0]
-    wanted = {"reward": "reward", "gold": "gold"}
     scores = result.scores[(result.scores["seed"] == seed) & (result.scores["sample"] == 0)]
-    numbers = {
-        name: dict(zip(zip(scores["model"], scores["prompt_id"], strict=True), scores[column], strict=True))
-        for name, column in wanted.items()
-        if column in scores.columns
-    }
+    numbers = scores.set_index(["model", "prompt_id"]).reindex(columns=["reward", "gold"]).to_dict()
     prompts: dict[str, str] = {}
     found: dict[tuple[str, str], ResponseView] = {}
     for row in result.responses():
@@ -42,7 +37,7 @@ def side_by_side(result: Result, cap: int) -> list[PromptView]:
             continue
         key = (row["model"], row["prompt_id"])
         prompts.setdefault(row["prompt_id"], row["prompt"])
-        reward, gold = (float(numbers.get(name, {}).get(key, math.nan)) for name in wanted)
+        reward, gold = (float(numbers[name].get(key, math.nan)) for name in ("reward", "gold"))
         found[key] = ResponseView(row["model"], row["response"], reward, gold, row["finish_reason"], row["n_tokens"])
     ids = list(prompts)
     picked = ids if len(ids) <= cap else [ids[i * len(ids) // cap] for i in range(cap)]

@@ -88,6 +88,13 @@ class Result:
         cell = table.get(model, {}).get(metric)
         return Estimate.from_dict(cell) if cell else None
 
+    def coordinate(self, model: str, metric: str, seed: int | None = None) -> Estimate | None:
+        """The `estimate` of a number that plots draw models against: the KL of the reference to itself is 0."""
+        found = self.estimate(model, metric, seed)
+        if metric == "kl_exact" and model == self.reference and not known(found):
+            return Estimate(0.0, 0.0, 0.0, 0, method="definition")
+        return found
+
     def rows(self, model: str, column: str) -> pd.Series[float]:
         """One column of a model's responses, missing values dropped."""
         if column not in self.scores.columns:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import StoreError
 from rlhf_bench.report.alarms import checked_for, raised_alarms
 from rlhf_bench.report.contents import tables
-from rlhf_bench.report.notes import one_seed_note, toy_note, with_common_notes
+from rlhf_bench.report.notes import first_notes, with_common_notes
 from rlhf_bench.report.render.terminal import block, fits, text_of, wrapped
-from rlhf_bench.report.result import Result, known
+from rlhf_bench.report.result import Result, known, load_result
 from rlhf_bench.report.table import ALWAYS, MAIN, Table
 from rlhf_bench.report.tables.judge_forms import SECTION
 from rlhf_bench.report.tables.summary import missing_lines, summary_table
@@ -22,8 +23,9 @@ from rlhf_bench.types import Estimate
 _UNDER = 6  # lines under the table
 
 
-def summary_text(result: Result, *, width: int = 120) -> str:
-    """The main columns as plain text for a terminal `width` characters wide, and at most six lines under them."""
+def summary_text(folder: Path, *, width: int = 120) -> str:
+    """The main columns of a result as plain text for a terminal so wide, and at most six lines under them."""
+    result = load_result(folder)
     table = with_common_notes(result, summary_table(result))
     columns, stacked = _fitting(table, width)
     prompts, samples = result.manifest["data"].get("n_prompts", "?"), result.sampling.get("samples", "?")
@@ -35,7 +37,7 @@ def summary_text(result: Result, *, width: int = 120) -> str:
 
 def _under(result: Result, table: Table, width: int) -> list[str]:
     """What has to be known first: the seeds, the verdict, the alarms; the rest is counted, and is on the page."""
-    seeds, alarms = [*one_seed_note(result), *toy_note(result)], raised_alarms(result)
+    seeds, alarms = first_notes(result), raised_alarms(result)
     first = [_short("; ".join(seeds), width)] if seeds else []
     last = [_short(f"Alarms: {len(alarms)}: {alarms[0]}", width)] if alarms else []
     if not alarms and (checked := checked_for(result)):
@@ -61,16 +63,16 @@ def _short(text: str, width: int) -> str:
     return textwrap.shorten(text, width, placeholder=" ...")
 
 
-def judge_text(result: Result, **wanted: str) -> str:
-    """All tables of judge.json; of those judgings that have what is `wanted` (judge="gpt-4o", template="likert@1").
+def judge_text(folder: Path, **wanted: str) -> str:
+    """What judges found, as plain text, in the judgings that have what is `wanted`: judge="gpt-4o", for instance.
 
     Raises StoreError where nothing was judged.
     """
+    result = load_result(folder)
     judge = result.judge
     if not any(judge.get(key) for key in ("judgings", "ratings", "rankings")):
-        path = result.path
         raise StoreError(
-            f"{path} was not judged; do it with: rlhf-bench judge run {path} --judge length --baseline NAME"
+            f"{folder} was not judged; do it with: rlhf-bench judge run {folder} --judge length --baseline NAME"
         )
     judge = {form: _wanted(rows, wanted) if isinstance(rows, list) else rows for form, rows in judge.items()}
     # strengths join the judgings against several baselines
@@ -85,7 +87,7 @@ def _wanted(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, str | None])
 
 
 def _fitting(table: Table, width: int) -> tuple[list[int], bool]:
-    """The columns that fit the terminal, and whether their intervals stand below the values.
+    """The columns that fit the terminal, and whether their intervals are below the values.
 
     Columns of the tier MAIN are left out from the right until the others fit.
     """

@@ -1,8 +1,9 @@
 """What the paired tests of a result say, in words.
 
-Being told apart is not transitive: ppo may differ from base, and neither from sft. So a chain of models is written only
-where every pair across its signs is rejected and no pair within a group is; else a compact letter display, in which two
-models share a letter where they are not told apart; else, where they are few or have no order, the pairs.
+A significant difference is not transitive: ppo may differ from base, and neither from sft. So a chain of models is
+written only where every pair across its signs is rejected and no pair within a group is; else a compact letter display,
+in which two models share a letter where they do not differ significantly; else, where they are few or have no order,
+the pairs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rlhf_bench.report.table import number_text
 from rlhf_bench.scorers import describe
 
 Pair = frozenset[str]
-_FEW = 3  # pairs that are told apart: so many are listed sooner than put into letters
+_FEW = 3  # pairs that differ significantly: so many are listed sooner than put into letters
 
 
 def verdict(result: Result) -> list[str]:
@@ -76,7 +77,7 @@ def _is_ordered(models: Sequence[str], wins: Iterable[tuple[str, str]]) -> bool:
 
 
 def _letters(models: Sequence[str], alike: Collection[Pair]) -> dict[str, str]:
-    """A compact letter display: a letter for each largest set of models of which no two are told apart."""
+    """A compact letter display: a letter for each largest set of models of which no two differ significantly."""
     sets: list[set[str]] = []
     for model in models:
         joined = [{model}] + [{model} | {m for m in found if frozenset((model, m)) in alike} for found in sets]
@@ -91,7 +92,7 @@ def _letter(number: int) -> str:
 
 
 def _power(rows: Sequence[Mapping[str, Any]], alike: Collection[Pair]) -> list[str]:
-    """The largest difference that a pair which is not told apart would show in 80 % of repetitions."""
+    """The largest difference that a pair without a significant one would show in 80 % of repetitions."""
     open_pairs = [row for row in rows if frozenset((row["a"], row["b"])) in alike] or rows
     sizes = [row["detectable"] for row in open_pairs if row["detectable"] is not None and row["detectable"] > 0]
     return [f"80 % power for a difference of {number_text(max(sizes), 2)}"] if sizes else []
@@ -104,7 +105,6 @@ def _conditions(result: Result, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _ordered(row: Mapping[str, Any], higher: bool) -> tuple[str, str]:
-    """The two models of a pair, the better one first."""
     return (row["a"], row["b"]) if (row["difference"]["value"] > 0) == higher else (row["b"], row["a"])
 
 

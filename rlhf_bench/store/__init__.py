@@ -5,6 +5,7 @@ parts     what an evaluation has finished so far: the scored responses of each m
 """
 
 from rlhf_bench.store.parts import PartStore
-from rlhf_bench.store.result import ANCHORS, MANIFEST_KEYS, ResultStore, find_results, order_models
+from rlhf_bench.store.result import MANIFEST_KEYS, ResultStore, find_results, order_models
+from rlhf_bench.types import ANCHORS
 
 __all__ = ["ANCHORS", "MANIFEST_KEYS", "PartStore", "ResultStore", "find_results", "order_models"]

@@ -34,6 +34,7 @@ from rlhf_bench.files import (
     json_text,
     read_jsonl,
     write_jsonl,
+    writing,
 )
 from rlhf_bench.store.parts import LISTS
 from rlhf_bench.types import ANCHORS, POLICIES
@@ -41,10 +42,8 @@ from rlhf_bench.types import ANCHORS, POLICIES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ANCHORS", "MANIFEST_KEYS", "ResultStore", "find_results", "order_models"]
-
 MANIFEST_KEYS = ("suite", "run", "data", "models", "reference", "seeds")
-_SCORE_KEYS = ("model", "seed", "prompt_id", "sample")
+SCORE_KEYS = ("model", "seed", "prompt_id", "sample")  # what identifies a response of a result
 # Numbers outside Estimates that are NaN, not None, where they could not be computed.
 _NAN_KEYS = frozenset({"p_paired", "p_holm", "effect", "detectable"})
 
@@ -85,7 +84,7 @@ class ResultStore:
     # responses
 
     def write_responses(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        with self._writing("responses.jsonl") as path:
+        with writing(self.path / "responses.jsonl") as path:
             write_jsonl(path, rows)
 
     def read_responses(self) -> list[dict[str, Any]]:
@@ -113,10 +112,7 @@ class ResultStore:
             holds = f"{found:,} of {expected:,} rows"
             if found > expected:
                 holds = f"{found:,} rows, and scores.parquet beside it {expected:,}"
-            raise StoreError(
-                f"{path} holds {holds}; restore the file, or run `rlhf-bench eval` again with the same options and "
-                "--force"
-            )
+            raise StoreError(f"{path} holds {holds}; {_AGAIN}")
 
     def _count_scores(self) -> int:
         import pyarrow.parquet as pq
@@ -128,14 +124,11 @@ class ResultStore:
         if not (self.path / "scores.parquet").exists():
             return
         with self._reading("scores.parquet") as path:
-            scores = pd.read_parquet(path, engine="pyarrow", columns=list(_SCORE_KEYS))
-        lost = set(scores.itertuples(index=False, name=None)) - {tuple(row.get(k) for k in _SCORE_KEYS) for row in rows}
+            scores = pd.read_parquet(path, engine="pyarrow", columns=list(SCORE_KEYS))
+        lost = set(scores.itertuples(index=False, name=None)) - {tuple(row.get(k) for k in SCORE_KEYS) for row in rows}
         if lost:
             key = ", ".join(str(part) for part in min(lost))
-            raise StoreError(
-                f"{self.path / 'responses.jsonl'} lacks the row ({key}) of scores.parquet; restore the file, or run "
-                "`rlhf-bench eval` again with the same options and --force"
-            )
+            raise StoreError(f"{self.path / 'responses.jsonl'} lacks the row ({key}) of scores.parquet; {_AGAIN}")
 
     # scores
 
@@ -147,8 +140,8 @@ class ResultStore:
         `groups`: the same rows in their order, in parts, where they are too large for memory together. Their `columns`
         may be more than those of `scores`: lists of numbers.
         """
-        self._check_rows("scores", scores)
-        with self._writing("scores.parquet") as path:
+        check_rows("scores", scores)
+        with writing(self.path / "scores.parquet") as path:
             schema = _schema(scores, columns or list(scores.columns))
             atomic_write_row_groups(path, [scores] if groups is None else groups, schema)
 
@@ -158,8 +151,8 @@ class ResultStore:
 
     def write_pool(self, pool: pd.DataFrame) -> None:
         """The responses that best-of-n chooses from, keyed as the scores are."""
-        self._check_rows("best_of_n", pool)
-        with self._writing("best_of_n.parquet") as path:
+        check_rows("best_of_n", pool)
+        with writing(self.path / "best_of_n.parquet") as path:
             atomic_write_parquet(path, pool)
 
     def read_pool(self) -> pd.DataFrame | None:
@@ -168,15 +161,6 @@ class ResultStore:
             return None
         with self._reading("best_of_n.parquet") as path:
             return pd.read_parquet(path, engine="pyarrow")
-
-    def _check_rows(self, name: str, rows: pd.DataFrame) -> None:
-        lacking = [key for key in _SCORE_KEYS if key not in rows.columns]
-        if lacking:
-            raise StoreError(f"{name} have no column {', '.join(lacking)}; expected {', '.join(_SCORE_KEYS)}")
-        twice = rows.duplicated(list(_SCORE_KEYS))
-        if twice.any():
-            key = ", ".join(str(part) for part in rows.loc[twice, list(_SCORE_KEYS)].iloc[0])
-            raise StoreError(f"{name} hold ({key}) twice; expected one row a (model, seed, prompt_id, sample)")
 
     # metrics
 
@@ -199,7 +183,7 @@ class ResultStore:
             data = Path(source).read_bytes()
         except OSError as error:
             raise StoreError(f"cannot read the training log {source} ({_why(error)}); check the path") from error
-        with self._writing(f"training/{model}-{seed}.jsonl") as path:
+        with writing(self.path / "training" / f"{model}-{seed}.jsonl") as path:
             atomic_write_bytes(path, data)
 
     def read_logs(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
@@ -216,9 +200,7 @@ class ResultStore:
 
     def read_audit(self) -> dict[str, Any] | None:
         """audit/audit.json, or None if no audit was made."""
-        if not (self.path / "audit" / "audit.json").exists():
-            return None
-        return dict(restore_numbers(self._read_json("audit/audit.json")))
+        return self._read_numbers("audit/audit.json")
 
     def read_mistakes(self) -> list[dict[str, Any]]:
         if not (self.path / "audit" / "mistakes.jsonl").exists():
@@ -230,14 +212,12 @@ class ResultStore:
 
     def read_judge(self) -> dict[str, Any]:
         """judge/judge.json; empty if nothing was judged."""
-        if not (self.path / "judge" / "judge.json").exists():
-            return {}
-        return dict(restore_numbers(self._read_json("judge/judge.json")))
+        return self._read_numbers("judge/judge.json") or {}
 
     # shared
 
     def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        with self._writing(name) as path:
+        with writing(self.path / name) as path:
             atomic_write_text(path, json_text(value, indent=1) + "\n")
 
     def _read_json(self, name: str) -> dict[str, Any]:
@@ -250,13 +230,9 @@ class ResultStore:
             raise StoreError(f"{path} holds a {type(value).__name__}; expected a JSON object; {_AGAIN}")
         return value
 
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[Path]:
-        path = self.path / name
-        try:
-            yield path
-        except OSError as error:
-            raise StoreError(f"cannot write {path} ({_why(error)}); choose a folder that can be written") from error
+    def _read_numbers(self, name: str) -> dict[str, Any] | None:
+        """A JSON file with numbers that JSON cannot hold restored; None where there is none."""
+        return dict(restore_numbers(self._read_json(name))) if (self.path / name).exists() else None
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[Path]:
@@ -271,7 +247,7 @@ class ResultStore:
             raise StoreError(f"cannot read {path} ({_why(error)}); {_AGAIN}") from error
 
 
-_AGAIN = "restore the file, or run `rlhf-bench eval` again with --force"
+_AGAIN = "restore the file, or run `rlhf-bench eval` again with the same options and --force"
 
 
 def _why(error: Exception) -> str:
@@ -287,6 +263,17 @@ def _schema(scores: pd.DataFrame, columns: Sequence[str]) -> pa.Schema:
     lists = {name: pa.list_(pa.float64() if name == "token_kl" else pa.int32()) for name in LISTS}
     fields = [known.field(name) if name in known.names else pa.field(name, lists[name]) for name in columns]
     return pa.schema(fields, metadata=known.metadata)
+
+
+def check_rows(name: str, rows: pd.DataFrame) -> None:
+    """Raise StoreError unless every row has the keys of a response, and no two the same."""
+    lacking = [key for key in SCORE_KEYS if key not in rows.columns]
+    if lacking:
+        raise StoreError(f"{name} have no column {', '.join(lacking)}; expected {', '.join(SCORE_KEYS)}")
+    twice = rows.duplicated(list(SCORE_KEYS))
+    if twice.any():
+        key = ", ".join(str(part) for part in rows.loc[twice, list(SCORE_KEYS)].iloc[0])
+        raise StoreError(f"{name} hold ({key}) twice; expected one row a (model, seed, prompt_id, sample)")
 
 
 def restore_numbers(value: Any) -> Any:

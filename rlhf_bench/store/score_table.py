@@ -13,9 +13,8 @@ from rlhf_bench.errors import DataError
 from rlhf_bench.scorers.reward import HELD_OUT_Z
 from rlhf_bench.stats import FloatArray, reference_z_cells, scaled_cells
 from rlhf_bench.stats.resample import nanmean
-from rlhf_bench.store.result import order_models
+from rlhf_bench.store.result import check_rows, order_models
 
-KEYS = ("model", "seed", "prompt_id", "sample")
 BY_REFERENCE = ("reward_z", HELD_OUT_Z)  # standardised by the reference's responses
 
 
@@ -65,26 +64,15 @@ class ScoreTable:
         return bool((counts[0][both] == counts[1][both]).all())
 
 
-def _check_keys(scores: pd.DataFrame) -> None:
-    lacking = [key for key in KEYS if key not in scores.columns]
-    if lacking:
-        raise DataError(f"scores without the column {', '.join(lacking)} given; expected a row a response with them")
-    if scores.empty:
-        raise DataError("scores without a row given; expected a row a response; run the evaluation first")
-    double = scores.duplicated(list(KEYS))
-    if double.any():
-        row = scores.loc[double].iloc[0]
-        key = ", ".join(f"{key} {row[key]}" for key in KEYS)
-        raise DataError(f"two rows of scores given for {key}; expected one; remove the copies")
-
-
 def score_table(scores: pd.DataFrame, columns: Sequence[str], *, models: Sequence[str] = ()) -> ScoreTable:
     """Dense blocks of `columns`; models in the order of the tables, those not named in `models` by their names.
 
     Every model gets a place for every prompt of the table, so that a prompt it lacks counts as missing. Values that
-    are not finite become NaN. Raises DataError for missing keys, an empty table and rows that occur twice.
+    are not finite become NaN. Raises StoreError for missing keys and rows that occur twice, DataError for no row.
     """
-    _check_keys(scores)
+    check_rows("scores", scores)
+    if scores.empty:
+        raise DataError("scores without a row given; expected a row a response; run the evaluation first")
     there = sorted(set(scores["model"].astype(str)))
     names = order_models([*(m for m in models if m in there), *there])
     seeds = sorted({int(seed) for seed in scores["seed"]})

@@ -25,7 +25,8 @@ from rlhf_bench.errors import BadValue, BenchError, CheckpointError, ModelError,
 from rlhf_bench.files import write_jsonl
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
-from rlhf_bench.report import audit_text, write_report
+from rlhf_bench.report import write_report
+from rlhf_bench.report.audit import Audit
 from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import PreferencePair, make_pair
@@ -273,7 +274,7 @@ def test_hh_mini_has_a_ceiling_and_unseen_categories(tmp_path: Path) -> None:
     assert all(0.7 < group["ceiling"] < 1 for group in groups)
     of_categories = [(g["ceiling"], g["pairs"]) for g in part["by_category"].values()]
     assert part["overall"]["ceiling"] == pytest.approx(sum(c * n for c, n in of_categories) / 200)
-    text = audit_text(folder)
+    text = Audit(folder).text()
     assert f"{part['overall']['ceiling']:.3f}" in text
     assert "unseen" in text
 
@@ -365,7 +366,7 @@ def test_a_foreign_reward_model_on_data_of_ones_own(pairs_file: Path, tmp_path: 
     )
     part = (ResultStore(folder.parent).read_audit() or {})["models"]["mine"]
     assert part["overall"]["untrained"] is None
-    head = audit_text(folder)
+    head = Audit(folder).text()
     assert "Reward model" in head  # and no column without a number
     assert "Untrained" not in head
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.errors import DataError, UnknownName
 from rlhf_bench.judge.analysis.audit import check_biases, judge_rates, repeatability
 from rlhf_bench.judge.analysis.length import equal_length_win_rates
 from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, fold_once, model_scores, win_rates
@@ -23,13 +23,14 @@ from rlhf_bench.types import Estimate
 __all__ = ["PEOPLE", "agreement", "judges_agreement", "measure", "measured_people", "measured_strengths"]
 
 PEOPLE = "people"  # the server of a judge that is a person
+OUTCOMES = (0.0, 0.5, 1.0)
 _JUDGING = ["judge", "base_url", "template", "baseline"]
 
 
 def measure(
     rows: pd.DataFrame, *, baseline: str, fold: Callable[[pd.DataFrame], pd.DataFrame] = fold
 ) -> dict[str, Any]:
-    """Of one judging's rows, a row a question with both lengths, and with `gold` where labels are known.
+    """All numbers of one judging, from a row a question with both lengths, and with `gold` where labels are known.
 
     win_rates      a row a model (`pairs.win_rates`)
     equal_length   the same with the length bias taken out; empty where no pair has an outcome
@@ -102,7 +103,7 @@ def measured_people(rows: pd.DataFrame) -> dict[str, Any]:
     labels = ratings.notna().sum(axis=1)
     complete = ratings[labels == len(people)]
     alpha = krippendorff_alpha(ratings.to_numpy(dtype=np.float64).T)
-    counts = np.stack([(complete == outcome).sum(axis=1) for outcome in (0.0, 0.5, 1.0)], axis=1)
+    counts = np.stack([(complete == outcome).sum(axis=1) for outcome in OUTCOMES], axis=1)
     majority = _majority(ratings)
     judges = []
     for key, group in rows[rows["base_url"] != PEOPLE].groupby(_JUDGING):
@@ -139,9 +140,9 @@ def _by_order(rows: pd.DataFrame, labels: pd.DataFrame) -> dict[str, Any]:
 
 def _majority(ratings: pd.DataFrame) -> pd.DataFrame:
     """(pairs, raters) outcomes -> pairs with the most frequent one, a tie where two are as frequent."""
-    counts = np.stack([(ratings == outcome).sum(axis=1) for outcome in (0.0, 0.5, 1.0)], axis=1)
+    counts = np.stack([(ratings == outcome).sum(axis=1) for outcome in OUTCOMES], axis=1)
     most = counts == counts.max(axis=1, keepdims=True)
-    outcome = np.where(most.sum(axis=1) == 1, np.array([0.0, 0.5, 1.0])[counts.argmax(axis=1)], 0.5)
+    outcome = np.where(most.sum(axis=1) == 1, np.array(OUTCOMES)[counts.argmax(axis=1)], 0.5)
     outcome = np.where(counts.sum(axis=1) > 0, outcome, np.nan)
     return ratings.index.to_frame(index=False).assign(outcome=outcome)
 
@@ -156,32 +157,24 @@ def _folded(rows: pd.DataFrame) -> pd.DataFrame:
     return fold(rows) if first.duplicated(list(PAIR_KEYS)).any() else fold_once(first)
 
 
-OUTCOMES = (0.0, 0.5, 1.0)
-
-
-def agreement(pairs: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> dict[str, Estimate]:
-    """Of folded pairs with the column `gold` (1, 0.5 or 0 for the model): "accuracy" and "cohen_kappa".
+def agreement(pairs: pd.DataFrame, *, seed: int = 0) -> dict[str, Estimate]:
+    """Gives "accuracy" and "cohen_kappa" of folded pairs with the column `gold` (1, 0.5 or 0 for the model).
 
     Accuracy is the share of pairs with the label's outcome (win, tie, loss); kappa is over the same three
-    categories. Pairs without an outcome or a label are left out. Raises DataError without labels or for other values.
+    categories. Pairs without an outcome or a label are left out.
     """
-    if "gold" not in pairs.columns:
-        raise DataError("pairs without the column 'gold' given; expected a label of 1, 0.5 or 0 for the model a pair")
-    gold = pairs["gold"].to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = gold[np.isfinite(gold) & ~np.isin(gold, OUTCOMES)]
-    if len(wrong):
-        raise DataError(f"a label of {wrong[0]:g} given; expected 1 (the model's is better), 0.5 or 0")
-    both = pairs[np.isfinite(gold) & pairs["outcome"].notna().to_numpy()]
+    both = pairs[pairs[["outcome", "gold"]].notna().all(axis=1)]
     if both.empty:
-        nothing = Estimate(math.nan, math.nan, math.nan, 0, level, "none", 1, pairs["prompt_id"].nunique())
+        n_missing = pairs["prompt_id"].nunique()
+        nothing = Estimate(math.nan, math.nan, math.nan, 0, method="none", n_missing=n_missing)
         return {"accuracy": nothing, "cohen_kappa": nothing}
     same = both.assign(same=(both["outcome"] == both["gold"]).astype(np.float64))
     (block,) = blocks(same, ["same"])
-    accuracy = bounded_mean(block, level=level, seed=seed)
-    return {"accuracy": accuracy, "cohen_kappa": _kappa_estimate(both, accuracy, level=level, seed=seed)}
+    accuracy = bounded_mean(block, seed=seed)
+    return {"accuracy": accuracy, "cohen_kappa": _kappa_estimate(both, accuracy, seed=seed)}
 
 
-def _kappa_estimate(both: pd.DataFrame, accuracy: Estimate, *, level: float, seed: int) -> Estimate:
+def _kappa_estimate(both: pd.DataFrame, accuracy: Estimate, *, seed: int) -> Estimate:
     """Bootstrapped over prompts and seeds; where all agree, the exact interval of the accuracy at the same margins."""
     columns = {
         f"{row}{column}": ((both["outcome"] == a) & (both["gold"] == b)).astype(np.float64)
@@ -197,39 +190,28 @@ def _kappa_estimate(both: pd.DataFrame, accuracy: Estimate, *, level: float, see
         shares = table / table.sum()
         expected = float(shares.sum(axis=0) @ shares.sum(axis=1))
         low, high = ((limit - expected) / (1 - expected) for limit in (accuracy.low, accuracy.high))
-        return Estimate(value, low, high, n, level, accuracy.method, n_seeds)
+        return Estimate(value, low, high, n, method=accuracy.method, n_seeds=n_seeds)
     kappas = cohen_kappas(crossed_sums(features, seed=seed).reshape(-1, 3, 3))
-    return percentile(value, kappas, n=n, level=level, n_seeds=n_seeds)
+    return percentile(value, kappas, n=n, level=accuracy.level, n_seeds=n_seeds)
 
 
-def judges_agreement(
-    judges: Mapping[str, pd.DataFrame], *, level: float = 0.95, seed: int = 0
-) -> dict[tuple[str, str], dict[str, Estimate]]:
+def judges_agreement(judges: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], dict[str, Estimate]]:
     """(a, b) -> accuracy and kappa of judge a against judge b, over the pairs that both decided.
 
     `judges` maps a name to folded pairs; people are judges too.
     """
-    names = list(judges)
     found = {}
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            other = judges[b][[*PAIR_KEYS, "outcome"]].rename(columns={"outcome": "gold"})
-            joined = judges[a].drop(columns="gold", errors="ignore").merge(other, on=list(PAIR_KEYS))
-            found[a, b] = agreement(joined, level=level, seed=seed)
+    for a, b in combinations(judges, 2):
+        other = judges[b][[*PAIR_KEYS, "outcome"]].rename(columns={"outcome": "gold"})
+        joined = judges[a].drop(columns="gold", errors="ignore").merge(other, on=list(PAIR_KEYS))
+        found[a, b] = agreement(joined)
     return found
 
 
 def model_strengths(pairs: pd.DataFrame, *, baseline: str, seed: int = 0, prior: float = PRIOR) -> list[Strength]:
-    """Bradley-Terry strengths from folded pairs, strongest first; a pair without an outcome is left out.
-
-    Raises UnknownName if `baseline` is none of the models, DataError if no pair has an outcome.
-    """
+    """Bradley-Terry strengths from folded pairs, strongest first; a pair without an outcome is left out."""
     pairs = pairs[pairs["outcome"].notna()]
-    if pairs.empty:
-        raise DataError("no pair with an outcome given; expected verdicts; run the judge first")
     models = sorted({*pairs["model"].astype(str), *pairs["baseline"].astype(str)})
-    if baseline not in models:
-        raise UnknownName("baseline", baseline, models)
     at = {model: i for i, model in enumerate(models)}
     i, j = (pairs[side].astype(str).map(at).to_numpy(dtype=np.int64) for side in ("model", "baseline"))
     at_seed, seeds = pd.factorize(pairs["seed"], sort=True)

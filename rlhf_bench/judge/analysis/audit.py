@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from rlhf_bench.errors import BadValue, DataError
-from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, model_scores, repeated, status_rates
+from rlhf_bench.errors import BadValue
+from rlhf_bench.judge.analysis.pairs import (
+    LEVEL,
+    PAIR_KEYS,
+    blocks,
+    first_answers,
+    fold,
+    model_scores,
+    repeated,
+    status_rates,
+)
 from rlhf_bench.stats import FloatArray, crossed, crossed_difference, holm
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.estimates import clopper_pearson
@@ -20,9 +28,11 @@ from rlhf_bench.stats.permutation import sign_flip_p, two_group_p
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.types import Estimate
 
+_ALPHA = 1 - LEVEL  # of the family of checks
 
-def judge_rates(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> dict[str, Estimate]:
-    """What describes a judge, from a row a question (as `pairs.fold` takes them); no fault in itself.
+
+def judge_rates(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Estimate]:
+    """Rates that describe a judge, from a row a question (as `pairs.fold` takes them); none is a fault in itself.
 
     consistency      pairs read in both orders that name the same side, or a tie, twice
     first_position   verdicts for a side that name the first
@@ -30,9 +40,7 @@ def judge_rates(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> di
     tie              verdicts that are a tie
     unreadable, refused, failed   of the questions that were put
     """
-    pairs = fold(rows)
-    if "repeat" in rows.columns:
-        rows = rows[rows["repeat"] == 0]
+    pairs, rows = fold(rows), first_answers(rows)
     read, winner = (rows["status"] == "read").to_numpy(), rows["winner"].to_numpy(dtype=object)
     sided = read & (winner != "tie")
     columns = {
@@ -47,19 +55,14 @@ def judge_rates(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> di
     consistency = blocks(pairs.assign(same=same.astype(np.float64)), ["same"])[0]
     rates = dict(zip(columns, blocks(rows.assign(**columns), list(columns)), strict=True))
     ordered = {"consistency": consistency} | rates
-    found = {name: bounded_mean(block, level=level, seed=seed) for name, block in ordered.items()}
+    found = {name: bounded_mean(block, seed=seed) for name, block in ordered.items()}
     return found | status_rates(rows)
 
 
-def repeatability(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> Estimate:
-    """Share of repeated questions (`repeat` above 0) with the same verdict as the first time, of those read twice.
-
-    Raises DataError without the column `repeat`.
-    """
-    if "repeat" not in rows.columns:
-        raise DataError("verdicts without the column 'repeat' given; expected 0 for the first answer, 1 for the next")
+def repeatability(rows: pd.DataFrame, *, seed: int = 0) -> Estimate:
+    """Share of repeated questions (`repeat` above 0) with the same verdict as the first time, of those read twice."""
     twice = repeated(rows, [*PAIR_KEYS, "order"], "winner")
-    return bounded_mean(blocks(twice, ["same"])[0], level=level, seed=seed)
+    return bounded_mean(blocks(twice, ["same"])[0], seed=seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +86,18 @@ class BiasCheck:
     found: bool
     says: str
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
-
-def check_biases(
-    pairs: pd.DataFrame, *, label_noise: float = 0.01, level: float = 0.95, seed: int = 0
-) -> list[BiasCheck]:
-    """`bias_checks` of folded pairs with `gold`, and with both lengths where they are known. DataError without gold."""
-    if "gold" not in pairs.columns:
-        raise DataError("pairs without the column 'gold' given; a fault of the judge shows only against labels")
+def check_biases(pairs: pd.DataFrame) -> list[BiasCheck]:
+    """`bias_checks` of folded pairs with `gold`, and with both lengths where they are known."""
     first, second, gold = blocks(pairs, ["when_first", "when_second", "gold"])
     lead = None
     if {"model_length", "baseline_length"} <= set(pairs.columns):
         model, baseline = blocks(pairs, ["model_length", "baseline_length"])
         lead = np.sign(model - baseline)
-    return bias_checks(Labelled(first, second, gold, lead), label_noise=label_noise, level=level, seed=seed)
+    return bias_checks(Labelled(first, second, gold, lead))
 
 
-def bias_checks(
-    labelled: Labelled, *, label_noise: float = 0.01, level: float = 0.95, seed: int = 0
-) -> list[BiasCheck]:
+def bias_checks(labelled: Labelled, *, label_noise: float = 0.01, seed: int = 0) -> list[BiasCheck]:
     """Position, length and noise, with Holm over the checks; exact tests over prompts.
 
     An error is a verdict for the worse side. A tie is none: a judge may say that two responses are equally good.
@@ -121,23 +115,23 @@ def bias_checks(
     if not 0 <= label_noise < 0.5:
         raise BadValue(f"label noise {label_noise!r} given; expected a share of 0 or more, below 0.5")
     decided = np.where(np.isin(labelled.gold, (0.0, 1.0)), labelled.gold, np.nan)
-    checks = [_position(labelled, decided, level, seed)]
+    checks = [_position(labelled, decided, seed)]
     if labelled.lead is not None:
-        checks.append(_length(labelled, decided, label_noise, level, seed))
-    ps = [*(check.p for check in checks), _noise_p(labelled, decided, label_noise, level, seed)]
+        checks.append(_length(labelled, decided, label_noise, seed))
+    ps = [*(check.p for check in checks), _noise_p(labelled, decided, label_noise, seed)]
     adjusted = holm(ps)
-    faults = {check.name: check.size.value for check, p in zip(checks, adjusted, strict=False) if p < 1 - level}
-    checks.append(BiasCheck("noise", _noise_size(labelled, decided, faults, level, seed), ps[-1], ps[-1], False, ""))
+    faults = {check.name: check.size.value for check, p in zip(checks, adjusted, strict=False) if p < _ALPHA}
+    checks.append(BiasCheck("noise", _noise_size(labelled, decided, faults, seed), ps[-1], ps[-1], False, ""))
     return [
-        replace(check, p_holm=p, found=p < 1 - level, says=_says(check.name, check.size.value, p < 1 - level))
+        replace(check, p_holm=p, found=p < _ALPHA, says=_says(check.name, check.size.value, p < _ALPHA))
         for check, p in zip(checks, adjusted, strict=True)
     ]
 
 
-def _position(labelled: Labelled, gold: FloatArray, level: float, seed: int) -> BiasCheck:
+def _position(labelled: Labelled, gold: FloatArray, seed: int) -> BiasCheck:
     of_first = (labelled.when_first + 1 - labelled.when_second) / 2
     share = np.where(np.isnan(gold), np.nan, of_first)
-    rate = bounded_mean(share, level=level, seed=seed)
+    rate = bounded_mean(share, seed=seed)
     size = replace(rate, value=2 * rate.value - 1, low=2 * rate.low - 1, high=2 * rate.high - 1)
     cells = nanmean(share, axis=2)
     of_prompt = nanmean(cells, axis=0)
@@ -152,7 +146,7 @@ def _errors(labelled: Labelled, gold: FloatArray) -> FloatArray:
     return np.asarray(np.where(errors == 0.5, 0.0, errors))
 
 
-def _length(labelled: Labelled, gold: FloatArray, label_noise: float, level: float, seed: int) -> BiasCheck:
+def _length(labelled: Labelled, gold: FloatArray, label_noise: float, seed: int) -> BiasCheck:
     """The difference of two ratios, each linearised over the cells as in `stats.crossed_ratio`."""
     error = nanmean(_errors(labelled, gold), axis=3)
     better = (2 * gold - 1) * np.asarray(labelled.lead)  # +1 the longer response is better, -1 the shorter
@@ -162,12 +156,12 @@ def _length(labelled: Labelled, gold: FloatArray, label_noise: float, level: flo
         counts = (better == sign) & np.isfinite(error)
         total, n = np.where(counts, error, 0.0).sum(axis=2), counts.sum(axis=2)
         if not n.any():
-            nothing = Estimate(math.nan, math.nan, math.nan, 0, level, "none")
+            nothing = Estimate(math.nan, math.nan, math.nan, 0, method="none")
             return BiasCheck("length", nothing, math.nan, math.nan, False, "")
         rate = total.sum() / n.sum()
         cells -= sign * (rate + (total - rate * n) / n.mean())
-        limits.append(clopper_pearson(float(rate), int((n > 0).any(axis=0).sum()), level=level))
-    size = crossed(cells, level=level, seed=seed)
+        limits.append(clopper_pearson(float(rate), int((n > 0).any(axis=0).sum()), level=LEVEL))
+    size = crossed(cells, seed=seed)
     if size.method == "constant":  # no error at all, or every one that there could be
         shorter, longer = limits
         size = replace(size, low=shorter.low - longer.high, high=shorter.high - longer.low, method=shorter.method)
@@ -177,14 +171,14 @@ def _length(labelled: Labelled, gold: FloatArray, label_noise: float, level: flo
     if by_labels * size.value > 0:
         beyond = abs(size.value) > abs(by_labels)
         there = np.full_like(cells, by_labels)
-        p = max(p, crossed_difference(cells, there, level=level, seed=seed).p_paired) if beyond else 1.0
+        p = max(p, crossed_difference(cells, there, seed=seed).p_paired) if beyond else 1.0
     return BiasCheck("length", size, p, p, False, "")
 
 
 def _length_by_wrong_labels(longer: float, label_noise: float) -> float:
     """The difference of error rates that a judge without a fault shows against labels of which a share is wrong.
 
-    `longer`: the share of pairs whose label names the longer response, `t` the share in which it is the better one. Of
+    `longer`: the share of pairs with a label for the longer response, `t` the share in which it is the better one. Of
     the pairs with such a label (1 - t) label_noise are wrong, of the others t label_noise.
     """
     t = min(1.0, max(0.0, (longer - label_noise) / (1 - 2 * label_noise)))
@@ -202,26 +196,26 @@ def _better_is(labelled: Labelled, gold: FloatArray) -> dict[str, FloatArray]:
     return {"position": first, "length": longer}
 
 
-def _error_rate(labelled: Labelled, gold: FloatArray, counts: np.ndarray, level: float, seed: int) -> Estimate:
+def _error_rate(labelled: Labelled, gold: FloatArray, counts: np.ndarray, seed: int) -> Estimate:
     errors = _errors(labelled, gold)
     samples = np.where(counts, errors, np.nan).reshape(*errors.shape[:2], -1)
-    return bounded_mean(samples[:, np.isfinite(samples).any(axis=(0, 2))], level=level, seed=seed)
+    return bounded_mean(samples[:, np.isfinite(samples).any(axis=(0, 2))], seed=seed)
 
 
-def _noise_p(labelled: Labelled, gold: FloatArray, label_noise: float, level: float, seed: int) -> float:
+def _noise_p(labelled: Labelled, gold: FloatArray, label_noise: float, seed: int) -> float:
     """The largest one-sided exact p of the groups: each of them has to err too often."""
     groups = [sides == sign for sides in _better_is(labelled, gold).values() for sign in (1, -1)]
-    rates = [_error_rate(labelled, gold, group, level, seed) for group in groups]
+    rates = [_error_rate(labelled, gold, group, seed) for group in groups]
     return max((_p_above(rate.value, rate.n, label_noise) for rate in rates if rate.n), default=math.nan)
 
 
-def _noise_size(labelled: Labelled, gold: FloatArray, faults: Mapping[str, float], level: float, seed: int) -> Estimate:
+def _noise_size(labelled: Labelled, gold: FloatArray, faults: Mapping[str, float], seed: int) -> Estimate:
     """Twice the error rate where the fault that was found, if any, names the better response."""
     sides = _better_is(labelled, gold)
     counts = np.broadcast_to(np.isfinite(gold)[..., None], (*gold.shape, 2))
     for name, size in faults.items():
         counts = counts & (sides[name] == np.sign(size))
-    rate = _error_rate(labelled, gold, counts, level, seed)
+    rate = _error_rate(labelled, gold, counts, seed)
     value, low, high = (min(1.0, 2 * share) for share in (rate.value, rate.low, rate.high))  # a coin errs no more
     return replace(rate, value=value, low=low, high=high)
 

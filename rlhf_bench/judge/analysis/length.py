@@ -39,8 +39,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.analysis.pairs import blocks
+from rlhf_bench.judge.analysis.pairs import LEVEL, blocks
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.pigeonhole import percentile, seed_counts
@@ -74,9 +74,6 @@ class EqualLength:
     win_rate: Estimate
     length_effect: float  # phi: log odds at tanh(z) = 1 less those at equal length
     warning: str  # why the number cannot be trusted; "" where it can
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class LengthDesign(NamedTuple):
@@ -107,16 +104,13 @@ WEAK = EffectPrior(0.0, RIDGE)
 
 
 def equal_length_win_rates(
-    pairs: pd.DataFrame, *, baseline: str, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
+    pairs: pd.DataFrame, *, baseline: str, seed: int = 0, resamples: int = RESAMPLES
 ) -> list[EqualLength]:
     """A row a model against `baseline`, from folded pairs with model_length and baseline_length, sorted by model.
 
     Prompts and seeds are resampled and the regression is repeated in each resample; where everything was won or lost
-    the interval is that of the win rate. Raises DataError without lengths or without a pair against the baseline.
+    the interval is that of the win rate. Raises DataError without a pair against the baseline.
     """
-    lacking = [column for column in ("model_length", "baseline_length") if column not in pairs.columns]
-    if lacking:
-        raise DataError(f"pairs without the column {', '.join(lacking)} given; expected the length of both responses")
     pairs = pairs[(pairs["baseline"] == baseline) & pairs["outcome"].notna()]
     if pairs.empty:
         raise DataError(f"no pair with an outcome against {baseline!r} given; run the judge with --baseline {baseline}")
@@ -139,9 +133,9 @@ def equal_length_win_rates(
     for i, model in enumerate(models):
         mine = pairs[pairs["model"].astype(str) == model]
         n, n_seeds = mine["prompt_id"].nunique(), mine["seed"].nunique()
-        estimate = percentile(float(rates[i]), rates_b[:, i], n=n, level=level, n_seeds=n_seeds)
+        estimate = percentile(float(rates[i]), rates_b[:, i], n=n, level=LEVEL, n_seeds=n_seeds)
         if mine["outcome"].nunique() == 1 and mine["outcome"].iloc[0] in (0, 1):
-            exact = bounded_mean(blocks(mine, ["outcome"])[0], level=level, seed=seed)
+            exact = bounded_mean(blocks(mine, ["outcome"])[0], seed=seed)
             estimate = replace(exact, n=n, n_seeds=n_seeds)
         warning = _warning(design, i)
         if alone and not warning:

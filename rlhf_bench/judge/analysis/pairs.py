@@ -6,8 +6,7 @@ different sides are ties. A pair of which an order could not be read has no outc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,9 +27,8 @@ ROW_COLUMNS = (*PAIR_KEYS, "order", "status", "winner", "soft")
 FACTS = ("model_length", "baseline_length", "gold")
 # Why a pair counts as it does; the first four have an outcome.
 WHY = ("agree", "tie", "win_tie", "disagree", "refused", "unreadable", "failed", "missing")
-
-
-STATUS_RATES = ("unreadable", "refused", "failed")
+_STATUS_RATES = ("unreadable", "refused", "failed")
+LEVEL = 0.95  # of every interval
 
 
 def fold(rows: pd.DataFrame) -> pd.DataFrame:
@@ -45,8 +43,10 @@ def fold(rows: pd.DataFrame) -> pd.DataFrame:
     Raises DataError for missing columns, a duplicate question, an unknown order or winner, and a status
     "read" without a winner.
     """
-    rows = _checked(rows)
-    at, pairs = _pair_codes(rows)
+    rows = _checked(rows, (*PAIR_KEYS, "order"))
+    groups = rows.groupby(list(PAIR_KEYS), sort=True)
+    pairs = groups.size().reset_index()[list(PAIR_KEYS)]
+    at = groups.ngroup().to_numpy(dtype=np.int64)  # each row's pair
     place = (rows["order"] == "baseline_first").to_numpy().astype(np.int64)
     scores = np.full((len(pairs), 2), np.nan)
     scores[at, place] = model_scores(rows)
@@ -73,17 +73,12 @@ def fold(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def fold_once(rows: pd.DataFrame) -> pd.DataFrame:
-    """As `fold`, for pairs that were shown once, in an order drawn for each, as people see them: that reading decides.
+    """Folds pairs that were shown once, in an order drawn for each, as people see them: that reading decides.
 
     `why` is "agree" for a win or a loss, though there is nothing to agree with. Raises DataError for a
     duplicate pair.
     """
-    rows = _checked(rows)
-    twice = rows.duplicated(list(PAIR_KEYS))
-    if twice.any():
-        key = ", ".join(str(part) for part in rows.loc[twice, list(PAIR_KEYS)].iloc[0])
-        raise DataError(f"verdicts hold ({key}) twice; expected each pair once")
-    rows = rows.sort_values(list(PAIR_KEYS), ignore_index=True)
+    rows = _checked(rows, PAIR_KEYS).sort_values(list(PAIR_KEYS), ignore_index=True)
     scores = model_scores(rows)
     status = rows["status"].to_numpy(dtype=object)
     first = (rows["order"] == "model_first").to_numpy()
@@ -151,29 +146,26 @@ def _why(scores: FloatArray, status: np.ndarray) -> np.ndarray:
     return np.asarray(np.select(conditions, list(WHY[4:]), default=read), dtype=object)
 
 
-def _pair_codes(rows: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
-    """Each row's pair, and the pairs' keys."""
-    groups = rows.groupby(list(PAIR_KEYS), sort=True)
-    keys = groups.size().reset_index()[list(PAIR_KEYS)]
-    return groups.ngroup().to_numpy(dtype=np.int64), keys
+def first_answers(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without answers to repeated questions, which measure repeatability alone."""
+    return rows[rows["repeat"] == 0] if "repeat" in rows.columns else rows
 
 
-def _checked(rows: pd.DataFrame) -> pd.DataFrame:
+def _checked(rows: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
+    """The first answers, `key` in no two of them the same. Raises DataError."""
     lacking = [column for column in ROW_COLUMNS if column not in rows.columns]
     if lacking:
         raise DataError(f"verdicts without the column {', '.join(lacking)} given; expected a row a question with them")
-    if "repeat" in rows.columns:
-        rows = rows[rows["repeat"] == 0]
-    rows = rows.reset_index(drop=True)
+    rows = first_answers(rows).reset_index(drop=True)
     for column, known in (("order", ORDERS), ("status", ("read", *WHY[4:])), ("winner", ("first", "second", "tie"))):
         given = rows[column] if column != "winner" else rows.loc[rows["status"] == "read", "winner"]
         wrong = given[~given.isin(known)]
         if len(wrong):
             raise DataError(f"verdicts with the {column} {wrong.iloc[0]!r} given; expected one of {', '.join(known)}")
-    twice = rows.duplicated([*PAIR_KEYS, "order"])
+    twice = rows.duplicated(list(key))
     if twice.any():
-        key = ", ".join(str(part) for part in rows.loc[twice, [*PAIR_KEYS, "order"]].iloc[0])
-        raise DataError(f"verdicts hold ({key}) twice; expected one row a question")
+        question = ", ".join(str(part) for part in rows.loc[twice, list(key)].iloc[0])
+        raise DataError(f"verdicts hold ({question}) twice; expected one row a question")
     return rows
 
 
@@ -194,11 +186,8 @@ class WinRate:
     detectable: float  # smallest true distance from 0.5 that so many prompts find with 80 % power
     counts: Mapping[str, int]  # pairs, wins, losses, and each of WHY
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
-
-def win_rates(pairs: pd.DataFrame, *, seed: int = 0, level: float = 0.95) -> list[WinRate]:
+def win_rates(pairs: pd.DataFrame, *, seed: int = 0) -> list[WinRate]:
     """A row a (model, baseline) of folded pairs (`pairs.fold`), in the order of their first rows.
 
     Prompts are crossed with training seeds; a prompt's samples are averaged first. The interval is exact where all is
@@ -206,29 +195,29 @@ def win_rates(pairs: pd.DataFrame, *, seed: int = 0, level: float = 0.95) -> lis
     `lowest` and `highest`, the value is between them, and the interval covers them. Pairs without a call are left out.
     `seed` sets the resampling alone.
     """
-    rows = [_win_rate(model, baseline, group, level=level, seed=seed) for model, baseline, group in matchups(pairs)]
+    rows = [_win_rate(model, baseline, group, seed=seed) for model, baseline, group in matchups(pairs)]
     adjusted = holm([row.p_paired for row in rows])
     return [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
 
 
-def _win_rate(model: str, baseline: str, pairs: pd.DataFrame, *, level: float, seed: int) -> WinRate:
+def _win_rate(model: str, baseline: str, pairs: pd.DataFrame, *, seed: int) -> WinRate:
     put = pairs[~((pairs["why"] == "missing") & (pairs["least"] == 0) & (pairs["most"] == 1))]  # both orders missing
     outcome, least, most, soft = blocks(
         put.assign(outcome=_filled_in(put)) if len(put) else pairs, ["outcome", "least", "most", "soft"]
     )
     seeds = sorted({int(s) for s in (put if len(put) else pairs)["seed"]})
     within = {
-        str(s): _bounded_rate(outcome[i : i + 1], least[i : i + 1], most[i : i + 1], level=level, seed=seed)
+        str(s): _bounded_rate(outcome[i : i + 1], least[i : i + 1], most[i : i + 1], seed=seed)
         for i, s in enumerate(seeds)
     }
-    soft_rate = bounded_mean(soft, level=level, seed=seed)
+    soft_rate = bounded_mean(soft, seed=seed)
     lowest, highest = _value(least), _value(most)
-    p, p_wilcoxon = _p_against_even(outcome, least, most, level=level, seed=seed)
+    p, p_wilcoxon = _p_against_even(outcome, least, most, seed=seed)
     cells = nanmean(outcome, axis=2)
     return WinRate(
         model=model,
         baseline=baseline,
-        estimate=_bounded_rate(outcome, least, most, level=level, seed=seed),
+        estimate=_bounded_rate(outcome, least, most, seed=seed),
         per_seed={name: estimate for name, estimate in within.items() if estimate.n},
         soft=soft_rate if soft_rate.n else None,
         lowest=lowest,
@@ -236,7 +225,7 @@ def _win_rate(model: str, baseline: str, pairs: pd.DataFrame, *, level: float, s
         p_paired=p,
         p_wilcoxon=p_wilcoxon,
         p_holm=p,
-        detectable=crossed_difference(cells, np.full_like(cells, 0.5), level=level, seed=seed).detectable,
+        detectable=crossed_difference(cells, np.full_like(cells, 0.5), seed=seed).detectable,
         counts=_counts(pairs),
     )
 
@@ -261,20 +250,20 @@ def _filled_in(pairs: pd.DataFrame) -> FloatArray:
     return filled
 
 
-def _bounded_rate(outcome: FloatArray, least: FloatArray, most: FloatArray, *, level: float, seed: int) -> Estimate:
+def _bounded_rate(outcome: FloatArray, least: FloatArray, most: FloatArray, *, seed: int) -> Estimate:
     """The mean outcome; where orders are unread, with an interval that covers their bounds and the sampling error.
 
     Imbens & Manski (2004), eq. 6 and 7: a level of 95 % for the true rate, wherever between the bounds it is, needs
     one-sided limits of the bounds: c standard errors with Phi(c + (most - least) / se) - Phi(-c) = level. Here the
     limits are those of `bounded_mean` at the level that belongs to c, so that they stay exact at 0 and 1.
     """
-    estimate = bounded_mean(outcome, level=level, seed=seed)
+    estimate = bounded_mean(outcome, seed=seed)
     if estimate.n == 0 or np.array_equal(least, most, equal_nan=True):
         return estimate
-    low, high = (bounded_mean(bound, level=level, seed=seed) for bound in (least, most))
-    gap, z = high.value - low.value, float(norm.ppf((1 + level) / 2))
+    low, high = (bounded_mean(bound, seed=seed) for bound in (least, most))
+    gap, z = high.value - low.value, float(norm.ppf((1 + LEVEL) / 2))
     se = max(bound.high - bound.low for bound in (low, high)) / (2 * z)
-    c = brentq(lambda c: norm.cdf(c + gap / max(se, 1e-12)) - norm.cdf(-c) - level, 0, z + 1)
+    c = brentq(lambda c: norm.cdf(c + gap / max(se, 1e-12)) - norm.cdf(-c) - LEVEL, 0, z + 1)
     one_sided = float(2 * norm.cdf(c) - 1)
     low, high = (bounded_mean(bound, level=one_sided, seed=seed) for bound in (least, most))
     value = min(max(estimate.value, low.value), high.value)  # prompts may have seeds of their own
@@ -282,7 +271,7 @@ def _bounded_rate(outcome: FloatArray, least: FloatArray, most: FloatArray, *, l
 
 
 def _p_against_even(
-    outcome: FloatArray, least: FloatArray, most: FloatArray, *, level: float, seed: int
+    outcome: FloatArray, least: FloatArray, most: FloatArray, *, seed: int
 ) -> tuple[float, float | None]:
     """Paired and Wilcoxon p against a rate of 0.5: those of the nearer bound, 1 where 0.5 is between the bounds."""
     lowest, highest = _value(least), _value(most)
@@ -291,7 +280,7 @@ def _p_against_even(
     cells = nanmean(least if lowest >= 0.5 else most, axis=2)
     if np.isnan(nanmean(outcome, axis=2)).all():
         cells = np.full_like(cells, np.nan)
-    found = crossed_difference(cells, np.full_like(cells, 0.5), level=level, seed=seed)
+    found = crossed_difference(cells, np.full_like(cells, 0.5), seed=seed)
     return found.p_paired, found.p_wilcoxon
 
 
@@ -312,7 +301,7 @@ def _counts(pairs: pd.DataFrame) -> dict[str, int]:
 def status_rates(questions: pd.DataFrame) -> dict[str, Estimate]:
     """Shares of unreadable, refused and failed answers among the questions that were put; a row a question."""
     put = (questions["status"] != "missing").to_numpy()
-    columns = {name: np.where(put, questions["status"] == name, np.nan) for name in STATUS_RATES}
+    columns = {name: np.where(put, questions["status"] == name, np.nan) for name in _STATUS_RATES}
     found = blocks(questions.assign(**columns), list(columns))
     return {name: bounded_mean(block) for name, block in zip(columns, found, strict=True)}
 

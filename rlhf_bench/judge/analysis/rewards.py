@@ -37,9 +37,7 @@ _COLUMNS = [f"{PREFIX}{name}" for name in _NAMES]
 _GROUPS = {group: [_NAMES.index(name) for name in members] for group, members in GROUPS.items()}
 
 
-def verdict_gains(
-    pairs: pd.DataFrame, scores: pd.DataFrame, *, level: float = 0.95, seed: int = 0
-) -> list[dict[str, Any]]:
+def verdict_gains(pairs: pd.DataFrame, scores: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
     """[{"model", "baseline", "gain": the win rate less one half, "parts", "shares", "without"}, ...] of folded pairs.
 
     A model without a split has a "reason" in place of its numbers. `scores` hold the features of both responses; where
@@ -48,7 +46,7 @@ def verdict_gains(
     if not {*_COLUMNS} <= set(scores.columns):
         return []
     return [
-        {"model": model, "baseline": baseline, **_split(_with_shift(group, scores, model, baseline), level, seed)}
+        {"model": model, "baseline": baseline, **_split(_with_shift(group, scores, model, baseline), seed)}
         for model, baseline, group in matchups(pairs)
     ]
 
@@ -62,7 +60,7 @@ def _with_shift(pairs: pd.DataFrame, scores: pd.DataFrame, model: str, baseline:
     return pd.concat([pairs.reset_index(drop=True), sides[0] - sides[1]], axis=1)
 
 
-def _split(pairs: pd.DataFrame, level: float, seed: int) -> dict[str, Any]:
+def _split(pairs: pd.DataFrame, seed: int) -> dict[str, Any]:
     known = pairs[pairs[["outcome", *_COLUMNS]].notna().all(axis=1)]
     outcome, *features = blocks(known, ["outcome", *_COLUMNS])
     shift = np.stack(features, axis=-1)  # (S, P, K, F)
@@ -72,20 +70,14 @@ def _split(pairs: pd.DataFrame, level: float, seed: int) -> dict[str, Any]:
         if not everywhere.any():
             raise BadValue("no prompt with a verdict under every seed")
         outcome, shift, gain = outcome[:, everywhere], shift[:, everywhere], gain[:, everywhere]
-        prices = fit_paired_prices(outcome - 0.5, shift, _GROUPS, level=level, seed=seed)
+        prices = fit_paired_prices(outcome - 0.5, shift, _GROUPS, seed=seed)
     except BadValue as error:
         return {"reason": str(error)}
     return split_gain(prices, gain, nanmean(shift, axis=2)).to_dict()
 
 
 def verdict_forecast(
-    pairs: pd.DataFrame,
-    scores: pd.DataFrame,
-    pool: pd.DataFrame,
-    *,
-    reference: str,
-    level: float = 0.95,
-    seed: int = 0,
+    pairs: pd.DataFrame, scores: pd.DataFrame, pool: pd.DataFrame, *, reference: str, seed: int = 0
 ) -> dict[str, Any]:
     """{"pairs", "kl": an Estimate's dict, infinite where quality still rises at the end, "share", "reach"}, or
     {"reason"}.
@@ -103,13 +95,13 @@ def verdict_forecast(
         if len(known) < LEAST_PAIRS:
             raise BadValue(f"{len(known)} verdicts on pairs of its samples given; expected {LEAST_PAIRS} or more")
         (block,) = blocks(pool, ["reward_z"])  # (S, P, N)
-        frontier = estimate_frontier(list(block), {_SQUARE: list(block**2)}, level=level, seed=seed)
+        frontier = estimate_frontier(list(block), {_SQUARE: list(block**2)}, seed=seed)
     except BadValue as error:
         return {"reason": str(error)}
     slope, curvature = _quality(known, seed=seed)
     turn = turn_of_sum(frontier, {REWARD: slope, _SQUARE: curvature}, seed=seed)
     n, seeds = known["prompt_id"].nunique(), len(block)
-    found = Estimate(turn.kl, turn.low, turn.high, n, level, "bootstrap", seeds)
+    found = Estimate(turn.kl, turn.low, turn.high, n, method="bootstrap", n_seeds=seeds)
     return {"pairs": len(known), "kl": found.to_dict(), "share": turn.share, "reach": frontier.reach}
 
 

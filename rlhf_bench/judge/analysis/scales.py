@@ -24,7 +24,7 @@ COMPARISON = ["prompt_id", "seed", "sample", "draw", "repeat"]  # what identifie
 
 
 def measure_ratings(rows: pd.DataFrame, *, low: int, high: int) -> dict[str, Any]:
-    """Of one judging's rows (RATINGS), with `gold` where it is known: means, differences and audit."""
+    """Means, differences and audit of one judging's rows (RATINGS), with `gold` where it is known."""
     first = rows[rows["repeat"] == 0]
     return {
         "means": list(rating_means(first, low=low, high=high)),
@@ -33,7 +33,7 @@ def measure_ratings(rows: pd.DataFrame, *, low: int, high: int) -> dict[str, Any
     }
 
 
-def rating_means(rows: pd.DataFrame, *, low: int, high: int, level: float = 0.95) -> Iterator[dict[str, Any]]:
+def rating_means(rows: pd.DataFrame, *, low: int, high: int) -> Iterator[dict[str, Any]]:
     """Each model's mean rating by criterion, over all seeds and within each.
 
     Samples are averaged first; prompts are crossed with training seeds. Where nearly all prompts have the same rating
@@ -41,7 +41,7 @@ def rating_means(rows: pd.DataFrame, *, low: int, high: int, level: float = 0.95
     """
 
     def estimate(samples: FloatArray) -> Estimate:
-        return _rescaled(bounded_mean((samples - low) / (high - low), level=level), low, high)
+        return _rescaled(bounded_mean((samples - low) / (high - low)), low, high)
 
     for criterion, model, group in _groups(rows):
         (block,) = blocks(group, ["rating"])
@@ -56,12 +56,12 @@ def rating_means(rows: pd.DataFrame, *, low: int, high: int, level: float = 0.95
         }
 
 
-def rating_differences(rows: pd.DataFrame, *, level: float = 0.95) -> Iterator[dict[str, Any]]:
+def rating_differences(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """a minus b on the same seeds and prompts, for every two models; Holm over the pairs of a criterion."""
     for criterion, group in rows.groupby("criterion", sort=False):
         cells = _cells(group)
         pairs = list(combinations(order_models(cells), 2))
-        found = [crossed_difference(cells[b], cells[a], level=level) for a, b in pairs]
+        found = [crossed_difference(cells[b], cells[a]) for a, b in pairs]
         adjusted = holm([one.p_paired for one in found])
         for (a, b), one, p in zip(pairs, found, adjusted, strict=True):
             yield {
@@ -75,7 +75,7 @@ def rating_differences(rows: pd.DataFrame, *, level: float = 0.95) -> Iterator[d
 
 
 def rating_audit(rows: pd.DataFrame, *, high: int) -> dict[str, Estimate]:
-    """What describes a judge that rates; no fault in itself.
+    """Numbers that describe a judge that rates; none is a fault in itself.
 
     unreadable, refused, failed   of the questions that were put
     highest                       ratings that are the best of the scale: a judge that gives little else does not
@@ -98,7 +98,7 @@ def rating_audit(rows: pd.DataFrame, *, high: int) -> dict[str, Estimate]:
 
 
 def _spearman(responses: pd.DataFrame, column: str) -> Estimate:
-    """Over all responses, prompts resampled with all of theirs; both columns as ranks, ties averaged."""
+    """The correlation over all responses, prompts resampled with theirs; both columns as ranks, ties averaged."""
     both = responses[responses["rating"].notna() & responses[column].notna()]
     ranks = both.assign(x=rankdata(both["rating"]), y=rankdata(both[column]))
     x, y = (np.moveaxis(block, 1, 0).reshape(block.shape[1], -1) for block in blocks(ranks, ["x", "y"]))
@@ -124,7 +124,7 @@ def _cells(rows: pd.DataFrame) -> dict[str, FloatArray]:
 
 
 def measure_rankings(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
-    """Of one judging's rows: mean ranks by model, and the judge's audit.
+    """Mean ranks by model and the judge's audit, from one judging's rows.
 
     models      mean rank (1 the best), and how often the model is ranked first, ties shared
     places      mean score by place, 1 ranked best, 0 last: 0.5 at each place for a judge that ignores the order

@@ -9,24 +9,18 @@ import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from rlhf_bench.errors import Interrupted, JudgeError
-from rlhf_bench.judge.client.budget import dollars
+from rlhf_bench.judge.client.budget import Pace, backoff, dollars
 from rlhf_bench.judge.client.endpoint import OPTIONAL_PARTS, Endpoint, OptionalPart
-from rlhf_bench.judge.client.http import ChatServer, Pace, Reply, backoff, raw_answer
+from rlhf_bench.judge.client.http import ChatServer, Reply, raw_answer
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, Cap, call_key
-from rlhf_bench.judge.questions import Order, Outcome, ParsedAnswer, Question, QuestionId
+from rlhf_bench.judge.questions import Outcome, ParsedAnswer, Question, QuestionId
 from rlhf_bench.progress import Progress, Task
 
-__all__ = ["JudgeClient", "Limits", "Render", "ask", "look_up", "stored_readings"]
-
-
-class Render(Protocol):
-    """A form's `render`."""
-
-    def __call__(self, subject: Any, order: Order, /, *, repeat: int = 0) -> Question: ...
+__all__ = ["JudgeClient", "Limits", "ask", "look_up", "stored_readings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +29,7 @@ class JudgeClient:
 
     subjects: Sequence[Any]
     endpoint: Endpoint
-    render: Render
+    render: Callable[..., Question]  # of a subject, an order and a repeat index
     read: Callable[[Mapping[str, Any]], ParsedAnswer]  # of content, refusal, finish_reason, logprobs
     parser: str  # changes whenever `read` would read an answer differently
     ledger: Ledger
@@ -53,7 +47,7 @@ class JudgeClient:
         return replace(self, endpoint=part.left_out(self.endpoint))
 
     def adapted(self, template_hash: str, *, keep: Sequence[OptionalPart] = ()) -> JudgeClient:
-        """Without the parts that the ledger knows to be refused, but for those to `keep`."""
+        """The same questions without the parts that the ledger knows to be refused, but for those to `keep`."""
         client = self
         for part in (part for part in OPTIONAL_PARTS if part not in keep):
             endpoint = self.endpoint
@@ -140,7 +134,7 @@ def ask(
         return found
     server = ChatServer(client.endpoint, key())
     run = _Run(client, server, limits, rng, deque(to_ask.values()), progress.log)
-    with progress.task(f"asking {client.endpoint.model}", total=len(to_ask)) as task:
+    with progress.task(f"calls to {client.endpoint.model}", total=len(to_ask)) as task:
         try:
             asyncio.run(run.all(task))
         except KeyboardInterrupt:
@@ -183,42 +177,36 @@ def _is_open(outcome: Outcome, limits: Limits) -> bool:
     return status == "missing" or (status == "unreadable" and outcome.answers <= limits.retry_unreadable)
 
 
+@dataclass
 class _Run:
     """The calls of one run: workers take items from one queue until it is empty or there is a reason to stop."""
 
-    def __init__(
-        self,
-        client: JudgeClient,
-        server: ChatServer,
-        limits: Limits,
-        rng: random.Random,
-        queue: deque[QuestionId],
-        log: Callable[[str], None],
-    ) -> None:
-        self._client = client
-        self._server = server
-        self._limits = limits
-        self._rng = rng
-        self._queue = queue
-        self._log = log
-        self._pace = Pace(limits.requests_per_minute, limits.tokens_per_minute)
-        self._before = client.ledger.spent(client.scope).cost
-        self._given_up = 0  # calls in a row
-        self._over = False
-        self._ended = False
-        self.answered = 0
-        self.failed: dict[str, str] = {}  # key -> the reason of the last attempt
-        self.fatal: str | None = None
-        self.paused: str | None = None  # why nothing more is sent now
-        self.refused: tuple[OptionalPart, str] | None = None  # and the server's message
+    client: JudgeClient
+    server: ChatServer
+    limits: Limits
+    rng: random.Random
+    queue: deque[QuestionId]
+    log: Callable[[str], None]
+    given_up: int = 0  # calls in a row
+    over: bool = False
+    ended: bool = False
+    answered: int = 0
+    failed: dict[str, str] = field(default_factory=dict)  # key -> the reason of the last attempt
+    fatal: str | None = None
+    paused: str | None = None  # why nothing more is sent now
+    refused: tuple[OptionalPart, str] | None = None  # and the server's message
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.limits.requests_per_minute, self.limits.tokens_per_minute)
+        self.before = self.client.ledger.spent(self.client.scope).cost
 
     async def all(self, task: Task) -> None:
         try:
             # What a server refuses of all, such as the key, the model or the schema, costs one request.
             await self._together([self._work(task, most=1)])
-            await self._together([self._work(task) for _ in range(self._limits.concurrency)])
+            await self._together([self._work(task) for _ in range(self.limits.concurrency)])
         finally:
-            await self._server.close()
+            await self.server.close()
 
     async def _together(self, work: Iterable[Coroutine[Any, Any, None]]) -> None:
         workers = [asyncio.create_task(one) for one in work]
@@ -228,7 +216,7 @@ class _Run:
             for worker in done:
                 worker.result()
         except BaseException:
-            self._ended = True  # a cancellation alone can be lost, where an answer arrives at the same moment
+            self.ended = True  # a cancellation alone can be lost, where an answer arrives at the same moment
             raise
         finally:  # one failed, or Ctrl-C: the others note what they had in flight
             for worker in workers:
@@ -237,65 +225,63 @@ class _Run:
 
     @property
     def _stopped(self) -> bool:
-        return (
-            self._ended or self._over or self.paused is not None or self.fatal is not None or self.refused is not None
-        )
+        return self.ended or self.over or self.paused is not None or self.fatal is not None or self.refused is not None
 
     async def _work(self, task: Task, most: float = math.inf) -> None:
         """Take items until the queue is empty, `most` are done, or there is a reason to stop."""
         done = 0
-        while self._queue and done < most and not self._stopped:
-            item = self._queue.popleft()
+        while self.queue and done < most and not self._stopped:
+            item = self.queue.popleft()
             if await self._item(item):
                 done += 1
                 task.advance(1, **self._money(task))
             else:
-                self._queue.append(item)
+                self.queue.append(item)
                 await asyncio.sleep(POLL_SECONDS)
 
     def _money(self, task: Task) -> dict[str, object]:
-        spent = self._client.ledger.spent(self._client.scope)
-        if self._client.endpoint.price is None:
+        spent = self.client.ledger.spent(self.client.scope)
+        if self.client.endpoint.price is None:
             return {"calls charged": spent.calls}
         done = task.done + 1
         left = (task.total or done) - done
-        return {"cost": dollars(spent.cost), "to come": dollars((spent.cost - self._before) * left // done)}
+        return {"cost": dollars(spent.cost), "to come": dollars((spent.cost - self.before) * left // done)}
 
     async def _item(self, item: QuestionId) -> bool:
         """Send until there is an answer that can be read, or no more may be sent. False: come back later."""
-        question = self._client.question(item)
-        for retry in range(self._limits.retry_unreadable + 1):
-            call = self._client.endpoint.call(question, retry)
-            state = await self._call(call, sum(self._client.endpoint.estimate(question)))
+        question = self.client.question(item)
+        for retry in range(self.limits.retry_unreadable + 1):
+            call = self.client.endpoint.call(question, retry)
+            state = await self._call(call, sum(self.client.endpoint.estimate(question)))
             if state != "answered":
                 return state == "stop"
-            reading = stored_readings(self._client, [call.key])[call.key]
+            reading = stored_readings(self.client, [call.key])[call.key]
             if reading.status != "unreadable":
                 break
         return True
 
     async def _call(self, call: Call, tokens: int) -> Literal["answered", "busy", "stop"]:
-        for failures in range(1, self._limits.attempts + 1):
-            await self._pace.wait(tokens)
+        for failures in range(1, self.limits.attempts + 1):
+            await self.pace.wait(tokens)
             if self._stopped:
                 return "stop"
-            claimed = self._client.ledger.claim(call, self._client.scope, self._client.cap)
+            claimed = self.client.ledger.claim(call, self.client.scope, self.client.cap)
             if claimed == "over":
-                self._over = True
+                self.over = True
                 return "stop"
             if claimed != "claimed":
                 return claimed
             reply = await self._send(call)
             if reply.attempt.outcome == "answered":
                 self.answered += 1
-                self._given_up = 0
+                self.given_up = 0
                 return "answered"
             if reply.refused:
                 self.refused = reply.refused, reply.attempt.reason
                 return "stop"
             if reply.fatal:
                 self.fatal = self.fatal or reply.fatal
-            wait = backoff(failures, self._rng, first=self._limits.first_wait)
+            wait = backoff(failures, self.rng, first=self.limits.first_wait)
             if reply.wait is not None:
                 pause = f"{call.base_url} requests a pause of {reply.wait:.0f} s ({reply.attempt.reason})"
                 if reply.wait > MOST_WAIT:
@@ -304,10 +290,10 @@ class _Run:
                         "there"
                     )
                     return "stop"
-                if self._pace.hold(reply.wait) and reply.wait >= LOGGED_WAIT:
-                    self._log(f"{pause}; going on after that")
+                if self.pace.hold(reply.wait) and reply.wait >= LOGGED_WAIT:
+                    self.log(f"{pause}; going on after that")
                 wait = 0.0
-            if self.fatal or not reply.again or failures == self._limits.attempts:
+            if self.fatal or not reply.again or failures == self.limits.attempts:
                 break
             await asyncio.sleep(wait)
         self._give_up(call, reply.attempt)
@@ -315,20 +301,20 @@ class _Run:
 
     async def _send(self, call: Call) -> Reply:
         try:
-            reply = await self._server.ask(call)
+            reply = await self.server.ask(call)
         except asyncio.CancelledError:
             lost = Attempt("unknown", "interrupted in flight", charged=True, cost=call.worst)
             with contextlib.suppress(Exception):  # a full disk: the claim stays, and is charged by whoever comes next
-                self._client.ledger.finish(call.key, lost)
+                self.client.ledger.finish(call.key, lost)
             raise
-        self._client.ledger.finish(call.key, reply.attempt)
+        self.client.ledger.finish(call.key, reply.attempt)
         return reply
 
     def _give_up(self, call: Call, last: Attempt) -> None:
         self.failed[call.key] = last.reason
-        self._given_up += 1
-        if self._given_up >= FAILURES_IN_A_ROW and not self.fatal:
+        self.given_up += 1
+        if self.given_up >= FAILURES_IN_A_ROW and not self.fatal:
             self.fatal = (
-                f"{self._given_up} calls in a row got no answer from {call.base_url}, the last one: {last.reason}; "
+                f"{self.given_up} calls in a row got no answer from {call.base_url}, the last one: {last.reason}; "
                 "check the server and --base-url; what was answered is kept, and the same command goes on from there"
             )

@@ -157,7 +157,6 @@ class _Batches:
         return done
 
     def _known(self, names: set[str]) -> dict[str, Any]:
-        """The server's batches of these names."""
         found: dict[str, Any] = {}
         try:
             for batch in self._openai.batches.list(limit=100):
@@ -171,7 +170,7 @@ class _Batches:
         return found
 
     def _attempts(self, batch: Any, reserved: Mapping[str, int]) -> dict[str, Attempt]:
-        """Of each call: its row of the output, else of the errors; without one it has failed, and was not charged."""
+        """Each call's row of the output, else of the errors; a call without one has failed, and was not charged."""
         why = f"the batch {batch.status} without a result"
         if batch.status == "failed":
             errors = getattr(batch.errors, "data", None) or []

@@ -1,13 +1,18 @@
-"""What a call costs, and what bounds a run before its first call.
+"""What a call costs, what bounds a run before its first call, and when its calls are sent.
 
 Prices come from a dated file; a call has an estimate before it, a bound for it, and a charge after it. Money is in
 nano-dollars (1e-9 USD): a price of 2.50 dollars per million tokens is 2,500 of them a token, an integer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ NANO = 10**9
 PACKAGED = Path(__file__).with_name("prices.yaml")
 # Around a message's text a server puts its role and separators: some 3 to 7 tokens where it is known.
 _TOKENS_A_MESSAGE = 16
+_MOST_WAIT = 60.0  # seconds, of one call after a failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ def nano_dollars(option: str, text: str) -> int:
     except InvalidOperation:
         value = Decimal("NaN")
     if not value.is_finite() or value < 0:
-        raise BadValue(f"{option}: given {text!r}, expected US dollars such as 2.00, or 0 to ask nothing")
+        raise BadValue(f"{option}: given {text!r}, expected US dollars such as 2.00, or 0 for no call")
     return int(value * NANO)
 
 
@@ -133,3 +139,61 @@ def charge(price: Price | None, worst: int, usage: Mapping[str, int | None]) -> 
     if prompt is None or completion is None:
         return worst
     return price.cost(prompt, completion, usage.get("cached") or 0)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by retry-after-ms, or by Retry-After in seconds or as a date; None without these headers."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    try:
+        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def backoff(failures: int, rng: random.Random, *, first: float) -> float:
+    """Seconds to wait after the n-th failure in a row: doubled each time, then cut by a random part of up to a half,
+    so that those who failed together do not come back together."""
+    return min(_MOST_WAIT, first * 2.0 ** (failures - 1)) * (1 - 0.5 * rng.random())
+
+
+class Pace:
+    """Spaces requests evenly, so that no minute holds more than its share; None is no limit."""
+
+    def __init__(
+        self,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._request = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        self._token = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
+        self._clock = clock
+        self._sleep = sleep
+        self._next = 0.0
+        self._held = 0.0
+
+    async def wait(self, tokens: int) -> None:
+        """Return when a request of `tokens` (its prompt and the most it may answer) may be sent."""
+        now = self._clock()
+        turn = max(now, self._next)
+        # Whoever comes next waits for the longer of the two.
+        self._next = turn + max(self._request, tokens * self._token)
+        if turn > now:
+            await self._sleep(turn - now)
+        while (held := self._held - self._clock()) > 0:
+            await self._sleep(held)
+
+    def hold(self, seconds: float) -> bool:
+        """Send nothing for so long, whichever call the server answered; False where that held already."""
+        until = self._clock() + seconds
+        longer = until > self._held + 1
+        self._held = max(self._held, until)
+        return longer

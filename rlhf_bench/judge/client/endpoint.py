@@ -197,19 +197,25 @@ class OptionalPart:
 
 # Statuses of servers that cannot take a part of a request; some of them fail where they should refuse.
 _REFUSALS = (400, 403, 422, 500, 501)
+
+
+def _parameter(name: str, refusal: str, key: str, instead: str, **left_out: Any) -> OptionalPart:
+    """A part that is one parameter of the stored request; `left_out`: the fields of an endpoint without it."""
+    return OptionalPart(
+        name,
+        re.compile(f"(?i){refusal}"),
+        lambda stored: key in stored["parameters"],
+        lambda endpoint: replace(endpoint, **left_out),
+        instead,
+    )
+
+
 SCHEMA = OptionalPart(
     "the JSON schema",
     re.compile(r"(?i)response.format|json.schema|structured output|grammar"),
     lambda stored: stored["schema"] is not None,
     lambda endpoint: replace(endpoint, structured=False),
     "sent without it, and the answers are read as text",
-)
-OLD_LIMIT = OptionalPart(
-    "max_tokens",
-    re.compile(r"(?i)max_completion_tokens|max_tokens\W.{0,60}(?:not supported|unsupported|not permitted|deprecated)"),
-    lambda stored: "max_tokens" in stored["parameters"],
-    lambda endpoint: replace(endpoint, new_limit=True),
-    "sending max_completion_tokens instead",
 )
 SYSTEM_ROLE = OptionalPart(
     "the system role",
@@ -221,33 +227,20 @@ SYSTEM_ROLE = OptionalPart(
     lambda endpoint: replace(endpoint, system_role=False),
     "putting the instructions before the question",
 )
-SEED = OptionalPart(
-    "the seed",
-    re.compile(r"(?i)\bseed\b"),
-    lambda stored: "seed" in stored["parameters"],
-    lambda endpoint: replace(endpoint, seed=None),
-    "sampling without it",
+OLD_LIMIT = _parameter(
+    "max_tokens",
+    r"max_completion_tokens|max_tokens\W.{0,60}(?:not supported|unsupported|not permitted|deprecated)",
+    "max_tokens",
+    "sending max_completion_tokens instead",
+    new_limit=True,
 )
-STOP = OptionalPart(
-    "stop strings",
-    re.compile(r"(?i)\bstop\b"),
-    lambda stored: "stop" in stored["parameters"],
-    lambda endpoint: replace(endpoint, stop=()),
-    "cutting the responses at them here",
+SEED = _parameter("the seed", r"\bseed\b", "seed", "sampling without it", seed=None)
+STOP = _parameter("stop strings", r"\bstop\b", "stop", "cutting the responses at them here", stop=())
+TEMPERATURE = _parameter(
+    "the temperature", r"\btemperature\b", "temperature", "sampling at the server's own", temperature=None
 )
-TEMPERATURE = OptionalPart(
-    "the temperature",
-    re.compile(r"(?i)\btemperature\b"),
-    lambda stored: "temperature" in stored["parameters"],
-    lambda endpoint: replace(endpoint, temperature=None),
-    "sampling at the server's own",
-)
-LOGPROBS = OptionalPart(
-    "log-probabilities",
-    re.compile(r"(?i)\b(?:top_)?logprobs\b"),
-    lambda stored: "logprobs" in stored["parameters"],
-    lambda endpoint: replace(endpoint, top_logprobs=0),
-    "reading the verdicts alone",
+LOGPROBS = _parameter(
+    "log-probabilities", r"\b(?:top_)?logprobs\b", "logprobs", "reading the verdicts alone", top_logprobs=0
 )
 OPTIONAL_PARTS = (SCHEMA, OLD_LIMIT, SYSTEM_ROLE, SEED, STOP, TEMPERATURE, LOGPROBS)
 

@@ -19,17 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
-import random
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
 
-from rlhf_bench.judge.client.budget import Price, charge
+from rlhf_bench.judge.client.budget import Price, charge, retry_after
 from rlhf_bench.judge.client.endpoint import (
     KEY_VARIABLE,
     Endpoint,
@@ -154,7 +150,7 @@ def received(text: str, status: int, call: Call, *, price: Price | None, key: st
 
 
 def filtered(status: int, message: str) -> Attempt:
-    """A filter's verdict on the question, which asking again would not change."""
+    """A filter's verdict on the question: the same question would get it again."""
     body = json.dumps({"error": {"code": "content_filter", "message": message}})
     return Attempt("answered", http_status=status, answer=body, finish="content_filter")
 
@@ -168,35 +164,14 @@ def error_text(body: Mapping[str, Any]) -> str:
 
 
 def redacted(text: str, key: str) -> str:
-    """Without the key, where it is long enough to be a secret: a short one (0, A, none) also occurs in plain text."""
+    """Take the key out, where it is long enough to be a secret: a short one (0, A, none) also occurs in plain text."""
     return text.replace(key, "[key]") if len(key) >= SECRET_LENGTH else text
 
 
 def clean_line(text: str, key: str) -> str:
-    """One line without the key, of a length that can be read."""
+    """Make the text one line without the key, of a length that can be read."""
     line = " ".join(redacted(text, key).split())
     return line if len(line) <= 300 else line[:299] + "…"
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by retry-after-ms, or by Retry-After in seconds or as a date; None without these headers."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    try:
-        return max(0.0, parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
-
-
-def backoff(failures: int, rng: random.Random, *, first: float, most: float = 60.0) -> float:
-    """Seconds to wait after the n-th failure in a row: doubled each time, then cut by a random part of up to a half,
-    so that those who failed together do not come back together."""
-    return min(most, first * 2.0 ** (failures - 1)) * (1 - 0.5 * rng.random())
 
 
 def _unknown(reason: str, call: Call) -> Attempt:
@@ -234,7 +209,6 @@ def _is_text(choice: Mapping[str, Any]) -> bool:
 
 
 def _message(error: object) -> str:
-    """The text of an error in a body, shortened to a line."""
     text = error_text(error) if isinstance(error, Mapping) else str(error or "no reason given")
     return " ".join(text.split())[:200]
 
@@ -267,56 +241,13 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-class Pace:
-    """Spaces requests evenly, so that no minute holds more than its share; None is no limit."""
-
-    def __init__(
-        self,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._request = 60.0 / requests_per_minute if requests_per_minute else 0.0
-        self._token = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
-        self._clock = clock
-        self._sleep = sleep
-        self._next = 0.0
-        self._held = 0.0
-
-    async def wait(self, tokens: int) -> None:
-        """Return when a request of `tokens` (its prompt and the most it may answer) may be sent."""
-        now = self._clock()
-        turn = max(now, self._next)
-        # Whoever comes next waits for the longer of the two.
-        self._next = turn + max(self._request, tokens * self._token)
-        if turn > now:
-            await self._sleep(turn - now)
-        while (held := self._held - self._clock()) > 0:
-            await self._sleep(held)
-
-    def hold(self, seconds: float) -> bool:
-        """Send nothing for so long, whichever call the server answered; False where that held already."""
-        until = self._clock() + seconds
-        longer = until > self._held + 1
-        self._held = max(self._held, until)
-        return longer
-
-
 def raw_answer(body: str) -> dict[str, Any]:
     """What a parser reads, from a stored body: content, refusal, finish_reason, logprobs as a list, one a token, echoed
     (the completions API's tokens and token_logprobs), and completion_tokens, the number that the server counted."""
     data = json.loads(body)
     if "choices" not in data:  # stored for a question that a filter stopped
-        return {
-            "content": None,
-            "refusal": data["error"]["message"],
-            "finish_reason": "content_filter",
-            "logprobs": None,
-            "echoed": None,
-            "completion_tokens": None,
-        }
+        nothing = dict.fromkeys(("content", "logprobs", "echoed", "completion_tokens"))
+        return {**nothing, "refusal": data["error"]["message"], "finish_reason": "content_filter"}
     choice = data["choices"][0]
     message = {"content": choice["text"]} if _is_text(choice) else choice.get("message") or {}
     logprobs = choice.get("logprobs")

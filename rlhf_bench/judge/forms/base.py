@@ -48,7 +48,7 @@ class ShownText(NamedTuple):
 
 
 def neutralised(text: str) -> str:
-    """Without invisible and control characters, with special tokens and verdict marks broken up by a space.
+    """Take out invisible and control characters, and break up special tokens and verdict marks by a space.
 
     Line ends of any kind become "\\n"; tabs and spaces stay. Zero-width joiners go too: a joined emoji falls into its
     parts, and what is left is what tokenises the same for all.

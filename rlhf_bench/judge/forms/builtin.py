@@ -12,7 +12,6 @@ from types import MappingProxyType
 import numpy as np
 from scipy.stats import rankdata
 
-from rlhf_bench.errors import BadValue
 from rlhf_bench.judge.questions import Order, PairComparison, ParsedAnswer, Single
 from rlhf_bench.judge.results import ResponseKey, response_scores
 from rlhf_bench.stats import FloatArray
@@ -26,33 +25,21 @@ class BuiltinJudge:
 
     name: str
     column: str | None
-    rule: Callable[[PairComparison, Order, tuple[float, float] | None, int], float]
+    rule: Callable[[PairComparison, Order, tuple[float, float], int], float]  # above 0: the model is better
     score: Callable[[Single, float, int], float]  # of a response alone, with its value of `column`; higher is better
 
     def decide(
-        self,
-        comparison: PairComparison,
-        order: Order,
-        *,
-        scores: tuple[float, float] | None = None,
-        seed: int = 0,
-        repeat: int = 0,
+        self, comparison: PairComparison, order: Order, scores: tuple[float, float], *, repeat: int = 0
     ) -> ParsedAnswer:
         """The reading of one question; the same arguments give the same one, whatever came before.
 
         `scores` are the values of `column` for the model's response and the baseline's; a value that is missing (NaN)
-        gives a reading that is unreadable. `seed` and `repeat` matter to `random` alone. Two equal texts are a tie,
-        whatever the rule.
-
-        Raises BadValue if the rule needs scores and there are none.
+        gives a reading that is unreadable. `repeat` matters to `random` alone. Two equal texts are a tie, whatever the
+        rule.
         """
         if comparison.model_response == comparison.baseline_response:
             return ParsedAnswer("read", winner="tie", soft=0.5)
-        if self.column is not None and scores is None:
-            raise BadValue(
-                f"judge {self.name!r} was given no scores; expected the column {self.column!r} of the result"
-            )
-        lead = self.rule(comparison, order, scores, seed + 1_000_003 * repeat)  # > 0: the model is better
+        lead = self.rule(comparison, order, scores, 1_000_003 * repeat)
         if math.isnan(lead):
             return ParsedAnswer("unreadable", note=f"no {self.column} for one of the responses")
         if lead == 0:
@@ -61,17 +48,17 @@ class BuiltinJudge:
         return ParsedAnswer("read", winner="first" if first else "second", soft=float(first))
 
 
-def _by_score(comparison: PairComparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
-    model, baseline = scores or (math.nan, math.nan)
+def _by_score(comparison: PairComparison, order: Order, scores: tuple[float, float], seed: int) -> float:
+    model, baseline = scores
     return 0.0 if model == baseline else model - baseline  # two infinities are a tie
 
 
-def _by_length(comparison: PairComparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
+def _by_length(comparison: PairComparison, order: Order, scores: tuple[float, float], seed: int) -> float:
     """Characters, without the white space around them."""
     return float(len(comparison.model_response.strip()) - len(comparison.baseline_response.strip()))
 
 
-def _by_chance(comparison: PairComparison, order: Order, scores: tuple[float, float] | None, seed: int) -> float:
+def _by_chance(comparison: PairComparison, order: Order, scores: tuple[float, float], seed: int) -> float:
     """A coin of each question's own: a bit of the hash of the texts in their order and the seed."""
     texts = (comparison.model_response, comparison.baseline_response)
     first, second = texts if order == "model_first" else texts[::-1]

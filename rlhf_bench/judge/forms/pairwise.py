@@ -127,9 +127,8 @@ class PairForm(JudgeForm):
         found = {}
         for item in self.items:
             c = self.pairs.comparisons[item.subject]
-            keys = [(name, c.seed, c.prompt_id, c.sample) for name in (c.model, c.baseline)]
-            both = (scores.get(keys[0], math.nan), scores.get(keys[1], math.nan)) if rule.column else None
-            found[item] = Outcome("", rule.decide(c, item.order, scores=both, repeat=item.repeat), 1)
+            own, other = (scores.get((name, c.seed, c.prompt_id, c.sample), math.nan) for name in (c.model, c.baseline))
+            found[item] = Outcome("", rule.decide(c, item.order, (own, other), repeat=item.repeat), 1)
         return found
 
     def write(self, found: Mapping[QuestionId, Outcome], facts: Mapping[str, Any]) -> None:
@@ -236,7 +235,7 @@ def _soft(logprobs: Sequence[Mapping[str, Any]] | None, content: str, at: int) -
 
 
 def _share_of_first(entry: Mapping[str, Any]) -> float | None:
-    """From one token's alternatives; the tokens "A" and " A" are the same label, and add up."""
+    """Read one token's alternatives; the tokens "A" and " A" are the same label, and add up."""
     alternatives = {str(alternative["token"]): float(alternative["logprob"]) for alternative in entry["top_logprobs"]}
     alternatives.setdefault(str(entry["token"]), float(entry["logprob"]))
     mass = {"A": 0.0, "B": 0.0, "tie": 0.0}

@@ -61,10 +61,7 @@ RANKINGS = FormSection(
     WHO,
     (*WHO, *RESPONSE, "draw", "place", "repeat", "status", "rank", "note", "length", "key"),
     (*WHO, "prompt_id", "seed", "sample", "draw", "repeat", "place"),
-    {
-        **{"rank": "float64", "draw": "int64", "place": "int64", "seed": "int64", "sample": "int64"},
-        **{"repeat": "int64", "length": "int64"},
-    },
+    {"rank": "float64", **dict.fromkeys(("draw", "place", "seed", "sample", "repeat", "length"), "int64")},
 )
 
 
@@ -77,7 +74,7 @@ class RankingTemplate(BaseTemplate):
     parser: Literal["ranking-json"] = Field(description="how the answer is read")
 
     def format_of(self, labels: str) -> AnswerFormat:
-        """Of a listwise comparison with these labels."""
+        """The answer's format for a listwise comparison with these labels."""
         if labels not in self._formats:
             # That no label occurs twice is left to the parser: few servers keep to such a schema.
             ranking = {"type": "array", "items": {"type": "string", "enum": list(labels)}}
@@ -150,11 +147,8 @@ def listwise_of(
     chosen = found.models(models)
     if not 2 <= len(chosen) <= MOST:
         raise BadValue(f"--model: {len(chosen)} models given to rank, expected 2 to {MOST}")
-    known = set(sorted(prompts)[:limit])
-    keys = sorted({key for name in chosen for key in texts[name]})
-    keys = [key for key in keys if key[0] in known and (samples is None or key[2] < samples)]
     comparisons, short = [], 0
-    for prompt, run_seed, sample in keys:
+    for prompt, run_seed, sample in sorted({key for name in chosen for key in found.keys(name, samples, limit)}):
         if not all((prompt, run_seed, sample) in texts[name] for name in chosen):
             short += 1
             continue
@@ -249,7 +243,6 @@ def _singles(comparison: ListwiseComparison) -> list[Single]:
 
 
 def _rows(comparison: ListwiseComparison, item: QuestionId, outcome: Outcome) -> list[dict[str, Any]]:
-    """A row a place."""
     return [
         question_cells(comparison, item, outcome)
         | {"model": model, "draw": comparison.draw, "place": place, "length": len(response.strip())}

@@ -46,7 +46,7 @@ RATINGS = FormSection(
     WHO,
     (*WHO, *RESPONSE, "repeat", "status", "criterion", "rating", "note", "length", "key"),
     (*WHO, "criterion", *RESPONSE, "repeat"),
-    {"rating": "float64", "seed": "int64", "sample": "int64", "repeat": "int64", "length": "int64"},
+    {"rating": "float64", **dict.fromkeys(("seed", "sample", "repeat", "length"), "int64")},
 )
 
 

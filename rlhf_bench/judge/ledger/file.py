@@ -89,7 +89,7 @@ class Cap(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """Of one scope (a result and a judge), over all processes and restarts; money in nano-dollars."""
+    """What one scope (a result and a judge) cost, over all processes and restarts; money in nano-dollars."""
 
     cost: int
     calls: int

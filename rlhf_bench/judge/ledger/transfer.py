@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,57 +48,42 @@ def verify_ledger(path: Path) -> Verified:
     Raises StoreError where the file cannot be read at all (a copy of a damaged one is kept).
     """
     faults: list[str] = []
-    db = connect(path)
-    try:
-        with guarded(path):
-            state = [row[0] for row in db.execute("PRAGMA integrity_check(20)")]
-            if state != ["ok"]:
-                raise sqlite3.DatabaseError(state[0])
-            faults += [f"{row[0]} row {row[1]}: its call is missing" for row in db.execute("PRAGMA foreign_key_check")]
-            calls = attempts = 0
-            for key, request in db.execute("SELECT key, request FROM calls"):
-                calls += 1
-                if call_key(request) != key:
-                    faults.append(f"call {key}: its request has another hash")
-            for uid, answer, digest in db.execute("SELECT uid, answer, digest FROM attempts"):
-                attempts += 1
-                if (None if answer is None else answer_digest(answer)) != digest:
-                    faults.append(f"attempt {uid}: its answer has another hash")
-            lonely = db.execute(
-                "SELECT key FROM verdicts WHERE key NOT IN (SELECT key FROM attempts WHERE outcome = 'answered')"
-            )
-            faults += [f"verdict {row[0]}: the ledger lacks the answer to it" for row in lonely]
-            verdicts = db.execute("SELECT COUNT(*) FROM verdicts").fetchone()[0]
-    finally:
-        db.close()
+    with closing(connect(path)) as db, guarded(path):
+        state = [row[0] for row in db.execute("PRAGMA integrity_check(20)")]
+        if state != ["ok"]:
+            raise sqlite3.DatabaseError(state[0])
+        faults += [f"{row[0]} row {row[1]}: its call is missing" for row in db.execute("PRAGMA foreign_key_check")]
+        calls = attempts = 0
+        for key, request in db.execute("SELECT key, request FROM calls"):
+            calls += 1
+            if call_key(request) != key:
+                faults.append(f"call {key}: its request has another hash")
+        for uid, answer, digest in db.execute("SELECT uid, answer, digest FROM attempts"):
+            attempts += 1
+            if (None if answer is None else answer_digest(answer)) != digest:
+                faults.append(f"attempt {uid}: its answer has another hash")
+        lonely = db.execute(
+            "SELECT key FROM verdicts WHERE key NOT IN (SELECT key FROM attempts WHERE outcome = 'answered')"
+        )
+        faults += [f"verdict {row[0]}: the ledger lacks the answer to it" for row in lonely]
+        verdicts = db.execute("SELECT COUNT(*) FROM verdicts").fetchone()[0]
     return Verified(calls, attempts, verdicts, faults)
 
 
 def ledger_stats(path: Path) -> list[JudgeStats]:
     """A row a judge and server, by name."""
-    db = connect(path)
-    try:
-        with guarded(path):
-            calls = {
-                (row[0], row[1]): row[2]
-                for row in db.execute("SELECT judge, base_url, COUNT(*) FROM calls GROUP BY 1, 2 ORDER BY 1, 2")
-            }
-            sums: dict[tuple[str, str], list[tuple[str, int, int, int, int]]] = {}
-            for judge, url, *rest in db.execute(
-                "SELECT judge, base_url, outcome, COUNT(*), SUM(cost), COALESCE(SUM(prompt_tokens), 0), "
-                "COALESCE(SUM(completion_tokens), 0) FROM attempts JOIN calls USING (key) GROUP BY 1, 2, 3 ORDER BY 3"
-            ):
-                sums.setdefault((judge, url), []).append((rest[0], rest[1], rest[2], rest[3], rest[4]))
-    finally:
-        db.close()
-    return [_stats(judge, url, count, sums.get((judge, url), [])) for (judge, url), count in calls.items()]
-
-
-def _stats(judge: str, url: str, calls: int, rows: list[tuple[str, int, int, int, int]]) -> JudgeStats:
-    outcomes = {outcome: count for outcome, count, *_ in rows}
-    sums = [(row[2], row[3], row[4]) for row in rows] or [(0, 0, 0)]
-    cost, prompt, completion = (sum(column) for column in zip(*sums, strict=True))
-    return JudgeStats(judge, url, calls, outcomes, cost, prompt, completion)
+    with closing(connect(path)) as db, guarded(path):
+        calls = db.execute("SELECT judge, base_url, COUNT(*) FROM calls GROUP BY 1, 2 ORDER BY 1, 2").fetchall()
+        attempts = db.execute(
+            "SELECT judge, base_url, outcome, COUNT(*), SUM(cost), COALESCE(SUM(prompt_tokens), 0), "
+            "COALESCE(SUM(completion_tokens), 0) FROM attempts JOIN calls USING (key) GROUP BY 1, 2, 3 ORDER BY 3"
+        ).fetchall()
+    found = []
+    for judge, url, count in calls:
+        rows = [tuple(row)[2:] for row in attempts if (row[0], row[1]) == (judge, url)]
+        cost, prompt, completion = (sum(row[i] for row in rows) for i in (2, 3, 4))
+        found.append(JudgeStats(judge, url, count, {row[0]: row[1] for row in rows}, cost, prompt, completion))
+    return found
 
 
 def export_ledger(path: Path) -> Iterator[str]:
@@ -114,27 +100,19 @@ def import_ledger(path: Path, source: Path) -> Imported:
     Raises DataError naming the line that is no row of an export, OSError where `source` cannot be read.
     """
     new, known = dict.fromkeys(COLUMNS, 0), 0
-    db = connect(path)
-    try:
-        with guarded(path):
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                with open(source, encoding="utf-8", newline="\n") as file:
-                    for number, line in enumerate(file, 1):
-                        table, row = _parse(source, number, line)
-                        if _add(db, table, row):
-                            new[table] += 1
-                        else:
-                            known += 1
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-    except UnicodeDecodeError as error:
-        raise DataError(f"{source} is not UTF-8 ({error.reason}); {_EXPECTED}") from error
-    finally:
-        db.close()
+    with closing(connect(path)) as db, guarded(path):
+        db.execute("BEGIN IMMEDIATE")  # closing rolls back what was not committed
+        try:
+            with open(source, encoding="utf-8", newline="\n") as file:
+                for number, line in enumerate(file, 1):
+                    table, row = _parse(source, number, line)
+                    if _add(db, table, row):
+                        new[table] += 1
+                    else:
+                        known += 1
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source} is not UTF-8 ({error.reason}); {_EXPECTED}") from error
+        db.execute("COMMIT")
     return Imported(new, known)
 
 

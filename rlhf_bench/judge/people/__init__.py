@@ -8,15 +8,13 @@ csv. Its texts are data, which a script shows as text; a policy in the page lets
 
 from __future__ import annotations
 
-import base64
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from jinja2 import StrictUndefined, Template
 from openpyxl import Workbook
@@ -25,7 +23,7 @@ from openpyxl.styles import Alignment, Font
 from rlhf_bench.data.sheets import csv_cell, put, sheet_text, workbook_bytes
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
-from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text
+from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text, policy_hash
 from rlhf_bench.judge.analysis import PEOPLE
 from rlhf_bench.judge.analysis.pairs import fold_once
 from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, texts_of
@@ -33,18 +31,7 @@ from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
 
-__all__ = [
-    "COLUMNS",
-    "LABEL_TEMPLATE",
-    "Labels",
-    "PersonLabel",
-    "SheetRows",
-    "draw_sheet",
-    "read_labels",
-    "store_labels",
-    "write_label_page",
-    "write_sheet",
-]
+__all__ = ["PersonLabel", "read_labels", "store_labels", "write_label_page", "write_sheet"]
 
 LABEL_TEMPLATE = "label@1"
 COLUMNS = ("id", "prompt", "response A", "response B", "better", "note")
@@ -52,11 +39,7 @@ _WINNERS: Mapping[str, Any] = {"a": "first", "b": "second", "tie": "tie"}
 _WIDTHS = (14, 60, 60, 60, 10, 30)
 
 
-class SheetRows(NamedTuple):
-    """A sheet's id, and of each of its rows the id, the prompt, response A and response B."""
-
-    sheet: str
-    cells: list[tuple[str, str, str, str]]
+SheetRow: TypeAlias = tuple[str, str, str, str]  # id, prompt, response A, response B
 
 
 class PersonLabel(NamedTuple):
@@ -65,13 +48,6 @@ class PersonLabel(NamedTuple):
     comparison: PairComparison
     order: Order
     reading: ParsedAnswer
-
-
-class Labels(NamedTuple):
-    """The labels of a sheet; `left_out` names the rows that were not used, or is None."""
-
-    found: list[PersonLabel]
-    left_out: str | None
 
 
 def write_sheet(result: Path, comparisons: Sequence[PairComparison], out: Path, *, seed: int) -> str:
@@ -83,13 +59,13 @@ def write_sheet(result: Path, comparisons: Sequence[PairComparison], out: Path, 
         raise BadValue(f"--out: given {str(out)!r}, expected a file that ends in .xlsx or .csv")
     if out.exists():
         raise BadValue(f"--out: {out} exists, and may hold labels; give another name, or remove it first")
-    sheet, cells = draw_sheet(result, comparisons, seed=seed)
+    sheet, cells = _draw_sheet(result, comparisons, seed=seed)
     atomic_write_bytes(out, _workbook(cells) if out.suffix == ".xlsx" else _csv(cells))
     return sheet
 
 
-def draw_sheet(result: Path, comparisons: Sequence[PairComparison], *, seed: int) -> SheetRows:
-    """The places of the responses and the order of the rows; the key to them is written into the result's folder."""
+def _draw_sheet(result: Path, comparisons: Sequence[PairComparison], *, seed: int) -> tuple[str, list[SheetRow]]:
+    """The sheet's id and its rows, in a drawn order; the key to them is written into the result's folder."""
     rows: list[dict[str, Any]] = []
     for c in comparisons:
         where = (str(seed), c.model, c.baseline, str(c.seed), c.prompt_id, str(c.sample))
@@ -102,11 +78,11 @@ def draw_sheet(result: Path, comparisons: Sequence[PairComparison], *, seed: int
     cells = [_cells(row, comparison) for row, comparison in shown]
     key = {"sheet": sheet, "seed": seed, "rows": [row for row, _ in shown]}
     atomic_write_text(result / "judge" / "labels" / f"{sheet}.json", json_text(key, indent=1) + "\n")
-    return SheetRows(sheet, cells)
+    return sheet, cells
 
 
-def read_labels(result: Path, path: Path, *, skip_bad: bool) -> Labels:
-    """The labels in a sheet that came back; a row without one is "missing".
+def read_labels(result: Path, path: Path, *, skip_bad: bool) -> tuple[list[PersonLabel], str | None]:
+    """The labels in a sheet that came back, a row without one "missing"; and which rows were not used, if any.
 
     Raises DataError that names each wrong row by its number below the header (an unknown or duplicate id, a
     text that is not the one shown, a label that is none of A, B and tie), unless `skip_bad`; StoreError where the
@@ -137,7 +113,7 @@ def read_labels(result: Path, path: Path, *, skip_bad: bool) -> Labels:
         else:
             found[row_id] = PersonLabel(by_key[row_id], key["order"], reading)
     left_out = bad.settle(len(table.rows), skip=skip_bad)
-    return Labels([found[row_id] for row_id in sorted(found)], left_out)
+    return [found[row_id] for row_id in sorted(found)], left_out
 
 
 def store_labels(result: Path, rater: str, labels: Sequence[PersonLabel]) -> None:
@@ -167,8 +143,7 @@ def store_labels(result: Path, rater: str, labels: Sequence[PersonLabel]) -> Non
     write_section(result, VERDICTS, rows, judgings, same=("judge", "base_url"))
 
 
-def _cells(row: Mapping[str, Any], comparison: PairComparison) -> tuple[str, str, str, str]:
-    """id, prompt, response A, response B, as the sheet shows them."""
+def _cells(row: Mapping[str, Any], comparison: PairComparison) -> SheetRow:
     responses = [comparison.model_response, comparison.baseline_response]
     first, second = responses if row["order"] == "model_first" else responses[::-1]
     return row["id"], sheet_text(comparison.prompt), sheet_text(first), sheet_text(second)
@@ -185,7 +160,7 @@ def _changed(row: Mapping[str, Any], cells: Sequence[str]) -> str | None:
 
 
 def _reading(row: Mapping[str, Any]) -> ParsedAnswer | None:
-    """None for a label that is none."""
+    """Gives None for a label that is none."""
     label = str(row["better"] or "").strip().lower()
     if not label:
         return ParsedAnswer("missing")
@@ -204,7 +179,7 @@ def _known_rows(result: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _comparisons(result: Path, rows: Iterable[Mapping[str, Any]]) -> dict[str, PairComparison]:
-    """By row id. Raises StoreError where the result no longer has a response of the sheet."""
+    """The comparison of each row, by its id. Raises StoreError where the result has lost a response of the sheet."""
     texts = texts_of(ResultStore(result).read_responses())
     found = {}
     for row in rows:
@@ -256,7 +231,7 @@ def write_label_page(result: Path, comparisons: Sequence[PairComparison], out: P
     """
     if out.suffix != ".html":
         raise BadValue(f"--out: given {str(out)!r}, expected a file that ends in .html")
-    sheet, cells = draw_sheet(result, comparisons, seed=seed)
+    sheet, cells = _draw_sheet(result, comparisons, seed=seed)
     page = json.dumps({"sheet": sheet, "columns": COLUMNS, "pairs": cells}).translate(_ESCAPES)
     html, style, script = (
         (_PARTS / name).read_text(encoding="utf-8") for name in ("label.html.j2", "label.css", "label.js")
@@ -264,12 +239,7 @@ def write_label_page(result: Path, comparisons: Sequence[PairComparison], out: P
     atomic_write_text(
         out,
         Template(html, undefined=StrictUndefined).render(
-            page=page, style=style, script=script, style_hash=_digest(style), script_hash=_digest(script)
+            page=page, style=style, script=script, style_hash=policy_hash(style), script_hash=policy_hash(script)
         ),
     )
     return sheet
-
-
-def _digest(text: str) -> str:
-    """As a Content-Security-Policy names what may run."""
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

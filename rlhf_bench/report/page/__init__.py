@@ -7,11 +7,9 @@ one after the other, makes tables sort, draws reward against KL, and lists respo
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,24 +17,23 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rlhf_bench.files import atomic_write_text
+from rlhf_bench.files import atomic_write_text, policy_hash
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.contents import Plot, contents
-from rlhf_bench.report.notes import one_seed_note, toy_note
-from rlhf_bench.report.page.colours import model_colours
+from rlhf_bench.report.notes import first_notes
 from rlhf_bench.report.page.compared import compared_table
 from rlhf_bench.report.page.data import page_data, page_looks, script_json
-from rlhf_bench.report.page.images import image_uri
+from rlhf_bench.report.page.embedded import image_uri, model_colours
 from rlhf_bench.report.plots.names import names_note
 from rlhf_bench.report.render.html import HtmlTable, html_table
 from rlhf_bench.report.responses import ResponseView, side_by_side
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Table, number_text
-from rlhf_bench.report.tables.pareto import front_of, hypervolume_text
 from rlhf_bench.report.tables.summary import missing_lines
+from rlhf_bench.report.tables.tradeoff import front_of, hypervolume_text
 from rlhf_bench.report.verdict import verdict
 
-__all__ = ["environment", "part", "policy_hash", "write_page"]
+__all__ = ["rendered", "write_page"]
 
 _SCRIPTS = ("dom", "axes", "tables", "tradeoff", "diff", "shading", "prompt", "browser", "mistakes", "curves", "start")
 _PROMPTS = _MISTAKES = 20  # without a script
@@ -65,11 +62,13 @@ class Section(NamedTuple):
 def write_page(result: Result) -> Path:
     """Write report.html beside the manifest. The plots are those in plots/; missing ones are left out."""
     path = result.path / "report.html"
-    atomic_write_text(path, environment().get_template("report.html.j2").render(_context(result)) + "\n")
+    colours = model_colours(page_looks(result).values())
+    page = rendered("report.html.j2", scripts=_SCRIPTS, more_style=colours, **_context(result))
+    atomic_write_text(path, page + "\n")
     return path
 
 
-def environment() -> Environment:
+def _environment() -> Environment:
     """What renders the templates of this folder; texts of models and data are escaped."""
     return Environment(
         loader=PackageLoader("rlhf_bench.report", "page"),
@@ -80,28 +79,28 @@ def environment() -> Environment:
     )
 
 
-def part(name: str) -> str:
-    """A style sheet or script of this folder."""
+def rendered(name: str, *, scripts: Sequence[str], more_style: str = "", **context: Any) -> str:
+    """A template of this folder with its script and style, which its policy allows by their hashes."""
+    style = _part("page.css") + more_style
+    script = "\n".join(_part(f"{name}.js") for name in scripts)
+    hashes = {"style_hash": policy_hash(style), "script_hash": policy_hash(script)}
+    template = _environment().get_template(name)
+    return template.render(style=Markup(style), script=Markup(script), **hashes, **context)
+
+
+def _part(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
-def policy_hash(text: str) -> str:
-    """As a Content-Security-Policy names an inline style or script that is allowed."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
 
 
 def _context(result: Result) -> dict[str, Any]:
     data = page_data(result)
-    style = part("page.css") + model_colours(page_looks(result).values())
-    script = "\n".join(part(f"{name}.js") for name in _SCRIPTS)
-    sections = _sections(result, data)
     return {
         "result": result,
         "manifest": result.manifest,
         "facts": _facts(result),
         "verdict": verdict(result),
-        "first": _first_notes(result),
-        "sections": sections,
+        "first": first_notes(result),
+        "sections": _sections(result, data),
         "mistakes": data["mistakes"][:_MISTAKES],
         "prompts": side_by_side(result, _PROMPTS),
         "has_curves": bool(data["curves"]),
@@ -109,10 +108,6 @@ def _context(result: Result) -> dict[str, Any]:
         "number": _number,
         "question": _question,
         "response_facts": _response_facts,
-        "style": Markup(style),
-        "style_hash": policy_hash(style),
-        "script": Markup(script),
-        "script_hash": policy_hash(script),
         "data": Markup(script_json(data)),
     }
 
@@ -143,13 +138,8 @@ def _sections(result: Result, data: Mapping[str, Any]) -> list[Section]:
 
 
 def _without_first_notes(result: Result, table: Table) -> Table:
-    """A table without the notes that head the page."""
-    first = _first_notes(result)
+    first = first_notes(result)
     return replace(table, notes=[note for note in table.notes if note not in first])
-
-
-def _first_notes(result: Result) -> list[str]:
-    return [*one_seed_note(result), *toy_note(result)]
 
 
 def _section(title: str, *lists: Lines, images: list[Image] | None = None) -> Section:

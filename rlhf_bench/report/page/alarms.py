@@ -19,7 +19,7 @@ _WITHOUT = "reward_without_"
 
 
 def alarm_rows(result: Result, prompts: Mapping[str, int], index: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Of each alarm its text, its model, and the prompts behind it, the largest change of its number first.
+    """Each alarm's text, its model, and the prompts behind it, the largest change of its number first.
 
     Two have no prompts here: a judge's, behind which are those that the model lost, and that of a phrase, which is
     searched for.

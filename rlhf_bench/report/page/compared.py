@@ -32,24 +32,13 @@ def _rows(result: Result) -> Iterator[list[Cell]]:
             form = "–" if entry.get("kind") == "responses" else _form(entry)
             yield _row(name, entry, role, str(entry.get("kind", "?")), form)
     for entry in manifest.get("reward_model") or []:
-        yield _row(
-            str(entry.get("column", "reward")), entry, "reward model", "checkpoint", _form_name(entry.get("form"))
-        )
+        yield _row(entry.get("column", "reward"), entry, "reward model", "checkpoint", _form_name(entry.get("form")))
     for entry in manifest.get("perplexity_models") or []:
         yield _row(str(entry.get("name", "?")), entry, "perplexity", "checkpoint", "text of the response")
 
 
 def _row(name: str, entry: Mapping[str, Any], role: str, kind: str, form: str) -> list[Cell]:
-    seed = entry.get("seed")
-    return [
-        name,
-        "–" if seed is None else int(seed),
-        role,
-        kind,
-        str(entry.get("path", "–")),
-        str(entry.get("hash", "–")),
-        form,
-    ]
+    return [name, entry.get("seed"), role, kind, entry.get("path"), entry.get("hash"), form]
 
 
 def _form(entry: Mapping[str, Any]) -> str:

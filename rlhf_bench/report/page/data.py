@@ -20,7 +20,7 @@ from rlhf_bench.report.plots.curves import STAGE_PANELS, stage_of
 from rlhf_bench.report.plots.style import Look, looks
 from rlhf_bench.report.render.html import definition
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.tables.pareto import front_of
+from rlhf_bench.report.tables.tradeoff import front_of
 from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.reward import HELD_OUT_Z
 from rlhf_bench.stats.pareto import pareto_front
@@ -81,15 +81,8 @@ def _axes(result: Result, models: Sequence[str]) -> Iterable[dict[str, Any]]:
     columns = {"kl_exact": "kl", result.reward_key: "reward", "gold": "gold"}
     for key in ("kl_exact", result.reward_key, "gold", HELD_OUT_Z, "n_tokens"):
         metric = describe(key)
-
-        def cell(name: str, seed: int | None = None, key: str = key) -> Estimate | None:
-            found = result.estimate(name, key, seed)
-            if key == "kl_exact" and name == result.reference and not known(found):
-                return Estimate(0.0, 0.0, 0.0, 0, method="definition")  # KL of the reference to itself
-            return found
-
         label = f"KL to {result.reference} (exact, nats per response)" if key == "kl_exact" else metric.title
-        per_seed = [[found.value if known(found := cell(m, seed)) else None for m in models] for seed in result.seeds]
+        per_seed = [[result.coordinate(model, key, seed) for model in models] for seed in result.seeds]
         yield {
             "key": key,
             "title": "KL" if key == "kl_exact" else metric.title,
@@ -97,8 +90,8 @@ def _axes(result: Result, models: Sequence[str]) -> Iterable[dict[str, Any]]:
             "about": definition(key),
             "digits": metric.digits,
             "column": columns.get(key),
-            "cells": [_quad(cell(name)) for name in models],
-            "seeds": [[short(value) for value in row] for row in per_seed],
+            "cells": [_quad(result.coordinate(name, key)) for name in models],
+            "seeds": [[short(found.value) if known(found) else None for found in row] for row in per_seed],
         }
     for number, judging in enumerate(result.judge.get("judgings", [])):
         if is_another_sample(judging["baseline"]):

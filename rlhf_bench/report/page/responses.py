@@ -13,11 +13,12 @@ from rlhf_bench.judge.questions import is_another_sample
 from rlhf_bench.judge.results import VERDICTS, read_section
 from rlhf_bench.report.result import Result
 from rlhf_bench.scorers.kl import TOKEN_ENDS, TOKEN_KL
+from rlhf_bench.store.result import SCORE_KEYS
 
 LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # shading.js has the same
 _MOST_CHARACTERS = 24_000_000  # of responses; of more an even selection of prompts is in the page
 _ROLES = {"model_first": 0, "baseline_first": 1}
-_KEYS = ["model", "seed", "prompt_id", "sample"]
+_KEYS = list(SCORE_KEYS)
 
 
 class Rows(NamedTuple):
@@ -120,7 +121,7 @@ def _letters(numbers: np.ndarray) -> str:
 
 
 def verdicts(result: Result, given: Rows, index: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Of each judge and baseline, by the number of a response: W, L, T or ? where it is shown first, then second."""
+    """Each judge's verdicts against a baseline, by a response's number: W, L, T or ? where it is first, then second."""
     table = read_section(result.path, VERDICTS)
     if table is None:
         return []

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlhf_bench.report.plots.names import short
-from rlhf_bench.report.plots.style import Look, arms, frame, legend_below, line_look, looks, marker_look, tidy
+from rlhf_bench.report.plots.style import Look, arms, draw_point, figure_of, frame, legend_below, line_look, looks, tidy
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.tables.audit_examination import examinations
 from rlhf_bench.types import Estimate
@@ -19,6 +18,7 @@ _ROW = 0.26  # inches of a row
 _LEFT, _WIDTH, _NAME = 3.1, 7.4, 46  # inches of the names and of the figure; characters of a name
 _SLICES = 16
 _GAP = 0.18  # rows between the two points of one row
+_NOTHING: tuple[str, dict[str, Any]] = ("", {"features": [], "slices": [], "probes": []})  # where none was examined
 
 
 class _Row(NamedTuple):
@@ -30,11 +30,8 @@ class _Row(NamedTuple):
 
 
 def audit_features(result: Result) -> Figure | None:
-    """Of the first audited model."""
-    found = next(examinations(result.audit), None)
-    if found is None:
-        return None
-    model, part = found
+    """The prices of the first audited model."""
+    model, part = next(examinations(result.audit), _NOTHING)
     ordered = sorted(part["features"], key=lambda row: -abs(row["difference"]))
     rows = [_Row(row["feature"], _bar(row, "model"), _bar(row, "labels"), row["gold"]) for row in ordered]
     label = "logits for one standard deviation; upright line: the gold reward"
@@ -42,22 +39,16 @@ def audit_features(result: Result) -> Figure | None:
 
 
 def audit_slices(result: Result) -> Figure | None:
-    """Of the first audited model, the slices with the smallest p."""
-    found = next(examinations(result.audit), None)
-    if found is None:
-        return None
-    model, part = found
+    """The slices with the smallest p, of the first audited model."""
+    model, part = next(examinations(result.audit), _NOTHING)
     ordered = sorted(part["slices"], key=lambda row: row["p"])[:_SLICES]
     rows = [_Row(row["name"], Estimate.from_dict(row["inside"]), line=row["promised"]) for row in ordered]
     return _forest(rows, f"Accuracy by slice · {model}", "accuracy; upright line: promised by margins")
 
 
 def audit_probes(result: Result) -> Figure | None:
-    """Of the first audited model."""
-    found = next(examinations(result.audit), None)
-    if found is None:
-        return None
-    model, part = found
+    """The probes of the first audited model."""
+    model, part = next(examinations(result.audit), _NOTHING)
     ordered = sorted(part["probes"], key=lambda row: row["change"]["value"])
     rows = [
         _Row(row["probe"].replace("_", " "), Estimate.from_dict(row["change"]), hollow=row["should"] < 0)
@@ -90,9 +81,7 @@ def audit_reliability(result: Result) -> Figure | None:
     axes.set_title("Reliability of the reward model", loc="left")
     tidy(axes)
     legend_below(axes, columns=2)
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    return figure
+    return figure_of(axes)
 
 
 def _bar(row: Mapping[str, Any], key: str) -> Estimate:
@@ -111,9 +100,10 @@ def _forest(rows: Sequence[_Row], title: str, label: str, *, at: float | None = 
     if at is not None:
         axes.axvline(at, color="#777777", linewidth=1)
     for y, row in enumerate(rows):
-        _point(axes, row.estimate, y - (_GAP if row.second else 0.0), hollow=row.hollow)
+        look = _LOOK._replace(filled=not row.hollow)
+        draw_point(axes, row.estimate, y - (_GAP if row.second else 0.0), look, size=28, capsize=2)
         if row.second is not None:
-            _point(axes, row.second, y + _GAP, hollow=True)
+            draw_point(axes, row.second, y + _GAP, _LOOK._replace(filled=False), size=28, capsize=2)
         if row.line is not None:
             axes.plot([row.line, row.line], [y - 0.4, y + 0.4], color="#222222", linewidth=1.6)
     axes.set_yticks(range(len(rows)), [short(row.name, _NAME) for row in rows])
@@ -122,12 +112,4 @@ def _forest(rows: Sequence[_Row], title: str, label: str, *, at: float | None = 
     axes.set_xlabel(label)
     axes.set_title(title, loc="right", fontsize=10)
     tidy(axes)
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    return figure
-
-
-def _point(axes: Axes, estimate: Estimate, y: float, *, hollow: bool) -> None:
-    look = _LOOK._replace(filled=not hollow)
-    axes.errorbar(estimate.value, y, xerr=arms(estimate), fmt="none", ecolor=look.colour, capsize=2)
-    axes.scatter([estimate.value], [y], s=28, zorder=4, **marker_look(look))
+    return figure_of(axes)

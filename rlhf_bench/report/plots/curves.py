@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rlhf_bench.files import atomic_write_bytes
 from rlhf_bench.report.plots.names import short
-from rlhf_bench.report.plots.style import Look, drawing, looks, save_figure, tidy
+from rlhf_bench.report.plots.style import Look, drawing, figure_bytes, looks, tidy
 from rlhf_bench.report.result import Result
 from rlhf_bench.store import order_models
 
@@ -40,6 +41,8 @@ STAGE_PANELS: dict[str, list[CurvePanel]] = {
     "ppo": [_REWARD, CurvePanel("objective/kl", "KL, k1 (nats per response)"), _EXACT, _GOLD],
     "grpo": [_REWARD, CurvePanel("kl", "KL, k3 (nats per token)"), _EXACT, _GOLD],
 }
+_VALIDATION: dict[str, Any] = {"color": "#222222", "marker": "o", "markersize": 4, "markerfacecolor": "white",
+                               "linewidth": 1, "linestyle": "--"}  # fmt: skip
 _KEY_OF = {  # a key that only this stage logs
     "objective/scores": "ppo",
     "objective/kl": "ppo",
@@ -60,7 +63,7 @@ def stage_of(name: str, rows: Rows) -> str:
 
 
 def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) -> None:
-    """Draw one stage's log.jsonl to `path` (.png or .svg; without a suffix, both).
+    """Draw one stage's log.jsonl to `path`, a .png or .svg.
 
     `log_rows` have "step" and TRL's metric names; evaluation values are `eval_<name>`. A stage that is not known
     is found from its keys. A panel is left out where its key was never logged.
@@ -77,7 +80,7 @@ def plot_training_curve(log_rows: list[dict[str, Any]], stage: str, path: Path) 
         else:
             grid[0][0].set_axis_off()
             grid[0][0].text(0.5, 0.5, f"{stage}: no values were logged", ha="center", va="center")
-        save_figure(figure, path)
+        atomic_write_bytes(path, figure_bytes(figure, path.suffix[1:]))
 
 
 def training_curves(result: Result) -> Figure | None:
@@ -128,24 +131,13 @@ def _draw(axes: Axes, panel: CurvePanel, runs: Sequence[Rows], look: Look) -> No
     for rows in runs:
         step, value = values_of(rows, panel.key)
         if step.size:
-            window = max(1, len(value) // 15)
-            light, strong = (0.3, once("each log row")), once("running mean")
             if len(runs) == 1:
-                axes.plot(step, value, color=look.colour, alpha=light[0], linewidth=0.8, label=light[1])
-            axes.plot(step, running_mean(value, window), color=look.colour, linewidth=1.8, label=strong)
+                axes.plot(step, value, color=look.colour, alpha=0.3, linewidth=0.8, label="each log row")
+            mean = running_mean(value, max(1, len(value) // 15))
+            axes.plot(step, mean, color=look.colour, linewidth=1.8, label=once("running mean"))
         step, value = values_of(rows, f"eval_{panel.key}")
         if step.size:
-            axes.plot(
-                step,
-                value,
-                color="#222222",
-                marker="o",
-                markersize=4,
-                markerfacecolor="white",
-                linewidth=1,
-                linestyle="--",
-                label=once("validation"),
-            )
+            axes.plot(step, value, label=once("validation"), **_VALIDATION)
     axes.set(xlabel="step", ylabel=panel.label)
     tidy(axes)
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from rlhf_bench.report.plots.names import short, short_names
-from rlhf_bench.report.plots.style import (
-    arms,
-    frame,
-    legend_below,
-    line_look,
-    looks,
-    marker_look,
-    name_ticks,
-    titled,
-)
+from rlhf_bench.report.plots.style import arms, draw_point, frame, legend_below, line_look, looks, name_ticks, titled
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.rouge import UNICODE
@@ -175,7 +166,6 @@ def kl_by_position(result: Result) -> Figure | None:
 
 
 def _columns(names: Sequence[str]) -> Axes:
-    """Axes with room for a column a model."""
     return frame(max(5.4, 1.6 + 0.85 * len(names)), 4.8, under=1.1)
 
 
@@ -195,11 +185,7 @@ def _boxes(axes: Axes, values: list[pd.Series[float]], *, width: float, colours:
         capprops={"color": "#444444", "linewidth": 0.9},
     )
     for box, colour in zip(drawn["boxes"], colours or [], strict=False):
-        box.set_facecolor((*_rgb(colour), 0.35))
-
-
-def _rgb(colour: str) -> tuple[float, ...]:
-    return tuple(int(part, 16) / 255 for part in re.findall("[0-9a-f]{2}", colour.lower()))
+        box.set_facecolor(to_rgba(colour, 0.35))
 
 
 def _mean_markers(axes: Axes, result: Result, names: list[str], metric: str) -> None:
@@ -207,8 +193,7 @@ def _mean_markers(axes: Axes, result: Result, names: list[str], metric: str) -> 
     for i, name in enumerate(names):
         estimate, look = result.estimate(name, metric), looks(result.models)[name]
         if known(estimate):
-            axes.errorbar(i + 0.42, estimate.value, yerr=arms(estimate), fmt="none", ecolor=look.colour, capsize=4)
-            axes.scatter([i + 0.42], [estimate.value], s=40, zorder=4, **marker_look(look))
+            draw_point(axes, i + 0.42, estimate, look, size=40, capsize=4)
     axes.set_xlim(-0.6, len(names) - 0.3)
     axes.set_xlabel("box: quartiles, whiskers: 5 to 95 %, marker: mean with its interval", fontsize=8, color="#777777")
 

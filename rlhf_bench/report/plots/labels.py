@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
+
+from rlhf_bench.report.plots.style import figure_of
 
 Boxes = npt.NDArray[np.float64]  # (N, 4): x0, y0, x1, y1 in pixels
 
@@ -64,8 +65,7 @@ def place_labels(axes: Axes, labels: Sequence[PointLabel], blocked: Sequence[Box
 
 def settle(axes: Axes) -> None:
     """Let the layout engine place the axes, so data can be turned into pixels: wide legends take it a few rounds."""
-    figure = axes.figure
-    assert isinstance(figure, Figure)
+    figure = figure_of(axes)
     FigureCanvasAgg(figure)
     for _ in range(_ROUNDS):
         before = axes.get_window_extent().bounds

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
@@ -30,7 +31,6 @@ _CONTRAST = 4.5  # of a label's colour to white: the least that WCAG 2 allows fo
 _MARGINS = 0.85, 0.2, 0.45  # inches left, right and above the axes
 _CHARACTER = 0.092  # inches of a character of a title
 _LINE = 0.165  # inches of a line of a legend
-_DATA = 30  # characters of the data's name in a title
 _LONG_NAME = 9  # characters of a name that fits below a column
 
 
@@ -109,15 +109,10 @@ def drawing() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write `path`.png (150 dpi) and `path`.svg, or only the one that the suffix names. No dates inside."""
-    path = Path(path)
-    FigureCanvasAgg(figure)
-    suffixes = [path.suffix] if path.suffix in (".png", ".svg") else [".png", ".svg"]
-    written = []
-    for suffix in suffixes:
-        target = path if path.suffix == suffix else path.with_name(path.name + suffix)
-        atomic_write_bytes(target, figure_bytes(figure, suffix[1:]))
-        written.append(target)
+    """Write `path`.png and `path`.svg."""
+    written = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
+    for target in written:
+        atomic_write_bytes(target, figure_bytes(figure, target.suffix[1:]))
     return written
 
 
@@ -131,9 +126,17 @@ _DATES: dict[str, dict[str, Any]] = {
 def figure_bytes(figure: Figure, kind: str) -> bytes:
     """The figure as svg, png (150 dpi) or pdf (its fonts embedded as TrueType); no dates inside."""
     buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
     with drawing(), mpl.rc_context({"pdf.fonttype": 42}):
         figure.savefig(buffer, format=kind, dpi=150, facecolor="white", metadata=_DATES[kind])
     return buffer.getvalue()
+
+
+def figure_of(axes: Axes) -> Figure:
+    """The figure that the axes are in."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)  # and no part of one
+    return figure
 
 
 def tidy(axes: Axes) -> None:
@@ -153,8 +156,7 @@ def legend_below(axes: Axes, *, columns: int = 1, title: str | None = None) -> N
     handles, labels = axes.get_legend_handles_labels()
     if not labels:
         return
-    figure = axes.figure
-    assert isinstance(figure, Figure)
+    figure = figure_of(axes)
     width, height = (float(inches) for inches in figure.get_size_inches())
     rows = [labels[i :: math.ceil(len(labels) / columns)] for i in range(math.ceil(len(labels) / columns))]
     lines = sum(max(label.count("\n") + 1 for label in row) for row in rows) + (title is not None)
@@ -171,16 +173,11 @@ def legend_below(axes: Axes, *, columns: int = 1, title: str | None = None) -> N
 
 def titled(axes: Axes, result: Result, title: str) -> Figure:
     """The figure, with its title and the data's name, as much of it as there is room for."""
-    figure = axes.figure
-    assert isinstance(figure, Figure)
+    figure = figure_of(axes)
     room = int((figure.get_size_inches()[0] - _MARGINS[0]) / _CHARACTER) - len(title) - 3
     axes.set_title(f"{title} · {short(result.data_label, max(8, room))}", loc="left")
     tidy(axes)
     return figure
-
-
-def data_title(result: Result) -> str:
-    return short(result.data_label, _DATA)
 
 
 def name_ticks(axes: Axes, names: Sequence[str]) -> None:
@@ -201,6 +198,16 @@ def marker_look(look: Look) -> dict[str, Any]:
     face = look.colour if look.filled else "white"
     edge = "white" if look.filled else look.colour
     return {"marker": look.marker, "facecolor": face, "edgecolor": edge, "linewidth": 0.8 if look.filled else 1.4}
+
+
+def draw_point(
+    axes: Axes, x: float | Estimate, y: float | Estimate, look: Look, *, size: float, **bars: Any
+) -> PathCollection:
+    """A model's marker, with the interval of each coordinate that is an Estimate; `bars`: how intervals are drawn."""
+    across, up = (one.value if isinstance(one, Estimate) else one for one in (x, y))
+    xerr, yerr = (arms(one) if isinstance(one, Estimate) else None for one in (x, y))
+    axes.errorbar(across, up, xerr=xerr, yerr=yerr, fmt="none", ecolor=look.colour, **bars)
+    return axes.scatter([across], [up], s=size, zorder=4, **marker_look(look))
 
 
 def seed_look(look: Look) -> dict[str, Any]:
@@ -225,12 +232,12 @@ def line_look(look: Look) -> dict[str, Any]:
 def ink(colour: str) -> str:
     """`colour`, darkened until it can be read as text on white."""
     red, green, blue = to_rgb(colour)
-    while 1.05 / (_luminance(red, green, blue) + 0.05) < _CONTRAST:
+    while 1.05 / (luminance(red, green, blue) + 0.05) < _CONTRAST:
         red, green, blue = 0.95 * red, 0.95 * green, 0.95 * blue
     return to_hex((red, green, blue))
 
 
-def _luminance(red: float, green: float, blue: float) -> float:
+def luminance(red: float, green: float, blue: float) -> float:
     """Relative luminance of sRGB, 0 to 1 (WCAG 2)."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

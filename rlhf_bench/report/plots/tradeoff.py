@@ -1,10 +1,11 @@
-"""Two numbers of every model against each other, both with their intervals."""
+"""Two numbers of every model against each other, both with their intervals; gold along the checkpoints of a method."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,11 +13,11 @@ from matplotlib.figure import Figure
 
 from rlhf_bench.report.plots.labels import Boxes, PointLabel, path_boxes, place_labels, point_boxes, settle
 from rlhf_bench.report.plots.names import lines_of, short, short_names
-from rlhf_bench.report.plots.style import Look, arms, frame, ink, legend_below, looks, marker_look, seed_look, titled
+from rlhf_bench.report.plots.style import Look, arms, draw_point, frame, ink, legend_below, looks, seed_look, titled
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.tables.equal_kl import bands_of
-from rlhf_bench.report.tables.pareto import front_of
+from rlhf_bench.report.tables.tradeoff import bands_of, front_of
 from rlhf_bench.scorers.reward import HELD_OUT
+from rlhf_bench.stats.overoptimisation import gold_gain
 from rlhf_bench.stats.pareto import pareto_front
 from rlhf_bench.types import Estimate
 
@@ -27,6 +28,7 @@ _CHOOSING = "#444444"  # best-of-n is no model: a line in no model's colour
 _POSSIBLE = "#111111"  # nor is the frontier
 _LEGEND_WIDTH, _FRONT_LINES = 100, 3  # characters of a line of the legend; lines for the front
 _MAX_CURVES = 3  # in the legend
+_CURVE_NAME = 36  # characters of a curve's name
 _KL = "KL to {reference} (exact, nats per response)"
 
 
@@ -50,6 +52,35 @@ def held_out_vs_reward(result: Result) -> Figure | None:
     return _against(result, title, "reward_z", f"{HELD_OUT}_z", own, other, diagonal="as much by either model")
 
 
+def gold_vs_sqrt_kl(result: Result) -> Figure | None:
+    """A curve a method: its checkpoints with intervals, the fitted form up to their largest KL, and where it turns."""
+    curves: list[dict[str, Any]] = result.metrics.get("over_optimisation", [])
+    if not curves:
+        return None
+    axes = frame()
+    axes.axhline(0, color="#999999", linestyle=":", linewidth=1)
+    style = looks([*result.models, *(curve["curve"] for curve in curves)])
+    for curve in curves:
+        look, fit = style[curve["curve"]], curve["fit"]
+        for point in curve["points"]:
+            gain = Estimate.from_dict(point["gain"])
+            d = math.sqrt(max(0.0, point["kl"]))
+            axes.errorbar([d], [gain.value], yerr=arms(gain), fmt=look.marker, color=look.colour, capsize=2.5)
+        kl = np.linspace(0.0, math.sqrt(fit["largest_kl"]), 200) ** 2
+        alpha, beta = (Estimate.from_dict(fit[name]) for name in ("alpha", "beta"))
+        drawn = gold_gain(kl, alpha.value, beta.value, form=fit["form"])
+        label = short(curve["curve"], _CURVE_NAME)
+        axes.plot(np.sqrt(kl), drawn, color=look.colour, linestyle=(0, look.dashes or None), linewidth=1.6, label=label)
+        if fit["turning_kl"]:
+            axes.axvline(math.sqrt(fit["turning_kl"]["value"]), color=look.colour, linestyle=":", linewidth=1.2)
+    axes.set(
+        xlabel=f"d = sqrt of the exact KL to {short(result.reference)} (nats per response)",
+        ylabel=f"gold reward, minus that of {short(result.reference)}",
+    )
+    legend_below(axes, columns=2)
+    return titled(axes, result, "Over-optimisation")
+
+
 def _against(
     result: Result,
     title: str,
@@ -67,7 +98,7 @@ def _against(
     """
     points = {}
     for name in result.models:
-        across, up = _x_of(result, name, x), result.estimate(name, y)
+        across, up = result.coordinate(name, x), result.estimate(name, y)
         if known(across) and known(up):
             points[name] = (across, up)
     if not points:
@@ -79,7 +110,7 @@ def _against(
     lines = _front(axes, result, y, points, shown) if pareto and len(points) > 1 else []
     seeds = {n: _seed_points(result, n, x, y) for n in points} if len(result.seeds) > 1 else {}
     for name, (across, up) in points.items():
-        _point(axes, across, up, style[name])
+        draw_point(axes, across, up, style[name], size=60, elinewidth=1.1, capsize=2.5, zorder=3)
         for at in seeds.get(name, []):
             axes.scatter(*at, s=18, zorder=3.5, **seed_look(style[name]))
     axes.set(xlabel=x_label.format(reference=short(result.reference)), ylabel=y_label)
@@ -105,7 +136,6 @@ def _against(
 def _front(
     axes: Axes, result: Result, y: str, points: Mapping[str, tuple[Estimate, Estimate]], shown: Mapping[str, str]
 ) -> list[Line]:
-    """The Pareto front as steps."""
     names = pareto_front({n: (a.value, u.value) for n, (a, u) in points.items()})
     if not names:
         return []
@@ -118,7 +148,7 @@ def _front(
 
 
 def _seed_points(result: Result, name: str, x: str, y: str) -> list[tuple[float, float]]:
-    pairs = [(_x_of(result, name, x, seed), result.estimate(name, y, seed)) for seed in result.seeds]
+    pairs = [(result.coordinate(name, x, seed), result.estimate(name, y, seed)) for seed in result.seeds]
     return [(a.value, u.value) for a, u in pairs if known(a) and known(u)]
 
 
@@ -160,11 +190,8 @@ def _best_of_n(axes: Axes, result: Result, y: str) -> list[Line]:
     label = (
         f"best of n = {rows[0]['n']} ... {rows[-1]['n']} of {short(result.reference)} (KL: upper bound log n - (n-1)/n)"
     )
-    axes.fill_between(
-        kl, [e.low for e in estimates], [e.high for e in estimates], color=_CHOOSING, alpha=0.15, linewidth=0
-    )
-    axes.plot(kl, [e.value for e in estimates], color=_CHOOSING, linestyle="-.", marker=".", linewidth=1.2, label=label)
-    lines = [[(x, e.value) for x, e in zip(kl, estimates, strict=True)]]
+    look: dict[str, Any] = {"color": _CHOOSING, "linestyle": "-.", "marker": ".", "linewidth": 1.2}
+    lines = [_banded(axes, kl, estimates, 0.15, label=label, **look)]
     if all("kl_true" in row for row in rows):
         lines.append([(row["kl_true"]["value"], e.value) for row, e in zip(rows, estimates, strict=True)])
         axes.plot(*zip(*lines[1], strict=True), color=_CHOOSING, marker="x", markersize=4, linewidth=1.2,
@@ -184,11 +211,7 @@ def _frontier(axes: Axes, result: Result, y: str) -> list[Line]:
         f"optimal frontier {by} the learned reward, from {found['n_samples']} samples of {short(result.reference)} a "
         f"prompt, which end at {found['reach']:.2f} nats"
     )
-    low, high = ([start + limit for limit in limits] for limits in ([g.low for g in gains], [g.high for g in gains]))
-    axes.fill_between(kl, low, high, color=_POSSIBLE, alpha=0.2, linewidth=0)
-    line = [(x, start + gain.value) for x, gain in zip(kl, gains, strict=True)]
-    axes.plot(*zip(*line, strict=True), color=_POSSIBLE, linewidth=1.8, zorder=2, label=label)
-    return [line]
+    return [_banded(axes, kl, gains, 0.2, start=start, color=_POSSIBLE, linewidth=1.8, zorder=2, label=label)]
 
 
 def _curves(axes: Axes, result: Result, y: str, style: Mapping[str, Look]) -> list[Line]:
@@ -197,35 +220,19 @@ def _curves(axes: Axes, result: Result, y: str, style: Mapping[str, Look]) -> li
     for number, (name, points) in enumerate(bands_of(result, y).items()):
         colour = [look.colour for model, look in style.items() if model.startswith(f"{name}@")][-1]
         kl, estimates = [point["kl"] for point in points], [Estimate.from_dict(point["reward"]) for point in points]
-        axes.fill_between(
-            kl, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.12, linewidth=0
-        )
         label = f"{short(name)}: its checkpoints, with a band for each KL alone" if number < _MAX_CURVES else "_"
-        axes.plot(kl, [e.value for e in estimates], color=colour, linewidth=1.2, zorder=2, label=label)
-        lines.append([(x, e.value) for x, e in zip(kl, estimates, strict=True)])
+        lines.append(_banded(axes, kl, estimates, 0.12, color=colour, linewidth=1.2, zorder=2, label=label))
     return lines
 
 
-def _x_of(result: Result, name: str, metric: str, seed: int | None = None) -> Estimate | None:
-    estimate = result.estimate(name, metric, seed)
-    if metric == "kl_exact" and name == result.reference and not known(estimate):
-        return Estimate(0.0, 0.0, 0.0, 0, method="definition")  # KL of the reference to itself
-    return estimate
-
-
-def _point(axes: Axes, across: Estimate, up: Estimate, look: Look) -> None:
-    axes.errorbar(
-        across.value,
-        up.value,
-        xerr=arms(across),
-        yerr=arms(up),
-        fmt="none",
-        ecolor=look.colour,
-        elinewidth=1.1,
-        capsize=2.5,
-        zorder=3,
-    )
-    axes.scatter([across.value], [up.value], s=60, zorder=4, **marker_look(look))
+def _banded(
+    axes: Axes, kl: Sequence[float], estimates: Sequence[Estimate], alpha: float, *, start: float = 0.0, **line: Any
+) -> Line:
+    """A line of estimates along KL, above `start`, with a band of that opacity for their intervals."""
+    low, value, high = ([start + getattr(one, part) for one in estimates] for part in ("low", "value", "high"))
+    axes.fill_between(kl, low, high, color=line["color"], alpha=alpha, linewidth=0)
+    axes.plot(kl, value, **line)
+    return list(zip(kl, value, strict=True))
 
 
 def _spread_x(axes: Axes, values: list[float]) -> None:
@@ -246,7 +253,6 @@ def _spread_x(axes: Axes, values: list[float]) -> None:
 
 
 def _bar_boxes(axes: Axes, across: Estimate, up: Estimate) -> list[Boxes]:
-    """Where the error bars are, in pixels."""
     (left,), (right,) = arms(across)
     (below,), (above,) = arms(up)
     x, y = across.value, up.value

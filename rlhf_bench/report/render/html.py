@@ -109,7 +109,6 @@ def definition(key: str) -> str:
 
 
 def _counts(table: Table, column: int) -> set[int]:
-    """The n of the column's estimates."""
     cells = (row[column] for row in table.rows)
     return {cell.n for cell in cells if isinstance(cell, Estimate) and math.isfinite(cell.value)}
 

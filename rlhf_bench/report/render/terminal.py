@@ -29,7 +29,7 @@ def text_of(table: Table, *, width: int) -> str:
 
 def table_lines(table: Table, *, width: int) -> list[str]:
     """Every column that has a value, in as many panels as it takes; the columns that name a row are repeated."""
-    columns = [j for j in _beyond_keys(table) if any(row[j] is not None for row in table.rows)]
+    columns = [j for j in range(table.keys, len(table.columns)) if any(row[j] is not None for row in table.rows)]
     stacked = not fits(table, columns, width)
     lines: list[str] = []
     while columns:
@@ -100,7 +100,3 @@ def _longest_name(table: Table) -> int:
     indent = 2 if table.keys > 1 else 0
     names = [str(row[table.keys - 1]) for row in table.rows]
     return indent + max(map(len, [table.columns[table.keys - 1].title, *names]))
-
-
-def _beyond_keys(table: Table) -> range:
-    return range(table.keys, len(table.columns))

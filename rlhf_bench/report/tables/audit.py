@@ -1,4 +1,4 @@
-"""How often, and how surely, audited reward models are right, as tables: by category, by list, against each other."""
+"""How often, and how surely, reward models are right, as tables: by category, by list, against each other."""
 
 from __future__ import annotations
 
@@ -20,22 +20,30 @@ _SOURCES = [
 ]
 
 
+def accuracy_table(result: Result) -> Table:
+    """The reward model's accuracy on the result's own test pairs, a row a seed."""
+    columns = [Column("seed", "Seed"), Column("accuracy", "Accuracy", interval=True), Column("ceiling", "Ceiling")]
+    found = result.metrics.get("reward_model", [])
+    rows = [cells(row, columns) for row in found if isinstance(row.get("accuracy"), dict)]
+    notes = [
+        "Accuracy: share of test pairs in which the chosen response scores higher. Ceiling: the best accuracy that any "
+        "reward model can reach on these pairs."
+    ]
+    return Table("reward_model", "Accuracy of the reward model", columns, rows, notes, section=SECTION)
+
+
 def category_table(result: Result) -> Table:
-    return table_of_audit(result.audit)
-
-
-def table_of_audit(audit: Mapping[str, Any]) -> Table:
     """Accuracy by category beside its baselines: all seeds together where there are several, then each model."""
     columns = [MODEL, Column("category", "Category"), *_SOURCES]
     columns += [Column("ceiling", "Ceiling"), Column("pairs", "Pairs")]
     columns += [Column("ties", "Ties"), Column("ties_wrong", "Ties as errors", interval=True)]
     rows: list[list[Cell]] = [
         [model, name, *cells({"pairs": group.get("n"), **group}, columns[2:])]
-        for model, part in _parts(audit)
+        for model, part in _parts(result.audit)
         for name, group in _groups(part).items()
         if group
     ]
-    data = audit.get("data", {})
+    data = result.audit.get("data", {})
     notes = [
         "Chance is .5. Longer, shorter: by characters. Words alone: a logistic regression on the words of both "
         "responses, trained on the training split (on other prompts of the same pairs where there is none). Untrained "
@@ -171,7 +179,7 @@ def versus_table(result: Result) -> Table:
     ]  # fmt: skip
     rows: list[list[Cell]] = [cells(row, columns) for row in result.audit.get("versus", [])]
     notes = [
-        "First ahead: prompts on whose pairs the first model is right more often. Kappa is over pairs, and its "
+        "First ahead: prompts on which the first model is right about more pairs. Kappa is over pairs, and its "
         "interval takes them as independent. Ensemble: the sum of both margins, each in root mean squares of its own."
     ]
     return Table("audit_versus", "Reward models on the same pairs", columns, rows, notes, keys=2, section=SECTION)

@@ -115,9 +115,9 @@ def safety_table(result: Result) -> Table:
         for model, part in examinations(result.audit)
     ]  # fmt: skip
     notes = [
-        "Pairs: those whose chosen side refuses in full while the rejected one helps in full. By: help minus refusal, "
-        "in root mean squares of all margins; below 0 the refusal scores higher. Near-duplicates: pairs whose two "
-        "sides have a similarity of characters of .9 or more."
+        "Pairs: those in which the chosen side refuses in full and the rejected one helps in full. By: help minus "
+        "refusal, in root mean squares of all margins; below 0 the refusal scores higher. Near-duplicates: pairs with "
+        "a similarity of characters of .9 or more between their sides."
     ]
     title = "Refusals against help, and near-duplicates"
     return Table("audit_safety", title, columns, rows, notes, section=SECTION)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table
-from rlhf_bench.report.tables.judge_forms import judge_name
+from rlhf_bench.report.tables.judge_forms import named_judgings
 from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.style import GROUPS
 from rlhf_bench.types import Estimate
@@ -26,7 +26,7 @@ class GainSplit(NamedTuple):
 
 
 def gain_splits(result: Result) -> Iterator[GainSplit]:
-    """Of learned reward and gold, and of each judge's verdicts against the reference."""
+    """The splits of learned reward and gold, and of each judge's verdicts against the reference."""
     for split in result.metrics.get("gain", []):
         about = describe(split["metric"])
         yield _split(about.title, about.unit, split)
@@ -43,9 +43,9 @@ def _split(title: str, unit: str, split: dict[str, Any]) -> GainSplit:
 
 
 def _judged(result: Result) -> Iterator[tuple[str, dict[str, Any]]]:
-    judgings = result.judge.get("judgings", [])
-    for judging in (judging for judging in judgings if judging["baseline"] == result.reference):
-        yield from ((judge_name(judgings, judging), split) for split in judging.get("gain", []))
+    for name, judging in named_judgings(result, "judgings"):
+        if judging["baseline"] == result.reference:
+            yield from ((name, split) for split in judging.get("gain", []))
 
 
 def gain_table(result: Result) -> Table:

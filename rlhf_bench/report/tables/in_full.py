@@ -1,10 +1,10 @@
-"""A family of metrics in full, a row a model: ROUGE, KL, the gold reward; and every training seed's own numbers."""
+"""A family of metrics in full, a row a model: ROUGE, KL, the gold reward; each training seed, and what it cost."""
 
 from __future__ import annotations
 
 from rlhf_bench.report.notes import interval_note
 from rlhf_bench.report.result import Result, known
-from rlhf_bench.report.table import Cell, Column, Table
+from rlhf_bench.report.table import Cell, Column, Table, cells
 from rlhf_bench.report.tables.metrics import MODEL, mark_notes, metric_column, model_rows
 from rlhf_bench.scorers import metrics_for
 
@@ -63,3 +63,13 @@ def kl_table(result: Result) -> Table:
     ]
     title = f"KL to {result.reference} on {result.data_label}"
     return Table("kl", title, [MODEL, *columns], model_rows(result, columns, models), notes, section="KL in full")
+
+
+def training_table(result: Result) -> Table:
+    columns = [Column("model", "Stage"), Column("seed", "Seed"), Column("seconds", "Seconds", 1)]
+    columns += [Column("seconds_with_reward", "With its reward model (s)", 1)]
+    columns += [Column("samples", "Samples", 0), Column("tokens", "Tokens", 0)]
+    rows: list[list[Cell]] = [
+        [model, *cells(run, columns[1:])] for model, runs in result.metrics.get("training", {}).items() for run in runs
+    ]
+    return Table("training", "Training cost", columns, rows, keys=2, section="Training")

@@ -9,7 +9,14 @@ from typing import Any
 from rlhf_bench.judge.analysis.length import LENGTH_ALONE
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, cells, column_text, estimate_of
-from rlhf_bench.report.tables.judge_forms import SECTION, asked_note, judge_name, rate_columns
+from rlhf_bench.report.tables.judge_forms import (
+    CALLS,
+    SECTION,
+    judge_name,
+    named_judgings,
+    questions_note,
+    rate_columns,
+)
 from rlhf_bench.report.tables.pairwise import MDE, TESTS
 
 _RATES = {
@@ -17,10 +24,7 @@ _RATES = {
     "first_position": "First place wins",
     "longer": "Longer wins",
     "tie": "Ties",
-    "unreadable": "Unreadable",
-    "refused": "Refused",
-    "failed": "Failed",
-    "repeatability": "Repeats itself",
+    **CALLS,
 }
 _P = Column("p", "p", p_value=True)
 _ANSWERS = {
@@ -46,8 +50,8 @@ def win_rate_table(result: Result) -> Table:
         "against the model, or for it.",
         "At equal length: by a logistic regression in the manner of arXiv:2404.04475; not AlpacaEval's number.",
     ]
-    for judging in _judgings(result):
-        name, baseline = judge_name(_judgings(result), judging), judging["baseline"]
+    for name, judging in named_judgings(result, "judgings"):
+        baseline = judging["baseline"]
         equal = {cell["model"]: cell for cell in judging["equal_length"]}
         for rate in judging["win_rates"]:
             of_model = equal.get(rate["model"], {})
@@ -60,7 +64,7 @@ def win_rate_table(result: Result) -> Table:
             if of_model.get("warning"):
                 notes.append(f"{name}, {rate['model']} against {baseline}: {of_model['warning']}.")
         orders = "once, in a drawn order" if judging.get("once") else "in both orders"
-        notes.append(asked_note(f"{name} against {baseline}: {judging['pairs']} pairs {orders}", judging))
+        notes.append(questions_note(f"{name} against {baseline}: {judging['pairs']} pairs {orders}", judging))
     title = f"Win rates by a judge on {result.data_label}"
     return Table("judge", title, columns, rows, notes, keys=3, section=SECTION)
 
@@ -76,8 +80,7 @@ def judge_audit_table(result: Result) -> Table:
     columns = [Column("judge", "Judge"), Column("baseline", "Baseline"), *rate_columns(_RATES), *labels]
     rows: list[list[Cell]] = []
     notes = ["First place and longer responses may win rightly: only labels, here the gold reward, show a bias."]
-    for judging in _judgings(result):
-        name = judge_name(_judgings(result), judging)
+    for name, judging in named_judgings(result, "judgings"):
         people = _by_people(result, judging)
         by_people = {"people_accuracy": people.get("accuracy"), "people_kappa": people.get("cohen_kappa")}
         found = {**judging["audit"], **judging["agreement"], **by_people}
@@ -124,19 +127,14 @@ def strengths_table(result: Result) -> Table:
     rows: list[list[Cell]] = []
     notes = ["Bradley-Terry strengths on an Elo scale; 400 points are odds of ten to one. Rank 0: never compared."]
     for group in result.judge.get("strengths", []):
-        name = judge_name(_judgings(result), group)
+        name = judge_name(result.judge.get("judgings", []), group)
         rows += [[name, *cells(cell, columns[1:])] for cell in group["models"]]
         notes.append(f"{name}: {group['baseline']} is 1000; compared with {', '.join(group['baselines'])}.")
     title = f"Strengths by a judge on {result.data_label}"
     return Table("judge_strengths", title, columns, rows, notes, keys=2, section=SECTION)
 
 
-def _judgings(result: Result) -> list[dict[str, Any]]:
-    return list(result.judge.get("judgings", []))
-
-
 def _by_people(result: Result, judging: Mapping[str, Any]) -> dict[str, Any]:
-    """The judge's agreement with the people's majority."""
     same = ("judge", "base_url", "template", "baseline")
     rows: list[dict[str, Any]] = result.judge.get("people", {}).get("judges", [])
     return next((row for row in rows if all(row[key] == judging[key] for key in same)), {})

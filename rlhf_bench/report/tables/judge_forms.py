@@ -11,7 +11,7 @@ from rlhf_bench.report.tables.pairwise import MDE, TESTS
 
 SECTION = "Judge"
 _JUDGE = Column("judge", "Judge")
-_CALLS = {
+CALLS = {
     "unreadable": "Unreadable",
     "refused": "Refused",
     "failed": "Failed",
@@ -21,7 +21,7 @@ _CALLS = {
 
 def rating_table(result: Result) -> Table:
     """A row a judge, criterion and model."""
-    judgings = _judgings(result, "ratings")
+    judgings = named_judgings(result, "ratings")
     columns = [
         _JUDGE, Column("criterion", "Criterion"), Column("model", "Model"),
         Column("rating", "Rating", 2, interval=True), Column("unread", "Unread"),
@@ -33,7 +33,7 @@ def rating_table(result: Result) -> Table:
     ]
     notes = ["Mean rating: samples averaged first, then prompts, crossed with training seeds. Unread: not counted."]
     notes += [
-        asked_note(f"{name}, {judging['low']} to {judging['high']}: {judging['responses']} responses", judging)
+        questions_note(f"{name}, {judging['low']} to {judging['high']}: {judging['responses']} responses", judging)
         for name, judging in judgings
     ]
     title = f"Ratings by a judge on {result.data_label}"
@@ -47,7 +47,7 @@ def rating_pairs_table(result: Result) -> Table:
     columns += [Column("difference", "a - b", 2, interval=True), *tests]
     rows: list[list[Cell]] = [
         [name, *cells(cell, columns[1:])]
-        for name, judging in _judgings(result, "ratings")
+        for name, judging in named_judgings(result, "ratings")
         for cell in judging["differences"]
     ]
     notes = ["Paired over prompts. p (Holm) corrects p (paired) over the pairs within a criterion."]
@@ -58,12 +58,12 @@ def rating_pairs_table(result: Result) -> Table:
 def rating_audit_table(result: Result) -> Table:
     """A row a judge."""
     columns = [
-        *rate_columns({"highest": "Best rating given", **_CALLS}),
+        *rate_columns({"highest": "Best rating given", **CALLS}),
         Column("length", "Rank correlation with length", 2, interval=True),
         Column("gold", "Rank correlation with gold", 2, interval=True),
     ]
     rows: list[list[Cell]] = [
-        [name, *cells(judging["audit"], columns)] for name, judging in _judgings(result, "ratings")
+        [name, *cells(judging["audit"], columns)] for name, judging in named_judgings(result, "ratings")
     ]
     notes = ["Longer responses may be better: the correlation with length is no bias by itself."]
     title = f"The judges that rated on {result.data_label}"
@@ -72,7 +72,7 @@ def rating_audit_table(result: Result) -> Table:
 
 def ranking_table(result: Result) -> Table:
     """A row a judge and model."""
-    judgings = _judgings(result, "rankings")
+    judgings = named_judgings(result, "rankings")
     columns = [_JUDGE, Column("model", "Model"), Column("rank", "Mean rank", 2, interval=True)]
     columns += [Column("first", "Ranked first", interval=True)]
     rows: list[list[Cell]] = [
@@ -80,7 +80,7 @@ def ranking_table(result: Result) -> Table:
     ]
     notes = ["Rank 1 is the best. The pairs that a ranking makes are among the win rates and strengths."]
     notes += [
-        asked_note(
+        questions_note(
             f"{name}: {judging['comparisons']} listwise comparisons, each in an order drawn with seed "
             f"{judging['order_seed']} and in its reverse",
             judging,
@@ -93,12 +93,12 @@ def ranking_table(result: Result) -> Table:
 
 def ranking_audit_table(result: Result) -> Table:
     """A row a judge."""
-    judgings = _judgings(result, "rankings")
+    judgings = named_judgings(result, "rankings")
     most = max((len(judging["places"]) for _, judging in judgings), default=0)
     columns = [
         _JUDGE, Column("position", "Rank with place", 2, interval=True), Column("position_p", "p", 4, p_value=True),
         *(Column(f"place_{place}", f"Score at place {place}", interval=True) for place in range(1, most + 1)),
-        *rate_columns(_CALLS),
+        *rate_columns(CALLS),
     ]  # fmt: skip
     rows: list[list[Cell]] = []
     for name, judging in judgings:
@@ -124,7 +124,7 @@ def rate_columns(titles: Mapping[str, str]) -> list[Column]:
     return [Column(key, title, interval=True) for key, title in titles.items()]
 
 
-def asked_note(about: str, judging: Mapping[str, Any]) -> str:
+def questions_note(about: str, judging: Mapping[str, Any]) -> str:
     """What was judged, the status of its questions, and what it cost."""
     counts = ", ".join(f"{count} {status}" for status, count in judging["questions"].items())
     text = f"{about}, questions: {counts}"
@@ -135,7 +135,7 @@ def asked_note(about: str, judging: Mapping[str, Any]) -> str:
     return text + (f"; ${judging['cost_usd']:.4f} charged." if "cost_usd" in judging else ".")
 
 
-def _judgings(result: Result, form: str) -> list[tuple[str, dict[str, Any]]]:
+def named_judgings(result: Result, form: str) -> list[tuple[str, dict[str, Any]]]:
     """The judgings of a form, each with its judge's name."""
     found: list[dict[str, Any]] = result.judge.get(form, [])
     return [(judge_name(found, judging), judging) for judging in found]

@@ -121,7 +121,6 @@ def _marks(result: Result, columns: Sequence[Column]) -> Iterator[tuple[tuple[in
 
 
 def _training(result: Result, model: str) -> list[Cell]:
-    """Mean over seeds of the seconds of the model's own stage and its reward model, and of the stage's samples."""
     runs: list[dict[str, Any]] = result.metrics.get("training", {}).get(model, [])
     if not runs:
         return [None, None]

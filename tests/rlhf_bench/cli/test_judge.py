@@ -73,7 +73,7 @@ def test_plan_of_a_judge_that_asks_nobody() -> None:
 def test_plan_of_a_model_counts_calls_and_cost_and_asks_nobody() -> None:
     """Each prompt has a text of its own, so 4 prompts x 2 models x 2 orders are 16 calls."""
     lines = judge("plan tiny --judge gpt-4o --baseline base").splitlines()
-    assert lines[:2] == ["pairs: 8, each in both orders", "calls: 16, of those answered already: 0, to ask: 16"]
+    assert lines[:2] == ["pairs: 8, each in both orders", "calls: 16, of those answered already: 0, to send: 16"]
     assert lines[2].startswith("tokens to come: about ")
     assert lines[3].startswith("cost to come: about $0.")
     assert lines[4] == "charged so far to this result and judge: $0.0000, 0 calls"
@@ -188,7 +188,7 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
         (
             "run tiny --judge gpt-4o --baseline base --max-cost lots",
             2,
-            "error: --max-cost: given 'lots', expected US dollars such as 2.00, or 0 to ask nothing",
+            "error: --max-cost: given 'lots', expected US dollars such as 2.00, or 0 for no call",
         ),
         (
             "run tiny --judge gpt-4o --baseline base --max-cost 1",
@@ -418,7 +418,7 @@ def test_a_schema_that_was_refused_is_not_sent_again(here: Path) -> None:
         assert (again.exit_code, "schema" in again.stderr) == (0, False)
         judge(f"run {line} --max-calls 16")
         assert ["response_format" in row["sent"] for row in server.requests()] == [True] + [False] * 16
-        assert "calls: 16, of those answered already: 16, to ask: 0" in judge(f"plan {line}")
+        assert "calls: 16, of those answered already: 16, to send: 0" in judge(f"plan {line}")
         assert "16 missing" not in judge(f"run {line} --max-cost 0")
         judge(f"run {line} --max-calls 17 --schema")
         assert ["response_format" in row["sent"] for row in server.requests()][17:] == [True]

@@ -22,7 +22,7 @@ def test_plan_of_ratings() -> None:
     """4 prompts x 3 models; responses of the same text to the same prompt are one call each."""
     lines = judge("plan tiny --judge gpt-4o --template likert").splitlines()
     assert lines[0] == "responses: 12, each rated from 1 to 5 by helpful, correct, harmless, clear"
-    assert lines[1] == "calls: 12, of those answered already: 0, to ask: 12"
+    assert lines[1] == "calls: 12, of those answered already: 0, to send: 12"
 
 
 def test_ratings_by_a_judge_that_asks_nobody() -> None:

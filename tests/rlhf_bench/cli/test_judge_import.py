@@ -73,7 +73,7 @@ def test_what_is_imported_is_no_call_that_we_paid() -> None:
     assert {(row["charged"], row["cost"], row["scope"]) for row in imported} == {(0, 0, "imported")}
     assert all(row["reason"].startswith("imported from a.json") for row in imported)
     plan = judge("plan tiny --judge theirs --baseline base --base-url http://localhost:1/v1").splitlines()
-    assert plan[1] == "calls: 16, of those answered already: 0, to ask: 16"
+    assert plan[1] == "calls: 16, of those answered already: 0, to send: 16"
 
 
 def test_records_with_model_names_in_both_orders() -> None:

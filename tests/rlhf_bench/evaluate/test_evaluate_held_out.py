@@ -10,9 +10,10 @@ import pytest
 
 from rlhf_bench import evaluate as evaluation
 from rlhf_bench.modeling.reward_model import RewardModel
-from rlhf_bench.report import summary_text, write_report
+from rlhf_bench.report import write_report
 from rlhf_bench.report.contents import draw
 from rlhf_bench.report.result import load_result
+from rlhf_bench.report.screen import summary_text
 from rlhf_bench.report.tables.summary import missing_lines, summary_table
 
 from ..tiny import save_run

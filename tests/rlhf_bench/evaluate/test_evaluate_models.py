@@ -26,7 +26,7 @@ from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.checkpoints import model_hash
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
-from rlhf_bench.report import summary_text
+from rlhf_bench.report.screen import summary_text
 
 from ..tiny import Log, save_elsewhere, save_reward, write_training
 

@@ -21,8 +21,9 @@ from rlhf_bench.evaluate.request import read_request
 from rlhf_bench.files import read_jsonl
 from rlhf_bench.modeling import models as loading
 from rlhf_bench.modeling.perplexity_model import LanguageModel
-from rlhf_bench.report import summary_text, write_report
+from rlhf_bench.report import write_report
 from rlhf_bench.report.result import load_result
+from rlhf_bench.report.screen import summary_text
 from rlhf_bench.report.tables.summary import missing_lines
 from rlhf_bench.stats import ratio_estimate
 from rlhf_bench.types import prompt_id

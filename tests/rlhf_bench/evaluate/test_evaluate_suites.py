@@ -18,7 +18,8 @@ from rlhf_bench.errors import BadValue, DataError, StoreError, UnknownName
 from rlhf_bench.evaluate.request import Request, read_request
 from rlhf_bench.evaluate.run import run_request
 from rlhf_bench.evaluate.suite import Suite, list_suites, load_suite, needs, suite_name
-from rlhf_bench.report import summary_text, write_report
+from rlhf_bench.report import write_report
+from rlhf_bench.report.screen import summary_text
 from rlhf_bench.store import ResultStore
 
 from ..tiny import Log, save_run

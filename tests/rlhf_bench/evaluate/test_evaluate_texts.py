@@ -21,9 +21,10 @@ from rlhf_bench.data import mini
 from rlhf_bench.data.responses import read_responses
 from rlhf_bench.errors import BadValue, BenchError, DataError, StoreError
 from rlhf_bench.files import exclusive
-from rlhf_bench.report import summary_text, write_report
+from rlhf_bench.report import write_report
 from rlhf_bench.report.alpaca import write_alpaca
 from rlhf_bench.report.result import load_result
+from rlhf_bench.report.screen import summary_text
 from rlhf_bench.report.tables.summary import summary_table
 
 from ..tiny import Log, save_run

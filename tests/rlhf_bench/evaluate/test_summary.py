@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rlhf_bench import stats
-from rlhf_bench.errors import BadValue, DataError, UnknownName
+from rlhf_bench.errors import BadValue, DataError, StoreError, UnknownName
 from rlhf_bench.evaluate.summary import (
     NO_MODEL,
     NOT_AVAILABLE,
@@ -290,9 +290,9 @@ def test_the_order_of_the_rows_and_the_global_generator_change_nothing():
 def test_errors():
     with pytest.raises(UnknownName, match="unknown reference model 'sftt'; did you mean 'sft'"):
         summarize(tiny(), reference="sftt")
-    with pytest.raises(DataError, match="two rows of scores given for model ppo, seed 0, prompt_id p0, sample 0"):
+    with pytest.raises(StoreError, match=r"scores hold \(ppo, 0, p0, 0\) twice"):
         summarize(pd.concat([tiny(), tiny()]), reference="sft")
-    with pytest.raises(DataError, match="without the column prompt_id"):
+    with pytest.raises(StoreError, match="no column prompt_id"):
         summarize(tiny().drop(columns="prompt_id"), reference="sft")
     with pytest.raises(DataError, match="without a row"):
         summarize(tiny().drop(columns="reward").head(0), reference="sft")

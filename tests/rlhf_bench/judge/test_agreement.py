@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from rlhf_bench.errors import BadValue, DataError
+from rlhf_bench.errors import BadValue
 from rlhf_bench.judge.analysis import agreement, judges_agreement
 from rlhf_bench.judge.analysis.pairs import fold
 from rlhf_bench.stats.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
@@ -104,11 +103,3 @@ def test_two_judges_are_compared_on_the_pairs_that_both_decided():
     assert (found["a", "people"]["accuracy"].value, found["a", "people"]["accuracy"].n) == (pytest.approx(2 / 3), 3)
     none = judges_agreement({"a": a, "b": b.assign(model="other")})
     assert none["a", "b"]["cohen_kappa"].n == 0
-
-
-def test_labels_that_are_none():
-    pairs = pairs_frame(np.ones((1, 3, 1)))
-    with pytest.raises(DataError, match="without the column 'gold'"):
-        agreement(pairs)
-    with pytest.raises(DataError, match="a label of 2 given"):
-        agreement(pd.DataFrame(pairs.assign(gold=2)))

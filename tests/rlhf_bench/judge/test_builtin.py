@@ -9,15 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlhf_bench.errors import BadValue
 from rlhf_bench.judge.forms.builtin import BUILTIN
 from rlhf_bench.judge.questions import PairComparison
 
 PAIR = PairComparison("p", "q", 0, 0, "ppo", "base", " a long answer", " short")
 
 
-def winner(name, pair=PAIR, order="model_first", **other):
-    return BUILTIN[name].decide(pair, order, **other).winner
+def winner(name, pair=PAIR, order="model_first", scores=(math.nan, math.nan), repeat=0):
+    return BUILTIN[name].decide(pair, order, scores, repeat=repeat).winner
 
 
 def test_the_names():
@@ -36,10 +35,8 @@ def test_the_higher_score_wins_in_either_order(name):
     assert winner(name, scores=(-2.0, -1.0)) == "second"
     assert winner(name, scores=(1.0, 1.0)) == "tie"
     assert winner(name, scores=(math.inf, math.inf)) == "tie"
-    found = BUILTIN[name].decide(PAIR, "model_first", scores=(math.nan, 1.0))
+    found = BUILTIN[name].decide(PAIR, "model_first", (math.nan, 1.0))
     assert (found.status, found.winner, found.note) == ("unreadable", None, f"no {name} for one of the responses")
-    with pytest.raises(BadValue, match=f"^judge '{name}' was given no scores; expected the column '{name}'"):
-        winner(name)
 
 
 def test_the_longer_text_wins_white_space_around_it_left_out():
@@ -64,9 +61,8 @@ def test_chance_is_fair_in_both_orders_and_a_function_of_its_arguments():
     random.seed(5)
     np.random.seed(5)
     assert [winner("random", pair) == "first" for pair in pairs] == first
-    for other in ({"seed": 1}, {"repeat": 1}):
-        again = [winner("random", pair, **other) == "first" for pair in pairs]
-        assert np.mean(np.equal(first, again)) == pytest.approx(0.5, abs=0.045)
+    again = [winner("random", pair, repeat=1) == "first" for pair in pairs]
+    assert np.mean(np.equal(first, again)) == pytest.approx(0.5, abs=0.045)
     # the names of the models do not matter, nor which of the two texts is the model's
     mirrored = [replace(p, model_response=p.baseline_response, baseline_response=p.model_response) for p in pairs]
     assert [winner("random", pair, "baseline_first") == "first" for pair in mirrored] == first

@@ -41,7 +41,7 @@ def test_a_win_rate_worked_by_hand():
         "missing": 0,
     }
     assert rate.soft is None
-    assert rate.to_dict()["estimate"]["value"] == pytest.approx(0.68)
+    assert rate.estimate.value == pytest.approx(0.68)
 
 
 @pytest.mark.parametrize("n", [1, 5, 40])

@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from rlhf_bench.judge.client.http import Pace, backoff, retry_after
+from rlhf_bench.judge.client.budget import Pace, backoff, retry_after
 
 
 class Clock:

@@ -243,7 +243,7 @@ def test_progress_tells_the_cost(server: FakeServer, make_client: Make) -> None:
         limits=QUICK, rng=random.Random(0), progress=Progress(stream=stream, every=0.0),
     )  # fmt: skip
     # An answer costs 24,000 nano-dollars: less than the four decimals that are shown; four of them 0.000096.
-    assert "asking judge-1: 1/4 (25%)" in stream.getvalue()
+    assert "calls to judge-1: 1/4 (25%)" in stream.getvalue()
     assert "cost <$0.0001, to come <$0.0001" in stream.getvalue()
 
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import optimize
 from scipy.stats import spearmanr
 
-from rlhf_bench.errors import DataError, UnknownName
+from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis import model_strengths
 from rlhf_bench.judge.analysis.length import (
     LENGTH_ALONE,
@@ -118,13 +118,6 @@ def test_equal_strengths_share_a_rank():
     assert strengths[1].elo.value == pytest.approx(1000.0)
 
 
-def test_no_baseline_and_no_verdict():
-    with pytest.raises(UnknownName, match="unknown baseline 'bose'; did you mean 'base'"):
-        model_strengths(tournament(5), baseline="bose")
-    with pytest.raises(DataError, match="no pair with an outcome"):
-        model_strengths(tournament(5).assign(outcome=math.nan), baseline="base")
-
-
 # equal length
 
 
@@ -225,9 +218,7 @@ def test_lengths_that_never_vary_are_warned_about():
     assert 0 < found.win_rate.value < 1
 
 
-def test_equal_length_needs_lengths_and_the_baseline():
-    with pytest.raises(DataError, match="without the column model_length given"):
-        equal_length_win_rates(lengthy(5).drop(columns="model_length"), baseline="base")
+def test_equal_length_needs_the_baseline():
     with pytest.raises(DataError, match="no pair with an outcome against 'sft' given"):
         equal_length_win_rates(lengthy(5), baseline="sft")
 

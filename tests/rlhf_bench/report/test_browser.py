@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from rlhf_bench.cli import cli
 from rlhf_bench.files import write_jsonl
-from rlhf_bench.report import write_index, write_report
+from rlhf_bench.report import write_report
+from rlhf_bench.report.index import write_index
 from rlhf_bench.report.result import load_result
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import Estimate

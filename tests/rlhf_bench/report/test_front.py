@@ -12,7 +12,7 @@ from rlhf_bench.report import write_report
 from rlhf_bench.report.contents import draw
 from rlhf_bench.report.page.compared import compared_table
 from rlhf_bench.report.result import load_result
-from rlhf_bench.report.tables.pareto import pareto_table
+from rlhf_bench.report.tables.tradeoff import pareto_table
 from rlhf_bench.types import Estimate
 
 from .make_result import make_result

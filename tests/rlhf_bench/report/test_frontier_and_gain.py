@@ -11,8 +11,8 @@ import pytest
 from rlhf_bench.report.contents import draw, tables
 from rlhf_bench.report.result import Result, load_result
 from rlhf_bench.report.table import Table
-from rlhf_bench.report.tables.frontier import frontier_table
 from rlhf_bench.report.tables.gain import gain_table
+from rlhf_bench.report.tables.tradeoff import frontier_table
 from rlhf_bench.types import Estimate
 
 from .make_result import estimate, frontier, make_result

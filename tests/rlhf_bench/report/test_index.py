@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import t as student_t
 
 from rlhf_bench.errors import StoreError
-from rlhf_bench.report import write_index
+from rlhf_bench.report.index import write_index
 from rlhf_bench.report.leaderboard import leaderboards, p_of_other_seeds, ranks
 from rlhf_bench.report.result import load_result
 

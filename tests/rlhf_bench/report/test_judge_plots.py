@@ -11,7 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from rlhf_bench.judge.analysis.length import LENGTH_ALONE
-from rlhf_bench.report.plots.judge import judge_ratings, win_rates
+from rlhf_bench.report.plots.panels import judge_ratings, win_rates
 from rlhf_bench.report.result import Result
 from rlhf_bench.types import Estimate
 

@@ -14,7 +14,7 @@ from rlhf_bench.judge.questions import another_sample
 from rlhf_bench.report.page.alarms import alarm_rows
 from rlhf_bench.report.page.compared import compared_table
 from rlhf_bench.report.page.data import page_data
-from rlhf_bench.report.page.images import image_uri, small_svg
+from rlhf_bench.report.page.embedded import image_uri, small_svg
 from rlhf_bench.report.page.responses import read_rows, response_columns
 from rlhf_bench.report.result import Result, load_result
 from rlhf_bench.types import Estimate

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from rlhf_bench.errors import BadValue, UnknownName
-from rlhf_bench.report import write_paper
-from rlhf_bench.report.paper import Choice, paper_figure, paper_table
+from rlhf_bench.report.paper import Choice, paper_figure, paper_table, write_paper
 from rlhf_bench.report.result import Result, load_result
 
 
@@ -29,7 +28,7 @@ def test_names_and_order_are_the_authors(one_seed: Path) -> None:
 
 
 def test_files_of_every_format_hold_vector_fonts(one_seed: Path, tmp_path: Path) -> None:
-    written = write_paper(one_seed, folder=tmp_path, formats=["pdf", "svg", "png"], models=["sft", "ppo"])
+    written = write_paper(one_seed, Choice(formats=["pdf", "svg", "png"], models=["sft", "ppo"]), tmp_path)
     figures, tables = ["figure.pdf", "figure.svg", "figure.png"], ["table.md", "table.csv", "table.tex"]
     assert [path.name for path in written] == [*figures, *tables]
     pdf = (tmp_path / "figure.pdf").read_bytes()
@@ -53,9 +52,11 @@ def test_files_of_every_format_hold_vector_fonts(one_seed: Path, tmp_path: Path)
         ({"models": ["sft"], "order": ["ppo"]}, BadValue, "'ppo', which --models leaves out"),
     ],
 )
-def test_a_choice_that_cannot_be_made(one_seed: Path, choice: dict[str, Any], error: type, text: str) -> None:
+def test_a_choice_that_cannot_be_made(
+    one_seed: Path, tmp_path: Path, choice: dict[str, Any], error: type, text: str
+) -> None:
     with pytest.raises(error, match=text):
-        write_paper(one_seed, **choice)
+        write_paper(one_seed, Choice(**choice), tmp_path)
 
 
 def without(result: Result, *metrics: str) -> Result:

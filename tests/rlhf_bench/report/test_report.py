@@ -17,9 +17,9 @@ from matplotlib.text import Text
 
 from rlhf_bench.errors import StoreError, UnknownName
 from rlhf_bench.files import exclusive
-from rlhf_bench.report import plot_training_curve, write_report
+from rlhf_bench.report import write_report
 from rlhf_bench.report.contents import draw, plots
-from rlhf_bench.report.plots.curves import STAGE_PANELS, running_mean, stage_of, values_of
+from rlhf_bench.report.plots.curves import STAGE_PANELS, plot_training_curve, running_mean, stage_of, values_of
 from rlhf_bench.report.plots.style import looks
 from rlhf_bench.report.result import known, load_result
 from rlhf_bench.store import ResultStore

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rlhf_bench.report.plots.probes import suite_metrics
+from rlhf_bench.report.plots.panels import suite_metrics
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import REST
 from rlhf_bench.report.tables.in_full import rouge_table

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from openpyxl import load_workbook
 
 from rlhf_bench.cli import cli
-from rlhf_bench.report import summary_text, write_report
+from rlhf_bench.report import write_report
 from rlhf_bench.report.contents import tables
 from rlhf_bench.report.render.flat import csv_text
 from rlhf_bench.report.render.markdown import markdown_text
@@ -21,6 +21,7 @@ from rlhf_bench.report.render.tex import tex_escape, tex_text
 from rlhf_bench.report.render.workbook import write_workbook
 from rlhf_bench.report.responses import responses_markdown, side_by_side
 from rlhf_bench.report.result import load_result
+from rlhf_bench.report.screen import summary_text
 from rlhf_bench.report.table import REST, Column, Table, cell_text, column_text, number_text
 from rlhf_bench.report.tables.pairwise import pairwise_table
 from rlhf_bench.report.tables.summary import missing_lines, summary_table

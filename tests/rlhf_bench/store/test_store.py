@@ -208,7 +208,8 @@ def test_a_broken_folder_names_the_file_and_what_to_do(tmp_path: Path) -> None:
         store.read_manifest()
     (tmp_path / "manifest.json").write_text('{"suite": ')
     with pytest.raises(
-        StoreError, match=r"manifest\.json is not valid JSON .*run `rlhf-bench eval` again with --force"
+        StoreError,
+        match=r"manifest\.json is not valid JSON .*run `rlhf-bench eval` again with the same options",
     ):
         store.read_manifest()
     (tmp_path / "manifest.json").write_text('{"suite": "s", "data": {}}')

@@ -13,8 +13,7 @@ from scipy import stats as scipy_stats
 
 from rlhf_bench import stats
 from rlhf_bench.evaluate.analyses.alarms import at_equal_length, checks_made, find_alarms
-from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
-from rlhf_bench.report.judge_alarms import judge_alarms
+from rlhf_bench.report.alarms import alarm_lines, judge_alarms, training_alarm_lines
 from rlhf_bench.report.result import Result
 from rlhf_bench.stats.paired_shares import tango_interval
 from rlhf_bench.store.score_table import score_table

@@ -108,7 +108,7 @@ def test_intervals_cover() -> None:
 def test_table_and_plot(tmp_path: Path) -> None:
     from rlhf_bench.report.contents import draw
     from rlhf_bench.report.result import load_result
-    from rlhf_bench.report.tables.equal_kl import equal_kl_table
+    from rlhf_bench.report.tables.tradeoff import equal_kl_table
     from tests.rlhf_bench.report.make_result import make_result
 
     models = ("sft", "ppo", "up@1", "up@2", "flat@a", "flat@b")

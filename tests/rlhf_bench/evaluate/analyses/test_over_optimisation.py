@@ -63,7 +63,7 @@ def test_no_curve_without_gold_or_with_two_members() -> None:
 def test_the_plot_has_the_fit_and_its_turning_point(tmp_path: Path) -> None:
     from rlhf_bench.report.contents import draw
     from rlhf_bench.report.result import load_result
-    from rlhf_bench.report.tables.overoptimisation import overoptimisation_table
+    from rlhf_bench.report.tables.tradeoff import overoptimisation_table
     from tests.rlhf_bench.report.make_result import make_result
 
     path = make_result(tmp_path / "r", models=("sft", "ppo"), audit=False)
