@@ -8,7 +8,7 @@ mistakes        every pair that a model got wrong, with its tags and slices
 words           what words alone decide
 calibration     is it as sure as it is right
 regression      what the model pays for, beside what the labels pay for; discovered_words: single words
-slices          on which pairs it is right less often than its margins promise
+slices          on which pairs it is right less often than its margins promise; promise: that accuracy
 probes, edits   edits of responses that should, or should not, change a reward
 findings        all of these in one family, corrected together
 listwise        several responses to a prompt: top-1, reciprocal rank, Kendall's tau; lists: those of pairs, styles

@@ -87,8 +87,8 @@ def examine(
     promise = promised(margins, scaled)
     # of a confirmed word the price by the other half is reported, not this one by all pairs
     features = [row for row in paid.coefficients if row.feature in FEATURES]
-    kept = [names.index(row.feature) for row in features]
-    masks = named_slices(prompts, chosen, rejected, margins, differences[:, kept], [names[k] for k in kept])
+    # all features: one by which the labels separate has no price, and slices all the same
+    masks = named_slices(prompts, chosen, rejected, margins, differences, list(FEATURES))
     masks |= category_slices(categories)
     measured = {name: measure_slice(name, mask, margins, promise, prompts) for name, mask in masks.items()}
     slices = [found for found in measured.values() if found is not None]

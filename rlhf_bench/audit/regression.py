@@ -113,12 +113,12 @@ def payments(
     attenuation, factor_influence = _attenuation(model, labels, model_influence, labels_influence, groups)
     difference = model - attenuation * labels
     influence = model_influence - attenuation * labels_influence - np.outer(factor_influence, labels)
-    se, degrees = errors(influence, groups)
-    half, model_half, labels_half = (
-        own_se * stats.t.ppf((1 + level) / 2, own_degrees)
-        for own_se, own_degrees in ((se, degrees), errors(model_influence, groups), errors(labels_influence, groups))
-    )
-    p = 2 * stats.t.sf(np.abs(difference) / se, degrees)
+    se = _errors(influence, groups)
+    # a feature's price is known by the prompts whose responses differ in it
+    degrees = np.array([max(len(np.unique(groups[column != 0])) - 1, 1) for column in x.T])
+    t: FloatArray = np.asarray(stats.t.ppf((1 + level) / 2, degrees))
+    half, model_half, labels_half = t * se, t * _errors(model_influence, groups), t * _errors(labels_influence, groups)
+    p: FloatArray = 2 * np.asarray(stats.t.sf(np.abs(difference) / se, degrees))
     power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     inflation = _inflation(x)
     rows = [
@@ -177,8 +177,8 @@ def _attenuation(
     """
     if not len(model):
         return 1.0, np.zeros(len(groups))
-    own, other = (errors(influence, groups)[0] ** 2 for influence in (model_influence, labels_influence))
-    both = errors(model_influence + labels_influence, groups)[0] ** 2
+    own, other = (_errors(influence, groups) ** 2 for influence in (model_influence, labels_influence))
+    both = _errors(model_influence + labels_influence, groups) ** 2
     shared = (both - own - other) / 2  # covariance of the two coefficients
 
     def spread(a: float) -> FloatArray:
@@ -208,20 +208,13 @@ def groups_of(prompts: Sequence[str]) -> Index:
     return np.asarray(np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1], dtype=np.intp)
 
 
-def errors(influence: FloatArray, groups: Index) -> tuple[FloatArray, FloatArray]:
-    """Standard errors (K,) from the influence of each pair (N, K), summed by prompt, and their degrees of freedom (K,).
-
-    The degrees of freedom are Satterthwaite's (1946): where few prompts carry an estimate, as that of a feature which
-    few pairs have, its error is known less well than the number of pairs says.
-    """
+def _errors(influence: FloatArray, groups: Index) -> FloatArray:
+    """Standard errors (K,) from the influence of each pair (N, K), summed by prompt."""
     n_groups = int(groups.max()) + 1
     sums = np.zeros((n_groups, influence.shape[1]))
     np.add.at(sums, groups, influence)
-    squares = sums**2
-    total = squares.sum(axis=0)
-    se: FloatArray = np.maximum(np.sqrt(total * n_groups / max(n_groups - 1, 1)), 1e-300)
-    degrees: FloatArray = np.maximum(total**2 / np.maximum((squares**2).sum(axis=0), 1e-300) - 1, 1.0)
-    return se, degrees
+    found: FloatArray = np.sqrt((sums**2).sum(axis=0) * n_groups / max(n_groups - 1, 1))
+    return np.maximum(found, 1e-300)
 
 
 def _inflation(x: FloatArray) -> FloatArray:

@@ -31,6 +31,7 @@ from rlhf_bench.types import PreferencePair, make_pair
 
 _CATEGORY = ("category", "subset", "section")
 _SIDES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"), ("scores_chosen", "scores_rejected"))
+_SCORES = {"scores", "results", *(name for names in _SIDES for name in names)}
 
 
 class ScoresFile(NamedTuple):
@@ -76,7 +77,8 @@ def pairs_of(rows: Sequence[ListScores]) -> tuple[list[PreferencePair], PairScor
 
 def _row(row: Mapping[str, Any], column: str | None, place: str) -> ListScores:
     """place: what the prompt is called where the row has none."""
-    row = {key: value for key, value in row.items() if isinstance(value, list) or not is_nothing(value)}
+    empty = [key for key, value in row.items() if not isinstance(value, list) and is_nothing(value)]
+    row = {key: value for key, value in row.items() if key not in empty}
     category = str(row[column]) if column and row.get(column) else None
     sides = next((names for names in _SIDES if row.keys() >= set(names)), None)
     texts = None
@@ -97,6 +99,8 @@ def _row(row: Mapping[str, Any], column: str | None, place: str) -> ListScores:
         is_right = np.arange(len(scores)) < len(chosen)
         both = [row.get("chosen"), row.get("rejected")]
         texts = None if None in both else [t for side in both for t in (side if isinstance(side, list) else [side])]
+    elif empty := [key for key in empty if key in _SCORES]:
+        raise Unusable(f"has no number as {empty[0]!r}, expected a finite number")
     else:
         raise Unusable(f"has {', '.join(row)}, expected scores, or chosen_score and rejected_score, or results")
     n_right, n_wrong = int(is_right.sum()), int((~is_right).sum())

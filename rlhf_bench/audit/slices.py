@@ -1,9 +1,9 @@
 """Slices of pairs on which a reward model is right less often, or more often, than it should be.
 
 Accuracy differs between slices also where nothing is wrong, since some pairs are harder: what is tested is accuracy
-against what margins and features promise (`promise`). A slice is made
-without the label: of the features of the pair, or of those of the side that the model prefers. A slice such as "the
-chosen one is longer" would choose its own accuracy.
+against what margins and features promise (`promise`). A slice is made without the label: of the features of the pair,
+or of those of the side that the model prefers. A slice such as "the chosen one is longer" would choose its own
+accuracy.
 
 Named slices come from the features; discovered ones from a shallow decision tree (Breiman et al. 1984) that is grown on
 one half of the prompts. The other half alone gives their numbers.
@@ -21,7 +21,7 @@ from scipy import stats
 
 from rlhf_bench.audit.pairs import right
 from rlhf_bench.audit.promise import Promise
-from rlhf_bench.audit.regression import errors, groups_of
+from rlhf_bench.audit.regression import groups_of
 from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
 from rlhf_bench.types import Estimate
@@ -108,13 +108,16 @@ def measure_slice(
     residual = correct - promise.probability
     gap = float(residual[inside].mean())
     influence, of_label = promise.errors(residual, (among & mask).astype(np.float64))
-    se, degrees = (float(each[0]) for each in errors(influence[:, None], groups_of(prompts)))
+    squares = np.bincount(groups_of(prompts), weights=influence) ** 2
+    se = math.sqrt(float(squares.sum()) * len(squares) / max(len(squares) - 1, 1))
+    # Satterthwaite's (1946): where few prompts carry it, the error is known less well than the number of pairs says
+    degrees = max(float(squares.sum()) ** 2 / max(float(squares @ squares), 1e-300) - 1, 1.0)
     # where nearly all are right, the pairs seen say too little of the error; the promise itself says how large it is
     by_promise = math.sqrt(float((promise.probability * (1 - promise.probability)) @ of_label**2))
     if by_promise > se:
         se, degrees = by_promise, max(len({prompts[i] for i in inside.tolist()}) - 1, 1)
     z = float(stats.t.ppf((1 + level) / 2, degrees))
-    p = float(2 * stats.t.sf(abs(gap) / se, degrees))
+    p = float(2 * stats.t.sf(abs(gap) / se, degrees)) if se > 0 else 1.0
     power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     return Slice(
         name, len(inside), _share(correct, inside, level), _share(correct, outside, level),

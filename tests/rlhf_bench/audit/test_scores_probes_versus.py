@@ -129,6 +129,7 @@ def test_files_of_other_prompts_are_not_compared(tmp_path: Path) -> None:
         ("", "blank lines only"),
         ("{", "no row is left"),
         ('{"scores": [1, NaN]}', "expected a finite number"),
+        ('{"chosen_score": NaN, "rejected_score": 1}', "no number as 'chosen_score'"),
         ('{"scores": [1]}', "has 1 score, expected two or more"),
         ('{"scores": [1, 2], "best": 2}', "indices below 2"),
         ('{"score": 1}', "has score, expected scores"),
