@@ -187,6 +187,7 @@ def stopped(root: Path) -> None:
         assert call(*words).exit_code == 1
 
 
+@pytest.mark.kills
 def test_a_continued_run_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it sees first is another batch; the example is the same."""
     monkeypatch.setattr(compiling, "BACKEND", "eager")

@@ -406,7 +406,7 @@ def test_our_own_responses_as_a_file_give_the_numbers_of_the_model(work: Path, t
 
 
 def test_a_file_is_matched_to_the_prompts_of_the_run(work: Path, tmp_path: Path) -> None:
-    pairs = list(mini.generate("test"))[:6]
+    pairs = mini.generate("test", n=6)
     rows = [{"prompt": p.prompt, "response": p.chosen} for p in pairs[:5]] + [{"prompt": "Else?", "response": "No."}]
     file, log = write(tmp_path / "a.jsonl", rows), Log()
     folder = evaluation.evaluate(
