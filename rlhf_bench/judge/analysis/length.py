@@ -170,7 +170,8 @@ def _moved(rates: FloatArray, by: FloatArray) -> FloatArray:
 
 
 def _prior_warning(rate: float, way: float) -> str:
-    ends = _moved(np.full(2, rate), np.asarray(norm.ppf([0.975, 0.025])) * OPEN_SD * abs(way))
+    most = float(norm.ppf(0.975)) * OPEN_SD * abs(way)
+    ends = _moved(np.full(2, rate), np.array([most, -most]))
     if np.abs(ends - rate).max() <= MOST_OPEN:
         return ""
     return (
