@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -91,7 +91,7 @@ def _joined(rows: Sequence[Coefficient]) -> Coefficient:
         return rows[0]
     a, b = rows
     means = {name: (getattr(a, name) + getattr(b, name)) / 2 for name in ("sd", "model", "labels", "difference")}
-    bounds: dict[str, float] = {}
+    bounds: dict[str, Any] = {}
     for name in ("model", "labels", "difference"):
         half = math.hypot(*(getattr(row, f"{name}_high") - getattr(row, name) for row in rows)) / 2
         bounds |= {f"{name}_low": means[name] - half, f"{name}_high": means[name] + half}
