@@ -27,7 +27,7 @@ DEFINITIONS = {
     "features": "logits of preference for one standard deviation of a feature's difference, of the model (its margins "
     "at the temperature that fits the labels) and of the labels; the labels' are multiplied by the attenuation first; "
     "gold: of the gold reward, where it is known",
-    "discovered words": "words that a reward pays for beyond the features and the labels, found on one half of the "
+    "discovered words": "words that a reward pays for beyond the features and the labels, found on either half of the "
     "prompts and measured on the other",
     "slices": "accuracy less what margins and the labels' prices promise; a discovered slice is found on one half of "
     "the prompts, and its numbers are those of the other half",

@@ -43,7 +43,7 @@ def prices_table(result: Result) -> Table:
         "Logits of preference for one standard deviation of a feature's difference, other features held fixed. "
         "Difference: the model's less the labels' times the attenuation, since a noisy model pays less for everything.",
         "A word is in none of the features' lists; it was found on one half of the prompts, and its numbers are of the "
-        "other.",
+        "other. Where both halves found it, they are the mean of both.",
         "VIF: variance inflation; from 5 on a feature is collinear with others, and its price is not its own.",
         _Q_NOTE,
     ]

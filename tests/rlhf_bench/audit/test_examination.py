@@ -206,7 +206,7 @@ def test_a_planted_fault_is_the_first_finding(fault: str, pool: object) -> None:
     assert names == [PLANTED["FAULTS"][fault][0]] * 3
 
 
-def test_a_word_that_the_reward_pays_for_is_found_on_one_half_and_measured_on_the_other() -> None:
+def test_a_word_that_the_reward_pays_for_is_found_on_each_half_and_measured_on_the_other() -> None:
     """600 pairs of three words each of twelve; labels are drawn from one feature's worth, the reward adds "zeta"."""
     rng = np.random.default_rng(0)
     words = ["zeta", *(f"word{c}" for c in "abcdefghijk")]
