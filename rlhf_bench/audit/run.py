@@ -120,7 +120,7 @@ def _reader(subject: Subject, data: str | None, run: str, checkpoints: Path) -> 
         if trained_on is None:
             raise BadValue(
                 f"{subject.path} does not say what it was trained on, and there is no run {run!r} to take data from; "
-                "give the pairs: --data SOURCE"
+                "give the pairs, --data SOURCE, or a run that was trained on them, --run NAME"
             )
     trained_on = trained_on or {}
     source = data or str(trained_on["source"])

@@ -477,7 +477,7 @@ def test_a_parent_that_was_trained_again(checkpoints: Path, tmp_path: Path) -> N
 def test_a_foreign_reward_model_without_data(tmp_path: Path) -> None:
     reward = save_reward(tmp_path / "mine", save_policy(tmp_path / "parent"))
     message = fails(BadValue, tmp_path, run="x", reward_models={"given": str(reward)}, checkpoints=tmp_path)
-    assert message.endswith("give the pairs: --data SOURCE")
+    assert message.endswith("--run NAME")
 
 
 def test_a_reward_that_is_not_finite(checkpoints: Path, pairs_file: Path, tmp_path: Path) -> None:
