@@ -200,7 +200,7 @@ def test_the_recipe_knows_every_loss_by_its_name() -> None:
         (["desirable_weight=2"],
          "dpo.desirable_weight and dpo.undesirable_weight are kto's; given with dpo.loss=sigmoid: leave them out"),
         (["loss=kto", "batch_size=1"],
-         "dpo.batch_size: given 1 with dpo.loss=kto, whose KL pairs each prompt with another pair's response; expected "
+         "dpo.batch_size: given 1 with dpo.loss=kto; its KL pairs each prompt with another pair's response; expected "
          "at least 2"),
         (["loss=kto_unpaired", "sft_weight=1"],
          "dpo.sft_weight: given 1 with dpo.loss=kto_unpaired, which has no chosen response for an SFT term; leave it "

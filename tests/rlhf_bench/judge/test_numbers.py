@@ -147,7 +147,7 @@ def test_annotations_that_are_none(tmp_path):
         alpaca_numbers([{"preference": 1}, {"winner": "a"}])
     path = tmp_path / "annotations.json"
     for text, words in (
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[1]", "row 1 is int"),
         ("[]", "is empty"),
     ):

@@ -43,7 +43,7 @@ def with_front(path: Path) -> Path:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = with_front(tmp_path_factory.mktemp("front") / "r")
-    write_report(path, only=["tables", "page"])
+    write_report(path)
     return path
 
 
