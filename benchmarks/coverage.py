@@ -1,17 +1,21 @@
-"""Coverage of the intervals and false positives of the tests, by simulation: makes docs/coverage.md.
+"""Coverage of the intervals and false positives of the tests, by simulation: writes docs/coverage.md and
+docs/coverage-judges.md.
 
-    python benchmarks/coverage.py > docs/coverage.md  # some 15 minutes of one core
+    python benchmarks/coverage.py  # some 15 minutes of one core
     python benchmarks/coverage.py 2000  # of 2,000 tables a cell instead of 800
 
-The tables of the page are from files of their own: coverage_prompts.py, coverage_seeds.py, coverage_tests.py,
+The tables of the pages are from files of their own: coverage_prompts.py, coverage_seeds.py, coverage_tests.py,
 coverage_shares.py and coverage_judges.py. Each cell draws from a stream of its own, so that it does not depend on the
 other cells.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import sys
+from pathlib import Path
 
 from coverage_judges import print_audit, print_equal_length, print_ppi, print_unread
 from coverage_prompts import print_coverage
@@ -48,7 +52,16 @@ a test finds a difference that is not there, in the situations that evaluations 
 - **Many metrics**: a single p below .05 among many metrics that were not named beforehand is no finding. Use `p
   (table)`; use `p (Holm)` for a metric that was named beforehand.
 
-A value in bold lies outside 93 to 97 %. The page is made by `python benchmarks/coverage.py > docs/coverage.md`."""
+A value in bold lies outside 93 to 97 %. `python benchmarks/coverage.py` writes the page.
+Win rates, the audit of a judge and labelled shares are on [a page of their own](coverage-judges.md)."""
+
+JUDGES = """\
+# What a judge's numbers hold
+
+Win rates with orders that could not be read, the audit of a judge, the rate at equal length of one model alone, and
+shares that labels of a sample correct. [Which interval to believe](coverage.md) has all others.
+
+    python benchmarks/coverage.py"""
 
 PROMPTS = """
 ## One seed: by prompts and kind of tail
@@ -176,7 +189,7 @@ that were drawn at random. The last column is the width of the interval over tha
 """
 
 
-def main(tables: int = 800) -> None:
+def print_intervals(tables: int) -> None:
     few = max(tables // 5, 2)
     error = f"{tables:,} tables a cell (standard error {math.sqrt(0.95 * 0.05 / tables):.1%})."
     print(HOW_TO_USE)
@@ -200,6 +213,10 @@ def main(tables: int = 800) -> None:
     print_claims(tables)
     print(SELF_BLEU)
     print_self_bleu(few)
+
+
+def print_judges(tables: int) -> None:
+    print(JUDGES)
     print(UNREAD.format(error=f"{JUDGED} tables a cell (standard error {math.sqrt(0.95 * 0.05 / JUDGED):.1%})."))
     print_unread(JUDGED)
     print(AUDIT.format(runs=JUDGED))
@@ -208,6 +225,15 @@ def main(tables: int = 800) -> None:
     print_equal_length()
     print(PPI)
     print_ppi(tables)
+
+
+def main(tables: int = 800) -> None:
+    docs = Path(__file__).parent.parent / "docs"
+    for name, page in (("coverage.md", print_intervals), ("coverage-judges.md", print_judges)):
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text):
+            page(tables)
+        (docs / name).write_text(text.getvalue(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ baseline's 2,049, with the standard deviation between models:
     Claude 3 Opus          5   1.15 (.14)    1.26 (.14)     1.42 (.16)
 
 All are above the prior's mean, and that is on purpose: a correction by more than twice the bias is farther from the
-truth than none, while one by too little never is. What this costs at each bias is in docs/coverage.md.
+truth than none, while one by too little never is. What this costs at each bias is in docs/coverage-judges.md.
 """
 
 from __future__ import annotations
