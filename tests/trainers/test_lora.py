@@ -205,7 +205,9 @@ def test_each_stage_starts_from_its_parent_and_not_from_the_root(run: Path) -> N
     torch.testing.assert_close(
         ppo.transformer.h[0].attn.c_attn.weight, sft.transformer.h[0].attn.c_attn.weight + update, rtol=0, atol=1e-6
     )
-    assert json.loads((run / "dpo" / "log.jsonl").read_text().splitlines()[0])["rewards/margins"] == pytest.approx(0, abs=1e-5)
+    assert json.loads((run / "dpo" / "log.jsonl").read_text().splitlines()[0])["rewards/margins"] == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 PLAIN_PEFT = """
