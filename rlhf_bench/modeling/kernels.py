@@ -15,17 +15,17 @@ from rlhf_bench.runtime.pool import SMALL
 
 
 def use_fused_kernels(model: Any, device: torch.device) -> None:
-    """Fused attention where it pays, and GPT-2's GELU by `TanhGELU`; on a CPU the process keeps
-    its freed memory.
+    """Fused attention where it pays, and GPT-2's GELU by `TanhGELU`; beside a large model on a CPU
+    the process keeps its freed memory.
 
     The backward of fused attention is slower than plain attention for a small model on a CPU. It knows no cap on
     attention scores (Gemma 2) and would leave it out.
     """
-    if device.type == "cpu":
+    on_cpu, large = device.type == "cpu", sum(p.numel() for p in model.parameters()) > SMALL
+    if on_cpu and large:
         keep_freed_memory()
-    large = device.type != "cpu" or sum(p.numel() for p in model.parameters()) > SMALL
     capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
-    if large and model._supports_sdpa and not capped:
+    if (large or not on_cpu) and model._supports_sdpa and not capped:
         model.set_attn_implementation("sdpa")
     for module in model.modules():
         for name, child in module.named_children():

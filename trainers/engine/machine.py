@@ -12,6 +12,7 @@ from torch import nn
 
 from rlhf_bench.modeling.models import autocast
 from rlhf_bench.modeling.tokens import Encoded, collate
+from rlhf_bench.runtime.memory import keep_freed_memory
 from rlhf_bench.runtime.pool import Pool, worker_pool
 from rlhf_bench.runtime.processes import Processes
 from trainers.engine.compiling import compiling
@@ -49,7 +50,10 @@ def workers(
     parameters: int, device: torch.device, processes: Processes, *, stage: str, compiled: bool, fsdp: bool
 ) -> Iterator[Pool]:
     """Threads for the batches of a model of so many parameters; compiled code and sharded models take one batch at a
-    time, on all cores. Raises ModelError where the model cannot be compiled."""
+    time, on all cores. On a CPU the process keeps its freed memory. Raises ModelError where the model cannot be
+    compiled."""
+    if device.type == "cpu":
+        keep_freed_memory()
     if fsdp:
         yield Pool(None, 1, processes, shards=True)
     elif compiled:
