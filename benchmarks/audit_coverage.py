@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from rlhf_bench.audit.promise import promised
-from rlhf_bench.audit.regression import Payments, payments
+from rlhf_bench.audit.regression import Payments, groups_of, payments
 from rlhf_bench.audit.slices import Slice, feature_slices, measure_slice
 from rlhf_bench.stats import FloatArray, benjamini_hochberg
 
@@ -42,7 +42,8 @@ def measured(x: FloatArray, margins: FloatArray) -> tuple[Payments, list[Slice]]
     promise = promised(margins, scaled)
     preferred = x * np.where(margins >= 0, 1.0, -1.0)[:, None]
     masks = feature_slices(preferred, FEATURES, "preferred")
-    found = [measure_slice(name, mask, margins, promise, prompts) for name, mask in masks.items()]
+    groups = groups_of(prompts)
+    found = [measure_slice(name, mask, margins, promise, groups) for name, mask in masks.items()]
     return paid, [each for each in found if each is not None]
 
 

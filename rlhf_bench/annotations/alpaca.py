@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rlhf_bench.annotations.cells import preference_of, zero_one_note
 from rlhf_bench.annotations.judgments import judgments_text
 from rlhf_bench.annotations.length_controlled import Difficulty, length_controlled, read_difficulty, stored_rate
-from rlhf_bench.data.annotation_cells import preference_of, zero_one_note
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.length import EqualLength, equal_length_win_rates

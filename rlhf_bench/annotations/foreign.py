@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from rlhf_bench.data.annotation_cells import preference_of, zero_one_note
+from rlhf_bench.annotations.cells import preference_of, zero_one_note
 from rlhf_bench.data.hh import split_turns
 from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tabular import BadRows, is_nothing, read_table

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlhf_bench.data.annotation_cells import as_number
+from rlhf_bench.annotations.cells import as_number
 from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tabular import NAMED, BadRows, Unusable
 from rlhf_bench.stats import mean_estimate, ratio_estimate

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import Bounds, minimize
 
-from rlhf_bench.data.annotation_cells import as_number, preference_of
+from rlhf_bench.annotations.cells import as_number, preference_of
 from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.stats import FloatArray

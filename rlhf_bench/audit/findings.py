@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,8 @@ import numpy as np
 from rlhf_bench.audit.discovered_words import discovered_words
 from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.promise import promised
-from rlhf_bench.audit.regression import Coefficient, Payments, payments
+from rlhf_bench.audit.regression import Coefficient, Mask, Payments, groups_of, payments
 from rlhf_bench.audit.slices import (
-    Mask,
     Slice,
     category_slices,
     discovered_slices,
@@ -47,7 +46,7 @@ class Examination:
     words: list[Coefficient]
     slices: list[Slice]
     discovered: list[Slice]
-    discovered_masks: Mapping[str, Mask]  # the pairs of each discovered slice (N,), by its name
+    discovered_masks: dict[str, Mask]  # the pairs of each discovered slice (N,), by its name
     probes: Sequence[Effect]
     too_small: list[str]  # slices with too few pairs, which have no number
     family: list[Finding]  # everything that was tested, smallest q first
@@ -90,7 +89,8 @@ def examine(
     # all features: one by which the labels separate has no price, and slices all the same
     masks = named_slices(prompts, chosen, rejected, margins, differences, list(FEATURES))
     masks |= category_slices(categories)
-    measured = {name: measure_slice(name, mask, margins, promise, prompts) for name, mask in masks.items()}
+    groups = groups_of(prompts)
+    measured = {name: measure_slice(name, mask, margins, promise, groups) for name, mask in masks.items()}
     slices = [found for found in measured.values() if found is not None]
     preferred = np.where(margins >= 0, 1.0, -1.0)[:, None] * scaled
     sides = {f"{row.feature} (preferred - other)": preferred[:, i] for i, row in enumerate(features)}

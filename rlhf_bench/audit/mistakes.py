@@ -9,7 +9,8 @@ import numpy as np
 
 from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.audit.pairs import PairScores
-from rlhf_bench.audit.slices import Mask, feature_slices, pair_slices
+from rlhf_bench.audit.regression import Mask
+from rlhf_bench.audit.slices import feature_slices, pair_slices
 from rlhf_bench.scorers.features import FEATURES, feature_differences, tags
 from rlhf_bench.types import PreferencePair
 

@@ -18,7 +18,7 @@ from rlhf_bench.audit.lists import lists_of
 from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
 from rlhf_bench.audit.pairs import PairScorer, PairScores, score_pairs
 from rlhf_bench.audit.probes import probe_all
-from rlhf_bench.audit.slices import Mask
+from rlhf_bench.audit.regression import Mask
 from rlhf_bench.audit.stored import accuracies, examined, model_part
 from rlhf_bench.audit.subjects import Given, Subject, subject_of, subjects_of_run
 from rlhf_bench.audit.teacher import as_row, samples_of, teach
@@ -46,7 +46,7 @@ class Audited:
     scores: dict[str, PairScores]
     untrained: dict[str, PairScores]  # empty where there is no untrained model
     part: Mapping[str, Any]
-    discovered: Mapping[str, Mask]  # the test pairs of each discovered slice, by its name
+    discovered: dict[str, dict[str, Mask]]  # by split, the pairs of each discovered slice, by its name
 
 
 def run_audit(
@@ -93,11 +93,7 @@ def run_audit(
                 row
                 for split, d in splits.items()
                 for row in mistakes(
-                    a.subject.name,
-                    split,
-                    d.pairs,
-                    a.scores[split],
-                    {**shared[split], **(a.discovered if split == "test" else {})},
+                    a.subject.name, split, d.pairs, a.scores[split], shared[split] | a.discovered.get(split, {})
                 )
             ),
             key=lambda row: row["margin"],
@@ -182,7 +178,7 @@ def _audit_one(
     pairs, own = splits["test"].pairs, scores["test"]
     examination, discovered = examined(pairs, own, effects, idle)
     part = model_part(pairs, own, lists_of(pairs, own), examination)
-    return Audited(subject, scores, untrained, part, discovered)
+    return Audited(subject, scores, untrained, part, {"test": discovered})
 
 
 def _teaching(result: Path, subjects: Sequence[Subject]) -> dict[str, Any]:

@@ -16,18 +16,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from rlhf_bench.audit.pairs import right
 from rlhf_bench.audit.promise import Promise
-from rlhf_bench.audit.regression import groups_of
+from rlhf_bench.audit.regression import Index, Mask, groups_of
 from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
 from rlhf_bench.types import Estimate
 
-Index = npt.NDArray[np.intp]
-Mask = npt.NDArray[np.bool_]
 MIN_SLICE = 30  # pairs in it and outside it; below, no number
 _DEPTH = 3
 
@@ -94,12 +91,15 @@ def measure_slice(
     mask: Mask,
     margins: FloatArray,
     promise: Promise,
-    prompts: Sequence[str],
+    groups: Index,
     *,
     among: Mask | None = None,
     level: float = 0.95,
 ) -> Slice | None:
-    """A slice's numbers, of all pairs or those of a mask; None where fewer than MIN_SLICE are in it or outside it."""
+    """A slice's numbers, of all pairs or those of a mask; None where fewer than MIN_SLICE are in it or outside it.
+
+    groups: the number of each pair's prompt (N,), by `groups_of`.
+    """
     among = np.ones(len(margins), dtype=np.bool_) if among is None else among
     inside, outside = np.flatnonzero(among & mask), np.flatnonzero(among & ~mask)
     if min(len(inside), len(outside)) < MIN_SLICE:
@@ -108,14 +108,14 @@ def measure_slice(
     residual = correct - promise.probability
     gap = float(residual[inside].mean())
     influence, of_label = promise.errors(residual, (among & mask).astype(np.float64))
-    squares = np.bincount(groups_of(prompts), weights=influence) ** 2
+    squares = np.bincount(groups, weights=influence) ** 2
     se = math.sqrt(float(squares.sum()) * len(squares) / max(len(squares) - 1, 1))
     # Satterthwaite's (1946): where few prompts carry it, the error is known less well than the number of pairs says
     degrees = max(float(squares.sum()) ** 2 / max(float(squares @ squares), 1e-300) - 1, 1.0)
     # where nearly all are right, the pairs seen say too little of the error; the promise itself says how large it is
     by_promise = math.sqrt(float((promise.probability * (1 - promise.probability)) @ of_label**2))
     if by_promise > se:
-        se, degrees = by_promise, max(len({prompts[i] for i in inside.tolist()}) - 1, 1)
+        se, degrees = by_promise, max(len(np.unique(groups[inside])) - 1, 1)
     z = float(stats.t.ppf((1 + level) / 2, degrees))
     p = float(2 * stats.t.sf(abs(gap) / se, degrees)) if se > 0 else 1.0
     power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
@@ -148,7 +148,8 @@ def discovered_slices(
     tree.fit(x[half], residual[half])
     leaves = tree.apply(x)
     masks = {name: leaves == leaf for leaf, name in _leaf_names(tree, list(features)).items()}
-    found = [measure_slice(name, mask, margins, promise, prompts, among=~half) for name, mask in masks.items()]
+    groups = groups_of(prompts)
+    found = [measure_slice(name, mask, margins, promise, groups, among=~half) for name, mask in masks.items()]
     kept = [each for each in found if each is not None]
     return kept, {each.name: masks[each.name] for each in kept}
 

@@ -17,10 +17,9 @@ from rlhf_bench.audit.mistake_groups import mistake_groups
 from rlhf_bench.audit.near_duplicates import near_duplicates
 from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, by_agreement, by_category, right
 from rlhf_bench.audit.probes import Effect
-from rlhf_bench.audit.regression import payments
+from rlhf_bench.audit.regression import Mask, payments
 from rlhf_bench.audit.rewardbench import rewardbench
 from rlhf_bench.audit.safety import safety
-from rlhf_bench.audit.slices import Mask
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray
@@ -72,7 +71,7 @@ def _calibration(pairs: Sequence[PreferencePair], margins: FloatArray) -> dict[s
 
 def examined(
     pairs: Sequence[PreferencePair], scores: PairScores, probes: Sequence[Effect] = (), idle: Sequence[str] = ()
-) -> tuple[dict[str, Any], Mapping[str, Mask]]:
+) -> tuple[dict[str, Any], dict[str, Mask]]:
     """Findings, features, slices, probes, safety, mistakes; and the pairs of each discovered slice (N,), by its name.
 
     idle: probes that apply to no text.

@@ -14,6 +14,11 @@ from rlhf_bench.runtime.memory import keep_freed_memory
 from rlhf_bench.runtime.pool import SMALL
 
 
+def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The precision of matrix products of `dtype` here: autocast's where it is on."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
+
+
 def use_fused_kernels(model: Any, device: torch.device) -> None:
     """Fused attention where it pays, and GPT-2's GELU by `TanhGELU`; beside a large model on a CPU
     the process keeps its freed memory.

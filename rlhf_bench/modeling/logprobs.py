@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from rlhf_bench.modeling.heads import backbone_of, first_position, is_linear, output_layer, own_logits
+from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch
 from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
 
@@ -89,11 +90,11 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     A backbone that takes none (BLOOM, Mamba) has no positions, or reads them from the mask. Where the model allows it
     the pass is made without padding, with each distinct prompt once (`trees`).
     """
-    few_shapes = remembers_shapes(model.dtype, model.device)
-    size = model.config.get_text_config().hidden_size
-    packing = pack(batch, size, multiple_of=ROUND_WIDTH if few_shapes else 1) if can_pack(model) else None
-    if packing is not None:
-        return packed_hidden_states(model, packing)
+    if can_pack(model):
+        multiple_of = ROUND_WIDTH if remembers_shapes(model.dtype, model.device) else 1
+        packing = pack(batch, model.config.get_text_config().hidden_size, multiple_of=multiple_of)
+        if packing is not None:
+            return packed_hidden_states(model, packing)
     return plain_hidden_states(model, batch)
 
 
@@ -107,8 +108,7 @@ def plain_hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 def remembers_shapes(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether matrix products here are faster in shapes that came before: not in float32 on a CPU."""
-    low = torch.is_autocast_enabled(device.type) or dtype != torch.float32
-    return low or device.type != "cpu"
+    return device.type != "cpu" or product_dtype(dtype, device) != torch.float32
 
 
 def takes(model: nn.Module, argument: str) -> bool:
@@ -254,15 +254,14 @@ class _ChunkedLogps(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, inverse_temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        dtype = product_dtype(hidden.dtype, hidden.device)
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.inverse_temperature, ctx.dtype = inverse_temperature, dtype
         logps = torch.empty(targets.shape, dtype=_wide(dtype), device=hidden.device)
         entropy = torch.empty_like(logps)
         correct = torch.empty_like(targets, dtype=torch.bool)
         parts = _parts(targets.shape[0], weight.shape[0])
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False):
             low, small = hidden.to(dtype), weight.to(dtype)
             for part in parts:
                 log_p = _log_softmax(low[part], small, bias, inverse_temperature)

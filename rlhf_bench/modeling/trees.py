@@ -26,12 +26,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_bench.modeling.heads import backbone_of, first_position
+from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
 from rlhf_bench.runtime.sharding import is_sharded
 
 Ints = npt.NDArray[np.int64]
 
-WIDTHS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # of packed rows, about, in lengths of the longest: those tried
+WIDTHS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # limits of a packed row that are tried, in lengths of the longest
 
 
 class Packing(NamedTuple):
@@ -88,8 +89,7 @@ def packed_hidden_states(model: PreTrainedModel, packing: Packing) -> Tensor:
     backbone: Any = backbone_of(model)
     mask = packing.visible
     if model.config._attn_implementation == "eager":  # which adds its mask to the scores
-        device = mask.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+        dtype = product_dtype(model.dtype, mask.device)
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
     positions = packing.position_ids + first_position(model)
     out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=positions, use_cache=False)

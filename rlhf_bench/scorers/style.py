@@ -17,13 +17,18 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Each feature in one group; what a reward pays for one is hard to separate from the others of its group."""
 
+STYLE_COLUMNS = [f"{PREFIX}{name}" for name in FEATURES]
+COLUMNS_OF_GROUP = {
+    group: [STYLE_COLUMNS.index(f"{PREFIX}{name}") for name in names] for group, names in GROUPS.items()
+}
+
 
 class StyleScorer(Scorer):
     order = 90
 
     def score(self, rows: Sequence[ResponseRow], context: EvalContext) -> Columns:
         table = feature_table([row.response for row in rows])
-        return {f"{PREFIX}{name}": values for name, values in zip(FEATURES, table.T, strict=True)}
+        return dict(zip(STYLE_COLUMNS, table.T, strict=True))
 
 
 SCORER = StyleScorer()

@@ -64,8 +64,8 @@ class ScoreTable:
         return bool((counts[0][both] == counts[1][both]).all())
 
 
-def score_table(scores: pd.DataFrame, columns: Sequence[str], *, models: Sequence[str] = ()) -> ScoreTable:
-    """Dense blocks of `columns`; models in the order of the tables, those not named in `models` by their names.
+def score_table(scores: pd.DataFrame, columns: Sequence[str]) -> ScoreTable:
+    """Dense blocks of `columns`; models in the order of the tables.
 
     Every model gets a place for every prompt of the table, so that a prompt it lacks counts as missing. Values that
     are not finite become NaN. Raises StoreError for missing keys and rows that occur twice, DataError for no row.
@@ -73,8 +73,7 @@ def score_table(scores: pd.DataFrame, columns: Sequence[str], *, models: Sequenc
     check_rows("scores", scores)
     if scores.empty:
         raise DataError("scores without a row given; expected a row a response; run the evaluation first")
-    there = sorted(set(scores["model"].astype(str)))
-    names = order_models([*(m for m in models if m in there), *there])
+    names = order_models(sorted(set(scores["model"].astype(str))))
     seeds = sorted({int(seed) for seed in scores["seed"]})
     at_prompt, prompts = _codes(scores["prompt_id"].astype(str))
     at_sample, samples = _codes(scores["sample"].astype(int))

@@ -10,17 +10,12 @@ import pandas as pd
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.analyses.tradeoff import REWARDS
-from rlhf_bench.scorers.features import FEATURES
-from rlhf_bench.scorers.style import GROUPS, PREFIX
+from rlhf_bench.scorers.style import COLUMNS_OF_GROUP, STYLE_COLUMNS
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.decomposition import Prices, Split, fit_prices, split_gain
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable, score_table
-
-_NAMES = list(FEATURES)
-_COLUMNS = [f"{PREFIX}{name}" for name in _NAMES]
-_GROUPS = {group: [_NAMES.index(name) for name in members] for group, members in GROUPS.items()}
 
 
 class Gain(NamedTuple):
@@ -40,13 +35,13 @@ def split_gains(
     Only prompts count of which reference and model have responses under every seed. Nothing is yielded without the
     features of the responses, or without the reference.
     """
-    if not {*_COLUMNS} <= set(scores.columns) or reference not in set(scores["model"]):
+    if not {*STYLE_COLUMNS} <= set(scores.columns) or reference not in set(scores["model"]):
         return
     for metric in (name for name in REWARDS if name in scores.columns):
         prices: dict[bytes, Prices] = {}  # by the prompts that they were fitted on: the same ones for most models
         try:
             for model in (m for m in models if m not in (reference, *ANCHORS)):
-                both = score_table(scores[scores["model"].isin([reference, model])], [metric, *_COLUMNS])
+                both = score_table(scores[scores["model"].isin([reference, model])], [metric, *STYLE_COLUMNS])
                 sides = [_Side.of(both, name, metric) for name in (reference, model)]
                 difference = sides[1].means - sides[0].means  # (S, P, 1 + F)
                 prompts = np.isfinite(difference).all(axis=(0, 2))
@@ -56,7 +51,7 @@ def split_gains(
                 if key not in prices:
                     outcome, features = sides[0].outcome[:, prompts], sides[0].features[:, prompts]
                     by_reference = metric in BY_REFERENCE
-                    prices[key] = fit_prices(outcome, features, _GROUPS, standardised=by_reference, seed=seed)
+                    prices[key] = fit_prices(outcome, features, COLUMNS_OF_GROUP, standardised=by_reference, seed=seed)
                 shared = difference[:, prompts]
                 yield Gain(metric, model, split_gain(prices[key], shared[..., 0], shared[..., 1:]))
         except BadValue as error:
@@ -71,7 +66,7 @@ class _Side(NamedTuple):
     def of(cls, table: ScoreTable, model: str, metric: str) -> _Side:
         """A model's side; the features of a response without an outcome do not count either."""
         outcome = table.block(model, metric)
-        features = np.stack([table.block(model, column) for column in _COLUMNS], axis=-1)
+        features = np.stack([table.block(model, column) for column in STYLE_COLUMNS], axis=-1)
         return cls(outcome, np.where(np.isfinite(outcome)[..., None], features, np.nan))
 
     @property

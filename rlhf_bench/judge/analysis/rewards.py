@@ -19,9 +19,8 @@ import pandas as pd
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.judge.analysis.pairs import blocks, matchups
-from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.scorers.reward import reward_scales, with_reward_z
-from rlhf_bench.scorers.style import GROUPS, PREFIX
+from rlhf_bench.scorers.style import COLUMNS_OF_GROUP, STYLE_COLUMNS
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.decomposition import fit_paired_prices, split_gain
 from rlhf_bench.stats.frontier import REWARD, estimate_frontier, turn_of_sum
@@ -32,9 +31,6 @@ from rlhf_bench.types import Estimate
 LEAST_PAIRS = 50  # with a verdict: of fewer the curve of quality against reward is anything
 _SQUARE = "reward squared"
 _KEYS = ["seed", "prompt_id", "sample"]
-_NAMES = list(FEATURES)
-_COLUMNS = [f"{PREFIX}{name}" for name in _NAMES]
-_GROUPS = {group: [_NAMES.index(name) for name in members] for group, members in GROUPS.items()}
 
 
 def verdict_gains(pairs: pd.DataFrame, scores: pd.DataFrame, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -43,7 +39,7 @@ def verdict_gains(pairs: pd.DataFrame, scores: pd.DataFrame, *, seed: int = 0) -
     A model without a split has a "reason" in place of its numbers. `scores` hold the features of both responses; where
     they have none the list is empty.
     """
-    if not {*_COLUMNS} <= set(scores.columns):
+    if not {*STYLE_COLUMNS} <= set(scores.columns):
         return []
     return [
         {"model": model, "baseline": baseline, **_split(_with_shift(group, scores, model, baseline), seed)}
@@ -53,16 +49,17 @@ def verdict_gains(pairs: pd.DataFrame, scores: pd.DataFrame, *, seed: int = 0) -
 
 def _with_shift(pairs: pd.DataFrame, scores: pd.DataFrame, model: str, baseline: str) -> pd.DataFrame:
     """The pairs with the features of the model's response minus the baseline's in the features' columns."""
+    keyed = scores[["model", *_KEYS, *STYLE_COLUMNS]]
     sides = [
-        pairs[_KEYS].merge(scores.loc[scores["model"] == name, [*_KEYS, *_COLUMNS]], on=_KEYS, how="left")[_COLUMNS]
+        pairs[_KEYS].merge(keyed[keyed["model"] == name], on=_KEYS, how="left")[STYLE_COLUMNS]
         for name in (model, baseline)
     ]
     return pd.concat([pairs.reset_index(drop=True), sides[0] - sides[1]], axis=1)
 
 
 def _split(pairs: pd.DataFrame, seed: int) -> dict[str, Any]:
-    known = pairs[pairs[["outcome", *_COLUMNS]].notna().all(axis=1)]
-    outcome, *features = blocks(known, ["outcome", *_COLUMNS])
+    known = pairs[pairs[["outcome", *STYLE_COLUMNS]].notna().all(axis=1)]
+    outcome, *features = blocks(known, ["outcome", *STYLE_COLUMNS])
     shift = np.stack(features, axis=-1)  # (S, P, K, F)
     gain = nanmean(outcome, axis=2) - 0.5  # (S, P)
     everywhere = np.isfinite(gain).all(axis=0)
@@ -70,7 +67,7 @@ def _split(pairs: pd.DataFrame, seed: int) -> dict[str, Any]:
         if not everywhere.any():
             raise BadValue("no prompt with a verdict under every seed")
         outcome, shift, gain = outcome[:, everywhere], shift[:, everywhere], gain[:, everywhere]
-        prices = fit_paired_prices(outcome - 0.5, shift, _GROUPS, seed=seed)
+        prices = fit_paired_prices(outcome - 0.5, shift, COLUMNS_OF_GROUP, seed=seed)
     except BadValue as error:
         return {"reason": str(error)}
     return split_gain(prices, gain, nanmean(shift, axis=2)).to_dict()

@@ -15,7 +15,7 @@ from rlhf_bench.audit import examine
 from rlhf_bench.audit.discovered_words import discovered_words
 from rlhf_bench.audit.findings import sentence
 from rlhf_bench.audit.promise import Promise, promised
-from rlhf_bench.audit.regression import fit_temperature, payments
+from rlhf_bench.audit.regression import fit_temperature, groups_of, payments
 from rlhf_bench.audit.slices import discovered_slices, measure_slice
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES
@@ -127,21 +127,21 @@ def test_a_slice_by_hand() -> None:
     sqrt(7.5 * 80 / 79) / 40 = .068897, and the quantile of t with 7.5^2 / 3.28125 - 1 = 16.14 degrees 2.118382."""
     margins = np.array([1.0] * 30 + [-1.0] * 10 + [1.0] * 40)
     mask, prompts = np.arange(80) < 40, [str(i) for i in range(80)]
-    found = measure_slice("x", mask, margins, fixed(0.9, 80), prompts)
+    found = measure_slice("x", mask, margins, fixed(0.9, 80), groups_of(prompts))
     assert found is not None
     assert (found.n, found.inside.value, found.outside.value) == (40, 0.75, 1.0)
     assert found.gap == pytest.approx(-0.15)
     assert found.gap_high == pytest.approx(-0.15 + 2.118382 * 0.068897, abs=1e-5)
     # (30.5 / 10.5) / (40.5 / 0.5)
     assert found.odds_ratio == pytest.approx(0.0358613, abs=1e-6)
-    assert measure_slice("x", np.arange(80) < 29, margins, fixed(0.9, 80), prompts) is None
+    assert measure_slice("x", np.arange(80) < 29, margins, fixed(0.9, 80), groups_of(prompts)) is None
     # among the first 69 pairs only 29 are outside
-    assert measure_slice("x", mask, margins, fixed(0.9, 80), prompts, among=np.arange(80) < 69) is None
+    assert measure_slice("x", mask, margins, fixed(0.9, 80), groups_of(prompts), among=np.arange(80) < 69) is None
 
 
 def test_where_all_are_right_the_promise_says_how_large_the_error_is() -> None:
     """40 of 40 right, promised .9: sqrt(.9 * .1 / 40) = .047434 in place of 0, and t with 39 degrees of freedom."""
-    found = measure_slice("x", np.arange(80) < 40, np.ones(80), fixed(0.9, 80), [str(i) for i in range(80)])
+    found = measure_slice("x", np.arange(80) < 40, np.ones(80), fixed(0.9, 80), np.arange(80))
     assert found is not None
     assert found.gap_high - found.gap == pytest.approx(2.022691 * 0.047434, abs=1e-5)
 
@@ -175,7 +175,7 @@ def test_the_intervals_of_slices_cover() -> None:
         preferred = x * np.sign(margins)[:, None]
         for k in range(3):
             for mask in (preferred[:, k] > 0, preferred[:, k] < 0):
-                found = measure_slice("x", mask, margins, promise, [str(i) for i in range(400)])
+                found = measure_slice("x", mask, margins, promise, np.arange(400))
                 assert found is not None
                 covered.append(found.gap_low <= 0 <= found.gap_high)
     assert 0.92 <= np.mean(covered) <= 0.98
