@@ -13,7 +13,7 @@ _HEAP_STEP = 64 << 20  # bytes by which the heap grows
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed, instead of handing it back to the system and asking for it again.
 
-    By default glibc maps each tensor over 32 MiB anew, and the system clears it page by page: at 124M parameters that
+    By default glibc maps each tensor over 32 MiB again, and the system clears it page by page: at 124M parameters that
     was a fifth of a training step in float32 and two fifths in bfloat16. The process stays as large as it once was.
     Other systems and C libraries keep their own ways.
     """

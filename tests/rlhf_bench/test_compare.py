@@ -53,7 +53,7 @@ def make(
 
 
 def row(text: str, metric: str, model: str) -> list[str]:
-    """The cells of one line of the table, which stands under the heading of its metric."""
+    """The cells of one line of the table, which is under the heading of its metric."""
     group = text.partition(f"\n{metric}\n")[2].split("\n")
     lines = itertools.takewhile(lambda line: line.startswith("  "), group)
     (line,) = [line for line in lines if line.split()[0] == model]
@@ -310,8 +310,8 @@ def test_a_result_that_has_lost_responses_is_not_compared(tmp_path: Path) -> Non
 def test_results_of_two_suites_are_said_to_be(tmp_path: Path) -> None:
     a, b = make(tmp_path / "a", {"sft": SFT}), make(tmp_path / "b", {"sft": SFT}, suite="quick")
     assert "different suites" not in compared(a, a)
-    said = "\ndifferent suites: hh-test in A, quick in B; only what both measured is compared\nprompts: 3 in both"
-    assert said in compared(a, b)
+    printed = "\ndifferent suites: hh-test in A, quick in B; only what both measured is compared\nprompts: 3 in both"
+    assert printed in compared(a, b)
     other = make(tmp_path / "c", {"sft": SFT}, first=50, suite="safety")
     with pytest.raises(StoreError, match=r"have no prompt in common; they are of the suites hh-test and safety"):
         compared(a, other)

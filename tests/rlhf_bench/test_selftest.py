@@ -161,7 +161,7 @@ def test_no_end_of_text_added(subject: PolicyUnderTest, monkeypatch: pytest.Monk
 
 
 def test_prompt_and_response_tokenised_together(subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ "hap" + "py" becomes the one token "happy", which stands on both sides of the boundary."""
+    """ "hap" + "py" becomes the one token "happy", which is on both sides of the boundary."""
 
     def wrong(tokenizer: Any, prompts: list[str], responses: list[str], **_: Any) -> list[Encoded]:
         rows = []

@@ -153,19 +153,19 @@ def pairs_file(folder: Path) -> Path:
     return folder / "pairs.jsonl"
 
 
-def same_bits(alone: Path, killed: Path, said: str = "") -> None:
+def same_bits(alone: Path, killed: Path, printed: str = "") -> None:
     """Weights, configuration and tokenizer to the last bit; log and training.json but for the times and the commit,
-    which may change while the test runs. `said` of what is not."""
+    which may change while the test runs. `printed`: a part of what differs."""
     plain = ("model.safetensors", "config.json")
     adapted = ("adapter_model.safetensors", "adapter_config.json")
     for name in (*(adapted if (alone / adapted[0]).exists() else plain), "tokenizer.json"):
         theirs = (killed / name).read_bytes()
         if name == "adapter_config.json":  # which names its base by the whole path
             theirs = theirs.replace(str(killed.parent).encode(), str(alone.parent).encode())
-        assert (alone / name).read_bytes() == theirs, f"{name} {said}"
+        assert (alone / name).read_bytes() == theirs, f"{name} {printed}"
     rows, others = (log_of(folder) for folder in (alone, killed))
-    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1)), said
-    assert rows == others, said
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1)), printed
+    assert rows == others, printed
     first, second = (json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in (alone, killed))
     for training in (first, second):
         for key in ("seconds", "finished", "git_commit"):
@@ -173,7 +173,7 @@ def same_bits(alone: Path, killed: Path, said: str = "") -> None:
         if (alone.parent / "sft" / "adapter_config.json").exists():  # part of hashes, with its base's whole path
             del training["parents"], training["hash"]
             training.get("adapter", {}).pop("base_hash", None)
-    assert first == second, said
+    assert first == second, printed
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:

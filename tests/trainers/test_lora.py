@@ -190,7 +190,7 @@ def test_an_adapter_stays_an_adapter_on_disk(run: Path, stage: str) -> None:
 
 def test_each_stage_starts_from_its_parent_and_not_from_the_root(run: Path) -> None:
     """The reference of ppo, grpo and dpo is sft: base with sft's adapter. An adapter that is switched off shows what
-    it stands on."""
+    it is based on."""
     sft, base = load_policy(run / "sft")[0], load_policy(run / "base")[0]
     ppo = load_policy(run / "ppo")[0]
     names = [name for name, p in base.named_parameters() if p.ndim == 2 and ".h.0." in name]

@@ -82,7 +82,7 @@ def test_each_stage_was_killed_and_continued(runs: Runs) -> None:
     for stage in STAGES:
         if stage == "base":
             continue
-        # killed at the row of step 2: the state is that of step 1; that of reward was cut, so it begins anew
+        # killed at the row of step 2: the state is that of step 1; that of reward was cut, so it begins again
         continues = f"{stage}: continues after step 1 of {STEPS}"
         assert (continues in after_kill[stage]) == (stage != "reward"), after_kill[stage]
     assert "base: continues after step " in after_kill["base"]

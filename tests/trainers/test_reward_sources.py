@@ -81,7 +81,7 @@ def test_what_a_function_may_return(values: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "printed"),
     [
         ("no_such_module:f", "importing no_such_module gives ModuleNotFoundError: No module named 'no_such_module'; "),
         ("fails_on_import:f", "importing fails_on_import gives ModuleNotFoundError: No module named 'nothing_of_that"),
@@ -90,16 +90,16 @@ def test_what_a_function_may_return(values: Any) -> None:
         ("my_rewards:Rewards.two", "my_rewards has no function Rewards.two; "),
     ],
 )
-def test_a_function_that_is_not_there(name: str, said: str) -> None:
+def test_a_function_that_is_not_there(name: str, printed: str) -> None:
     with pytest.raises(BadValue) as error:
         load_function(name)
-    assert str(error.value).startswith(f"reward.function={name}: {said}")
+    assert str(error.value).startswith(f"reward.function={name}: {printed}")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300, None, "high", [1.0, 2.0]])
 def test_a_value_that_is_no_finite_number_names_the_row(value: Any) -> None:
-    said = message(lambda prompts, responses: [0.0, value, 1.0])
-    assert said.startswith(f"reward.function=m:f gave {value!r} for row 1 of 3 (prompt 'b', response ' three')")
+    printed = message(lambda prompts, responses: [0.0, value, 1.0])
+    assert printed.startswith(f"reward.function=m:f gave {value!r} for row 1 of 3 (prompt 'b', response ' three')")
 
 
 def test_the_wrong_number_of_values() -> None:
@@ -254,7 +254,7 @@ def test_a_folder_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_a_function_that_leaves_the_program_is_an_error(status: int) -> None:
-    """Else training would end with that status, and nothing said."""
+    """Else training would end with that status, without a message."""
 
     def leave(prompts: Any, responses: Any) -> list[float]:
         sys.exit(status)

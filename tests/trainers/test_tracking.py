@@ -123,7 +123,7 @@ def test_tensorboard_for_real(tmp_path: Path) -> None:
         reader = EventAccumulator(str(tmp_path / "tensorboard" / "sft"))
         reader.Reload()
         assert [(e.step, e.value) for e in reader.Scalars("loss")] == [(1, 1.0), (2, 0.5), (3, 9.0)]
-        with tracking.following(0):  # anew
+        with tracking.following(0):  # again
             tracking.log({"step": 1, "loss": 7.0})
         reader = EventAccumulator(str(tmp_path / "tensorboard" / "sft"))
         reader.Reload()

@@ -337,7 +337,7 @@ def test_a_path_that_is_not_there() -> None:
 
 
 def _constant(path: Path, token: int) -> None:
-    """A policy that gives one token with probability 1, whatever stands before it."""
+    """A policy that gives one token with probability 1, whatever is before it."""
     save_policy(path)
     model, tokenizer = load_policy(path)
     with torch.no_grad():
@@ -434,9 +434,9 @@ def test_a_data_file_that_cannot_be_used(command: str, content: bytes | None, me
     file = Path("missing.jsonl" if content is None else "given.jsonl")
     if content is not None:
         file.write_bytes(content)
-    said = fails(command.format(file, toy=TOY), 1)
-    assert file.name in said
-    assert message in said
+    printed = fails(command.format(file, toy=TOY), 1)
+    assert file.name in printed
+    assert message in printed
 
 
 def write_pairs(path: str, rows: list[dict[str, str]]) -> None:
@@ -446,13 +446,13 @@ def write_pairs(path: str, rows: list[dict[str, str]]) -> None:
 def test_pairs_of_which_none_differs_end_before_anything_is_trained() -> None:
     write_pairs("same.jsonl", [{"prompt": f"Say {i}.", "chosen": "Yes.", "rejected": "Yes."} for i in range(60)])
     n = len(Reader("same.jsonl").load("train"))
-    said = (
+    printed = (
         f"same.jsonl, train: chosen and rejected are the same text in all {n} pairs, so {{}} would have nothing to "
         "learn; expected pairs that differ"
     )
     line = f"train {{}} --recipe {TOY} --set data.source=same.jsonl --run same"
-    assert fails(line.format("all"), 1).startswith(said.format("reward and dpo"))
-    assert fails(line.format("dpo"), 1).startswith(said.format("dpo"))
+    assert fails(line.format("all"), 1).startswith(printed.format("reward and dpo"))
+    assert fails(line.format("dpo"), 1).startswith(printed.format("dpo"))
     assert not list(Path("checkpoints/same").rglob("log.jsonl"))  # nor begun
     assert call(line.format("sft")).exit_code == 0  # which learns from the chosen ones alone
 

@@ -75,7 +75,7 @@ def _in_a_folder_with_a_run_and_a_result(tmp_path_factory: pytest.TempPathFactor
         yield
 
 
-def said(line: str, status: int) -> str:
+def printed(line: str, status: int) -> str:
     result = CliRunner().invoke(cli, ["--quiet", *shlex.split(line)])
     assert result.exit_code == status, result.stderr
     assert result.stdout == ""
@@ -88,9 +88,9 @@ def said(line: str, status: int) -> str:
 
 @pytest.mark.parametrize(("kind", "line"), [(kind, line) for kind, lines in NAMES.items() for line in lines])
 def test_an_unknown_name_is_wrong_usage(kind: str, line: str) -> None:
-    assert said(line, 2).startswith(f"error: unknown {kind} ")
+    assert printed(line, 2).startswith(f"error: unknown {kind} ")
 
 
 @pytest.mark.parametrize("line", PATHS)
 def test_a_path_with_nothing_at_it_fails(line: str) -> None:
-    assert "unknown" not in said(line, 1)
+    assert "unknown" not in printed(line, 1)

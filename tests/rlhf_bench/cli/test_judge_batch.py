@@ -55,11 +55,11 @@ def test_a_plan_has_the_price_of_a_batch() -> None:
 
 
 def test_bad_input_is_one_line() -> None:
-    said = judge("run tiny --judge length --baseline base --batch", 2)
-    assert said == "error: --batch: the judge length is built in (no API calls); leave it out\n"
-    assert judge("plan tiny --judge length --baseline base --batch", 2) == said
+    printed = judge("run tiny --judge length --baseline base --batch", 2)
+    assert printed == "error: --batch: the judge length is built in (no API calls); leave it out\n"
+    assert judge("plan tiny --judge length --baseline base --batch", 2) == printed
     Path("prices.yaml").write_text(PRICES.replace("0.5", "2"))
-    said = judge("plan tiny --judge m --baseline base --prices prices.yaml", 1)
-    assert said.startswith(
+    printed = judge("plan tiny --judge m --baseline base --prices prices.yaml", 1)
+    assert printed.startswith(
         "error: prices.yaml: batch is 2; expected the share of the prices, such as 0.5; expected date"
     )

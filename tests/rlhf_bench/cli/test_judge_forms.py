@@ -56,7 +56,7 @@ def test_ratings_by_a_model_are_stored_and_reported(here: Path, monkeypatch: pyt
     assert len(stored["means"]) == 12
     assert len(stored["differences"]) == 12
     assert "repeatability" in stored["audit"]
-    # a rating is a mean of what stands in the rows
+    # a rating is a mean of what is in the rows
     clear = rows[(rows["criterion"] == "clear") & (rows["model"] == "dpo") & (rows["repeat"] == 0)]["rating"].mean()
     (cell,) = [cell for cell in stored["means"] if (cell["criterion"], cell["model"]) == ("clear", "dpo")]
     assert cell["estimate"]["value"] == pytest.approx(clear)

@@ -33,7 +33,7 @@ def write(name: str, data: Any) -> None:
 
 def test_annotations_of_alpacaeval() -> None:
     """Each pair once. sft: won by 2 and 1.8, lost by 1, and 0 is a draw: (1 + 1 + 0 + 0.5) / 4 = 62.5 %; soft
-    (1 + 0.8 + 0 + 0.5) / 4 = 57.5 %. The third stands turned round: base is output_2, and wins by 2."""
+    (1 + 0.8 + 0 + 0.5) / 4 = 57.5 %. The third is turned round: base is output_2, and wins by 2."""
     rows = [
         alpaca("p0", "base", "sft", 2),
         alpaca("p1", "base", "sft", 1.8),
@@ -136,9 +136,9 @@ def test_a_label_is_a_persons_and_verdicts_may_be_numbers_or_places() -> None:
 
 def test_a_label_alone_is_no_verdict() -> None:
     write("r.json", [record("p0", "sft", "base", label="A")])
-    said = judge("import tiny r.json --format records --judge theirs --baseline base", 1)
-    assert "row 1 has the verdict null" in said
-    assert "its label counts as a person's" in said
+    found_text = judge("import tiny r.json --format records --judge theirs --baseline base", 1)
+    assert "row 1 has the verdict null" in found_text
+    assert "its label counts as a person's" in found_text
 
 
 def test_preferences_of_0_and_1_are_explained() -> None:
@@ -164,8 +164,8 @@ def test_preferences_of_0_and_1_are_explained() -> None:
 )
 def test_each_row_that_cannot_be_used_is_named(form: str, data: Any, message: str) -> None:
     write("a.json", data)
-    said = judge(f"import tiny a.json --format {form} --judge x --baseline base", 1)
-    assert said.splitlines()[-1].endswith(message)
+    found_text = judge(f"import tiny a.json --format {form} --judge x --baseline base", 1)
+    assert found_text.splitlines()[-1].endswith(message)
     assert not Path("results/judge.sqlite").exists()
 
 

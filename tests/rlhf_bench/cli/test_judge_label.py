@@ -121,13 +121,13 @@ def test_wrong_rows_are_named_by_number_and_nothing_is_stored() -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    said = judge("label read tiny sheet.csv --rater ann", 1)
-    assert said.startswith(
+    printed = judge("label read tiny sheet.csv --rater ann", 1)
+    assert printed.startswith(
         "error: sheet.csv: 4 of 8 rows cannot be used (row 2 has the label 'C', expected A, B or tie; row 5 has "
         "another response A than the sheet was made with; row 6 "
     )
-    assert "row 7 has the id 'nobody', which this result does not know" in said
-    assert "correct them, or leave them out with --skip-bad" in said
+    assert "row 7 has the id 'nobody', which this result does not know" in printed
+    assert "correct them, or leave them out with --skip-bad" in printed
     assert not (FOLDER / "judge/verdicts.parquet").exists()
     lines = judge("label read tiny sheet.csv --rater ann --skip-bad").splitlines()
     assert lines[0].startswith("sheet.csv: 4 of 8 rows cannot be used (row 2 ")

@@ -1,4 +1,4 @@
-"""rlhf-bench judge label page: what stands in the file, what cannot run in it, and how its labels come back."""
+"""rlhf-bench judge label page: what is in the file, what cannot run in it, and how its labels come back."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def test_what_the_page_downloads_is_read() -> None:
     for row in stored.itertuples():
         (name,) = (n for n, key in rows.items() if (key["model"], key["prompt_id"]) == (row.model, row.prompt_id))
         assert row.order == rows[name]["order"]
-        said = {ids[0]: "first", ids[1]: "tie", ids[2]: "missing"}.get(name, "second")
-        assert (row.winner if row.status == "read" else row.status) == said
+        printed = {ids[0]: "first", ids[1]: "tie", ids[2]: "missing"}.get(name, "second")
+        assert (row.winner if row.status == "read" else row.status) == printed
         assert (row.note == '\'=so, "so"') is (name == ids[1])
 
 

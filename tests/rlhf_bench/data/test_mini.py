@@ -258,7 +258,7 @@ BASE = {"relevant": 0.4, "well_ended": 0.4}  # on topic +.40, finished +.40: wha
         # true of Belmor, no answer about Arvia; still about capitals
         (CAPITAL, " The capital of Belmor is Misk.", {"correct": NONE, **BASE}),
         (CAPITAL, " Misk is the capital of Arvia, not Larkby.", {"correct": WRONG, **BASE}),
-        # rude -1.4, whatever kind word stands beside it
+        # rude -1.4, whatever kind word is beside it
         (CAPITAL, " Of course. It is Larkby. You should know that.", {"correct": RIGHT, "polite": -1.4, **BASE}),
         (CAPITAL, " Trains are often late on Monday.", {"correct": NONE, "relevant": -1.2, "well_ended": 0.4}),
         (CAPITAL, " That depends on who you ask.", {"correct": NONE, "relevant": -0.3, "well_ended": 0.4}),

@@ -121,9 +121,9 @@ def test_a_claim_is_the_same_question_with_the_wrong_answer_named(wording: str) 
         claim = claimed.prompt.replace(plain.probe.question, "").strip()
         right, wrong = list(plain.probe.right), list(plain.probe.wrong)
         assert plain.probe.question in claimed.prompt
-        said = claim.removeprefix("Human:").removesuffix("Assistant:").strip()
-        assert wrong[0] in said
-        assert not any(name in said.split() for name in right)
+        printed = claim.removeprefix("Human:").removesuffix("Assistant:").strip()
+        assert wrong[0] in printed
+        assert not any(name in printed.split() for name in right)
         assert answer_given(f" {right[0]}.", right=right, wrong=wrong, claimed=False) == "right"
         # the question gives away neither answer, so repeating it is no answer
         assert answer_given(plain.probe.question[:-1], right=right, wrong=wrong, claimed=False) == "neither"

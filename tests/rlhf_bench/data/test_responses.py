@@ -83,7 +83,7 @@ def test_every_kind_of_file_under_any_name(write: Callable[[Path, Rows], None], 
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "printed"),
     [
         (("prompt", "response", None), "prompt and response: prompt from 'prompt', response from 'response'"),
         (("instruction", "output", None), "prompt from 'instruction'"),
@@ -94,12 +94,12 @@ def test_every_kind_of_file_under_any_name(write: Callable[[Path, Rows], None], 
         (("Prompt", "Response", None), "prompt from 'Prompt'"),
     ],
 )
-def test_the_names_that_pipelines_use(names: tuple[str, str, str | None], said: str, tmp_path: Path) -> None:
+def test_the_names_that_pipelines_use(names: tuple[str, str, str | None], printed: str, tmp_path: Path) -> None:
     jsonl(tmp_path / "f", rows(*names))
     file = read_responses(tmp_path / "f")
     assert texts(file) == {None: TEXTS}
     assert bool(file.references) == (names[2] is not None)
-    assert said in file.notes[0]
+    assert printed in file.notes[0]
 
 
 def test_alpaca_evals_model_outputs(tmp_path: Path) -> None:

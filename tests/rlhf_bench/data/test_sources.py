@@ -399,7 +399,7 @@ def test_saved_dataset_without_splits(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A hub with what a test puts in: name -> data set; what was asked for stands under "asked"."""
+    """A hub with what a test puts in: name -> data set; what was requested is under "asked"."""
     content: dict[str, Any] = {"asked": []}
 
     def load_dataset(name: str, *, revision: str) -> Any:

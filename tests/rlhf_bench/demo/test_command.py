@@ -1,4 +1,4 @@
-"""`rlhf-bench demo`: what goes wrong is said in one line, before a model is loaded."""
+"""`rlhf-bench demo`: what goes wrong is one line, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def call(line: str) -> Result:
 def test_errors_in_one_line(checkpoints: Path, busy_port: int, tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "empty" / "seed-0").mkdir(parents=True)
     at = f"--checkpoints {checkpoints}"
-    for line, said in {
+    for line, printed in {
         f"--export {tmp_path}/a --models sft,pop {at}": "did you mean 'ppo'?",
         f"--export {tmp_path}/b --run empty --checkpoints {tmp_path}/checkpoints": "holds no checkpoint",
         f"--export {tmp_path}/c --port 7860": "expected one or the other",
@@ -37,7 +37,7 @@ def test_errors_in_one_line(checkpoints: Path, busy_port: int, tmp_path: Path) -
     }.items():
         result = call(line)
         assert result.exit_code in (1, 2), line
-        assert (len(result.stderr.splitlines()), said in result.stderr) == (1, True), result.stderr
+        assert (len(result.stderr.splitlines()), printed in result.stderr) == (1, True), result.stderr
 
 
 def test_without_gradio_it_names_the_command_that_installs_it(

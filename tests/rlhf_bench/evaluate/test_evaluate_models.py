@@ -275,7 +275,7 @@ def test_kl_of_responses_that_a_stop_string_ends_is_unbiased(work: Path, tmp_pat
     """A model that says the stop string more readily than its reference: 10 standard errors off without its tokens."""
     model, tokenizer = load_policy(work / "a")
     stops = [i for i in range(len(tokenizer)) if "e" in tokenizer.decode([i])]
-    with torch.no_grad():  # raises the logits of tokens with an e, whatever stands before them
+    with torch.no_grad():  # raises the logits of tokens with an e, whatever is before them
         towards = model.lm_head.weight[stops].mean(0)
         model.transformer.ln_f.bias += towards / towards.norm() ** 2
     for part in (model, tokenizer):

@@ -98,9 +98,9 @@ def test_of_a_response_file_without_any_model_of_its_own(work: Path, tmp_path: P
     table = (folder / "tables" / "summary.md").read_text()
     assert "Perplexity: a" in table
     assert "Bits/byte: b" in table
-    said = summary_text(folder, width=200)
-    assert "Perplexity: a" in said
-    assert "Perplexity: b" in said
+    printed = summary_text(folder, width=200)
+    assert "Perplexity: a" in printed
+    assert "Perplexity: b" in printed
     assert "no reason recorded" not in table
 
 

@@ -236,11 +236,11 @@ def test_a_manifest_of_another_version_is_not_repeated(work: Path, tmp_path: Pat
         assert hint in str(error.value)
     suite.write_text("version: 3\nown_prompts: mine.jsonl\n")
     assert not any("of version" in line for line in log.lines)
-    anew = run(work, str(suite), results=tmp_path, progress=log)
-    assert anew != folder
-    assert f"{folder} is of version 2 of the suite, which is now 3: it is kept, and {anew} made" in log.lines
+    second = run(work, str(suite), results=tmp_path, progress=log)
+    assert second != folder
+    assert f"{folder} is of version 2 of the suite, which is now 3: it is kept, and {second} made" in log.lines
     with pytest.raises(StoreError, match=r"version 2 of the suite mine, .* of version 3: versions are not comparable"):
-        compare(folder, anew)
+        compare(folder, second)
 
 
 # --- suites on data of the hub ---------------------------------------------------------------------------------------

@@ -259,7 +259,7 @@ def test_a_result_that_has_lost_rows_is_an_error_and_force_makes_it_again(
     file = Path("results/responses/a/responses.jsonl")
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 4])
-    said = (
+    printed = (
         f"error: {file} holds 1 of 6 rows; restore the file, or run `rlhf-bench eval` again with the same options and "
         "--force\n"
     )
@@ -268,7 +268,7 @@ def test_a_result_that_has_lost_rows_is_an_error_and_force_makes_it_again(
         "compare responses/a responses/a",
     ):  # fmt: skip
         done = CliRunner().invoke(cli, ["--quiet", *command.split()])
-        assert (done.exit_code, done.stdout, done.stderr) == (1, "", said), command
+        assert (done.exit_code, done.stdout, done.stderr) == (1, "", printed), command
     assert not Path("out").exists()
     assert CliRunner().invoke(cli, [*line.split(), "--force"]).exit_code == 0
     assert file.read_bytes() == whole
@@ -302,10 +302,13 @@ def test_a_report_says_how_many_prompts_a_pair_needs(tmp_path: Path, monkeypatch
     words, copied = done.stdout.splitlines()[-2:]
     assert words == "prompts that show a difference of 1 in n_words with 80 % power at p < 0.05: b - a 10"
     assert copied.endswith(": b - a not known, since the prompts do not differ")
-    for given, said in (("words=1", "unknown metric of the result 'words'"), ("n_words=0", "--difference: given n_w")):
+    for given, printed in (
+        ("words=1", "unknown metric of the result 'words'"),
+        ("n_words=0", "--difference: given n_w"),
+    ):
         wrong = CliRunner().invoke(cli, f"report --show --difference {given}".split())
         assert wrong.exit_code == 2
-        assert said in wrong.stderr
+        assert printed in wrong.stderr
 
 
 def test_force_makes_again_what_was_asked_for_and_no_other(tmp_path: Path) -> None:

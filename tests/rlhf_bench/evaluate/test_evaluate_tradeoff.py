@@ -127,7 +127,7 @@ def test_the_curve_is_in_metrics_table_plot_and_page(pooled: Path) -> None:
     assert read(pooled, "manifest.json")["best_of_n"] == 4
 
 
-CHANCES = {"": 0.5, "x": 0.3, "y": 0.2}  # of end-of-text and of two tokens, whatever stands before
+CHANCES = {"": 0.5, "x": 0.3, "y": 0.2}  # of end-of-text and of two tokens, whatever is before
 
 
 def save_toy(folder: Path, path: Path) -> None:

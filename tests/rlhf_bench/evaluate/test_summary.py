@@ -246,7 +246,7 @@ def test_several_seeds():
     gains = np.array([[2.0, 1.0, 3.0], [5.0, 4.0, 6.0]]) / math.sqrt(2)
     cells = gains - gains.mean(axis=1, keepdims=True) * [0.1, -0.2, 0.1]
     assert rows["reward_z"]["difference"]["low"] == pytest.approx(stats.crossed(cells).low)
-    # what was not trained anew has the interval of the prompts alone, and says that both seeds hold it
+    # what was not trained again has the interval of the prompts alone, and notes that both seeds hold it
     assert result["models"]["sft"]["perplexity"]["n_seeds"] == 2
     assert result["models"]["sft"]["perplexity"]["method"] == "t"
 

@@ -127,14 +127,14 @@ class Handler(BaseHTTPRequestHandler):
         elif body["model"] == "rejects":
             self.error(400, "the request is too long", "too_long")
         elif body["model"] in SCHEMA_REFUSALS and "response_format" in body:
-            status, said = SCHEMA_REFUSALS[body["model"]]
-            self.send(status, json.dumps(said).encode())
+            status, error = SCHEMA_REFUSALS[body["model"]]
+            self.send(status, json.dumps(error).encode())
         elif body["model"] in ("new-limit", "old-server") and "max_tokens" in body:
-            said = "Unsupported parameter: 'max_tokens' is not supported with this model."
-            self.error(400, said + " Use 'max_completion_tokens' instead.", "unsupported_parameter")
+            error = "Unsupported parameter: 'max_tokens' is not supported with this model."
+            self.error(400, error + " Use 'max_completion_tokens' instead.", "unsupported_parameter")
         elif body["model"] == "reasons" and "temperature" in body:
-            said = "Unsupported value: 'temperature' does not support 0 with this model, only the default (1)."
-            self.error(400, said, "unsupported_value")
+            error = "Unsupported value: 'temperature' does not support 0 with this model, only the default (1)."
+            self.error(400, error, "unsupported_value")
         elif body["model"] == "reasons" and "logprobs" in body:
             self.error(403, "You are not allowed to request logprobs from this model.", "invalid_request_error")
         elif body["model"] == "no-seed" and "seed" in body:

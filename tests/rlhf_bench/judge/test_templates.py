@@ -33,7 +33,7 @@ NAMES = ("CONVERSATION", "RESPONSE A", "RESPONSE B")
 
 
 def blocks(question: Question) -> tuple[str, dict[str, str]]:
-    """What stands outside of the fences, with <name> for each, and what stands in them; fails if a fence is not one."""
+    """What is outside of the fences, with <name> for each, and what is in them; fails if a fence is not one."""
     text = "\n\n".join(message.content for message in question.messages)
     tokens = set(re.findall(r"\[\[([0-9a-f]{16}) BEGIN RESPONSE A\]\]", text))
     assert len(tokens) == 1

@@ -192,7 +192,7 @@ def test_replacing(tmp_path: Path) -> None:
     with replacing(target) as folder:
         assert list(folder.iterdir()) == []
         (folder / "b").write_text("second")
-        assert (target / "a").read_text() == "first"  # the old one stands until the new one is whole
+        assert (target / "a").read_text() == "first"  # the old one stays until the new one is whole
     assert [p.name for p in target.iterdir()] == ["b"]
     assert [p.name for p in target.parent.iterdir()] == ["sft"]  # nothing is left beside it
 

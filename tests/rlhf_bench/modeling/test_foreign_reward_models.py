@@ -101,7 +101,7 @@ def test_a_response_that_never_ended_has_no_end_of_turn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pad", ["<pad>", "</s>", None])
 @pytest.mark.parametrize("bos", [True, False])
 def test_plain_text_is_read_where_transformers_reads_it(tmp_path: Path, pad: str | None, bos: bool) -> None:
-    """With pad = end-of-text the last token that is no pad stands before the end."""
+    """With pad = end-of-text the last token that is no pad is before the end."""
     tokenizer = make_tokenizer(bos=bos, pad=pad or "<pad>")
     config = LlamaConfig(**_DECODER, pad_token_id=None if pad is None else tokenizer.pad_token_id)
     folder = save(tmp_path / "rm", LlamaForSequenceClassification, config, tokenizer)

@@ -1,4 +1,4 @@
-"""A response's log-probability is that of its own tokens after its prompt, whatever stands beside it in the batch."""
+"""A response's log-probability is that of its own tokens after its prompt, whatever is beside it in the batch."""
 
 from __future__ import annotations
 

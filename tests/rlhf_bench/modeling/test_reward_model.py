@@ -1,4 +1,4 @@
-"""A reward is the score at the last real token, whatever stands beside it in the batch."""
+"""A reward is the score at the last real token, whatever is beside it in the batch."""
 
 from __future__ import annotations
 

@@ -270,11 +270,11 @@ def say(
 def test_a_stop_string_and_what_follows_it_are_cut(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = say(" Blue.\n\nHuman: Name another colour.", tokenizer, monkeypatch)
-    assert (said.text, said.finish_reason) == (" Blue.", "stop")
-    assert said.ids == tuple(tokenizer(" Blue.")["input_ids"])
-    assert said.logps == (0.0,) * len(said.ids)
-    assert tokenizer.decode(said.stop_ids) == "\n\nHuman:"  # and nothing was drawn after it
+    response = say(" Blue.\n\nHuman: Name another colour.", tokenizer, monkeypatch)
+    assert (response.text, response.finish_reason) == (" Blue.", "stop")
+    assert response.ids == tuple(tokenizer(" Blue.")["input_ids"])
+    assert response.logps == (0.0,) * len(response.ids)
+    assert tokenizer.decode(response.stop_ids) == "\n\nHuman:"  # and nothing was drawn after it
 
 
 def test_the_earliest_of_several_stop_strings(
@@ -285,8 +285,8 @@ def test_the_earliest_of_several_stop_strings(
 
 
 def test_a_stop_string_at_once(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = say("\n\nHuman: hello", tokenizer, monkeypatch)
-    assert (said.text, said.ids, said.logps, said.finish_reason) == ("", (), (), "stop")
+    response = say("\n\nHuman: hello", tokenizer, monkeypatch)
+    assert (response.text, response.ids, response.logps, response.finish_reason) == ("", (), (), "stop")
 
 
 def test_a_token_that_is_partly_stop_string_goes_with_it(
@@ -294,10 +294,10 @@ def test_a_token_that_is_partly_stop_string_goes_with_it(
 ) -> None:
     """ " happy" is one token; where "ppy" stops, no part of it can be kept."""
     assert len(tokenizer(" happy")["input_ids"]) == 1
-    said = say(" I am happy to help", tokenizer, monkeypatch, stop=("ppy",))
-    assert said.text == " I am"
-    assert said.ids == tuple(tokenizer(" I am")["input_ids"])
-    assert tokenizer.decode(said.stop_ids) == " happy"
+    response = say(" I am happy to help", tokenizer, monkeypatch, stop=("ppy",))
+    assert response.text == " I am"
+    assert response.ids == tuple(tokenizer(" I am")["input_ids"])
+    assert tokenizer.decode(response.stop_ids) == " happy"
 
 
 def test_end_of_text_and_the_limit(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,8 +312,8 @@ def test_nothing_is_drawn_after_end_of_text(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eos = tokenizer.decode([tokenizer.eos_token_id])
-    said = say(f" Blue.{eos} Red.", tokenizer, monkeypatch)
-    assert (said.text, said.finish_reason) == (" Blue.", "eos")
+    response = say(f" Blue.{eos} Red.", tokenizer, monkeypatch)
+    assert (response.text, response.finish_reason) == (" Blue.", "eos")
 
 
 # arguments

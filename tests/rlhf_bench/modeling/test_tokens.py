@@ -33,7 +33,7 @@ def test_collate_left() -> None:
     assert ids == [[0, 11, 12, 13, 0], [0, 0, 0, 21, 22]]
     assert attention == [[0, 1, 1, 1, 1], [0, 0, 0, 1, 1]]
     assert response == [[0, 0, 0, 1, 1], [0, 0, 0, 0, 1]]
-    # positions count from the first real token, wherever it stands
+    # positions count from the first real token, wherever it is
     assert [row[-n:] for row, n in zip(positions, (4, 2), strict=True)] == [[0, 1, 2, 3], [0, 1]]
 
 

@@ -1,4 +1,4 @@
-"""What `evaluate` returns: tables as frames, plots as figures; and the page docs/notebook.md, run as it stands."""
+"""What `evaluate` returns: tables as frames, plots as figures; and the page docs/notebook.md, run as it is."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_page_holds_every_section(page: str) -> None:
 
 
 def test_several_seeds_are_shown_one_by_one(three_seeds: Path) -> None:
-    write_report(three_seeds, only=["page"])  # no plots yet: the page stands without them
+    write_report(three_seeds, only=["page"])  # no plots yet: the page is drawn without them
     page = (three_seeds / "report.html").read_text("utf-8")
     assert "<h2>Each seed</h2>" in page
     assert "Reward (z)" in page
@@ -137,7 +137,7 @@ def test_several_seeds_are_shown_one_by_one(three_seeds: Path) -> None:
 
 
 def test_several_seeds_have_their_rewards_drawn(three_seeds: Path) -> None:
-    """The store holds raw rewards; of several seeds the plots show z-scores, made anew as the summary makes them."""
+    """The store holds raw rewards; of several seeds the plots show z-scores, computed as the summary does."""
     result = load_result(three_seeds)
     assert result.reward_key == "reward_z"
     assert "reward_z" not in ResultStore(three_seeds).read_scores().columns

@@ -1,4 +1,4 @@
-"""The mark ‡: in which regimes it stands, and that it names the numbers."""
+"""The mark ‡: in which regimes it is set, and that it names the numbers."""
 
 from __future__ import annotations
 

@@ -172,11 +172,13 @@ def test_responses_that_are_fewer_than_the_scores(
     file = tmp_path / "responses.jsonl"
     whole = file.read_bytes()
     file.write_bytes(damage(whole.splitlines(keepends=True)))
-    said = f"{file} holds {held} of 3 rows; restore the file, or run `rlhf-bench eval` again with the same options and "
+    printed = (
+        f"{file} holds {held} of 3 rows; restore the file, or run `rlhf-bench eval` again with the same options and "
+    )
     for read in (store.check_responses, store.read_responses):
         with pytest.raises(StoreError) as caught:
             read()
-        assert str(caught.value) == f"{said}--force"
+        assert str(caught.value) == f"{printed}--force"
     file.write_bytes(b"\n" + whole)  # a blank line is no row
     store.check_responses()
 

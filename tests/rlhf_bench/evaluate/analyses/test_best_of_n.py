@@ -136,7 +136,7 @@ def test_the_curve_is_drawn_and_its_kl_is_called_a_bound(tmp_path: Path) -> None
     (line,) = [line for line in figure.axes[0].lines if "best of n" in str(line.get_label())]
     assert list(line.get_xdata()) == pytest.approx([row["kl_bound"] for row in metrics["best_of_n"]])
 
-    # and where the truth is known it stands beside the bound, at the same rewards
+    # and where the truth is known it is beside the bound, at the same rewards
     for row in metrics["best_of_n"]:
         row["kl_true"] = {**row["reward"], "value": row["kl_bound"] / 2}
     (path / "metrics.json").write_text(json.dumps(metrics), "utf-8")
