@@ -16,7 +16,8 @@ import numpy as np
 from scipy import special
 
 from rlhf_bench.audit.promise import promised
-from rlhf_bench.audit.regression import Payments, groups_of, payments
+from rlhf_bench.audit.regression import Payments, payments
+from rlhf_bench.audit.regression_fit import groups_of
 from rlhf_bench.audit.slices import Slice, feature_slices, measure_slice
 from rlhf_bench.stats import FloatArray, benjamini_hochberg
 

@@ -10,7 +10,8 @@ import numpy as np
 from rlhf_bench.audit.discovered_words import discovered_words
 from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.promise import promised
-from rlhf_bench.audit.regression import Coefficient, Mask, Payments, groups_of, payments
+from rlhf_bench.audit.regression import Coefficient, Mask, Payments, payments
+from rlhf_bench.audit.regression_fit import groups_of
 from rlhf_bench.audit.slices import (
     Slice,
     category_slices,

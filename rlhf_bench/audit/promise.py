@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from rlhf_bench.audit.regression import fit_logistic
+from rlhf_bench.audit.regression_fit import fit_logistic
 from rlhf_bench.stats import FloatArray
 
 

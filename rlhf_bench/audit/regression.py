@@ -19,17 +19,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special, stats
 
+from rlhf_bench.audit.rare_features import score_test
+from rlhf_bench.audit.regression_fit import Index, fit_logistic, groups_of, standard_errors
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray
 
-Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 MIN_PAIRS = 30
-_RIDGE = 1e-4  # per pair: keeps a coefficient finite where the labels separate
 _TUKEY = 4.685  # standard errors from which a coefficient has no pull at all
 COLLINEAR = 5.0  # a variance inflation factor from which a feature is called collinear
 _MIN_PRESENT = 10  # pairs in which a feature must differ
-_MIN_EACH = 1  # and those in which either side must have more of it: else the labels separate
+_FEW = 10  # pairs in which either side has more of it, below which the labels' price has a score test
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def fit_temperature(margins: FloatArray) -> float:
 
 def usable(differences: FloatArray) -> Mask:
     """Which features differ in enough pairs to be looked at, (K,) of bool."""
-    more, less = ((differences > 0).sum(axis=0), (differences < 0).sum(axis=0))
-    found: Mask = (more + less >= _MIN_PRESENT) & (np.minimum(more, less) >= _MIN_EACH)
+    found: Mask = (differences != 0).sum(axis=0) >= _MIN_PRESENT
     return found
 
 
@@ -92,7 +91,8 @@ def payments(
 
     differences: features of chosen minus rejected, (N, K); margins: score of chosen minus rejected, (N,); prompts:
     what is resampled in effect: standard errors are summed by prompt (a sandwich estimate, with the estimation of T
-    and of the attenuation in it). Features that differ in fewer than 10 pairs are left out.
+    and of the attenuation in it). Features that differ in fewer than 10 pairs are left out; those of which either
+    side has more in fewer than 10 pairs have a score test (`rare_features`) in place of Wald's.
 
     Raises BadValue for fewer than 30 pairs, or none of two different scores.
     """
@@ -110,49 +110,38 @@ def payments(
     labels, labels_influence, _ = fit_logistic(x, np.ones(len(x)))
     model_influence = model_influence + _through_temperature(x, margins, temperature, model_hessian)
     groups = groups_of(prompts)
-    attenuation, factor_influence = _attenuation(model, labels, model_influence, labels_influence, groups)
+    more, less = (x > 0).sum(axis=0), (x < 0).sum(axis=0)
+    few = np.minimum(more, less) < _FEW
+    attenuation, factor_influence = _attenuation(
+        model[~few], labels[~few], model_influence[:, ~few], labels_influence[:, ~few], groups
+    )
     difference = model - attenuation * labels
     influence = model_influence - attenuation * labels_influence - np.outer(factor_influence, labels)
-    se = _errors(influence, groups)
     # a feature's price is known by the prompts whose responses differ in it
     degrees = np.array([max(len(np.unique(groups[column != 0])) - 1, 1) for column in x.T])
     t: FloatArray = np.asarray(stats.t.ppf((1 + level) / 2, degrees))
-    half, model_half, labels_half = t * se, t * _errors(model_influence, groups), t * _errors(labels_influence, groups)
+    se, model_se, labels_se = (standard_errors(of, groups) for of in (influence, model_influence, labels_influence))
     p: FloatArray = 2 * np.asarray(stats.t.sf(np.abs(difference) / se, degrees))
+    labels_ends = np.stack([labels - t * labels_se, labels + t * labels_se])
+    ends = np.stack([difference - t * se, difference + t * se])
+    for i in np.flatnonzero(few).tolist():
+        tested = score_test(
+            x, i, groups, float(model[i]), attenuation, model_influence[:, i], factor_influence, level=level
+        )
+        labels_ends[:, i], ends[:, i], p[i], se[i] = tested.labels, tested.difference, tested.p, tested.se
     power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     inflation = _inflation(x)
     rows = [
         Coefficient(
             names[k], float(sd[i]),
-            float(model[i]), float(model[i] - model_half[i]), float(model[i] + model_half[i]),
-            float(labels[i]), float(labels[i] - labels_half[i]), float(labels[i] + labels_half[i]),
-            float(difference[i]), float(difference[i] - half[i]), float(difference[i] + half[i]),
+            float(model[i]), float(model[i] - t[i] * model_se[i]), float(model[i] + t[i] * model_se[i]),
+            float(labels[i]), float(labels_ends[0, i]), float(labels_ends[1, i]),
+            float(difference[i]), float(ends[0, i]), float(ends[1, i]),
             float(p[i]), power * float(se[i]), float(inflation[i]),
         )
         for i, k in enumerate(kept.tolist())
     ]  # fmt: skip
     return Payments(temperature, attenuation, len(margins), rows)
-
-
-def fit_logistic(x: FloatArray, share: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Coefficients (K,), the influence of each pair on them (N, K), and the Hessian of the mean loss (K, K).
-
-    A residual is divided by 1 - leverage (HC3, MacKinnon & White 1985), since a pair draws the fit towards itself.
-    """
-    n, k = x.shape
-    beta = np.zeros(k)
-    for _ in range(100):
-        p = special.expit(x @ beta)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x / n + _RIDGE * np.eye(k)
-        step = np.linalg.solve(hessian, x.T @ (share - p) / n - _RIDGE * beta)
-        beta = beta + step * min(1.0, 5.0 / max(float(np.abs(step).max(initial=0.0)), 1e-300))
-        if np.abs(step).max(initial=0.0) < 1e-10:
-            break
-    p = special.expit(x @ beta)
-    hessian = (x * (p * (1 - p))[:, None]).T @ x / n + _RIDGE * np.eye(k)
-    leverage = (x * np.linalg.solve(hessian, x.T).T).sum(axis=1) * p * (1 - p) / n
-    influence = np.linalg.solve(hessian, (x * ((share - p) / (1 - np.minimum(leverage, 0.9)))[:, None]).T).T / n
-    return beta, influence, hessian
 
 
 def _through_temperature(x: FloatArray, margins: FloatArray, temperature: float, hessian: FloatArray) -> FloatArray:
@@ -177,8 +166,8 @@ def _attenuation(
     """
     if not len(model):
         return 1.0, np.zeros(len(groups))
-    own, other = (_errors(influence, groups) ** 2 for influence in (model_influence, labels_influence))
-    both = _errors(model_influence + labels_influence, groups) ** 2
+    own, other = (standard_errors(influence, groups) ** 2 for influence in (model_influence, labels_influence))
+    both = standard_errors(model_influence + labels_influence, groups) ** 2
     shared = (both - own - other) / 2  # covariance of the two coefficients
 
     def spread(a: float) -> FloatArray:
@@ -201,20 +190,6 @@ def _attenuation(
     below = float((weight * slope).sum())
     influence = -(model_influence - a * labels_influence) @ (weight / se)
     return a, influence / below if below > 0 else np.zeros(len(groups))
-
-
-def groups_of(prompts: Sequence[str]) -> Index:
-    """A number for each prompt, (N,)."""
-    return np.asarray(np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1], dtype=np.intp)
-
-
-def _errors(influence: FloatArray, groups: Index) -> FloatArray:
-    """Standard errors (K,) from the influence of each pair (N, K), summed by prompt."""
-    n_groups = int(groups.max()) + 1
-    sums = np.zeros((n_groups, influence.shape[1]))
-    np.add.at(sums, groups, influence)
-    found: FloatArray = np.sqrt((sums**2).sum(axis=0) * n_groups / max(n_groups - 1, 1))
-    return np.maximum(found, 1e-300)
 
 
 def _inflation(x: FloatArray) -> FloatArray:

@@ -20,7 +20,8 @@ from scipy import stats
 
 from rlhf_bench.audit.pairs import right
 from rlhf_bench.audit.promise import Promise
-from rlhf_bench.audit.regression import Index, Mask, groups_of
+from rlhf_bench.audit.regression import Mask
+from rlhf_bench.audit.regression_fit import Index, groups_of
 from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
 from rlhf_bench.types import Estimate

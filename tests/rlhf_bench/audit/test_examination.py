@@ -15,7 +15,8 @@ from rlhf_bench.audit import examine
 from rlhf_bench.audit.discovered_words import discovered_words
 from rlhf_bench.audit.findings import sentence
 from rlhf_bench.audit.promise import Promise, promised
-from rlhf_bench.audit.regression import fit_temperature, groups_of, payments
+from rlhf_bench.audit.regression import fit_temperature, payments
+from rlhf_bench.audit.regression_fit import groups_of
 from rlhf_bench.audit.slices import discovered_slices, measure_slice
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES
