@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from rlhf_bench.modeling.heads import backbone_of, first_position, is_linear, output_layer, own_logits
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch
+from rlhf_bench.modeling.tree_attention import attends_by_tree
 from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
@@ -92,7 +93,8 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """
     if can_pack(model):
         multiple_of = ROUND_WIDTH if remembers_shapes(model.dtype, model.device) else 1
-        packing = pack(batch, model.config.get_text_config().hidden_size, multiple_of=multiple_of)
+        hidden_size = model.config.get_text_config().hidden_size
+        packing = pack(batch, hidden_size, multiple_of=multiple_of, by_tree=attends_by_tree(model))
         if packing is not None:
             return packed_hidden_states(model, packing)
     return plain_hidden_states(model, batch)
@@ -255,7 +257,6 @@ class _ChunkedLogps(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, inverse_temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = product_dtype(hidden.dtype, hidden.device)
-        ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.inverse_temperature, ctx.dtype = inverse_temperature, dtype
         logps = torch.empty(targets.shape, dtype=_wide(dtype), device=hidden.device)
         entropy = torch.empty_like(logps)
@@ -268,6 +269,7 @@ class _ChunkedLogps(torch.autograd.Function):
                 logps[part] = log_p.gather(1, targets[part, None]).squeeze(1)
                 entropy[part] = -(log_p.exp() * log_p).sum(-1)
                 correct[part] = logps[part] >= log_p.amax(-1)  # many times faster than argmax
+        ctx.save_for_backward(hidden, weight, small, bias, targets)
         ctx.only_chunk = log_p if len(parts) == 1 and any(ctx.needs_input_grad) else None
         ctx.mark_non_differentiable(correct)
         return logps, entropy, correct
@@ -275,8 +277,8 @@ class _ChunkedLogps(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         grad_logps, grad_entropy, _ = grads
-        hidden, weight, bias, targets = ctx.saved_tensors
-        low, small = hidden.to(ctx.dtype), weight.to(ctx.dtype)
+        hidden, weight, small, bias, targets = ctx.saved_tensors
+        low = hidden.to(ctx.dtype)
         grad_hidden = torch.empty_like(hidden)
         grad_weight: Tensor | None = None
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=_wide(bias.dtype))

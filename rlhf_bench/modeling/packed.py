@@ -1,7 +1,8 @@
 """Linear layers of a large model on a CPU with their weights laid out for few rows.
 
 Decoding multiplies a handful of rows by every weight of the model. A plain product rearranges the weight for its kernel
-each time, which costs more than the product; here that is done once for all tokens of a call, by oneDNN.
+each time, which costs more than the product; here that is done once for all tokens of a call, by oneDNN. Reading the
+weights is then most of the time, so that weights in bfloat16 take half of it.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ ROWS = 32  # the number of rows that the layout is chosen for; it serves any num
 
 
 @contextlib.contextmanager
-def packed_weights(model: PreTrainedModel) -> Iterator[None]:
-    """Packed weights in the model's linear layers while the block lasts, where that pays.
+def packed_weights(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Packed weights of `dtype` in the model's linear layers while the block lasts, where that pays.
 
     Weights may not change meanwhile, and no gradient flows. A small model is left as it is: its weights stay in the
-    cache of the processor, and several threads share it.
+    cache of the processor, and several threads share it. A processor without bfloat16 packs in float32.
     """
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        dtype = torch.float32
     layers = list(_layers(model)) if is_large(model) else []
     try:
         for layer in layers:
-            layer.forward = _packed_forward(layer)
+            layer.forward = _packed_forward(layer, dtype)
         yield
     finally:
         for layer in layers:
@@ -53,13 +56,14 @@ def _layers(model: PreTrainedModel) -> Iterator[nn.Module]:
             yield module
 
 
-def _packed_forward(layer: Any) -> Callable[[Tensor], Tensor]:
-    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+def _packed_forward(layer: Any, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    weight = layer.weight.detach().to(dtype)
+    bias = None if layer.bias is None else layer.bias.detach().to(dtype)
     rows = weight if isinstance(layer, nn.Linear) else weight.T.contiguous()  # (out, in)
     packed = torch.ops.mkldnn._reorder_linear_weight(rows, ROWS)
 
     def forward(x: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-        return product
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, bias, "none", [], "")
+        return product.to(x.dtype)
 
     return forward

@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import BadValue, NotFinite
-from rlhf_bench.modeling.decoding import decode_steps
-from rlhf_bench.modeling.packed import packed_weights
+from rlhf_bench.modeling.decoding import can_group, decode_steps
+from rlhf_bench.modeling.packed import is_large, packed_weights
 from rlhf_bench.modeling.special import continued_text, end_ids
 from rlhf_bench.modeling.stops import Stops
 from rlhf_bench.modeling.tokens import encode_prompts, length_batches
@@ -84,11 +84,13 @@ def sample(
     batch_size: int = 256,
     on_batch: Callable[[int], None] = lambda _: None,
     processes: Processes = ALONE,
+    dtype: torch.dtype = torch.float32,
 ) -> list[list[Completion]]:
     """Draw `samples` responses to each prompt, in the order of the prompts.
 
     At most `batch_size` responses are in flight, at each of a small model's workers. `on_batch` receives how many
-    responses each finished batch held, of this process's batches; what the others drew comes last.
+    responses each finished batch held, of this process's batches; what the others drew comes last. dtype: of the
+    matrix products where weights are packed (`packed_weights`).
 
     Raises:
         BadValue: prompt and response together exceed what the model can read.
@@ -96,7 +98,7 @@ def sample(
     """
     return sample_as(
         lambda completion: completion, model, tokenizer, prompts, config,
-        samples=samples, seed=seed, batch_size=batch_size, on_batch=on_batch, processes=processes,
+        samples=samples, seed=seed, batch_size=batch_size, on_batch=on_batch, processes=processes, dtype=dtype,
     )  # fmt: skip
 
 
@@ -112,6 +114,7 @@ def sample_as(
     batch_size: int,
     on_batch: Callable[[int], None],
     processes: Processes,
+    dtype: torch.dtype = torch.float32,
 ) -> list[list[Made]]:
     """Sample as `sample` does, but hold and exchange what `make` makes of each response, only what is needed."""
     encoded = _encode(model, tokenizer, prompts, config)
@@ -126,7 +129,9 @@ def sample_as(
                                  config, samples, seed, stops, ends)  # fmt: skip
         return [make(completion) for completion in rows]
 
-    with workers_for(model, processes) as pool, packed_weights(model):
+    if is_large(model):
+        can_group(model)  # tried once, in full precision: before weights are packed
+    with workers_for(model, processes) as pool, packed_weights(model, dtype):
         drawn = pool.map(work, groups, lambda rows: on_batch(len(rows)))
     for group, rows in zip(groups, drawn, strict=True):
         for k, made in enumerate(rows):

@@ -13,7 +13,9 @@ prompt add up, as they must.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +30,7 @@ from transformers import PreTrainedModel
 from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
+from rlhf_bench.modeling.tree_attention import attending_by_tree, attends_by_tree
 from rlhf_bench.runtime.sharding import is_sharded
 
 Ints = npt.NDArray[np.int64]
@@ -42,6 +45,7 @@ class Packing(NamedTuple):
     position_ids: Tensor  # (R, W) int64: from 0 in each tree; each response goes on where its prompt ends
     visible: Tensor  # (R, 1, W, W) bool: [r, 0, i, j] is True where token i attends to token j
     places: Tensor  # (B, T) int64: the place of each token in the flattened packing; any place for padding
+    sizes: list[int]  # tokens of each tree, and of each row's padding, in the order of the flattened packing
 
 
 class _Tree(NamedTuple):
@@ -49,11 +53,12 @@ class _Tree(NamedTuple):
     rows: list[int]  # rows of the batch that have this prompt
 
 
-def pack(batch: Batch, hidden_size: int, *, multiple_of: int = ROUND_WIDTH) -> Packing | None:
+def pack(batch: Batch, hidden_size: int, *, multiple_of: int = ROUND_WIDTH, by_tree: bool = False) -> Packing | None:
     """The packing of a batch that costs least, or None where the batch as it is costs about as little.
 
     The cost of R rows of W tokens is taken as R W (6 H + 2 W), H being the hidden size: matrix products and attention.
-    W is a multiple of `multiple_of`.
+    W is a multiple of `multiple_of`. Attention `by_tree` costs what the trees' own tokens cost, and less than that of
+    the batch as it is, so that every batch is packed.
     """
     ids, real, response, positions = (tensor.cpu().numpy() for tensor in batch)
     starts, lengths = real.argmax(1), real.sum(1)
@@ -64,23 +69,24 @@ def pack(batch: Batch, hidden_size: int, *, multiple_of: int = ROUND_WIDTH) -> P
     for b in range(len(ids)):
         groups.setdefault(ids[b, starts[b] : starts[b] + heads[b]].tobytes(), []).append(b)
 
-    def cost(rows: int, width: int) -> int:
-        return rows * width * (6 * hidden_size + 2 * width)
+    def cost(rows: int, width: int, trees: Sequence[_Tree] = ()) -> int:
+        pairs = sum(tree.size**2 for tree in trees) if by_tree else rows * width**2  # of tokens, in attention
+        return 6 * hidden_size * rows * width + 2 * pairs
 
     longest = int(lengths.max())
-    best, least = None, int(0.95 * cost(*ids.shape))
+    best, least = None, sys.maxsize if by_tree else int(0.95 * cost(*ids.shape))
     for factor in WIDTHS:
         limit = int(longest * factor)
         trees = [tree for rows in groups.values() for tree in _trees(rows, heads, lengths, limit)]
         total = sum(tree.size for tree in trees)
         fewest = -(-total // limit)
         for count in range(fewest, min(fewest + 2, len(trees)) + 1):
-            if cost(count, total // count) >= least:  # even in rows of equal length
+            if cost(count, total // count, trees) >= least:  # even in rows of equal length
                 continue
             bins = _balanced(trees, count)
             width = _rounded(max(sum(tree.size for tree in row) for row in bins), multiple_of)
-            if cost(count, width) < least:
-                best, least = (bins, width), cost(count, width)
+            if cost(count, width, trees) < least:
+                best, least = (bins, width), cost(count, width, trees)
     return None if best is None else _written(*best, ids, positions, starts, heads, lengths, batch.ids.device)
 
 
@@ -92,7 +98,9 @@ def packed_hidden_states(model: PreTrainedModel, packing: Packing) -> Tensor:
         dtype = product_dtype(model.dtype, mask.device)
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
     positions = packing.position_ids + first_position(model)
-    out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=positions, use_cache=False)
+    by_tree = attends_by_tree(model)
+    with attending_by_tree(model, packing.visible, packing.sizes) if by_tree else contextlib.nullcontext():
+        out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=positions, use_cache=False)
     hidden: Tensor = out.last_hidden_state.flatten(0, 1)
     return hidden.index_select(0, packing.places.flatten()).view(*packing.places.shape, -1)
 
@@ -202,6 +210,7 @@ def _written(
     tree_of = np.tile(np.arange(-width, 0), (len(bins), 1))  # a token of padding is a tree of its own
     branch_of = np.zeros(shape, dtype=np.int64)  # 0: the prompt, seen by every response of its tree
     places = np.zeros(ids.shape, dtype=np.int64)
+    sizes: list[int] = []
     for r, trees in enumerate(bins):
         at = 0
         for t, tree in enumerate(trees):
@@ -216,11 +225,14 @@ def _written(
                 branch_of[r, end : end + n] = k
                 end = _copy(packed_ids, packed_positions, r, end, ids, positions, b, begin, n)
             at = end
+        sizes += [tree.size for tree in trees] + [width - at] * (at < width)
     same, own = torch.from_numpy(tree_of), torch.from_numpy(branch_of)
     visible = (same[:, :, None] == same[:, None, :]) & torch.ones(width, width, dtype=torch.bool).tril()
     visible &= (own[:, None, :] == 0) | (own[:, :, None] == own[:, None, :])
-    tensors = (torch.from_numpy(packed_ids), torch.from_numpy(packed_positions), visible[:, None])
-    return Packing(*(tensor.to(device) for tensor in (*tensors, torch.from_numpy(places))))
+    return Packing(
+        torch.from_numpy(packed_ids).to(device), torch.from_numpy(packed_positions).to(device),
+        visible[:, None].to(device), torch.from_numpy(places).to(device), sizes,
+    )  # fmt: skip
 
 
 def _copy(

@@ -33,6 +33,11 @@ class Machine:
     def processes(self) -> Processes:
         return self.pool.processes
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of matrix products."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
     def autocast(self) -> Any:
         return autocast(self.precision, self.device)
 

@@ -58,10 +58,14 @@ class Optimizer:
         Raises:
             NotFinite: the norm is NaN or infinite; no weight has been touched.
         """
-        norm = float(gather(nn.utils.clip_grad_norm_(self.parameters, self.max_norm)))
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        total = nn.utils.get_total_norm(gradients)
+        norm = float(gather(total))
         if not math.isfinite(norm):
             self.clear()
             raise NotFinite(f"{where}: the gradient is {norm}; expected a finite number: lower the learning rate")
+        if norm > self.max_norm:  # else every gradient would be multiplied by 1
+            nn.utils.clip_grads_with_norm_(self.parameters, self.max_norm, total)
         list(self.pool.stream(lambda part: part.step(), self.parts))  # no two share a parameter
         self.clear()
         return norm
@@ -105,7 +109,7 @@ def make_optimizer(
     if groups:  # all that an adapter trains may be matrices of the layers
         betas = (config.adam_beta1, config.adam_beta2)
         optimizers.append(torch.optim.AdamW(groups, betas=betas, eps=1e-8, fused=True))
-    dtype = torch.bfloat16 if machine is not None and machine.precision == "bf16" else torch.float32
+    dtype = torch.float32 if machine is None else machine.dtype
     # Muon's iterations cost a small model about as much as its gradient: several optimisers, so that workers share them
     for share in _shares(matrices):
         optimizers.append(Muon(share, lr=config.muon_lr, weight_decay=config.weight_decay, dtype=dtype))

@@ -166,12 +166,16 @@ class RolloutMaker:
         ]
 
     def sample(self, prompts: Sequence[Prompt], *, samples: int, seed: int) -> list[list[Completion]]:
-        """Responses to each prompt, in full precision: many small products of ever new shapes gain nothing in bf16."""
+        """Responses to each prompt. In bf16 a large model's weights alone are: many small products of ever new shapes
+        gain nothing, and all else of sampling is in float32."""
         ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i].text))
 
         def draw(part: Sequence[int]) -> list[list[Completion]]:
             chosen = self.template.encoded([prompts[i] for i in part], max_prompt=self.sampling.max_prompt_tokens)
-            return sample(self.policy.model, self.tokenizer, chosen, self.sampling, samples=samples, seed=seed)
+            return sample(
+                self.policy.model, self.tokenizer, chosen, self.sampling, samples=samples, seed=seed,
+                dtype=self.stage.machine.dtype,
+            )  # fmt: skip
 
         pieces = self.stage.machine.pool.split(ordered, max(1, 64 // samples))
         groups: list[list[Completion]] = [[] for _ in prompts]

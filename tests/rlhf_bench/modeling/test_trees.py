@@ -9,8 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from rlhf_bench.modeling import packed as packed_module
+from rlhf_bench.modeling import tree_attention
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 from rlhf_bench.modeling.trees import Packing, can_pack, pack, packed_hidden_states
+from trainers.engine.models import checkpoint_layers
 
 ROWS = [
     Encoded([11, 12], [21, 22]),
@@ -95,7 +98,11 @@ def test_layout_drawn_by_hand() -> None:
 
 def test_a_batch_without_padding_or_shared_prompts_stays() -> None:
     rows = [Encoded([i], [7] * 15) for i in range(1, 5)]
-    assert pack(collate(rows, pad_id=0), hidden_size=64) is None
+    batch = collate(rows, pad_id=0)
+    assert pack(batch, hidden_size=64) is None
+    packing = pack(batch, hidden_size=64, by_tree=True)  # which is faster than a mask, with nothing to save
+    assert packing is not None
+    assert packing.sizes == [16] * 4
 
 
 def test_a_group_is_split_where_attention_over_all_of_it_would_cost_more() -> None:
@@ -106,10 +113,15 @@ def test_a_group_is_split_where_attention_over_all_of_it_would_cost_more() -> No
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "by tree", "by tree, of long ones fused"])
 @pytest.mark.parametrize("kind", PACKED)
-def test_hidden_states_and_gradients_are_those_of_the_batch(kind: str, attention: str, side: Any) -> None:
-    model = make(kind, PACKED[kind], attention)
+def test_hidden_states_and_gradients_are_those_of_the_batch(
+    kind: str, attention: str, side: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if attention.startswith("by tree"):
+        monkeypatch.setattr(packed_module, "SMALL", 0)
+        monkeypatch.setattr(tree_attention, "LONG", 512 if attention == "by tree" else 10)
+    model = make(kind, PACKED[kind], "eager" if attention == "eager" else "sdpa")
     assert can_pack(model)
     batch = collate(ROWS, pad_id=0, side=side)
     mask = batch.attention_mask
@@ -127,6 +139,23 @@ def test_hidden_states_and_gradients_are_those_of_the_batch(kind: str, attention
 @pytest.mark.parametrize("kind", NOT_PACKED)
 def test_windows_states_and_masks_of_their_own_are_not_packed(kind: str) -> None:
     assert not can_pack(make(kind, NOT_PACKED[kind]))
+
+
+def test_attention_by_tree_reads_no_mask_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask of the rows in which everything is hidden changes nothing, but where layers are computed again."""
+    monkeypatch.setattr(packed_module, "SMALL", 0)
+    model = make("llama", PACKED["llama"], "sdpa")
+    packing = packed(collate(ROWS, pad_id=0))
+    expected = packed_hidden_states(model, packing)
+    attend = tree_attention.AttentionInterface()["sdpa"]
+    monkeypatch.setitem(tree_attention.AttentionInterface()._global_mapping, "sdpa", None)  # would not be callable
+    assert torch.equal(packed_hidden_states(model, packing), expected)
+    assert model.config._attn_implementation == "sdpa"
+    monkeypatch.setitem(tree_attention.AttentionInterface()._global_mapping, "sdpa", attend)
+    checkpoint_layers(model, "sft")
+    again = packed_hidden_states(model, packing)
+    again.sum().backward()
+    torch.testing.assert_close(again, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_an_architecture_that_ignores_the_mask_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
