@@ -59,6 +59,7 @@ def collect(
     stored = [*shards["model"], *shards["anchor"]]
     numbers, corpora, missing = with_corpus_numbers(parts, stored)
     rows = pd.concat(numbers, ignore_index=True)
+    del numbers  # as large as the rows
     store.write_responses(chain.from_iterable(map(parts.responses, stored)))
     # without a reward column nothing can be standardised; an all-NaN one is worse than none
     scores = rows.drop(columns=[*NO_SCORES, *(c for c in rows.columns if c.startswith(CUT))], errors="ignore")

@@ -21,7 +21,7 @@ Values: TypeAlias = FloatArray | Sequence[float] | Sequence[Sequence[float]] | S
 
 RESAMPLES = 2_000
 MIN_PROMPTS = 10  # fewer than this and a resample repeats itself too often to say more than a plain t
-CHUNK = 4_000_000  # entries of a matrix of counts that are drawn at once, and multiplied at once if these are all
+CHUNK = 1_000_000  # entries of a matrix of counts that are drawn at once, and multiplied at once if these are all
 PIECE = 262_144  # entries of a larger one that are multiplied at once: 2 MB, which a processor's cache can hold
 STORED = 256_000_000  # bytes of counts that are kept between calls; a larger matrix is drawn again by each
 MAX_DEGENERATE = 0.01  # share of resamples without any spread above which a bootstrap-t is not to be had
@@ -101,7 +101,8 @@ def _draw_counts(n: int, seed: int, resamples: int) -> Iterator[Counts]:
     generator = np.random.Generator(np.random.PCG64(seed))
     for start, stop in _parts(n, resamples, CHUNK):
         b = stop - start
-        drawn = generator.integers(0, n, size=(b, n)) + n * np.arange(b)[:, None]
+        drawn = generator.integers(0, n, size=(b, n))
+        drawn += n * np.arange(b)[:, None]
         # a byte holds every count: of 256 prompts or more, one is drawn 256 times with a chance below 1e-500
         yield np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n).astype(np.uint8)
 
