@@ -116,8 +116,9 @@ class FiniteRange(click.FloatRange):
 def _refuse_empty(args: Sequence[str]) -> None:
     """Raise BadValue for a word without text, such as an unset variable of the shell in quotes leaves."""
     for before, word in zip(["", *args], args, strict=False):
-        option = word[:-1] if re.fullmatch(r"--[\w-]+=", word) else before if before.startswith("--") else "an argument"
-        if word == "" or option == word[:-1]:
+        unset = re.fullmatch(r"(--[\w-]+)=", word)
+        if unset or not word:
+            option = unset[1] if unset else before if before.startswith("--") else "an argument"
             raise BadValue(f"{option}: given an empty text, expected a value; give one, or leave it out")
 
 
