@@ -107,18 +107,6 @@ def test_every_plot_keeps_its_axes(count: int, tmp_path: Path) -> None:
     assert drawn >= len(of_models) - (2 if count == 1 else 1)
 
 
-def test_plots_of_the_audit_stay_in_their_figure(tmp_path: Path) -> None:
-    result = load_result(make_result(tmp_path / "r"))
-    figures = {plot.name: plot.draw(result) for plot in plots() if plot.module == "audit"}
-    assert figures["audit_probes"] is not None
-    for name, figure in figures.items():
-        if figure is None:
-            continue
-        FigureCanvasAgg(figure)
-        figure.draw_without_rendering()
-        assert beyond(figure) <= 0.01, name
-
-
 def test_short_names_differ_and_are_told_in_full() -> None:
     shown = short_names(SEVERAL)
     assert len(set(shown.values())) == len(SEVERAL)
