@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from rlhf_bench.cli import cli
+from rlhf_bench.evaluate.suite import load_suite
+from trainers.config.loading import load_recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,12 +38,16 @@ def test_every_command_is_on_one_page() -> None:
     assert sorted(found) == sorted(f"## rlhf-bench {name}" for name in names)
 
 
-def command_names(group: click.Group, *above: str) -> Iterator[tuple[str, ...]]:
+def command_names(group: click.Group) -> Iterator[tuple[str, ...]]:
+    return (name for name, _ in all_commands(group))
+
+
+def all_commands(group: click.Group, *above: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
-            yield from command_names(command, *above, name)
+            yield from all_commands(command, *above, name)
         else:
-            yield (*above, name)
+            yield (*above, name), command
 
 
 def test_readme_is_short() -> None:
@@ -82,6 +89,25 @@ def documented_commands() -> Iterator[tuple[str, str]]:
             yield page.name, line.strip()
 
 
+def check_named(words: list[str], given: dict[str, Any]) -> None:
+    """Recipes, suites and the keys of --set exist, but for those that stand for the reader's own."""
+    if "overrides" in given and "NAME" not in words and not given["recipe"].endswith(".yaml"):
+        load_recipe(given["recipe"], given["overrides"])
+    if "settings" in given and "NAME" not in words and not (given["suite"] or "").startswith("path/"):
+        load_suite(given["suite"] or "hh-test", given["settings"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_that_pages_name_exist(page: Path) -> None:
+    """An option in the running text is one of a command, of a benchmark, or of a launcher."""
+    sources = [cli, *(command for _, command in all_commands(cli))]
+    known = {name for command in sources for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    known |= {"--help", "--num_processes", "--multi_gpu"}
+    of_benchmarks = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "benchmarks").rglob("*.py"))
+    for option in re.findall(r"`(--[a-z][\w-]*)", page.read_text(encoding="utf-8")):
+        assert option in known or f'"{option}"' in of_benchmarks, f"{page.name} names {option}"
+
+
 @pytest.mark.parametrize(("page", "line"), list(documented_commands()))
 def test_documented_commands_are_understood(page: str, line: str) -> None:
     """Every command of the documentation is parsed by click: its words and options exist."""
@@ -98,7 +124,8 @@ def test_documented_commands_are_understood(page: str, line: str) -> None:
     if "--help" in words or any(word in ("...", "COMMAND") for word in words):
         return
     try:
-        command.make_context(name, words, resilient_parsing=False)
+        given = command.make_context(name, [*words]).params
+        check_named(words, given)
     except click.UsageError as error:
         if "does not exist" in error.message:  # the files of an example
             return

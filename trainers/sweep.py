@@ -72,6 +72,8 @@ def train_sweep(
     nothing of `stages`; StaleParent where what is shared was trained again since; then as `pipeline.train`.
     """
     check_run(run)
+    if any(text.partition("=")[0].strip() == sweep.key for text in overrides):
+        raise BadValue(f"--sweep {sweep.key}: given with --set of the same key; expected one of the two")
     settings = {value: [*overrides, f"{sweep.key}={value}"] for value in sweep.values}
     plain = load_recipe(recipe, list(overrides))
     wanted = with_ancestors(stages, plain)

@@ -78,6 +78,11 @@ def annotations_text(path: Path, *, difficulty: Sequence[Path] = (), seed: int =
     if not difficulty and (text := judgments_text(table.columns, table.rows, bad)) is not None:
         return text
     bad.settle(len(table.rows) + len(bad.found), skip=False)
+    if "preference" not in table.columns:
+        raise DataError(
+            f"{str(path)!r} has the columns {', '.join(table.columns) or 'none'} and lacks preference; expected "
+            "AlpacaEval's annotations.json, or judgments of Arena-Hard or MT-Bench"
+        )
     known = read_difficulty(difficulty) if difficulty else None
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for _, row in table.rows:

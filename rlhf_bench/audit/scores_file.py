@@ -102,7 +102,9 @@ def _row(row: Mapping[str, Any], column: str | None, place: str) -> ListScores:
     elif empty := [key for key in empty if key in _SCORES]:
         raise Unusable(f"has no number as {empty[0]!r}, expected a finite number")
     else:
-        raise Unusable(f"has {', '.join(row)}, expected scores, or chosen_score and rejected_score, or results")
+        raise Unusable(
+            f"has {', '.join(row) or 'no columns'}, expected scores, or chosen_score and rejected_score, or results"
+        )
     n_right, n_wrong = int(is_right.sum()), int((~is_right).sum())
     if not (n_right and n_wrong):
         raise Unusable(f"has {n_right} right and {n_wrong} wrong responses, expected one or more of each")

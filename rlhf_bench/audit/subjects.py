@@ -103,7 +103,7 @@ def subject_of(name: str, given: Given) -> Subject:
     if colon and kind == "mean":
         members = [subject_of(name, path) for path in rest.split(",") if path]
         if len(members) < 2:
-            raise BadValue(f"{given}: {len(members)} member given; expected two or more, mean:PATH,PATH")
+            raise BadValue(f"--reward-model: given {given}, expected two or more members, mean:PATH,PATH")
         is_toy = any(member.is_toy for member in members)
         return Subject(name, str(given), lambda: Ensemble([member.load() for member in members]), is_toy=is_toy)
     path = Path(given)
@@ -139,7 +139,7 @@ def _reward_model(name: str, path: str, digest: str | None, training: Mapping[st
 def _implicit(name: str, rest: str) -> Subject:
     parts = [part.strip() for part in rest.split(",")]
     if len(parts) not in (2, 3) or not all(parts):
-        raise BadValue(f"dpo:{rest} given; expected dpo:POLICY,REFERENCE or dpo:POLICY,REFERENCE,BETA")
+        raise BadValue(f"--reward-model: given dpo:{rest}, expected dpo:POLICY,REFERENCE or dpo:POLICY,REFERENCE,BETA")
     policy, reference = parts[:2]
     training = read_training(Path(policy)) or {}
     beta = _beta(parts[2]) if len(parts) == 3 else training.get("config", {}).get("dpo", {}).get("beta")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -42,6 +43,10 @@ class BenchCommand(click.Command):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.examples, self.groups = examples, groups
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _refuse_empty(args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = {param.opts[0]: param.get_help_record(ctx) for param in self.get_params(ctx)}
@@ -98,6 +103,25 @@ class BenchGroup(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
+class FiniteRange(click.FloatRange):
+    """A number in a range; click's own takes NaN for one, and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+def _refuse_empty(args: Sequence[str]) -> None:
+    """Raise BadValue for a word without text, such as an unset variable of the shell in quotes leaves."""
+    for before, word in zip(["", *args], args, strict=False):
+        unset = re.fullmatch(r"(--[\w-]+)=", word)
+        if unset or not word:
+            option = unset[1] if unset else before if before.startswith("--") else "an argument"
+            raise BadValue(f"{option}: given an empty text, expected a value; give one, or leave it out")
+
+
 bench_command = partial(click.command, cls=BenchCommand)
 
 
@@ -133,7 +157,8 @@ def _describe(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
         known = [name for param in error.ctx.command.get_params(error.ctx) for name in param.opts]
         error = UnknownName("option", error.option_name, [name for name in known if name.startswith("-")])
     if isinstance(error, click.UsageError):
-        text = error.format_message().rstrip(".")
+        text = error.format_message().rstrip(".").replace("is not a valid integer range", "is not a valid integer")
+        text = text.replace("is not a valid float range", "is not a valid number")
         where = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
         return error.exit_code, f"error: {text[:1].lower()}{text[1:]}{where}"
     if isinstance(error, click.ClickException):
@@ -154,7 +179,7 @@ def _os_error(error: OSError) -> str:
         errno.EACCES: "; choose a folder that you may write to, or change its permissions",
         errno.EPERM: "; choose a folder that you may write to, or change its permissions",
         errno.EROFS: "; choose a folder that you may write to",
-        errno.ENOENT: "; give the path of a file that exists",
+        errno.ENOENT: "; it is not there, or cannot be made there: give another path",
         errno.ENOTDIR: "; a file is where a folder is needed: choose another folder",
         errno.EEXIST: "; a file is where a folder is needed: choose another folder",
     }
@@ -217,10 +242,10 @@ def name_values(option: str, given: Iterable[str], *, expected: str) -> dict[str
 
 
 def names_of(option: str, text: str) -> list[str]:
-    """["a", "b"] from "a,b". Raises BadValue for an empty name."""
+    """["a", "b"] from "a,b". Raises BadValue for an empty name, or one that is given twice."""
     names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise BadValue(f"{option}: given {text!r}, expected names with a comma between them")
+    if not all(names) or len(set(names)) < len(names):
+        raise BadValue(f"{option}: given {text!r}, expected different names with a comma between them")
     return names
 
 

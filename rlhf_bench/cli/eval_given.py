@@ -26,7 +26,7 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     made = {
         "models": models,
         "templates": _prompt_templates(options["templates"], models, reward_models),
-        "responses": tuple(_named_file(given) for given in options["responses"]),
+        "responses": tuple(_named_file("--responses NAME=FILE", given) for given in options["responses"]),
         "columns": _role_columns(options["columns"]),
         "strip": _stripped_kinds(options["strip"]),
         "reward_models": reward_models,
@@ -39,13 +39,14 @@ def request_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "curves"} | made
 
 
-def _named_file(given: str) -> tuple[str | None, str]:
+def _named_file(usage: str, given: str) -> tuple[str | None, str]:
     """("mine", "a.jsonl") from "mine=a.jsonl"; a path alone has no name."""
     name, equals, path = given.partition("=")
     if not equals or "/" in name:
         return None, given
     if not (name and path):
-        raise BadValue(f"--responses: given {given!r}, expected NAME=FILE, such as --responses mine=outputs.jsonl")
+        option, expected = usage.split()
+        raise BadValue(f"{option}: given {given!r}, expected {expected}, such as {option} mine=path/to/mine")
     return name, path
 
 
@@ -66,7 +67,7 @@ def _reward_paths(given: tuple[str, ...]) -> dict[str, str]:
     """Reward models under their own names: the folder's, or its run's where a folder is only called "reward"."""
     models: dict[str, str] = {}
     for text in given:
-        name, path = _named_file(text)
+        name, path = _named_file("--reward-model NAME=PATH", text)
         folder = Path(path)
         name = name or (folder.parent.name if folder.name == "reward" else folder.name) or "reward"
         if name in models:

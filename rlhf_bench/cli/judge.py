@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlhf_bench.cli.base import BenchGroup, find_result, make_progress, results_option, with_options
+from rlhf_bench.cli.base import BenchGroup, FiniteRange, find_result, make_progress, results_option, with_options
 from rlhf_bench.cli.judge_import import import_
 from rlhf_bench.cli.judge_label import label
 from rlhf_bench.cli.judge_ledger import ledger
@@ -138,12 +138,10 @@ def plan(batch: bool, **options: Any) -> None:
 @click.option(
     "--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Calls in flight at once."
 )
-@click.option("--requests-per-minute", type=click.FloatRange(min=0, min_open=True), help="At most so many requests.")
+@click.option("--requests-per-minute", type=FiniteRange(min=0, min_open=True), help="At most so many requests.")
+@click.option("--tokens-per-minute", type=FiniteRange(min=0, min_open=True), help="At most so many tokens, at worst.")
 @click.option(
-    "--tokens-per-minute", type=click.FloatRange(min=0, min_open=True), help="At most so many tokens, at worst."
-)
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
+    "--timeout", type=FiniteRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
 )
 @click.option(
     "--retry-unreadable",
@@ -156,7 +154,7 @@ def plan(batch: bool, **options: Any) -> None:
 @click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.  [default: --wait]")
 @click.option(
     "--poll",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
     help="Seconds between two looks at a batch.",

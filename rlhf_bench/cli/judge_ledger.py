@@ -79,13 +79,15 @@ def export(out: Path, ledger_file: Path | None, results: Path) -> None:
     path = _existing(ledger_file, results)
 
     from rlhf_bench.files import atomic_file
-    from rlhf_bench.judge.ledger.transfer import export_ledger
+    from rlhf_bench.judge.ledger.transfer import export_ledger, verify_ledger
 
     rows = 0
     with atomic_file(out) as file:
         for line in export_ledger(path):
             file.write(line.encode("utf-8"))
             rows += 1
+        if not rows and path.stat().st_size:
+            verify_ledger(path)  # raises where it is no ledger; an empty one is exported as it is
     click.echo(f"{rows} rows: {out}")
 
 

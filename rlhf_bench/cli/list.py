@@ -90,10 +90,10 @@ def _runs(checkpoints: Path) -> list[tuple[str, str]]:
 
 
 def _state(run: Path, stage: str) -> str | None:
-    """The stage's name, marked where training was interrupted; None where it was never begun."""
+    """The stage's name, marked where training was interrupted; None where nothing of it is stored."""
     if (run / stage / "training.json").is_file():
         return stage
-    return f"{stage} (unfinished)" if (run / f".{stage}.work").is_dir() else None
+    return f"{stage} (unfinished)" if any((run / f".{stage}.work").glob("state-*.pt")) else None
 
 
 def _result(folder: Path, results: Path) -> str:

@@ -68,8 +68,9 @@ def report(
         return
     folder, wanted = find_result(result, results), sizes(differences)
     if any(choice.values()):
-        if show:
-            raise BadValue("--show: given with options for a paper, which write files; expected one or the other")
+        others = {"--show": show, "--alpaca-eval": alpaca, "--difference": differences}
+        for option in (option for option, value in others.items() if value):
+            raise BadValue(f"{option}: given with options for a paper, which write its figure and table alone")
         from rlhf_bench.report.paper import Choice, write_paper
 
         for path in write_paper(folder, Choice(**_chosen(**choice)), folder / "paper"):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from rlhf_bench.cli.base import bench_command, checkpoints_option, current_processes, make_progress
-from rlhf_bench.errors import check_known
+from rlhf_bench.errors import BadValue, check_known
 from rlhf_bench.runtime.processes import fsdp_is_configured
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.types import STAGES
@@ -27,7 +27,7 @@ PROBE_SECONDS = 60.0  # of --dry-run
 @click.option("--recipe", default="mini", show_default=True, help="A recipe's name, or the path of a YAML file.")
 @click.option("--run", metavar="NAME", default="default", show_default=True, help="Name of the checkpoints' folder.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one key of the recipe.")
-@click.option("--seeds", type=click.IntRange(min=1), help="Train every stage with this many seeds.")
+@click.option("--seeds", type=click.IntRange(1, 1000), help="Train every stage with this many seeds.")
 @click.option(
     "--sweep",
     metavar="KEY=V1,V2,...",
@@ -85,6 +85,8 @@ def train(
     """
     processes = current_processes()
     check_known("stage", stages, ["all", *STAGES])
+    if explain and dry_run:
+        raise BadValue("--explain: given with --dry-run; expected one of the two")
     if explain:
         Writer(processes).write(_explain, stages)
         return
@@ -127,8 +129,10 @@ def _expand(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> lis
 
 
 def _dry_run(stages: Sequence[str], recipe: str, overrides: Sequence[str]) -> None:
+    from trainers.config.loading import load_recipe
     from trainers.plan.dry_run import dry_run
 
+    load_recipe(recipe, list(overrides))  # what is wrong with it, before the minute of measuring
     click.echo("measuring this machine for about a minute", err=True)
     click.echo(dry_run(stages, recipe=recipe, overrides=overrides, seconds=PROBE_SECONDS).rstrip("\n"))
 

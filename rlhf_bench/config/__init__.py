@@ -169,7 +169,7 @@ def _override(data: dict[str, Any], text: str) -> dict[str, Any]:
     key, equals, raw = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise BadValue(f"override: given {text!r}, expected key=value, such as ppo.kl_coef=0.1")
+        raise BadValue(f"--set: given {text!r}, expected KEY=VALUE, a key of the file and its value in YAML")
     try:
         value = yaml.load(raw, _Loader)
     except yaml.YAMLError as error:

@@ -74,7 +74,8 @@ def parse_table(name: str, content: bytes, bad: BadRows) -> RawTable:
         raise DataError(f"{name!r} holds blank lines only; expected at least one row")
     form, rows = parse(name, content, bad.add)
     if not rows and not bad.found:
-        raise DataError(f"{name!r} is empty; expected at least one row")
+        what = f"holds no row (read as {form})" if content else "is empty"
+        raise DataError(f"{name!r} {what}; expected at least one row")
     if not rows:
         bad.settle(len(bad.found), skip=True)  # raises: no row is left
     return RawTable(form, list(dict.fromkeys(str(column) for _, row in rows for column in row)), rows)

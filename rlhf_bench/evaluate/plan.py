@@ -149,21 +149,20 @@ def _missing_pool(
 
 
 def _sampling(suite: Suite, run: Run, models: Sequence[ModelSource]) -> SamplingConfig:
-    """Sample as in training; without a run as the suite says, within what the smallest model can read."""
+    """Sample as in training, without a run as the suite says; within what the smallest model can read."""
+    from rlhf_bench.modeling.model_files import readable_tokens
     from rlhf_bench.modeling.sampling import SamplingConfig
 
     if run.config:
         data = run.config["data"]
-        length, prompt = suite.max_new_tokens or int(data["max_response_tokens"]), int(data["max_prompt_tokens"])
+        length, most = suite.max_new_tokens or int(data["max_response_tokens"]), int(data["max_prompt_tokens"])
         stop = run.config.get("stop", (HUMAN_TURN,))
     else:
-        from rlhf_bench.modeling.model_files import readable_tokens
-
-        length, stop = suite.max_new_tokens or 128, (HUMAN_TURN,)
-        room = min((readable_tokens(source.path) for source in models), default=1 << 20)
-        prompt = min(1024, room - length)
-        if prompt < 1:
-            raise BadValue(f"max_new_tokens: given {length}, expected fewer than the {room} that a model can read")
+        length, most, stop = suite.max_new_tokens or 128, 1024, (HUMAN_TURN,)
+    room = min((readable_tokens(source.path) for source in models), default=1 << 20)
+    prompt = min(most, room - length)
+    if prompt < 1:
+        raise BadValue(f"max_new_tokens: given {length}, expected fewer than the {room} that a model can read")
     return SamplingConfig(
         max_new_tokens=length, max_prompt_tokens=prompt, temperature=suite.temperature, top_k=suite.top_k,
         top_p=suite.top_p, stop=tuple(suite.stop if suite.stop is not None else stop),

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from rlhf_bench import __version__
-from rlhf_bench.config import Config, load_config
+from rlhf_bench.config import Config, load_config, overridden
 from rlhf_bench.errors import BadValue, BenchError, StoreError
 from rlhf_bench.evaluate.sources import server_model
 from rlhf_bench.evaluate.suite import Suite, load_suite, suite_path
@@ -92,6 +92,12 @@ class Request(Config):
         elif not elsewhere:
             run = DEFAULT_RUN
         from_files = request.responses and not run and not request.data
+        if from_files and not request.models:
+            _check_sampling_unset(request)
+        if not request.responses:
+            for option, value in (("--columns", request.columns), ("--strip", request.strip)):
+                if value:
+                    raise BadValue(f"{option}: given without --responses, the files that it is about")
         unknown = sorted(set(request.templates) - {*request.models, *request.reward_models, *request.perplexity_models})
         if unknown:
             raise BadValue(
@@ -110,6 +116,10 @@ class Request(Config):
             "frontier": self.frontier,
         }  # fmt: skip
         suite = load_suite(self.suite, self.settings)
+        for key in overridden(self.settings):
+            if changes.get(key) is not None:
+                option = "--limit" if key == "prompts" else f"--{key.replace('_', '-')}"
+                raise BadValue(f"--set {key}: given with {option}, which sets the same; expected one of the two")
         if self.best_of_n is not None or self.frontier is not None:
             suite = suite.model_copy(update={"pool_prompts": None})
         if self.data is not None and suite.own_prompts is not None:
@@ -117,7 +127,8 @@ class Request(Config):
                 f"--data: given {self.data!r}, but the suite {self.suite} has prompts of its own; leave it out, or "
                 "take the suite hh-test"
             )
-        return suite.model_copy(update={k: v for k, v in changes.items() if v is not None})
+        given = {key: value for key, value in changes.items() if value is not None}
+        return load_config(Suite, {**suite.model_dump(mode="json"), **given}, ())
 
     @property
     def label(self) -> str:
@@ -160,6 +171,19 @@ class Request(Config):
         request = {**self.to_dict(), "suite": [self.suite, self.spec.model_dump(mode="json")]}
         del request["judge"]  # its verdicts have a place of their own
         return stable_hash(__version__, json_text(request), json_text(files))
+
+
+def _check_sampling_unset(request: Request) -> None:
+    """Raise BadValue where response files alone are evaluated, with an option that decides nothing of them."""
+    given = {
+        "--split": request.split, "--samples": request.samples, "--best-of-n": request.best_of_n,
+        "--frontier": request.frontier,
+    }  # fmt: skip
+    for option in (option for option, value in given.items() if value is not None):
+        raise BadValue(
+            f"{option}: given with response files alone, of which every row counts and nothing is sampled; leave it "
+            "out, or give --run, --model or --data"
+        )
 
 
 def under_seed(path: str, seed: int | None) -> str:

@@ -14,6 +14,7 @@ from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL
 from rlhf_bench.stats import RESAMPLES
 
 IN_FOLDER = "suite.yaml"  # the suite of a folder, beside its prompts
+MOST_SAMPLES = 100_000  # of one prompt
 OWN_PROMPTS = "own prompts"  # what a manifest names as the data of a suite that brings its prompts
 Wording = Literal["mini", "natural"]
 
@@ -33,7 +34,7 @@ class Suite(Config):
     split: str = Field("test", description="split that the prompts come from")
     prompts: int | None = Field(150, ge=1)
     """prompts, chosen by a hash of the suite's seed and the prompt; null: all"""
-    samples: int = Field(4, ge=1, description="responses a prompt")
+    samples: int = Field(4, ge=1, le=MOST_SAMPLES, description="responses a prompt")
     seed: int = Field(0, ge=0, description="seed of the prompts' choice, of sampling and of resampling")
     temperature: float = Field(1.0, ge=0, description="sampling temperature")
     top_k: int = Field(0, ge=0, description="draw from the k likeliest tokens; 0: all")
@@ -51,10 +52,10 @@ class Suite(Config):
     """english: the words that rouge_score reads, of a-z and 0-9; unicode: beside it a ROUGE of words in any script, as
     rouge1_unicode and so on"""
     resamples: int = Field(RESAMPLES, ge=100, description="bootstraps that an interval is made from")
-    best_of_n: int = Field(0, ge=0)
+    best_of_n: int = Field(0, ge=0, le=MOST_SAMPLES)
     """responses of the reference to each prompt, at least 2, of which its reward model chooses the best of n; 0:
     none"""
-    frontier: int = Field(0, ge=0)
+    frontier: int = Field(0, ge=0, le=MOST_SAMPLES)
     """responses of the reference to each prompt from which the optimal frontier is estimated, such as 64; one pool of
     the larger number serves best_of_n too; 0: none"""
     pool_prompts: int | None = Field(None, ge=2)
@@ -85,7 +86,8 @@ def suite_path(name: str) -> Path:
         return shipped
     path = given / IN_FOLDER if given.is_dir() else given
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
-        raise UnknownName("suite", name, list_suites())
+        advice = "or the path of a YAML file that exists (.yaml), or of a folder with a suite.yaml"
+        raise UnknownName("suite", name, list_suites(), advice=advice)
     return path
 
 

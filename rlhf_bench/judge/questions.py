@@ -210,7 +210,7 @@ def pairs_of(
     if not comparisons:
         raise StoreError(
             f"no response of {', '.join(chosen) or 'any other model'} has a counterpart by {baseline}: the same "
-            "prompt, seed and sample; name another --baseline or --model"
+            "prompt, seed and sample; a judge needs two models with responses to the same prompts"
         )
     empty = sum(not (c.model_response.strip() and c.baseline_response.strip()) for c in comparisons)
     return ComparisonSet(comparisons, alone, empty)

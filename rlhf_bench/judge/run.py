@@ -176,6 +176,7 @@ def prepare(
     """
     price_list = load_prices(prices or PACKAGED)
     questions = load_template(template)
+    warmth = _temperature(temperature)
     built_in = judge_name in BUILTIN
     responses = ResultStore(folder).read_responses()
     form = questions.form(FormRequest(folder, responses, built_in, baseline, models, samples, limit, again, order_seed))
@@ -186,7 +187,7 @@ def prepare(
         url,
         judge_name,
         price_list.find(judge_name, url) or (load_prices().find(judge_name, url) if prices else None),
-        temperature=_temperature(temperature),
+        temperature=warmth,
         structured=schema is not False,
         top_logprobs=logprobs,
         max_tokens=max_tokens,

@@ -114,9 +114,13 @@ def _why(path: str | Path, error: Exception) -> str:
             f"{path!s} is neither a folder nor a model that the hub or its cache gives{offline}; "
             "download it where there is a network and give the folder's path instead"
         )
+    if Path(path).is_file():
+        return f"{path} is a file; expected a Hugging Face model folder"
     if not (Path(path) / "config.json").exists():
         return f"{path} has no config.json; expected a Hugging Face model folder"
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if first.rstrip().endswith(":"):  # what it announces is on the lines below
+        first = " ".join(str(error).split())
     if isinstance(error, json.JSONDecodeError):
         first = f"a broken JSON file ({first})"
-    return f"{path} cannot be loaded: {first[:200]}; train or download it again"
+    return f"{path} cannot be loaded: {first[:200].rstrip('.: ')}; train or download it again"

@@ -149,15 +149,15 @@ def _names(result: Result, choice: Choice) -> dict[str, str]:
     rename = dict(choice.rename or {})
     check_known("model", (*choice.models, *choice.order, *rename), result.models)
     models = list(dict.fromkeys(choice.models or result.policies))
-    for model in (*choice.order, *rename):
+    for option, model in (*(("--order", m) for m in choice.order), *(("--rename", m) for m in rename)):
         if model not in models:
-            raise BadValue(f"given {model!r}, which --models leaves out; expected one of {', '.join(models)}")
+            raise BadValue(f"{option}: given {model!r}, which --models leaves out; expected one of {', '.join(models)}")
     ordered = list(dict.fromkeys([*choice.order, *models]))
     names = {model: rename.get(model, model) for model in ordered}
     for name in names.values():
         twice = [model for model, shown in names.items() if shown == name]
         if len(twice) > 1:
-            raise BadValue(f"given {name!r} as the name of {' and '.join(twice)}; expected a name of its own for each")
+            raise BadValue(f"--rename: given {name!r} as the name of {' and '.join(twice)}; expected a name for each")
     return names
 
 

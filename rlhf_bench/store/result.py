@@ -240,11 +240,18 @@ class ResultStore:
         try:
             yield path
         except FileNotFoundError as error:
-            raise StoreError(f"{path} does not exist; expected a results folder made by `rlhf-bench eval`") from error
+            raise StoreError(f"{path} does not exist; {self._why_missing()}") from error
         except DataError as error:
             raise StoreError(f"{error}; {_AGAIN}") from error
         except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
             raise StoreError(f"cannot read {path} ({_why(error)}); {_AGAIN}") from error
+
+    def _why_missing(self) -> str:
+        if not (self.path / "manifest.json").is_file():
+            return "expected a results folder made by `rlhf-bench eval`"
+        if (self.path / "metrics.json").is_file():
+            return _AGAIN
+        return "the evaluation has not ended; `rlhf-bench list results` prints the command that continues it"
 
 
 _AGAIN = "restore the file, or run `rlhf-bench eval` again with the same options and --force"

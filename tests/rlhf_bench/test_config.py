@@ -108,8 +108,8 @@ def test_unknown_key(override: str, message: str) -> None:
         ("model=3", "model: given 3, expected text or a mapping of keys to values"),
         ("model.n_layer=0", "model.n_layer: given 0, expected greater than or equal to 1"),
         ("target=0", "target: given 0, expected greater than 0"),
-        ("ppo.kl_coef", "override: given 'ppo.kl_coef', expected key=value, such as ppo.kl_coef=0.1"),
-        ("=3", "override: given '=3', expected key=value, such as ppo.kl_coef=0.1"),
+        ("ppo.kl_coef", "--set: given 'ppo.kl_coef', expected KEY=VALUE, a key of the file and its value in YAML"),
+        ("=3", "--set: given '=3', expected KEY=VALUE, a key of the file and its value in YAML"),
         ("seeds=[1", "seeds: given '[1', expected a YAML value (line 1: expected ',' or ']', but got '<stream end>')"),
     ],
 )

@@ -30,7 +30,9 @@ def load_recipe(name: str, overrides: tuple[str, ...] | list[str] = ()) -> Recip
         UnknownName: no such recipe, key or filter.
         BadValue: a value of the wrong type or out of range.
     """
-    recipe = load_config(Recipe, _for_its_model(read_yaml(recipe_path(name)), overridden(overrides)), overrides)
+    if not (file := read_yaml(recipe_path(name))):
+        raise BadValue(f"{name} is empty; expected the keys of a recipe, such as description and ppo")
+    recipe = load_config(Recipe, _for_its_model(file, overridden(overrides)), overrides)
     named_filters(recipe.data.filters)
     if isinstance(recipe.model, NewModel):
         room = recipe.data.max_prompt_tokens + recipe.data.max_response_tokens
@@ -75,7 +77,7 @@ def recipe_path(name: str) -> Path:
     """The file of a shipped recipe, or the YAML file at that path. Raises UnknownName."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
     if not path.is_file():
-        raise UnknownName("recipe", name, list_recipes())
+        raise UnknownName("recipe", name, list_recipes(), advice="or the path of a YAML file that exists (.yaml)")
     return path
 
 

@@ -213,7 +213,7 @@ class Recipe(Config):
 
     description: str = Field("", description="what this recipe is for, in one line")
     toy: bool = Field(False, description="its numbers mean nothing: every table that shows its checkpoints marks them")
-    seed: int = Field(0, ge=0, description="seed of weights, data order and sampling")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of weights, data order and sampling")
     model: str | NewModel = Field(default_factory=NewModel)
     """hub name or folder of a pretrained model, or a GPT-2 to initialise"""
     stages: tuple[Literal["base", "sft", "reward", "ppo", "grpo", "dpo"], ...] | None = Field(None, min_length=1)

@@ -37,7 +37,8 @@ def load_template(name_or_path: str) -> BaseTemplate:
     is_path = name_or_path.endswith((".yaml", ".yml"))
     path = Path(name_or_path) if is_path else PROMPTS / f"{name_or_path}.yaml"
     if not path.is_file():
-        raise UnknownName("judge template", name_or_path, list_templates())
+        advice = "or the path of a YAML file that exists (.yaml)"
+        raise UnknownName("judge template", name_or_path, list_templates(), advice=advice)
     parser = read_yaml(path).get("parser")
     try:
         if parser not in _BY_PARSER:

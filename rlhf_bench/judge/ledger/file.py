@@ -258,6 +258,11 @@ def guarded(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, error: sqlite3.DatabaseError) -> StoreError:
+    if not any(count_readable(path).values()):
+        return StoreError(
+            f"{path}: {error}, and nothing of a ledger can be read in it; name another file with --ledger, or restore "
+            "it from an export or a backup"
+        )
     copy = _keep_copy(path)
     found = count_readable(copy)
     return StoreError(

@@ -66,7 +66,7 @@ def test_without_outputs_and_bad_files(tmp_path: Path) -> None:
         "-",
         "-",
     ]
-    with pytest.raises(DataError, match="annotation 1 has no 'preference'"):
+    with pytest.raises(DataError, match=r"b.json' has the columns winner and lacks preference"):
         annotations_text(write(tmp_path / "b.json", [{"winner": 1}]))
     with pytest.raises(DataError, match="row 1 is int"):
         annotations_text(write(tmp_path / "c.json", [1]))

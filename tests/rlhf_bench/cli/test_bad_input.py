@@ -94,7 +94,24 @@ def train(what: str) -> str:
         ("train all --set sft.max_steps=2.5", "sft.max_steps: given 2.5, expected an integer"),
         ("train all --set sft.keep=worst", "sft.keep: given \"worst\", expected 'last' or 'best'"),
         ("train all --set kl_coef=1", "unknown key 'kl_coef'; did you mean 'ppo.kl_coef'?"),
-        ("train all --set seed", "override: given 'seed', expected key=value, such as ppo.kl_coef=0.1"),
+        ("train all --set seed", "--set: given 'seed', expected KEY=VALUE, a key of the file and its value in YAML"),
+        ("train all --seeds 1001", "invalid value for '--seeds': 1001 is not in the range 1<=x<=1000"),
+        ("train all --set seed=99999999999999999999", "seed: given 99999999999999999999, expected less than "),
+        ("train base --explain --dry-run", "--explain: given with --dry-run"),
+        ("train base --sweep base.lr=0.1,0.2 --set base.lr=0.1", "--sweep base.lr: given with --set of the same key"),
+        ("train all --recipe no.yaml", "unknown recipe 'no.yaml'; known: "),
+        ("eval --samples 999999999999", "samples: given 999999999999, expected less than or equal to "),
+        ("eval --samples 2 --set samples=3", "--set samples: given with --samples"),
+        ("eval --limit 2 --set prompts=3", "--set prompts: given with --limit"),
+        ("eval --strip think", "--strip: given without --responses"),
+        ("eval --columns prompt=x", "--columns: given without --responses"),
+        ("eval --responses a=pairs.jsonl --split nope", "--split: given with response files alone"),
+        ("eval --responses a=pairs.jsonl --samples 3", "--samples: given with response files alone"),
+        ("eval --reward-model a=", "--reward-model: given 'a=', expected NAME=PATH"),
+        ("eval --data ''", "--data: given an empty text"),
+        ("eval --suite=", "--suite: given an empty text"),
+        ("report ''", "an argument: given an empty text"),
+        ("audit --reward-model mean:x", "--reward-model: given mean:x, expected two or more members"),
         ("train all --set model.n_head=7", "model.n_head: given 7, expected a divisor of "),
         ("train all --set model.n_positions=64", "model.n_positions: given 64, expected at least 192 "),
         ("train all --set data.filters=hh-edge-case", "unknown "),
@@ -118,7 +135,7 @@ def train(what: str) -> str:
         ("eval --from m.json --limit 3", "--from: given with other options about what is evaluated"),
         ("eval --limit -3", "invalid value for '--limit': -3 is not in the range x>=1"),
         ("eval --samples 0", "invalid value for '--samples': 0 is not in the range x>=1"),
-        ("eval --seed none", "invalid value for '--seed': 'none' is not a valid integer range"),
+        ("eval --seed none", "invalid value for '--seed': 'none' is not a valid integer"),
         *[
             (
                 f"compare a b --difference gold={size}",
@@ -142,11 +159,13 @@ def test_a_recipe_file_with_a_bad_key_or_no_yaml(here: Path) -> None:
     Path("mine.yaml").write_text("ppo: {kl_coef: [\n")
     assert re.match(r"mine\.yaml: line 2: .*; expected a YAML mapping", fails("train all --recipe mine.yaml", 2))
     assert fails("train all --recipe yours.yaml", 2).startswith("unknown recipe 'yours.yaml'")
+    Path("mine.yaml").write_text("# nothing yet\n")
+    assert fails("train all --recipe mine.yaml", 2) == (
+        "mine.yaml is empty; expected the keys of a recipe, such as description and ppo"
+    )
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "../esc", "p/q", "default/seed-1", "/proc/esc", ".hidden", "a b", "a\nb"]
-)
+@pytest.mark.parametrize("name", [".", "..", "../esc", "p/q", "default/seed-1", "/proc/esc", ".hidden", "a b", "a\nb"])
 def test_a_runs_name_is_a_plain_folder_name(here: Path, name: str) -> None:
     before = {str(path) for path in here.parent.rglob("*")}
     quoted = shlex.quote(name)
@@ -162,6 +181,23 @@ def test_a_runs_name_is_a_plain_folder_name(here: Path, name: str) -> None:
     ):
         assert fails(line, 2).startswith("run: given "), line
     assert {str(path) for path in here.parent.rglob("*")} == before
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_computed(here: Path) -> None:
+    """/proc takes no new folder, not even root's."""
+    for line in (
+        "eval --responses a=texts.jsonl --results /proc/x",
+        "audit --limit 5 --results /proc/x",
+        f"{train('base')} --checkpoints /proc/x",
+    ):
+        Path("texts.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+        assert "/proc/x" in fails(line, 1)
+
+
+def test_options_of_numbers_take_no_nan(here: Path) -> None:
+    for option in ("--timeout nan", "--poll inf", "--requests-per-minute nan"):
+        text = fails(f"judge run nothing --judge length {option}", 2)
+        assert text.endswith("is not a finite number; see: rlhf-bench judge run --help")
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
@@ -464,7 +500,7 @@ def test_pairs_of_which_none_differs_end_before_anything_is_trained() -> None:
     ("line", "message"),
     [
         ("eval --limit 2 --results {}", "{}/hh-test/default cannot be written (Not a directory); give --results "),
-        ("audit --limit 2 --results {}", "cannot write {}/"),
+        ("audit --limit 2 --results {}", "cannot write {}"),
         (train("base --checkpoints {}"), "{}/default: Not a directory; a file is where "),
         ("data prepare pairs.jsonl --out {}", "'{}' cannot be written ("),
     ],

@@ -53,11 +53,11 @@ COMMANDS = dict(commands(cli))
         ),
         (
             "audit --limit many",
-            "error: invalid value for '--limit': 'many' is not a valid integer range; see: rlhf-bench audit --help",
+            "error: invalid value for '--limit': 'many' is not a valid integer; see: rlhf-bench audit --help",
         ),
         (
             "train --seeds 0",
-            "error: invalid value for '--seeds': 0 is not in the range x>=1; see: rlhf-bench train --help",
+            "error: invalid value for '--seeds': 0 is not in the range 1<=x<=1000; see: rlhf-bench train --help",
         ),
         (
             "eval --model dpo",
@@ -238,7 +238,9 @@ def test_list_runs_shows_which_stages_are_complete() -> None:
     for stage in ("base", "sft"):
         Path("checkpoints/mini", stage).mkdir(parents=True)
         Path("checkpoints/mini", stage, "training.json").write_text("{}")
-    Path("checkpoints/mini/.reward.work").mkdir()  # begun and interrupted
+    Path("checkpoints/mini/.reward.work").mkdir()  # begun and interrupted, with a state
+    Path("checkpoints/mini/.reward.work/state-0.pt").touch()
+    Path("checkpoints/mini/.ppo.work").mkdir()  # ended before its first state
     Path("checkpoints/three/seed-0/base").mkdir(parents=True)
     assert call("list runs").output.splitlines() == ["mini   base, sft, reward (unfinished)", "three  seed-0: nothing"]
     assert call("list results").output == "none\n"

@@ -152,7 +152,7 @@ def test_preferences_of_0_and_1_are_explained() -> None:
 @pytest.mark.parametrize(
     ("form", "data", "message"),
     [
-        ("alpaca", [], "a.json' is empty; expected at least one row"),
+        ("alpaca", [], "a.json' holds no row (read as a JSON list); expected at least one row"),
         (
             "alpaca",
             [alpaca("p0", "base", "sft", 2), alpaca("p1", "base", "sft", None), 3, {"instruction": "x"}],

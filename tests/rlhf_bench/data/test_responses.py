@@ -216,10 +216,10 @@ def test_ten_thousand_malformed_rows_are_counted_and_a_few_named(tmp_path: Path)
     ("content", "message"),
     [
         (b"", "is empty; expected at least one row"),
-        (b"prompt,response\n", "is empty"),
+        (b"prompt,response\n", "holds no row (read as CSV)"),
         (b"  \n\n \t\n", "holds blank lines only; expected at least one row"),
         (b"prompt,response\na,\0\n", "is not text (character 18 is NUL)"),
-        (b"[]", "is empty"),
+        (b"[]", "holds no row (read as a JSON list)"),
         ("prompt,response\ncaf\u00e9,b\n".encode("latin-1"), "is not UTF-8 (byte 19); save it as UTF-8"),
         (b'{\n "data": [{"prompt": "a"}]\n}', "has the columns prompt, none known as its response"),
         (b"PK\x03\x04nonsense", "is not an intact zip file"),

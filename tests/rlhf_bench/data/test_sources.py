@@ -542,8 +542,8 @@ GOOD = line("a", "b", "c")  # 48 bytes, the line end included
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "empty": ("a.jsonl", b"", "{path} is empty; expected at least one row"),
     "only line ends": ("a.jsonl", b"\n\n", "{path} holds blank lines only; expected at least one row"),
-    "empty json list": ("a.json", b"[]", "{path} is empty; expected at least one row"),
-    "empty csv": ("a.csv", b"prompt,chosen,rejected\n", "{path} is empty; expected at least one row"),
+    "empty json list": ("a.json", b"[]", "{path} holds no row (read as a JSON list); expected at least one row"),
+    "empty csv": ("a.csv", b"prompt,chosen,rejected\n", "{path} holds no row (read as CSV); expected at least one row"),
     "empty parquet": ("a.parquet", b"", "{path} is empty; expected at least one row"),
     "no zip": ("a.zip", b"PK\x03\x04nonsense", "{path} is not an intact zip file ("),
     "not utf-8": ("a.jsonl", GOOD + b'{"a": "\xff"}\n', "{path} is not UTF-8 (byte 55); save it as UTF-8"),

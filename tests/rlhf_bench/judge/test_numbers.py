@@ -149,7 +149,7 @@ def test_annotations_that_are_none(tmp_path):
     for text, words in (
         ("{", "not JSON"),
         ("[1]", "row 1 is int"),
-        ("[]", "is empty"),
+        ("[]", "holds no row"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=words):

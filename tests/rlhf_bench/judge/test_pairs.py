@@ -73,7 +73,7 @@ def test_an_empty_response_is_judged_as_empty_and_counted() -> None:
             [row("base", "p0"), row("ppo", "p1")],
             {"baseline": "base"},
             StoreError,
-            "no response of ppo has a counterpart by base: the same prompt, seed and sample; name another --baseline",
+            "no response of ppo has a counterpart by base: the same prompt, seed and sample; a judge needs two models",
         ),
         (ROWS[:3], {"baseline": "base"}, StoreError, "no response of any other model has a counterpart by base"),
         (ROWS, {"baseline": "bas"}, UnknownName, "unknown model 'bas'; did you mean 'base'?"),

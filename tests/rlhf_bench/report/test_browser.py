@@ -280,6 +280,8 @@ def test_on_paper_there_are_tables_without_tools(page: Any) -> None:
     assert not page.locator("#summary .tools").is_visible()
     assert page.locator("#summary table").is_visible()
     assert page.locator("#browser article").first.is_visible()
+    heading = page.locator("#summary thead button").first
+    assert heading.evaluate("button => getComputedStyle(button).display") == "contents"  # printed on every page
 
 
 def test_the_differences_of_a_mistake_are_marked(page: Any) -> None:
@@ -347,6 +349,10 @@ def test_a_phone_needs_no_scrolling_sideways(browser: Any, address: str) -> None
     page = context.new_page()
     page.goto(address, timeout=120_000)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.evaluate(
+        "for (const choice of document.querySelectorAll('option')) choice.textContent += ' and more'.repeat(20)"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") == 390  # long names of slices
     context.close()
 
 
