@@ -54,7 +54,7 @@ def audit_probes(result: Result) -> Figure | None:
         _Row(row["probe"].replace("_", " "), Estimate.from_dict(row["change"]), hollow=row["should"] < 0)
         for row in ordered
     ]
-    label = "change of the reward, in root mean squares of margins"
+    label = "change of the reward, in root mean squares of margins\nhollow: it should fall"
     return _forest(rows, f"What edits do to the reward · {model}", label, at=0.0)
 
 
