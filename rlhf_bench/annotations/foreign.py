@@ -25,7 +25,6 @@ from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text, sha256_file
-from rlhf_bench.judge.analysis.pairs import fold, fold_once
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
 from rlhf_bench.judge.people import PersonLabel, store_labels
@@ -257,7 +256,7 @@ def import_foreign(
         "alone": pairs.alone,
         "empty": pairs.empty,
         "once": once,
-        **measured(rows, result, baseline=baseline, fold=fold_once if once else fold),
+        **measured(rows, result, baseline=baseline),
     }
     write_section(result, VERDICTS, rows, [judging])
     if labels := _labels(foreign, pairs.comparisons):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -185,9 +185,7 @@ def response_scores(folder: Path, column: str) -> Mapping[ResponseKey, float]:
     return own | {(another_sample(m), seed, prompt, n - 1): value for (m, seed, prompt, n), value in own.items()}
 
 
-def measured(
-    rows: pd.DataFrame, folder: Path, *, baseline: str, fold: Callable[[pd.DataFrame], pd.DataFrame] = fold
-) -> dict[str, Any]:
+def measured(rows: pd.DataFrame, folder: Path, *, baseline: str) -> dict[str, Any]:
     """The numbers of one judging (`analysis.measure`), and what the result's scores say of its verdicts.
 
     gain      where each win rate came from (`analysis.rewards`)
@@ -199,7 +197,7 @@ def measured(
     of_reference = baseline == another_sample(reference)
     pool = store.read_pool() if of_reference else None
     return {
-        **measure(labelled(rows, folder), baseline=baseline, fold=fold),
+        **measure(labelled(rows, folder), baseline=baseline),
         "gain": [] if of_reference else verdict_gains(pairs, scores),
         "forecast": None if pool is None else verdict_forecast(pairs, scores, pool, reference=reference),
     }

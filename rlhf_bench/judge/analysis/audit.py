@@ -51,7 +51,8 @@ def judge_rates(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Estimate]:
         lead = np.sign((rows["model_length"] - rows["baseline_length"]).to_numpy(dtype=np.float64, na_value=0.0))
         of_longer = np.where(lead > 0, model_scores(rows), 1 - model_scores(rows))
         columns["longer"] = np.where(sided & (lead != 0), of_longer, np.nan)
-    same = (pairs["when_first"] == pairs["when_second"]).where(pairs["outcome"].notna())
+    by_place = pairs[["when_first", "when_second"]]
+    same = (pairs["when_first"] == pairs["when_second"]).where(by_place.notna().all(axis=1))
     consistency = blocks(pairs.assign(same=same.astype(np.float64)), ["same"])[0]
     rates = dict(zip(columns, blocks(rows.assign(**columns), list(columns)), strict=True))
     ordered = {"consistency": consistency} | rates

@@ -25,7 +25,6 @@ from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
 from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text, policy_hash
 from rlhf_bench.judge.analysis import PEOPLE
-from rlhf_bench.judge.analysis.pairs import fold_once
 from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, texts_of
 from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
 from rlhf_bench.store import ResultStore
@@ -136,7 +135,7 @@ def store_labels(result: Path, rater: str, labels: Sequence[PersonLabel]) -> Non
             "alone": 0,
             "empty": int((part[["model_length", "baseline_length"]].min(axis=1) == 0).sum()),
             "once": True,
-            **measured(part, result, baseline=str(baseline), fold=fold_once),
+            **measured(part, result, baseline=str(baseline)),
         }
         for baseline, part in rows.groupby("baseline")
     ]
