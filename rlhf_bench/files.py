@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -199,6 +200,11 @@ def sha256_file(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def timestamp() -> str:
+    """The time now, in UTC and to the second, as files hold it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def policy_hash(text: str) -> str:

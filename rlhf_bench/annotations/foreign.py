@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +23,12 @@ from rlhf_bench.data.hh import split_turns
 from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
 from rlhf_bench.errors import DataError
-from rlhf_bench.files import json_text, sha256_file
+from rlhf_bench.files import json_text, sha256_file, timestamp
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
 from rlhf_bench.judge.people import PersonLabel, store_labels
 from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, pairs_of
-from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
+from rlhf_bench.judge.results import verdict_rows, write_verdicts
 from rlhf_bench.store import ResultStore
 
 Format = Literal["alpaca", "records"]
@@ -244,21 +243,8 @@ def import_foreign(
     ledger.add_verdicts({foreign.call(verdict).key: verdict.reading for verdict in foreign.verdicts}, FOREIGN_PARSER)
     who = {"judge": foreign.judge, "base_url": foreign.base_url, "template": foreign.base_url}
     rows = verdict_rows(pairs.comparisons, found, **who)
-    once = len(found) == len(pairs.comparisons)
-    judging = {
-        **who,
-        "baseline": baseline,
-        "source": foreign.source,
-        "parser": FOREIGN_PARSER,
-        "questions": count_statuses(found.values()),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "pairs": len(pairs.comparisons),
-        "alone": pairs.alone,
-        "empty": pairs.empty,
-        "once": once,
-        **measured(rows, result, baseline=baseline),
-    }
-    write_section(result, VERDICTS, rows, [judging])
+    facts = {**who, "source": foreign.source, "parser": FOREIGN_PARSER, "time": timestamp()}
+    write_verdicts(result, rows, facts, alone=pairs.alone)
     if labels := _labels(foreign, pairs.comparisons):
         store_labels(result, rater, labels)
     return read

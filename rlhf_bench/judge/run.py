@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import BadValue, JudgeError, nearest
+from rlhf_bench.files import timestamp
 from rlhf_bench.judge.client import JudgeClient, Limits, ask, look_up
 from rlhf_bench.judge.client.batch import ask_in_batches, in_flight
 from rlhf_bench.judge.client.budget import PACKAGED, Price, PriceList, dollars, load_prices, nano_dollars
@@ -135,7 +135,7 @@ class JudgeRun:
             "base_url": self.client.endpoint.base_url if self.client else BUILT_IN,
             **self.form.names,
             "questions": count_statuses(found.values()),
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "time": timestamp(),
         }
         if self.client:
             spent = self.client.ledger.spent(self.client.scope)

@@ -37,7 +37,7 @@ from rlhf_bench.judge.questions import (
     items_of,
     pairs_of,
 )
-from rlhf_bench.judge.results import VERDICTS, measured, verdict_rows, write_section
+from rlhf_bench.judge.results import verdict_rows, write_verdicts
 from rlhf_bench.store import ResultStore
 
 _LABELS = {"a": "A", "b": "B", "tie": "tie"}
@@ -134,15 +134,7 @@ class PairForm(JudgeForm):
     def write(self, found: Mapping[QuestionId, Outcome], facts: Mapping[str, Any]) -> None:
         who = {name: str(facts[name]) for name in ("judge", "base_url", "template")}
         rows = verdict_rows(self.pairs.comparisons, found, **who)
-        entry = {
-            **facts,
-            "parser": self.version,
-            "pairs": len(self.pairs.comparisons),
-            "alone": self.pairs.alone,
-            "empty": self.pairs.empty,
-            **measured(rows, self.folder, baseline=self.baseline),
-        }
-        write_section(self.folder, VERDICTS, rows, [entry])
+        write_verdicts(self.folder, rows, {**facts, "parser": self.version}, alone=self.pairs.alone)
 
 
 class _Found(NamedTuple):

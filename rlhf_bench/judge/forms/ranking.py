@@ -40,15 +40,7 @@ from rlhf_bench.judge.questions import (
     items_of,
     texts_of,
 )
-from rlhf_bench.judge.results import (
-    VERDICTS,
-    WHO,
-    FormSection,
-    measured,
-    question_cells,
-    typed,
-    write_section,
-)
+from rlhf_bench.judge.results import WHO, FormSection, question_cells, typed, write_section, write_verdicts
 from rlhf_bench.store import order_models
 from rlhf_bench.types import stable_hash
 
@@ -213,26 +205,9 @@ class RankingForm(JudgeForm):
             **measure_rankings(rows),
         }
         write_section(self.folder, RANKINGS, rows, [ranking])
-        pairs = pair_rows(rows)
-        judgings = [self._judging(part, str(baseline), facts) for baseline, part in pairs.groupby("baseline")]
-        write_section(self.folder, VERDICTS, typed(pairs, VERDICTS), judgings, same=WHO)
-
-    def _judging(self, rows: pd.DataFrame, baseline: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The pairs against one of the models. The cost is with the rankings."""
-        paid = ("cost_usd", "calls_charged", "reported_models")
-        first = rows[rows["repeat"] == 0]
-        shortest = first[["model_length", "baseline_length"]].min(axis=1)
-        return {
-            **{key: value for key, value in facts.items() if key not in paid},
-            "baseline": baseline,
-            "parser": self.version,
-            "pairs": len(first) // 2,
-            "alone": 0,
-            "empty": int((shortest == 0).sum()) // 2,
-            "questions": {str(status): int(n) for status, n in rows["status"].value_counts().items()},
-            "ranked": True,
-            **measured(rows, self.folder, baseline=baseline),
-        }
+        paid = ("cost_usd", "calls_charged", "reported_models")  # they are with the rankings
+        of_pairs = {key: value for key, value in facts.items() if key not in paid}
+        write_verdicts(self.folder, pair_rows(rows), {**of_pairs, "parser": self.version, "ranked": True}, same=WHO)
 
 
 def _singles(comparison: ListwiseComparison) -> list[Single]:

@@ -12,7 +12,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,10 +22,10 @@ from openpyxl.styles import Alignment, Font
 from rlhf_bench.data.sheets import csv_cell, put, sheet_text, workbook_bytes
 from rlhf_bench.data.tabular import BadRows, read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
-from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text, policy_hash
+from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text, policy_hash, timestamp
 from rlhf_bench.judge.analysis import PEOPLE
 from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, texts_of
-from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
+from rlhf_bench.judge.results import verdict_rows, write_verdicts
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
 
@@ -125,21 +124,7 @@ def store_labels(result: Path, rater: str, labels: Sequence[PersonLabel]) -> Non
     who = {"judge": rater, "base_url": PEOPLE, "template": LABEL_TEMPLATE}
     found = {QuestionId(n, label.order, 0): Outcome("", label.reading, 1) for n, label in enumerate(labels)}
     rows = verdict_rows([label.comparison for label in labels], found, **who)
-    judgings = [
-        {
-            **who,
-            "baseline": baseline,
-            "questions": count_statuses(found.values()),
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "pairs": len(part),
-            "alone": 0,
-            "empty": int((part[["model_length", "baseline_length"]].min(axis=1) == 0).sum()),
-            "once": True,
-            **measured(part, result, baseline=str(baseline)),
-        }
-        for baseline, part in rows.groupby("baseline")
-    ]
-    write_section(result, VERDICTS, rows, judgings, same=("judge", "base_url"))
+    write_verdicts(result, rows, who | {"time": timestamp()}, same=("judge", "base_url"))
 
 
 def _cells(row: Mapping[str, Any], comparison: PairComparison) -> SheetRow:
