@@ -26,7 +26,7 @@ from rlhf_bench.errors import BadValue, StoreError
 from rlhf_bench.judge.analysis.scales import COMPARISON, measure_rankings
 from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
 from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm, no_baseline
-from rlhf_bench.judge.forms.builtin import key_of, rule_of
+from rlhf_bench.judge.forms.builtin import coin, key_of, rule_of
 from rlhf_bench.judge.questions import (
     RESPONSE,
     AnswerFormat,
@@ -183,7 +183,7 @@ class RankingForm(JudgeForm):
         found = {}
         for item in self.items:
             comparison = self.subjects[item.subject]
-            seed = 1_000_003 * item.repeat + comparison.draw  # a coin a question
+            seed = coin(item.repeat, comparison.draw)
             scores = np.array([rule.score(s, known.get(key_of(s), math.nan), seed) for s in _singles(comparison)])
             if np.isnan(scores).any():
                 reading = ParsedAnswer("unreadable", note=f"no {rule.column} for one of the responses")

@@ -24,7 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from rlhf_bench.judge.analysis.scales import measure_ratings
 from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
 from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm, no_baseline
-from rlhf_bench.judge.forms.builtin import key_of, rate_by_rank, rule_of
+from rlhf_bench.judge.forms.builtin import coin, key_of, rate_by_rank, rule_of
 from rlhf_bench.judge.questions import (
     RESPONSE,
     Order,
@@ -158,7 +158,7 @@ class RatingForm(JudgeForm):
         found = {}
         for (_, repeat), items in of_seed.items():
             singles = [self.subjects[item.subject] for item in items]
-            scores = [rule.score(s, known.get(key_of(s), math.nan), 1_000_003 * repeat) for s in singles]
+            scores = [rule.score(s, known.get(key_of(s), math.nan), coin(repeat)) for s in singles]
             ratings = rate_by_rank(np.array(scores), low=self.template.low, high=self.template.high)
             for item, rating in zip(items, ratings, strict=True):
                 if math.isnan(rating):
