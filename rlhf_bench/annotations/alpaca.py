@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.annotations.cells import preference_of, zero_one_note
+from rlhf_bench.annotations.cells import percent, preference_of, text_table, zero_one_note
 from rlhf_bench.annotations.judgments import judgments_text
 from rlhf_bench.annotations.length_controlled import Difficulty, length_controlled, read_difficulty, stored_rate
 from rlhf_bench.data.tabular import BadRows, read_table
@@ -87,19 +87,20 @@ def annotations_text(path: Path, *, difficulty: Sequence[Path] = (), seed: int =
         baseline: _at_equal_length({model: rows for (b, model), rows in pairs.items() if b == baseline}, baseline, seed)
         for baseline in dict.fromkeys(b for b, _ in pairs)
     }
-    lines, warnings = [_line(HEADER)], []
+    lines, warnings = [], []
     for (baseline, model), rows in pairs.items():
         n, equal = alpaca_numbers(rows), at_equal[baseline].get(model)
         rates = [f"{x:.2f}" for x in (n.win_rate, n.standard_error, n.discrete_win_rate)]
-        counts = [str(x) for x in (n.n_wins, n.n_wins_base, n.n_draws, n.n_total, n.n_dropped)]
+        counts = (n.n_wins, n.n_wins_base, n.n_draws, n.n_total, n.n_dropped)
         controlled = _length_controlled(rows, known)
-        lines.append(_line([model, baseline, *rates, *counts, controlled, _interval(equal)]))
+        at_equal_length = "-" if equal is None else percent(equal.win_rate)
+        lines.append([model, baseline, *rates, *counts, controlled, at_equal_length])
         if equal is not None and equal.warning:
             warnings.append(f"{model}: {equal.warning}")
     if zero_one := zero_one_note(row.get("preference") for rows in pairs.values() for row in rows):
         warnings.insert(0, zero_one)
     note = "at equal length: by a regression of our own, not AlpacaEval's; - where the file has no outputs"
-    return "\n".join([*lines, _about_lc(known), note, *warnings])
+    return "\n".join([text_table(HEADER, lines), _about_lc(known), note, *warnings])
 
 
 def _length_controlled(rows: Rows, difficulty: Difficulty | None) -> str:
@@ -116,19 +117,6 @@ def _about_lc(difficulty: Difficulty | None) -> str:
 
 HEADER = ["model", "baseline", "win_rate", "standard_error", "discrete_win_rate", "n_wins", "n_wins_base", "n_draws",
           "n_total", "n_dropped", "LC win rate", "at equal length"]  # fmt: skip
-
-
-def _line(cells: Sequence[str]) -> str:
-    widths = [max(len(title), 12) for title in HEADER]
-    padded = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-    return "  ".join(padded).rstrip()
-
-
-def _interval(found: EqualLength | None) -> str:
-    if found is None:
-        return "-"
-    value, low, high = (100 * x for x in (found.win_rate.value, found.win_rate.low, found.win_rate.high))
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _at_equal_length(by_model: Mapping[str, Rows], baseline: str, seed: int) -> dict[str, EqualLength]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlhf_bench.annotations.cells import as_number
+from rlhf_bench.annotations.cells import as_number, percent, text_table
 from rlhf_bench.data.parsing import Numbered
 from rlhf_bench.data.tabular import NAMED, BadRows, Unusable
 from rlhf_bench.stats import mean_estimate, ratio_estimate
@@ -28,12 +28,7 @@ _GAME = {"A>>B": (1.0, STRONG), "A>B": (1.0, 1.0), "A=B": (0.5, 1.0), "B>A": (0.
 _WINNERS = ("model_1", "model_2", "tie")
 
 
-class _Line(NamedTuple):
-    """One row of a table: its names, numbers and counts."""
-
-    names: tuple[str, ...]
-    numbers: tuple[Estimate, ...]
-    counts: tuple[int, ...]
+_Line = tuple[str | Estimate | int, ...]  # of a table
 
 
 class _Form(NamedTuple):
@@ -61,19 +56,15 @@ def judgments_text(columns: Sequence[str], rows: Sequence[Numbered], bad: BadRow
         else:
             parts += [f"row {number} {why}" for why in lost]
     left_out = bad.settle(len(rows) + len({*bad.found} - {number for number, _ in rows}), skip=True)
-    cells = [form.header, *(_cells(line, form.scale) for line in form.lines(found))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = [
+        [percent(cell, form.scale) if isinstance(cell, Estimate) else cell for cell in line]
+        for line in form.lines(found)
+    ]
     notes = [left_out] if left_out else []
     if parts:
         more = f"; and {len(parts) - NAMED:,} more" if len(parts) > NAMED else ""
         notes.append(f"games left out: {len(parts):,} ({'; '.join(parts[:NAMED])}{more})")
-    return "\n".join([form.what, *lines, *notes])
-
-
-def _cells(line: _Line, scale: float) -> tuple[str, ...]:
-    numbers = (f"{scale * e.value:.2f} [{scale * e.low:.2f}, {scale * e.high:.2f}]" for e in line.numbers)
-    return (*line.names, *numbers, *map(str, line.counts))
+    return "\n".join([form.what, text_table(form.header, lines), *notes])
 
 
 def _arena_hard(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
@@ -103,7 +94,7 @@ def _arena_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
             won, total = sums.get(question, (0.0, 0.0))
             sums[question] = won + weight * outcome, total + weight
         won, total = np.array(list(sums.values())).T
-        yield _Line((model,), (ratio_estimate(won, total),), (len(sums), len(mine)))
+        yield model, ratio_estimate(won, total), len(sums), len(mine)
 
 
 def _mt_single(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
@@ -121,7 +112,7 @@ def _mt_single_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
         mine = [row for row in found if row[0] == model]
         turns = [_by_question((q, s) for _, q, turn, s in mine if turn == wanted) for wanted in (1, 2)]
         every = _by_question((q, s) for _, q, _, s in mine)
-        yield _Line((model,), tuple(map(_mean, [*turns, every])), (len(every), len(mine)))
+        yield model, *map(_mean, [*turns, every]), len(every), len(mine)
 
 
 def _mt_pair(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
@@ -141,9 +132,7 @@ def _mt_pair_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
     for model in _in_order(row[0] for row in found):
         mine = [row[1:] for row in found if row[0] == model]
         outcomes = [outcome for _, outcome in mine]
-        yield _Line(
-            (model,), (_mean(_by_question(mine)),), (outcomes.count(1.0), outcomes.count(0.5), outcomes.count(0.0))
-        )
+        yield model, _mean(_by_question(mine)), *(outcomes.count(each) for each in (1.0, 0.5, 0.0))
 
 
 def _mean(by_question: Mapping[str, list[float]]) -> Estimate:

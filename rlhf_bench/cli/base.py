@@ -203,11 +203,18 @@ def with_options(*options: Callable[[Decorated], Decorated]) -> Callable[[Decora
     return decorate
 
 
-def name_values(option: str, given: Iterable[str], *, expected: str) -> dict[str, str]:
-    """{"mine": "path"} from ["mine=path"]; `expected` is the form and an example. Raises BadValue."""
+def name_values(
+    option: str, given: Iterable[str], *, expected: str, name_of: Callable[[str], str] | None = None
+) -> dict[str, str]:
+    """{"mine": "path"} from ["mine=path"]; `expected` is the form and an example.
+
+    `name_of` gives the name of a path without one. Raises BadValue, for a name that is given twice as well.
+    """
     pairs: dict[str, str] = {}
     for text in given:
         name, equals, path = text.partition("=")
+        if name_of is not None and (not equals or "/" in name):
+            name, equals, path = name_of(text), "=", text
         if not (name and equals and path):
             raise BadValue(f"{option}: given {text!r}, expected {expected}")
         if name in pairs:

@@ -55,10 +55,9 @@ def prepare(*, source: str, out: Path, filters: str, columns: tuple[str, ...], *
 
     reader = Reader(source, columns=mapping or None, **options)
     prepared = run_prepare(reader, out, filters=named_filters(filters))
-    for note in prepared.notes:
+    for note in next(iter(prepared.values())).notes:
         click.echo(note)
-    for split, n_pairs in prepared.pairs.items():
-        counts = {rule: count for rule, count in prepared.counts[split].items() if count and rule != "read"}
-        removed = "".join(f", {count} removed: {rule}" for rule, count in counts.items())
-        click.echo(f"{split}: {n_pairs} pairs{removed}, fingerprint {prepared.fingerprints[split]}")
-    click.echo(f"saved: {prepared.path}")
+    for split, found in prepared.items():
+        removed = "".join(f", {n} removed: {rule}" for rule, n in found.counts.items() if n and rule != "read")
+        click.echo(f"{split}: {len(found)} pairs{removed}, fingerprint {found.fingerprint}")
+    click.echo(f"saved: {out}")

@@ -51,7 +51,8 @@ def demo(
     """
     if export is None:
         _check_port(port)
-        _check_gradio()
+        if find_spec("gradio") is None:  # before anything is loaded
+            raise MissingExtra("gradio")
     elif port is not None:
         raise BadValue("--port: given with --export, which serves nothing; expected one or the other")
 
@@ -77,12 +78,6 @@ def demo(
     app = make_app(Session(spec))
     click.echo(f"{', '.join(spec.models)}: {launch(app, port=port)} (Ctrl-C ends it)")
     app.block_thread()
-
-
-def _check_gradio() -> None:
-    """Check that gradio is installed, before anything is loaded. Raises MissingExtra."""
-    if find_spec("gradio") is None:
-        raise MissingExtra("gradio")
 
 
 def _check_port(port: int | None) -> None:

@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from rlhf_bench.annotations.cells import as_number
 from rlhf_bench.compare.compared import WIDTH
 from rlhf_bench.data.tabular import BadRows, Unusable, read_table
 from rlhf_bench.errors import DataError
@@ -101,10 +102,7 @@ def _published(row: Mapping[str, Any]) -> PublishedMean:
 
 
 def _number(row: Mapping[str, Any], name: str) -> float:
-    try:
-        value = float(row.get(name) or 0.0) if row.get(name) not in (None, "") else math.nan
-    except (TypeError, ValueError):
-        value = math.nan
+    value = as_number(row.get(name))
     if not math.isfinite(value):
         raise Unusable(f"has {row.get(name)!r} as {name!r}, expected a number")
     return value

@@ -72,6 +72,7 @@ EXPECTED = (
     "with output (two texts, the better first) or with output_1/output_2/preference, or prompt or instruction with "
     "responses/ranking (a list of texts and their ranks, 1 the best), or prompt/completion/label (true or false)"
 )
+EXPECTED_DEMONSTRATIONS = "demonstrations: instruction[/input] or prompt, and output, response, completion or answer"
 
 
 class Dropped(Exception):
@@ -151,15 +152,15 @@ def read_rows(
     return found, dropped
 
 
-def detect(present: Sequence[str], columns: Names | None, source: str) -> Layout:
-    """The layout of a source with the columns `present`.
+def detect(present: Sequence[str], columns: Names | None, source: str, *, demonstrations: bool = False) -> Layout:
+    """The layout of a source with the columns `present`: of preference data, or of `demonstrations`.
 
     `columns` maps names of FIELDS to the source's columns, where they are not recognised.
 
     Raises UnknownName for a name that is not in FIELDS, DataError if a mapped column is absent or no layout fits.
     """
     names = _fields(present, columns or {}, source)
-    for needed, also, kind, what in _LAYOUTS:
+    for needed, also, kind, what in _SHOWN if demonstrations else _LAYOUTS:
         if not all(field in names for field in needed):
             continue
         wanted = {*needed, *also, *({"input"} if "instruction" in needed else ())}
@@ -168,7 +169,8 @@ def detect(present: Sequence[str], columns: Names | None, source: str) -> Layout
         ignored = [column for column in present if column not in {names[f] for f in used}]
         note = f"columns {shown}: {what}" + (f"; not used: {', '.join(ignored)}" if ignored else "")
         return Layout(kind, {f: names[f] for f in used}, note)
-    raise DataError(f"{source} has the columns {', '.join(present) or 'none'}; expected {EXPECTED}")
+    expected = EXPECTED_DEMONSTRATIONS if demonstrations else EXPECTED
+    raise DataError(f"{source} has the columns {', '.join(present) or 'none'}; expected {expected}")
 
 
 def _fields(present: Sequence[str], given: Names, source: str) -> dict[str, str]:
@@ -191,7 +193,20 @@ def _fields(present: Sequence[str], given: Names, source: str) -> dict[str, str]
 _EXTRA = ("system", "margin", "score_chosen", "score_rejected", "category")
 _RANKED = "responses and their ranks, 1 the best"
 # Needed fields, fields used where they are there, kind, in words. The first that fits is taken.
-_LAYOUTS: tuple[tuple[tuple[str, ...], tuple[str, ...], Kind, str], ...] = (
+_Known = tuple[tuple[tuple[str, ...], tuple[str, ...], Kind, str], ...]
+_LABELLED: _Known = (
+    (("prompt", "completion", "label"), ("system", "category"), "labelled", "prompt, response, good (true) or bad"),
+    (
+        ("instruction", "completion", "label"), ("system", "category"), "labelled",
+        "instruction, response, good (true) or bad",
+    ),
+)  # fmt: skip
+_SHOWN: _Known = (
+    *_LABELLED,
+    (("instruction", "completion"), ("system",), "labelled", "instruction and response"),
+    (("prompt", "completion"), ("system",), "labelled", "prompt and response"),
+)
+_LAYOUTS: _Known = (
     (("prompt", "chosen", "rejected"), _EXTRA, "prompted", "prompt and two responses"),
     (("instruction", "chosen", "rejected"), _EXTRA, "prompted", "instruction and two responses"),
     (
@@ -207,11 +222,7 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], tuple[str, ...], Kind, str], ...] = (
     (("instruction", "responses", "ranking"), ("system", "annotator"), "ranked", f"instruction, {_RANKED}"),
     (("chosen", "rejected"), _EXTRA, "conversations", "whole conversations, cut after the last 'Assistant:'"),
     (("output_1", "output_2", "preference"), _EXTRA, "compared", "two whole conversations, the better one"),
-    (("prompt", "completion", "label"), ("system", "category"), "labelled", "prompt, response, good (true) or bad"),
-    (
-        ("instruction", "completion", "label"), ("system", "category"), "labelled",
-        "instruction, response, good (true) or bad",
-    ),
+    *_LABELLED,
     (("instruction", "output"), _EXTRA, "outputs", "instruction and a list of two outputs, the better first"),
 )  # fmt: skip
 

@@ -365,16 +365,16 @@ def test_prepared_set_reads_back_as_it_is(tmp_path: Path) -> None:
     )
     prepared = prepare(Reader(str(path), seed=3), tmp_path / "out", filters=Filters(min_chars=6))
     # The filter ("bad 7" has 5 characters) is for training alone.
-    assert prepared.counts["train"]["response under 6 characters"] > 0
-    assert not any("response" in rule and "under" in rule for rule in prepared.counts["test"])
+    assert prepared["train"].counts["response under 6 characters"] > 0
+    assert not any("response" in rule and "under" in rule for rule in prepared["test"].counts)
     for split in ("train", "validation", "test"):
         filters = Filters(min_chars=6) if split == "train" else None
         before = Reader(str(path), seed=3).load(split, filters=filters)
         after = Reader(str(tmp_path / "out"), seed=99).load(split)
         assert after.pairs == before.pairs
-        assert after.fingerprint == before.fingerprint == prepared.fingerprints[split]
+        assert after.fingerprint == before.fingerprint == prepared[split].fingerprint
         assert after.counts == {"read": len(before)}
-        assert prepared.pairs[split] == len(before)
+        assert len(prepared[split]) == len(before)
     saved = datasets.load_from_disk(str(tmp_path / "out"))
     assert saved["train"].column_names == ["id", "prompt", "chosen", "rejected", "margin", "category"]
     assert saved["train"]["id"][:] == [pair.id for pair in Reader(str(tmp_path / "out")).load("train").pairs]
