@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +19,15 @@ from rlhf_bench.judge.analysis.length import EqualLength, equal_length_win_rates
 from rlhf_bench.types import prompt_id
 
 
-@dataclass(frozen=True, slots=True)
-class AlpacaNumbers:
-    """The columns of AlpacaEval's leaderboard, under its names; rates in percent."""
-
-    win_rate: float
-    standard_error: float  # NaN with fewer than two preferences
-    discrete_win_rate: float  # each preference rounded to a win, a loss or a draw
-    n_wins: int
-    n_wins_base: int
-    n_draws: int
-    n_total: int
-    n_dropped: int  # annotations without a preference in [1, 2], which AlpacaEval leaves out silently
-
-
-def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
-    """The numbers of rows with a `preference` in [1, 2]: 1 the baseline wins, 2 the model, 1.5 (or 0) a draw.
+def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> dict[str, float | int]:
+    """The columns of AlpacaEval's leaderboard, under its names, of rows with a `preference` in [1, 2]: 1 the baseline
+    wins, 2 the model, 1.5 (or 0) a draw. Rates are in percent.
 
         win_rate = 100 mean(preference - 1)      standard_error = 100 sd(preference, ddof 1) / sqrt(n)
 
-    A preference of any other value, or null, is dropped and counted. Raises DataError where a row has no such key.
+    A preference of any other value, or null, is dropped and counted, which AlpacaEval does silently; the standard error
+    of fewer than two is NaN. discrete_win_rate rounds each preference to a win, a loss or a draw. Raises DataError
+    where a row has no such key.
     """
     given = []
     for number, row in enumerate(annotations, 1):
@@ -50,16 +38,16 @@ def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
     n = len(valid)
     wins, losses = int((valid > 1.5).sum()), int((valid < 1.5).sum())
     draws = n - wins - losses
-    return AlpacaNumbers(
-        win_rate=100 * float(valid.mean() - 1) if n else math.nan,
-        standard_error=100 * float(valid.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan,
-        discrete_win_rate=100 * (wins + draws / 2) / n if n else math.nan,
-        n_wins=wins,
-        n_wins_base=losses,
-        n_draws=draws,
-        n_total=n,
-        n_dropped=len(given) - n,
-    )
+    return {
+        "win_rate": 100 * float(valid.mean() - 1) if n else math.nan,
+        "standard_error": 100 * float(valid.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan,
+        "discrete_win_rate": 100 * (wins + draws / 2) / n if n else math.nan,
+        "n_wins": wins,
+        "n_wins_base": losses,
+        "n_draws": draws,
+        "n_total": n,
+        "n_dropped": len(given) - n,
+    }
 
 
 Rows = Sequence[Mapping[str, Any]]
@@ -89,18 +77,20 @@ def annotations_text(path: Path, *, difficulty: Sequence[Path] = (), seed: int =
     }
     lines, warnings = [], []
     for (baseline, model), rows in pairs.items():
-        n, equal = alpaca_numbers(rows), at_equal[baseline].get(model)
-        rates = [f"{x:.2f}" for x in (n.win_rate, n.standard_error, n.discrete_win_rate)]
-        counts = (n.n_wins, n.n_wins_base, n.n_draws, n.n_total, n.n_dropped)
-        controlled = _length_controlled(rows, known)
-        at_equal_length = "-" if equal is None else percent(equal.win_rate)
-        lines.append([model, baseline, *rates, *counts, controlled, at_equal_length])
+        equal = at_equal[baseline].get(model)
+        numbers = alpaca_numbers(rows).items()
+        lines.append(
+            {"model": model, "baseline": baseline}
+            | {name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in numbers}
+            | {"LC win rate": _length_controlled(rows, known)}
+            | {"at equal length": "-" if equal is None else percent(equal.win_rate)}
+        )
         if equal is not None and equal.warning:
             warnings.append(f"{model}: {equal.warning}")
     if zero_one := zero_one_note(row.get("preference") for rows in pairs.values() for row in rows):
         warnings.insert(0, zero_one)
     note = "at equal length: by a regression of our own, not AlpacaEval's; - where the file has no outputs"
-    return "\n".join([text_table(HEADER, lines), _about_lc(known), note, *warnings])
+    return "\n".join([text_table(lines), _about_lc(known), note, *warnings])
 
 
 def _length_controlled(rows: Rows, difficulty: Difficulty | None) -> str:
@@ -113,10 +103,6 @@ def _about_lc(difficulty: Difficulty | None) -> str:
         return "LC win rate: AlpacaEval 2's, the mean of glm_preference; - without it: give --difficulty FILE"
     gamed = "" if difficulty.gamed is not None else "; without the rows of its gamed baselines (df_gamed.csv)"
     return f"LC win rate: by AlpacaEval 2's regression, with {difficulty.note}{gamed}"
-
-
-HEADER = ["model", "baseline", "win_rate", "standard_error", "discrete_win_rate", "n_wins", "n_wins_base", "n_draws",
-          "n_total", "n_dropped", "LC win rate", "at equal length"]  # fmt: skip
 
 
 def _at_equal_length(by_model: Mapping[str, Rows], baseline: str, seed: int) -> dict[str, EqualLength]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -29,9 +29,9 @@ def percent(estimate: Estimate, scale: float = 100.0) -> str:
     return f"{scale * estimate.value:.2f} [{scale * estimate.low:.2f}, {scale * estimate.high:.2f}]"
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A line a row below the header, columns aligned."""
-    return pd.DataFrame(list(rows), columns=list(header)).to_string(index=False)
+def text_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A line a row below the columns' names."""
+    return pd.DataFrame(list(rows)).to_string(index=False)
 
 
 def zero_one_note(preferences: Iterable[object]) -> str | None:

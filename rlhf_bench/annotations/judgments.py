@@ -56,15 +56,13 @@ def judgments_text(columns: Sequence[str], rows: Sequence[Numbered], bad: BadRow
         else:
             parts += [f"row {number} {why}" for why in lost]
     left_out = bad.settle(len(rows) + len({*bad.found} - {number for number, _ in rows}), skip=True)
-    lines = [
-        [percent(cell, form.scale) if isinstance(cell, Estimate) else cell for cell in line]
-        for line in form.lines(found)
-    ]
+    cells = ((percent(c, form.scale) if isinstance(c, Estimate) else c for c in line) for line in form.lines(found))
+    table = text_table([dict(zip(form.header, line, strict=True)) for line in cells])
     notes = [left_out] if left_out else []
     if parts:
         more = f"; and {len(parts) - NAMED:,} more" if len(parts) > NAMED else ""
         notes.append(f"games left out: {len(parts):,} ({'; '.join(parts[:NAMED])}{more})")
-    return "\n".join([form.what, text_table(form.header, lines), *notes])
+    return "\n".join([form.what, table, *notes])
 
 
 def _arena_hard(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:

@@ -18,9 +18,7 @@ from rlhf_bench.errors import BadValue
         "rlhf-bench audit --scores scores.jsonl",
     ],
 )
-@click.option(
-    "--run", metavar="NAME", default="default", show_default=True, help="The run of the reward model to audit."
-)
+@click.option("--run", metavar="NAME", default="default", help="The run of the reward model to audit.")
 @click.option(
     "--reward-model",
     "reward_models",

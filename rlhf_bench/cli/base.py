@@ -28,7 +28,7 @@ DEFAULT_RESULTS = Path("results")
 
 
 class BenchCommand(click.Command):
-    """A command; its help ends with two examples, as they would be typed.
+    """A command; its help shows every default, and ends with two examples, as they would be typed.
 
     `groups`: heading -> the options below it; those of no group come last, below "Options".
     """
@@ -42,6 +42,9 @@ class BenchCommand(click.Command):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.examples, self.groups = examples, groups
+        for param in self.params:
+            if isinstance(param, click.Option) and param.show_default is None:
+                param.show_default = True
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = {param.opts[0]: param.get_help_record(ctx) for param in self.get_params(ctx)}
@@ -180,14 +183,12 @@ checkpoints_option = click.option(
     "--checkpoints",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("checkpoints"),
-    show_default=True,
     help="Folder of all runs' checkpoints.",
 )
 results_option = click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_RESULTS,
-    show_default=True,
     help="Folder of all results.",
 )
 

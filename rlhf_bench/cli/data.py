@@ -32,16 +32,15 @@ def data() -> None:
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to save the DatasetDict in."
 )
-@click.option("--filter", "filters", default="none", show_default=True, help="Filters of the training split.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the splits.")
+@click.option("--filter", "filters", default="none", help="Filters of the training split.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the splits.")
 @click.option(
     "--column", "columns", metavar="OURS=THEIRS", multiple=True, help="A column's name, such as prompt=question."
 )
 @click.option("--revision", help="Revision of a hub data set.  [default: the pinned one]")
 @click.option(
-    "--ranked", type=click.Choice(["all", "adjacent"]), default="all", show_default=True,
-    help="Which pairs K ranked responses make.",
-)  # fmt: skip
+    "--ranked", type=click.Choice(["all", "adjacent"]), default="all",
+    help="Which pairs K ranked responses make.")  # fmt: skip
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used.")
 def prepare(*, source: str, out: Path, filters: str, columns: tuple[str, ...], **options: Any) -> None:
     """Filter and split SOURCE, and save train, validation and test as a DatasetDict.

@@ -49,7 +49,6 @@ question_options = with_options(
     click.option(
         "--template",
         default="pairwise",
-        show_default=True,
         help="pairwise, pairwise-letter, pairwise-reasoned, rank, likert, grade, grade-reasoned, or a YAML file.",
     ),
     click.option(
@@ -58,26 +57,12 @@ question_options = with_options(
     samples_option,
     limit_option,
     click.option(
-        "--again",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Questions that are repeated, to measure repeatability.",
+        "--again", type=click.IntRange(min=0), default=0, help="Questions that are repeated, to measure repeatability."
     ),
     click.option(
-        "--order-seed",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Draws the order of the responses that are ranked.",
+        "--order-seed", type=click.IntRange(min=0), default=0, help="Draws the order of the responses that are ranked."
     ),
-    click.option(
-        "--temperature",
-        metavar="T",
-        default="0",
-        show_default=True,
-        help="The judge's temperature, or none to send none.",
-    ),
+    click.option("--temperature", metavar="T", default="0", help="The judge's temperature, or none to send none."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.  [default: the template's]"),
     click.option(
         "--schema/--no-schema",
@@ -88,7 +73,6 @@ question_options = with_options(
         "--logprobs",
         type=click.IntRange(0, 20),
         default=0,
-        show_default=True,
         help="Log-probabilities requested for each token, for a soft preference.",
     ),
     click.option(
@@ -135,33 +119,24 @@ def plan(batch: bool, **options: Any) -> None:
 @click.option(
     "--max-calls", type=click.IntRange(min=0), help="The most calls this result and judge may be charged for."
 )
-@click.option(
-    "--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Calls in flight at once."
-)
+@click.option("--concurrency", type=click.IntRange(1, 256), default=8, help="Calls in flight at once.")
 @click.option("--requests-per-minute", type=click.FloatRange(min=0, min_open=True), help="At most so many requests.")
 @click.option(
     "--tokens-per-minute", type=click.FloatRange(min=0, min_open=True), help="At most so many tokens, at worst."
 )
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
-)
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=120.0, help="Seconds a call.")
 @click.option(
     "--retry-unreadable",
     type=click.IntRange(0, 10),
     default=0,
-    show_default=True,
     help="Repeats of a question when its answer cannot be read.",
 )
 @batch_option
-@click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.  [default: --wait]")
+@click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.")
 @click.option(
-    "--poll",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Seconds between two looks at a batch.",
+    "--poll", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds between two looks at a batch."
 )
-@click.option("--attempts", type=click.IntRange(1, 20), default=6, show_default=True, help="Requests a call at most.")
+@click.option("--attempts", type=click.IntRange(1, 20), default=6, help="Requests a call at most.")
 def run(
     *, max_cost: str | None, max_calls: int | None, timeout: float, batch: bool, wait: bool, poll: float, **options: Any
 ) -> None:

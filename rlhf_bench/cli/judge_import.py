@@ -35,7 +35,6 @@ from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_
     "--rater",
     metavar="NAME",
     default="people",
-    show_default=True,
     help="Who gave the labels in a column `label` of records, as tables name them.",
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, instead of stopping.")

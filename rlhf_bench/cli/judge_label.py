@@ -27,9 +27,7 @@ def label() -> None:
     """People as judges: a blinded sheet or page, and the labels that come back from it."""
 
 
-seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws order and places."
-)
+seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, help="Draws order and places.")
 
 
 def out_option(endings: str) -> Callable[[Decorated], Decorated]:

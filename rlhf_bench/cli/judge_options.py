@@ -14,9 +14,7 @@ baseline_option = click.option(
 model_option = click.option(
     "--model", "models", metavar="NAME", multiple=True, help="Only this model.  [default: all others]"
 )
-samples_option = click.option(
-    "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Responses a prompt."
-)
+samples_option = click.option("--samples", type=click.IntRange(min=1), default=1, help="Responses a prompt.")
 limit_option = click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
 # Which pairs of a result: against which model, of which models, how many.
 pair_options = with_options(
