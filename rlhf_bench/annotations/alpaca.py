@@ -13,7 +13,7 @@ import pandas as pd
 from rlhf_bench.annotations.cells import percent, preference_of, text_table, zero_one_note
 from rlhf_bench.annotations.judgments import judgments_text
 from rlhf_bench.annotations.length_controlled import Difficulty, length_controlled, read_difficulty, stored_rate
-from rlhf_bench.data.tabular import BadRows, read_table
+from rlhf_bench.data.tabular import read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.length import EqualLength, equal_length_win_rates
 from rlhf_bench.types import prompt_id
@@ -61,11 +61,10 @@ def annotations_text(path: Path, *, difficulty: Sequence[Path] = (), seed: int =
     length is that of `equal_length_win_rates`, not AlpacaEval's; a file without the outputs has none. Judgments of
     Arena-Hard and MT-Bench become a table of theirs (judgments.py). Raises DataError.
     """
-    bad = BadRows(path.name)
-    table = read_table(path, bad)
-    if not difficulty and (text := judgments_text(table.columns, table.rows, bad)) is not None:
+    table = read_table(path)
+    if not difficulty and (text := judgments_text(table)) is not None:
         return text
-    bad.settle(len(table.rows) + len(bad.found), skip=False)
+    table.settle(skip=False)
     known = read_difficulty(difficulty) if difficulty else None
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for _, row in table.rows:

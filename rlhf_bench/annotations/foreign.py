@@ -20,8 +20,7 @@ from typing import Any, Literal
 
 from rlhf_bench.annotations.cells import preference_of, zero_one_note
 from rlhf_bench.data.hh import split_turns
-from rlhf_bench.data.parsing import Numbered
-from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
+from rlhf_bench.data.tabular import Unusable, is_nothing, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text, sha256_file, timestamp
 from rlhf_bench.judge.ledger import Ledger
@@ -53,7 +52,6 @@ _NAMES = {
 class ForeignVerdict:
     """One row of a file: the texts, and which of the two responses it prefers."""
 
-    number: int
     reading: ParsedAnswer
     raw: str  # the row as in the file
     texts: tuple[str, str, str]  # prompt, first, second, without white space around them
@@ -92,12 +90,10 @@ class Foreign:
 
 def read_foreign(path: Path, *, judge: str, form: Format, skip_bad: bool) -> Foreign:
     """The verdicts in a table (`read_table`). Raises DataError that names each unusable row, unless `skip_bad`."""
-    bad = BadRows(path.name)
-    rows = read_table(path, bad).rows
-    total = len(rows) + len(bad.found)
-    usable = tuple(_records(rows, bad, form))
-    left_out = bad.settle(total, skip=skip_bad)
-    note = zero_one_note(row.get("preference") for _, row in rows) if form == "alpaca" else None
+    table = read_table(path)
+    usable = tuple(verdict for _, verdict in table.read(lambda _, row: _verdict(row, form)))
+    left_out = table.settle(skip=skip_bad)
+    note = zero_one_note(row.get("preference") for _, row in table.rows) if form == "alpaca" else None
     return Foreign(f"{path.name} (sha256 {sha256_file(path)[:16]})", form, judge, usable, left_out, note)
 
 
@@ -159,29 +155,25 @@ def _prompts(prompt: str) -> list[str]:
     return [prompt.strip(), *([turns[0].content.strip()] if len(turns) == 1 else [])]
 
 
-def _records(rows: Sequence[Numbered], bad: BadRows, form: Format) -> Iterator[ForeignVerdict]:
-    for number, row in rows:
-        row = {name: None if is_nothing(value) else value for name, value in row.items()}
-        cells = {part: next((row[name] for name in names if name in row), None) for part, names in _NAMES.items()}
-        lacking = [part for part in ("prompt", "first", "second") if not isinstance(cells[part], str)]
-        if lacking:
-            bad.add(number, f"has no text for {lacking[0]} ({', '.join(_NAMES[lacking[0]])})")
-            continue
-        reading = _preference(row.get("preference")) if form == "alpaca" else _reading(cells["verdict"], cells)
-        if reading is None:
-            given = row.get("preference") if form == "alpaca" else cells["verdict"]
-            expected = "a preference in [1, 2], or 0" if form == "alpaca" else _EXPECTED_VERDICT
-            note = "; its label counts as a person's" if given is None and cells["label"] is not None else ""
-            bad.add(number, f"has the verdict {_short(given)}, expected {expected}{note}")
-            continue
-        label = None
-        if form == "records" and cells["label"] is not None:
-            label = _reading(cells["label"], cells)
-            if label is None:
-                bad.add(number, f"has the label {_short(cells['label'])}, expected {_EXPECTED_VERDICT}")
-                continue
-        prompt, first, second = (str(cells[part]).strip() for part in ("prompt", "first", "second"))
-        yield ForeignVerdict(number, reading, json_text(row), (prompt, first, second), label)
+def _verdict(row: Mapping[str, Any], form: Format) -> ForeignVerdict:
+    row = {name: None if is_nothing(value) else value for name, value in row.items()}
+    cells = {part: next((row[name] for name in names if name in row), None) for part, names in _NAMES.items()}
+    lacking = [part for part in ("prompt", "first", "second") if not isinstance(cells[part], str)]
+    if lacking:
+        raise Unusable(f"has no text for {lacking[0]} ({', '.join(_NAMES[lacking[0]])})")
+    given = row.get("preference") if form == "alpaca" else cells["verdict"]
+    reading = _preference(given) if form == "alpaca" else _reading(given, cells)
+    if reading is None:
+        expected = "a preference in [1, 2], or 0" if form == "alpaca" else _EXPECTED_VERDICT
+        note = "; its label counts as a person's" if given is None and cells["label"] is not None else ""
+        raise Unusable(f"has the verdict {_short(given)}, expected {expected}{note}")
+    label = None
+    if form == "records" and cells["label"] is not None:
+        label = _reading(cells["label"], cells)
+        if label is None:
+            raise Unusable(f"has the label {_short(cells['label'])}, expected {_EXPECTED_VERDICT}")
+    prompt, first, second = (str(cells[part]).strip() for part in ("prompt", "first", "second"))
+    return ForeignVerdict(reading, json_text(row), (prompt, first, second), label)
 
 
 def _reading(given: object, cells: Mapping[str, Any]) -> ParsedAnswer | None:

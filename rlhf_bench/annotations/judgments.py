@@ -11,14 +11,13 @@ Arena-Hard's, as there, only the game.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rlhf_bench.annotations.cells import as_number, percent, text_table
-from rlhf_bench.data.parsing import Numbered
-from rlhf_bench.data.tabular import NAMED, BadRows, Unusable
+from rlhf_bench.data.tabular import NAMED, RawTable, Unusable
 from rlhf_bench.stats import mean_estimate, ratio_estimate
 from rlhf_bench.types import Estimate
 
@@ -28,49 +27,44 @@ _GAME = {"A>>B": (1.0, STRONG), "A>B": (1.0, 1.0), "A=B": (0.5, 1.0), "B>A": (0.
 _WINNERS = ("model_1", "model_2", "tie")
 
 
+_Said = tuple[list[tuple[Any, ...]], list[str]]  # what one row says, and what of it is left out
 _Line = tuple[str | Estimate | int, ...]  # of a table
 
 
 class _Form(NamedTuple):
     what: str
     needed: frozenset[str]
-    read: Callable[[Row, list[str]], list[tuple[Any, ...]]]  # what one row says; what of it is left out
+    read: Callable[[Row], _Said]
     lines: Callable[[list[tuple[Any, ...]]], Iterable[_Line]]
     header: tuple[str, ...]
     scale: float  # of the numbers
 
 
-def judgments_text(columns: Sequence[str], rows: Sequence[Numbered], bad: BadRows) -> str | None:
+def judgments_text(table: RawTable) -> str | None:
     """The table of a file of judgments; None for a file of another kind. Raises DataError where no row can be read."""
-    form = next((form for form in _FORMS if form.needed <= {*columns}), None)
+    form = next((form for form in _FORMS if form.needed <= {*table.columns}), None)
     if form is None:
         return None
-    found: list[tuple[Any, ...]] = []
-    parts: list[str] = []
-    for number, row in rows:
-        lost: list[str] = []
-        try:
-            found += form.read(row, lost)
-        except Unusable as why:
-            bad.add(number, str(why))
-        else:
-            parts += [f"row {number} {why}" for why in lost]
-    left_out = bad.settle(len(rows) + len({*bad.found} - {number for number, _ in rows}), skip=True)
+    read = table.read(lambda _, row: form.read(row))
+    found = [one for _, (said, _) in read for one in said]
+    parts = [f"row {number} {why}" for number, (_, lost) in read for why in lost]
+    left_out = table.settle(skip=True)
     cells = ((percent(c, form.scale) if isinstance(c, Estimate) else c for c in line) for line in form.lines(found))
-    table = text_table([dict(zip(form.header, line, strict=True)) for line in cells])
+    text = text_table([dict(zip(form.header, line, strict=True)) for line in cells])
     notes = [left_out] if left_out else []
     if parts:
         more = f"; and {len(parts) - NAMED:,} more" if len(parts) > NAMED else ""
         notes.append(f"games left out: {len(parts):,} ({'; '.join(parts[:NAMED])}{more})")
-    return "\n".join([form.what, table, *notes])
+    return "\n".join([form.what, text, *notes])
 
 
-def _arena_hard(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
+def _arena_hard(row: Row) -> _Said:
     """(model, question, outcome of the model, weight) of each game."""
     question, games = row.get("question_id", row.get("uid")), row["games"]
     if not isinstance(games, list) or not games or question is None or not row.get("model"):
         raise Unusable("has no question, model or games")
-    found = []
+    found: list[tuple[Any, ...]] = []
+    lost = []
     for place, game in enumerate(games):
         score = game.get("score") if isinstance(game, Mapping) else None
         if score not in _GAME:
@@ -80,7 +74,7 @@ def _arena_hard(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
         found.append((str(row["model"]), str(question), 1 - first if place == 0 else first, weight))
     if not found:
         raise Unusable(lost[0])
-    return found
+    return found, lost
 
 
 def _arena_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
@@ -95,14 +89,14 @@ def _arena_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
         yield model, ratio_estimate(won, total), len(sums), len(mine)
 
 
-def _mt_single(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
+def _mt_single(row: Row) -> _Said:
     score, turn = as_number(row.get("score")), as_number(row.get("turn"))
     if not 0 <= score <= 10:
         why = "which means no score" if score == -1 else "expected 1 to 10"
         raise Unusable(f"has the score {row.get('score')!r}, {why}")
     if turn not in (1, 2) or row.get("question_id") is None or not row.get("model"):
         raise Unusable(f"has the turn {row.get('turn')!r} of {row.get('question_id')!r}, expected 1 or 2 of a question")
-    return [(str(row["model"]), str(row["question_id"]), int(turn), score)]
+    return [(str(row["model"]), str(row["question_id"]), int(turn), score)], []
 
 
 def _mt_single_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
@@ -113,7 +107,7 @@ def _mt_single_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
         yield model, *map(_mean, [*turns, every]), len(every), len(mine)
 
 
-def _mt_pair(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
+def _mt_pair(row: Row) -> _Said:
     given = [row.get(name) for name in ("g1_winner", "g2_winner")]
     wrong = next((one for one in given if one not in _WINNERS), None)
     if wrong is not None or None in given:
@@ -123,7 +117,7 @@ def _mt_pair(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
     winner = given[0] if given[0] == given[1] else "tie"
     outcome = {"model_1": 1.0, "tie": 0.5, "model_2": 0.0}[str(winner)]
     question = str(row["question_id"])
-    return [(str(row["model_1"]), question, outcome), (str(row["model_2"]), question, 1 - outcome)]
+    return [(str(row["model_1"]), question, outcome), (str(row["model_2"]), question, 1 - outcome)], []
 
 
 def _mt_pair_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import Message, form_prompt, render
 from rlhf_bench.data.messages import as_messages, content_text
-from rlhf_bench.data.tabular import Unusable, is_nothing
+from rlhf_bench.data.tabular import RawTable, Unusable, is_nothing
 from rlhf_bench.errors import DataError, UnknownName
 
 Row = Mapping[str, Any]
@@ -134,7 +133,7 @@ class Cells:
 
 
 def read_rows(
-    part: Part, names: Names, read: Callable[[Cells], Read]
+    part: RawTable, names: Names, read: Callable[[Cells], Read]
 ) -> tuple[list[tuple[int, Read]], dict[str, list[int]]]:
     """Each row as (number, what `read` makes of it), and the numbers of those that it drops, by rule.
 
@@ -148,7 +147,7 @@ def read_rows(
         except Dropped as rule:
             dropped[str(rule)].append(number)
         except Unusable as why:
-            part.bad.add(number, str(why))
+            part.add_bad(number, str(why))
     return found, dropped
 
 

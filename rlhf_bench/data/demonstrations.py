@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import cached_property
 
 from rlhf_bench.data.columns import detect
-from rlhf_bench.data.files import Part
 from rlhf_bench.data.labelled import LabelledResponse, read_labelled
 from rlhf_bench.data.sources import open_source
 from rlhf_bench.data.splits import Fractions, default_fractions, split_of
+from rlhf_bench.data.tabular import RawTable
 from rlhf_bench.errors import DataError
 from rlhf_bench.types import stable_hash
 
@@ -43,9 +43,9 @@ class Demonstrations:
         parts = open_source(self.source, None).splits.get("train", [])
         return [one for part in parts for one in self._part(part)]
 
-    def _part(self, part: Part) -> list[LabelledResponse]:
+    def _part(self, part: RawTable) -> list[LabelledResponse]:
         rows, dropped = read_labelled(part, detect(part.columns, None, part.name, demonstrations=True))
-        part.bad.settle(part.n_rows, skip=self.skip_bad, advice="--set data.skip_bad=true")
+        part.settle(skip=self.skip_bad, advice="--set data.skip_bad=true")
         good = [row for row in rows if row.desirable]
         self.empty += sum(map(len, dropped.values()))
         self.undesirable += len(rows) - len(good)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.errors import BadValue, check_known
 from rlhf_bench.types import PreferencePair
 
 
@@ -58,8 +58,7 @@ FILTERS = {
 
 def named_filters(name: str) -> Filters:
     """A preset by its name: "none" or "hh-edge-cases"."""
-    if name not in FILTERS:
-        raise UnknownName("filter", name, FILTERS)
+    check_known("filter", [name], FILTERS)
     return FILTERS[name]
 
 

@@ -8,10 +8,9 @@ from itertools import product
 from typing import NamedTuple
 
 from rlhf_bench.data.columns import Cells, Dropped, Layout, read_prompt, read_rows
-from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import clean_response
 from rlhf_bench.data.pairs import Pairs, check_texts, split_side
-from rlhf_bench.data.tabular import Unusable
+from rlhf_bench.data.tabular import RawTable, Unusable
 from rlhf_bench.types import PreferencePair, make_pair
 
 _GOOD = {"true", "1", "1.0", "yes", "good", "desirable", "chosen"}
@@ -36,7 +35,7 @@ def both_sides(pairs: Sequence[PreferencePair]) -> list[LabelledResponse]:
     ]
 
 
-def read_labelled(part: Part, layout: Layout) -> tuple[list[LabelledResponse], dict[str, list[int]]]:
+def read_labelled(part: RawTable, layout: Layout) -> tuple[list[LabelledResponse], dict[str, list[int]]]:
     """The labelled responses of a part's rows, and the rows left out by each rule."""
     found, dropped = read_rows(part, layout.names, _labelled)
     return [response for _, response in found], dropped

@@ -21,10 +21,10 @@ from rlhf_bench.data import hub
 from rlhf_bench.data.columns import Layout, detect
 from rlhf_bench.data.files import Source, read_path
 from rlhf_bench.data.filters import Filters, apply_filters
-from rlhf_bench.data.labelled import LabelledResponse, both_sides
+from rlhf_bench.data.labelled import LabelledResponse, both_sides, pair_labelled, read_labelled
+from rlhf_bench.data.pairs import Pairs, dropped_notes, read_pairs
 from rlhf_bench.data.parsing import data_suffix
-from rlhf_bench.data.parts import labelled_of_part, pairs_of_part
-from rlhf_bench.data.ranked import Which
+from rlhf_bench.data.ranked import Which, read_ranked
 from rlhf_bench.data.splits import (
     ALL,
     SPLITS,
@@ -35,12 +35,14 @@ from rlhf_bench.data.splits import (
     order_key,
     split_of,
 )
+from rlhf_bench.data.tabular import RawTable
 from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import HH_MINI, PreferencePair, Prompt, fingerprint, prompt_id
 
 Row = TypeVar("Row", PreferencePair, LabelledResponse)
 Rows = tuple[list[Row], Counter[str]]  # rows, and counts as in PreferenceData
 
+_SKIP = "--skip-bad, in training with --set data.skip_bad=true"
 # Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
 _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
 
@@ -191,7 +193,7 @@ class Reader:
             layout = self._layout(own)
             self._note(*self._opened.notes, layout.note)
             parts = [
-                pairs_of_part(part, layout, self.ranked, skip_bad=self.skip_bad) for part in self._opened.splits[own]
+                _pairs_of_part(part, layout, self.ranked, skip_bad=self.skip_bad) for part in self._opened.splits[own]
             ]
             pairs = [pair for part in parts for pair in part.pairs]
             self._note(*(note for part in parts for note in part.notes))
@@ -230,7 +232,7 @@ class Reader:
     def _labelled_rows(self, own: str) -> Rows[LabelledResponse]:
         found: list[LabelledResponse] = []
         for part in self._opened.splits[own]:
-            responses, notes = labelled_of_part(part, self._layout(own), skip_bad=self.skip_bad)
+            responses, notes = _labelled_of_part(part, self._layout(own), skip_bad=self.skip_bad)
             found += responses
             self._note(*notes)
         return found, Counter(read=len(found))
@@ -248,6 +250,33 @@ class Reader:
         test = fractions.test if "test" in missing else 0.0
         self._note(f"{' and '.join(sorted(missing))} made of train by the prompts' hashes, seed {self.seed}")
         return Fractions(1.0 - validation - test, validation, test)
+
+
+def _pairs_of_part(part: RawTable, layout: Layout, which: Which, *, skip_bad: bool) -> Pairs:
+    """The pairs of a part. Raises DataError where rows cannot be used, unless `skip_bad`: they are counted then."""
+    if layout.kind == "labelled":
+        labelled, dropped = read_labelled(part, layout)
+        found = pair_labelled(labelled, part.name)
+        found.notes.extend(dropped_notes(part, dropped))
+        for rule, numbers in dropped.items():
+            found.counts[rule] = len(numbers)
+            found.counts["read"] += len(numbers)
+    else:
+        found = read_ranked(part, layout, which) if layout.kind == "ranked" else read_pairs(part, layout)
+    left_out = part.settle(skip=skip_bad, advice=_SKIP)
+    if left_out:
+        found.notes.append(left_out)
+        found.counts["unusable row"] = len(part.bad)
+        found.counts["read"] += len(part.bad)
+    return found
+
+
+def _labelled_of_part(part: RawTable, layout: Layout, *, skip_bad: bool) -> tuple[list[LabelledResponse], list[str]]:
+    """The labelled responses of a part, and notes for the log. Raises DataError as `_pairs_of_part`."""
+    found, dropped = read_labelled(part, layout)
+    notes = dropped_notes(part, dropped)
+    left_out = part.settle(skip=skip_bad, advice=_SKIP)
+    return found, [*notes, left_out] if left_out else notes
 
 
 def _counted(rows: list[Row], kept: list[Row], rule: str, counts: Counter[str]) -> list[Row]:

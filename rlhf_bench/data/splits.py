@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.errors import BadValue, check_known
 from rlhf_bench.types import stable_hash
 
 SPLITS = ("train", "validation", "test", "test_unseen", "test_new")  # the last two are of hh-mini alone
@@ -54,5 +54,4 @@ def check_fractions(fractions: Fractions) -> None:
 
 
 def check_split(split: str) -> None:
-    if split not in (*SPLITS, ALL):
-        raise UnknownName("split", split, (*SPLITS, ALL))
+    check_known("split", [split], (*SPLITS, ALL))

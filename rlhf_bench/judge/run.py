@@ -194,7 +194,7 @@ def prepare(
     )
     scope = f"{_name(folder, results)} {judge_name} {url}"
     ledger = Ledger(ledger_path)
-    client = JudgeClient(form.subjects, endpoint, form.render, form.read, form.parser, ledger, scope)
+    client = JudgeClient(form.subjects, endpoint, form.template.render, form.read, form.parser, ledger, scope)
     client = client.adapted(questions.hash, keep=() if schema is None else (SCHEMA,))
     return JudgeRun(folder, judge_name, form, client, price_list)
 

@@ -133,10 +133,6 @@ class JudgeForm(ABC):
         """Name of `read`, under which the ledger keeps what it read."""
         return f"{self.version}/{self.template.hash}"
 
-    def render(self, subject: Any, order: Order, /, *, repeat: int = 0) -> Question:
-        """The question that is put to the judge."""
-        return self.template.render(subject, order, repeat=repeat)
-
     @abstractmethod
     def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:
         """What an answer says, from `client.http.raw_answer`."""
