@@ -166,13 +166,13 @@ def one_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Stage], Step]:
 
 @pytest.fixture
 def in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Models are loaded in float64, all by the private `_load`, and what a stage makes is float64 as well."""
-    load = models._load
+    """Models are loaded in float64, all by `load_as`, and what a stage makes is float64 as well."""
+    load = models.load_as
 
     def load_double(kind: Any, path: Any, device: Any, dtype: torch.dtype, *rest: Any) -> Any:
         return load(kind, path, device, torch.float64, *rest)
 
-    monkeypatch.setattr(models, "_load", load_double)
+    monkeypatch.setattr(models, "load_as", load_double)
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
