@@ -27,7 +27,7 @@ from rlhf_bench.audit.listwise import ListScores
 from rlhf_bench.audit.pairs import PairScores
 from rlhf_bench.data.tabular import Unusable, is_nothing, read_table
 from rlhf_bench.errors import DataError
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 
 _CATEGORY = ("category", "subset", "section")
 _SIDES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"), ("scores_chosen", "scores_rejected"))
@@ -63,7 +63,7 @@ def pairs_of(rows: Sequence[ListScores]) -> tuple[list[PreferencePair], PairScor
         for at, i in enumerate(right):
             for other, j in enumerate(wrong):
                 meta = {"chosen_at": at, "rejected_at": other}
-                pairs.append(make_pair(row.prompt, texts[i], texts[j], category=row.category, meta=meta))
+                pairs.append(PreferencePair(row.prompt, texts[i], texts[j], category=row.category, meta=meta))
                 chosen.append(row.scores[i])
                 rejected.append(row.scores[j])
     return pairs, PairScores(np.array(chosen), np.array(rejected))

@@ -11,7 +11,7 @@ from rlhf_bench.data.columns import Cells, Dropped, Layout, read_prompt, read_ro
 from rlhf_bench.data.hh import clean_response
 from rlhf_bench.data.pairs import Pairs, check_texts, split_side
 from rlhf_bench.data.tabular import RawTable, Unusable
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 
 _GOOD = {"true", "1", "1.0", "yes", "good", "desirable", "chosen"}
 _BAD = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected"}
@@ -60,7 +60,7 @@ def pair_labelled(found: Sequence[LabelledResponse], name: str) -> Pairs:
     for one in found:
         by_prompt[one.prompt][not one.desirable].append(one)
     pairs = [
-        make_pair(prompt, chosen.response, rejected.response, category=chosen.category)
+        PreferencePair(prompt, chosen.response, rejected.response, category=chosen.category)
         for prompt, (good, bad) in by_prompt.items()
         for chosen, rejected in product(good, bad)
     ]

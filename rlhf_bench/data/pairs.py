@@ -10,7 +10,7 @@ from rlhf_bench.data.columns import Cells, Dropped, Layout, read_margin, read_pr
 from rlhf_bench.data.hh import HUMAN, Message, clean_response, form_prompt, render, split_conversation, split_turns
 from rlhf_bench.data.messages import parse_cell
 from rlhf_bench.data.tabular import NAMED, RawTable, Unusable
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 
 _TIE = re.compile(r"tie|both|neither|draw|equal|none|1\.5|0\.5")
 
@@ -75,7 +75,7 @@ def _pair(cells: Cells, texts: _Texts) -> PreferencePair:
     chosen, rejected = clean_response(texts.chosen), clean_response(texts.rejected)
     check_texts(prompt, chosen, rejected)
     meta = {} if texts.at is None else {"chosen_at": texts.at[0], "rejected_at": texts.at[1]}
-    return make_pair(prompt, chosen, rejected, margin=read_margin(cells), category=cells.category(), meta=meta)
+    return PreferencePair(prompt, chosen, rejected, margin=read_margin(cells), category=cells.category(), meta=meta)
 
 
 def check_texts(prompt: str, *responses: str) -> None:

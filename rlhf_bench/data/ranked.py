@@ -20,7 +20,7 @@ from rlhf_bench.data.hh import clean_response
 from rlhf_bench.data.messages import parse_cell
 from rlhf_bench.data.pairs import Pairs, is_unicode
 from rlhf_bench.data.tabular import RawTable, Unusable
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 
 Which = Literal["all", "adjacent"]
 
@@ -53,7 +53,7 @@ def to_pairs(ranked: RankedResponses, which: Which = "all") -> tuple[list[Prefer
     skipped: Counter[str] = Counter()
     if len(ranked.responses) == 1:
         return [], {"one response": 1}
-    meta = {"annotator": ranked.annotator} if ranked.annotator is not None else None
+    meta = {} if ranked.annotator is None else {"annotator": ranked.annotator}
     levels = sorted({rank for rank in ranked.ranks if rank is not None})
     for (a, rank_a), (b, rank_b) in itertools.combinations(zip(ranked.responses, ranked.ranks, strict=True), 2):
         if rank_a is None or rank_b is None:
@@ -66,7 +66,7 @@ def to_pairs(ranked: RankedResponses, which: Which = "all") -> tuple[list[Prefer
             rule = "not adjacent"
         else:
             chosen, rejected = (a, b) if rank_a < rank_b else (b, a)
-            pairs.append(make_pair(ranked.prompt, chosen, rejected, meta=meta))
+            pairs.append(PreferencePair(ranked.prompt, chosen, rejected, meta=meta))
             continue
         skipped[rule] += 1
     return pairs, skipped

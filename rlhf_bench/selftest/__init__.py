@@ -12,9 +12,8 @@ from rlhf_bench.modeling.checkpoints import find_run, model_hash, open_checkpoin
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
+from rlhf_bench.selftest.checks import PolicyUnderTest, check_policy, check_reward
 from rlhf_bench.selftest.common import TOLERANCE, Check
-from rlhf_bench.selftest.policy import PolicyUnderTest, check_policy
-from rlhf_bench.selftest.reward import check_reward
 
 __all__ = ["TOLERANCE", "Check", "PolicyUnderTest", "check_policy", "check_reward", "selftest"]
 

@@ -39,7 +39,7 @@ def load(split: str, *, seed: int = 0) -> list[PreferencePair]:
     if stored is not None:
         return [PreferencePair(*row) for row in json.loads(stored)]
     pairs = generate(split, seed=seed)
-    rows = [[p.id, p.prompt, p.chosen, p.rejected, p.margin, p.category, dict(p.meta)] for p in pairs]
+    rows = [[p.prompt, p.chosen, p.rejected, p.margin, p.category, dict(p.meta)] for p in pairs]
     with contextlib.suppress(OSError):  # the next command makes them again
         write_checked(path, json.dumps(rows).encode())
     return pairs

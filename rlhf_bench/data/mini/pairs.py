@@ -12,7 +12,7 @@ from rlhf_bench.data.mini.responses import draw_response, good_response
 from rlhf_bench.data.mini.rng import PROBABILITY_ONE, Stream, hash_int, preference_threshold
 from rlhf_bench.data.mini.turns import TEXTS, TURNS
 from rlhf_bench.errors import BadValue, DataError, UnknownName
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 
 VERSION = "2"
 SPLITS: dict[str, int] = {"train": 20_000, "validation": 1_000, "test": 2_500, "test_unseen": 600}
@@ -157,7 +157,7 @@ def draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePair
         "turns": len(intents),
         "intent": intent.kind,
     }
-    return make_pair(prompt, chosen, rejected, category=intent.category, meta=meta)
+    return PreferencePair(prompt, chosen, rejected, category=intent.category, meta=meta)
 
 
 def utility(intent: Intent, response: str) -> tuple[int, int]:

@@ -60,8 +60,8 @@ def fold(rows: pd.DataFrame) -> pd.DataFrame:
     status[at, place] = rows["status"].to_numpy(dtype=object)
     scores = by_place.copy()
     if len(pairs) == len(rows):  # each pair was shown once
-        for values in (scores, soft, status):
-            values[at, 1 - place] = values[at, place]
+        for cells in (scores, soft, status):
+            cells[at, 1 - place] = cells[at, place]
     folded = pairs.assign(
         outcome=_outcome(scores),
         why=_why(scores, status),

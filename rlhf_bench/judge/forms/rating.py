@@ -77,10 +77,6 @@ class RatingTemplate(BaseTemplate):
             raise ValueError("parser ratings-line reads one number; expected one criterion, or parser ratings-json")
         return self
 
-    def without_criteria(self) -> RatingTemplate:
-        """The same scale for a built-in judge, which gives a response one number."""
-        return self.model_copy(update={"criteria": {"overall": ""}})
-
     def schema_of_answer(self) -> dict[str, Any] | None:
         if self.parser != "ratings-json":
             return None
@@ -101,7 +97,9 @@ class RatingTemplate(BaseTemplate):
         no_baseline(request, self)
         singles = singles_of(request.responses, models=request.models, samples=request.samples, limit=request.limit)
         items = items_of(singles, request.again, orders=("given",))
-        return RatingForm(self.without_criteria() if request.built_in else self, request.folder, singles, items)
+        # a built-in judge gives a response one number
+        template = self.model_copy(update={"criteria": {"overall": ""}}) if request.built_in else self
+        return RatingForm(template, request.folder, singles, items)
 
 
 def read_ratings(raw: Mapping[str, Any], template: RatingTemplate) -> ParsedAnswer:
