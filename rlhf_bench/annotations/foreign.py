@@ -26,7 +26,7 @@ from rlhf_bench.files import json_text, sha256_file, timestamp
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
 from rlhf_bench.judge.people import PersonLabel, store_labels
-from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, pairs_of
+from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, Selection, pairs_of
 from rlhf_bench.judge.results import verdict_rows, write_verdicts
 from rlhf_bench.store import ResultStore
 
@@ -139,14 +139,11 @@ def _labels(foreign: Foreign, comparisons: Sequence[PairComparison]) -> list[Per
 
 def _of_one_order(found: Mapping[QuestionId, Outcome]) -> dict[QuestionId, Outcome]:
     """Leave out the other order where no comparison was judged in both."""
-    read: dict[int, list[QuestionId]] = {item.subject: [] for item in found}
-    for item, outcome in found.items():
-        if outcome.reading.status == "read":
-            read[item.subject].append(item)
-    if any(len(items) == 2 for items in read.values()):
-        return dict(found)
-    chosen = [items[0] if items else QuestionId(number, "model_first", 0) for number, items in read.items()]
-    return {item: found[item] for item in chosen}
+    read = [item for item, outcome in found.items() if outcome.reading.status == "read"]
+    of_subject = {item.subject: item for item in found if item.order == "model_first"}
+    of_subject |= {item.subject: item for item in read}
+    in_both = len({item.subject for item in read}) < len(read)
+    return dict(found) if in_both else {item: found[item] for item in of_subject.values()}
 
 
 def _prompts(prompt: str) -> list[str]:
@@ -213,16 +210,15 @@ def import_foreign(
     ledger: Ledger,
     *,
     baseline: str,
-    models: Sequence[str] = (),
-    samples: int = 1,
-    rater: str = "people",
+    chosen: Selection,
+    rater: str,
 ) -> int:
     """Put the file's verdicts into the ledger, and those on the result's pairs into the result; returns how many.
 
     The labels of the file become those of `rater`. Pairs that are not in the file are missing; each counts once where
     no pair was judged in both orders. Raises DataError where none of the pairs is in the file.
     """
-    pairs = pairs_of(ResultStore(result).read_responses(), baseline=baseline, models=models, samples=samples)
+    pairs = pairs_of(ResultStore(result).read_responses(), baseline, chosen)
     baseline = pairs.comparisons[0].baseline
     found = match_foreign(foreign, pairs.comparisons)
     read = sum(outcome.reading.status == "read" for outcome in found.values())

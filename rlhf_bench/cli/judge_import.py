@@ -62,11 +62,13 @@ def import_(
 
     from rlhf_bench.annotations.foreign import import_foreign, read_foreign
     from rlhf_bench.judge.ledger import Ledger
+    from rlhf_bench.judge.questions import Selection
     from rlhf_bench.report.screen import judge_text
 
     foreign = read_foreign(file, judge=judge_name, form=form, skip_bad=skip_bad)
     with Ledger(ledger_path(ledger_file, results)) as ledger:
-        used = import_foreign(folder, foreign, ledger, baseline=baseline, models=models, samples=samples, rater=rater)
+        chosen = Selection(models, samples)
+        used = import_foreign(folder, foreign, ledger, baseline=baseline, chosen=chosen, rater=rater)
     if foreign.left_out:
         click.echo(foreign.left_out)
     if foreign.note:

@@ -93,11 +93,11 @@ def _pairs(
 ) -> tuple[Path, list[PairComparison]]:
     folder = find_result(result, results)
 
-    from rlhf_bench.judge.questions import pairs_of
+    from rlhf_bench.judge.questions import Selection, pairs_of
     from rlhf_bench.store import ResultStore
 
     responses = ResultStore(folder).read_responses()
-    return folder, pairs_of(responses, baseline=baseline, models=models, samples=samples, limit=limit).comparisons
+    return folder, pairs_of(responses, baseline, Selection(models, samples, limit)).comparisons
 
 
 @label.command(

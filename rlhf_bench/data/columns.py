@@ -159,7 +159,10 @@ def detect(present: Sequence[str], columns: Names | None, source: str, *, demons
     Raises UnknownName for a name that is not in FIELDS, DataError if a mapped column is absent or no layout fits.
     """
     names = _fields(present, columns or {}, source)
+    named = names.get("prompt", "").lower() == "prompt" or "prompt" in (columns or {})
     for needed, also, kind, what in _SHOWN if demonstrations else _LAYOUTS:
+        if "prompt" in needed and "instruction" in names and not named:  # an instruction goes before its context
+            needed, what = ("instruction", *needed[1:]), what.replace("prompt", "instruction")
         if not all(field in names for field in needed):
             continue
         wanted = {*needed, *also, *({"input"} if "instruction" in needed else ())}
@@ -190,35 +193,24 @@ def _fields(present: Sequence[str], given: Names, source: str) -> dict[str, str]
 
 
 _EXTRA = ("system", "margin", "score_chosen", "score_rejected", "category")
-_RANKED = "responses and their ranks, 1 the best"
-# Needed fields, fields used where they are there, kind, in words. The first that fits is taken.
 _Known = tuple[tuple[tuple[str, ...], tuple[str, ...], Kind, str], ...]
+# Needed fields, fields used where they are there, kind, in words. The first that fits is taken; an instruction with its
+# input is a prompt where no column is called so.
 _LABELLED: _Known = (
     (("prompt", "completion", "label"), ("system", "category"), "labelled", "prompt, response, good (true) or bad"),
-    (
-        ("instruction", "completion", "label"), ("system", "category"), "labelled",
-        "instruction, response, good (true) or bad",
-    ),
-)  # fmt: skip
-_SHOWN: _Known = (
-    *_LABELLED,
-    (("instruction", "completion"), ("system",), "labelled", "instruction and response"),
-    (("prompt", "completion"), ("system",), "labelled", "prompt and response"),
 )
+_SHOWN: _Known = (*_LABELLED, (("prompt", "completion"), ("system",), "labelled", "prompt and response"))
 _LAYOUTS: _Known = (
     (("prompt", "chosen", "rejected"), _EXTRA, "prompted", "prompt and two responses"),
-    (("instruction", "chosen", "rejected"), _EXTRA, "prompted", "instruction and two responses"),
-    (
-        ("instruction", "output_1", "output_2", "preference"), _EXTRA, "compared",
-        "instruction, two outputs, the better one's number",
-    ),
     (
         ("prompt", "output_1", "output_2", "winner_1", "winner_2"), (*_EXTRA, "winner_tie"), "turns",
         "lists of turns of the user and of two models, a column for each that may win (LMSYS)",
     ),
     (("prompt", "output_1", "output_2", "preference"), _EXTRA, "compared", "prompt, two responses, the better one"),
-    (("prompt", "responses", "ranking"), ("system", "annotator"), "ranked", f"prompt, {_RANKED}"),
-    (("instruction", "responses", "ranking"), ("system", "annotator"), "ranked", f"instruction, {_RANKED}"),
+    (
+        ("prompt", "responses", "ranking"), ("system", "annotator"), "ranked",
+        "prompt, responses and their ranks, 1 the best",
+    ),
     (("chosen", "rejected"), _EXTRA, "conversations", "whole conversations, cut after the last 'Assistant:'"),
     (("output_1", "output_2", "preference"), _EXTRA, "compared", "two whole conversations, the better one"),
     *_LABELLED,

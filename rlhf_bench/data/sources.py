@@ -29,7 +29,6 @@ from rlhf_bench.data.splits import (
     ALL,
     SPLITS,
     Fractions,
-    check_fractions,
     check_split,
     default_fractions,
     order_key,
@@ -95,8 +94,7 @@ class Reader:
     seed: int = 0  # of the splits made here, of hh-mini and of the choice that a limit makes
     columns: Mapping[str, str] | None = None  # our name -> the source's column, where they differ (columns.FIELDS)
     revision: str | None = None  # of a hub data set
-    fractions: Fractions | None = None  # of the splits made here; None: .8/.1/.1 below 5,000 rows, else .9/.05/.05
-    validation: float | None = None  # the share of it where it is made here, in place of that in `fractions`
+    validation: float | None = None  # the share of it where it is made here, in place of the default
     ranked: Which = "all"  # which pairs K ranked responses make, all of them or adjacent ranks only
     skip_bad: bool = False  # leave out rows that cannot be used, and count them; else they are an error that names them
     _read: dict[str, Rows[PreferencePair]] = field(default_factory=dict, repr=False)
@@ -110,14 +108,12 @@ class Reader:
         limit: at most so many pairs, chosen by the seed and the pair's hash: those of a smaller limit are among them
         filters: none unless given; they are for training
 
-        Raises UnknownName (source, split, column), BadValue (limit, fractions), DataError (anything wrong with the
+        Raises UnknownName (source, split, column), BadValue (limit), DataError (anything wrong with the
         data, no pair unless it `may_be_empty`).
         """
         check_split(split)
         if limit is not None and limit < 1:
             raise BadValue(f"limit: given {limit}, expected 1 or more, or none for all pairs")
-        if self.fractions is not None:
-            check_fractions(self.fractions)
         pairs, counts = self._mini(split) if self.source == HH_MINI else self._of_split(split, self._pairs)
         if filters is not None:
             pairs, removed = apply_filters(pairs, filters)
@@ -132,7 +128,7 @@ class Reader:
                 + (
                     "pairs need a good and a bad response to a prompt"
                     if "unpaired response" in counts
-                    else "give more rows, or other filters or split fractions"
+                    else "give more rows, or other filters"
                 )
             )
         return PreferenceData(self.source, split, pairs, counts, list(self._notes), fingerprint(pairs))
@@ -245,7 +241,7 @@ class Reader:
         missing = {name for name in ("validation", "test") if name not in self._opened.splits}
         if split not in {"train", *missing} or not missing:
             return None
-        fractions = self.fractions or default_fractions(n_rows)
+        fractions = default_fractions(n_rows)
         validation = (self.validation or fractions.validation) if "validation" in missing else 0.0
         test = fractions.test if "test" in missing else 0.0
         self._note(f"{' and '.join(sorted(missing))} made of train by the prompts' hashes, seed {self.seed}")

@@ -19,7 +19,7 @@ from rlhf_bench.judge.forms.base import FormRequest, JudgeForm
 from rlhf_bench.judge.forms.builtin import BUILT_IN, BUILTIN
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Cap
-from rlhf_bench.judge.questions import Outcome, QuestionId
+from rlhf_bench.judge.questions import Outcome, QuestionId, Selection
 from rlhf_bench.judge.results import count_statuses
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
@@ -178,7 +178,8 @@ def prepare(
     questions = load_template(template)
     built_in = judge_name in BUILTIN
     responses = ResultStore(folder).read_responses()
-    form = questions.form(FormRequest(folder, responses, built_in, baseline, models, samples, limit, again, order_seed))
+    chosen = Selection(models, samples, limit)
+    form = questions.form(FormRequest(folder, responses, built_in, baseline, chosen, again, order_seed))
     if built_in:
         return JudgeRun(folder, judge_name, form, None, price_list)
     url = canonical_url(base_url)

@@ -84,13 +84,7 @@ class PairTemplate(BaseTemplate):
         baseline = request.baseline or ResultStore(request.folder).read_manifest().get("baseline")
         if baseline is None:
             raise BadValue(f"--baseline: not given, and {self.label} compares with one; name a model of the result")
-        pairs = pairs_of(
-            request.responses,
-            baseline=baseline,
-            models=request.models,
-            samples=request.samples,
-            limit=request.limit,
-        )
+        pairs = pairs_of(request.responses, baseline, request.chosen)
         baseline = pairs.comparisons[0].baseline  # a model alone is compared with its own other samples
         items = items_of(pairs.comparisons, request.again)
         label = "none" if request.built_in else self.label

@@ -28,6 +28,7 @@ from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answe
 from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm, no_baseline
 from rlhf_bench.judge.forms.builtin import coin, key_of, rule_of
 from rlhf_bench.judge.questions import (
+    EVERY,
     RESPONSE,
     AnswerFormat,
     ListwiseComparison,
@@ -36,6 +37,7 @@ from rlhf_bench.judge.questions import (
     ParsedAnswer,
     Question,
     QuestionId,
+    Selection,
     Single,
     items_of,
     texts_of,
@@ -88,13 +90,7 @@ class RankingTemplate(BaseTemplate):
     def form(self, request: FormRequest) -> RankingForm:
         """All models' responses to each prompt. Raises BadValue where a baseline is given."""
         no_baseline(request, self)
-        found = listwise_of(
-            request.responses,
-            models=request.models,
-            samples=request.samples,
-            limit=request.limit,
-            seed=request.order_seed,
-        )
+        found = listwise_of(request.responses, request.chosen, seed=request.order_seed)
         items = items_of(found.comparisons, request.again, orders=("given",))
         return RankingForm(self, request.folder, found.comparisons, items, found, request.order_seed)
 
@@ -122,36 +118,29 @@ class ListwiseSet(NamedTuple):
     short: int
 
 
-def listwise_of(
-    responses: Iterable[Mapping[str, Any]],
-    *,
-    models: Sequence[str] = (),
-    samples: int | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-) -> ListwiseSet:
+def listwise_of(responses: Iterable[Mapping[str, Any]], chosen: Selection = EVERY, *, seed: int = 0) -> ListwiseSet:
     """Each prompt's responses in an order drawn by `seed`, and in its reverse (draw 0 and 1); sorted by prompt.
 
-    Arguments and errors as in `questions.pairs_of`. Raises BadValue for fewer than two models or more than there are
+    Errors as in `questions.pairs_of`. Raises BadValue for fewer than two models or more than there are
     labels, StoreError where no prompt was answered by all of them.
     """
     texts, prompts = found = texts_of(responses)
-    chosen = found.models(models)
-    if not 2 <= len(chosen) <= MOST:
-        raise BadValue(f"--model: {len(chosen)} models given to rank, expected 2 to {MOST}")
+    models = found.models(chosen)
+    if not 2 <= len(models) <= MOST:
+        raise BadValue(f"--model: {len(models)} models given to rank, expected 2 to {MOST}")
     comparisons, short = [], 0
-    for prompt, run_seed, sample in sorted({key for name in chosen for key in found.keys(name, samples, limit)}):
-        if not all((prompt, run_seed, sample) in texts[name] for name in chosen):
+    for prompt, run_seed, sample in sorted({key for name in models for key in found.keys(name, chosen)}):
+        if not all((prompt, run_seed, sample) in texts[name] for name in models):
             short += 1
             continue
         where = (str(seed), prompt, str(run_seed), str(sample))
-        drawn = sorted(chosen, key=lambda name, where=where: stable_hash(*where, name))  # type: ignore[misc]
+        drawn = sorted(models, key=lambda name, where=where: stable_hash(*where, name))  # type: ignore[misc]
         for draw, order in enumerate((drawn, drawn[::-1])):
             shown = tuple(texts[name][prompt, run_seed, sample] for name in order)
             comparisons.append(ListwiseComparison(prompt, prompts[prompt], run_seed, sample, draw, tuple(order), shown))
     if not comparisons:
-        raise StoreError(f"no prompt was answered by each of {', '.join(chosen)}; name other models with --model")
-    return ListwiseSet(comparisons, chosen, short)
+        raise StoreError(f"no prompt was answered by each of {', '.join(models)}; name other models with --model")
+    return ListwiseSet(comparisons, models, short)
 
 
 @dataclass(frozen=True)

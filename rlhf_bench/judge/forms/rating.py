@@ -95,7 +95,7 @@ class RatingTemplate(BaseTemplate):
     def form(self, request: FormRequest) -> RatingForm:
         """Every response by itself. Raises BadValue where a baseline is given."""
         no_baseline(request, self)
-        singles = singles_of(request.responses, models=request.models, samples=request.samples, limit=request.limit)
+        singles = singles_of(request.responses, request.chosen)
         items = items_of(singles, request.again, orders=("given",))
         # a built-in judge gives a response one number
         template = self.model_copy(update={"criteria": {"overall": ""}}) if request.built_in else self

@@ -18,7 +18,7 @@ from rlhf_bench.judge.analysis.pairs import fold
 from rlhf_bench.judge.analysis.scales import measure_rankings, place_correlations
 from rlhf_bench.judge.forms import load_template
 from rlhf_bench.judge.forms.ranking import listwise_of, pair_rows, read_ranking
-from rlhf_bench.judge.questions import ListwiseComparison, ParsedAnswer
+from rlhf_bench.judge.questions import ListwiseComparison, ParsedAnswer, Selection
 
 from .attacks import CORPUS
 
@@ -88,10 +88,10 @@ def test_prompts_that_not_all_have_answered_are_left_out():
     assert (listwise_of(rows).short, len(listwise_of(rows).comparisons)) == (1, 10)
     with pytest.raises(StoreError, match=r"^no prompt was answered by each of base, sft; name other models"):
         listwise_of(
-            [row for row in responses(1) if (row["model"] == "sft") == (row["seed"] == 1)], models=["base", "sft"]
+            [row for row in responses(1) if (row["model"] == "sft") == (row["seed"] == 1)], Selection(["base", "sft"])
         )
     with pytest.raises(BadValue, match="1 models given to rank, expected 2 to 26"):
-        listwise_of(responses(), models=["sft", "sft"])
+        listwise_of(responses(), Selection(["sft", "sft"]))
 
 
 # What is read
