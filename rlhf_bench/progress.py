@@ -27,10 +27,6 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 class Task:
     """One piece of work under way. `start` items were done before (a resumed stage) and count in no rate."""
 
@@ -79,7 +75,8 @@ class Task:
         return f"{self.rate:.3g}/s" + (f", {clock_time(left)} left" if left is not None else "")
 
     def notes(self) -> str:
-        return ", ".join(f"{name} {_number(value)}" for name, value in self.info.items())
+        numbers = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in self.info.items()}
+        return ", ".join(f"{name} {value}" for name, value in numbers.items())
 
 
 class Progress:

@@ -77,11 +77,12 @@ def annotations_text(path: Path, *, difficulty: Sequence[Path] = (), seed: int =
     lines, warnings = [], []
     for (baseline, model), rows in pairs.items():
         equal = at_equal[baseline].get(model)
+        rate = stored_rate(rows) if known is None else length_controlled(rows, known).rate
         numbers = alpaca_numbers(rows).items()
         lines.append(
             {"model": model, "baseline": baseline}
             | {name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in numbers}
-            | {"LC win rate": _length_controlled(rows, known)}
+            | {"LC win rate": "-" if rate is None else f"{rate:.2f}"}
             | {"at equal length": "-" if equal is None else percent(equal.win_rate)}
         )
         if equal is not None and equal.warning:
@@ -90,11 +91,6 @@ def annotations_text(path: Path, *, difficulty: Sequence[Path] = (), seed: int =
         warnings.insert(0, zero_one)
     note = "at equal length: by a regression of our own, not AlpacaEval's; - where the file has no outputs"
     return "\n".join([text_table(lines), _about_lc(known), note, *warnings])
-
-
-def _length_controlled(rows: Rows, difficulty: Difficulty | None) -> str:
-    rate = stored_rate(rows) if difficulty is None else length_controlled(rows, difficulty).rate
-    return "-" if rate is None else f"{rate:.2f}"
 
 
 def _about_lc(difficulty: Difficulty | None) -> str:

@@ -29,13 +29,12 @@ from rlhf_bench.data.splits import (
     ALL,
     SPLITS,
     Fractions,
-    check_split,
     default_fractions,
     order_key,
     split_of,
 )
 from rlhf_bench.data.tabular import RawTable
-from rlhf_bench.errors import BadValue, DataError, UnknownName
+from rlhf_bench.errors import BadValue, DataError, UnknownName, check_known
 from rlhf_bench.types import HH_MINI, PreferencePair, Prompt, fingerprint, prompt_id
 
 Row = TypeVar("Row", PreferencePair, LabelledResponse)
@@ -111,7 +110,7 @@ class Reader:
         Raises UnknownName (source, split, column), BadValue (limit), DataError (anything wrong with the
         data, no pair unless it `may_be_empty`).
         """
-        check_split(split)
+        check_known("split", [split], (*SPLITS, ALL))
         if limit is not None and limit < 1:
             raise BadValue(f"limit: given {limit}, expected 1 or more, or none for all pairs")
         pairs, counts = self._mini(split) if self.source == HH_MINI else self._of_split(split, self._pairs)
@@ -213,7 +212,7 @@ class Reader:
         Raises what `load` raises; DataError where no response is left; BadValue for filters, which are of pairs, where
         the source has labels and no pairs.
         """
-        check_split(split)
+        check_known("split", [split], (*SPLITS, ALL))
         own = split if split in self.own_splits else "train"
         if own not in self.own_splits or self.source == HH_MINI or self._layout(own).kind != "labelled":
             return both_sides(self.load(split, limit=limit, filters=filters).pairs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rlhf_bench.errors import check_known
 from rlhf_bench.types import stable_hash
 
 SPLITS = ("train", "validation", "test", "test_unseen", "test_new")  # the last two are of hh-mini alone
@@ -44,7 +43,3 @@ def split_of(prompt: str, seed: int, fractions: Fractions) -> str:
 def order_key(seed: int, text: str) -> int:
     """64 bits of the hash of (seed, text): a random order that is the same on every platform."""
     return int(stable_hash(str(seed), text), 16)
-
-
-def check_split(split: str) -> None:
-    check_known("split", [split], (*SPLITS, ALL))

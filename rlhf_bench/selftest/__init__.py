@@ -30,7 +30,6 @@ def selftest(
     A check that cannot be carried out has failed, and says why. Raises UnknownName, CheckpointError or
     ModelError where there is nothing to check.
     """
-    progress = progress or Progress(quiet=True)
     reward = None
     if model is None:
         folder = find_run(checkpoints, run)

@@ -78,7 +78,7 @@ def check_policy(subject: PolicyUnderTest, progress: Progress | None = None) -> 
             "same samples whatever the batch": lambda: same_samples(subject),
             "plain transformers gives the same log-probabilities": lambda: plain_logps(subject),
         },
-        progress or Progress(quiet=True),
+        progress,
     )
 
 
@@ -235,7 +235,7 @@ def check_reward(model: RewardModel, path: str | Path, progress: Progress | None
             "padding changes no reward": lambda: reward_padding(model),
             "plain transformers, batched, gives the same reward": lambda: plain_reward(model, path),
         },
-        progress or Progress(quiet=True),
+        progress,
     )
 
 

@@ -101,11 +101,7 @@ def blocks(pairs: pd.DataFrame, columns: Sequence[str]) -> list[FloatArray]:
     at_seed, seeds = pd.factorize(pairs["seed"], sort=True)
     at_prompt, prompts = pd.factorize(pairs["prompt_id"], sort=True)
     cell = at_seed.astype(np.int64) * max(1, len(prompts)) + at_prompt
-    order = np.argsort(cell, kind="stable")
-    starts = np.r_[True, np.diff(cell[order]) > 0] if len(cell) else np.zeros(0, dtype=bool)
-    within = np.arange(len(cell)) - np.maximum.accumulate(np.where(starts, np.arange(len(cell)), 0))
-    k = np.empty(len(cell), dtype=np.int64)
-    k[order] = within
+    k = pd.Series(cell).groupby(cell).cumcount().to_numpy()
     found = []
     for column in columns:
         block = np.full((len(seeds), len(prompts), int(k.max(initial=0)) + 1), np.nan)
@@ -194,8 +190,8 @@ def _win_rate(model: str, baseline: str, pairs: pd.DataFrame, *, seed: int) -> W
         for i, s in enumerate(seeds)
     }
     soft_rate = bounded_mean(soft, seed=seed)
-    lowest, highest = _value(least), _value(most)
-    p, p_wilcoxon = _p_against_even(outcome, least, most, seed=seed)
+    lowest, highest = (crossed(nanmean(bound, axis=2)).value for bound in (least, most))
+    p, p_wilcoxon = _p_against_even(outcome, least, most, (lowest, highest), seed=seed)
     cells = nanmean(outcome, axis=2)
     return WinRate(
         model=model,
@@ -254,10 +250,10 @@ def _bounded_rate(outcome: FloatArray, least: FloatArray, most: FloatArray, *, s
 
 
 def _p_against_even(
-    outcome: FloatArray, least: FloatArray, most: FloatArray, *, seed: int
+    outcome: FloatArray, least: FloatArray, most: FloatArray, bounds: tuple[float, float], *, seed: int
 ) -> tuple[float, float | None]:
     """Paired and Wilcoxon p against a rate of 0.5: those of the nearer bound, 1 where 0.5 is between the bounds."""
-    lowest, highest = _value(least), _value(most)
+    lowest, highest = bounds
     if lowest < 0.5 < highest:
         return 1.0, None
     cells = nanmean(least if lowest >= 0.5 else most, axis=2)
@@ -265,10 +261,6 @@ def _p_against_even(
         cells = np.full_like(cells, np.nan)
     found = crossed_difference(cells, np.full_like(cells, 0.5), seed=seed)
     return found.p_paired, found.p_wilcoxon
-
-
-def _value(samples: FloatArray) -> float:
-    return crossed(nanmean(samples, axis=2)).value
 
 
 def _counts(pairs: pd.DataFrame) -> dict[str, int]:

@@ -16,6 +16,7 @@ import json
 import sqlite3
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -91,11 +92,8 @@ class Ledger:
 
     def reported_models(self, keys: Iterable[str]) -> dict[str, int]:
         """Answers a model name, as servers reported it: an alias can change its model between two days."""
-        counts: dict[str, int] = {}
-        for row in self._select("SELECT model FROM attempts WHERE outcome = 'answered' AND key IN", keys):
-            name = row["model"] or "not reported"
-            counts[name] = counts.get(name, 0) + 1
-        return dict(sorted(counts.items()))
+        rows = self._select("SELECT model FROM attempts WHERE outcome = 'answered' AND key IN", keys)
+        return dict(sorted(Counter(row["model"] or "not reported" for row in rows).items()))
 
     def failures(self, keys: Iterable[str]) -> Iterator[Failure]:
         """The failed attempts of these calls."""
