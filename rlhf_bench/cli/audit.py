@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import bench_command, checkpoints_option, make_progress, name_values, results_option
+from rlhf_bench.cli.base import POSITIVE, bench_command, checkpoints_option, make_progress, name_values, results_option
 from rlhf_bench.errors import BadValue
 
 
@@ -33,7 +33,7 @@ from rlhf_bench.errors import BadValue
     help="Every checkpoint of a reward model's training, such as 'checkpoints/default/reward-steps/*'.",
 )
 @click.option("--data", metavar="SOURCE", help="Pairs from here.  [default: the data the run was trained on]")
-@click.option("--limit", type=click.IntRange(min=1), help="At most this many pairs.")
+@click.option("--limit", type=POSITIVE, help="At most this many pairs.")
 @click.option(
     "--scores",
     metavar="[NAME=]FILE",

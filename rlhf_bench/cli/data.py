@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import BenchGroup, name_values
+from rlhf_bench.cli.base import COUNT, FOLDER, BenchGroup, name_values
 
 
 @click.group(
@@ -29,11 +29,9 @@ def data() -> None:
     ],
 )
 @click.argument("source")
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to save the DatasetDict in."
-)
+@click.option("--out", type=FOLDER, required=True, help="Folder to save the DatasetDict in.")
 @click.option("--filter", "filters", default="none", help="Filters of the training split.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the splits.")
+@click.option("--seed", type=COUNT, default=0, help="Seed of the splits.")
 @click.option(
     "--column", "columns", metavar="OURS=THEIRS", multiple=True, help="A column's name, such as prompt=question."
 )

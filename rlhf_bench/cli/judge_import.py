@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import bench_command, find_result, results_option
+from rlhf_bench.cli.base import FILE, bench_command, find_result, results_option
 from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_path, model_option, samples_option
 
 
@@ -19,7 +19,7 @@ from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_
     ],
 )
 @click.argument("result")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
 @click.option(
     "--format",
     "form",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import bench_command, checkpoints_option, current_processes, make_progress
+from rlhf_bench.cli.base import POSITIVE, bench_command, checkpoints_option, current_processes, make_progress
 from rlhf_bench.errors import check_known
 from rlhf_bench.runtime.processes import fsdp_is_configured
 from rlhf_bench.runtime.writer import Writer
@@ -27,7 +27,7 @@ PROBE_SECONDS = 60.0  # of --dry-run
 @click.option("--recipe", default="mini", help="A recipe's name, or the path of a YAML file.")
 @click.option("--run", metavar="NAME", default="default", help="Name of the checkpoints' folder.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one key of the recipe.")
-@click.option("--seeds", type=click.IntRange(min=1), help="Train every stage with this many seeds.")
+@click.option("--seeds", type=POSITIVE, help="Train every stage with this many seeds.")
 @click.option(
     "--sweep",
     metavar="KEY=V1,V2,...",

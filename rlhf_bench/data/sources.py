@@ -201,8 +201,7 @@ class Reader:
         parts = self._opened.splits[own]
         columns = list(dict.fromkeys(column for part in parts for column in part.columns))
         name = self.source if len(self._opened.splits) == 1 else f"{self.source} ({own})"
-        known = hub.HUB_SOURCES[self.source].columns if self.source in hub.HUB_SOURCES else {}
-        return detect(columns, {**known, **(self.columns or {})}, name)
+        return detect(columns, self.columns, name)
 
     def labelled(
         self, split: str, *, limit: int | None = None, filters: Filters | None = None

@@ -218,16 +218,6 @@ def _name(folder: Path, results: Path) -> str:
     return folder.relative_to(results).as_posix() if folder.is_relative_to(results) else folder.as_posix()
 
 
-def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, max_calls: int | None) -> None:
-    """Check what can be checked before an evaluation that ends with a judge: raises as `prepare` and `run` would."""
-    if judge_name in BUILTIN:
-        return
-    url = canonical_url(base_url)
-    cap = cap_of(judge_name, url, load_prices().find(judge_name, url), max_cost, max_calls)
-    if 0 not in cap:
-        api_key(url)
-
-
 def cap_of(judge: str, url: str, price: Price | None, max_cost: str | None, max_calls: int | None) -> Cap:
     """Raises BadValue where nothing bounds the cost."""
     cost = None if max_cost is None else nano_dollars("--max-cost", max_cost)
