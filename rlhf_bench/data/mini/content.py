@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from rlhf_bench.data.mini import phrases as ph
 from rlhf_bench.data.mini import world
-from rlhf_bench.data.mini.intent import Intent
 from rlhf_bench.data.mini.reading import Reading
+from rlhf_bench.data.mini.turns import Intent
 
 
 class Content(NamedTuple):

@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 
 from rlhf_bench.data import mini
-from rlhf_bench.data.mini import kept, phrases, responses
 from rlhf_bench.data.mini import pairs as generator
+from rlhf_bench.data.mini import phrases, responses
 from rlhf_bench.data.mini.content import judge_content
 from rlhf_bench.data.mini.gold import WEIGHTS
-from rlhf_bench.data.mini.intent import Intent, resolve
 from rlhf_bench.data.mini.prompts import read_prompt
 from rlhf_bench.data.mini.reading import is_garbled, read_response, vocabulary
 from rlhf_bench.data.mini.rng import PROBABILITY_ONE, Stream, preference_threshold
-from rlhf_bench.data.mini.turns import TEXTS, TURNS
+from rlhf_bench.data.mini.turns import TEXTS, TURNS, Intent, resolve
 from rlhf_bench.data.mini.world import COUNTRIES, TASKS, strip_articles
 from rlhf_bench.errors import BadValue, DataError, UnknownName
 from rlhf_bench.types import PreferencePair
@@ -595,7 +594,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[str]:
         return mini.generate(split, seed=seed, n=sizes[split])
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(kept, "generate", counting)
+    monkeypatch.setattr("rlhf_bench.data.mini.pairs.generate", counting)
     return calls
 
 
