@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from rlhf_bench.annotations.cells import as_number, percent, text_table
 from rlhf_bench.data.tabular import NAMED, RawTable, Unusable
@@ -35,7 +36,8 @@ class _Form(NamedTuple):
     what: str
     needed: frozenset[str]
     read: Callable[[Row], _Said]
-    lines: Callable[[list[tuple[Any, ...]]], Iterable[_Line]]
+    columns: tuple[str, ...]  # of what rows say
+    lines: Callable[[pd.DataFrame], Iterable[_Line]]
     header: tuple[str, ...]
     scale: float  # of the numbers
 
@@ -46,7 +48,7 @@ def judgments_text(table: RawTable) -> str | None:
     if form is None:
         return None
     read = table.read(lambda _, row: form.read(row))
-    found = [one for _, (said, _) in read for one in said]
+    found = pd.DataFrame([one for _, (said, _) in read for one in said], columns=list(form.columns))
     parts = [f"row {number} {why}" for number, (_, lost) in read for why in lost]
     left_out = table.settle(skip=True)
     cells = ((percent(c, form.scale) if isinstance(c, Estimate) else c for c in line) for line in form.lines(found))
@@ -59,7 +61,6 @@ def judgments_text(table: RawTable) -> str | None:
 
 
 def _arena_hard(row: Row) -> _Said:
-    """(model, question, outcome of the model, weight) of each game."""
     question, games = row.get("question_id", row.get("uid")), row["games"]
     if not isinstance(games, list) or not games or question is None or not row.get("model"):
         raise Unusable("has no question, model or games")
@@ -77,16 +78,12 @@ def _arena_hard(row: Row) -> _Said:
     return found, lost
 
 
-def _arena_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
+def _arena_lines(games: pd.DataFrame) -> Iterator[_Line]:
     """Weighted share of wins over the baseline: what Arena-Hard's Bradley-Terry fit gives for each model beside it."""
-    for model in _in_order(row[0] for row in found):
-        sums: dict[str, tuple[float, float]] = {}
-        mine = [row for row in found if row[0] == model]
-        for _, question, outcome, weight in mine:
-            won, total = sums.get(question, (0.0, 0.0))
-            sums[question] = won + weight * outcome, total + weight
-        won, total = np.array(list(sums.values())).T
-        yield model, ratio_estimate(won, total), len(sums), len(mine)
+    for model, mine in games.groupby("model", sort=False):
+        won = mine["weight"] * mine["outcome"]
+        sums = mine.assign(won=won).groupby("question", sort=False)[["won", "weight"]].sum()
+        yield str(model), ratio_estimate(*sums.to_numpy(dtype=np.float64).T), len(sums), len(mine)
 
 
 def _mt_single(row: Row) -> _Said:
@@ -99,12 +96,11 @@ def _mt_single(row: Row) -> _Said:
     return [(str(row["model"]), str(row["question_id"]), int(turn), score)], []
 
 
-def _mt_single_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
-    for model in _in_order(row[0] for row in found):
-        mine = [row for row in found if row[0] == model]
-        turns = [_by_question((q, s) for _, q, turn, s in mine if turn == wanted) for wanted in (1, 2)]
-        every = _by_question((q, s) for _, q, _, s in mine)
-        yield model, *map(_mean, [*turns, every]), len(every), len(mine)
+def _mt_single_lines(scores: pd.DataFrame) -> Iterator[_Line]:
+    for model, mine in scores.groupby("model", sort=False):
+        parts = (mine[mine["turn"] == 1], mine[mine["turn"] == 2], mine)
+        means = (_over_questions(part, "score") for part in parts)
+        yield str(model), *means, mine["question"].nunique(), len(mine)
 
 
 def _mt_pair(row: Row) -> _Said:
@@ -120,41 +116,32 @@ def _mt_pair(row: Row) -> _Said:
     return [(str(row["model_1"]), question, outcome), (str(row["model_2"]), question, 1 - outcome)], []
 
 
-def _mt_pair_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
-    for model in _in_order(row[0] for row in found):
-        mine = [row[1:] for row in found if row[0] == model]
-        outcomes = [outcome for _, outcome in mine]
-        yield model, _mean(_by_question(mine)), *(outcomes.count(each) for each in (1.0, 0.5, 0.0))
+def _mt_pair_lines(outcomes: pd.DataFrame) -> Iterator[_Line]:
+    for model, mine in outcomes.groupby("model", sort=False):
+        counts = (int((mine["outcome"] == outcome).sum()) for outcome in (1.0, 0.5, 0.0))
+        yield str(model), _over_questions(mine, "outcome"), *counts
 
 
-def _mean(by_question: Mapping[str, list[float]]) -> Estimate:
-    return mean_estimate(np.array([np.mean(values) for values in by_question.values()]))
-
-
-def _by_question(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for question, value in rows:
-        found.setdefault(question, []).append(value)
-    return found
-
-
-def _in_order(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+def _over_questions(rows: pd.DataFrame, column: str) -> Estimate:
+    return mean_estimate(rows.groupby("question", sort=False)[column].mean().to_numpy(dtype=np.float64))
 
 
 _FORMS = (
     _Form(
         "Arena-Hard: win rate against its baseline in percent, a verdict of >> counted three times, 95 % interval over "
-        "questions", frozenset({"games", "model"}), _arena_hard, _arena_lines,
+        "questions", frozenset({"games", "model"}), _arena_hard,
+        ("model", "question", "outcome", "weight"), _arena_lines,
         ("model", "win rate", "questions", "games"), 100.0,
     ),
     _Form(
         "MT-Bench: mean scores, 95 % interval over questions", frozenset({"question_id", "model", "score", "turn"}),
-        _mt_single, _mt_single_lines, ("model", "turn 1", "turn 2", "both", "questions", "scores"), 1.0,
+        _mt_single, ("model", "question", "turn", "score"), _mt_single_lines,
+        ("model", "turn 1", "turn 2", "both", "questions", "scores"), 1.0,
     ),
     _Form(
         "MT-Bench: win rate in percent, ties one half, 95 % interval over questions",
-        frozenset({"question_id", "model_1", "model_2", "g1_winner", "g2_winner"}), _mt_pair, _mt_pair_lines,
+        frozenset({"question_id", "model_1", "model_2", "g1_winner", "g2_winner"}), _mt_pair,
+        ("model", "question", "outcome"), _mt_pair_lines,
         ("model", "win rate", "wins", "ties", "losses"), 100.0,
     ),
 )  # fmt: skip

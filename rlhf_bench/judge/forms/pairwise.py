@@ -44,11 +44,10 @@ _LABELS = {"a": "A", "b": "B", "tie": "tie"}
 _WINNERS: Mapping[str, Any] = {"A": "first", "B": "second", "tie": "tie"}
 # The whole of a short answer: A, "A", (A), **A**, [[A]], "Response A", "Winner: A", with a full stop or without.
 _SHORT = re.compile(
-    r"""(?:(?:the[ ])?(?:winner|verdict|answer|response)(?:[ ]is)?:?[ ])?
-        (?:(?P<open>\*\*|\[\[|\(|")(?P<inner>A|B|[Tt]ie)(?:\*\*|\]\]|\)|")|(?P<bare>A|B|[Tt]ie))\.?""",
-    re.VERBOSE | re.IGNORECASE,
+    r"(?:(?:the )?(?:winner|verdict|answer|response)(?: is)?:? )?"
+    r"(?:\*\*(A|B|tie)\*\*|\[\[(A|B|tie)\]\]|\((A|B|tie)\)|\"(A|B|tie)\"|(A|B|tie))\.?",
+    re.IGNORECASE,
 )
-_CLOSING = {"**": "**", "[[": "]]", "(": ")", '"': '"'}
 _LINE = re.compile(r"(?:\*\*)?\[\[(A|B|tie)\]\](?:\*\*)?\.?", re.IGNORECASE)
 _MARK = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 _WINNER_VALUE = re.compile(r'"winner"\s*:\s*"(A|B|tie)"', re.IGNORECASE)
@@ -189,13 +188,10 @@ def _last_line(answer: str, start: int) -> _Found:
 
 def _short(answer: str, start: int) -> _Found:
     match = _SHORT.fullmatch(answer)
-    label = (match["inner"] or match["bare"]) if match else ""
+    label = match[match.lastindex or 0] if match else ""
     if match is None or (label not in ("A", "B") and label.lower() != "tie"):
         raise Unreadable("not a verdict and nothing else")
-    if match["open"] and not answer.rstrip(".").endswith(_CLOSING[match["open"]]):
-        raise Unreadable("not a verdict and nothing else")
-    at = match.start("inner" if match["inner"] else "bare")
-    return _Found(label if label in ("A", "B") else "tie", start + at)
+    return _Found(label if label in ("A", "B") else "tie", start + match.start(match.lastindex or 0))
 
 
 def _soft(logprobs: Sequence[Mapping[str, Any]] | None, content: str, at: int) -> float | None:

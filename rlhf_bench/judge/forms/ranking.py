@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
@@ -223,28 +222,18 @@ def pair_rows(rows: pd.DataFrame) -> pd.DataFrame:
     The baseline of a pair is the model that tables name first. The drawn order and its reverse are the pair's two
     orders. All pairs of a call rest on one answer: they stay together in every resample, which is of prompts.
     """
-    found = []
-    for _, comparison in rows.groupby(COMPARISON, sort=True):
-        of_model = {str(row["model"]): row for row in comparison.to_dict("records")}
-        for baseline, model in combinations(order_models(of_model), 2):
-            found.append(_pair(of_model[model], of_model[baseline]))
-    return pd.DataFrame(found)
-
-
-def _pair(model: dict[Any, Any], baseline: dict[Any, Any]) -> dict[str, Any]:
-    model_first = model["place"] < baseline["place"]
-    winner = None
-    if model["status"] == "read":
-        lead = np.sign(baseline["rank"] - model["rank"])  # +1: the model is ranked better
-        winner = "tie" if lead == 0 else "first" if (lead > 0) == model_first else "second"
-    same = ("judge", "base_url", "template", "prompt_id", "seed", "sample", "repeat", "status", "note", "key")
-    return {
-        **{name: model[name] for name in same},
-        "model": model["model"],
-        "baseline": baseline["model"],
-        "order": "model_first" if model_first else "baseline_first",
-        "winner": winner,
-        "soft": np.nan,
-        "model_length": model["length"],
-        "baseline_length": baseline["length"],
-    }
+    place = {model: i for i, model in enumerate(order_models(rows["model"]))}
+    others = rows[[*COMPARISON, "model", "place", "rank", "length"]]
+    pairs = rows.merge(others, on=COMPARISON, suffixes=("", "_other"))
+    pairs = pairs[pairs["model"].map(place) > pairs["model_other"].map(place)]
+    first = pairs["place"] < pairs["place_other"]
+    lead = pairs["rank_other"] - pairs["rank"]  # above 0: the model is ranked better
+    winner = np.select([pairs["status"] != "read", lead == 0, (lead > 0) == first], [None, "tie", "first"], "second")
+    return pairs.assign(
+        baseline=pairs["model_other"],
+        order=np.where(first, "model_first", "baseline_first"),
+        winner=winner,
+        soft=np.nan,
+        model_length=pairs["length"],
+        baseline_length=pairs["length_other"],
+    )
