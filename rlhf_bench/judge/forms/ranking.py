@@ -228,7 +228,8 @@ def pair_rows(rows: pd.DataFrame) -> pd.DataFrame:
     pairs = pairs[pairs["model"].map(place) > pairs["model_other"].map(place)]
     first = pairs["place"] < pairs["place_other"]
     lead = pairs["rank_other"] - pairs["rank"]  # above 0: the model is ranked better
-    winner = np.select([pairs["status"] != "read", lead == 0, (lead > 0) == first], [None, "tie", "first"], "second")
+    named = np.where(lead == 0, "tie", np.where((lead > 0) == first, "first", "second")).astype(object)
+    winner = np.where(pairs["status"] == "read", named, np.array(None, dtype=object))
     return pairs.assign(
         baseline=pairs["model_other"],
         order=np.where(first, "model_first", "baseline_first"),
