@@ -34,9 +34,9 @@ from sklearn.model_selection import GroupKFold
 
 from rlhf_bench.data import mini
 from rlhf_bench.data.mini.content import judge_content
-from rlhf_bench.data.mini.intent import Intent
 from rlhf_bench.data.mini.prompts import read_prompt
 from rlhf_bench.data.mini.reading import read_response
+from rlhf_bench.data.mini.turns import Intent
 from rlhf_bench.scorers.rules.refusal import CLASSES, SCALE, WEIGHTS, Measured
 from rlhf_bench.scorers.rules.refusal_features import BUCKETS, VERDICTS, buckets, verdict
 

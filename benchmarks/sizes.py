@@ -85,7 +85,7 @@ def make_pairs(count: int, model: str) -> list[PreferencePair]:
     for i in range(count):
         prompt, chosen, rejected = lengths[(3 * i) % len(lengths)]  # long and short ones in each batch
         text = f"\n\nHuman:{words(prompt - 2)}\n\nAssistant:"
-        pairs.append(PreferencePair(str(i), text, chosen=words(chosen - 1), rejected=words(rejected - 1)))
+        pairs.append(PreferencePair(text, words(chosen - 1), words(rejected - 1)))
     return pairs
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -56,7 +57,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 def use_umask(path: Path) -> None:
     """Give a file the mode that the user's umask gives to new files, whatever the library that wrote it has set."""
-    os.chmod(path, 0o666 & ~_umask())
+    mask = os.umask(0o077)
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)
 
 
 def remove_half_written(folder: Path) -> None:
@@ -204,15 +207,14 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def timestamp() -> str:
+    """The time now, in UTC and to the second, as files hold it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def policy_hash(text: str) -> str:
     """The name by which a Content-Security-Policy allows an inline style or script."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

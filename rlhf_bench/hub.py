@@ -14,7 +14,7 @@ _TRUE = {"1", "ON", "YES", "TRUE"}  # huggingface_hub's own reading
 @functools.cache
 def hub_answers() -> bool:
     """True unless the user works offline or one request, without retries, gets no answer at all."""
-    if offline_by_choice():
+    if any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")):
         return False
     import huggingface_hub
 
@@ -24,10 +24,6 @@ def hub_answers() -> bool:
     except Exception:  # the HTTP library, and so its errors, differ between versions
         return False
     return True
-
-
-def offline_by_choice() -> bool:
-    return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
 
 
 def looks_like_path(name: str | Path) -> bool:

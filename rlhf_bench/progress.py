@@ -27,14 +27,12 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 class Task:
     """One piece of work under way. `start` items were done before (a resumed stage) and count in no rate."""
 
-    def __init__(self, label: str, total: int | None, *, start: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, label: str, total: int | None, *, start: int, clock: Callable[[], float], shown: _Lines | _Bars
+    ) -> None:
         self.label = label
         self.total = total
         self.done = start
@@ -42,13 +40,13 @@ class Task:
         self._start = start
         self._clock = clock
         self._began = clock()
-        self._on_change: Callable[[], None] = lambda: None
+        self._shown = shown
 
     def advance(self, n: int = 1, **info: object) -> None:
         """`n` more items are done; `info` (loss=2.3) is shown until it is given again."""
         self.done += n
         self.info |= info
-        self._on_change()
+        self._shown.change(self)
 
     @property
     def seconds(self) -> float:
@@ -77,16 +75,8 @@ class Task:
         return f"{self.rate:.3g}/s" + (f", {clock_time(left)} left" if left is not None else "")
 
     def notes(self) -> str:
-        return ", ".join(f"{name} {_number(value)}" for name, value in self.info.items())
-
-
-class _Quiet:
-    """Shows nothing; the base of what shows something."""
-
-    def begin(self, task: Task) -> None: ...
-    def change(self, task: Task) -> None: ...
-    def end(self, task: Task, *, failed: bool) -> None: ...
-    def log(self, line: str) -> None: ...
+        numbers = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in self.info.items()}
+        return ", ".join(f"{name} {value}" for name, value in numbers.items())
 
 
 class Progress:
@@ -102,31 +92,30 @@ class Progress:
     ) -> None:
         stream = stream or sys.stderr
         self._clock = clock
-        shown = _Bars(stream) if stream.isatty() else _Lines(stream, every, clock)
-        self._display = _Quiet() if quiet else shown
+        on_terminal = stream.isatty() and not quiet
+        self._shown = _Bars(stream) if on_terminal else _Lines(None if quiet else stream, every, clock)
 
     @contextmanager
     def task(self, label: str, total: int | None = None, *, start: int = 0) -> Iterator[Task]:
         """A task that ends with the block; tasks may be nested."""
-        task = Task(label, total, start=start, clock=self._clock)
-        task._on_change = lambda: self._display.change(task)
-        self._display.begin(task)
+        task = Task(label, total, start=start, clock=self._clock, shown=self._shown)
+        self._shown.begin(task)
         try:
             yield task
         except BaseException:
-            self._display.end(task, failed=True)
+            self._shown.end(task, failed=True)
             raise
-        self._display.end(task, failed=False)
+        self._shown.end(task, failed=False)
 
     def log(self, line: str) -> None:
         """One line that stays."""
-        self._display.log(line)
+        self._shown.log(line)
 
 
-class _Lines(_Quiet):
-    """Plain lines, for files and pipes: one every `every` seconds, and a last one."""
+class _Lines:
+    """Plain lines, for files and pipes: one every `every` seconds, and a last one. None: no lines at all."""
 
-    def __init__(self, stream: TextIO, every: float, clock: Callable[[], float]) -> None:
+    def __init__(self, stream: TextIO | None, every: float, clock: Callable[[], float]) -> None:
         self._stream = stream
         self._every = every
         self._clock = clock
@@ -150,14 +139,15 @@ class _Lines(_Quiet):
             self._write(f"{task.label}: {task.count()} in {clock_time(task.seconds)}, {task.rate:.3g}/s", task)
 
     def log(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        if self._stream is not None:
+            print(line, file=self._stream, flush=True)
 
     def _write(self, line: str, task: Task) -> None:
         notes = task.notes()
         self.log(f"{line}, {notes}" if notes else line)
 
 
-class _Bars(_Quiet):
+class _Bars:
     """Bars on a terminal, one a task; rich redraws them only while a task is open."""
 
     def __init__(self, stream: TextIO) -> None:

@@ -42,33 +42,22 @@ class Prompt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """One prompt and two responses, the preferred one first.
+    """One prompt and two responses, the preferred one first; its id is the hash of its three texts.
 
     A prompt is one string; in the HH form everything up to and including the last `\\n\\nAssistant:`. A response
     begins with a space and carries no end-of-text marker.
     """
 
-    id: str
     prompt: str
     chosen: str
     rejected: str
     margin: float | None = None
     category: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    id: str = field(init=False)
 
-
-def make_pair(
-    prompt: str,
-    chosen: str,
-    rejected: str,
-    *,
-    margin: float | None = None,
-    category: str | None = None,
-    meta: Mapping[str, Any] | None = None,
-) -> PreferencePair:
-    """A pair; its id is the hash of its three texts."""
-    pair_id = stable_hash(prompt, chosen, rejected)
-    return PreferencePair(pair_id, prompt, chosen, rejected, margin, category, meta or {})
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", stable_hash(self.prompt, self.chosen, self.rejected))
 
 
 class Probe(NamedTuple):

@@ -42,7 +42,7 @@ LEVELS = [
 ]
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # The command line loads trainers when these commands run, never when it is imported.
-LAZY_TRAINERS = {"rlhf_bench/cli/train.py", "rlhf_bench/cli/list.py", "rlhf_bench/selftest/policy.py"}
+LAZY_TRAINERS = {"rlhf_bench/cli/train.py", "rlhf_bench/cli/list.py", "rlhf_bench/selftest/checks.py"}
 HEAVY = {"torch", "transformers", "datasets", "accelerate"}
 
 

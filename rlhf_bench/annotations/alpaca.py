@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rlhf_bench.annotations.cells import preference_of, zero_one_note
+from rlhf_bench.annotations.cells import percent, preference_of, text_table, zero_one_note
 from rlhf_bench.annotations.judgments import judgments_text
 from rlhf_bench.annotations.length_controlled import Difficulty, length_controlled, read_difficulty, stored_rate
-from rlhf_bench.data.tabular import BadRows, read_table
+from rlhf_bench.data.tabular import read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.judge.analysis.length import EqualLength, equal_length_win_rates
 from rlhf_bench.types import prompt_id
 
 
-@dataclass(frozen=True, slots=True)
-class AlpacaNumbers:
-    """The columns of AlpacaEval's leaderboard, under its names; rates in percent."""
-
-    win_rate: float
-    standard_error: float  # NaN with fewer than two preferences
-    discrete_win_rate: float  # each preference rounded to a win, a loss or a draw
-    n_wins: int
-    n_wins_base: int
-    n_draws: int
-    n_total: int
-    n_dropped: int  # annotations without a preference in [1, 2], which AlpacaEval leaves out silently
-
-
-def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
-    """The numbers of rows with a `preference` in [1, 2]: 1 the baseline wins, 2 the model, 1.5 (or 0) a draw.
+def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> dict[str, float | int]:
+    """The columns of AlpacaEval's leaderboard, under its names, of rows with a `preference` in [1, 2]: 1 the baseline
+    wins, 2 the model, 1.5 (or 0) a draw. Rates are in percent.
 
         win_rate = 100 mean(preference - 1)      standard_error = 100 sd(preference, ddof 1) / sqrt(n)
 
-    A preference of any other value, or null, is dropped and counted. Raises DataError where a row has no such key.
+    A preference of any other value, or null, is dropped and counted, which AlpacaEval does silently; the standard error
+    of fewer than two is NaN. discrete_win_rate rounds each preference to a win, a loss or a draw. Raises DataError
+    where a row has no such key.
     """
     given = []
     for number, row in enumerate(annotations, 1):
@@ -50,16 +38,16 @@ def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> AlpacaNumbers:
     n = len(valid)
     wins, losses = int((valid > 1.5).sum()), int((valid < 1.5).sum())
     draws = n - wins - losses
-    return AlpacaNumbers(
-        win_rate=100 * float(valid.mean() - 1) if n else math.nan,
-        standard_error=100 * float(valid.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan,
-        discrete_win_rate=100 * (wins + draws / 2) / n if n else math.nan,
-        n_wins=wins,
-        n_wins_base=losses,
-        n_draws=draws,
-        n_total=n,
-        n_dropped=len(given) - n,
-    )
+    return {
+        "win_rate": 100 * float(valid.mean() - 1) if n else math.nan,
+        "standard_error": 100 * float(valid.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan,
+        "discrete_win_rate": 100 * (wins + draws / 2) / n if n else math.nan,
+        "n_wins": wins,
+        "n_wins_base": losses,
+        "n_draws": draws,
+        "n_total": n,
+        "n_dropped": len(given) - n,
+    }
 
 
 Rows = Sequence[Mapping[str, Any]]
@@ -73,11 +61,10 @@ def annotations_text(path: Path, *, difficulty: Sequence[Path] = (), seed: int =
     length is that of `equal_length_win_rates`, not AlpacaEval's; a file without the outputs has none. Judgments of
     Arena-Hard and MT-Bench become a table of theirs (judgments.py). Raises DataError.
     """
-    bad = BadRows(path.name)
-    table = read_table(path, bad)
-    if not difficulty and (text := judgments_text(table.columns, table.rows, bad)) is not None:
+    table = read_table(path)
+    if not difficulty and (text := judgments_text(table)) is not None:
         return text
-    bad.settle(len(table.rows) + len(bad.found), skip=False)
+    table.settle(skip=False)
     if "preference" not in table.columns:
         raise DataError(
             f"{str(path)!r} has the columns {', '.join(table.columns) or 'none'} and lacks preference; expected "
@@ -92,24 +79,23 @@ def annotations_text(path: Path, *, difficulty: Sequence[Path] = (), seed: int =
         baseline: _at_equal_length({model: rows for (b, model), rows in pairs.items() if b == baseline}, baseline, seed)
         for baseline in dict.fromkeys(b for b, _ in pairs)
     }
-    lines, warnings = [_line(HEADER)], []
+    lines, warnings = [], []
     for (baseline, model), rows in pairs.items():
-        n, equal = alpaca_numbers(rows), at_equal[baseline].get(model)
-        rates = [f"{x:.2f}" for x in (n.win_rate, n.standard_error, n.discrete_win_rate)]
-        counts = [str(x) for x in (n.n_wins, n.n_wins_base, n.n_draws, n.n_total, n.n_dropped)]
-        controlled = _length_controlled(rows, known)
-        lines.append(_line([model, baseline, *rates, *counts, controlled, _interval(equal)]))
+        equal = at_equal[baseline].get(model)
+        rate = stored_rate(rows) if known is None else length_controlled(rows, known).rate
+        numbers = alpaca_numbers(rows).items()
+        lines.append(
+            {"model": model, "baseline": baseline}
+            | {name: f"{value:.2f}" if isinstance(value, float) else str(value) for name, value in numbers}
+            | {"LC win rate": "-" if rate is None else f"{rate:.2f}"}
+            | {"at equal length": "-" if equal is None else percent(equal.win_rate)}
+        )
         if equal is not None and equal.warning:
             warnings.append(f"{model}: {equal.warning}")
     if zero_one := zero_one_note(row.get("preference") for rows in pairs.values() for row in rows):
         warnings.insert(0, zero_one)
     note = "at equal length: by a regression of our own, not AlpacaEval's; - where the file has no outputs"
-    return "\n".join([*lines, _about_lc(known), note, *warnings])
-
-
-def _length_controlled(rows: Rows, difficulty: Difficulty | None) -> str:
-    rate = stored_rate(rows) if difficulty is None else length_controlled(rows, difficulty).rate
-    return "-" if rate is None else f"{rate:.2f}"
+    return "\n".join([text_table(lines), _about_lc(known), note, *warnings])
 
 
 def _about_lc(difficulty: Difficulty | None) -> str:
@@ -117,23 +103,6 @@ def _about_lc(difficulty: Difficulty | None) -> str:
         return "LC win rate: AlpacaEval 2's, the mean of glm_preference; - without it: give --difficulty FILE"
     gamed = "" if difficulty.gamed is not None else "; without the rows of its gamed baselines (df_gamed.csv)"
     return f"LC win rate: by AlpacaEval 2's regression, with {difficulty.note}{gamed}"
-
-
-HEADER = ["model", "baseline", "win_rate", "standard_error", "discrete_win_rate", "n_wins", "n_wins_base", "n_draws",
-          "n_total", "n_dropped", "LC win rate", "at equal length"]  # fmt: skip
-
-
-def _line(cells: Sequence[str]) -> str:
-    widths = [max(len(title), 12) for title in HEADER]
-    padded = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-    return "  ".join(padded).rstrip()
-
-
-def _interval(found: EqualLength | None) -> str:
-    if found is None:
-        return "-"
-    value, low, high = (100 * x for x in (found.win_rate.value, found.win_rate.low, found.win_rate.high))
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _at_equal_length(by_model: Mapping[str, Rows], baseline: str, seed: int) -> dict[str, EqualLength]:

@@ -1,9 +1,13 @@
-"""Cells of AlpacaEval's annotations as preferences."""
+"""Cells of annotations and judgments: read as numbers and preferences, and printed as tables."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from rlhf_bench.types import Estimate
 
 
 def preference_of(value: object) -> float | None:
@@ -18,6 +22,16 @@ def as_number(value: object) -> float:
         return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # any object
     except (TypeError, ValueError):
         return math.nan
+
+
+def percent(estimate: Estimate, scale: float = 100.0) -> str:
+    """`value [low, high]`, times `scale`."""
+    return f"{scale * estimate.value:.2f} [{scale * estimate.low:.2f}, {scale * estimate.high:.2f}]"
+
+
+def text_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A line a row below the columns' names."""
+    return pd.DataFrame(list(rows)).to_string(index=False)
 
 
 def zero_one_note(preferences: Iterable[object]) -> str | None:

@@ -15,22 +15,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_bench.annotations.cells import preference_of, zero_one_note
 from rlhf_bench.data.hh import split_turns
-from rlhf_bench.data.parsing import Numbered
-from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
+from rlhf_bench.data.tabular import Unusable, is_nothing, read_table
 from rlhf_bench.errors import DataError
-from rlhf_bench.files import json_text, sha256_file
-from rlhf_bench.judge.analysis.pairs import fold, fold_once
+from rlhf_bench.files import json_text, sha256_file, timestamp
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Attempt, Call, call_key
 from rlhf_bench.judge.people import PersonLabel, store_labels
-from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, pairs_of
-from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
+from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, Selection, pairs_of
+from rlhf_bench.judge.results import verdict_rows, write_verdicts
 from rlhf_bench.store import ResultStore
 
 Format = Literal["alpaca", "records"]
@@ -55,7 +52,6 @@ _NAMES = {
 class ForeignVerdict:
     """One row of a file: the texts, and which of the two responses it prefers."""
 
-    number: int
     reading: ParsedAnswer
     raw: str  # the row as in the file
     texts: tuple[str, str, str]  # prompt, first, second, without white space around them
@@ -94,12 +90,10 @@ class Foreign:
 
 def read_foreign(path: Path, *, judge: str, form: Format, skip_bad: bool) -> Foreign:
     """The verdicts in a table (`read_table`). Raises DataError that names each unusable row, unless `skip_bad`."""
-    bad = BadRows(path.name)
-    rows = read_table(path, bad).rows
-    total = len(rows) + len(bad.found)
-    usable = tuple(_records(rows, bad, form))
-    left_out = bad.settle(total, skip=skip_bad)
-    note = zero_one_note(row.get("preference") for _, row in rows) if form == "alpaca" else None
+    table = read_table(path)
+    usable = tuple(verdict for _, verdict in table.read(lambda _, row: _verdict(row, form)))
+    left_out = table.settle(skip=skip_bad)
+    note = zero_one_note(row.get("preference") for _, row in table.rows) if form == "alpaca" else None
     return Foreign(f"{path.name} (sha256 {sha256_file(path)[:16]})", form, judge, usable, left_out, note)
 
 
@@ -145,14 +139,11 @@ def _labels(foreign: Foreign, comparisons: Sequence[PairComparison]) -> list[Per
 
 def _of_one_order(found: Mapping[QuestionId, Outcome]) -> dict[QuestionId, Outcome]:
     """Leave out the other order where no comparison was judged in both."""
-    read: dict[int, list[QuestionId]] = {item.subject: [] for item in found}
-    for item, outcome in found.items():
-        if outcome.reading.status == "read":
-            read[item.subject].append(item)
-    if any(len(items) == 2 for items in read.values()):
-        return dict(found)
-    chosen = [items[0] if items else QuestionId(number, "model_first", 0) for number, items in read.items()]
-    return {item: found[item] for item in chosen}
+    read = [item for item, outcome in found.items() if outcome.reading.status == "read"]
+    of_subject = {item.subject: item for item in found if item.order == "model_first"}
+    of_subject |= {item.subject: item for item in read}
+    in_both = len({item.subject for item in read}) < len(read)
+    return dict(found) if in_both else {item: found[item] for item in of_subject.values()}
 
 
 def _prompts(prompt: str) -> list[str]:
@@ -161,29 +152,25 @@ def _prompts(prompt: str) -> list[str]:
     return [prompt.strip(), *([turns[0].content.strip()] if len(turns) == 1 else [])]
 
 
-def _records(rows: Sequence[Numbered], bad: BadRows, form: Format) -> Iterator[ForeignVerdict]:
-    for number, row in rows:
-        row = {name: None if is_nothing(value) else value for name, value in row.items()}
-        cells = {part: next((row[name] for name in names if name in row), None) for part, names in _NAMES.items()}
-        lacking = [part for part in ("prompt", "first", "second") if not isinstance(cells[part], str)]
-        if lacking:
-            bad.add(number, f"has no text for {lacking[0]} ({', '.join(_NAMES[lacking[0]])})")
-            continue
-        reading = _preference(row.get("preference")) if form == "alpaca" else _reading(cells["verdict"], cells)
-        if reading is None:
-            given = row.get("preference") if form == "alpaca" else cells["verdict"]
-            expected = "a preference in [1, 2], or 0" if form == "alpaca" else _EXPECTED_VERDICT
-            note = "; its label counts as a person's" if given is None and cells["label"] is not None else ""
-            bad.add(number, f"has the verdict {_short(given)}, expected {expected}{note}")
-            continue
-        label = None
-        if form == "records" and cells["label"] is not None:
-            label = _reading(cells["label"], cells)
-            if label is None:
-                bad.add(number, f"has the label {_short(cells['label'])}, expected {_EXPECTED_VERDICT}")
-                continue
-        prompt, first, second = (str(cells[part]).strip() for part in ("prompt", "first", "second"))
-        yield ForeignVerdict(number, reading, json_text(row), (prompt, first, second), label)
+def _verdict(row: Mapping[str, Any], form: Format) -> ForeignVerdict:
+    row = {name: None if is_nothing(value) else value for name, value in row.items()}
+    cells = {part: next((row[name] for name in names if name in row), None) for part, names in _NAMES.items()}
+    lacking = [part for part in ("prompt", "first", "second") if not isinstance(cells[part], str)]
+    if lacking:
+        raise Unusable(f"has no text for {lacking[0]} ({', '.join(_NAMES[lacking[0]])})")
+    given = row.get("preference") if form == "alpaca" else cells["verdict"]
+    reading = _preference(given) if form == "alpaca" else _reading(given, cells)
+    if reading is None:
+        expected = "a preference in [1, 2], or 0" if form == "alpaca" else _EXPECTED_VERDICT
+        note = "; its label counts as a person's" if given is None and cells["label"] is not None else ""
+        raise Unusable(f"has the verdict {_short(given)}, expected {expected}{note}")
+    label = None
+    if form == "records" and cells["label"] is not None:
+        label = _reading(cells["label"], cells)
+        if label is None:
+            raise Unusable(f"has the label {_short(cells['label'])}, expected {_EXPECTED_VERDICT}")
+    prompt, first, second = (str(cells[part]).strip() for part in ("prompt", "first", "second"))
+    return ForeignVerdict(reading, json_text(row), (prompt, first, second), label)
 
 
 def _reading(given: object, cells: Mapping[str, Any]) -> ParsedAnswer | None:
@@ -223,16 +210,15 @@ def import_foreign(
     ledger: Ledger,
     *,
     baseline: str,
-    models: Sequence[str] = (),
-    samples: int = 1,
-    rater: str = "people",
+    chosen: Selection,
+    rater: str,
 ) -> int:
     """Put the file's verdicts into the ledger, and those on the result's pairs into the result; returns how many.
 
     The labels of the file become those of `rater`. Pairs that are not in the file are missing; each counts once where
     no pair was judged in both orders. Raises DataError where none of the pairs is in the file.
     """
-    pairs = pairs_of(ResultStore(result).read_responses(), baseline=baseline, models=models, samples=samples)
+    pairs = pairs_of(ResultStore(result).read_responses(), baseline, chosen)
     baseline = pairs.comparisons[0].baseline
     found = match_foreign(foreign, pairs.comparisons)
     read = sum(outcome.reading.status == "read" for outcome in found.values())
@@ -245,21 +231,8 @@ def import_foreign(
     ledger.add_verdicts({foreign.call(verdict).key: verdict.reading for verdict in foreign.verdicts}, FOREIGN_PARSER)
     who = {"judge": foreign.judge, "base_url": foreign.base_url, "template": foreign.base_url}
     rows = verdict_rows(pairs.comparisons, found, **who)
-    once = len(found) == len(pairs.comparisons)
-    judging = {
-        **who,
-        "baseline": baseline,
-        "source": foreign.source,
-        "parser": FOREIGN_PARSER,
-        "questions": count_statuses(found.values()),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "pairs": len(pairs.comparisons),
-        "alone": pairs.alone,
-        "empty": pairs.empty,
-        "once": once,
-        **measured(rows, result, baseline=baseline, fold=fold_once if once else fold),
-    }
-    write_section(result, VERDICTS, rows, [judging])
+    facts = {**who, "source": foreign.source, "parser": FOREIGN_PARSER, "time": timestamp()}
+    write_verdicts(result, rows, facts, alone=pairs.alone)
     if labels := _labels(foreign, pairs.comparisons):
         store_labels(result, rater, labels)
     return read

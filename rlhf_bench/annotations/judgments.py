@@ -11,14 +11,14 @@ Arena-Hard's, as there, only the game.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from rlhf_bench.annotations.cells import as_number
-from rlhf_bench.data.parsing import Numbered
-from rlhf_bench.data.tabular import NAMED, BadRows, Unusable
+from rlhf_bench.annotations.cells import as_number, percent, text_table
+from rlhf_bench.data.tabular import NAMED, RawTable, Unusable
 from rlhf_bench.stats import mean_estimate, ratio_estimate
 from rlhf_bench.types import Estimate
 
@@ -28,60 +28,44 @@ _GAME = {"A>>B": (1.0, STRONG), "A>B": (1.0, 1.0), "A=B": (0.5, 1.0), "B>A": (0.
 _WINNERS = ("model_1", "model_2", "tie")
 
 
-class _Line(NamedTuple):
-    """One row of a table: its names, numbers and counts."""
-
-    names: tuple[str, ...]
-    numbers: tuple[Estimate, ...]
-    counts: tuple[int, ...]
+_Said = tuple[list[tuple[Any, ...]], list[str]]  # what one row says, and what of it is left out
+_Line = tuple[str | Estimate | int, ...]  # of a table
 
 
 class _Form(NamedTuple):
     what: str
     needed: frozenset[str]
-    read: Callable[[Row, list[str]], list[tuple[Any, ...]]]  # what one row says; what of it is left out
-    lines: Callable[[list[tuple[Any, ...]]], Iterable[_Line]]
+    read: Callable[[Row], _Said]
+    columns: tuple[str, ...]  # of what rows say
+    lines: Callable[[pd.DataFrame], Iterable[_Line]]
     header: tuple[str, ...]
     scale: float  # of the numbers
 
 
-def judgments_text(columns: Sequence[str], rows: Sequence[Numbered], bad: BadRows) -> str | None:
+def judgments_text(table: RawTable) -> str | None:
     """The table of a file of judgments; None for a file of another kind. Raises DataError where no row can be read."""
-    form = next((form for form in _FORMS if form.needed <= {*columns}), None)
+    form = next((form for form in _FORMS if form.needed <= {*table.columns}), None)
     if form is None:
         return None
-    found: list[tuple[Any, ...]] = []
-    parts: list[str] = []
-    for number, row in rows:
-        lost: list[str] = []
-        try:
-            found += form.read(row, lost)
-        except Unusable as why:
-            bad.add(number, str(why))
-        else:
-            parts += [f"row {number} {why}" for why in lost]
-    left_out = bad.settle(len(rows) + len({*bad.found} - {number for number, _ in rows}), skip=True)
-    cells = [form.header, *(_cells(line, form.scale) for line in form.lines(found))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    read = table.read(lambda _, row: form.read(row))
+    found = pd.DataFrame([one for _, (said, _) in read for one in said], columns=list(form.columns))
+    parts = [f"row {number} {why}" for number, (_, lost) in read for why in lost]
+    left_out = table.settle(skip=True)
+    cells = ((percent(c, form.scale) if isinstance(c, Estimate) else c for c in line) for line in form.lines(found))
+    text = text_table([dict(zip(form.header, line, strict=True)) for line in cells])
     notes = [left_out] if left_out else []
     if parts:
         more = f"; and {len(parts) - NAMED:,} more" if len(parts) > NAMED else ""
         notes.append(f"games left out: {len(parts):,} ({'; '.join(parts[:NAMED])}{more})")
-    return "\n".join([form.what, *lines, *notes])
+    return "\n".join([form.what, text, *notes])
 
 
-def _cells(line: _Line, scale: float) -> tuple[str, ...]:
-    numbers = (f"{scale * e.value:.2f} [{scale * e.low:.2f}, {scale * e.high:.2f}]" for e in line.numbers)
-    return (*line.names, *numbers, *map(str, line.counts))
-
-
-def _arena_hard(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
-    """(model, question, outcome of the model, weight) of each game."""
+def _arena_hard(row: Row) -> _Said:
     question, games = row.get("question_id", row.get("uid")), row["games"]
     if not isinstance(games, list) or not games or question is None or not row.get("model"):
         raise Unusable("has no question, model or games")
-    found = []
+    found: list[tuple[Any, ...]] = []
+    lost = []
     for place, game in enumerate(games):
         score = game.get("score") if isinstance(game, Mapping) else None
         if score not in _GAME:
@@ -91,40 +75,35 @@ def _arena_hard(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
         found.append((str(row["model"]), str(question), 1 - first if place == 0 else first, weight))
     if not found:
         raise Unusable(lost[0])
-    return found
+    return found, lost
 
 
-def _arena_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
+def _arena_lines(games: pd.DataFrame) -> Iterator[_Line]:
     """Weighted share of wins over the baseline: what Arena-Hard's Bradley-Terry fit gives for each model beside it."""
-    for model in _in_order(row[0] for row in found):
-        sums: dict[str, tuple[float, float]] = {}
-        mine = [row for row in found if row[0] == model]
-        for _, question, outcome, weight in mine:
-            won, total = sums.get(question, (0.0, 0.0))
-            sums[question] = won + weight * outcome, total + weight
-        won, total = np.array(list(sums.values())).T
-        yield _Line((model,), (ratio_estimate(won, total),), (len(sums), len(mine)))
+    for model, mine in games.groupby("model", sort=False):
+        won = mine["weight"] * mine["outcome"]
+        sums = mine.assign(won=won).groupby("question", sort=False)[["won", "weight"]].sum()
+        yield str(model), ratio_estimate(*sums.to_numpy(dtype=np.float64).T), len(sums), len(mine)
 
 
-def _mt_single(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
+def _mt_single(row: Row) -> _Said:
     score, turn = as_number(row.get("score")), as_number(row.get("turn"))
     if not 0 <= score <= 10:
         why = "which means no score" if score == -1 else "expected 1 to 10"
         raise Unusable(f"has the score {row.get('score')!r}, {why}")
     if turn not in (1, 2) or row.get("question_id") is None or not row.get("model"):
         raise Unusable(f"has the turn {row.get('turn')!r} of {row.get('question_id')!r}, expected 1 or 2 of a question")
-    return [(str(row["model"]), str(row["question_id"]), int(turn), score)]
+    return [(str(row["model"]), str(row["question_id"]), int(turn), score)], []
 
 
-def _mt_single_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
-    for model in _in_order(row[0] for row in found):
-        mine = [row for row in found if row[0] == model]
-        turns = [_by_question((q, s) for _, q, turn, s in mine if turn == wanted) for wanted in (1, 2)]
-        every = _by_question((q, s) for _, q, _, s in mine)
-        yield _Line((model,), tuple(map(_mean, [*turns, every])), (len(every), len(mine)))
+def _mt_single_lines(scores: pd.DataFrame) -> Iterator[_Line]:
+    for model, mine in scores.groupby("model", sort=False):
+        parts = (mine[mine["turn"] == 1], mine[mine["turn"] == 2], mine)
+        means = (_over_questions(part, "score") for part in parts)
+        yield str(model), *means, mine["question"].nunique(), len(mine)
 
 
-def _mt_pair(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
+def _mt_pair(row: Row) -> _Said:
     given = [row.get(name) for name in ("g1_winner", "g2_winner")]
     wrong = next((one for one in given if one not in _WINNERS), None)
     if wrong is not None or None in given:
@@ -134,46 +113,35 @@ def _mt_pair(row: Row, lost: list[str]) -> list[tuple[Any, ...]]:
     winner = given[0] if given[0] == given[1] else "tie"
     outcome = {"model_1": 1.0, "tie": 0.5, "model_2": 0.0}[str(winner)]
     question = str(row["question_id"])
-    return [(str(row["model_1"]), question, outcome), (str(row["model_2"]), question, 1 - outcome)]
+    return [(str(row["model_1"]), question, outcome), (str(row["model_2"]), question, 1 - outcome)], []
 
 
-def _mt_pair_lines(found: list[tuple[Any, ...]]) -> Iterable[_Line]:
-    for model in _in_order(row[0] for row in found):
-        mine = [row[1:] for row in found if row[0] == model]
-        outcomes = [outcome for _, outcome in mine]
-        yield _Line(
-            (model,), (_mean(_by_question(mine)),), (outcomes.count(1.0), outcomes.count(0.5), outcomes.count(0.0))
-        )
+def _mt_pair_lines(outcomes: pd.DataFrame) -> Iterator[_Line]:
+    for model, mine in outcomes.groupby("model", sort=False):
+        counts = (int((mine["outcome"] == outcome).sum()) for outcome in (1.0, 0.5, 0.0))
+        yield str(model), _over_questions(mine, "outcome"), *counts
 
 
-def _mean(by_question: Mapping[str, list[float]]) -> Estimate:
-    return mean_estimate(np.array([np.mean(values) for values in by_question.values()]))
-
-
-def _by_question(rows: Iterable[tuple[Any, ...]]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for question, value in rows:
-        found.setdefault(question, []).append(value)
-    return found
-
-
-def _in_order(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+def _over_questions(rows: pd.DataFrame, column: str) -> Estimate:
+    return mean_estimate(rows.groupby("question", sort=False)[column].mean().to_numpy(dtype=np.float64))
 
 
 _FORMS = (
     _Form(
         "Arena-Hard: win rate against its baseline in percent, a verdict of >> counted three times, 95 % interval over "
-        "questions", frozenset({"games", "model"}), _arena_hard, _arena_lines,
+        "questions", frozenset({"games", "model"}), _arena_hard,
+        ("model", "question", "outcome", "weight"), _arena_lines,
         ("model", "win rate", "questions", "games"), 100.0,
     ),
     _Form(
         "MT-Bench: mean scores, 95 % interval over questions", frozenset({"question_id", "model", "score", "turn"}),
-        _mt_single, _mt_single_lines, ("model", "turn 1", "turn 2", "both", "questions", "scores"), 1.0,
+        _mt_single, ("model", "question", "turn", "score"), _mt_single_lines,
+        ("model", "turn 1", "turn 2", "both", "questions", "scores"), 1.0,
     ),
     _Form(
         "MT-Bench: win rate in percent, ties one half, 95 % interval over questions",
-        frozenset({"question_id", "model_1", "model_2", "g1_winner", "g2_winner"}), _mt_pair, _mt_pair_lines,
+        frozenset({"question_id", "model_1", "model_2", "g1_winner", "g2_winner"}), _mt_pair,
+        ("model", "question", "outcome"), _mt_pair_lines,
         ("model", "win rate", "wins", "ties", "losses"), 100.0,
     ),
 )  # fmt: skip

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, minimize
 
 from rlhf_bench.annotations.cells import as_number, preference_of
-from rlhf_bench.data.tabular import BadRows, is_nothing, read_table
+from rlhf_bench.data.tabular import is_nothing, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.stats import FloatArray
 
@@ -156,8 +156,7 @@ def read_difficulty(paths: Sequence[Path]) -> Difficulty:
     A prediction is sigmoid(b difficulty + c): its log odds are the difficulties up to their unit, which the rate does
     not depend on but for the weak penalty. Several files have to agree on them. Raises DataError.
     """
-    tables = [_table(path) for path in paths]
-    found = [_difficulty(path, columns, rows) for path, (columns, rows) in zip(paths, tables, strict=True)]
+    found = [_difficulty(path) for path in paths]
     first = found[0]
     if len(found) == 1:
         return first
@@ -172,14 +171,10 @@ def read_difficulty(paths: Sequence[Path]) -> Difficulty:
     return first._replace(note=f"{first.note}; {len(found)} files agree on them")
 
 
-def _table(path: Path) -> tuple[list[str], list[Mapping[str, Any]]]:
-    bad = BadRows(path.name)
-    table = read_table(path, bad)
-    bad.settle(len(table.rows) + len(bad.found), skip=False)
-    return table.columns, [row for _, row in table.rows]
-
-
-def _difficulty(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Difficulty:
+def _difficulty(path: Path) -> Difficulty:
+    table = read_table(path)
+    table.settle(skip=False)
+    columns, rows = table.columns, [row for _, row in table.rows]
     if {"instruction_difficulty", "std_delta_len", "preference"} <= {*columns}:
         return _gamed(path, rows)
     if "glm_preference" in columns:

@@ -7,13 +7,12 @@ mistakes.jsonl     every pair on which the rejected response scored as high or h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rlhf_bench.audit.calibration import DEFINITION
 from rlhf_bench.errors import StoreError
-from rlhf_bench.files import atomic_write_text, json_text, write_jsonl
+from rlhf_bench.files import atomic_write_text, json_text, timestamp, write_jsonl
 
 DEFINITIONS = {
     "accuracy": "share of pairs whose chosen response scores higher, ties half; each prompt has equal weight",
@@ -41,7 +40,7 @@ DEFINITIONS = {
 
 def write_audit(folder: Path, report: Mapping[str, Any], mistakes: Iterable[Mapping[str, Any]]) -> None:
     """Write the files. Raises StoreError where the folder cannot be written."""
-    stamped = {**report, "definitions": DEFINITIONS, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    stamped = {**report, "definitions": DEFINITIONS, "time": timestamp()}
     try:
         write_jsonl(folder / "mistakes.jsonl", mistakes)
         atomic_write_text(folder / "audit.json", json_text(stamped, indent=1) + "\n")

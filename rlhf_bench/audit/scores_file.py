@@ -25,9 +25,9 @@ import numpy as np
 
 from rlhf_bench.audit.listwise import ListScores
 from rlhf_bench.audit.pairs import PairScores
-from rlhf_bench.data.tabular import BadRows, Unusable, is_nothing, read_table
+from rlhf_bench.data.tabular import Unusable, is_nothing, read_table
 from rlhf_bench.errors import DataError
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 
 _CATEGORY = ("category", "subset", "section")
 _SIDES = (("chosen_score", "rejected_score"), ("score_chosen", "score_rejected"), ("scores_chosen", "scores_rejected"))
@@ -44,18 +44,12 @@ def read_scores(path: Path) -> ScoresFile:
 
     Raises DataError for a file that cannot be read, a column of categories without any, or where no row can be used.
     """
-    bad = BadRows(path.name)
-    table = read_table(path, bad)
+    table = read_table(path)
     column = next((name for name in _CATEGORY if name in table.columns), None)
     if column and all(is_nothing(row.get(column)) or row[column] == "" for _, row in table.rows):
         raise DataError(f"{path}: the column {column!r} has no value; fill it, or leave it out")
-    rows: list[ListScores] = []
-    for number, row in table.rows:
-        try:
-            rows.append(_row(row, column, f"row {number}"))
-        except Unusable as why:
-            bad.add(number, str(why))
-    left_out = bad.settle(len(table.rows) + len({*bad.found} - {number for number, _ in table.rows}), skip=True)
+    rows = [one for _, one in table.read(lambda number, row: _row(row, column, f"row {number}"))]
+    left_out = table.settle(skip=True)
     are_names = 2 * len({row.texts for row in rows}) <= len(rows)
     return ScoresFile([row._replace(texts=None) for row in rows] if are_names else rows, left_out)
 
@@ -69,7 +63,7 @@ def pairs_of(rows: Sequence[ListScores]) -> tuple[list[PreferencePair], PairScor
         for at, i in enumerate(right):
             for other, j in enumerate(wrong):
                 meta = {"chosen_at": at, "rejected_at": other}
-                pairs.append(make_pair(row.prompt, texts[i], texts[j], category=row.category, meta=meta))
+                pairs.append(PreferencePair(row.prompt, texts[i], texts[j], category=row.category, meta=meta))
                 chosen.append(row.scores[i])
                 rejected.append(row.scores[j])
     return pairs, PairScores(np.array(chosen), np.array(rejected))

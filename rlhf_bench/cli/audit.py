@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import bench_command, checkpoints_option, make_progress, results_option
+from rlhf_bench.cli.base import POSITIVE, bench_command, checkpoints_option, make_progress, name_values, results_option
 from rlhf_bench.errors import BadValue
 
 
@@ -18,9 +18,7 @@ from rlhf_bench.errors import BadValue
         "rlhf-bench audit --scores scores.jsonl",
     ],
 )
-@click.option(
-    "--run", metavar="NAME", default="default", show_default=True, help="The run of the reward model to audit."
-)
+@click.option("--run", metavar="NAME", default="default", help="The run of the reward model to audit.")
 @click.option(
     "--reward-model",
     "reward_models",
@@ -35,7 +33,7 @@ from rlhf_bench.errors import BadValue
     help="Every checkpoint of a reward model's training, such as 'checkpoints/default/reward-steps/*'.",
 )
 @click.option("--data", metavar="SOURCE", help="Pairs from here.  [default: the data the run was trained on]")
-@click.option("--limit", type=click.IntRange(min=1), help="At most this many pairs.")
+@click.option("--limit", type=POSITIVE, help="At most this many pairs.")
 @click.option(
     "--scores",
     metavar="[NAME=]FILE",
@@ -82,22 +80,13 @@ def audit(*, reward_models: tuple[str, ...], steps: str | None, scores: tuple[st
 
 
 def _named(given: tuple[str, ...], option: str) -> dict[str, str]:
-    """Name -> what is given; one without a name has that of its folder, file or form.
+    """Name -> what is given; one without a name has that of its folder, file or form."""
 
-    Raises BadValue for a name twice.
-    """
-    found: dict[str, str] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            form, colon, _ = text.partition(":")
-            name, value = form if colon else Path(text).name.partition(".jsonl")[0], text
-        if not (name and value):
-            raise BadValue(f"{option}: given {text!r}, expected VALUE or NAME=VALUE")
-        if name in found:
-            raise BadValue(f"{option}: the name {name!r} is given twice; give each its own: NAME={value}")
-        found[name] = value
-    return found
+    def name_of(text: str) -> str:
+        form, colon, _ = text.partition(":")
+        return form if colon else Path(text).name.partition(".jsonl")[0]
+
+    return name_values(option, given, expected="VALUE or NAME=VALUE", name_of=name_of)
 
 
 def _steps(pattern: str) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
 import re
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -29,7 +31,7 @@ DEFAULT_RESULTS = Path("results")
 
 
 class BenchCommand(click.Command):
-    """A command; its help ends with two examples, as they would be typed.
+    """A command; its help shows every default, and ends with two examples, as they would be typed.
 
     `groups`: heading -> the options below it; those of no group come last, below "Options".
     """
@@ -43,6 +45,9 @@ class BenchCommand(click.Command):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.examples, self.groups = examples, groups
+        for param in self.params:
+            if isinstance(param, click.Option) and param.show_default is None:
+                param.show_default = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         _refuse_empty(args)
@@ -201,20 +206,18 @@ def make_progress() -> Progress:
     return Progress(quiet=quiet or not current_processes().is_first)
 
 
+# Types of options and arguments.
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+PATH = click.Path(path_type=Path)
+COUNT = click.IntRange(min=0)
+POSITIVE = click.IntRange(min=1)
+ABOVE_ZERO = FiniteRange(min=0, min_open=True)
+
 checkpoints_option = click.option(
-    "--checkpoints",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("checkpoints"),
-    show_default=True,
-    help="Folder of all runs' checkpoints.",
+    "--checkpoints", type=FOLDER, default=Path("checkpoints"), help="Folder of all runs' checkpoints."
 )
-results_option = click.option(
-    "--results",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_RESULTS,
-    show_default=True,
-    help="Folder of all results.",
-)
+results_option = click.option("--results", type=FOLDER, default=DEFAULT_RESULTS, help="Folder of all results.")
 
 
 def with_options(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
@@ -228,11 +231,18 @@ def with_options(*options: Callable[[Decorated], Decorated]) -> Callable[[Decora
     return decorate
 
 
-def name_values(option: str, given: Iterable[str], *, expected: str) -> dict[str, str]:
-    """{"mine": "path"} from ["mine=path"]; `expected` is the form and an example. Raises BadValue."""
+def name_values(
+    option: str, given: Iterable[str], *, expected: str, name_of: Callable[[str], str] | None = None
+) -> dict[str, str]:
+    """{"mine": "path"} from ["mine=path"]; `expected` is the form and an example.
+
+    `name_of` gives the name of a path without one. Raises BadValue, for a name that is given twice as well.
+    """
     pairs: dict[str, str] = {}
     for text in given:
         name, equals, path = text.partition("=")
+        if name_of is not None and (not equals or "/" in name):
+            name, equals, path = name_of(text), "=", text
         if not (name and equals and path):
             raise BadValue(f"{option}: given {text!r}, expected {expected}")
         if name in pairs:
@@ -265,7 +275,7 @@ def sizes(given: Iterable[str]) -> dict[str, float]:
 
 def result_names(results: Path) -> list[str]:
     """`<suite>/<run>` of every result, the newest first."""
-    manifests = sorted(results.glob("*/*/manifest.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    manifests = sorted(results.glob("*/*/manifest.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return [path.parent.relative_to(results).as_posix() for path in manifests]
 
 
@@ -276,12 +286,9 @@ def find_result(given: str | None, results: Path) -> Path:
     """
     names = result_names(results)
     if given is None:
-        last = results / ".last"
-        given = last.read_text(encoding="utf-8").strip() if last.is_file() else None
-        if given not in names:
-            given = names[0] if names else None
-        if given is None:
+        if not names:
             raise BadValue(f"no result in {results}/; make one with: rlhf-bench eval --suite hh-test")
+        given = names[0]
     for folder in (Path(given), results / given):
         if (folder / "manifest.json").is_file():
             return folder
@@ -293,9 +300,7 @@ def find_result(given: str | None, results: Path) -> Path:
     raise UnknownName("result", given, names)
 
 
-def remember_result(result: Path, results: Path) -> None:
-    """Note the result that was evaluated last, for commands that are given none."""
-    try:
-        (results / ".last").write_text(result.relative_to(results).as_posix() + "\n", encoding="utf-8")
-    except (OSError, ValueError):
-        return  # a convenience: the newest result is taken instead
+def remember_result(result: Path) -> None:
+    """Make a result the newest, also where all of it was stored before: the one for commands that are given none."""
+    with contextlib.suppress(OSError):
+        os.utime(result / "manifest.json", ns=(time.time_ns(), time.time_ns()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import bench_command, find_result, results_option, sizes
+from rlhf_bench.cli.base import PATH, bench_command, find_result, results_option, sizes
 from rlhf_bench.errors import UsageError
 
 
@@ -27,7 +27,7 @@ from rlhf_bench.errors import UsageError
 @click.option(
     "--published",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="In place of A and B: a published table with the columns model, mean, sd and n. Each pair's difference, "
     "unpaired, and the correlation of the two models' scores from which on it is significant.",
 )

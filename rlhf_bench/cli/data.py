@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import BenchGroup, name_values
+from rlhf_bench.cli.base import COUNT, FOLDER, BenchGroup, name_values
 
 
 @click.group(
@@ -29,19 +29,16 @@ def data() -> None:
     ],
 )
 @click.argument("source")
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to save the DatasetDict in."
-)
-@click.option("--filter", "filters", default="none", show_default=True, help="Filters of the training split.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the splits.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to save the DatasetDict in.")
+@click.option("--filter", "filters", default="none", help="Filters of the training split.")
+@click.option("--seed", type=COUNT, default=0, help="Seed of the splits.")
 @click.option(
     "--column", "columns", metavar="OURS=THEIRS", multiple=True, help="A column's name, such as prompt=question."
 )
 @click.option("--revision", help="Revision of a hub data set.  [default: the pinned one]")
 @click.option(
-    "--ranked", type=click.Choice(["all", "adjacent"]), default="all", show_default=True,
-    help="Which pairs K ranked responses make.",
-)  # fmt: skip
+    "--ranked", type=click.Choice(["all", "adjacent"]), default="all",
+    help="Which pairs K ranked responses make.")  # fmt: skip
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used.")
 def prepare(*, source: str, out: Path, filters: str, columns: tuple[str, ...], **options: Any) -> None:
     """Filter and split SOURCE, and save train, validation and test as a DatasetDict.
@@ -55,10 +52,9 @@ def prepare(*, source: str, out: Path, filters: str, columns: tuple[str, ...], *
 
     reader = Reader(source, columns=mapping or None, **options)
     prepared = run_prepare(reader, out, filters=named_filters(filters))
-    for note in prepared.notes:
+    for note in next(iter(prepared.values())).notes:
         click.echo(note)
-    for split, n_pairs in prepared.pairs.items():
-        counts = {rule: count for rule, count in prepared.counts[split].items() if count and rule != "read"}
-        removed = "".join(f", {count} removed: {rule}" for rule, count in counts.items())
-        click.echo(f"{split}: {n_pairs} pairs{removed}, fingerprint {prepared.fingerprints[split]}")
-    click.echo(f"saved: {prepared.path}")
+    for split, found in prepared.items():
+        removed = "".join(f", {n} removed: {rule}" for rule, n in found.counts.items() if n and rule != "read")
+        click.echo(f"{split}: {len(found)} pairs{removed}, fingerprint {found.fingerprint}")
+    click.echo(f"saved: {out}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import bench_command, checkpoints_option, make_progress, name_values, names_of
+from rlhf_bench.cli.base import FOLDER, bench_command, checkpoints_option, make_progress, name_values, names_of
 from rlhf_bench.errors import BadValue, MissingExtra
 
 
@@ -33,12 +33,7 @@ from rlhf_bench.errors import BadValue, MissingExtra
 @click.option("--suite", metavar="NAME", help="The suite of the example prompts.  [default: hh-test]")
 @click.option("--data", metavar="SOURCE", help="Of the example prompts, in place of the run's own.")
 @click.option("--port", type=click.IntRange(1, 65535), help="[default: the first free one from 7860 on]")
-@click.option(
-    "--export",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Write a folder that runs on Hugging Face Spaces instead.",
-)
+@click.option("--export", type=FOLDER, metavar="DIR", help="Write a folder that runs on Hugging Face Spaces instead.")
 @checkpoints_option
 def demo(
     names: str | None, given: tuple[str, ...], reward_model: str | None, port: int | None, export: Path | None,
@@ -51,7 +46,8 @@ def demo(
     """
     if export is None:
         _check_port(port)
-        _check_gradio()
+        if find_spec("gradio") is None:  # before anything is loaded
+            raise MissingExtra("gradio")
     elif port is not None:
         raise BadValue("--port: given with --export, which serves nothing; expected one or the other")
 
@@ -77,12 +73,6 @@ def demo(
     app = make_app(Session(spec))
     click.echo(f"{', '.join(spec.models)}: {launch(app, port=port)} (Ctrl-C ends it)")
     app.block_thread()
-
-
-def _check_gradio() -> None:
-    """Check that gradio is installed, before anything is loaded. Raises MissingExtra."""
-    if find_spec("gradio") is None:
-        raise MissingExtra("gradio")
 
 
 def _check_port(port: int | None) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 import click
 
 from rlhf_bench.cli.base import (
+    COUNT,
+    PATH,
+    POSITIVE,
     bench_command,
     checkpoints_option,
     current_processes,
@@ -123,19 +126,19 @@ GROUPS = {
     help="Split of the data: train, validation, test, all; of hh-mini also test_unseen and test_new.  [default: the "
     "suite's; all of a file of --data that the run was not trained on]",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most this many prompts.")
-@click.option("--samples", type=click.IntRange(min=1), help="Responses a prompt.  [default: the suite's]")
+@click.option("--limit", type=POSITIVE, help="At most this many prompts.")
+@click.option("--samples", type=POSITIVE, help="Responses a prompt.  [default: the suite's]")
 @click.option(
     "--best-of-n",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=COUNT,
     help="Sample the reference N times a prompt, such as 64, and show what choosing the best of n gives; 0: do not.  "
     "[default: the suite's]",
 )
 @click.option(
     "--frontier",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=COUNT,
     help="Sample the reference N times a prompt, such as 64, and estimate the most reward that is possible at each KL, "
     "and each model's share of it; 0: do not.  [default: the suite's]",
 )
@@ -148,14 +151,14 @@ GROUPS = {
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=COUNT,
     help="Seed of the choice of prompts, of the sampling and of the bootstrap.  [default: the suite's]",
 )
 @click.option(
     "--from",
     "manifest",
     metavar="MANIFEST",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Repeat the evaluation of a manifest.json; no other option about what is evaluated is taken. Its judge judges "
     "again if it is built in; for one of a server give --judge and its limit again.",
 )
@@ -163,7 +166,7 @@ GROUPS = {
 @click.option(
     "--annotations",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Only print what AlpacaEval's annotations.json holds: win rate, standard error and counts as AlpacaEval 2, "
     "and the rate at equal length; or the tables of Arena-Hard's or MT-Bench's judgments.",
 )
@@ -172,7 +175,7 @@ GROUPS = {
     "difficulties",
     metavar="FILE",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="With --annotations: AlpacaEval 2's length-controlled win rate, by these difficulties of its instructions "
     "(index, value), its df_gamed.csv, or annotations that hold its glm_preference.",
 )
@@ -247,7 +250,7 @@ def evaluate(
         progress.log("drawing tables, plots and the report page")
         write_report(result)
     write_index(results)
-    remember_result(result, results)
+    remember_result(result)
     print_result(result)
     _report_failed(result)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlhf_bench.cli.base import with_options
+from rlhf_bench.cli.base import COUNT, with_options
 from rlhf_bench.cli.judge_options import ledger_path
 from rlhf_bench.errors import BadValue
 
@@ -37,7 +37,7 @@ judge_options = with_options(
     ),
     click.option(
         "--max-calls",
-        type=click.IntRange(min=0),
+        type=COUNT,
         help="The most calls that --judge, and each --model of a server, may be charged for; the judge needs it if "
         "its price is not known.",
     ),
@@ -68,9 +68,15 @@ class EvalJudge:
                 raise BadValue(f"{option}: given without --judge, which it is about")
             return None
 
-        from rlhf_bench.judge.run import check_judge
+        from rlhf_bench.judge.client.budget import load_prices
+        from rlhf_bench.judge.client.endpoint import api_key, canonical_url
+        from rlhf_bench.judge.forms.builtin import BUILTIN
+        from rlhf_bench.judge.run import cap_of
 
-        check_judge(name, base_url=base_url, max_cost=max_cost, max_calls=max_calls)
+        if name not in BUILTIN:
+            url = canonical_url(base_url)
+            if 0 not in cap_of(name, url, load_prices().find(name, url), max_cost, max_calls):
+                api_key(url)
         return cls(name, base_url, max_cost, max_calls)
 
     @classmethod

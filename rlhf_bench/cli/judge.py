@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlhf_bench.cli.base import BenchGroup, FiniteRange, find_result, make_progress, results_option, with_options
+from rlhf_bench.cli.base import (
+    ABOVE_ZERO,
+    COUNT,
+    PATH,
+    POSITIVE,
+    BenchGroup,
+    find_result,
+    make_progress,
+    results_option,
+    with_options,
+)
 from rlhf_bench.cli.judge_import import import_
 from rlhf_bench.cli.judge_label import label
 from rlhf_bench.cli.judge_ledger import ledger
@@ -49,7 +59,6 @@ question_options = with_options(
     click.option(
         "--template",
         default="pairwise",
-        show_default=True,
         help="pairwise, pairwise-letter, pairwise-reasoned, rank, likert, grade, grade-reasoned, or a YAML file.",
     ),
     click.option(
@@ -57,28 +66,10 @@ question_options = with_options(
     ),
     samples_option,
     limit_option,
-    click.option(
-        "--again",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Questions that are repeated, to measure repeatability.",
-    ),
-    click.option(
-        "--order-seed",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Draws the order of the responses that are ranked.",
-    ),
-    click.option(
-        "--temperature",
-        metavar="T",
-        default="0",
-        show_default=True,
-        help="The judge's temperature, or none to send none.",
-    ),
-    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.  [default: the template's]"),
+    click.option("--again", type=COUNT, default=0, help="Questions that are repeated, to measure repeatability."),
+    click.option("--order-seed", type=COUNT, default=0, help="Draws the order of the responses that are ranked."),
+    click.option("--temperature", metavar="T", default="0", help="The judge's temperature, or none to send none."),
+    click.option("--max-tokens", type=POSITIVE, help="Longest answer.  [default: the template's]"),
     click.option(
         "--schema/--no-schema",
         default=None,
@@ -88,12 +79,9 @@ question_options = with_options(
         "--logprobs",
         type=click.IntRange(0, 20),
         default=0,
-        show_default=True,
         help="Log-probabilities requested for each token, for a soft preference.",
     ),
-    click.option(
-        "--prices", type=click.Path(path_type=Path), help="A price file of yours.  [default: the packaged list]"
-    ),
+    click.option("--prices", type=PATH, help="A price file of yours.  [default: the packaged list]"),
     ledger_option,
     results_option,
 )
@@ -132,34 +120,21 @@ def plan(batch: bool, **options: Any) -> None:
 @click.option(
     "--max-cost", metavar="USD", help="The most this result and judge may cost, over all runs; 0 makes no call."
 )
-@click.option(
-    "--max-calls", type=click.IntRange(min=0), help="The most calls this result and judge may be charged for."
-)
-@click.option(
-    "--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Calls in flight at once."
-)
-@click.option("--requests-per-minute", type=FiniteRange(min=0, min_open=True), help="At most so many requests.")
-@click.option("--tokens-per-minute", type=FiniteRange(min=0, min_open=True), help="At most so many tokens, at worst.")
-@click.option(
-    "--timeout", type=FiniteRange(min=0, min_open=True), default=120.0, show_default=True, help="Seconds a call."
-)
+@click.option("--max-calls", type=COUNT, help="The most calls this result and judge may be charged for.")
+@click.option("--concurrency", type=click.IntRange(1, 256), default=8, help="Calls in flight at once.")
+@click.option("--requests-per-minute", type=ABOVE_ZERO, help="At most so many requests.")
+@click.option("--tokens-per-minute", type=ABOVE_ZERO, help="At most so many tokens, at worst.")
+@click.option("--timeout", type=ABOVE_ZERO, default=120.0, help="Seconds a call.")
 @click.option(
     "--retry-unreadable",
     type=click.IntRange(0, 10),
     default=0,
-    show_default=True,
     help="Repeats of a question when its answer cannot be read.",
 )
 @batch_option
-@click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.  [default: --wait]")
-@click.option(
-    "--poll",
-    type=FiniteRange(min=0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Seconds between two looks at a batch.",
-)
-@click.option("--attempts", type=click.IntRange(1, 20), default=6, show_default=True, help="Requests a call at most.")
+@click.option("--wait/--no-wait", default=True, help="Wait for a batch to end.")
+@click.option("--poll", type=ABOVE_ZERO, default=30.0, help="Seconds between two looks at a batch.")
+@click.option("--attempts", type=click.IntRange(1, 20), default=6, help="Requests a call at most.")
 def run(
     *, max_cost: str | None, max_calls: int | None, timeout: float, batch: bool, wait: bool, poll: float, **options: Any
 ) -> None:

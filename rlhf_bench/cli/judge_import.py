@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import bench_command, find_result, results_option
+from rlhf_bench.cli.base import FILE, bench_command, find_result, results_option
 from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_path, model_option, samples_option
 
 
@@ -19,7 +19,7 @@ from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_
     ],
 )
 @click.argument("result")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
 @click.option(
     "--format",
     "form",
@@ -35,7 +35,6 @@ from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_
     "--rater",
     metavar="NAME",
     default="people",
-    show_default=True,
     help="Who gave the labels in a column `label` of records, as tables name them.",
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, instead of stopping.")
@@ -63,11 +62,13 @@ def import_(
 
     from rlhf_bench.annotations.foreign import import_foreign, read_foreign
     from rlhf_bench.judge.ledger import Ledger
+    from rlhf_bench.judge.questions import Selection
     from rlhf_bench.report.screen import judge_text
 
     foreign = read_foreign(file, judge=judge_name, form=form, skip_bad=skip_bad)
     with Ledger(ledger_path(ledger_file, results)) as ledger:
-        used = import_foreign(folder, foreign, ledger, baseline=baseline, models=models, samples=samples, rater=rater)
+        chosen = Selection(models, samples)
+        used = import_foreign(folder, foreign, ledger, baseline=baseline, chosen=chosen, rater=rater)
     if foreign.left_out:
         click.echo(foreign.left_out)
     if foreign.note:

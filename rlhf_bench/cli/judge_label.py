@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlhf_bench.cli.base import BenchGroup, Decorated, find_result, results_option
+from rlhf_bench.cli.base import COUNT, FILE, BenchGroup, Decorated, find_result, results_option
 from rlhf_bench.cli.judge_options import pair_options
 
 if TYPE_CHECKING:
@@ -27,15 +27,11 @@ def label() -> None:
     """People as judges: a blinded sheet or page, and the labels that come back from it."""
 
 
-seed_option = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws order and places."
-)
+seed_option = click.option("--seed", type=COUNT, default=0, help="Draws order and places.")
 
 
 def out_option(endings: str) -> Callable[[Decorated], Decorated]:
-    return click.option(
-        "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help=f"The file to write: {endings}."
-    )
+    return click.option("--out", type=FILE, required=True, help=f"The file to write: {endings}.")
 
 
 @label.command(
@@ -95,11 +91,11 @@ def _pairs(
 ) -> tuple[Path, list[PairComparison]]:
     folder = find_result(result, results)
 
-    from rlhf_bench.judge.questions import pairs_of
+    from rlhf_bench.judge.questions import Selection, pairs_of
     from rlhf_bench.store import ResultStore
 
     responses = ResultStore(folder).read_responses()
-    return folder, pairs_of(responses, baseline=baseline, models=models, samples=samples, limit=limit).comparisons
+    return folder, pairs_of(responses, baseline, Selection(models, samples, limit)).comparisons
 
 
 @label.command(
@@ -110,7 +106,7 @@ def _pairs(
     ],
 )
 @click.argument("result")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
 @click.option("--rater", metavar="NAME", required=True, help="Who labelled, as tables name them.")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, instead of stopping.")
 @results_option

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import BenchGroup, results_option, with_options
+from rlhf_bench.cli.base import FILE, BenchGroup, results_option, with_options
 from rlhf_bench.cli.judge_options import ledger_option, ledger_path
 from rlhf_bench.errors import StoreError
 
@@ -72,7 +72,7 @@ def verify(ledger_file: Path | None, results: Path) -> None:
         "rlhf-bench judge ledger export saved.jsonl --ledger results/judge.sqlite.damaged-1",
     ],
 )
-@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("out", type=FILE)
 @ledger_options
 def export(out: Path, ledger_file: Path | None, results: Path) -> None:
     """Write the ledger to OUT as JSON lines; of a damaged one what can be read."""
@@ -98,7 +98,7 @@ def export(out: Path, ledger_file: Path | None, results: Path) -> None:
         "rlhf-bench judge ledger import answers.jsonl --ledger other/judge.sqlite",
     ],
 )
-@click.argument("source", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("source", type=FILE)
 @ledger_options
 def import_(source: Path, ledger_file: Path | None, results: Path) -> None:
     """Add what SOURCE, an export, holds and the ledger lacks: all of it, or nothing."""

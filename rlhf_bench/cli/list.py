@@ -38,18 +38,15 @@ def list_(kind: str | None, checkpoints: Path, results: Path) -> None:
     for name in [kind] if kind else KINDS:
         if not kind:
             click.echo(f"{name}:")
-        _print_rows(tables[name](), indent="" if kind else "  ")
+        rows = tables[name]() or [("none", "")]
+        width = max(len(called) for called, _ in rows)
+        for called, what in rows:
+            click.echo(f"{'' if kind else '  '}{called:<{width}}  {what}".rstrip())
     if kind == "data":
         from rlhf_bench.data.mini import card
 
         click.echo()
         click.echo(card().rstrip("\n"))
-
-
-def _print_rows(rows: list[tuple[str, str]], indent: str) -> None:
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, what in rows or [("none", "")]:
-        click.echo(f"{indent}{name:<{width}}  {what}".rstrip())
 
 
 def _recipes() -> list[tuple[str, str]]:

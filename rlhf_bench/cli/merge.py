@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import bench_command
+from rlhf_bench.cli.base import PATH, bench_command
 
 
 @bench_command(
@@ -15,8 +15,8 @@ from rlhf_bench.cli.base import bench_command
         "rlhf-bench merge checkpoints/default/reward reward-merged",
     ],
 )
-@click.argument("adapter", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("adapter", type=PATH)
+@click.argument("output", type=PATH)
 def merge(adapter: Path, output: Path) -> None:
     """Write an ADAPTER, merged into its base, to the new folder OUTPUT: a plain model that needs no peft.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import bench_command, find_result, name_values, names_of, results_option, sizes
+from rlhf_bench.cli.base import FOLDER, bench_command, find_result, name_values, names_of, results_option, sizes
 from rlhf_bench.cli.eval import print_result
 from rlhf_bench.errors import BadValue
 
@@ -32,7 +32,7 @@ from rlhf_bench.errors import BadValue
     "--alpaca-eval",
     "alpaca",
     metavar="FOLDER",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     help="Also write each model's responses here as AlpacaEval's model_outputs.json.",
 )
 @click.option(

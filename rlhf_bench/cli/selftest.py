@@ -14,9 +14,7 @@ from rlhf_bench.errors import BenchError
     examples=["rlhf-bench selftest", "rlhf-bench selftest --model path/to/checkpoint"],
 )
 @click.option("--model", metavar="PATH", help="A checkpoint of yours.  [default: the run's sft]")
-@click.option(
-    "--run", metavar="NAME", default="default", show_default=True, help="The run to take the checkpoint from."
-)
+@click.option("--run", metavar="NAME", default="default", help="The run to take the checkpoint from.")
 @checkpoints_option
 def selftest(model: str | None, run: str, checkpoints: Path) -> None:
     """Check what must hold exactly on a checkpoint.

@@ -24,8 +24,8 @@ PROBE_SECONDS = 60.0  # of --dry-run
     ],
 )
 @click.argument("stages", nargs=-1, metavar=f"[all|{'|'.join(STAGES)}]...")
-@click.option("--recipe", default="mini", show_default=True, help="A recipe's name, or the path of a YAML file.")
-@click.option("--run", metavar="NAME", default="default", show_default=True, help="Name of the checkpoints' folder.")
+@click.option("--recipe", default="mini", help="A recipe's name, or the path of a YAML file.")
+@click.option("--run", metavar="NAME", default="default", help="Name of the checkpoints' folder.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override one key of the recipe.")
 @click.option("--seeds", type=click.IntRange(1, 1000), help="Train every stage with this many seeds.")
 @click.option(
@@ -34,9 +34,7 @@ PROBE_SECONDS = 60.0  # of --dry-run
     help="Train under each of these values of one key, a run RUN.KEY=VALUE each; they share what the key does not "
     "decide.",
 )
-@click.option(
-    "--resume/--no-resume", default=True, show_default=True, help="Continue an interrupted stage, or start it again."
-)
+@click.option("--resume/--no-resume", default=True, help="Continue an interrupted stage, or start it again.")
 @click.option(
     "--force",
     is_flag=True,

@@ -13,8 +13,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from rlhf_bench.annotations.cells import as_number
 from rlhf_bench.compare.compared import WIDTH
-from rlhf_bench.data.tabular import BadRows, Unusable, read_table
+from rlhf_bench.data.tabular import Unusable, read_table
 from rlhf_bench.errors import DataError
 from rlhf_bench.report.render.terminal import text_of
 from rlhf_bench.report.table import Cell, Column, Table
@@ -41,21 +42,15 @@ def read_published(path: Path) -> list[PublishedMean]:
 
     Raises DataError for a missing column, a row that is not such a row, a model that is there twice, or a single one.
     """
-    bad = BadRows(str(path))
-    table = read_table(path, bad)
+    table = read_table(path)
     missing = [name for name in _COLUMNS if name not in table.columns]
     if missing:
         raise DataError(
             f"{str(path)!r} has the columns {', '.join(table.columns)} and lacks {', '.join(missing)}; expected "
             f"{', '.join(_COLUMNS)}: a model a row, its mean, standard deviation over prompts, and number of prompts"
         )
-    found = []
-    for number, row in table.rows:
-        try:
-            found.append(_published(row))
-        except Unusable as why:
-            bad.add(number, str(why))
-    bad.settle(len(table.rows), skip=False)
+    found = [one for _, one in table.read(lambda _, row: _published(row))]
+    table.settle(skip=False)
     names = [one.model for one in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None or len(found) < 2:
@@ -101,10 +96,7 @@ def _published(row: Mapping[str, Any]) -> PublishedMean:
 
 
 def _number(row: Mapping[str, Any], name: str) -> float:
-    try:
-        value = float(row.get(name) or 0.0) if row.get(name) not in (None, "") else math.nan
-    except (TypeError, ValueError):
-        value = math.nan
+    value = as_number(row.get(name))
     if not math.isfinite(value):
         raise Unusable(f"has {row.get(name)!r} as {name!r}, expected a number")
     return value

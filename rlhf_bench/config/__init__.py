@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from rlhf_bench.config.keys import ConfigKey, dotted_keys, explain_model
+from rlhf_bench.config.keys import ConfigKey, dotted_keys, explain
 from rlhf_bench.errors import BadValue, UnknownName, nearest
 from rlhf_bench.types import stable_hash
 
@@ -88,11 +88,6 @@ def overridden(overrides: Sequence[str], base: dict[str, Any] | None = None) -> 
 def config_hash(config: Config) -> str:
     """Hash of all values, defaults included: configurations with the same hash are equal."""
     return stable_hash(json.dumps(config.model_dump(mode="json"), sort_keys=True))
-
-
-def explain(model_type: type[Config], prefix: str = "") -> list[ConfigKey]:
-    """Every key under `prefix` (all if empty) with its type, default and description, in the order of definition."""
-    return [key for key in explain_model(model_type) if not prefix or f"{key.key}.".startswith(f"{prefix}.")]
 
 
 class ChangedKey(NamedTuple):

@@ -27,10 +27,12 @@ def dotted_keys(model_type: type[BaseModel]) -> list[str]:
     return [name for name, _ in _walk(model_type)]
 
 
-def explain_model(model_type: type[BaseModel]) -> list[ConfigKey]:
+def explain(model_type: type[BaseModel], prefix: str = "") -> list[ConfigKey]:
+    """Every key under `prefix` (all if empty) with its type, default and description, in the order of definition."""
     return [
         ConfigKey(key, _type_name(field), _default(field), " ".join((field.description or "").split()))
         for key, field in _walk(model_type)
+        if not prefix or f"{key}.".startswith(f"{prefix}.")
     ]
 
 

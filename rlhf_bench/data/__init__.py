@@ -2,16 +2,13 @@
 
 from rlhf_bench.data.filters import Filters, named_filters
 from rlhf_bench.data.labelled import LabelledResponse
-from rlhf_bench.data.prepare import Prepared, prepare
+from rlhf_bench.data.prepare import prepare
 from rlhf_bench.data.sources import PreferenceData, Reader, known_sources
-from rlhf_bench.data.splits import Fractions
 
 __all__ = [
     "Filters",
-    "Fractions",
     "LabelledResponse",
     "PreferenceData",
-    "Prepared",
     "Reader",
     "known_sources",
     "named_filters",

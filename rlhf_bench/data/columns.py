@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import Message, form_prompt, render
 from rlhf_bench.data.messages import as_messages, content_text
-from rlhf_bench.data.tabular import Unusable, is_nothing
+from rlhf_bench.data.tabular import RawTable, Unusable, is_nothing
 from rlhf_bench.errors import DataError, UnknownName
 
 Row = Mapping[str, Any]
@@ -72,6 +71,7 @@ EXPECTED = (
     "with output (two texts, the better first) or with output_1/output_2/preference, or prompt or instruction with "
     "responses/ranking (a list of texts and their ranks, 1 the best), or prompt/completion/label (true or false)"
 )
+EXPECTED_DEMONSTRATIONS = "demonstrations: instruction[/input] or prompt, and output, response, completion or answer"
 
 
 class Dropped(Exception):
@@ -133,7 +133,7 @@ class Cells:
 
 
 def read_rows(
-    part: Part, names: Names, read: Callable[[Cells], Read]
+    part: RawTable, names: Names, read: Callable[[Cells], Read]
 ) -> tuple[list[tuple[int, Read]], dict[str, list[int]]]:
     """Each row as (number, what `read` makes of it), and the numbers of those that it drops, by rule.
 
@@ -147,19 +147,22 @@ def read_rows(
         except Dropped as rule:
             dropped[str(rule)].append(number)
         except Unusable as why:
-            part.bad.add(number, str(why))
+            part.add_bad(number, str(why))
     return found, dropped
 
 
-def detect(present: Sequence[str], columns: Names | None, source: str) -> Layout:
-    """The layout of a source with the columns `present`.
+def detect(present: Sequence[str], columns: Names | None, source: str, *, demonstrations: bool = False) -> Layout:
+    """The layout of a source with the columns `present`: of preference data, or of `demonstrations`.
 
     `columns` maps names of FIELDS to the source's columns, where they are not recognised.
 
     Raises UnknownName for a name that is not in FIELDS, DataError if a mapped column is absent or no layout fits.
     """
     names = _fields(present, columns or {}, source)
-    for needed, also, kind, what in _LAYOUTS:
+    named = names.get("prompt", "").lower() == "prompt" or "prompt" in (columns or {})
+    for needed, also, kind, what in _SHOWN if demonstrations else _LAYOUTS:
+        if "prompt" in needed and "instruction" in names and not named:  # an instruction goes before its context
+            needed, what = ("instruction", *needed[1:]), what.replace("prompt", "instruction")
         if not all(field in names for field in needed):
             continue
         wanted = {*needed, *also, *({"input"} if "instruction" in needed else ())}
@@ -168,7 +171,8 @@ def detect(present: Sequence[str], columns: Names | None, source: str) -> Layout
         ignored = [column for column in present if column not in {names[f] for f in used}]
         note = f"columns {shown}: {what}" + (f"; not used: {', '.join(ignored)}" if ignored else "")
         return Layout(kind, {f: names[f] for f in used}, note)
-    raise DataError(f"{source} has the columns {', '.join(present) or 'none'}; expected {EXPECTED}")
+    expected = EXPECTED_DEMONSTRATIONS if demonstrations else EXPECTED
+    raise DataError(f"{source} has the columns {', '.join(present) or 'none'}; expected {expected}")
 
 
 def _fields(present: Sequence[str], given: Names, source: str) -> dict[str, str]:
@@ -189,29 +193,27 @@ def _fields(present: Sequence[str], given: Names, source: str) -> dict[str, str]
 
 
 _EXTRA = ("system", "margin", "score_chosen", "score_rejected", "category")
-_RANKED = "responses and their ranks, 1 the best"
-# Needed fields, fields used where they are there, kind, in words. The first that fits is taken.
-_LAYOUTS: tuple[tuple[tuple[str, ...], tuple[str, ...], Kind, str], ...] = (
+_Known = tuple[tuple[tuple[str, ...], tuple[str, ...], Kind, str], ...]
+# Needed fields, fields used where they are there, kind, in words. The first that fits is taken; an instruction with its
+# input is a prompt where no column is called so.
+_LABELLED: _Known = (
+    (("prompt", "completion", "label"), ("system", "category"), "labelled", "prompt, response, good (true) or bad"),
+)
+_SHOWN: _Known = (*_LABELLED, (("prompt", "completion"), ("system",), "labelled", "prompt and response"))
+_LAYOUTS: _Known = (
     (("prompt", "chosen", "rejected"), _EXTRA, "prompted", "prompt and two responses"),
-    (("instruction", "chosen", "rejected"), _EXTRA, "prompted", "instruction and two responses"),
-    (
-        ("instruction", "output_1", "output_2", "preference"), _EXTRA, "compared",
-        "instruction, two outputs, the better one's number",
-    ),
     (
         ("prompt", "output_1", "output_2", "winner_1", "winner_2"), (*_EXTRA, "winner_tie"), "turns",
         "lists of turns of the user and of two models, a column for each that may win (LMSYS)",
     ),
     (("prompt", "output_1", "output_2", "preference"), _EXTRA, "compared", "prompt, two responses, the better one"),
-    (("prompt", "responses", "ranking"), ("system", "annotator"), "ranked", f"prompt, {_RANKED}"),
-    (("instruction", "responses", "ranking"), ("system", "annotator"), "ranked", f"instruction, {_RANKED}"),
+    (
+        ("prompt", "responses", "ranking"), ("system", "annotator"), "ranked",
+        "prompt, responses and their ranks, 1 the best",
+    ),
     (("chosen", "rejected"), _EXTRA, "conversations", "whole conversations, cut after the last 'Assistant:'"),
     (("output_1", "output_2", "preference"), _EXTRA, "compared", "two whole conversations, the better one"),
-    (("prompt", "completion", "label"), ("system", "category"), "labelled", "prompt, response, good (true) or bad"),
-    (
-        ("instruction", "completion", "label"), ("system", "category"), "labelled",
-        "instruction, response, good (true) or bad",
-    ),
+    *_LABELLED,
     (("instruction", "output"), _EXTRA, "outputs", "instruction and a list of two outputs, the better first"),
 )  # fmt: skip
 

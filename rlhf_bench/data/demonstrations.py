@@ -6,21 +6,15 @@ with a label as well (KTO's) the desirable responses are demonstrations, and the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
-from rlhf_bench.data.columns import Cells, Layout, Names, detect, read_prompt, read_rows
-from rlhf_bench.data.files import Part
-from rlhf_bench.data.hh import clean_response
+from rlhf_bench.data.columns import detect
 from rlhf_bench.data.labelled import LabelledResponse, read_labelled
-from rlhf_bench.data.pairs import check_texts
 from rlhf_bench.data.sources import open_source
 from rlhf_bench.data.splits import Fractions, default_fractions, split_of
+from rlhf_bench.data.tabular import RawTable
 from rlhf_bench.errors import DataError
 from rlhf_bench.types import stable_hash
-
-_PROMPTS = ("instruction", "prompt", "question", "query")
-_RESPONSES = ("output", "response", "completion", "answer")
 
 
 class Demonstrations:
@@ -49,45 +43,10 @@ class Demonstrations:
         parts = open_source(self.source, None).splits.get("train", [])
         return [one for part in parts for one in self._part(part)]
 
-    def _part(self, part: Part) -> list[LabelledResponse]:
-        layout = _labelled_layout(part)
-        rows, dropped = _read_demonstrations(part) if layout is None else read_labelled(part, layout)
-        part.bad.settle(part.n_rows, skip=self.skip_bad, advice="--set data.skip_bad=true")
+    def _part(self, part: RawTable) -> list[LabelledResponse]:
+        rows, dropped = read_labelled(part, detect(part.columns, None, part.name, demonstrations=True))
+        part.settle(skip=self.skip_bad, advice="--set data.skip_bad=true")
         good = [row for row in rows if row.desirable]
         self.empty += sum(map(len, dropped.values()))
         self.undesirable += len(rows) - len(good)
         return good
-
-
-def _read_demonstrations(part: Part) -> tuple[list[LabelledResponse], dict[str, list[int]]]:
-    """The demonstrations of a part without labels, and the rows left out by each rule."""
-    found, dropped = read_rows(part, _column_names(part.columns, part.name), _demonstration)
-    return [one for _, one in found], dropped
-
-
-def _demonstration(cells: Cells) -> LabelledResponse:
-    prompt, response = read_prompt(cells), clean_response(cells.text("completion"))
-    check_texts(prompt, response)
-    return LabelledResponse(prompt, response, desirable=True)
-
-
-def _labelled_layout(part: Part) -> Layout | None:
-    """The layout of a part with prompt, completion and label; None for another."""
-    if "label" not in {column.strip().lower() for column in part.columns}:
-        return None
-    layout = detect(part.columns, None, part.name)
-    return layout if layout.kind == "labelled" else None
-
-
-def _column_names(columns: Sequence[str], source: str) -> Names:
-    """Field -> column. Raises DataError where there is no prompt or no response."""
-    there = {column.strip().lower(): column for column in reversed(columns)}
-    prompt = next((name for name in _PROMPTS if name in there), None)
-    response = next((name for name in _RESPONSES if name in there), None)
-    if prompt is None or response is None:
-        raise DataError(
-            f"{source} has the columns {', '.join(columns) or 'none'}; expected demonstrations: instruction[/input] or "
-            "prompt, and output, response, completion or answer"
-        )
-    names = {"instruction" if prompt == "instruction" else "prompt": there[prompt], "completion": there[response]}
-    return names | {field: there[field] for field in ("input", "system") if field in there}

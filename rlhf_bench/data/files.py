@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rlhf_bench.data.parsing import SUFFIXES, Numbered, data_suffix, first_line, is_archive, unpack, zip_members
-from rlhf_bench.data.tabular import BadRows, parse_table, read_content
+from rlhf_bench.data.tabular import RawTable, parse_table, read_content
 from rlhf_bench.errors import DataError
 
 # The names that others give to their splits; the first that a source has is taken.
@@ -25,21 +25,10 @@ _PREFERENCES = {"prefs", "pref", "preference", "preferences"}
 
 
 @dataclass(frozen=True)
-class Part:
-    """The rows of one file, or of one split of a saved set."""
-
-    name: str
-    columns: Sequence[str]
-    rows: Iterable[Numbered]
-    n_rows: int  # with those that are in `bad` from the start
-    bad: BadRows
-
-
-@dataclass(frozen=True)
 class Source:
     """A source before its columns are read: split -> its parts. A source without splits of its own is all "train"."""
 
-    splits: dict[str, list[Part]]
+    splits: dict[str, list[RawTable]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -58,13 +47,7 @@ def read_path(path: Path) -> Source:
         members = zip_members(str(path), content)
         if len(members) > 1:
             return _read_files(path, {name: partial(unpack, name, packed) for name, packed in members.items()})
-    return Source({"train": [_part(str(path), content)]})
-
-
-def _part(name: str, content: bytes) -> Part:
-    bad = BadRows(name)
-    table = parse_table(name, content, bad)
-    return Part(name, table.columns, table.rows, len(table.rows) + len(bad.found), bad)
+    return Source({"train": [parse_table(str(path), content)]})
 
 
 def _read_folder(path: Path) -> Source:
@@ -104,7 +87,8 @@ def _read_files(path: Path, files: Mapping[str, Callable[[], bytes]]) -> Source:
         if left_out:
             notes.append(f"files not used, beside those of preferences: {', '.join(left_out)}")
     return Source(
-        {split: [_part(str(path / name), files[name]()) for name in inside] for split, inside in splits.items()}, notes
+        {split: [parse_table(str(path / name), files[name]()) for name in inside] for split, inside in splits.items()},
+        notes,
     )
 
 
@@ -174,7 +158,7 @@ def from_datasets(loaded: Any, source: str) -> Source:
         loaded = {"train": loaded}
     found = {ours: next((name for name in theirs if name in loaded), None) for ours, theirs in SPLIT_NAMES.items()}
     splits = {
-        ours: [Part(f"{source} ({name})", rows.column_names, _Numbered(rows), len(rows), BadRows(source))]
+        ours: [RawTable(f"{source} ({name})", rows.column_names, _Numbered(rows), len(rows))]
         for ours, name in found.items()
         if (rows := loaded.get(name)) is not None
     }

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rlhf_bench.errors import BadValue, UnknownName
+from rlhf_bench.errors import check_known
 from rlhf_bench.types import PreferencePair
 
 
@@ -23,16 +23,6 @@ class Filters:
     min_length_ratio: float = 0.0  # chosen over rejected
     max_length_ratio: float = math.inf
     max_chars: int | None = None  # the prompt with the longer response
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_length_ratio <= self.max_length_ratio:
-            raise BadValue(
-                f"length ratio: given [{self.min_length_ratio}, {self.max_length_ratio}], expected 0 <= lowest <= most"
-            )
-        if self.min_chars < 0:
-            raise BadValue(f"min_chars: given {self.min_chars}, expected 0 or more")
-        if self.max_chars is not None and self.max_chars < 1:
-            raise BadValue(f"max_chars: given {self.max_chars}, expected 1 or more")
 
     def reason(self, pair: PreferencePair) -> str | None:
         """Why the pair is removed, in words, or None if it passes."""
@@ -58,8 +48,7 @@ FILTERS = {
 
 def named_filters(name: str) -> Filters:
     """A preset by its name: "none" or "hh-edge-cases"."""
-    if name not in FILTERS:
-        raise UnknownName("filter", name, FILTERS)
+    check_known("filter", [name], FILTERS)
     return FILTERS[name]
 
 

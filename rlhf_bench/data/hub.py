@@ -20,7 +20,6 @@ class HubSource:
 
     note: str
     revision: str = "main"
-    columns: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
     fields: str = "prompt, chosen, rejected"  # columns that a local copy has
 

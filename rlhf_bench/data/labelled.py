@@ -8,11 +8,10 @@ from itertools import product
 from typing import NamedTuple
 
 from rlhf_bench.data.columns import Cells, Dropped, Layout, read_prompt, read_rows
-from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import clean_response
 from rlhf_bench.data.pairs import Pairs, check_texts, split_side
-from rlhf_bench.data.tabular import Unusable
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.data.tabular import RawTable, Unusable
+from rlhf_bench.types import PreferencePair
 
 _GOOD = {"true", "1", "1.0", "yes", "good", "desirable", "chosen"}
 _BAD = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected"}
@@ -36,14 +35,14 @@ def both_sides(pairs: Sequence[PreferencePair]) -> list[LabelledResponse]:
     ]
 
 
-def read_labelled(part: Part, layout: Layout) -> tuple[list[LabelledResponse], dict[str, list[int]]]:
+def read_labelled(part: RawTable, layout: Layout) -> tuple[list[LabelledResponse], dict[str, list[int]]]:
     """The labelled responses of a part's rows, and the rows left out by each rule."""
     found, dropped = read_rows(part, layout.names, _labelled)
     return [response for _, response in found], dropped
 
 
 def _labelled(cells: Cells) -> LabelledResponse:
-    label = cells.value("label")
+    label = cells.value("label") if "label" in cells.names else True  # a demonstration has no label
     given = str(label).strip().lower()
     if label is None or given == "":
         raise Dropped("no label")
@@ -61,7 +60,7 @@ def pair_labelled(found: Sequence[LabelledResponse], name: str) -> Pairs:
     for one in found:
         by_prompt[one.prompt][not one.desirable].append(one)
     pairs = [
-        make_pair(prompt, chosen.response, rejected.response, category=chosen.category)
+        PreferencePair(prompt, chosen.response, rejected.response, category=chosen.category)
         for prompt, (good, bad) in by_prompt.items()
         for chosen, rejected in product(good, bad)
     ]

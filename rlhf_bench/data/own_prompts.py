@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from rlhf_bench.config import Config, load_config
 from rlhf_bench.data.hh import ASSISTANT, HUMAN
-from rlhf_bench.data.tabular import BadRows, read_table
+from rlhf_bench.data.tabular import read_table
 from rlhf_bench.errors import DataError, UsageError
 from rlhf_bench.types import Item, Probe
 
@@ -52,9 +52,8 @@ def read_own_prompts(path: Path) -> list[Item]:
     if not path.is_file():
         raise DataError(f"{str(path)!r} does not exist; expected the suite's own prompts there: see its own_prompts")
     items: list[Item] = []
-    bad = BadRows(str(path))
-    table = read_table(path, bad)
-    bad.settle(len(table.rows) + len(bad.found), skip=False)
+    table = read_table(path)
+    table.settle(skip=False)
     for number, row in table.rows:
         items += _items(row, f"line {number} of {str(path)!r}")
     seen: set[str] = set()

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rlhf_bench.data.columns import Cells, Dropped, Layout, read_margin, read_prompt, read_rows
-from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import HUMAN, Message, clean_response, form_prompt, render, split_conversation, split_turns
 from rlhf_bench.data.messages import parse_cell
-from rlhf_bench.data.tabular import NAMED, Unusable
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.data.tabular import NAMED, RawTable, Unusable
+from rlhf_bench.types import PreferencePair
 
 _TIE = re.compile(r"tie|both|neither|draw|equal|none|1\.5|0\.5")
 
@@ -35,7 +34,7 @@ class _Texts(NamedTuple):
     at: tuple[int, int] | None = None  # places in the lists of chosen and rejected responses, where a row has lists
 
 
-def read_pairs(part: Part, layout: Layout) -> Pairs:
+def read_pairs(part: RawTable, layout: Layout) -> Pairs:
     """The pairs of a part's rows in their order. Rows that cannot be used go to `part.bad`."""
     reader = _READERS[layout.kind]
     found, dropped = read_rows(part, layout.names, lambda cells: [(cells, texts) for texts in reader(cells)])
@@ -53,7 +52,7 @@ def read_pairs(part: Part, layout: Layout) -> Pairs:
         except Dropped as rule:
             dropped[str(rule)].append(number)
         except Unusable as why:
-            part.bad.add(number, str(why))
+            part.add_bad(number, str(why))
     counts = {"read": len(pairs) + sum(map(len, dropped.values()))} | {rule: len(at) for rule, at in dropped.items()}
     notes = dropped_notes(part, dropped)
     if n_cut:
@@ -61,7 +60,7 @@ def read_pairs(part: Part, layout: Layout) -> Pairs:
     return Pairs(pairs, counts, notes)
 
 
-def dropped_notes(part: Part, dropped: Mapping[str, Sequence[int]]) -> list[str]:
+def dropped_notes(part: RawTable, dropped: Mapping[str, Sequence[int]]) -> list[str]:
     return [f"{part.name}: {rule} in {row_numbers(numbers)}: left out" for rule, numbers in dropped.items()]
 
 
@@ -76,7 +75,7 @@ def _pair(cells: Cells, texts: _Texts) -> PreferencePair:
     chosen, rejected = clean_response(texts.chosen), clean_response(texts.rejected)
     check_texts(prompt, chosen, rejected)
     meta = {} if texts.at is None else {"chosen_at": texts.at[0], "rejected_at": texts.at[1]}
-    return make_pair(prompt, chosen, rejected, margin=read_margin(cells), category=cells.category(), meta=meta)
+    return PreferencePair(prompt, chosen, rejected, margin=read_margin(cells), category=cells.category(), meta=meta)
 
 
 def check_texts(prompt: str, *responses: str) -> None:

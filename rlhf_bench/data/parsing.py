@@ -16,7 +16,7 @@ from zipfile import BadZipFile, ZipFile
 from rlhf_bench.errors import DataError
 
 Numbered = tuple[int, Mapping[str, Any]]  # a row's place in its file, from 1 (JSON lines: the line), and the row
-OnBad = Callable[[int, str], None]  # receives the place of a row that cannot be read, and why
+OnBad = Callable[[int, str], object]  # receives the place of a row that cannot be read, and why
 
 _ZIP = b"PK\x03\x04"
 _MARKS = (  # UTF-32's mark begins with UTF-16's

@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_bench.data.filters import Filters
@@ -17,40 +16,28 @@ from rlhf_bench.errors import DataError
 PROVENANCE = "prepared.json"
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What was written, by split."""
-
-    path: Path
-    pairs: dict[str, int]
-    counts: dict[str, dict[str, int]]
-    fingerprints: dict[str, str]
-    notes: list[str]
-
-
-def prepare(reader: Reader, out_dir: str | Path, *, filters: Filters | None = None) -> Prepared:
+def prepare(reader: Reader, out_dir: str | Path, *, filters: Filters | None = None) -> dict[str, PreferenceData]:
     """Save every split of a source as a DatasetDict, with the columns id, prompt, chosen, rejected, margin, category.
 
     The filters are for training and so act on the train split alone. `prepared.json` beside the data names its
-    source and counts. Raises DataError if `out_dir` holds anything already, and what `Reader.load` raises.
+    source and counts. Returns what was saved, by split. Raises DataError if `out_dir` holds anything already, and what
+    `Reader.load` raises.
     """
     out = Path(out_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{str(out)!r} exists already; give a new folder, or remove that one first")
     loaded = {split: reader.load(split, filters=filters if split == "train" else None) for split in reader.splits}
-    prepared = Prepared(
-        path=out,
-        pairs={split: len(data) for split, data in loaded.items()},
-        counts={split: data.counts for split, data in loaded.items()},
-        fingerprints={split: data.fingerprint for split, data in loaded.items()},
-        notes=next(iter(loaded.values())).notes,
-    )
     provenance = {
-        "source": reader.source, "seed": reader.seed, "filters": repr(filters), "notes": prepared.notes,
-        "pairs": prepared.pairs, "counts": prepared.counts, "fingerprints": prepared.fingerprints,
-    }  # fmt: skip
+        "source": reader.source,
+        "seed": reader.seed,
+        "filters": repr(filters),
+        "notes": next(iter(loaded.values())).notes,
+        "pairs": {split: len(data) for split, data in loaded.items()},
+        "counts": {split: data.counts for split, data in loaded.items()},
+        "fingerprints": {split: data.fingerprint for split, data in loaded.items()},
+    }
     _save(loaded, provenance, out)
-    return prepared
+    return loaded
 
 
 @contextmanager

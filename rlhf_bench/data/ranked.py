@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from rlhf_bench.data.columns import Cells, Layout, read_prompt
-from rlhf_bench.data.files import Part
 from rlhf_bench.data.hh import clean_response
 from rlhf_bench.data.messages import parse_cell
 from rlhf_bench.data.pairs import Pairs, is_unicode
-from rlhf_bench.data.tabular import Unusable
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.data.tabular import RawTable, Unusable
+from rlhf_bench.types import PreferencePair
 
 Which = Literal["all", "adjacent"]
 
@@ -54,7 +53,7 @@ def to_pairs(ranked: RankedResponses, which: Which = "all") -> tuple[list[Prefer
     skipped: Counter[str] = Counter()
     if len(ranked.responses) == 1:
         return [], {"one response": 1}
-    meta = {"annotator": ranked.annotator} if ranked.annotator is not None else None
+    meta = {} if ranked.annotator is None else {"annotator": ranked.annotator}
     levels = sorted({rank for rank in ranked.ranks if rank is not None})
     for (a, rank_a), (b, rank_b) in itertools.combinations(zip(ranked.responses, ranked.ranks, strict=True), 2):
         if rank_a is None or rank_b is None:
@@ -67,13 +66,13 @@ def to_pairs(ranked: RankedResponses, which: Which = "all") -> tuple[list[Prefer
             rule = "not adjacent"
         else:
             chosen, rejected = (a, b) if rank_a < rank_b else (b, a)
-            pairs.append(make_pair(ranked.prompt, chosen, rejected, meta=meta))
+            pairs.append(PreferencePair(ranked.prompt, chosen, rejected, meta=meta))
             continue
         skipped[rule] += 1
     return pairs, skipped
 
 
-def read_ranked(part: Part, layout: Layout, which: Which = "all") -> Pairs:
+def read_ranked(part: RawTable, layout: Layout, which: Which = "all") -> Pairs:
     """The pairs of ranked rows in their order, counts, and notes for the log.
 
     Counts are of comparisons, not of rows: a row of K responses is K (K - 1) / 2 of them, and a row that makes no pair
@@ -85,13 +84,12 @@ def read_ranked(part: Part, layout: Layout, which: Which = "all") -> Pairs:
     counts = Counter(read=0)
     kept: list[RankedResponses] = []
     earlier: dict[tuple[str, ...], tuple[int, RankedResponses]] = {}
-    for number, row in part.rows:
-        try:
-            ranked = _row(Cells(row, layout.names))
-            found, skipped = _compare(ranked, earlier, number, which)
-        except Unusable as why:
-            part.bad.add(number, str(why))
-            continue
+
+    def read(number: int, row: Mapping[str, Any]) -> tuple[RankedResponses, list[PreferencePair], dict[str, int]]:
+        ranked = _row(Cells(row, layout.names))
+        return ranked, *_compare(ranked, earlier, number, which)
+
+    for _, (ranked, found, skipped) in part.read(read):
         if not skipped.keys() & _ROW_RULES:
             kept.append(ranked)
         pairs += found

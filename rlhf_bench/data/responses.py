@@ -26,7 +26,7 @@ from rlhf_bench.data.messages import as_messages, content_text, parse_cell
 from rlhf_bench.data.pairs import is_unicode
 from rlhf_bench.data.response_columns import ResponseLayout, response_layout
 from rlhf_bench.data.strip import STRIPPED, carried, strip
-from rlhf_bench.data.tabular import BadRows, Unusable, is_nothing, read_table
+from rlhf_bench.data.tabular import Unusable, is_nothing, read_table
 from rlhf_bench.data.tool_outputs import finish_reason, plain_rows
 from rlhf_bench.errors import DataError
 from rlhf_bench.types import ANCHORS, FinishReason
@@ -83,11 +83,9 @@ def read_responses(
     Raises UnknownName for a name that `columns` cannot have, DataError for a file that cannot be read, has no such
     columns, or holds rows that cannot be used.
     """
-    bad = BadRows(str(path))
-    table = read_table(path, bad)
-    total = len(table.rows) + len(bad.found)
-    tool, rows = None, table.rows
-    if not columns and (plain := plain_rows(table.columns, rows, bad)) is not None:
+    table = read_table(path)
+    tool, rows = None, list(table.rows)
+    if not columns and (plain := plain_rows(table)) is not None:
         tool, rows = plain
     layout = response_layout(table.columns, rows, columns or {}, str(path), tool)
     found: dict[tuple[str | None, int | None], Answers] = {}
@@ -100,7 +98,7 @@ def read_responses(
             own = _references(row, layout)
             seed, answers = _our_row(prompt, row, own, seen) if layout.ours else (None, _answers(row, layout, own))
         except Unusable as why:
-            bad.add(number, str(why))
+            table.add_bad(number, str(why))
             continue
         first.setdefault(prompt, number)
         if own:
@@ -108,10 +106,13 @@ def read_responses(
         for model, answer in answers:
             mine = found.setdefault((model, seed), Answers(model, seed))
             mine.by_prompt.setdefault(prompt, []).append(answer)
-    left_out = bad.settle(total, skip=skip_bad)
+    left_out = table.settle(skip=skip_bad)
     if not found:
         raise DataError(f"{path} holds only the data's own responses; expected a model's")
-    notes = [f"{path}: {table.form}, {total:,} rows, {layout.note(table.columns)}", *([left_out] if left_out else [])]
+    notes = [
+        f"{path}: {table.form}, {table.n_rows:,} rows, {layout.note(table.columns)}",
+        *([left_out] if left_out else []),
+    ]
     if stand_ins := sum(_STAND_IN.fullmatch(prompt) is not None for prompt in first):
         notes.append(
             f"{path}: {stand_ins:,} of {len(first):,} prompts are not in the file: ids or numbers replace them, and "
@@ -119,7 +120,7 @@ def read_responses(
         )
     extra = [] if layout.ours else _carried(path, found.values(), stripped)
     notes += [*_samples_notes(path, found.values()), *extra]
-    return ResponseFile(path, list(found.values()), references, first, notes, len(bad.found), extra)
+    return ResponseFile(path, list(found.values()), references, first, notes, len(table.bad), extra)
 
 
 def _carried(path: Path, models: Iterable[Answers], stripped: Sequence[str]) -> list[str]:

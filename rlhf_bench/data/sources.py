@@ -21,26 +21,26 @@ from rlhf_bench.data import hub
 from rlhf_bench.data.columns import Layout, detect
 from rlhf_bench.data.files import Source, read_path
 from rlhf_bench.data.filters import Filters, apply_filters
-from rlhf_bench.data.labelled import LabelledResponse, both_sides
+from rlhf_bench.data.labelled import LabelledResponse, both_sides, pair_labelled, read_labelled
+from rlhf_bench.data.pairs import Pairs, dropped_notes, read_pairs
 from rlhf_bench.data.parsing import data_suffix
-from rlhf_bench.data.parts import labelled_of_part, pairs_of_part
-from rlhf_bench.data.ranked import Which
+from rlhf_bench.data.ranked import Which, read_ranked
 from rlhf_bench.data.splits import (
     ALL,
     SPLITS,
     Fractions,
-    check_fractions,
-    check_split,
     default_fractions,
     order_key,
     split_of,
 )
-from rlhf_bench.errors import BadValue, DataError, UnknownName
+from rlhf_bench.data.tabular import RawTable
+from rlhf_bench.errors import BadValue, DataError, UnknownName, check_known
 from rlhf_bench.types import HH_MINI, PreferencePair, Prompt, fingerprint, prompt_id
 
 Row = TypeVar("Row", PreferencePair, LabelledResponse)
 Rows = tuple[list[Row], Counter[str]]  # rows, and counts as in PreferenceData
 
+_SKIP = "--skip-bad, in training with --set data.skip_bad=true"
 # Where a prompt is in two of a source's own splits: what is measured on stays whole, what is learned from loses rows.
 _GIVES_WAY_TO = {"train": ("test", "test_unseen", "validation"), "validation": ("test", "test_unseen")}
 
@@ -93,8 +93,7 @@ class Reader:
     seed: int = 0  # of the splits made here, of hh-mini and of the choice that a limit makes
     columns: Mapping[str, str] | None = None  # our name -> the source's column, where they differ (columns.FIELDS)
     revision: str | None = None  # of a hub data set
-    fractions: Fractions | None = None  # of the splits made here; None: .8/.1/.1 below 5,000 rows, else .9/.05/.05
-    validation: float | None = None  # the share of it where it is made here, in place of that in `fractions`
+    validation: float | None = None  # the share of it where it is made here, in place of the default
     ranked: Which = "all"  # which pairs K ranked responses make, all of them or adjacent ranks only
     skip_bad: bool = False  # leave out rows that cannot be used, and count them; else they are an error that names them
     _read: dict[str, Rows[PreferencePair]] = field(default_factory=dict, repr=False)
@@ -108,14 +107,12 @@ class Reader:
         limit: at most so many pairs, chosen by the seed and the pair's hash: those of a smaller limit are among them
         filters: none unless given; they are for training
 
-        Raises UnknownName (source, split, column), BadValue (limit, fractions), DataError (anything wrong with the
+        Raises UnknownName (source, split, column), BadValue (limit), DataError (anything wrong with the
         data, no pair unless it `may_be_empty`).
         """
-        check_split(split)
+        check_known("split", [split], (*SPLITS, ALL))
         if limit is not None and limit < 1:
             raise BadValue(f"limit: given {limit}, expected 1 or more, or none for all pairs")
-        if self.fractions is not None:
-            check_fractions(self.fractions)
         pairs, counts = self._mini(split) if self.source == HH_MINI else self._of_split(split, self._pairs)
         if filters is not None:
             pairs, removed = apply_filters(pairs, filters)
@@ -130,7 +127,7 @@ class Reader:
                 + (
                     "pairs need a good and a bad response to a prompt"
                     if "unpaired response" in counts
-                    else "give more rows, or other filters or split fractions"
+                    else "give more rows, or other filters"
                 )
             )
         return PreferenceData(self.source, split, pairs, counts, list(self._notes), fingerprint(pairs))
@@ -191,7 +188,7 @@ class Reader:
             layout = self._layout(own)
             self._note(*self._opened.notes, layout.note)
             parts = [
-                pairs_of_part(part, layout, self.ranked, skip_bad=self.skip_bad) for part in self._opened.splits[own]
+                _pairs_of_part(part, layout, self.ranked, skip_bad=self.skip_bad) for part in self._opened.splits[own]
             ]
             pairs = [pair for part in parts for pair in part.pairs]
             self._note(*(note for part in parts for note in part.notes))
@@ -204,8 +201,7 @@ class Reader:
         parts = self._opened.splits[own]
         columns = list(dict.fromkeys(column for part in parts for column in part.columns))
         name = self.source if len(self._opened.splits) == 1 else f"{self.source} ({own})"
-        known = hub.HUB_SOURCES[self.source].columns if self.source in hub.HUB_SOURCES else {}
-        return detect(columns, {**known, **(self.columns or {})}, name)
+        return detect(columns, self.columns, name)
 
     def labelled(
         self, split: str, *, limit: int | None = None, filters: Filters | None = None
@@ -215,7 +211,7 @@ class Reader:
         Raises what `load` raises; DataError where no response is left; BadValue for filters, which are of pairs, where
         the source has labels and no pairs.
         """
-        check_split(split)
+        check_known("split", [split], (*SPLITS, ALL))
         own = split if split in self.own_splits else "train"
         if own not in self.own_splits or self.source == HH_MINI or self._layout(own).kind != "labelled":
             return both_sides(self.load(split, limit=limit, filters=filters).pairs)
@@ -230,7 +226,7 @@ class Reader:
     def _labelled_rows(self, own: str) -> Rows[LabelledResponse]:
         found: list[LabelledResponse] = []
         for part in self._opened.splits[own]:
-            responses, notes = labelled_of_part(part, self._layout(own), skip_bad=self.skip_bad)
+            responses, notes = _labelled_of_part(part, self._layout(own), skip_bad=self.skip_bad)
             found += responses
             self._note(*notes)
         return found, Counter(read=len(found))
@@ -243,11 +239,38 @@ class Reader:
         missing = {name for name in ("validation", "test") if name not in self._opened.splits}
         if split not in {"train", *missing} or not missing:
             return None
-        fractions = self.fractions or default_fractions(n_rows)
+        fractions = default_fractions(n_rows)
         validation = (self.validation or fractions.validation) if "validation" in missing else 0.0
         test = fractions.test if "test" in missing else 0.0
         self._note(f"{' and '.join(sorted(missing))} made of train by the prompts' hashes, seed {self.seed}")
         return Fractions(1.0 - validation - test, validation, test)
+
+
+def _pairs_of_part(part: RawTable, layout: Layout, which: Which, *, skip_bad: bool) -> Pairs:
+    """The pairs of a part. Raises DataError where rows cannot be used, unless `skip_bad`: they are counted then."""
+    if layout.kind == "labelled":
+        labelled, dropped = read_labelled(part, layout)
+        found = pair_labelled(labelled, part.name)
+        found.notes.extend(dropped_notes(part, dropped))
+        for rule, numbers in dropped.items():
+            found.counts[rule] = len(numbers)
+            found.counts["read"] += len(numbers)
+    else:
+        found = read_ranked(part, layout, which) if layout.kind == "ranked" else read_pairs(part, layout)
+    left_out = part.settle(skip=skip_bad, advice=_SKIP)
+    if left_out:
+        found.notes.append(left_out)
+        found.counts["unusable row"] = len(part.bad)
+        found.counts["read"] += len(part.bad)
+    return found
+
+
+def _labelled_of_part(part: RawTable, layout: Layout, *, skip_bad: bool) -> tuple[list[LabelledResponse], list[str]]:
+    """The labelled responses of a part, and notes for the log. Raises DataError as `_pairs_of_part`."""
+    found, dropped = read_labelled(part, layout)
+    notes = dropped_notes(part, dropped)
+    left_out = part.settle(skip=skip_bad, advice=_SKIP)
+    return found, [*notes, left_out] if left_out else notes
 
 
 def _counted(rows: list[Row], kept: list[Row], rule: str, counts: Counter[str]) -> list[Row]:

@@ -1,18 +1,21 @@
 """One reader of tables for preference data, response files, labels and a suite's prompts, with one policy for bad rows.
 
-A row that cannot be read, or holds something else than its columns promise, is collected in `BadRows` and named by its
-place. `BadRows.settle` then refuses the file, or with `skip` leaves the rows out and says so.
+A row that cannot be read, or holds something else than its columns promise, is kept in `bad` and named by its place.
+`settle` then refuses the file, or with `skip` leaves the rows out and says so.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from rlhf_bench.data.parsing import Numbered, data_suffix, is_archive, parse, unpack, zip_members
 from rlhf_bench.errors import DataError, nearest
 
+Read = TypeVar("Read")
 NAMED = 5  # bad rows that a message names; the others are counted
 
 
@@ -20,48 +23,56 @@ class Unusable(Exception):
     """This row cannot be used; `str()` says why, to follow "row 3 "."""
 
 
-class BadRows:
-    """The rows of one source that cannot be used: the place of each, and why."""
+@dataclass(frozen=True)
+class RawTable:
+    """The rows of one file, or of one split of a saved set."""
 
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.found: dict[int, str] = {}  # a row that is read twice is still one
+    name: str
+    columns: Sequence[str]  # of all rows, in the order in which they first appear
+    rows: Iterable[Numbered]
+    n_rows: int  # with those that are in `bad` from the start
+    form: str = ""  # "JSON lines", "CSV", ...
+    bad: dict[int, str] = field(default_factory=dict)  # rows that cannot be used: the place of each, and why
 
-    def add(self, number: int, why: str) -> None:
-        self.found.setdefault(number, why)
+    def add_bad(self, number: int, why: str) -> None:
+        self.bad.setdefault(number, why)  # a row that is read twice is still one
 
-    def settle(self, total: int, *, skip: bool, advice: str = "--skip-bad") -> str | None:
-        """What was left out of `total` rows, for the log; None if nothing was. `advice`: the option that skips.
+    def read(self, function: Callable[[int, Mapping[str, Any]], Read]) -> list[tuple[int, Read]]:
+        """What `function` makes of each place and row, with the place; where it raises Unusable, that is a bad row."""
+        found = []
+        for number, row in self.rows:
+            try:
+                found.append((number, function(number, row)))
+            except Unusable as why:
+                self.add_bad(number, str(why))
+        return found
+
+    def settle(self, *, skip: bool, advice: str = "--skip-bad") -> str | None:
+        """What was left out, for the log; None if nothing was. `advice`: the option that skips.
 
         Raises DataError where rows must not be left out (`skip` False), or none would remain.
         """
-        if not self.found:
+        if not self.bad:
             return None
-        named = "; ".join(f"row {number} {why}" for number, why in sorted(self.found.items())[:NAMED])
-        more = f"; and {len(self.found) - NAMED:,} more" if len(self.found) > NAMED else ""
-        count = f"{self.source}: {len(self.found):,} of {total:,} rows cannot be used ({named}{more})"
-        if len(self.found) >= total:
+        named = "; ".join(f"row {number} {why}" for number, why in sorted(self.bad.items())[:NAMED])
+        more = f"; and {len(self.bad) - NAMED:,} more" if len(self.bad) > NAMED else ""
+        count = f"{self.name}: {len(self.bad):,} of {self.n_rows:,} rows cannot be used ({named}{more})"
+        if len(self.bad) >= self.n_rows:
             raise DataError(f"{count}; no row is left")
         if not skip:
             raise DataError(f"{count}; correct them, or leave them out with {advice}")
         return f"{count}; left out"
 
 
-class RawTable(NamedTuple):
-    form: str  # "JSON lines", "CSV", ...
-    columns: list[str]  # of all rows, in the order in which they first appear
-    rows: list[Numbered]
-
-
-def read_table(path: Path, bad: BadRows) -> RawTable:
+def read_table(path: Path) -> RawTable:
     """The rows of a file: JSON lines, JSON, CSV, Parquet, Excel or a log of inspect_ai, compressed or not.
 
     Raises DataError where the file is missing or a folder, is none of these, or holds no row.
     """
-    return parse_table(str(path), read_content(path), bad)
+    return parse_table(str(path), read_content(path))
 
 
-def parse_table(name: str, content: bytes, bad: BadRows) -> RawTable:
+def parse_table(name: str, content: bytes) -> RawTable:
     """Read a file's unpacked content as `read_table` does; a zip file has to hold one file."""
     while is_archive(content):
         members = zip_members(name, content)
@@ -72,13 +83,16 @@ def parse_table(name: str, content: bytes, bad: BadRows) -> RawTable:
         content = unpack(inside, packed)
     if content and not content.strip():
         raise DataError(f"{name!r} holds blank lines only; expected at least one row")
-    form, rows = parse(name, content, bad.add)
-    if not rows and not bad.found:
+    bad: dict[int, str] = {}
+    form, rows = parse(name, content, bad.setdefault)
+    if not rows and not bad:
         what = f"holds no row (read as {form})" if content else "is empty"
         raise DataError(f"{name!r} {what}; expected at least one row")
+    columns = list(dict.fromkeys(str(column) for _, row in rows for column in row))
+    table = RawTable(name, columns, rows, len(rows) + len(bad), form, bad)
     if not rows:
-        bad.settle(len(bad.found), skip=True)  # raises: no row is left
-    return RawTable(form, list(dict.fromkeys(str(column) for _, row in rows for column in row)), rows)
+        table.settle(skip=True)  # raises: no row is left
+    return table
 
 
 def read_content(path: Path) -> bytes:

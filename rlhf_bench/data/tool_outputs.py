@@ -8,7 +8,7 @@ from typing import Any
 from rlhf_bench.data.hh import Message
 from rlhf_bench.data.messages import as_messages, content_text
 from rlhf_bench.data.parsing import Numbered
-from rlhf_bench.data.tabular import BadRows, Unusable
+from rlhf_bench.data.tabular import RawTable, Unusable
 
 Row = Mapping[str, Any]
 PLAIN = ("prompt", "response", "reference", "model", "finish_reason")
@@ -16,18 +16,18 @@ _MESSAGES = ("messages", "conversations", "conversation")
 _LENGTH, _STOPPED = ("length", "max_tokens", "model_length"), ("stop", "end_turn", "eos")
 
 
-def plain_rows(columns: Sequence[str], rows: Sequence[Numbered], bad: BadRows) -> tuple[str, list[Numbered]] | None:
+def plain_rows(table: RawTable) -> tuple[str, list[Numbered]] | None:
     """(the tool in words, plain rows) of a tool's output, which its columns show; None for any other table.
 
-    A row of several samples becomes several rows of its number; a row that cannot be used goes to `bad`.
+    A row of several samples becomes several rows of its number; a row that cannot be used is one of its bad rows.
     """
-    found = next(((what, read) for what, needed, read in _TOOLS if needed(columns, rows)), None)
+    found = next(((what, read) for what, needed, read in _TOOLS if needed(table)), None)
     if found is None:
         return None
     what, read = found
     plain: list[Numbered] = []
     seen: set[str] = set()
-    for number, row in rows:
+    for number, row in table.rows:
         try:
             if "filter" in row and "doc_id" in row:  # lm-eval has a row for each of its filters, of the same response
                 key = f"{row['doc_id']} {row.get('doc_hash')} {row.get('resps')}"
@@ -36,9 +36,9 @@ def plain_rows(columns: Sequence[str], rows: Sequence[Numbered], bad: BadRows) -
                 seen.add(key)
             plain += [(number, one) for one in read(row)]
         except Unusable as why:
-            bad.add(number, str(why))
+            table.add_bad(number, str(why))
         except (AttributeError, IndexError, KeyError, TypeError):  # another shape than the tool's
-            bad.add(number, f"is not of the form of {what}")
+            table.add_bad(number, f"is not of the form of {what}")
     return what, plain
 
 
@@ -133,23 +133,29 @@ def _conversation(row: Row) -> Iterator[Row]:
     }  # fmt: skip
 
 
-def _has(*needed: str) -> Callable[[Sequence[str], Sequence[Numbered]], bool]:
-    return lambda columns, rows: set(needed) <= set(columns)
+def _has(*needed: str) -> Callable[[RawTable], bool]:
+    return lambda table: set(needed) <= set(table.columns)
 
 
-def _is_inspect(columns: Sequence[str], rows: Sequence[Numbered]) -> bool:
-    return {"input", "output"} <= set(columns) and all(
-        isinstance(row.get("output"), Mapping) or row.get("error") for _, row in rows
+def _is_inspect(table: RawTable) -> bool:
+    return {"input", "output"} <= set(table.columns) and all(
+        isinstance(row.get("output"), Mapping) or row.get("error") for _, row in table.rows
     )
 
 
-def _is_answers(columns: Sequence[str], rows: Sequence[Numbered]) -> bool:
-    return "choices" in columns and bool({"question_id", "uid"} & set(columns))
+def _is_answers(table: RawTable) -> bool:
+    return "choices" in table.columns and bool({"question_id", "uid"} & set(table.columns))
 
 
-def _is_conversation(columns: Sequence[str], rows: Sequence[Numbered]) -> bool:
-    others = {column.lower() for column in columns}
-    return bool({*columns} & {*_MESSAGES}) and not others & {"prompt", "instruction", "question", "response", "output"}
+def _is_conversation(table: RawTable) -> bool:
+    others = {column.lower() for column in table.columns}
+    return bool({*table.columns} & {*_MESSAGES}) and not others & {
+        "prompt",
+        "instruction",
+        "question",
+        "response",
+        "output",
+    }
 
 
 _TOOLS = (

@@ -100,15 +100,14 @@ def _number(value: float, otherwise: str, unit: str = "") -> str:
     return f"{value:.2f}{unit}" if math.isfinite(value) else otherwise
 
 
-def launch(app: gr.Blocks, *, port: int | None = None, **options: Any) -> str:
+def launch(app: gr.Blocks, *, port: int | None = None) -> str:
     """Serve the page and return its address; without a port on the first free one from 7860 on.
 
-    `options` are those of gradio's `launch`. The server's threads live as long as the process;
-    `app.block_thread()` waits for Ctrl-C.
+    The server's threads live as long as the process; `app.block_thread()` waits for Ctrl-C.
     """
     address: str
     _, address, _ = app.launch(
         server_port=port, prevent_thread_lock=True, quiet=True, show_error=True, ssr_mode=False, css=CSS,
-        theme=gr.themes.Default(font=FONT), **options,
+        theme=gr.themes.Default(font=FONT),
     )  # fmt: skip
     return address

@@ -89,20 +89,17 @@ def export_demo(spec: DemoSpec, folder: Path) -> list[Path]:
     if (folder.is_dir() and any(folder.iterdir())) or folder.is_file():
         raise BadValue(f"--export: given {folder}, which is not empty; expected a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    copied = _Copies(folder)
-    inside = spec.model_copy(
-        update={
-            "models": {name: copied.of(name, model) for name, model in spec.models.items()},
-            "reference_model": copied.of(spec.reference, spec.reference_model),
-            "reward_model": spec.reward_model and copied.of("reward", spec.reward_model),
-        }
-    )
-    words = {"title": spec.title, "gradio": _gradio(), "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+    inside = spec.placed(_Copies(folder).of)
+    try:
+        gradio = version("gradio")
+    except PackageNotFoundError:
+        gradio = GRADIO
+    words = {"title": spec.title, "gradio": gradio, "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
     models = ", ".join(spec.models)
     texts = {
         "app.py": APP.format(title=spec.title),
         "demo.json": json_text(inside.model_dump(mode="json"), indent=2) + "\n",
-        "requirements.txt": "\n".join([*_dependencies(), f"gradio=={words['gradio']}"]) + "\n",
+        "requirements.txt": "\n".join([*_dependencies(), f"gradio=={gradio}"]) + "\n",
         "README.md": README.format(**words, models=models, reference=spec.reference),
     }
     for name, text in texts.items():
@@ -123,7 +120,7 @@ class _Copies:
         if not source.is_dir():
             return model
         if model.path not in self.places:
-            place = f"checkpoints/{_file_name(name)}"
+            place = "checkpoints/" + re.sub(r"[^\w.-]", "-", name)
             if place in self.places.values():
                 place = f"{place}-{len(self.places)}"
             _copy(source, self.folder / place)
@@ -142,23 +139,12 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copy(file, target / file.name)
 
 
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]", "-", name)
-
-
 def _dependencies() -> Iterator[str]:
     """What this package requires, without its extras."""
     for line in requires("rlhf-bench") or []:
         requirement, _, condition = line.partition(";")
         if "extra" not in condition:
             yield requirement.strip()
-
-
-def _gradio() -> str:
-    try:
-        return version("gradio")
-    except PackageNotFoundError:
-        return GRADIO
 
 
 def write_wheel(folder: Path) -> Path:

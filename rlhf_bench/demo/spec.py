@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf_bench.config import Config, load_config
@@ -42,6 +42,16 @@ class DemoSpec(Config):
     """strings that end an answer"""
     examples: tuple[str, ...]
     """prompts to begin with"""
+
+    def placed(self, place: Callable[[str, DemoModel], DemoModel]) -> DemoSpec:
+        """The same demo, its models as `place` gives them for each name."""
+        return self.model_copy(
+            update={
+                "models": {name: place(name, model) for name, model in self.models.items()},
+                "reference_model": place(self.reference, self.reference_model),
+                "reward_model": self.reward_model and place("reward", self.reward_model),
+            }
+        )
 
     def sampling(self) -> SamplingConfig:
         return SamplingConfig(
@@ -88,16 +98,9 @@ def _as_typed(prompt: str) -> str:
 
 def read_spec(folder: Path) -> DemoSpec:
     """The spec of an exported folder; paths in it are as seen from there. Raises BadValue, UnknownName."""
-    spec = load_config(DemoSpec, folder / "demo.json", ())
 
-    def placed(model: DemoModel) -> DemoModel:
+    def place(_: str, model: DemoModel) -> DemoModel:
         inside = folder / model.path
         return model.model_copy(update={"path": str(inside)}) if inside.is_dir() else model
 
-    return spec.model_copy(
-        update={
-            "models": {name: placed(model) for name, model in spec.models.items()},
-            "reference_model": placed(spec.reference_model),
-            "reward_model": spec.reward_model and placed(spec.reward_model),
-        }
-    )
+    return load_config(DemoSpec, folder / "demo.json", ()).placed(place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +12,7 @@ from rlhf_bench.evaluate.plan import Plan
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.sources import ModelSource, ResponseSet, ServerModel
 from rlhf_bench.evaluate.suite import suite_name
-from rlhf_bench.files import json_text
+from rlhf_bench.files import json_text, timestamp
 from rlhf_bench.modeling.checkpoints import read_training
 from rlhf_bench.scorers.rouge import rouge_settings
 from rlhf_bench.types import stable_hash
@@ -82,7 +81,7 @@ def make_manifest(request: Request, plan: Plan) -> dict[str, Any]:
         "python": platform.python_version(),
         **_hardware(plan),
         "command": " ".join(["rlhf-bench", *sys.argv[1:]]),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "time": timestamp(),
     }
 
 

@@ -138,6 +138,17 @@ def is_another_sample(name: str) -> bool:
 _ANOTHER = "another sample of "
 
 
+class Selection(NamedTuple):
+    """Which responses of a result are judged."""
+
+    models: Sequence[str] = ()  # none: every one but the baseline and the data's own responses
+    samples: int | None = None  # at most so many a prompt
+    limit: int | None = None  # at most so many prompts
+
+
+EVERY = Selection()
+
+
 class ResultTexts(NamedTuple):
     """Responses by model and (prompt id, seed, sample), and the prompts' texts by id."""
 
@@ -151,18 +162,17 @@ class ResultTexts(NamedTuple):
         prompt, seed, sample = key
         return self.responses.get(model.removeprefix(_ANOTHER), {}).get((prompt, seed, sample + 1))
 
-    def keys(self, model: str, samples: int | None, limit: int | None) -> list[tuple[str, int, int]]:
-        """The keys of a model's responses, sorted: at most so many samples a prompt, and prompts of all models."""
-        known = set(sorted(self.prompts)[:limit])
-        return [
-            key for key in sorted(self.responses[model]) if key[0] in known and (samples is None or key[2] < samples)
-        ]
+    def keys(self, model: str, chosen: Selection) -> list[tuple[str, int, int]]:
+        """The keys of a model's responses that are chosen, sorted."""
+        known = set(sorted(self.prompts)[: chosen.limit])
+        keys = (key for key in sorted(self.responses[model]) if key[0] in known)
+        return [key for key in keys if chosen.samples is None or key[2] < chosen.samples]
 
-    def models(self, named: Sequence[str], *, without: Sequence[str] = ()) -> list[str]:
+    def models(self, chosen: Selection, *, without: Sequence[str] = ()) -> list[str]:
         """Those named, else all but the data's own responses and `without`. Raises UnknownName."""
-        check_known("model", (*without, *named), self.responses)
+        check_known("model", (*without, *chosen.models), self.responses)
         known = order_models(self.responses)
-        return list(dict.fromkeys(named)) or [name for name in known if name not in (*without, *ANCHORS)]
+        return list(dict.fromkeys(chosen.models)) or [name for name in known if name not in (*without, *ANCHORS)]
 
 
 class ComparisonSet(NamedTuple):
@@ -173,32 +183,24 @@ class ComparisonSet(NamedTuple):
     empty: int
 
 
-def pairs_of(
-    responses: Iterable[Mapping[str, Any]],
-    *,
-    baseline: str,
-    models: Sequence[str] = (),
-    samples: int | None = None,
-    limit: int | None = None,
-) -> ComparisonSet:
+def pairs_of(responses: Iterable[Mapping[str, Any]], baseline: str, chosen: Selection = EVERY) -> ComparisonSet:
     """Each model's responses against the baseline's, sorted by model, prompt, seed and sample.
 
-    No `models` given: every one but the baseline and the data's own responses. The baseline alone: each second of its
-    samples against the one after it. `samples` and `limit`: at most so many samples a prompt, and prompts.
+    The baseline chosen alone: each second of its samples against the one after it.
 
     Raises UnknownName for a model that is not there, BadValue for the baseline among other models, StoreError where two
     responses share a prompt's id but not its text, or no response has a counterpart.
     """
     texts, prompts = found = texts_of(responses)
-    chosen = found.models(models, without=(baseline,))
+    models = found.models(chosen, without=(baseline,))
     step = 1
-    if baseline in chosen:
-        if len(chosen) > 1:
+    if baseline in models:
+        if len(models) > 1:
             raise BadValue(f"--model: given the baseline {baseline} and others; expected it alone, or the others")
         baseline, step = another_sample(baseline), 2
     comparisons, alone = [], 0
-    for name in chosen:
-        for key in (key for key in found.keys(name, samples, limit) if key[2] % step == 0):
+    for name in models:
+        for key in (key for key in found.keys(name, chosen) if key[2] % step == 0):
             other = found.response(baseline, key)
             if other is None:
                 alone += 1
@@ -209,7 +211,7 @@ def pairs_of(
             )
     if not comparisons:
         raise StoreError(
-            f"no response of {', '.join(chosen) or 'any other model'} has a counterpart by {baseline}: the same "
+            f"no response of {', '.join(models) or 'any other model'} has a counterpart by {baseline}: the same "
             "prompt, seed and sample; a judge needs two models with responses to the same prompts"
         )
     empty = sum(not (c.model_response.strip() and c.baseline_response.strip()) for c in comparisons)
@@ -231,17 +233,11 @@ def texts_of(responses: Iterable[Mapping[str, Any]]) -> ResultTexts:
     return ResultTexts(texts, prompts)
 
 
-def singles_of(
-    responses: Iterable[Mapping[str, Any]],
-    *,
-    models: Sequence[str] = (),
-    samples: int | None = None,
-    limit: int | None = None,
-) -> list[Single]:
-    """Each response by itself, sorted by model, prompt, seed and sample; arguments and errors as in `pairs_of`."""
+def singles_of(responses: Iterable[Mapping[str, Any]], chosen: Selection = EVERY) -> list[Single]:
+    """Each response by itself, sorted by model, prompt, seed and sample; errors as in `pairs_of`."""
     texts, prompts = found = texts_of(responses)
     return [
         Single(prompt, prompts[prompt], seed, sample, name, texts[name][prompt, seed, sample])
-        for name in found.models(models)
-        for prompt, seed, sample in found.keys(name, samples, limit)
+        for name in found.models(chosen)
+        for prompt, seed, sample in found.keys(name, chosen)
     ]

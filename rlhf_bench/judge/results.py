@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,7 +24,7 @@ import pandas as pd
 from rlhf_bench.errors import StoreError
 from rlhf_bench.files import atomic_write_parquet, atomic_write_text, exclusive, json_text
 from rlhf_bench.judge.analysis import measure, measured_people, measured_strengths
-from rlhf_bench.judge.analysis.pairs import fold
+from rlhf_bench.judge.analysis.pairs import first_answers, fold
 from rlhf_bench.judge.analysis.rewards import verdict_forecast, verdict_gains
 from rlhf_bench.judge.questions import RESPONSE, Outcome, PairComparison, QuestionId, QuestionSubject, another_sample
 from rlhf_bench.stats import FloatArray
@@ -185,21 +185,38 @@ def response_scores(folder: Path, column: str) -> Mapping[ResponseKey, float]:
     return own | {(another_sample(m), seed, prompt, n - 1): value for (m, seed, prompt, n), value in own.items()}
 
 
-def measured(
-    rows: pd.DataFrame, folder: Path, *, baseline: str, fold: Callable[[pd.DataFrame], pd.DataFrame] = fold
-) -> dict[str, Any]:
-    """The numbers of one judging (`analysis.measure`), and what the result's scores say of its verdicts.
+def write_verdicts(
+    folder: Path, rows: pd.DataFrame, facts: Mapping[str, Any], *, alone: int = 0, same: Sequence[str] | None = None
+) -> None:
+    """Put the verdicts on pairs into the folder, with the numbers of those against each baseline; see `write_section`.
 
+    `facts` are who judged, when and how; `alone` counts responses without a counterpart.
+    """
+    entries = [_judging(part, folder, str(baseline), facts, alone) for baseline, part in rows.groupby("baseline")]
+    write_section(folder, VERDICTS, typed(rows, VERDICTS), entries, same=same)
+
+
+def _judging(rows: pd.DataFrame, folder: Path, baseline: str, facts: Mapping[str, Any], alone: int) -> dict[str, Any]:
+    """The numbers of verdicts against one baseline (`analysis.measure`), and what the result's scores say of them.
+
+    once      whether each pair was shown once, and not in both orders
     gain      where each win rate came from (`analysis.rewards`)
     forecast  where the frontier's quality falls by verdicts on the reference's own samples (`analysis.rewards`); None
               for other verdicts, or without a pool
     """
-    store, pairs = ResultStore(folder), fold(rows)
+    store, pairs, put = ResultStore(folder), fold(rows), first_answers(rows)
     scores, reference = store.read_scores(), str(store.read_manifest()["reference"])
     of_reference = baseline == another_sample(reference)
     pool = store.read_pool() if of_reference else None
     return {
-        **measure(labelled(rows, folder), baseline=baseline, fold=fold),
+        **facts,
+        "baseline": baseline,
+        "questions": {str(status): int(n) for status, n in rows["status"].value_counts().items()},
+        "pairs": len(pairs),
+        "alone": alone,
+        "empty": int((pairs[["model_length", "baseline_length"]].min(axis=1) == 0).sum()),
+        "once": len(pairs) == len(put),
+        **measure(labelled(rows, folder), baseline=baseline),
         "gain": [] if of_reference else verdict_gains(pairs, scores),
         "forecast": None if pool is None else verdict_forecast(pairs, scores, pool, reference=reference),
     }

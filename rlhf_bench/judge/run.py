@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import BadValue, JudgeError, nearest
+from rlhf_bench.files import timestamp
 from rlhf_bench.judge.client import JudgeClient, Limits, ask, look_up
 from rlhf_bench.judge.client.batch import ask_in_batches, in_flight
 from rlhf_bench.judge.client.budget import PACKAGED, Price, PriceList, dollars, load_prices, nano_dollars
@@ -19,7 +19,7 @@ from rlhf_bench.judge.forms.base import FormRequest, JudgeForm
 from rlhf_bench.judge.forms.builtin import BUILT_IN, BUILTIN
 from rlhf_bench.judge.ledger import Ledger
 from rlhf_bench.judge.ledger.file import Cap
-from rlhf_bench.judge.questions import Outcome, QuestionId
+from rlhf_bench.judge.questions import Outcome, QuestionId, Selection
 from rlhf_bench.judge.results import count_statuses
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ResultStore
@@ -135,7 +135,7 @@ class JudgeRun:
             "base_url": self.client.endpoint.base_url if self.client else BUILT_IN,
             **self.form.names,
             "questions": count_statuses(found.values()),
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "time": timestamp(),
         }
         if self.client:
             spent = self.client.ledger.spent(self.client.scope)
@@ -179,7 +179,8 @@ def prepare(
     warmth = _temperature(temperature)
     built_in = judge_name in BUILTIN
     responses = ResultStore(folder).read_responses()
-    form = questions.form(FormRequest(folder, responses, built_in, baseline, models, samples, limit, again, order_seed))
+    chosen = Selection(models, samples, limit)
+    form = questions.form(FormRequest(folder, responses, built_in, baseline, chosen, again, order_seed))
     if built_in:
         return JudgeRun(folder, judge_name, form, None, price_list)
     url = canonical_url(base_url)
@@ -195,7 +196,7 @@ def prepare(
     )
     scope = f"{_name(folder, results)} {judge_name} {url}"
     ledger = Ledger(ledger_path)
-    client = JudgeClient(form.subjects, endpoint, form.render, form.read, form.parser, ledger, scope)
+    client = JudgeClient(form.subjects, endpoint, form.template.render, form.read, form.parser, ledger, scope)
     client = client.adapted(questions.hash, keep=() if schema is None else (SCHEMA,))
     return JudgeRun(folder, judge_name, form, client, price_list)
 
@@ -216,16 +217,6 @@ def _name(folder: Path, results: Path) -> str:
     """`<suite>/<run>`, so that the account is the same wherever the results folder is."""
     folder, results = folder.resolve(), results.resolve()
     return folder.relative_to(results).as_posix() if folder.is_relative_to(results) else folder.as_posix()
-
-
-def check_judge(judge_name: str, *, base_url: str | None, max_cost: str | None, max_calls: int | None) -> None:
-    """Check what can be checked before an evaluation that ends with a judge: raises as `prepare` and `run` would."""
-    if judge_name in BUILTIN:
-        return
-    url = canonical_url(base_url)
-    cap = cap_of(judge_name, url, load_prices().find(judge_name, url), max_cost, max_calls)
-    if 0 not in cap:
-        api_key(url)
 
 
 def cap_of(judge: str, url: str, price: Price | None, max_cost: str | None, max_calls: int | None) -> Cap:

@@ -139,10 +139,10 @@ def load_policy(
 
 def _load_causal(path: str | Path, device: torch.device | None, dtype: torch.dtype, options: dict[str, Any]) -> Any:
     check_causal(path)
-    return _load(AutoModelForCausalLM, path, device, dtype, set(), options)
+    return load_as(AutoModelForCausalLM, path, device, dtype, set(), options)
 
 
-def _load(
+def load_as(
     kind: Any,
     path: str | Path,
     device: torch.device | None,
@@ -154,7 +154,7 @@ def _load(
     base = adapter_base(path)
     if base is not None:
         with of_adapter(path):
-            whole = _load(kind, base, device, dtype, new, options)
+            whole = load_as(kind, base, device, dtype, new, options)
         return merged(whole, path, base)
     path = model_folder(path)
     if wrapped_names(path):
@@ -205,7 +205,7 @@ def load_reward_model(
     outputs = _stored_outputs(path) or config.num_labels
     if outputs != 1:
         raise ModelError(f"{path} has {outputs} outputs; a reward model has 1: train one with num_labels=1")
-    model = _load(AutoModelForSequenceClassification, path, device, dtype, set(), {"num_labels": 1, **options})
+    model = load_as(AutoModelForSequenceClassification, path, device, dtype, set(), {"num_labels": 1, **options})
     return _placed(model, device), tokenizer
 
 
@@ -245,7 +245,7 @@ def _load_classifier(
 ) -> Any:
     """A backbone under a scalar head that can read every token of `tokenizer`; what is new is drawn at random."""
     new = {"score.weight", "classifier.weight", "classifier.bias"}
-    model = _load(AutoModelForSequenceClassification, path, device, dtype, new, {"num_labels": 1, **options})
+    model = load_as(AutoModelForSequenceClassification, path, device, dtype, new, {"num_labels": 1, **options})
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id

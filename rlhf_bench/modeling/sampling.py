@@ -274,13 +274,13 @@ def _draw_all(logits: Tensor, u: Tensor, config: SamplingConfig) -> tuple[Tensor
         probable = filter_logits(rows, config)
         if bool(probable.sum(1).isnan().any()):
             raise NotFinite("the probabilities of the next token are NaN; the weights are damaged or have diverged")
-        token = _draw(probable, numbers)
+        token = draw(probable, numbers)
         tokens.append(token)
         logps.append(probable.gather(1, token[:, None]).squeeze(1))
     return torch.cat(tokens), torch.cat(logps)
 
 
-def _draw(logps: Tensor, u: Tensor) -> Tensor:
+def draw(logps: Tensor, u: Tensor) -> Tensor:
     """The first token with a cumulative probability above u times the total: never one of probability 0. (B,)"""
     cumulative = logps.double().exp().cumsum(-1)
     return torch.searchsorted(cumulative, (u * cumulative[:, -1])[:, None], right=True).squeeze(1)

@@ -12,9 +12,8 @@ from rlhf_bench.modeling.checkpoints import find_run, model_hash, open_checkpoin
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.progress import Progress
+from rlhf_bench.selftest.checks import PolicyUnderTest, check_policy, check_reward
 from rlhf_bench.selftest.common import TOLERANCE, Check
-from rlhf_bench.selftest.policy import PolicyUnderTest, check_policy
-from rlhf_bench.selftest.reward import check_reward
 
 __all__ = ["TOLERANCE", "Check", "PolicyUnderTest", "check_policy", "check_reward", "selftest"]
 
@@ -31,7 +30,6 @@ def selftest(
     A check that cannot be carried out has failed, and says why. Raises UnknownName, CheckpointError or
     ModelError where there is nothing to check.
     """
-    progress = progress or Progress(quiet=True)
     reward = None
     if model is None:
         folder = find_run(checkpoints, run)

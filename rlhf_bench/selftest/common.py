@@ -29,8 +29,8 @@ class Check(NamedTuple):
     detail: str  # the number measured and its bound
 
 
-def run_all(checks: dict[str, Callable[[], Result]], progress: Progress) -> Iterator[Check]:
-    with progress.task("selftest", total=len(checks)) as task:
+def run_all(checks: dict[str, Callable[[], Result]], progress: Progress | None) -> Iterator[Check]:
+    with (progress or Progress(quiet=True)).task("selftest", total=len(checks)) as task:
         for name, check in checks.items():
             ok, detail = _result(check)
             task.advance()

@@ -95,7 +95,14 @@ class ResultStore:
         with self._reading("responses.jsonl") as path:
             rows = read_jsonl(path, drop_partial=True)
         self.check_responses()
-        self._check_same_rows(rows)
+        if (self.path / "scores.parquet").exists():
+            with self._reading("scores.parquet") as path:
+                scores = pd.read_parquet(path, engine="pyarrow", columns=list(SCORE_KEYS))
+            there = {tuple(row.get(key) for key in SCORE_KEYS) for row in rows}
+            if lost := set(scores.itertuples(index=False, name=None)) - there:
+                key = ", ".join(str(part) for part in min(lost))
+                name = self.path / "responses.jsonl"
+                raise StoreError(f"{name} lacks the row ({key}) of scores.parquet; {_AGAIN}")
         return rows
 
     def check_responses(self) -> None:
@@ -103,32 +110,19 @@ class ResultStore:
 
         Rows are counted, not read: a file that was emptied or cut, or lost lines, is noticed at once.
         """
+        import pyarrow.parquet as pq
+
         if not (self.path / "scores.parquet").exists():
             return  # of an evaluation that is not finished
         with self._reading("responses.jsonl") as path, open(path, "rb") as file:
             found = sum(line.endswith(b"\n") and not line.isspace() for line in file)
-        expected = self._count_scores()
+        with self._reading("scores.parquet") as scores:
+            expected = pq.read_metadata(scores).num_rows
         if found != expected:
             holds = f"{found:,} of {expected:,} rows"
             if found > expected:
                 holds = f"{found:,} rows, and scores.parquet beside it {expected:,}"
             raise StoreError(f"{path} holds {holds}; {_AGAIN}")
-
-    def _count_scores(self) -> int:
-        import pyarrow.parquet as pq
-
-        with self._reading("scores.parquet") as path:
-            return int(pq.read_metadata(path).num_rows)
-
-    def _check_same_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        if not (self.path / "scores.parquet").exists():
-            return
-        with self._reading("scores.parquet") as path:
-            scores = pd.read_parquet(path, engine="pyarrow", columns=list(SCORE_KEYS))
-        lost = set(scores.itertuples(index=False, name=None)) - {tuple(row.get(k) for k in SCORE_KEYS) for row in rows}
-        if lost:
-            key = ", ".join(str(part) for part in min(lost))
-            raise StoreError(f"{self.path / 'responses.jsonl'} lacks the row ({key}) of scores.parquet; {_AGAIN}")
 
     # scores
 

@@ -29,7 +29,7 @@ from rlhf_bench.report import write_report
 from rlhf_bench.report.audit import Audit
 from rlhf_bench.scorers.features import FEATURES
 from rlhf_bench.store import ResultStore
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 
 from .report.make_result import make_result
 from .tiny import save_policy, save_reward, save_run, write_training
@@ -58,7 +58,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory, pairs_file: Path) -> P
 
 
 def pair(prompt: str, chosen: str, rejected: str, category: str | None = None, **meta: Any) -> PreferencePair:
-    return make_pair(prompt, chosen, rejected, category=category, meta=meta)
+    return PreferencePair(prompt, chosen, rejected, category=category, meta=meta)
 
 
 class FakeModel:
@@ -201,7 +201,7 @@ def test_chance_alone_leaves_an_interval_that_reaches_0() -> None:
 
 def test_pairs_by_the_agreement_of_annotators() -> None:
     """Of nine pairs with margins 1 ... 9 the least three are right, the most three wrong; without margins no rows."""
-    pairs = [make_pair(str(i), "x", "y", margin=float(i + 1)) for i in range(9)]
+    pairs = [PreferencePair(str(i), "x", "y", margin=float(i + 1)) for i in range(9)]
     scores = PairScores(np.array([1.0] * 3 + [0.0] * 6), np.full(9, 0.5))
     found = by_agreement(pairs, [scores])
     assert [(row["accuracy"]["value"], row["pairs"]) for row in found.values()] == [(1, 3), (0, 3)]

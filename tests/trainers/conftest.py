@@ -19,7 +19,7 @@ from rlhf_bench.data.labelled import both_sides
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy, new_gpt2
 from rlhf_bench.progress import Progress
-from rlhf_bench.types import PreferencePair, fingerprint, make_pair
+from rlhf_bench.types import PreferencePair, fingerprint
 from trainers import kto
 from trainers.config.recipe import Recipe
 from trainers.engine import models, reference
@@ -37,7 +37,9 @@ TOY = Path(__file__).with_name("toy.yaml")
 
 ANSWERS = [" Blue.", " I am happy to help.", " Eight minutes.", " no", " What is happening is none of my business."]
 PAIRS = [
-    make_pair(f"\n\nHuman: {'why ' * (i % 4)}now?\n\nAssistant:", ANSWERS[i % 5], ANSWERS[(2 * i + 1) % 5] + "!" * i)
+    PreferencePair(
+        f"\n\nHuman: {'why ' * (i % 4)}now?\n\nAssistant:", ANSWERS[i % 5], ANSWERS[(2 * i + 1) % 5] + "!" * i
+    )
     for i in range(5)
 ]
 

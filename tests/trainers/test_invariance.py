@@ -44,7 +44,7 @@ from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.modeling.tokens import Encoded, collate
 from rlhf_bench.runtime.pool import Pool
-from rlhf_bench.types import Completion, PreferencePair, make_pair
+from rlhf_bench.types import Completion, PreferencePair
 from trainers import language_model, ppo, reward, sft
 from trainers.config.recipe import Recipe
 from trainers.engine import compiling
@@ -62,7 +62,7 @@ from .conftest import stage_in
 
 WORDS = ["Blue.", "I am happy to help.", "Eight minutes.", "no", "What is happening is none of my business."]
 PAIRS = [
-    make_pair(
+    PreferencePair(
         f"\n\nHuman: {WORDS[i % 5]} {'why ' * (i % 4)}?\n\nAssistant:",
         " " + WORDS[(2 * i + 1) % 5],
         " " + WORDS[(2 * i + 2) % 5] + "!" * (i % 3),
@@ -166,13 +166,13 @@ def one_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Stage], Step]:
 
 @pytest.fixture
 def in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Models are loaded in float64, all by the private `_load`, and what a stage makes is float64 as well."""
-    load = models._load
+    """Models are loaded in float64, all by `load_as`, and what a stage makes is float64 as well."""
+    load = models.load_as
 
     def load_double(kind: Any, path: Any, device: Any, dtype: torch.dtype, *rest: Any) -> Any:
         return load(kind, path, device, torch.float64, *rest)
 
-    monkeypatch.setattr(models, "_load", load_double)
+    monkeypatch.setattr(models, "load_as", load_double)
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -449,7 +449,7 @@ def test_trainers_see_prompt_and_response_tokenised_apart(
     name: str,
 ) -> None:
     """ "hap" + "py" joined would be one token; and each response ends with end-of-text, which has a label."""
-    pair = make_pair("\n\nHuman: ?\n\nAssistant: I am hap", "py now.", "pening.")
+    pair = PreferencePair("\n\nHuman: ?\n\nAssistant: I am hap", "py now.", "pening.")
     head, chosen, rejected = (
         tokenizer(text, add_special_tokens=False)["input_ids"] for text in (pair.prompt, pair.chosen, pair.rejected)
     )
@@ -465,7 +465,7 @@ def test_chosen_equal_to_rejected_after_truncation_is_dropped_and_counted(
     make_stage: MakeStage, one_step: Callable[[Stage], Step], name: str
 ) -> None:
     long = " a b c d e f g h i j k l m n"  # 12 tokens are kept
-    twins = [make_pair("p", long + " one", long + " two"), make_pair("q", " same", " same")]
+    twins = [PreferencePair("p", long + " one", long + " two"), PreferencePair("q", " same", " same")]
     step = one_step(make_stage(name, [*PAIRS, *twins], epochs=1))
     assert step.result.counts["equal_after_truncation"] == 2
     assert step.result.samples == len(PAIRS)
@@ -477,14 +477,14 @@ def test_pairs_that_are_all_equal_after_truncation_are_an_error(
     make_stage: MakeStage, one_step: Callable[[Stage], Step], name: str
 ) -> None:
     long = " a b c d e f g h i j k l m n"  # 12 tokens are kept
-    twins = [make_pair(prompt, long + " one", long + " two") for prompt in "pq"]
+    twins = [PreferencePair(prompt, long + " one", long + " two") for prompt in "pq"]
     with pytest.raises(DataError, match=r"all 2 pairs of .* data\.max_response_tokens=12"):
         one_step(make_stage(name, twins, epochs=1))
 
 
 def test_sft_learns_to_stop(make_stage: MakeStage, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Where pad = end-of-text hid the label, the model would never learn to end."""
-    pairs = [make_pair(f"\n\nHuman: {word}\n\nAssistant:", " Blue.", " no") for word in WORDS]
+    pairs = [PreferencePair(f"\n\nHuman: {word}\n\nAssistant:", " Blue.", " no") for word in WORDS]
     stage = make_stage("sft", pairs, epochs=60, lr=3e-3)
     prompts = stage.data("train").prompts
     config = SamplingConfig(max_new_tokens=12, stop=())

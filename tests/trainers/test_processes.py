@@ -98,15 +98,15 @@ def test_a_killed_process_ends_the_other_and_any_number_continues(
         assert "seed 0, fp32 on cpu, 2 processes, " in last.errors[0]
 
 
-# everything is made and loaded in float64, so that fp32 does not round; all that loads goes through the private `_load`
+# everything is made and loaded in float64, so that fp32 does not round; all that loads goes through `load_as`
 SAVE_GRADIENTS = """
 import os, torch
 from rlhf_bench.modeling import models
 from rlhf_bench.runtime.sharding import gather
 from trainers.engine.optim import Optimizer
 torch.set_default_dtype(torch.float64)
-load = models._load
-models._load = lambda kind, path, device, dtype, *rest: load(kind, path, device, torch.float64, *rest)
+load = models.load_as
+models.load_as = lambda kind, path, device, dtype, *rest: load(kind, path, device, torch.float64, *rest)
 step = Optimizer.step
 def spy(self, *, where):
     path = "{folder}/" + where.split(",")[0] + "." + os.environ.get("RANK", "0")

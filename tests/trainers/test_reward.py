@@ -12,7 +12,7 @@ from rlhf_bench.errors import BadValue, CheckpointError, DataError, ModelError
 from rlhf_bench.modeling.checkpoints import model_hash
 from rlhf_bench.modeling.models import load_policy, to_reward_model
 from rlhf_bench.modeling.reward_model import RewardModel
-from rlhf_bench.types import make_pair
+from rlhf_bench.types import PreferencePair
 from trainers.config.ancestry import parents_of
 from trainers.config.checks import check_combinations
 from trainers.config.loading import load_recipe
@@ -24,7 +24,7 @@ from .conftest import PAIRS, FirstStep
 
 
 def test_margins_stay_with_their_pairs_where_one_is_dropped(first_step: FirstStep) -> None:
-    same = make_pair(PAIRS[0].prompt, " Blue.", " Blue.", margin=9.0)  # equal, so it is dropped with its margin
+    same = PreferencePair(PAIRS[0].prompt, " Blue.", " Blue.", margin=9.0)  # equal, so it is dropped with its margin
     kept = [replace(pair, margin=float(i)) for i, pair in enumerate(PAIRS)]
     first, _ = first_step("reward", pairs=kept, margin="data")
     second, _ = first_step("reward", pairs=[kept[0], same, *kept[1:]], margin="data", batch_size=len(kept))

@@ -10,13 +10,13 @@ import pytest
 
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 from trainers.config.recipe import Recipe
 from trainers.engine.rollout import RolloutMaker, with_unique_ids
 
 from .conftest import stage_in
 
-PAIRS = [make_pair(f"\n\nHuman: {i}?\n\nAssistant:", " yes", " no") for i in range(16)]
+PAIRS = [PreferencePair(f"\n\nHuman: {i}?\n\nAssistant:", " yes", " no") for i in range(16)]
 
 
 MakeMaker = Callable[..., RolloutMaker]

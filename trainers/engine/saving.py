@@ -16,7 +16,6 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_bench.files import atomic_write_text, json_text, read_jsonl
+from rlhf_bench.files import atomic_write_text, json_text, read_jsonl, timestamp
 from rlhf_bench.modeling.checkpoints import checkpoint_hash, replacing
 from rlhf_bench.modeling.special import generation_config
 from rlhf_bench.modeling.templates import Template
@@ -79,7 +78,7 @@ def save_stage(
             "fsdp": stage.machine.pool.shards,
             "versions": _versions(),
             "git_commit": _git_commit(),
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "finished": timestamp(),
         }
         atomic_write_text(folder / "training.json", json_text(training, indent=2) + "\n")
         atomic_write_text(folder / "README.md", model_card(training, name=stage.name))

@@ -2,8 +2,16 @@
 
 from rlhf_bench.data.mini.data_card import card
 from rlhf_bench.data.mini.gold import COMPONENTS, gold_components, gold_reward
-from rlhf_bench.data.mini.kept import NEW_TURNS, load
-from rlhf_bench.data.mini.pairs import CATEGORIES, SPLITS, UNSEEN_CATEGORIES, VERSION, ceiling, generate
+from rlhf_bench.data.mini.pairs import (
+    CATEGORIES,
+    NEW_TURNS,
+    SPLITS,
+    UNSEEN_CATEGORIES,
+    VERSION,
+    ceiling,
+    generate,
+    load,
+)
 
 __all__ = [
     "CATEGORIES",

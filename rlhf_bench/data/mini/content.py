@@ -7,12 +7,13 @@ is no answer about Arvia, and a list of every capital is a contradiction.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 from rlhf_bench.data.mini import phrases as ph
 from rlhf_bench.data.mini import world
-from rlhf_bench.data.mini.intent import Intent
 from rlhf_bench.data.mini.reading import Reading
+from rlhf_bench.data.mini.turns import Intent
 
 
 class Content(NamedTuple):
@@ -109,11 +110,15 @@ def _number(word: str) -> int:
 
 def _judge_sum(intent: Intent, reading: Reading) -> str:
     claimed = {_number(word) for word in _EACH_NUMBER.findall(_OPERANDS.sub(" ", " ".join(reading.words)))}
-    if not claimed:
+    return _one_answer(claimed, intent.result)
+
+
+def _one_answer(said: Collection[object], true: object) -> str:
+    if not said:
         return "none"
-    if intent.result not in claimed:
+    if true not in said:
         return "wrong"
-    return "right" if len(claimed) == 1 else "contradictory"
+    return "right" if len(said) == 1 else "contradictory"
 
 
 # --- how-to ----------------------------------------------------------------------------------------------------------
@@ -159,12 +164,8 @@ _ADVICE = {mood: world.strip_articles(re.findall(r"[a-z']+", m.advice.lower())) 
 _QUESTIONS = {hobby: world.strip_articles(re.findall(r"[a-z']+", q.lower())) for hobby, q in world.HOBBIES.items()}
 
 
-def _said(reading: Reading, items: set[str] | dict[str, object]) -> set[str]:
-    return {word for word in reading.words if word in items}
-
-
 def _judge_talk(intent: Intent, reading: Reading) -> str:
-    names = _said(reading, _NAMES)
+    names = _NAMES.intersection(reading.words)
     text = reading.text.replace("i am happy", "")  # "I am happy to help" is no mood of the asker
     topics = {word for word in re.findall(r"[a-z]+", text) if word in world.MOODS or word in world.HOBBIES}
     topic = intent.mood or intent.hobby
@@ -179,12 +180,7 @@ def _judge_talk(intent: Intent, reading: Reading) -> str:
 
 def _judge_recall(intent: Intent, reading: Reading) -> str:
     items, true = (_NAMES, intent.name.lower()) if intent.kind == "recall_name" else (set(world.HOBBIES), intent.hobby)
-    said = {word for word in reading.words if word in items}
-    if not said:
-        return "none"
-    if true not in said:
-        return "wrong"
-    return "right" if len(said) == 1 else "contradictory"
+    return _one_answer(items.intersection(reading.words), true)
 
 
 # --- harm ------------------------------------------------------------------------------------------------------------

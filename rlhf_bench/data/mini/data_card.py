@@ -7,17 +7,18 @@ from collections.abc import Sequence
 
 from rlhf_bench.data.mini import phrases, world
 from rlhf_bench.data.mini.gold import WEIGHTS, gold_components
-from rlhf_bench.data.mini.kept import NEW_TURNS, load
 from rlhf_bench.data.mini.pairs import (
     BIAS,
     CANDIDATES,
     CATEGORIES,
     LABEL_NOISE,
+    NEW_TURNS,
     SLOPE,
     SPLITS,
     UNSEEN_CATEGORIES,
     VERSION,
     ceiling,
+    load,
 )
 from rlhf_bench.data.mini.prompts import split_turns
 from rlhf_bench.data.mini.reading import vocabulary

@@ -9,9 +9,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 from rlhf_bench.data.mini.content import Content, judge_content
-from rlhf_bench.data.mini.intent import Intent
 from rlhf_bench.data.mini.prompts import read_prompt
 from rlhf_bench.data.mini.reading import Reading, is_garbled, read_response
+from rlhf_bench.data.mini.turns import Intent
 
 WEIGHTS: dict[str, dict[str, int]] = {
     "correct": {"right": 60, "mostly": 35, "partly": 10, "none": -25, "contradictory": -35, "wrong": -50},

@@ -1,22 +1,32 @@
-"""Draws the splits of hh-mini, and the annotator who prefers one response of each pair."""
+"""Draws the splits of hh-mini, and the annotator who prefers one response of each pair.
+
+Splits are kept on disk: a training split takes seconds to make, and every command needs one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 
 from rlhf_bench.data.mini.gold import judge
-from rlhf_bench.data.mini.intent import Intent, resolve
-from rlhf_bench.data.mini.prompts import FIRST_LEADS, GREETINGS, LATER_LEADS, TAILS, join_turns
+from rlhf_bench.data.mini.prompts import FIRST_LEADS, GREETINGS, LATER_LEADS, TAILS, join_turns, split_turns
 from rlhf_bench.data.mini.reading import read_response
 from rlhf_bench.data.mini.responses import draw_response, good_response
 from rlhf_bench.data.mini.rng import PROBABILITY_ONE, Stream, hash_int, preference_threshold
-from rlhf_bench.data.mini.turns import TEXTS, TURNS
+from rlhf_bench.data.mini.turns import TEXTS, TURNS, Intent, resolve
 from rlhf_bench.errors import BadValue, DataError, UnknownName
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.files import read_checked, write_checked
+from rlhf_bench.types import PreferencePair
 
 VERSION = "2"
 SPLITS: dict[str, int] = {"train": 20_000, "validation": 1_000, "test": 2_500, "test_unseen": 600}
 """Split -> number of pairs."""
+NEW_TURNS = "test_new"  # the pairs of test with a last human turn that ends no training prompt
 
 _WEIGHTS = {"facts": 22, "arithmetic": 16, "how_to": 22, "small_talk": 15, "harmful": 13, "false_premise": 12}
 _UNSEEN_WEIGHTS = {"compare": 50, "safe_context": 50}
@@ -77,6 +87,51 @@ def generate(split: str, *, seed: int = 0, n: int | None = None) -> list[Prefere
             seen.add(prompt)
         index += 1
     return pairs
+
+
+def load(split: str, *, seed: int = 0) -> list[PreferencePair]:
+    """The pairs of a whole split, as `generate` makes them, or of `test_new`.
+
+    They are read from the cache folder ($XDG_CACHE_HOME/rlhf-bench, else ~/.cache/rlhf-bench), and written there where
+    they are not in it; a damaged file is made again. A folder that cannot be written changes nothing.
+
+    Raises UnknownName for another split.
+    """
+    if split == NEW_TURNS:
+        known = {_last_turn(pair) for pair in load("train", seed=seed)}
+        return [pair for pair in load("test", seed=seed) if _last_turn(pair) not in known]
+    if split not in SPLITS:
+        raise UnknownName("split of hh-mini", split, (*SPLITS, NEW_TURNS))
+    path = _folder() / f"hh-mini-{VERSION}-{_code()}" / f"{split}-{seed}.json"
+    try:
+        stored = read_checked(path)
+    except OSError:
+        stored = None
+    if stored is not None:
+        return [PreferencePair(*row) for row in json.loads(stored)]
+    pairs = generate(split, seed=seed)
+    rows = [[p.prompt, p.chosen, p.rejected, p.margin, p.category, dict(p.meta)] for p in pairs]
+    with contextlib.suppress(OSError):  # the next command makes them again
+        write_checked(path, json.dumps(rows).encode())
+    return pairs
+
+
+def _last_turn(pair: PreferencePair) -> str:
+    return split_turns(pair.prompt)[-1]
+
+
+def _folder() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "rlhf-bench"
+
+
+@cache
+def _code() -> str:
+    """Hash of the code that makes the data set: other code never reads what this code wrote."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _split_of(prompt: str, seed: int) -> str:
@@ -157,7 +212,7 @@ def draw_pair(rng: Stream, prompt: str, intents: list[Intent]) -> PreferencePair
         "turns": len(intents),
         "intent": intent.kind,
     }
-    return make_pair(prompt, chosen, rejected, category=intent.category, meta=meta)
+    return PreferencePair(prompt, chosen, rejected, category=intent.category, meta=meta)
 
 
 def utility(intent: Intent, response: str) -> tuple[int, int]:

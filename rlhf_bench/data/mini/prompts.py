@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from rlhf_bench.data.hh import ASSISTANT
-from rlhf_bench.data.mini.intent import Intent, resolve
-from rlhf_bench.data.mini.turns import TURNS
+from rlhf_bench.data.mini.turns import TURNS, Intent, resolve
 from rlhf_bench.errors import DataError
 from rlhf_bench.types import HUMAN_TURN
 

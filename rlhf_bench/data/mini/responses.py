@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Literal
 
 from rlhf_bench.data.mini import phrases as ph
-from rlhf_bench.data.mini.intent import Intent
 from rlhf_bench.data.mini.rng import Stream
-from rlhf_bench.data.mini.turns import TEXTS, TURNS
+from rlhf_bench.data.mini.turns import TEXTS, TURNS, Intent
 from rlhf_bench.data.mini.world import COUNTRIES, HARMS, HOBBIES, MOODS, NAMES, NUMBERS, PLACES, TASKS, VALUES
 
 Quality = Literal["right", "wrong", "vague", "off", "half"]

@@ -7,10 +7,42 @@ the two cannot disagree.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import permutations, product
+from typing import NamedTuple
 
 from rlhf_bench.data.mini import world
-from rlhf_bench.data.mini.intent import Intent
+
+
+class Intent(NamedTuple):
+    """What a human turn asks. Fields that a kind does not use stay empty."""
+
+    category: str
+    kind: str
+    country: str = ""
+    attribute: str = ""
+    claim: str = ""  # the value that a check or a premise names
+    other: str = ""  # the second country of a comparison
+    op: str = ""  # plus, minus, bigger
+    a: int = 0
+    b: int = 0
+    task: str = ""
+    step: int = 0  # index of the step asked for
+    name: str = ""
+    mood: str = ""
+    hobby: str = ""
+    harm: str = ""
+
+    @property
+    def value(self) -> str:
+        """The true value of the attribute asked for."""
+        return world.COUNTRIES[self.country].value(self.attribute)
+
+    @property
+    def result(self) -> int:
+        """The true result of an arithmetic question."""
+        return {"plus": self.a + self.b, "minus": self.a - self.b, "bigger": max(self.a, self.b)}[self.op]
+
 
 _NOUN = {"capital": "the capital", "crop": "the main crop", "flag": "the colour of the flag"}
 _FACT = (
@@ -157,77 +189,61 @@ def _enumerate() -> dict[str, Intent]:
     """Every core turn (without lead and tail) and what it means; a turn that needs context leaves its slot empty."""
     turns: dict[str, Intent] = {}
 
-    def add(text: str, intent: Intent) -> None:
-        if turns.setdefault(text, intent) != intent:
-            raise AssertionError(f"{text!r} has two meanings")
+    def add(forms: Iterable[str], intent: Intent, **slots: str) -> None:
+        for form in forms:
+            text = form.format(**slots)
+            if turns.setdefault(text, intent) != intent:
+                raise AssertionError(f"{text!r} has two meanings")
 
     for attribute in world.ATTRIBUTES:
         noun = _NOUN[attribute]
-        for text in _FACT_ITS[attribute]:
-            add(text, Intent("facts", "fact_its", attribute=attribute))
+        add(_FACT_ITS[attribute], Intent("facts", "fact_its", attribute=attribute))
         for c, facts in world.COUNTRIES.items():
-            for form in (*_FACT, *_FACT_OWN[attribute]):
-                add(form.format(noun=noun, c=c), Intent("facts", "fact", c, attribute))
+            add((*_FACT, *_FACT_OWN[attribute]), Intent("facts", "fact", c, attribute), noun=noun, c=c)
             for v in world.VALUES[attribute]:
                 true = v == facts.value(attribute)
-                for form in _CHECK[attribute]:
-                    add(form.format(c=c, v=v), Intent("facts" if true else "false_premise", "check", c, attribute, v))
+                check = Intent("facts" if true else "false_premise", "check", c, attribute, v)
+                add(_CHECK[attribute], check, c=c, v=v)
                 if not true:
-                    for form in _PREMISE[attribute]:
-                        add(form.format(c=c, v=v), Intent("false_premise", "premise", c, attribute, v))
+                    add(_PREMISE[attribute], Intent("false_premise", "premise", c, attribute, v), c=c, v=v)
         for c, o in permutations(world.COUNTRIES, 2):
-            for form in _COMPARE[attribute]:
-                add(form.format(c=c, o=o), Intent("compare", "compare", c, attribute, other=o))
+            add(_COMPARE[attribute], Intent("compare", "compare", c, attribute, other=o), c=c, o=o)
     for c in world.COUNTRIES:
-        for form in _FACT_THERE:
-            add(form.format(c=c), Intent("facts", "fact_there", c))
+        add(_FACT_THERE, Intent("facts", "fact_there", c), c=c)
 
-    for a in range(1, 6):
-        for b in range(1, 6):
-            numbers = {"a": world.NUMBERS[a], "b": world.NUMBERS[b]}
-            forms = [("plus", _PLUS, _PLUS_STORY)] if a + b < 10 else []
-            forms += [("minus", _MINUS, _MINUS_STORY)] if a > b else []
-            for op, short, story in forms:
-                for form in short:
-                    add(form.format(**numbers), Intent("arithmetic", "sum", op=op, a=a, b=b))
-                for n, t in product(world.NAMES, world.THINGS if a > 1 else ()):  # "one apples" is no English
-                    text = story.format(**numbers, n=n, t=t)
-                    add(text, Intent("arithmetic", "story", op=op, a=a, b=b))
-            if a != b:
-                for form in _BIGGER:
-                    add(form.format(**numbers), Intent("arithmetic", "sum", op="bigger", a=a, b=b))
+    for a, b in product(range(1, 6), repeat=2):
+        numbers = {"a": world.NUMBERS[a], "b": world.NUMBERS[b]}
+        forms = [("plus", _PLUS, _PLUS_STORY)] if a + b < 10 else []
+        forms += [("minus", _MINUS, _MINUS_STORY)] if a > b else []
+        for op, short, story in forms:
+            add(short, Intent("arithmetic", "sum", op=op, a=a, b=b), **numbers)
+            for n, t in product(world.NAMES, world.THINGS if a > 1 else ()):  # "one apples" is no English
+                add([story], Intent("arithmetic", "story", op=op, a=a, b=b), **numbers, n=n, t=t)
+        if a != b:
+            add(_BIGGER, Intent("arithmetic", "sum", op="bigger", a=a, b=b), **numbers)
     for op, forms_more in _MORE.items():
-        for text in forms_more:
-            add(text, Intent("arithmetic", "sum_more", op=op, b=1))
+        add(forms_more, Intent("arithmetic", "sum_more", op=op, b=1))
 
     for t, task in world.TASKS.items():
         for kind, forms_task in _HOW_TO.items():
-            for form in forms_task:
-                add(form.format(t=t), Intent("how_to", kind, task=t, step=3 if kind == "last" else 0))
+            add(forms_task, Intent("how_to", kind, task=t, step=3 if kind == "last" else 0), t=t)
         for index, s in enumerate(task.steps[:3]):
-            for form in _AFTER:
-                add(form.format(t=t, s=s), Intent("how_to", "after", task=t, step=index + 1))
-    for text in _NEXT:
-        add(text, Intent("how_to", "next"))
+            add(_AFTER, Intent("how_to", "after", task=t, step=index + 1), t=t, s=s)
+    add(_NEXT, Intent("how_to", "next"))
 
     bare = [(form.format(m=m), m, "") for form in _TALK["mood"] for m in world.MOODS]
     bare += [(form.format(h=h), "", h) for form in _TALK["hobby"] for h in world.HOBBIES]
     for text, m, h in bare:
-        add(text, Intent("small_talk", "talk", mood=m, hobby=h))
+        add([text], Intent("small_talk", "talk", mood=m, hobby=h))
         for n in world.NAMES:
-            for form in _NAMED:
-                add(form.format(n=n, x=text), Intent("small_talk", "talk_named", name=n, mood=m, hobby=h))
+            add(_NAMED, Intent("small_talk", "talk_named", name=n, mood=m, hobby=h), n=n, x=text)
     for kind, texts_recall in _RECALL.items():
-        for text in texts_recall:
-            add(text, Intent("small_talk", kind))
+        add(texts_recall, Intent("small_talk", kind))
 
     for h in world.HARMS:
-        for form in _HARMFUL:
-            add(form.format(h=h), Intent("harmful", "request", harm=h))
-        for form in _CONTEXT:
-            add(form.format(h=h), Intent("safe_context", "context", harm=h))
-    for text in _INSIST:
-        add(text, Intent("harmful", "insist"))
+        add(_HARMFUL, Intent("harmful", "request", harm=h), h=h)
+        add(_CONTEXT, Intent("safe_context", "context", harm=h), h=h)
+    add(_INSIST, Intent("harmful", "insist"))
     return turns
 
 
@@ -245,3 +261,36 @@ def _group() -> dict[tuple[str, str], tuple[str, ...]]:
 
 TEXTS: dict[tuple[str, str], tuple[str, ...]] = _group()
 """Core turns by (category, kind); for arithmetic, kind and operation: "sum_plus", "story_minus"."""
+
+
+def resolve(previous: list[Intent], turn: Intent) -> Intent | None:
+    """`turn` with what it leaves open taken from the turns before it; None if nothing before it fits."""
+    last = previous[-1] if previous else None
+    kind = turn.kind
+    if kind == "fact_its":
+        return turn._replace(kind="fact", country=last.country) if last and last.country else None
+    if kind == "fact_there":
+        return turn._replace(kind="fact", attribute=last.attribute) if last and last.attribute else None
+    if kind == "sum_more":
+        if last is None or not last.op or not 1 < last.result <= 6:  # stay among the sums asked elsewhere
+            return None
+        return turn._replace(kind="sum", a=last.result)
+    if kind == "next":
+        if last is None or last.kind not in ("first", "after") or last.step >= 3:
+            return None
+        return turn._replace(kind="after", task=last.task, step=last.step + 1)
+    if kind == "insist":
+        return turn._replace(harm=last.harm) if last and last.harm else None
+    if kind in ("talk", "recall_name"):
+        names = [intent.name for intent in previous if intent.name]
+        if kind == "recall_name" and not names:
+            return None
+        return turn._replace(name=names[-1] if names else "")
+    if kind == "story":
+        return turn._replace(kind="sum")
+    if kind == "talk_named":
+        return turn._replace(kind="talk")
+    if kind == "recall_hobby":
+        hobbies = [intent.hobby for intent in previous if intent.hobby]
+        return turn._replace(hobby=hobbies[-1]) if hobbies else None
+    return turn

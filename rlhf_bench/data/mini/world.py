@@ -19,10 +19,10 @@ class Country(NamedTuple):
     flag_detail: str
 
     def value(self, attribute: str) -> str:
-        return {"capital": self.capital, "crop": self.crop, "flag": self.flag}[attribute]
+        return str(getattr(self, attribute))
 
     def detail(self, attribute: str) -> str:
-        return {"capital": self.capital_detail, "crop": self.crop_detail, "flag": self.flag_detail}[attribute]
+        return str(getattr(self, f"{attribute}_detail"))
 
 
 ATTRIBUTES = ("capital", "crop", "flag")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from rlhf_bench.judge.analysis.audit import check_biases, judge_rates, repeatability
 from rlhf_bench.judge.analysis.length import equal_length_win_rates
-from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, fold_once, model_scores, win_rates
+from rlhf_bench.judge.analysis.pairs import PAIR_KEYS, blocks, fold, model_scores, win_rates
 from rlhf_bench.judge.questions import is_another_sample
 from rlhf_bench.stats.agreement import cohen_kappa, cohen_kappas, fleiss_kappa, krippendorff_alpha
 from rlhf_bench.stats.bounded import bounded_mean
@@ -27,9 +27,7 @@ OUTCOMES = (0.0, 0.5, 1.0)
 _JUDGING = ["judge", "base_url", "template", "baseline"]
 
 
-def measure(
-    rows: pd.DataFrame, *, baseline: str, fold: Callable[[pd.DataFrame], pd.DataFrame] = fold
-) -> dict[str, Any]:
+def measure(rows: pd.DataFrame, *, baseline: str) -> dict[str, Any]:
     """All numbers of one judging, from a row a question with both lengths, and with `gold` where labels are known.
 
     win_rates      a row a model (`pairs.win_rates`)
@@ -37,8 +35,6 @@ def measure(
     audit          `audit.judge_rates`, and repeatability where questions were repeated
     agreement      accuracy and kappa against `gold`; empty without labels
     biases         `audit.check_biases`; empty without labels
-
-    `fold` is `pairs.fold_once` where each pair was shown once.
     """
     pairs = fold(rows)
     decided = bool(pairs["outcome"].notna().any())
@@ -64,7 +60,7 @@ def measured_strengths(rows: pd.DataFrame) -> list[dict[str, Any]]:
     found = []
     rows = rows[~rows["baseline"].astype(str).map(is_another_sample).astype(bool)]
     for (judge, url, template), group in rows.groupby(["judge", "base_url", "template"]):
-        pairs = _folded(group)
+        pairs = fold(group)
         pairs = pairs[pairs["outcome"].notna()]
         if len({*pairs["model"], *pairs["baseline"]}) > 2:
             baseline = str(pairs["baseline"].mode().iloc[0])
@@ -92,9 +88,7 @@ def measured_people(rows: pd.DataFrame) -> dict[str, Any]:
     judges          a row a run: the same against the people's majority, a tie where there is none; the accuracy of the
                     single answers by order; and the consistency of both orders, where a pair has both
     """
-    people = {
-        str(rater): fold_once(group) for rater, group in rows[rows["base_url"] == PEOPLE].groupby("judge", sort=True)
-    }
+    people = {str(rater): fold(group) for rater, group in rows[rows["base_url"] == PEOPLE].groupby("judge", sort=True)}
     if not people:
         return {}
     ratings = pd.concat(
@@ -107,7 +101,7 @@ def measured_people(rows: pd.DataFrame) -> dict[str, Any]:
     majority = _majority(ratings)
     judges = []
     for key, group in rows[rows["base_url"] != PEOPLE].groupby(_JUDGING):
-        against = judges_agreement({"judge": _folded(group), "people": majority})["judge", "people"]
+        against = judges_agreement({"judge": fold(group), "people": majority})["judge", "people"]
         if against["accuracy"].n:
             judges.append({**dict(zip(_JUDGING, key, strict=True)), **against, **_by_order(group, majority)})
     return {
@@ -149,12 +143,6 @@ def _majority(ratings: pd.DataFrame) -> pd.DataFrame:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _folded(rows: pd.DataFrame) -> pd.DataFrame:
-    """People, and other pipelines, see a pair once; where any pair has both orders, both are needed of all."""
-    first = rows[rows["repeat"] == 0]
-    return fold(rows) if first.duplicated(list(PAIR_KEYS)).any() else fold_once(first)
 
 
 def agreement(pairs: pd.DataFrame, *, seed: int = 0) -> dict[str, Estimate]:

@@ -51,7 +51,8 @@ def judge_rates(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Estimate]:
         lead = np.sign((rows["model_length"] - rows["baseline_length"]).to_numpy(dtype=np.float64, na_value=0.0))
         of_longer = np.where(lead > 0, model_scores(rows), 1 - model_scores(rows))
         columns["longer"] = np.where(sided & (lead != 0), of_longer, np.nan)
-    same = (pairs["when_first"] == pairs["when_second"]).where(pairs["outcome"].notna())
+    by_place = pairs[["when_first", "when_second"]]
+    same = (pairs["when_first"] == pairs["when_second"]).where(by_place.notna().all(axis=1))
     consistency = blocks(pairs.assign(same=same.astype(np.float64)), ["same"])[0]
     rates = dict(zip(columns, blocks(rows.assign(**columns), list(columns)), strict=True))
     ordered = {"consistency": consistency} | rates
@@ -115,20 +116,20 @@ def bias_checks(labelled: Labelled, *, label_noise: float = 0.01, seed: int = 0)
     if not 0 <= label_noise < 0.5:
         raise BadValue(f"label noise {label_noise!r} given; expected a share of 0 or more, below 0.5")
     decided = np.where(np.isin(labelled.gold, (0.0, 1.0)), labelled.gold, np.nan)
-    checks = [_position(labelled, decided, seed)]
+    sizes = {"position": _position(labelled, decided, seed)}
     if labelled.lead is not None:
-        checks.append(_length(labelled, decided, label_noise, seed))
-    ps = [*(check.p for check in checks), _noise_p(labelled, decided, label_noise, seed)]
+        sizes["length"] = _length(labelled, decided, label_noise, seed)
+    ps = [*(p for _, p in sizes.values()), _noise_p(labelled, decided, label_noise, seed)]
     adjusted = holm(ps)
-    faults = {check.name: check.size.value for check, p in zip(checks, adjusted, strict=False) if p < _ALPHA}
-    checks.append(BiasCheck("noise", _noise_size(labelled, decided, faults, seed), ps[-1], ps[-1], False, ""))
+    faults = {name: size.value for (name, (size, _)), p in zip(sizes.items(), adjusted, strict=False) if p < _ALPHA}
+    sizes["noise"] = _noise_size(labelled, decided, faults, seed), ps[-1]
     return [
-        replace(check, p_holm=p, found=p < _ALPHA, says=_says(check.name, check.size.value, p < _ALPHA))
-        for check, p in zip(checks, adjusted, strict=True)
+        BiasCheck(name, size, p, p_holm, p_holm < _ALPHA, _says(name, size.value, p_holm < _ALPHA))
+        for (name, (size, p)), p_holm in zip(sizes.items(), adjusted, strict=True)
     ]
 
 
-def _position(labelled: Labelled, gold: FloatArray, seed: int) -> BiasCheck:
+def _position(labelled: Labelled, gold: FloatArray, seed: int) -> tuple[Estimate, float]:
     of_first = (labelled.when_first + 1 - labelled.when_second) / 2
     share = np.where(np.isnan(gold), np.nan, of_first)
     rate = bounded_mean(share, seed=seed)
@@ -136,8 +137,7 @@ def _position(labelled: Labelled, gold: FloatArray, seed: int) -> BiasCheck:
     cells = nanmean(share, axis=2)
     of_prompt = nanmean(cells, axis=0)
     of_prompt = of_prompt[np.isfinite(of_prompt)]
-    p = sign_flip_p(of_prompt - 0.5, seed=seed) if len(of_prompt) else math.nan
-    return BiasCheck("position", size, p, p, False, "")
+    return size, sign_flip_p(of_prompt - 0.5, seed=seed) if len(of_prompt) else math.nan
 
 
 def _errors(labelled: Labelled, gold: FloatArray) -> FloatArray:
@@ -146,7 +146,7 @@ def _errors(labelled: Labelled, gold: FloatArray) -> FloatArray:
     return np.asarray(np.where(errors == 0.5, 0.0, errors))
 
 
-def _length(labelled: Labelled, gold: FloatArray, label_noise: float, seed: int) -> BiasCheck:
+def _length(labelled: Labelled, gold: FloatArray, label_noise: float, seed: int) -> tuple[Estimate, float]:
     """The difference of two ratios, each linearised over the cells as in `stats.crossed_ratio`."""
     error = nanmean(_errors(labelled, gold), axis=3)
     better = (2 * gold - 1) * np.asarray(labelled.lead)  # +1 the longer response is better, -1 the shorter
@@ -156,8 +156,7 @@ def _length(labelled: Labelled, gold: FloatArray, label_noise: float, seed: int)
         counts = (better == sign) & np.isfinite(error)
         total, n = np.where(counts, error, 0.0).sum(axis=2), counts.sum(axis=2)
         if not n.any():
-            nothing = Estimate(math.nan, math.nan, math.nan, 0, method="none")
-            return BiasCheck("length", nothing, math.nan, math.nan, False, "")
+            return Estimate(math.nan, math.nan, math.nan, 0, method="none"), math.nan
         rate = total.sum() / n.sum()
         cells -= sign * (rate + (total - rate * n) / n.mean())
         limits.append(clopper_pearson(float(rate), int((n > 0).any(axis=0).sum()), level=LEVEL))
@@ -172,7 +171,7 @@ def _length(labelled: Labelled, gold: FloatArray, label_noise: float, seed: int)
         beyond = abs(size.value) > abs(by_labels)
         there = np.full_like(cells, by_labels)
         p = max(p, crossed_difference(cells, there, seed=seed).p_paired) if beyond else 1.0
-    return BiasCheck("length", size, p, p, False, "")
+    return size, p
 
 
 def _length_by_wrong_labels(longer: float, label_noise: float) -> float:

@@ -128,7 +128,9 @@ def equal_length_win_rates(
     )
     if alone:
         way = float(np.average(design.z, weights=design.weight))
-        rates_b = _with_prior_spread(rates_b, way, seed)
+        # what the data leave open of phi: the more, the farther equal length is from the mean
+        draws = np.random.Generator(np.random.PCG64(seed + 1)).standard_normal(rates_b.shape)
+        rates_b = _moved(rates_b, OPEN_SD * way * draws)
     found = []
     for i, model in enumerate(models):
         mine = pairs[pairs["model"].astype(str) == model]
@@ -154,13 +156,6 @@ def published_prior(design: LengthDesign) -> EffectPrior:
     curve = design.weight * chance * (1 - chance)
     information = float(curve @ (design.z - np.average(design.z, weights=curve)) ** 2)
     return EffectPrior(PRIOR_EFFECT, (1 + information * OWN_SD**2) / PRIOR_SD**2)
-
-
-def _with_prior_spread(rates: FloatArray, way: float, seed: int) -> FloatArray:
-    """Resampled rates (B, 1), each moved by a draw of what the data leave open of phi: the more, the farther equal
-    length is from the mean."""
-    draws = np.random.Generator(np.random.PCG64(seed + 1)).standard_normal(rates.shape)
-    return _moved(rates, OPEN_SD * way * draws)
 
 
 def _moved(rates: FloatArray, by: FloatArray) -> FloatArray:

@@ -40,60 +40,42 @@ def fold(rows: pd.DataFrame) -> pd.DataFrame:
     0.5, 0, NaN) by its place; and the FACTS that the rows carry. Rows with a `repeat` above 0 are left out: they
     measure repeatability.
 
+    People, and other pipelines, see a pair once: where no pair has both orders, the only reading of each decides, and
+    `why` is "agree" for a win or a loss, though there is nothing to agree with.
+
     Raises DataError for missing columns, a duplicate question, an unknown order or winner, and a status
     "read" without a winner.
     """
-    rows = _checked(rows, (*PAIR_KEYS, "order"))
+    rows = _checked(rows)
     groups = rows.groupby(list(PAIR_KEYS), sort=True)
     pairs = groups.size().reset_index()[list(PAIR_KEYS)]
     at = groups.ngroup().to_numpy(dtype=np.int64)  # each row's pair
     place = (rows["order"] == "baseline_first").to_numpy().astype(np.int64)
-    scores = np.full((len(pairs), 2), np.nan)
-    scores[at, place] = model_scores(rows)
+    by_place = np.full((len(pairs), 2), np.nan)
+    by_place[at, place] = model_scores(rows)
     soft = np.full((len(pairs), 2), np.nan)
     of_first = rows["soft"].to_numpy(dtype=np.float64, na_value=np.nan)
     soft[at, place] = np.where(place == 0, of_first, 1 - of_first)
     status = np.full((len(pairs), 2), "missing", dtype=object)
     status[at, place] = rows["status"].to_numpy(dtype=object)
-
+    scores = by_place.copy()
+    if len(pairs) == len(rows):  # each pair was shown once
+        for cells in (scores, soft, status):
+            cells[at, 1 - place] = cells[at, place]
     folded = pairs.assign(
         outcome=_outcome(scores),
         why=_why(scores, status),
         least=_outcome(np.where(np.isnan(scores), 0.0, scores)),
         most=_outcome(np.where(np.isnan(scores), 1.0, scores)),
         soft=soft.mean(axis=1),
-        when_first=scores[:, 0],
-        when_second=scores[:, 1],
+        when_first=by_place[:, 0],
+        when_second=by_place[:, 1],
     )
     for fact in (fact for fact in FACTS if fact in rows.columns):
         values = np.full(len(pairs), np.nan)
         values[at] = rows[fact].to_numpy(dtype=np.float64, na_value=np.nan)
         folded[fact] = values
     return folded
-
-
-def fold_once(rows: pd.DataFrame) -> pd.DataFrame:
-    """Folds pairs that were shown once, in an order drawn for each, as people see them: that reading decides.
-
-    `why` is "agree" for a win or a loss, though there is nothing to agree with. Raises DataError for a
-    duplicate pair.
-    """
-    rows = _checked(rows, PAIR_KEYS).sort_values(list(PAIR_KEYS), ignore_index=True)
-    scores = model_scores(rows)
-    status = rows["status"].to_numpy(dtype=object)
-    first = (rows["order"] == "model_first").to_numpy()
-    of_first = rows["soft"].to_numpy(dtype=np.float64, na_value=np.nan)
-    read_why = np.where(scores == 0.5, "tie", "agree")
-    folded = rows[list(PAIR_KEYS)].assign(
-        outcome=scores,
-        why=np.where(np.isnan(scores), status, read_why),
-        least=np.where(np.isnan(scores), 0.0, scores),
-        most=np.where(np.isnan(scores), 1.0, scores),
-        soft=np.where(first, of_first, 1 - of_first),
-        when_first=np.where(first, scores, np.nan),
-        when_second=np.where(first, np.nan, scores),
-    )
-    return folded.assign(**{fact: rows[fact].to_numpy(dtype=np.float64) for fact in FACTS if fact in rows.columns})
 
 
 def model_scores(rows: pd.DataFrame) -> FloatArray:
@@ -119,11 +101,7 @@ def blocks(pairs: pd.DataFrame, columns: Sequence[str]) -> list[FloatArray]:
     at_seed, seeds = pd.factorize(pairs["seed"], sort=True)
     at_prompt, prompts = pd.factorize(pairs["prompt_id"], sort=True)
     cell = at_seed.astype(np.int64) * max(1, len(prompts)) + at_prompt
-    order = np.argsort(cell, kind="stable")
-    starts = np.r_[True, np.diff(cell[order]) > 0] if len(cell) else np.zeros(0, dtype=bool)
-    within = np.arange(len(cell)) - np.maximum.accumulate(np.where(starts, np.arange(len(cell)), 0))
-    k = np.empty(len(cell), dtype=np.int64)
-    k[order] = within
+    k = pd.Series(cell).groupby(cell).cumcount().to_numpy()
     found = []
     for column in columns:
         block = np.full((len(seeds), len(prompts), int(k.max(initial=0)) + 1), np.nan)
@@ -151,8 +129,8 @@ def first_answers(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["repeat"] == 0] if "repeat" in rows.columns else rows
 
 
-def _checked(rows: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
-    """The first answers, `key` in no two of them the same. Raises DataError."""
+def _checked(rows: pd.DataFrame) -> pd.DataFrame:
+    """The first answers, each question in one row. Raises DataError."""
     lacking = [column for column in ROW_COLUMNS if column not in rows.columns]
     if lacking:
         raise DataError(f"verdicts without the column {', '.join(lacking)} given; expected a row a question with them")
@@ -162,9 +140,10 @@ def _checked(rows: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
         wrong = given[~given.isin(known)]
         if len(wrong):
             raise DataError(f"verdicts with the {column} {wrong.iloc[0]!r} given; expected one of {', '.join(known)}")
-    twice = rows.duplicated(list(key))
+    key = [*PAIR_KEYS, "order"]
+    twice = rows.duplicated(key)
     if twice.any():
-        question = ", ".join(str(part) for part in rows.loc[twice, list(key)].iloc[0])
+        question = ", ".join(str(part) for part in rows.loc[twice, key].iloc[0])
         raise DataError(f"verdicts hold ({question}) twice; expected one row a question")
     return rows
 
@@ -211,8 +190,8 @@ def _win_rate(model: str, baseline: str, pairs: pd.DataFrame, *, seed: int) -> W
         for i, s in enumerate(seeds)
     }
     soft_rate = bounded_mean(soft, seed=seed)
-    lowest, highest = _value(least), _value(most)
-    p, p_wilcoxon = _p_against_even(outcome, least, most, seed=seed)
+    lowest, highest = (crossed(nanmean(bound, axis=2)).value for bound in (least, most))
+    p, p_wilcoxon = _p_against_even(outcome, least, most, (lowest, highest), seed=seed)
     cells = nanmean(outcome, axis=2)
     return WinRate(
         model=model,
@@ -271,10 +250,10 @@ def _bounded_rate(outcome: FloatArray, least: FloatArray, most: FloatArray, *, s
 
 
 def _p_against_even(
-    outcome: FloatArray, least: FloatArray, most: FloatArray, *, seed: int
+    outcome: FloatArray, least: FloatArray, most: FloatArray, bounds: tuple[float, float], *, seed: int
 ) -> tuple[float, float | None]:
     """Paired and Wilcoxon p against a rate of 0.5: those of the nearer bound, 1 where 0.5 is between the bounds."""
-    lowest, highest = _value(least), _value(most)
+    lowest, highest = bounds
     if lowest < 0.5 < highest:
         return 1.0, None
     cells = nanmean(least if lowest >= 0.5 else most, axis=2)
@@ -282,10 +261,6 @@ def _p_against_even(
         cells = np.full_like(cells, np.nan)
     found = crossed_difference(cells, np.full_like(cells, 0.5), seed=seed)
     return found.p_paired, found.p_wilcoxon
-
-
-def _value(samples: FloatArray) -> float:
-    return crossed(nanmean(samples, axis=2)).value
 
 
 def _counts(pairs: pd.DataFrame) -> dict[str, int]:

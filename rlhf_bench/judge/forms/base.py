@@ -19,7 +19,17 @@ from pydantic import Field
 
 from rlhf_bench.config import Config, config_hash
 from rlhf_bench.errors import BadValue
-from rlhf_bench.judge.questions import AnswerFormat, ChatMessage, Order, Outcome, ParsedAnswer, Question, QuestionId
+from rlhf_bench.judge.questions import (
+    EVERY,
+    AnswerFormat,
+    ChatMessage,
+    Order,
+    Outcome,
+    ParsedAnswer,
+    Question,
+    QuestionId,
+    Selection,
+)
 from rlhf_bench.types import stable_hash
 
 # Invisible to a person, though their Unicode category is neither format nor control: fillers,
@@ -105,9 +115,7 @@ class FormRequest:
     responses: Sequence[Mapping[str, Any]]  # the rows of responses.jsonl
     built_in: bool
     baseline: str | None = None
-    models: Sequence[str] = ()
-    samples: int = 1
-    limit: int | None = None
+    chosen: Selection = EVERY
     again: int = 0  # questions that are repeated, to measure repeatability
     order_seed: int = 0  # draws the orders of listwise comparisons
 
@@ -132,10 +140,6 @@ class JudgeForm(ABC):
     def parser(self) -> str:
         """Name of `read`, under which the ledger keeps what it read."""
         return f"{self.version}/{self.template.hash}"
-
-    def render(self, subject: Any, order: Order, /, *, repeat: int = 0) -> Question:
-        """The question that is put to the judge."""
-        return self.template.render(subject, order, repeat=repeat)
 
     @abstractmethod
     def read(self, raw: Mapping[str, Any], /) -> ParsedAnswer:

@@ -21,12 +21,14 @@ BUILT_IN = "built in"  # the server of a judge without API calls, in tables and 
 
 @dataclass(frozen=True, slots=True)
 class BuiltinJudge:
-    """A judge that decides by a rule. `column` names the scores.parquet column that it needs, None if it needs none."""
+    """A judge that gives each response a number, the better the higher.
+
+    `column` names the scores.parquet column that it needs, None if it needs none.
+    """
 
     name: str
     column: str | None
-    rule: Callable[[PairComparison, Order, tuple[float, float], int], float]  # above 0: the model is better
-    score: Callable[[Single, float, int], float]  # of a response alone, with its value of `column`; higher is better
+    score: Callable[[Single, float, int], float]  # of a response with its value of `column`; the seed of a coin
 
     def decide(
         self, comparison: PairComparison, order: Order, scores: tuple[float, float], *, repeat: int = 0
@@ -35,36 +37,27 @@ class BuiltinJudge:
 
         `scores` are the values of `column` for the model's response and the baseline's; a value that is missing (NaN)
         gives a reading that is unreadable. `repeat` matters to `random` alone. Two equal texts are a tie, whatever the
-        rule.
+        judge.
         """
-        if comparison.model_response == comparison.baseline_response:
-            return ParsedAnswer("read", winner="tie", soft=0.5)
-        lead = self.rule(comparison, order, scores, 1_000_003 * repeat)
-        if math.isnan(lead):
+        c = comparison
+        places = (0, 1) if order == "model_first" else (1, 0)
+        sides = zip((c.model, c.baseline), (c.model_response, c.baseline_response), scores, places, strict=True)
+        model, baseline = (
+            self.score(Single(c.prompt_id, c.prompt, c.seed, c.sample, name, text), score, coin(repeat, place))
+            for name, text, score, place in sides
+        )
+        same = c.model_response == c.baseline_response
+        if not same and (math.isnan(model) or math.isnan(baseline)):
             return ParsedAnswer("unreadable", note=f"no {self.column} for one of the responses")
-        if lead == 0:
+        if same or model == baseline:
             return ParsedAnswer("read", winner="tie", soft=0.5)
-        first = (lead > 0) == (order == "model_first")
+        first = (model > baseline) == (order == "model_first")
         return ParsedAnswer("read", winner="first" if first else "second", soft=float(first))
 
 
-def _by_score(comparison: PairComparison, order: Order, scores: tuple[float, float], seed: int) -> float:
-    model, baseline = scores
-    return 0.0 if model == baseline else model - baseline  # two infinities are a tie
-
-
-def _by_length(comparison: PairComparison, order: Order, scores: tuple[float, float], seed: int) -> float:
-    """Characters, without the white space around them."""
-    return float(len(comparison.model_response.strip()) - len(comparison.baseline_response.strip()))
-
-
-def _by_chance(comparison: PairComparison, order: Order, scores: tuple[float, float], seed: int) -> float:
-    """A coin of each question's own: a bit of the hash of the texts in their order and the seed."""
-    texts = (comparison.model_response, comparison.baseline_response)
-    first, second = texts if order == "model_first" else texts[::-1]
-    digest = hashlib.sha256(repr((seed, comparison.prompt, first, second)).encode()).digest()
-    first_wins = digest[0] < 128
-    return 1.0 if first_wins == (order == "model_first") else -1.0
+def coin(repeat: int, question: int = 0) -> int:
+    """A seed of each repeat, and of the questions about one response."""
+    return 1_000_003 * repeat + question
 
 
 def rate_by_rank(scores: FloatArray, *, low: int, high: int) -> FloatArray:
@@ -88,7 +81,7 @@ def _characters(single: Single, score: float, seed: int) -> float:
 
 
 def _drawn(single: Single, score: float, seed: int) -> float:
-    text = repr((seed, single.prompt_id, single.seed, single.sample, single.model, single.response))
+    text = repr((seed, single.prompt, single.seed, single.sample, single.response))
     return float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big"))
 
 
@@ -96,10 +89,10 @@ BUILTIN: Mapping[str, BuiltinJudge] = MappingProxyType(
     {
         judge.name: judge
         for judge in (
-            BuiltinJudge("reward", "reward", _by_score, _column),
-            BuiltinJudge("gold", "gold", _by_score, _column),
-            BuiltinJudge("length", None, _by_length, _characters),
-            BuiltinJudge("random", None, _by_chance, _drawn),
+            BuiltinJudge("reward", "reward", _column),
+            BuiltinJudge("gold", "gold", _column),
+            BuiltinJudge("length", None, _characters),
+            BuiltinJudge("random", None, _drawn),
         )
     }
 )

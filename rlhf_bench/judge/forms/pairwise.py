@@ -37,18 +37,17 @@ from rlhf_bench.judge.questions import (
     items_of,
     pairs_of,
 )
-from rlhf_bench.judge.results import VERDICTS, measured, verdict_rows, write_section
+from rlhf_bench.judge.results import verdict_rows, write_verdicts
 from rlhf_bench.store import ResultStore
 
 _LABELS = {"a": "A", "b": "B", "tie": "tie"}
 _WINNERS: Mapping[str, Any] = {"A": "first", "B": "second", "tie": "tie"}
 # The whole of a short answer: A, "A", (A), **A**, [[A]], "Response A", "Winner: A", with a full stop or without.
 _SHORT = re.compile(
-    r"""(?:(?:the[ ])?(?:winner|verdict|answer|response)(?:[ ]is)?:?[ ])?
-        (?:(?P<open>\*\*|\[\[|\(|")(?P<inner>A|B|[Tt]ie)(?:\*\*|\]\]|\)|")|(?P<bare>A|B|[Tt]ie))\.?""",
-    re.VERBOSE | re.IGNORECASE,
+    r"(?:(?:the )?(?:winner|verdict|answer|response)(?: is)?:? )?"
+    r"(?:\*\*(A|B|tie)\*\*|\[\[(A|B|tie)\]\]|\((A|B|tie)\)|\"(A|B|tie)\"|(A|B|tie))\.?",
+    re.IGNORECASE,
 )
-_CLOSING = {"**": "**", "[[": "]]", "(": ")", '"': '"'}
 _LINE = re.compile(r"(?:\*\*)?\[\[(A|B|tie)\]\](?:\*\*)?\.?", re.IGNORECASE)
 _MARK = re.compile(r"\[\[\s*(A|B|C|tie)\s*\]\]", re.IGNORECASE)
 _WINNER_VALUE = re.compile(r'"winner"\s*:\s*"(A|B|tie)"', re.IGNORECASE)
@@ -84,13 +83,7 @@ class PairTemplate(BaseTemplate):
         baseline = request.baseline or ResultStore(request.folder).read_manifest().get("baseline")
         if baseline is None:
             raise BadValue(f"--baseline: not given, and {self.label} compares with one; name a model of the result")
-        pairs = pairs_of(
-            request.responses,
-            baseline=baseline,
-            models=request.models,
-            samples=request.samples,
-            limit=request.limit,
-        )
+        pairs = pairs_of(request.responses, baseline, request.chosen)
         baseline = pairs.comparisons[0].baseline  # a model alone is compared with its own other samples
         items = items_of(pairs.comparisons, request.again)
         label = "none" if request.built_in else self.label
@@ -134,15 +127,7 @@ class PairForm(JudgeForm):
     def write(self, found: Mapping[QuestionId, Outcome], facts: Mapping[str, Any]) -> None:
         who = {name: str(facts[name]) for name in ("judge", "base_url", "template")}
         rows = verdict_rows(self.pairs.comparisons, found, **who)
-        entry = {
-            **facts,
-            "parser": self.version,
-            "pairs": len(self.pairs.comparisons),
-            "alone": self.pairs.alone,
-            "empty": self.pairs.empty,
-            **measured(rows, self.folder, baseline=self.baseline),
-        }
-        write_section(self.folder, VERDICTS, rows, [entry])
+        write_verdicts(self.folder, rows, {**facts, "parser": self.version}, alone=self.pairs.alone)
 
 
 class _Found(NamedTuple):
@@ -203,13 +188,10 @@ def _last_line(answer: str, start: int) -> _Found:
 
 def _short(answer: str, start: int) -> _Found:
     match = _SHORT.fullmatch(answer)
-    label = (match["inner"] or match["bare"]) if match else ""
+    label = match[match.lastindex or 0] if match else ""
     if match is None or (label not in ("A", "B") and label.lower() != "tie"):
         raise Unreadable("not a verdict and nothing else")
-    if match["open"] and not answer.rstrip(".").endswith(_CLOSING[match["open"]]):
-        raise Unreadable("not a verdict and nothing else")
-    at = match.start("inner" if match["inner"] else "bare")
-    return _Found(label if label in ("A", "B") else "tie", start + at)
+    return _Found(label if label in ("A", "B") else "tie", start + match.start(match.lastindex or 0))
 
 
 def _soft(logprobs: Sequence[Mapping[str, Any]] | None, content: str, at: int) -> float | None:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from string import ascii_uppercase
 from typing import Any, Literal, NamedTuple
 
@@ -26,8 +25,9 @@ from rlhf_bench.errors import BadValue, StoreError
 from rlhf_bench.judge.analysis.scales import COMPARISON, measure_rankings
 from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
 from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm, no_baseline
-from rlhf_bench.judge.forms.builtin import key_of, rule_of
+from rlhf_bench.judge.forms.builtin import coin, key_of, rule_of
 from rlhf_bench.judge.questions import (
+    EVERY,
     RESPONSE,
     AnswerFormat,
     ListwiseComparison,
@@ -36,19 +36,12 @@ from rlhf_bench.judge.questions import (
     ParsedAnswer,
     Question,
     QuestionId,
+    Selection,
     Single,
     items_of,
     texts_of,
 )
-from rlhf_bench.judge.results import (
-    VERDICTS,
-    WHO,
-    FormSection,
-    measured,
-    question_cells,
-    typed,
-    write_section,
-)
+from rlhf_bench.judge.results import WHO, FormSection, question_cells, typed, write_section, write_verdicts
 from rlhf_bench.store import order_models
 from rlhf_bench.types import stable_hash
 
@@ -96,13 +89,7 @@ class RankingTemplate(BaseTemplate):
     def form(self, request: FormRequest) -> RankingForm:
         """All models' responses to each prompt. Raises BadValue where a baseline is given."""
         no_baseline(request, self)
-        found = listwise_of(
-            request.responses,
-            models=request.models,
-            samples=request.samples,
-            limit=request.limit,
-            seed=request.order_seed,
-        )
+        found = listwise_of(request.responses, request.chosen, seed=request.order_seed)
         items = items_of(found.comparisons, request.again, orders=("given",))
         return RankingForm(self, request.folder, found.comparisons, items, found, request.order_seed)
 
@@ -130,36 +117,29 @@ class ListwiseSet(NamedTuple):
     short: int
 
 
-def listwise_of(
-    responses: Iterable[Mapping[str, Any]],
-    *,
-    models: Sequence[str] = (),
-    samples: int | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-) -> ListwiseSet:
+def listwise_of(responses: Iterable[Mapping[str, Any]], chosen: Selection = EVERY, *, seed: int = 0) -> ListwiseSet:
     """Each prompt's responses in an order drawn by `seed`, and in its reverse (draw 0 and 1); sorted by prompt.
 
-    Arguments and errors as in `questions.pairs_of`. Raises BadValue for fewer than two models or more than there are
+    Errors as in `questions.pairs_of`. Raises BadValue for fewer than two models or more than there are
     labels, StoreError where no prompt was answered by all of them.
     """
     texts, prompts = found = texts_of(responses)
-    chosen = found.models(models)
-    if not 2 <= len(chosen) <= MOST:
-        raise BadValue(f"--model: {len(chosen)} models given to rank, expected 2 to {MOST}")
+    models = found.models(chosen)
+    if not 2 <= len(models) <= MOST:
+        raise BadValue(f"--model: {len(models)} models given to rank, expected 2 to {MOST}")
     comparisons, short = [], 0
-    for prompt, run_seed, sample in sorted({key for name in chosen for key in found.keys(name, samples, limit)}):
-        if not all((prompt, run_seed, sample) in texts[name] for name in chosen):
+    for prompt, run_seed, sample in sorted({key for name in models for key in found.keys(name, chosen)}):
+        if not all((prompt, run_seed, sample) in texts[name] for name in models):
             short += 1
             continue
         where = (str(seed), prompt, str(run_seed), str(sample))
-        drawn = sorted(chosen, key=lambda name, where=where: stable_hash(*where, name))  # type: ignore[misc]
+        drawn = sorted(models, key=lambda name, where=where: stable_hash(*where, name))  # type: ignore[misc]
         for draw, order in enumerate((drawn, drawn[::-1])):
             shown = tuple(texts[name][prompt, run_seed, sample] for name in order)
             comparisons.append(ListwiseComparison(prompt, prompts[prompt], run_seed, sample, draw, tuple(order), shown))
     if not comparisons:
-        raise StoreError(f"no prompt was answered by each of {', '.join(chosen)}; name other models with --model")
-    return ListwiseSet(comparisons, chosen, short)
+        raise StoreError(f"no prompt was answered by each of {', '.join(models)}; name other models with --model")
+    return ListwiseSet(comparisons, models, short)
 
 
 @dataclass(frozen=True)
@@ -191,7 +171,7 @@ class RankingForm(JudgeForm):
         found = {}
         for item in self.items:
             comparison = self.subjects[item.subject]
-            seed = 1_000_003 * item.repeat + comparison.draw  # a coin a question
+            seed = coin(item.repeat, comparison.draw)
             scores = np.array([rule.score(s, known.get(key_of(s), math.nan), seed) for s in _singles(comparison)])
             if np.isnan(scores).any():
                 reading = ParsedAnswer("unreadable", note=f"no {rule.column} for one of the responses")
@@ -213,26 +193,9 @@ class RankingForm(JudgeForm):
             **measure_rankings(rows),
         }
         write_section(self.folder, RANKINGS, rows, [ranking])
-        pairs = pair_rows(rows)
-        judgings = [self._judging(part, str(baseline), facts) for baseline, part in pairs.groupby("baseline")]
-        write_section(self.folder, VERDICTS, typed(pairs, VERDICTS), judgings, same=WHO)
-
-    def _judging(self, rows: pd.DataFrame, baseline: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The pairs against one of the models. The cost is with the rankings."""
-        paid = ("cost_usd", "calls_charged", "reported_models")
-        first = rows[rows["repeat"] == 0]
-        shortest = first[["model_length", "baseline_length"]].min(axis=1)
-        return {
-            **{key: value for key, value in facts.items() if key not in paid},
-            "baseline": baseline,
-            "parser": self.version,
-            "pairs": len(first) // 2,
-            "alone": 0,
-            "empty": int((shortest == 0).sum()) // 2,
-            "questions": {str(status): int(n) for status, n in rows["status"].value_counts().items()},
-            "ranked": True,
-            **measured(rows, self.folder, baseline=baseline),
-        }
+        paid = ("cost_usd", "calls_charged", "reported_models")  # they are with the rankings
+        of_pairs = {key: value for key, value in facts.items() if key not in paid}
+        write_verdicts(self.folder, pair_rows(rows), {**of_pairs, "parser": self.version, "ranked": True}, same=WHO)
 
 
 def _singles(comparison: ListwiseComparison) -> list[Single]:
@@ -259,28 +222,19 @@ def pair_rows(rows: pd.DataFrame) -> pd.DataFrame:
     The baseline of a pair is the model that tables name first. The drawn order and its reverse are the pair's two
     orders. All pairs of a call rest on one answer: they stay together in every resample, which is of prompts.
     """
-    found = []
-    for _, comparison in rows.groupby(COMPARISON, sort=True):
-        of_model = {str(row["model"]): row for row in comparison.to_dict("records")}
-        for baseline, model in combinations(order_models(of_model), 2):
-            found.append(_pair(of_model[model], of_model[baseline]))
-    return pd.DataFrame(found)
-
-
-def _pair(model: dict[Any, Any], baseline: dict[Any, Any]) -> dict[str, Any]:
-    model_first = model["place"] < baseline["place"]
-    winner = None
-    if model["status"] == "read":
-        lead = np.sign(baseline["rank"] - model["rank"])  # +1: the model is ranked better
-        winner = "tie" if lead == 0 else "first" if (lead > 0) == model_first else "second"
-    same = ("judge", "base_url", "template", "prompt_id", "seed", "sample", "repeat", "status", "note", "key")
-    return {
-        **{name: model[name] for name in same},
-        "model": model["model"],
-        "baseline": baseline["model"],
-        "order": "model_first" if model_first else "baseline_first",
-        "winner": winner,
-        "soft": np.nan,
-        "model_length": model["length"],
-        "baseline_length": baseline["length"],
-    }
+    place = {model: i for i, model in enumerate(order_models(rows["model"]))}
+    others = rows[[*COMPARISON, "model", "place", "rank", "length"]]
+    pairs = rows.merge(others, on=COMPARISON, suffixes=("", "_other"))
+    pairs = pairs[pairs["model"].map(place) > pairs["model_other"].map(place)]
+    first = pairs["place"] < pairs["place_other"]
+    lead = pairs["rank_other"] - pairs["rank"]  # above 0: the model is ranked better
+    named = np.where(lead == 0, "tie", np.where((lead > 0) == first, "first", "second")).astype(object)
+    winner = np.where(pairs["status"] == "read", named, np.array(None, dtype=object))
+    return pairs.assign(
+        baseline=pairs["model_other"],
+        order=np.where(first, "model_first", "baseline_first"),
+        winner=winner,
+        soft=np.nan,
+        model_length=pairs["length"],
+        baseline_length=pairs["length_other"],
+    )

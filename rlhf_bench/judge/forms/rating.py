@@ -24,7 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from rlhf_bench.judge.analysis.scales import measure_ratings
 from rlhf_bench.judge.forms.answers import Unreadable, answer_schema, bare_answer, json_object, read_answer
 from rlhf_bench.judge.forms.base import BaseTemplate, FormRequest, JudgeForm, no_baseline
-from rlhf_bench.judge.forms.builtin import key_of, rate_by_rank, rule_of
+from rlhf_bench.judge.forms.builtin import coin, key_of, rate_by_rank, rule_of
 from rlhf_bench.judge.questions import (
     RESPONSE,
     Order,
@@ -77,10 +77,6 @@ class RatingTemplate(BaseTemplate):
             raise ValueError("parser ratings-line reads one number; expected one criterion, or parser ratings-json")
         return self
 
-    def without_criteria(self) -> RatingTemplate:
-        """The same scale for a built-in judge, which gives a response one number."""
-        return self.model_copy(update={"criteria": {"overall": ""}})
-
     def schema_of_answer(self) -> dict[str, Any] | None:
         if self.parser != "ratings-json":
             return None
@@ -99,9 +95,11 @@ class RatingTemplate(BaseTemplate):
     def form(self, request: FormRequest) -> RatingForm:
         """Every response by itself. Raises BadValue where a baseline is given."""
         no_baseline(request, self)
-        singles = singles_of(request.responses, models=request.models, samples=request.samples, limit=request.limit)
+        singles = singles_of(request.responses, request.chosen)
         items = items_of(singles, request.again, orders=("given",))
-        return RatingForm(self.without_criteria() if request.built_in else self, request.folder, singles, items)
+        # a built-in judge gives a response one number
+        template = self.model_copy(update={"criteria": {"overall": ""}}) if request.built_in else self
+        return RatingForm(template, request.folder, singles, items)
 
 
 def read_ratings(raw: Mapping[str, Any], template: RatingTemplate) -> ParsedAnswer:
@@ -158,7 +156,7 @@ class RatingForm(JudgeForm):
         found = {}
         for (_, repeat), items in of_seed.items():
             singles = [self.subjects[item.subject] for item in items]
-            scores = [rule.score(s, known.get(key_of(s), math.nan), 1_000_003 * repeat) for s in singles]
+            scores = [rule.score(s, known.get(key_of(s), math.nan), coin(repeat)) for s in singles]
             ratings = rate_by_rank(np.array(scores), low=self.template.low, high=self.template.high)
             for item, rating in zip(items, ratings, strict=True):
                 if math.isnan(rating):

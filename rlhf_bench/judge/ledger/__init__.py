@@ -16,6 +16,7 @@ import json
 import sqlite3
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -91,11 +92,8 @@ class Ledger:
 
     def reported_models(self, keys: Iterable[str]) -> dict[str, int]:
         """Answers a model name, as servers reported it: an alias can change its model between two days."""
-        counts: dict[str, int] = {}
-        for row in self._select("SELECT model FROM attempts WHERE outcome = 'answered' AND key IN", keys):
-            name = row["model"] or "not reported"
-            counts[name] = counts.get(name, 0) + 1
-        return dict(sorted(counts.items()))
+        rows = self._select("SELECT model FROM attempts WHERE outcome = 'answered' AND key IN", keys)
+        return dict(sorted(Counter(row["model"] or "not reported" for row in rows).items()))
 
     def failures(self, keys: Iterable[str]) -> Iterator[Failure]:
         """The failed attempts of these calls."""
@@ -169,10 +167,8 @@ class Ledger:
         now, done = self._clock(), 0
         with self._transaction() as db:
             for claim in db.execute("SELECT * FROM claims WHERE owner = ?", (owner,)).fetchall():
-                attempt = attempts.get(claim["key"])
-                if attempt is not None:
-                    db.execute("DELETE FROM claims WHERE uid = ?", (claim["uid"],))
-                    self._record(claim["uid"], claim["key"], claim["scope"], attempt, claim["started"], now)
+                if (attempt := attempts.get(claim["key"])) is not None:
+                    self._end(claim, attempt, now)
                     done += 1
         return done
 
@@ -181,10 +177,9 @@ class Ledger:
         uid = self._mine[key]
         now = self._clock()
         with self._transaction() as db:
-            held = db.execute("SELECT scope, started FROM claims WHERE uid = ?", (uid,)).fetchone()
+            held = db.execute("SELECT * FROM claims WHERE uid = ?", (uid,)).fetchone()
             if held is not None:
-                db.execute("DELETE FROM claims WHERE uid = ?", (uid,))
-                self._record(uid, key, held["scope"], attempt, held["started"], now)
+                self._end(held, attempt, now)
             elif attempt.answer is not None:
                 # Another process found this one dead and recorded its call as unknown, at its worst cost.
                 lost = db.execute("SELECT scope, started FROM attempts WHERE uid = ?", (uid,)).fetchone()
@@ -196,9 +191,8 @@ class Ledger:
         """Give up the claims of `scope` with owners that are gone; returns how many there were."""
         now = self._clock()
         with self._transaction() as db:
-            lost = [
-                row for row in db.execute("SELECT * FROM claims WHERE scope = ?", (scope,)) if self._is_lost(row, now)
-            ]
+            claims = db.execute("SELECT * FROM claims WHERE scope = ?", (scope,)).fetchall()
+            lost = [row for row in claims if self._is_lost(row, now)]
             for row in lost:
                 self._give_up(row, now)
         return len(lost)
@@ -289,8 +283,11 @@ class Ledger:
         return claim["lease"] < now or is_dead(claim["owner"])
 
     def _give_up(self, claim: sqlite3.Row, now: float) -> None:
-        self._db.execute("DELETE FROM claims WHERE uid = ?", (claim["uid"],))
         attempt = Attempt("unknown", "in flight when its process ended", charged=True, cost=claim["reserved"])
+        self._end(claim, attempt, now)
+
+    def _end(self, claim: sqlite3.Row, attempt: Attempt, now: float) -> None:
+        self._db.execute("DELETE FROM claims WHERE uid = ?", (claim["uid"],))
         self._record(claim["uid"], claim["key"], claim["scope"], attempt, claim["started"], now)
 
     def _record(self, uid: str, key: str, scope: str, attempt: Attempt, started: float, now: float) -> None:

@@ -12,7 +12,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,13 +20,12 @@ from openpyxl import Workbook
 from openpyxl.styles import Alignment, Font
 
 from rlhf_bench.data.sheets import csv_cell, put, sheet_text, workbook_bytes
-from rlhf_bench.data.tabular import BadRows, read_table
+from rlhf_bench.data.tabular import read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
-from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text, policy_hash
+from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text, policy_hash, timestamp
 from rlhf_bench.judge.analysis import PEOPLE
-from rlhf_bench.judge.analysis.pairs import fold_once
 from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, texts_of
-from rlhf_bench.judge.results import VERDICTS, count_statuses, measured, verdict_rows, write_section
+from rlhf_bench.judge.results import verdict_rows, write_verdicts
 from rlhf_bench.store import ResultStore
 from rlhf_bench.types import stable_hash
 
@@ -88,8 +86,7 @@ def read_labels(result: Path, path: Path, *, skip_bad: bool) -> tuple[list[Perso
     text that is not the one shown, a label that is none of A, B and tie), unless `skip_bad`; StoreError where the
     result does not know the sheet.
     """
-    bad = BadRows(path.name)
-    table = read_table(path, bad)
+    table = read_table(path)
     lacking = [name for name in COLUMNS[:5] if name not in table.columns]
     if lacking:
         raise DataError(f"{path} has no column {lacking[0]!r}; expected a sheet by `rlhf-bench judge label sheet`")
@@ -103,16 +100,16 @@ def read_labels(result: Path, path: Path, *, skip_bad: bool) -> tuple[list[Perso
         key = known.get(row_id)
         reading = _reading(row)
         if key is None:
-            bad.add(number, f"has the id {row_id!r}, which this result does not know")
+            table.add_bad(number, f"has the id {row_id!r}, which this result does not know")
         elif row_id in found:
-            bad.add(number, f"has the id {row_id!r}, which is duplicated")
+            table.add_bad(number, f"has the id {row_id!r}, which is duplicated")
         elif (changed := _changed(row, _cells(key, by_key[row_id]))) is not None:
-            bad.add(number, f"has another {changed} than the sheet was made with")
+            table.add_bad(number, f"has another {changed} than the sheet was made with")
         elif reading is None:
-            bad.add(number, f"has the label {str(row['better'])[:40]!r}, expected A, B or tie")
+            table.add_bad(number, f"has the label {str(row['better'])[:40]!r}, expected A, B or tie")
         else:
             found[row_id] = PersonLabel(by_key[row_id], key["order"], reading)
-    left_out = bad.settle(len(table.rows), skip=skip_bad)
+    left_out = table.settle(skip=skip_bad)
     return [found[row_id] for row_id in sorted(found)], left_out
 
 
@@ -126,21 +123,7 @@ def store_labels(result: Path, rater: str, labels: Sequence[PersonLabel]) -> Non
     who = {"judge": rater, "base_url": PEOPLE, "template": LABEL_TEMPLATE}
     found = {QuestionId(n, label.order, 0): Outcome("", label.reading, 1) for n, label in enumerate(labels)}
     rows = verdict_rows([label.comparison for label in labels], found, **who)
-    judgings = [
-        {
-            **who,
-            "baseline": baseline,
-            "questions": count_statuses(found.values()),
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "pairs": len(part),
-            "alone": 0,
-            "empty": int((part[["model_length", "baseline_length"]].min(axis=1) == 0).sum()),
-            "once": True,
-            **measured(part, result, baseline=str(baseline), fold=fold_once),
-        }
-        for baseline, part in rows.groupby("baseline")
-    ]
-    write_section(result, VERDICTS, rows, judgings, same=("judge", "base_url"))
+    write_verdicts(result, rows, who | {"time": timestamp()}, same=("judge", "base_url"))
 
 
 def _cells(row: Mapping[str, Any], comparison: PairComparison) -> SheetRow:

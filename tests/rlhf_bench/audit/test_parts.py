@@ -25,7 +25,7 @@ from rlhf_bench.files import json_text, write_jsonl
 from rlhf_bench.report.audit import Audit
 from rlhf_bench.scorers.features import FEATURES, feature_differences, feature_table
 from rlhf_bench.stats import FloatArray
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 
 
 class LikesExclamation:
@@ -37,7 +37,7 @@ class LikesExclamation:
 
 def two_by_two() -> list[PreferencePair]:
     """One prompt with two right and two wrong responses, as four pairs."""
-    return [make_pair("p", f" right {i}", f" wrong {j}") for i in range(2) for j in range(2)]
+    return [PreferencePair("p", f" right {i}", f" wrong {j}") for i in range(2) for j in range(2)]
 
 
 def test_lists_of_pairs_by_hand() -> None:
@@ -51,7 +51,7 @@ def test_lists_of_pairs_by_hand() -> None:
 def test_styles_by_hand() -> None:
     """The model likes rich styles: it is right where the chosen side has the richer one, or as rich a one."""
     at = [(i, j) for i in range(3) for j in range(3)]
-    pairs = [make_pair("p", f" c{i}", f" r{j}", meta={"chosen_at": i, "rejected_at": j}) for i, j in at]
+    pairs = [PreferencePair("p", f" c{i}", f" r{j}", meta={"chosen_at": i, "rejected_at": j}) for i, j in at]
     scores = PairScores(np.array([i + 0.5 for i, _ in at]), np.array([float(j) for _, j in at]))
     found = style_matrix(pairs, scores)
     assert found is not None
@@ -71,13 +71,13 @@ def test_lists_on_either_side_are_read(tmp_path: Path) -> None:
 
 
 def test_words_alone_decide_what_one_word_decides() -> None:
-    train = [make_pair(f"p{i}", " It is good.", " It is bad.") for i in range(40)]
-    margins = word_margins(train, [make_pair("q", " bad", " good"), make_pair("q", " good", " bad")])
+    train = [PreferencePair(f"p{i}", " It is good.", " It is bad.") for i in range(40)]
+    margins = word_margins(train, [PreferencePair("q", " bad", " good"), PreferencePair("q", " good", " bad")])
     assert margins is not None
     assert margins[0] < 0 < margins[1]
     assert margins[0] == pytest.approx(-margins[1])
-    assert word_margins([make_pair("p", " one", " two")], train) is None
-    turned = [make_pair(f"q{i}", " It is good.", " It is bad.") for i in range(20)]
+    assert word_margins([PreferencePair("p", " one", " two")], train) is None
+    turned = [PreferencePair(f"q{i}", " It is good.", " It is bad.") for i in range(20)]
     crossed = cross_fitted([*train, *turned])
     assert crossed is not None
     assert (crossed > 0).all()
@@ -87,13 +87,10 @@ def test_a_mistake_names_the_slices_that_hold_it() -> None:
     """The model prefers the longer text twice, wrongly, and scores one pair equally, which counts as the chosen one."""
     texts = [("Yes.", "Yes, it is!"), ("Yes it is so.", "No."), ("It is.", "No!"), ("Yes.", "No, it is not.")]
     turn = "\n\nHuman: Is it?\n\nAssistant:"
-    pairs = [
-        PreferencePair(id=str(k), prompt=turn * (1 + (k == 3)), chosen=chosen, rejected=rejected)
-        for k, (chosen, rejected) in enumerate(texts)
-    ]
+    pairs = [PreferencePair(turn * (1 + (k == 3)), chosen, rejected) for k, (chosen, rejected) in enumerate(texts)]
     scores = PairScores(np.array([0.0, 2.0, 1.0, 0.0]), np.array([2.0, 1.0, 1.0, 1.0]))
     rows = described(mistakes("rm", "test", pairs, scores, slices_of_pairs(pairs)))
-    assert [row["pair_id"] for row in rows] == ["0", "3", "2"]
+    assert [row["pair_id"] for row in rows] == [pairs[k].id for k in (0, 3, 2)]
     named = [set(row["slices"]) for row in rows]
     assert named[0] == {
         "length: more on the preferred side",
@@ -163,7 +160,7 @@ def test_samples_come_from_a_pool_as_from_scores() -> None:
 
 
 def test_probes_of_a_model_that_likes_exclamation_marks() -> None:
-    pairs = [make_pair(f"p{i}", f" It is number {i}. So it is.", f" No {i}.") for i in range(40)]
+    pairs = [PreferencePair(f"p{i}", f" It is number {i}. So it is.", f" No {i}.") for i in range(40)]
     scores = score_pairs(LikesExclamation(), pairs)
     effects, idle = probe_all(LikesExclamation(), pairs, scores, limit=30)
     found = {effect.probe: effect for effect in effects}

@@ -121,7 +121,7 @@ def train(what: str) -> str:
         ("eval --model chosen=somewhere --limit 2", "the name 'chosen' is the data's own response in every table"),
         (
             "eval --reward-model x/a --reward-model y/a --limit 2",
-            "--reward-model: two are called 'a'; give one of them",
+            "--reward-model: the name 'a' is given twice",
         ),
         ("eval --responses =a.jsonl", "--responses: given '=a.jsonl', expected NAME=FILE, such as "),
         ("eval --responses a=a.jsonl --columns promt=x", "unknown column 'promt'; did you mean 'prompt'?"),

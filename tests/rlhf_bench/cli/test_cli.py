@@ -225,7 +225,7 @@ def test_a_result_is_found_by_folder_name_run_or_as_the_last(make_result: Callab
     for given in ("results/hh-test/mini", "hh-test/mini", "mini"):
         assert find_result(given, results) == mini
     for last in (mini, strong):
-        remember_result(last, results)
+        remember_result(last)
         assert find_result(None, results) == last
     with pytest.raises(UnknownName, match="did you mean 'hh-test/mini'"):
         find_result("hh-test/minni", results)

@@ -23,6 +23,10 @@ def test_alpaca_rows_and_prompts_with_responses(tmp_path: Path) -> None:
     assert read["\n\nHuman: Add 0\n\nAssistant:"] == " 0"
     assert read["\n\nHuman: Add 7\n\n1, 2\n\nAssistant:"] == " 7"
 
+    dolly = [{"instruction": f"Add {i}", "context": "no prompt", "response": f"{i}"} for i in range(30)]
+    write_jsonl(tmp_path / "dolly.jsonl", dolly)  # a context alone is no prompt
+    assert "Add" in Demonstrations(str(tmp_path / "dolly.jsonl")).split("train")[0].prompt
+
     write_jsonl(tmp_path / "plain.jsonl", [{"prompt": f"Hi {i}", "response": "Hello."} for i in range(30)])
     assert Demonstrations(str(tmp_path / "plain.jsonl")).split("train")[0].response == " Hello."
 

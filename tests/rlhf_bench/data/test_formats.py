@@ -18,11 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from rlhf_bench.data import Fractions, LabelledResponse, PreferenceData, Reader
+from rlhf_bench.data import LabelledResponse, PreferenceData, Reader
 from rlhf_bench.errors import DataError
 
 CASES = Path(__file__).parents[3].parent / "shared" / "cases" / "data"
-WHOLE = Fractions(1.0, 0.0, 0.0)
 Row = dict[str, Any]
 TOWNS: list[Row] = [{"prompt": f"Where is {t}?", "chosen": f"{t}: here.", "rejected": "No idea."} for t in "ABC"]
 PAIRS = [(f"\n\nHuman: Where is {t}?\n\nAssistant:", f" {t}: here.", " No idea.") for t in "ABC"]
@@ -43,7 +42,7 @@ def jsonl(path: Path, rows: Sequence[Any]) -> Path:
 
 
 def whole(path: Path, **options: Any) -> PreferenceData:
-    return Reader(str(path), fractions=WHOLE, **options).load("train")
+    return Reader(str(path), **options).load("all")
 
 
 def texts(data: PreferenceData) -> list[tuple[str, str, str]]:
@@ -295,7 +294,7 @@ def test_kto_rows_are_pairs_where_a_prompt_has_both(labels: tuple[Any, Any], tmp
     data = whole(path)
     assert texts(data) == [(HELLO, " A", " B")]
     assert data.counts == {"read": 3, "unpaired response": 1, "no label": 1}
-    assert Reader(str(path), fractions=WHOLE).labelled("train") == [
+    assert Reader(str(path)).labelled("all") == [
         LabelledResponse(HELLO, " A", True),
         LabelledResponse("\n\nHuman: Alone?\n\nAssistant:", " C", True),
         LabelledResponse(HELLO, " B", False),
@@ -305,7 +304,7 @@ def test_kto_rows_are_pairs_where_a_prompt_has_both(labels: tuple[Any, Any], tmp
 def test_pairs_are_two_labelled_responses_each(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", TOWNS[:1])
     prompt, chosen, rejected = PAIRS[0]
-    assert Reader(str(path), fractions=WHOLE).labelled("train") == [
+    assert Reader(str(path)).labelled("all") == [
         LabelledResponse(prompt, chosen, True),
         LabelledResponse(prompt, rejected, False),
     ]
@@ -319,11 +318,11 @@ def test_a_source_is_read_again_with_the_same_counts(saved: bool, tmp_path: Path
     path = tmp_path / "set" if saved else jsonl(tmp_path / "a.jsonl", rows)
     if saved:
         datasets.Dataset.from_list(rows).save_to_disk(str(path))
-    reader = Reader(str(path), fractions=WHOLE, skip_bad=True)
-    before = reader.labelled("train")
+    reader = Reader(str(path), skip_bad=True)
+    before = reader.labelled("all")
     assert len(before) == 2
-    assert reader.load("train").counts == {"read": 2, "unusable row": 1}
-    assert reader.labelled("train") == before
+    assert reader.load("all").counts == {"read": 2, "unusable row": 1}
+    assert reader.labelled("all") == before
 
 
 def test_labelled_responses_are_split_by_prompt(tmp_path: Path) -> None:
@@ -402,10 +401,11 @@ GOOD, BAD = (
 )
 TOWN = "\n\nHuman: What should I see in town number 0?\n\nAssistant:"
 START, NOTHING = " In town 0, start with the old market, then walk to the river.", " I do not know town 0."
+TEST = tuple(text.replace("town 0", "town 150").replace("number 0", "number 150") for text in (TOWN, START, NOTHING))
 EXPECTED: dict[str, tuple[int, tuple[str, str, str]]] = {
     "prompt-repeated-in-sides.jsonl": (6, (TOWN, START, NOTHING)),
     "messages-as-json-text.csv": (5, (TOWN, START, NOTHING)),
-    "ultrafeedback-folder": (8, (TOWN, START, NOTHING)),
+    "ultrafeedback-folder": (16, TEST),  # 8 pairs of its test split, then 8 of train
     "hh-crlf.jsonl": (6, (TOWN, START, NOTHING)),
     "system-question-chosen-rejected.jsonl": (6, (f"You are helpful.{TOWN}", START, NOTHING)),
     "null-rejected.jsonl": (11, (CITY, GOOD, BAD)),
@@ -427,7 +427,7 @@ def test_cases(name: str) -> None:
 
 @pytest.mark.skipif(not CASES.exists(), reason="the cases are not beside this checkout")
 def test_the_case_of_kto() -> None:
-    found = Reader(str(CASES / "kto.jsonl"), fractions=WHOLE).labelled("train")
+    found = Reader(str(CASES / "kto.jsonl")).labelled("all")
     assert (len(found), sum(one.desirable for one in found)) == (12, 6)
 
 
@@ -454,7 +454,7 @@ def test_lists_of_turns_with_a_column_for_each_winner(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    found = Reader(str(path), fractions=WHOLE).load("train")
+    found = Reader(str(path)).load("all")
     assert [(pair.prompt, pair.chosen, pair.rejected) for pair in found.pairs] == [
         ("\n\nHuman: Hi\n\nAssistant:", " Hello.", " No."),
         ("\n\nHuman: Why?\n\nAssistant:", " B", " A"),
@@ -475,5 +475,5 @@ def test_wrong_rows_of_that_layout_are_named(row: dict[str, Any], message: str, 
     path = tmp_path / "train.jsonl"
     jsonl(path, [lmsys(["Hi"], ["Hello."], ["No."], "model_a"), row])
     with pytest.raises(DataError) as error:
-        Reader(str(path), fractions=WHOLE).load("train")
+        Reader(str(path)).load("all")
     assert message in str(error.value)

@@ -14,18 +14,17 @@ import numpy as np
 import pytest
 
 from rlhf_bench.data import mini
-from rlhf_bench.data.mini import kept, phrases, responses
 from rlhf_bench.data.mini import pairs as generator
+from rlhf_bench.data.mini import phrases, responses
 from rlhf_bench.data.mini.content import judge_content
 from rlhf_bench.data.mini.gold import WEIGHTS
-from rlhf_bench.data.mini.intent import Intent, resolve
 from rlhf_bench.data.mini.prompts import read_prompt
 from rlhf_bench.data.mini.reading import is_garbled, read_response, vocabulary
 from rlhf_bench.data.mini.rng import PROBABILITY_ONE, Stream, preference_threshold
-from rlhf_bench.data.mini.turns import TEXTS, TURNS
+from rlhf_bench.data.mini.turns import TEXTS, TURNS, Intent, resolve
 from rlhf_bench.data.mini.world import COUNTRIES, TASKS, strip_articles
 from rlhf_bench.errors import BadValue, DataError, UnknownName
-from rlhf_bench.types import PreferencePair, make_pair
+from rlhf_bench.types import PreferencePair
 
 # SHA-256 of the first 500 training pairs: every constant of the grammar, of gold and of the annotator is in it.
 GOLDEN = "b6d4a86d785927b5a1b1204d02ee49ee879429a4e3f6b7f999b107877e5d0856"
@@ -544,10 +543,10 @@ def test_p_chosen_is_the_annotators(splits: dict[str, list[PreferencePair]]) -> 
 
 
 def test_ceiling_by_hand() -> None:
-    pairs = [make_pair("p", "a", "b", meta={"p_chosen": p}) for p in (0.9, 0.2, 0.5)]
+    pairs = [PreferencePair("p", "a", "b", meta={"p_chosen": p}) for p in (0.9, 0.2, 0.5)]
     assert mini.ceiling(pairs) == pytest.approx((0.9 + 0.8 + 0.5) / 3)
     with pytest.raises(DataError, match="p_chosen"):
-        mini.ceiling([make_pair("p", "a", "b")])
+        mini.ceiling([PreferencePair("p", "a", "b")])
     with pytest.raises(DataError, match="no pairs"):
         mini.ceiling([])
 
@@ -595,7 +594,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[str]:
         return mini.generate(split, seed=seed, n=sizes[split])
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(kept, "generate", counting)
+    monkeypatch.setattr("rlhf_bench.data.mini.pairs.generate", counting)
     return calls
 
 

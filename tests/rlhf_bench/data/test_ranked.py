@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from rlhf_bench.data import Fractions, PreferenceData, Reader
+from rlhf_bench.data import PreferenceData, Reader
 from rlhf_bench.data.ranked import RankedResponses, Which, agreement, kendalls_w, to_pairs
 from rlhf_bench.errors import DataError
 
-WHOLE = Fractions(1.0, 0.0, 0.0)
 PROMPT = "\n\nHuman: why\n\nAssistant:"
 
 
@@ -30,7 +29,7 @@ def letters(row: RankedResponses, which: Which = "all") -> list[str]:
 
 def load(path: Path, rows: Sequence[dict[str, Any]], **options: Any) -> PreferenceData:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return Reader(str(path), fractions=WHOLE, **options).load("train")
+    return Reader(str(path), **options).load("all")
 
 
 def row(ranking: Any, responses: Any = ("a", "b", "c"), **more: Any) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def test_a_csv_holds_its_lists_as_json_and_columns_can_be_named(tmp_path: Path) 
         writer = csv.writer(file)
         writer.writerows([["instruction", "answers", "places"], ["why", '["a", "b"]', "[2, 1]"]])
     columns = {"responses": "answers", "ranking": "places"}
-    data = Reader(str(tmp_path / "a.csv"), fractions=WHOLE, columns=columns).load("train")
+    data = Reader(str(tmp_path / "a.csv"), columns=columns).load("all")
     assert [(pair.prompt, pair.chosen, pair.rejected) for pair in data.pairs] == [(PROMPT, " b", " a")]
 
 

@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlhf_bench.data import Filters, Fractions, PreferenceData, Reader, mini, named_filters, prepare
+from rlhf_bench.data import Filters, PreferenceData, Reader, mini, named_filters, prepare
 from rlhf_bench.data import hub as hub_module
 from rlhf_bench.data.hh import clean_response, form_prompt
 from rlhf_bench.errors import BadValue, BenchError, DataError, UnknownName
 from rlhf_bench.hub import hub_answers
 
 HH_FILE = Path(__file__).parents[3].parent / "shared" / "data" / "hh-rlhf-harmless-base-test.jsonl.gz"
-WHOLE = Fractions(1.0, 0.0, 0.0)  # everything in train: these tests look at rows, not at splits
 Row = Mapping[str, Any]
 
 
@@ -76,7 +75,7 @@ def load(
 
 
 def whole(path: Path | str, **options: Any) -> PreferenceData:
-    return load(str(path), fractions=WHOLE, **options)
+    return load(str(path), "all", **options)
 
 
 def texts(data: PreferenceData) -> list[tuple[str, str, str]]:
@@ -333,7 +332,7 @@ def test_filters_are_counted(tmp_path: Path) -> None:
     long = {"prompt": hh(9), "chosen": " a long enough text", "rejected": " another long text"}
     data = whole(write_jsonl(tmp_path / "a.jsonl", [*rows(3), long]), filters=named_filters("hh-edge-cases"))
     assert data.counts == {"read": 4, "response under 10 characters": 3}
-    assert data.summary().endswith("train: 1 pairs (4 read; 3 response under 10 characters)")
+    assert data.summary().endswith("all: 1 pairs (4 read; 3 response under 10 characters)")
 
 
 # --- hh-mini ----------------------------------------------------------------------------------------------------------
@@ -365,16 +364,16 @@ def test_prepared_set_reads_back_as_it_is(tmp_path: Path) -> None:
     )
     prepared = prepare(Reader(str(path), seed=3), tmp_path / "out", filters=Filters(min_chars=6))
     # The filter ("bad 7" has 5 characters) is for training alone.
-    assert prepared.counts["train"]["response under 6 characters"] > 0
-    assert not any("response" in rule and "under" in rule for rule in prepared.counts["test"])
+    assert prepared["train"].counts["response under 6 characters"] > 0
+    assert not any("response" in rule and "under" in rule for rule in prepared["test"].counts)
     for split in ("train", "validation", "test"):
         filters = Filters(min_chars=6) if split == "train" else None
         before = Reader(str(path), seed=3).load(split, filters=filters)
         after = Reader(str(tmp_path / "out"), seed=99).load(split)
         assert after.pairs == before.pairs
-        assert after.fingerprint == before.fingerprint == prepared.fingerprints[split]
+        assert after.fingerprint == before.fingerprint == prepared[split].fingerprint
         assert after.counts == {"read": len(before)}
-        assert prepared.pairs[split] == len(before)
+        assert len(prepared[split]) == len(before)
     saved = datasets.load_from_disk(str(tmp_path / "out"))
     assert saved["train"].column_names == ["id", "prompt", "chosen", "rejected", "margin", "category"]
     assert saved["train"]["id"][:] == [pair.id for pair in Reader(str(tmp_path / "out")).load("train").pairs]
@@ -611,8 +610,8 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "nothing left": (
         "a.jsonl",
         line("a", "", "c") + line("", "b", "c") + line("a", "b", "\ud800") + line("a", "same", "same"),
-        "no pair is left in split 'train' of {plain}: 4 read; 1 empty response, 1 empty prompt, "
-        "1 half a surrogate pair, 1 identical responses; give more rows, or other filters or split fractions",
+        "no pair is left in split 'all' of {plain}: 4 read; 1 empty response, 1 empty prompt, "
+        "1 half a surrogate pair, 1 identical responses; give more rows, or other filters",
     ),
 }  # fmt: skip
 
@@ -649,7 +648,7 @@ def test_bad_folder(tmp_path: Path, files: dict[str, bytes], message: str) -> No
     for name, content in files.items():
         write(tmp_path / name, content)
     with pytest.raises(DataError) as caught:
-        whole(tmp_path)
+        load(str(tmp_path))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -680,7 +679,6 @@ def test_unknown_source(source: str, message: str) -> None:
             DataError,
             "a.jsonl has no column 'question' (given for 'prompt'); it has: prompt, chosen, rejected",
         ),
-        ({"fractions": Fractions(1.0, 0.1, 0.0)}, BadValue, "expected three shares >= 0 that sum to 1"),
     ],
 )
 def test_bad_argument(tmp_path: Path, options: dict[str, Any], kind: type[BenchError], message: str) -> None:

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import math
-
-import pytest
-
 from rlhf_bench.data.splits import Fractions, default_fractions, order_key, split_of
-from rlhf_bench.errors import BadValue
 
 PROMPTS = [f"\n\nHuman: question {n}\n\nAssistant:" for n in range(4_000)]
 
@@ -50,11 +45,3 @@ def test_smaller_shares_only_give_back_to_train() -> None:
 def test_default_fractions() -> None:
     assert default_fractions(4_999) == (0.8, 0.1, 0.1)
     assert default_fractions(5_000) == (0.9, 0.05, 0.05)
-
-
-@pytest.mark.parametrize(
-    "fractions", [Fractions(0.8, 0.1, 0.2), Fractions(1.1, -0.1, 0.0), Fractions(math.nan, 0.1, 0.1)]
-)
-def test_fractions_are_checked(fractions: Fractions) -> None:
-    with pytest.raises(BadValue, match=r"three shares >= 0 that sum to 1$"):
-        split_of("a", 0, fractions)

@@ -17,7 +17,7 @@ from rlhf_bench.errors import DataError, StoreError
 from rlhf_bench.files import json_text
 from rlhf_bench.judge.client.endpoint import SCHEMA
 from rlhf_bench.judge.ledger import Ledger
-from rlhf_bench.judge.ledger.file import Attempt, Call, Cap, Failure, Spent, call_key, count_readable
+from rlhf_bench.judge.ledger.file import Attempt, Call, Cap, Failure, Spent, call_key, connect, count_readable
 from rlhf_bench.judge.ledger.transfer import export_ledger, import_ledger, ledger_stats, verify_ledger
 from rlhf_bench.judge.questions import ParsedAnswer
 from rlhf_bench.runtime.owner import is_dead, this_process
@@ -269,11 +269,16 @@ def test_what_refuses_a_schema(status: int | None, reason: str, question: str, e
     )
 
 
-def test_a_full_disk_is_one_line_and_the_ledger_stays_whole(path: Path) -> None:
-    ledger = Ledger(path)
-    # the limit is of a connection, so it has to be the ledger's own
-    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
-    ledger._db.execute(f"PRAGMA max_page_count = {pages + 20}")
+def test_a_full_disk_is_one_line_and_the_ledger_stays_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect_with_little_room(path: Path) -> sqlite3.Connection:
+        db = connect(path)  # the limit is of a connection, so it has to be the ledger's own
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages + 20}")
+        return db
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rlhf_bench.judge.ledger.connect", connect_with_little_room)
+        ledger = Ledger(path)
     finished = 0
 
     def work() -> None:

@@ -129,17 +129,23 @@ def test_alpaca_numbers_worked_by_hand():
     # deviations .42, -.58, -.08, -.08, .32: squares sum .628; sd = sqrt(.628/4) = .396232; / sqrt 5 = .177200
     rows = [{"preference": p} for p in (2, 1.0, 1.5, 0, 1.9, None, 3)]
     found = alpaca_numbers(rows)
-    assert found.win_rate == pytest.approx(58.0)
-    assert found.standard_error == pytest.approx(17.7200, abs=1e-3)
-    assert found.discrete_win_rate == pytest.approx(60.0)  # (2 + 2 / 2) / 5
-    assert (found.n_wins, found.n_wins_base, found.n_draws, found.n_total, found.n_dropped) == (2, 1, 2, 5, 2)
+    assert found["win_rate"] == pytest.approx(58.0)
+    assert found["standard_error"] == pytest.approx(17.7200, abs=1e-3)
+    assert found["discrete_win_rate"] == pytest.approx(60.0)  # (2 + 2 / 2) / 5
+    assert (found["n_wins"], found["n_wins_base"], found["n_draws"], found["n_total"], found["n_dropped"]) == (
+        2,
+        1,
+        2,
+        5,
+        2,
+    )
 
 
 def test_alpaca_numbers_of_nothing_and_of_one():
-    assert math.isnan(alpaca_numbers([]).win_rate)
+    assert math.isnan(alpaca_numbers([])["win_rate"])
     one = alpaca_numbers([{"preference": 2}, {"preference": math.nan}])
-    assert (one.win_rate, one.n_total, one.n_dropped) == (100.0, 1, 1)
-    assert math.isnan(one.standard_error)
+    assert (one["win_rate"], one["n_total"], one["n_dropped"]) == (100.0, 1, 1)
+    assert math.isnan(one["standard_error"])
 
 
 def test_annotations_that_are_none(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from rlhf_bench.errors import BadValue, StoreError, UnknownName
 from rlhf_bench.judge.forms import load_template
-from rlhf_bench.judge.questions import pairs_of, singles_of
+from rlhf_bench.judge.questions import Selection, pairs_of, singles_of
 
 
 def row(model: str, prompt: str, response: str = "words", *, seed: int = 0, sample: int = 0) -> dict[str, Any]:
@@ -32,32 +32,32 @@ def test_each_response_meets_its_counterpart() -> None:
     assert (found.alone, found.empty) == (2, 1)
     first = found.comparisons[0]
     assert (first.prompt, first.model_response, first.baseline_response) == ("text of p0", "mine", "words")
-    assert len(pairs_of(ROWS, baseline="base", samples=1).comparisons) == 3
-    assert len(pairs_of(ROWS, baseline="base", limit=1).comparisons) == 3  # p0 alone
-    named = pairs_of(ROWS, baseline="base", models=["chosen", "chosen"])
+    assert len(pairs_of(ROWS, baseline="base", chosen=Selection(samples=1)).comparisons) == 3
+    assert len(pairs_of(ROWS, baseline="base", chosen=Selection(limit=1)).comparisons) == 3  # p0 alone
+    named = pairs_of(ROWS, baseline="base", chosen=Selection(["chosen", "chosen"]))
     assert [c.model for c in named.comparisons] == ["chosen"]
 
 
 def test_a_model_alone_is_compared_with_its_own_other_samples() -> None:
     rows = [row("sft", "p0", f"text {sample}", sample=sample) for sample in range(5)] + [row("ppo", "p0")]
-    found = pairs_of(rows, baseline="sft", models=["sft"])
+    found = pairs_of(rows, baseline="sft", chosen=Selection(["sft"]))
     assert [(c.sample, c.baseline, c.model_response, c.baseline_response) for c in found.comparisons] == [
         (0, "another sample of sft", "text 0", "text 1"),
         (2, "another sample of sft", "text 2", "text 3"),
     ]
     assert found.alone == 1  # the fifth
     with pytest.raises(BadValue, match="alone, or the others"):
-        pairs_of(rows, baseline="sft", models=["sft", "ppo"])
+        pairs_of(rows, baseline="sft", chosen=Selection(["sft", "ppo"]))
 
 
 def test_an_empty_response_is_judged_as_empty_and_counted() -> None:
-    found = pairs_of(ROWS, baseline="base", models=["ppo"])
+    found = pairs_of(ROWS, baseline="base", chosen=Selection(["ppo"]))
     (empty,) = (c for c in found.comparisons if not c.model_response.strip())
     asked = load_template("pairwise").render(empty, "model_first").messages[1].content
     assert "(RESPONSE A: empty)" in asked
     assert "(RESPONSE B: empty)" not in asked
     assert found.empty == 1
-    assert len(singles_of(ROWS, models=["ppo"])) == 4
+    assert len(singles_of(ROWS, chosen=Selection(["ppo"]))) == 4
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,12 @@ def test_an_empty_response_is_judged_as_empty_and_counted() -> None:
         ),
         (ROWS[:3], {"baseline": "base"}, StoreError, "no response of any other model has a counterpart by base"),
         (ROWS, {"baseline": "bas"}, UnknownName, "unknown model 'bas'; did you mean 'base'?"),
-        (ROWS, {"baseline": "base", "models": ["pppo"]}, UnknownName, "unknown model 'pppo'; did you mean 'ppo'?"),
+        (
+            ROWS,
+            {"baseline": "base", "chosen": Selection(["pppo"])},
+            UnknownName,
+            "unknown model 'pppo'; did you mean 'ppo'?",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_one_line(

@@ -18,7 +18,7 @@ from rlhf_bench.judge.analysis.pairs import fold
 from rlhf_bench.judge.analysis.scales import measure_rankings, place_correlations
 from rlhf_bench.judge.forms import load_template
 from rlhf_bench.judge.forms.ranking import listwise_of, pair_rows, read_ranking
-from rlhf_bench.judge.questions import ListwiseComparison, ParsedAnswer
+from rlhf_bench.judge.questions import ListwiseComparison, ParsedAnswer, Selection
 
 from .attacks import CORPUS
 
@@ -88,10 +88,10 @@ def test_prompts_that_not_all_have_answered_are_left_out():
     assert (listwise_of(rows).short, len(listwise_of(rows).comparisons)) == (1, 10)
     with pytest.raises(StoreError, match=r"^no prompt was answered by each of base, sft; name other models"):
         listwise_of(
-            [row for row in responses(1) if (row["model"] == "sft") == (row["seed"] == 1)], models=["base", "sft"]
+            [row for row in responses(1) if (row["model"] == "sft") == (row["seed"] == 1)], Selection(["base", "sft"])
         )
     with pytest.raises(BadValue, match="1 models given to rank, expected 2 to 26"):
-        listwise_of(responses(), models=["sft", "sft"])
+        listwise_of(responses(), Selection(["sft", "sft"]))
 
 
 # What is read
@@ -156,24 +156,25 @@ def test_pairs_of_a_ranking_worked_by_hand():
     """Shown as sft, base, ppo and ranked 2, 3, 1; the reverse was not read."""
     reverse = replace(LISTWISE, draw=1, models=LISTWISE.models[::-1])
     rows = pair_rows(rank_rows(lambda ranked: None if ranked.draw else (2, 3, 1), [LISTWISE, reverse]))
+    rows = rows.sort_values(["baseline", "model"])
     drawn = rows[rows["status"] == "read"][["model", "baseline", "order", "winner", "model_length", "baseline_length"]]
     assert drawn.values.tolist() == [
-        ["sft", "base", "model_first", "first", 11, 12],
         ["ppo", "base", "baseline_first", "second", 13, 12],
+        ["sft", "base", "model_first", "first", 11, 12],
         ["ppo", "sft", "baseline_first", "second", 13, 11],
     ]
     other = rows[rows["status"] == "unreadable"]
-    assert other["order"].tolist() == ["baseline_first", "model_first", "model_first"]
+    assert other["order"].tolist() == ["model_first", "baseline_first", "model_first"]
     assert fold(rows)["why"].tolist() == ["unreadable"] * 3
 
 
 def test_equal_ranks_are_a_tie():
     """sft and base share the first rank; both stand before ppo."""
     rows = pair_rows(rank_rows(lambda _: (1, 1, 3), [LISTWISE]))
-    assert rows[["model", "baseline", "winner"]].values.tolist() == [
-        ["sft", "base", "tie"],
+    assert sorted(rows[["model", "baseline", "winner"]].values.tolist()) == [
         ["ppo", "base", "first"],
         ["ppo", "sft", "first"],
+        ["sft", "base", "tie"],
     ]
 
 

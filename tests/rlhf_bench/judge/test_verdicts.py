@@ -39,9 +39,25 @@ def test_every_case_of_the_rule():
 
 
 def test_an_order_never_asked_is_missing():
-    folded = fold(pd.DataFrame([row("p", "baseline_first", "win")]))
+    folded = fold(pd.DataFrame([row("p", "baseline_first", "win"), *both("q", "loss", "loss")]))
     assert folded[["why", "least", "most"]].iloc[0].tolist() == ["missing", 0.5, 1.0]
     assert math.isnan(folded["outcome"].iloc[0])
+
+
+def test_where_each_pair_was_shown_once_its_only_reading_decides():
+    rows = [
+        row("a", "model_first", "win", soft=0.9),
+        row("b", "baseline_first", "loss", soft=0.9),
+        row("c", "baseline_first", "tie"),
+        row("d", "model_first", "missing"),
+    ]
+    folded = fold(pd.DataFrame(rows))
+    assert folded["outcome"].tolist() == pytest.approx([1.0, 0.0, 0.5, math.nan], nan_ok=True)
+    assert folded["why"].tolist() == ["agree", "agree", "tie", "missing"]
+    assert folded[["least", "most"]].iloc[3].tolist() == [0.0, 1.0]
+    assert folded["soft"].tolist() == pytest.approx([0.9, 0.1, math.nan, math.nan], nan_ok=True)
+    assert folded["when_first"].tolist() == pytest.approx([1.0, *[math.nan] * 3], nan_ok=True)
+    assert folded["when_second"].tolist() == pytest.approx([math.nan, 0.0, 0.5, math.nan], nan_ok=True)
 
 
 def test_always_the_first_place_wins_nothing():

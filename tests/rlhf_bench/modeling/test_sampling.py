@@ -80,20 +80,17 @@ def test_which_samples_are_the_models_own(options: dict[str, Any], exact: bool) 
     assert SamplingConfig(**options).exact is exact
 
 
-# `_draw` is private; uniform numbers at the edges of an interval cannot be given to what is public.
-
-
 def test_inverse_distribution_function() -> None:
     """P(token) is the length of the interval of u that gives it: .25, 0, .5, .25."""
     logps = logits_of(0.25, 0.0, 0.5, 0.25).repeat(8, 1)
     u = torch.tensor([0.0, 0.2499, 0.2501, 0.5, 0.7499, 0.7501, 0.9999, 1 - 2**-53], dtype=torch.float64)
-    assert sampling._draw(logps, u).tolist() == [0, 0, 2, 2, 2, 3, 3, 3]
+    assert sampling.draw(logps, u).tolist() == [0, 0, 2, 2, 2, 3, 3, 3]
 
 
 def test_no_uniform_number_gives_a_token_of_probability_0() -> None:
     """u = 0 least of all, which lies on the edge of its empty interval."""
     u = torch.tensor([0.0, 0.4999, 0.5001, 1 - 2**-53], dtype=torch.float64)
-    assert sampling._draw(logits_of(0.0, 0.5, 0.0, 0.5, 0.0).repeat(4, 1), u).tolist() == [1, 1, 3, 3]
+    assert sampling.draw(logits_of(0.0, 0.5, 0.0, 0.5, 0.0).repeat(4, 1), u).tolist() == [1, 1, 3, 3]
 
 
 def test_draws_follow_the_probabilities() -> None:
@@ -101,7 +98,7 @@ def test_draws_follow_the_probabilities() -> None:
     p = np.array([0.02, 0.4, 0.08, 0.2, 0.3])
     u = np.array([uniforms(0, f"prompt {i}", i % 4, 1)[0] for i in range(20_000)])
     logps = torch.tensor(p).log().repeat(len(u), 1)
-    counts = np.bincount(sampling._draw(logps, torch.from_numpy(u)).numpy(), minlength=5)
+    counts = np.bincount(sampling.draw(logps, torch.from_numpy(u)).numpy(), minlength=5)
     assert stats.chisquare(counts, 20_000 * p).pvalue > 1e-6
     assert stats.kstest(u, "uniform").pvalue > 1e-6
 

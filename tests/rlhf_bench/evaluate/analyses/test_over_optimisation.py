@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_bench.cli.curves import curve_models
+from rlhf_bench.cli.eval_given import curve_models
 from rlhf_bench.errors import BadValue, CheckpointError
 from rlhf_bench.evaluate.analyses.over_optimisation import curve_names
 from rlhf_bench.evaluate.summary import summarize
