@@ -10,9 +10,10 @@ import numpy as np
 from rlhf_bench.audit.folder import write_audit
 from rlhf_bench.audit.listwise import ListScores
 from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
+from rlhf_bench.audit.pairs import accuracies
 from rlhf_bench.audit.scores_file import pairs_of, read_scores
 from rlhf_bench.audit.slices import category_slices
-from rlhf_bench.audit.stored import accuracies, examined, model_part
+from rlhf_bench.audit.stored import examined, model_part
 from rlhf_bench.audit.versus import label_slices, versus_rows
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text

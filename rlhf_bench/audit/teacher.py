@@ -8,8 +8,7 @@ best-of-n selects is what a policy will learn. What trained policies then did is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -154,22 +153,3 @@ def _gold_accuracy(rewards: FloatArray, gold: FloatArray) -> Estimate | None:
 
 def _sd(values: FloatArray) -> float:
     return float(values.std()) or 1.0
-
-
-def as_row(found: Teaching) -> dict[str, Any]:
-    """As audit.json stores it."""
-
-    def of(estimate: Estimate | None) -> dict[str, Any] | None:
-        return None if estimate is None else estimate.to_dict()
-
-    numbers = {name: getattr(found, name) for name in ("prompts", "samples", "within", "n")}
-    estimates = {name: of(getattr(found, name)) for name in ("gold_accuracy", "reward_gain", "gold_gain")}
-    moves = [
-        {
-            "feature": move.feature,
-            "best_of_n": move.best_of_n.to_dict(),
-            "policies": {name: estimate.to_dict() for name, estimate in move.policies.items()},
-        }
-        for move in found.moves
-    ]
-    return numbers | estimates | {"moves": moves, "followed": {k: asdict(v) for k, v in found.followed.items()}}
