@@ -17,8 +17,6 @@ from trainers.engine.models import prepare
 from trainers.engine.stage import Stage, StageResult, Trained
 from trainers.language_model import encode, fit
 
-__all__ = ["train"]
-
 
 def train(stage: Stage) -> StageResult:
     spec, config, device = stage.recipe.model, stage.recipe.base, stage.machine.device

@@ -40,8 +40,6 @@ from trainers.losses.policy_gradient import (
     sequence_rewards,
 )
 
-__all__ = ["train"]
-
 
 def train(stage: Stage) -> StageResult:
     config, start = stage.recipe.grpo, stage.start

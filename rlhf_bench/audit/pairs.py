@@ -69,7 +69,7 @@ def right(margins: FloatArray) -> FloatArray:
     return np.where(margins == 0, 0.5, margins > 0).astype(np.float64)
 
 
-def accuracy(correct: FloatArray, prompts: Sequence[str], *, level: float = 0.95, seed: int = 0) -> Estimate:
+def accuracy(correct: FloatArray, prompts: Sequence[str]) -> Estimate:
     """Share of pairs that are right, (S, N): 1 right, 0 wrong, 0.5 a tie, under each of S seeds; a prompt a pair.
 
     Prompts are resampled and have equal weight: the pairs of one prompt are averaged first. One seed: a share where
@@ -79,9 +79,9 @@ def accuracy(correct: FloatArray, prompts: Sequence[str], *, level: float = 0.95
     for i, prompt in enumerate(prompts):
         groups.setdefault(prompt, []).append(i)
     if len(correct) == 1 and not (correct == 0.5).any():
-        return share_estimate([correct[0, index] for index in groups.values()], level=level, seed=seed)
+        return share_estimate([correct[0, index] for index in groups.values()])
     cells = np.array([[row[index].mean() for index in groups.values()] for row in correct])  # (S, P)
-    mean = crossed(cells, level=level, seed=seed) if len(cells) > 1 else mean_estimate(cells[0], level=level, seed=seed)
+    mean = crossed(cells) if len(cells) > 1 else mean_estimate(cells[0])
     return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high)) if mean.n > 1 else mean
 
 

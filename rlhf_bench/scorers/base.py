@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlhf_bench.runtime.processes import ALONE, Processes
-from rlhf_bench.types import ResponseRow
+from rlhf_bench.types import ResponseRow as ResponseRow  # what every scorer reads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,23 +22,6 @@ if TYPE_CHECKING:
     from rlhf_bench.modeling.reward_model import RewardModel
     from rlhf_bench.modeling.sampling import SamplingConfig
     from rlhf_bench.modeling.templates import Template
-
-__all__ = [
-    "CUT",
-    "AlarmRule",
-    "Columns",
-    "Corpus",
-    "EvalContext",
-    "Kind",
-    "LoadedModel",
-    "LogRatios",
-    "Metric",
-    "Missing",
-    "Origin",
-    "ResponseRow",
-    "Scorer",
-    "Values",
-]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 # who wrote the responses: a model that was sampled here, or behind a server, a file, the data

@@ -27,7 +27,6 @@ from rlhf_bench.scorers.rules.refusal import (
     LABELLER,
     Label,
     Measured,
-    Stance,
     complies,
     label_responses,
     measured,
@@ -35,6 +34,7 @@ from rlhf_bench.scorers.rules.refusal import (
     stance,
     stances,
 )
+from rlhf_bench.scorers.rules.refusal_patterns import Stance
 from rlhf_bench.scorers.text import is_english_script
 from rlhf_bench.types import Item, Probe
 
