@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.evaluate.analyses.best_of_n import READ_OFF, reference_rewards
+from rlhf_bench.evaluate.analyses.best_of_n import reference_rewards
 from rlhf_bench.evaluate.analyses.tradeoff import KL
+from rlhf_bench.scorers.reward import READ_OFF
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.frontier import REWARD, Frontier, efficiency, estimate_frontier, excess, samples_needed
 from rlhf_bench.stats.resample import LEVEL, nanmean
