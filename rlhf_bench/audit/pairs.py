@@ -110,6 +110,7 @@ def audit_pairs(
         return accuracy(np.array([right(row) for row in margins]), prompts).to_dict()
 
     margins = np.array([found.margins for found in scores])  # (S, N)
+    has_p = all(isinstance(pair.meta.get("p_chosen"), float) for pair in pairs)
     return {
         "accuracy": of(list(margins)),
         "ties": int((margins == 0).sum()),
@@ -118,7 +119,7 @@ def audit_pairs(
         "shorter": of([-excess]),
         "words": of([words]) if words is not None else None,
         "untrained": of([found.margins for found in untrained]) if untrained else None,
-        "ceiling": _ceiling(pairs),
+        "ceiling": mini.ceiling(pairs) if pairs and has_p else None,
         "pairs": len(pairs),
     }
 
@@ -170,8 +171,3 @@ def _agreement(pair: PreferencePair) -> float | None:
     if isinstance(p, float):
         return abs(2 * p - 1)
     return None if pair.margin is None else abs(pair.margin)
-
-
-def _ceiling(pairs: Sequence[PreferencePair]) -> float | None:
-    known = all(isinstance(pair.meta.get("p_chosen"), float) for pair in pairs)
-    return mini.ceiling(pairs) if pairs and known else None

@@ -82,7 +82,9 @@ def run_audit(
     words = _words(reader, splits)
     audited = [_audit_one(s, first if s is subjects[0] else s.load(), splits, progress) for s in subjects]
 
-    folder = _folder(run, subjects, None if is_own else _digest(subjects, data, limit), results, progress)
+    models = [part for s in subjects for part in (s.name, s.hash or s.path)]
+    other = None if is_own else stable_hash(*models, data or "", str(limit or ""), length=8)
+    folder = _folder(run, subjects, other, results, progress)
     taught = _teaching(folder.parent, subjects) if is_own else {}
     report = _report(run, audited, splits, reader, words) | {"teacher": taught}
     shared = {split: slices_of_pairs(d.pairs) for split, d in splits.items()}
@@ -245,14 +247,11 @@ def _accuracies(
     return rows
 
 
-def _digest(subjects: Sequence[Subject], data: str | None, limit: int | None) -> str:
-    """A name for what is audited on what, where that is not a run's own."""
-    models = [part for s in subjects for part in (s.name, s.hash or s.path)]
-    return stable_hash(*models, data or "", str(limit or ""), length=8)
-
-
 def _folder(run: str, subjects: Sequence[Subject], other: str | None, results: Path, progress: Progress) -> Path:
-    """The folder beside the run's result if that was made with these reward models, else a folder of its own."""
+    """The folder beside the run's result if that was made with these reward models, else a folder of its own.
+
+    other: a name for what is audited on what, where that is not the run's own.
+    """
     if other is not None:
         return results / "audit" / f"{run}-{other}" / "audit"
     alone, result = results / "audit" / run / "audit", results / SUITE / run

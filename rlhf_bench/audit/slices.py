@@ -117,13 +117,15 @@ def measure_slice(
     by_promise = math.sqrt(float((promise.probability * (1 - promise.probability)) @ of_label**2))
     if by_promise > se:
         se, degrees = by_promise, max(len(np.unique(groups[inside])) - 1, 1)
+    # the odds of being right inside and outside, a half added to each cell (Haldane 1940)
+    odds = [(float(correct[i].sum()) + 0.5) / (len(i) - float(correct[i].sum()) + 0.5) for i in (inside, outside)]
     z = float(stats.t.ppf((1 + LEVEL) / 2, degrees))
     p = float(2 * stats.t.sf(abs(gap) / se, degrees)) if se > 0 else 1.0
     power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     return Slice(
         name, len(inside), _share(correct, inside), _share(correct, outside),
         float(promise.probability[inside].mean()), gap, gap - z * se, gap + z * se,
-        _odds_ratio(correct, inside, outside), p, power * se,
+        odds[0] / odds[1], p, power * se,
     )  # fmt: skip
 
 
@@ -184,10 +186,3 @@ def half_of(prompts: Sequence[str], seed: int) -> Mask:
 def _share(correct: FloatArray, index: Index) -> Estimate:
     """Of pairs, each with equal weight; a tie counts as wrong here, since a share has no halves."""
     return share_estimate((correct[index] == 1).astype(np.float64))
-
-
-def _odds_ratio(correct: FloatArray, inside: Index, outside: Index) -> float:
-    """Odds of being right inside over those outside, a half added to each cell (Haldane 1940)."""
-    cells = [float(correct[i].sum()) for i in (inside, outside)]
-    a, c = cells
-    return ((a + 0.5) / (len(inside) - a + 0.5)) / ((c + 0.5) / (len(outside) - c + 0.5))

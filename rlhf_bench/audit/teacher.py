@@ -41,10 +41,6 @@ class Move:
     best_of_n: Estimate
     policies: dict[str, Estimate]  # what trained policies did, by name
 
-    @property
-    def is_sure(self) -> bool:
-        return self.best_of_n.low > 0 or self.best_of_n.high < 0
-
 
 @dataclass(frozen=True)
 class Followed:
@@ -131,7 +127,7 @@ def _change(policy: Samples, reference: Samples, feature: int, sd: float) -> Est
 def _followed(model: str, moves: list[Move]) -> Followed:
     predicted = np.array([move.best_of_n.value for move in moves])
     done = np.array([move.policies[model].value for move in moves])
-    sure = np.array([move.is_sure for move in moves], dtype=bool)
+    sure = np.array([move.best_of_n.low > 0 or move.best_of_n.high < 0 for move in moves], dtype=bool)
     is_flat = len(moves) < 3 or predicted.std() == 0 or done.std() == 0
     correlation = float("nan") if is_flat else float(np.corrcoef(predicted, done)[0, 1])
     return Followed(int(sure.sum()), int((sure & (predicted * done > 0)).sum()), correlation)

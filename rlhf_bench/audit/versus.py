@@ -50,9 +50,11 @@ def versus(first: FloatArray, second: FloatArray, prompts: Sequence[str]) -> Ver
     both = np.array([[((a == 1) == x) & ((b == 1) == y) for y in (True, False)] for x in (True, False)]).sum(axis=2)
     ahead = np.bincount(groups, weights=(first > 0).astype(np.float64) - (second > 0))  # by prompt
     gained, lost = int((ahead > 0).sum()), int((ahead < 0).sum())
+    constant = first.std() == 0 or second.std() == 0
     return Versus(
         accuracy(a[None], prompts), accuracy(b[None], prompts), mean_over_prompts(a - b, groups), gained, lost,
-        mcnemar_p(gained, lost), kappa_estimate(both), _correlation(first, second),
+        mcnemar_p(gained, lost), kappa_estimate(both),
+        float("nan") if constant else float(np.corrcoef(first, second)[0, 1]),
         accuracy(right(together)[None], prompts),
     )  # fmt: skip
 
@@ -124,8 +126,3 @@ def _standard(margins: FloatArray) -> FloatArray:
     """Margins over their root mean square: a scale, and no shift, so that a sign stays what it is."""
     scale = float(np.sqrt(np.mean(margins**2)))
     return margins / scale if scale > 0 else margins
-
-
-def _correlation(first: FloatArray, second: FloatArray) -> float:
-    constant = first.std() == 0 or second.std() == 0
-    return float("nan") if constant else float(np.corrcoef(first, second)[0, 1])
