@@ -151,5 +151,6 @@ class Scorer:
         return None
 
     def found(self, columns: Collection[str]) -> list[Metric]:
-        """The metrics that the columns of the scores allow, in the order of the tables."""
-        return [metric for metric in self.metrics if all(column in columns for column in metric.sources)]
+        """The metrics that the columns of the scores allow, in the order of the tables; those of made-up names last."""
+        own = [metric for metric in self.metrics if all(column in columns for column in metric.sources)]
+        return [*own, *(metric for name in columns if (metric := self.describe(name)))]

@@ -14,17 +14,10 @@ import numpy.typing as npt
 from scipy import special
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.crossed import METHOD, all_alike, as_cells, complete, crossed
-from rlhf_bench.stats.estimates import clopper_pearson, ratio_estimate, share_estimate, std_estimate
-from rlhf_bench.stats.resample import (
-    LEVEL,
-    MIN_PROMPTS,
-    FloatArray,
-    Interval,
-    is_constant,
-    nanmean,
-    resampled_sums,
-)
+from rlhf_bench.stats.bounded import no_nearer_than_exact
+from rlhf_bench.stats.crossed import METHOD, all_alike, as_cells, crossed
+from rlhf_bench.stats.estimates import ratio_estimate, share_estimate, std_estimate
+from rlhf_bench.stats.resample import LEVEL, FloatArray, is_constant, nanmean, resampled_sums
 from rlhf_bench.types import Estimate
 
 LOGIT = f"{METHOD}, logit"
@@ -49,17 +42,7 @@ def crossed_share(samples: FloatArray, *, seed: int = 0) -> Estimate:
         logit = crossed(special.logit(m) + (shares - m) / (m * (1 - m)), seed=seed)
         low, high = float(special.expit(logit.low)), float(special.expit(logit.high))
         estimate = replace(estimate, low=low, high=high, method=LOGIT if logit.method == METHOD else logit.method)
-    of_prompt = np.round(complete(shares).mean(axis=0), 12)
-    if estimate.n - int(np.unique(of_prompt, return_counts=True)[1].max()) >= MIN_PROMPTS:
-        return estimate
-    return _at_least(estimate, clopper_pearson(m, estimate.n, level=LEVEL))
-
-
-def _at_least(estimate: Estimate, interval: Interval) -> Estimate:
-    """The estimate with limits that are no nearer than those of the interval; the method is that of the wider."""
-    if not (estimate.low < interval.low or estimate.high > interval.high) or estimate.method != LOGIT:
-        return replace(estimate, low=interval.low, high=interval.high, method=interval.method)
-    return replace(estimate, low=min(estimate.low, interval.low), high=max(estimate.high, interval.high))
+    return no_nearer_than_exact(estimate, shares, method=LOGIT)
 
 
 def crossed_ratio(

@@ -8,15 +8,7 @@ from scipy import stats
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.compare import detectable_from_se
-from rlhf_bench.stats.crossed import (
-    MeanSquares,
-    Spread,
-    all_alike,
-    complete,
-    crossed_detectable,
-    mean_squares,
-    spread_of,
-)
+from rlhf_bench.stats.crossed import all_alike, complete, crossed_detectable, mean_squares, spread_of
 from rlhf_bench.stats.resample import LEVEL, FloatArray, is_constant
 
 MOST_PROMPTS = 10_000_000
@@ -42,7 +34,10 @@ def prompts_needed(differences: FloatArray, difference: float, *, power: float =
     sd = float(d[0].std(ddof=1))
 
     def enough(n: int) -> bool:
-        spread = None if squares is None else _with_prompts(squares, s, p, n)
+        spread = None
+        if squares is not None:  # the standard errors expected of S seeds x n prompts
+            of_seed = max(0.0, squares.seed - squares.residual) / p
+            spread = spread_of(squares._replace(seed=n * of_seed + squares.residual), s, n)
         se = sd / math.sqrt(n) if spread is None else spread.both
         if se * float(stats.norm.ppf(power)) > difference:  # a lower bound first: the exact one is costly
             return False
@@ -60,9 +55,3 @@ def prompts_needed(differences: FloatArray, difference: float, *, power: float =
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle + 1, high)
     return high
-
-
-def _with_prompts(squares: MeanSquares, s: int, p: int, n: int) -> Spread:
-    """The standard errors expected of S seeds x n prompts, from the mean squares of S x p."""
-    of_seed = max(0.0, squares.seed - squares.residual) / p
-    return spread_of(squares._replace(seed=n * of_seed + squares.residual), s, n)
