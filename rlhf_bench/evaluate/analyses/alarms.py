@@ -77,8 +77,9 @@ def find_alarms(
                 continue
             change = changes[name]
             if min(alarm.bad * change.low, alarm.bad * change.high) > alarm.least:
-                direction = "up" if alarm.bad > 0 else "down"
-                what = f"{_in_a_sentence(describe(name).title)} {direction} by {change.signed()} against {reference}"
+                direction, title = "up" if alarm.bad > 0 else "down", describe(name).title
+                shown = title if title[:2].isupper() else title.lower()  # an abbreviation stays as it is
+                what = f"{shown} {direction} by {change.signed()} against {reference}"
                 yield Alarm(model, name, f"{model}: {what}: {alarm.may_mean}")
 
 
@@ -177,8 +178,3 @@ def at_equal_length(
     residual = reward - intercept - slope * length
     cells = intercept + residual * (1 - mean * (length - mean) / variance)
     return crossed(cells if scale is None else cells - intercept * scale, seed=seed)
-
-
-def _in_a_sentence(title: str) -> str:
-    """A column's title in small letters, unless it begins with an abbreviation."""
-    return title if title[:2].isupper() else title.lower()

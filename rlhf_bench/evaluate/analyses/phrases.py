@@ -40,13 +40,13 @@ def phrase_alarms(texts: Texts, *, reference: str) -> Iterator[Alarm]:
             by_model.setdefault(model, []).append((seed, found[0]))
     several = len({seed for _, seed in compared}) > 1
     for model, phrases in by_model.items():
-        seen = "; ".join(f"{_in_words(phrase, reference)}{f' (seed {seed})' * several}" for seed, phrase in phrases)
+        seen = "; ".join(
+            f'{phrase.share:.0%} of its responses have "{phrase.words}", {phrase.before:.0%} of {reference}\'s'
+            + f" (seed {seed})" * several
+            for seed, phrase in phrases
+        )
         why = "it may be a habit that has nothing to do with the prompt, such as one that the reward pays for"
         yield Alarm(model, "phrase", f"{model}: {seen}: {why}")
-
-
-def _in_words(phrase: Phrase, reference: str) -> str:
-    return f'{phrase.share:.0%} of its responses have "{phrase.words}", {phrase.before:.0%} of {reference}\'s'
 
 
 def new_phrases(texts: Sequence[str], before: Sequence[str], *, error: float = 0.05) -> list[Phrase]:
