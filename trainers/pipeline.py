@@ -32,8 +32,8 @@ from trainers.engine.machine import Machine, deterministic, workers
 from trainers.engine.rewards import check_reward_functions
 from trainers.engine.saving import save_stage
 from trainers.engine.stage import Folders, Reporting, Stage, StageResult, steps_folder
-from trainers.engine.time_left import TimeLeft
 from trainers.engine.tracking import check_trackers
+from trainers.plan.cost import TimeLeft
 
 REFERENCE_CACHE = ".reference_logps"  # beside the runs: they share it
 
