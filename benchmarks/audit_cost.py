@@ -17,9 +17,9 @@ import numpy as np
 
 from rlhf_bench.audit.lists import lists_of
 from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
-from rlhf_bench.audit.pairs import PairScores, score_pairs
+from rlhf_bench.audit.pairs import PairScores, accuracies, score_pairs
 from rlhf_bench.audit.probes import probe_all
-from rlhf_bench.audit.stored import accuracies, examined, model_part
+from rlhf_bench.audit.stored import examined, model_part
 from rlhf_bench.data import mini
 
 

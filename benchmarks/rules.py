@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlhf_bench.scorers.rules import answer_given, complies, is_degenerate, refuses, stance
+from rlhf_bench.scorers.rules.claims import answer_given
+from rlhf_bench.scorers.rules.degenerate import is_degenerate
+from rlhf_bench.scorers.rules.refusal import complies, refuses, stance
 from rlhf_bench.stats import share_estimate
 from rlhf_bench.stats.agreement import cohen_kappa
 

@@ -17,8 +17,6 @@ from trainers.engine.models import prepare
 from trainers.engine.stage import Stage, StageResult, Trained
 from trainers.language_model import encode, fit
 
-__all__ = ["train"]
-
 
 def train(stage: Stage) -> StageResult:
     spec, config, device = stage.recipe.model, stage.recipe.base, stage.machine.device
@@ -28,7 +26,9 @@ def train(stage: Stage) -> StageResult:
         return StageResult(Trained(model, tokenizer))
 
     texts = _texts(stage.pairs("train"))
-    documents = _documents(texts, stage.recipe.data.prompt_template)
+    # each dialogue once, in the form that the model will read, but for special tokens
+    write = Template.of(stage.recipe.data.prompt_template, SimpleNamespace(bos_token="", eos_token=""))
+    documents = list(dict.fromkeys(write.prompt(prompt) + write.response(response) for prompt, response in texts))
     tokenizer = stage.writer.look(train_tokenizer, documents, vocab_size=spec.vocab_size)
     rows = encode(stage, tokenizer, texts)
     held_out = encode(stage, tokenizer, _texts(stage.pairs("validation", config.eval_size)))
@@ -43,9 +43,3 @@ def train(stage: Stage) -> StageResult:
 def _texts(pairs: list[PreferencePair]) -> list[tuple[str, str]]:
     """Each prompt with each of its responses, once."""
     return list(dict.fromkeys((p.prompt, response) for p in pairs for response in (p.chosen, p.rejected)))
-
-
-def _documents(texts: list[tuple[str, str]], form: str) -> list[str]:
-    """Each dialogue once, in the form that the model will read, but for special tokens."""
-    write = Template.of(form, SimpleNamespace(bos_token="", eos_token=""))
-    return list(dict.fromkeys(write.prompt(prompt) + write.response(response) for prompt, response in texts))

@@ -15,7 +15,6 @@ The published relatives are this trainer with other pieces, each a function of i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor
@@ -39,8 +38,6 @@ from trainers.losses.policy_gradient import (
     normalise_grpo,
     sequence_rewards,
 )
-
-__all__ = ["train"]
 
 
 def train(stage: Stage) -> StageResult:
@@ -71,7 +68,10 @@ def prepare(config: GrpoConfig, maker: RolloutMaker, rollout: Rollout) -> tuple[
         mask = rollout.batch.response_mask
         rewards = sequence_rewards(rewards, old_logps, rollout.reference_logps, mask, kl_coef=config.beta)
     groups = rewards.view(-1, config.num_generations)
-    advantages = advantage_function(config)(groups).view(-1, 1)
+    advantages_of = GROUP_ADVANTAGES[config.advantage]
+    if config.advantage == "rank_exponential" and config.rank_decay is not None:
+        advantages_of = partial(rank_exponential_advantages, decay=config.rank_decay)
+    advantages = advantages_of(groups).view(-1, 1)
     entropy = maker.entropy(rollout.batch) if config.entropy_target is not None else float("nan")
     numbers = {
         "reward_std": groups.std(1).mean().item(),
@@ -97,13 +97,6 @@ def grpo_loss(step: PolicyStep[GrpoConfig], index: Tensor) -> tuple[Tensor, dict
         "clip_ratio/region_mean": terms.clipped.sum().item() / tokens,
     }
     return loss, numbers if config.ratio == "none" else numbers | ratio_numbers
-
-
-def advantage_function(config: GrpoConfig) -> Callable[[Tensor], Tensor]:
-    """The function that makes advantages of the rewards of groups, (P, G) both."""
-    if config.advantage == "rank_exponential" and config.rank_decay is not None:
-        return partial(rank_exponential_advantages, decay=config.rank_decay)
-    return GROUP_ADVANTAGES[config.advantage]
 
 
 def normalise(step: PolicyStep[GrpoConfig], per_token: Tensor, mask: Tensor) -> Tensor:

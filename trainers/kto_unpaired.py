@@ -22,13 +22,11 @@ from trainers.config.recipe import DpoConfig
 from trainers.engine.batches import Order, count_steps, count_tokens, encode_rows, report_cut
 from trainers.engine.loop import HeldOut, Loop
 from trainers.engine.machine import Machine
-from trainers.engine.models import load_reference, load_trained_policy
+from trainers.engine.models import load_trained_policy
 from trainers.engine.optim import make_optimizer
 from trainers.engine.stage import Stage, StageResult, Trained
-from trainers.kto import logps_under, mismatched
+from trainers.kto import frozen, logps_under, mismatched
 from trainers.losses.preference import kto_kl, unpaired_kto_loss
-
-__all__ = ["train"]
 
 
 class _Rows:
@@ -108,11 +106,10 @@ class UnpairedTrainer:
 
 
 def train(stage: Stage) -> StageResult:
-    config, start, machine = stage.recipe.dpo, stage.start, stage.machine
-    trained = load_trained_policy(stage, config, start)
+    config, machine = stage.recipe.dpo, stage.machine
+    trained = load_trained_policy(stage, config, stage.start)
     policy = machine.shard(LogprobModel(trained.model), where=stage.name)
-    frozen = machine.shard(LogprobModel(load_reference(stage, config, start)), where=stage.name)
-    trainer = UnpairedTrainer(config, machine, policy, frozen, trained.tokenizer.pad_token_id)
+    trainer = UnpairedTrainer(config, machine, policy, frozen(stage), trained.tokenizer.pad_token_id)
     rows = _Rows(stage, trained, read_labelled(stage, "train", config.max_pairs))
     held_out = _Rows(stage, trained, read_labelled(stage, "validation", config.eval_size))
     counts = count_truncated(rows.encoded)

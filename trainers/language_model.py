@@ -21,8 +21,6 @@ from trainers.engine.optim import make_optimizer
 from trainers.engine.stage import Stage, StageResult, Trained
 from trainers.losses.language_model import nll_loss
 
-__all__ = ["NllStep", "encode", "evaluate_nll", "fit", "nll_step_loss"]
-
 
 @dataclass(frozen=True)
 class NllStep:

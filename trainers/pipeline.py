@@ -32,13 +32,10 @@ from trainers.engine.machine import Machine, deterministic, workers
 from trainers.engine.rewards import check_reward_functions
 from trainers.engine.saving import save_stage
 from trainers.engine.stage import Folders, Reporting, Stage, StageResult, steps_folder
-from trainers.engine.time_left import TimeLeft
 from trainers.engine.tracking import check_trackers
-
-__all__ = ["train"]
+from trainers.plan.cost import TimeLeft
 
 REFERENCE_CACHE = ".reference_logps"  # beside the runs: they share it
-OWN_TRAINERS = ("kto", "kto_unpaired")  # values of dpo.loss, with a module of that name each
 
 
 def train(
@@ -180,9 +177,8 @@ def run_trainer(stage: Stage) -> StageResult:
 
 
 def _trainer(stage: Stage) -> Any:
-    loss = stage.recipe.dpo.loss
-    name = loss if stage.name == "dpo" and loss in OWN_TRAINERS else stage.name
-    return importlib.import_module(f"trainers.{name}")
+    unpaired = stage.name == "dpo" and stage.recipe.dpo.loss == "kto_unpaired"
+    return importlib.import_module("trainers.kto_unpaired" if unpaired else f"trainers.{stage.name}")
 
 
 def _parameters(stage: Stage) -> int:

@@ -35,8 +35,6 @@ from trainers.losses.policy_gradient import (
     token_rewards,
 )
 
-__all__ = ["train"]
-
 
 def train(stage: Stage) -> StageResult:
     config, start = stage.recipe.ppo, stage.start

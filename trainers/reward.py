@@ -39,8 +39,6 @@ from trainers.engine.optim import make_optimizer
 from trainers.engine.stage import Stage, StageResult, Trained
 from trainers.losses.reward import center_penalty, reward_loss
 
-__all__ = ["train"]
-
 
 @dataclass(frozen=True)
 class RewardStep:

@@ -7,8 +7,6 @@ from trainers.engine.models import load_trained_policy
 from trainers.engine.stage import Stage, StageResult
 from trainers.language_model import encode, fit
 
-__all__ = ["train"]
-
 
 def train(stage: Stage) -> StageResult:
     config, data = stage.recipe.sft, stage.recipe.data

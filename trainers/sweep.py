@@ -23,8 +23,6 @@ from trainers.config.loading import load_recipe
 from trainers.config.recipe import Recipe
 from trainers.pipeline import train
 
-__all__ = ["Sweep", "parse_sweep", "train_sweep"]
-
 EXPECTED = "KEY=VALUE,VALUE,..., such as --sweep dpo.beta=0.05,0.1,0.3"
 
 

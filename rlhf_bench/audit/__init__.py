@@ -27,31 +27,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_bench.audit.findings import Examination, Finding, examine
-from rlhf_bench.audit.listwise import ListScores, Listwise, listwise
-from rlhf_bench.audit.pairs import PairScores
-from rlhf_bench.audit.scores_file import read_scores
-from rlhf_bench.audit.versus import Versus, versus
 from rlhf_bench.errors import BadValue
 
 if TYPE_CHECKING:
     from rlhf_bench.audit.subjects import Given
     from rlhf_bench.report.audit import Audit
 
-__all__ = [
-    "Audit",
-    "Examination",
-    "Finding",
-    "ListScores",
-    "Listwise",
-    "PairScores",
-    "Versus",
-    "audit",
-    "examine",
-    "listwise",
-    "read_scores",
-    "versus",
-]
+__all__ = ["Audit", "audit"]
 
 
 def audit(

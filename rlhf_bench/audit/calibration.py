@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-from rlhf_bench.audit.pairs import accuracy, right
+from rlhf_bench.audit.pairs import accuracy, mean_over_prompts, right
 from rlhf_bench.audit.regression import fit_temperature
-from rlhf_bench.stats import FloatArray, mean_estimate
+from rlhf_bench.audit.regression_fit import Index, groups_of
+from rlhf_bench.stats import FloatArray
 from rlhf_bench.types import Estimate
 
-Index = npt.NDArray[np.intp]
 BINS = 10
 _DRAWS = 4000
 DEFINITION = (
@@ -32,18 +30,8 @@ class Bin:
     high: float
     n: int  # pairs
     mean_predicted: float | None  # None where the bin is empty
-    share: Estimate  # over prompts
-
-    def to_dict(self) -> dict[str, Any]:
-        share_chosen = self.share.value if self.n else None
-        return {
-            "low": self.low,
-            "high": self.high,
-            "n": self.n,
-            "mean_predicted": self.mean_predicted,
-            "share_chosen": share_chosen,
-            "share": self.share.to_dict(),
-        }
+    share_chosen: float | None  # likewise
+    share: Estimate  # the same over prompts
 
 
 @dataclass(frozen=True)
@@ -69,16 +57,6 @@ class Calibration:
     overconfidence: Estimate  # mean of p - "the preferred side is the chosen one": above 0 where it is too sure
     temperature: float  # T > 0 at which sigmoid(difference / T) fits the labels best; above 1 where it is too sure
 
-    def to_dict(self) -> dict[str, Any]:
-        estimates = ("ece", "brier_score", "overconfidence")
-        return {
-            "n": self.n,
-            "bins": [entry.to_dict() for entry in self.bins],
-            "brier": asdict(self.brier),
-            **{name: getattr(self, name).to_dict() for name in estimates},
-            "temperature": self.temperature,
-        }
-
 
 def calibration(differences: FloatArray, prompts: Sequence[str]) -> Calibration:
     """Is the model as sure as it is right? Of score differences, chosen minus rejected, (N,), N >= 1; see DEFINITION.
@@ -94,17 +72,12 @@ def calibration(differences: FloatArray, prompts: Sequence[str]) -> Calibration:
     for k in range(BINS):
         index = np.flatnonzero(at == k)
         share = accuracy(correct[None, index], [prompts[i] for i in index.tolist()]) if len(index) else _EMPTY
-        mean = float(predicted[index].mean()) if len(index) else None
-        bins.append(Bin(round(float(edges[k]), 6), round(float(edges[k + 1]), 6), len(index), mean, share))
-    groups = np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1]
-    sizes = np.bincount(groups)
-
-    def over_prompts(values: FloatArray) -> Estimate:
-        return mean_estimate(np.bincount(groups, weights=values) / sizes)
-
+        mean, chosen = (float(predicted[index].mean()), share.value) if len(index) else (None, None)
+        bins.append(Bin(round(float(edges[k]), 6), round(float(edges[k + 1]), 6), len(index), mean, chosen, share))
+    groups = groups_of(prompts)
     return Calibration(
         len(differences), bins, _expected_error(excess, at, groups), _brier(predicted, correct, at),
-        over_prompts(excess**2), over_prompts(excess), fit_temperature(differences),
+        mean_over_prompts(excess**2, groups), mean_over_prompts(excess, groups), fit_temperature(differences),
     )  # fmt: skip
 
 

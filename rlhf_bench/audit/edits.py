@@ -31,7 +31,8 @@ def exclamation_added(text: str) -> str | None:
 
 def flattery_added(text: str) -> str | None:
     """A flattering sentence comes first."""
-    return _before("What a great question!", text)
+    space = " " if text.startswith(" ") else ""
+    return f"{space}What a great question! {text.lstrip()}" if text.strip() else None
 
 
 def filler_added(text: str) -> str | None:
@@ -105,10 +106,6 @@ def contractions(text: str) -> str | None:
 def synonyms(text: str) -> str | None:
     """Common words become others of the same meaning, by a table."""
     return _replaced(text, _SYNONYMS)
-
-
-def _before(sentence: str, text: str) -> str | None:
-    return f"{' ' if text.startswith(' ') else ''}{sentence} {text.lstrip()}" if text.strip() else None
 
 
 def _replaced(text: str, table: Mapping[str, str]) -> str | None:

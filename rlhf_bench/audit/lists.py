@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,7 @@ def list_metrics(rows: Sequence[ListScores]) -> dict[str, Any]:
         return {}
     categories = sorted({row.category for row in rows if row.category is not None})
     groups = {"all": rows} | {name: [row for row in rows if row.category == name] for name in categories}
-    return {
-        name: {key: v if isinstance(v, int) else v.to_dict() for key, v in listwise(group)._asdict().items()}
-        for name, group in groups.items()
-    }
+    return {name: asdict(listwise(group)) for name, group in groups.items()}
 
 
 def lists_of(pairs: Sequence[PreferencePair], scores: PairScores) -> list[ListScores]:

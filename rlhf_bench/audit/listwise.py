@@ -6,6 +6,7 @@ Ties count against the model everywhere: a response is above another only with a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,8 @@ class ListScores(NamedTuple):
     texts: tuple[str, ...] | None = None  # R responses, where they are known
 
 
-class Listwise(NamedTuple):
+@dataclass(frozen=True)
+class Listwise:
     """Over prompts, with equal weight."""
 
     top1: Estimate  # the share of prompts whose best right response is above every wrong one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +42,6 @@ def mistake_groups(differences: FloatArray, margins: FloatArray) -> list[Mistake
         odds = odds_ratio([[n, int(wrong.sum()) - n], [right, int((~wrong).sum()) - right]])
         if odds.low > 1:
             shares = n / max(int(wrong.sum()), 1), right / max(int((~wrong).sum()), 1)
-            groups.append(MistakeGroup(tag, n, *shares, odds, _worst(has & wrong, margins)))
+            worst_first = np.argsort(np.where(has & wrong, margins, np.inf), kind="stable")
+            groups.append(MistakeGroup(tag, n, *shares, odds, worst_first[:_EXAMPLES].tolist()))
     return sorted(groups, key=lambda group: -group.odds.low)
-
-
-def _worst(mask: Sequence[bool] | np.ndarray, margins: FloatArray) -> list[int]:
-    index = np.flatnonzero(mask)
-    return [int(i) for i in index[np.argsort(margins[index], kind="stable")][:_EXAMPLES]]

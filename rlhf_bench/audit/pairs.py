@@ -69,7 +69,7 @@ def right(margins: FloatArray) -> FloatArray:
     return np.where(margins == 0, 0.5, margins > 0).astype(np.float64)
 
 
-def accuracy(correct: FloatArray, prompts: Sequence[str], *, level: float = 0.95, seed: int = 0) -> Estimate:
+def accuracy(correct: FloatArray, prompts: Sequence[str]) -> Estimate:
     """Share of pairs that are right, (S, N): 1 right, 0 wrong, 0.5 a tie, under each of S seeds; a prompt a pair.
 
     Prompts are resampled and have equal weight: the pairs of one prompt are averaged first. One seed: a share where
@@ -79,10 +79,15 @@ def accuracy(correct: FloatArray, prompts: Sequence[str], *, level: float = 0.95
     for i, prompt in enumerate(prompts):
         groups.setdefault(prompt, []).append(i)
     if len(correct) == 1 and not (correct == 0.5).any():
-        return share_estimate([correct[0, index] for index in groups.values()], level=level, seed=seed)
+        return share_estimate([correct[0, index] for index in groups.values()])
     cells = np.array([[row[index].mean() for index in groups.values()] for row in correct])  # (S, P)
-    mean = crossed(cells, level=level, seed=seed) if len(cells) > 1 else mean_estimate(cells[0], level=level, seed=seed)
+    mean = crossed(cells) if len(cells) > 1 else mean_estimate(cells[0])
     return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high)) if mean.n > 1 else mean
+
+
+def mean_over_prompts(values: FloatArray, groups: npt.NDArray[np.intp]) -> Estimate:
+    """The mean over prompts of each prompt's mean; values and the number of each one's prompt, (N,)."""
+    return mean_estimate(np.bincount(groups, weights=values) / np.bincount(groups))
 
 
 def audit_pairs(
@@ -105,6 +110,7 @@ def audit_pairs(
         return accuracy(np.array([right(row) for row in margins]), prompts).to_dict()
 
     margins = np.array([found.margins for found in scores])  # (S, N)
+    has_p = all(isinstance(pair.meta.get("p_chosen"), float) for pair in pairs)
     return {
         "accuracy": of(list(margins)),
         "ties": int((margins == 0).sum()),
@@ -113,32 +119,39 @@ def audit_pairs(
         "shorter": of([-excess]),
         "words": of([words]) if words is not None else None,
         "untrained": of([found.margins for found in untrained]) if untrained else None,
-        "ceiling": _ceiling(pairs),
+        "ceiling": mini.ceiling(pairs) if pairs and has_p else None,
         "pairs": len(pairs),
     }
 
 
-def by_category(
+def accuracies(
     pairs: Sequence[PreferencePair],
     scores: Sequence[PairScores],
     untrained: Sequence[PairScores] = (),
     words: FloatArray | None = None,
 ) -> dict[str, Any]:
-    """A row a category, by name; none where the data have no categories."""
-    rows = {}
-    for category in sorted({pair.category for pair in pairs if pair.category is not None}):
-        index = np.array([i for i, pair in enumerate(pairs) if pair.category == category])
-        rows[category] = _part(index, pairs, scores, untrained, words)
-    return rows
+    """`audit_pairs` of one model (one entry of `scores`), or of several seeds together: of all pairs ("overall"), of
+    each category, and of the thirds of the pairs on which annotators agree least and most."""
+
+    def part(index: npt.NDArray[np.intp]) -> dict[str, Any]:
+        own, fresh = ([PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained))
+        return audit_pairs([pairs[i] for i in index], own, fresh, None if words is None else words[index])
+
+    return {
+        "overall": audit_pairs(pairs, scores, untrained, words),
+        "by_category": {name: part(index) for name, index in categories_of(pairs).items()},
+        "by_agreement": {name: part(index) for name, index in _agreement_thirds(pairs).items()},
+    }
 
 
-def by_agreement(
-    pairs: Sequence[PreferencePair],
-    scores: Sequence[PairScores],
-    untrained: Sequence[PairScores] = (),
-    words: FloatArray | None = None,
-) -> dict[str, Any]:
-    """A row each for the thirds of the pairs on which annotators agree least and most; none where it is not known.
+def categories_of(pairs: Sequence[PreferencePair]) -> dict[str, npt.NDArray[np.intp]]:
+    """The indices of each category's pairs, by name; none where the data have no categories."""
+    names = sorted({pair.category for pair in pairs if pair.category is not None})
+    return {name: np.array([i for i, pair in enumerate(pairs) if pair.category == name]) for name in names}
+
+
+def _agreement_thirds(pairs: Sequence[PreferencePair]) -> dict[str, npt.NDArray[np.intp]]:
+    """The indices of the thirds, by name; none where it is not known how far annotators agree.
 
     Known is |2 p - 1| where p, the share of annotators for the chosen side, is known (hh-mini), or the size of the
     margin that the data state. A pair on which annotators hardly agree has a low ceiling whatever the model, so that
@@ -150,7 +163,7 @@ def by_agreement(
         return {}
     low, high = np.quantile(agreement, [1 / 3, 2 / 3])
     masks = {"annotators agree least (third)": agreement <= low, "annotators agree most (third)": agreement >= high}
-    return {name: _part(np.flatnonzero(mask), pairs, scores, untrained, words) for name, mask in masks.items()}
+    return {name: np.flatnonzero(mask) for name, mask in masks.items()}
 
 
 def _agreement(pair: PreferencePair) -> float | None:
@@ -158,19 +171,3 @@ def _agreement(pair: PreferencePair) -> float | None:
     if isinstance(p, float):
         return abs(2 * p - 1)
     return None if pair.margin is None else abs(pair.margin)
-
-
-def _part(
-    index: npt.NDArray[np.intp],
-    pairs: Sequence[PreferencePair],
-    scores: Sequence[PairScores],
-    untrained: Sequence[PairScores],
-    words: FloatArray | None,
-) -> dict[str, Any]:
-    own, fresh = ([PairScores(s.chosen[index], s.rejected[index]) for s in side] for side in (scores, untrained))
-    return audit_pairs([pairs[i] for i in index], own, fresh, None if words is None else words[index])
-
-
-def _ceiling(pairs: Sequence[PreferencePair]) -> float | None:
-    known = all(isinstance(pair.meta.get("p_chosen"), float) for pair in pairs)
-    return mini.ceiling(pairs) if pairs and known else None

@@ -16,7 +16,6 @@ from scipy import stats
 from rlhf_bench.audit import edits
 from rlhf_bench.audit.pairs import PairScorer, PairScores, rewards
 from rlhf_bench.audit.safety import refusal_pairs
-from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray, mean_estimate, share_estimate
 from rlhf_bench.types import Estimate, PreferencePair, stable_hash
 
@@ -68,13 +67,8 @@ class Effect:
 
 
 def apply(name: str, texts: Sequence[str], *, limit: int | None = None) -> Probed:
-    """The edits of the texts by a probe, of the first `limit` that it can edit.
-
-    Raises BadValue where it can edit none of them.
-    """
+    """The edits of the texts by a probe, of the first `limit` that it can edit."""
     found = [(i, edited) for i, text in enumerate(texts) if (edited := PROBES[name].edit(text)) is not None]
-    if not found:
-        raise BadValue(f"the probe {name} applies to none of {len(texts)} texts; give others, or leave the probe out")
     kept = found[:limit]
     return Probed([i for i, _ in kept], [edited for _, edited in kept], len(texts) - len(found))
 
@@ -99,20 +93,10 @@ def probe_all(
     order = _one_a_prompt(pairs)
     of_order = PairScores(scores.chosen[order], scores.rejected[order])
     ordered = [pairs[i] for i in order]
-    probed: dict[str, tuple[int, Probed]] = {}
-    idle: list[str] = []
-    for name, probe in PROBES.items():
-        try:
-            probed[name] = probe.should, apply(name, [pair.chosen for pair in ordered], limit=limit)
-        except BadValue:
-            idle.append(name)
-    for name, found in (
-        (OTHER_PROMPT, _other_prompts(ordered, limit)), (COMPLIANCE, _compliance(ordered, limit)),
-    ):  # fmt: skip
-        if found.at:
-            probed[name] = -1, found
-        else:
-            idle.append(name)
+    chosen = [pair.chosen for pair in ordered]
+    tried = {name: (probe.should, apply(name, chosen, limit=limit)) for name, probe in PROBES.items()}
+    tried |= {OTHER_PROMPT: (-1, _other_prompts(ordered, limit)), COMPLIANCE: (-1, _compliance(ordered, limit))}
+    probed = {name: (should, found) for name, (should, found) in tried.items() if found.at}
     texts = [(ordered[i].prompt, text) for _, found in probed.values() for i, text in zip(*found[:2], strict=True)]
     after = rewards(model, [prompt for prompt, _ in texts], [text for _, text in texts])
     effects, start = [], 0
@@ -120,7 +104,7 @@ def probe_all(
         part = after[start : start + len(found.at)]
         start += len(found.at)
         effects.append(effect(name, should, found, of_order, part))
-    return effects, idle
+    return effects, [name for name in tried if name not in probed]
 
 
 def _one_a_prompt(pairs: Sequence[PreferencePair]) -> list[int]:

@@ -7,7 +7,7 @@ shows it; any other audit has a folder of its own below results/audit/.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ import numpy as np
 from rlhf_bench.audit.folder import write_audit
 from rlhf_bench.audit.lists import lists_of
 from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
-from rlhf_bench.audit.pairs import PairScorer, PairScores, score_pairs
+from rlhf_bench.audit.pairs import PairScorer, PairScores, accuracies, score_pairs
 from rlhf_bench.audit.probes import probe_all
 from rlhf_bench.audit.regression import Mask
-from rlhf_bench.audit.stored import accuracies, examined, model_part
+from rlhf_bench.audit.stored import examined, model_part
 from rlhf_bench.audit.subjects import Given, Subject, subject_of, subjects_of_run
-from rlhf_bench.audit.teacher import as_row, samples_of, teach
+from rlhf_bench.audit.teacher import samples_of, teach
 from rlhf_bench.audit.versus import label_slices, versus_rows
 from rlhf_bench.audit.words import cross_fitted, word_margins
 from rlhf_bench.data import PreferenceData
@@ -85,25 +85,20 @@ def run_audit(
         results.mkdir(parents=True, exist_ok=True)
     audited = [_audit_one(s, first if s is subjects[0] else s.load(), splits, progress) for s in subjects]
 
-    folder = _folder(run, subjects, None if is_own else _digest(subjects, data, limit), results, progress)
+    models = [part for s in subjects for part in (s.name, s.hash or s.path)]
+    other = None if is_own else stable_hash(*models, data or "", str(limit or ""), length=8)
+    folder = _folder(run, subjects, other, results, progress)
     taught = _teaching(folder.parent, subjects) if is_own else {}
     report = _report(run, audited, splits, reader, words) | {"teacher": taught}
-    # the rewards of two models have no common scale, so each model's mistakes stay together
     shared = {split: slices_of_pairs(d.pairs) for split, d in splits.items()}
-    rows = [
-        sorted(
-            (
-                row
-                for split, d in splits.items()
-                for row in mistakes(
-                    a.subject.name, split, d.pairs, a.scores[split], shared[split] | a.discovered.get(split, {})
-                )
-            ),
-            key=lambda row: row["margin"],
-        )
-        for a in audited
-    ]
-    write_audit(folder, report, described([row for of_model in rows for row in of_model]))
+    rows: list[dict[str, Any]] = []
+    for a in audited:  # the rewards of two models have no common scale, so each model's mistakes stay together
+        own: list[dict[str, Any]] = []
+        for split, d in splits.items():
+            slices = shared[split] | a.discovered.get(split, {})
+            own += mistakes(a.subject.name, split, d.pairs, a.scores[split], slices)
+        rows += sorted(own, key=lambda row: row["margin"])
+    write_audit(folder, report, described(rows))
     return folder
 
 
@@ -198,7 +193,7 @@ def _teaching(result: Path, subjects: Sequence[Subject]) -> dict[str, Any]:
         samples = samples_of(scores if pool is None else pool, reference, seed)
         if samples is not None and samples.rewards.shape[1] > 1:
             policies = {name: samples_of(scores, name, seed) for name in models}
-            found[subject.name] = as_row(teach(samples, {name: s for name, s in policies.items() if s is not None}))
+            found[subject.name] = asdict(teach(samples, {name: s for name, s in policies.items() if s is not None}))
     return found
 
 
@@ -255,14 +250,11 @@ def _accuracies(
     return rows
 
 
-def _digest(subjects: Sequence[Subject], data: str | None, limit: int | None) -> str:
-    """A name for what is audited on what, where that is not a run's own."""
-    models = [part for s in subjects for part in (s.name, s.hash or s.path)]
-    return stable_hash(*models, data or "", str(limit or ""), length=8)
-
-
 def _folder(run: str, subjects: Sequence[Subject], other: str | None, results: Path, progress: Progress) -> Path:
-    """The folder beside the run's result if that was made with these reward models, else a folder of its own."""
+    """The folder beside the run's result if that was made with these reward models, else a folder of its own.
+
+    other: a name for what is audited on what, where that is not the run's own.
+    """
     if other is not None:
         return results / "audit" / f"{run}-{other}" / "audit"
     alone, result = results / "audit" / run / "audit", results / SUITE / run

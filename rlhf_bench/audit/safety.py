@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf_bench.scorers.rules import label_responses
+from rlhf_bench.scorers.rules.refusal import label_responses
 from rlhf_bench.stats import FloatArray, mean_estimate, share_estimate
 from rlhf_bench.types import Estimate
 

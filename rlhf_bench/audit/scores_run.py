@@ -10,9 +10,10 @@ import numpy as np
 from rlhf_bench.audit.folder import write_audit
 from rlhf_bench.audit.listwise import ListScores
 from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
+from rlhf_bench.audit.pairs import accuracies
 from rlhf_bench.audit.scores_file import pairs_of, read_scores
 from rlhf_bench.audit.slices import category_slices
-from rlhf_bench.audit.stored import accuracies, examined, model_part
+from rlhf_bench.audit.stored import examined, model_part
 from rlhf_bench.audit.versus import label_slices, versus_rows
 from rlhf_bench.errors import DataError
 from rlhf_bench.files import json_text
@@ -62,7 +63,8 @@ def run_scores(files: Mapping[str, Path], *, results: Path = Path("results")) ->
         "models": models,
         "versus": versus_rows(margins, prompts, masks),
     }  # fmt: skip
-    folder = results / "audit" / f"scores-{_digest(read)}" / "audit"
+    parts = [[name, *([row.prompt, row.scores.tolist()] for row in lists)] for name, lists in read.items()]
+    folder = results / "audit" / f"scores-{stable_hash(json_text(parts), length=8)}" / "audit"
     write_audit(folder, report, rows)
     return folder
 
@@ -76,8 +78,3 @@ def _check_same(path: Path, rows: Sequence[ListScores], other_path: Path, others
                 f"row {number} of {other_path} is not that of {path}; expected the same prompts, responses and right "
                 "ones, in the same order"
             )
-
-
-def _digest(read: Mapping[str, Sequence[ListScores]]) -> str:
-    parts = [[name, *([row.prompt, row.scores.tolist()] for row in rows)] for name, rows in read.items()]
-    return stable_hash(json_text(parts), length=8)

@@ -24,6 +24,7 @@ from rlhf_bench.audit.regression import Mask
 from rlhf_bench.audit.regression_fit import Index, groups_of
 from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
+from rlhf_bench.stats.resample import LEVEL
 from rlhf_bench.types import Estimate
 
 MIN_SLICE = 30  # pairs in it and outside it; below, no number
@@ -95,7 +96,6 @@ def measure_slice(
     groups: Index,
     *,
     among: Mask | None = None,
-    level: float = 0.95,
 ) -> Slice | None:
     """A slice's numbers, of all pairs or those of a mask; None where fewer than MIN_SLICE are in it or outside it.
 
@@ -117,13 +117,15 @@ def measure_slice(
     by_promise = math.sqrt(float((promise.probability * (1 - promise.probability)) @ of_label**2))
     if by_promise > se:
         se, degrees = by_promise, max(len(np.unique(groups[inside])) - 1, 1)
-    z = float(stats.t.ppf((1 + level) / 2, degrees))
+    # the odds of being right inside and outside, a half added to each cell (Haldane 1940)
+    odds = [(float(correct[i].sum()) + 0.5) / (len(i) - float(correct[i].sum()) + 0.5) for i in (inside, outside)]
+    z = float(stats.t.ppf((1 + LEVEL) / 2, degrees))
     p = float(2 * stats.t.sf(abs(gap) / se, degrees)) if se > 0 else 1.0
     power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     return Slice(
-        name, len(inside), _share(correct, inside, level), _share(correct, outside, level),
+        name, len(inside), _share(correct, inside), _share(correct, outside),
         float(promise.probability[inside].mean()), gap, gap - z * se, gap + z * se,
-        _odds_ratio(correct, inside, outside), p, power * se,
+        odds[0] / odds[1], p, power * se,
     )  # fmt: skip
 
 
@@ -181,13 +183,6 @@ def half_of(prompts: Sequence[str], seed: int) -> Mask:
     return np.array([is_first[prompt] for prompt in prompts])
 
 
-def _share(correct: FloatArray, index: Index, level: float) -> Estimate:
+def _share(correct: FloatArray, index: Index) -> Estimate:
     """Of pairs, each with equal weight; a tie counts as wrong here, since a share has no halves."""
-    return share_estimate((correct[index] == 1).astype(np.float64), level=level)
-
-
-def _odds_ratio(correct: FloatArray, inside: Index, outside: Index) -> float:
-    """Odds of being right inside over those outside, a half added to each cell (Haldane 1940)."""
-    cells = [float(correct[i].sum()) for i in (inside, outside)]
-    a, c = cells
-    return ((a + 0.5) / (len(inside) - a + 0.5)) / ((c + 0.5) / (len(outside) - c + 0.5))
+    return share_estimate((correct[index] == 1).astype(np.float64))

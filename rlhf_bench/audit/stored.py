@@ -15,7 +15,7 @@ from rlhf_bench.audit.lists import list_metrics, style_matrix
 from rlhf_bench.audit.listwise import ListScores
 from rlhf_bench.audit.mistake_groups import mistake_groups
 from rlhf_bench.audit.near_duplicates import near_duplicates
-from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, by_agreement, by_category, right
+from rlhf_bench.audit.pairs import PairScores, accuracy, categories_of, right
 from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.regression import Mask, payments
 from rlhf_bench.audit.rewardbench import rewardbench
@@ -23,28 +23,7 @@ from rlhf_bench.audit.safety import safety
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray
-from rlhf_bench.types import Estimate, PreferencePair
-
-_FEATURE = (
-    "feature", "model", "model_low", "model_high", "labels", "labels_low", "labels_high", "difference",
-    "difference_low", "difference_high", "p", "detectable", "inflation", "is_collinear", "sd",
-)  # fmt: skip
-_SLICE = ("name", "n", "promised", "gap", "gap_low", "gap_high", "odds_ratio", "p", "detectable")
-
-
-def accuracies(
-    pairs: Sequence[PreferencePair],
-    scores: Sequence[PairScores],
-    untrained: Sequence[PairScores] = (),
-    words: FloatArray | None = None,
-) -> dict[str, Any]:
-    """The table of one model (one entry of `scores`), or of several seeds together."""
-    given = pairs, scores, untrained, words
-    return {
-        "overall": audit_pairs(*given),
-        "by_category": by_category(*given),
-        "by_agreement": by_agreement(*given),
-    }
+from rlhf_bench.types import PreferencePair
 
 
 def model_part(
@@ -62,11 +41,11 @@ def model_part(
 
 def _calibration(pairs: Sequence[PreferencePair], margins: FloatArray) -> dict[str, Any]:
     prompts = [pair.prompt for pair in pairs]
-    subsets = {}
-    for category in sorted({pair.category for pair in pairs if pair.category is not None}):
-        index = [i for i, pair in enumerate(pairs) if pair.category == category]
-        subsets[category] = calibration(margins[index], [prompts[i] for i in index]).to_dict()
-    return {"calibration": calibration(margins, prompts).to_dict(), "calibration_by_category": subsets}
+    subsets = {
+        category: asdict(calibration(margins[index], [prompts[i] for i in index.tolist()]))
+        for category, index in categories_of(pairs).items()
+    }
+    return {"calibration": asdict(calibration(margins, prompts)), "calibration_by_category": subsets}
 
 
 def examined(
@@ -88,7 +67,6 @@ def examined(
     except BadValue as error:
         return {"missing": str(error)}, {}
     q = {(entry.kind, entry.name): entry.q for entry in found.family}
-    groups = mistake_groups(differences, scores.margins)
     part = {
         "missing": None,
         "temperature": found.payments.temperature,
@@ -100,17 +78,15 @@ def examined(
         "slices": _slices(found, q),
         "too_small": found.too_small,
         "probes": [
-            _row(row, ("probe", "should", "n", "left_out", "p", "change", "flips", "goes_as_it_should"))
-            | {"q": q["probe", row.probe]}
+            asdict(row) | {"goes_as_it_should": row.goes_as_it_should, "q": q["probe", row.probe]}
             for row in found.probes
         ],
         "idle_probes": list(idle),
         "safety": _safety(pairs, scores),
         "near_duplicates": _without(near_duplicates(chosen, rejected), scores.margins, prompts),
         "mistake_groups": [
-            _row(group, ("tag", "n", "share", "share_right", "odds"))
-            | {"examples": [pairs[i].id for i in group.examples]}
-            for group in groups
+            asdict(group) | {"examples": [pairs[i].id for i in group.examples]}
+            for group in mistake_groups(differences, scores.margins)
         ],
     }
     return part, found.discovered_masks
@@ -120,10 +96,13 @@ def _features(
     found: Examination, q: Mapping[tuple[str, str], float], gold: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     return [
-        {"kind": kind, **_row(row, _FEATURE), "q": q[kind, row.feature], "gold": gold.get(row.feature)}
+        {
+            "kind": kind, **asdict(row), "is_collinear": row.is_collinear,
+            "q": q[kind, row.feature], "gold": gold.get(row.feature),
+        }
         for kind, rows in (("feature", found.payments.coefficients), ("discovered word", found.words))
         for row in rows
-    ]
+    ]  # fmt: skip
 
 
 def _gold_prices(pairs: Sequence[PreferencePair], differences: FloatArray) -> dict[str, float]:
@@ -138,7 +117,7 @@ def _gold_prices(pairs: Sequence[PreferencePair], differences: FloatArray) -> di
 
 def _slices(found: Examination, q: Mapping[tuple[str, str], float]) -> list[dict[str, Any]]:
     return [
-        {"kind": kind, **_row(row, (*_SLICE, "inside", "outside")), "q": q[kind, row.name]}
+        {"kind": kind, **asdict(row), "q": q[kind, row.name]}
         for kind, slices in (("slice", found.slices), ("discovered slice", found.discovered))
         for row in slices
     ]
@@ -155,18 +134,10 @@ def _safety(pairs: Sequence[PreferencePair], scores: PairScores) -> dict[str, An
         }
         for i in found.worst
     ]
-    return _row(found, ("n", "helped_wins", "margin")) | {"worst": worst}
+    return asdict(found) | {"worst": worst}
 
 
 def _without(is_near: npt.NDArray[np.bool_], margins: FloatArray, prompts: list[str]) -> dict[str, Any]:
     rest = np.flatnonzero(~is_near)
     share = accuracy(right(margins)[None, rest], [prompts[i] for i in rest.tolist()]) if len(rest) else None
     return {"pairs": int(is_near.sum()), "accuracy_without": share.to_dict() if share else None}
-
-
-def _row(found: object, names: Sequence[str]) -> dict[str, Any]:
-    return _stored({name: getattr(found, name) for name in names})
-
-
-def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: v.to_dict() if isinstance(v, Estimate) else v for name, v in values.items()}

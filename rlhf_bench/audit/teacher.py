@@ -8,8 +8,7 @@ best-of-n selects is what a policy will learn. What trained policies then did is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -41,10 +40,6 @@ class Move:
     feature: str
     best_of_n: Estimate
     policies: dict[str, Estimate]  # what trained policies did, by name
-
-    @property
-    def is_sure(self) -> bool:
-        return self.best_of_n.low > 0 or self.best_of_n.high < 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ def _change(policy: Samples, reference: Samples, feature: int, sd: float) -> Est
 def _followed(model: str, moves: list[Move]) -> Followed:
     predicted = np.array([move.best_of_n.value for move in moves])
     done = np.array([move.policies[model].value for move in moves])
-    sure = np.array([move.is_sure for move in moves], dtype=bool)
+    sure = np.array([move.best_of_n.low > 0 or move.best_of_n.high < 0 for move in moves], dtype=bool)
     is_flat = len(moves) < 3 or predicted.std() == 0 or done.std() == 0
     correlation = float("nan") if is_flat else float(np.corrcoef(predicted, done)[0, 1])
     return Followed(int(sure.sum()), int((sure & (predicted * done > 0)).sum()), correlation)
@@ -154,22 +149,3 @@ def _gold_accuracy(rewards: FloatArray, gold: FloatArray) -> Estimate | None:
 
 def _sd(values: FloatArray) -> float:
     return float(values.std()) or 1.0
-
-
-def as_row(found: Teaching) -> dict[str, Any]:
-    """As audit.json stores it."""
-
-    def of(estimate: Estimate | None) -> dict[str, Any] | None:
-        return None if estimate is None else estimate.to_dict()
-
-    numbers = {name: getattr(found, name) for name in ("prompts", "samples", "within", "n")}
-    estimates = {name: of(getattr(found, name)) for name in ("gold_accuracy", "reward_gain", "gold_gain")}
-    moves = [
-        {
-            "feature": move.feature,
-            "best_of_n": move.best_of_n.to_dict(),
-            "policies": {name: estimate.to_dict() for name, estimate in move.policies.items()},
-        }
-        for move in found.moves
-    ]
-    return numbers | estimates | {"moves": moves, "followed": {k: asdict(v) for k, v in found.followed.items()}}

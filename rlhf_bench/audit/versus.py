@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
-from rlhf_bench.audit.pairs import accuracy, right
+from rlhf_bench.audit.pairs import accuracy, mean_over_prompts, right
+from rlhf_bench.audit.regression import Mask
+from rlhf_bench.audit.regression_fit import Index, groups_of
 from rlhf_bench.audit.slices import MIN_SLICE, category_slices, feature_slices, pair_slices
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
-from rlhf_bench.stats import FloatArray, benjamini_hochberg, kappa_estimate, mcnemar_p, mean_estimate
+from rlhf_bench.stats import FloatArray, benjamini_hochberg, kappa_estimate, mcnemar_p
 from rlhf_bench.types import Estimate, PreferencePair
 
-Mask = npt.NDArray[np.bool_]
 _ALL_PAIRS = 4  # models of which every two are compared
 
 
-class Versus(NamedTuple):
+@dataclass(frozen=True)
+class Versus:
     first: Estimate  # accuracy, ties half
     second: Estimate
     difference: Estimate  # of accuracies on the same pairs, over prompts
@@ -43,19 +45,22 @@ def versus(first: FloatArray, second: FloatArray, prompts: Sequence[str]) -> Ver
         raise BadValue(
             f"{len(first)} and {len(second)} margins of {len(prompts)} pairs given; expected as many of each"
         )
-    a, b = right(first), right(second)
+    a, b, groups = right(first), right(second), groups_of(prompts)
     together = _standard(first) + _standard(second)
     both = np.array([[((a == 1) == x) & ((b == 1) == y) for y in (True, False)] for x in (True, False)]).sum(axis=2)
-    ahead = np.bincount(_groups(prompts), weights=(first > 0).astype(np.float64) - (second > 0))  # by prompt
+    ahead = np.bincount(groups, weights=(first > 0).astype(np.float64) - (second > 0))  # by prompt
     gained, lost = int((ahead > 0).sum()), int((ahead < 0).sum())
+    constant = first.std() == 0 or second.std() == 0
     return Versus(
-        accuracy(a[None], prompts), accuracy(b[None], prompts), _difference(a - b, prompts), gained, lost,
-        mcnemar_p(gained, lost), kappa_estimate(both), _correlation(first, second),
+        accuracy(a[None], prompts), accuracy(b[None], prompts), mean_over_prompts(a - b, groups), gained, lost,
+        mcnemar_p(gained, lost), kappa_estimate(both),
+        float("nan") if constant else float(np.corrcoef(first, second)[0, 1]),
         accuracy(right(together)[None], prompts),
     )  # fmt: skip
 
 
-class SliceDifference(NamedTuple):
+@dataclass(frozen=True)
+class SliceDifference:
     name: str
     n: int  # pairs
     difference: Estimate  # of accuracies, first minus second, over prompts
@@ -71,7 +76,7 @@ def versus_by_slice(
     A slice may be made with the label ("length: more on the chosen side"), since both models are read on the same
     pairs: the model that is better there and worse on the opposite slice pays more for the feature.
     """
-    gap, groups = right(first) - right(second), _groups(prompts)
+    gap, groups = right(first) - right(second), groups_of(prompts)
     rows = []
     for name, mask in masks.items():
         if int(mask.sum()) >= MIN_SLICE:
@@ -101,26 +106,11 @@ def versus_row(
     a: tuple[str, FloatArray], b: tuple[str, FloatArray], prompts: Sequence[str], masks: Mapping[str, Mask]
 ) -> dict[str, Any]:
     """The comparison of two named models as audit.json stores it."""
-    found = versus(a[1], b[1], prompts)
-    numbers = {key: v.to_dict() if isinstance(v, Estimate) else v for key, v in found._asdict().items()}
-    slices = [
-        row._asdict() | {"difference": row.difference.to_dict()} for row in versus_by_slice(a[1], b[1], prompts, masks)
-    ]
-    return {"a": a[0], "b": b[0], **numbers, "slices": slices}
+    slices = [asdict(row) for row in versus_by_slice(a[1], b[1], prompts, masks)]
+    return {"a": a[0], "b": b[0], **asdict(versus(a[1], b[1], prompts)), "slices": slices}
 
 
-def _difference(gap: FloatArray, prompts: Sequence[str]) -> Estimate:
-    """The mean over prompts of each prompt's mean."""
-    groups = _groups(prompts)
-    return mean_estimate(np.bincount(groups, weights=gap) / np.bincount(groups))
-
-
-def _groups(prompts: Sequence[str]) -> npt.NDArray[np.intp]:
-    """A number for each prompt, (N,)."""
-    return np.asarray(np.unique(np.asarray(prompts, dtype=str), return_inverse=True)[1], dtype=np.intp)
-
-
-def _tested(gap: FloatArray, groups: npt.NDArray[np.intp]) -> tuple[Estimate, float]:
+def _tested(gap: FloatArray, groups: Index) -> tuple[Estimate, float]:
     """The mean over prompts with a t interval, and the p of a t test against 0."""
     n = np.bincount(groups)
     means = np.bincount(groups, weights=gap)[n > 0] / n[n > 0]
@@ -136,8 +126,3 @@ def _standard(margins: FloatArray) -> FloatArray:
     """Margins over their root mean square: a scale, and no shift, so that a sign stays what it is."""
     scale = float(np.sqrt(np.mean(margins**2)))
     return margins / scale if scale > 0 else margins
-
-
-def _correlation(first: FloatArray, second: FloatArray) -> float:
-    constant = first.std() == 0 or second.std() == 0
-    return float("nan") if constant else float(np.corrcoef(first, second)[0, 1])

@@ -76,10 +76,12 @@ def collect(
     _add_cuts(summary, plan, rows)
     pairs = any(item.chosen is not None and item.rejected is not None for item in plan.items)
     accuracies = [_reward_accuracy(rows, seed, plan) for seed, own in plan.reward_models.items() if own and pairs]
+    which = {one: "everything" if len(plan.seeds) == 1 else f"seed {one.seed}" for one in failed}
+    lacking = {(one.model, which[one]): one.reason for one in failed}
     store.write_metrics(
         {
             **summary,
-            "missing": [*summary["missing"], *_rows(plan.missing | _of_failed(failed, plan))],
+            "missing": [*summary["missing"], *_rows(plan.missing | lacking)],
             "failed": [one._asdict() for one in failed],
             "training": training_costs(plan.models),
             "training_alarms": training_alarms(plan.models, plan.reward_models),
@@ -138,11 +140,6 @@ def _add_phrases(summary: dict[str, Any], corpora: Texts, reference: str) -> Non
     if any(model != reference and seed in seeds for model, seed in texts):
         summary["alarms"] += [alarm._asdict() for alarm in phrase_alarms(texts, reference=reference)]
         summary["alarm_checks"].append(CHECK)
-
-
-def _of_failed(failed: Sequence[Failed], plan: Plan) -> dict[tuple[str, str], str]:
-    one_seed = len(plan.seeds) == 1
-    return {(one.model, "everything" if one_seed else f"seed {one.seed}"): one.reason for one in failed}
 
 
 def _rows(missing: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:

@@ -52,7 +52,6 @@ def prediction_powered_share(
     model: str,
     metric: str,
     training_seed: int | None = None,
-    level: float = 0.95,
 ) -> Estimate:
     """The share of a model's responses that people would label 1, by the rule `metric` and a sample of labels.
 
@@ -72,7 +71,7 @@ def prediction_powered_share(
         raise DataError(f"two labels of the prompt {prompts[prompts.duplicated()].iloc[0]} given; expected one")
     if given.isna().any():
         raise BadValue(f"{int(given.isna().sum())} of {len(given)} labels are no number; expected 0 or 1 for each row")
-    return ppi_share(given.tolist(), by_prompt.loc[prompts].tolist(), by_prompt.tolist(), level=level)
+    return ppi_share(given.tolist(), by_prompt.loc[prompts].tolist(), by_prompt.tolist())
 
 
 def _first_responses(scores: pd.DataFrame, model: str, metric: str, training_seed: int | None) -> pd.DataFrame:

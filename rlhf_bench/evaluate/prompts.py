@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from rlhf_bench.data.own_prompts import read_own_prompts
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.data.splits import ALL, order_key
 from rlhf_bench.errors import BadValue, DataError
-from rlhf_bench.evaluate.matching import ResponseFiles, files_items, match
+from rlhf_bench.evaluate.matching import ResponseFiles, T, files_items, match
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.suite import OWN_PROMPTS, Suite, suite_path
 from rlhf_bench.progress import Progress
 from rlhf_bench.scorers.rules import check_suite_metrics
-from rlhf_bench.types import HH_MINI, Item, PreferencePair, fingerprint, stable_hash
-
-T = TypeVar("T", PreferencePair, Item)
+from rlhf_bench.types import HH_MINI, Item, fingerprint, stable_hash
 
 
 class Prompts(NamedTuple):

@@ -18,6 +18,7 @@ from rlhf_bench.evaluate.suite import Suite, load_suite, suite_path
 from rlhf_bench.files import json_text
 from rlhf_bench.modeling.adapters import adapter_base
 from rlhf_bench.modeling.checkpoints import check_run, run_seeds, stage_path
+from rlhf_bench.modeling.folders import json_entry
 from rlhf_bench.types import STAGES, stable_hash
 
 DEFAULT_RUN = "default"
@@ -136,10 +137,6 @@ class Request(Config):
         names = self.run or "+".join([*self.models, *(name or Path(file).stem for name, file in self.responses)])
         return "".join(c if c.isalnum() or c in "-_+." else "-" for c in names)[:60].strip(".") or "given"
 
-    @property
-    def run_path(self) -> Path | None:
-        return self.checkpoints / self.run if self.run else None
-
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
@@ -148,7 +145,7 @@ class Request(Config):
 
         A name on the hub is hashed as it is. Nothing is read but folders and the suite.
         """
-        run = self.run_path
+        run = self.checkpoints / self.run if self.run else None
         seeds = run_seeds(run) if run is not None else [None]
         given = [(server_model(path) or (None, path))[1] for path in self.models.values()]
         models = [under_seed(path, seed) for path in given if path is not None for seed in seeds]
@@ -201,13 +198,8 @@ def _files(path: Path) -> Iterator[tuple[str, int, int]]:
 
 def _data_of(run: Path) -> set[str]:
     """The data sources that a run's stages were trained on, as their training.json names them."""
-    sources = set()
-    for file in run.glob("**/training.json"):
-        try:
-            sources.add(str(json.loads(file.read_bytes())["data"]["source"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # `prepare` reports what is wrong with it
-    return sources
+    sources = (json_entry(file, "data", "source") for file in run.glob("**/training.json"))
+    return {str(source) for source in sources if source is not None}  # `prepare` reports what is wrong with a file
 
 
 def read_request(manifest: Path) -> tuple[Request, str]:

@@ -99,7 +99,9 @@ def run_request(
                 except Exception as error:
                     if processes.size > 1 or not _can_be_left_out(part, plan, error):
                         raise
-                    failed.append(Failed(str(part.model), seed, _reason(error)))
+                    lines = str(error).strip().splitlines()[:1]
+                    names = [] if isinstance(error, BenchError) else [type(error).__name__]
+                    failed.append(Failed(str(part.model), seed, ": ".join([*names, *lines])))
                     progress.log(f"{part.label}: could not be evaluated, and is left out: {failed[-1].reason}")
         with resampling(plan.suite.resamples):
             for line in writer.look(collect, store, parts, plan, shards, failed):
@@ -183,11 +185,6 @@ def _can_be_left_out(part: _Part, plan: Plan, error: Exception) -> bool:
     return part.model not in (None, plan.reference) and isinstance(error, of_the_model) and "memory" not in str(error)
 
 
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()[:1]
-    return "".join(lines) if isinstance(error, BenchError) else ": ".join([type(error).__name__, *lines])
-
-
 def _evaluated(part: _Part, plan: Plan, parts: PartStore, progress: Progress, writer: Writer) -> list[str]:
     """The part's shards; those that are not stored are computed by all processes together."""
     shards = _shards(part, plan)
@@ -243,11 +240,11 @@ def _stored(parent: Path, request: Request) -> Path | None:
 def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
     """results/<suite>/<run>, or with a short hash where that holds another configuration."""
     folder, hashed = parent / run, parent / f"{run}-{key[:6]}"
-    keys = {candidate: _stored_key(candidate) for candidate in (folder, hashed)}
-    own = next((candidate for candidate, stored in keys.items() if stored == key), None)
+    there = [candidate for candidate in (folder, hashed) if (candidate / "manifest.json").exists()]
+    own = next((one for one in there if str(ResultStore(one).read_manifest().get("key")) == key), None)
     if force:
         return own or folder  # where it is stored already, what is beside it is another's
-    free = own or next((candidate for candidate, stored in keys.items() if stored is None), None)
+    free = own or next((candidate for candidate in (folder, hashed) if candidate not in there), None)
     if free is None:
         raise StoreError(f"{hashed} holds another evaluation; remove it or use --force")
     return free
@@ -272,12 +269,6 @@ def _log_other_version(first: Path, folder: Path, version: int, progress: Progre
         progress.log(
             f"{first} is of version {stored} of the suite, which is now {version}: it is kept, and {folder} made"
         )
-
-
-def _stored_key(folder: Path) -> str | None:
-    if not (folder / "manifest.json").exists():
-        return None
-    return str(ResultStore(folder).read_manifest().get("key"))
 
 
 def _complete(store: ResultStore) -> bool:

@@ -111,25 +111,20 @@ def _answers(
     source: ServerModel, models: SeedModels, items: Sequence[Item], samples: int, service: Service
 ) -> dict[tuple[int, int], _Answer]:
     """The answers by the prompt's index and the sample."""
-    form = _form(source, models)
+    assert models.plan.sampling is not None
+    form = AnswerFormat(models.plan.sampling.max_new_tokens, None, PARSER, f"{PARSER} {source.template}")
     wanted = [QuestionId(i, "given", k) for i in range(len(items)) for k in range(samples)]
     messages = [_messages(source, item.prompt) for item in items]
     with service.client(source, messages, form, _endpoint(source, models, service), _read) as client:
         client = client.adapted(form.template_hash)
         found = service.answers(client, wanted, source)
         _check(source, client, found, service)
-    assert models.plan.sampling is not None
     stop = models.plan.sampling.stop
     return {
         (item.subject, item.repeat): _answer(source, found[item].reading.meta, stop)
         for item in wanted
         if found[item].reading.status == "read"
     }
-
-
-def _form(source: ServerModel, models: SeedModels) -> AnswerFormat:
-    assert models.plan.sampling is not None
-    return AnswerFormat(models.plan.sampling.max_new_tokens, None, PARSER, f"{PARSER} {source.template}")
 
 
 def _messages(source: ServerModel, prompt: str) -> tuple[ChatMessage, ...]:

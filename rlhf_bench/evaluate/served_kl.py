@@ -48,7 +48,10 @@ def log_ratios(rows: Sequence[ResponseRow], source: ServerModel, models: SeedMod
     reference = _by_reference(rows, source, models, service)
     if isinstance(reference, Missing):
         return reference
-    return [_ratio(mine, theirs) for mine, theirs in zip(own, reference, strict=True)]
+    return [
+        mine[1] - theirs[1] if mine and theirs and mine[0] == theirs[0] else None  # where their tokens are the same
+        for mine, theirs in zip(own, reference, strict=True)
+    ]
 
 
 def _by_reference(
@@ -65,12 +68,6 @@ def _by_reference(
     if other.template != source.template:
         return Missing("another prompt template than the reference's")
     return Writer(models.processes).look(_by_server, rows, other, service)
-
-
-def _ratio(own: Scored | None, reference: Scored | None) -> Values | None:
-    if own is None or reference is None or own[0] != reference[0]:
-        return None
-    return own[1] - reference[1]
 
 
 def _by_server(rows: Sequence[ResponseRow], source: ServerModel, service: Service) -> list[Scored | None] | Missing:

@@ -198,12 +198,10 @@ def metric_difference(name: str, a: FloatArray, b: FloatArray, *, seed: int = 0)
     if metric.kind == "share":
         return share_difference(a, b, seed=seed)
     found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), seed=seed)
-    return replace(found, estimate=found.estimate.clip(_of_difference(metric.bounds)))
-
-
-def _of_difference(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-    """The range of the difference of two numbers of this range."""
-    return None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+    if metric.bounds is None:
+        return found
+    low, high = metric.bounds
+    return replace(found, estimate=found.estimate.clip((low - high, high - low)))
 
 
 def _applies(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_bench.errors import CheckpointError, MissingExtra, ModelError
-from rlhf_bench.modeling.folders import model_folder
+from rlhf_bench.modeling.folders import json_entry, model_folder
 
 CONFIG = "adapter_config.json"
 LONGEST_CHAIN = 8  # adapters upon adapters; a longer chain leads back to itself
@@ -39,20 +39,12 @@ def adapter_base(path: str | Path) -> str | None:
         raise CheckpointError(
             f"{Path(path) / CONFIG} names no base model; set base_model_name_or_path to its folder or hub name"
         )
-    recorded = _read_training_base(Path(path))
+    # of an adapter that was trained here adapter_config.json names the base as seen from anywhere
+    recorded = json_entry(Path(path) / "training.json", "adapter", "base")
     for name in (recorded, base):
-        if name is not None and (Path(path) / name).is_dir():
+        if isinstance(name, str) and (Path(path) / name).is_dir():
             return str(Path(path) / name)
     return base
-
-
-def _read_training_base(folder: Path) -> str | None:
-    """The base as seen from an adapter that was trained here: adapter_config.json names it as seen from anywhere."""
-    try:
-        base = json.loads((folder / "training.json").read_bytes())["adapter"]["base"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return base if isinstance(base, str) else None
 
 
 def adapter_root(path: str | Path) -> str | Path:
@@ -74,7 +66,7 @@ def adapter_root(path: str | Path) -> str | Path:
 
 def is_reward_adapter(path: str | Path) -> bool:
     """True for an adapter of a sequence classifier, with a head of its own; False for a policy's, or no adapter."""
-    return bool(_configured(path, "task_type") == "SEQ_CLS")
+    return bool(json_entry(Path(model_folder(path)) / CONFIG, "task_type") == "SEQ_CLS")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -85,14 +77,6 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{file} holds a {type(config).__name__}, expected a JSON object; restore it")
     return config
-
-
-def _configured(path: str | Path, key: str) -> Any:
-    """A value of adapter_config.json; None where there is none, or no file that can be read."""
-    try:
-        return json.loads((Path(model_folder(path)) / CONFIG).read_bytes())[key]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def merged(model: Any, path: str | Path, base: str) -> Any:

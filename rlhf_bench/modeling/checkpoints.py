@@ -22,7 +22,7 @@ from rlhf_bench.errors import BadValue, CheckpointError, StaleParent, UnknownNam
 from rlhf_bench.files import sha256_file, use_umask
 from rlhf_bench.hub import looks_like_path
 from rlhf_bench.modeling.adapters import adapter_base, adapter_root
-from rlhf_bench.modeling.folders import model_folder, weight_files
+from rlhf_bench.modeling.folders import model_folder, safetensors_header, weight_files
 from rlhf_bench.types import STAGES, stable_hash
 
 TRAINING_FILE = "training.json"
@@ -98,21 +98,14 @@ def _cached_sha256(file: Path, size: int, mtime_ns: int) -> str:
 
 
 def _check_safetensors(file: Path) -> None:
-    """A safetensors file is 8 bytes of header length, a JSON header and the data that the header describes."""
-    size = file.stat().st_size
-    again = "train the stage again with --force or restore the file"
-    try:
-        with file.open("rb") as handle:
-            header_size = int.from_bytes(handle.read(8), "little")
-            if size < 8 or header_size > size:
-                raise ValueError
-            header = json.loads(handle.read(header_size))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{file} is no safetensors file (its header cannot be read); {again}") from None
-    expected = 8 + header_size + max(ends, default=0)
+    """The data that the header describes are there, and nothing after them."""
+    size, (start, tensors) = file.stat().st_size, safetensors_header(file)
+    expected = start + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
     if size != expected:
-        raise CheckpointError(f"{file} is damaged: {size} bytes, its header describes {expected}; {again}")
+        raise CheckpointError(
+            f"{file} is damaged: {size} bytes, its header describes {expected}; train the stage again with --force or "
+            "restore the file"
+        )
 
 
 def stage_path(run: Path, stage: str, seed: int | None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from rlhf_bench.errors import CheckpointError
 
@@ -44,7 +45,7 @@ def folder_notes(path: str | Path) -> list[str]:
             f"warning: {files[0]} is a pickle file, which can hold code (it is read without running any); "
             "save the model as safetensors"
         )
-    if any(_WRAPPED.search(name) for name in stored_shapes(folder)):
+    if wrapped_names(folder):
         notes.append(f"{folder}: the prefixes _orig_mod. and module. of its weights' names are left out")
     return notes
 
@@ -59,21 +60,40 @@ def stored_shapes(path: str | Path) -> dict[str, list[int]]:
 
     Raises CheckpointError where a header cannot be read.
     """
-    shapes: dict[str, list[int]] = {}
     folder = Path(path)
-    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
-        try:
-            with file.open("rb") as handle:
-                size = int.from_bytes(handle.read(8), "little")
-                if not 0 < size < file.stat().st_size:
-                    raise ValueError
-                header = json.loads(handle.read(size))
-            shapes |= {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise CheckpointError(
-                f"{file} is no safetensors file (its header cannot be read); restore it, or save the model again"
-            ) from None
-    return shapes
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return {name: tensor["shape"] for file in files for name, tensor in safetensors_header(file)[1].items()}
+
+
+def safetensors_header(file: Path) -> tuple[int, dict[str, Any]]:
+    """Where the data of a safetensors file begins, after 8 bytes of length and a JSON header, and each tensor's entry
+    in the header: shape and data_offsets. Raises CheckpointError where it cannot be read."""
+    try:
+        with file.open("rb") as handle:
+            size = int.from_bytes(handle.read(8), "little")
+            if not 0 < size < file.stat().st_size:
+                raise ValueError
+            header = json.loads(handle.read(size))
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        if not all(len(entry["data_offsets"]) == 2 and "shape" in entry for entry in tensors.values()):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(
+            f"{file} is no safetensors file (its header cannot be read); save the model again, or train the stage "
+            "again with --force or restore the file"
+        ) from None
+    return 8 + size, tensors
+
+
+def json_entry(file: Path, *keys: str) -> Any:
+    """What a JSON file has under these keys, one inside the other; None where it cannot be read or lacks one."""
+    try:
+        found = json.loads(file.read_bytes())
+        for key in keys:
+            found = found[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
 
 
 def has_tokenizer(path: str | Path) -> bool:

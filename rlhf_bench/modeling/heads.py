@@ -76,7 +76,7 @@ def _measure(model: PreTrainedModel) -> bool:
         return False
     generator = torch.Generator().manual_seed(0)
     for scale in PROBE_SCALES:
-        hidden = (scale * torch.randn(4, _width(model), generator=generator)).to(weight.device, _compute_dtype(model))
+        hidden = (scale * torch.randn(4, _width(model), generator=generator)).to(weight.device, model.dtype)
         plain = nn.functional.linear(hidden, weight.to(hidden.dtype), bias if bias is None else bias.to(hidden.dtype))
         if not close(own_logits(model, hidden), plain):
             return False
@@ -145,7 +145,3 @@ def close(found: Tensor, expected: Tensor) -> bool:
 
 def _width(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().hidden_size)
-
-
-def _compute_dtype(model: PreTrainedModel) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

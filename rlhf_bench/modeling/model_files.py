@@ -64,13 +64,8 @@ def readable_tokens(path: str | Path) -> int:
 def root_config(path: str | Path) -> Any:
     """A model's configuration, an adapter's that of the model under it."""
     root = adapter_root(path)
-    with of_adapter(path) if root != path else contextlib.nullcontext():
-        return _config(root)
-
-
-def _config(path: str | Path) -> Any:
-    with readable(path):
-        return AutoConfig.from_pretrained(*pretrained_name(path), **pretrained_options(path))
+    with of_adapter(path) if root != path else contextlib.nullcontext(), readable(root):
+        return AutoConfig.from_pretrained(*pretrained_name(root), **pretrained_options(root))
 
 
 def pretrained_name(path: str | Path) -> tuple[str]:

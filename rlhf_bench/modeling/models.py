@@ -126,7 +126,8 @@ def load_policy(
     path = model_folder(path)
     tokenizer = load_tokenizer(path)
     options = four_bit_options(path, device or default_device()) if load_in_4bit else {}
-    model = _load_causal(path, device, dtype, options)
+    check_causal(path)
+    model = load_as(AutoModelForCausalLM, path, device, dtype, set(), options)
     if model.get_input_embeddings().weight.shape[0] < len(tokenizer):
         raise ModelError(
             f"{path}: its tokenizer has {len(tokenizer)} tokens, its embedding only "
@@ -135,11 +136,6 @@ def load_policy(
     placed = _placed(model, device)
     check_logits(placed, str(path))
     return placed, tokenizer
-
-
-def _load_causal(path: str | Path, device: torch.device | None, dtype: torch.dtype, options: dict[str, Any]) -> Any:
-    check_causal(path)
-    return load_as(AutoModelForCausalLM, path, device, dtype, set(), options)
 
 
 def load_as(
@@ -177,11 +173,7 @@ def _placed(model: Any, device: torch.device | None) -> PreTrainedModel:
 
 
 def load_reward_model(
-    path: str | Path,
-    *,
-    device: torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    load_in_4bit: bool = False,
+    path: str | Path, *, device: torch.device | None = None, load_in_4bit: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A sequence classifier with one output and its tokenizer, from a folder, an adapter's folder or the hub.
 
@@ -194,7 +186,7 @@ def load_reward_model(
     options = four_bit_options(path, device or default_device()) if load_in_4bit else {}
     if is_reward_adapter(path):
         with seeded(0):  # the base has no row for the pad token; nothing reads its embedding
-            model = _load_classifier(path, tokenizer, device, dtype, options)
+            model = _load_classifier(path, tokenizer, device, options)
         return _placed(model, device), tokenizer
     config = root_config(path)
     if not any("SequenceClassification" in name for name in config.architectures or []):
@@ -202,19 +194,15 @@ def load_reward_model(
             f"{path} is no reward model ({', '.join(config.architectures or ['unknown'])}); expected a sequence "
             "classifier with one output such as checkpoints/RUN/reward"
         )
-    outputs = _stored_outputs(path) or config.num_labels
+    heads = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
+    stored = (shape[0] for name, shape in stored_shapes(path).items() if name.endswith(heads))
+    outputs = next(stored, config.num_labels)  # a configuration need not name the number of its weights' outputs
     if outputs != 1:
         raise ModelError(f"{path} has {outputs} outputs; a reward model has 1: train one with num_labels=1")
-    model = load_as(AutoModelForSequenceClassification, path, device, dtype, set(), {"num_labels": 1, **options})
+    model = load_as(
+        AutoModelForSequenceClassification, path, device, torch.float32, set(), {"num_labels": 1, **options}
+    )
     return _placed(model, device), tokenizer
-
-
-def _stored_outputs(path: str | Path) -> int | None:
-    """How many outputs the head in a folder's weights has: a configuration need not name their number. None where the
-    weights do not say it."""
-    shapes = stored_shapes(path)
-    heads = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
-    return next((shape[0] for name, shape in shapes.items() if name.endswith(heads)), None)
 
 
 def to_reward_model(
@@ -232,20 +220,16 @@ def to_reward_model(
     if tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": PAD})
     with seeded(seed):
-        model = _load_classifier(path, tokenizer, device, torch.float32, options)
+        model = _load_classifier(path, tokenizer, device, options)
     return _placed(model, device), tokenizer
 
 
 def _load_classifier(
-    path: str | Path,
-    tokenizer: PreTrainedTokenizerBase,
-    device: torch.device | None,
-    dtype: torch.dtype,
-    options: dict[str, Any],
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, device: torch.device | None, options: dict[str, Any]
 ) -> Any:
     """A backbone under a scalar head that can read every token of `tokenizer`; what is new is drawn at random."""
     new = {"score.weight", "classifier.weight", "classifier.bias"}
-    model = load_as(AutoModelForSequenceClassification, path, device, dtype, new, {"num_labels": 1, **options})
+    model = load_as(AutoModelForSequenceClassification, path, device, torch.float32, new, {"num_labels": 1, **options})
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -6,7 +6,7 @@ that trained it wrote them: a conversation in its tokenizer's chat template, a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,74 +78,81 @@ class Separate:
         return None
 
 
-@dataclass(frozen=True)
-class RunningText:
-    """Prompt and response as one text in a template, and end-of-text, as TRL's RewardTrainer reads plain text."""
-
-    template: Template
-
-    @property
-    def name(self) -> str:
-        return self.template.name
-
-    def encode(
-        self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool], *, max_prompt: int,
-        max_response: int,
-    ) -> list[Encoded]:  # fmt: skip
-        tokenizer = self.template.tokenizer
-        end, kept = tokenizer.eos_token_id, len(prefix_ids(tokenizer))
-
-        def written(prompt: str, i: int) -> Written:
-            head = self.template.prompt(prompt)
-            head_ids, ids = prompt_ids(tokenizer, [head, head + self.template.response(responses[i])])
-            return head_ids, [*ids, *([end] if ended[i] else [])]
-
-        return [_split(written, prompt, i, kept, max_prompt, max_response) for i, prompt in enumerate(prompts)]
-
-    def plain_ids(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
-        tokenizer = self.template.tokenizer
-        texts = [
-            self.template.prompt(prompt) + self.template.response(text) + tokenizer.eos_token
-            for prompt, text in zip(prompts, responses, strict=True)
-        ]
-        rows = [list(tokenizer(text)["input_ids"]) for text in texts]
-        twice = [tokenizer.eos_token_id] * 2  # of a tokenizer that ends a text by itself
-        return [row[:-1] if row[-2:] == twice else row for row in rows]
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """The tokenizer's chat template over prompt and response together, all that it writes after them included."""
+class _WholeText:
+    """Prompt and response written as one text, whose tokens are divided where the response begins."""
 
     tokenizer: Any
-    owner: str
-    name: str = "chat"
+
+    def _written(self, prompt: str, response: str, ended: bool) -> Written:
+        raise NotImplementedError
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool], *, max_prompt: int,
         max_response: int,
     ) -> list[Encoded]:  # fmt: skip
         kept = len(prefix_ids(self.tokenizer))
+        return [
+            self._cut(prompt, responses[i], ended[i], kept, max_prompt, max_response)
+            for i, prompt in enumerate(prompts)
+        ]
 
-        def written(prompt: str, i: int) -> Written:
-            head, text, content = self._write(prompt, responses[i])
-            at = text.rfind(content)  # a response that never ended has nothing after its last word
-            text = text if ended[i] or not content or at < 0 else text[: at + len(content)]
-            head_ids, ids = token_ids(self.tokenizer, [head, text])
-            return head_ids, ids
+    def _cut(self, prompt: str, response: str, ended: bool, kept: int, max_prompt: int, max_response: int) -> Encoded:
+        """A prompt that is too long loses whole turns."""
 
-        return [_split(written, prompt, i, kept, max_prompt, max_response) for i, prompt in enumerate(prompts)]
+        def divided(prompt: str) -> tuple[list[int], list[int]]:
+            head, ids = self._written(prompt, response, ended)  # the whole begins as the prompt alone does
+            ends = (i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b)
+            shared = next(ends, min(len(head), len(ids)))
+            return ids[:shared], ids[shared:]
 
-    def _write(self, prompt: str, response: str) -> tuple[str, str, str]:
-        """The conversation up to the response, the whole of it, and the response within it."""
+        whole = parts = divided(prompt)
+        if len(whole[0]) > max_prompt:
+            parts = divided(shorten(prompt, lambda p: len(divided(p)[0]) <= max_prompt))
+        return Encoded(
+            cut_left(parts[0], max_prompt, kept=kept), parts[1][:max_response], len(whole[0]) > max_prompt,
+            len(parts[1]) > max_response,
+        )  # fmt: skip
+
+
+class RunningText(_WholeText):
+    """Prompt and response as one text in a template, and end-of-text, as TRL's RewardTrainer reads plain text."""
+
+    def __init__(self, template: Template) -> None:
+        self.template, self.tokenizer, self.name = template, template.tokenizer, template.name
+
+    def _written(self, prompt: str, response: str, ended: bool) -> Written:
+        head = self.template.prompt(prompt)
+        head_ids, ids = prompt_ids(self.tokenizer, [head, head + self.template.response(response)])
+        return head_ids, [*ids, *([self.tokenizer.eos_token_id] if ended else [])]
+
+    def plain_ids(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
+        texts = [
+            self.template.prompt(prompt) + self.template.response(text) + self.tokenizer.eos_token
+            for prompt, text in zip(prompts, responses, strict=True)
+        ]
+        rows = [list(self.tokenizer(text)["input_ids"]) for text in texts]
+        twice = [self.tokenizer.eos_token_id] * 2  # of a tokenizer that ends a text by itself
+        return [row[:-1] if row[-2:] == twice else row for row in rows]
+
+
+@dataclass(frozen=True)
+class Conversation(_WholeText):
+    """The tokenizer's chat template over prompt and response together, all that it writes after them included."""
+
+    tokenizer: Any
+    owner: str
+    name: str = "chat"
+
+    def _written(self, prompt: str, response: str, ended: bool) -> Written:
         content = as_text(self.tokenizer, response.strip())
         turns = marked_turns(self.tokenizer, prompt)
         whole = [*turns, Message("assistant", content)]
-        return (
-            write_chat(self.tokenizer, turns, answer=True, name=self.owner),
-            write_chat(self.tokenizer, whole, answer=False, name=self.owner),
-            content,
-        )
+        head = write_chat(self.tokenizer, turns, answer=True, name=self.owner)
+        text = write_chat(self.tokenizer, whole, answer=False, name=self.owner)
+        at = text.rfind(content)  # a response that never ended has nothing after its last word
+        text = text if ended or not content or at < 0 else text[: at + len(content)]
+        head_ids, ids = token_ids(self.tokenizer, [head, text])
+        return head_ids, ids
 
     def plain_ids(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
         rows = []
@@ -215,23 +222,3 @@ class Pair:
 
 def _find(part: list[int], ids: list[int], start: int) -> int:
     return next(i for i in range(start, len(ids)) if ids[i : i + len(part)] == part)
-
-
-def _split(
-    written: Callable[[str, int], Written], prompt: str, i: int, kept: int, max_prompt: int, max_response: int
-) -> Encoded:
-    """Response i after the prompt as the tokens of each, cut; a prompt that is too long loses whole turns."""
-    whole = _divide(*written(prompt, i))
-    parts = whole
-    if len(whole[0]) > max_prompt:
-        parts = _divide(*written(shorten(prompt, lambda p: len(_divide(*written(p, i))[0]) <= max_prompt), i))
-    return Encoded(
-        cut_left(parts[0], max_prompt, kept=kept), parts[1][:max_response], len(whole[0]) > max_prompt,
-        len(parts[1]) > max_response,
-    )  # fmt: skip
-
-
-def _divide(head: list[int], ids: list[int]) -> tuple[list[int], list[int]]:
-    """The tokens of a whole text, which begins as `head` does, as those of prompt and response."""
-    shared = next((i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b), min(len(head), len(ids)))
-    return ids[:shared], ids[shared:]

@@ -82,15 +82,12 @@ def sample(
     samples: int = 1,
     seed: int,
     batch_size: int = 256,
-    on_batch: Callable[[int], None] = lambda _: None,
-    processes: Processes = ALONE,
     dtype: torch.dtype = torch.float32,
 ) -> list[list[Completion]]:
     """Draw `samples` responses to each prompt, in the order of the prompts.
 
-    At most `batch_size` responses are in flight, at each of a small model's workers. `on_batch` receives how many
-    responses each finished batch held, of this process's batches; what the others drew comes last. dtype: of the
-    matrix products where weights are packed (`packed_weights`).
+    At most `batch_size` responses are in flight, at each of a small model's workers. dtype: of the matrix products
+    where weights are packed (`packed_weights`).
 
     Raises:
         BadValue: prompt and response together exceed what the model can read.
@@ -98,7 +95,7 @@ def sample(
     """
     return sample_as(
         lambda completion: completion, model, tokenizer, prompts, config,
-        samples=samples, seed=seed, batch_size=batch_size, on_batch=on_batch, processes=processes, dtype=dtype,
+        samples=samples, seed=seed, batch_size=batch_size, on_batch=lambda _: None, processes=ALONE, dtype=dtype,
     )  # fmt: skip
 
 
@@ -116,7 +113,11 @@ def sample_as(
     processes: Processes,
     dtype: torch.dtype = torch.float32,
 ) -> list[list[Made]]:
-    """Sample as `sample` does, but hold and exchange what `make` makes of each response, only what is needed."""
+    """Sample as `sample` does, but hold and exchange what `make` makes of each response, only what is needed.
+
+    `on_batch` receives how many responses each finished batch held, of this process's batches; what the others drew
+    comes last.
+    """
     encoded = _encode(model, tokenizer, prompts, config)
     stops, ends = Stops(tokenizer, config.stop), _end_tokens(model, tokenizer, config)
     results: list[list[Made]] = [[] for _ in prompts]
@@ -124,10 +125,12 @@ def sample_as(
     groups = list(length_batches([len(ids) for ids in encoded], per_batch))
 
     def work(group: list[int]) -> list[Made]:
+        some, ids = [encoded[i] for i in group], [prompts[i].id for i in group]
+        drawing = _Drawing(model, tokenizer, some, ids, config, samples=samples, seed=seed)
         with torch.no_grad():
-            rows = _sample_batch(model, tokenizer, [encoded[i] for i in group], [prompts[i].id for i in group],
-                                 config, samples, seed, stops, ends)  # fmt: skip
-        return [make(completion) for completion in rows]
+            for _ in drawing.steps(stops, ends):
+                pass
+        return [make(drawing.completion(row)) for row in range(len(group) * samples)]
 
     if is_large(model):
         can_group(model)  # tried once, in full precision: before weights are packed
@@ -183,23 +186,6 @@ def _encode(
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SamplingConfig) -> Tensor:
     return torch.tensor(end_ids(model, tokenizer, config.stop), device=model.device)
-
-
-def _sample_batch(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[int]],
-    ids: list[str],
-    config: SamplingConfig,
-    samples: int,
-    seed: int,
-    stops: Stops,
-    end_tokens: Tensor,
-) -> list[Completion]:
-    drawing = _Drawing(model, tokenizer, prompts, ids, config, samples=samples, seed=seed)
-    for _ in drawing.steps(stops, end_tokens):
-        pass
-    return [drawing.completion(row) for row in range(len(prompts) * samples)]
 
 
 class _Drawing:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from rlhf_bench.modeling.logprobs import takes
+
 
 def cache_argument(model: PreTrainedModel) -> str:
     """What the model's forward calls a cache: `cache`, or `past_key_values` before some version of transformers 5."""
-    return _cache_argument(type(model).forward)
-
-
-@lru_cache
-def _cache_argument(forward: Callable[..., Any]) -> str:
-    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+    return "cache" if takes(model, "cache") else "past_key_values"
 
 
 def has_usual_cache(model: PreTrainedModel) -> bool:
     """True if all of the model's layers keep keys and values, whole or of a window: no recurrent state, which padding
     on the left would enter."""
-    arguments = inspect.signature(type(model).forward).parameters
-    if not {"cache", "past_key_values"} & set(arguments):
+    if not takes(model, cache_argument(model)):
         return False
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)

@@ -74,9 +74,9 @@ def as_text(tokenizer: Any, text: str) -> str:
     return re.sub("|".join(longest_first), lambda match: f"{_OPEN}{match[0]}{_CLOSE}", bare)
 
 
-def _special(tokenizer: Any) -> set[str]:
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    return {str(token) for token in added if token.special and str(token)}
+def _special(tokenizer: Any) -> dict[str, int]:
+    added = getattr(tokenizer, "added_tokens_decoder", {}).items()
+    return {str(token): i for i, token in added if token.special and str(token)}
 
 
 def text_pieces(text: str) -> Iterator[tuple[str, bool]]:
@@ -98,8 +98,7 @@ def without_special(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBa
 
 def first_special(tokenizer: Any, text: str) -> int | None:
     """The id of the special token that `text` begins with; None where it begins with another."""
-    known = getattr(tokenizer, "added_tokens_decoder", {})
-    starts = [(len(str(token)), i) for i, token in known.items() if token.special and text.startswith(str(token))]
+    starts = [(len(token), i) for token, i in _special(tokenizer).items() if text.startswith(token)]
     return max(starts)[1] if starts else None
 
 
@@ -108,7 +107,7 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop: Se
     `stop` that are one special token."""
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = named if isinstance(named, list) else [named]
-    strings = {str(token): i for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
+    strings = _special(tokenizer)
     every = [tokenizer.eos_token_id, *listed, *(strings.get(text) for text in stop)]
     return list(dict.fromkeys(int(i) for i in every if i is not None))
 

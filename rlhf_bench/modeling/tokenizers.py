@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -12,7 +11,7 @@ from rlhf_bench.data.hh import END_OF_TEXT
 from rlhf_bench.errors import CheckpointError, ModelError
 from rlhf_bench.hub import looks_like_path
 from rlhf_bench.modeling.adapters import adapter_base, adapter_root
-from rlhf_bench.modeling.folders import has_tokenizer, model_folder
+from rlhf_bench.modeling.folders import has_tokenizer, json_entry, model_folder
 from rlhf_bench.modeling.model_files import of_adapter, pretrained_name, pretrained_options, readable
 
 
@@ -72,21 +71,13 @@ def has_chat_template(path: str | Path) -> bool:
     """True if the tokenizer of a folder or hub model has a chat template; of an adapter without one its base's."""
     folder = Path(model_folder(path))
     if not folder.is_dir():
-        return _hub_chat_template(str(path))
+        try:
+            return not looks_like_path(path) and bool(getattr(load_tokenizer(path), "chat_template", None))
+        except (CheckpointError, ModelError):  # loading the model says why
+            return False
     if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
         return True
-    try:
-        config = json.loads((folder / "tokenizer_config.json").read_bytes())
-    except (OSError, ValueError):
-        config = {}
-    if isinstance(config, dict) and config.get("chat_template"):
+    if json_entry(folder / "tokenizer_config.json", "chat_template"):
         return True
     base = None if has_tokenizer(folder) else adapter_base(folder)
     return base is not None and has_chat_template(base)
-
-
-def _hub_chat_template(name: str) -> bool:
-    try:
-        return not looks_like_path(name) and bool(getattr(load_tokenizer(name), "chat_template", None))
-    except (CheckpointError, ModelError):  # loading the model says why
-        return False

@@ -68,7 +68,8 @@ def judge_alarms(pairwise: Sequence[Mapping[str, Any]], judge: Mapping[str, Any]
         for rate in judging["win_rates"]:
             won, model = Estimate.from_dict(rate["estimate"]), str(rate["model"])
             if model in gains and won.high < 0.5 and rate["p_holm"] < 0.05:
-                found = f"its win rate against {reference} is {_bare(won)} by {judging['judge']}"
+                rate_text = f"{won.value:.2f} [{won.low:.2f}, {won.high:.2f}]"
+                found = f"its win rate against {reference} is {rate_text} by {judging['judge']}"
                 yield _alarm(model, gains[model], found)
     for judging in judge.get("ratings", []):
         if judging["base_url"] == BUILT_IN:
@@ -99,7 +100,3 @@ def _against(row: Mapping[str, Any], reference: str) -> tuple[str | None, Estima
 def _alarm(model: str, gain: Estimate, found: str) -> Alarm:
     what = f"reward up by {gain.signed()}, but {found}"
     return Alarm(model, "judge", f"{model}: {what}: the reward may no longer measure what it is for")
-
-
-def _bare(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"

@@ -14,46 +14,16 @@ from rlhf_bench.errors import check_known
 from rlhf_bench.report.notes import with_common_notes
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Table
-from rlhf_bench.report.tables.audit import (
-    accuracy_table,
-    calibration_table,
-    category_calibration_table,
-    category_table,
-    lists_table,
-    rewardbench_table,
-    style_matrix_table,
-    styles_table,
-    versus_slices_table,
-    versus_table,
-)
-from rlhf_bench.report.tables.audit_examination import (
-    findings_table,
-    groups_table,
-    prices_table,
-    probes_table,
-    safety_table,
-    safety_worst_table,
-    slices_table,
-    teacher_table,
-)
-from rlhf_bench.report.tables.gain import gain_table
-from rlhf_bench.report.tables.in_full import gold_table, kl_table, per_seed_table, rouge_table, training_table
-from rlhf_bench.report.tables.judge import judge_audit_table, people_table, strengths_table, win_rate_table
-from rlhf_bench.report.tables.judge_forms import (
-    ranking_audit_table,
-    ranking_table,
-    rating_audit_table,
-    rating_pairs_table,
-    rating_table,
-)
-from rlhf_bench.report.tables.pairwise import pairwise_table
-from rlhf_bench.report.tables.summary import summary_table
-from rlhf_bench.report.tables.tradeoff import (
-    best_of_n_table,
-    equal_kl_table,
-    frontier_table,
-    overoptimisation_table,
-    pareto_table,
+from rlhf_bench.report.tables import (
+    audit,
+    audit_examination,
+    gain,
+    in_full,
+    judge,
+    judge_forms,
+    pairwise,
+    summary,
+    tradeoff,
 )
 
 if TYPE_CHECKING:  # matplotlib takes seconds to import: what prints a table does not wait for it
@@ -80,7 +50,7 @@ class Plot(NamedTuple):
 
 
 REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
-    summary_table,
+    summary.summary_table,
     Plot(
         "suite_metrics", "panels", "The metrics of this suite's own prompts: each model with its interval.", wide=True
     ),
@@ -131,30 +101,30 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
         "Where a gain came from",
         wide=True,
     ),
-    gain_table,
-    pareto_table,
-    frontier_table,
-    overoptimisation_table,
-    equal_kl_table,
-    best_of_n_table,
-    pairwise_table,
-    win_rate_table,
-    judge_audit_table,
-    people_table,
-    strengths_table,
-    ranking_table,
-    ranking_audit_table,
-    rating_table,
-    rating_pairs_table,
-    rating_audit_table,
-    per_seed_table,
-    gold_table,
-    rouge_table,
-    kl_table,
+    gain.gain_table,
+    tradeoff.pareto_table,
+    tradeoff.frontier_table,
+    tradeoff.overoptimisation_table,
+    tradeoff.equal_kl_table,
+    tradeoff.best_of_n_table,
+    pairwise.pairwise_table,
+    judge.win_rate_table,
+    judge.judge_audit_table,
+    judge.people_table,
+    judge.strengths_table,
+    judge_forms.ranking_table,
+    judge_forms.ranking_audit_table,
+    judge_forms.rating_table,
+    judge_forms.rating_pairs_table,
+    judge_forms.rating_audit_table,
+    in_full.per_seed_table,
+    in_full.gold_table,
+    in_full.rouge_table,
+    in_full.kl_table,
     Plot("training_curves", "curves", "One line a seed. Scales differ between panels.", "Training", wide=True),
-    training_table,
-    accuracy_table,
-    findings_table,
+    in_full.training_table,
+    audit.accuracy_table,
+    audit_examination.findings_table,
     Plot(
         "audit_features",
         "audit",
@@ -174,22 +144,22 @@ REPORT: tuple[Callable[[Result], Table] | Plot, ...] = (
         "Reward model",
     ),
     Plot("audit_reliability", "audit", "How often the preferred side is the chosen one.", "Reward model"),
-    category_table,
-    lists_table,
-    styles_table,
-    style_matrix_table,
-    rewardbench_table,
-    versus_table,
-    versus_slices_table,
-    prices_table,
-    slices_table,
-    probes_table,
-    safety_table,
-    safety_worst_table,
-    teacher_table,
-    groups_table,
-    category_calibration_table,
-    calibration_table,
+    audit.category_table,
+    audit.lists_table,
+    audit.styles_table,
+    audit.style_matrix_table,
+    audit.rewardbench_table,
+    audit.versus_table,
+    audit.versus_slices_table,
+    audit_examination.prices_table,
+    audit_examination.slices_table,
+    audit_examination.probes_table,
+    audit_examination.safety_table,
+    audit_examination.safety_worst_table,
+    audit_examination.teacher_table,
+    audit_examination.groups_table,
+    audit.category_calibration_table,
+    audit.calibration_table,
 )
 
 
@@ -206,7 +176,7 @@ def tables(result: Result, *, section: str | None = None) -> list[Table]:
 
 def audit_contents() -> list[Callable[[Result], Table] | Plot]:
     """The entries that need nothing but an audit."""
-    start = REPORT.index(findings_table)
+    start = REPORT.index(audit_examination.findings_table)
     return list(REPORT[start:])
 
 

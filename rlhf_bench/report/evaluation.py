@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rlhf_bench.errors import StoreError
+from rlhf_bench.report.contents import REPORT, draw, figures, tables
 from rlhf_bench.report.render.flat import frame
 from rlhf_bench.report.result import Result, load_result
+from rlhf_bench.report.tables.pairwise import pairwise_table
+from rlhf_bench.report.tables.summary import summary_table
+from rlhf_bench.report.verdict import verdict
 from rlhf_bench.store import ResultStore
 
 if TYPE_CHECKING:  # what reads no table and no plot does not wait for matplotlib
@@ -33,29 +37,21 @@ class Evaluation:
 
         Tables without a row are left out.
         """
-        from rlhf_bench.report.contents import tables
-
         return {table.name: frame(table) for table in tables(self._result) if table.rows}
 
     @cached_property
     def summary(self) -> pd.DataFrame:
         """A row a model, the data's own responses last; see `tables`."""
-        from rlhf_bench.report.tables.summary import summary_table
-
         return frame(summary_table(self._result))
 
     @cached_property
     def pairwise(self) -> pd.DataFrame:
         """A row a metric and two models on the same prompts, a minus b; no row where there is one model."""
-        from rlhf_bench.report.tables.pairwise import pairwise_table
-
         return frame(pairwise_table(self._result))
 
     @cached_property
     def verdict(self) -> list[str]:
         """What the paired tests say of the models, in words: a sentence each on the gold and the learned reward."""
-        from rlhf_bench.report.verdict import verdict
-
         return verdict(self._result)
 
     @cached_property
@@ -76,8 +72,6 @@ class Evaluation:
     @property
     def figures(self) -> dict[str, Figure]:
         """Name -> plot, where the result has the numbers for it; drawn at each access."""
-        from rlhf_bench.report.contents import REPORT, figures
-
         return figures(self._result, REPORT)
 
     def figure(self, name: str) -> Figure:
@@ -85,8 +79,6 @@ class Evaluation:
 
         Raises UnknownName for a name that no plot has, StoreError where the result has not the numbers for it.
         """
-        from rlhf_bench.report.contents import draw
-
         figure = draw(self._result, name)
         if figure is None:
             raise StoreError(

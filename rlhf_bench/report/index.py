@@ -45,7 +45,9 @@ def write_index(results: Path) -> Path:
     if not found and not unread:
         raise StoreError(f"no result in {results}/; make one with: rlhf-bench eval --suite hh-test")
     found.sort(key=lambda pair: str(pair[1].manifest.get("time", "")), reverse=True)
-    overview = _linked(_results(results, found), 0, [_link(results, folder) for folder, _ in found])
+    notes = [f"{folder.name}: {line}" for folder, result in found for line in toy_lines(result.manifest)]
+    table = Table("results", "All results", _COLUMNS, [_row(results, *one) for one in found], notes)
+    overview = _linked(html_table(table), 0, [_link(results, folder) for folder, _ in found])
     boards = [
         _linked(html_table(board.table), 2, [_link(results, folder) for folder in board.folders])
         for board in leaderboards([result for _, result in found])
@@ -54,11 +56,6 @@ def write_index(results: Path) -> Path:
     with writing(results / "index.html") as path:
         atomic_write_text(path, page + "\n")
     return path
-
-
-def _results(root: Path, found: list[tuple[Path, Result]]) -> HtmlTable:
-    notes = [f"{folder.name}: {line}" for folder, result in found for line in toy_lines(result.manifest)]
-    return html_table(Table("results", "All results", _COLUMNS, [_row(root, *one) for one in found], notes))
 
 
 def _link(root: Path, folder: Path) -> str:

@@ -136,17 +136,14 @@ def _p_paired(a: Entry, b: Entry) -> float:
     prompts = [prompt for prompt in a.prompts if prompt in set(b.prompts)]
     if len(prompts) < 2:
         return math.nan
-    ours, theirs = (_at(entry, prompts) for entry in (a, b))
+    places = [{prompt: number for number, prompt in enumerate(entry.prompts)} for entry in (a, b)]
+    columns = [[place[prompt] for prompt in prompts] for place in places]
+    ours, theirs = a.values[:, columns[0]], b.values[:, columns[1]]
     seeds = [seed for seed in a.seeds if seed in b.seeds]
     if not seeds:
         return p_of_other_seeds(ours, theirs)
     rows = [[entry.seeds.index(seed) for seed in seeds] for entry in (a, b)]
     return float(crossed_difference(ours[rows[0]], theirs[rows[1]]).p_paired)
-
-
-def _at(entry: Entry, prompts: Sequence[str]) -> FloatArray:
-    at = {prompt: number for number, prompt in enumerate(entry.prompts)}
-    return entry.values[:, [at[prompt] for prompt in prompts]]
 
 
 def p_of_other_seeds(a: FloatArray, b: FloatArray) -> float:

@@ -31,6 +31,7 @@ def model_card(training: Mapping[str, Any], *, name: str, evaluated: Sequence[Ev
     """README.md of a checkpoint from its training.json; `name` is the folder or the hub's name to load it by."""
     stage, data = training["stage"], training["data"]
     parents = ", ".join(f"{parent} ({p['hash']})" for parent, p in training["parents"].items()) or "none"
+    alarms = [f"- step {alarm['step']}, {alarm['name']}: {alarm['message']}" for alarm in training.get("alarms", [])]
     parts = [
         f"---\n{_metadata(training, name, evaluated)}---",
         f"# {stage}, seed {training['seed']}",
@@ -41,7 +42,7 @@ def model_card(training: Mapping[str, Any], *, name: str, evaluated: Sequence[Ev
         _table(
             "On the validation split", ["metric", "value"], [[k, f"{v:.4g}"] for k, v in training["metrics"].items()]
         ),
-        _alarms(training.get("alarms", [])),
+        "## Alarms while training\n\n" + ("\n".join(alarms) or "None was raised."),
         _loading(training, name),
         "## Configuration\n\nEvery step is in `log.jsonl`, versions and hashes are in `training.json`.\n\n"
         f"```json\n{json.dumps(training['config'], indent=2)}\n```",
@@ -113,20 +114,16 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _alarms(alarms: Sequence[Mapping[str, Any]]) -> str:
-    lines = [f"- step {alarm['step']}, {alarm['name']}: {alarm['message']}" for alarm in alarms]
-    return "## Alarms while training\n\n" + ("\n".join(lines) or "None was raised.")
-
-
 def _loading(training: Mapping[str, Any], name: str) -> str:
     adapter = training.get("adapter")
     code = _model_code(training["stage"], name) if adapter is None else _adapter_code(training["stage"], name, adapter)
     if training["stage"] == "reward" and "form" in training:
         code += "\n\n" + _reward_code(training["form"])
-    return (
-        f"## Loading\n\nWith plain transformers{' and peft' if adapter else ''}:\n\n```python\n{code}\n```\n\n"
-        f"{_prompt_form(training.get('prompt_form', 'hh'))}"
-    )
+    form = f"as the template {training.get('prompt_form')} of `rlhf-bench eval --prompt-template` writes it."
+    if training.get("prompt_form", "hh") == "hh":
+        form = "in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space."
+    packages = "transformers and peft" if adapter else "transformers"
+    return f"## Loading\n\nWith plain {packages}:\n\n```python\n{code}\n```\n\nA prompt is a dialogue {form}"
 
 
 def _model_code(stage: str, name: str) -> str:
@@ -178,9 +175,3 @@ def _adapter_code(stage: str, name: str, adapter: Mapping[str, Any]) -> str:
 
 def _class(stage: str) -> str:
     return "AutoModelForSequenceClassification" if stage == "reward" else "AutoModelForCausalLM"
-
-
-def _prompt_form(template: str) -> str:
-    if template == "hh":
-        return "A prompt is a dialogue in the form `\\n\\nHuman: ...\\n\\nAssistant:`; a response begins with a space."
-    return f"A prompt is a dialogue as the template {template} of `rlhf-bench eval --prompt-template` writes it."

@@ -81,7 +81,8 @@ def paper_table(result: Result, choice: Choice) -> Table:
 def paper_figure(result: Result, choice: Choice) -> Figure:
     """Each metric against KL, with both intervals; where KL is not chosen, or no model has it, a panel a metric."""
     names, metrics = _names(result, choice), _metrics(result, choice)
-    against = [metric for metric in metrics if metric != KL] if KL in metrics and _has(result, names, KL) else []
+    has_kl = KL in metrics and any(known(result.estimate(model, KL)) for model in names)
+    against = [metric for metric in metrics if metric != KL] if has_kl else []
     shown = against or metrics
     single, double = _WIDTHS[choice.style]
     width = double if choice.columns == "double" else single
@@ -140,10 +141,6 @@ def _label(result: Result, metric: str) -> str:
     return result.reward_label if metric == result.reward_key else describe(metric).title.lower()
 
 
-def _has(result: Result, models: Mapping[str, str], metric: str) -> bool:
-    return any(known(result.estimate(model, metric)) for model in models)
-
-
 def _names(result: Result, choice: Choice) -> dict[str, str]:
     """Model -> the name that is shown, in the order chosen."""
     rename = dict(choice.rename or {})
@@ -164,17 +161,15 @@ def _names(result: Result, choice: Choice) -> dict[str, str]:
 def _metrics(result: Result, choice: Choice) -> list[str]:
     """The chosen metrics; the reward is the z-score where there are several seeds."""
     wanted = list(dict.fromkeys(choice.metrics)) or [m for m in ("reward", "gold", KL) if _usable(result, m)]
+    usable = [name for name in result.metric_names if result.has(name)]
     if not wanted:
-        raise BadValue(f"{result.path} has no reward, gold or KL; expected metrics: --metrics {_some(result)}")
+        some = ",".join(usable[:3]) or "(none has a number)"
+        raise BadValue(f"{result.path} has no reward, gold or KL; expected metrics: --metrics {some}")
     for metric in wanted:
         if not _usable(result, metric):
-            raise UnknownName("metric", metric, [name for name in result.metric_names if result.has(name)])
+            raise UnknownName("metric", metric, usable)
     return [result.reward_key if metric == "reward" else metric for metric in wanted]
 
 
 def _usable(result: Result, metric: str) -> bool:
     return result.has(result.reward_key if metric == "reward" else metric)
-
-
-def _some(result: Result) -> str:
-    return ",".join([name for name in result.metric_names if result.has(name)][:3]) or "(none has a number)"

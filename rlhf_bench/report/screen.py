@@ -92,14 +92,10 @@ def _fitting(table: Table, width: int) -> tuple[list[int], bool]:
     Columns of the tier MAIN are left out from the right until the others fit.
     """
     numbers = range(table.keys, len(table.columns))
-    shown = [j for j in numbers if table.columns[j].tier <= MAIN and _has_value(table, j)]
+    cells = {j: [row[j] for row in table.rows] for j in numbers if table.columns[j].tier <= MAIN}
+    shown = [j for j in cells if any(known(c) if isinstance(c, Estimate) else c is not None for c in cells[j])]
     stacked = not fits(table, shown, width)
     while not fits(table, shown, width, stacked=stacked) and len(shown) > 1:
         spare = [j for j in shown if table.columns[j].tier != ALWAYS]
         shown.remove(spare[-1] if spare else shown[-1])
     return shown, stacked
-
-
-def _has_value(table: Table, column: int) -> bool:
-    cells = [row[column] for row in table.rows]
-    return any(known(cell) if isinstance(cell, Estimate) else cell is not None for cell in cells)

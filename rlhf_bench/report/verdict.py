@@ -8,7 +8,7 @@ the pairs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -42,20 +42,23 @@ def _findings(result: Result, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     names = {row[side] for row in rows for side in ("a", "b")}
     models = sorted((model for model in result.models if model in names), key=lambda model: -ahead.count(model))
     alike = {frozenset(pair) for pair in combinations(models, 2)} - {frozenset(pair) for pair in wins}
-    conditions = f"Holm p < .05; {_conditions(result, rows)}"
+    prompts, seeds = max(row["difference"]["n"] for row in rows), len(result.seeds)
+    conditions = f"Holm p < .05; {prompts} prompts, {seeds} training seed{'' if seeds == 1 else 's'}"
     power = _power(rows, alike)
     if not wins:
         return [f"no two of {', '.join(models)} can be told apart ({conditions})", *power]
     groups = _chain(models, wins, alike)
     if groups is not None:
         chain = " > ".join(", ".join(group) for group in groups)
-        together = [f"{_listed(group)} cannot be told apart" for group in groups if len(group) > 1]
+        several = [group for group in groups if len(group) > 1]
+        together = [f"{', '.join(group[:-1])} and {group[-1]} cannot be told apart" for group in several]
         return [f"{chain} ({conditions})", *together, *power]
-    if _is_ordered(models, wins) and len(wins) > _FEW:
+    places = {(winner, loser): (models.index(winner), models.index(loser)) for winner, loser in wins}
+    if all(winner < loser for winner, loser in places.values()) and len(wins) > _FEW:
         letters = _letters(models, alike)
         shown = ", ".join(f"{model} ({letters[model]})" for model in models)
         return [f"{shown} ({conditions})", "models that share a letter cannot be told apart", *power]
-    pairs = ", ".join(f"{winner} > {loser}" for winner, loser in sorted(wins, key=lambda pair: _place(models, pair)))
+    pairs = ", ".join(f"{winner} > {loser}" for winner, loser in sorted(wins, key=lambda pair: places[pair]))
     return [f"{pairs} ({conditions})", "no other pair can be told apart", *power]
 
 
@@ -69,11 +72,6 @@ def _chain(models: Sequence[str], wins: Collection[tuple[str, str]], alike: Coll
             groups.append([model])
     across = [(a, b) for better, worse in combinations(groups, 2) for a in better for b in worse]
     return groups if all(pair in wins for pair in across) else None
-
-
-def _is_ordered(models: Sequence[str], wins: Iterable[tuple[str, str]]) -> bool:
-    """Whether every winner comes before the model that it differs from."""
-    return all(models.index(winner) < models.index(loser) for winner, loser in wins)
 
 
 def _letters(models: Sequence[str], alike: Collection[Pair]) -> dict[str, str]:
@@ -98,19 +96,5 @@ def _power(rows: Sequence[Mapping[str, Any]], alike: Collection[Pair]) -> list[s
     return [f"80 % power for a difference of {number_text(max(sizes), 2)}"] if sizes else []
 
 
-def _conditions(result: Result, rows: Sequence[Mapping[str, Any]]) -> str:
-    prompts = max(row["difference"]["n"] for row in rows)
-    seeds = len(result.seeds)
-    return f"{prompts} prompts, {seeds} training seed{'' if seeds == 1 else 's'}"
-
-
 def _ordered(row: Mapping[str, Any], higher: bool) -> tuple[str, str]:
     return (row["a"], row["b"]) if (row["difference"]["value"] > 0) == higher else (row["b"], row["a"])
-
-
-def _place(models: Sequence[str], pair: tuple[str, str]) -> tuple[int, int]:
-    return models.index(pair[0]), models.index(pair[1])
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"

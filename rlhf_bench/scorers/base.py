@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlhf_bench.runtime.processes import ALONE, Processes
-from rlhf_bench.types import ResponseRow
+from rlhf_bench.types import ResponseRow as ResponseRow  # what every scorer reads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,23 +22,6 @@ if TYPE_CHECKING:
     from rlhf_bench.modeling.reward_model import RewardModel
     from rlhf_bench.modeling.sampling import SamplingConfig
     from rlhf_bench.modeling.templates import Template
-
-__all__ = [
-    "CUT",
-    "AlarmRule",
-    "Columns",
-    "Corpus",
-    "EvalContext",
-    "Kind",
-    "LoadedModel",
-    "LogRatios",
-    "Metric",
-    "Missing",
-    "Origin",
-    "ResponseRow",
-    "Scorer",
-    "Values",
-]
 
 Kind = Literal["mean", "share", "std", "perplexity", "bits_per_byte"]
 # who wrote the responses: a model that was sampled here, or behind a server, a file, the data
@@ -168,5 +151,6 @@ class Scorer:
         return None
 
     def found(self, columns: Collection[str]) -> list[Metric]:
-        """The metrics that the columns of the scores allow, in the order of the tables."""
-        return [metric for metric in self.metrics if all(column in columns for column in metric.sources)]
+        """The metrics that the columns of the scores allow, in the order of the tables; those of made-up names last."""
+        own = [metric for metric in self.metrics if all(column in columns for column in metric.sources)]
+        return [*own, *(metric for name in columns if (metric := self.describe(name)))]

@@ -62,8 +62,7 @@ class GoldScorer(Scorer):
         return Metric(name, f"Gold: {title}", "", True, 3, description, tables={"gold": 1})
 
     def found(self, columns: Collection[str]) -> list[Metric]:
-        components = [metric for name in sorted(columns) if (metric := self.describe(name))]
-        return [*super().found(columns), *components]
+        return super().found(sorted(columns))
 
 
 SCORER = GoldScorer()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from rlhf_bench.scorers.base import (
 
 HELD_OUT = "reward_held_out"  # the reward model of another training seed, which no policy was optimised against
 HELD_OUT_Z = f"{HELD_OUT}_z"
+READ_OFF = ("reward", "reward_z", "gold")  # what is read off of samples that a reward chose or weighed
 REWARD_PREFIX = "reward:"  # a reward model that scores beside the first
 
 
@@ -71,10 +72,6 @@ class RewardScorer(Scorer):
             return None
         description = f"the scalar of the further reward model {model}, raw"
         return Metric(name, f"Reward: {model}", "", True, 3, description, compared=True, tables={"summary": 20})
-
-    def found(self, columns: Collection[str]) -> list[Metric]:
-        further = [metric for name in columns if (metric := self.describe(name))]
-        return [*super().found(columns), *further]
 
 
 SCORER = RewardScorer()

@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,25 +95,23 @@ class _Rouge:
 _ENGLISH, _UNICODE = _Rouge(english_words), _Rouge(unicode_words)
 
 
-class Score(NamedTuple):
-    """Precision is over the response's words, recall over the reference's, F their harmonic mean; 0 to 1."""
-
-    precision: float
-    recall: float
-    fmeasure: float
-
-
 def rouge_parts(reference: str, prediction: str, rouge: _Rouge = _ENGLISH) -> dict[str, float]:
     """{"rouge1": F, "rouge1_precision": ..., "rouge1_recall": ..., ...} of one response, for ROUGE-1, -2, -L and -Lsum.
 
+    Precision is over the response's words, recall over the reference's, F their harmonic mean; 0 to 1.
+
     ROUGE-Lsum takes each line as a sentence; a text of one line has that of ROUGE-L.
     """
-    scores = _scores(reference, prediction, rouge)
+    scores = dict(rouge.ngrams.score(reference, prediction))
+    ours, theirs = rouge.tokenize(reference), rouge.tokenize(prediction)
+    common = _lcs_length(ours, theirs)
+    precision, recall = (common / max(1, len(words)) for words in (theirs, ours))
+    scores["rougeL"] = scoring.Score(precision, recall, scoring.fmeasure(precision, recall))
     one_line = "\n" not in reference.strip() and "\n" not in prediction.strip()
-    lines = scores["rougeL"] if one_line else _of(rouge.lines.score(reference, prediction)["rougeLsum"])
+    scores["rougeLsum"] = scores["rougeL"] if one_line else rouge.lines.score(reference, prediction)["rougeLsum"]
     found: dict[str, float] = {}
-    for name, score in (scores | {"rougeLsum": lines}).items():
-        found |= {name: score.fmeasure, f"{name}_precision": score.precision, f"{name}_recall": score.recall}
+    for name, (precision, recall, fmeasure) in scores.items():
+        found |= {name: float(fmeasure), f"{name}_precision": float(precision), f"{name}_recall": float(recall)}
     return found
 
 
@@ -128,21 +126,6 @@ def rouge_best(references: Sequence[str], prediction: str, rouge: _Rouge = _ENGL
         parts = max(found, key=lambda scores: scores[name])
         best |= {key: parts[key] for key in (name, f"{name}_precision", f"{name}_recall")}
     return best
-
-
-def _scores(reference: str, prediction: str, rouge: _Rouge) -> dict[str, Score]:
-    scores = {name: _of(score) for name, score in rouge.ngrams.score(reference, prediction).items()}
-    ours, theirs = rouge.tokenize(reference), rouge.tokenize(prediction)
-    scores["rougeL"] = Score(0.0, 0.0, 0.0)
-    if ours and theirs:
-        common = _lcs_length(ours, theirs)
-        precision, recall = common / len(theirs), common / len(ours)
-        scores["rougeL"] = Score(precision, recall, float(scoring.fmeasure(precision, recall)))
-    return scores
-
-
-def _of(score: Any) -> Score:
-    return Score(float(score.precision), float(score.recall), float(score.fmeasure))
 
 
 def _lcs_length(a: tuple[str, ...], b: tuple[str, ...]) -> int:

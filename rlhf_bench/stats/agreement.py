@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,10 +49,8 @@ def fleiss_kappa(counts: npt.ArrayLike) -> float:
     return (observed - expected) / (1 - expected) if expected < 1 else math.nan
 
 
-def krippendorff_alpha(
-    ratings: npt.ArrayLike, *, scale: Literal["nominal", "ordinal", "interval"] = "nominal"
-) -> float:
-    """Krippendorff's alpha (2011, "Computing Krippendorff's Alpha-Reliability") of ratings (raters, units).
+def krippendorff_alpha(ratings: npt.ArrayLike) -> float:
+    """Krippendorff's nominal alpha (2011, "Computing Krippendorff's Alpha-Reliability") of ratings (raters, units).
 
     1 - D_o / D_e over the coincidences of values within units; units with fewer than two ratings do not count, a
     missing rating is NaN. NaN where nothing can be paired or only one value occurs.
@@ -69,18 +66,8 @@ def krippendorff_alpha(
     counts, of_unit = counts[of_unit > 1], of_unit[of_unit > 1]
     within = (counts / (of_unit - 1)[:, None]).T @ counts - np.diag((counts / (of_unit - 1)[:, None]).sum(axis=0))
     margins = within.sum(axis=0)
-    distance = _distances(values, margins, scale)
+    distance = 1.0 - np.eye(len(values))  # (V, V): two values agree or not
     expected = float((np.outer(margins, margins) * distance).sum())
     if expected == 0:
         return math.nan
     return 1 - float(margins.sum() - 1) * float((within * distance).sum()) / expected
-
-
-def _distances(values: FloatArray, margins: FloatArray, scale: str) -> FloatArray:
-    """(V, V) squared differences of two values on the scale."""
-    if scale == "nominal":
-        return 1.0 - np.eye(len(values))
-    if scale == "interval":
-        return np.asarray((values[:, None] - values) ** 2)
-    middles = np.cumsum(margins) - margins / 2  # sum of margins from c to k, less half of both ends
-    return np.asarray((middles[:, None] - middles) ** 2)

@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.pigeonhole import crossed_sums, percentile
+from rlhf_bench.stats.resample import LEVEL, TAILS
 from rlhf_bench.types import Estimate
 
 ELO = 400 / math.log(10)  # one unit of log odds on the Elo scale
@@ -68,7 +69,6 @@ def strengths(
     *,
     baseline: str,
     seed: int = 0,
-    level: float = 0.95,
     prior: float = PRIOR,
 ) -> list[Strength]:
     """Strengths of M models from wins (S, P, M, M), how often i beat j on each prompt of each seed; strongest first.
@@ -88,15 +88,15 @@ def strengths(
     elo = np.where(joined, BASELINE + ELO * (theta - theta[zero]), np.nan)
     elo_b = BASELINE + ELO * (theta_b - theta_b[:, [zero]])
     ranks, ranks_b = _ranks(elo[None], joined)[0], _ranks(elo_b, joined)
-    low, high = np.quantile(ranks_b, [(1 - level) / 2, (1 + level) / 2], axis=0, method="nearest").astype(int)
+    low, high = np.quantile(ranks_b, TAILS, axis=0, method="nearest").astype(int)
     found = []
     for i, model in enumerate(models):
-        estimate = percentile(float(elo[i]), elo_b[:, i], n=p, level=level, n_seeds=s)
+        estimate = percentile(float(elo[i]), elo_b[:, i], n=p, n_seeds=s)
         if i == zero:
-            estimate = Estimate(BASELINE, BASELINE, BASELINE, p, level, "fixed", s)
+            estimate = Estimate(BASELINE, BASELINE, BASELINE, p, LEVEL, "fixed", s)
         elif not joined[i] or separated[i] or separated[zero]:
             method = "separated" if joined[i] else "none"
-            estimate = Estimate(float(elo[i]), math.nan, math.nan, p, level, method, s)
+            estimate = Estimate(float(elo[i]), math.nan, math.nan, p, LEVEL, method, s)
         rank = int(ranks[i])
         found.append(Strength(model, estimate, rank, min(rank, int(low[i])), max(rank, int(high[i]))))
     return sorted(found, key=lambda strength: (strength.rank == 0, strength.rank, strength.model))

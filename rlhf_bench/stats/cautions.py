@@ -61,10 +61,5 @@ def _names(numbers: Sequence[Shown]) -> str:
     of: dict[str, list[str]] = {}
     for number in numbers:
         of.setdefault(number.quantity, []).append(number.of)
-    return "; ".join(f"{quantity} of {_some(names)}" for quantity, names in of.items())
-
-
-def _some(names: Sequence[str]) -> str:
-    """All of them, or the first where they are many."""
-    more = len(names) - AT_MOST
-    return ", ".join(names) if more <= 0 else f"{', '.join(names[:AT_MOST])} and {more} more"
+    more = {quantity: f" and {len(names) - AT_MOST} more" * (len(names) > AT_MOST) for quantity, names in of.items()}
+    return "; ".join(f"{quantity} of {', '.join(names[:AT_MOST])}{more[quantity]}" for quantity, names in of.items())

@@ -55,14 +55,8 @@ def difference(a: Values, b: Values, *, level: float = 0.95, seed: int = 0) -> D
         p_paired=p,
         p_wilcoxon=wilcoxon_p(d),
         effect=effect_size(d),
-        detectable=_detectable(d, level=level),
+        detectable=math.nan if n < 2 or is_constant(d) else detectable_difference(float(d.std(ddof=1)), n, level=level),
     )
-
-
-def _detectable(d: FloatArray, *, level: float) -> float:
-    if len(d) < 2 or is_constant(d):
-        return math.nan
-    return detectable_difference(float(d.std(ddof=1)), len(d), level=level)
 
 
 def effect_size(differences: FloatArray) -> float:

@@ -8,11 +8,11 @@ import numpy as np
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.resample import (
+    LEVEL,
     MIN_PROMPTS,
     FloatArray,
     Values,
     bootstrap_t_interval,
-    check_level,
     is_constant,
     ragged,
     resampled_sums,
@@ -23,14 +23,13 @@ from rlhf_bench.types import Estimate
 _LIMIT = 1 - 1e-12  # a correlation of 1 has no Fisher z
 
 
-def correlation_estimate(x: Values, y: Values, *, level: float = 0.95, seed: int = 0) -> Estimate:
+def correlation_estimate(x: Values, y: Values, *, seed: int = 0) -> Estimate:
     """Pearson's r over all responses; x and y (n,) or (n, K), the same prompts and samples. Ranks give Spearman's.
 
     A bootstrap-t over prompts on Fisher's z = atanh r; below 10 prompts a plain t. The standard error comes from the
     prompts' influence: with standardised u, v a response adds u v - r (u^2 + v^2) / 2 (Devlin et al. 1975), and
     se(z) = sqrt(n / (n - 1) sum_i (its prompt's sum)^2) / (responses (1 - r^2)).
     """
-    check_level(level)
     a, b = ragged(x), ragged(y)
     if a.shape != b.shape:
         raise BadValue(f"values of shapes {a.shape} and {b.shape} given; expected the same responses twice")
@@ -39,7 +38,7 @@ def correlation_estimate(x: Values, y: Values, *, level: float = 0.95, seed: int
     a, b, there = a[kept], b[kept], there[kept]
     n, n_missing = len(a), int((~kept).sum())
     if n < 2 or is_constant(a[there]) or is_constant(b[there]):
-        return Estimate(math.nan, math.nan, math.nan, n, level, "none", 1, n_missing)
+        return Estimate(math.nan, math.nan, math.nan, n, LEVEL, "none", 1, n_missing)
     u, v = (np.where(there, (t - t[there].mean()) / t[there].std(), 0.0) for t in (a, b))
     parts = (u * u, v * v, u * v, u, v, there.astype(np.float64))
     features = np.column_stack([part.sum(axis=1) for part in parts])  # (n, 6)
@@ -47,14 +46,14 @@ def correlation_estimate(x: Values, y: Values, *, level: float = 0.95, seed: int
     z, se = _fisher(features.sum(axis=0)[None], products.sum(axis=0)[None], n)
     value = float(np.tanh(z[0]))
     if abs(value) > 1 - 1e-9 or se[0] < 1e-9:  # every prompt says the same: nothing tells how far it is from the truth
-        return Estimate(value, math.nan, math.nan, n, level, "none", 1, n_missing)
+        return Estimate(value, math.nan, math.nan, n, LEVEL, "none", 1, n_missing)
     if n < MIN_PROMPTS:
-        interval = t_interval(float(z[0]), float(se[0]), n - 1, level=level)
+        interval = t_interval(float(z[0]), float(se[0]), n - 1, level=LEVEL)
     else:
         z_b, se_b = _fisher(resampled_sums(features, seed=seed), resampled_sums(products, seed=seed), n)
-        interval = bootstrap_t_interval(float(z[0]), float(se[0]), n - 1, z_b, se_b, level=level)
+        interval = bootstrap_t_interval(float(z[0]), float(se[0]), n - 1, z_b, se_b, level=LEVEL)
     low, high = math.tanh(interval.low), math.tanh(interval.high)
-    return Estimate(value, low, high, n, level, interval.method, 1, n_missing)
+    return Estimate(value, low, high, n, LEVEL, interval.method, 1, n_missing)
 
 
 def _fisher(sums: FloatArray, products: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:

@@ -89,7 +89,7 @@ def distances(spread: Spread, s: int, pivots: Pivots, tail: float) -> tuple[floa
     return below, above
 
 
-def crossed_interval(cells: FloatArray, *, level: float, seed: int, null: float = 0.0) -> Interval:
+def crossed_interval(cells: FloatArray, *, level: float, seed: int) -> Interval:
     """Interval and test of the mean of (S, P) cells, all finite, S and P at least 2, seeds that differ."""
     s, p = cells.shape
     value, of_prompt = float(cells.mean()), cells.mean(axis=0)
@@ -98,16 +98,16 @@ def crossed_interval(cells: FloatArray, *, level: float, seed: int, null: float 
     if pivots.drawn is not None and not np.isfinite(pivots.drawn).all():  # some resamples have no spread
         pivots = Pivots(p - 1)
     below, above = distances(found, s, pivots, (1 - level) / 2)
-    side = 0 if value > null else 1
+    side = 0 if value > 0 else 1
 
     def excluded(tail: float) -> bool:
-        return bool(distances(found, s, pivots, tail)[side] < abs(value - null))
+        return bool(distances(found, s, pivots, tail)[side] < abs(value))
 
     return Interval(float(value - below), float(value + above), 2 * _smallest(excluded), METHOD)
 
 
 def _smallest(excluded: Callable[[float], bool]) -> float:
-    """The smallest tail, of at most 0.5, at which the interval leaves out the null value."""
+    """The smallest tail, of at most 0.5, at which the interval leaves out 0."""
     if not excluded(0.5):
         return 0.5
     low, high = math.log(1e-300), math.log(0.5)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, combinations
 from typing import Any
 
@@ -46,7 +46,6 @@ class Prices:
     by_subset: Mapping[Subset, FloatArray]  # (S, 1 + B, F) each; 0 for a feature outside the subset
     weights: FloatArray  # (1 + B, S) of the seeds in a mean
     seed: int
-    level: float
     outcome: FloatArray | None = None  # (S, P, K) the reference's, where it standardised the outcome of every model
 
 
@@ -60,11 +59,7 @@ class Split:
     without: dict[str, Estimate]  # the gain less the part of a group
 
     def to_dict(self) -> dict[str, Any]:
-        def dicts(estimates: dict[str, Estimate]) -> dict[str, Any]:
-            return {name: estimate.to_dict() for name, estimate in estimates.items()}
-
-        parts, shares, without = (dicts(d) for d in (self.parts, self.shares, self.without))
-        return {"gain": self.gain.to_dict(), "parts": parts, "shares": shares, "without": without}
+        return asdict(self)
 
 
 def fit_prices(
@@ -73,7 +68,6 @@ def fit_prices(
     groups: Mapping[str, Sequence[int]],
     *,
     standardised: bool = False,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Prices:
     """What the outcome pays for each feature, on the reference's samples.
@@ -88,7 +82,7 @@ def fit_prices(
     if (there.sum(axis=2) < 2).all():
         raise BadValue("one sample a prompt given; prices within prompts need two or more")
     x, y = _within(features, there[..., None]), _within(outcome[..., None], there[..., None])
-    prices = _fitted(x, y[..., 0], x, groups, n=int(there.sum()), level=level, seed=seed)
+    prices = _fitted(x, y[..., 0], x, groups, n=int(there.sum()), seed=seed)
     return replace(prices, outcome=outcome) if standardised else prices
 
 
@@ -97,7 +91,6 @@ def fit_paired_prices(
     shift: FloatArray,
     groups: Mapping[str, Sequence[int]],
     *,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Prices:
     """What a verdict pays for each feature in which a pair's responses differ, at equal features of all others.
@@ -114,7 +107,7 @@ def fit_paired_prices(
     weighted = (x * share[..., None]).sum(axis=(1, 2), keepdims=True)
     mean = weighted / (share**2).sum(axis=(1, 2))[:, None, None, None]
     varying = np.where(there[..., None], shift - mean, 0.0)
-    return _fitted(x, y, varying, groups, intercept=share, n=int(there.any(axis=2).sum()), level=level, seed=seed)
+    return _fitted(x, y, varying, groups, intercept=share, n=int(there.any(axis=2).sum()), seed=seed)
 
 
 def _fitted(
@@ -124,7 +117,6 @@ def _fitted(
     groups: Mapping[str, Sequence[int]],
     *,
     n: int,
-    level: float,
     seed: int,
     intercept: FloatArray | None = None,
 ) -> Prices:
@@ -150,7 +142,7 @@ def _fitted(
         by_subset[frozenset(subset)] = _solved(gram, cross, [*members, *always], n)[..., : x.shape[3]] / sd
     s, b = gram.shape[0], gram.shape[1] - 1
     weights = np.concatenate([np.full((1, s), 1 / s), seed_weights(s, seed=seed, resamples=b)])
-    return Prices(names, by_subset, weights, seed, level)
+    return Prices(names, by_subset, weights, seed)
 
 
 def _within(values: FloatArray, there: npt.NDArray[np.bool_]) -> FloatArray:
@@ -194,10 +186,10 @@ def split_gain(prices: Prices, gain: FloatArray, shift: FloatArray) -> Split:
     parts[REST] = whole - sum(parts.values())
 
     def estimate(values: FloatArray) -> Estimate:
-        return percentile(float(values[0]), values[1:], n=p, level=prices.level, n_seeds=len(gain))
+        return percentile(float(values[0]), values[1:], n=p, n_seeds=len(gain))
 
     cells = gain if prices.outcome is None else scaled_cells(gain, prices.outcome)
-    total = crossed(cells, level=prices.level, seed=prices.seed)
+    total = crossed(cells, seed=prices.seed)
     is_clear = total.low > 0 or total.high < 0
     nonzero = np.where(whole == 0, np.nan, whole)  # a resample without a gain has no shares
     return Split(

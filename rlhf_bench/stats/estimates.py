@@ -10,6 +10,7 @@ from scipy import stats
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.resample import (
+    LEVEL,
     MIN_PROMPTS,
     FloatArray,
     Interval,
@@ -29,7 +30,7 @@ from rlhf_bench.stats.resample import (
 from rlhf_bench.types import Estimate
 
 
-def _nothing(n_missing: int, level: float) -> Estimate:
+def _nothing(n_missing: int, level: float = LEVEL) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, 0, level, "none", 1, n_missing)
 
 
@@ -52,7 +53,7 @@ def mean_estimate(values_by_prompt: Values, *, level: float = 0.95, seed: int = 
     return Estimate(float(x.mean()), low, high, len(x), level, method, 1, len(means) - len(x), kurtosis)
 
 
-def share_estimate(samples_by_prompt: Values, *, level: float = 0.95, seed: int = 0) -> Estimate:
+def share_estimate(samples_by_prompt: Values, *, seed: int = 0) -> Estimate:
     """Share of responses that are 1 (values are 0 or 1): the mean over prompts of each prompt's share.
 
     One sample a prompt: Wilson (1927), at every value. Several: bootstrap-t over prompts, cut to [0, 1]; where all
@@ -61,7 +62,6 @@ def share_estimate(samples_by_prompt: Values, *, level: float = 0.95, seed: int 
 
     Raises BadValue for values other than 0 and 1.
     """
-    check_level(level)
     table = ragged(samples_by_prompt)
     there = np.isfinite(table)
     wrong = table[there & (table != 0) & (table != 1)]
@@ -71,18 +71,18 @@ def share_estimate(samples_by_prompt: Values, *, level: float = 0.95, seed: int 
     x = shares[np.isfinite(shares)]
     n, n_missing = len(x), len(shares) - len(x)
     if n == 0:
-        return _nothing(n_missing, level)
+        return _nothing(n_missing)
     value = float(x.mean())
     if there.sum(axis=1).max() == 1:
-        low, high = stats.binomtest(round(float(x.sum())), n).proportion_ci(level, method="wilson")
-        return Estimate(value, float(low), float(high), n, level, "wilson", 1, n_missing)
+        low, high = stats.binomtest(round(float(x.sum())), n).proportion_ci(LEVEL, method="wilson")
+        return Estimate(value, float(low), float(high), n, LEVEL, "wilson", 1, n_missing)
     differing = n - int(np.unique(x, return_counts=True)[1].max())
     interval = Interval(math.nan, math.nan, math.nan, "t")
     if n >= MIN_PROMPTS and differing >= MIN_PROMPTS:
-        interval = mean_interval(x, level=level, seed=seed)
+        interval = mean_interval(x, level=LEVEL, seed=seed)
     if interval.method == "t":
-        interval = clopper_pearson(value, n, level=level)
-    return Estimate(value, max(0.0, interval.low), min(1.0, interval.high), n, level, interval.method, 1, n_missing)
+        interval = clopper_pearson(value, n, level=LEVEL)
+    return Estimate(value, max(0.0, interval.low), min(1.0, interval.high), n, LEVEL, interval.method, 1, n_missing)
 
 
 def clopper_pearson(share: float, n: int, *, level: float) -> Interval:
@@ -94,24 +94,23 @@ def clopper_pearson(share: float, n: int, *, level: float) -> Interval:
     return Interval(low, high, math.nan, "clopper-pearson")
 
 
-def std_estimate(samples_by_prompt: Values, *, level: float = 0.95, seed: int = 0) -> Estimate:
+def std_estimate(samples_by_prompt: Values, *, seed: int = 0) -> Estimate:
     """Standard deviation (ddof 1) over all responses; the interval resamples prompts with all their samples.
 
     A bootstrap-t on the log of the standard deviation; its standard error comes from the influence of each prompt:
     with A_i the sum of squared deviations of prompt i's n_i responses, var = sum A_i / sum n_i is a ratio, and
     se(log sd) = sqrt(n/(n-1) sum (A_i - var n_i)^2) / (2 var sum n_i).
     """
-    check_level(level)
     table = ragged(samples_by_prompt)
     table = table[np.isfinite(table).any(axis=1)]
     n, n_missing = len(table), len(samples_by_prompt) - len(table)
     y = table[np.isfinite(table)]
     if len(y) < 2:
-        return Estimate(math.nan, math.nan, math.nan, n, level, "none", 1, n_missing)
+        return Estimate(math.nan, math.nan, math.nan, n, LEVEL, "none", 1, n_missing)
     value = float(y.std(ddof=1))
     if n < 2 or is_constant(y):
-        low, high, _, method = constant_interval(value, n, 0.0)
-        return Estimate(value, low, high, n, level, method, 1, n_missing)
+        low, high, _, method = constant_interval(value, n)
+        return Estimate(value, low, high, n, LEVEL, method, 1, n_missing)
     z = (table - y.mean()) / value  # neither offset nor scale costs digits
     sizes = np.isfinite(z).sum(axis=1).astype(np.float64)
     features = np.column_stack([np.nansum(z**2, axis=1), np.nansum(z, axis=1), sizes])  # (n, 3): squares, sum, count
@@ -121,9 +120,9 @@ def std_estimate(samples_by_prompt: Values, *, level: float = 0.95, seed: int = 
     def resample() -> tuple[FloatArray, FloatArray]:
         return _log_std(resampled_sums(features, seed=seed), resampled_sums(_products(features), seed=seed), n)
 
-    interval = _interval_of(float(log_sd[0]), float(se[0]), n, resample, scale=1.0, level=level)
+    interval = _interval_of(float(log_sd[0]), float(se[0]), n, resample, scale=1.0)
     low, high = math.exp(interval.low + shift), math.exp(interval.high + shift)
-    return Estimate(value, low, high, n, level, interval.method, 1, n_missing)
+    return Estimate(value, low, high, n, LEVEL, interval.method, 1, n_missing)
 
 
 def _products(features: FloatArray) -> FloatArray:
@@ -150,15 +149,14 @@ def _interval_of(
     resample: Callable[[], tuple[FloatArray, FloatArray]],
     *,
     scale: float,
-    level: float,
 ) -> Interval:
     """Bootstrap-t from `resample()`, or a plain t below 10 prompts, or zero width where prompts do not differ."""
     if se <= 1e-7 * scale:  # the square root of what rounding leaves
-        return constant_interval(value, n, 0.0)
+        return constant_interval(value, n)
     if n < MIN_PROMPTS:
-        return t_interval(value, se, n - 1, level=level)
+        return t_interval(value, se, n - 1, level=LEVEL)
     values_b, ses_b = resample()
-    return bootstrap_t_interval(value, se, n - 1, values_b, ses_b, level=level)
+    return bootstrap_t_interval(value, se, n - 1, values_b, ses_b, level=LEVEL)
 
 
 def ratio_estimate(
@@ -166,7 +164,6 @@ def ratio_estimate(
     denominators: Values,
     *,
     exponentiate: bool = False,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
     """Ratio of sums over prompts, r = sum a_i / sum b_i; with `exponentiate`, exp(r) and its interval.
@@ -176,7 +173,6 @@ def ratio_estimate(
     se = sqrt(n/(n-1) sum (a_i - r b_i)^2) / sum b_i. A prompt is left out and counted if its a is not
     finite or its b not positive.
     """
-    check_level(level)
     a, b = prompt_means(numerators), prompt_means(denominators)
     if a.shape != b.shape:
         raise BadValue(f"{len(a)} numerators and {len(b)} denominators given; expected one of each a prompt")
@@ -185,12 +181,12 @@ def ratio_estimate(
     a, b = a[there], b[there]
     n = len(a)
     if n == 0:
-        return _nothing(n_missing, level)
+        return _nothing(n_missing)
     r = float(a.sum() / b.sum())
     # with e = a - r b, a resample's ratio is r + sum e* / sum b*: nothing cancels where the prompts hardly differ
     e = a - r * b
     features, squares = np.column_stack([e, b]), np.column_stack([e * e, e * b, b * b])
-    interval = constant_interval(r, n, 0.0)
+    interval = constant_interval(r, n)
     if n > 1:
         se = float(_ratio(features.sum(axis=0)[None], squares.sum(axis=0)[None], n)[1][0])
 
@@ -198,11 +194,11 @@ def ratio_estimate(
             shifts, ses = _ratio(resampled_sums(features, seed=seed), resampled_sums(squares, seed=seed), n)
             return r + shifts, ses
 
-        interval = _interval_of(r, se, n, resample, scale=abs(r), level=level)
+        interval = _interval_of(r, se, n, resample, scale=abs(r))
     value, low, high = r, interval.low, interval.high
     if exponentiate:
         value, low, high = float(np.exp(value)), float(np.exp(low)), float(np.exp(high))
-    return Estimate(value, low, high, n, level, interval.method, 1, n_missing, excess_kurtosis(e))
+    return Estimate(value, low, high, n, LEVEL, interval.method, 1, n_missing, excess_kurtosis(e))
 
 
 def _ratio(sums: FloatArray, squares: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:

@@ -25,7 +25,7 @@ import numpy as np
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.linearised import resampled_scale
 from rlhf_bench.stats.pigeonhole import percentile, seed_weights
-from rlhf_bench.stats.resample import FloatArray, resampled_sums
+from rlhf_bench.stats.resample import TAILS, FloatArray, resampled_sums
 from rlhf_bench.stats.tilting import check_rewards, effective_size, tilted
 from rlhf_bench.types import Estimate
 
@@ -75,7 +75,7 @@ def _along(kl: FloatArray, gain: FloatArray, grid: FloatArray) -> FloatArray:
     return np.array([np.interp(x, k, g, right=np.nan) for x, k, g in zip(grids, rising, gain, strict=True)])
 
 
-def seed_curve(reward: FloatArray, others: Mapping[str, FloatArray], *, points: int = POINTS) -> SeedCurve:
+def seed_curve(reward: FloatArray, others: Mapping[str, FloatArray]) -> SeedCurve:
     """The curve of one seed, from samples of its reference. reward, others: (P, N).
 
     1 / beta is swept until the effective sample size ends the curve.
@@ -87,11 +87,11 @@ def seed_curve(reward: FloatArray, others: Mapping[str, FloatArray], *, points: 
     if spread == 0:
         raise BadValue("the same reward for all samples of each prompt given; the frontier needs rewards that differ")
     end = _end(reward, 3.0 * math.sqrt(2 * math.log(reward.shape[1])) / spread)
-    inverse_betas = np.append(np.linspace(0.0, end, points), np.linspace(end, MARGIN * end, points // 4)[1:])
+    inverse_betas = np.append(np.linspace(0.0, end, POINTS), np.linspace(end, MARGIN * end, POINTS // 4)[1:])
     found = tilted(reward, {REWARD: reward, **others}, inverse_betas.tolist())
     gain = {name: value - value[:1] for name, value in found.values.items()}
     level = {name: float(value[0].mean()) for name, value in found.values.items()}
-    return SeedCurve(inverse_betas, found.kl, gain, level, float(found.kl[points - 1].mean()))
+    return SeedCurve(inverse_betas, found.kl, gain, level, float(found.kl[POINTS - 1].mean()))
 
 
 def _end(reward: FloatArray, high: float) -> float:
@@ -133,7 +133,6 @@ class Frontier:
     by_size: dict[int, FloatArray]  # N / 4, N / 2 samples a prompt -> the reward's gain from so many, (M,)
     seeds: list[SeedCurve]
     n_samples: int
-    confidence: float
     units: FloatArray  # (S, B) or (S, 1): of the reward in each resample, over that of the data
 
     @property
@@ -155,7 +154,6 @@ def estimate_frontier(
     others: Mapping[str, Sequence[FloatArray]] | None = None,
     *,
     standardised_by: FloatArray | None = None,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Frontier:
     """The frontier of a reference, from N samples per prompt under each training seed.
@@ -183,14 +181,14 @@ def estimate_frontier(
         gain[name] = np.mean([curve.at(grid, name) for curve in curves], axis=0)
         each = zip(curves, units if name == REWARD else known, strict=True)
         drawn = _over_seeds([curve.drawn(grid, name, seed=seed) / unit[:, None] for curve, unit in each], seed=seed)
-        low[name], high[name] = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low[name], high[name] = np.nanquantile(drawn, TAILS, axis=0)
         if name != REWARD:
-            turn[name] = _turn(grid, gain[name], drawn, level)
+            turn[name] = _turn(grid, gain[name], drawn)
     by_size = {}
     for size in (size for size in (n // 4, n // 2) if size >= _LEAST_PART):
         parts = [_of_parts(reward, curve, size) for reward, curve in zip(rewards, curves, strict=True)]
         by_size[size] = np.mean([part.at(grid, REWARD) for part in parts], axis=0)
-    return Frontier(grid, gain, low, high, turn, by_size, curves, n, level, units)
+    return Frontier(grid, gain, low, high, turn, by_size, curves, n, units)
 
 
 def _over_seeds(drawn: Sequence[FloatArray], *, seed: int) -> FloatArray:
@@ -209,14 +207,13 @@ def turn_of_sum(frontier: Frontier, weights: Mapping[str, FloatArray], *, seed: 
     gain = np.sum([of[0] * frontier.gain[name] for name, of in weights.items()], axis=0)
     drawn = {name: [curve.drawn(grid, name, seed=seed) for curve in frontier.seeds] for name in weights}
     terms = [of[1:, None] * _over_seeds(drawn[name], seed=seed) for name, of in weights.items()]
-    return _turn(grid, gain, np.sum(terms, axis=0), frontier.confidence)
+    return _turn(grid, gain, np.sum(terms, axis=0))
 
 
-def _turn(grid: FloatArray, gain: FloatArray, drawn: FloatArray, level: float) -> Turn:
+def _turn(grid: FloatArray, gain: FloatArray, drawn: FloatArray) -> Turn:
     """From the gain along the curve, (M,), and in each resample, (B, M)."""
     turns = np.array([_highest(grid, row) for row in drawn])
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = (float(q) for q in np.quantile(turns, tails, method="inverted_cdf"))
+    low, high = (float(q) for q in np.quantile(turns, TAILS, method="inverted_cdf"))
     return Turn(_highest(grid, gain), low, high, float(np.isfinite(turns).mean()))
 
 
@@ -246,13 +243,13 @@ def efficiency(
                 f"some {needed:,} would be needed"
             )
     own, best = _drawn_gains(frontier, gains, kls, seed=seed)
-    low = np.nanquantile(best, (1 - frontier.confidence) / 2)
+    low = np.nanquantile(best, TAILS[0])
     if not low > UNCERTAIN * np.nanmean(best):
         raise BadValue(
             f"KL {np.mean(at):.3f} is too near to 0 for a ratio of gains: the frontier's own gain is uncertain there"
         )
     value = _mean(gains) / _possible(frontier, at)
-    return percentile(value, own / best, n=len(kls[0]), level=frontier.confidence, n_seeds=len(kls))
+    return percentile(value, own / best, n=len(kls[0]), n_seeds=len(kls))
 
 
 def excess(frontier: Frontier, gains: Sequence[FloatArray], kls: Sequence[FloatArray], *, seed: int = 0) -> Estimate:
@@ -263,7 +260,7 @@ def excess(frontier: Frontier, gains: Sequence[FloatArray], kls: Sequence[FloatA
     own, best = _drawn_gains(frontier, gains, kls, seed=seed)
     at = [float(kl.mean()) for kl in kls]
     value = _mean(gains) - _possible(frontier, at)
-    found = percentile(value, own - best, n=len(kls[0]), level=frontier.confidence, n_seeds=len(kls))
+    found = percentile(value, own - best, n=len(kls[0]), n_seeds=len(kls))
     bias = float(np.interp(np.mean(at), frontier.kl, frontier.bias))
     return Estimate(value, found.low - bias, found.high + bias, found.n, found.level, found.method, found.n_seeds)
 

@@ -14,53 +14,35 @@ import numpy.typing as npt
 from scipy import special
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.crossed import METHOD, all_alike, as_cells, complete, crossed
-from rlhf_bench.stats.estimates import clopper_pearson, ratio_estimate, share_estimate, std_estimate
-from rlhf_bench.stats.resample import (
-    MIN_PROMPTS,
-    FloatArray,
-    Interval,
-    check_level,
-    is_constant,
-    nanmean,
-    resampled_sums,
-)
+from rlhf_bench.stats.bounded import no_nearer_than_exact
+from rlhf_bench.stats.crossed import METHOD, all_alike, as_cells, crossed
+from rlhf_bench.stats.estimates import ratio_estimate, share_estimate, std_estimate
+from rlhf_bench.stats.resample import LEVEL, FloatArray, is_constant, nanmean, resampled_sums
 from rlhf_bench.types import Estimate
 
 LOGIT = f"{METHOD}, logit"
 
 
-def crossed_share(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate:
+def crossed_share(samples: FloatArray, *, seed: int = 0) -> Estimate:
     """Share of 1 among (S, P, K) responses of 0, 1 or NaN, prompts crossed with seeds.
 
     `crossed` of the cells' shares y on the scale of the logit, logit(m) + (y - m) / (m (1 - m)) with m their mean: near
     0 and 1 the shares of seeds are skewed, and an interval that is symmetric about m leaves the truth out on one side.
     Where fewer than 10 prompts differ from the others, it is at least that of Clopper and Pearson with n = prompts.
     """
-    check_level(level)
     shares = nanmean(samples, axis=2)
     kept = np.isfinite(shares).any(axis=1)
     if kept.sum() == 1 or (kept.any() and all_alike(np.nan_to_num(samples[kept].reshape(int(kept.sum()), -1), nan=-1))):
-        return replace(share_estimate(samples[kept][0], level=level, seed=seed), n_seeds=int(kept.sum()))
-    estimate = crossed(shares, level=level, seed=seed)
+        return replace(share_estimate(samples[kept][0], seed=seed), n_seeds=int(kept.sum()))
+    estimate = crossed(shares, seed=seed)
     if estimate.n == 0:
         return estimate
     m = estimate.value
     if 0 < m < 1:
-        logit = crossed(special.logit(m) + (shares - m) / (m * (1 - m)), level=level, seed=seed)
+        logit = crossed(special.logit(m) + (shares - m) / (m * (1 - m)), seed=seed)
         low, high = float(special.expit(logit.low)), float(special.expit(logit.high))
         estimate = replace(estimate, low=low, high=high, method=LOGIT if logit.method == METHOD else logit.method)
-    of_prompt = np.round(complete(shares).mean(axis=0), 12)
-    if estimate.n - int(np.unique(of_prompt, return_counts=True)[1].max()) >= MIN_PROMPTS:
-        return estimate
-    return _at_least(estimate, clopper_pearson(m, estimate.n, level=level))
-
-
-def _at_least(estimate: Estimate, interval: Interval) -> Estimate:
-    """The estimate with limits that are no nearer than those of the interval; the method is that of the wider."""
-    if not (estimate.low < interval.low or estimate.high > interval.high) or estimate.method != LOGIT:
-        return replace(estimate, low=interval.low, high=interval.high, method=interval.method)
-    return replace(estimate, low=min(estimate.low, interval.low), high=max(estimate.high, interval.high))
+    return no_nearer_than_exact(estimate, shares, method=LOGIT)
 
 
 def crossed_ratio(
@@ -68,7 +50,6 @@ def crossed_ratio(
     denominators: FloatArray,
     *,
     exponentiate: bool = False,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
     """Ratios of sums over prompts, r_s = sum_p a_sp / sum_p b_sp, averaged over seeds; (S, P) each.
@@ -77,7 +58,6 @@ def crossed_ratio(
     `exponentiate` the mean and its limits are exponentiated: the geometric mean of the seeds' perplexities, which is
     the perplexity of all tokens together where the seeds score the same texts.
     """
-    check_level(level)
     a, b = as_cells(numerators), as_cells(denominators)
     if a.shape != b.shape:
         raise BadValue(f"numerators {a.shape} and denominators {b.shape} given; expected the same shape")
@@ -85,16 +65,16 @@ def crossed_ratio(
     seeds = np.isfinite(a).any(axis=1)
     a, b = a[seeds], b[seeds]
     if len(a) == 1:
-        return ratio_estimate(a[0], b[0], exponentiate=exponentiate, level=level, seed=seed)
+        return ratio_estimate(a[0], b[0], exponentiate=exponentiate, seed=seed)
     there = np.isfinite(a).all(axis=0)
     a, b, n_missing = a[:, there], b[:, there], int((~there).sum())
     if a.size == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0, level, "none", len(a), n_missing)
+        return Estimate(math.nan, math.nan, math.nan, 0, LEVEL, "none", len(a), n_missing)
     if all_alike(a) and all_alike(b):
-        one = ratio_estimate(a[0], b[0], exponentiate=exponentiate, level=level, seed=seed)
+        one = ratio_estimate(a[0], b[0], exponentiate=exponentiate, seed=seed)
         return replace(one, n_seeds=len(a), n_missing=n_missing)
     r = a.sum(axis=1, keepdims=True) / b.sum(axis=1, keepdims=True)
-    estimate = crossed(r + (a - r * b) / b.mean(axis=1, keepdims=True), level=level, seed=seed)
+    estimate = crossed(r + (a - r * b) / b.mean(axis=1, keepdims=True), seed=seed)
     estimate = replace(estimate, n_missing=n_missing)
     if not exponentiate:
         return estimate
@@ -102,9 +82,7 @@ def crossed_ratio(
     return replace(estimate, value=value, low=low, high=high)
 
 
-def crossed_std(
-    samples: FloatArray, *, reference: FloatArray | None = None, level: float = 0.95, seed: int = 0
-) -> Estimate:
+def crossed_std(samples: FloatArray, *, reference: FloatArray | None = None, seed: int = 0) -> Estimate:
     """Standard deviation (ddof 1) over the (S, P, K) responses of each seed, its geometric mean over the seeds.
 
     Each prompt under each seed has the linearised value log sd_s + (A_sp - var_s n_sp) / (2 var_s mean_p n_sp), with
@@ -114,7 +92,6 @@ def crossed_std(
     `reference` (S, P, K): the responses with the standard deviation that divided the samples under each seed, which is
     an estimate from the same prompts as well: its influence is subtracted.
     """
-    check_level(level)
     there: npt.NDArray[np.bool_] = np.asarray(np.isfinite(samples).any(axis=2))
     if reference is not None:
         there &= np.isfinite(reference).any(axis=2)
@@ -123,13 +100,13 @@ def crossed_std(
     y = samples[seeds][:, kept]  # (S, P, K)
     n_missing = int(samples.shape[1] - kept.sum())
     if not y.size or (reference is None and (len(y) < 2 or all_alike(np.nan_to_num(y.reshape(len(y), -1), nan=0.0)))):
-        one = std_estimate(y[0] if len(y) else np.empty((0, 1)), level=level, seed=seed)
+        one = std_estimate(y[0] if len(y) else np.empty((0, 1)), seed=seed)
         return replace(one, n_seeds=len(y), n_missing=n_missing)
     cells = np.stack([_log_std_cells(of_seed) for of_seed in y])
     if reference is not None:
         of_reference = np.stack([_log_std_cells(of_seed) for of_seed in reference[seeds][:, kept]])
         cells -= of_reference - of_reference.mean(axis=1, keepdims=True)
-    estimate = crossed(cells, level=level, seed=seed)
+    estimate = crossed(cells, seed=seed)
     value, low, high = (float(np.exp(x)) for x in (estimate.value, estimate.low, estimate.high))
     return replace(estimate, value=value, low=low, high=high, n_missing=n_missing, kurtosis=None)
 

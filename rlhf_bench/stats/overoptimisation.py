@@ -19,7 +19,7 @@ from scipy import linalg
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.pigeonhole import resampled_means
-from rlhf_bench.stats.resample import FloatArray, check_level
+from rlhf_bench.stats.resample import LEVEL, TAILS, FloatArray
 from rlhf_bench.types import Estimate
 
 Form = Literal["rl", "best-of-n"]
@@ -63,7 +63,7 @@ def _coefficients(kl: FloatArray, gain: FloatArray, form: Form) -> FloatArray:
     return coefficients
 
 
-def fit_overoptimisation(kl: FloatArray, gain: FloatArray, *, form: Form, level: float = 0.95, seed: int = 0) -> Fit:
+def fit_overoptimisation(kl: FloatArray, gain: FloatArray, *, form: Form, seed: int = 0) -> Fit:
     """Fit one form to the C points of a curve (checkpoints, betas, n) by least squares on their means.
 
     `kl`, `gain` (C, S, P): each point's exact KL and its gold reward minus the reference's, per seed and prompt, all
@@ -71,7 +71,6 @@ def fit_overoptimisation(kl: FloatArray, gain: FloatArray, *, form: Form, level:
 
     Raises BadValue for fewer than 3 points, or no two different KLs above 0.
     """
-    check_level(level)
     if kl.ndim != 3 or kl.shape != gain.shape or len(kl) < 3:
         raise BadValue(
             f"points of shapes {kl.shape} and {gain.shape} given; expected (points, seeds, prompts), 3 or more"
@@ -91,8 +90,8 @@ def fit_overoptimisation(kl: FloatArray, gain: FloatArray, *, form: Form, level:
     turning = _within(turning_point(alpha, beta, form=form), largest)
 
     def estimate(value: float, values: FloatArray) -> Estimate:
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if p > 1 else (math.nan, math.nan)
-        return Estimate(value, float(low), float(high), p, level, "bootstrap", s)
+        low, high = np.quantile(values, TAILS) if p > 1 else (math.nan, math.nan)
+        return Estimate(value, float(low), float(high), p, LEVEL, "bootstrap", s)
 
     return Fit(
         form,

@@ -21,18 +21,17 @@ from scipy import optimize, stats
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats.compare import Difference
 from rlhf_bench.stats.crossed import all_alike, complete, crossed, crossed_difference
-from rlhf_bench.stats.resample import MIN_PROMPTS, FloatArray, check_level, nanmean
+from rlhf_bench.stats.resample import LEVEL, MIN_PROMPTS, FloatArray, nanmean
 from rlhf_bench.types import Estimate
 
 _INSIDE = 1e-9
 
 
-def tango_interval(b: float, c: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
+def tango_interval(b: float, c: float, n: int) -> tuple[float, float]:
     """Tango's score limits of (b - c)/n, for counts b and c that need not be whole. Raises BadValue for b + c > n."""
-    check_level(level)
     if n < 1 or min(b, c) < 0 or b + c > n * (1 + 1e-9):
         raise BadValue(f"{b:g} and {c:g} of {n} prompts given; expected counts of 0 or more that n holds")
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(stats.norm.ppf(0.5 + LEVEL / 2))
     value = (b - c) / n
 
     def beyond(delta: float) -> float:
@@ -53,7 +52,7 @@ def _likeliest(b: float, c: float, n: int, delta: float) -> float:
     return (math.sqrt(max(root, 0.0)) - minus_p) / (4 * n)
 
 
-def crossed_share_difference(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate:
+def crossed_share_difference(samples: FloatArray, *, seed: int = 0) -> Estimate:
     """Mean of the (S, P, K) differences of -1, 0, 1 or NaN: seeds, prompts, samples.
 
     One sample of each prompt in all: Tango's. Several: `crossed` of the cells' means where 10 prompts or more
@@ -62,26 +61,25 @@ def crossed_share_difference(samples: FloatArray, *, level: float = 0.95, seed: 
 
     Raises BadValue for other values.
     """
-    check_level(level)
     wrong = samples[np.isfinite(samples) & ~np.isin(samples, (-1.0, 0.0, 1.0))]
     if wrong.size:
         raise BadValue(f"a difference of shares was given the value {float(wrong[0])!r}; expected -1, 0 or 1")
     cells = nanmean(samples, axis=2)
     single = bool((np.isfinite(samples).sum(axis=2) <= 1).all())
-    return _estimate(cells, single=single, level=level, seed=seed)[0]
+    return _estimate(cells, single=single, seed=seed)[0]
 
 
-def share_difference(a: FloatArray, b: FloatArray, *, level: float = 0.95, seed: int = 0) -> Difference:
+def share_difference(a: FloatArray, b: FloatArray, *, seed: int = 0) -> Difference:
     """a - b of two shares on the same prompts, from their 0, 1 or NaN, (S, P, K) each; K may differ.
 
     `crossed_difference`, but where `crossed_share_difference` takes Tango's interval also the p value of its test of no
     difference, |b - c| / sqrt(b + c) (McNemar 1947): it is below 1 - level exactly where the interval leaves out 0.
     Where fewer than 10 prompts differ, their spread does not say which difference would have shown (NaN).
     """
-    found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), level=level, seed=seed)
+    found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), seed=seed)
     single = all(bool((np.isfinite(side).sum(axis=2) <= 1).all()) for side in (a, b))
     cells = nanmean(a, axis=2) - nanmean(b, axis=2)
-    estimate, counts = _estimate(cells, single=single, level=level, seed=seed)
+    estimate, counts = _estimate(cells, single=single, seed=seed)
     if counts is None:
         return found
     gained, lost = counts
@@ -90,11 +88,9 @@ def share_difference(a: FloatArray, b: FloatArray, *, level: float = 0.95, seed:
     return replace(found, estimate=estimate, p_paired=p, detectable=detectable)
 
 
-def _estimate(
-    cells: FloatArray, *, single: bool, level: float, seed: int
-) -> tuple[Estimate, tuple[float, float] | None]:
+def _estimate(cells: FloatArray, *, single: bool, seed: int) -> tuple[Estimate, tuple[float, float] | None]:
     """The mean of (S, P) differences of shares, and Tango's b and c where its interval is his."""
-    estimate = crossed(cells, level=level, seed=seed)
+    estimate = crossed(cells, seed=seed)
     if estimate.n == 0:
         return estimate, None
     kept = complete(cells)
@@ -103,5 +99,5 @@ def _estimate(
     if not (single and all_alike(kept)) and differing >= MIN_PROMPTS:
         return estimate, None
     b, c = float(of_prompt.clip(min=0).sum()), float(-of_prompt.clip(max=0).sum())
-    low, high = tango_interval(b, c, estimate.n, level=level)
+    low, high = tango_interval(b, c, estimate.n)
     return replace(estimate, low=low, high=high, method="tango"), (b, c)

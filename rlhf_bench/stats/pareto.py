@@ -66,9 +66,7 @@ def hypervolume(kl: FloatArray, gain: FloatArray, *, limit: float) -> tuple[floa
     return float((widths * gain[front]).sum()), d_kl, d_gain
 
 
-def hypervolume_estimate(
-    kl: FloatArray, gain: FloatArray, *, limit: float, level: float = 0.95, seed: int = 0
-) -> Estimate:
+def hypervolume_estimate(kl: FloatArray, gain: FloatArray, *, limit: float, seed: int = 0) -> Estimate:
     """Hypervolume of M models from their (M, S, P) cells, all finite; gain = reward minus the reference's.
 
     The unit is that of the reward times nats. The interval is that of `crossed` on the linearised cells
@@ -83,7 +81,7 @@ def hypervolume_estimate(
     shift = np.tensordot(d_kl, kl - mean_kl[:, None, None], 1) + np.tensordot(
         d_gain, gain - mean_gain[:, None, None], 1
     )
-    estimate = crossed(value + shift, level=level, seed=seed)
+    estimate = crossed(value + shift, seed=seed)
     if value == 0:
         return replace(estimate, low=math.nan, high=math.nan, method="none")
     return replace(estimate, value=value, low=max(0.0, estimate.low))

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from rlhf_bench.stats.resample import FloatArray, resampled_sums
+from rlhf_bench.stats.resample import LEVEL, TAILS, FloatArray, resampled_sums
 from rlhf_bench.types import Estimate
 
 
@@ -31,14 +31,14 @@ def crossed_sums(features: FloatArray, *, seed: int, resamples: int | None = Non
     return total
 
 
-def resampled_means(cells: FloatArray, *, seed: int, resamples: int | None = None) -> FloatArray:
-    """(S, P, k) cells, one a seed and prompt -> (resamples, k): the mean of each resample of both.
+def resampled_means(cells: FloatArray, *, seed: int) -> FloatArray:
+    """(S, P, k) cells, one a seed and prompt -> (B, k): the mean of each resample of both.
 
     The few seeds' deviations are stretched by sqrt(S / (S - 1)), without which their variance comes out (S - 1) / S of
     what it is.
     """
     s, p, k = cells.shape
-    sums = resampled_sums(np.moveaxis(cells, 0, 1).reshape(p, s * k), seed=seed, resamples=resamples)
+    sums = resampled_sums(np.moveaxis(cells, 0, 1).reshape(p, s * k), seed=seed)
     if s == 1:
         alone: FloatArray = sums / p
         return alone
@@ -55,12 +55,10 @@ def seed_weights(n: int, *, seed: int, resamples: int) -> FloatArray:
     return weights
 
 
-def percentile(
-    value: float, values_b: FloatArray, *, n: int, level: float, n_seeds: int = 1, n_missing: int = 0
-) -> Estimate:
+def percentile(value: float, values_b: FloatArray, *, n: int, n_seeds: int) -> Estimate:
     """The percentile interval of a bootstrap; resamples where the statistic is not defined (NaN) are left out."""
     values_b = values_b[np.isfinite(values_b)]
     if n < 2 or not len(values_b) or not math.isfinite(value):
-        return Estimate(value, math.nan, math.nan, n, level, "none", n_seeds, n_missing)
-    low, high = (float(q) for q in np.quantile(values_b, [(1 - level) / 2, (1 + level) / 2]))
-    return Estimate(value, min(low, value), max(high, value), n, level, "bootstrap", n_seeds, n_missing)
+        return Estimate(value, math.nan, math.nan, n, LEVEL, "none", n_seeds)
+    low, high = (float(q) for q in np.quantile(values_b, TAILS))
+    return Estimate(value, min(low, value), max(high, value), n, LEVEL, "bootstrap", n_seeds)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.stats.resample import FloatArray, check_level
+from rlhf_bench.stats.resample import LEVEL, FloatArray
 from rlhf_bench.types import Estimate
 
 MIN_LABELS = 10
@@ -19,8 +19,6 @@ def ppi_share(
     labels: Sequence[float] | FloatArray,
     predictions_labelled: Sequence[float] | FloatArray,
     predictions_all: Sequence[float] | FloatArray,
-    *,
-    level: float = 0.95,
 ) -> Estimate:
     """Share of rows that people would label 1, from a labeller's predictions and the labels of a sample of the rows.
 
@@ -40,16 +38,15 @@ def ppi_share(
     Raises BadValue for fewer than MIN_LABELS labels, lengths that differ, fewer rows than labels, labels that are not
     0 or 1 and predictions outside 0 to 1.
     """
-    check_level(level)
     y, f, every = (np.asarray(given, dtype=np.float64) for given in (labels, predictions_labelled, predictions_all))
     _check(y, f, every)
     n, total = len(y), len(every)
     value = float(every.mean() + (y - f).mean())
     added_y, added_error = np.append(y, [1.0, 1.0, 0.0, 0.0]), np.append(y - f, [1.0, -1.0])
     variance = added_y.var() / total + (1 / n - 1 / total) * added_error.var()
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * math.sqrt(variance)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * math.sqrt(variance)
     bounded = min(1.0, max(0.0, value))
-    return Estimate(bounded, max(0.0, bounded - half), min(1.0, bounded + half), n, level, "prediction-powered")
+    return Estimate(bounded, max(0.0, bounded - half), min(1.0, bounded + half), n, LEVEL, "prediction-powered")
 
 
 def _check(labels: FloatArray, labelled: FloatArray, every: FloatArray) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from scipy import special
 
-from rlhf_bench.stats.resample import check_level
+from rlhf_bench.stats.resample import LEVEL
 from rlhf_bench.types import Estimate
 
 
@@ -33,17 +33,16 @@ class PublishedDifference(NamedTuple):
     correlation: float | None  # see `correlation_needed`
 
 
-def published_difference(a: PublishedMean, b: PublishedMean, *, level: float = 0.95) -> PublishedDifference:
+def published_difference(a: PublishedMean, b: PublishedMean) -> PublishedDifference:
     """a.mean - b.mean with its standard error sqrt(a.sd^2 / a.n + b.sd^2 / b.n), interval and p."""
-    check_level(level)
     value, se = a.mean - b.mean, math.sqrt(a.sd**2 / a.n + b.sd**2 / b.n)
-    half = float(special.ndtri(0.5 + level / 2)) * se
+    half = float(special.ndtri(0.5 + LEVEL / 2)) * se
     p = 2.0 * float(special.ndtr(-abs(value) / se)) if se else (1.0 if value == 0 else 0.0)
-    estimate = Estimate(value, value - half, value + half, min(a.n, b.n), level, "normal, unpaired")
-    return PublishedDifference(estimate, se, p, correlation_needed(a, b, level=level))
+    estimate = Estimate(value, value - half, value + half, min(a.n, b.n), LEVEL, "normal, unpaired")
+    return PublishedDifference(estimate, se, p, correlation_needed(a, b))
 
 
-def correlation_needed(a: PublishedMean, b: PublishedMean, *, level: float = 0.95) -> float | None:
+def correlation_needed(a: PublishedMean, b: PublishedMean) -> float | None:
     """Correlation of two models' scores over the same prompts from which on their difference is significant.
 
         z sqrt((sa^2 + sb^2 - 2 r sa sb) / n) = |difference|   <=>
@@ -54,5 +53,5 @@ def correlation_needed(a: PublishedMean, b: PublishedMean, *, level: float = 0.9
     """
     if a.n != b.n or not a.sd or not b.sd:
         return None
-    z = float(special.ndtri(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + LEVEL / 2))
     return (a.sd**2 + b.sd**2 - a.n * ((a.mean - b.mean) / z) ** 2) / (2 * a.sd * b.sd)

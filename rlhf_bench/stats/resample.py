@@ -20,6 +20,8 @@ Counts: TypeAlias = npt.NDArray[np.uint8]
 Values: TypeAlias = FloatArray | Sequence[float] | Sequence[Sequence[float]] | Sequence[FloatArray]
 
 RESAMPLES = 2_000
+LEVEL = 0.95  # of every interval that takes no other
+TAILS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]  # the quantiles at its ends
 MIN_PROMPTS = 10  # fewer than this and a resample repeats itself too often to say more than a plain t
 CHUNK = 1_000_000  # entries of a matrix of counts that are drawn at once, and multiplied at once if these are all
 PIECE = 262_144  # entries of a larger one that are multiplied at once: 2 MB, which a processor's cache can hold
@@ -55,11 +57,6 @@ class Interval(NamedTuple):
 def check_level(level: float) -> None:
     if not 0 < level < 1:
         raise BadValue(f"confidence level {level!r} given; expected a number between 0 and 1, such as 0.95")
-
-
-def check_seed(seed: int) -> None:
-    if seed < 0:
-        raise BadValue(f"seed {seed!r} given; expected an integer of 0 or more")
 
 
 def ragged(values: Values) -> FloatArray:
@@ -133,7 +130,8 @@ def resampled_sums(features: FloatArray, *, seed: int, resamples: int | None = N
     counts is kept between calls, unless it is so large that each call draws it again. None: as many as `resampling`
     says.
     """
-    check_seed(seed)
+    if seed < 0:
+        raise BadValue(f"seed {seed!r} given; expected an integer of 0 or more")
     n, b = len(features), resamples or _RESAMPLES.get()
     if n * b <= CHUNK:
         drawn: Iterable[Counts] = [_small_counts(n, seed, b)]
@@ -158,17 +156,17 @@ def excess_kurtosis(x: FloatArray) -> float | None:
     return float((squares**2).mean() / squares.mean() ** 2) - 3.0
 
 
-def constant_interval(value: float, n: int, null: float) -> Interval:
+def constant_interval(value: float, n: int) -> Interval:
     """All n prompts gave the same value: zero width, and the p value of the sign-flip test, 2^(1-n)."""
     if n < 2:
         return Interval(math.nan, math.nan, math.nan, "none")
-    return Interval(value, value, 1.0 if value == null else 2.0 ** (1 - n), "constant")
+    return Interval(value, value, 1.0 if value == 0 else 2.0 ** (1 - n), "constant")
 
 
-def t_interval(value: float, se: float, df: float, *, level: float, null: float = 0.0) -> Interval:
-    """value -+ t quantile * se, and the two-sided p value of value = null."""
+def t_interval(value: float, se: float, df: float, *, level: float) -> Interval:
+    """value -+ t quantile * se, and the two-sided p value of value = 0."""
     half = float(stats.t.ppf(0.5 + level / 2, df)) * se
-    p = 2 * float(stats.t.sf(abs(value - null) / se, df))
+    p = 2 * float(stats.t.sf(abs(value) / se, df))
     return Interval(value - half, value + half, p, "t")
 
 
@@ -227,27 +225,27 @@ def drawn_pivots(value: float, se: float, values_b: FloatArray, ses_b: FloatArra
 
 
 def bootstrap_t_interval(
-    value: float, se: float, df: float, values_b: FloatArray, ses_b: FloatArray, *, level: float, null: float = 0.0
+    value: float, se: float, df: float, values_b: FloatArray, ses_b: FloatArray, *, level: float
 ) -> Interval:
     """The equal-tailed studentised interval (Efron & Tibshirani 1993, section 12.5), its inversion as a p value.
 
     `values_b`, `ses_b` (B,): statistic and standard error of each resample. With t* = (value* - value) / se*, the
-    limits are value - q * se at the quantiles q of t*. p < 1 - level exactly where the interval leaves out `null`;
+    limits are value - q * se at the quantiles q of t*. p < 1 - level exactly where the interval leaves out 0;
     beyond the resolution of B resamples, 2 / (B + 1), the tail of Student's t replaces it. The interval is a plain t
     where more than 1 % of the resamples have no spread, and where so few have no quantile so far out: 95 % takes 39 of
     them, 99.99 % takes 19,999.
     """
-    return _studentised(value, se, Pivots(df, drawn_pivots(value, se, values_b, ses_b)), level=level, null=null)
+    return _studentised(value, se, Pivots(df, drawn_pivots(value, se, values_b, ses_b)), level=level)
 
 
-def _studentised(value: float, se: float, pivots: Pivots, *, level: float, null: float) -> Interval:
-    plain = t_interval(value, se, pivots.df, level=level, null=null)
+def _studentised(value: float, se: float, pivots: Pivots, *, level: float) -> Interval:
+    plain = t_interval(value, se, pivots.df, level=level)
     if pivots.drawn is None or math.floor((len(pivots.drawn) + 1) * (1 - level) / 2 + 1e-9) < 1:
         return plain
     below, above = pivots.limits((1 - level) / 2)
     if not (math.isfinite(below) and math.isfinite(above)):
         return plain
-    return Interval(value - below * se, value + above * se, pivots.p_value((value - null) / se), pivots.method)
+    return Interval(value - below * se, value + above * se, pivots.p_value(value / se), pivots.method)
 
 
 def mean_pivots(x: FloatArray, *, seed: int) -> Pivots:
@@ -263,13 +261,13 @@ def mean_pivots(x: FloatArray, *, seed: int) -> Pivots:
     return Pivots(n - 1, drawn_pivots(value, se, value + means, np.sqrt(variances / n)))
 
 
-def mean_interval(x: FloatArray, *, level: float, seed: int, null: float = 0.0) -> Interval:
+def mean_interval(x: FloatArray, *, level: float, seed: int) -> Interval:
     """Interval of the mean of x (n,), all finite: bootstrap-t, or t below 10 prompts, or zero width."""
     n = len(x)
     if n < 2:
         return Interval(math.nan, math.nan, math.nan, "none")
     value = float(x.mean())
     if is_constant(x):
-        return constant_interval(value, n, null)
+        return constant_interval(value, n)
     se = float(x.std(ddof=1)) / math.sqrt(n)
-    return _studentised(value, se, mean_pivots(x, seed=seed), level=level, null=null)
+    return _studentised(value, se, mean_pivots(x, seed=seed), level=level)

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from rlhf_bench.audit.calibration import calibration
-from rlhf_bench.audit.pairs import PairScores, accuracy, audit_pairs, by_agreement, score_pairs
+from rlhf_bench.audit.pairs import PairScores, accuracies, accuracy, audit_pairs, score_pairs
 from rlhf_bench.audit.run import run_audit
 from rlhf_bench.cli import cli
 from rlhf_bench.data import mini
@@ -203,9 +203,10 @@ def test_pairs_by_the_agreement_of_annotators() -> None:
     """Of nine pairs with margins 1 ... 9 the least three are right, the most three wrong; without margins no rows."""
     pairs = [PreferencePair(str(i), "x", "y", margin=float(i + 1)) for i in range(9)]
     scores = PairScores(np.array([1.0] * 3 + [0.0] * 6), np.full(9, 0.5))
-    found = by_agreement(pairs, [scores])
+    found = accuracies(pairs, [scores])["by_agreement"]
     assert [(row["accuracy"]["value"], row["pairs"]) for row in found.values()] == [(1, 3), (0, 3)]
-    assert by_agreement([pair("a", "x", "y")], [scores]) == {}
+    first = PairScores(scores.chosen[:1], scores.rejected[:1])
+    assert accuracies([pair("a", "x", "y")], [first])["by_agreement"] == {}
 
 
 # files

@@ -126,8 +126,7 @@ def first_step(
             losses.extend([row["loss"]] if "loss" in row else [])
             log(self, row, **counts)
 
-        loss = section.get("loss")
-        module = loss if loss in ("kto", "kto_unpaired") else name
+        module = "kto_unpaired" if section.get("loss") == "kto_unpaired" else name
         trainer, log = importlib.import_module(f"trainers.{module}"), Loop.log
         with monkeypatch.context() as patch:
             patch.setattr(Optimizer, "step", keep)

@@ -156,8 +156,8 @@ def one_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[Stage], Step]:
             return float(torch.stack([gradient.norm() for gradient in kept[-1]]).norm())
 
         monkeypatch.setattr(Optimizer, "step", keep)
-        loss = stage.recipe.dpo.loss
-        module = loss if stage.name == "dpo" and loss in ("kto", "kto_unpaired") else stage.name
+        unpaired = stage.name == "dpo" and stage.recipe.dpo.loss == "kto_unpaired"
+        module = "kto_unpaired" if unpaired else stage.name
         result = importlib.import_module(f"trainers.{module}").train(stage)
         return Step(kept[0], read_jsonl(stage.folders.work / "log.jsonl")[0], result)
 

@@ -25,7 +25,7 @@ from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.modeling.tokens import Encoded, collate
-from trainers import kto_unpaired
+from trainers import kto, kto_unpaired
 from trainers.engine.batches import Pair
 from trainers.losses import policy_gradient
 from trainers.losses.preference import PREFERENCE_LOSSES
@@ -207,7 +207,7 @@ def test_unpaired_kto(
     from datasets import Dataset
     from trl import KTOConfig, KTOTrainer
 
-    monkeypatch.setattr(kto_unpaired, "load_reference", lambda *given: load_policy(reference_folder)[0])
+    monkeypatch.setattr(kto, "load_reference", lambda *given: load_policy(reference_folder)[0])
     steps: list[tuple[Sequence[Encoded], Sequence[bool]]] = []
     step = kto_unpaired.UnpairedTrainer.step
     monkeypatch.setattr(

@@ -108,7 +108,8 @@ class Loop:
                 self.seconds = earlier + time.monotonic() - began
                 self._evaluate()
                 alarms = self.end_row()
-                self._keep_on_the_way()
+                if self.checkpoints.due(self.step, of=self.steps):
+                    self.checkpoints.keep(self.step, of=self.steps, weights=gathered_weights(self.trained.model))
                 task.advance(**{k: v for k, v in self._row.items() if k in _SHOWN})
                 if alarms and reporting.stop_on_alarm:
                     raise StoppedByAlarm(self._stopped_by(alarms[0], self._keep_before(good)))
@@ -263,10 +264,6 @@ class Loop:
             return None
         self.checkpoints.keep(step, of=self.steps, weights=weights)
         return self.checkpoints.path(step)
-
-    def _keep_on_the_way(self) -> None:
-        if self.checkpoints.due(self.step, of=self.steps):
-            self.checkpoints.keep(self.step, of=self.steps, weights=gathered_weights(self.trained.model))
 
 
 _SHOWN = ("loss", "eval_loss", "accuracy", "reward", "objective/scores", "kl", "objective/kl", "rewards/accuracies")

@@ -96,7 +96,8 @@ def make_optimizer(
         for name, p in named:
             if not p.requires_grad:
                 continue
-            if config.optimizer == "muon" and p.ndim == 2 and _inside_a_layer(name):
+            in_a_layer = any(part.isdigit() for part in name.split("."))  # it has a number: transformer.h.0.attn
+            if config.optimizer == "muon" and p.ndim == 2 and in_a_layer:
                 matrices.append(p)
             else:
                 rest.append(p)
@@ -125,11 +126,6 @@ def _shares(matrices: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
         shares[lightest].append(matrix)
         work[lightest] += matrix.numel() * min(matrix.shape)
     return [share for share in shares if share]
-
-
-def _inside_a_layer(name: str) -> bool:
-    """transformer.h.0.attn.c_attn.weight, model.layers.0.mlp.up_proj.weight: a layer has a number."""
-    return any(part.isdigit() for part in name.split("."))
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:

@@ -52,7 +52,9 @@ def load_function(name: str) -> tuple[Score, str | None]:
         raise BadValue(
             f"reward.function={name}: {module_name} has no function {path}; expected one of prompts and responses"
         )
-    return checked(function, name), _source_hash(module)
+    file = Path(getattr(module, "__file__", None) or "")
+    is_source = file.suffix == ".py" and file.is_file()
+    return checked(function, name), sha256_file(file)[:16] if is_source else None
 
 
 def check_reward_functions(given: str | Sequence[str]) -> None:
@@ -197,12 +199,6 @@ def _shorten(value: Any, width: int = 60) -> str:
 
 def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-
-
-def _source_hash(module: Any) -> str | None:
-    """None for a module without a source file."""
-    file = Path(getattr(module, "__file__", None) or "")
-    return sha256_file(file)[:16] if file.suffix == ".py" and file.is_file() else None
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ from trainers.engine.lora import save_adapter
 from trainers.engine.stage import Stage, StageResult, Trained, step_checkpoint, steps_folder
 
 PREFIX = "checkpoint-"
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy")  # whose versions training.json has
 
 
 def save_stage(
@@ -76,7 +77,7 @@ def save_stage(
             "threads": torch.get_num_threads(),
             "processes": stage.machine.processes.size,
             "fsdp": stage.machine.pool.shards,
-            "versions": _versions(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "git_commit": _git_commit(),
             "finished": timestamp(),
         }
@@ -129,13 +130,10 @@ class StepCheckpoints:
                 "hash": checkpoint_hash(folder), "prompt_form": self.prompt_form, "toy": self.toy, **adapter,
             }  # fmt: skip
             atomic_write_text(folder / "training.json", json_text(training, indent=2) + "\n")
-        for old in self._saved()[: -self.limit] if self.limit else []:
+        saved = [p for p in steps_folder(self.stage).iterdir() if re.fullmatch(rf"{PREFIX}\d+", p.name)]
+        saved.sort(key=lambda p: int(p.name.removeprefix(PREFIX)))
+        for old in saved[: -self.limit] if self.limit else []:
             shutil.rmtree(old)
-
-    def _saved(self) -> list[Path]:
-        """The checkpoints that are there, by step."""
-        found = [p for p in steps_folder(self.stage).iterdir() if re.fullmatch(rf"{PREFIX}\d+", p.name)]
-        return sorted(found, key=lambda p: int(p.name.removeprefix(PREFIX)))
 
 
 def write_model(
@@ -166,11 +164,6 @@ def _data(stage: Stage) -> dict[str, Any]:
         "pairs": len(data.pairs),
         "counts": data.counts,
     }
-
-
-def _versions() -> dict[str, str]:
-    names = ("torch", "transformers", "tokenizers", "datasets", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def _git_commit() -> str | None:

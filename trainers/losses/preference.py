@@ -11,11 +11,14 @@ Where TRL and the paper define a loss differently, both are here: `ipo`, `orpo` 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:  # the options' names alone
+    from trainers.config.recipe import DpoConfig
 
 
 class PairLogps(NamedTuple):
@@ -215,23 +218,10 @@ class PairBatch(NamedTuple):
     kl: Tensor  # () KTO's reference point; 0 for the others
 
 
-class LossOptions(Protocol):
-    """The recipe's numbers, each for those that know it."""
-
-    @property
-    def beta(self) -> float: ...
-    @property
-    def label_smoothing(self) -> float: ...
-    @property
-    def desirable_weight(self) -> float: ...
-    @property
-    def undesirable_weight(self) -> float: ...
-
-
 class PreferenceLoss(NamedTuple):
     """One entry of the table: total = preference term + weight * SFT term."""
 
-    terms: Callable[[PairBatch, LossOptions], PairTerms]
+    terms: Callable[[PairBatch, DpoConfig], PairTerms]
     needs_reference: bool = True
     sft_weight: float = 0.0  # unless the recipe says otherwise
     sft_term: Callable[[Tensor, Tensor, float], Tensor] = nll_per_token

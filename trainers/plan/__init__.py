@@ -1,1 +1,1 @@
-"""What a training would need, before it begins: `train --dry-run`."""
+"""What a training needs: `train --dry-run` before it begins, and the time that is left."""

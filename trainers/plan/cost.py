@@ -5,6 +5,7 @@ Estimates, to see whether a run takes minutes or days and whether it fits: a rol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from trainers.config.optimizer import OptimizerConfig, TunedConfig
@@ -73,6 +74,33 @@ def stage_work(recipe: Recipe, stage: str, pairs: int, lengths: Lengths) -> Work
     row = sides * (lengths.prompt + lengths.response)
     read = _reference_reads(recipe.dpo, rows, available) * row if stage == "dpo" else 0.0
     return Work(steps, rows, rows * row, read, 0.0)
+
+
+class TimeLeft:
+    """Stages that were trained set the pace for the others; those that were complete already count for nothing."""
+
+    def __init__(self, recipe: Recipe, jobs: Sequence[str]) -> None:
+        self.recipe, self.left = recipe, list(jobs)
+        self.work = self.seconds = 0.0
+
+    def done(self, stage: str, seconds: float, *, pairs: int) -> float | None:
+        """Seconds for the rest, once `stage`, the next of the jobs, has taken so many; 0 seconds: it was complete.
+
+        None while nothing is known. `pairs`: of the training split.
+        """
+        self.left.remove(stage)
+        if seconds:
+            self.seconds += seconds
+            self.work += self._passes(stage, pairs)
+        if not self.work:
+            return None
+        return self.seconds / self.work * sum(self._passes(name, pairs) for name in self.left)
+
+    def _passes(self, stage: str, pairs: int) -> float:
+        """Tokens through a forward pass, of texts at their longest: a backward pass is two, a token drawn is four."""
+        limits = Lengths(self.recipe.data.max_prompt_tokens, self.recipe.data.max_response_tokens)
+        work = stage_work(self.recipe, stage, pairs, limits)
+        return 3 * work.trained + work.read + 4 * work.drawn
 
 
 def _reference_reads(config: DpoConfig, rows: int, available: int) -> int:

@@ -85,8 +85,10 @@ def _table(recipe: Recipe, stages: Sequence[str], data: TrainingData | None, sec
 
 def _rows(recipe: Recipe, stage: str, data: TrainingData | None) -> int:
     """How many pairs, demonstrations or labelled responses the stage learns from."""
-    if stage == "sft" and recipe.sft.source is not None:
-        return _demonstrations(recipe, recipe.sft.source)
+    if stage == "sft" and (source := recipe.sft.source) is not None:  # their lengths are taken to be those of the data
+        if _is_missing(source):
+            return HUB_ROWS.get(source, 50_000)
+        return len(Demonstrations(source, seed=recipe.data.seed, skip_bad=recipe.data.skip_bad).split("train"))
     if stage == "dpo" and recipe.dpo.loss == "kto_unpaired":
         return 2 * _pairs(recipe, data) if data is None else len(data.labelled("train"))
     return _pairs(recipe, data)
@@ -97,13 +99,6 @@ def _pairs(recipe: Recipe, data: TrainingData | None) -> int:
         return len(data.pairs("train"))
     known = HUB_ROWS.get(recipe.data.source, recipe.data.limit or 50_000)
     return min(known, recipe.data.limit or known)
-
-
-def _demonstrations(recipe: Recipe, source: str) -> int:
-    """Their number; their lengths are taken to be those of the data."""
-    if _is_missing(source):
-        return HUB_ROWS.get(source, 50_000)
-    return len(Demonstrations(source, seed=recipe.data.seed, skip_bad=recipe.data.skip_bad).split("train"))
 
 
 def _lengths(recipe: Recipe, data: TrainingData | None) -> Lengths:

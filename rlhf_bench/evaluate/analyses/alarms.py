@@ -22,7 +22,7 @@ from rlhf_bench.stats import (
     share_difference,
 )
 from rlhf_bench.stats.decomposition import Split
-from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.stats.resample import LEVEL, nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import ScoreTable
 from rlhf_bench.types import Alarm, Estimate
@@ -49,7 +49,6 @@ def find_alarms(
     *,
     reference: str,
     splits: Mapping[str, Split] | None = None,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Iterator[Alarm]:
     """Alarms of each model against the reference, an interval clear of the limit each; none without a reference.
@@ -58,28 +57,29 @@ def find_alarms(
     reference has one sample a prompt, is compared at equal length over the prompts.
 
     What should rise with the reward is one family over all models (Holm): where none of it changes, at most
-    (1 - level) / 2 of tables report that one went down.
+    2.5 % of tables report that one went down.
     """
     models = _compared(table, reference)
-    differences = {model: dict(_differences(table, model, reference, level=level, seed=seed)) for model in models}
-    down = _surely_down(differences, level=level)
+    differences = {model: dict(_differences(table, model, reference, seed=seed)) for model in models}
+    down = _surely_down(differences)
     for model, found in differences.items():
         changes = {name: difference.estimate for name, difference in found.items()}
         if REWARD in changes and changes[REWARD].low > 0:
             yield from (_without(model, name, changes) for name in down[model])
-            yield from _overfit(table, model, reference, changes, level=level, seed=seed)
+            yield from _overfit(table, model, reference, changes, seed=seed)
             without = splits[model].without.get("length") if splits and model in splits else None
             if without is not None:
                 yield from _explained_by_length(model, changes, without)
             else:
-                yield from _by_length(table, model, reference, changes, level=level, seed=seed)
+                yield from _by_length(table, model, reference, changes, seed=seed)
         for name, alarm in WATCHED.items():
             if alarm.with_reward or name not in changes:
                 continue
             change = changes[name]
             if min(alarm.bad * change.low, alarm.bad * change.high) > alarm.least:
-                direction = "up" if alarm.bad > 0 else "down"
-                what = f"{_in_a_sentence(describe(name).title)} {direction} by {change.signed()} against {reference}"
+                direction, title = "up" if alarm.bad > 0 else "down", describe(name).title
+                shown = title if title[:2].isupper() else title.lower()  # an abbreviation stays as it is
+                what = f"{shown} {direction} by {change.signed()} against {reference}"
                 yield Alarm(model, name, f"{model}: {what}: {alarm.may_mean}")
 
 
@@ -87,27 +87,25 @@ def _compared(table: ScoreTable, reference: str) -> list[str]:
     return [m for m in table.models if m not in (reference, *ANCHORS)] if reference in table.models else []
 
 
-def _differences(
-    table: ScoreTable, model: str, reference: str, *, level: float, seed: int
-) -> Iterator[tuple[str, Difference]]:
+def _differences(table: ScoreTable, model: str, reference: str, *, seed: int) -> Iterator[tuple[str, Difference]]:
     """Of each number that is checked: the model's minus the reference's; of shares as the pairwise table has it."""
     for name in (name for name in (REWARD, LENGTH, WORDS, *WATCHED) if name in table.blocks):
         if describe(name).kind == "share":
             sides = (table.block(one, name) for one in (model, reference))
-            yield name, share_difference(*sides, level=level, seed=seed)
+            yield name, share_difference(*sides, seed=seed)
         else:
             change = table.change(model, name, reference)
-            yield name, crossed_difference(change, np.zeros_like(change), level=level, seed=seed)
+            yield name, crossed_difference(change, np.zeros_like(change), seed=seed)
 
 
-def _surely_down(differences: Mapping[str, Mapping[str, Difference]], *, level: float) -> dict[str, list[str]]:
+def _surely_down(differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, list[str]]:
     """By model: what should rise with the reward and went down, tested together."""
     follows = [name for name, alarm in WATCHED.items() if alarm.with_reward]
     tested = [(model, name, row[name]) for model, row in differences.items() for name in follows if name in row]
     adjusted = holm([difference.p_paired for *_, difference in tested])
     down: dict[str, list[str]] = {model: [] for model in differences}
     for (model, name, difference), p in zip(tested, adjusted, strict=True):
-        if difference.estimate.value < -WATCHED[name].least and p < 1 - level:
+        if difference.estimate.value < -WATCHED[name].least and p < 1 - LEVEL:
             down[model].append(name)
     return down
 
@@ -119,13 +117,13 @@ def _without(model: str, name: str, changes: Mapping[str, Estimate]) -> Alarm:
 
 
 def _overfit(
-    table: ScoreTable, model: str, reference: str, changes: Mapping[str, Estimate], *, level: float, seed: int
+    table: ScoreTable, model: str, reference: str, changes: Mapping[str, Estimate], *, seed: int
 ) -> Iterator[Alarm]:
     """The gain by the model's own reward model exceeds that by another seed's."""
     if HELD_OUT_Z not in table.blocks:
         return
     own, other = (table.change(model, name, reference) for name in (REWARD, HELD_OUT_Z))
-    excess = crossed_difference(own, other, level=level, seed=seed).estimate
+    excess = crossed_difference(own, other, seed=seed).estimate
     if excess.low > OVERFIT:
         by_own, by_other = changes[REWARD].signed(), changes[HELD_OUT_Z].signed()
         what = f"reward up by {by_own} sd by its own reward model, by {by_other} by another seed's"
@@ -141,7 +139,7 @@ def _explained_by_length(model: str, changes: Mapping[str, Estimate], without: E
 
 
 def _by_length(
-    table: ScoreTable, model: str, reference: str, changes: Mapping[str, Estimate], *, level: float, seed: int
+    table: ScoreTable, model: str, reference: str, changes: Mapping[str, Estimate], *, seed: int
 ) -> Iterator[Alarm]:
     """The reward does not rise at equal length."""
     unit = LENGTH if table.counts_alike(model, reference, reference) else WORDS
@@ -152,7 +150,7 @@ def _by_length(
         for name in (REWARD, unit)
     )  # (S, P)
     scale = scale_influence(table.block(reference, REWARD))
-    at_equal = at_equal_length(reward, length, scale, level=level, seed=seed)
+    at_equal = at_equal_length(reward, length, scale, seed=seed)
     if at_equal is not None and not at_equal.low > 0:
         gain, change = changes[REWARD].signed(), f"{changes[unit].signed()} {describe(unit).unit}"
         what = f"reward up by {gain} sd as the length changes by {change}, but at equal length by {at_equal.signed()}"
@@ -160,7 +158,7 @@ def _by_length(
 
 
 def at_equal_length(
-    reward: FloatArray, length: FloatArray, scale: FloatArray | None = None, *, level: float = 0.95, seed: int = 0
+    reward: FloatArray, length: FloatArray, scale: FloatArray | None = None, *, seed: int = 0
 ) -> Estimate | None:
     """The reward gained where both responses are equally long: the intercept of reward = a + b length.
 
@@ -179,9 +177,4 @@ def at_equal_length(
     intercept = y.mean() - slope * mean
     residual = reward - intercept - slope * length
     cells = intercept + residual * (1 - mean * (length - mean) / variance)
-    return crossed(cells if scale is None else cells - intercept * scale, level=level, seed=seed)
-
-
-def _in_a_sentence(title: str) -> str:
-    """A column's title in small letters, unless it begins with an abbreviation."""
-    return title if title[:2].isupper() else title.lower()
+    return crossed(cells if scale is None else cells - intercept * scale, seed=seed)

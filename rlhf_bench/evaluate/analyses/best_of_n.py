@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import DataError
+from rlhf_bench.scorers.reward import READ_OFF
 from rlhf_bench.stats import FloatArray, crossed, reference_z_cells
 from rlhf_bench.stats.best_of_n import best_of_n, best_of_n_kl, best_of_n_kl_bound
 from rlhf_bench.stats.overoptimisation import fit_overoptimisation
@@ -21,7 +22,6 @@ from rlhf_bench.store.score_table import score_table
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 BEST_OF_N = "best of n"  # the curve's name among those of methods
-READ_OFF = ("reward", "reward_z", "gold")
 # A response that the pool lacks may be the best of all, and then adds up to n p log n nats: .003 at n = 64.
 _ALL = 1 - 1e-5  # the probability that a pool has to hold, of each prompt
 

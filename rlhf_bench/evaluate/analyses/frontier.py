@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import BadValue
-from rlhf_bench.evaluate.analyses.best_of_n import READ_OFF, reference_rewards
+from rlhf_bench.evaluate.analyses.best_of_n import reference_rewards
 from rlhf_bench.evaluate.analyses.tradeoff import KL
+from rlhf_bench.scorers.reward import READ_OFF
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.frontier import REWARD, Frontier, efficiency, estimate_frontier, excess, samples_needed
-from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.stats.resample import LEVEL, nanmean
 from rlhf_bench.store import ANCHORS
 from rlhf_bench.store.score_table import ScoreTable, score_table
 from rlhf_bench.types import Alarm, Estimate
@@ -52,7 +53,7 @@ def frontier_curve(pool: pd.DataFrame, scores: pd.DataFrame, *, seed: int = 0) -
     return {
         "n_samples": found.n_samples,
         "reach": found.reach,
-        "level": found.confidence,
+        "level": LEVEL,
         "start": {_stored(name): float(np.mean([c.level[name] for c in found.seeds])) for name in found.gain},
         "points": [_point(found, i) for i in range(len(found.kl))],
         "by_size": {str(n): float(gain[-1]) for n, gain in found.by_size.items()},
@@ -81,7 +82,7 @@ def _point(found: Frontier, i: int) -> dict[str, Any]:
 def _estimate(found: Frontier, value: float, low: float, high: float) -> dict[str, Any]:
     n, n_seeds = found.seeds[0].kl.shape[1], len(found.seeds)
     limits = float(value), float(low), float(high)
-    return Estimate(*limits, n, found.confidence, "bootstrap", n_seeds).to_dict()
+    return Estimate(*limits, n, LEVEL, "bootstrap", n_seeds).to_dict()
 
 
 def _models(

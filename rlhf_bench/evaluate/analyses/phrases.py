@@ -9,6 +9,7 @@ from typing import NamedTuple
 from scipy import special
 
 from rlhf_bench.scorers.text import words
+from rlhf_bench.stats.resample import LEVEL
 from rlhf_bench.types import Alarm
 
 CHECK = "a phrase that most responses share"
@@ -25,27 +26,27 @@ class Phrase(NamedTuple):
     before: float  # of the reference's
 
 
-def phrase_alarms(texts: Texts, *, reference: str, level: float = 0.95) -> Iterator[Alarm]:
+def phrase_alarms(texts: Texts, *, reference: str) -> Iterator[Alarm]:
     """Of each model an alarm that names its most widely shared new phrase, by seed where there are several.
 
-    Over all models, seeds and phrases the chance of an alarm is at most 1 - level where no phrase is shared by more
+    Over all models, seeds and phrases the chance of an alarm is at most 5 % where no phrase is shared by more
     than half of a model's responses beyond the reference's.
     """
     compared = [key for key in texts if key[0] != reference and (reference, key[1]) in texts]
     by_model: dict[str, list[tuple[int, Phrase]]] = {}
     for model, seed in compared:
-        found = new_phrases(texts[model, seed], texts[reference, seed], error=(1 - level) / len(compared))
+        found = new_phrases(texts[model, seed], texts[reference, seed], error=(1 - LEVEL) / len(compared))
         if found:
             by_model.setdefault(model, []).append((seed, found[0]))
     several = len({seed for _, seed in compared}) > 1
     for model, phrases in by_model.items():
-        seen = "; ".join(f"{_in_words(phrase, reference)}{f' (seed {seed})' * several}" for seed, phrase in phrases)
+        seen = "; ".join(
+            f'{phrase.share:.0%} of its responses have "{phrase.words}", {phrase.before:.0%} of {reference}\'s'
+            + f" (seed {seed})" * several
+            for seed, phrase in phrases
+        )
         why = "it may be a habit that has nothing to do with the prompt, such as one that the reward pays for"
         yield Alarm(model, "phrase", f"{model}: {seen}: {why}")
-
-
-def _in_words(phrase: Phrase, reference: str) -> str:
-    return f'{phrase.share:.0%} of its responses have "{phrase.words}", {phrase.before:.0%} of {reference}\'s'
 
 
 def new_phrases(texts: Sequence[str], before: Sequence[str], *, error: float = 0.05) -> list[Phrase]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_bench.stats import FloatArray, scaled_cells
+from rlhf_bench.stats import scaled_cells
 from rlhf_bench.stats.pareto import front_probability, hypervolume_estimate, pareto_front
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
@@ -43,16 +43,13 @@ def tradeoffs(table: ScoreTable, *, reference: str, kl_limit: float, seed: int =
         if metric in BY_REFERENCE:
             scale = table.block(reference, metric)[:, prompts]
             gain = np.stack([scaled_cells(cells, scale) for cells in gain])
+        means = zip(*(side.mean(axis=(1, 2)).tolist() for side in (x, gain)), strict=True)
         yield {
             "metric": metric,
             "kl": KL,
-            "front": pareto_front(dict(zip(players, _points(x, gain), strict=True))),
+            "front": pareto_front(dict(zip(players, means, strict=True))),
             "on_front": dict(zip(players, front_probability(x, gain, seed=seed).tolist(), strict=True)),
             "hypervolume": hypervolume_estimate(x, gain, limit=kl_limit, seed=seed).to_dict(),
             "kl_limit": kl_limit,
             "left_out": [m for m in kl if m not in players],
         }
-
-
-def _points(kl: FloatArray, gain: FloatArray) -> list[tuple[float, float]]:
-    return list(zip(kl.mean(axis=(1, 2)).tolist(), gain.mean(axis=(1, 2)).tolist(), strict=True))

@@ -180,7 +180,7 @@ def _kappa_estimate(both: pd.DataFrame, accuracy: Estimate, *, seed: int) -> Est
         low, high = ((limit - expected) / (1 - expected) for limit in (accuracy.low, accuracy.high))
         return Estimate(value, low, high, n, method=accuracy.method, n_seeds=n_seeds)
     kappas = cohen_kappas(crossed_sums(features, seed=seed).reshape(-1, 3, 3))
-    return percentile(value, kappas, n=n, level=accuracy.level, n_seeds=n_seeds)
+    return percentile(value, kappas, n=n, n_seeds=n_seeds)
 
 
 def judges_agreement(judges: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], dict[str, Estimate]]:

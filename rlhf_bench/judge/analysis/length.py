@@ -48,7 +48,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from rlhf_bench.errors import DataError
-from rlhf_bench.judge.analysis.pairs import LEVEL, blocks
+from rlhf_bench.judge.analysis.pairs import blocks
 from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.pigeonhole import percentile, seed_counts
@@ -135,7 +135,7 @@ def equal_length_win_rates(
     for i, model in enumerate(models):
         mine = pairs[pairs["model"].astype(str) == model]
         n, n_seeds = mine["prompt_id"].nunique(), mine["seed"].nunique()
-        estimate = percentile(float(rates[i]), rates_b[:, i], n=n, level=LEVEL, n_seeds=n_seeds)
+        estimate = percentile(float(rates[i]), rates_b[:, i], n=n, n_seeds=n_seeds)
         if mine["outcome"].nunique() == 1 and mine["outcome"].iloc[0] in (0, 1):
             exact = bounded_mean(blocks(mine, ["outcome"])[0], seed=seed)
             estimate = replace(exact, n=n, n_seeds=n_seeds)

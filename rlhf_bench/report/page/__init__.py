@@ -28,7 +28,7 @@ from rlhf_bench.report.plots.names import names_note
 from rlhf_bench.report.render.html import HtmlTable, html_table
 from rlhf_bench.report.responses import ResponseView, side_by_side
 from rlhf_bench.report.result import Result
-from rlhf_bench.report.table import Table, number_text
+from rlhf_bench.report.table import number_text
 from rlhf_bench.report.tables.summary import missing_lines
 from rlhf_bench.report.tables.tradeoff import front_of, hypervolume_text
 from rlhf_bench.report.verdict import verdict
@@ -116,6 +116,7 @@ def _sections(result: Result, data: Mapping[str, Any]) -> list[Section]:
     """What has a row, a line or a drawing: the first table, what one explores, then the order of the report."""
     found: dict[str, Section] = {}
     explored: list[Image] = []
+    first_ones = first_notes(result)  # above all sections
     for entry in contents(result):
         section = found.setdefault(entry.section, _section(entry.section))
         if isinstance(entry, Plot):
@@ -123,39 +124,27 @@ def _sections(result: Result, data: Mapping[str, Any]) -> list[Section]:
                 images = explored if entry.name == _EXPLORED else section.images
                 images.append(Image(entry, uri, _caption(result, entry)))
         elif entry.rows and entry.section:
-            section.tables.append(html_table(_without_first_notes(result, entry)))
+            own = [note for note in entry.notes if note not in first_ones]
+            section.tables.append(html_table(replace(entry, notes=own)))
     first, *others = [
         section for section in found.values() if section.images or section.tables or section.title == "Summary"
     ]
     drawn = [_section("Explore", images=explored)] if explored or len(data["axes"]) > 1 else []
     responses = [_section("Responses")] if data["prompts"]["id"] else []
     mistakes = [_section("Mistakes")] if data["mistakes"] else []
-    alarms = _section("Alarms", Lines("", _alarm_links(result, data)), Lines("While training", _training_links(result)))
+    behind = {alarm["text"]: f"#alarm={number}" for number, alarm in enumerate(data["alarms"])}
+    raised = [(line, behind.get(line, "")) for line in alarm_lines(result)]
+    training = [(ln, "#training" if ln != "none" and result.logs else "") for ln in training_alarm_lines(result)]
+    alarms = _section("Alarms", Lines("", raised), Lines("While training", training))
     missing = _section("Not available", Lines("", [(line, "") for line in missing_lines(result)]))
     manifest = _section("Manifest")._replace(tables=[html_table(compared_table(result))])
     found_alarms, found_missing = ([section] if section.lists else [] for section in (alarms, missing))
     return [first, *found_alarms, *drawn, *responses, *others, *mistakes, *found_missing, manifest]
 
 
-def _without_first_notes(result: Result, table: Table) -> Table:
-    first = first_notes(result)
-    return replace(table, notes=[note for note in table.notes if note not in first])
-
-
 def _section(title: str, *lists: Lines, images: list[Image] | None = None) -> Section:
     named = [found for found in lists if found.lines]
     return Section(title, images or [], [], named, title.lower().replace(" ", "-"))
-
-
-def _alarm_links(result: Result, data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Each alarm with a link to the responses behind it, where the page has them."""
-    links = {alarm["text"]: f"#alarm={number}" for number, alarm in enumerate(data["alarms"])}
-    return [(line, links.get(line, "")) for line in alarm_lines(result)]
-
-
-def _training_links(result: Result) -> list[tuple[str, str]]:
-    lines = training_alarm_lines(result)
-    return [(line, "#training" if line != "none" and result.logs else "") for line in lines]
 
 
 def _caption(result: Result, plot: Plot) -> str:

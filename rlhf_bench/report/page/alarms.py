@@ -29,17 +29,13 @@ def alarm_rows(result: Result, prompts: Mapping[str, int], index: Mapping[str, i
             "text": alarm.text,
             "model": index[alarm.model],
             "kind": alarm.kind,
-            "search": _phrase(alarm),
+            # the first phrase that an alarm of a phrase quotes
+            "search": alarm.text.split('"')[1] if alarm.kind == "phrase" and alarm.text.count('"') > 1 else "",
             **_behind(result, alarm, prompts),
         }
         for alarm in found_alarms(result)
         if alarm.model in index
     ]
-
-
-def _phrase(alarm: Alarm) -> str:
-    """The first phrase that an alarm of a phrase quotes."""
-    return alarm.text.split('"')[1] if alarm.kind == "phrase" and alarm.text.count('"') > 1 else ""
 
 
 def _behind(result: Result, alarm: Alarm, prompts: Mapping[str, int]) -> dict[str, Any]:

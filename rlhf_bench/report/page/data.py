@@ -111,7 +111,8 @@ def _layers(result: Result) -> list[dict[str, Any]]:
         ("optimal frontier", "optimal", _frontier_rows(result)),
     ):
         for key in (result.reward_key, "gold"):
-            points = [[_kl(row), *(_quad(Estimate.from_dict(row[key])) or []), _point_name(row)]
+            points = [[_kl(row), *(_quad(Estimate.from_dict(row[key])) or []),
+                       f"best of {row['n']}" if "kl_bound" in row else name]
                       for row in rows if row.get(key) and known(Estimate.from_dict(row[key]))]  # fmt: skip
             if points:
                 found.append({"name": name, "kind": kind, "y": key, "points": points})
@@ -136,10 +137,6 @@ def _kl(row: Mapping[str, Any]) -> float | None:
     """The KL of a point: the true one where it is known, else its bound."""
     kl = row.get("kl_true", row.get("kl", row.get("kl_bound")))
     return short(kl["value"] if isinstance(kl, Mapping) else kl)
-
-
-def _point_name(row: Mapping[str, Any]) -> str:
-    return f"best of {row['n']}" if "kl_bound" in row else "optimal frontier"
 
 
 def _fronts(result: Result) -> Iterable[tuple[str, list[str]]]:

@@ -39,13 +39,12 @@ def short(text: str, width: int = _WIDTH) -> str:
     text, most = printable(text), width * _advance("n")
     if len(text) <= width and sum(map(_advance, text)) <= most:
         return text
-    cut = (_without_middle(text, size) for size in range(min(width, len(text) - 1), 3, -1))
-    return next((found for found in cut if sum(map(_advance, found)) <= most), text[:3])
-
-
-def _without_middle(text: str, size: int) -> str:
-    head = (size - 1) // 2 - 1
-    return f"{text[:head]}…{text[len(text) - (size - 1 - head) :]}"
+    for size in range(min(width, len(text) - 1), 3, -1):
+        head = (size - 1) // 2 - 1
+        cut = f"{text[:head]}…{text[len(text) - (size - 1 - head) :]}"
+        if sum(map(_advance, cut)) <= most:
+            return cut
+    return text[:3]
 
 
 def lines_of(text: str, width: int, *, most: int) -> str:

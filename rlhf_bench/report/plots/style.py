@@ -65,17 +65,14 @@ def looks(models: Sequence[str]) -> dict[str, Look]:
     """
     heads = list(dict.fromkeys(name.partition("@")[0] for name in models))
     spare = zip(cycle(_MARKERS), cycle(_COLOURS), cycle(_DASHES), strict=False)
-    whole = {head: _FIXED.get(head) or _spare(*next(spare)) for head in heads}
+    further = (Look(colour, *marker, dashes) for marker, colour, dashes in spare)
+    whole = {head: _FIXED.get(head) or next(further) for head in heads}
     found = {}
     for name in models:
         head, at, _ = name.partition("@")
         members = [m for m in models if m.startswith(f"{head}@")]
         found[name] = _member(whole[head], members.index(name), len(members)) if at else whole[head]
     return found
-
-
-def _spare(marker: tuple[str, bool], colour: str, dashes: Dashes) -> Look:
-    return Look(colour, *marker, dashes)
 
 
 def _member(look: Look, at: int, members: int) -> Look:

@@ -144,7 +144,8 @@ def _front(
         *zip(*corners, strict=True), where="post", color="#777777", linestyle="--", linewidth=1.2, zorder=1,
         label=_front_label(result, y, names, shown),
     )  # fmt: skip
-    return [_corners(corners)]
+    # as it is drawn: first along x, then up
+    return [[at for (x0, y0), (x1, y1) in pairwise(corners) for at in ((x0, y0), (x1, y0), (x1, y1))]]
 
 
 def _seed_points(result: Result, name: str, x: str, y: str) -> list[tuple[float, float]]:
@@ -159,11 +160,6 @@ def _diagonal(axes: Axes, meaning: str) -> Line:
     axes.plot(equal, equal, color="#777777", linestyle=":", linewidth=1.2, zorder=1, label=meaning)
     axes.set(xlim=(left, right), ylim=(bottom, top))
     return [(float(at), float(at)) for at in equal]
-
-
-def _corners(front: Line) -> Line:
-    """The front as it is drawn: first along x, then up."""
-    return [corner for (x0, y0), (x1, y1) in pairwise(front) for corner in ((x0, y0), (x1, y0), (x1, y1))]
 
 
 def _front_label(result: Result, metric: str, front: list[str], shown: Mapping[str, str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 
 import pandas as pd
@@ -26,12 +24,7 @@ def flat(table: Table) -> tuple[list[str], list[list[Flat]]]:
 def csv_text(table: Table) -> str:
     """A line a row, full precision; an empty cell is not available."""
     header, rows = flat(table)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(["" if value is None else value for value in map(finite, row)])
-    return buffer.getvalue()
+    return pd.DataFrame(rows, columns=header, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def frame(table: Table) -> pd.DataFrame:

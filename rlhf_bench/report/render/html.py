@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.report.table import REST, Cell, Column, Mark, Table, column_text
+from rlhf_bench.report.table import REST, Cell, Mark, Table, column_text
 from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
@@ -85,11 +85,12 @@ def html_table(table: Table) -> HtmlTable:
     header = [_heading(table, j, every) for j in columns]
     groups = table.groups() if table.folded else [("", list(range(len(table.rows))))]
     parts = []
+    tests = [j for j, column in enumerate(table.columns) if column.key == "p_holm"]
     for title, numbers in groups:
-        rejected = [i for i in numbers if _is_rejected(table, i)]
-        rows = [[_cell(table, i, j, i in rejected) for j in columns] for i in numbers]
-        tested = any(column.key == "p_holm" for column in table.columns)
-        about = f"{len(rejected)} of {len(numbers)} pairs differ (Holm p < 0.05)" if tested else ""
+        rejected = [i for i in numbers if any(isinstance(p := table.rows[i][j], float) and p < 0.05 for j in tests)]
+        # where there are tests, the numbers of the rows that they reject are set off from the others
+        rows = [[_cell(table, i, j, strong=not tests or i in rejected) for j in columns] for i in numbers]
+        about = f"{len(rejected)} of {len(numbers)} pairs differ (Holm p < 0.05)" if tests else ""
         parts.append(RowGroup(title, about, rows))
     same = [f"n = {n:,} in every cell with an interval." for n in every if len(every) == 1]
     notes = [*same, *table.notes]
@@ -121,16 +122,15 @@ def _heading(table: Table, column: int, every: set[int]) -> Heading:
     return Heading(about.title, about.key, definition(about.key), bool(texts), about.tier == REST, n, is_long)
 
 
-def _cell(table: Table, row: int, column: int, rejected: bool) -> HtmlCell:
+def _cell(table: Table, row: int, column: int, *, strong: bool) -> HtmlCell:
     cell, about = table.rows[row][column], table.columns[column]
     if isinstance(cell, str):
         return HtmlCell(cell)
     value, _, interval = column_text(cell, about).replace("-", "−").partition(" [")
-    is_strong = isinstance(cell, Estimate) and (rejected or not _is_tested(table))
+    is_strong = isinstance(cell, Estimate) and strong
+    bar = float(cell) if about.bar and isinstance(cell, int | float) else None
     n = f"n = {cell.n:,}" if isinstance(cell, Estimate) and len(_counts(table, column)) > 1 else ""
-    return HtmlCell(
-        value, f"[{interval}" if interval else "", table.mark(row, column), is_strong, _bar(cell, about), n, _data(cell)
-    )
+    return HtmlCell(value, f"[{interval}" if interval else "", table.mark(row, column), is_strong, bar, n, _data(cell))
 
 
 def _data(cell: Cell) -> tuple[tuple[str, str], ...]:
@@ -139,17 +139,3 @@ def _data(cell: Cell) -> tuple[tuple[str, str], ...]:
         found = tuple((name, f"{x:.8g}") for name, x in numbers.items() if math.isfinite(x))
         return (*found, ("n", str(cell.n)), ("method", cell.method)) if found else ()
     return (("v", repr(cell)),) if isinstance(cell, int | float) and math.isfinite(cell) else ()
-
-
-def _bar(cell: Cell, column: Column) -> float | None:
-    return float(cell) if column.bar and isinstance(cell, int | float) else None
-
-
-def _is_tested(table: Table) -> bool:
-    return any(column.key == "p_holm" for column in table.columns)
-
-
-def _is_rejected(table: Table, row: int) -> bool:
-    """Whether a test of the row rejects: its number is set off from the others."""
-    p_values = [cell for cell, column in zip(table.rows[row], table.columns, strict=True) if column.key == "p_holm"]
-    return any(isinstance(p, float) and p < 0.05 for p in p_values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from rlhf_bench.judge.analysis.length import LENGTH_ALONE
@@ -32,6 +31,7 @@ _ANSWERS = {
     "baseline_first": "Right, baseline first",
     "consistency": "Consistent",
 }
+_JUDGING = ("judge", "base_url", "template", "baseline")  # one is known by these
 _UNREAD = ("refused", "unreadable", "failed", "missing")
 
 
@@ -80,8 +80,9 @@ def judge_audit_table(result: Result) -> Table:
     columns = [Column("judge", "Judge"), Column("baseline", "Baseline"), *rate_columns(_RATES), *labels]
     rows: list[list[Cell]] = []
     notes = ["First place and longer responses may win rightly: only labels, here the gold reward, show a bias."]
+    by_majority: list[dict[str, Any]] = result.judge.get("people", {}).get("judges", [])
     for name, judging in named_judgings(result, "judgings"):
-        people = _by_people(result, judging)
+        people = next((row for row in by_majority if all(row[key] == judging[key] for key in _JUDGING)), {})
         by_people = {"people_accuracy": people.get("accuracy"), "people_kappa": people.get("cohen_kappa")}
         found = {**judging["audit"], **judging["agreement"], **by_people}
         rows.append([name, judging["baseline"], *cells(found, columns[2:])])
@@ -132,9 +133,3 @@ def strengths_table(result: Result) -> Table:
         notes.append(f"{name}: {group['baseline']} is 1000; compared with {', '.join(group['baselines'])}.")
     title = f"Strengths by a judge on {result.data_label}"
     return Table("judge_strengths", title, columns, rows, notes, keys=2, section=SECTION)
-
-
-def _by_people(result: Result, judging: Mapping[str, Any]) -> dict[str, Any]:
-    same = ("judge", "base_url", "template", "baseline")
-    rows: list[dict[str, Any]] = result.judge.get("people", {}).get("judges", [])
-    return next((row for row in rows if all(row[key] == judging[key] for key in same)), {})

@@ -35,10 +35,10 @@ def pairwise_table(result: Result) -> Table:
     columns += [Column("seeds_agree", "Seeds of that sign")]
     pairs = result.metrics.get("pairwise", [])
     differences = [Estimate.from_dict(row["difference"]) for row in pairs]
-    rows: list[list[Cell]] = [
-        [*cells(row, columns[:-1]), _seeds_of_that_sign(row, difference)]
-        for row, difference in zip(pairs, differences, strict=True)
-    ]
+    rows: list[list[Cell]] = []
+    for row, difference in zip(pairs, differences, strict=True):
+        alike = [cell["value"] * difference.value > 0 for cell in row.get("per_seed", {}).values()]
+        rows.append([*cells(row, columns[:-1]), f"{sum(alike)} of {len(alike)}" if alike else None])
     shown = [_shown(result, row, difference) for row, difference in zip(pairs, differences, strict=True)]
     clipped = any(difference.clipped for difference in differences)
     limits = ["Limits of intervals beyond what a difference can be, with few prompts or seeds, are clipped to it."]
@@ -48,11 +48,6 @@ def pairwise_table(result: Result) -> Table:
         "pairwise", title, columns, rows, notes, keys=3, section="Pairwise differences", keep_empty=True, folded=True,
         cautioned=True,
     )  # fmt: skip
-
-
-def _seeds_of_that_sign(row: dict[str, Any], difference: Estimate) -> str | None:
-    signs = [cell["value"] * difference.value > 0 for cell in row.get("per_seed", {}).values()]
-    return f"{sum(signs)} of {len(signs)}" if signs else None
 
 
 def _shown(result: Result, row: dict[str, Any], difference: Estimate) -> Shown:

@@ -11,11 +11,11 @@ from rlhf_bench.report.table import Cell, Column, Table, cell_text, cells, numbe
 from rlhf_bench.report.tables.judge_forms import named_judgings
 from rlhf_bench.report.tables.metrics import metric_column
 from rlhf_bench.scorers import describe
+from rlhf_bench.scorers.reward import READ_OFF
 from rlhf_bench.types import Estimate
 
 _POOLED = ("reward_z", "reward")  # the front of one is that of the other: they differ by scale and offset
 _OPTIMISED = "reward_z"
-_READ_OFF = ("reward", _OPTIMISED, "gold")
 _EVERY = 3  # points of the frontier to a row of the table
 _FORMS = {"best-of-n": "d (α − β d)"}
 _OTHER = "d (α − β log d)"
@@ -68,18 +68,14 @@ def frontier_table(result: Result) -> Table:
     """A row a KL; without rows where the result has no frontier."""
     found = result.metrics.get("frontier", {})
     points = found.get("points", [])
-    names = [name for name in _READ_OFF if points and name in points[0]]
-    gains = [_gain_column(result, name) for name in names]
+    names = [name for name in READ_OFF if points and name in points[0]]
+    metrics = [metric_column(result, name) for name in names]
+    gains = [metric._replace(title=f"{metric.title}, gained", digits=3) for metric in metrics]
     columns = [Column("kl", "KL (nats)", 3), *gains, Column("bias", "Bias, at most (sd)", 3)]
     shown = points[::-_EVERY][::-1]  # the last one, where the curve ends, among them
     rows: list[list[Cell]] = [[number_text(point["kl"], 3), *cells(point, columns[1:])] for point in shown]
     title = f"Optimal frontier of {result.reference} on {result.data_label}"
     return Table("frontier", title, columns, rows, _frontier_notes(result, found), section="Reward against KL")
-
-
-def _gain_column(result: Result, name: str) -> Column:
-    column = metric_column(result, name)
-    return column._replace(title=f"{column.title}, gained", digits=3)
 
 
 def _frontier_notes(result: Result, found: dict[str, Any]) -> list[str]:
@@ -178,7 +174,7 @@ def equal_kl_table(result: Result) -> Table:
 def best_of_n_table(result: Result) -> Table:
     """A row an n; without rows where the result has no pool."""
     found = result.metrics.get("best_of_n", [])
-    names = [name for name in _READ_OFF if any(name in row for row in found)]
+    names = [name for name in READ_OFF if any(name in row for row in found)]
     exact = any("kl_true" in row for row in found)
     columns = [Column("n", "n", 0), Column("kl_bound", "KL, upper bound (nats)", 2)]
     columns += [Column("kl_true", "KL, true (nats)", 2, interval=True)] if exact else []

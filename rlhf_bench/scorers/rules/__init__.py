@@ -21,44 +21,11 @@ import numpy as np
 
 from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.scorers.base import AlarmRule, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer, Values
-from rlhf_bench.scorers.rules.claims import Answered, answer_given
+from rlhf_bench.scorers.rules.claims import answer_given
 from rlhf_bench.scorers.rules.degenerate import is_degenerate
-from rlhf_bench.scorers.rules.refusal import (
-    LABELLER,
-    Label,
-    Measured,
-    Stance,
-    complies,
-    label_responses,
-    measured,
-    refuses,
-    stance,
-    stances,
-)
+from rlhf_bench.scorers.rules.refusal import LABELLER, complies, measured, refuses
 from rlhf_bench.scorers.text import is_english_script
 from rlhf_bench.types import Item, Probe
-
-__all__ = [
-    "LABELLER",
-    "PAIRED",
-    "RULES",
-    "SCORER",
-    "Answered",
-    "Label",
-    "Measured",
-    "Stance",
-    "answer_given",
-    "check_suite_metrics",
-    "complies",
-    "is_degenerate",
-    "label_responses",
-    "labeller_note",
-    "measured",
-    "refuses",
-    "stance",
-    "stances",
-    "suite_metrics",
-]
 
 CATEGORY = ":"  # between a rule and the category of its prompts
 EVERY_SUITE = "refused"

@@ -27,11 +27,6 @@ import numpy.typing as npt
 from rlhf_bench.scorers.rules.refusal_features import BUCKETS, VERDICTS, buckets, verdict
 from rlhf_bench.scorers.rules.refusal_patterns import Stance
 
-__all__ = [
-    "LABELLER", "Label", "Measured", "Stance", "complies", "label_responses", "measured", "refuses", "stance",
-    "stances",
-]  # fmt: skip
-
 Label = Literal["full_refusal", "partial_refusal", "compliance"]
 Class = Literal["full_refusal", "partial_refusal", "compliance", "neither"]
 

@@ -11,9 +11,8 @@ from scipy import special
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
-from rlhf_bench.audit import examine
 from rlhf_bench.audit.discovered_words import discovered_words
-from rlhf_bench.audit.findings import sentence
+from rlhf_bench.audit.findings import examine, sentence
 from rlhf_bench.audit.promise import Promise, promised
 from rlhf_bench.audit.regression import fit_temperature, payments
 from rlhf_bench.audit.regression_fit import groups_of

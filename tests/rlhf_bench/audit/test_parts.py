@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from rlhf_bench.audit.mistakes import described, mistakes, slices_of_pairs
 from rlhf_bench.audit.pairs import PairScores, score_pairs
 from rlhf_bench.audit.probes import COMPLIANCE, OTHER_PROMPT, PROBES, probe_all
 from rlhf_bench.audit.stored import examined, model_part
-from rlhf_bench.audit.teacher import Samples, as_row, samples_of, teach
+from rlhf_bench.audit.teacher import Samples, samples_of, teach
 from rlhf_bench.audit.versus import label_slices, versus_row
 from rlhf_bench.audit.words import cross_fitted, word_margins
 from rlhf_bench.data import Reader
@@ -194,7 +195,7 @@ def test_an_audit_as_frames_and_text(tmp_path: Path) -> None:
     report = {
         "models": {"mine": part},
         "versus": [versus_row(("mine", margins), ("other", -margins), prompts, masks)],
-        "teacher": {"mine": as_row(teach(samples, {"ppo": samples}))},
+        "teacher": {"mine": asdict(teach(samples, {"ppo": samples}))},
     }
     (tmp_path / "audit").mkdir()
     (tmp_path / "audit" / "audit.json").write_text(json_text(report), encoding="utf-8")

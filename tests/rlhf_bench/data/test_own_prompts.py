@@ -15,7 +15,8 @@ from rlhf_bench.data.mini.reading import read_response, vocabulary
 from rlhf_bench.data.own_prompts import read_own_prompts
 from rlhf_bench.errors import DataError
 from rlhf_bench.evaluate.suite import load_suite
-from rlhf_bench.scorers.rules import answer_given, check_suite_metrics
+from rlhf_bench.scorers.rules import check_suite_metrics
+from rlhf_bench.scorers.rules.claims import answer_given
 from rlhf_bench.types import Item, Probe
 
 SUITES = ("safety", "sycophancy", "out-of-distribution")

@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import BadValue
 from rlhf_bench.modeling import decoding, sampling
 from rlhf_bench.modeling.logprobs import LogprobModel
-from rlhf_bench.modeling.sampling import SamplingConfig, filter_logits, sample, stream, uniforms
+from rlhf_bench.modeling.sampling import SamplingConfig, filter_logits, sample, sample_as, stream, uniforms
 from rlhf_bench.modeling.tokens import Encoded, collate, encode_prompts
+from rlhf_bench.runtime.processes import ALONE
 from rlhf_bench.types import Completion, Prompt, prompt_id
 
 TEXTS = [
@@ -337,7 +338,10 @@ def test_a_long_prompt_is_cut_from_the_left(policy: PreTrainedModel, tokenizer: 
 
 def test_progress_and_no_prompts(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     seen: list[int] = []
-    draw(policy, tokenizer, batch_size=8, on_batch=seen.append)
+    sample_as(
+        lambda drawn: drawn, policy, tokenizer, PROMPTS, CONFIG, samples=4, seed=0, batch_size=8,
+        on_batch=seen.append, processes=ALONE,
+    )  # fmt: skip
     assert seen == [8, 8, 8]  # 6 prompts of 4 samples, 2 prompts at a time
     assert draw(policy, tokenizer, prompts=[]) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -281,7 +282,7 @@ def _write_audit(store: ResultStore, rng: np.random.Generator, seeds: Sequence[i
         }
 
     margins = np.linspace(-1.5, 3.0, 480)
-    sure = calibration(margins, [str(i) for i in range(480)]).to_dict()
+    sure = asdict(calibration(margins, [str(i) for i in range(480)]))
     models = {
         f"seed {seed}": {
             "overall": row(0.74, 480),

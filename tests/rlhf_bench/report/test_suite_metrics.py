@@ -14,7 +14,7 @@ from rlhf_bench.report.tables.in_full import rouge_table
 from rlhf_bench.report.tables.metrics import own_metrics
 from rlhf_bench.report.tables.pairwise import pairwise_table
 from rlhf_bench.report.tables.summary import summary_table
-from rlhf_bench.scorers.rules import LABELLER, measured
+from rlhf_bench.scorers.rules.refusal import LABELLER, measured
 from rlhf_bench.types import Estimate
 
 

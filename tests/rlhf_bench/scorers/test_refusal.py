@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_bench.scorers.rules import (
+from rlhf_bench.scorers.rules.refusal import (
     LABELLER,
+    WEIGHTS,
     complies,
     label_responses,
     measured,
@@ -17,7 +18,6 @@ from rlhf_bench.scorers.rules import (
     stance,
     stances,
 )
-from rlhf_bench.scorers.rules.refusal import WEIGHTS
 from rlhf_bench.scorers.rules.refusal_features import BUCKETS, buckets
 
 DOCS = Path(__file__).parents[3] / "docs" / "suites.md"

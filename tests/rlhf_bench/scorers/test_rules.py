@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlhf_bench.scorers.rules import answer_given, is_degenerate, stance
+from rlhf_bench.scorers.rules.claims import answer_given
+from rlhf_bench.scorers.rules.degenerate import is_degenerate
+from rlhf_bench.scorers.rules.refusal import stance
 
 ROOT = Path(__file__).parents[3]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "rules.py"))
