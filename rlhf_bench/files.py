@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import fcntl
 import hashlib
 import io
@@ -196,6 +197,16 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         why = error.strerror or error
         raise StoreError(f"cannot write {path} ({why}); choose a folder that can be written") from error
+
+
+def check_folder(path: Path) -> None:
+    """Raise StoreError where no file could be written in a folder, which need not be there yet; nothing is made."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    with writing(path):
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+        if not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
 def sha256_file(path: Path) -> str:

@@ -28,7 +28,7 @@ from rlhf_bench.data import PreferenceData
 from rlhf_bench.data.sources import Reader
 from rlhf_bench.data.splits import ALL
 from rlhf_bench.errors import BadValue, DataError
-from rlhf_bench.files import writing
+from rlhf_bench.files import check_folder
 from rlhf_bench.modeling.checkpoints import check_run, read_training, run_seeds, stage_path
 from rlhf_bench.progress import Progress
 from rlhf_bench.stats import FloatArray
@@ -81,8 +81,7 @@ def run_audit(
     reader, is_trained_on = _reader(subjects[0], data, run, checkpoints)
     splits = _splits(reader, is_trained_on, limit, progress)
     words = _words(reader, splits)
-    with writing(results):  # now, and not when everything is scored
-        results.mkdir(parents=True, exist_ok=True)
+    check_folder(results)  # now, and not when everything is scored
     audited = [_audit_one(s, first if s is subjects[0] else s.load(), splits, progress) for s in subjects]
 
     models = [part for s in subjects for part in (s.name, s.hash or s.path)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch._dynamo import config as dynamo  # torch has no public name for it
 from torch._inductor import config as inductor
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError
@@ -140,6 +141,14 @@ def test_a_backend_that_fails_is_one_line(policy: PreTrainedModel, monkeypatch: 
     assert str(error.value).startswith("sft.compile: torch.compile failed (")
     assert "no compiler" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_generated_code_is_kept_by_instruction_set() -> None:
+    """Code for AVX-512 that a process held to AVX2 found again gave gradients of NaN."""
+    before = cache_dir()
+    with compiling.compiling("sft"):
+        assert cache_dir() == f"{before}/{torch.backends.cpu.get_cpu_capability()}"
+    assert cache_dir() == before
 
 
 def test_dpo_still_starts_at_ln_2(first_step: FirstStep, monkeypatch: pytest.MonkeyPatch) -> None:

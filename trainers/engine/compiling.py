@@ -11,6 +11,7 @@ of a step depend on the configuration alone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,7 @@ from rlhf_bench.errors import ModelError
 from rlhf_bench.modeling.heads import backbone_of, max_positions
 
 BACKEND = "inductor"
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def compile_backbone(model: PreTrainedModel, *, rows: int, width: int) -> None:
@@ -75,7 +77,7 @@ def compiling(stage: str) -> Iterator[None]:
 
     torch.compiler.reset()
     try:
-        with config.patch(fail_on_recompile_limit_hit=True):
+        with config.patch(fail_on_recompile_limit_hit=True), _cache_of_this_processor():
             yield
     except FailOnRecompileLimitHit as error:
         raise ModelError(
@@ -89,3 +91,20 @@ def compiling(stage: str) -> Iterator[None]:
             f"{stage}.compile: torch.compile failed ({reason}); on a CPU it needs a C++ compiler: leave "
             f"{stage}.compile out"
         ) from error
+
+
+@contextmanager
+def _cache_of_this_processor() -> Iterator[None]:
+    """A folder of its own for the code that is generated here, in torch's folder of generated code.
+
+    torch finds code again whatever instructions it was made for: a process that is held to AVX2 ran code for AVX-512
+    that was made before, and had gradients of NaN.
+    """
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    before = cache_dir()  # which writes it into the environment, and reads it there
+    os.environ[CACHE] = os.path.join(before, torch.backends.cpu.get_cpu_capability())
+    try:
+        yield
+    finally:
+        os.environ[CACHE] = before

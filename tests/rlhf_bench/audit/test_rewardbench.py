@@ -44,7 +44,7 @@ def test_wrong_rows_are_named_and_the_rest_counts(tmp_path: Path, row: dict[str,
     rows = [{"subset": "mine", "results": 1}, row, {"subset": "hep-go", "scores_chosen": 1, "scores_rejected": 1}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     found = audit(scores=tmp_path / "rows.jsonl", results=tmp_path)
-    assert why in found.text()
+    assert why in " ".join(found.text().split())
     table = found.tables["audit_rewardbench"].set_index("subset")
     assert table["accuracy"]["hep-go"] == 0
     assert table["without"]["all"].startswith("math-prm, hep-cpp")

@@ -107,7 +107,7 @@ def train(what: str) -> str:
         ("eval --columns prompt=x", "--columns: given without --responses"),
         ("eval --responses a=pairs.jsonl --split nope", "--split: given with response files alone"),
         ("eval --responses a=pairs.jsonl --samples 3", "--samples: given with response files alone"),
-        ("eval --reward-model a=", "--reward-model: given 'a=', expected NAME=PATH"),
+        ("eval --reward-model a=", "--reward-model: given 'a=', expected [NAME=]PATH"),
         ("eval --data ''", "--data: given an empty text"),
         ("eval --suite=", "--suite: given an empty text"),
         ("report ''", "an argument: given an empty text"),
