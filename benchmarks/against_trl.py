@@ -118,16 +118,7 @@ def by_trl(given: argparse.Namespace, stage: str, root: Path) -> Callable[[], fl
     import torch
     from datasets import load_from_disk
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
-    from trl import (
-        DPOConfig,
-        DPOTrainer,
-        GRPOConfig,
-        GRPOTrainer,
-        RewardConfig,
-        RewardTrainer,
-        SFTConfig,
-        SFTTrainer,
-    )
+    from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
     class Watch(TrainerCallback):  # type: ignore[misc]
         began = ended = 0.0

@@ -12,13 +12,7 @@ from rlhf_bench.audit.probes import Effect
 from rlhf_bench.audit.promise import promised
 from rlhf_bench.audit.regression import Coefficient, Mask, Payments, payments
 from rlhf_bench.audit.regression_fit import groups_of
-from rlhf_bench.audit.slices import (
-    Slice,
-    category_slices,
-    discovered_slices,
-    measure_slice,
-    named_slices,
-)
+from rlhf_bench.audit.slices import Slice, category_slices, discovered_slices, measure_slice, named_slices
 from rlhf_bench.errors import BadValue
 from rlhf_bench.scorers.features import FEATURES, feature_differences
 from rlhf_bench.stats import FloatArray, benjamini_hochberg

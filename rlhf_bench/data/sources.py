@@ -25,14 +25,7 @@ from rlhf_bench.data.labelled import LabelledResponse, both_sides, pair_labelled
 from rlhf_bench.data.pairs import Pairs, dropped_notes, read_pairs
 from rlhf_bench.data.parsing import data_suffix
 from rlhf_bench.data.ranked import Which, read_ranked
-from rlhf_bench.data.splits import (
-    ALL,
-    SPLITS,
-    Fractions,
-    default_fractions,
-    order_key,
-    split_of,
-)
+from rlhf_bench.data.splits import ALL, SPLITS, Fractions, default_fractions, order_key, split_of
 from rlhf_bench.data.tabular import RawTable
 from rlhf_bench.errors import BadValue, DataError, UnknownName, check_known
 from rlhf_bench.types import HH_MINI, PreferencePair, Prompt, fingerprint, prompt_id

@@ -8,17 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_bench.errors import UnknownName
-from rlhf_bench.scorers.base import (
-    CUT,
-    AlarmRule,
-    Columns,
-    EvalContext,
-    Metric,
-    Missing,
-    ResponseRow,
-    Scorer,
-    Values,
-)
+from rlhf_bench.scorers.base import CUT, AlarmRule, Columns, EvalContext, Metric, Missing, ResponseRow, Scorer, Values
 
 HELD_OUT = "reward_held_out"  # the reward model of another training seed, which no policy was optimised against
 HELD_OUT_Z = f"{HELD_OUT}_z"

@@ -8,12 +8,7 @@ from rlhf_bench.stats.compare import Difference, benjamini_hochberg, detectable_
 from rlhf_bench.stats.correlation import correlation_estimate
 from rlhf_bench.stats.counts import kappa_estimate, mcnemar_p, odds_ratio
 from rlhf_bench.stats.crossed import crossed, crossed_difference
-from rlhf_bench.stats.estimates import (
-    mean_estimate,
-    ratio_estimate,
-    share_estimate,
-    std_estimate,
-)
+from rlhf_bench.stats.estimates import mean_estimate, ratio_estimate, share_estimate, std_estimate
 from rlhf_bench.stats.linearised import (
     crossed_ratio,
     crossed_share,

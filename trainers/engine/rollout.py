@@ -24,13 +24,7 @@ from trainers.config.recipe import RolloutConfig
 from trainers.config.rewards import GOLD, MODEL, is_folder, parse_sources
 from trainers.engine.batches import report_cut, template_of
 from trainers.engine.loop import LOWER
-from trainers.engine.rewards import (
-    Score,
-    ensemble,
-    gold_source,
-    load_function,
-    weighted_sum,
-)
+from trainers.engine.rewards import Score, ensemble, gold_source, load_function, weighted_sum
 from trainers.engine.stage import Stage
 
 CALIBRATION = 256  # pairs of the validation split whose chosen responses give an ensemble's members their scales

@@ -9,14 +9,7 @@ from rlhf_bench.judge.forms.builtin import BUILT_IN
 from rlhf_bench.report.notes import interval_note
 from rlhf_bench.report.result import Result, known
 from rlhf_bench.report.table import ALWAYS, MAIN, REST, Cell, Column, Mark, Table
-from rlhf_bench.report.tables.metrics import (
-    MODEL,
-    labeller_notes,
-    mark_notes,
-    metric_column,
-    model_name,
-    own_metrics,
-)
+from rlhf_bench.report.tables.metrics import MODEL, labeller_notes, mark_notes, metric_column, model_name, own_metrics
 from rlhf_bench.scorers import METRICS, Metric, describe, metrics_for
 from rlhf_bench.types import Estimate
 

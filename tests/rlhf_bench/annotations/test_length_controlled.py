@@ -12,12 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from rlhf_bench.annotations.length_controlled import (
-    STRENGTHS,
-    length_controlled,
-    penalised,
-    read_difficulty,
-)
+from rlhf_bench.annotations.length_controlled import STRENGTHS, length_controlled, penalised, read_difficulty
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import DataError
 

@@ -11,14 +11,7 @@ import pytest
 
 from rlhf_bench import stats
 from rlhf_bench.errors import BadValue, DataError, StoreError, UnknownName
-from rlhf_bench.evaluate.summary import (
-    NO_MODEL,
-    NOT_AVAILABLE,
-    NOT_POOLED,
-    OTHER_COUNTS,
-    metric_difference,
-    summarize,
-)
+from rlhf_bench.evaluate.summary import NO_MODEL, NOT_AVAILABLE, NOT_POOLED, OTHER_COUNTS, metric_difference, summarize
 from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.stats import compare
 from rlhf_bench.stats.resample import resampling
