@@ -132,27 +132,30 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 
 
 def read_jsonl(path: Path, *, drop_partial: bool = False) -> list[dict[str, Any]]:
+    """The rows of `iter_jsonl`."""
+    return list(iter_jsonl(path, drop_partial=drop_partial))
+
+
+def iter_jsonl(path: Path, *, drop_partial: bool = False) -> Iterator[dict[str, Any]]:
     """The objects of a JSON-lines file, one per line that ends in a newline byte; blank lines are passed over.
 
     Lines are cut at b"\\n" alone: `str.splitlines` would also cut at U+2028, which JSON strings may hold.
     `drop_partial` leaves out a last line without a newline (a write that was interrupted).
     Raises DataError naming the line that is no JSON object, OSError where the file cannot be read.
     """
-    lines = Path(path).read_bytes().split(b"\n")
-    if drop_partial:
-        lines = lines[:-1]
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
-            raise DataError(f"{path}: line {number} is not JSON ({error}); expected one JSON object a line") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}: line {number} is a {type(row).__name__}; expected one JSON object a line")
-        rows.append(row)
-    return rows
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip() or (drop_partial and not line.endswith(b"\n")):
+                continue
+            try:
+                row = json.loads(line.decode("utf-8"))
+            except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
+                raise DataError(
+                    f"{path}: line {number} is not JSON ({error}); expected one JSON object a line"
+                ) from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}: line {number} is a {type(row).__name__}; expected one JSON object a line")
+            yield row
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from rlhf_bench.report.plots.style import save_figure
 from rlhf_bench.report.render import FORMATS, texts_of
 from rlhf_bench.report.render.markdown import markdown_text
 from rlhf_bench.report.render.workbook import write_workbook
-from rlhf_bench.report.responses import responses_markdown, responses_table
+from rlhf_bench.report.responses import READABLE, responses_markdown, responses_table, side_by_side
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.tables.summary import missing_lines
 from rlhf_bench.report.verdict import verdict
@@ -30,7 +30,8 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
         "Alarms while training": training_alarm_lines(result),
         "Not available": missing_lines(result),
     }
-    texts = {"responses.md": responses_markdown(result)}
+    views = side_by_side(result, READABLE)
+    texts = {"responses.md": responses_markdown(result, views)}
     for table in found:
         texts |= texts_of(table)
         if table.name == "summary":
@@ -40,7 +41,7 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
             (folder / name).unlink(missing_ok=True)
     for name, text in texts.items():
         atomic_write_text(folder / name, text)
-    write_workbook(folder / "summary.xlsx", [*found, responses_table(result)])
+    write_workbook(folder / "summary.xlsx", [*found, responses_table(result, views)])
     return [*(folder / name for name in texts), folder / "summary.xlsx"]
 
 

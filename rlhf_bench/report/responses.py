@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, number_text
+
+READABLE = 50  # prompts that responses.md and the workbook hold
 
 
 class ResponseView(NamedTuple):
@@ -29,23 +32,21 @@ def side_by_side(result: Result, cap: int) -> list[PromptView]:
     """At most `cap` prompts, evenly spaced over the data so that every category is seen; the first seed."""
     seed = result.seeds[0]
     scores = result.scores[(result.scores["seed"] == seed) & (result.scores["sample"] == 0)]
+    ids = list(dict.fromkeys(scores["prompt_id"]))
+    picked = ids if len(ids) <= cap else [ids[i * len(ids) // cap] for i in range(cap)]
+    rows = result.responses(lambda row: row["seed"] == seed and row["sample"] == 0 and row["prompt_id"] in picked)
     numbers = scores.set_index(["model", "prompt_id"]).reindex(columns=["reward", "gold"]).to_dict()
     prompts: dict[str, str] = {}
     found: dict[tuple[str, str], ResponseView] = {}
-    for row in result.responses():
-        if row["seed"] != seed or row["sample"] != 0:
-            continue
+    for row in rows:
         key = (row["model"], row["prompt_id"])
         prompts.setdefault(row["prompt_id"], row["prompt"])
         reward, gold = (float(numbers[name].get(key, math.nan)) for name in ("reward", "gold"))
         found[key] = ResponseView(row["model"], row["response"], reward, gold, row["finish_reason"], row["n_tokens"])
-    ids = list(prompts)
-    picked = ids if len(ids) <= cap else [ids[i * len(ids) // cap] for i in range(cap)]
     return [PromptView(p, prompts[p], [found[m, p] for m in result.models if (m, p) in found]) for p in picked]
 
 
-def responses_markdown(result: Result, *, cap: int = 50) -> str:
-    views = side_by_side(result, cap)
+def responses_markdown(result: Result, views: Sequence[PromptView]) -> str:
     total = result.manifest["data"].get("n_prompts", "?")
     lines = [
         f"# Responses on {result.data_label}",
@@ -63,9 +64,8 @@ def responses_markdown(result: Result, *, cap: int = 50) -> str:
     return "\n".join(lines) + "\n"
 
 
-def responses_table(result: Result, *, cap: int = 50) -> Table:
+def responses_table(result: Result, views: Sequence[PromptView]) -> Table:
     """A row a prompt; the columns <model>_response, <model>_reward and, where there is one, <model>_gold."""
-    views = side_by_side(result, cap)
     columns = [Column("prompt_id", "prompt_id"), Column("prompt", "prompt")]
     for model in result.models:
         names = [f"{model}_response", f"{model}_reward", *([f"{model}_gold"] if result.has_gold else [])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -102,8 +102,9 @@ class Result:
         values: pd.Series[float] = self.scores.loc[self.scores["model"] == model, column].dropna()
         return values
 
-    def responses(self) -> list[dict[str, Any]]:
-        return ResultStore(self.path).read_responses()
+    def responses(self, keep: Callable[[Mapping[str, Any]], bool] = lambda row: True) -> list[dict[str, Any]]:
+        """The responses that `keep` chooses: most of a large result's memory would be those that are not needed."""
+        return ResultStore(self.path).read_responses(keep)
 
     def pairs(self, metric: str) -> list[dict[str, Any]]:
         """The paired tests of a metric, a row a pair; rewards of several seeds are compared under either name."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from rlhf_bench.files import (
     atomic_write_parquet,
     atomic_write_row_groups,
     atomic_write_text,
+    iter_jsonl,
     json_text,
     read_jsonl,
     write_jsonl,
@@ -87,19 +88,23 @@ class ResultStore:
         with writing(self.path / "responses.jsonl") as path:
             write_jsonl(path, rows)
 
-    def read_responses(self) -> list[dict[str, Any]]:
-        """All complete rows; a last line that an interrupted write left unfinished is passed over.
+    def read_responses(self, keep: Callable[[Mapping[str, Any]], bool] = lambda row: True) -> list[dict[str, Any]]:
+        """The complete rows that `keep` chooses; a last line that an interrupted write left unfinished is passed over.
 
-        Raises StoreError where they are not those of scores.parquet, if that is there.
+        Raises StoreError where the rows are not those of scores.parquet, if that is there.
         """
+        rows, there = [], set[int]()
         with self._reading("responses.jsonl") as path:
-            rows = read_jsonl(path, drop_partial=True)
+            for row in iter_jsonl(path, drop_partial=True):
+                there.add(hash(tuple(row.get(key) for key in SCORE_KEYS)))
+                if keep(row):
+                    rows.append(row)
         self.check_responses()
         if (self.path / "scores.parquet").exists():
             with self._reading("scores.parquet") as path:
                 scores = pd.read_parquet(path, engine="pyarrow", columns=list(SCORE_KEYS))
-            there = {tuple(row.get(key) for key in SCORE_KEYS) for row in rows}
-            if lost := set(scores.itertuples(index=False, name=None)) - there:
+            lost = [key for key in scores.itertuples(index=False, name=None) if hash(key) not in there]
+            if lost:
                 key = ", ".join(str(part) for part in min(lost))
                 name = self.path / "responses.jsonl"
                 raise StoreError(f"{name} lacks the row ({key}) of scores.parquet; {_AGAIN}")

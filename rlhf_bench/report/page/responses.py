@@ -32,15 +32,21 @@ class Rows(NamedTuple):
 
 def read_rows(result: Result) -> Rows:
     """Every response; of more text than a page can hold, those to an even selection of the prompts."""
-    rows = result.responses()
-    size = sum(len(row["response"]) + 60 for row in rows)
-    ids = list(dict.fromkeys(row["prompt_id"] for row in rows))
+    size = 0
+
+    def measure(row: Mapping[str, Any]) -> bool:
+        nonlocal size
+        size += len(row["response"]) + 60
+        return False
+
+    result.responses(measure)
+    ids = list(dict.fromkeys(result.scores["prompt_id"]))
     total = len(ids)
     if size > _MOST_CHARACTERS:
         keep = max(1, int(len(ids) * _MOST_CHARACTERS / size))
         ids = [ids[number * len(ids) // keep] for number in range(keep)]
-        kept = set(ids)
-        rows = [row for row in rows if row["prompt_id"] in kept]
+    kept = set(ids)
+    rows = result.responses(lambda row: row["prompt_id"] in kept)
     order = pd.MultiIndex.from_tuples([tuple(row[key] for key in _KEYS) for row in rows], names=_KEYS)
     scores = result.scores.set_index(_KEYS).reindex(order)
     return Rows(rows, scores, {one: number for number, one in enumerate(ids)}, total)

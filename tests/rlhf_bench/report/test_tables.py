@@ -333,7 +333,7 @@ def test_the_last_screen_counts_the_alarms(tmp_path: Path) -> None:
 
 def test_responses_are_fenced_and_evenly_spaced(one_seed: Path) -> None:
     result = load_result(one_seed)
-    text = responses_markdown(result, cap=3)
+    text = responses_markdown(result, side_by_side(result, 3))
     assert f"````text\n{NASTY}\n````" in text  # the response holds three backticks: the fence has four
     assert [view.prompt_id for view in side_by_side(result, 3)] == ["p0000", "p0004", "p0008"]
     assert [reply.model for reply in side_by_side(result, 1)[0].responses] == result.models
