@@ -93,7 +93,7 @@ def _forest(rows: Sequence[_Row], title: str, label: str, *, at: float | None = 
     rows = [row for row in rows if known(row.estimate)]
     if not rows:
         return None
-    above, below = 0.45, 0.6
+    above, below = 0.45, 0.6 + 0.2 * label.count("\n")  # inches
     height = above + below + _ROW * len(rows)
     box = (_LEFT / _WIDTH, below / height, (_WIDTH - _LEFT - 0.2) / _WIDTH, _ROW * len(rows) / height)
     axes = Figure(figsize=(_WIDTH, height)).add_axes(box)
