@@ -1,7 +1,7 @@
 """Direct preference optimisation, Rafailov et al. 2023 (arXiv:2305.18290), and its family: `dpo.loss` names the member.
 
 The reference's log-probabilities are computed once, before the first step, by the same forward as the policy's, and
-kept on disk. Losses without a reference (cpo, orpo, slic) never compute them. What KTO needs beside is in kto.py.
+kept on disk. Losses without a reference (cpo, orpo, slic) never compute them. What KTO needs besides is in kto.py.
 """
 
 from __future__ import annotations

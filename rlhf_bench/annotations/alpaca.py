@@ -25,7 +25,7 @@ def alpaca_numbers(annotations: Iterable[Mapping[str, Any]]) -> dict[str, float 
 
         win_rate = 100 mean(preference - 1)      standard_error = 100 sd(preference, ddof 1) / sqrt(n)
 
-    A preference of any other value, or null, is dropped and counted, which AlpacaEval does silently; the standard error
+    A preference of any other value, or null, is dropped, as AlpacaEval does, and counted; the standard error
     of fewer than two is NaN. discrete_win_rate rounds each preference to a win, a loss or a draw. Raises DataError
     where a row has no such key.
     """

@@ -103,7 +103,7 @@ def _joined(rows: Sequence[Coefficient]) -> Coefficient:
 
 def _unexplained(differences: FloatArray, margins: FloatArray, prompts: Sequence[str]) -> FloatArray:
     """What the features leave of the model's preference, less what they leave of the labels', (N,)."""
-    paid = payments(differences, margins, [str(k) for k in range(differences.shape[1])], prompts)
+    paid = payments(differences, margins, [str(k) for k in range(differences.shape[1])], prompts, tested=False)
     rows = paid.coefficients
     x = differences[:, usable(differences)] / np.array([row.sd for row in rows])
     model, labels = (x @ np.array([getattr(row, name) for row in rows]) for name in ("model", "labels"))

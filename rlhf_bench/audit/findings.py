@@ -81,7 +81,7 @@ def examine(
     promise = promised(margins, scaled)
     # of a confirmed word the price by the other half is reported, not this one by all pairs
     features = [row for row in paid.coefficients if row.feature in FEATURES]
-    # all features: one by which the labels separate has no price, and slices all the same
+    # all features: one that differs in too few pairs for a price has slices all the same
     masks = named_slices(prompts, chosen, rejected, margins, differences, list(FEATURES))
     masks |= category_slices(categories)
     groups = groups_of(prompts)

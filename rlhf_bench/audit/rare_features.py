@@ -16,6 +16,7 @@ from scipy import optimize, special, stats
 
 from rlhf_bench.audit.regression_fit import Index, fit_logistic, sums_by_group
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.resample import LEVEL
 
 OPEN = 10.0  # logits for one standard deviation, where an open side of an interval is drawn
 
@@ -26,7 +27,7 @@ class Tested(NamedTuple):
     labels: tuple[float, float]  # the interval of the labels' price
     difference: tuple[float, float]  # and of model - attenuation * labels
     p: float
-    se: float  # of the difference, if the labels paid what the model does
+    se: float  # of the difference, if the labels paid what the model does; NaN where no label could tell
 
 
 def score_test(
@@ -37,8 +38,6 @@ def score_test(
     attenuation: float,
     model_influence: FloatArray,
     factor_influence: FloatArray,
-    *,
-    level: float,
 ) -> Tested:
     """Test column `k` of the differences x (N, K), chosen minus rejected, one standard deviation each.
 
@@ -47,7 +46,7 @@ def score_test(
     """
     others, column = np.delete(x, k, axis=1), x[:, k]
     degrees = max(len(np.unique(groups[column != 0])) - 1, 1)
-    critical = float(stats.t.ppf((1 + level) / 2, degrees))
+    critical = float(stats.t.ppf((1 + LEVEL) / 2, degrees))
 
     def score(price: float, drift: FloatArray) -> tuple[float, float, float]:
         """The score of the labels' likelihood at that price, its standard error, and the information."""
@@ -71,9 +70,11 @@ def score_test(
     same = model / attenuation
     value, se, information = score(same, (model_influence - same * factor_influence) / attenuation)
     low, high = _accepted(of_difference, critical)
-    p = 2 * float(stats.t.sf(abs(value) / se, degrees))
+    p = 2 * float(stats.t.sf(abs(value) / max(se, 1e-300), degrees))
     difference = (model - attenuation * high, model - attenuation * low)
-    return Tested(_accepted(of_labels, critical), difference, p, attenuation * se / information)
+    # beyond any price that the labels can tell from others there is no error of the difference
+    spread = attenuation * se / information if information > 1e-6 else float("nan")
+    return Tested(_accepted(of_labels, critical), difference, p, spread)
 
 
 def _accepted(test: Callable[[float], float], critical: float) -> tuple[float, float]:

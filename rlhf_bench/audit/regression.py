@@ -23,6 +23,7 @@ from rlhf_bench.audit.rare_features import score_test
 from rlhf_bench.audit.regression_fit import Index, fit_logistic, groups_of, standard_errors
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.resample import LEVEL
 
 Mask = npt.NDArray[np.bool_]
 MIN_PAIRS = 30
@@ -85,14 +86,15 @@ def usable(differences: FloatArray) -> Mask:
 
 
 def payments(
-    differences: FloatArray, margins: FloatArray, names: Sequence[str], prompts: Sequence[str], *, level: float = 0.95
+    differences: FloatArray, margins: FloatArray, names: Sequence[str], prompts: Sequence[str], *, tested: bool = True
 ) -> Payments:
     """The price of each feature by the reward model and by the labels, and their difference.
 
     differences: features of chosen minus rejected, (N, K); margins: score of chosen minus rejected, (N,); prompts:
     what is resampled in effect: standard errors are summed by prompt (a sandwich estimate, with the estimation of T
     and of the attenuation in it). Features that differ in fewer than 10 pairs are left out; those of which either
-    side has more in fewer than 10 pairs have a score test (`rare_features`) in place of Wald's.
+    side has more in fewer than 10 pairs have a score test (`rare_features`) in place of Wald's, unless `tested`
+    is False: prices alone need none.
 
     Raises BadValue for fewer than 30 pairs, or none of two different scores.
     """
@@ -119,16 +121,14 @@ def payments(
     influence = model_influence - attenuation * labels_influence - np.outer(factor_influence, labels)
     # a feature's price is known by the prompts whose responses differ in it
     degrees = np.array([max(len(np.unique(groups[column != 0])) - 1, 1) for column in x.T])
-    t: FloatArray = np.asarray(stats.t.ppf((1 + level) / 2, degrees))
+    t: FloatArray = np.asarray(stats.t.ppf((1 + LEVEL) / 2, degrees))
     se, model_se, labels_se = (standard_errors(of, groups) for of in (influence, model_influence, labels_influence))
     p: FloatArray = 2 * np.asarray(stats.t.sf(np.abs(difference) / se, degrees))
     labels_ends = np.stack([labels - t * labels_se, labels + t * labels_se])
     ends = np.stack([difference - t * se, difference + t * se])
-    for i in np.flatnonzero(few).tolist():
-        tested = score_test(
-            x, i, groups, float(model[i]), attenuation, model_influence[:, i], factor_influence, level=level
-        )
-        labels_ends[:, i], ends[:, i], p[i], se[i] = tested.labels, tested.difference, tested.p, tested.se
+    for i in np.flatnonzero(few).tolist() if tested else []:
+        test = score_test(x, i, groups, float(model[i]), attenuation, model_influence[:, i], factor_influence)
+        labels_ends[:, i], ends[:, i], p[i], se[i] = test.labels, test.difference, test.p, test.se
     power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     inflation = _inflation(x)
     rows = [

@@ -288,7 +288,9 @@ def find_result(given: str | None, results: Path) -> Path:
     if given is None:
         if not names:
             raise BadValue(f"no result in {results}/; make one with: rlhf-bench eval --suite hh-test")
-        given = names[0]
+        given = next(
+            (name for name in names if (results / name / "metrics.json").is_file()), names[0]
+        )  # that has ended
     for folder in (Path(given), results / given):
         if (folder / "manifest.json").is_file():
             return folder

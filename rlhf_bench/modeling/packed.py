@@ -28,9 +28,9 @@ def packed_weights(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -
     Weights may not change meanwhile, and no gradient flows. A small model is left as it is: its weights stay in the
     cache of the processor, and several threads share it. A processor without bfloat16 packs in float32.
     """
-    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        dtype = torch.float32
     layers = list(_layers(model)) if is_large(model) else []
+    if layers and dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        dtype = torch.float32
     try:
         for layer in layers:
             layer.forward = _packed_forward(layer, dtype)

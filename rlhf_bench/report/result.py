@@ -103,7 +103,7 @@ class Result:
         return values
 
     def responses(self, keep: Callable[[Mapping[str, Any]], bool] = lambda row: True) -> list[dict[str, Any]]:
-        """The responses that `keep` chooses: most of a large result's memory would be those that are not needed."""
+        """The responses that `keep` chooses: in a large result all others would take most of the memory."""
         return ResultStore(self.path).read_responses(keep)
 
     def pairs(self, metric: str) -> list[dict[str, Any]]:

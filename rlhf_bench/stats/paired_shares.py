@@ -73,7 +73,7 @@ def share_difference(a: FloatArray, b: FloatArray, *, seed: int = 0) -> Differen
     """a - b of two shares on the same prompts, from their 0, 1 or NaN, (S, P, K) each; K may differ.
 
     `crossed_difference`, but where `crossed_share_difference` takes Tango's interval also the p value of its test of no
-    difference, |b - c| / sqrt(b + c) (McNemar 1947): it is below 1 - level exactly where the interval leaves out 0.
+    difference, |b - c| / sqrt(b + c) (McNemar 1947): it is below 0.05 exactly where the interval leaves out 0.
     Where fewer than 10 prompts differ, their spread does not say which difference would have shown (NaN).
     """
     found = crossed_difference(nanmean(a, axis=2), nanmean(b, axis=2), seed=seed)

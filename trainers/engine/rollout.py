@@ -160,8 +160,8 @@ class RolloutMaker:
         ]
 
     def sample(self, prompts: Sequence[Prompt], *, samples: int, seed: int) -> list[list[Completion]]:
-        """Responses to each prompt. In bf16 a large model's weights alone are: many small products of ever new shapes
-        gain nothing, and all else of sampling is in float32."""
+        """Responses to each prompt. With bf16 the products of a large model's packed layers are in bf16; all else of
+        sampling is in float32, since many small products of ever new shapes gain nothing."""
         ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i].text))
 
         def draw(part: Sequence[int]) -> list[list[Completion]]:

@@ -99,7 +99,8 @@ class TimeLeft:
     def _passes(self, stage: str, pairs: int) -> float:
         """Tokens through a forward pass, of texts at their longest: a backward pass is two, a token drawn is four."""
         limits = Lengths(self.recipe.data.max_prompt_tokens, self.recipe.data.max_response_tokens)
-        work = stage_work(self.recipe, stage, pairs, limits)
+        rows = 2 * pairs if stage == "dpo" and self.recipe.dpo.loss == "kto_unpaired" else pairs
+        work = stage_work(self.recipe, stage, rows, limits)
         return 3 * work.trained + work.read + 4 * work.drawn
 
 

@@ -12,7 +12,6 @@ from scipy import special
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.judge.analysis.pairs import (
-    LEVEL,
     PAIR_KEYS,
     blocks,
     first_answers,
@@ -25,7 +24,7 @@ from rlhf_bench.stats import FloatArray, crossed, crossed_difference, holm
 from rlhf_bench.stats.bounded import bounded_mean
 from rlhf_bench.stats.estimates import clopper_pearson
 from rlhf_bench.stats.permutation import sign_flip_p, two_group_p
-from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.stats.resample import LEVEL, nanmean
 from rlhf_bench.types import Estimate
 
 _ALPHA = 1 - LEVEL  # of the family of checks

@@ -17,7 +17,7 @@ from rlhf_bench.errors import DataError
 from rlhf_bench.judge.questions import ORDERS
 from rlhf_bench.stats import FloatArray, crossed, crossed_difference, holm
 from rlhf_bench.stats.bounded import bounded_mean
-from rlhf_bench.stats.resample import nanmean
+from rlhf_bench.stats.resample import LEVEL, nanmean
 from rlhf_bench.types import Estimate
 
 PAIR_KEYS = ("model", "baseline", "seed", "prompt_id", "sample")
@@ -28,7 +28,6 @@ FACTS = ("model_length", "baseline_length", "gold")
 # Why a pair counts as it does; the first four have an outcome.
 WHY = ("agree", "tie", "win_tie", "disagree", "refused", "unreadable", "failed", "missing")
 _STATUS_RATES = ("unreadable", "refused", "failed")
-LEVEL = 0.95  # of every interval
 
 
 def fold(rows: pd.DataFrame) -> pd.DataFrame:

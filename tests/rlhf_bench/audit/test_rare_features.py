@@ -20,15 +20,25 @@ def test_sixteen_pairs_that_agree_by_hand() -> None:
     are open above. Four copies of each pair, of one prompt each, are no more evidence than one.
     """
     none = np.zeros(16)
-    tested = score_test(np.ones((16, 1)), 0, np.arange(16), 0.0, 1.0, none, none, level=0.95)
+    tested = score_test(np.ones((16, 1)), 0, np.arange(16), 0.0, 1.0, none, none)
     assert tested.p == pytest.approx(2 * stats.t.sf(4, 15))
     end = math.log(16 / stats.t.ppf(0.975, 15) ** 2)
     assert tested.labels == pytest.approx((end, OPEN), abs=2e-3)
     assert tested.difference == pytest.approx((-OPEN, -end), abs=2e-3)
     none = np.zeros(64)
-    copies = score_test(np.ones((64, 1)), 0, np.repeat(np.arange(16), 4), 0.0, 1.0, none, none, level=0.95)
+    copies = score_test(np.ones((64, 1)), 0, np.repeat(np.arange(16), 4), 0.0, 1.0, none, none)
     assert copies.p == pytest.approx(tested.p)
     assert copies.labels == pytest.approx(tested.labels, abs=2e-3)
+
+
+def test_a_price_beyond_all_that_labels_can_tell() -> None:
+    """A model at .3 over an attenuation of .005 is a price of 60, at which labels that agree are as good as certain."""
+    none = np.zeros(16)
+    tested = score_test(np.ones((16, 1)), 0, np.arange(16), 0.3, 0.005, none, none)
+    assert tested.p == 1.0
+    assert math.isnan(tested.se)
+    turned = score_test(-np.ones((16, 1)), 0, np.arange(16), 0.3, 0.005, none, none)
+    assert turned.p < 1e-10
 
 
 def world(seed: int, *, paid: float, worth: float = 3.0) -> tuple[FloatArray, FloatArray]:

@@ -227,6 +227,8 @@ def test_a_result_is_found_by_folder_name_run_or_as_the_last(make_result: Callab
     for last in (mini, strong):
         remember_result(last)
         assert find_result(None, results) == last
+    (mini / "metrics.json").write_text("{}")
+    assert find_result(None, results) == mini  # the newer one has not ended
     with pytest.raises(UnknownName, match="did you mean 'hh-test/mini'"):
         find_result("hh-test/minni", results)
     make_result("other/mini")
