@@ -21,7 +21,7 @@ from scipy import stats
 from rlhf_bench.audit.pairs import right
 from rlhf_bench.audit.promise import Promise
 from rlhf_bench.audit.regression import Mask
-from rlhf_bench.audit.regression_fit import Index, groups_of
+from rlhf_bench.audit.regression_fit import Index, groups_of, sums_by_group
 from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
 from rlhf_bench.stats.resample import LEVEL
@@ -109,7 +109,7 @@ def measure_slice(
     residual = correct - promise.probability
     gap = float(residual[inside].mean())
     influence, of_label = promise.errors(residual, (among & mask).astype(np.float64))
-    squares = np.bincount(groups, weights=influence) ** 2
+    squares = sums_by_group(influence, groups) ** 2
     se = math.sqrt(float(squares.sum()) * len(squares) / max(len(squares) - 1, 1))
     # Satterthwaite's (1946): where few prompts carry it, the error is known less well than the number of pairs says
     degrees = max(float(squares.sum()) ** 2 / max(float(squares @ squares), 1e-300) - 1, 1.0)

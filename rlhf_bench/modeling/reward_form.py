@@ -6,6 +6,7 @@ that trained it wrote them: a conversation in its tokenizer's chat template, a p
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +79,13 @@ class Separate:
         return None
 
 
-class _WholeText:
+class _WholeText(ABC):
     """Prompt and response written as one text, whose tokens are divided where the response begins."""
 
     tokenizer: Any
 
-    def _written(self, prompt: str, response: str, ended: bool) -> Written:
-        raise NotImplementedError
+    @abstractmethod
+    def _written(self, prompt: str, response: str, ended: bool) -> Written: ...
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool], *, max_prompt: int,
