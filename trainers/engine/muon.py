@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from rlhf_bench.runtime.sharding import gather, sharded_as
 
-# The quintic of K. Jordan et al.: five iterations take singular values of [0.001, 1] to about [0.7, 1.2].
-A, B, C = 3.4445, -4.7750, 2.0315
-ITERATIONS = 5
+# a x + b x^3 + c x^5 of each iteration: nearest to 1 over the interval that the ones before it have left, from
+# [0.01, 1] (N. Amsel et al. 2025, arXiv:2505.16932, algorithm 1): the three take it to [0.73, 1.27].
+POLYNOMIALS = ((8.0934, -23.6205, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
+MARGIN = 1.02  # rounding may take no singular value above 1, where the first polynomial is steep
 
 
 class Muon(torch.optim.Optimizer):
@@ -69,32 +70,35 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
-    """The nearest orthogonal matrix of each, roughly: singular values go to some 0.7 to 1.2. (K, R, C) -> (K, R, C)."""
+    """The nearest orthogonal matrix of each, roughly: singular values go to some 0.7 to 1.3. (K, R, C) -> (K, R, C)."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = (matrices.mT if tall else matrices).to(dtype)
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    gram = x @ x.mT
+    largest = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7) * MARGIN  # square of a bound on the singular values
+    x, gram = x / largest.sqrt(), gram / largest
     # In bfloat16 the Gram matrix of an update would be too coarse to be iterated alone.
     wide = 2 * x.shape[-2] <= x.shape[-1] and dtype != torch.bfloat16
-    x = _by_gram_matrix(x) if wide else _directly(x)
+    x = _by_gram_matrix(x, gram) if wide else _directly(x, gram)
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-def _directly(x: Tensor) -> Tensor:
-    """X <- (a + b XX' + c (XX')^2) X, five times."""
-    for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
+def _directly(x: Tensor, gram: Tensor) -> Tensor:
+    """X <- (a + b XX' + c (XX')^2) X, for each polynomial."""
+    for i, (a, b, c) in enumerate(POLYNOMIALS):
+        gram = x @ x.mT if i else gram
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
 
 
-def _by_gram_matrix(x: Tensor) -> Tensor:
+def _by_gram_matrix(x: Tensor, gram: Tensor) -> Tensor:
     """The same with the polynomials multiplied up first: all are polynomials of one matrix, so that they commute."""
-    gram, product = x @ x.mT, None
+    product = None
     unit = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
-    for i in range(ITERATIONS):
-        factor = torch.baddbmm(gram, gram, gram, beta=B, alpha=C).add_(unit, alpha=A)
+    for i, (a, b, c) in enumerate(POLYNOMIALS):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c).add_(unit, alpha=a)
         product = factor if product is None else factor @ product
-        if i + 1 < ITERATIONS:
+        if i + 1 < len(POLYNOMIALS):
             gram = factor @ (gram @ factor)
     assert product is not None
     return product @ x
