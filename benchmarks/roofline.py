@@ -94,10 +94,10 @@ def watched(recorder: Recorder) -> Iterator[None]:
     hidden_states, chunked_logps = logprobs.hidden_states, logprobs.chunked_logps
     end_row, draw = Loop.end_row, RolloutMaker.sample
 
-    def watched_pass(model: Any, batch: Batch) -> Tensor:
+    def watched_pass(model: Any, batch: Batch, read: Tensor | None = None) -> Tensor:
         with recorder.lock:
             recorder.passes.append((model, batch, torch.is_grad_enabled()))
-        return hidden_states(model, batch)
+        return hidden_states(model, batch, read)
 
     def watched_output(hidden: Tensor, weight: Tensor, *rest: Any) -> Any:
         with recorder.lock:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
@@ -143,8 +144,8 @@ def _recomputed_steps(
         rows = [Encoded(prompts[row // samples], drawn[row, :step].tolist()) for row in state.alive.tolist()]
         batch = collate(rows, pad_id=pad).to(model.device)
         last = batch.attention_mask.sum(1) - 1
-        hidden = hidden_states(model, batch)[torch.arange(len(rows), device=model.device), last]
-        yield logits_of(model, hidden), state
+        read = F.one_hot(last, batch.ids.shape[1]).bool()
+        yield logits_of(model, hidden_states(model, batch, read)[read]), state
         if not bool(state.running.any()):
             return
         state.leave()

@@ -19,6 +19,11 @@ def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
 
 
+def remembers_shapes(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether matrix products here are faster in shapes that came before: not in float32 on a CPU."""
+    return device.type != "cpu" or product_dtype(dtype, device) != torch.float32
+
+
 def use_fused_kernels(model: Any, device: torch.device) -> None:
     """Fused attention where it pays, and GPT-2's GELU by `TanhGELU`; beside a large model on a CPU
     the process keeps its freed memory.

@@ -19,7 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from rlhf_bench.modeling.heads import backbone_of, first_position, is_linear, output_layer, own_logits
-from rlhf_bench.modeling.kernels import product_dtype
+from rlhf_bench.modeling.kernels import product_dtype, remembers_shapes
+from rlhf_bench.modeling.last_layer import reading
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch
 from rlhf_bench.modeling.tree_attention import attends_by_tree
 from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
@@ -58,7 +59,8 @@ class LogprobModel(nn.Module):
 
     def forward(self, batch: Batch, temperature: float = 1.0, whole_sequence: bool = False) -> TokenLogps:
         """Log-probability and entropy of each response token; of each token but the first with `whole_sequence`."""
-        return self.of_hidden(hidden_states(self.model, batch), batch, temperature, whole_sequence)
+        read = read_for(target_mask(batch, whole_sequence=whole_sequence))
+        return self.of_hidden(hidden_states(self.model, batch, read), batch, temperature, whole_sequence)
 
     def of_hidden(
         self, hidden: Tensor, batch: Batch, temperature: float = 1.0, whole_sequence: bool = False
@@ -85,9 +87,15 @@ def target_mask(batch: Batch, *, whole_sequence: bool) -> Tensor:
     return mask & (batch.position_ids > 0)
 
 
-def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
+def read_for(targets: Tensor) -> Tensor:
+    """The positions whose hidden states predict the tokens `targets`: each one before a target. (B, T) bool."""
+    return F.pad(targets[:, 1:], (0, 1))
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch, read: Tensor | None = None) -> Tensor:
     """The backbone's last hidden state, (B, T, H). With position_ids: GPT-2's positions are absolute.
 
+    `read`, (B, T) bool, says which of them the caller reads; where it is False they may be anything (`last_layer`).
     A backbone that takes none (BLOOM, Mamba) has no positions, or reads them from the mask. Where the model allows it
     the pass is made without padding, with each distinct prompt once (`trees`).
     """
@@ -96,8 +104,9 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
         hidden_size = model.config.get_text_config().hidden_size
         packing = pack(batch, hidden_size, multiple_of=multiple_of, by_tree=attends_by_tree(model))
         if packing is not None:
-            return packed_hidden_states(model, packing)
-    return plain_hidden_states(model, batch)
+            return packed_hidden_states(model, packing, read)
+    with reading(model, read):
+        return plain_hidden_states(model, batch)
 
 
 def plain_hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -106,11 +115,6 @@ def plain_hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     positions = {"position_ids": batch.position_ids + first_position(model)} if takes(backbone, "position_ids") else {}
     out = backbone(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False, **positions)
     return out.last_hidden_state  # type: ignore[no-any-return]
-
-
-def remembers_shapes(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether matrix products here are faster in shapes that came before: not in float32 on a CPU."""
-    return device.type != "cpu" or product_dtype(dtype, device) != torch.float32
 
 
 def takes(model: nn.Module, argument: str) -> bool:
@@ -140,8 +144,8 @@ def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) 
     """
     mask = target_mask(batch, whole_sequence=False)
     targets = batch.ids[mask]
-    models = (policy, reference)
-    sides = [hidden_states(model, _known_to(model, batch))[:, :-1][mask[:, 1:]] for model in models]
+    models, read = (policy, reference), read_for(mask)
+    sides = [hidden_states(model, _known_to(model, batch), read)[read] for model in models]
     columns: tuple[list[Tensor], ...] = ([], [], [])
     rows = max(1, CHUNK_ELEMENTS // output_width(policy))
     for start in range(0, targets.shape[0], rows):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -45,11 +46,11 @@ class ScoreModel(nn.Module):
         head: Any = getattr(self.model, "score", None)
         if head is None:  # an encoder reads its score where it likes
             return self._own_forward(batch)
-        hidden = hidden_states(self.model, batch)
         pad = self.model.config.get_text_config().pad_token_id
-        read = batch.attention_mask if pad is None else batch.attention_mask & (batch.ids != pad)
-        last = torch.where(read, batch.position_ids, -1).argmax(-1)
-        scores = head(hidden[torch.arange(len(last), device=last.device), last]).squeeze(-1)
+        real = batch.attention_mask if pad is None else batch.attention_mask & (batch.ids != pad)
+        last = torch.where(real, batch.position_ids, -1).argmax(-1)
+        read = F.one_hot(last, batch.ids.shape[1]).bool()
+        scores = head(hidden_states(self.model, batch, read)[read]).squeeze(-1)
         return at_least_float32(scores).clone()  # FSDP's hooks want no view
 
     def _own_forward(self, batch: Batch) -> Tensor:

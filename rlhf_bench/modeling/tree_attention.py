@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlhf_bench.modeling.kernels import product_dtype
+from rlhf_bench.modeling.last_layer import recomputes_layers
 from rlhf_bench.modeling.packed import is_large
 from rlhf_bench.modeling.sampling_groups import PLAIN
 
@@ -39,10 +39,7 @@ def attends_by_tree(model: PreTrainedModel) -> bool:
 
     It cannot with gradient checkpointing, which computes layers again when `attending_by_tree` is over.
     """
-    if model.config._attn_implementation != "sdpa" or not is_large(model):
-        return False
-    layers = (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
-    return not any("forward" in vars(layer) for layer in layers)  # as trainers.engine.models.checkpoint_layers does
+    return model.config._attn_implementation == "sdpa" and is_large(model) and not recomputes_layers(model)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.kernels import product_dtype
+from rlhf_bench.modeling.last_layer import reading
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
 from rlhf_bench.modeling.tree_attention import attending_by_tree, attends_by_tree
 from rlhf_bench.runtime.sharding import is_sharded
@@ -90,8 +91,9 @@ def pack(batch: Batch, hidden_size: int, *, multiple_of: int = ROUND_WIDTH, by_t
     return None if best is None else _written(*best, ids, positions, starts, heads, lengths, batch.ids.device)
 
 
-def packed_hidden_states(model: PreTrainedModel, packing: Packing) -> Tensor:
-    """The backbone's last hidden state in the layout of the batch, (B, T, H); anything at padding."""
+def packed_hidden_states(model: PreTrainedModel, packing: Packing, read: Tensor | None = None) -> Tensor:
+    """The backbone's last hidden state in the layout of the batch, (B, T, H); anything at padding, and where `read`,
+    (B, T) bool, is False."""
     backbone: Any = backbone_of(model)
     mask = packing.visible
     if model.config._attn_implementation == "eager":  # which adds its mask to the scores
@@ -99,7 +101,13 @@ def packed_hidden_states(model: PreTrainedModel, packing: Packing) -> Tensor:
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
     positions = packing.position_ids + first_position(model)
     by_tree = attends_by_tree(model)
-    with attending_by_tree(model, packing.visible, packing.sizes) if by_tree else contextlib.nullcontext():
+    if read is not None:
+        read = torch.zeros_like(packing.ids, dtype=torch.bool).flatten().index_fill_(0, packing.places[read], True)
+        read = read.view_as(packing.ids)
+    with (
+        attending_by_tree(model, packing.visible, packing.sizes) if by_tree else contextlib.nullcontext(),
+        reading(model, read),
+    ):
         out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=positions, use_cache=False)
     hidden: Tensor = out.last_hidden_state.flatten(0, 1)
     return hidden.index_select(0, packing.places.flatten()).view(*packing.places.shape, -1)

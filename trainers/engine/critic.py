@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
 from rlhf_bench.modeling.heads import backbone_of
-from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, at_least_float32, hidden_states
+from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, at_least_float32, hidden_states, read_for
 from rlhf_bench.modeling.models import load_policy, load_reward_model, seeded
 from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.modeling.tokens import Batch
@@ -29,7 +29,7 @@ class Critic(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Value before each response token is drawn, (B, T) like the batch, 0 outside the response mask."""
-        return self.values(hidden_states(self.backbone, batch), batch)
+        return self.values(hidden_states(self.backbone, batch, read_for(batch.response_mask)), batch)
 
     def values(self, hidden: Tensor, batch: Batch) -> Tensor:
         """The same from the backbone's last hidden state, (B, T, H)."""
@@ -54,7 +54,7 @@ class ActorCritic(nn.Module):
             return self.policy(batch, temperature), None
         if not self.shared:
             return self.policy(batch, temperature), self.critic(batch)
-        hidden = hidden_states(self.policy.model, batch)
+        hidden = hidden_states(self.policy.model, batch, read_for(batch.response_mask))
         return self.policy.of_hidden(hidden, batch, temperature), self.critic.values(hidden, batch)
 
     @property

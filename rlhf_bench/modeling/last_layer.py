@@ -1,0 +1,142 @@
+"""The last layer's work for the tokens whose hidden state is read, and for no others.
+
+A reward model reads the hidden state of one token of a sequence, a loss over responses those of no prompt. The last
+layer's keys and values are needed of all tokens, since the others attend to them. Its queries, where they have a
+projection of their own, what its attention gives out and its feed-forward part are needed only where the result is
+read: for a model of few layers that is a third of its products.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from rlhf_bench.modeling.heads import backbone_of
+from rlhf_bench.modeling.kernels import remembers_shapes
+from rlhf_bench.runtime.sharding import is_sharded
+
+# Parts of a layer that treat each token by itself, as transformers' architectures name them.
+FEED_FORWARD = {"mlp", "feed_forward", "ffn"}
+PROJECTIONS = {"q_proj", "o_proj", "out_proj", "c_proj", "dense"}  # beside the feed-forward part
+WORTH = 0.9  # of the tokens; where more of them are computed, all are
+ROUND = 256  # the number of computed tokens is a multiple of it where products are faster in shapes that came before
+
+
+class _Read(NamedTuple):
+    places: Tensor  # (n,): of the tokens that are computed, in the flattened rows
+    shape: tuple[int, int]  # rows, tokens of each
+
+
+_read: ContextVar[_Read | None] = ContextVar("_read", default=None)
+_known: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # backbone -> whether it can
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def reading(model: PreTrainedModel, read: Tensor | None) -> Iterator[None]:
+    """Passes of the backbone over rows of read's shape, (R, W) bool, give right hidden states where it is True, and
+    anything elsewhere, while the block lasts. None: everywhere."""
+    places = None if read is None or not can_leave_out(model) else _places(read.flatten(), model)
+    if read is None or places is None or len(places) > WORTH * read.numel():
+        yield
+        return
+    token = _read.set(_Read(places, (read.shape[0], read.shape[1])))
+    try:
+        yield
+    finally:
+        _read.reset(token)
+
+
+def _places(read: Tensor, model: PreTrainedModel) -> Tensor:
+    """Those that are read, (N,) bool, and some that are not, to make up a number of them that comes again."""
+    places = read.nonzero().squeeze(1)
+    extra = -len(places) % ROUND if remembers_shapes(model.dtype, read.device) else 0
+    return torch.cat([places, (~read).nonzero().squeeze(1)[:extra]]) if extra else places
+
+
+def can_leave_out(model: PreTrainedModel) -> bool:
+    """Whether the model's last layer can leave tokens out: tried once, on a small batch.
+
+    Compiled and sharded models compute all tokens, and so do layers that are computed again in the backward pass.
+    """
+    backbone = backbone_of(model)
+    if "forward" in vars(backbone) or is_sharded(backbone) or recomputes_layers(model):
+        return False
+    with _lock:
+        if backbone not in _known:
+            handles = _hook(backbone)
+            _known[backbone] = bool(handles) and _tries(backbone)
+            for handle in handles if not _known[backbone] else ():
+                handle.remove()
+        return _known[backbone]
+
+
+def recomputes_layers(model: nn.Module) -> bool:
+    """Whether the layers' passes are made again for the gradient, as trainers.engine.models.checkpoint_layers sets."""
+    return any("forward" in vars(layer) for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer))
+
+
+def _hook(backbone: nn.Module) -> list[RemovableHandle]:
+    handles = []
+    for module in _parts(backbone):
+        handles.append(module.register_forward_pre_hook(_pick))
+        handles.append(module.register_forward_hook(_put_back))
+    return handles
+
+
+def _parts(backbone: nn.Module) -> list[nn.Module]:
+    """The last layer's parts that treat each token by itself, none of them inside another."""
+    layers = next((m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m)), None)
+    if layers is None:
+        return []
+    found: dict[str, nn.Module] = {}
+    for name, module in layers[-1].named_modules():
+        own = name.rpartition(".")[2]
+        within = any(name.startswith(f"{outer}.") for outer in found)
+        if not within and (own in FEED_FORWARD or own in PROJECTIONS):
+            found[name] = module
+    has_feed_forward = any(name.rpartition(".")[2] in FEED_FORWARD for name in found)
+    return list(found.values()) if has_feed_forward else []  # else a projection may be inside what is not known
+
+
+def _pick(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    read = _read.get()
+    if read is None:
+        return None
+    return (inputs[0].flatten(0, 1).index_select(0, read.places)[None], *inputs[1:])
+
+
+def _put_back(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+    read = _read.get()
+    if read is None:
+        return None
+    rows, width = read.shape
+    whole = output.new_zeros(rows * width, output.shape[-1]).index_copy(0, read.places, output[0])
+    return whole.view(rows, width, -1)
+
+
+@torch.no_grad()
+def _tries(backbone: Any) -> bool:
+    ids = torch.tensor([[1, 2, 3, 4], [2, 1, 4, 3]], device=backbone.device)
+    read = torch.tensor([[False, True, False, True], [False, False, True, False]], device=backbone.device)
+    with torch.autocast(backbone.device.type, enabled=False):
+        whole = backbone(input_ids=ids, use_cache=False).last_hidden_state[read]
+        token = _read.set(_Read(read.flatten().nonzero().squeeze(1), (2, 4)))
+        try:
+            found = backbone(input_ids=ids, use_cache=False).last_hidden_state[read]
+        except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
+            return False  # a part of another form: of several outputs, or called by other names
+        finally:
+            _read.reset(token)
+    difference, size = (found - whole).abs().max(), whole.abs().max()
+    return bool(difference <= (1e-3 if backbone.dtype in (torch.float32, torch.float64) else 5e-2) * size)
