@@ -22,7 +22,7 @@ from rlhf_bench.modeling.heads import backbone_of, first_position, is_linear, ou
 from rlhf_bench.modeling.kernels import product_dtype, remembers_shapes
 from rlhf_bench.modeling.last_layer import reading
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch
-from rlhf_bench.modeling.tree_attention import attends_by_tree
+from rlhf_bench.modeling.tree_attention import cost_of_tree
 from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
@@ -102,7 +102,7 @@ def hidden_states(model: PreTrainedModel, batch: Batch, read: Tensor | None = No
     if can_pack(model):
         multiple_of = ROUND_WIDTH if remembers_shapes(model.dtype, model.device) else 1
         hidden_size = model.config.get_text_config().hidden_size
-        packing = pack(batch, hidden_size, multiple_of=multiple_of, by_tree=attends_by_tree(model))
+        packing = pack(batch, hidden_size, multiple_of=multiple_of, cost_of_tree=cost_of_tree(model))
         if packing is not None:
             return packed_hidden_states(model, packing, read)
     with reading(model, read):

@@ -1,8 +1,8 @@
-"""Linear layers of a large model on a CPU with their weights laid out for few rows.
+"""Linear layers of a model on a CPU with their weights laid out for few rows.
 
 Decoding multiplies a handful of rows by every weight of the model. A plain product rearranges the weight for its kernel
-each time, which costs more than the product; here that is done once for all tokens of a call, by oneDNN. Reading the
-weights is then most of the time, so that weights in bfloat16 take half of it.
+each time, which costs more than the product; here that is done once for all tokens of a call, by oneDNN. For a large
+model reading the weights is then most of the time, so that weights in bfloat16 take half of it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ ROWS = 32  # the number of rows that the layout is chosen for; it serves any num
 
 @contextlib.contextmanager
 def packed_weights(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> Iterator[None]:
-    """Packed weights of `dtype` in the model's linear layers while the block lasts, where that pays.
+    """Packed weights of `dtype` in the model's linear layers while the block lasts, on a CPU.
 
-    Weights may not change meanwhile, and no gradient flows. A small model is left as it is: its weights stay in the
-    cache of the processor, and several threads share it. A processor without bfloat16 packs in float32.
+    Weights may not change meanwhile, and no gradient flows. A processor without bfloat16 packs in float32. Threads that
+    share the model use the weights that are packed before they start: a block within another changes nothing.
     """
-    layers = list(_layers(model)) if is_large(model) else []
+    layers = list(_layers(model)) if on_cpu(model) else []
     if layers and dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         dtype = torch.float32
     try:
@@ -40,10 +40,13 @@ def packed_weights(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -
             vars(layer).pop("forward", None)
 
 
+def on_cpu(model: PreTrainedModel) -> bool:
+    return model.device.type == "cpu" and bool(torch.backends.mkldnn.is_available())
+
+
 def is_large(model: PreTrainedModel) -> bool:
     """True for a model on a CPU with weights too large for its cache, which one thread at a time works on."""
-    on_cpu = model.device.type == "cpu" and bool(torch.backends.mkldnn.is_available())
-    return on_cpu and sum(p.numel() for p in model.parameters()) > SMALL
+    return on_cpu(model) and sum(p.numel() for p in model.parameters()) > SMALL
 
 
 def _layers(model: PreTrainedModel) -> Iterator[nn.Module]:

@@ -8,6 +8,7 @@ was drawn before it, but for rounding in the forward pass.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -132,9 +133,7 @@ def sample_as(
                 pass
         return [make(drawing.completion(row)) for row in range(len(group) * samples)]
 
-    if is_large(model):
-        can_group(model)  # tried once, in full precision: before weights are packed
-    with workers_for(model, processes) as pool, packed_weights(model, dtype):
+    with workers_for(model, processes) as pool, ready_to_sample(model, dtype):
         drawn = pool.map(work, groups, lambda rows: on_batch(len(rows)))
     for group, rows in zip(groups, drawn, strict=True):
         for k, made in enumerate(rows):
@@ -142,6 +141,15 @@ def sample_as(
     if processes.size > 1:
         on_batch(samples * (len(prompts) - sum(map(len, processes.share(groups)))))
     return results
+
+
+@contextlib.contextmanager
+def ready_to_sample(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+    """Packed weights of `dtype`, for all threads that sample while the block lasts."""
+    if is_large(model):
+        can_group(model)  # tried once, in full precision: before weights are packed
+    with packed_weights(model, dtype):
+        yield
 
 
 @torch.no_grad()
@@ -155,7 +163,7 @@ def stream(
     """
     (ids,) = _encode(model, tokenizer, [prompt], config)
     drawing = _Drawing(model, tokenizer, [ids], [prompt.id], config, samples=1, seed=seed)
-    with packed_weights(model):
+    with ready_to_sample(model):
         for _ in drawing.steps(Stops(tokenizer, config.stop), _end_tokens(model, tokenizer, config)):
             so_far = drawing.completion(0)
             yield so_far if drawing.is_finished else so_far._replace(text=_settled(so_far.text, config.stop))

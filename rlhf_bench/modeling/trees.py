@@ -31,7 +31,7 @@ from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.last_layer import reading
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
-from rlhf_bench.modeling.tree_attention import attending_by_tree, attends_by_tree
+from rlhf_bench.modeling.tree_attention import Tree, adds_mask, attending_by_tree
 from rlhf_bench.runtime.sharding import is_sharded
 
 Ints = npt.NDArray[np.int64]
@@ -40,13 +40,30 @@ WIDTHS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)  # limits of a packed row that are
 
 
 class Packing(NamedTuple):
-    """A batch of B rows of T tokens, packed into R rows of W."""
+    """A batch of B rows of T tokens, packed into R rows of W; into one row where attention goes tree by tree."""
 
     ids: Tensor  # (R, W) int64
     position_ids: Tensor  # (R, W) int64: from 0 in each tree; each response goes on where its prompt ends
-    visible: Tensor  # (R, 1, W, W) bool: [r, 0, i, j] is True where token i attends to token j
     places: Tensor  # (B, T) int64: the place of each token in the flattened packing; any place for padding
-    sizes: list[int]  # tokens of each tree, and of each row's padding, in the order of the flattened packing
+    visible: Tensor | None  # (R, 1, W, W) bool: [r, 0, i, j] is True where token i attends to token j; None: by tree
+    trees: list[Tree]  # in the order of the flattened packing, where attention goes by tree
+
+
+class _Rows(NamedTuple):
+    """The rows of a batch, in arrays. B rows of T tokens."""
+
+    ids: Ints  # (B, T)
+    positions: Ints  # (B, T)
+    starts: Ints  # (B,) the column of the first token
+    heads: Ints  # (B,) tokens of the prompt
+    lengths: Ints  # (B,) tokens
+
+    def same_prompt(self) -> list[list[int]]:
+        """Rows that have one prompt, together."""
+        groups: dict[bytes, list[int]] = {}
+        for b, (start, head) in enumerate(zip(self.starts, self.heads, strict=True)):
+            groups.setdefault(self.ids[b, start : start + head].tobytes(), []).append(b)
+        return list(groups.values())
 
 
 class _Tree(NamedTuple):
@@ -54,63 +71,73 @@ class _Tree(NamedTuple):
     rows: list[int]  # rows of the batch that have this prompt
 
 
-def pack(batch: Batch, hidden_size: int, *, multiple_of: int = ROUND_WIDTH, by_tree: bool = False) -> Packing | None:
+def pack(
+    batch: Batch, hidden_size: int, *, multiple_of: int = ROUND_WIDTH, cost_of_tree: int | None = None
+) -> Packing | None:
     """The packing of a batch that costs least, or None where the batch as it is costs about as little.
 
     The cost of R rows of W tokens is taken as R W (6 H + 2 W), H being the hidden size: matrix products and attention.
-    W is a multiple of `multiple_of`. Attention `by_tree` costs what the trees' own tokens cost, and less than that of
-    the batch as it is, so that every batch is packed.
+    Attention tree by tree costs 2 (n^2 + cost_of_tree) for a tree of n tokens; None: it cannot be, and 0: it is always
+    better. W is a multiple of `multiple_of`.
     """
     ids, real, response, positions = (tensor.cpu().numpy() for tensor in batch)
-    starts, lengths = real.argmax(1), real.sum(1)
-    heads = (real & ~response).sum(1)
-    if (response.sum(1) + heads != lengths).any() or not lengths.all():
+    rows = _Rows(ids, positions, real.argmax(1), (real & ~response).sum(1), real.sum(1))
+    if (response.sum(1) + rows.heads != rows.lengths).any() or not rows.lengths.all():
         return None
-    groups: dict[bytes, list[int]] = {}
-    for b in range(len(ids)):
-        groups.setdefault(ids[b, starts[b] : starts[b] + heads[b]].tobytes(), []).append(b)
 
-    def cost(rows: int, width: int, trees: Sequence[_Tree] = ()) -> int:
-        pairs = sum(tree.size**2 for tree in trees) if by_tree else rows * width**2  # of tokens, in attention
-        return 6 * hidden_size * rows * width + 2 * pairs
+    def cost(count: int, width: int) -> int:
+        return count * width * (6 * hidden_size + 2 * width)
 
-    longest = int(lengths.max())
-    best, least = None, sys.maxsize if by_tree else int(0.95 * cost(*ids.shape))
+    groups, longest = rows.same_prompt(), int(rows.lengths.max())
+    best: tuple[list[list[_Tree]], int, bool] | None = None  # trees of each row, width, by tree
+    least = sys.maxsize if cost_of_tree == 0 else int(0.95 * cost(*ids.shape))
     for factor in WIDTHS:
         limit = int(longest * factor)
-        trees = [tree for rows in groups.values() for tree in _trees(rows, heads, lengths, limit)]
+        trees = [tree for group in groups for tree in _trees(group, rows, limit)]
         total = sum(tree.size for tree in trees)
+        if cost_of_tree is not None:
+            by_tree = 6 * hidden_size * total + 2 * sum(tree.size**2 + cost_of_tree for tree in trees)
+            if by_tree < least:
+                best, least = ([trees], _rounded(total, multiple_of), True), by_tree
         fewest = -(-total // limit)
         for count in range(fewest, min(fewest + 2, len(trees)) + 1):
-            if cost(count, total // count, trees) >= least:  # even in rows of equal length
+            if cost(count, total // count) >= least:  # even in rows of equal length
                 continue
             bins = _balanced(trees, count)
             width = _rounded(max(sum(tree.size for tree in row) for row in bins), multiple_of)
-            if cost(count, width, trees) < least:
-                best, least = (bins, width), cost(count, width, trees)
-    return None if best is None else _written(*best, ids, positions, starts, heads, lengths, batch.ids.device)
+            if cost(count, width) < least:
+                best, least = (bins, width, False), cost(count, width)
+    return None if best is None else _written(*best, rows, batch.ids.device)
 
 
 def packed_hidden_states(model: PreTrainedModel, packing: Packing, read: Tensor | None = None) -> Tensor:
     """The backbone's last hidden state in the layout of the batch, (B, T, H); anything at padding, and where `read`,
     (B, T) bool, is False."""
     backbone: Any = backbone_of(model)
-    mask = packing.visible
-    if model.config._attn_implementation == "eager":  # which adds its mask to the scores
-        dtype = product_dtype(model.dtype, mask.device)
-        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
-    positions = packing.position_ids + first_position(model)
-    by_tree = attends_by_tree(model)
     if read is not None:
         read = torch.zeros_like(packing.ids, dtype=torch.bool).flatten().index_fill_(0, packing.places[read], True)
         read = read.view_as(packing.ids)
-    with (
-        attending_by_tree(model, packing.visible, packing.sizes) if by_tree else contextlib.nullcontext(),
-        reading(model, read),
-    ):
-        out = backbone(input_ids=packing.ids, attention_mask=mask, position_ids=positions, use_cache=False)
+    with reading(model, read), _attending(model, packing) as mask:
+        out = backbone(
+            input_ids=packing.ids, attention_mask=mask, position_ids=packing.position_ids + first_position(model),
+            use_cache=False,
+        )  # fmt: skip
     hidden: Tensor = out.last_hidden_state.flatten(0, 1)
     return hidden.index_select(0, packing.places.flatten()).view(*packing.places.shape, -1)
+
+
+@contextlib.contextmanager
+def _attending(model: PreTrainedModel, packing: Packing) -> Iterator[Tensor]:
+    """The mask that the backbone is called with, while the block lasts."""
+    if packing.visible is None:
+        with attending_by_tree(model, packing.trees, packing.ids.numel()) as mask:
+            yield mask
+    elif adds_mask(model):
+        dtype = product_dtype(model.dtype, packing.visible.device)
+        zeros = torch.zeros(packing.visible.shape, dtype=dtype, device=packing.visible.device)
+        yield zeros.masked_fill_(~packing.visible, torch.finfo(dtype).min)
+    else:
+        yield packing.visible
 
 
 _known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # backbone -> whether it can
@@ -151,7 +178,7 @@ def _tries(model: PreTrainedModel) -> bool:
     ids, real, response, positions = arrays
     heads, lengths = (real & ~response).sum(1), real.sum(1)
     trees = [_Tree(6, [0, 1]), _Tree(5, [2])]
-    packing = _written([trees], ROUND_WIDTH, ids, positions, real.argmax(1), heads, lengths, model.device)
+    packing = _written([trees], ROUND_WIDTH, False, _Rows(ids, positions, real.argmax(1), heads, lengths), model.device)
     backbone: Any = backbone_of(model)
     with torch.autocast(model.device.type, enabled=False):
         try:
@@ -183,13 +210,13 @@ def _rounded(width: int, multiple_of: int) -> int:
     return -(-width // multiple_of) * multiple_of
 
 
-def _trees(rows: Sequence[int], heads: Ints, lengths: Ints, width: int) -> list[_Tree]:
+def _trees(group: Sequence[int], rows: _Rows, width: int) -> list[_Tree]:
     """The rows of one prompt in trees of at most `width` tokens."""
     trees: list[_Tree] = []
-    head = int(heads[rows[0]])
+    head = int(rows.heads[group[0]])
     size, members = head, list[int]()
-    for b in rows:
-        extra = int(lengths[b]) - head
+    for b in group:
+        extra = int(rows.lengths[b]) - head
         if members and size + extra > width:
             trees.append(_Tree(size, members))
             size, members = head, []
@@ -210,43 +237,43 @@ def _balanced(trees: Sequence[_Tree], count: int) -> list[list[_Tree]]:
 
 
 def _written(
-    bins: Sequence[Sequence[_Tree]], width: int, ids: Ints, positions: Ints, starts: Ints, heads: Ints, lengths: Ints,
-    device: torch.device,
+    bins: Sequence[Sequence[_Tree]], width: int, by_tree: bool, rows: _Rows, device: torch.device
 ) -> Packing:  # fmt: skip
     shape = (len(bins), width)
     packed_ids, packed_positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     tree_of = np.tile(np.arange(-width, 0), (len(bins), 1))  # a token of padding is a tree of its own
     branch_of = np.zeros(shape, dtype=np.int64)  # 0: the prompt, seen by every response of its tree
-    places = np.zeros(ids.shape, dtype=np.int64)
-    sizes: list[int] = []
+    places = np.zeros(rows.ids.shape, dtype=np.int64)
+    written = []
     for r, trees in enumerate(bins):
         at = 0
         for t, tree in enumerate(trees):
-            first = tree.rows[0]
-            head = int(heads[first])
+            head = int(rows.heads[tree.rows[0]])
+            first, end = int(rows.starts[tree.rows[0]]), at + head
             tree_of[r, at : at + tree.size] = t
-            end = _copy(packed_ids, packed_positions, r, at, ids, positions, first, int(starts[first]), head)
+            packed_ids[r, at:end] = rows.ids[tree.rows[0], first : first + head]
+            packed_positions[r, at:end] = rows.positions[tree.rows[0], first : first + head]
+            sizes = []
             for k, b in enumerate(tree.rows, 1):
-                begin, n = int(starts[b]) + head, int(lengths[b]) - head
+                begin, n = int(rows.starts[b]) + head, int(rows.lengths[b]) - head
                 places[b, begin - head : begin] = r * width + np.arange(at, at + head)
                 places[b, begin : begin + n] = r * width + np.arange(end, end + n)
                 branch_of[r, end : end + n] = k
-                end = _copy(packed_ids, packed_positions, r, end, ids, positions, b, begin, n)
+                packed_ids[r, end : end + n] = rows.ids[b, begin : begin + n]
+                packed_positions[r, end : end + n] = rows.positions[b, begin : begin + n]
+                end += n
+                sizes.append(n)
+            written.append(Tree(head, tuple(sizes)))
             at = end
-        sizes += [tree.size for tree in trees] + [width - at] * (at < width)
-    same, own = torch.from_numpy(tree_of), torch.from_numpy(branch_of)
-    visible = (same[:, :, None] == same[:, None, :]) & torch.ones(width, width, dtype=torch.bool).tril()
-    visible &= (own[:, None, :] == 0) | (own[:, :, None] == own[:, None, :])
+    visible = None if by_tree else _visible(torch.from_numpy(tree_of), torch.from_numpy(branch_of)).to(device)
     return Packing(
         torch.from_numpy(packed_ids).to(device), torch.from_numpy(packed_positions).to(device),
-        visible[:, None].to(device), torch.from_numpy(places).to(device), sizes,
+        torch.from_numpy(places).to(device), visible, written,
     )  # fmt: skip
 
 
-def _copy(
-    to_ids: Ints, to_positions: Ints, r: int, at: int, ids: Ints, positions: Ints, b: int, begin: int, n: int
-) -> int:
-    """`n` tokens of row b, from column `begin` on, into packed row r at column `at`; the column after them."""
-    to_ids[r, at : at + n] = ids[b, begin : begin + n]
-    to_positions[r, at : at + n] = positions[b, begin : begin + n]
-    return at + n
+def _visible(tree: Tensor, branch: Tensor) -> Tensor:
+    """Who attends to whom, by the tree and the branch of each token, (R, W) each. (R, 1, W, W)"""
+    width = tree.shape[1]
+    visible = (tree[:, :, None] == tree[:, None, :]) & torch.ones(width, width, dtype=torch.bool).tril()
+    return (visible & ((branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])))[:, None]

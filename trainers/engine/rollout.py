@@ -16,7 +16,7 @@ from rlhf_bench.errors import NotFinite
 from rlhf_bench.modeling.checkpoints import checkpoint_hash
 from rlhf_bench.modeling.logprobs import LogprobModel, token_kl
 from rlhf_bench.modeling.reward_model import RewardModel
-from rlhf_bench.modeling.sampling import SamplingConfig, sample
+from rlhf_bench.modeling.sampling import SamplingConfig, ready_to_sample, sample
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate
 from rlhf_bench.modeling.trees import can_pack
 from rlhf_bench.types import Completion, Prompt
@@ -160,8 +160,8 @@ class RolloutMaker:
         ]
 
     def sample(self, prompts: Sequence[Prompt], *, samples: int, seed: int) -> list[list[Completion]]:
-        """Responses to each prompt. With bf16 the products of a large model's packed layers are in bf16; all else of
-        sampling is in float32, since many small products of ever new shapes gain nothing."""
+        """Responses to each prompt. On a CPU with bf16 the products of packed layers are in bf16; all else of sampling
+        is in float32, since many small products of ever new shapes gain nothing."""
         ordered = sorted(range(len(prompts)), key=lambda i: len(prompts[i].text))
 
         def draw(part: Sequence[int]) -> list[list[Completion]]:
@@ -173,7 +173,9 @@ class RolloutMaker:
 
         pieces = self.stage.machine.pool.split(ordered, max(1, 64 // samples))
         groups: list[list[Completion]] = [[] for _ in prompts]
-        for part, drawn in zip(pieces, self.stage.machine.pool.map(draw, pieces), strict=True):
+        with ready_to_sample(self.policy.model, self.stage.machine.dtype):
+            parts = self.stage.machine.pool.map(draw, pieces)
+        for part, drawn in zip(pieces, parts, strict=True):
             for i, group in zip(part, drawn, strict=True):
                 groups[i] = group
         return groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from rlhf_bench.modeling import packed as packed_module
 from rlhf_bench.modeling import tree_attention
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
+from rlhf_bench.modeling.tree_attention import Tree, attending_by_tree, cost_of_tree
 from rlhf_bench.modeling.trees import Packing, can_pack, pack, packed_hidden_states
 from trainers.engine.models import checkpoint_layers
 
@@ -62,9 +63,11 @@ def plain(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return hidden
 
 
-def packed(batch: Batch) -> Packing:
-    packing = pack(batch, hidden_size=1 << 20)  # attention counts for nothing: as few tokens as possible
+def packed(batch: Batch, *, by_tree: bool = False) -> Packing:
+    # attention counts for nothing: as few tokens as possible
+    packing = pack(batch, hidden_size=1 << 20, cost_of_tree=0 if by_tree else None)
     assert packing is not None
+    assert (packing.visible is None) == by_tree
     return packing
 
 
@@ -91,18 +94,34 @@ def test_layout_drawn_by_hand() -> None:
         ".......1.",  # another prompt
         ".......11",
     ]
+    assert packing.visible is not None
     drawn = ["".join("1" if v else "." for v in row[:9]) for row in packing.visible[0, 0, :9].tolist()]
     assert drawn == expected
     assert packing.visible[0, 0].any(1).all()  # padding sees itself, or its attention would be NaN
+    assert packing.trees == [Tree(2, (2, 3)), Tree(1, (1,))]
+    of_first = ["".join("." if v else "1" for v in row) for row in packing.trees[0].hidden().tolist()]
+    assert of_first == [row[:7] for row in expected[:7]]
 
 
 def test_a_batch_without_padding_or_shared_prompts_stays() -> None:
     rows = [Encoded([i], [7] * 15) for i in range(1, 5)]
     batch = collate(rows, pad_id=0)
     assert pack(batch, hidden_size=64) is None
-    packing = pack(batch, hidden_size=64, by_tree=True)  # which is faster than a mask, with nothing to save
+    assert pack(batch, hidden_size=64, cost_of_tree=10) is None
+    packing = pack(batch, hidden_size=64, cost_of_tree=0)  # which is faster than a mask, with nothing to save
     assert packing is not None
-    assert packing.sizes == [16] * 4
+    assert packing.trees == [Tree(1, (15,))] * 4
+    assert packing.visible is None
+
+
+def test_trees_cost_their_calls() -> None:
+    """12 and 20 tokens, H = 10: one row of 32 costs 32 (6 H + 64) = 3968, trees 6 H 32 + 2 (144 + 400 + 2 c)."""
+    batch = collate([Encoded([1, 2], [7] * 10), Encoded([3, 4], [8] * 18)], pad_id=0)
+    for cost, by_tree in ((239, True), (241, False)):  # equal at 240
+        packing = pack(batch, hidden_size=10, multiple_of=1, cost_of_tree=cost)
+        assert packing is not None
+        assert packing.ids.shape == (1, 32)
+        assert (packing.visible is None) == by_tree
 
 
 def test_a_group_is_split_where_attention_over_all_of_it_would_cost_more() -> None:
@@ -113,20 +132,20 @@ def test_a_group_is_split_where_attention_over_all_of_it_would_cost_more() -> No
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("attention", ["eager", "sdpa", "by tree", "by tree, of long ones fused"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "eager by tree", "sdpa by tree", "by tree, of long ones fused"])
 @pytest.mark.parametrize("kind", PACKED)
 def test_hidden_states_and_gradients_are_those_of_the_batch(
     kind: str, attention: str, side: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if attention.startswith("by tree"):
-        monkeypatch.setattr(packed_module, "SMALL", 0)
-        monkeypatch.setattr(tree_attention, "LONG", 512 if attention == "by tree" else 10)
-    model = make(kind, PACKED[kind], "eager" if attention == "eager" else "sdpa")
+    monkeypatch.setattr(tree_attention, "LONG", 10 if "long" in attention else 512)
+    model = make(kind, PACKED[kind], "eager" if "eager" in attention else "sdpa")
     assert can_pack(model)
+    by_tree = "tree" in attention
+    assert not by_tree or cost_of_tree(model) is not None
     batch = collate(ROWS, pad_id=0, side=side)
     mask = batch.attention_mask
     outs, gradients = [], []
-    for hidden in (plain(model, batch), packed_hidden_states(model, packed(batch))):
+    for hidden in (plain(model, batch), packed_hidden_states(model, packed(batch, by_tree=by_tree))):
         model.zero_grad()
         hidden[mask].sin().sum().backward()
         outs.append(hidden[mask].detach())
@@ -141,21 +160,32 @@ def test_windows_states_and_masks_of_their_own_are_not_packed(kind: str) -> None
     assert not can_pack(make(kind, NOT_PACKED[kind]))
 
 
-def test_attention_by_tree_reads_no_mask_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mask of the rows in which everything is hidden changes nothing, but where layers are computed again."""
-    monkeypatch.setattr(packed_module, "SMALL", 0)
+def test_two_threads_attend_by_tree_and_as_ever_at_once() -> None:
+    """Trees are known to the thread that has them; others see the model's own attention."""
+    model = make("llama", PACKED["llama"])
+    batch = collate(ROWS, pad_id=0)
+    expected = plain(model, batch)
+    packing = packed(batch, by_tree=True)
+    assert cost_of_tree(model) is not None
+    with attending_by_tree(model, packing.trees, packing.ids.numel()), ThreadPoolExecutor() as threads:
+        found = threads.submit(plain, model, batch).result()
+    assert torch.equal(found[batch.attention_mask], expected[batch.attention_mask])
+
+
+def test_layers_that_are_computed_again_do_not_attend_by_tree() -> None:
     model = make("llama", PACKED["llama"], "sdpa")
-    packing = packed(collate(ROWS, pad_id=0))
-    expected = packed_hidden_states(model, packing)
-    attend = tree_attention.AttentionInterface()["sdpa"]
-    monkeypatch.setitem(tree_attention.AttentionInterface()._global_mapping, "sdpa", None)  # would not be callable
-    assert torch.equal(packed_hidden_states(model, packing), expected)
-    assert model.config._attn_implementation == "sdpa"
-    monkeypatch.setitem(tree_attention.AttentionInterface()._global_mapping, "sdpa", attend)
+    expected = packed_hidden_states(model, packed(collate(ROWS, pad_id=0)))
     checkpoint_layers(model, "sft")
-    again = packed_hidden_states(model, packing)
+    assert cost_of_tree(model) is None
+    again = packed_hidden_states(model, packed(collate(ROWS, pad_id=0)))
     again.sum().backward()
     torch.testing.assert_close(again, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_scores_with_a_cap_do_not_attend_by_tree() -> None:
+    model = make("gemma2", {**ROPE, "sliding_window": 8, "attn_logit_softcapping": 5.0})
+    assert cost_of_tree(model) is None
+    assert model.config._attn_implementation == "eager"
 
 
 def test_an_architecture_that_ignores_the_mask_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
