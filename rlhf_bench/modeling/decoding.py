@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from rlhf_bench.modeling.attention import can_replace_attention, close_states, no_mask
 from rlhf_bench.modeling.heads import first_position
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
-from rlhf_bench.modeling.packed import is_large
+from rlhf_bench.modeling.packed import is_large, on_cpu
 from rlhf_bench.modeling.sampling_cache import (
     cache_argument,
     grows_in_place,
@@ -21,7 +22,7 @@ from rlhf_bench.modeling.sampling_cache import (
     preallocated_cache,
     take_rows,
 )
-from rlhf_bench.modeling.sampling_groups import GroupCache, attending
+from rlhf_bench.modeling.sampling_groups import GroupCache, attending_in_groups
 from rlhf_bench.modeling.tokens import Encoded, collate
 from rlhf_bench.modeling.trees import has_full_attention
 
@@ -56,7 +57,7 @@ def decode_steps(
         yield from _recomputed_steps(model, prompts, samples, steps, drawn, state)
         return
     prefix = _Prefix.of(model, prompts, steps, pad=int(drawn[0, 0]))
-    grouped = is_large(model) and can_group(model)
+    grouped = (is_large(model) or (on_cpu(model) and samples > 1)) and can_group(model)
     cache = preallocated_cache(model, room=prefix.width + (0 if grouped else steps))
     logits = _prefill(model, prefix, cache)
     if grouped:
@@ -155,10 +156,12 @@ def next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Te
     """Logits after the last column, (B, V); only that position goes through the output layer."""
     options: dict[str, Any] = {"position_ids": positions + first_position(model), "logits_to_keep": 1}
     options = {name: value for name, value in options.items() if takes(model, name)}
-    with attending(model, cache):
-        out: Any = model(
-            input_ids=ids, attention_mask=mask, use_cache=True, **{cache_argument(model): cache}, **options
-        )  # fmt: skip
+    options |= {cache_argument(model): cache, "use_cache": True}
+    if isinstance(cache, GroupCache):
+        with attending_in_groups(cache):
+            out: Any = model(input_ids=ids, attention_mask=no_mask(model), **options)
+    else:
+        out = model(input_ids=ids, attention_mask=mask, **options)
     return out.logits[:, -1]  # type: ignore[no-any-return]
 
 
@@ -171,7 +174,8 @@ def can_group(model: PreTrainedModel) -> bool:
     It does not where attention has a window, a state passes from token to token, or scores are more than products.
     """
     if model not in _known:
-        _known[model] = has_usual_cache(model) and has_full_attention(model) and _tries_groups(model)
+        full = has_usual_cache(model) and has_full_attention(model)
+        _known[model] = full and can_replace_attention(model) and _tries_groups(model)
     return _known[model]
 
 
@@ -199,5 +203,5 @@ def _tries_groups(model: PreTrainedModel) -> bool:
     try:
         found = logits(grouped=True)
     except (ValueError, TypeError, RuntimeError, IndexError, AttributeError, LookupError):
-        return False  # the architecture does not attend through transformers' interface
-    return bool((found - plain).abs().max() <= 1e-3 * plain.abs().max())
+        return False  # the architecture keeps something else in its cache
+    return close_states(found, plain)

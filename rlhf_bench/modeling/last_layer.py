@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rlhf_bench.modeling.attention import close_states
 from rlhf_bench.modeling.heads import backbone_of
 from rlhf_bench.modeling.kernels import remembers_shapes
 from rlhf_bench.runtime.sharding import is_sharded
@@ -138,5 +139,4 @@ def _tries(backbone: Any) -> bool:
             return False  # a part of another form: of several outputs, or called by other names
         finally:
             _read.reset(token)
-    difference, size = (found - whole).abs().max(), whole.abs().max()
-    return bool(difference <= (1e-3 if backbone.dtype in (torch.float32, torch.float64) else 5e-2) * size)
+    return close_states(found, whole)

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.modeling.decoding import can_group, decode_steps
-from rlhf_bench.modeling.packed import is_large, packed_weights
+from rlhf_bench.modeling.packed import on_cpu, packed_weights
 from rlhf_bench.modeling.special import continued_text, end_ids
 from rlhf_bench.modeling.stops import Stops
 from rlhf_bench.modeling.tokens import encode_prompts, length_batches
@@ -146,7 +146,7 @@ def sample_as(
 @contextlib.contextmanager
 def ready_to_sample(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> Iterator[None]:
     """Packed weights of `dtype`, for all threads that sample while the block lasts."""
-    if is_large(model):
+    if on_cpu(model):
         can_group(model)  # tried once, in full precision: before weights are packed
     with packed_weights(model, dtype):
         yield

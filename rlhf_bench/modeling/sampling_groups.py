@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-NAME = "rlhf_bench_groups"  # of the attention, in transformers' registry
-PLAIN = {"position_ids", "use_cache", "cache_position", "output_attentions", "is_causal", "output_hidden_states"}
+from rlhf_bench.modeling.attention import attending
 
 
 class GroupCache(DynamicCache):  # type: ignore[misc]
@@ -104,53 +102,24 @@ class _GroupLayer(DynamicLayer):  # type: ignore[misc]
             self.prompt_keys, self.prompt_values = self.prompt_keys[prompts], self.prompt_values[prompts]
 
 
-_cache: ContextVar[GroupCache] = ContextVar("_cache")
-
-
 @contextlib.contextmanager
-def attending(model: PreTrainedModel, cache: DynamicCache) -> Iterator[None]:
-    """Attention over a `GroupCache` while the block lasts; over any other the model's own."""
-    if not isinstance(cache, GroupCache):
+def attending_in_groups(cache: GroupCache) -> Iterator[None]:
+    """One new token of each response attends to its prompt and its own tokens, while the block lasts."""
+
+    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """query (N, heads, 1, E), the response's own key and value (N, key heads, tokens, E) -> (N, 1, heads, E)."""
+        layer: _GroupLayer = cache.layers[module.layer_idx]
+        groups = layer.groups
+        count, heads, _, size = query.shape
+        rows = heads // key.shape[1]  # query heads of one key head
+        scaled = query.reshape(count, key.shape[1], rows, size) * scale
+        over_prompt = groups.together(scaled) @ layer.prompt_keys.mT
+        over_prompt.masked_fill_(~groups.mask[:, None, None], torch.finfo(query.dtype).min)
+        scores = torch.cat([groups.separate(over_prompt, rows), scaled @ key.mT], dim=-1)
+        weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+        of_prompt, own = weights.split([layer.prompt_keys.shape[-2], layer.used], dim=-1)
+        out: Tensor = groups.separate(groups.together(of_prompt) @ layer.prompt_values, rows) + own @ value
+        return out.reshape(count, 1, heads, -1)
+
+    with attending(attend):
         yield
-        return
-    config, token = cast(Any, model.config), _cache.set(cache)
-    before = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-        _cache.reset(token)
-
-
-def _attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
-    scaling: float | None = None, dropout: float = 0.0, **more: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
-    """One new token of each response over its prompt and its own tokens. query (N, heads, 1, E) -> (N, 1, heads, E).
-
-    Raises TypeError for what an architecture wants beyond plain attention.
-    """
-    special = [name for name, value in more.items() if value is not None and name not in PLAIN]
-    if special:
-        raise TypeError(f"this attention does not know {', '.join(special)}")
-    layer: _GroupLayer = _cache.get().layers[module.layer_idx]
-    groups = layer.groups
-    count, heads, _, size = query.shape
-    rows = heads // key.shape[1]  # query heads of one key head
-    scaled = query.reshape(count, key.shape[1], rows, size) * (size**-0.5 if scaling is None else scaling)
-    over_prompt = groups.together(scaled) @ layer.prompt_keys.mT
-    over_prompt.masked_fill_(~groups.mask[:, None, None], torch.finfo(query.dtype).min)
-    scores = torch.cat([groups.separate(over_prompt, rows), scaled @ key.mT], dim=-1)
-    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-    of_prompt, own = weights.split([layer.prompt_keys.shape[-2], layer.used], dim=-1)
-    out = groups.separate(groups.together(of_prompt) @ layer.prompt_values, rows) + own @ value
-    return out.reshape(count, 1, heads, -1), None
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    """Padding is in the cache's own mask."""
-
-
-AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, _no_mask)

@@ -27,11 +27,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_bench.modeling.attention import adds_mask, close_states
 from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.last_layer import reading
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
-from rlhf_bench.modeling.tree_attention import Tree, adds_mask, attending_by_tree
+from rlhf_bench.modeling.tree_attention import Tree, attending_by_tree
 from rlhf_bench.runtime.sharding import is_sharded
 
 Ints = npt.NDArray[np.int64]
@@ -189,9 +190,7 @@ def _tries(model: PreTrainedModel) -> bool:
             input_ids=batch.ids, attention_mask=batch.attention_mask.long(),
             position_ids=batch.position_ids + first_position(model), use_cache=False,
         ).last_hidden_state  # fmt: skip
-    here = batch.attention_mask
-    difference, size = (packed - plain)[here].abs().max(), plain[here].abs().max()
-    return bool(difference <= (1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2) * size)
+    return close_states(packed[batch.attention_mask], plain[batch.attention_mask])
 
 
 def grouped_batches(model: PreTrainedModel, rows: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:

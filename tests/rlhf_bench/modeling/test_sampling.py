@@ -261,6 +261,7 @@ def say(
     cache = SimpleNamespace(batch_select_indices=lambda _: None)
     monkeypatch.setattr(decoding, "has_usual_cache", lambda _: True)
     monkeypatch.setattr(decoding, "preallocated_cache", lambda *_, **__: cache)
+    monkeypatch.setattr(sampling, "can_group", lambda _: False)
     config = SamplingConfig(**{"max_new_tokens": len(script), **options})
     return sample(model, tokenizer, [prompt], config, seed=0)[0][0]
 

@@ -1,0 +1,136 @@
+"""Attention that can be replaced for the passes of one thread, where the architecture's own does needless work.
+
+Transformers' architectures call their attention by a name in the configuration. A model that is extended here has a
+name under which its own attention is called, unless the thread has set another with `attending`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from rlhf_bench.modeling.heads import backbone_of, first_position
+
+EXTENDED = {"eager": "rlhf_bench", "sdpa": "rlhf_bench_sdpa"}  # names in transformers' registry
+# Arguments of an attention that ask for nothing beyond plain attention.
+PLAIN = {"position_ids", "use_cache", "cache_position", "output_attentions", "is_causal", "output_hidden_states"}
+
+Attention = Callable[..., tuple[Tensor, Any]]  # as transformers calls it
+# Of a layer: module, query (N, heads, T, E), key and value (N, key heads, T', E), scale -> (N, T, heads, E).
+Replacement = Callable[[Any, Tensor, Tensor, Tensor, float], Tensor]
+
+_replacement: ContextVar[Replacement | None] = ContextVar("_replacement", default=None)
+_known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # backbone -> whether it is extended
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def attending(replacement: Replacement) -> Iterator[None]:
+    """Attention of this thread's passes of extended models while the block lasts. It is called without a mask: the
+    backbone is given `no_mask`."""
+    token = _replacement.set(replacement)
+    try:
+        yield
+    finally:
+        _replacement.reset(token)
+
+
+def no_mask(model: PreTrainedModel) -> Tensor:
+    """A mask of four dimensions, which transformers passes on as it is, and which nothing reads."""
+    return torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
+
+
+def adds_mask(model: PreTrainedModel) -> bool:
+    """Whether the model's attention adds its mask to the scores, in place of reading True and False."""
+    return model.config.get_text_config()._attn_implementation in ("eager", EXTENDED["eager"])
+
+
+def can_replace_attention(model: PreTrainedModel) -> bool:
+    """Whether the model's attention can be replaced, as it is from here on: tried once, on a short text.
+
+    It cannot where the architecture does not attend through transformers' interface, or where its attention is more
+    than products and a softmax. Nothing else changes for the model.
+    """
+    backbone = backbone_of(model)
+    with _lock:
+        if backbone not in _known:
+            _known[backbone] = _extend(backbone)
+        return _known[backbone]
+
+
+@torch.no_grad()
+def _extend(backbone: Any) -> bool:
+    config = backbone.config.get_text_config()
+    before = config._attn_implementation
+    if before not in EXTENDED:
+        return before in EXTENDED.values()  # of a copy
+    ids = torch.tensor([[1, 2, 3, 4]], device=backbone.device)
+    options = {"input_ids": ids, "position_ids": torch.arange(4)[None] + first_position(backbone), "use_cache": False}
+
+    def hidden(mask: Tensor | None) -> Tensor:
+        out: Tensor = backbone(**options, attention_mask=mask).last_hidden_state
+        return out
+
+    with torch.autocast(backbone.device.type, enabled=False):
+        expected = hidden(None)
+        config._attn_implementation = EXTENDED[before]
+        try:
+            same = bool(torch.equal(hidden(None), expected))
+            with attending(_causal):
+                same = same and close_states(hidden(no_mask(backbone)), expected)
+        except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
+            same = False  # an attention that is more than that, or takes no such mask
+    if not same:
+        config._attn_implementation = before
+    return same
+
+
+def close_states(found: Tensor, expected: Tensor) -> bool:
+    """Equal hidden states or logits but for rounding."""
+    tolerance = 1e-3 if expected.dtype in (torch.float32, torch.float64) else 5e-2
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+
+
+def _causal(_: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    hidden = torch.full(query.shape[-2:-1] * 2, -torch.inf, dtype=query.dtype, device=query.device).triu(1)
+    return ((query @ key.mT * scale + hidden).softmax(-1) @ value).transpose(1, 2)
+
+
+def _attend(
+    base: str, module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
+    scaling: float | None = None, dropout: float = 0.0, **more: Any,
+) -> tuple[Tensor, Any]:  # fmt: skip
+    """Raises TypeError for what an architecture wants beyond plain attention, where that is replaced."""
+    replacement = _replacement.get()
+    if replacement is None:
+        return _own(base, module)(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more
+        )  # fmt: skip
+    special = [name for name, given in more.items() if given is not None and name not in PLAIN]
+    if special or dropout:
+        raise TypeError(f"this attention does not know {', '.join(special) or 'dropout'}")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return replacement(module, query, key, value, scale), None
+
+
+def _own(base: str, module: Any) -> Attention:
+    """The architecture's own plain attention, or transformers' fused one."""
+    if base == "eager":
+        return cast(Attention, sys.modules[type(module).__module__].eager_attention_forward)
+    return cast(Attention, AttentionInterface()[base])
+
+
+for _base, _name in EXTENDED.items():
+    AttentionInterface.register(_name, partial(_attend, _base))
+    AttentionMaskInterface.register(_name, AttentionMaskInterface()[_base])
