@@ -26,7 +26,7 @@ from rlhf_bench.modeling.sampling_groups import GroupCache, attending_in_groups
 from rlhf_bench.modeling.tokens import Encoded, collate
 from rlhf_bench.modeling.trees import has_full_attention
 
-PREFILL_TOKENS, PREFILL_PADDING = 1024, 1.1  # of a large model's prompts at once; padded tokens to real ones
+PREFILL_TOKENS, PREFILL_PADDING = 1024, 1.1  # of prompts at once on a CPU; padded tokens to real ones
 LEAVE = 8  # finished rows leave the batch once they are an eighth of it
 
 
@@ -106,12 +106,11 @@ class _Prefix(NamedTuple):
 def _prefill(model: PreTrainedModel, prefix: _Prefix, cache: DynamicCache) -> Tensor:
     """Fill the cache with the prompts; logits of the token after each, (B, V).
 
-    A large model reads prompts of about the same length together, since what it computes for padding is lost; a small
-    one reads all of them at once.
+    On a CPU prompts of about the same length are read together, since what is computed for padding is lost.
     """
     width, rows = prefix.width, len(prefix.ids)
     mask, positions = prefix.mask[:, :width], prefix.positions[:, :width]
-    if not (is_large(model) and grows_in_place(cache)):
+    if not (on_cpu(model) and grows_in_place(cache)):
         return next_logits(model, prefix.ids, mask, positions, cache)
     logits = []
     for piece, longest in _pieces(mask.sum(1).tolist()):

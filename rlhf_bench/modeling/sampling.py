@@ -25,7 +25,7 @@ from rlhf_bench.modeling.packed import on_cpu, packed_weights
 from rlhf_bench.modeling.special import continued_text, end_ids
 from rlhf_bench.modeling.stops import Stops
 from rlhf_bench.modeling.tokens import encode_prompts, length_batches
-from rlhf_bench.runtime.pool import workers_for
+from rlhf_bench.runtime.pool import Pool
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.types import HUMAN_TURN, Completion, FinishReason, Prompt
 
@@ -87,7 +87,7 @@ def sample(
 ) -> list[list[Completion]]:
     """Draw `samples` responses to each prompt, in the order of the prompts.
 
-    At most `batch_size` responses are in flight, at each of a small model's workers. dtype: of the matrix products
+    At most `batch_size` responses are in flight. dtype: of the matrix products
     where weights are packed (`packed_weights`).
 
     Raises:
@@ -133,8 +133,8 @@ def sample_as(
                 pass
         return [make(drawing.completion(row)) for row in range(len(group) * samples)]
 
-    with workers_for(model, processes) as pool, ready_to_sample(model, dtype):
-        drawn = pool.map(work, groups, lambda rows: on_batch(len(rows)))
+    with ready_to_sample(model, dtype):
+        drawn = Pool(None, 1, processes).map(work, groups, lambda rows: on_batch(len(rows)))
     for group, rows in zip(groups, drawn, strict=True):
         for k, made in enumerate(rows):
             results[group[k // samples]].append(made)

@@ -53,6 +53,23 @@ class Pool:
             self.sharded.append(shard(root, self.processes.size, example))
         return root
 
+    @contextlib.contextmanager
+    def one_at_a_time(self) -> Iterator[Pool]:
+        """A pool that takes one batch at a time and computes each operation on all of its threads.
+
+        For work of many short operations, such as decoding: threads that take batches of their own wait there for each
+        other, since only one can run Python.
+        """
+        if self.executor is None:
+            yield self
+            return
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.workers // self.processes.size)
+        try:
+            yield Pool(None, 1, self.processes)
+        finally:
+            torch.set_num_threads(before)
+
     def stream(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of the items, each as soon as it is there. Every process computes all of them.
 

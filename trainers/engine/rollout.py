@@ -27,6 +27,7 @@ from trainers.engine.loop import LOWER
 from trainers.engine.rewards import Score, ensemble, gold_source, load_function, weighted_sum
 from trainers.engine.stage import Stage
 
+IN_FLIGHT = 128  # responses that are drawn at once
 CALIBRATION = 256  # pairs of the validation split whose chosen responses give an ensemble's members their scales
 
 
@@ -171,10 +172,13 @@ class RolloutMaker:
                 dtype=self.stage.machine.dtype,
             )  # fmt: skip
 
-        pieces = self.stage.machine.pool.split(ordered, max(1, 64 // samples))
         groups: list[list[Completion]] = [[] for _ in prompts]
-        with ready_to_sample(self.policy.model, self.stage.machine.dtype):
-            parts = self.stage.machine.pool.map(draw, pieces)
+        with (
+            self.stage.machine.pool.one_at_a_time() as pool,
+            ready_to_sample(self.policy.model, self.stage.machine.dtype),
+        ):
+            pieces = pool.split(ordered, max(1, IN_FLIGHT // samples))
+            parts = pool.map(draw, pieces)
         for part, drawn in zip(pieces, parts, strict=True):
             for i, group in zip(part, drawn, strict=True):
                 groups[i] = group
