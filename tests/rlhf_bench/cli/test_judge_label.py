@@ -153,6 +153,19 @@ def test_bad_input_is_one_line(line: str, status: int, message: str) -> None:
     assert judge(line, status).splitlines()[-1] == message
 
 
+@pytest.mark.parametrize("name", ["sheet.csv", "sheet.xlsx", "page.html"])
+@pytest.mark.parametrize("blocked", ["sheet", "key"])
+def test_a_sheet_and_its_key_are_written_together_or_not_at_all(blocked: str, name: str) -> None:
+    """A file is where the folder of one of them has to be."""
+    place = Path("taken") if blocked == "sheet" else FOLDER / "judge"
+    place.write_text("a file")
+    before = {path for path in Path().rglob("*") if path.is_file()}
+    kind = "page" if name.endswith("html") else "sheet"
+    out = Path("taken" if blocked == "sheet" else "new", name)
+    assert judge(f"label {kind} tiny --baseline base --out {out}", 1).count("\n") == 1
+    assert {path for path in Path().rglob("*") if path.is_file()} == before
+
+
 def test_people_agree_with_one_another_and_judges_with_people(here: Path) -> None:
     """ann: the longer, all 8 pairs. bob: the same but for the ties he gives to dpo, 4 of 8. cem labelled sft's pairs
     alone, as ann did.
