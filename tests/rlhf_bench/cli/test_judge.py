@@ -210,8 +210,8 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
         (
             f"run tiny --judge m --baseline base --base-url {DEAD} --max-calls 20 --attempts 1 --concurrency 1",
             1,
-            f"error: 10 calls in a row got no answer from {DEAD}, the last one: no connection; check the server and "
-            "--base-url; what was answered is kept, and the same command goes on from there",
+            f"error: no connection to {DEAD} in 4 attempts; check that the server runs, the network and --base-url; "
+            "the same command tries again",
         ),
         (
             "plan tiny --judge m --baseline base --template pairwize",
@@ -339,6 +339,27 @@ AFTERWARDS = (
 def test_eval_says_before_it_begins_that_a_judge_cannot_be_asked(line: str, message: str) -> None:
     result = call(line)
     assert (result.exit_code, result.stderr) == (2, f"{message}\n")
+
+
+@pytest.mark.parametrize(
+    ("judged", "files", "message"),
+    [
+        ("length", 1, "given with one model, ours"),
+        ("gold", 2, "no known true reward"),
+        ("reward", 2, "no reward model"),
+    ],
+)
+def test_eval_computes_nothing_for_a_judge_that_could_not_judge(
+    here: Path, judged: str, files: int, message: str
+) -> None:
+    row = json.dumps({"prompt": "Question?", "response": "An answer"})
+    for name in ("ours", "theirs"):
+        Path(f"{name}.jsonl").write_text(f"{row}\n")
+    given = ["--responses ours=ours.jsonl", "--responses theirs=theirs.jsonl"][:files]
+    result = call(f"eval {' '.join(given)} --judge {judged}")
+    assert (result.exit_code, result.stderr.count("error: --judge")) == (2, 1)
+    assert message in result.stderr.splitlines()[-1]
+    assert not (here / "results" / "responses").exists()
 
 
 def test_eval_of_response_files_with_a_judge(here: Path) -> None:

@@ -151,6 +151,18 @@ def test_what_does_not_come_is_an_error_or_left_out(pairs: Path, tmp_path: Path)
         run(pairs, tmp_path / "results", "http://localhost/v1", "server:a,weights=", limit=2)
 
 
+def test_a_server_is_requested_before_any_model_is_sampled_here(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_elsewhere(tmp_path / "models")
+    sampled: list[str] = []
+    monkeypatch.setattr("rlhf_bench.evaluate.run.sampled_rows", lambda source, *_, **__: sampled.append(source.name))
+    models = {"a": str(folder / "a"), "m": "server:judge-1"}
+    with pytest.raises(JudgeError, match="no connection"):
+        run(pairs, tmp_path / "results", "http://127.0.0.1:9/v1", models=models, limit=2)
+    assert not sampled
+
+
 # KL by what servers say of a prompt
 
 

@@ -16,7 +16,8 @@ import pytest
 from rlhf_bench.errors import JudgeError
 from rlhf_bench.judge.client import JudgeClient, Limits, ask, look_up
 from rlhf_bench.judge.client.endpoint import SCHEMA
-from rlhf_bench.judge.ledger.file import Cap
+from rlhf_bench.judge.client.http import ChatServer, Reply
+from rlhf_bench.judge.ledger.file import Attempt, Call, Cap
 from rlhf_bench.judge.ledger.transfer import export_ledger
 from rlhf_bench.judge.questions import Outcome, QuestionId, items_of
 from rlhf_bench.progress import Progress
@@ -189,7 +190,7 @@ def test_what_cannot_succeed_stops_at_once(
     ("model", "url", "message"),
     [
         ("rejects", None, "calls in a row got no answer .* HTTP 400 the request is too long"),
-        ("judge-1", "http://127.0.0.1:9/v1", "calls in a row got no answer .* no connection"),
+        ("judge-1", "http://127.0.0.1:9/v1", "no connection to http://127.0.0.1:9/v1 in 4 attempts"),
     ],
 )
 def test_a_server_that_answers_nothing_is_left_alone(
@@ -200,6 +201,24 @@ def test_a_server_that_answers_nothing_is_left_alone(
         run(client, Limits(concurrency=4, first_wait=0.001))
     assert len(server.requests()) <= 14
     assert client.ledger.spent(SCOPE) == (0, 0, 0, 0)
+
+
+def test_a_server_that_was_reached_once_is_waited_for(make_client: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was overloaded, and then takes no connection: all 6 attempts of 10 calls are made."""
+    busy, away = (
+        Reply(Attempt("failed", "HTTP 503"), again=True),
+        Reply(Attempt("failed", "no connection"), again=True, connected=False),
+    )
+    replies = [busy]
+
+    async def reply(self: ChatServer, call: Call) -> Reply:
+        replies.append(away)
+        return replies[-2]
+
+    monkeypatch.setattr(ChatServer, "ask", reply)
+    with pytest.raises(JudgeError, match="10 calls in a row got no answer"):
+        run(make_client("http://127.0.0.1:9/v1", 50), Limits(concurrency=1, first_wait=0.001))
+    assert len(replies) == 1 + 60
 
 
 @pytest.mark.parametrize("model", fake.SCHEMA_REFUSALS)
