@@ -194,7 +194,7 @@ def test_an_error_is_one_line_with_its_status(error: BaseException, status: int,
 
 
 @pytest.mark.parametrize("line", ["--debug go", "go --debug"])
-def test_debug_shows_the_traceback_wherever_it_stands(line: str) -> None:
+def test_debug_shows_the_traceback_wherever_it_is_given(line: str) -> None:
     result = raising(CheckpointError("broken"), line)
     assert "Traceback (most recent call last)" in result.stderr
     assert result.stderr.endswith("\nerror: broken\n")

@@ -66,7 +66,7 @@ def answered(server: FakeServer) -> Counter[tuple[str, int]]:
     return Counter((row["question"], row["sent"]["seed"]) for row in rows)
 
 
-def test_every_response_is_asked_for_once_by_a_server_that_misbehaves(pairs: Path, tmp_path: Path) -> None:
+def test_every_response_is_requested_once_from_a_server_that_misbehaves(pairs: Path, tmp_path: Path) -> None:
     with serving(tmp_path, SHARE, 0.05) as server:
         some = run(pairs, tmp_path / "results", server.url, limit=6)
         whole = run(pairs, tmp_path / "results", server.url)  # goes on from what the ledger has of the first six
@@ -103,7 +103,7 @@ def test_a_named_template_is_written_here_for_the_completions_api(pairs: Path, t
     assert set(received(result).values()) <= {" A.", " B.", " C."}
 
 
-def test_a_server_that_takes_no_seed_is_asked_without(pairs: Path, tmp_path: Path) -> None:
+def test_a_server_that_takes_no_seed_is_sent_none(pairs: Path, tmp_path: Path) -> None:
     log = Log()
     with serving(tmp_path, 0) as server:
         result = run(pairs, tmp_path / "results", server.url, "server:no-seed", limit=2, progress=log)

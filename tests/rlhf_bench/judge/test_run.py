@@ -1,4 +1,4 @@
-"""The run: what is asked, what is not asked again, and what stops it."""
+"""The run: what is sent, what is not sent again, and what stops it."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def rows(path: Path, query: str) -> list[Any]:
         db.close()
 
 
-def test_what_is_answered_is_asked_no_more(server: FakeServer, make_client: Make) -> None:
+def test_what_is_answered_is_not_sent_again(server: FakeServer, make_client: Make) -> None:
     first = run(make_client(server.url))
     assert len(server.requests()) == 8
 
     def no_key() -> str:
-        raise AssertionError("nothing is to be asked")
+        raise AssertionError("nothing is to be sent")
 
     again = make_client(server.url)
     second = ask(
@@ -99,7 +99,7 @@ def test_what_changes_the_answer_changes_the_key(make_client: Make) -> None:
     assert make_client(url, 1, seconds=9.0).key(QuestionId(0, "model_first", 0)) in keys
 
 
-def test_a_question_asked_again_has_a_key_of_its_own(server: FakeServer, make_client: Make) -> None:
+def test_a_question_that_is_repeated_has_a_key_of_its_own(server: FakeServer, make_client: Make) -> None:
     found = run(make_client(server.url, 3), again=2)
     assert [item.repeat for item in found] == [0] * 6 + [1] * 4
     assert len({outcome.key for outcome in found.values()}) == 10 == len(server.requests())
@@ -139,7 +139,7 @@ def unreadable_pairs(client: JudgeClient) -> int:
     return sum(fake.fault(question(client, item), 1.0) == "unreadable" for item in items_of(client.subjects))
 
 
-def test_unreadable_answers_are_put_again_only_when_asked_to(tmp_path: Path, make_client: Make) -> None:
+def test_unreadable_answers_are_requested_again_only_by_option(tmp_path: Path, make_client: Make) -> None:
     with serving(tmp_path, 1.0, slow=0.1) as server:
         client = make_client(server.url, 15, seconds=2.0)
         number = unreadable_pairs(client)
@@ -222,10 +222,8 @@ def test_a_server_that_was_reached_once_is_waited_for(make_client: Make, monkeyp
 
 
 @pytest.mark.parametrize("model", fake.SCHEMA_REFUSALS)
-def test_a_server_that_refuses_the_schema_is_asked_without_it(
-    server: FakeServer, make_client: Make, model: str
-) -> None:
-    """One request is refused, of 40 that stood ready; then all of them as text, and nothing is charged twice."""
+def test_a_server_that_refuses_the_schema_is_sent_none(server: FakeServer, make_client: Make, model: str) -> None:
+    """One request is refused, of 40 that were ready; then all of them as text, and nothing is charged twice."""
     client, stream = make_client(server.url, 20, model=model), io.StringIO()
     items = items_of(client.subjects)
     found = ask(client, items, lambda: KEY, limits=QUICK, rng=random.Random(0), progress=Progress(stream=stream))
@@ -255,7 +253,7 @@ def test_the_key_is_found_nowhere(server: FakeServer, make_client: Make, tmp_pat
         assert KEY.encode() not in file.read_bytes()
 
 
-def test_progress_tells_the_cost(server: FakeServer, make_client: Make) -> None:
+def test_progress_shows_the_cost(server: FakeServer, make_client: Make) -> None:
     client, stream = make_client(server.url, 2), io.StringIO()
     ask(
         client, items_of(client.subjects), lambda: KEY,
@@ -332,7 +330,7 @@ def test_content_in_parts_is_read(server: FakeServer, make_client: Make) -> None
     ]
 
 
-def test_an_error_inside_a_choice_is_asked_again(server: FakeServer, make_client: Make) -> None:
+def test_an_error_inside_a_choice_is_sent_again(server: FakeServer, make_client: Make) -> None:
     client = make_client(server.url, 5, model="choice-error")
     assert {outcome.reading.status for outcome in run(client).values()} == {"read"}
     assert len(server.requests()) == 20
