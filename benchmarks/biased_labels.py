@@ -6,13 +6,14 @@ In the training pairs of hh-mini where the two responses differ in words of the 
 side with more of them; the test pairs keep their labels. Small models are trained on these pairs (base, sft, reward,
 ppo; three seeds), evaluated with a pool of 16 samples a prompt, and audited. It prints one row per seed: the first
 finding, what the reward model pays for the first person beside the test labels, how best of 16 of the SFT model's
-samples moves it, and how PPO then did, in standard deviations over these samples. FOLDER (default: biased) keeps
-everything.
+samples moves it, and how PPO then did, in standard deviations over these samples. FOLDER keeps everything; without it
+nothing is kept.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -78,4 +79,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "biased"))
+    with tempfile.TemporaryDirectory() as temporary:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else temporary))

@@ -126,9 +126,9 @@ that n = questions means.
 
 ## Shares of two models
 
-`ended`, `refused` and what suites ask by rule are shares. Their difference between two models has Tango's interval with
-one sample a prompt always, with several where fewer than 10 prompts differ; its p value is McNemar's. A mean's interval
-is beside it: near 0 and 1 it is far too narrow. The models are drawn independently.
+`ended`, `refused` and what suites check by rule are shares. Their difference between two models has Tango's interval,
+with one sample a prompt always, with several where fewer than 10 prompts differ; its p value is McNemar's. A mean's
+interval is beside it: near 0 and 1 it is far too narrow. The models are drawn independently.
 """
 
 CLAIMS = """

@@ -1,7 +1,7 @@
 """100,000 verdicts in one ledger: looking all of them up, and their statistics. Processor seconds, ratios, memory.
 
 A pass over the ledger takes the keys of all calls and gives their verdicts: at once, against a query a key. `judge run`
-with nothing left to ask also renders and hashes each question first, which is timed beside it. The statistics are all
+with nothing left to send also renders and hashes each question first, which is timed beside it. The statistics are all
 that it then computes from the table, against the same for a tenth of the prompts.
 """
 

@@ -68,7 +68,7 @@ class Ended(NamedTuple):
 
     @property
     def lines(self) -> list[str]:
-        """What went wrong, as all processes together said it."""
+        """What went wrong, as all processes together reported it."""
         every = [line for text in self.errors for line in text.splitlines()]
         return [line for line in every if line.startswith(("error:", "interrupted:"))]
 

@@ -32,7 +32,7 @@ def test_a_class_name_has_one_meaning() -> None:
     assert {name: files for name, files in found.items() if len(files) > 1} == {}
 
 
-def test_only_runtime_asks_which_process_it_is_in() -> None:
+def test_only_runtime_knows_which_process_it_is_in() -> None:
     """Others hand what one process does to a `Writer`."""
     runtime = ROOT / "rlhf_bench" / "runtime"
     for file in SOURCES:

@@ -48,7 +48,7 @@ def judgments_text(table: RawTable) -> str | None:
     if form is None:
         return None
     read = table.read(lambda _, row: form.read(row))
-    found = pd.DataFrame([one for _, (said, _) in read for one in said], columns=list(form.columns))
+    found = pd.DataFrame([one for _, (rows, _) in read for one in rows], columns=list(form.columns))
     parts = [f"row {number} {why}" for number, (_, lost) in read for why in lost]
     left_out = table.settle(skip=True)
     cells = ((percent(c, form.scale) if isinstance(c, Estimate) else c for c in line) for line in form.lines(found))

@@ -1,4 +1,4 @@
-"""Pairs whose two responses hardly differ: a mistake there says little of a reward model."""
+"""Pairs of responses that hardly differ: a mistake there says little about a reward model."""
 
 from __future__ import annotations
 

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special, stats
 
-from rlhf_bench.audit.regression_fit import Index, fit_logistic, sums_by_group
+from rlhf_bench.audit.regression_fit import Index, critical_t, degrees_of_freedom, fit_logistic, sums_by_group
 from rlhf_bench.stats import FloatArray
-from rlhf_bench.stats.resample import LEVEL
 
 OPEN = 10.0  # logits for one standard deviation, where an open side of an interval is drawn
 
@@ -45,8 +44,8 @@ def score_test(
     what the reward model pays; its influence and that of the attenuation: of each pair (N,).
     """
     others, column = np.delete(x, k, axis=1), x[:, k]
-    degrees = max(len(np.unique(groups[column != 0])) - 1, 1)
-    critical = float(stats.t.ppf((1 + LEVEL) / 2, degrees))
+    degrees = degrees_of_freedom(groups[column != 0])
+    critical = critical_t(degrees)
 
     def score(price: float, drift: FloatArray) -> tuple[float, float, float]:
         """The score of the labels' likelihood at that price, its standard error, and the information."""

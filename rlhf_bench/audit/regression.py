@@ -20,10 +20,17 @@ import numpy.typing as npt
 from scipy import optimize, special, stats
 
 from rlhf_bench.audit.rare_features import score_test
-from rlhf_bench.audit.regression_fit import Index, fit_logistic, groups_of, standard_errors
+from rlhf_bench.audit.regression_fit import (
+    POWER,
+    Index,
+    critical_t,
+    degrees_of_freedom,
+    fit_logistic,
+    groups_of,
+    standard_errors,
+)
 from rlhf_bench.errors import BadValue
 from rlhf_bench.stats import FloatArray
-from rlhf_bench.stats.resample import LEVEL
 
 Mask = npt.NDArray[np.bool_]
 MIN_PAIRS = 30
@@ -120,8 +127,8 @@ def payments(
     difference = model - attenuation * labels
     influence = model_influence - attenuation * labels_influence - np.outer(factor_influence, labels)
     # a feature's price is known by the prompts whose responses differ in it
-    degrees = np.array([max(len(np.unique(groups[column != 0])) - 1, 1) for column in x.T])
-    t: FloatArray = np.asarray(stats.t.ppf((1 + LEVEL) / 2, degrees))
+    degrees = [degrees_of_freedom(groups[column != 0]) for column in x.T]
+    t = np.array([critical_t(each) for each in degrees])
     se, model_se, labels_se = (standard_errors(of, groups) for of in (influence, model_influence, labels_influence))
     p: FloatArray = 2 * np.asarray(stats.t.sf(np.abs(difference) / se, degrees))
     labels_ends = np.stack([labels - t * labels_se, labels + t * labels_se])
@@ -129,7 +136,6 @@ def payments(
     for i in np.flatnonzero(few).tolist() if tested else []:
         test = score_test(x, i, groups, float(model[i]), attenuation, model_influence[:, i], factor_influence)
         labels_ends[:, i], ends[:, i], p[i], se[i] = test.labels, test.difference, test.p, test.se
-    power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     inflation = _inflation(x)
     rows = [
         Coefficient(
@@ -137,7 +143,7 @@ def payments(
             float(model[i]), float(model[i] - t[i] * model_se[i]), float(model[i] + t[i] * model_se[i]),
             float(labels[i]), float(labels_ends[0, i]), float(labels_ends[1, i]),
             float(difference[i]), float(ends[0, i]), float(ends[1, i]),
-            float(p[i]), power * float(se[i]), float(inflation[i]),
+            float(p[i]), POWER * float(se[i]), float(inflation[i]),
         )
         for i, k in enumerate(kept.tolist())
     ]  # fmt: skip

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import special, stats
 
 from rlhf_bench.stats import FloatArray
+from rlhf_bench.stats.resample import LEVEL
 
 Index = npt.NDArray[np.intp]
 _RIDGE = 1e-4  # per pair: keeps a coefficient finite where the labels separate
+POWER = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))  # standard errors that are found with 80 % power at p < .05
 
 
 def fit_logistic(
@@ -52,6 +54,16 @@ def standard_errors(influence: FloatArray, groups: Index) -> FloatArray:
     sums = sums_by_group(influence, groups)
     found: FloatArray = np.sqrt((sums**2).sum(axis=0) * len(sums) / max(len(sums) - 1, 1))
     return np.maximum(found, 1e-300)
+
+
+def degrees_of_freedom(groups: Index) -> int:
+    """Of a number that pairs of these prompts tell: the prompts less one, and at least 1."""
+    return max(len(np.unique(groups)) - 1, 1)
+
+
+def critical_t(degrees: float) -> float:
+    """The standard errors on either side of a 95 % interval."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
 def sums_by_group(values: FloatArray, groups: Index) -> FloatArray:

@@ -40,7 +40,7 @@ class ScoresFile(NamedTuple):
 
 
 def read_scores(path: Path) -> ScoresFile:
-    """The scores of each prompt; a pair is a list of two whose first is right.
+    """The scores of each prompt; a pair is a list of two, the right one first.
 
     Raises DataError for a file that cannot be read, a column of categories without any, or where no row can be used.
     """

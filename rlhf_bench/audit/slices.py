@@ -21,10 +21,9 @@ from scipy import stats
 from rlhf_bench.audit.pairs import right
 from rlhf_bench.audit.promise import Promise
 from rlhf_bench.audit.regression import Mask
-from rlhf_bench.audit.regression_fit import Index, groups_of, sums_by_group
+from rlhf_bench.audit.regression_fit import POWER, Index, critical_t, degrees_of_freedom, groups_of, sums_by_group
 from rlhf_bench.scorers.features import prompt_length, similarity, turns
 from rlhf_bench.stats import FloatArray, share_estimate
-from rlhf_bench.stats.resample import LEVEL
 from rlhf_bench.types import Estimate
 
 MIN_SLICE = 30  # pairs in it and outside it; below, no number
@@ -116,16 +115,15 @@ def measure_slice(
     # where nearly all are right, the pairs seen say too little of the error; the promise itself says how large it is
     by_promise = math.sqrt(float((promise.probability * (1 - promise.probability)) @ of_label**2))
     if by_promise > se:
-        se, degrees = by_promise, max(len(np.unique(groups[inside])) - 1, 1)
+        se, degrees = by_promise, degrees_of_freedom(groups[inside])
     # the odds of being right inside and outside, a half added to each cell (Haldane 1940)
     odds = [(float(correct[i].sum()) + 0.5) / (len(i) - float(correct[i].sum()) + 0.5) for i in (inside, outside)]
-    z = float(stats.t.ppf((1 + LEVEL) / 2, degrees))
+    z = critical_t(degrees)
     p = float(2 * stats.t.sf(abs(gap) / se, degrees)) if se > 0 else 1.0
-    power = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     return Slice(
         name, len(inside), _share(correct, inside), _share(correct, outside),
         float(promise.probability[inside].mean()), gap, gap - z * se, gap + z * se,
-        odds[0] / odds[1], p, power * se,
+        odds[0] / odds[1], p, POWER * se,
     )  # fmt: skip
 
 

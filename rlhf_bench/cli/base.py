@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from rlhf_bench.cli.signals import sigterm_as_ctrl_c
 from rlhf_bench.errors import BadValue, BenchError, Interrupted, UnknownName
 from rlhf_bench.runtime.processes import ALONE, Processes, several_processes
 
@@ -99,13 +100,18 @@ class BenchGroup(click.Group):
         words = flags + [word for word in words if word not in GLOBAL_FLAGS]
         extra["standalone_mode"] = False
         try:
-            with several_processes(exit_status) as processes:
+            with several_processes(exit_status) as processes, _signals(processes):
                 status = super().main(words, "rlhf-bench", obj=processes, **extra)
         except BaseException as error:
             if "--debug" in flags:
                 traceback.print_exception(error)
             status = report_error(error, words)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _signals(processes: Processes) -> contextlib.AbstractContextManager[None]:
+    """Of several processes the launcher ends the others by SIGTERM, and one that waits for another must end at once."""
+    return sigterm_as_ctrl_c() if processes.size == 1 else contextlib.nullcontext()
 
 
 class FiniteRange(click.FloatRange):

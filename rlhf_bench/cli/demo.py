@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from rlhf_bench.cli.base import FOLDER, bench_command, checkpoints_option, make_progress, name_values, names_of
-from rlhf_bench.errors import BadValue, MissingExtra
+from rlhf_bench.errors import BadValue, Interrupted, MissingExtra
 
 
 @bench_command(
@@ -70,9 +71,12 @@ def demo(
     from rlhf_bench.demo.app import launch, make_app
     from rlhf_bench.demo.session import Session
 
-    app = make_app(Session(spec))
-    click.echo(f"{', '.join(spec.models)}: {launch(app, port=port)} (Ctrl-C ends it)")
-    app.block_thread()
+    address = launch(make_app(Session(spec)), port=port)
+    click.echo(f"{', '.join(spec.models)}: {address} (Ctrl-C ends it)")
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:  # which gradio's own `block_thread` would turn into a success
+        raise Interrupted(f"{address} is no longer served") from None
 
 
 def _check_port(port: int | None) -> None:

@@ -256,7 +256,7 @@ def evaluate(
 
 
 def _report_failed(result: Path) -> None:
-    """Raise ModelError where a model could not be evaluated, so that the exit status tells."""
+    """Raise ModelError where a model could not be evaluated, so that the exit status is not 0."""
     from rlhf_bench.store import ResultStore
 
     failed = ResultStore(result).read_metrics().get("failed", [])

@@ -103,7 +103,7 @@ def _number(value: float, otherwise: str, unit: str = "") -> str:
 def launch(app: gr.Blocks, *, port: int | None = None) -> str:
     """Serve the page and return its address; without a port on the first free one from 7860 on.
 
-    The server's threads live as long as the process; `app.block_thread()` waits for Ctrl-C.
+    The server's threads live as long as the process.
     """
     address: str
     _, address, _ = app.launch(

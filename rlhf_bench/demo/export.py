@@ -18,6 +18,7 @@ from rlhf_bench.demo.spec import DemoModel, DemoSpec
 from rlhf_bench.errors import BadValue, BenchError
 from rlhf_bench.files import json_text
 from rlhf_bench.modeling.adapters import adapter_base
+from rlhf_bench.modeling.checkpoints import replacing
 from rlhf_bench.modeling.folders import model_folder
 from rlhf_bench.modeling.merge import merge
 
@@ -80,7 +81,7 @@ On Hugging Face Spaces, with a new Space of your own:
 
 
 def export_demo(spec: DemoSpec, folder: Path) -> list[Path]:
-    """Write the demo to a new folder, and return what is in it.
+    """Write the demo to a new folder, all of it or nothing, and return what is in it.
 
     A model in a folder is copied, an adapter merged into its base; a name on the hub is kept.
 
@@ -88,7 +89,12 @@ def export_demo(spec: DemoSpec, folder: Path) -> list[Path]:
     """
     if (folder.is_dir() and any(folder.iterdir())) or folder.is_file():
         raise BadValue(f"--export: given {folder}, which is not empty; expected a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder.absolute()) as fresh:
+        _write(spec, fresh)
+    return sorted(folder.iterdir())
+
+
+def _write(spec: DemoSpec, folder: Path) -> None:
     inside = spec.placed(_Copies(folder).of)
     try:
         gradio = version("gradio")
@@ -105,7 +111,6 @@ def export_demo(spec: DemoSpec, folder: Path) -> list[Path]:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     write_wheel(folder)
-    return sorted(folder.iterdir())
 
 
 class _Copies:

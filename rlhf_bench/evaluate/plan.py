@@ -23,7 +23,7 @@ from rlhf_bench.evaluate.suite import Suite
 from rlhf_bench.files import sha256_file
 from rlhf_bench.progress import Progress
 from rlhf_bench.store import ANCHORS
-from rlhf_bench.types import HUMAN_TURN, Item
+from rlhf_bench.types import HH_MINI, HUMAN_TURN, Item
 
 if TYPE_CHECKING:
     from rlhf_bench.modeling.sampling import SamplingConfig
@@ -109,6 +109,8 @@ def prepare(request: Request, progress: Progress) -> Plan:
                 f"the file of {name} has responses under the seeds {files.seeds}, none of which is evaluated"
             )
     reward_models, language_models = named.reward_models(), named.language_models()
+    if judge := request.judge.get("name"):
+        _check_judge(judge, names, suite.baseline or reference, prompts.source, reward_models)
     missing = named.missing | _missing_pool(suite, reference, models, reward_models)
     with_torch = models or served or language_models or any(reward_models.values())
     sampling = _sampling(suite, run, loadable(models, served)) if with_torch else None
@@ -124,6 +126,26 @@ def _check_names(names: Sequence[str]) -> None:
             raise BadValue(f"the name {name!r} is the data's own response in every table; choose another for the model")
         if name in names[:i]:
             raise BadValue(f"two models have the name {name!r}; give one of them another: NAME=...")
+
+
+def _check_judge(
+    judge: str,
+    names: Sequence[str],
+    baseline: str,
+    source: str,
+    reward_models: Mapping[int, Sequence[RewardModelSource]],
+) -> None:
+    """Raise BadValue where the judge at the end could not judge: now, and not when all is sampled."""
+    if not set(names) - {baseline}:
+        raise BadValue(
+            f"--judge: given with one model, {baseline}, expected two, since it compares the responses of a model with "
+            "the baseline's; give another --model or --responses, or name another baseline, such as --set "
+            "baseline=chosen"
+        )
+    if judge == "gold" and source != HH_MINI:
+        raise BadValue(f"--judge gold: {source} has no known true reward, only {HH_MINI} has; expected another judge")
+    if judge == "reward" and not all(reward_models.values()):
+        raise BadValue("--judge reward: no reward model under every seed takes part; give one with --reward-model")
 
 
 def _missing_pool(

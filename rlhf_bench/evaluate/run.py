@@ -123,7 +123,9 @@ class _Part(NamedTuple):
 
 def _parts(plan: Plan, models: SeedModels, service: Service) -> Iterator[_Part]:
     seed, samples = models.seed, plan.suite.samples
-    for one in (one for one in plan.evaluated if one.seed == seed):
+    own = [one for one in plan.evaluated if one.seed == seed]
+    # Servers first: one that cannot be used, or a limit that is too low, is an error before anything is sampled here.
+    for one in sorted(own, key=lambda one: not isinstance(one, ServerModel)):
         key, label = f"{quote(one.name, safe='')}-{seed}", f"{one.name}, seed {seed}"
         if isinstance(one, ServerModel):
             work = partial(_served, one, models, samples, service)

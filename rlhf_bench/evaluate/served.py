@@ -182,7 +182,8 @@ def _check(source: ServerModel, client: JudgeClient, found: Mapping[QuestionId, 
     lost = [outcome for outcome in found.values() if outcome.reading.status in ("failed", "missing")]
     filtered = sum(outcome.reading.status == "refused" for outcome in found.values())
     if lost and not service.skip_bad:
-        reasons = [failure.reason for failure in client.ledger.failures([outcome.key for outcome in lost])]
+        failed = [outcome.key for outcome in lost if outcome.reading.status == "failed"]
+        reasons = [failure.reason for failure in client.ledger.failures(failed)]
         reason = reasons[-1] if reasons else "beyond --max-cost or --max-calls"
         raise JudgeError(
             f"{source.name}: {len(lost)} of {len(found)} responses did not come from {source.base_url} ({reason}); "

@@ -257,7 +257,7 @@ def test_a_size_that_is_no_number_is_one_line(tmp_path: Path, monkeypatch: pytes
     assert (result.exit_code, result.stderr) == (2, f"error: --difference: given gold='much', {expected}\n")
 
 
-def test_everything_is_said_in_100_columns(tmp_path: Path) -> None:
+def test_everything_fits_100_columns(tmp_path: Path) -> None:
     """Three seeds, large and small numbers, a name of 60 characters: no line is longer, no name or number is cut."""
     names = ["sft", "dpo", "my-organisation-llama-3-8b-instruct-with-a-very-long-name-v2"]
     columns = {"reward": [-123.456, 5.0, 9.0], "kl_exact_token": [0.0001, 0.5, 0.25], "n_tokens": [2048.5, 3.0, 700.0]}
@@ -273,7 +273,7 @@ def test_everything_is_said_in_100_columns(tmp_path: Path) -> None:
     assert under[-1].split()[:3] == ["918.167", "1376.750", "458.583"]
 
 
-def test_prompts_that_differ_between_models_are_told_by_model(tmp_path: Path) -> None:
+def test_prompts_that_differ_between_models_are_reported_by_model(tmp_path: Path) -> None:
     nan = float("nan")
     a = make(tmp_path / "a", {"sft": {"n_words": [1.0, 2.0, 3.0]}, "dpo": {"n_words": [1.0, 2.0, 4.0]}})
     b = make(tmp_path / "b", {"sft": {"n_words": [1.0, 2.0, nan]}, "dpo": {"n_words": [3.0, 2.0, 4.0]}})
@@ -307,7 +307,7 @@ def test_a_result_that_has_lost_responses_is_not_compared(tmp_path: Path) -> Non
         compared(a, b)
 
 
-def test_results_of_two_suites_are_said_to_be(tmp_path: Path) -> None:
+def test_results_of_two_suites_are_noted(tmp_path: Path) -> None:
     a, b = make(tmp_path / "a", {"sft": SFT}), make(tmp_path / "b", {"sft": SFT}, suite="quick")
     assert "different suites" not in compared(a, a)
     printed = "\ndifferent suites: hh-test in A, quick in B; only what both measured is compared\nprompts: 3 in both"

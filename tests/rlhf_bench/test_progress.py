@@ -8,7 +8,7 @@ from rlhf_bench.progress import Progress, clock_time
 
 
 class Clock:
-    """A clock that does not move until it is told to go on."""
+    """A clock that does not move until it is set."""
 
     now = 0.0
 

@@ -158,7 +158,7 @@ def reference_folder(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytes
 
 @pytest.fixture
 def under_the_reference(reference_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Pair]]:
-    """Our DPO with another reference than the weights it starts from; the pairs of KTO's KL, as they were asked for."""
+    """Our DPO with another reference than the weights it starts from; the pairs of KTO's KL, as they were requested."""
     other = LogprobModel(load_policy(reference_folder)[0])
     pair_logps, mismatched_kl = reference.pair_logps, kto.mismatched_kl
     asked: list[Sequence[Pair]] = []

@@ -126,7 +126,7 @@ def test_what_makes_no_sense(sections: dict[str, Any], message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_it_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+def test_it_is_an_error_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(BadValue, match=r"^ppo\.ratio=sequence: "):
         train(["base"], recipe=str(TOY), overrides=["ppo.ratio=sequence"], root=tmp_path)
     assert not list(tmp_path.iterdir())

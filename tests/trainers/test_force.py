@@ -68,7 +68,7 @@ def test_force_leaves_alone_what_the_stage_starts_from(run: Path) -> None:
     assert trained == ["sft"]
 
 
-def test_force_under_another_configuration_begins_anew(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_force_under_another_configuration_begins_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(ALARMS, "made_up", lambda rows: "stop" if rows[-1]["step"] == 2 else None)
         assert train(run.parent, "base", "--force", "--stop-on-alarm").exit_code == 1

@@ -132,7 +132,7 @@ def test_each_process_holds_half(root: Path, launch: Launcher) -> None:
         assert half_states == pytest.approx(states / 2, rel=1e-3)  # a step count a tensor is not divided
 
 
-def test_accelerates_configuration_asks_for_it_too(root: Path, launch: Launcher) -> None:
+def test_accelerates_configuration_requests_it_too(root: Path, launch: Launcher) -> None:
     plan = "import os; os.environ['ACCELERATE_USE_FSDP'] = 'true'"
     ended = launch(*words(root, "asked", "base", base__max_steps=1), processes=2, plan=plan)
     assert ended.statuses == [0, 0], ended.errors

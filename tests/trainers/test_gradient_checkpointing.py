@@ -31,7 +31,7 @@ BATCH = collate(ROWS, pad_id=0)
 
 
 def opt() -> Any:
-    """Its layers ask for dropout themselves, where they are in training mode."""
+    """Its layers apply dropout themselves, where they are in training mode."""
     torch.manual_seed(0)
     config = OPTConfig(
         vocab_size=64, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=32,

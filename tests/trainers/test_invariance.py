@@ -1,7 +1,7 @@
-"""What must not change the answer, asked of the trainers themselves.
+"""What must not change the answer, checked on the trainers themselves.
 
 Every stage is run for one step from the tiny checkpoints; the gradient that its optimiser is given, and the row that
-it logs, are kept and compared. The checkpoints' configurations ask for dropout, which nobody may obey.
+it logs, are kept and compared. The checkpoints' configurations set dropout, which no trainer may apply.
 
 What is added up in another order is compared in float64, each gradient tensor by itself and to 1e-5 of its own norm.
 Rounding leaves some 1e-14 there, so what is found is no rounding; and a small tensor is not lost behind a large one.
@@ -90,7 +90,7 @@ class Step(NamedTuple):
 
 @pytest.fixture(scope="module")
 def folder(policy_folder: Path, reward_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """base, sft and reward, whose configurations ask for dropout."""
+    """base, sft and reward, with dropout in their configurations."""
     parent = tmp_path_factory.mktemp("run")
     for name, source in (("base", policy_folder), ("sft", policy_folder), ("reward", reward_folder)):
         config = Path(shutil.copytree(source, parent / name)) / "config.json"
@@ -203,7 +203,7 @@ def close(found: Step, expected: Step) -> None:
     """Each gradient tensor to 1e-5 of its norm, in float64; every number of the log.
 
     A tensor that has no gradient by construction (the last layer norm's bias, which both scores of a pair share) holds
-    rounding: some 1e-16 of the largest tensor a sum, so 1e-12 of it is what such a tensor may hold, and nobody else.
+    rounding: some 1e-16 of the largest tensor a sum, so 1e-12 of it is what such a tensor may hold, and no other.
     """
     norms = [gradient.norm().item() for gradient in expected.gradients]
     floor = 1e-12 * max(norms)
@@ -441,7 +441,7 @@ def seen_by(stage: Stage, one_step: Callable[[Stage], Step], monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", ["sft", "reward", "dpo"])
-def test_trainers_see_prompt_and_response_tokenised_apart(
+def test_trainers_see_prompt_and_response_tokenised_separately(
     make_stage: MakeStage,
     one_step: Callable[[Stage], Step],
     monkeypatch: pytest.MonkeyPatch,

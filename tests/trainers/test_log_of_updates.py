@@ -49,7 +49,7 @@ def test_an_epoch_ends_with_its_short_batch(rows: int, batch: int, epochs: float
         assert seen == sorted(list(range(rows)) * int(epochs))
 
 
-def test_copies_of_a_prompt_are_drawn_apart() -> None:
+def test_copies_of_a_prompt_are_drawn_independently() -> None:
     """A response's stream is keyed by the prompt's id: copies of it in one rollout have ids of their own."""
     a, b = Prompt("a", "A"), Prompt("b", "B")
     assert with_unique_ids([a, b, a, a]) == [a, b, Prompt("a+1", "A"), Prompt("a+2", "A")]

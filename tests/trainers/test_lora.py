@@ -355,7 +355,7 @@ def test_a_base_that_is_missing(copy: Path) -> None:
     )
     with pytest.raises(CheckpointError, match=r"reward is an adapter and its base model cannot be used: "):
         RewardModel.load(copy / "reward")
-    with pytest.raises(CheckpointError) as caught:  # what an evaluation asks first
+    with pytest.raises(CheckpointError) as caught:  # what an evaluation checks first
         model_hash(copy / "sft")
     assert one_line(caught.value).startswith(
         f"{copy / 'sft'} is an adapter and its base model cannot be used: ../base does not exist, as seen from it"

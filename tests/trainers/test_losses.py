@@ -25,7 +25,7 @@ def test_reward_loss_worked_by_hand() -> None:
 
 
 def test_reward_loss_margin_worked_by_hand() -> None:
-    # 2 - 1 - 3 = -2: a margin asks for more, log(1 + e^2) = 2.126928; 1 - (-1) - 1 = 1: 0.313262
+    # 2 - 1 - 3 = -2: a margin demands more, log(1 + e^2) = 2.126928; 1 - (-1) - 1 = 1: 0.313262
     loss = reward_loss(torch.tensor([2.0, 1.0]), torch.tensor([1.0, -1.0]), torch.tensor([3.0, 1.0]))
     assert loss.tolist() == pytest.approx([2.126928, 0.313262], abs=1e-6)
 

@@ -17,7 +17,7 @@ from .conftest import call
 PPO_CONFIG = ("batch_size", "total_episodes", "num_ppo_epochs", "num_mini_batches", "temperature",
               "missing_eos_penalty", "whiten_rewards", "kl_coef", "cliprange", "vf_coef", "cliprange_value", "gamma",
               "lam", "response_length")  # fmt: skip
-"""Fields of the class that TRL had for PPO, as it stood at commit 496cb7f."""
+"""Fields of the class that TRL had for PPO, as of commit 496cb7f."""
 
 
 def test_every_key_that_has_a_name_elsewhere_is_one_of_ours() -> None:

@@ -267,7 +267,7 @@ def test_a_run_of_several_seeds_has_a_folder_a_seed_over_the_same_data(two_seeds
     assert len({t["data"]["fingerprint"] for t in training}) == 1
 
 
-def test_a_run_of_several_seeds_is_complete_without_being_asked_for_seeds(two_seeds: Path) -> None:
+def test_a_run_of_several_seeds_is_complete_when_no_seeds_are_given(two_seeds: Path) -> None:
     output = train_toy(two_seeds.parent, "all", run="two")
     assert "everything is complete" in output.stderr
     assert {path.name for path in two_seeds.iterdir()} - {".lock"} == {"seed-0", "seed-1"}

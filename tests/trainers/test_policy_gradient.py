@@ -175,7 +175,7 @@ def test_spread_is_of_the_group() -> None:
     assert without_spread(rewards).tolist() == [True, False, True]
 
 
-def test_groups_are_apart() -> None:
+def test_groups_are_independent() -> None:
     rewards = torch.tensor([[1.0, 2.0, 3.0], [10.0, 50.0, 40.0]])
     near(group_advantages(rewards), [group_advantages(row[None])[0].tolist() for row in rewards])
 

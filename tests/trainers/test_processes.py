@@ -47,7 +47,7 @@ def alone(root: Path, launch: Launcher) -> Path:
     """All stages by one process of two threads."""
     ended = launch(*words(root, "alone"), threads=2)
     assert ended.statuses == [0], ended.errors
-    shutil.rmtree(root / ".reference_logps")  # or nobody else would compute them
+    shutil.rmtree(root / ".reference_logps")  # or no other would compute them
     return root / "alone"
 
 
@@ -213,7 +213,7 @@ Loop.end_row = raise_there
 
 
 @pytest.mark.parametrize(("ranks", "who"), [("0", 0), ("1", 1), ("01", 0)])
-def test_an_error_is_said_once(root: Path, launch: Launcher, ranks: str, who: int) -> None:
+def test_an_error_is_reported_once(root: Path, launch: Launcher, ranks: str, who: int) -> None:
     ended = launch(*words(root, f"raise-{ranks}", "base"), processes=2, plan=RAISE.format(ranks=ranks))
     assert ended.statuses == [1, 1]
     assert ended.lines == [f"error: rank {who}: NaN"]
@@ -276,7 +276,7 @@ base.new_gpt2 = other
     assert line.startswith("error: base, step 0 of 3: processes 0 and 1 hold different weights")
 
 
-def test_a_run_that_is_in_use_is_said_once(root: Path, launch: Launcher) -> None:
+def test_a_run_that_is_in_use_is_reported_once(root: Path, launch: Launcher) -> None:
     from rlhf_bench.files import exclusive
 
     with exclusive(root / "used"):
@@ -286,7 +286,7 @@ def test_a_run_that_is_in_use_is_said_once(root: Path, launch: Launcher) -> None
     assert line.startswith(f"error: {root / 'used'} is in use by process {os.getpid()}")
 
 
-def test_wrong_usage_is_said_once(root: Path, launch: Launcher) -> None:
+def test_wrong_usage_is_reported_once(root: Path, launch: Launcher) -> None:
     for given, expected in (
         (["train", "--nonsense"], "error: unknown option '--nonsense'; "),
         (["train", "spo"], "error: unknown stage 'spo'; "),

@@ -79,7 +79,7 @@ def test_the_recipe_knows_every_template() -> None:
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_what_a_stage_reads(policy_folder: Path, template: str) -> None:
-    """Prompt and response apart, and end-of-text after the response whatever the form. Nothing is cut."""
+    """Prompt and response separately, and end-of-text after the response whatever the form. Nothing is cut."""
     tokenizer = load_policy(policy_folder)[1]
     tokenizer.chat_template = CHAT
     row = encode_rows(stage_of(template, policy_folder, max_prompt=300).recipe, tokenizer, [QUESTION], [" no"])[0]
@@ -88,7 +88,7 @@ def test_what_a_stage_reads(policy_folder: Path, template: str) -> None:
     assert row.response == [*tokenizer(response)["input_ids"], tokenizer.eos_token_id]
 
 
-def test_a_rollout_asks_in_the_form_and_scores_in_the_data_s(
+def test_a_rollout_prompts_in_the_template_and_scores_in_the_form_of_the_data(
     policy_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Prompt] = []
@@ -117,7 +117,7 @@ def test_a_rollout_asks_in_the_form_and_scores_in_the_data_s(
     for (prompt, response), row in zip(scored, rollout.rows, strict=True):
         assert tuple(row.prompt) == known[prompt]
         assert not response.strip() or (response[0] == " " and response[1] != " ")
-    # and log-probabilities of the reference are of what was asked
+    # and log-probabilities of the reference are of these prompts
     assert torch.equal(rollout.reference_logps, maker.logps(policy, rollout.batch))
 
 

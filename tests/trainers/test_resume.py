@@ -172,7 +172,7 @@ def test_a_state_that_was_cut_is_ignored_and_the_one_before_it_used(left_alone: 
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"x" * 5000])
-def test_without_any_sound_state_a_loop_begins_anew(left_alone: Small, tmp_path: Path, damage: bytes) -> None:
+def test_without_any_sound_state_a_loop_begins_again(left_alone: Small, tmp_path: Path, damage: bytes) -> None:
     Small(tmp_path / "work").run(stop=5)
     for path in (tmp_path / "work").glob("state-*.pt"):
         path.write_bytes(damage)

@@ -30,7 +30,7 @@ def test_margins_stay_with_their_pairs_where_one_is_dropped(first_step: FirstSte
     second, _ = first_step("reward", pairs=[kept[0], same, *kept[1:]], margin="data", batch_size=len(kept))
     assert second.loss == pytest.approx(first.loss, abs=1e-6)
     without, _ = first_step("reward", pairs=kept)
-    assert first.loss > without.loss + 0.1  # margins ask for more
+    assert first.loss > without.loss + 0.1  # margins demand more
 
 
 def test_a_pair_without_margin_is_one_line_that_counts_them() -> None:
@@ -47,7 +47,7 @@ def test_the_longer_response_is_a_baseline_beside_the_accuracy(first_step: First
     assert result.metrics["eval_accuracy_longer"] == 0.4
 
 
-def test_an_untrained_head_stands_beside_the_accuracy(first_step: FirstStep, policy_folder: Path) -> None:
+def test_the_accuracy_of_an_untrained_head_is_recorded_too(first_step: FirstStep, policy_folder: Path) -> None:
     """Scores of the same backbone under the head that the stage's seed draws, by evaluation's own scorer."""
     _, result = first_step("reward", pairs=PAIRS)
     fresh = RewardModel(*to_reward_model(policy_folder, seed=0), max_prompt=60, max_response=60)

@@ -1,4 +1,4 @@
-"""Rewards from Python functions: what they may be, what is said of those that are not, and where it is recorded."""
+"""Rewards from Python functions: what they may be, the errors of those that are not, and where it is recorded."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_who_descends_from_the_reward_model() -> None:
 
     assert parents("ppo", "model") == parents("grpo", ["m:f", "model"]) == ("sft", "reward")
     assert parents("ppo", "m:f") == parents("grpo", ["m:f", "gold"]) == ("sft",)
-    assert parents("ppo", "gold", critic="reward") == ("sft", "reward")  # its backbone is asked for
+    assert parents("ppo", "gold", critic="reward") == ("sft", "reward")  # its backbone is needed
     assert parents("reward", "gold") == ("sft",)
 
 

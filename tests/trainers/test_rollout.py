@@ -60,7 +60,7 @@ def test_to_end_by_a_stop_string_is_an_action_like_any_other(make_maker: MakeMak
     assert (rollout.reference_logps.gather(1, last[:, None]) < 0).all()
 
 
-def test_copies_of_a_prompt_in_one_rollout_are_answered_apart(make_maker: MakeMaker) -> None:
+def test_copies_of_a_prompt_in_one_rollout_get_different_responses(make_maker: MakeMaker) -> None:
     """3 prompts in a rollout of 12: each comes four times, and 24 drawn tokens of four copies are not the same."""
     rollout = make_maker(PAIRS[:3], batch_size=12).make(0, samples=1)
     answers: dict[tuple[int, ...], set[tuple[int, ...]]] = {}

@@ -88,7 +88,7 @@ def test_a_continued_stage_has_those_of_one_left_alone(
         assert weights(ours) == weights(left_alone)
 
 
-def test_training_anew_removes_those_of_before_and_of_what_descends(tmp_path: Path) -> None:
+def test_training_again_removes_earlier_step_checkpoints_and_those_of_later_stages(tmp_path: Path) -> None:
     train(tmp_path, "toy", "reward", *KEPT, "--set", "base.save_steps=1")
     train(tmp_path, "toy", "base", "--force")
     run = tmp_path / "toy"

@@ -53,7 +53,7 @@ def test_the_state_before_the_alarm_is_kept_and_the_stage_goes_on_from_it(tmp_pa
 
 
 @pytest.mark.usefixtures("_alarm_at_step_2")
-def test_an_alarm_before_the_first_state_is_said_to_leave_nothing(tmp_path: Path) -> None:
+def test_an_alarm_before_the_first_state_is_reported_to_leave_nothing(tmp_path: Path) -> None:
     output = train(tmp_path, "--stop-on-alarm", "--set", "save_seconds=1000")
     assert output.exit_code == 1
     assert output.stderr.splitlines()[-1] == (

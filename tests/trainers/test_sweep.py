@@ -112,7 +112,7 @@ def test_bad_sweeps_are_one_line(given: str, message: str) -> None:
         parse_sweep(given)
 
 
-def test_a_value_that_does_not_fit_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+def test_a_value_that_does_not_fit_is_an_error_before_anything_is_trained(tmp_path: Path) -> None:
     output = train(tmp_path, "dpo", "--sweep", "dpo.beta=0.1,many")
     assert (output.exit_code, list(tmp_path.iterdir())) == (2, [])
     assert 'dpo.beta: given "many", expected a number' in output.stderr

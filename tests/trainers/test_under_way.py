@@ -15,7 +15,7 @@ from .conftest import TOY
 
 @pytest.fixture
 def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run whose base was asked to stop after its first step."""
+    """A run in which base was stopped after its first step."""
     write = Loop.end_row
 
     def stop(self: Loop) -> object:

@@ -95,6 +95,7 @@ def stored_readings(client: JudgeClient, keys: Iterable[str]) -> dict[str, Parse
 
 MOST_WAIT = 300.0  # a server that requests a longer pause than this ends the run
 FAILURES_IN_A_ROW = 10  # calls given up, with no answer between them: the server is down, or refuses all of them
+UNREACHED = 4  # attempts without a connection, none before them with one: nothing listens there
 LOGGED_WAIT = 10.0
 POLL_SECONDS = 0.1
 
@@ -188,6 +189,8 @@ class _Run:
     queue: deque[QuestionId]
     log: Callable[[str], None]
     given_up: int = 0  # calls in a row
+    unreached: int = 0  # attempts without a connection before the first with one
+    connected: bool = False  # the server was reached
     over: bool = False
     ended: bool = False
     answered: int = 0
@@ -279,6 +282,7 @@ class _Run:
             if reply.refused:
                 self.refused = reply.refused, reply.attempt.reason
                 return "stop"
+            self._note_connection(reply, call)
             if reply.fatal:
                 self.fatal = self.fatal or reply.fatal
             wait = backoff(failures, self.rng, first=self.limits.first_wait)
@@ -309,6 +313,16 @@ class _Run:
             raise
         self.client.ledger.finish(call.key, reply.attempt)
         return reply
+
+    def _note_connection(self, reply: Reply, call: Call) -> None:
+        """End the run where the server was never reached; one that was is waited for, since it may only be busy."""
+        self.connected |= reply.connected
+        self.unreached += not self.connected
+        if self.unreached >= UNREACHED and not (self.connected or self.fatal):
+            self.fatal = (
+                f"no connection to {call.base_url} in {self.unreached} attempts; check that the server runs, the "
+                "network and --base-url; the same command tries again"
+            )
 
     def _give_up(self, call: Call, last: Attempt) -> None:
         self.failed[call.key] = last.reason

@@ -22,7 +22,7 @@ from openai import APIConnectionError, APIError, APIStatusError, InternalServerE
 from rlhf_bench.errors import Interrupted, JudgeError
 from rlhf_bench.judge.client import JudgeClient, look_up, with_failures
 from rlhf_bench.judge.client.endpoint import KEY_VARIABLE, OptionalPart, arguments, refused_part
-from rlhf_bench.judge.client.http import clean_line, error_text, filtered, received
+from rlhf_bench.judge.client.http import clean_line, error_text, filtered, received, timeout
 from rlhf_bench.judge.ledger.file import Attempt, Call
 from rlhf_bench.judge.questions import Outcome, QuestionId
 from rlhf_bench.progress import Progress
@@ -95,7 +95,7 @@ class _Batches:
         self._client = client
         self._key = key
         endpoint = client.endpoint
-        self._openai = OpenAI(api_key=key, base_url=endpoint.base_url, max_retries=2, timeout=endpoint.seconds)
+        self._openai = OpenAI(api_key=key, base_url=endpoint.base_url, max_retries=2, timeout=timeout(endpoint))
         self.failed: dict[str, str] = {}  # key -> reason
         self.refused: str | None = None  # why a batch as a whole failed
 

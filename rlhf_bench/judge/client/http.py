@@ -3,7 +3,7 @@
 | what happens | recorded as | charged | sent again in this run |
 | --- | --- | --- | --- |
 | an answer, a refusal, a filtered answer | answered | as reported, else worst case | no |
-| no connection | failed | nothing | yes |
+| no connection | failed | nothing | yes; the whole run stops where the server was never reached |
 | HTTP 429, 408, 409, 500, 503 | failed | nothing | yes, after Retry-After or a growing, jittered wait |
 | other HTTP 5xx: a gateway does not know the outcome | unknown | worst case | yes |
 | time-out, connection dropped, body cut off | unknown | worst case | yes |
@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI
+from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI, Timeout
 
 from rlhf_bench.judge.client.budget import Price, charge, retry_after
 from rlhf_bench.judge.client.endpoint import (
@@ -39,19 +39,27 @@ from rlhf_bench.judge.ledger.file import Attempt, Call, Failure
 _BUSY = (408, 409, 429, 500, 503)
 _REJECTED = (400, 413, 422)
 SECRET_LENGTH = 16  # characters; no shorter key is a secret that could not be a part of an answer
+CONNECT_SECONDS = 5.0
 _KEPT = 20_000  # characters kept of a body that is no answer
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came of one request. `again`: the same call may fare better; `wait`: seconds that the server requested.
-    `fatal`: why no call can succeed, in one line. `refused`: the part of the request without which it may succeed."""
+    `fatal`: why no call can succeed, in one line. `refused`: the part of the request without which it may succeed.
+    `connected`: whether the server was reached."""
 
     attempt: Attempt
     again: bool = False
     wait: float | None = None
     fatal: str | None = None
     refused: OptionalPart | None = None
+    connected: bool = True
+
+
+def timeout(endpoint: Endpoint) -> Timeout:
+    """The time-out of a request: a connection is made soon or not at all, an answer may take the endpoint's seconds."""
+    return Timeout(endpoint.seconds, connect=min(CONNECT_SECONDS, endpoint.seconds))
 
 
 class ChatServer:
@@ -60,7 +68,7 @@ class ChatServer:
     def __init__(self, endpoint: Endpoint, key: str) -> None:
         self._endpoint = endpoint
         self._key = key
-        self._openai = AsyncOpenAI(api_key=key, base_url=endpoint.base_url, max_retries=0, timeout=endpoint.seconds)
+        self._openai = AsyncOpenAI(api_key=key, base_url=endpoint.base_url, max_retries=0, timeout=timeout(endpoint))
 
     async def close(self) -> None:
         await self._openai.close()
@@ -74,13 +82,13 @@ class ChatServer:
             response = await asyncio.wait_for(create(**arguments(call.request)), self._endpoint.seconds)
         except (APITimeoutError, asyncio.TimeoutError) as error:
             if _never_connected(error):
-                return Reply(Attempt("failed", "no connection"), again=True)
+                return Reply(Attempt("failed", "no connection"), again=True, connected=False)
             return Reply(_unknown("time-out", call), again=True)
         except APIStatusError as error:
             return self._refused(error, call)
         except APIConnectionError as error:
             if _never_connected(error):
-                return Reply(Attempt("failed", "no connection"), again=True)
+                return Reply(Attempt("failed", "no connection"), again=True, connected=False)
             return Reply(_unknown("connection dropped, or the answer cut off", call), again=True)
         except APIError as error:
             return Reply(_unknown(self._clean(str(error)), call), again=True)

@@ -22,7 +22,7 @@ from openpyxl.styles import Alignment, Font
 from rlhf_bench.data.sheets import csv_cell, put, sheet_text, workbook_bytes
 from rlhf_bench.data.tabular import read_table
 from rlhf_bench.errors import BadValue, DataError, StoreError
-from rlhf_bench.files import atomic_write_bytes, atomic_write_text, json_text, policy_hash, timestamp
+from rlhf_bench.files import atomic_file, atomic_write_text, json_text, policy_hash, timestamp
 from rlhf_bench.judge.analysis import PEOPLE
 from rlhf_bench.judge.questions import Order, Outcome, PairComparison, ParsedAnswer, QuestionId, texts_of
 from rlhf_bench.judge.results import verdict_rows, write_verdicts
@@ -38,6 +38,12 @@ _WIDTHS = (14, 60, 60, 60, 10, 30)
 
 
 SheetRow: TypeAlias = tuple[str, str, str, str]  # id, prompt, response A, response B
+
+
+class _Sheet(NamedTuple):
+    name: str
+    cells: list[SheetRow]
+    key: Mapping[str, Any]  # the model of each response, by the row's id
 
 
 class PersonLabel(NamedTuple):
@@ -57,13 +63,22 @@ def write_sheet(result: Path, comparisons: Sequence[PairComparison], out: Path, 
         raise BadValue(f"--out: given {str(out)!r}, expected a file that ends in .xlsx or .csv")
     if out.exists():
         raise BadValue(f"--out: {out} exists, and may hold labels; give another name, or remove it first")
-    sheet, cells = _draw_sheet(result, comparisons, seed=seed)
-    atomic_write_bytes(out, _workbook(cells) if out.suffix == ".xlsx" else _csv(cells))
-    return sheet
+    sheet = _draw_sheet(comparisons, seed=seed)
+    _write(out, _workbook(sheet.cells) if out.suffix == ".xlsx" else _csv(sheet.cells), result, sheet)
+    return sheet.name
 
 
-def _draw_sheet(result: Path, comparisons: Sequence[PairComparison], *, seed: int) -> tuple[str, list[SheetRow]]:
-    """The sheet's id and its rows, in a drawn order; the key to them is written into the result's folder."""
+def _write(out: Path, data: bytes, result: Path, sheet: _Sheet) -> None:
+    """Write `out`, and the key to it into the result's folder: both, or where one cannot be written neither."""
+    key = result / "judge" / "labels" / f"{sheet.name}.json"
+    with atomic_file(out) as file:
+        file.write(data)
+        file.flush()
+        atomic_write_text(key, json_text(sheet.key, indent=1) + "\n")
+
+
+def _draw_sheet(comparisons: Sequence[PairComparison], *, seed: int) -> _Sheet:
+    """The rows of a sheet in a drawn order, and the key to them."""
     rows: list[dict[str, Any]] = []
     for c in comparisons:
         where = (str(seed), c.model, c.baseline, str(c.seed), c.prompt_id, str(c.sample))
@@ -72,11 +87,9 @@ def _draw_sheet(result: Path, comparisons: Sequence[PairComparison], *, seed: in
         order = "model_first" if drawn else "baseline_first"
         rows.append({"id": stable_hash("row", *where, length=12), **keys, "order": order})
     shown = sorted(zip(rows, comparisons, strict=True), key=lambda pair: pair[0]["id"])
-    sheet = stable_hash(*(row["id"] for row, _ in shown), length=12)
+    name = stable_hash(*(row["id"] for row, _ in shown), length=12)
     cells = [_cells(row, comparison) for row, comparison in shown]
-    key = {"sheet": sheet, "seed": seed, "rows": [row for row, _ in shown]}
-    atomic_write_text(result / "judge" / "labels" / f"{sheet}.json", json_text(key, indent=1) + "\n")
-    return sheet, cells
+    return _Sheet(name, cells, {"sheet": name, "seed": seed, "rows": [row for row, _ in shown]})
 
 
 def read_labels(result: Path, path: Path, *, skip_bad: bool) -> tuple[list[PersonLabel], str | None]:
@@ -214,15 +227,13 @@ def write_label_page(result: Path, comparisons: Sequence[PairComparison], out: P
     """
     if out.suffix != ".html":
         raise BadValue(f"--out: given {str(out)!r}, expected a file that ends in .html")
-    sheet, cells = _draw_sheet(result, comparisons, seed=seed)
-    page = json.dumps({"sheet": sheet, "columns": COLUMNS, "pairs": cells}).translate(_ESCAPES)
+    sheet = _draw_sheet(comparisons, seed=seed)
+    page = json.dumps({"sheet": sheet.name, "columns": COLUMNS, "pairs": sheet.cells}).translate(_ESCAPES)
     html, style, script = (
         (_PARTS / name).read_text(encoding="utf-8") for name in ("label.html.j2", "label.css", "label.js")
     )
-    atomic_write_text(
-        out,
-        Template(html, undefined=StrictUndefined).render(
-            page=page, style=style, script=script, style_hash=policy_hash(style), script_hash=policy_hash(script)
-        ),
+    text = Template(html, undefined=StrictUndefined).render(
+        page=page, style=style, script=script, style_hash=policy_hash(style), script_hash=policy_hash(script)
     )
-    return sheet
+    _write(out, text.encode("utf-8"), result, sheet)
+    return sheet.name

@@ -156,7 +156,7 @@ function startBrowser(box) {
     return { ...FIRST, alarm: number, model: name(alarm.model), search: alarm.search, verdict: alarm.kind === "judge" ? "lost" : "" };
   }
 
-  // What the address asks for, as far as it is about this list.
+  // What the address requests, as far as it is about this list.
   function read() {
     const given = new URLSearchParams(location.hash.slice(1)), fields = [...given.keys()];
     if (!fields.length || !fields.every((field) => field in FIRST)) return;

@@ -1,4 +1,4 @@
-"""The main table, a row a model, its columns in the order in which people ask."""
+"""The main table, a row a model, its columns in the order in which they are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlhf_bench.report.tables.metrics import MODEL, labeller_notes, mark_notes, 
 from rlhf_bench.scorers import METRICS, Metric, describe, metrics_for
 from rlhf_bench.types import Estimate
 
-# The main columns in the order in which people ask; the registry's order holds for the rest. A narrow terminal keeps
+# The main columns in the order in which they are read; the registry's order holds for the rest. A narrow terminal keeps
 # the first of them.
 _ALWAYS = ("reward", "reward_z", "gold", "kl_exact", "n_tokens")
 _MAIN = ("reward", "reward_z", "gold", "kl_exact", "rougeL", "rougeL_unicode", "n_tokens", "ended", "refused")

@@ -183,7 +183,7 @@ def test_a_runs_name_is_a_plain_folder_name(here: Path, name: str) -> None:
     assert {str(path) for path in here.parent.rglob("*")} == before
 
 
-def test_what_cannot_be_written_is_said_before_anything_is_computed(here: Path) -> None:
+def test_what_cannot_be_written_is_an_error_before_anything_is_computed(here: Path) -> None:
     """/proc takes no new folder, not even root's."""
     for line in (
         "eval --responses a=texts.jsonl --results /proc/x",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import shlex
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -194,11 +195,39 @@ def test_an_error_is_one_line_with_its_status(error: BaseException, status: int,
 
 
 @pytest.mark.parametrize("line", ["--debug go", "go --debug"])
-def test_debug_shows_the_traceback_wherever_it_stands(line: str) -> None:
+def test_debug_shows_the_traceback_wherever_it_is_given(line: str) -> None:
     result = raising(CheckpointError("broken"), line)
     assert "Traceback (most recent call last)" in result.stderr
     assert result.stderr.endswith("\nerror: broken\n")
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_sigterm_ends_a_command_as_ctrl_c_does(background: bool) -> None:
+    """A shell starts the jobs of its background with SIGINT ignored."""
+
+    @click.group(cls=BenchGroup)
+    def group() -> None:
+        pass
+
+    @group.command("go", cls=BenchCommand)
+    def go() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    def outside(*_: object) -> None:
+        raise AssertionError("the command handled no SIGTERM")
+
+    handlers = {
+        signal.SIGINT: signal.SIG_IGN if background else signal.default_int_handler, signal.SIGTERM: outside,
+    }  # fmt: skip
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        result = CliRunner().invoke(group, ["go"])
+        assert signal.getsignal(signal.SIGTERM) == outside
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert (result.exit_code, result.stderr.strip().partition(":")[0]) == (130, "interrupted")
 
 
 def test_name_values() -> None:

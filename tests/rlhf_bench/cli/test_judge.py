@@ -64,13 +64,13 @@ def judge(line: str, status: int = 0) -> str:
     return result.stdout if status == 0 else result.stderr
 
 
-def test_plan_of_a_judge_that_asks_nobody() -> None:
+def test_plan_of_a_built_in_judge() -> None:
     assert judge("plan tiny --judge length --baseline base") == (
         "pairs: 8, each in both orders\ncalls: none; the judge length is built in (no API calls) and costs nothing\n"
     )
 
 
-def test_plan_of_a_model_counts_calls_and_cost_and_asks_nobody() -> None:
+def test_plan_of_a_model_counts_calls_and_cost_and_makes_no_call() -> None:
     """Each prompt has a text of its own, so 4 prompts x 2 models x 2 orders are 16 calls."""
     lines = judge("plan tiny --judge gpt-4o --baseline base").splitlines()
     assert lines[:2] == ["pairs: 8, each in both orders", "calls: 16, of those answered already: 0, to send: 16"]
@@ -210,8 +210,8 @@ def test_the_report_shows_what_was_judged(here: Path) -> None:
         (
             f"run tiny --judge m --baseline base --base-url {DEAD} --max-calls 20 --attempts 1 --concurrency 1",
             1,
-            f"error: 10 calls in a row got no answer from {DEAD}, the last one: no connection; check the server and "
-            "--base-url; what was answered is kept, and the same command goes on from there",
+            f"error: no connection to {DEAD} in 4 attempts; check that the server runs, the network and --base-url; "
+            "the same command tries again",
         ),
         (
             "plan tiny --judge m --baseline base --template pairwize",
@@ -336,9 +336,30 @@ AFTERWARDS = (
         ),
     ],
 )
-def test_eval_says_before_it_begins_that_a_judge_cannot_be_asked(line: str, message: str) -> None:
+def test_eval_reports_before_it_begins_that_a_judge_cannot_be_used(line: str, message: str) -> None:
     result = call(line)
     assert (result.exit_code, result.stderr) == (2, f"{message}\n")
+
+
+@pytest.mark.parametrize(
+    ("judged", "files", "message"),
+    [
+        ("length", 1, "given with one model, ours"),
+        ("gold", 2, "no known true reward"),
+        ("reward", 2, "no reward model"),
+    ],
+)
+def test_eval_computes_nothing_for_a_judge_that_could_not_judge(
+    here: Path, judged: str, files: int, message: str
+) -> None:
+    row = json.dumps({"prompt": "Question?", "response": "An answer"})
+    for name in ("ours", "theirs"):
+        Path(f"{name}.jsonl").write_text(f"{row}\n")
+    given = ["--responses ours=ours.jsonl", "--responses theirs=theirs.jsonl"][:files]
+    result = call(f"eval {' '.join(given)} --judge {judged}")
+    assert (result.exit_code, result.stderr.count("error: --judge")) == (2, 1)
+    assert message in result.stderr.splitlines()[-1]
+    assert not (here / "results" / "responses").exists()
 
 
 def test_eval_of_response_files_with_a_judge(here: Path) -> None:
@@ -357,7 +378,7 @@ def test_eval_of_response_files_with_a_judge(here: Path) -> None:
 
 
 def test_eval_with_a_judge_at_a_server_of_ones_own(here: Path) -> None:
-    """8 questions, of which the cap lets 6 be asked."""
+    """8 questions, of which the cap allows 6."""
     for name in ("ours", "theirs"):
         rows = [json.dumps({"prompt": f"Question {i}?", "response": f"{name} {i}"}) for i in range(4)]
         Path(f"{name}.jsonl").write_text("\n".join(rows) + "\n")
@@ -373,8 +394,8 @@ def test_eval_with_a_judge_at_a_server_of_ones_own(here: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_report")
-def test_eval_from_a_manifest_repeats_a_judge_that_asks_nobody_and_no_other(here: Path) -> None:
-    """A stored result takes the judge that is named last. The server is asked 16 times, never by the manifest alone."""
+def test_eval_from_a_manifest_repeats_a_built_in_judge_and_no_other(here: Path) -> None:
+    """A stored result takes the judge that is named last. 16 calls are made, none by the manifest alone."""
     for name in ("ours", "theirs"):
         rows = [json.dumps({"prompt": f"Question {i}?", "response": f"{name} {i}"}) for i in range(4)]
         Path(f"{name}.jsonl").write_text("\n".join(rows) + "\n")

@@ -25,7 +25,7 @@ def test_plan_of_ratings() -> None:
     assert lines[1] == "calls: 12, of those answered already: 0, to send: 12"
 
 
-def test_ratings_by_a_judge_that_asks_nobody() -> None:
+def test_ratings_by_a_built_in_judge() -> None:
     """By rank of 12: base has the shares 1/12 to 4/12 at one mid-rank, 2.5 (2.5 - .5)/12 = .167 -> 1; then .5 -> 3 and
     .833 -> 5. Gold has no ties within a model either: base .1, dpo .2, sft .3."""
     ran = judge("run tiny --judge gold --template likert")
@@ -96,7 +96,7 @@ def test_a_response_without_a_score_is_unreadable() -> None:
 
 
 def test_rankings_make_pairs_and_strengths(here: Path) -> None:
-    """By gold sft > dpo > base on all 4 prompts; the same in both orders, so the place tells nothing."""
+    """By gold sft > dpo > base on all 4 prompts; the same in both orders, so the place has no effect."""
     ran = judge("run tiny --judge gold --template rank")
     assert (
         "gold: 4 listwise comparisons, each in an order drawn with seed 0 and in its reverse, questions: 8 read." in ran

@@ -49,7 +49,7 @@ def longer(row: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("name", ["sheet.xlsx", "sheet.csv"])
 def test_a_sheet_goes_out_blinded_and_its_labels_come_back(name: str) -> None:
-    """The longer one wins: both models beat base on all 4 prompts, wherever they stood."""
+    """The longer one wins: both models beat base on all 4 prompts, wherever they were."""
     told = judge(f"{SHEET} {name}").splitlines()
     assert told[0] == f"8 pairs: {name}"
     rows = pd.read_csv(name) if name.endswith("csv") else pd.read_excel(name)
@@ -66,7 +66,7 @@ def test_a_sheet_goes_out_blinded_and_its_labels_come_back(name: str) -> None:
     assert Path(name).read_bytes() == labelled
     lines = judge(f"label read tiny {name} --rater ann").splitlines()
     assert "ann against base: 8 pairs once, in a drawn order, questions: 8 read." in lines
-    assert not any("position" in line for line in lines)  # each pair was shown once: nothing tells of its place
+    assert not any("position" in line for line in lines)  # each pair was shown once: nothing is known of its place
     assert any("[0.398, 1.000]" in line for line in lines)
     stored = pd.read_parquet(FOLDER / "judge/verdicts.parquet")
     assert stored[["judge", "base_url", "template"]].drop_duplicates().values.tolist() == [["ann", "people", "label@1"]]
@@ -153,6 +153,19 @@ def test_bad_input_is_one_line(line: str, status: int, message: str) -> None:
     assert judge(line, status).splitlines()[-1] == message
 
 
+@pytest.mark.parametrize("name", ["sheet.csv", "sheet.xlsx", "page.html"])
+@pytest.mark.parametrize("blocked", ["sheet", "key"])
+def test_a_sheet_and_its_key_are_written_together_or_not_at_all(blocked: str, name: str) -> None:
+    """A file is where the folder of one of them has to be."""
+    place = Path("taken") if blocked == "sheet" else FOLDER / "judge"
+    place.write_text("a file")
+    before = {path for path in Path().rglob("*") if path.is_file()}
+    kind = "page" if name.endswith("html") else "sheet"
+    out = Path("taken" if blocked == "sheet" else "new", name)
+    assert judge(f"label {kind} tiny --baseline base --out {out}", 1).count("\n") == 1
+    assert {path for path in Path().rglob("*") if path.is_file()} == before
+
+
 def test_people_agree_with_one_another_and_judges_with_people(here: Path) -> None:
     """ann: the longer, all 8 pairs. bob: the same but for the ties he gives to dpo, 4 of 8. cem labelled sft's pairs
     alone, as ann did.
@@ -174,7 +187,7 @@ def test_people_agree_with_one_another_and_judges_with_people(here: Path) -> Non
     assert people["raters"] == ["ann", "bob", "cem"]
     assert people["pairs"] == 8
     assert people["krippendorff"] == pytest.approx(1 - 8 / (2 * 16 * 4 / 19))
-    assert people["fleiss"] is None  # all three labelled sft's pairs alone, and said the same of each
+    assert people["fleiss"] is None  # all three labelled sft's pairs alone, and gave each the same label
     between = {(row["a"], row["b"]): row["accuracy"]["value"] for row in people["between"]}
     assert between == {("ann", "bob"): 0.5, ("ann", "cem"): 1.0, ("bob", "cem"): 1.0}
     (row,) = people["judges"]

@@ -88,7 +88,7 @@ def test_a_server_that_always_says_a(url: str, says_a: Path) -> None:
 
 @pytest.mark.kills
 def test_a_schema_and_log_probabilities_are_ignored(url: str, says_a: Path) -> None:
-    """It answers HTTP 200 with what it would have said anyway. Five tokens are AAAAA, which is neither JSON nor a
+    """It answers HTTP 200 with what it would have answered anyway. Five tokens are AAAAA, which is neither JSON nor a
     verdict; one token is A, which fits the template's form as text. No soft preference comes of it."""
     line = f"run tiny --judge {says_a} --baseline base --base-url {url} --max-calls 64 --attempts 1 --logprobs 5"
     assert "questions: 16 unreadable" in judge(f"{line} --max-tokens 5")

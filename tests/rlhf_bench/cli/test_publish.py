@@ -1,4 +1,4 @@
-"""Model cards and `push`: what would be uploaded, what is, and that no token is ever told."""
+"""Model cards and `push`: what would be uploaded, what is, and that no token is ever shown."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_metadata_has_one_value_a_metric_that_of_most_prompts() -> None:
         results = huggingface_hub.ModelCard(card).data.eval_results
         gold = [(r.dataset_name, r.metric_value) for r in results if r.metric_type == "gold"]
         assert gold == [("hh-test on hh-mini", 1.25), ("safety on hh-mini", 0.1)]
-        assert "5 prompts" in card  # the text tells of both
+        assert "5 prompts" in card  # the text is about both
 
 
 def test_the_text_has_data_intervals_alarms_configuration_and_how_to_load() -> None:
@@ -164,7 +164,7 @@ def test_a_dry_run_prints_everything_and_uploads_nothing(work: Path, hub: Hub) -
     assert (hub.repos, hub.commits) == ([], [])
 
 
-def test_what_is_uploaded_is_what_was_said(work: Path, hub: Hub) -> None:
+def test_what_is_uploaded_is_what_was_announced(work: Path, hub: Hub) -> None:
     output = push(work, "sft", "--private")
     assert output.exit_code == 0, output.stderr
     assert hub.repos == [("org/mini-sft", True)]

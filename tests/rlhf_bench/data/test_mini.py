@@ -385,7 +385,7 @@ def test_cut_off_and_dangling_ends() -> None:
 def test_repetition() -> None:
     once = " The capital of Arvia is Larkby."
     assert "not_repetitive" not in gold(CAPITAL, once)
-    assert gold(CAPITAL, once * 2)["not_repetitive"] == -0.8  # one sentence said again
+    assert gold(CAPITAL, once * 2)["not_repetitive"] == -0.8  # one sentence repeated
     assert gold(CAPITAL, once * 9)["not_repetitive"] == -3.0  # 8 x -.8, at least -3
     assert gold(CAPITAL, " It is Larkby Larkby.")["not_repetitive"] == -0.4
     # 19 words, 17 triples of which 9 are different: (17 - 9 - 17 // 8) x -.15 = 6 x -.15

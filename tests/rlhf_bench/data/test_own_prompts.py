@@ -87,7 +87,7 @@ def shipped(suite: str, wording: str) -> list[Item]:
 
 
 @pytest.mark.parametrize(("suite", "wording"), SHIPPED)
-def test_shipped_prompts_are_enough_and_what_their_suite_asks_for(suite: str, wording: str) -> None:
+def test_shipped_prompts_are_enough_and_what_their_suite_needs(suite: str, wording: str) -> None:
     items = shipped(suite, wording)
     assert len({item.probe.question for item in items if item.probe}) >= 60
     check_suite_metrics(load_suite(suite).metrics, items)

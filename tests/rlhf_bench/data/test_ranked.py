@@ -1,4 +1,4 @@
-"""Ranked responses: detected, turned into pairs, annotators compared, and what is wrong with a row said in one line."""
+"""Ranked responses: detected, turned into pairs, annotators compared, and what is wrong with a row in one line."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_agreement_is_over_prompts_that_several_have_ranked() -> None:
         ranked([1, 2, 3], "eve"), ranked([1, 3, 2], "joe"),  # W .75; ab and ac alike, bc not
         ranked([1, 2], "eve", "another prompt"),  # by one annotator
         ranked([1, None, 2], "ann"),  # not all of them
-        ranked([3, 2, 1]),  # by nobody named
+        ranked([3, 2, 1]),  # without an annotator's name
     ]  # fmt: skip
     found = agreement(rows)
     assert found == (0.75, pytest.approx(2 / 3), 1)
@@ -159,7 +159,7 @@ def test_agreement_is_over_prompts_that_several_have_ranked() -> None:
 
 
 def test_one_annotator_who_ranks_a_prompt_in_two_ways(tmp_path: Path) -> None:
-    """Of the same responses in any order; another annotator, and nobody by name, may differ."""
+    """Of the same responses in any order; another annotator, and one without a name, may differ."""
     named = {"ann": [1, 2, 3], "bob": [2, 1, 3], None: [1, 2, 3], "": [3, 2, 1]}
     rows = [row(ranks, annotator=name) for name, ranks in named.items()]
     assert len(load(tmp_path / "fine.jsonl", [*rows, row([3, 2, 1], annotator="cy")]).pairs) == 15

@@ -142,7 +142,7 @@ def test_our_own_responses_keep_seed_samples_and_every_space(tmp_path: Path) -> 
     assert (answer.finish_reason, answer.n_tokens) == ("length", 4.0)
 
 
-def test_columns_can_be_said(tmp_path: Path) -> None:
+def test_columns_can_be_named(tmp_path: Path) -> None:
     jsonl(tmp_path / "f", rows("prompt", "response", q="ignored", reply="other"))
     file = read_responses(tmp_path / "f", columns={"response": "reply"})
     assert texts(file) == {None: {EGG: [" other"], SKY: [" other"]}}
@@ -252,7 +252,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_responses(tmp_path / "output.jsonl")
 
 
-def test_a_sample_that_stands_there_twice(tmp_path: Path) -> None:
+def test_a_sample_that_is_duplicated(tmp_path: Path) -> None:
     jsonl(tmp_path / "f", [ours("a", 0, 0), ours("a", 0, 0), ours("a", "0", 1)])  # type: ignore[arg-type]
     with pytest.raises(DataError) as error:
         read_responses(tmp_path / "f")

@@ -229,7 +229,7 @@ def assistant(content: str) -> Row:
     [
         # whole conversations, as in trl-lib/ultrafeedback_binarized
         {"chosen": [user("Hi"), assistant("A")], "rejected": [user("Hi"), assistant("B")]},
-        # prompt and answers apart
+        # prompt and answers separate
         {"prompt": [user("Hi")], "chosen": [assistant("A")], "rejected": [assistant("B")]},
         # prompt as text beside whole conversations, as in HuggingFaceH4/ultrafeedback_binarized
         {"prompt": "Hi", "chosen": [user("Hi"), assistant("A")], "rejected": [user("Hi"), assistant("B")]},
@@ -497,7 +497,7 @@ def test_hub_offline_by_choice(name: str, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 @pytest.mark.usefixtures("unprobed")
-def test_hub_without_a_network_asks_once_and_then_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_without_a_network_is_tried_once_and_then_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[bool] = []
 
     def load_dataset(name: str, *, revision: str) -> Any:
@@ -511,7 +511,7 @@ def test_hub_without_a_network_asks_once_and_then_the_cache(monkeypatch: pytest.
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     with pytest.raises(DataError, match=UNREACHABLE):
         Reader("some/set").load("train")
-    assert modes == [True]  # no retries: `datasets` was told that there is no network
+    assert modes == [True]  # no retries: `datasets` was set to offline
     assert datasets.config.HF_HUB_OFFLINE is False
 
 

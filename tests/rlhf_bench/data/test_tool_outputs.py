@@ -127,7 +127,7 @@ def test_a_list_of_responses_is_samples(tmp_path: Path) -> None:
     assert one(tmp_path / "f", {"prompt": "How long for an egg?", "responses": ["x", "y"]})[2] == [" x", " y"]
 
 
-def test_the_systems_text_stands_before_the_prompt(tmp_path: Path) -> None:
+def test_the_systems_text_is_before_the_prompt(tmp_path: Path) -> None:
     row = {"system": "Be brief.", "prompt": "How long for an egg?", "response": "x"}
     assert one(tmp_path / "f", row)[1] == f"Be brief.{EGG}"
 

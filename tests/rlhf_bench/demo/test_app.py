@@ -1,4 +1,4 @@
-"""The page, asked by gradio's own client. Skipped where the extra `demo` is not installed."""
+"""The page, called by gradio's own client. Skipped where the extra `demo` is not installed."""
 
 from __future__ import annotations
 

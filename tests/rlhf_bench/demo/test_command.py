@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from click.testing import CliRunner, Result
@@ -50,3 +53,18 @@ def test_without_gradio_it_names_the_command_that_installs_it(
     result = call(f"--checkpoints {checkpoints} --export {tmp_path / 'space'}")  # which needs none
     assert result.exit_code == 0
     assert (tmp_path / "space" / "app.py").is_file()
+
+
+def test_ctrl_c_ends_it_in_one_line(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio", reason="the extra `demo` is not installed")
+    import rlhf_bench.demo.app as app
+
+    def launch(*_: object, **__: object) -> str:
+        Timer(0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGTERM)).start()
+        return "http://127.0.0.1:7860/"
+
+    monkeypatch.setattr(app, "launch", launch)
+    result = call(f"--models ppo --checkpoints {checkpoints}")
+    assert (result.exit_code, result.stderr.strip()) == (
+        130, "interrupted: http://127.0.0.1:7860/ is no longer served",
+    )  # fmt: skip

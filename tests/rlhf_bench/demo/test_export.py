@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import io
+import signal
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from rlhf_bench.config import suites_dir
+from rlhf_bench.demo import export
 from rlhf_bench.demo.export import export_demo
 from rlhf_bench.demo.session import Session
 from rlhf_bench.demo.spec import DemoModel, DemoSpec, read_spec
@@ -72,3 +74,12 @@ def test_a_name_on_the_hub_stays_and_a_full_folder_is_refused(spec: DemoSpec, fo
     assert read_spec(tmp_path / "new").models == {"theirs": hub}
     with pytest.raises(BadValue, match="not empty"):
         export_demo(spec, folder)
+
+
+def test_an_export_that_is_interrupted_leaves_nothing(
+    spec: DemoSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "write_wheel", lambda _: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        export_demo(spec, tmp_path / "space")
+    assert not list(tmp_path.iterdir())

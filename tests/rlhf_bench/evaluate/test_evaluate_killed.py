@@ -1,4 +1,4 @@
-"""An evaluation that is killed, at any moment, and asked for again: the same bytes as without."""
+"""An evaluation that is killed at any moment and started again: the same bytes as without."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def test_an_adapters_configuration_that_leads_nowhere(work: Path, tmp_path: Path
 
 
 @pytest.mark.usefixtures("lora")
-def test_peft_is_asked_for_by_name(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_peft_where_it_is_needed(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="peft is not installed; install it with: pip install peft"):
         adapter_base(work / "lora")

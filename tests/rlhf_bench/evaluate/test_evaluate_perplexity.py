@@ -125,7 +125,7 @@ def test_prompts_are_given_in_the_readers_form(work: Path, tmp_path: Path) -> No
     assert read(folder, "manifest.json")["perplexity_models"][0]["template"] == "plain"
 
 
-def test_responses_that_a_model_cannot_read_are_left_out_and_said(work: Path, tmp_path: Path) -> None:
+def test_responses_that_a_model_cannot_read_are_left_out_and_reported(work: Path, tmp_path: Path) -> None:
     save_policy(tmp_path / "short", positions=24)
     folder = of_file(work, tmp_path / "some", perplexity_models={"short": str(tmp_path / "short")})
     lengths = [plain(work / "a", "x", row["response"], ended=row["finish_reason"] != "length")[1]
@@ -145,7 +145,7 @@ def test_responses_that_a_model_cannot_read_are_left_out_and_said(work: Path, tm
     assert any("each response is longer than shorter can read" in line for line in missing_lines(load_result(none)))
 
 
-def test_stored_resumed_repeated_and_another_model_apart(
+def test_stored_resumed_and_repeated_and_another_model_is_separate(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = of_file(work, tmp_path / "whole")

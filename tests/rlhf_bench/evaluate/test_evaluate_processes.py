@@ -155,7 +155,7 @@ def test_shards_are_stored_and_put_together_in_order(work: Path, launch: Launche
     assert not (folder / ".parts").exists()
 
 
-def test_an_error_in_one_process_is_said_once(work: Path, launch: Launcher) -> None:
+def test_an_error_in_one_process_is_reported_once(work: Path, launch: Launcher) -> None:
     plan = """
 import os
 from rlhf_bench.modeling import sampling

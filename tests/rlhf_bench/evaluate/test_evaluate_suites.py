@@ -264,7 +264,7 @@ COPIES = {
 
 @pytest.mark.parametrize("suite", COPIES)
 @pytest.mark.parametrize("given", ["data", "set"])
-def test_a_local_copy_stands_in_for_the_hub(suite: str, given: str, work: Path, tmp_path: Path) -> None:
+def test_a_local_copy_replaces_the_hub(suite: str, given: str, work: Path, tmp_path: Path) -> None:
     rows = COPIES[suite]
     copy = tmp_path / "copy.jsonl"
     copy.write_text("".join(json.dumps(row) + "\n" for row in rows))

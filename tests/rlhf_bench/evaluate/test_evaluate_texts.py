@@ -66,7 +66,7 @@ def test_rouge_of_a_file_is_that_of_rouge_score(tmp_path: Path) -> None:
     assert [entry["kind"] for entry in manifest["models"]["mine"]] == ["responses"]
 
 
-def test_what_a_file_lacks_is_said_with_its_reason(tmp_path: Path) -> None:
+def test_what_a_file_lacks_is_reported_with_its_reason(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"prompt": p, "response": g} for p, g, _ in TEXTS])
     folder = evaluation.evaluate(responses=[(None, str(file))], results=tmp_path / "results").folder
     missing = {(m["model"], m["metric"]): m["reason"] for m in metrics(folder)["missing"]}
@@ -160,7 +160,7 @@ def test_each_response_is_compared_with_its_own_references_and_the_best_counts(t
     assert scores.loc[scores["model"] == "a", "rouge1"].tolist() == pytest.approx([1.0, 2 / 3])
 
 
-def test_what_responses_carry_stands_below_the_table_and_can_be_taken_out(tmp_path: Path) -> None:
+def test_what_responses_carry_is_noted_below_the_table_and_can_be_taken_out(tmp_path: Path) -> None:
     rows = [{"prompt": p, "response": f"{p} {r}", "reference": r} for p, _, r in TEXTS]
     file = write(tmp_path / "a.jsonl", rows)
     as_it_is = evaluation.evaluate(responses=[("a", str(file))], results=tmp_path / "results").folder
@@ -311,7 +311,7 @@ def test_a_report_says_how_many_prompts_a_pair_needs(tmp_path: Path, monkeypatch
         assert printed in wrong.stderr
 
 
-def test_force_makes_again_what_was_asked_for_and_no_other(tmp_path: Path) -> None:
+def test_force_makes_again_what_was_requested_and_no_other(tmp_path: Path) -> None:
     """Two and three prompts of one file: the second has a folder of its own, which is what --force is about."""
 
     def run(limit: int, *, force: bool = False) -> Path:

@@ -231,7 +231,7 @@ def test_an_interrupted_evaluation_keeps_its_pool(
     assert not (folder / ".parts").exists()
 
 
-def test_a_pool_that_cannot_be_had_is_said(work: Path, tmp_path: Path) -> None:
+def test_why_there_is_no_pool_is_reported(work: Path, tmp_path: Path) -> None:
     with pytest.raises(BadValue, match="best_of_n: given 1, expected at least 2"):
         run(work, tmp_path, best_of_n=1)
     folder = run(work, tmp_path, models={"a": str(work / "a")}, reward_models={}, best_of_n=4, limit=2)

@@ -66,7 +66,7 @@ def answered(server: FakeServer) -> Counter[tuple[str, int]]:
     return Counter((row["question"], row["sent"]["seed"]) for row in rows)
 
 
-def test_every_response_is_asked_for_once_by_a_server_that_misbehaves(pairs: Path, tmp_path: Path) -> None:
+def test_every_response_is_requested_once_from_a_server_that_misbehaves(pairs: Path, tmp_path: Path) -> None:
     with serving(tmp_path, SHARE, 0.05) as server:
         some = run(pairs, tmp_path / "results", server.url, limit=6)
         whole = run(pairs, tmp_path / "results", server.url)  # goes on from what the ledger has of the first six
@@ -103,7 +103,7 @@ def test_a_named_template_is_written_here_for_the_completions_api(pairs: Path, t
     assert set(received(result).values()) <= {" A.", " B.", " C."}
 
 
-def test_a_server_that_takes_no_seed_is_asked_without(pairs: Path, tmp_path: Path) -> None:
+def test_a_server_that_takes_no_seed_is_sent_none(pairs: Path, tmp_path: Path) -> None:
     log = Log()
     with serving(tmp_path, 0) as server:
         result = run(pairs, tmp_path / "results", server.url, "server:no-seed", limit=2, progress=log)
@@ -149,6 +149,18 @@ def test_what_does_not_come_is_an_error_or_left_out(pairs: Path, tmp_path: Path)
         run(pairs, tmp_path / "results", None, limit=2)  # type: ignore[arg-type]
     with pytest.raises(BadValue, match="expected server:MODEL"):
         run(pairs, tmp_path / "results", "http://localhost/v1", "server:a,weights=", limit=2)
+
+
+def test_a_server_is_requested_before_any_model_is_sampled_here(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_elsewhere(tmp_path / "models")
+    sampled: list[str] = []
+    monkeypatch.setattr("rlhf_bench.evaluate.run.sampled_rows", lambda source, *_, **__: sampled.append(source.name))
+    models = {"a": str(folder / "a"), "m": "server:judge-1"}
+    with pytest.raises(JudgeError, match="no connection"):
+        run(pairs, tmp_path / "results", "http://127.0.0.1:9/v1", models=models, limit=2)
+    assert not sampled
 
 
 # KL by what servers say of a prompt

@@ -55,7 +55,7 @@ def test_tokens_of_two_tokenizers_are_not_subtracted() -> None:
     assert {"n_tokens", "ended"} <= set(result["models"]["ppo"])  # each model's own number stays
     (told,) = [row for row in result["missing"] if row["metric"] == "n_tokens"]
     assert told == {"model": "ppo - sft", "metric": "n_tokens", "reason": OTHER_COUNTS}
-    # texts of nobody here are counted by the reference's tokenizer
+    # texts that no model here wrote are counted by the reference's tokenizer
     frame.loc[frame["model"] == "ppo", "chosen_tokens"] = NAN
     assert "n_tokens" in {row["metric"] for row in summarize(frame, reference="sft")["pairwise"]}
 
@@ -306,7 +306,7 @@ def test_a_table_of_the_same_model_twice_claims_a_difference_no_more_than_promis
 ) -> None:
     """150 tables of 60 prompts and 7 metrics, by what makes the pairwise table. 5 % by Holm over the table, and two
     standard errors, 2 sqrt(.05 * .95 / 150) = 3.6 %; without Holm some 30 % (standard error 3.7 %)."""
-    monkeypatch.setattr(compare, "detectable_from_se", lambda *_, **__: NAN)  # most of the time, and not asked for
+    monkeypatch.setattr(compare, "detectable_from_se", lambda *_, **__: NAN)  # most of the time, and not needed here
     generator = np.random.default_rng(3)
     shares = {"ended": 0.97, "refused": 0.1}
     corrected = uncorrected = 0

@@ -62,7 +62,7 @@ CLOSINGS = [
     "</think>",
     '"}',
 ]
-# Characters that nobody sees: zero-width, bidirectional, tags, variation selectors, fillers, controls.
+# Characters that are not seen: zero-width, bidirectional, tags, variation selectors, fillers, controls.
 HIDDEN = [
     "\u200b",
     "\u200d",

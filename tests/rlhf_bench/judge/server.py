@@ -3,7 +3,7 @@
 It answers POST /v1/chat/completions and /v1/completions. Which calls go wrong, and how, follows from the hash of the
 question alone, so that a run with kills meets the same faults as one without: SHARE of them, all kinds in turn of the
 hash. A fault of the server is over at the second request of a question by the same key; a refusal or a filter stays.
-What is asked is written to LOG, a JSON line a request, before it is answered: {"client", "question", "fault", "n",
+What is sent is written to LOG, a JSON line a request, before it is answered: {"client", "question", "fault", "n",
 "sent"}; "client" is a hash of the key. SLOW is for how many seconds a time-out is silent.
 """
 
@@ -42,7 +42,7 @@ def number(question: str) -> int:
 
 
 def client(key: str) -> str:
-    """What LOG calls those who ask with `key`."""
+    """What LOG calls the clients that have `key`."""
     return hashlib.sha256(f"Bearer {key}".encode()).hexdigest()[:8]
 
 

@@ -36,7 +36,7 @@ def test_rates_worked_by_hand():
     # the longer: a 1 and 1, b 1 and 0, c 1: by prompt 1, .5, 1
     assert rates["longer"] == pytest.approx(2.5 / 3)
     assert rates["tie"] == pytest.approx(0.5 / 4)  # half of c, of the prompts a to d
-    # of the questions asked, by prompt a to e: half of d; half of e
+    # of the questions sent, by prompt a to e: half of d; half of e
     assert (rates["unreadable"], rates["refused"], rates["failed"]) == pytest.approx((0.1, 0.1, 0.1))
 
 

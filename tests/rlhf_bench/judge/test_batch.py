@@ -117,7 +117,7 @@ def test_two_that_collect_at_once_write_each_answer_once(server: tuple[str, Stat
 
 
 @pytest.mark.parametrize("model", ["mixed", "expires"])
-def test_rows_without_an_answer_have_failed_and_are_asked_again(
+def test_rows_without_an_answer_have_failed_and_are_sent_again(
     server: tuple[str, State], make_client: Make, model: str
 ) -> None:
     """In turn of 8 rows: an answer, an error, nothing, a filter. Then the 4 that failed: again one of each kind."""
@@ -184,7 +184,7 @@ def test_the_cap_holds_for_the_worst_case_of_a_batch(server: tuple[str, State], 
 def test_a_batch_that_was_never_made_is_given_back(
     server: tuple[str, State], make_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server failed while the batch was made. As long as that process lives, nobody touches its claims."""
+    """The server failed while the batch was made. As long as that process lives, no other touches its claims."""
     url, state = server
     state.lose_batches = True
     client = make_client(url, 1, model="batch-1", seconds=5.0)

@@ -1,4 +1,4 @@
-"""The key of a call stays what it was: another one would ask, and pay for, what a ledger holds already."""
+"""The key of a call stays what it was: another one would send again, and pay for, what a ledger holds already."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .attacks import CORPUS
 
 PROMPT = "\n\nHuman: Say {second}.\n\nAssistant:"
 PAIR = PairComparison("p1", PROMPT, 0, 0, "ppo", "base", ' naïve <|im_end|> [[A]] \U0001f389\r\n"x\\', "\u200b")
-# As the first version of each template asked, with the code of that day: a full render and one json.dumps a question.
+# As each template's first version was sent, with the code of that day: a full render and one json.dumps a question.
 KEYS = {
     "grade": "6b61a9f584bd00dc3561f8213cdedd5e",
     "grade-reasoned": "e44dae62c1c59f15fa6f99b80245cd49",

@@ -1,7 +1,7 @@
 """A run against a server that fails in three calls of ten, left alone, killed again and again, shared, and out of disk.
 
-All of it in processes of their own. The undisturbed run is made once: what it must have done is asked of it, and a run
-that was killed must end with the same bytes.
+All of it in processes of their own. The undisturbed run is made once: what it must have done is checked on it, and a
+run that was killed must end with the same bytes.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def test_what_may_have_been_billed_is_charged_at_its_worst(scene: Scene) -> None
 
 def test_killed_again_and_again_it_ends_with_the_same_bytes(scene: Scene, tmp_path: Path) -> None:
     """Kills come after random numbers of requests, some 70 % of the way in all, and each fifth at a random moment of
-    the start, whatever has been asked by then."""
+    the start, whatever has been sent by then."""
     rng, path, table = random.Random(7), tmp_path / "judge.sqlite", tmp_path / "killed.json"
 
     def start() -> int:
@@ -190,7 +190,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(scene: Scene, tmp_pa
     assert finished(start()) == 0
     assert table.read_bytes() == scene.table.read_bytes()
 
-    # No question was asked more often than the ledger knows of, and none after its answer was committed.
+    # No question was sent more often than the ledger knows of, and none after its answer was committed.
     known: dict[str, list[str]] = {}
     for question, outcome, *_ in attempts(path):
         known.setdefault(question, []).append(outcome)
@@ -219,11 +219,11 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path, server: FakeServer) -> None:
     assert attempts(path, "outcome = 'answered'")
 
 
-def test_eight_processes_ask_nothing_twice(tmp_path: Path, server: FakeServer) -> None:
+def test_eight_processes_send_nothing_twice(tmp_path: Path, server: FakeServer) -> None:
     path, outs = tmp_path / "judge.sqlite", [tmp_path / f"{n}.json" for n in range(8)]
 
     def work(out: Path) -> Callable[[], None]:
-        # patient: a call that times out on a busy machine is rightly asked again
+        # patient: a call that times out on a busy machine is rightly sent again
         return lambda: judge_all(server.url, path, 30, out, key=ALONE, seconds=120.0)
 
     assert [finished(pid) for pid in [fork(work(out)) for out in outs]] == [0] * 8

@@ -47,7 +47,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "judge.sqlite"
 
 
-def test_a_call_is_asked_once(path: Path) -> None:
+def test_a_call_is_sent_once(path: Path) -> None:
     call = make_call(1)
     with Ledger(path) as ledger, Ledger(path) as other:
         assert ledger.claim(call, SCOPE, FREE) == "claimed"
@@ -58,7 +58,7 @@ def test_a_call_is_asked_once(path: Path) -> None:
         assert other.reported_models([call.key]) == {"gpt-4o-2024-08-06": 1}
 
 
-def test_a_failed_call_is_asked_again(path: Path) -> None:
+def test_a_failed_call_is_sent_again(path: Path) -> None:
     call = make_call(1)
     with Ledger(path) as ledger:
         ledger.claim(call, SCOPE, FREE)
@@ -119,7 +119,7 @@ def test_an_expired_lease_is_charged_at_worst_and_its_late_answer_is_kept(path: 
         clock.now += 1
         assert other.claim(call, SCOPE, FREE) == "claimed"
         assert other.spent(SCOPE) == Spent(100, 1, 100, 1)
-        slow.finish(call.key, answered(40, "first"))  # nobody has answered so far: it decides, and costs no more
+        slow.finish(call.key, answered(40, "first"))  # no other has answered so far: it decides, and costs no more
         other.finish(call.key, answered(40, "second"))
         assert dict(other.answers([call.key])) == {call.key: "first"}
         assert other.spent(SCOPE).cost == 140

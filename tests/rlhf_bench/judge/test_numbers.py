@@ -197,7 +197,7 @@ def test_a_read_order_settles_what_it_can():
     assert rate.lowest == rate.highest == rate.estimate.value == 0.5
 
 
-def test_pairs_that_were_not_asked_do_not_count():
+def test_pairs_that_were_not_judged_do_not_count():
     asked = [("win", "win")] * 10 + [("loss", "loss")] * 10
     (some,) = win_rates(fold(table([*asked, *[("missing", "missing")] * 20])))
     (all_,) = win_rates(fold(table(asked)))

@@ -25,7 +25,7 @@ ROWS = [
 
 
 def test_each_response_meets_its_counterpart() -> None:
-    """ppo's p2 and dpo's seed 1 have none; chosen is the data's own, and is asked about only by name."""
+    """ppo's p2 and dpo's seed 1 have none; chosen is the data's own, and is judged only by name."""
     found = pairs_of(ROWS, baseline="base")
     where = [(c.model, c.prompt_id, c.seed, c.sample) for c in found.comparisons]
     assert where == [("ppo", "p0", 0, 0), ("ppo", "p0", 0, 1), ("ppo", "p1", 0, 0), ("dpo", "p0", 0, 0)]

@@ -1,4 +1,4 @@
-"""What is read in a judge's answer: a verdict where there is one and nothing else, and never what a response said."""
+"""What is read in a judge's answer: a verdict where there is one and nothing else, and never what a response says."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def responses(prompts=3, models=MODELS):
     ]
 
 
-# What is asked
+# What is sent
 
 
 def outside(ranked):
@@ -51,7 +51,7 @@ def outside(ranked):
     return re.sub(r"\n\(RESPONSE .: (\d+ more characters are not shown|empty)\)", "", text).replace(token, "<fence>")
 
 
-def test_no_attack_changes_what_stands_outside_of_the_fences():
+def test_no_attack_changes_what_is_outside_of_the_fences():
     plain = outside(LISTWISE)
     assert "Rank the responses A, B, C, the best first" in plain
     for attack in CORPUS:

@@ -1,4 +1,4 @@
-"""Single responses rated by criteria: what is asked, what is read, and the numbers."""
+"""Single responses rated by criteria: what is sent, what is read, and the numbers."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def likert(**changes):
     return json.dumps({"reason": "because", **GOOD, **changes})
 
 
-# What is asked
+# What is sent
 
 
 @pytest.mark.parametrize("template", [LIKERT, GRADE, REASONED], ids=lambda t: t.name)
-def test_no_attack_changes_what_stands_outside_of_the_fences(template):
+def test_no_attack_changes_what_is_outside_of_the_fences(template):
     def outside(single):
         text = "\n\n".join(message.content for message in template.render(single).messages)
         (token,) = set(re.findall(r"\[\[([0-9a-f]{16}) BEGIN RESPONSE\]\]", text))
@@ -78,7 +78,7 @@ def test_the_question_names_scale_and_criteria():
 def test_a_rating_by_every_criterion_is_read():
     assert read(likert()) == ParsedAnswer("read", meta=GOOD)
     assert read(f"```json\n{likert()}\n```").meta == GOOD
-    assert read(json.dumps(GOOD)).meta == GOOD  # a reason is asked for, not needed
+    assert read(json.dumps(GOOD)).meta == GOOD  # a reason is requested, not needed
     assert read(f"<think>perhaps 1</think>{likert()}").meta == GOOD
 
 

@@ -1,4 +1,4 @@
-"""The run: what is asked, what is not asked again, and what stops it."""
+"""The run: what is sent, what is not sent again, and what stops it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 from rlhf_bench.errors import JudgeError
 from rlhf_bench.judge.client import JudgeClient, Limits, ask, look_up
 from rlhf_bench.judge.client.endpoint import SCHEMA
-from rlhf_bench.judge.ledger.file import Cap
+from rlhf_bench.judge.client.http import ChatServer, Reply
+from rlhf_bench.judge.ledger.file import Attempt, Call, Cap
 from rlhf_bench.judge.ledger.transfer import export_ledger
 from rlhf_bench.judge.questions import Outcome, QuestionId, items_of
 from rlhf_bench.progress import Progress
@@ -50,12 +51,12 @@ def rows(path: Path, query: str) -> list[Any]:
         db.close()
 
 
-def test_what_is_answered_is_asked_no_more(server: FakeServer, make_client: Make) -> None:
+def test_what_is_answered_is_not_sent_again(server: FakeServer, make_client: Make) -> None:
     first = run(make_client(server.url))
     assert len(server.requests()) == 8
 
     def no_key() -> str:
-        raise AssertionError("nothing is to be asked")
+        raise AssertionError("nothing is to be sent")
 
     again = make_client(server.url)
     second = ask(
@@ -98,7 +99,7 @@ def test_what_changes_the_answer_changes_the_key(make_client: Make) -> None:
     assert make_client(url, 1, seconds=9.0).key(QuestionId(0, "model_first", 0)) in keys
 
 
-def test_a_question_asked_again_has_a_key_of_its_own(server: FakeServer, make_client: Make) -> None:
+def test_a_question_that_is_repeated_has_a_key_of_its_own(server: FakeServer, make_client: Make) -> None:
     found = run(make_client(server.url, 3), again=2)
     assert [item.repeat for item in found] == [0] * 6 + [1] * 4
     assert len({outcome.key for outcome in found.values()}) == 10 == len(server.requests())
@@ -138,7 +139,7 @@ def unreadable_pairs(client: JudgeClient) -> int:
     return sum(fake.fault(question(client, item), 1.0) == "unreadable" for item in items_of(client.subjects))
 
 
-def test_unreadable_answers_are_put_again_only_when_asked_to(tmp_path: Path, make_client: Make) -> None:
+def test_unreadable_answers_are_requested_again_only_by_option(tmp_path: Path, make_client: Make) -> None:
     with serving(tmp_path, 1.0, slow=0.1) as server:
         client = make_client(server.url, 15, seconds=2.0)
         number = unreadable_pairs(client)
@@ -189,7 +190,7 @@ def test_what_cannot_succeed_stops_at_once(
     ("model", "url", "message"),
     [
         ("rejects", None, "calls in a row got no answer .* HTTP 400 the request is too long"),
-        ("judge-1", "http://127.0.0.1:9/v1", "calls in a row got no answer .* no connection"),
+        ("judge-1", "http://127.0.0.1:9/v1", "no connection to http://127.0.0.1:9/v1 in 4 attempts"),
     ],
 )
 def test_a_server_that_answers_nothing_is_left_alone(
@@ -202,11 +203,27 @@ def test_a_server_that_answers_nothing_is_left_alone(
     assert client.ledger.spent(SCOPE) == (0, 0, 0, 0)
 
 
+def test_a_server_that_was_reached_once_is_waited_for(make_client: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was overloaded, and then takes no connection: all 6 attempts of 10 calls are made."""
+    busy, away = (
+        Reply(Attempt("failed", "HTTP 503"), again=True),
+        Reply(Attempt("failed", "no connection"), again=True, connected=False),
+    )
+    replies = [busy]
+
+    async def reply(self: ChatServer, call: Call) -> Reply:
+        replies.append(away)
+        return replies[-2]
+
+    monkeypatch.setattr(ChatServer, "ask", reply)
+    with pytest.raises(JudgeError, match="10 calls in a row got no answer"):
+        run(make_client("http://127.0.0.1:9/v1", 50), Limits(concurrency=1, first_wait=0.001))
+    assert len(replies) == 1 + 60
+
+
 @pytest.mark.parametrize("model", fake.SCHEMA_REFUSALS)
-def test_a_server_that_refuses_the_schema_is_asked_without_it(
-    server: FakeServer, make_client: Make, model: str
-) -> None:
-    """One request is refused, of 40 that stood ready; then all of them as text, and nothing is charged twice."""
+def test_a_server_that_refuses_the_schema_is_sent_none(server: FakeServer, make_client: Make, model: str) -> None:
+    """One request is refused, of 40 that were ready; then all of them as text, and nothing is charged twice."""
     client, stream = make_client(server.url, 20, model=model), io.StringIO()
     items = items_of(client.subjects)
     found = ask(client, items, lambda: KEY, limits=QUICK, rng=random.Random(0), progress=Progress(stream=stream))
@@ -236,7 +253,7 @@ def test_the_key_is_found_nowhere(server: FakeServer, make_client: Make, tmp_pat
         assert KEY.encode() not in file.read_bytes()
 
 
-def test_progress_tells_the_cost(server: FakeServer, make_client: Make) -> None:
+def test_progress_shows_the_cost(server: FakeServer, make_client: Make) -> None:
     client, stream = make_client(server.url, 2), io.StringIO()
     ask(
         client, items_of(client.subjects), lambda: KEY,
@@ -313,7 +330,7 @@ def test_content_in_parts_is_read(server: FakeServer, make_client: Make) -> None
     ]
 
 
-def test_an_error_inside_a_choice_is_asked_again(server: FakeServer, make_client: Make) -> None:
+def test_an_error_inside_a_choice_is_sent_again(server: FakeServer, make_client: Make) -> None:
     client = make_client(server.url, 5, model="choice-error")
     assert {outcome.reading.status for outcome in run(client).values()} == {"read"}
     assert len(server.requests()) == 20

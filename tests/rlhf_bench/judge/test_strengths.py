@@ -195,7 +195,7 @@ def test_all_won_is_exact_and_finite():
 @pytest.mark.parametrize(
     ("shift", "side"), [(400.0, "longer"), (-400.0, "shorter")], ids=["always longer", "always shorter"]
 )
-def test_a_warning_where_length_and_model_cannot_be_told_apart(shift, side):
+def test_a_warning_where_length_and_model_are_confounded(shift, side):
     (found,) = equal_length_win_rates(lengthy(100, shift=shift), baseline="base", resamples=20)
     assert re.match(rf"\d+% of its responses are {side} than the baseline's: equal length is outside", found.warning)
 

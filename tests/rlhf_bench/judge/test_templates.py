@@ -1,4 +1,4 @@
-"""What a judge is asked keeps its structure, whatever the texts under judgement say."""
+"""A judge's question keeps its structure, whatever the texts under judgement say."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def blocks(question: Question) -> tuple[str, dict[str, str]]:
     tokens = set(re.findall(r"\[\[([0-9a-f]{16}) BEGIN RESPONSE A\]\]", text))
     assert len(tokens) == 1
     token = tokens.pop()
-    assert token in question.messages[0].content  # the judge is told the code
+    assert token in question.messages[0].content  # the judge is given the code
     inside = {}
     for name in NAMES:
         begin, end = f"[[{token} BEGIN {name}]]", f"[[{token} END {name}]]"
@@ -55,7 +55,7 @@ def test_there_are_a_hundred_attacks():
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_no_attack_changes_what_stands_outside_of_the_fences(name):
+def test_no_attack_changes_what_is_outside_of_the_fences(name):
     template = load_template(name)
     outside, inside = blocks(template.render(PAIR, "model_first"))
     assert inside == {"CONVERSATION": PAIR.prompt, "RESPONSE A": " Blue.", "RESPONSE B": " Banana."}
@@ -98,7 +98,7 @@ def test_the_same_texts_give_the_same_question_and_other_texts_another_code():
     assert other.messages[0] != first.messages[0]  # the code in the instructions
 
 
-def test_the_code_stands_in_none_of_the_texts(monkeypatch):
+def test_the_code_is_in_none_of_the_texts(monkeypatch):
     assert fence_token("b", "a") == fence_token("a", "b") != fence_token("ab", "")
     monkeypatch.setattr(base, "stable_hash", lambda salt, *texts: f"c0de{salt}")
     assert fence_token("a", "this text holds C0DE0", "and this one c0de1") == "c0de2"

@@ -38,7 +38,7 @@ def test_every_case_of_the_rule():
         assert got == pytest.approx(expected, nan_ok=True), (a, b)
 
 
-def test_an_order_never_asked_is_missing():
+def test_an_order_that_was_never_sent_is_missing():
     folded = fold(pd.DataFrame([row("p", "baseline_first", "win"), *both("q", "loss", "loss")]))
     assert folded[["why", "least", "most"]].iloc[0].tolist() == ["missing", 0.5, 1.0]
     assert math.isnan(folded["outcome"].iloc[0])
@@ -79,7 +79,7 @@ def test_soft_is_the_models_and_needs_both_orders():
     assert fold(rows)["soft"].tolist() == pytest.approx([0.8, math.nan], nan_ok=True)
 
 
-def test_the_order_of_the_rows_does_not_matter_and_keys_are_kept_apart():
+def test_the_order_of_the_rows_does_not_matter_and_keys_are_kept_separate():
     rows = pd.DataFrame(
         [
             *both("a", "win", "win"),

@@ -51,7 +51,7 @@ def opened(folder: Path) -> list[str]:
     return notes
 
 
-def test_a_trainers_output_folder_stands_for_its_newest_checkpoint(plain: Path, tmp_path: Path) -> None:
+def test_a_trainers_output_folder_means_its_newest_checkpoint(plain: Path, tmp_path: Path) -> None:
     newest = tiny_model("llama", vocab_size=400, seed=1)
     for step, model in ((500, None), (1000, newest), (90, None)):
         folder = tmp_path / "out" / f"checkpoint-{step}"

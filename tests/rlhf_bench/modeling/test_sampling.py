@@ -121,7 +121,7 @@ def test_first_token_has_the_models_probabilities(policy: PreTrainedModel, token
         p = policy(ids[None]).logits[0, -1].double().softmax(-1).numpy()
     order = np.argsort(p)[::-1]
     counts = np.bincount([c.ids[0] for c in drawn], minlength=len(p))[order]
-    # the likeliest tokens apart, all others as one, so that each cell expects at least 20
+    # the likeliest tokens each, all others as one, so that each cell expects at least 20
     cells = int((4000 * p[order] >= 20).sum())
     assert cells >= 3
     observed = [*counts[:cells], counts[cells:].sum()]
@@ -191,7 +191,7 @@ def test_rows_that_end_early_leave_the_others_as_they_are(
     together = draw(policy, tokenizer, samples=8)
     lengths = [len(c.ids) for group in together for c in group]
     assert len(set(lengths)) > 4  # they do end at different steps
-    monkeypatch.setattr(decoding, "LEAVE", 1)  # nobody leaves before all have ended
+    monkeypatch.setattr(decoding, "LEAVE", 1)  # none leaves before all have ended
     assert ids_of(draw(policy, tokenizer, samples=8)) == ids_of(together)
     assert ids_of(draw(policy, tokenizer, samples=8, batch_size=1)) == ids_of(together)
     for completion in (c for group in together for c in group):
@@ -235,7 +235,7 @@ def test_greedy(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 class Script(nn.Module):
-    """A model that says what it is told: after the k-th token of the response, the (k+1)-th of the script."""
+    """A model that writes a script: after the k-th token of the response, the (k+1)-th of the script."""
 
     device = torch.device("cpu")
 

@@ -49,7 +49,7 @@ def test_a_prompt_of_one_and_of_two_turns(name: str, one: str, two: str) -> None
     assert template.prompt(TWO) == two
 
 
-def test_system_text_stands_where_each_form_has_it() -> None:
+def test_system_text_is_where_each_form_has_it() -> None:
     prompt = f"Be brief.{ONE}"
     assert split_turns(prompt)[0] == Message("system", "Be brief.")
     assert Template.of("llama2", TOKENIZER).prompt(prompt) == (
@@ -70,7 +70,7 @@ def test_a_prompt_without_turns_is_one_turn() -> None:
 @pytest.mark.parametrize(
     ("name", "written"), [("plain", "Blue."), ("alpaca", "Blue."), ("chatml", "Blue."), ("llama2", " Blue.")]
 )
-def test_what_stands_before_a_response(name: str, written: str) -> None:
+def test_what_is_before_a_response(name: str, written: str) -> None:
     """Llama 2 writes a space after [/INST] (`_llama2`, as its paper)."""
     template = Template.of(name, TOKENIZER)
     assert template.response(" Blue.") == template.response("Blue.") == written

@@ -382,6 +382,27 @@ def test_the_index_filters_and_links_to_each_run(browser: Any, tmp_path: Path) -
     page.close()
 
 
+def test_the_page_for_labels_cuts_no_text_off_on_paper_and_on_a_phone(
+    browser: Any, result: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "label.html"
+    ran = CliRunner().invoke(cli, ["judge", "label", "page", str(result), "--baseline", "sft", "--out", str(out)])
+    assert ran.exit_code == 0, ran.output
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(out.as_uri())
+    texts = page.locator(".text")
+    texts.evaluate_all("all => all.forEach(x => { x.textContent = 'a line\\n'.repeat(300); })")
+    cut_off = "all => all.filter(x => x.scrollHeight > x.clientHeight + 1).length"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert texts.evaluate_all(cut_off) == 0
+    page.set_viewport_size({"width": 1000, "height": 900})
+    assert texts.evaluate_all(cut_off) == 3  # each scrolls by itself on a wide screen
+    page.emulate_media(media="print")
+    assert texts.evaluate_all(cut_off) == 0
+    assert not page.get_by_role("button").count()
+    page.close()
+
+
 def test_two_thousand_prompts_are_listed_a_page_at_a_time(browser: Any, tmp_path: Path) -> None:
     """5 models x 2,000 prompts: what is in the document does not grow with them."""
     models = ("base", "sft", "ppo", "grpo", "dpo")

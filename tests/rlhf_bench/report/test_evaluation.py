@@ -66,7 +66,7 @@ def test_a_row_a_response(three_seeds: Evaluation) -> None:
     assert len(three_seeds.responses.merge(three_seeds.scores, on=key)) == len(three_seeds.scores)
 
 
-def test_figures_are_drawn_anew_and_those_without_numbers_are_left_out(tmp_path: Path) -> None:
+def test_figures_are_drawn_again_and_those_without_numbers_are_left_out(tmp_path: Path) -> None:
     result = evaluation.evaluate(responses=[("a", str(write_responses(tmp_path / "a.jsonl")))], results=tmp_path)
     drawn = result.figures
     assert "rouge" in drawn
@@ -80,7 +80,7 @@ def test_figures_are_drawn_anew_and_those_without_numbers_are_left_out(tmp_path:
         result.figure("roug")
 
 
-def test_what_is_missing_is_said_with_its_reason(tmp_path: Path) -> None:
+def test_what_is_missing_is_listed_with_its_reason(tmp_path: Path) -> None:
     result = evaluation.evaluate(responses=[("a", str(write_responses(tmp_path / "a.jsonl")))], results=tmp_path)
     missing = result.missing.set_index(["model", "metric"])["reason"]
     assert missing["a", "kl_exact"] == "a response file: this needs the model itself"

@@ -49,7 +49,7 @@ def test_the_curve_its_end_and_the_forecast(result: Result) -> None:
     assert "no turn of gold up to 0.50 nats (10% of resamples turn)" in " ".join(table(still, "frontier").notes)
 
 
-def test_efficiency_stands_beside_the_front_or_its_reason_below(result: Result) -> None:
+def test_efficiency_is_beside_the_front_or_its_reason_below(result: Result) -> None:
     found = table(result, "pareto")
     column = [column.key for column in found.columns].index("efficiency")
     texts = {str(row[1]): found.text(i, column) for i, row in enumerate(found.rows)}

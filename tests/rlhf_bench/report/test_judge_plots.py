@@ -44,7 +44,7 @@ def points(axes: Axes) -> list[list[float]]:
     return [[round(x, 3) for x in np.asarray(drawn.get_offsets())[0]] for drawn in axes.collections[1::2]]
 
 
-def test_a_win_rate_has_its_line_and_stands_over_that_at_equal_length() -> None:
+def test_a_win_rate_has_its_line_above_that_at_equal_length() -> None:
     figure = win_rates(result(judgings=[judging("gpt", {"ppo": 0.7, "sft": 0.6}, {"sft": 0.5})]))
     assert figure is not None
     (axes,) = [axes for axes in figure.axes if axes.get_visible()]

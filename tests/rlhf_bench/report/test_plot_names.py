@@ -107,7 +107,7 @@ def test_every_plot_keeps_its_axes(count: int, tmp_path: Path) -> None:
     assert drawn >= len(of_models) - (2 if count == 1 else 1)
 
 
-def test_short_names_differ_and_are_told_in_full() -> None:
+def test_short_names_differ_and_are_listed_in_full() -> None:
     shown = short_names(SEVERAL)
     assert len(set(shown.values())) == len(SEVERAL)
     assert max(map(len, shown.values())) <= 16

@@ -77,7 +77,7 @@ def test_redrawing_gives_the_same_bytes(page: str, one_seed: Path) -> None:
     assert [p.name for p in before if after[p] != before[p]] == []
 
 
-def test_page_asks_nothing_of_the_network(page: str) -> None:
+def test_the_page_requests_nothing_from_the_network(page: str) -> None:
     images = re.findall(r'src="(data:image/[^"]*)"', page)
     assert len(images) == len(plots()) - 9
     for drawing in (unquote(image) for image in images if "svg" in image[:20]):

@@ -1,4 +1,4 @@
-"""What a suite asks of its own prompts, and ROUGE in full, as tables and plot; older results have neither."""
+"""What a suite checks on its own prompts, and ROUGE in full, as tables and plot; older results have neither."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_training_cost_is_the_mean_over_seeds(three_seeds: Path) -> None:
     assert sft[-2:] == [53.0, 2048.0]  # 50, 53 and 56 seconds, with the reward model's
 
 
-def test_intervals_that_were_cut_are_told_by_their_range(tmp_path: Path) -> None:
+def test_intervals_that_were_clipped_are_marked_with_their_range(tmp_path: Path) -> None:
     path = make_result(tmp_path / "r", models=("sft", "ppo"))
     metrics = json.loads((path / "metrics.json").read_text("utf-8"))
     metrics["models"]["sft"]["rougeL"]["clipped"] = [0, 1]
@@ -264,7 +264,7 @@ def test_the_main_columns_stand_in_the_order_of_the_questions(one_seed: Path) ->
     assert shown == ["model", "reward", "gold", "kl_exact", "rougeL", "n_tokens", "ended"]
 
 
-def test_the_best_is_marked_where_it_is_told_apart(tmp_path: Path) -> None:
+def test_the_best_is_marked_where_it_is_distinguished(tmp_path: Path) -> None:
     """Gold: dpo leads, ppo is not told from it, base is; ROUGE-L: dpo leads and is told from no other."""
     path = make_result(tmp_path / "r", models=("base", "ppo", "dpo"))
     metrics = json.loads((path / "metrics.json").read_text("utf-8"))

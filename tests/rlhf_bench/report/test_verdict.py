@@ -66,7 +66,7 @@ def test_differences_without_an_order_are_pairs() -> None:
     assert "no other pair can be told apart" in text
 
 
-def test_nothing_told_apart() -> None:
+def test_no_pair_differs() -> None:
     (text,) = verdict(result("", models="sft ppo", seeds=1))
     assert text == (
         "On gold: no two of sft, ppo can be told apart (Holm p < .05; 150 prompts, 1 training seed); "

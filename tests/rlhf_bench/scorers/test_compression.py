@@ -43,7 +43,7 @@ def test_few_or_empty_texts_have_none() -> None:
         assert isinstance(SCORER.corpus(corpus)["compression_ratio"], Missing)
 
 
-def test_it_stands_in_an_evaluation_with_equal_bytes(tmp_path: Path) -> None:
+def test_an_evaluation_has_it_with_equal_bytes(tmp_path: Path) -> None:
     """b's responses are twice as long; both are compressed over the bytes of a's."""
     for name, times in (("a", 1), ("b", 2)):
         rows = [{"prompt": f"Say {i}.", "response": f" {text}" * times} for i, text in enumerate(TEXTS)]

@@ -73,7 +73,7 @@ def test_notes_name_the_numbers_of_each_regime() -> None:
 def test_few_prompts(estimate: Estimate, only: str) -> None:
     note, *more = caution_notes([Shown("Ended", "dpo", estimate, is_share=True, near_an_end=True)])
     assert note.startswith(only)
-    assert not more  # of fewer prompts it is said already
+    assert not more  # the note on few prompts is there already
 
 
 def test_enough_of_both_and_nothing_at_all() -> None:

@@ -89,7 +89,7 @@ def test_bad_input_is_one_line() -> None:
     assert best_of_n(holed, holed, 2).tolist() == [pytest.approx(math.nan, nan_ok=True), 2.0]
 
 
-def test_a_value_that_is_not_finite_is_no_number_wherever_it_stands() -> None:
+def test_a_value_that_is_not_finite_is_no_number_wherever_it_is() -> None:
     scores = np.array([[1.0, 2.0, 3.0]])
     for values in ([np.inf, 2.0, 3.0], [1.0, 2.0, np.inf], [1.0, np.nan, 3.0]):
         assert np.isnan(best_of_n(scores, np.array([values]), 2)).all()

@@ -75,7 +75,7 @@ def test_the_model_s_own_kl_is_in_the_interval() -> None:
     table = scores()
     mine = table["model"] == "ppo"
     table.loc[mine, "kl_exact"] = np.linspace(1.0, 3.0, PROMPTS)
-    table["gold"] -= table["prompt_id"].str[1:].astype(float)  # what the prompts add is not what is asked for here
+    table["gold"] -= table["prompt_id"].str[1:].astype(float)  # what the prompts add is not what is tested here
     (row,) = [row for row in found(table)["rows"] if row.get("model") == "ppo"]
     (against_up,) = [d["difference"] for d in row["differences"] if (d["a"], d["b"]) == ("ppo", "up")]
     # sd of 20 equal steps from 1 to 3: 0.6228, its standard error 0.1393, times t(19) = 2.093: +-0.2915
