@@ -1,0 +1,89 @@
+"""The last layer may leave tokens out that are not read: hidden states and gradients stay those of the whole pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rlhf_bench.modeling.last_layer import can_leave_out
+from rlhf_bench.modeling.logprobs import hidden_states
+from rlhf_bench.modeling.tokens import Batch, collate
+from tests.rlhf_bench.modeling.test_trees import PACKED, ROPE, ROWS, make
+
+WITHOUT = {
+    # its feed-forward part is two layers under names of their own
+    "opt": {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48,
+            "word_embed_proj_dim": 32, "pad_token_id": 1},
+    # adds the residual within it
+    "bloom": {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0},
+}  # fmt: skip
+
+
+def last_tokens(batch: Batch) -> Tensor:
+    last = torch.where(batch.attention_mask, batch.position_ids, -1).argmax(-1)
+    return torch.nn.functional.one_hot(last, batch.ids.shape[1]).bool()
+
+
+def widths(model: PreTrainedModel, name: str, seen: list[int]) -> None:
+    """Keep how many tokens the modules of this name in the last layer are given."""
+    for path, module in model.named_modules():
+        if path.endswith(f".1.{name}"):
+            module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[:-1].numel()))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", [*PACKED, "mistral with a window"])
+def test_what_is_read_is_what_it_was(kind: str, side: Any) -> None:
+    model = make("mistral", {**ROPE, "sliding_window": 4}) if "window" in kind else make(kind, PACKED[kind])
+    batch = collate(ROWS, pad_id=0, side=side)
+    read = last_tokens(batch)
+    assert can_leave_out(model)
+    seen: list[int] = []
+    widths(model, "mlp", seen)
+    outs, gradients = [], []
+    for some in (None, read):
+        model.zero_grad()
+        hidden = hidden_states(model, batch, some)[read]
+        hidden.sin().sum().backward()
+        outs.append(hidden.detach())
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert torch.allclose(*outs, atol=1e-5)
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).norm() <= 1e-4 * a.norm() + 1e-5
+    assert seen[-1] == len(ROWS) < seen[-2]
+
+
+def test_tokens_are_made_up_to_a_number_that_comes_again_in_low_precision() -> None:
+    """Where a product is fastest in a shape that came before: 5 are read, 256 are computed."""
+    model = make("llama", PACKED["llama"]).bfloat16()
+    batch = collate(ROWS * 20, pad_id=0)
+    read = last_tokens(batch)
+    read[5:] = False
+    seen: list[int] = []
+    assert can_leave_out(model)
+    widths(model, "mlp", seen)
+    with torch.no_grad():
+        found, whole = (hidden_states(model, batch, some)[read] for some in (read, None))
+    assert seen[-2] == 256 < seen[-1]
+    assert torch.allclose(found, whole, atol=0.1, rtol=0.05)
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_parts_of_another_form_compute_all_tokens(kind: str) -> None:
+    model = make(kind, WITHOUT[kind])
+    assert not can_leave_out(model)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_part_that_mixes_tokens_is_found() -> None:
+    class Mixes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.cumsum(1)
+
+    model = make("llama", PACKED["llama"])
+    model.base_model.layers[-1].mlp = Mixes()
+    assert not can_leave_out(model)
