@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, number_text
@@ -34,7 +34,12 @@ def side_by_side(result: Result, cap: int) -> list[PromptView]:
     scores = result.scores[(result.scores["seed"] == seed) & (result.scores["sample"] == 0)]
     ids = list(dict.fromkeys(scores["prompt_id"]))
     picked = ids if len(ids) <= cap else [ids[i * len(ids) // cap] for i in range(cap)]
-    rows = result.responses(lambda row: row["seed"] == seed and row["sample"] == 0 and row["prompt_id"] in picked)
+    kept = set(picked)
+
+    def shown(row: dict[str, Any]) -> dict[str, Any] | None:
+        return row if row["seed"] == seed and row["sample"] == 0 and row["prompt_id"] in kept else None
+
+    rows = result.responses(shown)
     numbers = scores.set_index(["model", "prompt_id"]).reindex(columns=["reward", "gold"]).to_dict()
     prompts: dict[str, str] = {}
     found: dict[tuple[str, str], ResponseView] = {}
