@@ -23,7 +23,7 @@ from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.contents import Plot, contents
 from rlhf_bench.report.notes import first_notes
 from rlhf_bench.report.page.compared import compared_table
-from rlhf_bench.report.page.data import page_data, page_looks, script_json
+from rlhf_bench.report.page.data import page_data, page_looks, script_pieces
 from rlhf_bench.report.page.embedded import image_uri, model_colours
 from rlhf_bench.report.plots.names import names_note
 from rlhf_bench.report.render.html import HtmlTable, html_table
@@ -115,7 +115,7 @@ def _context(result: Result) -> dict[str, Any]:
         "number": _number,
         "question": _question,
         "response_facts": _response_facts,
-        "data": Markup(script_json(data)),
+        "data": script_pieces(data),
     }
 
 
