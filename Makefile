@@ -15,6 +15,9 @@ TEST_ARGS ?=
 # Processes that run tests side by side, a file each; 0 for none.
 WORKERS ?= 2
 
+# Compiled modules are kept, whatever the environment says: every process would compile them again.
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 

@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from .plain import PlainPython
     from .several import Launcher
 
 # The files that take longest, longest first, so that no worker is left with one of them at the end.
@@ -137,3 +138,12 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 
     with Launcher(tmp_path_factory.mktemp("launch")) as launcher:
         yield launcher
+
+
+@pytest.fixture(scope="session")
+def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainPython]:
+    """Runs scripts without this project; torch, transformers and peft are imported once for all."""
+    from .plain import PlainPython
+
+    with PlainPython(tmp_path_factory.mktemp("plain")) as run:
+        yield run

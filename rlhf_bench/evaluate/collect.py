@@ -15,7 +15,7 @@ import pandas as pd
 
 from rlhf_bench.errors import BadValue
 from rlhf_bench.evaluate.analyses.best_of_n import best_of_n_curve, best_of_n_fit, probability_held
-from rlhf_bench.evaluate.analyses.cuts import CUT_CHECK, cut_alarms, find_cuts
+from rlhf_bench.evaluate.analyses.cuts import CUT_CHECK, Cut, cut_alarms, find_cuts
 from rlhf_bench.evaluate.analyses.frontier import ABOVE, frontier_alarms, frontier_curve
 from rlhf_bench.evaluate.analyses.phrases import CHECK, Texts, phrase_alarms
 from rlhf_bench.evaluate.plan import Plan
@@ -61,9 +61,10 @@ def collect(
     rows = pd.concat(numbers, ignore_index=True)
     del numbers  # as large as the rows
     store.write_responses(chain.from_iterable(map(parts.responses, stored)))
-    # without a reward column nothing can be standardised; an all-NaN one is worse than none
-    scores = rows.drop(columns=[*NO_SCORES, *(c for c in rows.columns if c.startswith(CUT))], errors="ignore")
-    scores = scores.dropna(axis=1, how="all")
+    cuts, cuts_known = _cuts(plan, rows)
+    marks, accuracies = _marks(plan, rows), _reward_accuracies(plan, rows)
+    scores = _scores(rows)
+    del rows  # as large as the scores
     summary = summarize(
         scores, reference=plan.reference, seed=plan.suite.seed, reasons=missing,
         hypervolume_kl=plan.suite.hypervolume_kl,
@@ -73,9 +74,9 @@ def collect(
     _copy_logs(store, plan)
     if shards["pool"]:
         _add_pool(summary, store, plan, [parts.numbers(pool) for pool in shards["pool"]], scores)
-    _add_cuts(summary, plan, rows)
-    pairs = any(item.chosen is not None and item.rejected is not None for item in plan.items)
-    accuracies = [_reward_accuracy(rows, seed, plan) for seed, own in plan.reward_models.items() if own and pairs]
+    summary["cuts"] = [cut.text for cut in cuts]
+    summary["alarms"] += [alarm._asdict() for alarm in cut_alarms(cuts)]
+    summary["alarm_checks"] += [CUT_CHECK] if cuts_known else []
     which = {one: "everything" if len(plan.seeds) == 1 else f"seed {one.seed}" for one in failed}
     lacking = {(one.model, which[one]): one.reason for one in failed}
     store.write_metrics(
@@ -86,7 +87,7 @@ def collect(
             "training": training_costs(plan.models),
             "training_alarms": training_alarms(plan.models, plan.reward_models),
             "reward_model": accuracies,
-            "marks": _marks(plan, rows),
+            "marks": marks,
         }
     )
     parts.remove()
@@ -107,15 +108,19 @@ def _add_pool(
     _add_frontier(summary, plan, pool, standardised)
 
 
-def _add_cuts(summary: dict[str, Any], plan: Plan, rows: pd.DataFrame) -> None:
-    """Add a line for whatever was too long and read in part, and an alarm where that is much."""
+def _cuts(plan: Plan, rows: pd.DataFrame) -> tuple[list[Cut], bool]:
+    """What was too long and read in part, and whether that is known of any response."""
     sampling = plan.sampling
     limits = (sampling.max_prompt_tokens, sampling.max_new_tokens) if sampling else (None, None)
-    cuts = find_cuts(rows, max_prompt=limits[0], max_response=limits[1])
-    summary["cuts"] = [cut.text for cut in cuts]
-    summary["alarms"] += [alarm._asdict() for alarm in cut_alarms(cuts)]
-    if any(str(name).startswith(CUT) and rows[name].notna().any() for name in rows):
-        summary["alarm_checks"].append(CUT_CHECK)
+    known = any(str(name).startswith(CUT) and rows[name].notna().any() for name in rows)
+    return find_cuts(rows, max_prompt=limits[0], max_response=limits[1]), known
+
+
+def _scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns that are scores and have a value: without a reward column nothing can be standardised; an all-NaN one
+    is worse than none."""
+    names = [name for name in rows.columns if name not in NO_SCORES and not name.startswith(CUT)]
+    return rows[[name for name in names if rows[name].notna().any()]]
 
 
 def _add_frontier(summary: dict[str, Any], plan: Plan, pool: pd.DataFrame, scores: pd.DataFrame) -> None:
@@ -241,9 +246,16 @@ def training_alarms(
     return [{"model": name, "seed": seed, **alarm} for name, seed, alarms in recorded for alarm in alarms]
 
 
+def _reward_accuracies(plan: Plan, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Accuracy of each seed's reward model on the evaluation's own pairs; empty where there are none."""
+    if not any(item.chosen is not None and item.rejected is not None for item in plan.items):
+        return []
+    return [_reward_accuracy(rows, seed, plan) for seed, own in plan.reward_models.items() if own]
+
+
 def _reward_accuracy(rows: pd.DataFrame, seed: int, plan: Plan) -> dict[str, Any]:
-    """Accuracy of one seed's reward model on the evaluation's own pairs, a tie one half."""
-    mine = rows[rows["seed"] == seed].set_index("prompt_id")
+    """Accuracy of one seed's reward model, a tie one half."""
+    mine = rows.loc[rows["seed"] == seed, ["model", "prompt_id", "reward"]].set_index("prompt_id")
     chosen = mine.loc[mine["model"] == "chosen", "reward"]
     rejected = mine.loc[mine["model"] == "rejected", "reward"].reindex(chosen.index)
     right = (chosen > rejected).astype(float) + 0.5 * (chosen == rejected).astype(float)

@@ -29,6 +29,7 @@ from rlhf_bench.evaluate.sources import ModelSource, ResponseSet, ServerModel
 from rlhf_bench.evaluate.suite import suite_name
 from rlhf_bench.files import LOCK, exclusive, remove_half_written
 from rlhf_bench.progress import Progress
+from rlhf_bench.runtime.memory import return_freed_memory
 from rlhf_bench.runtime.processes import ALONE, Processes
 from rlhf_bench.runtime.writer import Writer
 from rlhf_bench.scorers.base import Origin
@@ -90,24 +91,34 @@ def run_request(
         if force:
             writer.look(_make_empty, folder, parts)
         writer.write(store.write_manifest, manifest)
-        shards, failed = defaultdict[str, list[list[str]]](list), list[Failed]()
         service = Service(results / "judge.sqlite", request.skip_bad, progress, max_cost, max_calls)
-        for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
-            for part in _parts(plan, SeedModels(plan, seed, processes), service):
-                try:
-                    shards[part.kind].append(_evaluated(part, plan, parts, progress, writer))
-                except Exception as error:
-                    if processes.size > 1 or not _can_be_left_out(part, plan, error):
-                        raise
-                    lines = str(error).strip().splitlines()[:1]
-                    names = [] if isinstance(error, BenchError) else [type(error).__name__]
-                    failed.append(Failed(str(part.model), seed, ": ".join([*names, *lines])))
-                    progress.log(f"{part.label}: could not be evaluated, and is left out: {failed[-1].reason}")
+        shards, failed = _computed(plan, parts, service, processes)
+        return_freed_memory()
         with resampling(plan.suite.resamples):
             for line in writer.look(collect, store, parts, plan, shards, failed):
                 progress.log(line)
         writer.write(_tidy, folder, request)
+    return_freed_memory()
     return folder
+
+
+def _computed(
+    plan: Plan, parts: PartStore, service: Service, processes: Processes
+) -> tuple[dict[str, list[list[str]]], list[Failed]]:
+    """The shards of every part, by kind, and the models that could not be evaluated; none is in memory afterwards."""
+    shards, failed, progress = defaultdict[str, list[list[str]]](list), list[Failed](), service.progress
+    for seed in plan.seeds:  # a seed's reference and reward models are loaded once, and released before the next
+        for part in _parts(plan, SeedModels(plan, seed, processes), service):
+            try:
+                shards[part.kind].append(_evaluated(part, plan, parts, progress, Writer(processes)))
+            except Exception as error:
+                if processes.size > 1 or not _can_be_left_out(part, plan, error):
+                    raise
+                lines = str(error).strip().splitlines()[:1]
+                names = [] if isinstance(error, BenchError) else [type(error).__name__]
+                failed.append(Failed(str(part.model), seed, ": ".join([*names, *lines])))
+                progress.log(f"{part.label}: could not be evaluated, and is left out: {failed[-1].reason}")
+    return shards, failed
 
 
 class _Part(NamedTuple):

@@ -208,7 +208,8 @@ def _applies(table: ScoreTable, name: str) -> npt.NDArray[np.bool_] | slice:
     """The prompts that a metric applies to: of a suite's metric of some of its prompts the others are not missing."""
     if not suite_metrics([name]):
         return slice(None)
-    return np.asarray(np.isfinite(table.blocks[name]).any(axis=(0, 1, 3)))
+    of_models = [np.isfinite(block).any(axis=(0, 2)) for block in table.blocks[name].values()]  # (P,) each
+    return np.asarray(np.any(of_models, axis=0))
 
 
 def _other_counts(table: ScoreTable, reference: str) -> dict[tuple[str, str], str]:

@@ -35,14 +35,19 @@ _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def attending(replacement: Replacement) -> Iterator[None]:
-    """Attention of this thread's passes of extended models while the block lasts. It is called without a mask: the
-    backbone is given `no_mask`."""
-    token = _replacement.set(replacement)
+def attending(attention: Replacement | None) -> Iterator[None]:
+    """Attention of this thread's passes of extended models while the block lasts; None: their own. It is called without
+    a mask: the backbone is given `no_mask`."""
+    token = _replacement.set(attention)
     try:
         yield
     finally:
         _replacement.reset(token)
+
+
+def replacement() -> Replacement | None:
+    """What `attending` has set in this thread."""
+    return _replacement.get()
 
 
 def no_mask(model: PreTrainedModel) -> Tensor:
@@ -112,8 +117,8 @@ def _attend(
     scaling: float | None = None, dropout: float = 0.0, **more: Any,
 ) -> tuple[Tensor, Any]:  # fmt: skip
     """Raises TypeError for what an architecture wants beyond plain attention, where that is replaced."""
-    replacement = _replacement.get()
-    if replacement is None:
+    attention = None if torch.compiler.is_compiling() else replacement()
+    if attention is None:
         return _own(base, module)(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more
         )  # fmt: skip
@@ -121,7 +126,7 @@ def _attend(
     if special or dropout:
         raise TypeError(f"this attention does not know {', '.join(special) or 'dropout'}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return replacement(module, query, key, value, scale), None
+    return attention(module, query, key, value, scale), None
 
 
 def _own(base: str, module: Any) -> Attention:

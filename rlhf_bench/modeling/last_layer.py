@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -19,9 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
-from rlhf_bench.modeling.attention import close_states
+from rlhf_bench.modeling.attention import Replacement, attending, close_states, replacement
 from rlhf_bench.modeling.heads import backbone_of
 from rlhf_bench.modeling.kernels import remembers_shapes
 from rlhf_bench.runtime.sharding import is_sharded
@@ -68,10 +68,10 @@ def _places(read: Tensor, model: PreTrainedModel) -> Tensor:
 def can_leave_out(model: PreTrainedModel) -> bool:
     """Whether the model's last layer can leave tokens out: tried once, on a small batch.
 
-    Compiled and sharded models compute all tokens, and so do layers that are computed again in the backward pass.
+    Compiled and sharded models compute all tokens.
     """
     backbone = backbone_of(model)
-    if "forward" in vars(backbone) or is_sharded(backbone) or recomputes_layers(model):
+    if "forward" in vars(backbone) or is_sharded(backbone):
         return False
     with _lock:
         if backbone not in _known:
@@ -82,9 +82,20 @@ def can_leave_out(model: PreTrainedModel) -> bool:
         return _known[backbone]
 
 
-def recomputes_layers(model: nn.Module) -> bool:
-    """Whether the layers' passes are made again for the gradient, as trainers.engine.models.checkpoint_layers sets."""
-    return any("forward" in vars(layer) for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer))
+def recomputing() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """`context_fn` of torch.utils.checkpoint: a layer that is computed again in the backward pass attends as it did
+    before, and leaves out the same tokens."""
+    return contextlib.nullcontext(), _again(_read.get(), replacement())
+
+
+@contextlib.contextmanager
+def _again(read: _Read | None, attention: Replacement | None) -> Iterator[None]:
+    token = _read.set(read)
+    try:
+        with attending(attention):
+            yield
+    finally:
+        _read.reset(token)
 
 
 def _hook(backbone: nn.Module) -> list[RemovableHandle]:
@@ -111,14 +122,14 @@ def _parts(backbone: nn.Module) -> list[nn.Module]:
 
 
 def _pick(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    read = _read.get()
+    read = None if torch.compiler.is_compiling() else _read.get()
     if read is None:
         return None
     return (inputs[0].flatten(0, 1).index_select(0, read.places)[None], *inputs[1:])
 
 
 def _put_back(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-    read = _read.get()
+    read = None if torch.compiler.is_compiling() else _read.get()
     if read is None:
         return None
     rows, width = read.shape

@@ -27,6 +27,7 @@ from rlhf_bench.modeling.stops import Stops
 from rlhf_bench.modeling.tokens import encode_prompts, length_batches
 from rlhf_bench.runtime.pool import Pool
 from rlhf_bench.runtime.processes import ALONE, Processes
+from rlhf_bench.runtime.sharding import is_sharded
 from rlhf_bench.types import HUMAN_TURN, Completion, FinishReason, Prompt
 
 Made = TypeVar("Made")
@@ -145,8 +146,8 @@ def sample_as(
 
 @contextlib.contextmanager
 def ready_to_sample(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> Iterator[None]:
-    """Packed weights of `dtype`, for all threads that sample while the block lasts."""
-    if on_cpu(model):
+    """Packed weights of `dtype`, for all that is sampled while the block lasts; not of a sharded model."""
+    if on_cpu(model) and not is_sharded(model):
         can_group(model)  # tried once, in full precision: before weights are packed
     with packed_weights(model, dtype):
         yield

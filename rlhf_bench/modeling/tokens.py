@@ -187,16 +187,17 @@ def continued_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> l
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of each text alone, nothing added; what `as_text` marked becomes no special token."""
-    pieces = [list(text_pieces(text)) for text in texts]
-    whole = [i for i, parts in enumerate(pieces) if not any(marked for _, marked in parts)]
-    rows: list[list[int]] = [[] for _ in texts]
+    """Ids of each text alone, nothing added; what `as_text` marked becomes no special token. Equal texts share a list:
+    many rows have one prompt."""
+    pieces = {text: list(text_pieces(text)) for text in texts}
+    whole = [text for text, parts in pieces.items() if not any(marked for _, marked in parts)]
+    ids: dict[str, list[int]] = {}
     if whole:
-        found = tokenizer([texts[i] for i in whole], add_special_tokens=False, verbose=False)["input_ids"]
-        for i, ids in zip(whole, found, strict=True):
-            rows[i] = ids
-    for i in sorted(set(range(len(texts))) - set(whole)):
-        for piece, marked in pieces[i]:
+        found = tokenizer(whole, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        ids = dict(zip(whole, found, strict=True))
+    for text in pieces.keys() - ids.keys():
+        ids[text] = []
+        for piece, marked in pieces[text]:
             reader = without_special(tokenizer) if marked else tokenizer
-            rows[i] += reader(piece, add_special_tokens=False, verbose=False)["input_ids"]
-    return rows
+            ids[text] += reader(piece, add_special_tokens=False, verbose=False)["input_ids"]
+    return [ids[text] for text in texts]

@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.modeling.attention import attending, can_replace_attention, no_mask
 from rlhf_bench.modeling.kernels import product_dtype
-from rlhf_bench.modeling.last_layer import recomputes_layers
 from rlhf_bench.modeling.packed import is_large
 
 LONG = 512  # tokens of a tree from which attention is fused
@@ -44,12 +43,11 @@ class Tree(NamedTuple):
 def cost_of_tree(model: PreTrainedModel) -> int | None:
     """What attention tree by tree costs beside its products, in pairs of tokens a tree; None where it cannot be.
 
-    It can on a CPU where the model's attention can be replaced, but not with gradient checkpointing, which computes
-    layers again when `attending_by_tree` is over. For a small model in low precision it does not pay: trees come in
-    ever new shapes.
+    It can on a CPU where the model's attention can be replaced. For a small model in low precision it does not pay:
+    trees come in ever new shapes.
     """
     small_and_low = not is_large(model) and product_dtype(model.dtype, model.device) != torch.float32
-    if model.device.type != "cpu" or recomputes_layers(model) or small_and_low or not can_replace_attention(model):
+    if model.device.type != "cpu" or small_and_low or not can_replace_attention(model):
         return None
     return 0 if is_large(model) else CALLS
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rlhf_bench.scorers import describe
 from rlhf_bench.types import Estimate
 
 IN_METADATA = ("reward_z", "reward", "gold", "kl_exact", "rougeL", "perplexity", "ended")
@@ -60,7 +59,7 @@ def _metadata(training: Mapping[str, Any], name: str, evaluated: Sequence[Evalua
         EvalResult(
             task_type=task, dataset_type=result.source, dataset_name=f"{result.suite} on {result.source}",
             dataset_config=result.suite,  # without it the hub puts all suites of one data set under the first's name
-            dataset_split=result.split, metric_type=metric, metric_name=describe(metric).title,
+            dataset_split=result.split, metric_type=metric, metric_name=_title(metric),
             metric_value=round(result.numbers[metric].value, 6),
         )
         for result in _largest(evaluated) for metric in IN_METADATA if metric in result.numbers
@@ -98,13 +97,20 @@ def _on_the_hub(source: str) -> bool:
 
 def _evaluation(result: Evaluated) -> str:
     rows = [
-        [describe(metric).title, f"{e.value:.4g}", f"[{e.low:.4g}, {e.high:.4g}]" if math.isfinite(e.low) else "–"]
+        [_title(metric), f"{e.value:.4g}", f"[{e.low:.4g}, {e.high:.4g}]" if math.isfinite(e.low) else "–"]
         for metric, e in result.numbers.items()
     ]
     title = f"{result.suite} on {result.source} ({result.split}), {result.n_prompts} prompts"
     title += f", result {result.folder}" if result.folder else ""
     note = f"Intervals are of 95 %, over prompts. KL is to {result.reference}; rewards (z) are in its units."
     return f"{_table(title, ['metric', 'value', '95 % interval'], rows)}\n\n{note}" if rows else ""
+
+
+def _title(metric: str) -> str:
+    """The metric's column header."""
+    from rlhf_bench.scorers import describe  # here: a card without an evaluation need not wait for SciPy
+
+    return describe(metric).title
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

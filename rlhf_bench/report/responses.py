@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlhf_bench.report.result import Result
 from rlhf_bench.report.table import Cell, Column, Table, number_text
@@ -31,11 +31,17 @@ class PromptView(NamedTuple):
 def side_by_side(result: Result, cap: int) -> list[PromptView]:
     """At most `cap` prompts, evenly spaced over the data so that every category is seen; the first seed."""
     seed = result.seeds[0]
-    scores = result.scores[(result.scores["seed"] == seed) & (result.scores["sample"] == 0)]
-    ids = list(dict.fromkeys(scores["prompt_id"]))
+    shown = (result.scores["seed"] == seed) & (result.scores["sample"] == 0)
+    ids = list(dict.fromkeys(result.scores.loc[shown, "prompt_id"]))
     picked = ids if len(ids) <= cap else [ids[i * len(ids) // cap] for i in range(cap)]
-    rows = result.responses(lambda row: row["seed"] == seed and row["sample"] == 0 and row["prompt_id"] in picked)
+    kept = set(picked)
+    scores = result.scores[shown & result.scores["prompt_id"].isin(picked)]
     numbers = scores.set_index(["model", "prompt_id"]).reindex(columns=["reward", "gold"]).to_dict()
+
+    def pick(row: dict[str, Any]) -> dict[str, Any] | None:
+        return row if row["seed"] == seed and row["sample"] == 0 and row["prompt_id"] in kept else None
+
+    rows = result.responses(pick)
     prompts: dict[str, str] = {}
     found: dict[tuple[str, str], ResponseView] = {}
     for row in rows:

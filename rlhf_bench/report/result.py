@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import pandas as pd
 
@@ -15,6 +15,8 @@ from rlhf_bench.scorers import describe
 from rlhf_bench.scorers.reward import add_reward_z
 from rlhf_bench.store import ANCHORS, ResultStore, order_models
 from rlhf_bench.types import Estimate
+
+T = TypeVar("T")
 
 
 def known(estimate: Estimate | None) -> TypeGuard[Estimate]:
@@ -102,9 +104,9 @@ class Result:
         values: pd.Series[float] = self.scores.loc[self.scores["model"] == model, column].dropna()
         return values
 
-    def responses(self, keep: Callable[[Mapping[str, Any]], bool] = lambda row: True) -> list[dict[str, Any]]:
-        """The responses that `keep` chooses: in a large result all others would take most of the memory."""
-        return ResultStore(self.path).read_responses(keep)
+    def responses(self, pick: Callable[[dict[str, Any]], T | None]) -> list[T]:
+        """What `pick` makes of each response, where that is not None."""
+        return ResultStore(self.path).pick_responses(pick)
 
     def pairs(self, metric: str) -> list[dict[str, Any]]:
         """The paired tests of a metric, a row a pair; rewards of several seeds are compared under either name."""

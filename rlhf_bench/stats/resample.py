@@ -45,6 +45,7 @@ def resampling(resamples: int) -> Iterator[None]:
         yield
     finally:
         _RESAMPLES.reset(token)
+        _large_counts.cache_clear()  # as large as the numbers of all responses
 
 
 class Interval(NamedTuple):

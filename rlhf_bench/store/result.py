@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -42,6 +42,8 @@ from rlhf_bench.types import ANCHORS, POLICIES
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+T = TypeVar("T")
 
 MANIFEST_KEYS = ("suite", "run", "data", "models", "reference", "seeds")
 SCORE_KEYS = ("model", "seed", "prompt_id", "sample")  # what identifies a response of a result
@@ -88,17 +90,22 @@ class ResultStore:
         with writing(self.path / "responses.jsonl") as path:
             write_jsonl(path, rows)
 
-    def read_responses(self, keep: Callable[[Mapping[str, Any]], bool] = lambda row: True) -> list[dict[str, Any]]:
-        """The complete rows that `keep` chooses; a last line that an interrupted write left unfinished is passed over.
+    def read_responses(self) -> list[dict[str, Any]]:
+        """Every complete row; see `pick_responses`."""
+        return self.pick_responses(lambda row: row)
+
+    def pick_responses(self, pick: Callable[[dict[str, Any]], T | None]) -> list[T]:
+        """What `pick` makes of each complete row, where that is not None: in a large result whole rows would take most
+        of the memory. A last line that an interrupted write left unfinished is passed over.
 
         Raises StoreError where the rows are not those of scores.parquet, if that is there.
         """
-        rows, there = [], set[int]()
+        picked, there = list[T](), set[int]()
         with self._reading("responses.jsonl") as path:
             for row in iter_jsonl(path, drop_partial=True):
                 there.add(hash(tuple(row.get(key) for key in SCORE_KEYS)))
-                if keep(row):
-                    rows.append(row)
+                if (made := pick(row)) is not None:
+                    picked.append(made)
         self.check_responses()
         if (self.path / "scores.parquet").exists():
             with self._reading("scores.parquet") as path:
@@ -108,7 +115,7 @@ class ResultStore:
                 key = ", ".join(str(part) for part in min(lost))
                 name = self.path / "responses.jsonl"
                 raise StoreError(f"{name} lacks the row ({key}) of scores.parquet; {_AGAIN}")
-        return rows
+        return picked
 
     def check_responses(self) -> None:
         """That responses.jsonl holds as many rows as scores.parquet, which is written after it. Raises StoreError.

@@ -1,4 +1,5 @@
-"""The scores as dense arrays: one (models, seeds, prompts, samples) block a column, whatever the order of the rows."""
+"""The scores as dense arrays: of each column and model a (seeds, prompts, samples) block, whatever the order of the
+rows."""
 
 from __future__ import annotations
 
@@ -23,12 +24,11 @@ class ScoreTable:
     models: list[str]
     seeds: list[int]
     prompts: list[str]
-    blocks: dict[str, FloatArray]  # column -> (M, S, P, K), NaN where there is no value
+    blocks: dict[str, dict[str, FloatArray]]  # column -> model -> (S, P, K), K its own; NaN where there is no value
 
     def block(self, model: str, column: str) -> FloatArray:
-        """(S, P, K) of one model."""
-        block: FloatArray = self.blocks[column][self.models.index(model)]
-        return block
+        """(S, P, K) of one model, which another may have drawn more samples than."""
+        return self.blocks[column][model]
 
     def cells(self, model: str, column: str, reference: str) -> FloatArray:
         """(S, P): the mean over samples, NaN where there is none.
@@ -76,15 +76,22 @@ def score_table(scores: pd.DataFrame, columns: Sequence[str]) -> ScoreTable:
     names = order_models(sorted(set(scores["model"].astype(str))))
     seeds = sorted({int(seed) for seed in scores["seed"]})
     at_prompt, prompts = _codes(scores["prompt_id"].astype(str))
-    at_sample, samples = _codes(scores["sample"].astype(int))
-    at_model = scores["model"].astype(str).map({name: i for i, name in enumerate(names)}).to_numpy(dtype=np.int64)
+    at_sample, _ = _codes(scores["sample"].astype(int))
     at_seed = scores["seed"].astype(int).map({seed: i for i, seed in enumerate(seeds)}).to_numpy(dtype=np.int64)
-    blocks = {}
+    model = scores["model"].to_numpy(dtype=object)
+    rows = {name: np.flatnonzero(model == name) for name in names}
+    places = {name: (at_seed[own], at_prompt[own], at_sample[own]) for name, own in rows.items()}
+    # what most columns of the data's own responses are: in memory once
+    nothing = {name: np.full((len(seeds), len(prompts), int(at[2].max()) + 1), np.nan) for name, at in places.items()}
+    blocks: dict[str, dict[str, FloatArray]] = {}
     for column in columns:
-        values = scores[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        block = np.full((len(names), len(seeds), len(prompts), len(samples)), np.nan)
-        block[at_model, at_seed, at_prompt, at_sample] = np.where(np.isfinite(values), values, np.nan)
-        blocks[column] = block
+        values, of_models = scores[column].to_numpy(dtype=np.float64, na_value=np.nan), dict(nothing)
+        values = np.where(np.isfinite(values), values, np.nan)
+        for name, own in rows.items():
+            if not np.isnan(values[own]).all():
+                of_models[name] = nothing[name].copy()
+                of_models[name][places[name]] = values[own]
+        blocks[column] = of_models
     return ScoreTable(names, seeds, [str(prompt) for prompt in prompts], blocks)
 
 

@@ -83,7 +83,7 @@ def test_a_model_of_few_positions_passes(tmp_path: Path) -> None:
 # broken on purpose
 
 
-def without_positions(model: Any, batch: Batch) -> Tensor:
+def without_positions(model: Any, batch: Batch, read: Tensor | None = None) -> Tensor:
     """The backbone called as if padding moved no position."""
     out = model.base_model(input_ids=batch.ids, attention_mask=batch.attention_mask.long())
     hidden: Tensor = out.last_hidden_state

@@ -500,7 +500,7 @@ def test_sft_learns_to_stop(make_stage: MakeStage, policy: PreTrainedModel, toke
 def test_dpo_sums_over_response_tokens_alone(policy: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """With hidden states that know positions but no tokens, a prompt's tokens are labels and nothing else."""
 
-    def positions_only(model: Any, batch: Any) -> Tensor:
+    def positions_only(model: Any, batch: Any, _: Tensor) -> Tensor:
         hidden: Tensor = 40 * model.transformer.wpe(batch.position_ids)
         return hidden
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -36,6 +34,7 @@ from trainers.engine.critic import make_critic
 from trainers.engine.lora import adapt, check_lora
 from trainers.engine.states import load_trained, trained_state
 
+from ..plain import PlainPython
 from ..several import Launcher
 from .conftest import TOY, FirstStep, call, stage_in
 from .killing import Training, pairs_file, same_bits
@@ -212,7 +211,6 @@ def test_each_stage_starts_from_its_parent_and_not_from_the_root(run: Path) -> N
 
 PLAIN_PEFT = """
 import json, os, sys
-sys.modules["rlhf_bench"] = sys.modules["trainers"] = None  # an import of either would fail
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -238,23 +236,12 @@ print(json.dumps(found))
 """
 
 
-def test_plain_peft_gives_the_same_numbers(run: Path, tmp_path: Path) -> None:
+def test_plain_peft_gives_the_same_numbers(run: Path, tmp_path: Path, plain_python: PlainPython) -> None:
     """Ours are of the merged model, peft's of the adapter beside its base: equal but for rounding."""
     prompts, responses = [p for p, _ in TEXTS], [r for _, r in TEXTS]
     reward = RewardModel.load(run / "reward", max_prompt=60, max_response=60)
     rows = reward.encode(prompts, responses)
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        PLAIN_PEFT,
-        str(run),
-        json.dumps([(r.prompt, r.response) for r in rows]),
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = plain_python(PLAIN_PEFT, run, json.dumps([(r.prompt, r.response) for r in rows]), cwd=tmp_path)
     assert reward.score(prompts, responses).tolist() == pytest.approx(found["reward"], abs=1e-5)
     for stage in ("sft", "dpo"):
         policy = LogprobModel(load_policy(run / stage)[0])

@@ -6,8 +6,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +32,7 @@ from trainers.config.ancestry import parents_of
 from trainers.config.loading import list_recipes, load_recipe
 from trainers.pipeline import train
 
+from ..plain import PlainPython
 from ..rlhf_bench.tiny import save_policy
 from .conftest import TOY, call
 
@@ -326,7 +325,6 @@ def test_a_pretrained_model_is_base_untouched(tmp_path: Path) -> None:
 ELSEWHERE = """
 import json, sys
 from pathlib import Path
-sys.modules["rlhf_bench"] = sys.modules["trainers"] = None   # an import of either is an error
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -352,15 +350,12 @@ print(json.dumps(out))
 """
 
 
-def test_plain_transformers_gives_the_same_numbers_without_this_project(work: Work, tmp_path: Path) -> None:
+def test_plain_transformers_gives_the_same_numbers_without_this_project(
+    work: Work, tmp_path: Path, plain_python: PlainPython
+) -> None:
     pairs = [pair for pair in mini.generate("test", n=40) if pair.meta["turns"] == 1][:4]
     texts = [(pair.prompt, " ".join(pair.chosen.split(" ")[: 3 + 3 * i])) for i, pair in enumerate(pairs)]
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(work.run), json.dumps(texts), *POLICIES],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = plain_python(ELSEWHERE, work.run, json.dumps(texts), *POLICIES, cwd=tmp_path)
     prompts, responses = [p for p, _ in texts], [r for _, r in texts]
     for stage in POLICIES:
         model, tokenizer = load_policy(work.run / stage)

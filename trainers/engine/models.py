@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlhf_bench.errors import ModelError
+from rlhf_bench.modeling.last_layer import recomputing
 from rlhf_bench.modeling.models import load_policy
 from trainers.config.optimizer import OptimizerConfig, TunedConfig
 from trainers.engine.compiling import compile_backbone
@@ -73,4 +74,6 @@ def checkpoint_layers(model: PreTrainedModel, where: str) -> None:
     for layer in layers:
         # Reentrant checkpoints know .backward() alone, not the workers' autograd.grad, and give an adapter's first
         # layer no gradient. Nothing is random in a layer; random states are the process's, and workers would mix them.
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+        layer.forward = partial(
+            checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False, context_fn=recomputing
+        )

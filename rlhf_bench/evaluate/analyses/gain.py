@@ -15,6 +15,7 @@ from rlhf_bench.stats import FloatArray
 from rlhf_bench.stats.decomposition import Prices, Split, fit_prices, split_gain
 from rlhf_bench.stats.resample import nanmean
 from rlhf_bench.store import ANCHORS
+from rlhf_bench.store.result import SCORE_KEYS
 from rlhf_bench.store.score_table import BY_REFERENCE, ScoreTable, score_table
 
 
@@ -41,7 +42,8 @@ def split_gains(
         prices: dict[bytes, Prices] = {}  # by the prompts that they were fitted on: the same ones for most models
         try:
             for model in (m for m in models if m not in (reference, *ANCHORS)):
-                both = score_table(scores[scores["model"].isin([reference, model])], [metric, *STYLE_COLUMNS])
+                rows = scores.loc[scores["model"].isin([reference, model]), [*SCORE_KEYS, metric, *STYLE_COLUMNS]]
+                both = score_table(rows, [metric, *STYLE_COLUMNS])
                 sides = [_Side.of(both, name, metric) for name in (reference, model)]
                 difference = sides[1].means - sides[0].means  # (S, P, 1 + F)
                 prompts = np.isfinite(difference).all(axis=(0, 2))

@@ -21,9 +21,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, AsyncOpenAI, Timeout
+from typing import TYPE_CHECKING, Any
 
 from rlhf_bench.judge.client.budget import Price, charge, retry_after
 from rlhf_bench.judge.client.endpoint import (
@@ -35,6 +33,9 @@ from rlhf_bench.judge.client.endpoint import (
     refused_part,
 )
 from rlhf_bench.judge.ledger.file import Attempt, Call, Failure
+
+if TYPE_CHECKING:  # most of those who read answers send nothing: the SDK is imported where a request is made
+    from openai import APIStatusError, Timeout
 
 _BUSY = (408, 409, 429, 500, 503)
 _REJECTED = (400, 413, 422)
@@ -59,6 +60,8 @@ class Reply:
 
 def timeout(endpoint: Endpoint) -> Timeout:
     """The time-out of a request: a connection is made soon or not at all, an answer may take the endpoint's seconds."""
+    from openai import Timeout
+
     return Timeout(endpoint.seconds, connect=min(CONNECT_SECONDS, endpoint.seconds))
 
 
@@ -66,6 +69,8 @@ class ChatServer:
     """Sends requests, one HTTP request a call: retries are the run's, so that each is in the ledger."""
 
     def __init__(self, endpoint: Endpoint, key: str) -> None:
+        from openai import AsyncOpenAI
+
         self._endpoint = endpoint
         self._key = key
         self._openai = AsyncOpenAI(api_key=key, base_url=endpoint.base_url, max_retries=0, timeout=timeout(endpoint))
@@ -75,6 +80,8 @@ class ChatServer:
 
     async def ask(self, call: Call) -> Reply:
         """Send `call`, once. Raises nothing but what cancels it."""
+        from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
+
         # The SDK's time-out is between two bytes; a server that trickles would never meet it.
         api: Any = self._openai.completions if is_completion(call.request) else self._openai.chat.completions
         create = api.with_raw_response.create

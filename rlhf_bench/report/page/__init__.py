@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rlhf_bench.files import atomic_write_text, policy_hash
+from rlhf_bench.files import atomic_file, policy_hash
 from rlhf_bench.report.alarms import alarm_lines, training_alarm_lines
 from rlhf_bench.report.contents import Plot, contents
 from rlhf_bench.report.notes import first_notes
 from rlhf_bench.report.page.compared import compared_table
-from rlhf_bench.report.page.data import page_data, page_looks, script_json
+from rlhf_bench.report.page.data import page_data, page_looks, script_pieces
 from rlhf_bench.report.page.embedded import image_uri, model_colours
 from rlhf_bench.report.plots.names import names_note
 from rlhf_bench.report.render.html import HtmlTable, html_table
@@ -63,8 +64,9 @@ def write_page(result: Result) -> Path:
     """Write report.html beside the manifest. The plots are those in plots/; missing ones are left out."""
     path = result.path / "report.html"
     colours = model_colours(page_looks(result).values())
-    page = rendered("report.html.j2", scripts=_SCRIPTS, more_style=colours, **_context(result))
-    atomic_write_text(path, page + "\n")
+    pieces = _pieces("report.html.j2", scripts=_SCRIPTS, more_style=colours, **_context(result))
+    with atomic_file(path) as file:
+        file.writelines(piece.encode() for piece in chain(pieces, ["\n"]))
     return path
 
 
@@ -81,11 +83,16 @@ def _environment() -> Environment:
 
 def rendered(name: str, *, scripts: Sequence[str], more_style: str = "", **context: Any) -> str:
     """A template of this folder with its script and style, which its policy allows by their hashes."""
+    return "".join(_pieces(name, scripts=scripts, more_style=more_style, **context))
+
+
+def _pieces(name: str, *, scripts: Sequence[str], more_style: str, **context: Any) -> Iterator[str]:
+    """What is `rendered`, piece by piece: a page of many responses would be in memory several times."""
     style = _part("page.css") + more_style
     script = "\n".join(_part(f"{name}.js") for name in scripts)
     hashes = {"style_hash": policy_hash(style), "script_hash": policy_hash(script)}
     template = _environment().get_template(name)
-    return template.render(style=Markup(style), script=Markup(script), **hashes, **context)
+    return template.generate(style=Markup(style), script=Markup(script), **hashes, **context)
 
 
 def _part(name: str) -> str:
@@ -108,7 +115,7 @@ def _context(result: Result) -> dict[str, Any]:
         "number": _number,
         "question": _question,
         "response_facts": _response_facts,
-        "data": Markup(script_json(data)),
+        "data": script_pieces(data),
     }
 
 

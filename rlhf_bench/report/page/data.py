@@ -7,11 +7,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from rlhf_bench.judge.questions import is_another_sample
 from rlhf_bench.report.page.alarms import alarm_rows
@@ -36,6 +37,15 @@ def script_json(value: Any) -> str:
     """JSON for a script element: nothing in it can end the element, and a lone surrogate is written as its escape."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def script_pieces(value: Mapping[str, Any]) -> Iterator[Markup]:
+    """`script_json` of an object, a member at a time: that of many responses would be in memory several times."""
+    yield Markup("{")
+    for number, (key, member) in enumerate(value.items()):
+        yield Markup(f"{',' if number else ''}{script_json(key)}:")
+        yield from script_pieces(member) if isinstance(member, Mapping) else [Markup(script_json(member))]
+    yield Markup("}")
 
 
 def page_looks(result: Result) -> dict[str, Look]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,14 +20,28 @@ LEVELS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # sha
 _MOST_CHARACTERS = 24_000_000  # of responses; of more an even selection of prompts is in the page
 _ROLES = {"model_first": 0, "baseline_first": 1}
 _KEYS = list(SCORE_KEYS)
+_SHOWN = ("gold", "kl_exact", "category", TOKEN_KL, TOKEN_ENDS)  # of the scores, beside the reward
+
+
+class Response(NamedTuple):
+    """What the page holds of a response, beside its scores."""
+
+    model: str
+    seed: int
+    prompt_id: str
+    sample: int
+    text: str
+    tokens: int | None  # None: not known
+    cut: bool  # by the limit of its length
 
 
 class Rows(NamedTuple):
     """The responses that the page holds, and their scores in the same order, indexed by model, seed, prompt, sample."""
 
-    rows: list[dict[str, Any]]
-    scores: pd.DataFrame
+    rows: list[Response]
+    scores: pd.DataFrame  # the columns that the page shows
     prompts: dict[str, int]  # id -> its number on the page
+    texts: dict[str, str]  # id -> the prompt
     total: int  # prompts of the result
 
 
@@ -34,10 +49,9 @@ def read_rows(result: Result) -> Rows:
     """Every response; of more text than a page can hold, those to an even selection of the prompts."""
     size = 0
 
-    def measure(row: Mapping[str, Any]) -> bool:
+    def measure(row: Mapping[str, Any]) -> None:
         nonlocal size
         size += len(row["response"]) + 60
-        return False
 
     result.responses(measure)
     ids = list(dict.fromkeys(result.scores["prompt_id"]))
@@ -45,15 +59,25 @@ def read_rows(result: Result) -> Rows:
     if size > _MOST_CHARACTERS:
         keep = max(1, int(len(ids) * _MOST_CHARACTERS / size))
         ids = [ids[number * len(ids) // keep] for number in range(keep)]
-    kept = set(ids)
-    rows = result.responses(lambda row: row["prompt_id"] in kept)
-    order = pd.MultiIndex.from_tuples([tuple(row[key] for key in _KEYS) for row in rows], names=_KEYS)
-    scores = result.scores.set_index(_KEYS).reindex(order)
-    return Rows(rows, scores, {one: number for number, one in enumerate(ids)}, total)
+    kept, texts = {one: one for one in ids}, dict[str, str]()
+
+    def shown(row: Mapping[str, Any]) -> Response | None:
+        if (prompt := kept.get(row["prompt_id"])) is None:
+            return None
+        texts.setdefault(prompt, row["prompt"])
+        tokens = None if row["n_tokens"] is None else int(row["n_tokens"])
+        model, cut = sys.intern(row["model"]), row["finish_reason"] == "length"
+        return Response(model, row["seed"], prompt, row["sample"], row["response"], tokens, cut)
+
+    rows = result.responses(shown)
+    order = pd.MultiIndex.from_tuples([row[: len(_KEYS)] for row in rows], names=_KEYS)
+    columns = (result.reward_key, *_SHOWN)
+    scores = result.scores[[*_KEYS, *(name for name in columns if name in result.scores)]]
+    numbers = {one: number for number, one in enumerate(ids)}
+    return Rows(rows, scores.set_index(_KEYS).reindex(order), numbers, texts, total)
 
 
 def prompt_columns(given: Rows) -> dict[str, Any]:
-    texts = {row["prompt_id"]: row["prompt"] for row in given.rows}
     categories: dict[str, str] = {}
     if "category" in given.scores:
         known_ones = given.scores["category"].dropna()
@@ -61,7 +85,7 @@ def prompt_columns(given: Rows) -> dict[str, Any]:
     ids = list(given.prompts)
     return {
         "id": ids,
-        "text": [texts[i] for i in ids],
+        "text": [given.texts[i] for i in ids],
         "category": [categories.get(i, "") for i in ids],
         "total": given.total,
     }
@@ -70,14 +94,14 @@ def prompt_columns(given: Rows) -> dict[str, Any]:
 def response_columns(result: Result, given: Rows, index: Mapping[str, int]) -> dict[str, Any]:
     numbers = {"reward": result.reward_key, "gold": "gold", "kl": "kl_exact"}
     return {
-        "model": [index[row["model"]] for row in given.rows],
-        "seed": [row["seed"] for row in given.rows],
-        "prompt": [given.prompts[row["prompt_id"]] for row in given.rows],
-        "sample": [row["sample"] for row in given.rows],
-        "text": [row["response"] for row in given.rows],
+        "model": [index[row.model] for row in given.rows],
+        "seed": [row.seed for row in given.rows],
+        "prompt": [given.prompts[row.prompt_id] for row in given.rows],
+        "sample": [row.sample for row in given.rows],
+        "text": [row.text for row in given.rows],
         **{name: _numbers(given.scores, column) for name, column in numbers.items()},
-        "tokens": [None if row["n_tokens"] is None else int(row["n_tokens"]) for row in given.rows],
-        "cut": [int(row["finish_reason"] == "length") for row in given.rows],
+        "tokens": [row.tokens for row in given.rows],
+        "cut": [int(row.cut) for row in given.rows],
         **_shading(given.scores),
     }
 
@@ -107,18 +131,24 @@ def _shading(scores: pd.DataFrame) -> dict[str, Any]:
     highest = float(np.nanquantile(np.concatenate(known_ones), 0.995)) if known_ones else 0.0
     if not highest > 0:
         return nothing
-    levels = [np.sqrt(np.clip(np.nan_to_num(kl) / highest, 0, 1)) * (len(LEVELS) - 1) for kl, _ in both]
     return {
-        "kl_levels": [_letters(np.rint(found).astype(int)) for found in levels],
+        "kl_levels": [_letters(_levels(kl, highest)) for kl, _ in both],
         "kl_lengths": [_letters(np.diff(ends, prepend=0)) for _, ends in both],
         "kl_max": short(highest),
     }
 
 
+def _levels(kl: np.ndarray, highest: float) -> np.ndarray:
+    """The level of each token; `highest` and above have the last."""
+    shares = np.sqrt(np.clip(np.nan_to_num(kl) / highest, 0, 1))
+    levels: np.ndarray = np.rint(shares * (len(LEVELS) - 1)).astype(int)
+    return levels
+
+
 def _token_arrays(kl: Any, ends: Any) -> tuple[np.ndarray, np.ndarray]:
     """KL and end of each token; both empty where one is not known or a token has more characters than a letter says."""
     if np.ndim(kl) and np.ndim(ends) and len(kl) == len(ends) and len(kl) and np.diff(ends, prepend=0).max() < 62:
-        return np.asarray(kl, dtype=float), np.asarray(ends, dtype=int)
+        return np.asarray(kl, dtype=float), np.asarray(ends)
     return np.empty(0), np.empty(0, dtype=int)
 
 
@@ -131,7 +161,7 @@ def verdicts(result: Result, given: Rows, index: Mapping[str, int]) -> list[dict
     table = read_section(result.path, VERDICTS)
     if table is None:
         return []
-    numbers = {tuple(row[key] for key in _KEYS): number for number, row in enumerate(given.rows)}
+    numbers: dict[tuple[Any, ...], int] = {row[: len(_KEYS)]: number for number, row in enumerate(given.rows)}
     found = []
     for (judge, _, template, baseline), group in table[table["repeat"] == 0].groupby(
         ["judge", "base_url", "template", "baseline"], sort=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +14,10 @@ from matplotlib.figure import Figure
 from rlhf_bench.files import atomic_write_bytes
 from rlhf_bench.report.plots.names import short
 from rlhf_bench.report.plots.style import Look, drawing, figure_bytes, looks, tidy
-from rlhf_bench.report.result import Result
 from rlhf_bench.store import order_models
+
+if TYPE_CHECKING:  # a stage that saves its curve needs no result
+    from rlhf_bench.report.result import Result
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import matplotlib as mpl
 import seaborn as sns
@@ -20,8 +20,10 @@ from matplotlib.figure import Figure
 
 from rlhf_bench.files import atomic_write_bytes
 from rlhf_bench.report.plots.names import FONT, short, short_names
-from rlhf_bench.report.result import Result
 from rlhf_bench.types import Estimate
+
+if TYPE_CHECKING:
+    from rlhf_bench.report.result import Result
 
 Dashes: TypeAlias = tuple[float, ...]  # lengths of line and gap in line widths; none: a whole line
 

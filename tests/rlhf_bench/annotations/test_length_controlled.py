@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from rlhf_bench.annotations.length_controlled import STRENGTHS, length_controlled, penalised, read_difficulty
+from rlhf_bench.annotations.length_controlled import (
+    STRENGTHS,
+    LengthControlled,
+    length_controlled,
+    penalised,
+    read_difficulty,
+)
 from rlhf_bench.cli import cli
 from rlhf_bench.errors import DataError
 
@@ -54,6 +60,15 @@ def gamed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_csv(tmp_path_factory.mktemp("gamed") / "df_gamed.csv", header, rows)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> LengthControlled:
+    """What the annotations give with a file of difficulties alone, as pandas writes it."""
+    rows, difficulty = annotations()
+    cells = [[i, float(d)] for i, d in enumerate(difficulty)]
+    file = write_csv(tmp_path_factory.mktemp("plain") / "difficulty.csv", ["", "0"], cells)
+    return length_controlled(rows, read_difficulty([file]))
+
+
 def by_scikit_learn(rows: list[dict[str, Any]], difficulty: np.ndarray, gamed: Path | None) -> float:
     """Each row twice, as won and as lost, weighed by its probability; liblinear with L1 under five-fold GroupKFold."""
     from sklearn.linear_model import LogisticRegression
@@ -88,10 +103,9 @@ def by_scikit_learn(rows: list[dict[str, Any]], difficulty: np.ndarray, gamed: P
 
 @pytest.mark.filterwarnings("ignore")  # scikit-learn's
 @pytest.mark.parametrize("with_gamed", [True, False])
-def test_the_rate_of_scikit_learns_fit(gamed: Path, tmp_path: Path, with_gamed: bool) -> None:
+def test_the_rate_of_scikit_learns_fit(gamed: Path, plain: LengthControlled, with_gamed: bool) -> None:
     rows, difficulty = annotations()
-    plain = write_csv(tmp_path / "difficulty.csv", ["", "0"], [[i, float(d)] for i, d in enumerate(difficulty)])
-    ours = length_controlled(rows, read_difficulty([gamed if with_gamed else plain]))
+    ours = length_controlled(rows, read_difficulty([gamed])) if with_gamed else plain
     assert ours.rate == pytest.approx(by_scikit_learn(rows, difficulty, gamed if with_gamed else None), abs=0.02)
     raw = 100 * np.mean([row["preference"] - 1 for row in rows])
     assert abs(ours.rate - raw) > 3  # or nothing would have been controlled
@@ -106,7 +120,7 @@ def test_the_minimum_of_the_penalised_loss() -> None:
     assert len(STRENGTHS) == 10
 
 
-def test_difficulties_from_two_files_of_predictions(tmp_path: Path) -> None:
+def test_difficulties_from_two_files_of_predictions(tmp_path: Path, plain: LengthControlled) -> None:
     """sigmoid(b difficulty + c) of two models gives the difficulties up to their unit; the rate hardly changes."""
     rows, difficulty = annotations()
     files = []
@@ -117,9 +131,7 @@ def test_difficulties_from_two_files_of_predictions(tmp_path: Path) -> None:
         files.append(path)
     found = read_difficulty(files)
     assert np.corrcoef([found.by_index[i] for i in range(N)], difficulty)[0, 1] == pytest.approx(1.0)
-    plain = write_csv(tmp_path / "d.csv", ["index", "value"], [[i, float(d)] for i, d in enumerate(difficulty)])
-    expected = length_controlled(rows, read_difficulty([plain])).rate
-    assert length_controlled(rows, found).rate == pytest.approx(expected, abs=0.1)
+    assert length_controlled(rows, found).rate == pytest.approx(plain.rate, abs=0.1)
     other = tmp_path / "c.json"
     shuffled = np.random.default_rng(1).permutation(difficulty)
     other.write_text(json.dumps([{"glm_preference": float(1 / (1 + np.exp(-d)))} for d in shuffled]))
@@ -127,15 +139,14 @@ def test_difficulties_from_two_files_of_predictions(tmp_path: Path) -> None:
         read_difficulty([files[0], other])
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, plain: LengthControlled) -> None:
     rows, difficulty = annotations()
     (tmp_path / "annotations.json").write_text(json.dumps(rows))
     file = write_csv(tmp_path / "d.csv", ["index", "value"], [[i, float(d)] for i, d in enumerate(difficulty)])
     words = ["eval", "--annotations", str(tmp_path / "annotations.json")]
     done = CliRunner().invoke(cli, [*words, "--difficulty", str(file)])
     assert done.exit_code == 0, done.output
-    rate = length_controlled(rows, read_difficulty([file])).rate
-    assert done.output.splitlines()[1].split()[10] == f"{rate:.2f}"
+    assert done.output.splitlines()[1].split()[10] == f"{plain.rate:.2f}"
     assert "gamed baselines" in done.output
     stored = [row | {"glm_preference": 0.25} for row in rows]
     (tmp_path / "annotations.json").write_text(json.dumps(stored))

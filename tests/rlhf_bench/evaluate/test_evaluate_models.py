@@ -272,7 +272,7 @@ def test_a_missing_model_is_named_before_anything_is_sampled(
 
 
 def test_kl_of_responses_that_a_stop_string_ends_is_unbiased(work: Path, tmp_path: Path) -> None:
-    """A model that says the stop string more readily than its reference: 10 standard errors off without its tokens."""
+    """A model that says the stop string more readily than its reference: 7 standard errors off without its tokens."""
     model, tokenizer = load_policy(work / "a")
     stops = [i for i in range(len(tokenizer)) if "e" in tokenizer.decode([i])]
     with torch.no_grad():  # raises the logits of tokens with an e, whatever is before them
@@ -283,7 +283,7 @@ def test_kl_of_responses_that_a_stop_string_ends_is_unbiased(work: Path, tmp_pat
     suite = tmp_path / "stopped.yaml"
     suite.write_text("version: 1\ndescription: ends early\nstop: [e]\nmax_new_tokens: 24\n")
     texts = [
-        json.dumps({"prompt": f"\n\nHuman: {i}\n\nAssistant:", "chosen": " b", "rejected": " c"}) for i in range(600)
+        json.dumps({"prompt": f"\n\nHuman: {i}\n\nAssistant:", "chosen": " b", "rejected": " c"}) for i in range(300)
     ]
     (tmp_path / "pairs.jsonl").write_text("\n".join(texts))
     models = {"a": str(work / "a"), "eager": str(tmp_path / "eager")}

@@ -87,7 +87,8 @@ def test_models_give_the_same_rows_in_shards_and_are_loaded_once(
     monkeypatch.setattr(models, "load_policy", lambda path, **k: (loaded.append(Path(path).name), load(path, **k))[1])
     sharded = load_result(sampled(work, tmp_path / "sharded"))
     assert sorted(loaded) == ["a", "b"]
-    assert [row["response"] for row in sharded.responses()] == [row["response"] for row in whole.responses()]
+    ours, theirs = (result.responses(lambda row: row["response"]) for result in (sharded, whole))
+    assert ours == theirs
     ours, theirs = sharded.scores, whole.scores
     assert list(ours.columns) == list(theirs.columns)
     assert ours.dtypes.astype(str).to_dict() == theirs.dtypes.astype(str).to_dict()

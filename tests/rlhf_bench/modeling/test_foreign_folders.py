@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from rlhf_bench.modeling.folders import folder_notes, model_folder
 from rlhf_bench.modeling.models import load_policy
 from rlhf_bench.modeling.opening import check_openable
 
+from ...plain import PlainPython
 from .architectures import tiny_model
 from .chat import make_tokenizer
 
@@ -171,7 +170,7 @@ def test_the_base_as_seen_from_the_adapter_comes_first(plain: Path, tmp_path: Pa
 
 
 def test_an_adapter_loads_in_transformers_and_peft_from_any_folder(
-    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_python: PlainPython
 ) -> None:
     from trainers.config.optimizer import LoraConfig
     from trainers.engine.lora import Adapter, adapt
@@ -185,11 +184,7 @@ def test_an_adapter_loads_in_transformers_and_peft_from_any_folder(
     save(Adapter(adapter.model, Path("plain")), tmp_path / "run" / "dpo", tmp_path / "run" / "dpo")
     code = (
         "import sys; from transformers import AutoModelForCausalLM; from peft import AutoPeftModelForCausalLM; "
-        "[kind.from_pretrained(sys.argv[1]) for kind in (AutoModelForCausalLM, AutoPeftModelForCausalLM)]"
+        "[kind.from_pretrained(sys.argv[1]) for kind in (AutoModelForCausalLM, AutoPeftModelForCausalLM)]; print('{}')"
     )
     (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "run" / "dpo")], cwd=tmp_path / "elsewhere", capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-500:]
+    plain_python(code, tmp_path / "run" / "dpo", cwd=tmp_path / "elsewhere")

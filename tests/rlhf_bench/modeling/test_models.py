@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,8 @@ from rlhf_bench.modeling.models import PAD, autocast, load_policy, load_reward_m
 from rlhf_bench.modeling.reward_model import RewardModel
 from rlhf_bench.modeling.tokenizers import load_tokenizer, train_tokenizer
 from rlhf_bench.modeling.tokens import collate, encode
+
+from ...plain import PlainPython
 
 PROMPTS = ["\n\nHuman: Blue?\n\nAssistant:", "\n\nHuman: Are you happy?\n\nAssistant:", "a", ""]
 RESPONSES = [" Blue.", " I am happy to help. Put it in boiling water.", "", " b"]
@@ -103,7 +103,6 @@ def test_saved_reward_model_keeps_its_pad_token(reward_folder: Path) -> None:
 
 PLAIN_POLICY = """
 import json, sys
-sys.modules["rlhf_bench"] = sys.modules["trainers"] = None  # an import of either would fail
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -120,7 +119,6 @@ print(json.dumps(logps))
 
 PLAIN_REWARD = """
 import json, sys
-sys.modules["rlhf_bench"] = sys.modules["trainers"] = None
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -133,17 +131,16 @@ with torch.no_grad():
 """
 
 
-def run_plain(code: str, folder: Path, rows: list[Any], tmp_path: Path) -> Any:
-    command = [sys.executable, "-c", code, str(folder), json.dumps([(row.prompt, row.response) for row in rows])]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def as_json(rows: list[Any]) -> str:
+    return json.dumps([(row.prompt, row.response) for row in rows])
 
 
-def test_plain_transformers_gives_the_same_log_probabilities(policy_folder: Path, tmp_path: Path) -> None:
+def test_plain_transformers_gives_the_same_log_probabilities(
+    policy_folder: Path, tmp_path: Path, plain_python: PlainPython
+) -> None:
     model, tokenizer = load_policy(policy_folder)
     rows = encode(tokenizer, PROMPTS, RESPONSES, max_prompt=64, max_response=64)
-    plain = run_plain(PLAIN_POLICY, policy_folder, rows, tmp_path)
+    plain = plain_python(PLAIN_POLICY, policy_folder, as_json(rows), cwd=tmp_path)
     batch = collate(rows, pad_id=tokenizer.pad_token_id, side="left")
     with torch.no_grad():
         ours = LogprobModel(model)(batch).logps
@@ -151,9 +148,12 @@ def test_plain_transformers_gives_the_same_log_probabilities(policy_folder: Path
         assert logps[mask].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-def test_plain_transformers_gives_the_same_rewards_in_a_padded_batch(reward_folder: Path, tmp_path: Path) -> None:
+def test_plain_transformers_gives_the_same_rewards_in_a_padded_batch(
+    reward_folder: Path, tmp_path: Path, plain_python: PlainPython
+) -> None:
     reward = RewardModel.load(reward_folder)
-    plain = run_plain(PLAIN_REWARD, reward_folder, reward.encode(PROMPTS, RESPONSES), tmp_path)
+    rows = as_json(reward.encode(PROMPTS, RESPONSES))
+    plain = plain_python(PLAIN_REWARD, reward_folder, rows, cwd=tmp_path)
     assert reward.score(PROMPTS, RESPONSES).tolist() == pytest.approx(plain, rel=1e-5, abs=1e-5)
     assert len(set(plain)) == len(plain)
 

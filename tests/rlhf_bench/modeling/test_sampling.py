@@ -186,7 +186,7 @@ def test_rows_that_end_early_leave_the_others_as_they_are(
     layer = nn.Linear(32, len(tokenizer))
     layer.weight, layer.bias = policy.lm_head.weight, nn.Parameter(torch.zeros(len(tokenizer)))
     with torch.no_grad():
-        layer.bias[tokenizer.eos_token_id] = 8.0
+        layer.bias[tokenizer.eos_token_id] = 7.5
     policy.lm_head = layer
     together = draw(policy, tokenizer, samples=8)
     lengths = [len(c.ids) for group in together for c in group]
@@ -258,7 +258,7 @@ def say(
     script = tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] * end
     (head, _), *_ = encode_prompts(tokenizer, [prompt.text], max_prompt=9)
     model: Any = Script(script, len(head), len(tokenizer))
-    cache = SimpleNamespace(batch_select_indices=lambda _: None)
+    cache = SimpleNamespace(batch_select_indices=lambda _: None, layers=[None])
     monkeypatch.setattr(decoding, "has_usual_cache", lambda _: True)
     monkeypatch.setattr(decoding, "preallocated_cache", lambda *_, **__: cache)
     monkeypatch.setattr(sampling, "can_group", lambda _: False)
