@@ -3,9 +3,10 @@
     python benchmarks/roofline.py                       # the default recipe, shortened
     python benchmarks/roofline.py --model gpt2-124M     # 4 texts, pairs, or 8 responses a step; add --precision bf16
 
-The peak is measured in the same process: the fastest of some large matrix products. A stage's operations are those that
-its tokens need: no padding, each distinct prefix of a batch once, backward twice the forward, optimiser and everything
-that is not a matrix product counted as nothing. Its time is that of its steps from the third on, optimiser, reference,
+The peak is measured in the same process: the fastest of some large matrix products. A stage's operations are those of
+its tokens: no padding, each distinct prefix of a batch once, backward twice the forward, optimiser and everything that
+is not a matrix product counted as nothing. A second share does not count what the last layer leaves out, for tokens
+whose hidden state is not read. Its time is that of its steps from the third on, optimiser, reference,
 rewards and logging included, without start-up, sampling and the evaluations on the way. DPO's reference, which is
 computed before the first step, is left out of both.
 """
@@ -28,6 +29,8 @@ from sizes import MODELS, make_pairs, options, peak, write_inputs
 from torch import Tensor
 
 from rlhf_bench.modeling import logprobs, reward_model
+from rlhf_bench.modeling.heads import backbone_of
+from rlhf_bench.modeling.last_layer import can_leave_out, parts_of_last_layer
 from rlhf_bench.modeling.models import best_precision, default_device, load_policy
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.modeling.tokens import Batch
@@ -50,7 +53,7 @@ MINI_STEPS = {
 class Recorder:
     """What the forward passes of a stage were given, and when its steps ended."""
 
-    passes: list[tuple[Any, Batch, bool]] = field(default_factory=list)  # model, batch, with a gradient
+    passes: list[tuple[Any, Batch, Tensor | None, bool]] = field(default_factory=list)  # model, batch, read, gradient
     outputs: list[tuple[int, int, bool]] = field(default_factory=list)  # rows, elements of the output layer, gradient
     sampling: float = 0.0
     steps: list[tuple[float, float, int, int]] = field(default_factory=list)  # time, sampling, passes, outputs
@@ -59,24 +62,31 @@ class Recorder:
     def end_step(self) -> None:
         self.steps.append((time.perf_counter(), self.sampling, len(self.passes), len(self.outputs)))
 
-    def share(self, of: float) -> tuple[float, float]:
-        """Seconds a step without sampling, and the share of the peak `of` that they reach."""
+    def share(self, of: float) -> tuple[float, float, float]:
+        """Seconds a step without sampling, and the share of the peak `of` that they reach: counting all layers for all
+        tokens, and without what the last layer leaves out."""
         (t0, s0, p0, o0), (t1, s1, p1, o1) = self.steps[SKIPPED - 1], self.steps[-1]
-        done = sum((3 if grad else 1) * forward_operations(model, batch) for model, batch, grad in self.passes[p0:p1])
-        done += sum((3 if grad else 1) * 2 * rows * elements for rows, elements, grad in self.outputs[o0:o1])
+        whole, left_out = 0.0, 0.0
+        for model, batch, read, grad in self.passes[p0:p1]:
+            operations, spared = forward_operations(model, batch, read)
+            whole += (3 if grad else 1) * operations
+            left_out += (3 if grad else 1) * spared
+        whole += sum((3 if grad else 1) * 2 * rows * elements for rows, elements, grad in self.outputs[o0:o1])
         seconds = (t1 - t0) - (s1 - s0)
-        return seconds / (len(self.steps) - SKIPPED), done / seconds / of
+        return seconds / (len(self.steps) - SKIPPED), whole / seconds / of, (whole - left_out) / seconds / of
 
 
-def forward_operations(model: Any, batch: Batch) -> float:
-    """Operations of the matrix products of one pass over the distinct prefixes of a batch, without the output layer."""
+def forward_operations(model: Any, batch: Batch, read: Tensor | None) -> tuple[float, float]:
+    """Operations of the matrix products of one pass over the distinct prefixes of a batch, without the output layer;
+    and how many of them the last layer leaves out for tokens that are not read."""
     config = model.config
     layers, width = config.num_hidden_layers, config.hidden_size
     seen: dict[tuple[int, int], int] = {}
-    contexts = 0
-    for ids, real in zip(batch.ids.tolist(), batch.attention_mask.tolist(), strict=True):
+    contexts, reads = 0, set[int]()
+    wanted = batch.attention_mask if read is None else read
+    for ids, real, is_read in zip(*(x.tolist() for x in (batch.ids, batch.attention_mask, wanted)), strict=True):
         node, depth = 0, 0
-        for token, counts in zip(ids, real, strict=True):
+        for token, counts, needed in zip(ids, real, is_read, strict=True):
             if not counts:
                 continue
             depth += 1
@@ -84,8 +94,11 @@ def forward_operations(model: Any, batch: Batch) -> float:
                 seen[node, token] = len(seen) + 1
                 contexts += depth
             node = seen[node, token]
+            reads |= {node} if needed else set()
     weights = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and any(c.isdigit() for c in name))
-    return 2.0 * len(seen) * weights + 4.0 * contexts * width * layers
+    parts = parts_of_last_layer(backbone_of(model)) if can_leave_out(model) else []
+    of_parts = sum(p.numel() for part in parts for p in part.parameters() if p.ndim == 2)
+    return 2.0 * len(seen) * weights + 4.0 * contexts * width * layers, 2.0 * (len(seen) - len(reads)) * of_parts
 
 
 @contextlib.contextmanager
@@ -96,7 +109,7 @@ def watched(recorder: Recorder) -> Iterator[None]:
 
     def watched_pass(model: Any, batch: Batch, read: Tensor | None = None) -> Tensor:
         with recorder.lock:
-            recorder.passes.append((model, batch, torch.is_grad_enabled()))
+            recorder.passes.append((model, batch, read, torch.is_grad_enabled()))
         return hidden_states(model, batch, read)
 
     def watched_output(hidden: Tensor, weight: Tensor, *rest: Any) -> Any:
@@ -151,10 +164,13 @@ def main() -> None:
             recorder = Recorder()
             with watched(recorder):
                 run()
-            seconds, share = recorder.share(of)
+            seconds, share, done = recorder.share(of)
             rollouts = recorder.sampling / len(recorder.steps)
             also = f", sampling {1000 * rollouts:.0f} ms" if rollouts else ""
-            print(f"{stage:7} {1000 * seconds:8.1f} ms a step, {share:4.0%} of the peak{also}", flush=True)
+            print(
+                f"{stage:7} {1000 * seconds:8.1f} ms a step, {share:4.0%} of the peak ({done:.0%} done){also}",
+                flush=True,
+            )
         print_sampling(root, given)
 
 

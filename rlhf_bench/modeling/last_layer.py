@@ -100,13 +100,13 @@ def _again(read: _Read | None, attention: Replacement | None) -> Iterator[None]:
 
 def _hook(backbone: nn.Module) -> list[RemovableHandle]:
     handles = []
-    for module in _parts(backbone):
+    for module in parts_of_last_layer(backbone):
         handles.append(module.register_forward_pre_hook(_pick))
         handles.append(module.register_forward_hook(_put_back))
     return handles
 
 
-def _parts(backbone: nn.Module) -> list[nn.Module]:
+def parts_of_last_layer(backbone: nn.Module) -> list[nn.Module]:
     """The last layer's parts that treat each token by itself, none of them inside another."""
     layers = next((m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m)), None)
     if layers is None:
