@@ -6,7 +6,6 @@ import base64
 import csv
 import hashlib
 import io
-import signal
 import subprocess
 import sys
 import zipfile
@@ -79,7 +78,10 @@ def test_a_name_on_the_hub_stays_and_a_full_folder_is_refused(spec: DemoSpec, fo
 def test_an_export_that_is_interrupted_leaves_nothing(
     spec: DemoSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "write_wheel", lambda _: signal.raise_signal(signal.SIGINT))
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "write_wheel", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_demo(spec, tmp_path / "space")
     assert not list(tmp_path.iterdir())
