@@ -86,3 +86,17 @@ def test_a_stream_hands_over_each_result_as_it_comes() -> None:
         second.set()
         assert list(results) == [1]
     assert list(Pool(None, 1).stream(work, [0])) == [0]
+
+
+def test_one_batch_at_a_time_has_all_threads_while_it_lasts() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with worker_pool(SMALL, torch.device("cpu")) as pool:
+            assert (torch.get_num_threads(), pool.workers) == (1, 3)
+            with pool.one_at_a_time() as alone:
+                assert (torch.get_num_threads(), alone.workers) == (3, 1)
+                assert alone.map(lambda _: threading.get_ident(), range(4)) == [threading.get_ident()] * 4
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
