@@ -51,26 +51,32 @@ def replacement() -> Replacement | None:
 
 
 def no_mask(model: PreTrainedModel) -> Tensor:
-    """A mask of four dimensions, which transformers passes on as it is, and which nothing reads."""
-    return torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
+    """A mask of four dimensions, which transformers passes on as it is; what reads it after all gives NaN."""
+    return torch.full((1, 1, 1, 1), torch.nan, dtype=model.dtype, device=model.device)
 
 
 def adds_mask(model: PreTrainedModel) -> bool:
     """Whether the model's attention adds its mask to the scores, in place of reading True and False."""
-    return model.config.get_text_config()._attn_implementation in ("eager", EXTENDED["eager"])
+    return _name(model) in ("eager", EXTENDED["eager"])
+
+
+def _name(model: PreTrainedModel) -> str | None:
+    """Of the model's attention in transformers' registry."""
+    name: str | None = model.config.get_text_config()._attn_implementation
+    return name
 
 
 def can_replace_attention(model: PreTrainedModel) -> bool:
     """Whether the model's attention can be replaced, as it is from here on: tried once, on a short text.
 
     It cannot where the architecture does not attend through transformers' interface, or where its attention is more
-    than products and a softmax. Nothing else changes for the model.
+    than products and a softmax, such as dropout in training. Nothing else changes for the model.
     """
     backbone = backbone_of(model)
     with _lock:
         if backbone not in _known:
             _known[backbone] = _extend(backbone)
-        return _known[backbone]
+        return _known[backbone] and _name(backbone) in EXTENDED.values()  # it may have been set to another since
 
 
 @torch.no_grad()
@@ -79,22 +85,22 @@ def _extend(backbone: Any) -> bool:
     before = config._attn_implementation
     if before not in EXTENDED:
         return before in EXTENDED.values()  # of a copy
-    ids = torch.tensor([[1, 2, 3, 4]], device=backbone.device)
-    options = {"input_ids": ids, "position_ids": torch.arange(4)[None] + first_position(backbone), "use_cache": False}
+    ids = torch.tensor([[1, 2, 3, 3]], device=backbone.device)
+    positions = torch.arange(4, device=backbone.device)[None] + first_position(backbone)
 
-    def hidden(mask: Tensor | None) -> Tensor:
-        out: Tensor = backbone(**options, attention_mask=mask).last_hidden_state
-        return out
+    def states(mask: Tensor | None) -> Tensor:
+        out = backbone(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)
+        return cast(Tensor, out.last_hidden_state)
 
     with torch.autocast(backbone.device.type, enabled=False):
-        expected = hidden(None)
-        config._attn_implementation = EXTENDED[before]
         try:
-            same = bool(torch.equal(hidden(None), expected))
+            expected = states(None)
+            config._attn_implementation = EXTENDED[before]
+            same = bool(torch.equal(states(None), expected))
             with attending(_causal):
-                same = same and close_states(hidden(no_mask(backbone)), expected)
+                same = same and close_states(states(no_mask(backbone)), expected)
         except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
-            same = False  # an attention that is more than that, or takes no such mask
+            same = False  # an attention that is more than that, or a backbone that takes no such mask or no positions
     if not same:
         config._attn_implementation = before
     return same
@@ -108,8 +114,8 @@ def close_states(found: Tensor, expected: Tensor) -> bool:
 
 def _causal(_: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
-    hidden = torch.full(query.shape[-2:-1] * 2, -torch.inf, dtype=query.dtype, device=query.device).triu(1)
-    return ((query @ key.mT * scale + hidden).softmax(-1) @ value).transpose(1, 2)
+    masked = torch.full(query.shape[-2:-1] * 2, -torch.inf, dtype=query.dtype, device=query.device).triu(1)
+    return ((query @ key.mT * scale + masked).softmax(-1) @ value).transpose(1, 2)
 
 
 def _attend(

@@ -76,7 +76,7 @@ def can_leave_out(model: PreTrainedModel) -> bool:
     with _lock:
         if backbone not in _known:
             handles = _hook(backbone)
-            _known[backbone] = bool(handles) and _tries(backbone)
+            _known[backbone] = bool(parts_of_last_layer(backbone)) and _tries(backbone)
             for handle in handles if not _known[backbone] else ():
                 handle.remove()
         return _known[backbone]
@@ -85,24 +85,30 @@ def can_leave_out(model: PreTrainedModel) -> bool:
 def recomputing() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """`context_fn` of torch.utils.checkpoint: a layer that is computed again in the backward pass attends as it did
     before, and leaves out the same tokens."""
-    return contextlib.nullcontext(), _again(_read.get(), replacement())
+    return contextlib.nullcontext(), _Again(_read.get(), replacement())
 
 
-@contextlib.contextmanager
-def _again(read: _Read | None, attention: Replacement | None) -> Iterator[None]:
-    token = _read.set(read)
-    try:
-        with attending(attention):
-            yield
-    finally:
-        _read.reset(token)
+class _Again(AbstractContextManager[None]):
+    """It can be entered once for each backward pass of a graph."""
+
+    def __init__(self, read: _Read | None, attention: Replacement | None) -> None:
+        self.read, self.attention = read, attention
+
+    def __enter__(self) -> None:
+        self.stack = contextlib.ExitStack()
+        self.stack.callback(_read.reset, _read.set(self.read))
+        self.stack.enter_context(attending(self.attention))
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
 
 
 def _hook(backbone: nn.Module) -> list[RemovableHandle]:
     handles = []
     for module in parts_of_last_layer(backbone):
-        handles.append(module.register_forward_pre_hook(_pick))
-        handles.append(module.register_forward_hook(_put_back))
+        if _pick not in module._forward_pre_hooks.values():  # a copy has them already
+            handles.append(module.register_forward_pre_hook(_pick))
+            handles.append(module.register_forward_hook(_put_back))
     return handles
 
 
@@ -133,18 +139,19 @@ def _put_back(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Ten
     if read is None:
         return None
     rows, width = read.shape
-    whole = output.new_zeros(rows * width, output.shape[-1]).index_copy(0, read.places, output[0])
+    whole = output.new_zeros(rows * width, output.shape[-1]).index_copy_(0, read.places, output[0])
     return whole.view(rows, width, -1)
 
 
 @torch.no_grad()
 def _tries(backbone: Any) -> bool:
-    ids = torch.tensor([[1, 2, 3, 4], [2, 1, 4, 3]], device=backbone.device)
+    ids = torch.tensor([[1, 2, 3, 3], [2, 1, 2, 3]], device=backbone.device)
     read = torch.tensor([[False, True, False, True], [False, False, True, False]], device=backbone.device)
     with torch.autocast(backbone.device.type, enabled=False):
-        whole = backbone(input_ids=ids, use_cache=False).last_hidden_state[read]
-        token = _read.set(_Read(read.flatten().nonzero().squeeze(1), (2, 4)))
+        token = _read.set(None)
         try:
+            whole = backbone(input_ids=ids, use_cache=False).last_hidden_state[read]
+            _read.set(_Read(read.flatten().nonzero().squeeze(1), (2, 4)))
             found = backbone(input_ids=ids, use_cache=False).last_hidden_state[read]
         except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
             return False  # a part of another form: of several outputs, or called by other names

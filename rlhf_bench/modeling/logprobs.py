@@ -271,10 +271,11 @@ class _ChunkedLogps(torch.autograd.Function):
             for part in parts:
                 log_p = _log_softmax(low[part], small, bias, inverse_temperature)
                 logps[part] = log_p.gather(1, targets[part, None]).squeeze(1)
-                entropy[part] = -(log_p.exp() * log_p).sum(-1)
+                p = log_p.exp()
+                entropy[part] = -torch.bmm(p[:, None], log_p[:, :, None]).flatten()
                 correct[part] = logps[part] >= log_p.amax(-1)  # many times faster than argmax
         ctx.save_for_backward(hidden, weight, small, bias, targets)
-        ctx.only_chunk = log_p if len(parts) == 1 and any(ctx.needs_input_grad) else None
+        ctx.only_chunk = (log_p, p) if len(parts) == 1 and any(ctx.needs_input_grad) else None
         ctx.mark_non_differentiable(correct)
         return logps, entropy, correct
 
@@ -288,18 +289,20 @@ class _ChunkedLogps(torch.autograd.Function):
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=_wide(bias.dtype))
         with_entropy = bool(grad_entropy.any())
         for part in _parts(targets.shape[0], weight.shape[0]):
-            log_p = ctx.only_chunk
-            if log_p is None:
+            if ctx.only_chunk is None:
                 log_p = _log_softmax(low[part], small, bias, ctx.inverse_temperature)
-            p = log_p.exp()
+                p = log_p.exp()
+            else:
+                log_p, p = ctx.only_chunk
             if with_entropy:
                 entropy = -(p * log_p).sum(-1, keepdim=True)
                 extra = -grad_entropy[part, None] * p * (log_p + entropy)
-            grad_logits = p.mul_(-grad_logps[part, None])
+            grad_logits = p * -grad_logps[part, None]
             grad_logits.scatter_add_(1, targets[part, None], grad_logps[part, None])
             if with_entropy:
                 grad_logits += extra
-            grad_logits *= ctx.inverse_temperature
+            if ctx.inverse_temperature != 1.0:
+                grad_logits *= ctx.inverse_temperature
             if grad_bias is not None:
                 grad_bias += grad_logits.sum(0)
             cast = grad_logits.to(ctx.dtype)

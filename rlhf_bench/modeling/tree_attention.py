@@ -21,7 +21,7 @@ from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.packed import is_large
 
 LONG = 512  # tokens of a tree from which attention is fused
-CALLS = 2_000  # what the calls for one tree of a small model take, in pairs of tokens
+CALLS = 2_000  # pairs of tokens whose attention takes as long as the calls for one tree, in a small model
 
 
 class Tree(NamedTuple):
@@ -34,7 +34,7 @@ class Tree(NamedTuple):
     def size(self) -> int:
         return self.prompt + sum(self.responses)
 
-    def hidden(self) -> Tensor:
+    def masked(self) -> Tensor:
         """(n, n) bool: True where token i may not attend to token j, which comes later or is another response's."""
         of = torch.repeat_interleave(torch.tensor((self.prompt, *self.responses)))  # 0 the prompt, then each response
         return ((of[None] != 0) & (of[None] != of[:, None])) | torch.ones(len(of), len(of), dtype=torch.bool).triu_(1)
@@ -55,14 +55,14 @@ def cost_of_tree(model: PreTrainedModel) -> int | None:
 @contextlib.contextmanager
 def attending_by_tree(model: PreTrainedModel, trees: Sequence[Tree], tokens: int) -> Iterator[Tensor]:
     """Attention tree by tree over one row of so many tokens while the block lasts; tokens after the last tree are
-    padding, and attend to themselves. Gives the mask that the backbone is called with, which says nothing."""
+    padding, and attend to themselves. Gives the mask that the backbone is called with, which nothing may read."""
     dtype = product_dtype(model.dtype, model.device)
     sizes = [tree.size for tree in trees]
-    hidden = [tree.hidden() for tree in trees]
+    masked = [tree.masked() for tree in trees]
     if sum(sizes) < tokens:
         sizes.append(tokens - sum(sizes))
-        hidden.append(~torch.eye(sizes[-1], dtype=torch.bool))
-    masks = [torch.zeros(x.shape, dtype=dtype).masked_fill_(x, torch.finfo(dtype).min) for x in hidden]
+        masked.append(~torch.eye(sizes[-1], dtype=torch.bool))
+    masks = [torch.zeros(x.shape, dtype=dtype).masked_fill_(x, torch.finfo(dtype).min) for x in masked]
 
     def attend(_: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         with torch.autocast(query.device.type, enabled=False):
@@ -84,4 +84,4 @@ def _attend_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tens
         return out[0]
     scores = query.reshape(len(key), shared * n, size) @ key.mT
     weights = (scores.view(len(key), shared, n, n) + mask).softmax(-1)
-    return (weights.view(len(key), shared * n, n) @ value).reshape(heads, n, size)
+    return (weights.view(len(key), shared * n, n) @ value).reshape(heads, n, -1)

@@ -67,7 +67,7 @@ class _Rows(NamedTuple):
         return list(groups.values())
 
 
-class _Tree(NamedTuple):
+class _Group(NamedTuple):
     size: int
     rows: list[int]  # rows of the batch that have this prompt
 
@@ -90,7 +90,7 @@ def pack(
         return count * width * (6 * hidden_size + 2 * width)
 
     groups, longest = rows.same_prompt(), int(rows.lengths.max())
-    best: tuple[list[list[_Tree]], int, bool] | None = None  # trees of each row, width, by tree
+    best: tuple[list[list[_Group]], int, bool] | None = None  # trees of each row, width, by tree
     least = sys.maxsize if cost_of_tree == 0 else int(0.95 * cost(*ids.shape))
     for factor in WIDTHS:
         limit = int(longest * factor)
@@ -178,7 +178,7 @@ def _tries(model: PreTrainedModel) -> bool:
     arrays = [tensor.cpu().numpy() for tensor in batch]
     ids, real, response, positions = arrays
     heads, lengths = (real & ~response).sum(1), real.sum(1)
-    trees = [_Tree(6, [0, 1]), _Tree(5, [2])]
+    trees = [_Group(6, [0, 1]), _Group(5, [2])]
     packing = _written([trees], ROUND_WIDTH, False, _Rows(ids, positions, real.argmax(1), heads, lengths), model.device)
     backbone: Any = backbone_of(model)
     with torch.autocast(model.device.type, enabled=False):
@@ -209,24 +209,24 @@ def _rounded(width: int, multiple_of: int) -> int:
     return -(-width // multiple_of) * multiple_of
 
 
-def _trees(group: Sequence[int], rows: _Rows, width: int) -> list[_Tree]:
+def _trees(group: Sequence[int], rows: _Rows, width: int) -> list[_Group]:
     """The rows of one prompt in trees of at most `width` tokens."""
-    trees: list[_Tree] = []
+    trees: list[_Group] = []
     head = int(rows.heads[group[0]])
     size, members = head, list[int]()
     for b in group:
         extra = int(rows.lengths[b]) - head
         if members and size + extra > width:
-            trees.append(_Tree(size, members))
+            trees.append(_Group(size, members))
             size, members = head, []
         size += extra
         members.append(b)
-    return [*trees, _Tree(size, members)]
+    return [*trees, _Group(size, members)]
 
 
-def _balanced(trees: Sequence[_Tree], count: int) -> list[list[_Tree]]:
+def _balanced(trees: Sequence[_Group], count: int) -> list[list[_Group]]:
     """The trees in `count` rows of nearly equal length: longest first, each in the row that is shortest so far."""
-    rows: list[list[_Tree]] = [[] for _ in range(count)]
+    rows: list[list[_Group]] = [[] for _ in range(count)]
     shortest = [(0, r) for r in range(count)]
     for tree in sorted(trees, key=lambda tree: -tree.size):
         size, r = shortest[0]
@@ -236,7 +236,7 @@ def _balanced(trees: Sequence[_Tree], count: int) -> list[list[_Tree]]:
 
 
 def _written(
-    bins: Sequence[Sequence[_Tree]], width: int, by_tree: bool, rows: _Rows, device: torch.device
+    bins: Sequence[Sequence[_Group]], width: int, by_tree: bool, rows: _Rows, device: torch.device
 ) -> Packing:  # fmt: skip
     shape = (len(bins), width)
     packed_ids, packed_positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Muon (K. Jordan et al. 2024; arXiv:2502.16982): momentum whose every update is orthogonalised, for the matrices
 inside a model's layers.
 
-The orthogonalisation is five Newton-Schulz iterations, and for a small model they cost about as much as the gradient.
+The orthogonalisation is three Newton-Schulz iterations, and for a small model they cost about as much as the gradient.
 Three things make them cheap: matrices of one shape are iterated together; a wide matrix is iterated by its Gram matrix,
 which is smaller; and they run in the precision that the processor multiplies fast (`torch.optim.Muon` always takes
 bfloat16, which a processor without it emulates: 25 times slower than float32 on AVX2).
@@ -20,8 +20,12 @@ from rlhf_bench.runtime.sharding import gather, sharded_as
 
 # a x + b x^3 + c x^5 of each iteration: nearest to 1 over the interval that the ones before it have left, from
 # [0.01, 1] (N. Amsel et al. 2025, arXiv:2505.16932, algorithm 1): the three take it to [0.73, 1.27].
-POLYNOMIALS = ((8.0934, -23.6205, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
-MARGIN = 1.02  # rounding may take no singular value above 1, where the first polynomial is steep
+OPTIMAL = ((8.0934, -23.6205, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
+# All but the last are of x / 1.01, as there: rounding in bfloat16 may take no value out of the interval, where the next
+# polynomial is steep.
+SAFETY = 1.01
+POLYNOMIALS = (*((a / SAFETY, b / SAFETY**3, c / SAFETY**5) for a, b, c in OPTIMAL[:-1]), OPTIMAL[-1])
+MARGIN = 1.02  # of the bound on the largest singular value
 
 
 class Muon(torch.optim.Optimizer):

@@ -99,7 +99,7 @@ def test_layout_drawn_by_hand() -> None:
     assert drawn == expected
     assert packing.visible[0, 0].any(1).all()  # padding sees itself, or its attention would be NaN
     assert packing.trees == [Tree(2, (2, 3)), Tree(1, (1,))]
-    of_first = ["".join("." if v else "1" for v in row) for row in packing.trees[0].hidden().tolist()]
+    of_first = ["".join("." if v else "1" for v in row) for row in packing.trees[0].masked().tolist()]
     assert of_first == [row[:7] for row in expected[:7]]
 
 
