@@ -57,10 +57,10 @@ def no_mask(model: PreTrainedModel) -> Tensor:
 
 def adds_mask(model: PreTrainedModel) -> bool:
     """Whether the model's attention adds its mask to the scores, in place of reading True and False."""
-    return _name(model) in ("eager", EXTENDED["eager"])
+    return _attention_of(model) in ("eager", EXTENDED["eager"])
 
 
-def _name(model: PreTrainedModel) -> str | None:
+def _attention_of(model: PreTrainedModel) -> str | None:
     """Of the model's attention in transformers' registry."""
     name: str | None = model.config.get_text_config()._attn_implementation
     return name
@@ -76,7 +76,7 @@ def can_replace_attention(model: PreTrainedModel) -> bool:
     with _lock:
         if backbone not in _known:
             _known[backbone] = _extend(backbone)
-        return _known[backbone] and _name(backbone) in EXTENDED.values()  # it may have been set to another since
+        return _known[backbone] and _attention_of(backbone) in EXTENDED.values()  # it may be another since
 
 
 @torch.no_grad()
