@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from rlhf_bench.modeling.last_layer import can_leave_out
 from rlhf_bench.modeling.logprobs import hidden_states
 from rlhf_bench.modeling.tokens import Batch, collate
 from tests.rlhf_bench.modeling.test_trees import PACKED, ROPE, ROWS, make
+from trainers.engine.models import checkpoint_layers
 
 WITHOUT = {
     # its feed-forward part is two layers under names of their own
@@ -87,3 +89,24 @@ def test_a_part_that_mixes_tokens_is_found() -> None:
     model = make("llama", PACKED["llama"])
     model.base_model.layers[-1].mlp = Mixes()
     assert not can_leave_out(model)
+
+
+def test_a_copy_leaves_out_what_the_model_does() -> None:
+    model = make("llama", PACKED["llama"])
+    assert can_leave_out(model)
+    other = copy.deepcopy(model)
+    batch = collate(ROWS, pad_id=0)
+    read = last_tokens(batch)
+    assert can_leave_out(other)
+    with torch.no_grad():
+        assert torch.equal(hidden_states(model, batch, read)[read], hidden_states(other, batch, read)[read])
+
+
+def test_layers_are_computed_again_for_each_backward_pass() -> None:
+    model = make("llama", PACKED["llama"])
+    checkpoint_layers(model, "sft")
+    batch = collate(ROWS, pad_id=0)
+    read = last_tokens(batch)
+    total = hidden_states(model, batch, read)[read].sin().sum()
+    first, second = (torch.autograd.grad(total, list(model.base_model.parameters()), retain_graph=True) for _ in "ab")
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -30,7 +30,11 @@ ROPE = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 
 GPT2 = {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
         "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
 PACKED = {"gpt2": GPT2, "llama": ROPE, "qwen2": ROPE, "gemma": ROPE, "mistral": {**ROPE, "sliding_window": None},
-          "gpt_neox": {**SMALL, "intermediate_size": 48}}  # fmt: skip
+          "gpt_neox": {**SMALL, "intermediate_size": 48},
+          # its values are narrower than its queries
+          "deepseek_v3": {**SMALL, "intermediate_size": 48, "num_key_value_heads": 4, "q_lora_rank": None,
+                          "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
+                          "first_k_dense_replace": 2}}  # fmt: skip
 NOT_PACKED = {
     "mistral": {**ROPE, "sliding_window": 8},
     "gemma2": {**ROPE, "sliding_window": 8},
@@ -187,6 +191,15 @@ def test_layers_that_are_computed_again_attend_as_they_did() -> None:
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_model_that_is_given_another_attention_attends_by_it() -> None:
+    model = make("llama", PACKED["llama"])
+    packing = packed(collate(ROWS, pad_id=0), by_tree=True)
+    assert cost_of_tree(model) is not None
+    model.set_attn_implementation("sdpa")
+    assert cost_of_tree(model) is None
+    assert packed_hidden_states(model, packing).isnan().any()  # what attends to all tokens after all is seen
 
 
 def test_scores_with_a_cap_do_not_attend_by_tree() -> None:
