@@ -94,7 +94,8 @@ def read_json(path: Path) -> Any:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8", newline="\n") as file:  # a text may have other characters that end a line
+        return [json.loads(line) for line in file]
 
 
 def weights(run: Path) -> dict[str, bytes]:
