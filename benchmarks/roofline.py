@@ -3,7 +3,8 @@
     python benchmarks/roofline.py                       # the default recipe, shortened
     python benchmarks/roofline.py --model gpt2-124M     # 4 texts, pairs, or 8 responses a step; add --precision bf16
 
-The peak is measured in the same process: the fastest of some large matrix products. A stage's operations are those of
+The peak is measured in the same process before and after each stage, since a processor's speed changes: the fastest of
+some large matrix products, and of both measurements the mean. A stage's operations are those of
 its tokens: no padding, each distinct prefix of a batch once, backward twice the forward, optimiser and everything that
 is not a matrix product counted as nothing. A second share does not count what the last layer leaves out, for tokens
 whose hidden state is not read. Its time is that of its steps from the third on, optimiser, reference,
@@ -152,25 +153,25 @@ def arguments(description: str | None) -> argparse.Namespace:
 
 def main() -> None:
     given, device = arguments(__doc__), default_device()
-    of = peak(DTYPES[given.precision], device)
     print(
         f"{given.model}, {given.precision} on {device}, {torch.get_num_threads()} threads, "
-        f"{torch.backends.cpu.get_cpu_capability()}: peak {of / 1e9:.0f} GFLOP/s",
+        f"{torch.backends.cpu.get_cpu_capability()}",
         flush=True,
     )
+    before = peak(DTYPES[given.precision], device)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for stage, run in stages(given, root).items():
             recorder = Recorder()
             with watched(recorder):
                 run()
+            after = peak(DTYPES[given.precision], device)
+            of, before = (before + after) / 2, after
             seconds, share, done = recorder.share(of)
             rollouts = recorder.sampling / len(recorder.steps)
             also = f", sampling {1000 * rollouts:.0f} ms" if rollouts else ""
-            print(
-                f"{stage:7} {1000 * seconds:8.1f} ms a step, {share:4.0%} of the peak ({done:.0%} done){also}",
-                flush=True,
-            )
+            shares = f"{share:4.0%} of {of / 1e9:.0f} GFLOP/s ({done:.0%} done)"
+            print(f"{stage:7} {1000 * seconds:8.1f} ms a step, {shares}{also}", flush=True)
         print_sampling(root, given)
 
 

@@ -292,7 +292,8 @@ def test_the_differences_of_a_mistake_are_marked(page: Any) -> None:
 
 def test_rows_of_the_audit_link_to_their_mistakes(page: Any) -> None:
     page.locator("#reward-model tbody").get_by_role("link", name="advice", exact=True).first.click()
-    assert page.locator("#pairs").get_by_label("Category").input_value() == "advice"
+    chosen = page.locator("#pairs").get_by_label("Category")
+    page.wait_for_function("select => select.value === 'advice'", arg=chosen.element_handle())
     assert page.locator("#pairs .pager [role=status]").text_content() == "1–6 of 11"
 
 
