@@ -37,8 +37,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's and datasets' own
 
 
 def assert_like_trl(ours: Graded, trls: Graded) -> None:
-    """Loss to 1e-5 relative, each gradient to 1e-4 of its tensor's norm."""
-    assert ours.loss == pytest.approx(trls.loss, rel=1e-5, abs=1e-7)
+    """Loss to 1e-5 relative, or to the rounding of float32 where terms of about 1 cancel; each gradient to 1e-4 of its
+    tensor's norm."""
+    assert ours.loss == pytest.approx(trls.loss, rel=1e-5, abs=1e-6)
     assert ours.gradients.keys() == trls.gradients.keys()
     largest = max(float(g.norm()) for g in trls.gradients.values())
     assert largest > 1e-3  # two gradients of 0 would be alike, too
