@@ -61,7 +61,7 @@ def adds_mask(model: PreTrainedModel) -> bool:
 
 
 def _attention_of(model: PreTrainedModel) -> str | None:
-    """Of the model's attention in transformers' registry."""
+    """The name of the model's attention in transformers' registry."""
     name: str | None = model.config.get_text_config()._attn_implementation
     return name
 

@@ -57,7 +57,7 @@ def decode_steps(
         yield from _recomputed_steps(model, prompts, samples, steps, drawn, state)
         return
     prefix = _Prefix.of(model, prompts, steps, pad=int(drawn[0, 0]))
-    grouped = (is_large(model) or (on_cpu(model) and samples > 1)) and can_group(model)
+    grouped = on_cpu(model) and (samples > 1 or is_large(model)) and can_group(model)
     cache = preallocated_cache(model, room=prefix.width + (0 if grouped else steps))
     logits = _prefill(model, prefix, cache)
     if grouped:

@@ -67,7 +67,7 @@ class LogprobModel(nn.Module):
     ) -> TokenLogps:
         """The same from the backbone's last hidden state, (B, T, H), for a forward that reads it for more than this."""
         mask = target_mask(batch, whole_sequence=whole_sequence)
-        before = hidden[:, :-1][mask[:, 1:]]  # (N, H), the position before each target
+        before = hidden[read_for(mask)]  # (N, H), the position before each target
         if is_linear(self.model):
             weight, bias = output_layer(self.model)
             flat_logps, flat_entropy, correct = chunked_logps(before, weight, bias, batch.ids[mask], 1.0 / temperature)

@@ -1,7 +1,7 @@
 """Muon (K. Jordan et al. 2024; arXiv:2502.16982): momentum whose every update is orthogonalised, for the matrices
 inside a model's layers.
 
-The orthogonalisation is three Newton-Schulz iterations, and for a small model they cost about as much as the gradient.
+The orthogonalisation is three Newton-Schulz iterations, and for a small model they are a good part of a step.
 Three things make them cheap: matrices of one shape are iterated together; a wide matrix is iterated by its Gram matrix,
 which is smaller; and they run in the precision that the processor multiplies fast (`torch.optim.Muon` always takes
 bfloat16, which a processor without it emulates: 25 times slower than float32 on AVX2).
