@@ -34,8 +34,8 @@ def train(stage: Stage) -> StageResult:
     held_out = encode(stage, tokenizer, _texts(stage.pairs("validation", config.eval_size)))
     model = new_gpt2(
         tokenizer, layers=spec.n_layer, heads=spec.n_head, width=spec.n_embd, positions=spec.n_positions,
-        seed=stage.seed,
-    ).to(device)  # fmt: skip
+        seed=stage.seed, device=device,
+    )  # fmt: skip
     prepare(stage, model, config)
     return fit(stage, config, Trained(model, tokenizer), rows, held_out, whole_sequence=True)
 

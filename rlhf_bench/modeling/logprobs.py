@@ -152,13 +152,13 @@ def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) 
         part = slice(start, start + rows)
         logits = [logits_of(model, hidden[part]) for model, hidden in zip(models, sides, strict=True)]
         common = min(side.shape[-1] for side in logits)  # an output layer may be padded beyond the tokenizer
-        p, q = (side[:, :common].log_softmax(-1) for side in logits)
+        (p, probability), (q, _) = (log_and_softmax(side[:, :common]) for side in logits)
         known = targets[part] < common
         picked = targets[part, None].clamp(max=common - 1)
         columns[0].append(torch.where(known, p.gather(1, picked).squeeze(1), 0.0))
         columns[1].append(torch.where(known, q.gather(1, picked).squeeze(1), 0.0))
         # a token that the policy cannot produce adds nothing, whatever the reference thinks of it
-        columns[2].append((p.exp() * torch.where(p.isneginf(), 0.0, p - q)).sum(-1))
+        columns[2].append((probability * torch.where(p.isneginf(), 0.0, p - q)).sum(-1))
     zeros = torch.zeros(mask.shape, dtype=_wide(sides[0].dtype), device=mask.device)
     return TokenKL(*(zeros.masked_scatter(mask, torch.cat(c)) if c else zeros for c in columns))
 
@@ -210,10 +210,21 @@ def chunked_logps(
     return logps[:count], entropy[:count], correct[:count]
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_temperature: float) -> Tensor:
-    """Logits in the hidden state's precision, everything after in float32 or wider. (n, H) -> (n, V)."""
+def _next_token(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and probabilities of the next token, (n, H) -> (n, V) each: logits in the hidden state's
+    precision, everything after in float32 or wider."""
     logits = _linear_logits(hidden, weight, bias)
-    return (logits if inverse_temperature == 1.0 else logits * inverse_temperature).log_softmax(-1)
+    return log_and_softmax(logits if inverse_temperature == 1.0 else logits * inverse_temperature)
+
+
+def log_and_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """log softmax, in the place of `logits`, and softmax over the last dimension, with one exponential for both."""
+    logits.sub_(logits.amax(-1, keepdim=True))
+    p = logits.softmax(-1)
+    # the likeliest token's logit is 0 now, so that its log-probability is what all logits lack
+    return logits.add_(p.amax(-1, keepdim=True).log_()), p
 
 
 def _linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -269,10 +280,9 @@ class _ChunkedLogps(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             low, small = hidden.to(dtype), weight.to(dtype)
             for part in parts:
-                log_p = _log_softmax(low[part], small, bias, inverse_temperature)
+                log_p, p = _next_token(low[part], small, bias, inverse_temperature)
                 logps[part] = log_p.gather(1, targets[part, None]).squeeze(1)
-                p = log_p.exp()
-                entropy[part] = -torch.bmm(p[:, None], log_p[:, :, None]).flatten()
+                entropy[part] = -(p * log_p).sum(-1)
                 correct[part] = logps[part] >= log_p.amax(-1)  # many times faster than argmax
         ctx.save_for_backward(hidden, weight, small, bias, targets)
         ctx.only_chunk = (log_p, p) if len(parts) == 1 and any(ctx.needs_input_grad) else None
@@ -290,8 +300,7 @@ class _ChunkedLogps(torch.autograd.Function):
         with_entropy = bool(grad_entropy.any())
         for part in _parts(targets.shape[0], weight.shape[0]):
             if ctx.only_chunk is None:
-                log_p = _log_softmax(low[part], small, bias, ctx.inverse_temperature)
-                p = log_p.exp()
+                log_p, p = _next_token(low[part], small, bias, ctx.inverse_temperature)
             else:
                 log_p, p = ctx.only_chunk
             if with_entropy:

@@ -38,6 +38,7 @@ from rlhf_bench.modeling.model_files import (
 from rlhf_bench.modeling.quantized import four_bit_options
 from rlhf_bench.modeling.tokenizers import load_tokenizer
 
+CPU = torch.device("cpu")
 PAD = "<|pad|>"
 WRAPPED_NAMES = {r"(^|\.)_orig_mod\.": r"\1", r"^module\.": ""}  # of torch.compile, of DataParallel
 
@@ -75,7 +76,14 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def new_gpt2(
-    tokenizer: PreTrainedTokenizerBase, *, layers: int, heads: int, width: int, positions: int, seed: int
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    layers: int,
+    heads: int,
+    width: int,
+    positions: int,
+    seed: int,
+    device: torch.device | None = None,
 ) -> PreTrainedModel:
     """A GPT-2 with random weights.
 
@@ -103,7 +111,8 @@ def new_gpt2(
         model = GPT2LMHeadModel(config)
     with torch.no_grad():
         model.transformer.wpe.weight.mul_(0.1)
-    return cast(PreTrainedModel, model.eval())
+    use_fused_kernels(model, device or CPU)
+    return _placed(model, device or CPU)
 
 
 def load_policy(

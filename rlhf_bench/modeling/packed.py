@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +45,14 @@ def on_cpu(model: PreTrainedModel) -> bool:
     return model.device.type == "cpu" and bool(torch.backends.mkldnn.is_available())
 
 
+_sizes: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()  # model -> its parameters, which every pass asks
+
+
 def is_large(model: PreTrainedModel) -> bool:
     """True for a model on a CPU with weights too large for its cache, which one thread at a time works on."""
-    return on_cpu(model) and sum(p.numel() for p in model.parameters()) > SMALL
+    if model not in _sizes:
+        _sizes[model] = sum(p.numel() for p in model.parameters())
+    return on_cpu(model) and _sizes[model] > SMALL
 
 
 def _layers(model: PreTrainedModel) -> Iterator[nn.Module]:

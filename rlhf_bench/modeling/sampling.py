@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.modeling.decoding import can_group, decode_steps
+from rlhf_bench.modeling.logprobs import log_and_softmax
 from rlhf_bench.modeling.packed import on_cpu, packed_weights
 from rlhf_bench.modeling.special import continued_text, end_ids
 from rlhf_bench.modeling.stops import Stops
@@ -58,13 +59,15 @@ def uniforms(seed: int, prompt_id: str, sample: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).random(count)
 
 
-def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
-    """Log-probabilities that are drawn from: temperature, then top-k, then top-p. (B, V) -> (B, V), -inf where cut."""
+def next_token(logits: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and probabilities that are drawn from: temperature, then top-k, then top-p; -inf and 0 where
+    they cut. (B, V) -> (B, V) each; `logits` may be overwritten."""
     logits = logits.float()
     if config.temperature == 0:
-        best = logits.argmax(-1, keepdim=True)
-        return torch.full_like(logits, -torch.inf).scatter(-1, best, 0.0)
-    logits = logits / config.temperature
+        certain = torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
+        return certain.log(), certain
+    if config.temperature != 1.0:
+        logits = logits / config.temperature
     if config.top_k and config.top_k < logits.shape[-1]:
         threshold = logits.topk(config.top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < threshold, -torch.inf)
@@ -72,7 +75,7 @@ def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
         ordered, index = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
         beyond = ordered.cumsum(-1) - ordered >= config.top_p  # the mass before a token already reaches top_p
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(-1, index, beyond), -torch.inf)
-    return logits.log_softmax(-1)
+    return log_and_softmax(logits)
 
 
 def sample(
@@ -262,20 +265,24 @@ def _draw_all(logits: Tensor, u: Tensor, config: SamplingConfig) -> tuple[Tensor
 
     A few rows at a time: what they need in between stays in the processor's cache.
 
-    Raises NotFinite where a probability is NaN.
+    Raises NotFinite as `draw`.
     """
     tokens, logps = [], []
     for rows, numbers in zip(*(t.split(max(1, DRAW_ELEMENTS // logits.shape[1])) for t in (logits, u)), strict=True):
-        probable = filter_logits(rows, config)
-        if bool(probable.sum(1).isnan().any()):
-            raise NotFinite("the probabilities of the next token are NaN; the weights are damaged or have diverged")
-        token = draw(probable, numbers)
+        log_p, p = next_token(rows, config)
+        token = draw(p, numbers)
         tokens.append(token)
-        logps.append(probable.gather(1, token[:, None]).squeeze(1))
+        logps.append(log_p.gather(1, token[:, None]).squeeze(1))
     return torch.cat(tokens), torch.cat(logps)
 
 
-def draw(logps: Tensor, u: Tensor) -> Tensor:
-    """The first token with a cumulative probability above u times the total: never one of probability 0. (B,)"""
-    cumulative = logps.double().exp().cumsum(-1)
-    return torch.searchsorted(cumulative, (u * cumulative[:, -1])[:, None], right=True).squeeze(1)
+def draw(p: Tensor, u: Tensor) -> Tensor:
+    """The first token with a cumulative probability above u times the total: never one of probability 0.
+
+    p (B, V), u (B,) float64 -> (B,). Raises NotFinite where a probability is NaN.
+    """
+    cumulative = p.cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1]
+    if bool(total.isnan().any()):
+        raise NotFinite("the probabilities of the next token are NaN; the weights are damaged or have diverged")
+    return torch.searchsorted(cumulative, (u * total)[:, None], right=True).squeeze(1)

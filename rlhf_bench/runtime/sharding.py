@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -68,7 +69,12 @@ def unsharded(roots: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+    # asked in every pass: only a process among others looks at all parameters
+    return (
+        dist.is_available()
+        and dist.is_initialized()
+        and any(isinstance(parameter, DTensor) for parameter in module.parameters())
+    )
 
 
 def gather(value: Value) -> Value:

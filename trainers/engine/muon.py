@@ -75,34 +75,41 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonalise(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
     """The nearest orthogonal matrix of each, roughly: singular values go to some 0.7 to 1.3. (K, R, C) -> (K, R, C)."""
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = (matrices.mT if tall else matrices).to(dtype)
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    gram = x @ x.mT
-    largest = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7) * MARGIN  # square of a bound on the singular values
-    x, gram = x / largest.sqrt(), gram / largest
+    x = matrices.to(dtype)
+    rows, columns = x.shape[-2:]
+    gram = x.mT @ x if rows > columns else x @ x.mT  # of the shorter side
+    # The square of a bound on the singular values.
+    largest = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-14) * MARGIN
+    gram = gram / largest
     # In bfloat16 the Gram matrix of an update would be too coarse to be iterated alone.
-    wide = 2 * x.shape[-2] <= x.shape[-1] and dtype != torch.bfloat16
-    x = _by_gram_matrix(x, gram) if wide else _directly(x, gram)
-    return (x.mT if tall else x).to(matrices.dtype)
+    if 2 * min(rows, columns) <= max(rows, columns) and dtype != torch.bfloat16:
+        factor = _factor(gram) / largest.sqrt()
+        x = x @ factor if rows > columns else factor @ x
+    else:
+        x = _iterated(x / largest.sqrt(), gram)
+    return x.to(matrices.dtype)
 
 
-def _directly(x: Tensor, gram: Tensor) -> Tensor:
-    """X <- (a + b XX' + c (XX')^2) X, for each polynomial."""
+def _iterated(x: Tensor, gram: Tensor) -> Tensor:
+    """X <- (a + b G + c G^2) X for each polynomial, with G = X X'; from the other side where X is tall."""
+    tall = x.shape[-2] > x.shape[-1]
     for i, (a, b, c) in enumerate(POLYNOMIALS):
-        gram = x @ x.mT if i else gram
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        if i:
+            gram = x.mT @ x if tall else x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, *((x, polynomial) if tall else (polynomial, x)), beta=a)
     return x
 
 
-def _by_gram_matrix(x: Tensor, gram: Tensor) -> Tensor:
-    """The same with the polynomials multiplied up first: all are polynomials of one matrix, so that they commute."""
+def _factor(gram: Tensor) -> Tensor:
+    """What the iterations multiply a matrix with, by its Gram matrix alone: all are polynomials of it, so that they
+    commute."""
     product = None
-    unit = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
+    unit = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     for i, (a, b, c) in enumerate(POLYNOMIALS):
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c).add_(unit, alpha=a)
         product = factor if product is None else factor @ product
         if i + 1 < len(POLYNOMIALS):
             gram = factor @ (gram @ factor)
     assert product is not None
-    return product @ x
+    return product

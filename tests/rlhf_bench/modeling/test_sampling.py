@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_bench.errors import BadValue
 from rlhf_bench.modeling import decoding, sampling
 from rlhf_bench.modeling.logprobs import LogprobModel
-from rlhf_bench.modeling.sampling import SamplingConfig, filter_logits, sample, sample_as, stream, uniforms
+from rlhf_bench.modeling.sampling import SamplingConfig, next_token, sample, sample_as, stream, uniforms
 from rlhf_bench.modeling.tokens import Encoded, collate, encode_prompts
 from rlhf_bench.runtime.processes import ALONE
 from rlhf_bench.types import Completion, Prompt, prompt_id
@@ -34,7 +34,7 @@ def logits_of(*probabilities: float) -> Tensor:
 
 
 def probabilities(logits: Tensor, **options: Any) -> list[float]:
-    return filter_logits(logits, SamplingConfig(**options)).exp()[0].tolist()
+    return next_token(logits, SamplingConfig(**options))[1][0].tolist()
 
 
 # what is drawn from, by hand
@@ -83,23 +83,24 @@ def test_which_samples_are_the_models_own(options: dict[str, Any], exact: bool) 
 
 def test_inverse_distribution_function() -> None:
     """P(token) is the length of the interval of u that gives it: .25, 0, .5, .25."""
-    logps = logits_of(0.25, 0.0, 0.5, 0.25).repeat(8, 1)
+    p = torch.tensor([[0.25, 0.0, 0.5, 0.25]]).repeat(8, 1)
     u = torch.tensor([0.0, 0.2499, 0.2501, 0.5, 0.7499, 0.7501, 0.9999, 1 - 2**-53], dtype=torch.float64)
-    assert sampling.draw(logps, u).tolist() == [0, 0, 2, 2, 2, 3, 3, 3]
+    assert sampling.draw(p, u).tolist() == [0, 0, 2, 2, 2, 3, 3, 3]
 
 
 def test_no_uniform_number_gives_a_token_of_probability_0() -> None:
     """u = 0 least of all, which lies on the edge of its empty interval."""
     u = torch.tensor([0.0, 0.4999, 0.5001, 1 - 2**-53], dtype=torch.float64)
-    assert sampling.draw(logits_of(0.0, 0.5, 0.0, 0.5, 0.0).repeat(4, 1), u).tolist() == [1, 1, 3, 3]
+    p = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).repeat(4, 1)
+    assert sampling.draw(p, u).tolist() == [1, 1, 3, 3]
 
 
 def test_draws_follow_the_probabilities() -> None:
     """Chi-squared of 20,000 draws with the streams that sampling uses; a false alarm once in a million."""
     p = np.array([0.02, 0.4, 0.08, 0.2, 0.3])
     u = np.array([uniforms(0, f"prompt {i}", i % 4, 1)[0] for i in range(20_000)])
-    logps = torch.tensor(p).log().repeat(len(u), 1)
-    counts = np.bincount(sampling.draw(logps, torch.from_numpy(u)).numpy(), minlength=5)
+    drawn = sampling.draw(torch.tensor(p).repeat(len(u), 1), torch.from_numpy(u))
+    counts = np.bincount(drawn.numpy(), minlength=5)
     assert stats.chisquare(counts, 20_000 * p).pvalue > 1e-6
     assert stats.kstest(u, "uniform").pvalue > 1e-6
 
