@@ -1,13 +1,15 @@
 """Attention of packed rows tree by tree, on a CPU.
 
 A mask over a whole packed row costs as much as if every token attended to every other one. Here each tree is a few
-small matrix products with a mask of its own. For a large model they are faster than fused attention, in bfloat16
-several times; the scores of a long tree would take much memory, so that such a tree keeps fused attention.
+small matrix products: its tokens meet the prompt's keys in one, and each response meets its own keys in another, so
+that what responses would see of each other is not computed. For a large model that is faster than fused attention, in
+bfloat16 several times; the scores of a long tree would take much memory, so that such a tree keeps fused attention.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +22,9 @@ from rlhf_bench.modeling.attention import attending, can_replace_attention, no_m
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.packed import is_large
 
-LONG = 512  # tokens of a tree from which attention is fused
+LONG = 512  # attention is fused where a head's scores are more than its square
 CALLS = 2_000  # pairs of tokens whose attention takes as long as the calls for one tree, in a small model
+BLOCK = 1_400  # the same for the calls for one response beside its prompt
 
 
 class Tree(NamedTuple):
@@ -34,10 +37,39 @@ class Tree(NamedTuple):
     def size(self) -> int:
         return self.prompt + sum(self.responses)
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether it is cheaper to leave out what responses would see of each other than to mask it."""
+        spared = self.size - self.prompt - max(self.responses, default=0)
+        return self.size * spared > BLOCK * len(self.responses)
+
+    @property
+    def pairs(self) -> int:
+        """Scores of one head: of each token for the prompt and the longest response, or for every token."""
+        width = self.prompt + max(self.responses) if self.in_blocks else self.size
+        return self.size * width
+
     def masked(self) -> Tensor:
         """(n, n) bool: True where token i may not attend to token j, which comes later or is another response's."""
         of = torch.repeat_interleave(torch.tensor((self.prompt, *self.responses)))  # 0 the prompt, then each response
         return ((of[None] != 0) & (of[None] != of[:, None])) | torch.ones(len(of), len(of), dtype=torch.bool).triu_(1)
+
+
+class _Part(NamedTuple):
+    """Tokens of a tree that meet some of its keys, in one product."""
+
+    rows: slice
+    keys: slice
+    columns: slice  # of the tree's scores, where these are
+    mask: Tensor  # (rows, keys), added to them
+
+
+class _Plan(NamedTuple):
+    """How the tokens of one tree attend."""
+
+    at: slice  # the tree's tokens
+    width: int  # columns of its scores
+    parts: list[_Part]  # the first has all of its tokens
 
 
 def cost_of_tree(model: PreTrainedModel) -> int | None:
@@ -57,31 +89,126 @@ def attending_by_tree(model: PreTrainedModel, trees: Sequence[Tree], tokens: int
     """Attention tree by tree over one row of so many tokens while the block lasts; tokens after the last tree are
     padding, and attend to themselves. Gives the mask that the backbone is called with, which nothing may read."""
     dtype = product_dtype(model.dtype, model.device)
-    sizes = [tree.size for tree in trees]
-    masked = [tree.masked() for tree in trees]
-    if sum(sizes) < tokens:
-        sizes.append(tokens - sum(sizes))
-        masked.append(~torch.eye(sizes[-1], dtype=torch.bool))
-    masks = [torch.zeros(x.shape, dtype=dtype).masked_fill_(x, torch.finfo(dtype).min) for x in masked]
+    runs = _runs(trees, tokens, dtype)
+    lengths = [length for length, _ in runs]
 
     def attend(_: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         with torch.autocast(query.device.type, enabled=False):
-            sides = [x[0].to(dtype).split(sizes, dim=1) for x in (query * scale, key, value)]
-            parts = [_attend_one(q, k, v, mask) for q, k, v, mask in zip(*sides, masks, strict=True)]
-        return torch.cat(parts, dim=1).transpose(0, 1)[None]
+            sides = [x[0].to(dtype) for x in (query * scale, key, value)]
+            shared = len(sides[0]) // len(sides[1])  # query heads that share a key head
+            if shared > 1:
+                sides[1:] = [x.repeat_interleave(shared, dim=0) for x in sides[1:]]
+            split = zip(*(x.split(lengths, dim=1) for x in sides), strict=True)
+            parts = [_attend(*side, how) for side, (_, how) in zip(split, runs, strict=True)]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
 
     with attending(attend):
         yield no_mask(model)
 
 
-def _attend_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """One tree of n tokens: query (heads, n, E), scaled; key and value (key heads, n, E) -> (heads, n, E)."""
-    heads, n, size = query.shape
-    shared = heads // len(key)  # query heads that share a key head
-    if n >= LONG:
-        key, value = (x.repeat_interleave(shared, dim=0) for x in (key, value))
-        out = F.scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask, scale=1.0)
-        return out[0]
-    scores = query.reshape(len(key), shared * n, size) @ key.mT
-    weights = (scores.view(len(key), shared, n, n) + mask).softmax(-1)
-    return (weights.view(len(key), shared * n, n) @ value).reshape(heads, n, -1)
+def _runs(trees: Sequence[Tree], tokens: int, dtype: torch.dtype) -> list[tuple[int, list[_Plan] | Tensor]]:
+    """Trees that are side by side, and how they attend: by plans, or a long one alone, by its mask. Each run with its
+    number of tokens."""
+    runs: list[tuple[int, list[_Plan] | Tensor]] = []
+    padding = tokens - sum(tree.size for tree in trees)
+    for is_long, some in itertools.groupby(trees, key=lambda tree: tree.pairs >= LONG**2):
+        if is_long:
+            runs += [(tree.size, _additive(tree.masked(), dtype)) for tree in some]
+            continue
+        plans: list[_Plan] = []
+        for tree in some:
+            plans.append(_plan(tree, plans[-1].at.stop if plans else 0, dtype))
+        runs.append((plans[-1].at.stop, plans))
+    if padding:
+        alone, every = ~torch.eye(padding, dtype=torch.bool), slice(0, padding)
+        runs.append((padding, [_Plan(every, padding, [_Part(every, every, every, _additive(alone, dtype))])]))
+    return runs
+
+
+def _plan(tree: Tree, start: int, dtype: torch.dtype) -> _Plan:
+    at, n, head = slice(start, start + tree.size), tree.size, tree.prompt
+    every = slice(0, n)
+    if not tree.in_blocks:
+        return _Plan(at, n, [_Part(every, every, every, _additive(tree.masked(), dtype))])
+    longest = max(tree.responses)
+    causal = _additive(torch.ones(longest, longest, dtype=torch.bool).triu_(1), dtype)
+    of_prompt = _additive(torch.ones(n, head, dtype=torch.bool).triu_(1), dtype)
+    parts = [_Part(every, slice(0, head), slice(0, head), of_prompt)]
+    first = head
+    for count in tree.responses:
+        rows = slice(first, first + count)
+        parts.append(_Part(rows, rows, slice(head, head + count), causal[:count, :count]))
+        first += count
+    return _Plan(at, head + longest, parts)
+
+
+def _additive(masked: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(masked.shape, dtype=dtype).masked_fill_(masked, -torch.inf)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, how: list[_Plan] | Tensor) -> Tensor:
+    """Query (heads, T, E), scaled, key and value (heads, T, E) -> (T, heads, E)."""
+    if isinstance(how, Tensor):
+        out = F.scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=how, scale=1.0)
+        return out[0].transpose(0, 1)
+    found: Tensor = _InParts.apply(query, key, value, how)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _InParts(torch.autograd.Function):
+    """softmax(Q K^T + mask) V of each tree, with the scores that its parts have.
+
+    Backward, with P the softmax and G the gradient of the result: dV = P^T G, dP = G V^T,
+    dS = P (dP - sum of P dP over a row), dQ = dS K, dK = dS^T Q.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, plans: list[_Plan]) -> Tensor:
+        heads, tokens, _ = query.shape
+        out = value.new_empty(tokens, heads, value.shape[-1])
+        weights = []
+        for plan in plans:
+            q, k, v, o = (x[:, plan.at] for x in (query, key, value, out.transpose(0, 1)))
+            p = _weights(q, k, plan)
+            for part in plan.parts:
+                _put(o, part.rows, p[:, part.rows, part.columns] @ v[:, part.keys], first=part is plan.parts[0])
+            weights.append(p)
+        ctx.plans = plans
+        ctx.save_for_backward(query, key, value, *(weights if any(ctx.needs_input_grad) else []))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        query, key, value, *weights = ctx.saved_tensors
+        grad = grads[0].transpose(0, 1)
+        of_query, of_key, of_value = (torch.empty_like(x) for x in (query, key, value))
+        for plan, p in zip(ctx.plans, weights, strict=True):
+            q, k, v, g = (x[:, plan.at] for x in (query, key, value, grad))
+            dq, dk, dv = (x[:, plan.at] for x in (of_query, of_key, of_value))
+            dp = torch.zeros_like(p)
+            for rows, keys, columns, _ in plan.parts:
+                dp[:, rows, columns] = g[:, rows] @ v[:, keys].mT
+                dv[:, keys] = p[:, rows, columns].mT @ g[:, rows]
+            ds = torch._softmax_backward_data(dp, p, -1, p.dtype)
+            for part in plan.parts:
+                rows, keys, columns, _ = part
+                _put(dq, rows, ds[:, rows, columns] @ k[:, keys], first=part is plan.parts[0])
+                dk[:, keys] = ds[:, rows, columns].mT @ q[:, rows]
+        return of_query, of_key, of_value, None
+
+
+def _weights(query: Tensor, key: Tensor, plan: _Plan) -> Tensor:
+    """The softmax of one tree's scores. (heads, n, E) each -> (heads, n, width)"""
+    shape = (*query.shape[:2], plan.width)
+    scores = query.new_empty(shape) if len(plan.parts) == 1 else query.new_full(shape, -torch.inf)
+    for rows, keys, columns, mask in plan.parts:
+        torch.add(query[:, rows] @ key[:, keys].mT, mask, out=scores[:, rows, columns])
+    return scores.softmax(-1)
+
+
+def _put(out: Tensor, rows: slice, found: Tensor, *, first: bool) -> None:
+    """The first part's result has all rows; what other parts find is added to it."""
+    if first:
+        out[:, rows] = found
+    else:
+        out[:, rows] += found

@@ -50,6 +50,11 @@ class Packing(NamedTuple):
     trees: list[Tree]  # in the order of the flattened packing, where attention goes by tree
 
 
+class _Group(NamedTuple):
+    size: int
+    rows: list[int]  # rows of the batch that have this prompt
+
+
 class _Rows(NamedTuple):
     """The rows of a batch, in arrays. B rows of T tokens."""
 
@@ -66,10 +71,9 @@ class _Rows(NamedTuple):
             groups.setdefault(self.ids[b, start : start + head].tobytes(), []).append(b)
         return list(groups.values())
 
-
-class _Group(NamedTuple):
-    size: int
-    rows: list[int]  # rows of the batch that have this prompt
+    def tree(self, group: _Group) -> Tree:
+        head = int(self.heads[group.rows[0]])
+        return Tree(head, tuple(int(self.lengths[b]) - head for b in group.rows))
 
 
 def pack(
@@ -78,7 +82,7 @@ def pack(
     """The packing of a batch that costs least, or None where the batch as it is costs about as little.
 
     The cost of R rows of W tokens is taken as R W (6 H + 2 W), H being the hidden size: matrix products and attention.
-    Attention tree by tree costs 2 (n^2 + cost_of_tree) for a tree of n tokens; None: it cannot be, and 0: it is always
+    Attention tree by tree costs 2 (its pairs + cost_of_tree) for each tree; None: it cannot be, and 0: it is always
     better. W is a multiple of `multiple_of`.
     """
     ids, real, response, positions = (tensor.cpu().numpy() for tensor in batch)
@@ -92,14 +96,16 @@ def pack(
     groups, longest = rows.same_prompt(), int(rows.lengths.max())
     best: tuple[list[list[_Group]], int, bool] | None = None  # trees of each row, width, by tree
     least = sys.maxsize if cost_of_tree == 0 else int(0.95 * cost(*ids.shape))
+    if cost_of_tree is not None:
+        whole = [tree for group in groups for tree in _trees(group, rows, sys.maxsize)]
+        total = sum(tree.size for tree in whole)
+        by_tree = 6 * hidden_size * total + 2 * sum(rows.tree(tree).pairs + cost_of_tree for tree in whole)
+        if by_tree < least:
+            best, least = ([whole], _rounded(total, multiple_of), True), by_tree
     for factor in WIDTHS:
         limit = int(longest * factor)
         trees = [tree for group in groups for tree in _trees(group, rows, limit)]
         total = sum(tree.size for tree in trees)
-        if cost_of_tree is not None:
-            by_tree = 6 * hidden_size * total + 2 * sum(tree.size**2 + cost_of_tree for tree in trees)
-            if by_tree < least:
-                best, least = ([trees], _rounded(total, multiple_of), True), by_tree
         fewest = -(-total // limit)
         for count in range(fewest, min(fewest + 2, len(trees)) + 1):
             if cost(count, total // count) >= least:  # even in rows of equal length
@@ -252,7 +258,6 @@ def _written(
             tree_of[r, at : at + tree.size] = t
             packed_ids[r, at:end] = rows.ids[tree.rows[0], first : first + head]
             packed_positions[r, at:end] = rows.positions[tree.rows[0], first : first + head]
-            sizes = []
             for k, b in enumerate(tree.rows, 1):
                 begin, n = int(rows.starts[b]) + head, int(rows.lengths[b]) - head
                 places[b, begin - head : begin] = r * width + np.arange(at, at + head)
@@ -261,8 +266,7 @@ def _written(
                 packed_ids[r, end : end + n] = rows.ids[b, begin : begin + n]
                 packed_positions[r, end : end + n] = rows.positions[b, begin : begin + n]
                 end += n
-                sizes.append(n)
-            written.append(Tree(head, tuple(sizes)))
+            written.append(rows.tree(tree))
             at = end
     visible = None if by_tree else _visible(torch.from_numpy(tree_of), torch.from_numpy(branch_of)).to(device)
     return Packing(
