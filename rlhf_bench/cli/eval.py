@@ -42,6 +42,7 @@ GROUPS = {
     "eval",
     context_settings={"allow_extra_args": True},
     groups=GROUPS,
+    keeps="what was finished is kept",
     examples=[
         "rlhf-bench eval --suite safety --run default --limit 50",
         "rlhf-bench eval --responses mine=outputs.jsonl --responses theirs=model_outputs.json",
