@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from glob import glob
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -291,8 +292,9 @@ def sizes(given: Iterable[str]) -> dict[str, float]:
 
 def result_names(results: Path) -> list[str]:
     """`<suite>/<run>` of every result, the newest first."""
-    manifests = sorted(results.glob("*/*/manifest.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [path.parent.relative_to(results).as_posix() for path in manifests]
+    names = glob("*/*/manifest.json", root_dir=results)  # none that is hidden, being made
+    newest = sorted(names, key=lambda name: (results / name).stat().st_mtime_ns, reverse=True)
+    return [Path(name).parent.as_posix() for name in newest]
 
 
 def find_result(given: str | None, results: Path) -> Path:

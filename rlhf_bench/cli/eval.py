@@ -180,7 +180,7 @@ GROUPS = {
     help="With --annotations: AlpacaEval 2's length-controlled win rate, by these difficulties of its instructions "
     "(index, value), its df_gamed.csv, or annotations that hold its glm_preference.",
 )
-@click.option("--force", is_flag=True, help="Evaluate again what is stored already.")
+@click.option("--force", is_flag=True, help="Evaluate again what is stored already; the old result is kept until then.")
 @checkpoints_option
 @results_option
 def evaluate(

@@ -1,0 +1,45 @@
+"""A result that is evaluated again: the new one is made inside the old one, and takes its place when it is whole.
+
+Until then the old one is as it was. What an interrupted evaluation has left there is continued by the next one of the
+same key.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rlhf_bench.store import PartStore, ResultStore
+
+_NEW = ".again"
+_OLD = ".old"  # the end of the old result's name for the moment between two renames
+
+
+def new_result(folder: Path) -> Path:
+    """Where the result is made that will replace `folder`."""
+    return folder / _NEW
+
+
+def empty_unless_same(new: Path, key: str) -> None:
+    """Remove what an interrupted evaluation has left in `new`, unless its key was this one."""
+    if not (new / "manifest.json").exists() or ResultStore(new).read_manifest()["key"] != key:
+        shutil.rmtree(new)
+        PartStore(new).create()
+
+
+def replace_result(folder: Path) -> None:
+    """Put the new result in the place of the old one, with all that was beside it: a report, an audit, a judge's."""
+    folder = folder.resolve()  # a link stays one
+    old = folder.with_name(f".{folder.name}{_OLD}")
+    folder.rename(old)
+    new_result(old).rename(folder)
+    shutil.rmtree(old)
+
+
+def finish_replacing(suite: Path) -> None:
+    """Do the rest of `replace_result` for results of a suite whose process was killed in the middle of it."""
+    for old in suite.glob(f".*{_OLD}"):
+        folder = old.with_name(old.name[1 : -len(_OLD)])
+        if not folder.exists():
+            new_result(old).rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
