@@ -37,7 +37,7 @@ def replace_result(folder: Path) -> None:
 
 
 def finish_replacing(suite: Path) -> None:
-    """Do the rest of `replace_result` for results of a suite whose process was killed in the middle of it."""
+    """Do the rest of `replace_result` where a process was killed in the middle of it."""
     for old in suite.glob(f".*{_OLD}"):
         folder = old.with_name(old.name[1 : -len(_OLD)])
         if not folder.exists():

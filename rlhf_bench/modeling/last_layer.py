@@ -1,4 +1,4 @@
-"""The last layer's work for the tokens whose hidden state is read, and for no others.
+"""The last layer's work for the tokens with a hidden state that is read, and for no others.
 
 A reward model reads the hidden state of one token of a sequence, a loss over responses those of no prompt. The last
 layer's keys and values are needed of all tokens, since the others attend to them. Its queries, where they have a

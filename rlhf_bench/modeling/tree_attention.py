@@ -21,7 +21,7 @@ from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.packed import is_large
 
 LONG = 512  # tokens of a tree from which attention is fused
-CALLS = 2_000  # pairs of tokens whose attention takes as long as the calls for one tree, in a small model
+CALLS = 2_000  # attention over so many pairs of tokens takes as long as the calls for one tree, in a small model
 
 
 class Tree(NamedTuple):
