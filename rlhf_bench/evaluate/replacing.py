@@ -13,6 +13,7 @@ from rlhf_bench.store import PartStore, ResultStore
 
 _NEW = ".again"
 _OLD = ".old"  # the end of the old result's name for the moment between two renames
+_SHEETS = Path("judge") / "labels"
 
 
 def new_result(folder: Path) -> Path:
@@ -22,14 +23,20 @@ def new_result(folder: Path) -> Path:
 
 def empty_unless_same(new: Path, key: str) -> None:
     """Remove what an interrupted evaluation has left in `new`, unless its key was this one."""
-    if not (new / "manifest.json").exists() or ResultStore(new).read_manifest()["key"] != key:
+    if not (new / "manifest.json").exists() or _key(new) != key:
         shutil.rmtree(new)
         PartStore(new).create()
 
 
 def replace_result(folder: Path) -> None:
-    """Put the new result in the place of the old one, with all that was beside it: a report, an audit, a judge's."""
+    """Put the new result in the place of the old one, which goes with its report, its audit and its verdicts.
+
+    The keys to sheets that people may still be labelling stay where both results have one key, and so the same prompts
+    and samples: a label of a text that has changed is refused as it is read.
+    """
     folder = folder.resolve()  # a link stays one
+    if (folder / _SHEETS).is_dir() and _key(folder) == _key(new_result(folder)):
+        shutil.copytree(folder / _SHEETS, new_result(folder) / _SHEETS, dirs_exist_ok=True)
     old = folder.with_name(f".{folder.name}{_OLD}")
     folder.rename(old)
     new_result(old).rename(folder)
@@ -43,3 +50,7 @@ def finish_replacing(suite: Path) -> None:
         if not folder.exists():
             new_result(old).rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _key(result: Path) -> str:
+    return str(ResultStore(result).read_manifest().get("key"))

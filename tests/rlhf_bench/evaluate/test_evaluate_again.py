@@ -40,8 +40,9 @@ def test_an_interruption_leaves_the_old_result_and_the_same_call_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = texts(tmp_path)
-    (folder / "judge").mkdir()
+    (folder / "judge" / "labels").mkdir(parents=True)
     (folder / "judge" / "mark").touch()
+    (folder / "judge" / "labels" / "sheet.json").write_text("{}")
     old, scored = files(folder), run.scored
     with monkeypatch.context() as patch:
         patch.setattr(run, "collect", interrupted)
@@ -67,20 +68,22 @@ def test_an_interruption_leaves_the_old_result_and_the_same_call_continues(
         new = files(folder)
         assert new.pop("manifest.json") != old.pop("manifest.json")
         assert old.pop("judge/mark") == b""  # of the old responses
-        assert new == old
+        assert new == old  # the key to a sheet among them: a person may have it
         texts(tmp_path, force=True)
         assert calls == 3  # a, b and the data's own: it is evaluated again each time
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_parts_of_another_evaluation_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_and_sheets_of_another_evaluation_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = texts(tmp_path, limit=2)
+    (folder / "judge" / "labels").mkdir(parents=True)
     with monkeypatch.context() as patch:
         patch.setattr(run, "collect", interrupted)
         with pytest.raises(KeyboardInterrupt):
             texts(tmp_path, limit=3, force=True)
     assert len({row["prompt"] for row in read_jsonl(folder / "responses.jsonl")}) == 2
     assert texts(tmp_path, limit=4, force=True) == folder
+    assert not (folder / "judge").exists()
     assert len({row["prompt"] for row in read_jsonl(folder / "responses.jsonl")}) == 4
 
 
