@@ -106,7 +106,7 @@ class BenchGroup(click.Group):
             with several_processes(exit_status) as processes, _signals(processes):
                 status = super().main(words, "rlhf-bench", obj=processes, **extra)
         except BaseException as error:
-            if "--debug" in flags and not isinstance(error, click.exceptions.NoArgsIsHelpError):
+            if "--debug" in flags:
                 traceback.print_exception(error)
             status = report_error(error, words, keeps=self._keeps(words))
         sys.exit(status if isinstance(status, int) else 0)

@@ -276,19 +276,20 @@ class _Run:
             if reply.refused:
                 self.refused = reply.refused, reply.attempt.reason
                 return "stop"
-            self.availability.note_failure(reply)
+            reason = reply.attempt.reason
+            self.availability.note_failure(reason, connected=reply.connected, wait=reply.wait, fatal=reply.fatal)
             wait = backoff(failures, self.rng, first=self.limits.first_wait)
             if reply.wait is not None:
                 if self.availability.paused:
                     return "stop"
                 if self.pace.hold(reply.wait) and reply.wait >= LOGGED_WAIT:
-                    self.log(f"{self.availability.pause_line(reply)}; going on after that")
+                    self.log(f"{self.availability.pause_line(reply.wait, reason)}; going on after that")
                 wait = 0.0
             if self.availability.fatal or not reply.again or failures == self.limits.attempts:
                 break
             await asyncio.sleep(wait)
-        self.failed[call.key] = reply.attempt.reason
-        self.availability.note_given_up(reply.attempt.reason)
+        self.failed[call.key] = reason
+        self.availability.note_given_up(reason)
         return "stop"
 
     async def _send(self, call: Call) -> Reply:

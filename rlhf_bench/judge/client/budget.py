@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from rlhf_bench.errors import BadValue, DataError
-
-if TYPE_CHECKING:
-    from rlhf_bench.judge.client.http import Reply
 
 NANO = 10**9
 PACKAGED = Path(__file__).with_name("prices.yaml")
@@ -224,21 +221,24 @@ class Availability:
     def note_answer(self) -> None:
         self.connected, self.given_up = True, 0
 
-    def note_failure(self, reply: Reply) -> None:
-        """An attempt without an answer. A server that was reached once is waited for, since it may only be busy."""
-        self.connected |= reply.connected
+    def note_failure(self, reason: str, *, connected: bool, wait: float | None, fatal: str | None) -> None:
+        """Take note of an attempt without an answer (`http.Reply`).
+
+        A server that was reached once is waited for, since it may only be busy.
+        """
+        self.connected |= connected
         self.unreached += not self.connected
         if self.unreached >= _UNREACHED and not self.connected:
             self._end(
                 f"no connection to {self.base_url} in {self.unreached} attempts; check that the server runs, the "
                 "network and --base-url; the same command tries again"
             )
-        if reply.fatal:
-            self._end(reply.fatal)
-        if reply.wait is not None and reply.wait > _MOST_PAUSE:
+        if fatal:
+            self._end(fatal)
+        if wait is not None and wait > _MOST_PAUSE:
             self.paused = (
-                f"{self.pause_line(reply)}; nothing more is sent, what was answered is kept, and the same command goes "
-                "on from there"
+                f"{self.pause_line(wait, reason)}; nothing more is sent, what was answered is kept, and the same "
+                "command goes on from there"
             )
 
     def note_given_up(self, reason: str) -> None:
@@ -250,8 +250,8 @@ class Availability:
                 "server and --base-url; what was answered is kept, and the same command goes on from there"
             )
 
-    def pause_line(self, reply: Reply) -> str:
-        return f"{self.base_url} requests a pause of {reply.wait or 0:.0f} s ({reply.attempt.reason})"
+    def pause_line(self, wait: float, reason: str) -> str:
+        return f"{self.base_url} requests a pause of {wait:.0f} s ({reason})"
 
     def _end(self, reason: str) -> None:
         self.fatal = self.fatal or reason  # the first reason
