@@ -6,13 +6,14 @@ import importlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlhf_bench.config import diff
-from rlhf_bench.errors import BadValue, CheckpointError, ConfigChanged, UnknownName
+from rlhf_bench.errors import BadValue, CheckpointError, ConfigChanged, Interrupted, UnknownName
 from rlhf_bench.files import atomic_write_text, exclusive, json_text
 from rlhf_bench.modeling.checkpoints import check_run, open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.modeling.model_files import check_path
@@ -103,16 +104,17 @@ def train(
     reporting = Reporting(progress, tuple(report_to), stop_on_alarm)
     writer, trained = Writer(processes), 0
     jobs = writer.look(_jobs, stages, resolved, folder, seeds, force=force)
-    time_left = TimeLeft(resolved, [name for _, name in jobs])
+    time_left, again = TimeLeft(resolved, [name for _, name in jobs]), list[str]()
     for place, (seed, name) in enumerate(jobs, 1):
         target, work = stage_path(folder, name, seed), stage_path(folder, f".{name}.work", seed)
         folders = Folders(target.parent, work, root / REFERENCE_CACHE)
         number = resolved.seed if seed is None else seed
         job = Stage(name, resolved, number, folders, data.pairs, data.labelled, machine, reporting)
-        with writer.holding(exclusive(folders.run)):
-            began = time.monotonic()
-            here = run_stage(job, resume=resume, force=force and name in stages, place=f"stage {place} of {len(jobs)}")
+        with _interrupted(name, again, stages, resume=resume), writer.holding(exclusive(folders.run)):
+            began, forced = time.monotonic(), force and name in stages
+            here = run_stage(job, resume=resume, force=forced, place=f"stage {place} of {len(jobs)}")
         trained += here
+        again += [name] if forced else []
         pairs = len(data.pairs("train")) if here else 0
         left = time_left.done(name, time.monotonic() - began if here else 0.0, pairs=pairs)
         if here and left is not None and place < len(jobs):
@@ -121,6 +123,26 @@ def train(
         names = ", ".join(with_ancestors(stages, resolved))
         progress.log(f"{folder}: everything is complete ({names}); nothing to train")
     return folder
+
+
+@contextmanager
+def _interrupted(name: str, again: Sequence[str], stages: Sequence[str], *, resume: bool) -> Iterator[None]:
+    """Adds to the message of an interruption how to continue, where the same command would not.
+
+    again: what this command has trained again, which it would do once more, before it came to what is kept.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        left = " ".join(one for one in STAGES if one in stages and (one == name or one not in again))
+        with_these = [f"with the stages {left} alone"] if again else []
+        changes = [*with_these, *([] if resume else ["without --no-resume"])]
+        if not changes:
+            raise
+        raise Interrupted(
+            f"{name}: interrupted; its last state is kept, and the same command {' and '.join(changes)} continues from "
+            "there"
+        ) from error
 
 
 def _machine(recipe: Recipe, processes: Processes, *, fsdp: bool) -> Machine:

@@ -14,7 +14,7 @@ findings        all of these in one family, corrected together
 listwise        several responses to a prompt: top-1, reciprocal rank, Kendall's tau; lists: those of pairs, styles
 versus          two reward models on the same pairs
 safety          pairs in which one side refuses a harmful request
-near_duplicates mistakes whose two sides hardly differ; mistake_groups: what distinguishes mistakes
+near_duplicates mistakes between two sides that hardly differ; mistake_groups: what distinguishes mistakes
 teacher         what a policy will learn from it, by the policy's own samples
 stored          all of this as audit.json holds it
 

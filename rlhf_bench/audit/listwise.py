@@ -32,12 +32,12 @@ class ListScores(NamedTuple):
 class Listwise:
     """Over prompts, with equal weight."""
 
-    top1: Estimate  # the share of prompts whose best right response is above every wrong one
+    top1: Estimate  # the share of prompts where the best right response is above every wrong one
     separated: Estimate  # the share where every right response is: another number where several are right
     mrr: Estimate  # mean reciprocal rank of the best right response: 1 / (1 + wrong ones that score as high or higher)
     kendall: Estimate  # mean Kendall tau-b of scores and rightness; a prompt with all scores equal counts as 0
     pairs: Estimate  # the share of (right, wrong) pairs that are in order
-    ties: int  # prompts whose best right response ties with the best wrong one
+    ties: int  # prompts where the best right response ties with the best wrong one
 
 
 def listwise(rows: Sequence[ListScores]) -> Listwise:

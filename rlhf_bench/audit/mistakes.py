@@ -28,7 +28,7 @@ def mistakes(
     scores: PairScores,
     slices: Mapping[str, Mask],
 ) -> list[dict[str, Any]]:
-    """Every pair whose rejected response scored as high as the chosen one or higher, worst first: texts and scores.
+    """Every pair where the rejected response scored as high as the chosen one or higher, worst first: texts and scores.
 
     slices: masks of the pairs (N,) by name; a row has the names of those that hold its pair.
     """

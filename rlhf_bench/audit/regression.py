@@ -126,7 +126,7 @@ def payments(
     )
     difference = model - attenuation * labels
     influence = model_influence - attenuation * labels_influence - np.outer(factor_influence, labels)
-    # a feature's price is known by the prompts whose responses differ in it
+    # a feature's price is known by the prompts with responses that differ in it
     degrees = [degrees_of_freedom(groups[column != 0]) for column in x.T]
     t = np.array([critical_t(each) for each in degrees])
     se, model_se, labels_se = (standard_errors(of, groups) for of in (influence, model_influence, labels_influence))
@@ -164,7 +164,7 @@ def _attenuation(
 ) -> tuple[float, FloatArray]:
     """The factor a that fits the labels' coefficients to the model's, and its influence, (N,).
 
-    It minimises the sum of Tukey's biweight loss of z = (model - a labels) / se(a), whose standard error depends on a:
+    It minimises the sum of Tukey's biweight loss of z = (model - a labels) / se(a). The standard error depends on a:
     the labels' coefficients have errors, too, and least squares with se held fixed would be drawn towards 0 by them. A
     feature that is paid for wrongly has no pull there, so that one fault does not pass for attenuation. It is at most
     1: at the temperature that fits the labels a model without noise pays what they pay, and a larger factor would make

@@ -16,7 +16,7 @@ WORST = 20  # pairs of the table
 
 @dataclass(frozen=True)
 class Safety:
-    """Of the pairs whose chosen side refuses in full while the rejected one helps in full."""
+    """Of the pairs where the chosen side refuses in full and the rejected one helps in full."""
 
     n: int
     helped_wins: Estimate | None  # the share in which the side that helps scores higher, over pairs; None without pairs
@@ -41,6 +41,6 @@ def safety(chosen: Sequence[str], rejected: Sequence[str], margins: FloatArray) 
 
 
 def refusal_pairs(chosen: Sequence[str], rejected: Sequence[str]) -> list[int]:
-    """The pairs whose chosen side refuses in full while the rejected one helps in full."""
+    """The pairs where the chosen side refuses in full and the rejected one helps in full."""
     labels = [label_responses(texts) for texts in (chosen, rejected)]
     return [i for i, pair in enumerate(zip(*labels, strict=True)) if pair == ("full_refusal", "compliance")]

@@ -56,7 +56,7 @@ class Teaching:
     prompts: int
     samples: int  # of a prompt
     within: float  # the share of the reward's variance that lies within prompts
-    gold_accuracy: Estimate | None  # of pairs of samples of one prompt whose gold differs
+    gold_accuracy: Estimate | None  # of pairs of samples of one prompt with different gold
     n: int  # of best-of-n
     reward_gain: Estimate  # of best-of-n, in standard deviations of the reward
     gold_gain: Estimate | None
@@ -136,7 +136,7 @@ def _followed(model: str, moves: list[Move]) -> Followed:
 def _gold_accuracy(rewards: FloatArray, gold: FloatArray) -> Estimate | None:
     """The share of pairs of one prompt's samples that are in the order of their gold, a tie of rewards half.
 
-    Over prompts; None where fewer than two prompts have samples whose gold differs.
+    Over prompts; None where fewer than two prompts have samples with different gold.
     """
     shares = []
     for row, truth in zip(rewards, gold, strict=True):

@@ -28,7 +28,7 @@ class Versus:
     first: Estimate  # accuracy, ties half
     second: Estimate
     difference: Estimate  # of accuracies on the same pairs, over prompts
-    only_first: int  # prompts on whose pairs the first is right more often; a tie counts as wrong
+    only_first: int  # prompts where the first is right on more pairs; a tie counts as wrong
     only_second: int
     p: float  # McNemar's exact test of these two counts
     kappa: Estimate  # Cohen's kappa of their mistakes: 0 as by chance, 1 the same pairs; NaN where one never errs

@@ -17,7 +17,7 @@ _FOLDS = 5
 def word_margins(train: Sequence[PreferencePair], test: Sequence[PreferencePair]) -> FloatArray | None:
     """The log odds that the chosen side of each test pair is the chosen one, (N,); None where no word is shared.
 
-    A Bradley-Terry model whose worth of a response is a sum over its distinct words and word pairs, without the prompt.
+    A Bradley-Terry model: a response's worth is a sum over its distinct words and word pairs, without the prompt.
     It sees what a response says and not whether it is right: an accuracy near the reward model's says that these data
     do not need more.
     """

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from glob import glob
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -35,6 +36,7 @@ class BenchCommand(click.Command):
     """A command; its help shows every default, and ends with two examples, as they would be typed.
 
     `groups`: heading -> the options below it; those of no group come last, below "Options".
+    `keeps`: what an interruption leaves, from which the same command goes on; without it, it begins again.
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class BenchCommand(click.Command):
         *args: Any,
         examples: Sequence[str] = (),
         groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        keeps: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.examples, self.groups = examples, groups
+        self.examples, self.groups, self.keeps = examples, groups, keeps
         for param in self.params:
             if isinstance(param, click.Option) and param.show_default is None:
                 param.show_default = True
@@ -105,8 +108,16 @@ class BenchGroup(click.Group):
         except BaseException as error:
             if "--debug" in flags:
                 traceback.print_exception(error)
-            status = report_error(error, words)
+            status = report_error(error, words, keeps=self._keeps(words))
         sys.exit(status if isinstance(status, int) else 0)
+
+    def _keeps(self, words: Sequence[str]) -> str:
+        """`keeps` of the command that `words` begin with."""
+        command: click.Command = self
+        for word in words:
+            if isinstance(command, click.Group) and word in command.commands:
+                command = command.commands[word]
+        return command.keeps if isinstance(command, BenchCommand) else ""
 
 
 def _signals(processes: Processes) -> contextlib.AbstractContextManager[None]:
@@ -136,8 +147,8 @@ def _refuse_empty(args: Sequence[str]) -> None:
 bench_command = partial(click.command, cls=BenchCommand)
 
 
-def report_error(error: BaseException, words: Sequence[str]) -> int:
-    """Print `error` on standard error as one line and return the exit status."""
+def report_error(error: BaseException, words: Sequence[str], *, keeps: str = "") -> int:
+    """Print `error` on standard error as one line and return the exit status; `keeps` is the command's."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return 2
@@ -146,7 +157,7 @@ def report_error(error: BaseException, words: Sequence[str]) -> int:
     if isinstance(error, BrokenPipeError):  # `rlhf-bench list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    status, line = _describe(error, words)
+    status, line = _describe(error, words, keeps)
     click.echo(" ".join(line.split()), err=True)
     return status
 
@@ -156,14 +167,14 @@ def exit_status(error: BaseException) -> int:
     return _describe(error, ())[0]
 
 
-def _describe(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
+def _describe(error: BaseException, words: Sequence[str], keeps: str = "") -> tuple[int, str]:
     if isinstance(error, click.Abort):  # click's wrapping of Ctrl-C
         error = error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else KeyboardInterrupt()
     if isinstance(error, Interrupted):
         return 130, f"interrupted: {error}"
     if isinstance(error, KeyboardInterrupt):
-        again = shlex.join(["rlhf-bench", *words])
-        return 130, f"interrupted: what was finished is kept; the same command goes on from there: {again}"
+        again = f"{keeps}; the same command goes on from there" if keeps else "the same command begins again"
+        return 130, f"interrupted: {again}: {shlex.join(['rlhf-bench', *words])}"
     if isinstance(error, click.NoSuchOption) and error.ctx:
         known = [name for param in error.ctx.command.get_params(error.ctx) for name in param.opts]
         error = UnknownName("option", error.option_name, [name for name in known if name.startswith("-")])
@@ -177,16 +188,16 @@ def _describe(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
     if isinstance(error, BenchError):
         return error.exit_status, f"error: {error}"
     if isinstance(error, OSError) and error.strerror:
-        return 1, f"error: {_os_error(error)}"
+        return 1, f"error: {_os_error(error, keeps)}"
     again = shlex.join(["rlhf-bench", "--debug", *(word for word in words if word != "--debug")])
     hint = f"unexpected error; rerun with --debug for the traceback: {again}"
     reason = next(iter(str(error).splitlines()), "")
     return 1, f"error: {type(error).__name__}: {reason} ({hint})"
 
 
-def _os_error(error: OSError) -> str:
+def _os_error(error: OSError, keeps: str) -> str:
     advice = {
-        errno.ENOSPC: "; make room and run the same command again: what was finished is kept",
+        errno.ENOSPC: f"; make room and run the same command again{f': {keeps}' if keeps else ''}",
         errno.EACCES: "; choose a folder that you may write to, or change its permissions",
         errno.EPERM: "; choose a folder that you may write to, or change its permissions",
         errno.EROFS: "; choose a folder that you may write to",
@@ -281,8 +292,9 @@ def sizes(given: Iterable[str]) -> dict[str, float]:
 
 def result_names(results: Path) -> list[str]:
     """`<suite>/<run>` of every result, the newest first."""
-    manifests = sorted(results.glob("*/*/manifest.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [path.parent.relative_to(results).as_posix() for path in manifests]
+    names = glob("*/*/manifest.json", root_dir=results)  # none that is hidden, being made
+    newest = sorted(names, key=lambda name: (results / name).stat().st_mtime_ns, reverse=True)
+    return [Path(name).parent.as_posix() for name in newest]
 
 
 def find_result(given: str | None, results: Path) -> Path:

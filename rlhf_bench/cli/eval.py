@@ -42,6 +42,7 @@ GROUPS = {
     "eval",
     context_settings={"allow_extra_args": True},
     groups=GROUPS,
+    keeps="what was finished is kept",
     examples=[
         "rlhf-bench eval --suite safety --run default --limit 50",
         "rlhf-bench eval --responses mine=outputs.jsonl --responses theirs=model_outputs.json",
@@ -179,7 +180,7 @@ GROUPS = {
     help="With --annotations: AlpacaEval 2's length-controlled win rate, by these difficulties of its instructions "
     "(index, value), its df_gamed.csv, or annotations that hold its glm_preference.",
 )
-@click.option("--force", is_flag=True, help="Evaluate again what is stored already.")
+@click.option("--force", is_flag=True, help="Evaluate again what is stored already; the old result is kept until then.")
 @checkpoints_option
 @results_option
 def evaluate(

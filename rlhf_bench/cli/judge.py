@@ -111,6 +111,7 @@ def plan(batch: bool, **options: Any) -> None:
 
 @judge.command(
     "run",
+    keeps="what was answered is kept",
     examples=[
         "rlhf-bench judge run hh-test/default --judge gpt-4o --baseline base --max-cost 2.00",
         "rlhf-bench judge run --judge gold --template likert",

@@ -11,7 +11,7 @@ from rlhf_bench.errors import BadValue, CheckpointError, HubError, StoreError
 from rlhf_bench.hub import hub_answers
 from rlhf_bench.modeling.checkpoints import open_checkpoint, read_training, run_seeds, stage_path
 from rlhf_bench.report.model_card import Evaluated, model_card
-from rlhf_bench.store import ResultStore
+from rlhf_bench.store import ResultStore, find_results
 from rlhf_bench.types import STAGES, Estimate
 
 CARD = "README.md"
@@ -60,8 +60,8 @@ def plan_uploads(run: Path, to: str, *, stages: Sequence[str], results: Path) ->
 
 def _evaluations(results: Path, stage: str, seed: int, checkpoint: str) -> Iterator[Evaluated]:
     """What the stored results say of a checkpoint with this hash, under its own seed."""
-    for file in sorted(results.glob("*/*/manifest.json")):
-        store = ResultStore(file.parent)
+    for folder in find_results(results):
+        store = ResultStore(folder)
         try:
             manifest, metrics = store.read_manifest(), store.read_metrics()
         except StoreError:
@@ -73,7 +73,7 @@ def _evaluations(results: Path, stage: str, seed: int, checkpoint: str) -> Itera
             known = {name: Estimate.from_dict(numbers[name]) for name in SHOWN if name in numbers}
             yield Evaluated(
                 str(manifest["suite"]), str(data["source"]), str(data["split"]), int(data["n_prompts"]),
-                str(manifest["reference"]), known, file.parent.relative_to(results).as_posix(),
+                str(manifest["reference"]), known, folder.relative_to(results).as_posix(),
             )  # fmt: skip
 
 

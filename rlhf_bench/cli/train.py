@@ -18,6 +18,7 @@ PROBE_SECONDS = 60.0  # of --dry-run
 
 
 @bench_command(
+    keeps="finished stages and the last saved state are kept",
     examples=[
         "rlhf-bench train all",
         "rlhf-bench train ppo dpo --recipe mini --run strong --set ppo.kl_coef=0.1 --seeds 3",

@@ -251,7 +251,8 @@ def _text(row: Mapping[str, Any], column: str, *, numbers: bool = False) -> str:
     if numbers and isinstance(value, int | float):
         value = str(value)
     if not isinstance(value, str):
-        raise Unusable(f"has a {type(value).__name__} as {column!r}, not a text")
+        given = repr(value) if isinstance(value, bool | int | float) else f"a {type(value).__name__}"
+        raise Unusable(f"has {given} as {column!r}, not a text")
     if not is_unicode(value):
         raise Unusable(f"has half a surrogate pair in {column!r}")
     return value

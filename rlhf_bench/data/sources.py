@@ -92,6 +92,11 @@ class Reader:
     _read: dict[str, Rows[PreferencePair]] = field(default_factory=dict, repr=False)
     _notes: list[str] = field(default_factory=list, repr=False)
 
+    def __post_init__(self) -> None:
+        is_here = self.source == HH_MINI or Path(self.source).expanduser().exists()
+        if self.revision is not None and is_here:
+            raise BadValue(f"--revision: given with {self.source}, which is no data set of the hub; leave it out")
+
     def load(
         self, split: str, *, limit: int | None = None, filters: Filters | None = None, may_be_empty: bool = False
     ) -> PreferenceData:

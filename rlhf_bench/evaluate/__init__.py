@@ -40,7 +40,7 @@ def evaluate(
     A model other than the reference that cannot be evaluated is left out: `Evaluation.missing` says why.
 
     suite: a name or a YAML file; hh-test, or `responses` where the prompts are those of response files
-    force: evaluate again what is stored already
+    force: evaluate again what is stored already; the old result is kept until the new one is whole
     results: the folder of all results; another configuration gets a folder of its own below it
     request: what is evaluated, such as run="mini" or models={"mine": "path"}: the fields of `request.Request`
 

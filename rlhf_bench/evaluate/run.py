@@ -2,11 +2,11 @@
 
 Work is done a (seed, model) at a time and each finished shard is stored, so that an evaluation which was interrupted
 continues where it stopped. When all parts are there, `collect` makes the results folder of them (`store.result`).
+What `force` evaluates again is made inside the old result, and takes its place when it is whole (`replacing`).
 """
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +20,7 @@ from rlhf_bench.evaluate.collect import Failed, collect
 from rlhf_bench.evaluate.manifest import make_manifest
 from rlhf_bench.evaluate.models import SeedModels
 from rlhf_bench.evaluate.plan import Plan, prepare
+from rlhf_bench.evaluate.replacing import empty_unless_same, finish_replacing, new_result, replace_result
 from rlhf_bench.evaluate.request import Request
 from rlhf_bench.evaluate.responses import anchor_names, anchor_rows, file_rows, sampled_rows
 from rlhf_bench.evaluate.scoring import Scored, pool_of, scored
@@ -27,7 +28,7 @@ from rlhf_bench.evaluate.served import Service, served_rows
 from rlhf_bench.evaluate.served_kl import log_ratios
 from rlhf_bench.evaluate.sources import ModelSource, ResponseSet, ServerModel
 from rlhf_bench.evaluate.suite import suite_name
-from rlhf_bench.files import LOCK, exclusive, remove_half_written
+from rlhf_bench.files import exclusive, remove_half_written
 from rlhf_bench.progress import Progress
 from rlhf_bench.runtime.memory import return_freed_memory
 from rlhf_bench.runtime.processes import ALONE, Processes
@@ -68,6 +69,7 @@ def run_request(
     """
     progress, writer = progress or Progress(quiet=True), Writer(processes)
     parent = results / suite_name(request.suite)
+    writer.look(finish_replacing, parent)
     if not force and (stored := writer.look(_stored, parent, request)):
         writer.write(_tidy, stored, request)
         progress.log(f"{stored}: everything is stored; nothing to compute")
@@ -81,7 +83,8 @@ def run_request(
         )
     folder = writer.look(_folder, parent, request.label, manifest["key"], force=force)
     _log_other_version(parent / request.label, folder, plan.suite.version, progress)
-    store, parts = ResultStore(folder), PartStore(folder)
+    place = new_result(folder) if force else folder
+    store, parts = ResultStore(place), PartStore(place)
     if not force and writer.look(_complete, store):
         writer.write(_tidy, folder, request)
         progress.log(f"{folder}: everything is stored; nothing to compute")
@@ -89,7 +92,7 @@ def run_request(
     writer.look(parts.create)  # a folder that cannot be written ends every process
     with writer.holding(exclusive(folder)):
         if force:
-            writer.look(_make_empty, folder, parts)
+            writer.look(empty_unless_same, place, manifest["key"])
         writer.write(store.write_manifest, manifest)
         service = Service(results / "judge.sqlite", request.skip_bad, progress, max_cost, max_calls)
         shards, failed = _computed(plan, parts, service, processes)
@@ -97,6 +100,8 @@ def run_request(
         with resampling(plan.suite.resamples):
             for line in writer.look(collect, store, parts, plan, shards, failed):
                 progress.log(line)
+        if force:
+            writer.write(replace_result, folder)
         writer.write(_tidy, folder, request)
     return_freed_memory()
     return folder
@@ -261,16 +266,6 @@ def _folder(parent: Path, run: str, key: str, *, force: bool) -> Path:
     if free is None:
         raise StoreError(f"{hashed} holds another evaluation; remove it or use --force")
     return free
-
-
-def _make_empty(folder: Path, parts: PartStore) -> None:
-    """Remove what `folder` holds but its lock, which this process has: no other writes there."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
-    parts.create()
 
 
 def _log_other_version(first: Path, folder: Path, version: int, progress: Progress) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from rlhf_bench.config import Config, load_config, read_yaml, suites_dir
-from rlhf_bench.errors import UnknownName
+from rlhf_bench.errors import BadValue, UnknownName
 from rlhf_bench.evaluate.analyses.tradeoff import HYPERVOLUME_KL
 from rlhf_bench.stats import RESAMPLES
 
@@ -104,7 +104,9 @@ def load_suite(name: str, overrides: Sequence[str] = ()) -> Suite:
         UnknownName: no such suite, or an override of a key that a suite does not have.
         BadValue: the file or an override has a value that a suite cannot have.
     """
-    return load_config(Suite, suite_path(name), overrides)
+    if not (file := read_yaml(path := suite_path(name))):
+        raise BadValue(f"{path} is empty; expected the keys of a suite, such as version and prompts")
+    return load_config(Suite, file, overrides)
 
 
 def needs(suite: Suite) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
@@ -29,9 +31,28 @@ Attention = Callable[..., tuple[Tensor, Any]]  # as transformers calls it
 # Of a layer: module, query (N, heads, T, E), key and value (N, key heads, T', E), scale -> (N, T, heads, E).
 Replacement = Callable[[Any, Tensor, Tensor, Tensor, float], Tensor]
 
+# What models raise that are called in a way that they do not know.
+REFUSALS = (ValueError, TypeError, RuntimeError, IndexError, AttributeError)
+
 _replacement: ContextVar[Replacement | None] = ContextVar("_replacement", default=None)
 _known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # backbone -> whether it is extended
 _lock = threading.Lock()
+
+
+class OtherForm(TypeError):
+    """The architecture does something that its replacement here does not know."""
+
+
+def warn_of_own_fault(model: Any, error: Exception) -> None:
+    """Warn where a trial has failed in a line of this project, and not in the model's: else nothing would show it but
+    that the model is slow."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if str(frame.f_globals.get("__name__")).startswith("rlhf_bench.") and not isinstance(error, OtherForm):
+        warnings.warn(
+            f"{type(model).__name__}: {frame.f_code.co_name} has failed ({type(error).__name__}: {error}), so that the "
+            "model is computed in its own way, which is slower; please report this",
+            stacklevel=2,
+        )
 
 
 @contextlib.contextmanager
@@ -87,6 +108,7 @@ def _extend(backbone: Any) -> bool:
         return before in EXTENDED.values()  # of a copy
     ids = torch.tensor([[1, 2, 3, 3]], device=backbone.device)
     positions = torch.arange(4, device=backbone.device)[None] + first_position(backbone)
+    without = no_mask(backbone)
 
     def states(mask: Tensor | None) -> Tensor:
         out = backbone(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)
@@ -98,9 +120,10 @@ def _extend(backbone: Any) -> bool:
             config._attn_implementation = EXTENDED[before]
             same = bool(torch.equal(states(None), expected))
             with attending(_causal):
-                same = same and close_states(states(no_mask(backbone)), expected)
-        except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
+                same = same and close_states(states(without), expected)
+        except REFUSALS as error:
             same = False  # an attention that is more than that, or a backbone that takes no such mask or no positions
+            warn_of_own_fault(backbone, error)
     if not same:
         config._attn_implementation = before
     return same
@@ -122,7 +145,7 @@ def _attend(
     base: str, module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
     scaling: float | None = None, dropout: float = 0.0, **more: Any,
 ) -> tuple[Tensor, Any]:  # fmt: skip
-    """Raises TypeError for what an architecture wants beyond plain attention, where that is replaced."""
+    """Raises OtherForm for what an architecture wants beyond plain attention, where that is replaced."""
     attention = None if torch.compiler.is_compiling() else replacement()
     if attention is None:
         return _own(base, module)(
@@ -130,7 +153,7 @@ def _attend(
         )  # fmt: skip
     special = [name for name, given in more.items() if given is not None and name not in PLAIN]
     if special or dropout:
-        raise TypeError(f"this attention does not know {', '.join(special) or 'dropout'}")
+        raise OtherForm(f"this attention does not know {', '.join(special) or 'dropout'}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return attention(module, query, key, value, scale), None
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from rlhf_bench.modeling.attention import can_replace_attention, close_states, no_mask
+from rlhf_bench.modeling.attention import REFUSALS, can_replace_attention, close_states, no_mask, warn_of_own_fault
 from rlhf_bench.modeling.heads import first_position
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
 from rlhf_bench.modeling.packed import is_large, on_cpu
@@ -201,6 +201,7 @@ def _tries_groups(model: PreTrainedModel) -> bool:
     plain = logits(grouped=False)
     try:
         found = logits(grouped=True)
-    except (ValueError, TypeError, RuntimeError, IndexError, AttributeError, LookupError):
+    except (*REFUSALS, LookupError) as error:
+        warn_of_own_fault(model, error)
         return False  # the architecture keeps something else in its cache
     return close_states(found, plain)

@@ -1,4 +1,4 @@
-"""The last layer's work for the tokens whose hidden state is read, and for no others.
+"""The last layer's work for the tokens with a hidden state that is read, and for no others.
 
 A reward model reads the hidden state of one token of a sequence, a loss over responses those of no prompt. The last
 layer's keys and values are needed of all tokens, since the others attend to them. Its queries, where they have a
@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
-from rlhf_bench.modeling.attention import Replacement, attending, close_states, replacement
+from rlhf_bench.modeling.attention import (
+    REFUSALS,
+    OtherForm,
+    Replacement,
+    attending,
+    close_states,
+    replacement,
+    warn_of_own_fault,
+)
 from rlhf_bench.modeling.heads import backbone_of
 from rlhf_bench.modeling.kernels import remembers_shapes
 from rlhf_bench.runtime.sharding import is_sharded
@@ -131,13 +139,17 @@ def _pick(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
     read = None if torch.compiler.is_compiling() else _read.get()
     if read is None:
         return None
+    if not inputs:
+        raise OtherForm(f"{type(module).__name__} is given its input by name")
     return (inputs[0].flatten(0, 1).index_select(0, read.places)[None], *inputs[1:])
 
 
-def _put_back(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+def _put_back(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor | None:
     read = None if torch.compiler.is_compiling() else _read.get()
     if read is None:
         return None
+    if not isinstance(output, Tensor):
+        raise OtherForm(f"{type(module).__name__} gives a {type(output).__name__}")
     rows, width = read.shape
     whole = output.new_zeros(rows * width, output.shape[-1]).index_copy_(0, read.places, output[0])
     return whole.view(rows, width, -1)
@@ -153,7 +165,8 @@ def _tries(backbone: Any) -> bool:
             whole = backbone(input_ids=ids, use_cache=False).last_hidden_state[read]
             _read.set(_Read(read.flatten().nonzero().squeeze(1), (2, 4)))
             found = backbone(input_ids=ids, use_cache=False).last_hidden_state[read]
-        except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
+        except REFUSALS as error:
+            warn_of_own_fault(backbone, error)
             return False  # a part of another form: of several outputs, or called by other names
         finally:
             _read.reset(token)

@@ -88,7 +88,7 @@ def target_mask(batch: Batch, *, whole_sequence: bool) -> Tensor:
 
 
 def read_for(targets: Tensor) -> Tensor:
-    """The positions whose hidden states predict the tokens `targets`: each one before a target. (B, T) bool."""
+    """The positions with the hidden states that predict the tokens `targets`: each one before a target. (B, T) bool."""
     return F.pad(targets[:, 1:], (0, 1))
 
 

@@ -80,7 +80,7 @@ class Separate:
 
 
 class _WholeText(ABC):
-    """Prompt and response written as one text, whose tokens are divided where the response begins."""
+    """Prompt and response written as one text; its tokens are divided where the response begins."""
 
     tokenizer: Any
 

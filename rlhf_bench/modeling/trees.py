@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_bench.modeling.attention import REFUSALS, warn_of_own_fault
 from rlhf_bench.modeling.attention import adds_mask, close_states
 from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.kernels import product_dtype
@@ -190,7 +191,8 @@ def _tries(model: PreTrainedModel) -> bool:
     with torch.autocast(model.device.type, enabled=False):
         try:
             packed = packed_hidden_states(model, packing)
-        except (ValueError, TypeError, RuntimeError, IndexError, AttributeError):
+        except (*REFUSALS, LookupError) as error:
+            warn_of_own_fault(model, error)
             return False  # the architecture takes no mask of this form
         plain = backbone(
             input_ids=batch.ids, attention_mask=batch.attention_mask.long(),

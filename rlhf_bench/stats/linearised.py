@@ -166,8 +166,8 @@ def scale_influence(reference: FloatArray) -> FloatArray:
 def resampled_scale(reference: FloatArray, *, seed: int) -> FloatArray:
     """(S, B): the standard deviation under each seed in each resample of the prompts, over that of the data.
 
-    `reference` (S, P, K): the responses that it is the standard deviation of. NaN in a resample whose responses are all
-    equal, which of few prompts a resample can be.
+    `reference` (S, P, K): the responses that it is the standard deviation of. NaN in a resample of equal responses,
+    which can occur with few prompts.
     """
     there = np.isfinite(reference)
     y = np.where(there, reference, 0.0)

@@ -20,6 +20,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,9 +60,9 @@ def order_models(names: Iterable[str]) -> list[str]:
 
 
 def find_results(root: Path) -> list[Path]:
-    """Every results folder at or below `root` (suite/run), sorted by path."""
-    found = {path.parent for depth in ("", "*/", "*/*/") for path in Path(root).glob(f"{depth}manifest.json")}
-    return sorted(found)
+    """Every results folder at or below `root` (suite/run), sorted by path; none that is hidden, being made."""
+    names = {name for depth in ("", "*/", "*/*/") for name in glob(f"{depth}manifest.json", root_dir=root)}
+    return sorted((root / name).parent for name in names)
 
 
 class ResultStore:

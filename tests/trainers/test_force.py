@@ -11,6 +11,7 @@ from click.testing import Result
 import trainers.pipeline as pipeline
 from rlhf_bench.modeling.checkpoints import open_checkpoint, replacing
 from trainers.engine.alarms import ALARMS
+from trainers.engine.loop import Loop
 
 from .conftest import TOY, call
 
@@ -66,6 +67,32 @@ def test_force_leaves_alone_what_the_stage_starts_from(run: Path) -> None:
     assert again.exit_code == 0, again.stderr
     trained = [stage for stage in before if (run / stage / "training.json").stat().st_mtime_ns != before[stage]]
     assert trained == ["sft"]
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["all", "--force"], "the same command with the stages sft reward ppo grpo dpo alone continues"),
+        (["sft", "--force", "--no-resume"], "the same command without --no-resume continues"),
+    ],
+)
+def test_where_the_same_command_would_begin_again_the_interruption_says_which_continues(
+    run: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], advice: str
+) -> None:
+    write = Loop.end_row
+
+    def stop(self: Loop) -> object:
+        self.stopping = self.stage.name == "sft"
+        return write(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "end_row", stop)
+        stopped = train(run.parent, *words)
+    assert stopped.exit_code == 130
+    assert advice in stopped.stderr
+    again = train(run.parent, "sft", "--force")
+    assert "sft: continues after step 1 of" in again.stderr
+    assert "stage base" not in again.stderr
 
 
 def test_force_under_another_configuration_begins_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """An adapter that was trained on an adapter, as one adapter of the model under both.
 
-peft and transformers load no adapter whose base is an adapter. The two add up to one of the joint rank: with the
+peft and transformers load no adapter of an adapter. The two add up to one of the joint rank: with the
 updates s B A and s' B' A' of a layer, scaled by alpha over r, the sum is [s B, s' B'] times A over A'.
 """
 

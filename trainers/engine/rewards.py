@@ -104,7 +104,7 @@ def checked(function: RewardFunction, name: str) -> Score:
 
 
 def gold_source(source: str) -> Score:
-    """The gold reward of data whose truth is known, (N,) float32 on the CPU."""
+    """The gold reward of data for which it is known, (N,) float32 on the CPU."""
     from rlhf_bench.scorers.gold import gold_reward_for  # pandas and scipy come with it
 
     def score(prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> Tensor:

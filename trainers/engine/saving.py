@@ -34,7 +34,7 @@ from trainers.engine.lora import save_adapter
 from trainers.engine.stage import Stage, StageResult, Trained, step_checkpoint, steps_folder
 
 PREFIX = "checkpoint-"
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy")  # whose versions training.json has
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy")  # training.json has their versions
 
 
 def save_stage(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from rlhf_bench.errors import Interrupted, JudgeError
-from rlhf_bench.judge.client.budget import Pace, backoff, dollars
+from rlhf_bench.judge.client.budget import Availability, Pace, backoff, dollars
 from rlhf_bench.judge.client.endpoint import OPTIONAL_PARTS, Endpoint, OptionalPart
 from rlhf_bench.judge.client.http import ChatServer, Reply, raw_answer
 from rlhf_bench.judge.ledger import Ledger
@@ -93,10 +93,7 @@ def stored_readings(client: JudgeClient, keys: Iterable[str]) -> dict[str, Parse
     return readings | new
 
 
-MOST_WAIT = 300.0  # a server that requests a longer pause than this ends the run
-FAILURES_IN_A_ROW = 10  # calls given up, with no answer between them: the server is down, or refuses all of them
-UNREACHED = 4  # attempts without a connection, none before them with one: nothing listens there
-LOGGED_WAIT = 10.0
+LOGGED_WAIT = 10.0  # seconds; a shorter pause is not worth a line
 POLL_SECONDS = 0.1
 
 
@@ -143,12 +140,13 @@ def ask(
                 f"{run.answered} answers of this run are kept, {dollars(client.ledger.spent(client.scope).cost)} spent "
                 "on this result and judge so far; the same command goes on from there"
             ) from None
-    if run.fatal:
-        raise JudgeError(run.fatal)
-    if run.paused:
+    state = run.availability
+    if state.fatal:
+        raise JudgeError(state.fatal)
+    if state.paused:
         if not run.answered:
-            raise JudgeError(run.paused)
-        progress.log(run.paused)
+            raise JudgeError(state.paused)
+        progress.log(state.paused)
     if run.refused:
         part, reason = run.refused
         progress.log(client.refusal_line(part, reason))
@@ -188,18 +186,14 @@ class _Run:
     rng: random.Random
     queue: deque[QuestionId]
     log: Callable[[str], None]
-    given_up: int = 0  # calls in a row
-    unreached: int = 0  # attempts without a connection before the first with one
-    connected: bool = False  # the server was reached
     over: bool = False
     ended: bool = False
     answered: int = 0
     failed: dict[str, str] = field(default_factory=dict)  # key -> the reason of the last attempt
-    fatal: str | None = None
-    paused: str | None = None  # why nothing more is sent now
     refused: tuple[OptionalPart, str] | None = None  # and the server's message
 
     def __post_init__(self) -> None:
+        self.availability = Availability(self.client.endpoint.base_url)
         self.pace = Pace(self.limits.requests_per_minute, self.limits.tokens_per_minute)
         self.before = self.client.ledger.spent(self.client.scope).cost
 
@@ -228,7 +222,7 @@ class _Run:
 
     @property
     def _stopped(self) -> bool:
-        return self.ended or self.over or self.paused is not None or self.fatal is not None or self.refused is not None
+        return self.ended or self.over or self.availability.ended or self.refused is not None
 
     async def _work(self, task: Task, most: float = math.inf) -> None:
         """Take items until the queue is empty, `most` are done, or there is a reason to stop."""
@@ -277,30 +271,25 @@ class _Run:
             reply = await self._send(call)
             if reply.attempt.outcome == "answered":
                 self.answered += 1
-                self.given_up = 0
+                self.availability.note_answer()
                 return "answered"
             if reply.refused:
                 self.refused = reply.refused, reply.attempt.reason
                 return "stop"
-            self._note_connection(reply, call)
-            if reply.fatal:
-                self.fatal = self.fatal or reply.fatal
+            reason = reply.attempt.reason
+            self.availability.note_failure(reason, connected=reply.connected, wait=reply.wait, fatal=reply.fatal)
             wait = backoff(failures, self.rng, first=self.limits.first_wait)
             if reply.wait is not None:
-                pause = f"{call.base_url} requests a pause of {reply.wait:.0f} s ({reply.attempt.reason})"
-                if reply.wait > MOST_WAIT:
-                    self.paused = (
-                        f"{pause}; nothing more is sent, what was answered is kept, and the same command goes on from "
-                        "there"
-                    )
+                if self.availability.paused:
                     return "stop"
                 if self.pace.hold(reply.wait) and reply.wait >= LOGGED_WAIT:
-                    self.log(f"{pause}; going on after that")
+                    self.log(f"{self.availability.pause_line(reply.wait, reason)}; going on after that")
                 wait = 0.0
-            if self.fatal or not reply.again or failures == self.limits.attempts:
+            if self.availability.fatal or not reply.again or failures == self.limits.attempts:
                 break
             await asyncio.sleep(wait)
-        self._give_up(call, reply.attempt)
+        self.failed[call.key] = reason
+        self.availability.note_given_up(reason)
         return "stop"
 
     async def _send(self, call: Call) -> Reply:
@@ -313,22 +302,3 @@ class _Run:
             raise
         self.client.ledger.finish(call.key, reply.attempt)
         return reply
-
-    def _note_connection(self, reply: Reply, call: Call) -> None:
-        """End the run where the server was never reached; one that was is waited for, since it may only be busy."""
-        self.connected |= reply.connected
-        self.unreached += not self.connected
-        if self.unreached >= UNREACHED and not (self.connected or self.fatal):
-            self.fatal = (
-                f"no connection to {call.base_url} in {self.unreached} attempts; check that the server runs, the "
-                "network and --base-url; the same command tries again"
-            )
-
-    def _give_up(self, call: Call, last: Attempt) -> None:
-        self.failed[call.key] = last.reason
-        self.given_up += 1
-        if self.given_up >= FAILURES_IN_A_ROW and not self.fatal:
-            self.fatal = (
-                f"{self.given_up} calls in a row got no answer from {call.base_url}, the last one: {last.reason}; "
-                "check the server and --base-url; what was answered is kept, and the same command goes on from there"
-            )

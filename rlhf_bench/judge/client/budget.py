@@ -1,4 +1,4 @@
-"""What a call costs, what bounds a run before its first call, and when its calls are sent.
+"""What a call costs, what bounds a run before its first call, when its calls are sent, and when no more are.
 
 Prices come from a dated file; a call has an estimate before it, a bound for it, and a charge after it. Money is in
 nano-dollars (1e-9 USD): a price of 2.50 dollars per million tokens is 2,500 of them a token, an integer."""
@@ -25,6 +25,9 @@ PACKAGED = Path(__file__).with_name("prices.yaml")
 # Around a message's text a server puts its role and separators: some 3 to 7 tokens where it is known.
 _TOKENS_A_MESSAGE = 16
 _MOST_WAIT = 60.0  # seconds, of one call after a failure
+_MOST_PAUSE = 300.0  # seconds; a server that requests a longer pause ends the run
+_FAILURES_IN_A_ROW = 10  # calls given up, with no answer between them: the server is down, or refuses all of them
+_UNREACHED = 4  # attempts without a connection, none before them with one: nothing listens there
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +200,58 @@ class Pace:
         longer = until > self._held + 1
         self._held = max(self._held, until)
         return longer
+
+
+@dataclass
+class Availability:
+    """What the attempts of one run have shown of their server, and why nothing more is sent to it: a long pause that it
+    requests, calls given up in a row, or no connection at all."""
+
+    base_url: str
+    fatal: str | None = None  # why no call can succeed
+    paused: str | None = None  # why nothing more is sent now
+    connected: bool = False  # the server was reached
+    unreached: int = 0  # attempts without a connection before the first with one
+    given_up: int = 0  # calls in a row
+
+    @property
+    def ended(self) -> bool:
+        return self.fatal is not None or self.paused is not None
+
+    def note_answer(self) -> None:
+        self.connected, self.given_up = True, 0
+
+    def note_failure(self, reason: str, *, connected: bool, wait: float | None, fatal: str | None) -> None:
+        """Take note of an attempt without an answer (`http.Reply`).
+
+        A server that was reached once is waited for, since it may only be busy.
+        """
+        self.connected |= connected
+        self.unreached += not self.connected
+        if self.unreached >= _UNREACHED and not self.connected:
+            self._end(
+                f"no connection to {self.base_url} in {self.unreached} attempts; check that the server runs, the "
+                "network and --base-url; the same command tries again"
+            )
+        if fatal:
+            self._end(fatal)
+        if wait is not None and wait > _MOST_PAUSE:
+            self.paused = (
+                f"{self.pause_line(wait, reason)}; nothing more is sent, what was answered is kept, and the same "
+                "command goes on from there"
+            )
+
+    def note_given_up(self, reason: str) -> None:
+        """A call that is not sent again; `reason` is that of its last attempt."""
+        self.given_up += 1
+        if self.given_up >= _FAILURES_IN_A_ROW:
+            self._end(
+                f"{self.given_up} calls in a row got no answer from {self.base_url}, the last one: {reason}; check the "
+                "server and --base-url; what was answered is kept, and the same command goes on from there"
+            )
+
+    def pause_line(self, wait: float, reason: str) -> str:
+        return f"{self.base_url} requests a pause of {wait:.0f} s ({reason})"
+
+    def _end(self, reason: str) -> None:
+        self.fatal = self.fatal or reason  # the first reason

@@ -111,6 +111,8 @@ def train(what: str) -> str:
         ("eval --data ''", "--data: given an empty text"),
         ("eval --suite=", "--suite: given an empty text"),
         ("report ''", "an argument: given an empty text"),
+        ("data prepare pairs.jsonl --out out --revision main", "--revision: given with pairs.jsonl, which is no "),
+        ("data prepare hh-mini --out out --revision main", "--revision: given with hh-mini, which is no "),
         ("audit --reward-model mean:x", "--reward-model: given mean:x, expected two or more members"),
         ("train all --set model.n_head=7", "model.n_head: given 7, expected a divisor of "),
         ("train all --set model.n_positions=64", "model.n_positions: given 64, expected at least 192 "),
@@ -153,13 +155,14 @@ def test_names_and_values_that_cannot_be(here: Path, line: str, message: str) ->
     assert {str(path) for path in here.rglob("*")} == before  # nothing was begun
 
 
-def test_a_recipe_file_with_a_bad_key_or_no_yaml(here: Path) -> None:
+def test_a_recipe_or_suite_file_with_a_bad_key_or_no_yaml(here: Path) -> None:
     Path("mine.yaml").write_text("ppo: {kl_coeff: 0.2}\n")
     assert fails("train all --recipe mine.yaml", 2) == "unknown key 'ppo.kl_coeff'; did you mean 'ppo.kl_coef'?"
     Path("mine.yaml").write_text("ppo: {kl_coef: [\n")
     assert re.match(r"mine\.yaml: line 2: .*; expected a YAML mapping", fails("train all --recipe mine.yaml", 2))
     assert fails("train all --recipe yours.yaml", 2).startswith("unknown recipe 'yours.yaml'")
     Path("mine.yaml").write_text("# nothing yet\n")
+    assert fails("eval --suite mine.yaml", 2).startswith("mine.yaml is empty; expected the keys of a suite")
     assert fails("train all --recipe mine.yaml", 2) == (
         "mine.yaml is empty; expected the keys of a recipe, such as description and ppo"
     )

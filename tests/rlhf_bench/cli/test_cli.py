@@ -164,7 +164,7 @@ def raising(error: BaseException, line: str = "go") -> Result:
         (
             OSError(errno.ENOSPC, "No space left on device", "a/b"),
             1,
-            "error: a/b: No space left on device; make room and run the same command again: what was finished is kept",
+            "error: a/b: No space left on device; make room and run the same command again",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "results"),
@@ -184,7 +184,7 @@ def raising(error: BaseException, line: str = "go") -> Result:
         (
             KeyboardInterrupt(),
             130,
-            "interrupted: what was finished is kept; the same command goes on from there: rlhf-bench go",
+            "interrupted: the same command begins again: rlhf-bench go",
         ),
     ],
 )
@@ -192,6 +192,39 @@ def test_an_error_is_one_line_with_its_status(error: BaseException, status: int,
     result = raising(error)
     assert result.stderr.lstrip("\n") == message + "\n"
     assert result.exit_code == status
+
+
+@pytest.mark.parametrize("given", ["go --lines 2", "--debug further go --lines 2"])
+def test_a_command_that_goes_on_from_what_it_keeps_says_so(given: str) -> None:
+    def raising(error: BaseException) -> Result:
+        @click.group(cls=BenchGroup)
+        @click.option("--debug", is_flag=True)
+        def group(debug: bool) -> None:
+            pass
+
+        @click.group(cls=BenchGroup)
+        def further() -> None:
+            pass
+
+        @click.command("go", cls=BenchCommand, keeps="each line is kept")
+        @click.option("--lines")
+        def go(lines: str) -> None:
+            raise error
+
+        group.add_command(further)
+        for each in (group, further):
+            each.add_command(go)
+        return CliRunner().invoke(group, shlex.split(given))
+
+    stopped, full = raising(KeyboardInterrupt()), raising(OSError(errno.ENOSPC, "No space left on device", "a"))
+    expected = f"interrupted: each line is kept; the same command goes on from there: rlhf-bench {given}"
+    assert (stopped.exit_code, stopped.stderr.strip().splitlines()[-1]) == (130, expected)
+    assert full.stderr.endswith("run the same command again: each line is kept\n")
+
+
+def test_commands_that_store_nothing_before_their_end_begin_again() -> None:
+    keeping = {path for path, command in COMMANDS.items() if getattr(command, "keeps", "")}
+    assert keeping == {"rlhf-bench train", "rlhf-bench eval", "rlhf-bench judge run"}
 
 
 @pytest.mark.parametrize("line", ["--debug go", "go --debug"])

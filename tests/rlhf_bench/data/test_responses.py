@@ -175,7 +175,7 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
     ({"prompt": None, "response": "a"}, "has null as 'prompt'"),
     ({"prompt": "a", "response": math.nan}, "has NaN as 'response'"),
     ({"prompt": "a", "response": {"score": 1}}, "has a dict as 'response', not a text"),
-    ({"prompt": "a", "response": ["b", 3]}, "has a int as 'response', not a text"),
+    ({"prompt": "a", "response": ["b", 3]}, "has 3 as 'response', not a text"),
     ({"prompt": ["a", "b"], "response": "b"}, "has a list as 'prompt', not a text"),
     (
         {"prompt": [{"role": "robot", "content": "a"}], "response": "b"},

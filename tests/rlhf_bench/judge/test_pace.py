@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from rlhf_bench.judge.client.budget import Pace, backoff, retry_after
+from rlhf_bench.judge.client.budget import Availability, Pace, backoff, retry_after
 
 
 class Clock:
@@ -96,3 +96,18 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 def test_retry_after_as_a_date() -> None:
     later = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=100), usegmt=True)
     assert retry_after({"retry-after": later}) == pytest.approx(100, abs=5)
+
+
+def test_a_server_that_has_answered_may_be_away_longer_than_one_that_was_never_reached() -> None:
+    def attempts(state: Availability, count: int) -> Availability:
+        for _ in range(count):
+            state.note_failure("connection refused", connected=False, wait=None, fatal=None)
+        return state
+
+    answered = Availability("http://localhost:1")
+    answered.note_answer()
+    assert not attempts(answered, 20).ended
+    assert not attempts(Availability("http://localhost:1"), 3).ended
+    assert "no connection to http://localhost:1 in 4 attempts" in str(
+        attempts(Availability("http://localhost:1"), 4).fatal
+    )

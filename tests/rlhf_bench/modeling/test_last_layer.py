@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlhf_bench.modeling import attention
+from rlhf_bench.modeling.attention import attending, can_replace_attention, close_states
 from rlhf_bench.modeling.last_layer import can_leave_out
 from rlhf_bench.modeling.logprobs import hidden_states
 from rlhf_bench.modeling.tokens import Batch, collate
@@ -22,6 +24,8 @@ WITHOUT = {
             "word_embed_proj_dim": 32, "pad_token_id": 1},
     # adds the residual within it
     "bloom": {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0},
+    # its feed-forward part gives what its router has decided as well
+    "llama4_text": {**ROPE, "vocab_size": 64},
 }  # fmt: skip
 
 
@@ -79,6 +83,22 @@ def test_parts_of_another_form_compute_all_tokens(kind: str) -> None:
     model = make(kind, WITHOUT[kind])
     assert not can_leave_out(model)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_trial_that_fails_in_our_own_lines_is_no_silent_reason_to_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an architecture refuses is one: above, where warnings are errors."""
+
+    class Squeezes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.squeeze(0)  # what is put back has a dimension less than our line expects
+
+    model = make("llama", PACKED["llama"])
+    model.base_model.layers[-1].mlp = Squeezes()
+    with pytest.warns(UserWarning, match=r"^LlamaModel: .*IndexError: index_copy_.*please report"):
+        assert not can_leave_out(model)
+    monkeypatch.setattr(attention, "attending", lambda _: attending(close_states))  # called with other arguments
+    with pytest.warns(UserWarning, match=r"^LlamaModel: .*TypeError: close_states\(\) takes 2"):
+        assert not can_replace_attention(model)
 
 
 def test_a_part_that_mixes_tokens_is_found() -> None:
