@@ -27,8 +27,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_bench.modeling.attention import REFUSALS, warn_of_own_fault
-from rlhf_bench.modeling.attention import adds_mask, close_states
+from rlhf_bench.modeling.attention import REFUSALS, adds_mask, close_states, warn_of_own_fault
 from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.last_layer import reading
