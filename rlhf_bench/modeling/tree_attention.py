@@ -65,9 +65,9 @@ class _Part(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """How the tokens of one tree attend."""
+    """Which tokens of one tree meet."""
 
-    at: slice  # the tree's tokens
+    length: int  # tokens of the tree
     width: int  # columns of its scores
     parts: list[_Part]  # the first has all of its tokens
 
@@ -110,36 +110,36 @@ def _runs(trees: Sequence[Tree], tokens: int, dtype: torch.dtype) -> list[tuple[
     """Trees that are side by side, and how they attend: by plans, or a long one alone, by its mask. Each run with its
     number of tokens."""
     runs: list[tuple[int, list[_Plan] | Tensor]] = []
-    padding = tokens - sum(tree.size for tree in trees)
     for is_long, some in itertools.groupby(trees, key=lambda tree: tree.pairs >= LONG**2):
         if is_long:
             runs += [(tree.size, _additive(tree.masked(), dtype)) for tree in some]
-            continue
-        plans: list[_Plan] = []
-        for tree in some:
-            plans.append(_plan(tree, plans[-1].at.stop if plans else 0, dtype))
-        runs.append((plans[-1].at.stop, plans))
+        else:
+            plans = [_plan(tree, dtype) for tree in some]
+            runs.append((sum(plan.length for plan in plans), plans))
+    padding = tokens - sum(tree.size for tree in trees)
     if padding:
-        alone, every = ~torch.eye(padding, dtype=torch.bool), slice(0, padding)
-        runs.append((padding, [_Plan(every, padding, [_Part(every, every, every, _additive(alone, dtype))])]))
+        runs.append((padding, [_whole(~torch.eye(padding, dtype=torch.bool), dtype)]))
     return runs
 
 
-def _plan(tree: Tree, start: int, dtype: torch.dtype) -> _Plan:
-    at, n, head = slice(start, start + tree.size), tree.size, tree.prompt
-    every = slice(0, n)
+def _plan(tree: Tree, dtype: torch.dtype) -> _Plan:
     if not tree.in_blocks:
-        return _Plan(at, n, [_Part(every, every, every, _additive(tree.masked(), dtype))])
-    longest = max(tree.responses)
-    causal = _additive(torch.ones(longest, longest, dtype=torch.bool).triu_(1), dtype)
-    of_prompt = _additive(torch.ones(n, head, dtype=torch.bool).triu_(1), dtype)
-    parts = [_Part(every, slice(0, head), slice(0, head), of_prompt)]
+        return _whole(tree.masked(), dtype)
+    n, head, longest = tree.size, tree.prompt, max(tree.responses)
+    causal = _additive(torch.ones(n, max(head, longest), dtype=torch.bool).triu_(1), dtype)
+    parts = [_Part(slice(0, n), slice(0, head), slice(0, head), causal[:n, :head])]
     first = head
     for count in tree.responses:
         rows = slice(first, first + count)
         parts.append(_Part(rows, rows, slice(head, head + count), causal[:count, :count]))
         first += count
-    return _Plan(at, head + longest, parts)
+    return _Plan(n, head + longest, parts)
+
+
+def _whole(masked: Tensor, dtype: torch.dtype) -> _Plan:
+    """All tokens meet all, with a mask. (n, n) bool: True where one may not attend to another."""
+    every = slice(0, len(masked))
+    return _Plan(len(masked), len(masked), [_Part(every, every, every, _additive(masked, dtype))])
 
 
 def _additive(masked: Tensor, dtype: torch.dtype) -> Tensor:
@@ -167,11 +167,9 @@ class _InParts(torch.autograd.Function):
         heads, tokens, _ = query.shape
         out = value.new_empty(tokens, heads, value.shape[-1])
         weights = []
-        for plan in plans:
-            q, k, v, o = (x[:, plan.at] for x in (query, key, value, out.transpose(0, 1)))
-            p = _weights(q, k, plan)
-            for part in plan.parts:
-                _put(o, part.rows, p[:, part.rows, part.columns] @ v[:, part.keys], first=part is plan.parts[0])
+        for plan, q, k, v, o in _by_tree(plans, query, key, value, out.transpose(0, 1)):
+            p = _scores(q, k, plan).softmax(-1)
+            _multiply(o, p, v, plan)
             weights.append(p)
         ctx.plans = plans
         ctx.save_for_backward(query, key, value, *(weights if any(ctx.needs_input_grad) else []))
@@ -180,35 +178,56 @@ class _InParts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         query, key, value, *weights = ctx.saved_tensors
-        grad = grads[0].transpose(0, 1)
-        of_query, of_key, of_value = (torch.empty_like(x) for x in (query, key, value))
-        for plan, p in zip(ctx.plans, weights, strict=True):
-            q, k, v, g = (x[:, plan.at] for x in (query, key, value, grad))
-            dq, dk, dv = (x[:, plan.at] for x in (of_query, of_key, of_value))
-            dp = torch.zeros_like(p)
-            for rows, keys, columns, _ in plan.parts:
-                dp[:, rows, columns] = g[:, rows] @ v[:, keys].mT
-                dv[:, keys] = p[:, rows, columns].mT @ g[:, rows]
-            ds = torch._softmax_backward_data(dp, p, -1, p.dtype)
-            for part in plan.parts:
-                rows, keys, columns, _ = part
-                _put(dq, rows, ds[:, rows, columns] @ k[:, keys], first=part is plan.parts[0])
-                dk[:, keys] = ds[:, rows, columns].mT @ q[:, rows]
-        return of_query, of_key, of_value, None
+        sides = (query, key, value, grads[0].transpose(0, 1))
+        found = [torch.empty_like(x) for x in (query, key, value)]
+        for p, (plan, q, k, v, g, dq, dk, dv) in zip(weights, _by_tree(ctx.plans, *sides, *found), strict=True):
+            _multiply_transposed(dv, p, g, plan)
+            ds = torch._softmax_backward_data(_products(g, v, plan, 0.0), p, -1, p.dtype)
+            _multiply(dq, ds, k, plan)
+            _multiply_transposed(dk, ds, q, plan)
+        return *found, None
 
 
-def _weights(query: Tensor, key: Tensor, plan: _Plan) -> Tensor:
-    """The softmax of one tree's scores. (heads, n, E) each -> (heads, n, width)"""
-    shape = (*query.shape[:2], plan.width)
-    scores = query.new_empty(shape) if len(plan.parts) == 1 else query.new_full(shape, -torch.inf)
-    for rows, keys, columns, mask in plan.parts:
-        torch.add(query[:, rows] @ key[:, keys].mT, mask, out=scores[:, rows, columns])
-    return scores.softmax(-1)
+def _by_tree(plans: list[_Plan], *sides: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Each plan with its tree's tokens of all sides, (heads, T, E)."""
+    lengths = [plan.length for plan in plans]
+    return zip(plans, *(side.split(lengths, dim=1) for side in sides), strict=True)
 
 
-def _put(out: Tensor, rows: slice, found: Tensor, *, first: bool) -> None:
-    """The first part's result has all rows; what other parts find is added to it."""
-    if first:
-        out[:, rows] = found
-    else:
-        out[:, rows] += found
+# Of one tree: tokens x, y (heads, n, E), scores (heads, n, width). A tree of one part needs no slices.
+
+
+def _scores(query: Tensor, key: Tensor, plan: _Plan) -> Tensor:
+    if len(plan.parts) == 1:
+        return torch.baddbmm(plan.parts[0].mask, query, key.mT)
+    scores = _products(query, key, plan, -torch.inf)
+    for rows, _, columns, mask in plan.parts:
+        scores[:, rows, columns] += mask
+    return scores
+
+
+def _products(x: Tensor, y: Tensor, plan: _Plan, elsewhere: float) -> Tensor:
+    """The products of tokens that meet. (heads, n, width)"""
+    if len(plan.parts) == 1:
+        return torch.bmm(x, y.mT)
+    products = x.new_full((*x.shape[:2], plan.width), elsewhere)
+    for rows, keys, columns, _ in plan.parts:
+        products[:, rows, columns] = torch.bmm(x[:, rows], y[:, keys].mT)
+    return products
+
+
+def _multiply(out: Tensor, scores: Tensor, y: Tensor, plan: _Plan) -> None:
+    """Each token's sum of y over the tokens that it meets."""
+    first, *others = plan.parts  # the first has all rows
+    out.copy_(torch.bmm(scores[:, :, first.columns], y[:, first.keys]) if others else torch.bmm(scores, y))
+    for rows, keys, columns, _ in others:
+        out[:, rows] += torch.bmm(scores[:, rows, columns], y[:, keys])
+
+
+def _multiply_transposed(out: Tensor, scores: Tensor, x: Tensor, plan: _Plan) -> None:
+    """Each token's sum of x over the tokens that meet it."""
+    if len(plan.parts) == 1:
+        out.copy_(torch.bmm(scores.mT, x))
+        return
+    for rows, keys, columns, _ in plan.parts:
+        out[:, keys] = torch.bmm(scores[:, rows, columns].mT, x[:, rows])
