@@ -19,6 +19,7 @@ import torch
 from sizes import MODELS, make_pairs, make_tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_bench.modeling.kernels import use_fused_kernels
 from rlhf_bench.modeling.models import default_device, seeded
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.types import Prompt
@@ -68,8 +69,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Print the medians of one case."""
     ours_model = copy.deepcopy(plain)
-    if plain.device.type == "cpu":
-        ours_model.set_attn_implementation("eager")  # as models are loaded there
+    use_fused_kernels(ours_model, plain.device)  # as `load_policy` does
     config = SamplingConfig(max_new_tokens=tokens, max_prompt_tokens=512)
 
     def ours() -> None:
