@@ -14,7 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 from rlhf_bench.modeling.attention import REFUSALS, can_replace_attention, close_states, no_mask, warn_of_own_fault
 from rlhf_bench.modeling.heads import first_position
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
-from rlhf_bench.modeling.packed import is_large, on_cpu
+from rlhf_bench.modeling.packed import on_cpu
 from rlhf_bench.modeling.sampling_cache import (
     cache_argument,
     grows_in_place,
@@ -57,7 +57,7 @@ def decode_steps(
         yield from _recomputed_steps(model, prompts, samples, steps, drawn, state)
         return
     prefix = _Prefix.of(model, prompts, steps, pad=int(drawn[0, 0]))
-    grouped = on_cpu(model) and (samples > 1 or is_large(model)) and can_group(model)
+    grouped = on_cpu(model) and can_group(model)
     cache = preallocated_cache(model, room=prefix.width + (0 if grouped else steps))
     logits = _prefill(model, prefix, cache)
     if grouped:

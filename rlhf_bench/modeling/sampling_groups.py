@@ -1,9 +1,10 @@
 """Decoding with each prompt's keys and values held once, for all responses to it and all query heads that read them.
 
 A plain cache repeats a prompt for each of its responses, and attention repeats a key head for each of its query heads:
-with long prompts a step of decoding reads more of such copies than it reads weights. Here the queries of all responses
-to a prompt, and of all heads that share a key head, meet the prompt's keys in one matrix product. What a response has
-written itself is in a cache of its own, and one softmax goes over both.
+with long prompts a step of decoding reads more of such copies than it reads weights. Here the responses to a prompt are
+a group with one cache: after the prompt's columns come, token by token, one column for each response. The queries of a
+group meet all of them in one matrix product, and a mask leaves each response its prompt and its own columns. That
+computes more scores than are used, so that groups are small.
 """
 
 from __future__ import annotations
@@ -19,106 +20,136 @@ from transformers.cache_utils import DynamicLayer
 
 from rlhf_bench.modeling.attention import attending
 
+TOGETHER = 8  # responses of a group at most; more of them to a prompt are several groups
+
 
 class GroupCache(DynamicCache):  # type: ignore[misc]
-    """Prompts' keys and values, once each, and those of `samples` responses to each prompt.
+    """Prompts' keys and values, once for each group, and those of `samples` responses to each prompt.
 
     `prompts` is the cache after the prompts were read, padded on the left; `mask` (P, width) is 1 at their tokens.
     """
 
     def __init__(self, prompts: DynamicCache, mask: Tensor, samples: int, steps: int) -> None:
         super().__init__()
-        self.groups = _Groups(mask.bool(), samples)
-        self.layers = [_GroupLayer(layer, self.groups, steps) for layer in prompts.layers]
+        self.groups = _Groups(mask.bool(), samples, steps)
+        self.layers = [_GroupLayer(layer, self.groups) for layer in prompts.layers]
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep only these responses, and the prompts that still have one."""
-        prompts = self.groups.select(indices)
+        """Keep only these responses, and the groups that still have one."""
+        old_size = self.groups.size
+        kept, slots = self.groups.select(indices)
         for layer in self.layers:
-            layer.select(indices, prompts)
+            layer.select(kept, slots, old_size)
 
 
 class _Groups:
-    """Which response belongs to which prompt: response n is number `place[n] % size` of prompt `place[n] // size`."""
+    """Which response has which place: response n is number `place[n] % size` of group `place[n] // size`."""
 
-    def __init__(self, mask: Tensor, samples: int) -> None:
-        self.mask, self.size = mask, samples
-        self.place = torch.arange(len(mask) * samples, device=mask.device)
+    def __init__(self, mask: Tensor, samples: int, steps: int) -> None:
+        self.steps = steps
+        self.per_prompt = -(-samples // TOGETHER)
+        self.size = -(-samples // self.per_prompt)
+        self.mask = mask.repeat_interleave(self.per_prompt, dim=0)  # (G, width)
+        sample = torch.arange(samples, device=mask.device)
+        first = torch.arange(len(mask), device=mask.device)[:, None] * self.per_prompt * self.size
+        self.place = (first + sample).flatten()
+        self._see()
+
+    def _see(self) -> None:
+        """What is added to the scores of each group's responses, (G, 1, size, 1, columns)."""
+        own = torch.eye(self.size, dtype=torch.bool, device=self.mask.device).repeat(1, self.steps)
+        visible = torch.cat(
+            [self.mask[:, None].expand(-1, self.size, -1), own[None].expand(len(self.mask), -1, -1)], dim=2
+        )
+        self.added = torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, -torch.inf)
+        self.added = self.added[:, None, :, None]
 
     @property
     def whole(self) -> bool:
-        """True while each prompt has `size` responses, in their order."""
+        """True while each group has `size` responses, in their order."""
         return len(self.place) == len(self.mask) * self.size
 
-    def select(self, indices: Tensor) -> Tensor:
-        """Keep these responses; gives the places of the prompts that stay."""
-        owner = self.place[indices] // self.size
-        kept: tuple[Tensor, Tensor, Tensor] = owner.unique(return_inverse=True, return_counts=True)
-        prompts, owner, counts = kept
-        first = counts.cumsum(0) - counts  # responses to one prompt are side by side
-        number = torch.arange(len(owner), device=owner.device) - first[owner]
-        self.mask, self.size = self.mask[prompts], int(counts.max())
-        self.place = owner * self.size + number
-        return prompts
+    def select(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep these responses; gives the groups that stay, (G,), and the old numbers of their responses, (G, size)."""
+        place = self.place[indices]
+        found: tuple[Tensor, Tensor, Tensor] = (place // self.size).unique(return_inverse=True, return_counts=True)
+        kept, group, counts = found
+        first = counts.cumsum(0) - counts  # responses of one group are side by side
+        number = torch.arange(len(group), device=group.device) - first[group]
+        size = int(counts.max())
+        slots = torch.zeros(len(kept), size, dtype=torch.long, device=group.device)
+        slots[group, number] = place % self.size
+        self.mask, self.size, self.place = self.mask[kept], size, group * size + number
+        self._see()
+        return kept, slots
 
     def together(self, x: Tensor) -> Tensor:
-        """Rows of responses, by prompt: (N, heads, rows, E) -> (P, heads, size x rows, E)."""
+        """Rows of responses, by group: (N, heads, rows, E) -> (G, heads, size, rows, E)."""
         if not self.whole:
             x = x.new_zeros(len(self.mask) * self.size, *x.shape[1:]).index_copy_(0, self.place, x)
-        _, heads, rows, last = x.shape
-        by_prompt = x.view(len(self.mask), self.size, heads, rows, last).transpose(1, 2)
-        return by_prompt.reshape(len(self.mask), heads, self.size * rows, last)
+        return x.view(len(self.mask), self.size, *x.shape[1:]).transpose(1, 2)
 
-    def separate(self, x: Tensor, rows: int) -> Tensor:
+    def separate(self, x: Tensor) -> Tensor:
         """The inverse of `together`."""
-        prompts, heads, _, last = x.shape
-        each = x.view(prompts, heads, self.size, rows, last).transpose(1, 2).reshape(-1, heads, rows, last)
+        each = x.transpose(1, 2).reshape(-1, x.shape[1], *x.shape[3:])
         return each if self.whole else each[self.place]
 
 
 class _GroupLayer(DynamicLayer):  # type: ignore[misc]
-    def __init__(self, prompts: Any, groups: _Groups, steps: int) -> None:
+    def __init__(self, prompts: Any, groups: _Groups) -> None:
         super().__init__()
-        self.groups, self.used = groups, 0
-        self.prompt_keys, self.prompt_values = prompts.keys, prompts.values  # (P, heads, width, E)
-        shape = (len(groups.place), prompts.keys.shape[1], steps)
-        self._keys = prompts.keys.new_empty(*shape, prompts.keys.shape[-1])
-        self._values = prompts.values.new_empty(*shape, prompts.values.shape[-1])
+        self.groups, self.used, self.width = groups, 0, int(prompts.keys.shape[2])
+        self._keys, self._values = (
+            self._with_room(x.repeat_interleave(groups.per_prompt, dim=0)) for x in (prompts.keys, prompts.values)
+        )
         self.is_initialized: bool = True
 
+    def _with_room(self, x: Tensor) -> Tensor:
+        """(G, heads, columns, E), with columns for all tokens to come."""
+        groups, heads, columns, size = x.shape
+        room = x.new_empty(groups, heads, self.width + self.groups.size * self.groups.steps, size)
+        room[:, :, :columns] = x
+        return room
+
+    @property
+    def columns(self) -> int:
+        return self.width + self.used * self.groups.size
+
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Add one token to each response; keys and values of all its own tokens."""
-        self._keys[:, :, self.used] = key_states[:, :, 0]
-        self._values[:, :, self.used] = value_states[:, :, 0]
+        """Add one token to each response, (N, heads, 1, E); the keys and values of all groups, (G, heads, columns, E)."""
+        new = slice(self.columns, self.columns + self.groups.size)
+        self._keys[:, :, new] = self.groups.together(key_states)[:, :, :, 0]
+        self._values[:, :, new] = self.groups.together(value_states)[:, :, :, 0]
         self.used += 1
-        return self._keys[:, :, : self.used], self._values[:, :, : self.used]
+        return self._keys[:, :, : self.columns], self._values[:, :, : self.columns]
 
     def get_seq_length(self) -> int:
-        return int(self.prompt_keys.shape[-2]) + self.used
+        return self.width + self.used
 
-    def select(self, responses: Tensor, prompts: Tensor) -> None:
-        self._keys, self._values = self._keys[responses], self._values[responses]
-        if len(prompts) < len(self.prompt_keys):
-            self.prompt_keys, self.prompt_values = self.prompt_keys[prompts], self.prompt_values[prompts]
+    def select(self, kept: Tensor, slots: Tensor, old_size: int) -> None:
+        """Groups `kept` (G,), with the responses that had the numbers `slots` (G, size)."""
+        self._keys, self._values = (self._selected(x, kept, slots, old_size) for x in (self._keys, self._values))
+
+    def _selected(self, x: Tensor, kept: Tensor, slots: Tensor, old_size: int) -> Tensor:
+        prompt, own, _ = x.split([self.width, self.used * old_size, x.shape[2] - self.width - self.used * old_size], 2)
+        tokens = own.unflatten(2, (self.used, old_size))[kept[:, None], :, :, slots]  # (G, size, heads, used, E)
+        return self._with_room(torch.cat([prompt[kept], tokens.permute(0, 2, 3, 1, 4).flatten(2, 3)], dim=2))
 
 
 @contextlib.contextmanager
 def attending_in_groups(cache: GroupCache) -> Iterator[None]:
     """One new token of each response attends to its prompt and its own tokens, while the block lasts."""
+    groups = cache.groups
 
-    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """query (N, heads, 1, E), the response's own key and value (N, key heads, tokens, E) -> (N, 1, heads, E)."""
-        layer: _GroupLayer = cache.layers[module.layer_idx]
-        groups = layer.groups
+    def attend(_: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """query (N, heads, 1, E), key and value of the groups (G, key heads, columns, E) -> (N, 1, heads, E)."""
         count, heads, _, size = query.shape
         rows = heads // key.shape[1]  # query heads of one key head
-        scaled = query.reshape(count, key.shape[1], rows, size) * scale
-        over_prompt = groups.together(scaled) @ layer.prompt_keys.mT
-        over_prompt.masked_fill_(~groups.mask[:, None, None], torch.finfo(query.dtype).min)
-        scores = torch.cat([groups.separate(over_prompt, rows), scaled @ key.mT], dim=-1)
+        together = groups.together((query * scale).view(count, key.shape[1], rows, size))
+        scores = together.flatten(2, 3) @ key.mT  # (G, key heads, size x rows, columns)
+        scores.view(*together.shape[:4], -1).add_(groups.added[..., : key.shape[2]])
         weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-        of_prompt, own = weights.split([layer.prompt_keys.shape[-2], layer.used], dim=-1)
-        out: Tensor = groups.separate(groups.together(of_prompt) @ layer.prompt_values, rows) + own @ value
+        out = groups.separate((weights @ value).view(*together.shape[:4], -1))
         return out.reshape(count, 1, heads, -1)
 
     with attending(attend):

@@ -183,18 +183,21 @@ def test_a_dirtied_global_generator_changes_nothing(
 def test_rows_that_end_early_leave_the_others_as_they_are(
     policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """End-of-text is made likely, so that rows leave the batch at many different steps."""
+    """End-of-text is made likely, so that rows leave the batch at many different steps; eleven responses are a group of
+    six and one of five."""
     layer = nn.Linear(32, len(tokenizer))
     layer.weight, layer.bias = policy.lm_head.weight, nn.Parameter(torch.zeros(len(tokenizer)))
     with torch.no_grad():
         layer.bias[tokenizer.eos_token_id] = 7.5
     policy.lm_head = layer
-    together = draw(policy, tokenizer, samples=8)
+    together = draw(policy, tokenizer, samples=11)
     lengths = [len(c.ids) for group in together for c in group]
     assert len(set(lengths)) > 4  # they do end at different steps
     monkeypatch.setattr(decoding, "LEAVE", 1)  # none leaves before all have ended
-    assert ids_of(draw(policy, tokenizer, samples=8)) == ids_of(together)
-    assert ids_of(draw(policy, tokenizer, samples=8, batch_size=1)) == ids_of(together)
+    assert ids_of(draw(policy, tokenizer, samples=11)) == ids_of(together)
+    assert ids_of(draw(policy, tokenizer, samples=11, batch_size=1)) == ids_of(together)
+    monkeypatch.setattr(decoding, "can_group", lambda _: False)
+    assert ids_of(draw(policy, tokenizer, samples=11)) == ids_of(together)
     for completion in (c for group in together for c in group):
         ended = completion.ids[-1] == tokenizer.eos_token_id
         assert completion.finish_reason == ("eos" if ended else "length")
@@ -262,7 +265,8 @@ def say(
     cache = SimpleNamespace(batch_select_indices=lambda _: None, layers=[None])
     monkeypatch.setattr(decoding, "has_usual_cache", lambda _: True)
     monkeypatch.setattr(decoding, "preallocated_cache", lambda *_, **__: cache)
-    monkeypatch.setattr(sampling, "can_group", lambda _: False)
+    for module in (sampling, decoding):
+        monkeypatch.setattr(module, "can_group", lambda _: False)
     config = SamplingConfig(**{"max_new_tokens": len(script), **options})
     return sample(model, tokenizer, [prompt], config, seed=0)[0][0]
 
