@@ -116,7 +116,7 @@ class _GroupLayer(DynamicLayer):  # type: ignore[misc]
         return self.width + self.used * self.groups.size
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Add one token to each response, (N, heads, 1, E); the keys and values of all groups, (G, heads, columns, E)."""
+        """Add one token to each response, (N, heads, 1, E); all keys and values, (G, heads, columns, E)."""
         new = slice(self.columns, self.columns + self.groups.size)
         self._keys[:, :, new] = self.groups.together(key_states)[:, :, :, 0]
         self._values[:, :, new] = self.groups.together(value_states)[:, :, :, 0]
