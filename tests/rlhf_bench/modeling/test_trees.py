@@ -128,6 +128,21 @@ def test_trees_cost_their_calls() -> None:
         assert (packing.visible is None) == by_tree
 
 
+def test_a_tree_is_in_parts_where_that_spares_more_than_its_calls_cost() -> None:
+    """36 + 4 x 48 = 228 tokens that see 84 at most: 144 are spared 228 times, more than 4 x 1400 pairs. Two responses
+    of 20 to 36 tokens spare 20 x 76 = 1520, less than 2 x 1400; one spares nothing."""
+    assert (Tree(36, (48,) * 4).in_blocks, Tree(36, (48,) * 4).pairs) == (True, 228 * 84)
+    assert (Tree(36, (20, 20)).in_blocks, Tree(36, (20, 20)).pairs) == (False, 76 * 76)
+    assert (Tree(0, (5000,)).in_blocks, Tree(0, (5000,)).pairs) == (False, 5000**2)
+
+
+def test_a_tree_holds_all_responses_to_a_prompt() -> None:
+    rows = [Encoded([5, 6], [i] * 30) for i in range(1, 33)]
+    packing = pack(collate(rows, pad_id=0), hidden_size=32, cost_of_tree=0)
+    assert packing is not None
+    assert packing.trees == [Tree(2, (30,) * 32)]  # 962 tokens that see 32 at most
+
+
 def test_a_group_is_split_where_attention_over_all_of_it_would_cost_more() -> None:
     rows = [Encoded([5, 6], [i] * 30) for i in range(1, 33)]  # 962 tokens as one tree
     packing = pack(collate(rows, pad_id=0, multiple_of=64), hidden_size=32)
@@ -136,12 +151,16 @@ def test_a_group_is_split_where_attention_over_all_of_it_would_cost_more() -> No
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("attention", ["eager", "sdpa", "eager by tree", "sdpa by tree", "by tree, of long ones fused"])
+@pytest.mark.parametrize(
+    "attention",
+    ["eager", "sdpa", "eager by tree", "sdpa by tree", "by tree, of long ones fused", "eager by tree, in parts"],
+)
 @pytest.mark.parametrize("kind", PACKED)
 def test_hidden_states_and_gradients_are_those_of_the_batch(
     kind: str, attention: str, side: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tree_attention, "LONG", 10 if "long" in attention else 512)
+    monkeypatch.setattr(tree_attention, "BLOCK", 0 if "parts" in attention else 1400)
     model = make(kind, PACKED[kind], "eager" if "eager" in attention else "sdpa")
     assert can_pack(model)
     by_tree = "tree" in attention
