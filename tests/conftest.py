@@ -5,8 +5,9 @@ Fixtures import what they need: pytest-xdist's first process reads this file as 
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """What is kept on disk, such as hh-mini, is made once for all workers and not in the user's own cache folder."""
     if config.pluginmanager.hasplugin("cacheprovider"):
         os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("home"))  # type: ignore[union-attr]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays, and is more than all that tests make: the garbage collector never looks through it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,7 +19,8 @@ from torch.distributed import TCPStore
 __all__ = ["Ended", "Launcher", "environment", "same_files"]
 
 SERVER = """
-import json, os, signal, sys, tempfile, time
+import gc, json, os, signal, sys, tempfile, time
+gc.disable()
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 import transformers.models.gpt2.modeling_gpt2
@@ -48,6 +49,8 @@ def run(words, environment, threads, plan, out, errors):
         sys.stdout.flush()
         os._exit(end.code or 0)
 
+gc.freeze()  # no process that is forked looks through what is imported
+gc.enable()
 for line in sys.stdin:
     pids = []
     for request in json.loads(line):
