@@ -21,6 +21,7 @@ __all__ = ["Ended", "Launcher", "environment", "same_files"]
 SERVER = """
 import gc, json, os, signal, sys, tempfile, time
 gc.disable()
+os.fsync = lambda descriptor: None  # what a killed process has written is kept; only a power cut loses it
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 import transformers.models.gpt2.modeling_gpt2
@@ -83,7 +84,8 @@ class Launcher:
         self.folder = folder
         self.server = subprocess.Popen(
             [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # threads that wait for work by spinning would take the processor from the other tests
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
         )  # fmt: skip
 
     def __enter__(self) -> Launcher:
