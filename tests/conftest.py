@@ -19,22 +19,28 @@ if TYPE_CHECKING:
     from .plain import PlainPython
     from .several import Launcher
 
+# Before NumPy is imported: a second thread of its matrix products takes the processor from another worker's tests.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 # The files that take longest, longest first, so that no worker is left with one of them at the end.
 LONGEST = (
     "trainers/test_pipeline.py",
     "trainers/test_processes.py",
     "trainers/test_invariance.py",
+    "rlhf_bench/test_audit.py",
+    "trainers/test_lora.py",
+    "trainers/test_resume.py",
+    "trainers/test_fsdp.py",
+    "report/test_report.py",
     "trainers/test_compiling.py",
     "report/test_browser.py",
-    "trainers/test_lora.py",
-    "rlhf_bench/test_audit.py",
-    "trainers/test_fsdp.py",
     "evaluate/test_evaluate_killed.py",
-    "report/test_report.py",
-    "cli/test_bad_input.py",
-    "cli/test_judge.py",
-    "trainers/test_resume.py",
     "evaluate/test_evaluate_processes.py",
+    "cli/test_bad_input.py",
+    "audit/test_examination.py",
+    "cli/test_judge.py",
+    "evaluate/test_evaluate_models.py",
+    "trainers/test_trl_parity.py",
 )
 
 LINES = [
