@@ -15,7 +15,8 @@ from typing import Any
 __all__ = ["PlainPython"]
 
 SERVER = """
-import json, os, sys, traceback
+import gc, json, os, sys, traceback
+gc.disable()
 sys.modules["rlhf_bench"] = sys.modules["trainers"] = None  # an import of either is an error
 import peft, torch
 import transformers.models.gpt2.modeling_gpt2
@@ -34,6 +35,8 @@ def run(code, words, folder, out, errors):
         traceback.print_exc()
         os._exit(1)
 
+gc.freeze()  # no process that is forked looks through what is imported
+gc.enable()
 for line in sys.stdin:
     pid = os.fork()
     if pid == 0:

@@ -19,7 +19,9 @@ from torch.distributed import TCPStore
 __all__ = ["Ended", "Launcher", "environment", "same_files"]
 
 SERVER = """
-import json, os, signal, sys, tempfile, time
+import gc, json, os, signal, sys, tempfile, time
+gc.disable()
+os.fsync = lambda descriptor: None  # what a killed process has written is kept; only a power cut loses it
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 import transformers.models.gpt2.modeling_gpt2
@@ -48,6 +50,8 @@ def run(words, environment, threads, plan, out, errors):
         sys.stdout.flush()
         os._exit(end.code or 0)
 
+gc.freeze()  # no process that is forked looks through what is imported
+gc.enable()
 for line in sys.stdin:
     pids = []
     for request in json.loads(line):
@@ -80,7 +84,8 @@ class Launcher:
         self.folder = folder
         self.server = subprocess.Popen(
             [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # threads that wait for work by spinning would take the processor from the other tests
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
         )  # fmt: skip
 
     def __enter__(self) -> Launcher:
