@@ -99,7 +99,7 @@ def attending_by_tree(model: PreTrainedModel, trees: Sequence[Tree], tokens: int
             if shared > 1:
                 sides[1:] = [x.repeat_interleave(shared, dim=0) for x in sides[1:]]
             split = zip(*(x.split(lengths, dim=1) for x in sides), strict=True)
-            parts = [_attend(*side, how) for side, (_, how) in zip(split, runs, strict=True)]
+            parts = [_attend(q, k, v, how) for (q, k, v), (_, how) in zip(split, runs, strict=True)]
         return (parts[0] if len(parts) == 1 else torch.cat(parts))[None]
 
     with attending(attend):
