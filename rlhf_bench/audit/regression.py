@@ -199,6 +199,10 @@ def _attenuation(
 
 
 def _inflation(x: FloatArray) -> FloatArray:
-    """Variance inflation factor of each column, (K,): from the diagonal of the inverse of their Gram matrix."""
+    """Variance inflation factor of each column, (K,): from the diagonal of the inverse of their Gram matrix.
+
+    A millionth more on the diagonal gives a column that is a sum of others a large factor and no division by zero.
+    """
     gram = x.T @ x / len(x)
-    return np.asarray(np.diag(np.linalg.pinv(gram)) * np.diag(gram), dtype=np.float64)
+    diagonal = np.diag(gram)
+    return np.asarray(np.diag(np.linalg.inv(gram + 1e-6 * np.diag(diagonal))) * diagonal, dtype=np.float64)

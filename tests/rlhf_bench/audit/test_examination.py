@@ -108,9 +108,10 @@ def test_copies_of_pairs_of_a_prompt_add_no_certainty() -> None:
         assert b.difference_high - b.difference_low == pytest.approx(a.difference_high - a.difference_low, rel=0.05)
 
 
-def test_two_features_that_are_one_are_collinear() -> None:
+@pytest.mark.parametrize("own", [0.05, 0.0])
+def test_two_features_that_are_one_are_collinear(own: float) -> None:
     x, margins = world(5)
-    x[:, 3] = x[:, 2] + 0.05 * x[:, 3]
+    x[:, 3] = x[:, 2] + own * x[:, 3]
     rows = payments(x, margins, NAMES, [str(i) for i in range(len(x))]).coefficients
     assert [row.is_collinear for row in rows] == [False, False, True, True]
 
