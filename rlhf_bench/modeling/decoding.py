@@ -175,7 +175,7 @@ def can_group(model: PreTrainedModel) -> bool:
     if model not in _known:
         full = has_usual_cache(model) and has_full_attention(model)
         _known[model] = full and can_replace_attention(model) and _tries_groups(model)
-    return _known[model]
+    return _known[model] and can_replace_attention(model)  # its attention may be another since
 
 
 @torch.no_grad()
@@ -198,8 +198,8 @@ def _tries_groups(model: PreTrainedModel) -> bool:
             steps.append(next_logits(model, tokens[:, i : i + 1], mask[:, : column + 1], positions[:, at], cache))
         return torch.stack(steps)
 
-    plain = logits(grouped=False)
     try:
+        plain = logits(grouped=False)
         found = logits(grouped=True)
     except (*REFUSALS, LookupError) as error:
         warn_of_own_fault(model, error)

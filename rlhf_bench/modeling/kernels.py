@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers.activations import GELUTanh, NewGELUActivation
 
 from rlhf_bench.runtime.memory import keep_freed_memory
@@ -65,6 +66,7 @@ class _BySigmoid(torch.autograd.Function):
         return torch.square(x).mul_(_CUBIC).add_(_LINEAR).mul_(x).sigmoid_().mul_(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         (x,) = ctx.saved_tensors
         v = torch.square(x)

@@ -83,7 +83,7 @@ def new_gpt2(
     width: int,
     positions: int,
     seed: int,
-    device: torch.device | None = None,
+    device: torch.device = CPU,
 ) -> PreTrainedModel:
     """A GPT-2 with random weights.
 
@@ -111,8 +111,8 @@ def new_gpt2(
         model = GPT2LMHeadModel(config)
     with torch.no_grad():
         model.transformer.wpe.weight.mul_(0.1)
-    use_fused_kernels(model, device or CPU)
-    return _placed(model, device or CPU)
+    use_fused_kernels(model, device)
+    return _placed(model, device)
 
 
 def load_policy(

@@ -50,9 +50,11 @@ _sizes: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()  # model -
 
 def is_large(model: PreTrainedModel) -> bool:
     """True for a model on a CPU with weights too large for its cache, which one thread at a time works on."""
+    if not on_cpu(model):
+        return False
     if model not in _sizes:
         _sizes[model] = sum(p.numel() for p in model.parameters())
-    return on_cpu(model) and _sizes[model] > SMALL
+    return _sizes[model] > SMALL
 
 
 def _layers(model: PreTrainedModel) -> Iterator[nn.Module]:

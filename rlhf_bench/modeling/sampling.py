@@ -65,6 +65,7 @@ def next_token(logits: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
     logits = logits.float()
     if config.temperature == 0:
         certain = torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
+        certain.masked_fill_(logits.amax(-1, keepdim=True).isnan(), torch.nan)
         return certain.log(), certain
     if config.temperature != 1.0:
         logits = logits / config.temperature

@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from rlhf_bench.modeling.attention import attending
 
 TOGETHER = 8  # responses of a group at most; more of them to a prompt are several groups
+COLUMNS = 512  # own columns of a group that are wanted at most, where it has more than two responses
 
 
 class GroupCache(DynamicCache):  # type: ignore[misc]
@@ -47,7 +48,7 @@ class _Groups:
 
     def __init__(self, mask: Tensor, samples: int, steps: int) -> None:
         self.steps = steps
-        self.per_prompt = -(-samples // TOGETHER)
+        self.per_prompt = -(-samples // max(2, min(TOGETHER, COLUMNS // steps)))
         self.size = -(-samples // self.per_prompt)
         self.mask = mask.repeat_interleave(self.per_prompt, dim=0)  # (G, width)
         sample = torch.arange(samples, device=mask.device)

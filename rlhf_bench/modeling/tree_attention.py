@@ -16,15 +16,17 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from rlhf_bench.modeling.attention import attending, can_replace_attention, no_mask
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.packed import is_large
 
-LONG = 512  # attention is fused where a head's scores are more than its square
+LONG = 512  # tokens of a tree from which attention is fused, unless it is in parts
+LARGEST = 1 << 20  # scores of one head of a tree in parts, at most
 CALLS = 2_000  # pairs of tokens whose attention takes as long as the calls for one tree, in a small model
-BLOCK = 1_400  # the same for the calls for one response beside its prompt
+PART = 1_400  # the same for the calls for one response beside its prompt
 
 
 class Tree(NamedTuple):
@@ -38,16 +40,25 @@ class Tree(NamedTuple):
         return self.prompt + sum(self.responses)
 
     @property
-    def in_blocks(self) -> bool:
-        """Whether it is cheaper to leave out what responses would see of each other than to mask it."""
-        spared = self.size - self.prompt - max(self.responses, default=0)
-        return self.size * spared > BLOCK * len(self.responses)
+    def width(self) -> int:
+        """Tokens that a token sees at most."""
+        return self.prompt + max(self.responses, default=0)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether it is cheaper to leave out what responses would see of each other than to mask it, and not too
+        large."""
+        spared = self.size * (self.size - self.width)
+        return spared > PART * len(self.responses) and self.size * self.width <= LARGEST
 
     @property
     def pairs(self) -> int:
         """Scores of one head: of each token for the prompt and the longest response, or for every token."""
-        width = self.prompt + max(self.responses) if self.in_blocks else self.size
-        return self.size * width
+        return self.size * (self.width if self.in_parts else self.size)
+
+    @property
+    def is_fused(self) -> bool:
+        return self.size >= LONG and not self.in_parts
 
     def masked(self) -> Tensor:
         """(n, n) bool: True where token i may not attend to token j, which comes later or is another response's."""
@@ -93,7 +104,7 @@ def attending_by_tree(model: PreTrainedModel, trees: Sequence[Tree], tokens: int
     lengths = [length for length, _ in runs]
 
     def attend(_: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        with torch.autocast(query.device.type, enabled=False):
+        with _as_they_are(query):
             sides = [x[0].to(dtype) for x in (query * scale, key, value)]
             shared = len(sides[0]) // len(sides[1])  # query heads that share a key head
             if shared > 1:
@@ -110,7 +121,7 @@ def _runs(trees: Sequence[Tree], tokens: int, dtype: torch.dtype) -> list[tuple[
     """Trees that are side by side, and how they attend: by plans, or a long one alone, by its mask. Each run with its
     number of tokens."""
     runs: list[tuple[int, list[_Plan] | Tensor]] = []
-    for is_long, some in itertools.groupby(trees, key=lambda tree: tree.pairs >= LONG**2):
+    for is_long, some in itertools.groupby(trees, key=lambda tree: tree.is_fused):
         if is_long:
             runs += [(tree.size, _additive(tree.masked(), dtype)) for tree in some]
         else:
@@ -123,7 +134,7 @@ def _runs(trees: Sequence[Tree], tokens: int, dtype: torch.dtype) -> list[tuple[
 
 
 def _plan(tree: Tree, dtype: torch.dtype) -> _Plan:
-    if not tree.in_blocks:
+    if not tree.in_parts:
         return _whole(tree.masked(), dtype)
     n, head, longest = tree.size, tree.prompt, max(tree.responses)
     causal = _additive(torch.ones(n, max(head, longest), dtype=torch.bool).triu_(1), dtype)
@@ -155,6 +166,11 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, how: list[_Plan] | Tensor
     return found
 
 
+def _as_they_are(tensor: Tensor) -> torch.autocast:
+    """Products in the precision that their factors have."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
 class _InParts(torch.autograd.Function):
     """softmax(Q K^T + mask) V of each tree, with the scores that its parts have.
 
@@ -176,15 +192,17 @@ class _InParts(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         query, key, value, *weights = ctx.saved_tensors
         sides = (query, key, value, grads[0].transpose(0, 1))
         found = [torch.empty_like(x) for x in (query, key, value)]
-        for p, (plan, q, k, v, g, dq, dk, dv) in zip(weights, _by_tree(ctx.plans, *sides, *found), strict=True):
-            _multiply_transposed(dv, p, g, plan)
-            ds = torch._softmax_backward_data(_products(g, v, plan, 0.0), p, -1, p.dtype)
-            _multiply(dq, ds, k, plan)
-            _multiply_transposed(dk, ds, q, plan)
+        with _as_they_are(query):
+            for p, (plan, q, k, v, g, dq, dk, dv) in zip(weights, _by_tree(ctx.plans, *sides, *found), strict=True):
+                _multiply_transposed(dv, p, g, plan)
+                ds = torch._softmax_backward_data(_products(g, v, plan, 0.0), p, -1, p.dtype)
+                _multiply(dq, ds, k, plan)
+                _multiply_transposed(dk, ds, q, plan)
         return *found, None
 
 

@@ -32,7 +32,7 @@ from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.last_layer import reading
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
-from rlhf_bench.modeling.tree_attention import Tree, attending_by_tree
+from rlhf_bench.modeling.tree_attention import LARGEST, Tree, attending_by_tree
 from rlhf_bench.runtime.sharding import is_sharded
 
 Ints = npt.NDArray[np.int64]
@@ -71,9 +71,9 @@ class _Rows(NamedTuple):
             groups.setdefault(self.ids[b, start : start + head].tobytes(), []).append(b)
         return list(groups.values())
 
-    def tree(self, group: _Group) -> Tree:
-        head = int(self.heads[group.rows[0]])
-        return Tree(head, tuple(int(self.lengths[b]) - head for b in group.rows))
+    def tree(self, same_prompt: Sequence[int]) -> Tree:
+        head = int(self.heads[same_prompt[0]])
+        return Tree(head, tuple(int(self.lengths[b]) - head for b in same_prompt))
 
 
 def pack(
@@ -97,9 +97,10 @@ def pack(
     best: tuple[list[list[_Group]], int, bool] | None = None  # trees of each row, width, by tree
     least = sys.maxsize if cost_of_tree == 0 else int(0.95 * cost(*ids.shape))
     if cost_of_tree is not None:
-        whole = [tree for group in groups for tree in _trees(group, rows, sys.maxsize)]
+        most = int(longest * WIDTHS[-1])
+        whole = [tree for group in groups for tree in _trees(group, rows, max(most, LARGEST // rows.tree(group).width))]
         total = sum(tree.size for tree in whole)
-        by_tree = 6 * hidden_size * total + 2 * sum(rows.tree(tree).pairs + cost_of_tree for tree in whole)
+        by_tree = 6 * hidden_size * total + 2 * sum(rows.tree(tree.rows).pairs + cost_of_tree for tree in whole)
         if by_tree < least:
             best, least = ([whole], _rounded(total, multiple_of), True), by_tree
     for factor in WIDTHS:
@@ -267,7 +268,7 @@ def _written(
                 packed_ids[r, end : end + n] = rows.ids[b, begin : begin + n]
                 packed_positions[r, end : end + n] = rows.positions[b, begin : begin + n]
                 end += n
-            written.append(rows.tree(tree))
+            written.append(rows.tree(tree.rows))
             at = end
     visible = None if by_tree else _visible(torch.from_numpy(tree_of), torch.from_numpy(branch_of)).to(device)
     return Packing(

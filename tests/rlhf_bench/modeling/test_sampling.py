@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_bench.errors import BadValue
+from rlhf_bench.errors import BadValue, NotFinite
 from rlhf_bench.modeling import decoding, sampling
 from rlhf_bench.modeling.logprobs import LogprobModel
 from rlhf_bench.modeling.sampling import SamplingConfig, next_token, sample, sample_as, stream, uniforms
@@ -93,6 +93,13 @@ def test_no_uniform_number_gives_a_token_of_probability_0() -> None:
     u = torch.tensor([0.0, 0.4999, 0.5001, 1 - 2**-53], dtype=torch.float64)
     p = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).repeat(4, 1)
     assert sampling.draw(p, u).tolist() == [1, 1, 3, 3]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_no_token_is_drawn_from_nan(temperature: float) -> None:
+    _, p = next_token(torch.tensor([[0.0, torch.nan, 1.0]]), SamplingConfig(temperature=temperature))
+    with pytest.raises(NotFinite):
+        sampling.draw(p, torch.tensor([0.5], dtype=torch.float64))
 
 
 def test_draws_follow_the_probabilities() -> None:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rlhf_bench.modeling import tree_attention
+from rlhf_bench.modeling.attention import replacement
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 from rlhf_bench.modeling.tree_attention import Tree, attending_by_tree, cost_of_tree
 from rlhf_bench.modeling.trees import Packing, can_pack, pack, packed_hidden_states
@@ -131,9 +132,15 @@ def test_trees_cost_their_calls() -> None:
 def test_a_tree_is_in_parts_where_that_spares_more_than_its_calls_cost() -> None:
     """36 + 4 x 48 = 228 tokens that see 84 at most: 144 are spared 228 times, more than 4 x 1400 pairs. Two responses
     of 20 to 36 tokens spare 20 x 76 = 1520, less than 2 x 1400; one spares nothing."""
-    assert (Tree(36, (48,) * 4).in_blocks, Tree(36, (48,) * 4).pairs) == (True, 228 * 84)
-    assert (Tree(36, (20, 20)).in_blocks, Tree(36, (20, 20)).pairs) == (False, 76 * 76)
-    assert (Tree(0, (5000,)).in_blocks, Tree(0, (5000,)).pairs) == (False, 5000**2)
+    assert (Tree(36, (48,) * 4).in_parts, Tree(36, (48,) * 4).pairs) == (True, 228 * 84)
+    assert (Tree(36, (20, 20)).in_parts, Tree(36, (20, 20)).pairs) == (False, 76 * 76)
+    assert (Tree(0, (5000,)).in_parts, Tree(0, (5000,)).pairs) == (False, 5000**2)
+
+
+def test_a_tree_whose_scores_would_take_much_memory_is_fused() -> None:
+    many, long = Tree(128, (128,) * 31), Tree(2000, (500,) * 8)
+    assert (many.in_parts, many.is_fused) == (True, False)  # 4,096 x 256 scores
+    assert (long.in_parts, long.is_fused, long.pairs) == (False, True, 6000**2)  # 6,000 x 2,500
 
 
 def test_a_tree_holds_all_responses_to_a_prompt() -> None:
@@ -160,7 +167,7 @@ def test_hidden_states_and_gradients_are_those_of_the_batch(
     kind: str, attention: str, side: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tree_attention, "LONG", 10 if "long" in attention else 512)
-    monkeypatch.setattr(tree_attention, "BLOCK", 0 if "parts" in attention else 1400)
+    monkeypatch.setattr(tree_attention, "PART", 0 if "parts" in attention else 1400)
     model = make(kind, PACKED[kind], "eager" if "eager" in attention else "sdpa")
     assert can_pack(model)
     by_tree = "tree" in attention
@@ -209,6 +216,29 @@ def test_layers_that_are_computed_again_attend_as_they_did() -> None:
         packed_hidden_states(model, packed(batch, by_tree=True), read)[read].sin().sum().backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     for a, b in zip(*gradients, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("part", [0, 1400])
+def test_the_backward_pass_keeps_the_precision_of_the_forward_pass(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether autocast is on meanwhile or not."""
+    monkeypatch.setattr(tree_attention, "PART", part)
+    model = make("gpt2", PACKED["gpt2"])
+    packing = packed(collate(ROWS, pad_id=0), by_tree=True)
+    gradients = []
+    for autocast in (False, True):
+        torch.manual_seed(0)
+        query, key, value = (torch.randn(1, 4, packing.ids.numel(), 8).requires_grad_() for _ in range(3))
+        with attending_by_tree(model, packing.trees, packing.ids.numel()):
+            attention = replacement()
+            assert attention is not None
+            out = attention(None, query, key, value, 1.0)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            out.sin().sum().backward()
+        gradients.append([x.grad for x in (query, key, value)])
+    for a, b in zip(*gradients, strict=True):
+        assert a is not None
+        assert b is not None
         assert torch.equal(a, b)
 
 
