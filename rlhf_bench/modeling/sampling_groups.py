@@ -36,11 +36,11 @@ class GroupCache(DynamicCache):  # type: ignore[misc]
         self.layers = [_GroupLayer(layer, self.groups) for layer in prompts.layers]
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep only these responses, and the groups that still have one."""
+        """Keep only these responses, and, once half of the places are empty, the groups that still have one."""
         old_size = self.groups.size
-        kept, slots = self.groups.select(indices)
-        for layer in self.layers:
-            layer.select(kept, slots, old_size)
+        moved = self.groups.select(indices)
+        for layer in self.layers if moved is not None else []:
+            layer.select(*moved, old_size)
 
 
 class _Groups:
@@ -70,14 +70,18 @@ class _Groups:
         """True while each group has `size` responses, in their order."""
         return len(self.place) == len(self.mask) * self.size
 
-    def select(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep these responses; gives the groups that stay, (G,), and the old numbers of their responses, (G, size)."""
+    def select(self, indices: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Keep these responses. Where they move: the groups that stay, (G,), and the old numbers of their responses,
+        (G, size)."""
         place = self.place[indices]
         found: tuple[Tensor, Tensor, Tensor] = (place // self.size).unique(return_inverse=True, return_counts=True)
         kept, group, counts = found
         first = counts.cumsum(0) - counts  # responses of one group are side by side
         number = torch.arange(len(group), device=group.device) - first[group]
         size = int(counts.max())
+        if 2 * len(kept) * size > len(self.mask) * self.size:
+            self.place = place
+            return None
         slots = torch.zeros(len(kept), size, dtype=torch.long, device=group.device)
         slots[group, number] = place % self.size
         self.mask, self.size, self.place = self.mask[kept], size, group * size + number
