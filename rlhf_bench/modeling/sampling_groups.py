@@ -39,8 +39,10 @@ class GroupCache(DynamicCache):  # type: ignore[misc]
         """Keep only these responses, and, once half of the places are empty, the groups that still have one."""
         old_size = self.groups.size
         moved = self.groups.select(indices)
-        for layer in self.layers if moved is not None else []:
-            layer.select(*moved, old_size)
+        if moved is not None:
+            kept, slots = moved
+            for layer in self.layers:
+                layer.select(kept, slots, old_size)
 
 
 class _Groups:

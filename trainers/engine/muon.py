@@ -74,7 +74,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor, *, dtype: torch.dtype) -> Tensor:
-    """The nearest orthogonal matrix of each, roughly: singular values go to some 0.7 to 1.3. (K, R, C) -> (K, R, C)."""
+    """The nearest orthogonal matrix of each, roughly: singular values go to some 0.7 to 1.3. (K, R, C) -> (K, R, C).
+
+    A matrix with a norm below 1e-7, as `torch.optim.Muon` has it, becomes a smaller one; entries are to be below 1e8.
+    """
     x = matrices.to(dtype)
     rows, columns = x.shape[-2:]
     gram = x.mT @ x if rows > columns else x @ x.mT  # of the shorter side
