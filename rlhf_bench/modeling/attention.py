@@ -32,7 +32,7 @@ Attention = Callable[..., tuple[Tensor, Any]]  # as transformers calls it
 Replacement = Callable[[Any, Tensor, Tensor, Tensor, float], Tensor]
 
 # What models raise that are called in a way that they do not know.
-REFUSALS = (ValueError, TypeError, RuntimeError, IndexError, AttributeError)
+REFUSALS = (ValueError, TypeError, RuntimeError, LookupError, AttributeError)
 
 _replacement: ContextVar[Replacement | None] = ContextVar("_replacement", default=None)
 _known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # backbone -> whether it is extended

@@ -201,7 +201,7 @@ def _tries_groups(model: PreTrainedModel) -> bool:
     try:
         plain = logits(grouped=False)
         found = logits(grouped=True)
-    except (*REFUSALS, LookupError) as error:
+    except REFUSALS as error:
         warn_of_own_fault(model, error)
         return False  # the architecture keeps something else in its cache
     return close_states(found, plain)

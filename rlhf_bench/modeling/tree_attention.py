@@ -89,10 +89,11 @@ def cost_of_tree(model: PreTrainedModel) -> int | None:
     It can on a CPU where the model's attention can be replaced. For a small model in low precision it does not pay:
     trees come in ever new shapes.
     """
-    small_and_low = not is_large(model) and product_dtype(model.dtype, model.device) != torch.float32
+    large = is_large(model)
+    small_and_low = not large and product_dtype(model.dtype, model.device) != torch.float32
     if model.device.type != "cpu" or small_and_low or not can_replace_attention(model):
         return None
-    return 0 if is_large(model) else CALLS
+    return 0 if large else CALLS
 
 
 @contextlib.contextmanager

@@ -191,7 +191,7 @@ def _tries(model: PreTrainedModel) -> bool:
     with torch.autocast(model.device.type, enabled=False):
         try:
             packed = packed_hidden_states(model, packing)
-        except (*REFUSALS, LookupError) as error:
+        except REFUSALS as error:
             warn_of_own_fault(model, error)
             return False  # the architecture takes no mask of this form
         plain = backbone(
