@@ -2,7 +2,7 @@
 
     pip install ".[peers]"
     python benchmarks/gpu.py                                   # GPT-2 of 124M in bf16
-    python benchmarks/gpu.py --device cpu --model tiny --rows 2 --steps 3 --tokens 4   # that the script works
+    python benchmarks/gpu.py --device cpu --model tiny --rows 2 --steps 4 --tokens 4   # that the script works
 
 selftest of the model; each stage's share of the matrix peak; sampling beside `generate`; and training beside TRL, with
 the memory of both. Each part is a process of its own, by the scripts beside this one.

@@ -7,8 +7,8 @@ The peak is measured in the same process before and after each stage, since a pr
 some large matrix products, and of both measurements the mean. A stage's operations are those of
 its tokens: no padding, each distinct prefix of a batch once, backward twice the forward, optimiser and everything that
 is not a matrix product counted as nothing. A second share does not count what the last layer leaves out, for tokens
-whose hidden state is not read. Its time is that of its steps from the third on, optimiser, reference,
-rewards and logging included, without start-up, sampling and the evaluations on the way. DPO's reference, which is
+whose hidden state is not read. Its time is that of its steps from the third to the last but one, which ends in an
+evaluation: optimiser, reference, rewards and logging included, without start-up and sampling. DPO's reference, which is
 computed before the first step, is left out of both.
 """
 
@@ -66,7 +66,7 @@ class Recorder:
     def share(self, of: float) -> tuple[float, float, float]:
         """Seconds a step without sampling, and the share of the peak `of` that they reach: counting all layers for all
         tokens, and without what the last layer leaves out."""
-        (t0, s0, p0, o0), (t1, s1, p1, o1) = self.steps[SKIPPED - 1], self.steps[-1]
+        (t0, s0, p0, o0), (t1, s1, p1, o1) = self.steps[SKIPPED - 1], self.steps[-2]  # the last one evaluates
         whole, left_out = 0.0, 0.0
         for model, batch, read, grad in self.passes[p0:p1]:
             operations, spared = forward_operations(model, batch, read)
@@ -74,7 +74,7 @@ class Recorder:
             left_out += (3 if grad else 1) * spared
         whole += sum((3 if grad else 1) * 2 * rows * elements for rows, elements, grad in self.outputs[o0:o1])
         seconds = (t1 - t0) - (s1 - s0)
-        return seconds / (len(self.steps) - SKIPPED), whole / seconds / of, (whole - left_out) / seconds / of
+        return seconds / (len(self.steps) - SKIPPED - 1), whole / seconds / of, (whole - left_out) / seconds / of
 
 
 def forward_operations(model: Any, batch: Batch, read: Tensor | None) -> tuple[float, float]:
@@ -144,9 +144,11 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--model", default="mini", choices=list(MODELS))
     parser.add_argument("--precision", choices=list(DTYPES), help="default: bf16 where the hardware is good at it")
     parser.add_argument("--rows", type=int, default=4, help="texts or pairs of a step; not of mini")
-    parser.add_argument("--steps", type=int, default=4, help="not of mini")
+    parser.add_argument("--steps", type=int, default=6, help="at least 4; not of mini")
     parser.add_argument("--tokens", type=int, default=48, help="of a sampled response; not of mini")
     given = parser.parse_args()
+    if given.steps < SKIPPED + 2:
+        parser.error(f"--steps {given.steps}: the first {SKIPPED} and the last are not measured; give at least 4")
     given.precision = given.precision or best_precision(default_device())
     return given
 

@@ -14,6 +14,8 @@ from transformers.activations import GELUTanh, NewGELUActivation
 from rlhf_bench.runtime.memory import keep_freed_memory
 from rlhf_bench.runtime.pool import SMALL
 
+AT_ONCE = 1 << 19  # elements
+
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """The precision of matrix products of `dtype` here: autocast's where it is on."""
@@ -69,10 +71,14 @@ class _BySigmoid(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         (x,) = ctx.saved_tensors
-        v = torch.square(x)
-        s = v.mul(_CUBIC).add_(_LINEAR).mul_(x).sigmoid_()
-        v.mul_(3 * _CUBIC).add_(_LINEAR).mul_(x)
-        return v.addcmul_(v, s, value=-1).add_(1).mul_(s).mul_(grads[0])
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        # a part at a time: what is computed in between stays in the processor's cache
+        for part, grad, found in zip(*(t.reshape(-1).split(AT_ONCE) for t in (x, grads[0], out)), strict=True):
+            v = torch.square(part)
+            s = v.mul(_CUBIC).add_(_LINEAR).mul_(part).sigmoid_()
+            v.mul_(3 * _CUBIC).add_(_LINEAR).mul_(part)
+            torch.mul(v.addcmul_(v, s, value=-1).add_(1).mul_(s), grad, out=found)
+        return out
 
 
 _LINEAR = 2 * math.sqrt(2 / math.pi)

@@ -1,7 +1,7 @@
 """Log-probabilities of responses, exact KL and its estimates: the one implementation of training and evaluation.
 
-Only response positions go through the output layer, in chunks, and the backward pass recomputes each chunk: neither
-direction ever holds batch x length x vocabulary. All results are laid out like the batch, (B, T): the number at
+Only response positions go through the output layer, in chunks (`chunked_logps`): neither direction ever holds batch x
+length x vocabulary. All results are laid out like the batch, (B, T): the number at
 [b, t] belongs to the token ids[b, t], given everything before it; where response_mask is False it is 0.
 """
 
@@ -15,21 +15,25 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from rlhf_bench.modeling.chunked_logps import (
+    CHUNK_ROWS,
+    at_least_float32,
+    chunked_logps,
+    linear_logits,
+    log_and_softmax,
+    own_logps,
+    wide,
+)
 from rlhf_bench.modeling.heads import backbone_of, first_position, is_linear, output_layer, own_logits
-from rlhf_bench.modeling.kernels import product_dtype, remembers_shapes
+from rlhf_bench.modeling.kernels import remembers_shapes
 from rlhf_bench.modeling.last_layer import reading
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch
 from rlhf_bench.modeling.tree_attention import cost_of_tree
 from rlhf_bench.modeling.trees import can_pack, pack, packed_hidden_states
 
-CHUNK_ELEMENTS = 1 << 22  # logits held at once: 16 MiB in fp32
-# The numbers of tokens differ from batch to batch; rounded up, the matrix products come in few shapes, for each of
-# which a CPU library prepares (and remembers) a kernel in low precision. With a large vocabulary a product costs more.
-ROUND_ROWS = 256
-LARGE_VOCABULARY, ROUND_ROWS_OF_LARGE = 1 << 14, 32
+CHUNK_ELEMENTS = 1 << 22  # logits of a model that are held at once where two are compared: 16 MiB in fp32
 
 
 class TokenLogps(NamedTuple):
@@ -132,7 +136,7 @@ def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     if not is_linear(model):
         return at_least_float32(own_logits(model, hidden))
     weight, bias = output_layer(model)
-    return _linear_logits(hidden, weight, bias)
+    return linear_logits(hidden, weight, bias)
 
 
 @torch.no_grad()
@@ -147,7 +151,7 @@ def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) 
     models, read = (policy, reference), read_for(mask)
     sides = [hidden_states(model, _known_to(model, batch), read)[read] for model in models]
     columns: tuple[list[Tensor], ...] = ([], [], [])
-    rows = max(1, CHUNK_ELEMENTS // output_width(policy))
+    rows = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // output_width(policy)))
     for start in range(0, targets.shape[0], rows):
         part = slice(start, start + rows)
         logits = [logits_of(model, hidden[part]) for model, hidden in zip(models, sides, strict=True)]
@@ -159,7 +163,7 @@ def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) 
         columns[1].append(torch.where(known, q.gather(1, picked).squeeze(1), 0.0))
         # a token that the policy cannot produce adds nothing, whatever the reference thinks of it
         columns[2].append((probability * torch.where(p.isneginf(), 0.0, p - q)).sum(-1))
-    zeros = torch.zeros(mask.shape, dtype=_wide(sides[0].dtype), device=mask.device)
+    zeros = torch.zeros(mask.shape, dtype=wide(sides[0].dtype), device=mask.device)
     return TokenKL(*(zeros.masked_scatter(mask, torch.cat(c)) if c else zeros for c in columns))
 
 
@@ -191,138 +195,3 @@ def kl_k2(log_ratio: Tensor) -> Tensor:
 def kl_k3(log_ratio: Tensor) -> Tensor:
     """r - 1 - log r, r = ref / pi: never negative, and unbiased where pi can draw all that ref can."""
     return torch.expm1(-log_ratio) + log_ratio
-
-
-def chunked_logps(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, inverse_temperature: float = 1.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probability and entropy of each target, and whether no other token is likelier (bool, no gradient).
-
-    hidden (N, H), weight (V, H), targets (N,) -> (N,) each.
-    """
-    count = targets.shape[0]
-    extra = 0
-    if remembers_shapes(hidden.dtype, hidden.device):
-        extra = -count % (ROUND_ROWS_OF_LARGE if len(weight) > LARGE_VOCABULARY else ROUND_ROWS)
-    hidden, targets = F.pad(hidden, (0, 0, 0, extra)), F.pad(targets, (0, extra))
-    out = _ChunkedLogps.apply(hidden, weight, bias, targets, inverse_temperature)  # type: ignore[no-untyped-call]
-    logps, entropy, correct = out
-    return logps[:count], entropy[:count], correct[:count]
-
-
-def _next_token(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and probabilities of the next token, (n, H) -> (n, V) each: logits in the hidden state's
-    precision, everything after in float32 or wider."""
-    logits = _linear_logits(hidden, weight, bias)
-    return log_and_softmax(logits if inverse_temperature == 1.0 else logits * inverse_temperature)
-
-
-def log_and_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """log softmax, in the place of `logits`, and softmax over the last dimension, with one exponential for both."""
-    logits.sub_(logits.amax(-1, keepdim=True))
-    p = logits.softmax(-1)
-    # the likeliest token's logit is 0 now, so that its log-probability is what all logits lack
-    return logits.add_(p.amax(-1, keepdim=True).log_()), p
-
-
-def _linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    logits = hidden @ weight.to(hidden.dtype).T
-    return at_least_float32(logits if bias is None else logits + bias)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """`x` as float32, or as it is in float64: what a float64 model computes is not rounded on the way."""
-    return x.to(_wide(x.dtype))
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """float32, or float64 for a float64 model."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def own_logps(
-    model: PreTrainedModel, hidden: Tensor, targets: Tensor, inverse_temperature: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `chunked_logps`, by the model's own head: each chunk's logits are computed again in the backward pass."""
-
-    def of_chunk(rows: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        log_p = (at_least_float32(own_logits(model, rows)) * inverse_temperature).log_softmax(-1)
-        logps = log_p.gather(1, wanted[:, None]).squeeze(1)
-        return logps, -(log_p.exp() * log_p).sum(-1), logps.detach() >= log_p.detach().amax(-1)
-
-    parts = _parts(len(targets), output_width(model)) or [slice(0, 0)]
-    chunks = [checkpoint(of_chunk, hidden[part], targets[part], use_reentrant=False) for part in parts]
-    logps, entropy, correct = (torch.cat(column) for column in zip(*chunks, strict=True))
-    return logps, entropy, correct
-
-
-class _ChunkedLogps(torch.autograd.Function):
-    """log softmax(h W^T + b)[target] and the entropy, a chunk of positions at a time.
-
-    The backward pass computes each chunk again; where one chunk is all, it is kept instead.
-
-    Backward, with p the softmax, l its log, H the entropy and s the inverse temperature:
-        d logp / d logits = s (onehot - p),     d H / d logits = -s p (l + H).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, inverse_temperature: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        dtype = product_dtype(hidden.dtype, hidden.device)
-        ctx.inverse_temperature, ctx.dtype = inverse_temperature, dtype
-        logps = torch.empty(targets.shape, dtype=_wide(dtype), device=hidden.device)
-        entropy = torch.empty_like(logps)
-        correct = torch.empty_like(targets, dtype=torch.bool)
-        parts = _parts(targets.shape[0], weight.shape[0])
-        with torch.autocast(hidden.device.type, enabled=False):
-            low, small = hidden.to(dtype), weight.to(dtype)
-            for part in parts:
-                log_p, p = _next_token(low[part], small, bias, inverse_temperature)
-                logps[part] = log_p.gather(1, targets[part, None]).squeeze(1)
-                entropy[part] = -(p * log_p).sum(-1)
-                correct[part] = logps[part] >= log_p.amax(-1)  # many times faster than argmax
-        ctx.save_for_backward(hidden, weight, small, bias, targets)
-        ctx.only_chunk = (log_p, p) if len(parts) == 1 and any(ctx.needs_input_grad) else None
-        ctx.mark_non_differentiable(correct)
-        return logps, entropy, correct
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        grad_logps, grad_entropy, _ = grads
-        hidden, weight, small, bias, targets = ctx.saved_tensors
-        low = hidden.to(ctx.dtype)
-        grad_hidden = torch.empty_like(hidden)
-        grad_weight: Tensor | None = None
-        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=_wide(bias.dtype))
-        with_entropy = bool(grad_entropy.any())
-        for part in _parts(targets.shape[0], weight.shape[0]):
-            if ctx.only_chunk is None:
-                log_p, p = _next_token(low[part], small, bias, ctx.inverse_temperature)
-            else:
-                log_p, p = ctx.only_chunk
-            if with_entropy:
-                entropy = -(p * log_p).sum(-1, keepdim=True)
-                extra = -grad_entropy[part, None] * p * (log_p + entropy)
-            grad_logits = p * -grad_logps[part, None]
-            grad_logits.scatter_add_(1, targets[part, None], grad_logps[part, None])
-            if with_entropy:
-                grad_logits += extra
-            if ctx.inverse_temperature != 1.0:
-                grad_logits *= ctx.inverse_temperature
-            if grad_bias is not None:
-                grad_bias += grad_logits.sum(0)
-            cast = grad_logits.to(ctx.dtype)
-            grad_hidden[part] = (cast @ small).to(hidden.dtype)
-            product = (cast.T @ low[part]).to(_wide(weight.dtype))
-            grad_weight = product if grad_weight is None else grad_weight.add_(product)
-        bias_out = None if bias is None or grad_bias is None else grad_bias.to(bias.dtype)
-        weight_out = torch.zeros_like(weight) if grad_weight is None else grad_weight.to(weight.dtype)
-        return grad_hidden, weight_out, bias_out, None, None
-
-
-def _parts(rows: int, vocabulary: int) -> list[slice]:
-    size = max(1, CHUNK_ELEMENTS // vocabulary // ROUND_ROWS) * ROUND_ROWS
-    return [slice(start, start + size) for start in range(0, rows, size)]

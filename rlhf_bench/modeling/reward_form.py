@@ -85,34 +85,40 @@ class _WholeText(ABC):
     tokenizer: Any
 
     @abstractmethod
-    def _written(self, prompt: str, response: str, ended: bool) -> Written: ...
+    def _written(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> list[Written]: ...
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool], *, max_prompt: int,
         max_response: int,
     ) -> list[Encoded]:  # fmt: skip
-        kept = len(prefix_ids(self.tokenizer))
-        return [
-            self._cut(prompt, responses[i], ended[i], kept, max_prompt, max_response)
-            for i, prompt in enumerate(prompts)
-        ]
-
-    def _cut(self, prompt: str, response: str, ended: bool, kept: int, max_prompt: int, max_response: int) -> Encoded:
         """A prompt that is too long loses whole turns."""
+        kept = len(prefix_ids(self.tokenizer))
+        rows = []
+        for i, parts in enumerate(map(_divided, self._written(prompts, responses, ended))):
+            prompt_cut = len(parts[0]) > max_prompt
+            if prompt_cut:
+                parts = self._shortened(prompts[i], responses[i], ended[i], max_prompt)
+            rows.append(
+                Encoded(
+                    cut_left(parts[0], max_prompt, kept=kept), parts[1][:max_response], prompt_cut,
+                    len(parts[1]) > max_response,
+                )
+            )  # fmt: skip
+        return rows
 
+    def _shortened(self, prompt: str, response: str, ended: bool, max_prompt: int) -> tuple[list[int], list[int]]:
         def divided(prompt: str) -> tuple[list[int], list[int]]:
-            head, ids = self._written(prompt, response, ended)  # the whole begins as the prompt alone does
-            ends = (i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b)
-            shared = next(ends, min(len(head), len(ids)))
-            return ids[:shared], ids[shared:]
+            return _divided(self._written([prompt], [response], [ended])[0])
 
-        whole = parts = divided(prompt)
-        if len(whole[0]) > max_prompt:
-            parts = divided(shorten(prompt, lambda p: len(divided(p)[0]) <= max_prompt))
-        return Encoded(
-            cut_left(parts[0], max_prompt, kept=kept), parts[1][:max_response], len(whole[0]) > max_prompt,
-            len(parts[1]) > max_response,
-        )  # fmt: skip
+        return divided(shorten(prompt, lambda p: len(divided(p)[0]) <= max_prompt))
+
+
+def _divided(written: Written) -> tuple[list[int], list[int]]:
+    """The whole's tokens as far as it begins as the prompt alone does, and the others."""
+    head, ids = written
+    ends = (i for i, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b)
+    shared = next(ends, min(len(head), len(ids)))
+    return ids[:shared], ids[shared:]
 
 
 class RunningText(_WholeText):
@@ -121,10 +127,13 @@ class RunningText(_WholeText):
     def __init__(self, template: Template) -> None:
         self.template, self.tokenizer, self.name = template, template.tokenizer, template.name
 
-    def _written(self, prompt: str, response: str, ended: bool) -> Written:
-        head = self.template.prompt(prompt)
-        head_ids, ids = prompt_ids(self.tokenizer, [head, head + self.template.response(response)])
-        return head_ids, [*ids, *([self.tokenizer.eos_token_id] if ended else [])]
+    def _written(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> list[Written]:
+        heads = [self.template.prompt(prompt) for prompt in prompts]
+        texts = [head + self.template.response(response) for head, response in zip(heads, responses, strict=True)]
+        ids = prompt_ids(self.tokenizer, [*heads, *texts])
+        end = [self.tokenizer.eos_token_id]
+        wholes = [[*whole, *end] if over else whole for whole, over in zip(ids[len(heads) :], ended, strict=True)]
+        return list(zip(ids[: len(heads)], wholes, strict=True))
 
     def plain_ids(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
         texts = [
@@ -144,16 +153,20 @@ class Conversation(_WholeText):
     owner: str
     name: str = "chat"
 
-    def _written(self, prompt: str, response: str, ended: bool) -> Written:
+    def _written(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> list[Written]:
+        texts = [self._texts(*row) for row in zip(prompts, responses, ended, strict=True)]
+        ids = token_ids(self.tokenizer, [text for pair in texts for text in pair])
+        return list(zip(ids[::2], ids[1::2], strict=True))
+
+    def _texts(self, prompt: str, response: str, ended: bool) -> tuple[str, str]:
+        """The prompt and the whole."""
         content = as_text(self.tokenizer, response.strip())
         turns = marked_turns(self.tokenizer, prompt)
         whole = [*turns, Message("assistant", content)]
         head = write_chat(self.tokenizer, turns, answer=True, name=self.owner)
         text = write_chat(self.tokenizer, whole, answer=False, name=self.owner)
         at = text.rfind(content)  # a response that never ended has nothing after its last word
-        text = text if ended or not content or at < 0 else text[: at + len(content)]
-        head_ids, ids = token_ids(self.tokenizer, [head, text])
-        return head_ids, ids
+        return head, text if ended or not content or at < 0 else text[: at + len(content)]
 
     def plain_ids(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
         rows = []

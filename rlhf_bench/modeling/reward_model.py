@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import ModelError, NotFinite
 from rlhf_bench.modeling.checkpoints import read_training
+from rlhf_bench.modeling.chunked_logps import at_least_float32
 from rlhf_bench.modeling.heads import max_positions
-from rlhf_bench.modeling.logprobs import at_least_float32, hidden_states, takes
+from rlhf_bench.modeling.logprobs import hidden_states, takes
 from rlhf_bench.modeling.models import load_reward_model
 from rlhf_bench.modeling.reward_form import Separate, make_form, reward_form
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate

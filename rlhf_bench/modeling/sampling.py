@@ -20,8 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_bench.errors import BadValue, NotFinite
+from rlhf_bench.modeling.chunked_logps import log_and_softmax
 from rlhf_bench.modeling.decoding import can_group, decode_steps
-from rlhf_bench.modeling.logprobs import log_and_softmax
 from rlhf_bench.modeling.packed import on_cpu, packed_weights
 from rlhf_bench.modeling.special import continued_text, end_ids
 from rlhf_bench.modeling.stops import Stops

@@ -1,9 +1,10 @@
 """Attention of packed rows tree by tree, on a CPU.
 
 A mask over a whole packed row costs as much as if every token attended to every other one. Here each tree is a few
-small matrix products: its tokens meet the prompt's keys in one, and each response meets its own keys in another, so
-that what responses would see of each other is not computed. For a large model that is faster than fused attention, in
-bfloat16 several times; the scores of a long tree would take much memory, so that such a tree keeps fused attention.
+small matrix products: its tokens meet the prompt's keys in one, and responses of one length meet their own keys in
+another, so that what responses would see of each other is not computed. For a large model that is faster than fused
+attention, in bfloat16 several times; the scores of a long tree would take much memory, so that such a tree keeps fused
+attention.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rlhf_bench.modeling.packed import is_large
 LONG = 512  # tokens of a tree from which attention is fused, unless it is in parts
 LARGEST = 1 << 20  # scores of one head of a tree in parts, at most
 CALLS = 2_000  # pairs of tokens whose attention takes as long as the calls for one tree, in a small model
-PART = 1_400  # the same for the calls for one response beside its prompt
+PART = 1_400  # the same for the calls for responses of one length beside their prompt
 
 
 class Tree(NamedTuple):
@@ -45,11 +46,16 @@ class Tree(NamedTuple):
         return self.prompt + max(self.responses, default=0)
 
     @property
+    def runs(self) -> list[tuple[int, int]]:
+        """Responses of one length, one after the other: how many, and their length."""
+        return [(len(list(some)), length) for length, some in itertools.groupby(self.responses)]
+
+    @property
     def in_parts(self) -> bool:
         """Whether it is cheaper to leave out what responses would see of each other than to mask it, and not too
         large."""
         spared = self.size * (self.size - self.width)
-        return spared > PART * len(self.responses) and self.size * self.width <= LARGEST
+        return spared > PART * len(self.runs) and self.size * self.width <= LARGEST
 
     @property
     def pairs(self) -> int:
@@ -67,12 +73,28 @@ class Tree(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Tokens of a tree that meet some of its keys, in one product."""
+    """Tokens of a tree that meet some of its keys, in one product: as one block, or as several of one length, each of
+    which meets its own keys."""
 
     rows: slice
     keys: slice
     columns: slice  # of the tree's scores, where these are
-    mask: Tensor  # (rows, keys), added to them
+    mask: Tensor  # (rows of a block, keys of a block), added to them
+    blocks: int = 1
+
+    def of(self, x: Tensor, tokens: slice) -> Tensor:
+        """Some tokens of x by block: (heads, n, m) -> (heads x blocks, n' / blocks, m)."""
+        return self.by_block(x[:, tokens]).flatten(0, 1) if self.blocks > 1 else x[:, tokens]
+
+    def together(self, x: Tensor) -> Tensor:
+        """(heads x blocks, n, m) -> (heads, blocks x n, m)."""
+        heads = len(x) // self.blocks
+        return x.view(heads, self.blocks * x.shape[1], x.shape[2]) if self.blocks > 1 else x
+
+    def by_block(self, x: Tensor) -> Tensor:
+        """(heads, n', m) -> (heads, blocks, n' / blocks, m), of the same memory."""
+        blocks: Tensor = x.unflatten(1, (self.blocks, -1))
+        return blocks
 
 
 class _Plan(NamedTuple):
@@ -141,10 +163,10 @@ def _plan(tree: Tree, dtype: torch.dtype) -> _Plan:
     causal = _additive(torch.ones(n, max(head, longest), dtype=torch.bool).triu_(1), dtype)
     parts = [_Part(slice(0, n), slice(0, head), slice(0, head), causal[:n, :head])]
     first = head
-    for count in tree.responses:
-        rows = slice(first, first + count)
-        parts.append(_Part(rows, rows, slice(head, head + count), causal[:count, :count]))
-        first += count
+    for count, length in tree.runs:
+        rows = slice(first, first + count * length)
+        parts.append(_Part(rows, rows, slice(head, head + length), causal[:length, :length], count))
+        first = rows.stop
     return _Plan(n, head + longest, parts)
 
 
@@ -220,8 +242,8 @@ def _scores(query: Tensor, key: Tensor, plan: _Plan) -> Tensor:
     if len(plan.parts) == 1:
         return torch.baddbmm(plan.parts[0].mask, query, key.mT)
     scores = _products(query, key, plan, -torch.inf)
-    for rows, _, columns, mask in plan.parts:
-        scores[:, rows, columns] += mask
+    for part in plan.parts:
+        part.by_block(scores[:, part.rows, part.columns]).add_(part.mask)
     return scores
 
 
@@ -230,8 +252,9 @@ def _products(x: Tensor, y: Tensor, plan: _Plan, elsewhere: float) -> Tensor:
     if len(plan.parts) == 1:
         return torch.bmm(x, y.mT)
     products = x.new_full((*x.shape[:2], plan.width), elsewhere)
-    for rows, keys, columns, _ in plan.parts:
-        products[:, rows, columns] = torch.bmm(x[:, rows], y[:, keys].mT)
+    for part in plan.parts:
+        found = torch.bmm(part.of(x, part.rows), part.of(y, part.keys).mT)
+        products[:, part.rows, part.columns] = part.together(found)
     return products
 
 
@@ -239,8 +262,9 @@ def _multiply(out: Tensor, scores: Tensor, y: Tensor, plan: _Plan) -> None:
     """Each token's sum of y over the tokens that it meets."""
     first, *others = plan.parts  # the first has all rows
     out.copy_(torch.bmm(scores[:, :, first.columns], y[:, first.keys]) if others else torch.bmm(scores, y))
-    for rows, keys, columns, _ in others:
-        out[:, rows] += torch.bmm(scores[:, rows, columns], y[:, keys])
+    for part in others:
+        found = torch.bmm(part.of(scores[:, :, part.columns], part.rows), part.of(y, part.keys))
+        out[:, part.rows] += part.together(found)
 
 
 def _multiply_transposed(out: Tensor, scores: Tensor, x: Tensor, plan: _Plan) -> None:
@@ -248,5 +272,6 @@ def _multiply_transposed(out: Tensor, scores: Tensor, x: Tensor, plan: _Plan) ->
     if len(plan.parts) == 1:
         out.copy_(torch.bmm(scores.mT, x))
         return
-    for rows, keys, columns, _ in plan.parts:
-        out[:, keys] = torch.bmm(scores[:, rows, columns].mT, x[:, rows])
+    for part in plan.parts:
+        found = torch.bmm(part.of(scores[:, :, part.columns], part.rows).mT, part.of(x, part.rows))
+        out[:, part.keys] = part.together(found)

@@ -65,11 +65,11 @@ class _Rows(NamedTuple):
     lengths: Ints  # (B,) tokens
 
     def same_prompt(self) -> list[list[int]]:
-        """Rows that have one prompt, together."""
+        """Rows that have one prompt, together; the longest first, so that responses of one length are side by side."""
         groups: dict[bytes, list[int]] = {}
         for b, (start, head) in enumerate(zip(self.starts, self.heads, strict=True)):
             groups.setdefault(self.ids[b, start : start + head].tobytes(), []).append(b)
-        return list(groups.values())
+        return [sorted(group, key=lambda b: -int(self.lengths[b])) for group in groups.values()]
 
     def tree(self, same_prompt: Sequence[int]) -> Tree:
         head = int(self.heads[same_prompt[0]])
@@ -248,8 +248,8 @@ def _written(
 ) -> Packing:  # fmt: skip
     shape = (len(bins), width)
     packed_ids, packed_positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    tree_of = np.tile(np.arange(-width, 0), (len(bins), 1))  # a token of padding is a tree of its own
-    branch_of = np.zeros(shape, dtype=np.int64)  # 0: the prompt, seen by every response of its tree
+    tree_of = np.tile(np.arange(-width, 0, dtype=np.int32), (len(bins), 1))  # a token of padding is a tree of its own
+    branch_of = np.zeros(shape, dtype=np.int32)  # 0: the prompt, seen by every response of its tree
     places = np.zeros(rows.ids.shape, dtype=np.int64)
     written = []
     for r, trees in enumerate(bins):

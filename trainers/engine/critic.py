@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
+from rlhf_bench.modeling.chunked_logps import at_least_float32
 from rlhf_bench.modeling.heads import backbone_of
-from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, at_least_float32, hidden_states, read_for
+from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, hidden_states, read_for
 from rlhf_bench.modeling.models import load_policy, load_reward_model, seeded
 from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.modeling.tokens import Batch

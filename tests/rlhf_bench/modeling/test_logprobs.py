@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
+from rlhf_bench.modeling import chunked_logps as chunked
 from rlhf_bench.modeling import logprobs
-from rlhf_bench.modeling.logprobs import LogprobModel, chunked_logps, target_mask, token_kl
+from rlhf_bench.modeling.chunked_logps import chunked_logps
+from rlhf_bench.modeling.logprobs import LogprobModel, target_mask, token_kl
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
 
 EOS = 0  # end-of-text and pad
@@ -107,13 +109,12 @@ def test_response_tokens_alone_are_looked_up(policy: PreTrainedModel, monkeypatc
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("chunk", [1, 256, 1000])
-def test_gradient_like_autograd_in_float64(bias: bool, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of log-probabilities and entropy together, in chunks of one rounding block, of one row of the vocabulary, of all.
-
-    600 rows are three blocks of 256; a chunk of 1 or 256 elements makes three chunks, the last one padded.
-    """
-    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", chunk * 7)
+@pytest.mark.parametrize("kept", [0, 600 * 7], ids=["computed again", "kept"])
+@pytest.mark.parametrize("chunk", [7, 256, 1000])
+def test_gradient_like_autograd_in_float64(bias: bool, chunk: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of log-probabilities and entropy together, in many chunks, a few, and one, which is kept in any case."""
+    monkeypatch.setattr(chunked, "CHUNK_ROWS", chunk)
+    monkeypatch.setattr(chunked, "KEPT_ELEMENTS", kept)
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -160,7 +161,7 @@ def test_correct_is_laid_out_like_the_batch(policy: PreTrainedModel) -> None:
 
 
 def test_chunk_size_changes_nothing(policy: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = ROWS * 30  # 300 response tokens: two blocks of 256
+    rows = ROWS * 30  # 300 response tokens: two chunks of 256
     batch = batch_of(rows)
 
     def run() -> tuple[Tensor, Tensor, Tensor]:
@@ -170,6 +171,7 @@ def test_chunk_size_changes_nothing(policy: PreTrainedModel, monkeypatch: pytest
         return out.logps.detach(), policy.transformer.wte.weight.grad.clone(), token_kl(policy, policy, batch).exact
 
     at_once = run()
+    monkeypatch.setattr(chunked, "CHUNK_ROWS", 11)
     monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 1)
     for whole, parts in zip(at_once, run(), strict=True):
         torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-5)

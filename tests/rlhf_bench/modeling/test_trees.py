@@ -23,6 +23,7 @@ ROWS = [
     Encoded([11, 12], [23, 24, 25]),
     Encoded([11, 12, 14], [27] * 20),
     Encoded([11, 12], [28]),
+    Encoded([11, 12], [29, 30, 31]),
 ]
 
 SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0,
@@ -80,22 +81,22 @@ def test_layout_drawn_by_hand() -> None:
     """Two rows share the prompt (11, 12): it is there once, seen by both responses, which do not see each other."""
     batch = collate([ROWS[0], ROWS[1], ROWS[2]], pad_id=0)
     packing = packed(batch)
-    # 11 12 | 21 22 | 23 24 25 | 13 | 26
-    assert packing.ids[0].tolist() == [11, 12, 21, 22, 23, 24, 25, 13, 26] + [0] * 7
-    assert packing.position_ids[0, :9].tolist() == [0, 1, 2, 3, 2, 3, 4, 0, 1]
+    # 11 12 | 23 24 25 | 21 22 | 13 | 26, the longest response to a prompt first
+    assert packing.ids[0].tolist() == [11, 12, 23, 24, 25, 21, 22, 13, 26] + [0] * 7
+    assert packing.position_ids[0, :9].tolist() == [0, 1, 2, 3, 4, 2, 3, 0, 1]
     assert [row[: n + 1] for row, n in zip(packing.places.tolist(), [3, 1, 4], strict=True)] == [
-        [0, 1, 2, 3],
+        [0, 1, 5, 6],
         [7, 8],
-        [0, 1, 4, 5, 6],
+        [0, 1, 2, 3, 4],
     ]
     expected = [
         "1........",  # 11
         "11.......",  # 12
-        "111......",  # 21 sees the prompt and itself
+        "111......",  # 23 sees the prompt and itself
         "1111.....",
-        "11..1....",  # 23 sees the prompt, not the first response
-        "11..11...",
-        "11..111..",
+        "11111....",
+        "11...1...",  # 21 sees the prompt, not the first response
+        "11...11..",
         ".......1.",  # another prompt
         ".......11",
     ]
@@ -103,7 +104,7 @@ def test_layout_drawn_by_hand() -> None:
     drawn = ["".join("1" if v else "." for v in row[:9]) for row in packing.visible[0, 0, :9].tolist()]
     assert drawn == expected
     assert packing.visible[0, 0].any(1).all()  # padding sees itself, or its attention would be NaN
-    assert packing.trees == [Tree(2, (2, 3)), Tree(1, (1,))]
+    assert packing.trees == [Tree(2, (3, 2)), Tree(1, (1,))]
     of_first = ["".join("." if v else "1" for v in row) for row in packing.trees[0].masked().tolist()]
     assert of_first == [row[:7] for row in expected[:7]]
 
@@ -130,10 +131,12 @@ def test_trees_cost_their_calls() -> None:
 
 
 def test_a_tree_is_in_parts_where_that_spares_more_than_its_calls_cost() -> None:
-    """36 + 4 x 48 = 228 tokens that see 84 at most: 144 are spared 228 times, more than 4 x 1400 pairs. Two responses
-    of 20 to 36 tokens spare 20 x 76 = 1520, less than 2 x 1400; one spares nothing."""
-    assert (Tree(36, (48,) * 4).in_parts, Tree(36, (48,) * 4).pairs) == (True, 228 * 84)
-    assert (Tree(36, (20, 20)).in_parts, Tree(36, (20, 20)).pairs) == (False, 76 * 76)
+    """36 + 48 + 47 + 46 + 45 = 222 tokens that see 84 at most: 138 are spared 222 times, more than 4 x 1400 pairs. Two
+    responses of 21 and 20 to 36 tokens spare 20 x 77 = 1540, less than 2 x 1400; two of 20 spare 1520, more than the
+    1400 that responses of one length cost together; one spares nothing."""
+    assert (Tree(36, (48, 47, 46, 45)).in_parts, Tree(36, (48, 47, 46, 45)).pairs) == (True, 222 * 84)
+    assert (Tree(36, (21, 20)).in_parts, Tree(36, (21, 20)).pairs) == (False, 77 * 77)
+    assert (Tree(36, (20, 20)).in_parts, Tree(36, (20, 20)).pairs) == (True, 76 * 56)
     assert (Tree(0, (5000,)).in_parts, Tree(0, (5000,)).pairs) == (False, 5000**2)
 
 
