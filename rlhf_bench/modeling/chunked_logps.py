@@ -37,10 +37,15 @@ def chunked_logps(
 
 def log_and_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
     """log softmax, in the place of `logits`, and softmax over the last dimension, with one exponential for both."""
-    logits.sub_(logits.amax(-1, keepdim=True))
-    p = logits.softmax(-1)
+    z, p = _shifted_and_softmax(logits)
     # the likeliest token's logit is 0 now, so that its log-probability is what all logits lack
-    return logits.add_(p.amax(-1, keepdim=True).log_()), p
+    return z.add_(p.amax(-1, keepdim=True).log_()), p
+
+
+def _shifted_and_softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits less the largest of each position, in the place of `logits`, and their softmax."""
+    z = logits.sub_(logits.amax(-1, keepdim=True))
+    return z, z.softmax(-1)
 
 
 def linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -100,7 +105,7 @@ class _ChunkedLogps(torch.autograd.Function):
         with torch.autocast(hidden.device.type, enabled=False):
             low, small = hidden.to(dtype), weight.to(dtype)
             for part in parts:
-                z, p = _shifted_and_softmax(low[part], small, bias, inverse_temperature)
+                z, p = _shifted_and_softmax(_scaled_logits(low[part], small, bias, inverse_temperature))
                 log_total = -p.amax(-1).log_()  # the likeliest token has z = 0
                 chosen = z.gather(1, targets[part, None]).squeeze(1)
                 logps[part] = chosen - log_total
@@ -122,7 +127,7 @@ class _ChunkedLogps(torch.autograd.Function):
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=wide(bias.dtype))
         with_entropy = bool(grad_entropy.any())
         for i, part in enumerate(_parts(targets.shape[0])):
-            p = kept[i] if kept else _shifted_and_softmax(low[part], small, bias, ctx.inverse_temperature)[1]
+            p = kept[i] if kept else _scaled_logits(low[part], small, bias, ctx.inverse_temperature).softmax(-1)
             grad_logits = p * -grad_logps[part, None]
             grad_logits.scatter_add_(1, targets[part, None], grad_logps[part, None])
             if with_entropy:
@@ -142,16 +147,10 @@ class _ChunkedLogps(torch.autograd.Function):
         return grad_hidden, grad_weight.to(weight.dtype), bias_out, None, None
 
 
-def _shifted_and_softmax(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Logits less the largest of each position and probabilities, (n, H) -> (n, V) each: the product in the hidden
-    state's precision, everything after in float32 or wider."""
+def _scaled_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, inverse_temperature: float) -> Tensor:
+    """(n, H) -> (n, V): the product in the hidden state's precision, everything after in float32 or wider."""
     logits = linear_logits(hidden, weight, bias)
-    if inverse_temperature != 1.0:
-        logits *= inverse_temperature
-    z = logits.sub_(logits.amax(-1, keepdim=True))
-    return z, z.softmax(-1)
+    return logits if inverse_temperature == 1.0 else logits.mul_(inverse_temperature)
 
 
 def _parts(rows: int) -> list[slice]:
