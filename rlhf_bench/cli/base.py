@@ -9,11 +9,9 @@ import os
 import re
 import shlex
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from glob import glob
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -288,39 +286,3 @@ def sizes(given: Iterable[str]) -> dict[str, float]:
         if not 0 < found[metric] < math.inf:
             raise BadValue(f"--difference: given {metric}={text!r}, expected {expected}")
     return found
-
-
-def result_names(results: Path) -> list[str]:
-    """`<suite>/<run>` of every result, the newest first."""
-    names = glob("*/*/manifest.json", root_dir=results)  # none that is hidden, being made
-    newest = sorted(names, key=lambda name: (results / name).stat().st_mtime_ns, reverse=True)
-    return [Path(name).parent.as_posix() for name in newest]
-
-
-def find_result(given: str | None, results: Path) -> Path:
-    """A result's folder from its path, `<suite>/<run>`, or its run; none given is the one evaluated last.
-
-    Raises UnknownName, or BadValue if there is no result at all.
-    """
-    names = result_names(results)
-    if given is None:
-        if not names:
-            raise BadValue(f"no result in {results}/; make one with: rlhf-bench eval --suite hh-test")
-        given = next(
-            (name for name in names if (results / name / "metrics.json").is_file()), names[0]
-        )  # that has ended
-    for folder in (Path(given), results / given):
-        if (folder / "manifest.json").is_file():
-            return folder
-    same_run = [name for name in names if name.split("/")[1] == given]
-    if len(same_run) == 1:
-        return results / same_run[0]
-    if same_run:
-        raise BadValue(f"several results are called {given!r}: {', '.join(sorted(same_run))}; give one of these names")
-    raise UnknownName("result", given, names)
-
-
-def remember_result(result: Path) -> None:
-    """Make a result the newest, also where all of it was stored before: the one for commands that are given none."""
-    with contextlib.suppress(OSError):
-        os.utime(result / "manifest.json", ns=(time.time_ns(), time.time_ns()))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import PATH, bench_command, find_result, results_option, sizes
+from rlhf_bench.cli.base import PATH, bench_command, results_option, sizes
+from rlhf_bench.cli.results import find_result
 from rlhf_bench.errors import UsageError
 
 

@@ -16,13 +16,12 @@ from rlhf_bench.cli.base import (
     bench_command,
     checkpoints_option,
     current_processes,
-    find_result,
     make_progress,
-    remember_result,
     results_option,
 )
 from rlhf_bench.cli.eval_given import request_fields
 from rlhf_bench.cli.eval_judge import EvalJudge, judge_options
+from rlhf_bench.cli.results import find_result, remember_result
 from rlhf_bench.errors import BadValue, ModelError, UsageError
 from rlhf_bench.runtime.processes import fsdp_is_configured
 

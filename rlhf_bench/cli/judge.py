@@ -13,7 +13,6 @@ from rlhf_bench.cli.base import (
     PATH,
     POSITIVE,
     BenchGroup,
-    find_result,
     make_progress,
     results_option,
     with_options,
@@ -22,6 +21,7 @@ from rlhf_bench.cli.judge_import import import_
 from rlhf_bench.cli.judge_label import label
 from rlhf_bench.cli.judge_ledger import ledger
 from rlhf_bench.cli.judge_options import ledger_option, ledger_path, limit_option, model_option, samples_option
+from rlhf_bench.cli.results import find_result
 
 if TYPE_CHECKING:
     from rlhf_bench.judge.run import JudgeRun

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import FILE, bench_command, find_result, results_option
+from rlhf_bench.cli.base import FILE, bench_command, results_option
 from rlhf_bench.cli.judge_options import baseline_option, ledger_option, ledger_path, model_option, samples_option
+from rlhf_bench.cli.results import find_result
 
 
 @bench_command(

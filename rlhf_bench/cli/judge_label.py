@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlhf_bench.cli.base import COUNT, FILE, BenchGroup, Decorated, find_result, results_option
+from rlhf_bench.cli.base import COUNT, FILE, BenchGroup, Decorated, results_option
 from rlhf_bench.cli.judge_options import pair_options
+from rlhf_bench.cli.results import find_result
 
 if TYPE_CHECKING:
     from rlhf_bench.judge.questions import PairComparison

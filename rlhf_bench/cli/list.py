@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from rlhf_bench.cli.base import DEFAULT_RESULTS, bench_command, checkpoints_option, result_names, results_option
+from rlhf_bench.cli.base import DEFAULT_RESULTS, bench_command, checkpoints_option, results_option
+from rlhf_bench.cli.results import newest_results
 from rlhf_bench.errors import check_known
 from rlhf_bench.types import STAGES
 
@@ -33,7 +35,7 @@ def list_(kind: str | None, checkpoints: Path, results: Path) -> None:
         "suites": _suites,
         "data": _data,
         "runs": lambda: _runs(checkpoints),
-        "results": lambda: [(name, _result(results / name, results)) for name in result_names(results)],
+        "results": lambda: [(it.relative_to(results).as_posix(), _result(it)) for it in newest_results(results)],
     }
     for name in [kind] if kind else KINDS:
         if not kind:
@@ -93,10 +95,11 @@ def _state(run: Path, stage: str) -> str | None:
     return f"{stage} (unfinished)" if any((run / f".{stage}.work").glob("state-*.pt")) else None
 
 
-def _result(folder: Path, results: Path) -> str:
+def _result(folder: Path) -> str:
     """Where it is; of an evaluation that was interrupted, how to go on: its manifest is written first, numbers last."""
     if (folder / "metrics.json").is_file():
         return str(folder)
     words = ["rlhf-bench", "eval", "--from", str(folder / "manifest.json")]
-    elsewhere = [] if results == DEFAULT_RESULTS else ["--results", str(results)]
+    root = Path(os.path.normpath(folder / "../.."))  # of all results, also where the one of a suite was given
+    elsewhere = [] if root == DEFAULT_RESULTS else ["--results", str(root)]
     return f"{folder} (unfinished; go on with: {shlex.join([*words, *elsewhere])})"

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from rlhf_bench.cli.base import FOLDER, bench_command, find_result, name_values, names_of, results_option, sizes
+from rlhf_bench.cli.base import FOLDER, bench_command, name_values, names_of, results_option, sizes
 from rlhf_bench.cli.eval import print_result
+from rlhf_bench.cli.results import find_result
 from rlhf_bench.errors import BadValue
 
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from rlhf_bench import __version__
 from rlhf_bench.cli import cli
-from rlhf_bench.cli.base import BenchCommand, BenchGroup, find_result, name_values, remember_result
+from rlhf_bench.cli.base import BenchCommand, BenchGroup, name_values
+from rlhf_bench.cli.results import find_result, remember_result
 from rlhf_bench.errors import BadValue, CheckpointError, Interrupted, UnknownName
 
 
@@ -296,6 +297,18 @@ def test_a_result_is_found_by_folder_name_run_or_as_the_last(make_result: Callab
     make_result("other/mini")
     with pytest.raises(BadValue, match="several results are called 'mini': hh-test/mini, other/mini; give one"):
         find_result("mini", results)  # two suites have it
+
+
+def test_the_folder_of_a_suite_or_a_result_can_be_given_as_that_of_all(make_result: Callable[[str], Path]) -> None:
+    mini = make_result("hh-test/mini")
+    go_on = f"rlhf-bench eval --from {mini}/manifest.json"  # into results/, the default
+    for given, name in (("results", "hh-test/mini"), ("results/hh-test", "mini"), ("results/hh-test/mini", ".")):
+        assert find_result(None, Path(given)) == find_result("mini", Path(given)) == mini
+        assert call(f"list results --results {given}").output == f"{name}  {mini} (unfinished; go on with: {go_on})\n"
+    Path("results").rename("mine")
+    go_on = "rlhf-bench eval --from mine/hh-test/mini/manifest.json --results mine"
+    shown = call("list results --results mine/hh-test").output
+    assert shown == f"mini  mine/hh-test/mini (unfinished; go on with: {go_on})\n"
 
 
 def test_list_runs_shows_which_stages_are_complete() -> None:
