@@ -98,13 +98,14 @@ class BenchGroup(click.Group):
         words = list(sys.argv[1:] if args is None else args)
         # The global flags may be anywhere, since one adds them at the end of a command that has just failed.
         flags = [word for word in words if word in GLOBAL_FLAGS]
-        words = flags + [word for word in words if word not in GLOBAL_FLAGS]
+        others = [word for word in words if word not in GLOBAL_FLAGS]
+        words = flags + others if others else []  # flags alone get the help, as no word does
         extra["standalone_mode"] = False
         try:
             with several_processes(exit_status) as processes, _signals(processes):
                 status = super().main(words, "rlhf-bench", obj=processes, **extra)
         except BaseException as error:
-            if "--debug" in flags:
+            if "--debug" in flags and not isinstance(error, click.exceptions.NoArgsIsHelpError):
                 traceback.print_exception(error)
             status = report_error(error, words, keeps=self._keeps(words))
         sys.exit(status if isinstance(status, int) else 0)

@@ -139,6 +139,15 @@ def test_version_and_no_arguments() -> None:
     assert result.stderr.startswith("Usage: rlhf-bench")
 
 
+@pytest.mark.parametrize("group", ["", "judge", "data"])
+@pytest.mark.parametrize("flags", ["--debug", "--quiet", "--debug --quiet"])
+def test_global_flags_alone_print_the_help_as_no_word_does(flags: str, group: str) -> None:
+    help_ = call(group)
+    result = call(f"{group} {flags}")
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", help_.stderr)
+    assert help_.stderr.startswith(f"Usage: {f'rlhf-bench {group}'.strip()} [OPTIONS] COMMAND")
+
+
 # What a command may raise, through a command line of its own.
 
 
