@@ -35,6 +35,7 @@ class BenchCommand(click.Command):
 
     `groups`: heading -> the options below it; those of no group come last, below "Options".
     `keeps`: what an interruption leaves, from which the same command goes on; without it, it begins again.
+    `keeps_nothing_with`: options with which the command only prints, so that an interruption leaves nothing.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class BenchCommand(click.Command):
         examples: Sequence[str] = (),
         groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
         keeps: str = "",
+        keeps_nothing_with: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.examples, self.groups, self.keeps = examples, groups, keeps
+        self.keeps_nothing_with = keeps_nothing_with
         for param in self.params:
             if isinstance(param, click.Option) and param.show_default is None:
                 param.show_default = True
@@ -111,12 +114,14 @@ class BenchGroup(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
     def _keeps(self, words: Sequence[str]) -> str:
-        """`keeps` of the command that `words` begin with."""
+        """`keeps` of the command that `words` begin with, where it holds with its options among them."""
         command: click.Command = self
         for word in words:
             if isinstance(command, click.Group) and word in command.commands:
                 command = command.commands[word]
-        return command.keeps if isinstance(command, BenchCommand) else ""
+        if not isinstance(command, BenchCommand) or not set(words).isdisjoint(command.keeps_nothing_with):
+            return ""
+        return command.keeps
 
 
 def _signals(processes: Processes) -> contextlib.AbstractContextManager[None]:

@@ -19,6 +19,7 @@ PROBE_SECONDS = 60.0  # of --dry-run
 
 @bench_command(
     keeps="finished stages and the last saved state are kept",
+    keeps_nothing_with=["--explain", "--dry-run"],
     examples=[
         "rlhf-bench train all",
         "rlhf-bench train ppo dpo --recipe mini --run strong --set ppo.kl_coef=0.1 --seeds 3",

@@ -232,6 +232,25 @@ def test_a_command_that_goes_on_from_what_it_keeps_says_so(given: str) -> None:
     assert full.stderr.endswith("run the same command again: each line is kept\n")
 
 
+@pytest.mark.parametrize(
+    ("option", "work"),
+    [("--dry-run", "trainers.plan.dry_run.dry_run"), ("--explain", "trainers.config.loading.explain")],
+)
+def test_an_interrupted_train_that_trains_nothing_says_that_it_begins_again(
+    option: str, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, interrupted)
+    result = call(f"train all {option}")
+    last = result.stderr.splitlines()[-1]
+    assert (result.exit_code, last) == (
+        130,
+        f"interrupted: the same command begins again: rlhf-bench train all {option}",
+    )
+
+
 def test_commands_that_store_nothing_before_their_end_begin_again() -> None:
     keeping = {path for path, command in COMMANDS.items() if getattr(command, "keeps", "")}
     assert keeping == {"rlhf-bench train", "rlhf-bench eval", "rlhf-bench judge run"}
