@@ -60,7 +60,7 @@ bench: $(VENV)/.installed ## train every stage, evaluate, audit; the table and t
 test: $(VENV)/.installed-dev ## every test but those of test-slow
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
-test-slow: $(VENV)/.installed-dev ## minutes: 20 SIGKILLs a stage of a training, 50 in a judging, launchers, sizes
+test-slow: $(VENV)/.installed-dev ## minutes: 20 SIGKILLs a stage of a training, 50 in a judge run, launchers, sizes
 	$(BIN)/python -m pytest -m kills $(TEST_ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format and types

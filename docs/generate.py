@@ -35,7 +35,8 @@ COMMAND_PAGES = {
     ),
     "cli-judge.md": Page(
         "Commands for judges",
-        "Plan a judging and its cost, run it, read it, and let people label the same pairs ([how it works](judge.md)).",
+        "Plan a judge run and its cost, start it, read it, and let people label the same pairs\n"
+        "([how it works](judge.md)).",
         ("judge plan", "judge run", "judge show", "judge label", "judge import"),
     ),
     "cli-more.md": Page(

@@ -73,7 +73,7 @@ def accuracy(correct: FloatArray, prompts: Sequence[str]) -> Estimate:
     """Share of pairs that are right, (S, N): 1 right, 0 wrong, 0.5 a tie, under each of S seeds; a prompt a pair.
 
     Prompts are resampled and have equal weight: the pairs of one prompt are averaged first. One seed: a share where
-    nothing ties (Wilson with one pair a prompt), else a mean cut to [0, 1]. Several: prompts crossed with seeds.
+    nothing ties (Wilson with one pair a prompt), else a mean clipped to [0, 1]. Several: prompts crossed with seeds.
     """
     groups: dict[str, list[int]] = {}
     for i, prompt in enumerate(prompts):

@@ -38,8 +38,8 @@ def compare(given: tuple[str, ...], differences: tuple[str, ...], published: Pat
 
     Each is a folder, <suite>/<run>, or a run. The table has a heading for each metric, with its number of prompts, and
     a line for each model: p by the paired test of the mean, by Wilcoxon's signed-rank test, and the first corrected
-    by Holm over the models; d is Cohen's d for pairs; detectable is the smallest difference that so many prompts show
-    in 80 % of repetitions. It fits 100 columns.
+    by Holm over the models; d is Cohen's d for pairs; MDE is the smallest difference that so many prompts show in
+    80 % of repetitions. It fits 100 columns.
     """
     if published is not None:
         if given or differences:

@@ -1,4 +1,4 @@
-"""The judging at the end of `rlhf-bench eval`: its options, what is checked before the evaluation, and the judging."""
+"""The judge run at the end of `rlhf-bench eval`: its options, what is checked before the evaluation, and the run."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def checked_for(result: Result) -> list[str]:
 
 def judge_alarms(pairwise: Sequence[Mapping[str, Any]], judge: Mapping[str, Any], *, reference: str) -> Iterator[Alarm]:
     """An alarm for a model with a reward above the reference's and a win rate against it below one half, or a rating
-    below the reference's: an interval clear of zero, and Holm's p below 5 % within the judging.
+    below the reference's: an interval clear of zero, and Holm's p below 5 % within the judge run.
 
     `pairwise` is of metrics.json, `judge` of judge.json. Built-in judges (no API calls) are no judges of
     quality; gold is looked at in the evaluation.

@@ -25,7 +25,7 @@ class ResponseView(NamedTuple):
 class PromptView(NamedTuple):
     prompt_id: str
     prompt: str
-    responses: list[ResponseView]  # in the order of the tables: anchors last
+    responses: list[ResponseView]  # in the order of the tables: dataset responses last
 
 
 def side_by_side(result: Result, cap: int) -> list[PromptView]:

@@ -36,7 +36,7 @@ class Result:
 
     @cached_property
     def models(self) -> list[str]:
-        """Every model with a number, anchors last."""
+        """Every model with a number, dataset responses last."""
         return order_models([*self.manifest["models"], *self.metrics["models"]])
 
     @property

@@ -36,8 +36,8 @@ Numbers = Mapping[str, float]
 class Pool:
     """`threads` in each of the processes; with one thread, everything happens in the caller's.
 
-    With `shards` the models that are given to `shard` are sharded over the processes: whole in `map` and `fill`, layer
-    by layer in `accumulate`.
+    With `shards` the models that are given to `shard` are sharded over the processes: unsharded in `map` and `fill`,
+    layer by layer in `accumulate`.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ BUCKET = 1 << 25  # bytes of gradients that are summed at a time: a copy of all 
 FIRST_SPEAKS = 2.0  # seconds that another process waits for process 0 to report the same error
 LAST_WORD = 5.0  # seconds that the ones left behind wait for the reason
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun and accelerate launch set
-SHARDING = {  # what accelerate launch sets where its configuration divides models otherwise than here
+SHARDING = {  # what accelerate launch sets where its configuration shards models otherwise than here
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
@@ -132,7 +132,7 @@ def several_processes(exit_status: Callable[[BaseException], int]) -> Iterator[P
     SystemExit with the status that `exit_status` gives it there.
 
     Raises:
-        BadValue: the launcher's environment is incomplete, divides models otherwise than by FSDP, or
+        BadValue: the launcher's environment is incomplete, shards models otherwise than by FSDP, or
             has more processes than the machine has GPUs.
         ProcessLost: not all of them came.
     """
@@ -170,8 +170,8 @@ def _check_sharding() -> None:
     sharding = [name for variable, name in SHARDING.items() if _is_set(variable)]
     if sharding:
         raise BadValue(
-            f"accelerate's configuration sets {sharding[0]}; expected processes with whole models "
-            "(distributed_type: MULTI_GPU) or models divided by FSDP (distributed_type: FSDP), as in docs/accelerate/"
+            f"accelerate's configuration sets {sharding[0]}; expected processes with unsharded models "
+            "(distributed_type: MULTI_GPU) or models sharded by FSDP (distributed_type: FSDP), as in docs/accelerate/"
         )
 
 

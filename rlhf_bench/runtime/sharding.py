@@ -42,7 +42,7 @@ def shard(root: Root, processes: int, example: Any) -> Root:
     # FSDP takes what is called first for the root, and the sampler calls the model inside.
     with torch.no_grad():
         root(example)
-    last.reshard()  # a root stays whole after its forward, and an optimiser would be given the whole weights
+    last.reshard()  # a root stays unsharded after its forward, and an optimiser would be given all weights
     return root
 
 
@@ -69,7 +69,7 @@ def unsharded(roots: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    # asked in every pass: only a process among others looks at all parameters
+    # called in every pass: only a process among others looks at all parameters
     return (
         dist.is_available()
         and dist.is_initialized()
@@ -78,7 +78,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 def gather(value: Value) -> Value:
-    """Tensors anywhere inside `value`, whole; those that were sharded, on the CPU. All processes have to call it."""
+    """Tensors anywhere inside `value`, gathered; those that were sharded, on the CPU. All processes have to call it."""
     gathered: Any = value
     if isinstance(value, DTensor):
         gathered = value.full_tensor().cpu()
@@ -90,7 +90,7 @@ def gather(value: Value) -> Value:
 
 
 def gathered_state(module: nn.Module, *, trained_only: bool = False) -> dict[str, Tensor]:
-    """A module's state, whole; tensors that are one and the same stay so. All processes have to call it."""
+    """A module's state, unsharded; tensors that are one and the same stay so. All processes have to call it."""
     state = module.state_dict(keep_vars=True)
     kept = {name: tensor for name, tensor in state.items() if tensor.requires_grad or not trained_only}
     once = {id(tensor): gather(tensor.detach()) for tensor in kept.values()}

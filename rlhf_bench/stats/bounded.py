@@ -15,10 +15,10 @@ from rlhf_bench.types import Estimate
 def bounded_mean(samples: FloatArray, *, level: float = 0.95, seed: int = 0) -> Estimate:
     """Mean over prompts of (S, P, K) values in [0, 1], NaN where there is none; prompts crossed with seeds.
 
-    `stats.crossed`, cut to [0, 1]. Where fewer than 10 prompts differ from the most frequent value (all won, say), it
-    is that of Clopper and Pearson with n = prompts, so that the interval never has zero width: a value in [0, 1] varies
-    no more than a 0/1 draw of the same mean, so it errs on the wide side. It knows no seeds: where these differ, the
-    limits are no nearer than those of `stats.crossed`.
+    `stats.crossed`, clipped to [0, 1]. Where fewer than 10 prompts differ from the most frequent value (all won, say),
+    it is that of Clopper and Pearson with n = prompts, so that the interval never has zero width: a value in [0, 1]
+    varies no more than a 0/1 draw of the same mean, so it errs on the wide side. It knows no seeds: where these differ,
+    the limits are no nearer than those of `stats.crossed`.
     """
     cells = nanmean(samples, axis=2)
     estimate = crossed(cells, level=level, seed=seed)

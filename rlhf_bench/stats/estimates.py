@@ -56,7 +56,7 @@ def mean_estimate(values_by_prompt: Values, *, level: float = 0.95, seed: int = 
 def share_estimate(samples_by_prompt: Values, *, seed: int = 0) -> Estimate:
     """Share of responses that are 1 (values are 0 or 1): the mean over prompts of each prompt's share.
 
-    One sample a prompt: Wilson (1927), at every value. Several: bootstrap-t over prompts, cut to [0, 1]; where all
+    One sample a prompt: Wilson (1927), at every value. Several: bootstrap-t over prompts, clipped to [0, 1]; where all
     prompts agree, where fewer than 10 of them differ from the most frequent share, or with fewer than 10 prompts:
     Clopper-Pearson with n = prompts, which errs on the wide side (a prompt's share varies less than a 0/1 draw).
 

@@ -60,7 +60,7 @@ from .conftest import TOY
         ),
         ({"grpo": {"ratio": "none", "cliprange_high": 0.3}}, "grpo.cliprange_high=0.3: grpo.ratio=none has no ratio"),
         ({"grpo": {"rank_decay": 0.5}}, "grpo.rank_decay=0.5: only grpo.advantage=rank_exponential has it, not group"),
-        ({"grpo": {"entropy_target": 2.0}}, "grpo.entropy_target=2: nothing pulls towards it at grpo.entropy_coef=0"),
+        ({"grpo": {"entropy_target": 2.0}}, "grpo.entropy_target=2: has no effect at grpo.entropy_coef=0"),
         ({"ppo": {"ratio": "sequence"}}, "ppo.ratio=sequence: one ratio a response cannot weigh GAE's advantages"),
         ({"ppo": {"ratio": "product"}}, "ppo.ratio=product: one ratio a response cannot weigh GAE's advantages"),
         ({"ppo": {"ratio": "none", "minibatches": 2}}, "ppo.ratio=none: given ppo.epochs=1 and ppo.minibatches=2; "),

@@ -30,7 +30,7 @@ def weights(run: Path) -> dict[str, bytes]:
     return {stage: (run / stage / "model.safetensors").read_bytes() for stage in ("base", "sft")}
 
 
-def test_what_is_interrupted_leaves_the_old_checkpoint_and_its_descendants(
+def test_what_is_interrupted_leaves_the_old_checkpoint_and_the_later_ones(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = weights(run)

@@ -1,4 +1,4 @@
-"""Models divided over two CPU processes. That the first step's gradients are those of one process is held in
+"""Models sharded over two CPU processes. That the first step's gradients are those of one process is held in
 test_processes.py; here is what surrounds a step: states, checkpoints, adapters, and how much a process holds."""
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def divided(root: Path, launch: Launcher) -> Path:
+def sharded(root: Path, launch: Launcher) -> Path:
     """All stages, muon, adapters and checkpointed layers among them, by two processes without a break."""
-    ended = launch(*words(root, "divided", **SETTINGS), "--fsdp", processes=2)
+    ended = launch(*words(root, "sharded", **SETTINGS), "--fsdp", processes=2)
     assert ended.statuses == [0, 0], ended.errors
     assert "seed 0, fp32 on cpu, 2 processes (FSDP), " in ended.errors[0]
-    return root / "divided"
+    return root / "sharded"
 
 
 @pytest.mark.slow
-def test_what_is_saved_is_whole(root: Path, launch: Launcher, divided: Path) -> None:
+def test_what_is_saved_is_unsharded(root: Path, launch: Launcher, sharded: Path) -> None:
     """transformers loads it, and one process evaluates it to the numbers that both had while training."""
-    model = AutoModelForCausalLM.from_pretrained(divided / "sft")
+    model = AutoModelForCausalLM.from_pretrained(sharded / "sft")
     assert model.lm_head.weight is model.transformer.wte.weight
-    best = AutoModelForCausalLM.from_pretrained(divided / "sft-steps" / "checkpoint-3")  # keep: best, at the last step
+    best = AutoModelForCausalLM.from_pretrained(sharded / "sft-steps" / "checkpoint-3")  # keep: best, at the last step
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, best.state_dict()[name]), name
     for stage in STAGES:
-        assert json.loads((divided / stage / "training.json").read_text())["fsdp"] is True
-    checked = launch("selftest", "--model", divided / "ppo")  # a policy without data: ratio 1, KL 0, no padding seen
+        assert json.loads((sharded / stage / "training.json").read_text())["fsdp"] is True
+    checked = launch("selftest", "--model", sharded / "ppo")  # a policy without data: ratio 1, KL 0, no padding seen
     assert checked.statuses == [0], checked.errors
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stages", [STAGES[:2], pytest.param(STAGES, marks=pytest.mark.kills)])
 def test_killed_and_continued_it_ends_at_the_same_bits(
-    root: Path, launch: Launcher, divided: Path, stages: Sequence[str]
+    root: Path, launch: Launcher, sharded: Path, stages: Sequence[str]
 ) -> None:
     """In sft; what follows starts from it."""
     run = f"killed-{len(stages)}"
@@ -77,13 +77,13 @@ def test_killed_and_continued_it_ends_at_the_same_bits(
     assert "sft: continues after step 1 of 3" in last.errors[0] or "sft: continues after step 2 of 3" in last.errors[0]
     for stage in stages:
         weights = "adapter_model.safetensors" if stage in ("reward", "grpo") else "model.safetensors"
-        same_files(divided / stage, root / run / stage, [weights])
-        assert log_of(divided / stage) == log_of(root / run / stage), stage
+        same_files(sharded / stage, root / run / stage, [weights])
+        assert log_of(sharded / stage) == log_of(root / run / stage), stage
 
 
 @pytest.mark.slow
-def test_one_process_continues_what_divided_models_began(root: Path, launch: Launcher, divided: Path) -> None:
-    """And the reverse: a state holds whole tensors, whoever wrote it."""
+def test_one_process_continues_what_sharded_models_began(root: Path, launch: Launcher, sharded: Path) -> None:
+    """And the reverse: a state holds unsharded tensors, whoever wrote it."""
     for begun, going_on in (("--fsdp", None), (None, "--fsdp")):
         run = f"other{begun}"
         given = words(root, run, "base", save_seconds=0)
@@ -93,7 +93,7 @@ def test_one_process_continues_what_divided_models_began(root: Path, launch: Lau
         last = launch(*given, *([going_on] if going_on else []), processes=2 if going_on else 1)
         assert set(last.statuses) == {0}, last.errors
         assert "base: continues after step " in last.errors[0]
-        for ours, theirs in zip(log_of(root / run / "base"), log_of(divided / "base"), strict=True):
+        for ours, theirs in zip(log_of(root / run / "base"), log_of(sharded / "base"), strict=True):
             assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-3)  # muon rounds to bf16
 
 
@@ -129,7 +129,7 @@ def test_each_process_holds_half(root: Path, launch: Launcher) -> None:
     ((weights, states),) = held[0]
     for half_weights, half_states in held[1]:
         assert half_weights == weights // 2
-        assert half_states == pytest.approx(states / 2, rel=1e-3)  # a step count a tensor is not divided
+        assert half_states == pytest.approx(states / 2, rel=1e-3)  # a step count a tensor is not sharded
 
 
 def test_accelerates_configuration_requests_it_too(root: Path, launch: Launcher) -> None:
@@ -152,7 +152,7 @@ def test_what_it_does_not_go_with(root: Path, launch: Launcher, tmp_path: Path) 
     assert line.startswith("error: base.compile: given with --fsdp, which shards a model's tensors")
 
 
-def test_what_is_not_divided_is_left_as_it_is() -> None:
+def test_what_is_not_sharded_is_left_as_it_is() -> None:
     tied = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
     tied["b"].weight = tied["a"].weight
     state = gathered_state(tied)

@@ -187,7 +187,7 @@ def test_another_configuration_is_an_error_that_names_the_key(work: Work) -> Non
     assert train_toy(work.checkpoints, "grpo", "--set", "dpo.beta=0.5").exit_code == 0
 
 
-def test_force_trains_the_stage_and_what_descends_from_it(copy: Path) -> None:
+def test_force_trains_the_stage_and_later_stages_trained_from_it(copy: Path) -> None:
     run = copy / "toy"
     before, old = times(run), weights(run)
     assert train_toy(copy, "reward", "--force").exit_code == 0
@@ -397,7 +397,9 @@ def test_the_results_folder_has_everything(work: Work) -> None:
     responses = rows(folder / "responses.jsonl")
     scores = pd.read_parquet(folder / "scores.parquet")
     keys = [(r["model"], r["seed"], r["prompt_id"], r["sample"]) for r in responses]
-    assert len(keys) == len(set(keys)) == 5 * 6 * 2 + 2 * 6  # five models, six prompts, two samples; two anchors
+    assert (
+        len(keys) == len(set(keys)) == 5 * 6 * 2 + 2 * 6
+    )  # five models, six prompts, two samples; two dataset responses
     assert keys == list(scores[["model", "seed", "prompt_id", "sample"]].itertuples(index=False, name=None))
 
 

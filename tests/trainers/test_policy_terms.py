@@ -1,4 +1,4 @@
-"""The forms of the policy ratio, KL inside a response's reward and the pull on entropy, worked by hand."""
+"""The forms of the policy ratio, KL inside a response's reward and the target-entropy loss, worked by hand."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_gradients_do_not_depend_on_the_processes(
     root: Path, spied: Spied, parents: str, stages: str, fsdp: bool
 ) -> None:
     """The first step from the same parents, by one process in one piece and by two in several, an odd number in some
-    stages: in float64, 1e-5 of each tensor's norm. With whole models in each process, and with divided ones."""
+    stages: in float64, 1e-5 of each tensor's norm. With unsharded models in each process, and with sharded ones."""
     alone, both = spied(parents, stages, 1), spied(parents, stages, 2, fsdp=fsdp)
     for stage in stages.split():
         one = torch.load(both.with_name(f"{alone.name}-spied") / f"{stage}.0")
@@ -310,10 +310,10 @@ def test_an_environment_without_a_meeting_place(root: Path, launch: Launcher) ->
 
 
 @pytest.mark.parametrize(("variable", "name"), [("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")])
-def test_models_that_are_divided_otherwise_are_refused(root: Path, launch: Launcher, variable: str, name: str) -> None:
-    """And not trained whole in silence."""
+def test_models_that_are_sharded_otherwise_are_refused(root: Path, launch: Launcher, variable: str, name: str) -> None:
+    """And not trained unsharded in silence."""
     plan = f"import os; os.environ['ACCELERATE_USE_{variable}'] = 'true'"
-    ended = launch(*words(root, "divided", "base"), processes=2, plan=plan)
+    ended = launch(*words(root, "sharded", "base"), processes=2, plan=plan)
     assert ended.statuses == [2, 2]
     (line,) = ended.lines
     assert line.startswith(f"error: accelerate's configuration sets {name}")

@@ -185,7 +185,7 @@ def test_the_model_and_a_function_are_summed(make_stage: Any, one_step: Any) -> 
     assert both["reward"] == pytest.approx(alone["reward"] + 10 * np.mean([len(r) for r in responses]), rel=1e-5)
 
 
-def test_who_descends_from_the_reward_model() -> None:
+def test_which_stages_are_trained_from_the_reward_model() -> None:
     def parents(stage: str, function: Any, **section: Any) -> tuple[str, ...]:
         return parents_of(stage, Recipe.model_validate({"reward": {"function": function}, "ppo": section}))
 

@@ -171,7 +171,7 @@ def _rollout(name: str, config: RolloutConfig) -> None:
         )
     if config.entropy_target is not None and config.entropy_coef == 0:
         raise BadValue(
-            f"{name}.entropy_target={config.entropy_target:g}: nothing pulls towards it at {name}.entropy_coef=0; "
+            f"{name}.entropy_target={config.entropy_target:g}: has no effect at {name}.entropy_coef=0; "
             "set a weight above 0"
         )
 

@@ -17,7 +17,7 @@ def reward_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) 
 
 
 def center_penalty(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """Pulls the scores of a pair towards 0, which the Bradley-Terry loss leaves free (arXiv:2312.09244, section 4).
+    """Regularises a pair's mean score, which the Bradley-Terry loss leaves free, to 0 (arXiv:2312.09244, section 4).
 
         penalty = (r_w + r_l)^2
 

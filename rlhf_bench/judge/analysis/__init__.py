@@ -28,7 +28,7 @@ _JUDGING = ["judge", "base_url", "template", "baseline"]
 
 
 def measure(rows: pd.DataFrame, *, baseline: str) -> dict[str, Any]:
-    """All numbers of one judging, from a row a question with both lengths, and with `gold` where labels are known.
+    """All numbers of one judge run, from a row a question with both lengths, and with `gold` where labels are known.
 
     win_rates      a row a model (`pairs.win_rates`)
     equal_length   the same with the length bias taken out; empty where no pair has an outcome

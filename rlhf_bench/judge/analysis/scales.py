@@ -24,7 +24,7 @@ COMPARISON = ["prompt_id", "seed", "sample", "draw", "repeat"]  # what identifie
 
 
 def measure_ratings(rows: pd.DataFrame, *, low: int, high: int) -> dict[str, Any]:
-    """Means, differences and audit of one judging's rows (RATINGS), with `gold` where it is known."""
+    """Means, differences and audit of one judge run's rows (RATINGS), with `gold` where it is known."""
     first = rows[rows["repeat"] == 0]
     return {
         "means": list(rating_means(first, low=low, high=high)),
@@ -124,7 +124,7 @@ def _cells(rows: pd.DataFrame) -> dict[str, FloatArray]:
 
 
 def measure_rankings(rows: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
-    """Mean ranks by model and the judge's audit, from one judging's rows.
+    """Mean ranks by model and the judge's audit, from one judge run's rows.
 
     models      mean rank (1 the best), and how often the model is ranked first, ties shared
     places      mean score by place, 1 ranked best, 0 last: 0.5 at each place for a judge that ignores the order

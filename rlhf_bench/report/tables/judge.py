@@ -70,7 +70,7 @@ def win_rate_table(result: Result) -> Table:
 
 
 def judge_audit_table(result: Result) -> Table:
-    """A row a judging: what describes the judge, and how far gold and people agree with it."""
+    """A row a judge run: what describes the judge, and how far gold and people agree with it."""
     labels = [
         Column("accuracy", "Right by gold", interval=True),
         Column("cohen_kappa", "Kappa with gold", 2, interval=True),

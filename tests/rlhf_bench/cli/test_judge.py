@@ -121,7 +121,7 @@ def test_a_round_robin_ranks_three_models() -> None:
         judge(f"run tiny --judge length --baseline {baseline}")
     stored = ResultStore(Path("results/hh-test/tiny")).read_judge()
     order = {row["judge"]: [cell["model"] for cell in row["models"]] for row in stored["strengths"]}
-    # gold's judging against base was made twice, and the second, of dpo alone, took the first one's place
+    # gold's run against base was made twice, and the second, of dpo alone, took the first one's place
     assert order == {"gold": ["sft", "dpo", "base"], "length": ["dpo", "sft", "base"]}
     assert len(stored["judgings"]) == 4
 

@@ -485,7 +485,7 @@ UNREACHABLE = "the hub cannot be reached and the data set is not in the cache"
 def test_hub_offline_by_choice(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(name, "1")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.setattr("huggingface_hub.get_session", lambda: pytest.fail("asked the network in offline mode"))
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: pytest.fail("used the network in offline mode"))
     before = datasets.config.HF_HUB_OFFLINE
     with pytest.raises(DataError) as caught:
         Reader("no-such-owner/no-such-set").load("train")

@@ -60,7 +60,7 @@ def test_rouge_of_a_file_is_that_of_rouge_score(tmp_path: Path) -> None:
     for name in ("rouge1", "rouge2", "rougeL"):
         assert found["mine"][name]["value"] == pytest.approx(sum(s[name].fmeasure for s in scores) / 3, abs=1e-12)
         assert found["mine"][name]["n"] == 3
-    assert list(found) == ["mine", "chosen"]  # the references are an anchor; nothing was rejected
+    assert list(found) == ["mine", "chosen"]  # the references are dataset responses; nothing was rejected
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["sampling"] == {"samples": 1}
     assert [entry["kind"] for entry in manifest["models"]["mine"]] == ["responses"]

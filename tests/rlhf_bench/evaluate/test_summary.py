@@ -108,7 +108,7 @@ def test_models_by_hand():
 
 def test_pairwise_by_hand():
     rows = {row["metric"]: row for row in summarize(tiny(), reference="sft")["pairwise"]}
-    assert set(rows) == {"reward", "kl_exact", "ended"}  # one seed: raw rewards; the anchor is in no pair
+    assert set(rows) == {"reward", "kl_exact", "ended"}  # one seed: raw rewards; dataset responses are in no pair
     row = rows["reward"]
     assert (row["a"], row["b"]) == ("ppo", "sft")
     assert (row["difference"]["value"], row["difference"]["n"]) == (2.0, 3)  # 2 1 3
@@ -186,7 +186,7 @@ def test_a_difference_of_shares_may_be_negative_and_stays_within_its_range(name:
 
 
 def test_limits_of_a_share_stay_within_0_and_1_and_say_that_they_were_cut():
-    """F-scores 0, 0, 0.3: mean 0.1, sd 0.173205, half width 4.302653 sd / sqrt(3) = 0.430265: cut to 0."""
+    """F-scores 0, 0, 0.3: mean 0.1, sd 0.173205, half width 4.302653 sd / sqrt(3) = 0.430265: clipped to 0."""
     frame = table({"sft": [[0.0], [0.0], [0.3]], "ppo": [[1.0], [1.0], [0.7]]}).rename(columns={"reward": "rougeL"})
     further = dict.fromkeys(("kl_k1", "kl_exact", "rouge2_precision"), frame["rougeL"])
     models = summarize(frame.assign(**further), reference="sft")["models"]

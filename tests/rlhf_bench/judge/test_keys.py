@@ -29,7 +29,7 @@ KEYS = {
 
 
 def question(name: str, pair: PairComparison = PAIR) -> Question:
-    """The second look at the pair, at its response, or at a line-up of its responses and a third one."""
+    """The second look at the pair, at its response, or at a listwise comparison of its two and a third."""
     template = load_template(name)
     if "responses" in template.places:
         responses = (pair.model_response, pair.baseline_response, " c")

@@ -1,4 +1,4 @@
-"""Several responses ranked in one call: line-ups, parsing, pairs, the place's effect, and strengths."""
+"""Several responses ranked in one call: listwise comparisons, parsing, pairs, the place's effect, and strengths."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_any_other_answer_is_unreadable(content):
 
 
 def rank_rows(rank, rankings):
-    """Rows of rankings.parquet, from a function of a line-up to its ranks by place (None: not read)."""
+    """Rows of rankings.parquet, from a function of a listwise comparison to its ranks by place (None: not read)."""
     rows = []
     for ranked in rankings:
         ranks = rank(ranked)
@@ -179,7 +179,7 @@ def test_equal_ranks_are_a_tie():
 
 
 def test_a_judge_that_goes_by_the_place_wins_nothing_and_is_named():
-    """20 prompts x 2 seeds; the correlation is 1 in each line-up, and the sign-flip test of 20 prompts has p 1/2001."""
+    """20 prompts x 2 seeds; the correlation is 1 in each comparison; the sign-flip test of 20 prompts has p 1/2001."""
     rows = rank_rows(by_place, listwise_of(responses(20)).comparisons)
     found = measure_rankings(rows)
     assert found["position"].value == pytest.approx(1.0)
@@ -192,7 +192,7 @@ def test_a_judge_that_goes_by_the_place_wins_nothing_and_is_named():
 
 
 def test_a_judge_that_goes_by_the_model_is_not_accused():
-    """The reverse takes back what the drawn order shows: each line-up's two correlations are opposite."""
+    """The reverse takes back what the drawn order shows: each comparison's two correlations are opposite."""
     rows = rank_rows(by_model, listwise_of(responses(20)).comparisons)
     found = measure_rankings(rows)
     assert found["position"].value == pytest.approx(0.0, abs=1e-12)

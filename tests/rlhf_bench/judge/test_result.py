@@ -1,4 +1,4 @@
-"""verdicts.parquet and judge.json: the same verdicts make the same bytes, and a judging replaces only its own."""
+"""verdicts.parquet and judge.json: the same verdicts make the same bytes, and a judge run replaces only its own."""
 
 from __future__ import annotations
 

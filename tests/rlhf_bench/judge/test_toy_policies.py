@@ -1,4 +1,4 @@
-"""Two policies whose every response is known: the win rate summed over all pairs, and what a judging finds of it."""
+"""Two policies whose every response is known: the win rate summed over all pairs, and what a judge run finds of it."""
 
 from __future__ import annotations
 

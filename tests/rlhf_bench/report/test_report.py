@@ -42,7 +42,7 @@ def test_reward_vs_kl_names_the_front_and_draws_both_intervals(one_seed: Path) -
     assert texts == ["Pareto front (more reward, less KL): sft, bon-16, grpo, ppo"]
     assert axes.get_xlabel() == "KL to sft (exact, nats per response)"
     assert axes.get_title(loc="left") == "Reward against KL · hh-mini (test)"
-    assert len(axes.containers) == len(MODELS)  # an error bar a model; the anchors have no KL
+    assert len(axes.containers) == len(MODELS)  # an error bar a model; dataset responses have no KL
     for container in axes.containers:
         assert container.has_xerr  # type: ignore[attr-defined]
         assert container.has_yerr  # type: ignore[attr-defined]
