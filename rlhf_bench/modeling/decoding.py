@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from rlhf_bench.modeling.attention import REFUSALS, can_replace_attention, close_states, no_mask, warn_of_own_fault
+from rlhf_bench.modeling.gpt2_step import gpt2_logits, is_gpt2
 from rlhf_bench.modeling.heads import first_position
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
 from rlhf_bench.modeling.packed import on_cpu
@@ -145,7 +146,7 @@ def _recomputed_steps(
         batch = collate(rows, pad_id=pad).to(model.device)
         last = batch.attention_mask.sum(1) - 1
         read = F.one_hot(last, batch.ids.shape[1]).bool()
-        yield logits_of(model, hidden_states(model, batch, read)[read]), state
+        yield logits_of(model, hidden_states(model, batch, read)), state
         if not bool(state.running.any()):
             return
         state.leave()
@@ -153,6 +154,8 @@ def _recomputed_steps(
 
 def next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Logits after the last column, (B, V); only that position goes through the output layer."""
+    if isinstance(cache, GroupCache) and ids.shape[1] == 1 and is_gpt2(model):
+        return gpt2_logits(model, ids[:, 0], positions[:, 0], cache)
     options: dict[str, Any] = {"position_ids": positions + first_position(model), "logits_to_keep": 1}
     options = {name: value for name, value in options.items() if takes(model, name)}
     options |= {cache_argument(model): cache, "use_cache": True}

@@ -91,14 +91,14 @@ class _Groups:
         return kept, slots
 
     def together(self, x: Tensor) -> Tensor:
-        """Rows of responses, by group: (N, heads, rows, E) -> (G, heads, size, rows, E)."""
+        """Responses by group: (N, heads, E) -> (G, heads, size, E)."""
         if not self.whole:
             x = x.new_zeros(len(self.mask) * self.size, *x.shape[1:]).index_copy_(0, self.place, x)
         return x.view(len(self.mask), self.size, *x.shape[1:]).transpose(1, 2)
 
     def separate(self, x: Tensor) -> Tensor:
         """The inverse of `together`."""
-        each = x.transpose(1, 2).reshape(-1, x.shape[1], *x.shape[3:])
+        each = x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3])
         return each if self.whole else each[self.place]
 
 
@@ -124,11 +124,30 @@ class _GroupLayer(DynamicLayer):  # type: ignore[misc]
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Add one token to each response, (N, heads, 1, E); all keys and values, (G, heads, columns, E)."""
-        new = slice(self.columns, self.columns + self.groups.size)
-        self._keys[:, :, new] = self.groups.together(key_states)[:, :, :, 0]
-        self._values[:, :, new] = self.groups.together(value_states)[:, :, :, 0]
-        self.used += 1
+        self.add(key_states[:, :, 0], value_states[:, :, 0])
         return self._keys[:, :, : self.columns], self._values[:, :, : self.columns]
+
+    def add(self, key: Tensor, value: Tensor) -> None:
+        """Add one token to each response, (N, heads, E)."""
+        new = slice(self.columns, self.columns + self.groups.size)
+        self._keys[:, :, new] = self.groups.together(key)
+        self._values[:, :, new] = self.groups.together(value)
+        self.used += 1
+
+    def attend(self, query: Tensor, scale: float) -> Tensor:
+        """Attention of the responses' last tokens: query (N, heads, E) -> (N, heads x E)."""
+        groups, columns = self.groups, self.columns
+        key, value = self._keys[:, :, :columns], self._values[:, :, :columns]
+        count, heads, size = query.shape
+        shared = heads // key.shape[1]  # query heads of one key head
+        # (G, key heads, responses x shared, E)
+        together = groups.together((query * scale).view(count, key.shape[1], shared * size))
+        together = together.reshape(*together.shape[:2], -1, size)
+        scores = together @ key.mT
+        scores.view(*scores.shape[:2], groups.size, shared, columns).add_(groups.added[..., :columns])
+        weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+        out = (weights @ value).view(*scores.shape[:2], groups.size, -1)
+        return groups.separate(out).reshape(count, -1)
 
     def get_seq_length(self) -> int:
         return self.width + self.used
@@ -146,18 +165,12 @@ class _GroupLayer(DynamicLayer):  # type: ignore[misc]
 @contextlib.contextmanager
 def attending_in_groups(cache: GroupCache) -> Iterator[None]:
     """One new token of each response attends to its prompt and its own tokens, while the block lasts."""
-    groups = cache.groups
 
-    def attend(_: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """query (N, heads, 1, E), key and value of the groups (G, key heads, columns, E) -> (N, 1, heads, E)."""
-        count, heads, _, size = query.shape
-        rows = heads // key.shape[1]  # query heads of one key head
-        together = groups.together((query * scale).view(count, key.shape[1], rows, size))
-        scores = together.flatten(2, 3) @ key.mT  # (G, key heads, size x rows, columns)
-        scores.view(*together.shape[:4], -1).add_(groups.added[..., : key.shape[2]])
-        weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-        out = groups.separate((weights @ value).view(*together.shape[:4], -1))
-        return out.reshape(count, 1, heads, -1)
+    def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """query (N, heads, 1, E); key and value are all of the layer's -> (N, 1, heads, E)."""
+        layer: Any = cache.layers[module.layer_idx]
+        out: Tensor = layer.attend(query[:, :, 0], scale)
+        return out.view(len(out), 1, query.shape[1], -1)
 
     with attending(attend):
         yield
