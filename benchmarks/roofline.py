@@ -35,6 +35,7 @@ from rlhf_bench.modeling.last_layer import can_leave_out, parts_of_last_layer
 from rlhf_bench.modeling.models import best_precision, default_device, load_policy
 from rlhf_bench.modeling.sampling import SamplingConfig, sample
 from rlhf_bench.modeling.tokens import Batch
+from rlhf_bench.modeling.tree_attention import cost_of_tree
 from rlhf_bench.types import Prompt
 from trainers.engine import critic
 from trainers.engine.loop import Loop
@@ -54,7 +55,7 @@ MINI_STEPS = {
 class Recorder:
     """What the forward passes of a stage were given, and when its steps ended."""
 
-    passes: list[tuple[Any, Batch, Tensor | None, bool]] = field(default_factory=list)  # model, batch, read, gradient
+    passes: list[tuple[Any, Batch, Tensor, bool]] = field(default_factory=list)  # model, batch, read, gradient
     outputs: list[tuple[int, int, bool]] = field(default_factory=list)  # rows, elements of the output layer, gradient
     sampling: float = 0.0
     steps: list[tuple[float, float, int, int]] = field(default_factory=list)  # time, sampling, passes, outputs
@@ -77,15 +78,14 @@ class Recorder:
         return seconds / (len(self.steps) - SKIPPED - 1), whole / seconds / of, (whole - left_out) / seconds / of
 
 
-def forward_operations(model: Any, batch: Batch, read: Tensor | None) -> tuple[float, float]:
+def forward_operations(model: Any, batch: Batch, read: Tensor) -> tuple[float, float]:
     """Operations of the matrix products of one pass over the distinct prefixes of a batch, without the output layer;
     and how many of them the last layer leaves out for tokens that are not read."""
     config = model.config
     layers, width = config.num_hidden_layers, config.hidden_size
     seen: dict[tuple[int, int], int] = {}
-    contexts, reads = 0, set[int]()
-    wanted = batch.attention_mask if read is None else read
-    for ids, real, is_read in zip(*(x.tolist() for x in (batch.ids, batch.attention_mask, wanted)), strict=True):
+    contexts, reads = list[int](), set[int]()  # how many tokens each prefix's last attends to; prefixes that are read
+    for ids, real, is_read in zip(*(x.tolist() for x in (batch.ids, batch.attention_mask, read)), strict=True):
         node, depth = 0, 0
         for token, counts, needed in zip(ids, real, is_read, strict=True):
             if not counts:
@@ -93,13 +93,16 @@ def forward_operations(model: Any, batch: Batch, read: Tensor | None) -> tuple[f
             depth += 1
             if (node, token) not in seen:
                 seen[node, token] = len(seen) + 1
-                contexts += depth
+                contexts.append(depth)
             node = seen[node, token]
             reads |= {node} if needed else set()
     weights = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and any(c.isdigit() for c in name))
     parts = parts_of_last_layer(backbone_of(model)) if can_leave_out(model) else []
     of_parts = sum(p.numel() for part in parts for p in part.parameters() if p.ndim == 2)
-    return 2.0 * len(seen) * weights + 4.0 * contexts * width * layers, 2.0 * (len(seen) - len(reads)) * of_parts
+    spared = 2.0 * (len(seen) - len(reads)) * of_parts
+    if parts and cost_of_tree(model) is not None:
+        spared += 4.0 * (sum(contexts) - sum(contexts[node - 1] for node in reads)) * width
+    return 2.0 * len(seen) * weights + 4.0 * sum(contexts) * width * layers, spared
 
 
 @contextlib.contextmanager
@@ -108,7 +111,7 @@ def watched(recorder: Recorder) -> Iterator[None]:
     hidden_states, chunked_logps = logprobs.hidden_states, logprobs.chunked_logps
     end_row, draw = Loop.end_row, RolloutMaker.sample
 
-    def watched_pass(model: Any, batch: Batch, read: Tensor | None = None) -> Tensor:
+    def watched_pass(model: Any, batch: Batch, read: Tensor) -> Tensor:
         with recorder.lock:
             recorder.passes.append((model, batch, read, torch.is_grad_enabled()))
         return hidden_states(model, batch, read)

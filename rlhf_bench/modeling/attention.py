@@ -12,13 +12,13 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from rlhf_bench.modeling.heads import backbone_of, first_position
@@ -96,8 +96,9 @@ def can_replace_attention(model: PreTrainedModel) -> bool:
     backbone = backbone_of(model)
     with _lock:
         if backbone not in _known:
-            _known[backbone] = _extend(backbone)
-        return _known[backbone] and _attention_of(backbone) in EXTENDED.values()  # it may be another since
+            _known[backbone] = Context().run(_extend, backbone)
+        known = _known[backbone] and _attention_of(backbone) in EXTENDED.values()  # it may be another since
+    return known and not (model.training and any(m.p for m in backbone.modules() if isinstance(m, nn.Dropout)))
 
 
 @torch.no_grad()

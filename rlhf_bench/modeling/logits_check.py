@@ -26,7 +26,7 @@ def check_logits(model: PreTrainedModel, name: str) -> None:
     try:
         alone = [torch.tensor([row.prompt], device=model.device) for row in rows]
         own = torch.cat([model(input_ids=ids, use_cache=False).logits[0] for ids in alone])
-        ours = logits_of(model, hidden_states(model, batch)[batch.attention_mask])
+        ours = logits_of(model, hidden_states(model, batch, batch.attention_mask))
     except Exception as error:  # whatever an architecture raises that this project does not know
         first = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(

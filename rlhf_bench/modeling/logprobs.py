@@ -63,15 +63,12 @@ class LogprobModel(nn.Module):
 
     def forward(self, batch: Batch, temperature: float = 1.0, whole_sequence: bool = False) -> TokenLogps:
         """Log-probability and entropy of each response token; of each token but the first with `whole_sequence`."""
-        read = read_for(target_mask(batch, whole_sequence=whole_sequence))
-        return self.of_hidden(hidden_states(self.model, batch, read), batch, temperature, whole_sequence)
-
-    def of_hidden(
-        self, hidden: Tensor, batch: Batch, temperature: float = 1.0, whole_sequence: bool = False
-    ) -> TokenLogps:
-        """The same from the backbone's last hidden state, (B, T, H), for a forward that reads it for more than this."""
         mask = target_mask(batch, whole_sequence=whole_sequence)
-        before = hidden[read_for(mask)]  # (N, H), the position before each target
+        return self.of_hidden(hidden_states(self.model, batch, read_for(mask)), batch, mask, temperature)
+
+    def of_hidden(self, before: Tensor, batch: Batch, mask: Tensor, temperature: float = 1.0) -> TokenLogps:
+        """The same from the hidden state before each of the tokens `mask`, (N, H), for a forward that reads it for more
+        than this."""
         if is_linear(self.model):
             weight, bias = output_layer(self.model)
             flat_logps, flat_entropy, correct = chunked_logps(before, weight, bias, batch.ids[mask], 1.0 / temperature)
@@ -96,12 +93,12 @@ def read_for(targets: Tensor) -> Tensor:
     return F.pad(targets[:, 1:], (0, 1))
 
 
-def hidden_states(model: PreTrainedModel, batch: Batch, read: Tensor | None = None) -> Tensor:
-    """The backbone's last hidden state, (B, T, H). With position_ids: GPT-2's positions are absolute.
+def hidden_states(model: PreTrainedModel, batch: Batch, read: Tensor) -> Tensor:
+    """The backbone's last hidden state where `read`, (B, T) bool, is True, row by row. (N, H)
 
-    `read`, (B, T) bool, says which of them the caller reads; where it is False they may be anything (`last_layer`).
-    A backbone that takes none (BLOOM, Mamba) has no positions, or reads them from the mask. Where the model allows it
-    the pass is made without padding, with each distinct prompt once (`trees`).
+    With position_ids: GPT-2's positions are absolute. A backbone that takes none (BLOOM, Mamba) has no positions, or
+    reads them from the mask. Where the model allows it the pass is made without padding, with each distinct prompt once
+    (`trees`), and leaves out work for what is not read (`last_layer`).
     """
     if can_pack(model):
         multiple_of = ROUND_WIDTH if remembers_shapes(model.dtype, model.device) else 1
@@ -110,11 +107,11 @@ def hidden_states(model: PreTrainedModel, batch: Batch, read: Tensor | None = No
         if packing is not None:
             return packed_hidden_states(model, packing, read)
     with reading(model, read):
-        return plain_hidden_states(model, batch)
+        return plain_hidden_states(model, batch)[read]
 
 
 def plain_hidden_states(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """`hidden_states` of the batch as it is laid out, padding included."""
+    """The last hidden state of the batch as it is laid out, padding included. (B, T, H)"""
     backbone: Any = backbone_of(model)
     positions = {"position_ids": batch.position_ids + first_position(model)} if takes(backbone, "position_ids") else {}
     out = backbone(input_ids=batch.ids, attention_mask=batch.attention_mask.long(), use_cache=False, **positions)
@@ -149,7 +146,7 @@ def token_kl(policy: PreTrainedModel, reference: PreTrainedModel, batch: Batch) 
     mask = target_mask(batch, whole_sequence=False)
     targets = batch.ids[mask]
     models, read = (policy, reference), read_for(mask)
-    sides = [hidden_states(model, _known_to(model, batch), read)[read] for model in models]
+    sides = [hidden_states(model, _known_to(model, batch), read) for model in models]
     columns: tuple[list[Tensor], ...] = ([], [], [])
     rows = max(1, min(CHUNK_ROWS, CHUNK_ELEMENTS // output_width(policy)))
     for start in range(0, targets.shape[0], rows):

@@ -51,7 +51,7 @@ class ScoreModel(nn.Module):
         real = batch.attention_mask if pad is None else batch.attention_mask & (batch.ids != pad)
         last = torch.where(real, batch.position_ids, -1).argmax(-1)
         read = F.one_hot(last, batch.ids.shape[1]).bool()
-        scores = head(hidden_states(self.model, batch, read)[read]).squeeze(-1)
+        scores = head(hidden_states(self.model, batch, read)).squeeze(-1)
         return at_least_float32(scores).clone()  # FSDP's hooks want no view
 
     def _own_forward(self, batch: Batch) -> Tensor:

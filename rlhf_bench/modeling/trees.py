@@ -31,8 +31,10 @@ from rlhf_bench.modeling.attention import REFUSALS, adds_mask, close_states, war
 from rlhf_bench.modeling.heads import backbone_of, first_position
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.last_layer import reading
+from rlhf_bench.modeling.row_attention import attending_by_row, can_attend_by_row
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Batch, Encoded, collate, length_batches
-from rlhf_bench.modeling.tree_attention import LARGEST, Tree, attending_by_tree
+from rlhf_bench.modeling.tree_attention import attending_by_tree
+from rlhf_bench.modeling.tree_plans import LARGEST, Tree
 from rlhf_bench.runtime.sharding import is_sharded
 
 Ints = npt.NDArray[np.int64]
@@ -118,20 +120,19 @@ def pack(
     return None if best is None else _written(*best, rows, batch.ids.device)
 
 
-def packed_hidden_states(model: PreTrainedModel, packing: Packing, read: Tensor | None = None) -> Tensor:
-    """The backbone's last hidden state in the layout of the batch, (B, T, H); anything at padding, and where `read`,
-    (B, T) bool, is False."""
+def packed_hidden_states(model: PreTrainedModel, packing: Packing, read: Tensor) -> Tensor:
+    """The backbone's last hidden state where `read`, (B, T) bool, is True in the layout of the batch, row by row.
+    (N, H)"""
     backbone: Any = backbone_of(model)
-    if read is not None:
-        read = torch.zeros_like(packing.ids, dtype=torch.bool).flatten().index_fill_(0, packing.places[read], True)
-        read = read.view_as(packing.ids)
-    with reading(model, read), _attending(model, packing) as mask:
+    places = packing.places[read]
+    packed_read = torch.zeros_like(packing.ids, dtype=torch.bool).flatten().index_fill_(0, places, True)
+    with reading(model, packed_read.view_as(packing.ids)), _attending(model, packing) as mask:
         out = backbone(
             input_ids=packing.ids, attention_mask=mask, position_ids=packing.position_ids + first_position(model),
             use_cache=False,
         )  # fmt: skip
     hidden: Tensor = out.last_hidden_state.flatten(0, 1)
-    return hidden.index_select(0, packing.places.flatten()).view(*packing.places.shape, -1)
+    return hidden.index_select(0, places)
 
 
 @contextlib.contextmanager
@@ -139,6 +140,9 @@ def _attending(model: PreTrainedModel, packing: Packing) -> Iterator[Tensor]:
     """The mask that the backbone is called with, while the block lasts."""
     if packing.visible is None:
         with attending_by_tree(model, packing.trees, packing.ids.numel()) as mask:
+            yield mask
+    elif can_attend_by_row(model):
+        with attending_by_row(model, packing.visible) as mask:
             yield mask
     elif adds_mask(model):
         dtype = product_dtype(model.dtype, packing.visible.device)
@@ -190,7 +194,7 @@ def _tries(model: PreTrainedModel) -> bool:
     backbone: Any = backbone_of(model)
     with torch.autocast(model.device.type, enabled=False):
         try:
-            packed = packed_hidden_states(model, packing)
+            packed = packed_hidden_states(model, packing, batch.attention_mask)
         except REFUSALS as error:
             warn_of_own_fault(model, error)
             return False  # the architecture takes no mask of this form
@@ -198,7 +202,7 @@ def _tries(model: PreTrainedModel) -> bool:
             input_ids=batch.ids, attention_mask=batch.attention_mask.long(),
             position_ids=batch.position_ids + first_position(model), use_cache=False,
         ).last_hidden_state  # fmt: skip
-    return close_states(packed[batch.attention_mask], plain[batch.attention_mask])
+    return close_states(packed, plain[batch.attention_mask])
 
 
 def grouped_batches(model: PreTrainedModel, rows: Sequence[Encoded], batch_size: int) -> Iterator[list[int]]:

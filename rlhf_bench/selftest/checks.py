@@ -199,7 +199,8 @@ def _distance_to_edge(subject: PolicyUnderTest, one: Completion, other: Completi
     row = Encoded(head + one.drawn[:step], [])
     batch = text.collate([row], pad_id=subject.pad_id).to(subject.model.device)
     with torch.no_grad():
-        hidden = logprobs.hidden_states(subject.model, batch)[0, row.length - 1 : row.length]
+        last = batch.attention_mask & (batch.position_ids == row.length - 1)
+        hidden = logprobs.hidden_states(subject.model, batch, last)
         p = logprobs.logits_of(subject.model, hidden)[0].double().softmax(-1).cpu()
     u = float(uniforms(1, one.prompt_id, one.sample, step + 1)[step])
     upper = p.cumsum(0)

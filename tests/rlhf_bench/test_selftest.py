@@ -83,11 +83,11 @@ def test_a_model_of_few_positions_passes(tmp_path: Path) -> None:
 # broken on purpose
 
 
-def without_positions(model: Any, batch: Batch, read: Tensor | None = None) -> Tensor:
+def without_positions(model: Any, batch: Batch, read: Tensor) -> Tensor:
     """The backbone called as if padding moved no position."""
     out = model.base_model(input_ids=batch.ids, attention_mask=batch.attention_mask.long())
     hidden: Tensor = out.last_hidden_state
-    return hidden
+    return hidden[read]
 
 
 def test_left_padding_without_positions(subject: PolicyUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_logprobs_that_are_not_a_number(subject: PolicyUnderTest) -> None:
 
 def test_reward_read_at_a_pad_token(reward: RewardModel, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(self: reward_model.ScoreModel, batch: Batch) -> Tensor:
-        hidden = logprobs.hidden_states(self.model, batch)
+        hidden = logprobs.plain_hidden_states(self.model, batch)
         score: Tensor = self.model.score(hidden[:, -1]).squeeze(-1)  # the last column, padding or not
         return score
 

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from rlhf_bench.errors import ModelError
+from rlhf_bench.modeling.tokens import Encoded, collate
 from trainers.config.recipe import PpoConfig, Recipe
 from trainers.engine.critic import Critic, make_critic
 from trainers.engine.machine import Machine
@@ -28,13 +29,31 @@ def a_stage(function: str = "model", **folders: Path) -> Any:
 
 
 def test_a_value_is_that_of_the_state_before_its_token(policy: PreTrainedModel) -> None:
-    """One prompt token and three of the response. The head doubles the state, so after the tokens it says 2, 4, 6, 8;
-    the first response token is drawn in the state after the prompt: 2."""
+    """Two rows of two and of one response token. The head doubles the states before them: 1, 2 and 3."""
     head = nn.Linear(1, 1, bias=False)
     nn.init.constant_(head.weight, 2.0)
-    hidden = torch.tensor([[[1.0], [2.0], [3.0], [4.0]]])
-    batch: Any = SimpleNamespace(response_mask=torch.tensor([[False, True, True, True]]))
-    assert Critic(policy.base_model, head).values(hidden, batch).tolist() == [[0.0, 2.0, 4.0, 6.0]]
+    before = torch.tensor([[1.0], [2.0], [3.0]])
+    mask = torch.tensor([[False, True, True], [False, True, False]])
+    assert Critic(policy.base_model, head).values(before, mask).tolist() == [[0.0, 2.0, 4.0], [0.0, 6.0, 0.0]]
+
+
+@torch.no_grad()
+def test_values_are_read_before_each_response_token(policy: PreTrainedModel) -> None:
+    """Padding on the left and on the right, and a response with nothing before it, whose first value is 0."""
+    torch.manual_seed(0)
+    critic = Critic(policy.base_model, nn.Linear(policy.config.hidden_size, 1))
+    rows = [Encoded([5, 6, 7], [8, 9]), Encoded([], [4, 3, 2])]
+    for side in ("left", "right"):
+        batch = collate(rows, pad_id=0, side=side)
+        values = critic(batch)
+        assert (values[~batch.response_mask] == 0).all()
+        for row, mine, mask in zip(rows, values, batch.response_mask, strict=True):
+            ids = torch.tensor([row.prompt + row.response])
+            states = policy.base_model(input_ids=ids).last_hidden_state
+            expected = critic.head(states)[0, :-1, 0][-len(row.response) :]
+            found = mine[mask] if row.prompt else mine[mask][1:]
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+            assert row.prompt or mine[mask][0] == 0
 
 
 @pytest.mark.parametrize(

@@ -500,9 +500,9 @@ def test_sft_learns_to_stop(make_stage: MakeStage, policy: PreTrainedModel, toke
 def test_dpo_sums_over_response_tokens_alone(policy: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """With hidden states that know positions but no tokens, a prompt's tokens are labels and nothing else."""
 
-    def positions_only(model: Any, batch: Any, _: Tensor) -> Tensor:
+    def positions_only(model: Any, batch: Any, read: Tensor) -> Tensor:
         hidden: Tensor = 40 * model.transformer.wpe(batch.position_ids)
-        return hidden
+        return hidden[read]
 
     monkeypatch.setattr(logprobs, "hidden_states", positions_only)
     pairs = [(Encoded([11, 12, 13], [21, 22, 0]), Encoded([11, 12, 13], [23, 0]))]

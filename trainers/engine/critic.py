@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from rlhf_bench.errors import ModelError
 from rlhf_bench.modeling.chunked_logps import at_least_float32
 from rlhf_bench.modeling.heads import backbone_of
-from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, hidden_states, read_for
+from rlhf_bench.modeling.logprobs import LogprobModel, TokenLogps, hidden_states, read_for, target_mask
 from rlhf_bench.modeling.models import load_policy, load_reward_model, seeded
 from rlhf_bench.modeling.tokenizers import load_tokenizer
 from rlhf_bench.modeling.tokens import Batch
@@ -29,14 +29,14 @@ class Critic(nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, batch: Batch) -> Tensor:
-        """Value before each response token is drawn, (B, T) like the batch, 0 outside the response mask."""
-        return self.values(hidden_states(self.backbone, batch, read_for(batch.response_mask)), batch)
+        """Value before each response token is drawn, (B, T) like the batch. 0 elsewhere, and before a first token."""
+        mask = target_mask(batch, whole_sequence=False)
+        return self.values(hidden_states(self.backbone, batch, read_for(mask)), mask)
 
-    def values(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """The same from the backbone's last hidden state, (B, T, H)."""
-        values = at_least_float32(self.head(hidden).squeeze(-1))  # (B, T), the value after each token
-        before = torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)
-        return before * batch.response_mask
+    def values(self, before: Tensor, mask: Tensor) -> Tensor:
+        """The same from the hidden state before each of the tokens `mask`, (N, H)."""
+        values = at_least_float32(self.head(before).squeeze(-1))
+        return torch.zeros(mask.shape, dtype=values.dtype, device=mask.device).masked_scatter(mask, values)
 
 
 class ActorCritic(nn.Module):
@@ -55,8 +55,9 @@ class ActorCritic(nn.Module):
             return self.policy(batch, temperature), None
         if not self.shared:
             return self.policy(batch, temperature), self.critic(batch)
-        hidden = hidden_states(self.policy.model, batch, read_for(batch.response_mask))
-        return self.policy.of_hidden(hidden, batch, temperature), self.critic.values(hidden, batch)
+        mask = target_mask(batch, whole_sequence=False)
+        before = hidden_states(self.policy.model, batch, read_for(mask))
+        return self.policy.of_hidden(before, batch, mask, temperature), self.critic.values(before, mask)
 
     @property
     def shared(self) -> bool:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from rlhf_bench.modeling import attention
 from rlhf_bench.modeling.attention import attending, can_replace_attention, close_states
 from rlhf_bench.modeling.last_layer import can_leave_out
-from rlhf_bench.modeling.logprobs import hidden_states
+from rlhf_bench.modeling.logprobs import hidden_states, plain_hidden_states
 from rlhf_bench.modeling.tokens import Batch, collate
 from tests.rlhf_bench.modeling.test_trees import PACKED, ROPE, ROWS, make
 from trainers.engine.models import checkpoint_layers
@@ -51,16 +51,15 @@ def test_what_is_read_is_what_it_was(kind: str, side: Any) -> None:
     seen: list[int] = []
     widths(model, "mlp", seen)
     outs, gradients = [], []
-    for some in (None, read):
+    for hidden in (plain_hidden_states(model, batch)[read], hidden_states(model, batch, read)):
         model.zero_grad()
-        hidden = hidden_states(model, batch, some)[read]
         hidden.sin().sum().backward()
         outs.append(hidden.detach())
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert torch.allclose(*outs, atol=1e-5)
     for a, b in zip(*gradients, strict=True):
         assert (a - b).norm() <= 1e-4 * a.norm() + 1e-5
-    assert seen[-1] == len(ROWS) < seen[-2]
+    assert seen[-1] == len(ROWS) < seen[0]
 
 
 def test_tokens_are_made_up_to_a_number_that_comes_again_in_low_precision() -> None:
@@ -73,8 +72,8 @@ def test_tokens_are_made_up_to_a_number_that_comes_again_in_low_precision() -> N
     assert can_leave_out(model)
     widths(model, "mlp", seen)
     with torch.no_grad():
-        found, whole = (hidden_states(model, batch, some)[read] for some in (read, None))
-    assert seen[-2] == 256 < seen[-1]
+        whole, found = plain_hidden_states(model, batch)[read], hidden_states(model, batch, read)
+    assert seen[-1] == 256 < seen[0]
     assert torch.allclose(found, whole, atol=0.1, rtol=0.05)
 
 
@@ -119,7 +118,7 @@ def test_a_copy_leaves_out_what_the_model_does() -> None:
     read = last_tokens(batch)
     assert can_leave_out(other)
     with torch.no_grad():
-        assert torch.equal(hidden_states(model, batch, read)[read], hidden_states(other, batch, read)[read])
+        assert torch.equal(hidden_states(model, batch, read), hidden_states(other, batch, read))
 
 
 def test_layers_are_computed_again_for_each_backward_pass() -> None:
@@ -127,6 +126,6 @@ def test_layers_are_computed_again_for_each_backward_pass() -> None:
     checkpoint_layers(model, "sft")
     batch = collate(ROWS, pad_id=0)
     read = last_tokens(batch)
-    total = hidden_states(model, batch, read)[read].sin().sum()
+    total = hidden_states(model, batch, read).sin().sum()
     first, second = (torch.autograd.grad(total, list(model.base_model.parameters()), retain_graph=True) for _ in "ab")
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -10,10 +10,13 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from rlhf_bench.modeling import tree_attention
-from rlhf_bench.modeling.attention import replacement
+from rlhf_bench.modeling import row_attention, tree_attention, tree_plans
+from rlhf_bench.modeling.attention import close_states, replacement
+from rlhf_bench.modeling.last_layer import can_leave_out
+from rlhf_bench.modeling.logprobs import hidden_states, read_for, target_mask
 from rlhf_bench.modeling.tokens import Batch, Encoded, collate
-from rlhf_bench.modeling.tree_attention import Tree, attending_by_tree, cost_of_tree
+from rlhf_bench.modeling.tree_attention import attending_by_tree, cost_of_tree
+from rlhf_bench.modeling.tree_plans import Tree, queries_of
 from rlhf_bench.modeling.trees import Packing, can_pack, pack, packed_hidden_states
 from trainers.engine.models import checkpoint_layers
 
@@ -105,8 +108,8 @@ def test_layout_drawn_by_hand() -> None:
     assert drawn == expected
     assert packing.visible[0, 0].any(1).all()  # padding sees itself, or its attention would be NaN
     assert packing.trees == [Tree(2, (3, 2)), Tree(1, (1,))]
-    of_first = ["".join("." if v else "1" for v in row) for row in packing.trees[0].masked().tolist()]
-    assert of_first == [row[:7] for row in expected[:7]]
+    mask = packing.trees[0].mask(slice(0, 7), torch.float32)
+    assert ["".join("." if v else "1" for v in row) for row in mask.tolist()] == [row[:7] for row in expected[:7]]
 
 
 def test_a_batch_without_padding_or_shared_prompts_stays() -> None:
@@ -142,8 +145,9 @@ def test_a_tree_is_in_parts_where_that_spares_more_than_its_calls_cost() -> None
 
 def test_a_tree_whose_scores_would_take_much_memory_is_fused() -> None:
     many, long = Tree(128, (128,) * 31), Tree(2000, (500,) * 8)
-    assert (many.in_parts, many.is_fused) == (True, False)  # 4,096 x 256 scores
-    assert (long.in_parts, long.is_fused, long.pairs) == (False, True, 6000**2)  # 6,000 x 2,500
+    assert (many.in_parts, many.is_fused(4096)) == (True, False)  # 4,096 x 256 scores
+    assert (long.in_parts, long.is_fused(6000), long.pairs) == (False, True, 6000**2)  # 6,000 x 2,500
+    assert (long.is_fused(44), long.is_fused(43)) == (True, False)  # 44 x 6,000 is more than 512 x 512
 
 
 def test_a_tree_holds_all_responses_to_a_prompt() -> None:
@@ -169,8 +173,8 @@ def test_a_group_is_split_where_attention_over_all_of_it_would_cost_more() -> No
 def test_hidden_states_and_gradients_are_those_of_the_batch(
     kind: str, attention: str, side: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree_attention, "LONG", 10 if "long" in attention else 512)
-    monkeypatch.setattr(tree_attention, "PART", 0 if "parts" in attention else 1400)
+    monkeypatch.setattr(tree_plans, "LONG", 10 if "long" in attention else 512)
+    monkeypatch.setattr(tree_plans, "PART", 0 if "parts" in attention else 1400)
     model = make(kind, PACKED[kind], "eager" if "eager" in attention else "sdpa")
     assert can_pack(model)
     by_tree = "tree" in attention
@@ -178,14 +182,128 @@ def test_hidden_states_and_gradients_are_those_of_the_batch(
     batch = collate(ROWS, pad_id=0, side=side)
     mask = batch.attention_mask
     outs, gradients = [], []
-    for hidden in (plain(model, batch), packed_hidden_states(model, packed(batch, by_tree=by_tree))):
+    for hidden in (plain(model, batch)[mask], packed_hidden_states(model, packed(batch, by_tree=by_tree), mask)):
         model.zero_grad()
-        hidden[mask].sin().sum().backward()
-        outs.append(hidden[mask].detach())
+        hidden.sin().sum().backward()
+        outs.append(hidden.detach())
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     assert torch.allclose(*outs, atol=1e-4)
     for a, b in zip(*gradients, strict=True):
         assert (a - b).norm() <= 1e-4 * a.norm() + 1e-5  # float32; a token that saw another's would be off by its whole
+
+
+READS = ["the last token", "what predicts a response", "one row's tokens", "tokens here and there"]
+
+
+def some_tokens(batch: Batch, which: str) -> torch.Tensor:
+    """The tokens with a hidden state that is read, (B, T) bool."""
+    last = torch.where(batch.attention_mask, batch.position_ids, -1).argmax(-1)
+    if which == "the last token":
+        return torch.nn.functional.one_hot(last, batch.ids.shape[1]).bool()
+    if which == "what predicts a response":
+        return read_for(target_mask(batch, whole_sequence=False))
+    if which == "one row's tokens":
+        return batch.attention_mask & (torch.arange(len(batch.ids)) == 4)[:, None]
+    return batch.attention_mask & (torch.arange(batch.ids.numel()).view_as(batch.ids) % 5 == 2)
+
+
+@pytest.mark.parametrize("which", READS)
+@pytest.mark.parametrize("attention", ["by row", "by tree", "by tree, in parts", "by tree, of long ones fused"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "deepseek_v3"])
+def test_the_last_layer_attends_for_what_is_read(
+    kind: str, attention: str, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same hidden states and gradients as of all tokens, from fewer queries."""
+    monkeypatch.setattr(tree_plans, "LONG", 4 if "long" in attention else 512)
+    monkeypatch.setattr(tree_plans, "PART", 0 if "parts" in attention else 1400)
+    model = make(kind, PACKED[kind])
+    batch = collate(ROWS, pad_id=0)
+    assert can_leave_out(model)
+    assert cost_of_tree(model) is not None
+    packing = packed(batch, by_tree="tree" in attention)
+    queries: list[int] = []
+    for module, name in ((row_attention, "_attend"), (tree_attention, "_together")):
+        function = getattr(module, name)
+
+        def counted(query: torch.Tensor, *rest: Any, function: Any = function) -> Any:
+            queries.append(query.shape[-2] * query.shape[:-3].numel())
+            return function(query, *rest)
+
+        monkeypatch.setattr(module, name, counted)
+    read = some_tokens(batch, which)
+    outs, gradients = [], []
+    for hidden in (plain(model, batch)[read], packed_hidden_states(model, packing, read)):
+        model.zero_grad()
+        hidden.sin().sum().backward()
+        outs.append(hidden.detach())
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert torch.allclose(*outs, atol=1e-4)
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).norm() <= 1e-4 * a.norm() + 1e-5
+    first, last = queries
+    assert first == packing.ids.numel()
+    assert last < first
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "deepseek_v3"])
+@torch.no_grad()
+def test_weights_in_low_precision(kind: str, dtype: torch.dtype) -> None:
+    """A small model attends by tree in float32, and goes on in its own precision."""
+    model = make(kind, PACKED[kind]).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.25 if parameter.ndim > 1 else 1.0)
+    rows = [Encoded([1] * 120, [2 + i] * (20 + i)) for i in range(16)]
+    batch = collate(rows, pad_id=0)
+    read = some_tokens(batch, "what predicts a response")
+    assert cost_of_tree(model) is not None
+    for by_tree in (True, False):
+        found = packed_hidden_states(model, packed(batch, by_tree=by_tree), read)
+        assert found.dtype == dtype
+        assert close_states(found, plain(model, batch)[read])
+
+
+@torch.no_grad()
+def test_nothing_is_read() -> None:
+    model = make("gpt2", PACKED["gpt2"])
+    batch = collate(ROWS, pad_id=0)
+    none = torch.zeros_like(batch.attention_mask)
+    assert can_leave_out(model)
+    assert cost_of_tree(model) is not None
+    for by_tree in (True, False):
+        assert packed_hidden_states(model, packed(batch, by_tree=by_tree), none).shape == (0, 32)
+
+
+def test_dropout_is_left_to_the_model() -> None:
+    """In training a model with dropout attends in its own way, by a mask."""
+    model = make("gpt2", {**PACKED["gpt2"], "attn_pdrop": 0.5})
+    batch = collate(ROWS, pad_id=0)
+    assert cost_of_tree(model) is not None
+    with torch.no_grad():
+        before = hidden_states(model, batch, batch.attention_mask)
+        model.train()
+        assert cost_of_tree(model) is None
+        assert not torch.equal(hidden_states(model, batch, batch.attention_mask), before)
+
+
+def test_which_tokens_of_a_tree_attend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree in parts, 3 + 4 + 4 tokens that see 7 at most, and one that is not. Where 4 of the first are read, all
+    from token 2 on in parts, 9 x 7 scores, cost more than these 4 with a mask, 4 x 11; where 8 are, less than 8 x 11.
+    None from a response's middle: in parts a response attends as a whole, and its prompt is no query."""
+    monkeypatch.setattr(tree_plans, "PART", 0)
+    trees = [Tree(3, (4, 4)), Tree(2, (3,))]
+    assert [tree.in_parts for tree in trees] == [True, False]
+
+    def found(*places: int) -> list[list[int]]:
+        queries, in_row = queries_of(trees, torch.tensor(places))
+        assert in_row.tolist() == [*queries[0], *(11 + own for own in queries[1])]
+        return [own.tolist() for own in queries]
+
+    assert found(2, 5, 6, 10, 15) == [[2, 5, 6, 10], [4]]  # 11 to 15 are the second tree's
+    assert found(2, 3, 4, 5, 7, 8, 9, 10) == [list(range(2, 11)), []]
+    assert found(4, 5, 6, 7, 8, 9, 10) == [list(range(3, 11)), []]
+    assert found(11, 12) == [[], [0, 1]]
 
 
 @pytest.mark.parametrize("kind", NOT_PACKED)
@@ -216,7 +334,7 @@ def test_layers_that_are_computed_again_attend_as_they_did() -> None:
             checkpoint_layers(model, "sft")
         model.zero_grad()
         read = batch.response_mask
-        packed_hidden_states(model, packed(batch, by_tree=True), read)[read].sin().sum().backward()
+        packed_hidden_states(model, packed(batch, by_tree=True), read).sin().sum().backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b)
@@ -225,7 +343,7 @@ def test_layers_that_are_computed_again_attend_as_they_did() -> None:
 @pytest.mark.parametrize("part", [0, 1400])
 def test_the_backward_pass_keeps_the_precision_of_the_forward_pass(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether autocast is on meanwhile or not."""
-    monkeypatch.setattr(tree_attention, "PART", part)
+    monkeypatch.setattr(tree_plans, "PART", part)
     model = make("gpt2", PACKED["gpt2"])
     packing = packed(collate(ROWS, pad_id=0), by_tree=True)
     gradients = []
@@ -247,11 +365,13 @@ def test_the_backward_pass_keeps_the_precision_of_the_forward_pass(part: int, mo
 
 def test_a_model_that_is_given_another_attention_attends_by_it() -> None:
     model = make("llama", PACKED["llama"])
-    packing = packed(collate(ROWS, pad_id=0), by_tree=True)
+    batch = collate(ROWS, pad_id=0)
+    packing = packed(batch, by_tree=True)
     assert cost_of_tree(model) is not None
     model.set_attn_implementation("sdpa")
     assert cost_of_tree(model) is None
-    assert packed_hidden_states(model, packing).isnan().any()  # what attends to all tokens after all is seen
+    found = packed_hidden_states(model, packing, batch.attention_mask)
+    assert found.isnan().any()  # what attends to all tokens after all is seen
 
 
 def test_scores_with_a_cap_do_not_attend_by_tree() -> None:
