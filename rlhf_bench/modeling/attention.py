@@ -136,8 +136,14 @@ def close_states(found: Tensor, expected: Tensor) -> bool:
     return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
 
 
+def for_query_heads(x: Tensor, heads: int) -> Tensor:
+    """Keys or values (..., key heads, T, E), each for all query heads that share it: (..., heads, T, E)."""
+    shared = heads // x.shape[-3]
+    return x.repeat_interleave(shared, dim=-3) if shared > 1 else x
+
+
 def _causal(_: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    key, value = (for_query_heads(x, query.shape[1]) for x in (key, value))
     masked = torch.full(query.shape[-2:-1] * 2, -torch.inf, dtype=query.dtype, device=query.device).triu(1)
     return ((query @ key.mT * scale + masked).softmax(-1) @ value).transpose(1, 2)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_bench.modeling.attention import adds_mask, attending, can_replace_attention, no_mask
+from rlhf_bench.modeling.attention import adds_mask, attending, can_replace_attention, for_query_heads, no_mask
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.last_layer import queries_read
 from rlhf_bench.modeling.tokens import ROUND_WIDTH
@@ -31,10 +31,8 @@ def attending_by_row(model: PreTrainedModel, visible: Tensor) -> Iterator[Tensor
     def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         read = queries_read(module)
         with torch.autocast(query.device.type, enabled=False):
-            query, key, value = (x.to(dtype) for x in (query * scale, key, value))
-            shared = query.shape[1] // key.shape[1]  # query heads that share a key head
-            if shared > 1:
-                key, value = (x.repeat_interleave(shared, dim=1) for x in (key, value))
+            heads = query.shape[1]
+            query, key, value = (for_query_heads(x.to(dtype), heads) for x in (query * scale, key, value))
             if read is None:
                 return _attend(query, key, value, added)
             rows, width = added.shape[0], added.shape[-1]

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
-from rlhf_bench.modeling.attention import attending, can_replace_attention, no_mask
+from rlhf_bench.modeling.attention import attending, can_replace_attention, for_query_heads, no_mask
 from rlhf_bench.modeling.chunked_logps import wide
 from rlhf_bench.modeling.kernels import product_dtype
 from rlhf_bench.modeling.last_layer import queries_read
@@ -70,11 +70,9 @@ def attending_by_tree(model: PreTrainedModel, trees: Sequence[Tree], tokens: int
 
 def _together(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[TreeRun], dtype: torch.dtype) -> Tensor:
     """Attention of all runs: query (heads, T, E), scaled, key and value (key heads, T', E) -> (T, heads, E)."""
-    shared, given = len(query) // len(key), value.dtype  # query heads that share a key head
+    heads, given = len(query), value.dtype
     with _as_they_are(query):
-        query, key, value = (x.to(dtype) for x in (query, key, value))
-        if shared > 1:
-            key, value = (x.repeat_interleave(shared, dim=0) for x in (key, value))
+        query, key, value = (for_query_heads(x.to(dtype), heads) for x in (query, key, value))
         if len(runs) == 1:
             return _attend(query, key, value, runs[0].how).to(given)
         queries, keys = [run.queries for run in runs], [run.keys for run in runs]

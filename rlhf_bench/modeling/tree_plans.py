@@ -18,8 +18,8 @@ KEPT = 512  # tokens of the causal mask that is made once
 LONG = 512  # attention of a tree is fused from LONG x LONG scores of a head on, unless it is in parts
 LARGEST = 1 << 20  # scores of one head of a tree in parts, at most
 CALLS = 2_000  # pairs of tokens whose attention takes as long as the calls for one tree, in a small model
-CALLS_IN_LOW_PRECISION = 20_000  # the same where the attention of rows is in low precision, and that of trees is not
 PART = 1_400  # the same for the calls for responses of one length beside their prompt
+CALLS_IN_LOW_PRECISION = 20_000  # CALLS where the attention of rows is in low precision, and that of trees is not
 
 
 class Tree(NamedTuple):
@@ -117,8 +117,9 @@ def queries_of(trees: Sequence[Tree], read: Tensor) -> tuple[list[Ints], Tensor]
     """The tokens of each tree that attend where those of `read` do, (N,) places in the row of all trees in their order:
     these, and where a tree in parts is cheaper so, all from the first of them. And all of them as places in the row."""
     places = read.numpy()
-    ends = np.cumsum([tree.size for tree in trees])
-    starts = ends - [tree.size for tree in trees]
+    sizes = [tree.size for tree in trees]
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
     found = []
     for tree, some, start in zip(trees, np.split(places, np.searchsorted(places, ends[:-1])), starts, strict=True):
         own = some - start

@@ -72,6 +72,18 @@ def plain(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return hidden
 
 
+def assert_same_pass(model: PreTrainedModel, expected: torch.Tensor, found: torch.Tensor, *, atol: float) -> None:
+    """The hidden states of two passes, (N, H), and the gradients that they give the weights."""
+    gradients = []
+    for hidden in (expected, found):
+        model.zero_grad()
+        hidden.sin().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert torch.allclose(expected, found, atol=atol)
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).norm() <= 1e-4 * a.norm() + 1e-5  # float32; a token that saw another's would be off by its whole
+
+
 def packed(batch: Batch, *, by_tree: bool = False) -> Packing:
     # attention counts for nothing: as few tokens as possible
     packing = pack(batch, hidden_size=1 << 20, cost_of_tree=0 if by_tree else None)
@@ -181,15 +193,8 @@ def test_hidden_states_and_gradients_are_those_of_the_batch(
     assert not by_tree or cost_of_tree(model) is not None
     batch = collate(ROWS, pad_id=0, side=side)
     mask = batch.attention_mask
-    outs, gradients = [], []
-    for hidden in (plain(model, batch)[mask], packed_hidden_states(model, packed(batch, by_tree=by_tree), mask)):
-        model.zero_grad()
-        hidden.sin().sum().backward()
-        outs.append(hidden.detach())
-        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    assert torch.allclose(*outs, atol=1e-4)
-    for a, b in zip(*gradients, strict=True):
-        assert (a - b).norm() <= 1e-4 * a.norm() + 1e-5  # float32; a token that saw another's would be off by its whole
+    found = packed_hidden_states(model, packed(batch, by_tree=by_tree), mask)
+    assert_same_pass(model, plain(model, batch)[mask], found, atol=1e-4)
 
 
 READS = ["the last token", "what predicts a response", "one row's tokens", "tokens here and there"]
@@ -231,15 +236,7 @@ def test_the_last_layer_attends_for_what_is_read(
 
         monkeypatch.setattr(module, name, counted)
     read = some_tokens(batch, which)
-    outs, gradients = [], []
-    for hidden in (plain(model, batch)[read], packed_hidden_states(model, packing, read)):
-        model.zero_grad()
-        hidden.sin().sum().backward()
-        outs.append(hidden.detach())
-        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    assert torch.allclose(*outs, atol=1e-4)
-    for a, b in zip(*gradients, strict=True):
-        assert (a - b).norm() <= 1e-4 * a.norm() + 1e-5
+    assert_same_pass(model, plain(model, batch)[read], packed_hidden_states(model, packing, read), atol=1e-4)
     first, last = queries
     assert first == packing.ids.numel()
     assert last < first
