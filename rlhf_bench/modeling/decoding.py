@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -12,22 +13,16 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from rlhf_bench.modeling.attention import REFUSALS, can_replace_attention, close_states, no_mask, warn_of_own_fault
-from rlhf_bench.modeling.gpt2_step import gpt2_logits, is_gpt2
+from rlhf_bench.modeling.decoding_step import decoding_step
 from rlhf_bench.modeling.heads import first_position
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
 from rlhf_bench.modeling.packed import on_cpu
-from rlhf_bench.modeling.sampling_cache import (
-    cache_argument,
-    grows_in_place,
-    has_usual_cache,
-    preallocated_cache,
-    take_rows,
-)
-from rlhf_bench.modeling.sampling_groups import GroupCache, attending_in_groups
-from rlhf_bench.modeling.tokens import Encoded, collate
+from rlhf_bench.modeling.sampling_cache import cache_argument, has_usual_cache, preallocated_cache
+from rlhf_bench.modeling.sampling_groups import GroupCache, attending_in_groups, taking_prompts
+from rlhf_bench.modeling.tokens import ROUND_WIDTH, Encoded, collate
 from rlhf_bench.modeling.trees import has_full_attention
 
-PREFILL_TOKENS, PREFILL_PADDING = 1024, 1.1  # of prompts at once on a CPU; padded tokens to real ones
+PREFILL_TOKENS = 2048  # of prompts that are read at once in groups
 LEAVE = 8  # finished rows leave the batch once they are an eighth of it
 
 
@@ -58,13 +53,11 @@ def decode_steps(
         yield from _recomputed_steps(model, prompts, samples, steps, drawn, state)
         return
     prefix = _Prefix.of(model, prompts, steps, pad=int(drawn[0, 0]))
-    grouped = on_cpu(model) and can_group(model)
-    cache = preallocated_cache(model, room=prefix.width + (0 if grouped else steps))
-    logits = _prefill(model, prefix, cache)
-    if grouped:
-        cache = GroupCache(cache, prefix.mask[:, : prefix.width], samples, steps)
-    elif samples > 1:
-        cache.batch_repeat_interleave(samples)
+    cache: DynamicCache
+    if on_cpu(model) and can_group(model):
+        logits, cache = _in_groups(model, prompts, prefix, samples, steps)
+    else:
+        logits, cache = _in_rows(model, prefix, samples, steps)
     logits, mask, positions = (t.repeat_interleave(samples, dim=0) for t in (logits, prefix.mask, prefix.positions))
     for step in range(steps):
         yield logits, state
@@ -104,35 +97,49 @@ class _Prefix(NamedTuple):
         return cls(ids.to(model.device), mask.to(model.device), positions.to(model.device))
 
 
-def _prefill(model: PreTrainedModel, prefix: _Prefix, cache: DynamicCache) -> Tensor:
-    """Fill the cache with the prompts; logits of the token after each, (B, V).
+def _in_groups(
+    model: PreTrainedModel, prompts: list[list[int]], prefix: _Prefix, samples: int, steps: int
+) -> tuple[Tensor, GroupCache]:
+    """The logits of the token after each prompt, (B, V), and the cache for its responses.
 
-    On a CPU prompts of about the same length are read together, since what is computed for padding is lost.
+    Prompts are read one after the other in one row, without padding.
     """
-    width, rows = prefix.width, len(prefix.ids)
-    mask, positions = prefix.mask[:, :width], prefix.positions[:, :width]
-    if not (on_cpu(model) and grows_in_place(cache)):
-        return next_logits(model, prefix.ids, mask, positions, cache)
-    logits = []
-    for piece, longest in _pieces(mask.sum(1).tolist()):
-        part = preallocated_cache(model, room=longest)
-        columns = slice(width - longest, width)
-        logits.append(
-            next_logits(model, prefix.ids[piece, columns], mask[piece, columns], positions[piece, columns], part)
+    layers = len(DynamicCache(config=model.config).layers)
+    cache = GroupCache(layers, prefix.mask[:, : prefix.width], samples, steps)
+    found, first = [], 0
+    for some in _pieces(prompts):
+        lengths = [len(prompt) for prompt in some]
+        padding = -sum(lengths) % ROUND_WIDTH
+        ids, positions = (
+            torch.tensor([[*itertools.chain(*rows), *[0] * padding]], device=model.device)
+            for rows in (some, map(range, lengths))
         )
-        take_rows(cache, piece.start, part, rows=rows, used=width)
-    return torch.cat(logits)
+        last = torch.tensor(lengths, device=model.device).cumsum(0) - 1
+        with taking_prompts(model, cache, first, lengths, ids.shape[1]) as mask:
+            found.append(_logits(model, ids, positions, last, attention_mask=mask, use_cache=False)[0])
+        first += len(some)
+    return torch.cat(found), cache
 
 
-def _pieces(lengths: Sequence[int]) -> Iterator[tuple[slice, int]]:
-    """Consecutive rows with little padding and few tokens between them, and the longest row's length."""
-    start = 0
-    for end in range(1, len(lengths) + 1):
-        part = lengths[start : end + 1]  # with the next row, if there is one
-        tokens = max(part) * len(part)
-        if end == len(lengths) or tokens > PREFILL_TOKENS or tokens > PREFILL_PADDING * sum(part):
-            yield slice(start, end), max(lengths[start:end])
-            start = end
+def _pieces(prompts: list[list[int]]) -> Iterator[list[list[int]]]:
+    """The prompts in their order, some at a time: PREFILL_TOKENS between them, or one alone."""
+    some: list[list[int]] = []
+    for prompt in prompts:
+        if some and sum(map(len, some)) + len(prompt) > PREFILL_TOKENS:
+            yield some
+            some = []
+        some.append(prompt)
+    yield some
+
+
+def _in_rows(model: PreTrainedModel, prefix: _Prefix, samples: int, steps: int) -> tuple[Tensor, DynamicCache]:
+    """As `_in_groups`, with a cache of a row for each response."""
+    width = prefix.width
+    cache = preallocated_cache(model, room=width + steps)
+    logits = next_logits(model, prefix.ids, prefix.mask[:, :width], prefix.positions[:, :width], cache)
+    if samples > 1:
+        cache.batch_repeat_interleave(samples)
+    return logits, cache
 
 
 def _recomputed_steps(
@@ -154,17 +161,23 @@ def _recomputed_steps(
 
 def next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Logits after the last column, (B, V); only that position goes through the output layer."""
-    if isinstance(cache, GroupCache) and ids.shape[1] == 1 and is_gpt2(model):
-        return gpt2_logits(model, ids[:, 0], positions[:, 0], cache)
-    options: dict[str, Any] = {"position_ids": positions + first_position(model), "logits_to_keep": 1}
-    options = {name: value for name, value in options.items() if takes(model, name)}
-    options |= {cache_argument(model): cache, "use_cache": True}
-    if isinstance(cache, GroupCache):
-        with attending_in_groups(cache):
-            out: Any = model(input_ids=ids, attention_mask=no_mask(model), **options)
-    else:
-        out = model(input_ids=ids, attention_mask=mask, **options)
-    return out.logits[:, -1]  # type: ignore[no-any-return]
+    if isinstance(cache, GroupCache) and ids.shape[1] == 1 and (step := decoding_step(model)) is not None:
+        return step(model, ids[:, 0], positions[:, 0], cache)
+    cached = {cache_argument(model): cache, "use_cache": True}
+    if not isinstance(cache, GroupCache):
+        return _logits(model, ids, positions, 1, attention_mask=mask, **cached)[:, -1]
+    with attending_in_groups(cache):
+        return _logits(model, ids, positions, 1, attention_mask=no_mask(model), **cached)[:, -1]
+
+
+def _logits(model: PreTrainedModel, ids: Tensor, positions: Tensor, keep: int | Tensor, **options: Any) -> Tensor:
+    """The model's own logits of the last `keep` tokens, or of the tokens `keep`, of each row."""
+    if takes(model, "position_ids"):
+        options["position_ids"] = positions + first_position(model)
+    if takes(model, "logits_to_keep"):
+        return model(input_ids=ids, logits_to_keep=keep, **options).logits  # type: ignore[no-any-return]
+    logits: Tensor = model(input_ids=ids, **options).logits
+    return logits[:, -keep:] if isinstance(keep, int) else logits[:, keep]
 
 
 _known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # model -> whether it can
@@ -185,21 +198,21 @@ def can_group(model: PreTrainedModel) -> bool:
 def _tries_groups(model: PreTrainedModel) -> bool:
     size = model.get_input_embeddings().weight.shape[0]
     tokens = torch.tensor([[5, 1], [2, 6], [7, 3], [1, 1]], device=model.device) % size
-    prefix = _Prefix.of(model, [[1, 2, 3], [4, 2]], tokens.shape[1], pad=0)
+    prompts, steps = [[1, 2, 3], [4, 2]], tokens.shape[1]
+    prefix = _Prefix.of(model, prompts, steps, pad=0)
 
     def logits(*, grouped: bool) -> Tensor:
-        cache = preallocated_cache(model, room=prefix.width + tokens.shape[1])
-        _prefill(model, prefix, cache)
+        cache: DynamicCache
         if grouped:
-            cache = GroupCache(cache, prefix.mask[:, : prefix.width], 2, tokens.shape[1])
+            first, cache = _in_groups(model, prompts, prefix, 2, steps)
         else:
-            cache.batch_repeat_interleave(2)
+            first, cache = _in_rows(model, prefix, 2, steps)
         mask, positions = (t.repeat_interleave(2, dim=0) for t in (prefix.mask, prefix.positions))
-        steps = []
-        for i, column in enumerate(range(prefix.width, prefix.width + tokens.shape[1])):
+        found = [first.repeat_interleave(2, dim=0)]
+        for i, column in enumerate(range(prefix.width, prefix.width + steps)):
             at = slice(column, column + 1)
-            steps.append(next_logits(model, tokens[:, i : i + 1], mask[:, : column + 1], positions[:, at], cache))
-        return torch.stack(steps)
+            found.append(next_logits(model, tokens[:, i : i + 1], mask[:, : column + 1], positions[:, at], cache))
+        return torch.stack(found)
 
     try:
         plain = logits(grouped=False)

@@ -10,15 +10,18 @@ computes more scores than are used, so that groups are small.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from rlhf_bench.modeling.attention import attending
+from rlhf_bench.modeling.attention import attending, replacement
+from rlhf_bench.modeling.last_layer import reading
+from rlhf_bench.modeling.tree_attention import attending_by_tree
+from rlhf_bench.modeling.tree_plans import Tree
 
 TOGETHER = 8  # responses of a group at most; more of them to a prompt are several groups
 COLUMNS = 512  # own columns of a group that are wanted at most, where it has more than two responses
@@ -27,13 +30,13 @@ COLUMNS = 512  # own columns of a group that are wanted at most, where it has mo
 class GroupCache(DynamicCache):  # type: ignore[misc]
     """Prompts' keys and values, once for each group, and those of `samples` responses to each prompt.
 
-    `prompts` is the cache after the prompts were read, padded on the left; `mask` (P, width) is 1 at their tokens.
+    `mask` (P, width) is 1 at the prompts' tokens, which end in the last column.
     """
 
-    def __init__(self, prompts: DynamicCache, mask: Tensor, samples: int, steps: int) -> None:
+    def __init__(self, layers: int, mask: Tensor, samples: int, steps: int) -> None:
         super().__init__()
         self.groups = _Groups(mask.bool(), samples, steps)
-        self.layers = [_GroupLayer(layer, self.groups) for layer in prompts.layers]
+        self.layers = [_GroupLayer(self.groups) for _ in range(layers)]
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only these responses, and, once half of the places are empty, the groups that still have one."""
@@ -103,20 +106,27 @@ class _Groups:
 
 
 class _GroupLayer(DynamicLayer):  # type: ignore[misc]
-    def __init__(self, prompts: Any, groups: _Groups) -> None:
+    def __init__(self, groups: _Groups) -> None:
         super().__init__()
-        self.groups, self.used, self.width = groups, 0, int(prompts.keys.shape[2])
-        self._keys, self._values = (
-            self._with_room(x.repeat_interleave(groups.per_prompt, dim=0)) for x in (prompts.keys, prompts.values)
-        )
-        self.is_initialized: bool = True
+        self.groups, self.used, self.width = groups, 0, groups.mask.shape[1]
+        self.is_initialized: bool = False
 
-    def _with_room(self, x: Tensor) -> Tensor:
-        """(G, heads, columns, E), with columns for all tokens to come."""
-        groups, heads, columns, size = x.shape
-        room = x.new_empty(groups, heads, self.width + self.groups.size * self.groups.steps, size)
-        room[:, :, :columns] = x
-        return room
+    def _room(self, like: Tensor) -> Tensor:
+        """(G, heads, columns, E), with columns for all tokens to come; `like` is (..., heads, T, E)."""
+        groups, heads, _, size = len(self.groups.mask), *like.shape[-3:]
+        return like.new_empty(groups, heads, self.width + self.groups.size * self.groups.steps, size)
+
+    def take_prompts(self, first: int, lengths: Sequence[int], key: Tensor, value: Tensor) -> None:
+        """Keys and values of prompts one after the other, (heads, T, E); the first of them is number `first`."""
+        if not self.is_initialized:
+            self._keys, self._values = self._room(key), self._room(value)
+            for room in (self._keys, self._values):
+                room[:, :, : self.width] = 0.0  # what a mask leaves out may not be NaN
+            self.is_initialized = True
+        for room, x in ((self._keys, key), (self._values, value)):
+            for n, prompt in enumerate(x[:, : sum(lengths)].split(lengths, dim=1), first):
+                own = slice(n * self.groups.per_prompt, (n + 1) * self.groups.per_prompt)
+                room[own, :, self.width - prompt.shape[1] : self.width] = prompt
 
     @property
     def columns(self) -> int:
@@ -159,7 +169,10 @@ class _GroupLayer(DynamicLayer):  # type: ignore[misc]
     def _selected(self, x: Tensor, kept: Tensor, slots: Tensor, old_size: int) -> Tensor:
         prompt, own, _ = x.split([self.width, self.used * old_size, x.shape[2] - self.width - self.used * old_size], 2)
         tokens = own.unflatten(2, (self.used, old_size))[kept[:, None], :, :, slots]  # (G, size, heads, used, E)
-        return self._with_room(torch.cat([prompt[kept], tokens.permute(0, 2, 3, 1, 4).flatten(2, 3)], dim=2))
+        held = torch.cat([prompt[kept], tokens.permute(0, 2, 3, 1, 4).flatten(2, 3)], dim=2)
+        room = self._room(held)
+        room[:, :, : held.shape[2]] = held
+        return room
 
 
 @contextlib.contextmanager
@@ -174,3 +187,26 @@ def attending_in_groups(cache: GroupCache) -> Iterator[None]:
 
     with attending(attend):
         yield
+
+
+@contextlib.contextmanager
+def taking_prompts(
+    model: PreTrainedModel, cache: GroupCache, first: int, lengths: list[int], tokens: int
+) -> Iterator[Tensor]:
+    """A pass over one row of `tokens` tokens, prompts of these lengths one after the other, puts their keys and values
+    into the cache while the block lasts; the first of them is number `first`. The last layer gives right hidden states
+    for the last token of each. Gives the mask that the model is called with.
+    """
+    read = torch.zeros(1, tokens, dtype=torch.bool)
+    read[0, torch.tensor(lengths).cumsum(0) - 1] = True
+    with reading(model, read), attending_by_tree(model, [Tree(n, ()) for n in lengths], tokens) as mask:
+        by_tree = replacement()
+        assert by_tree is not None
+
+        def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+            layer: Any = cache.layers[module.layer_idx]
+            layer.take_prompts(first, lengths, key[0], value[0])
+            return by_tree(module, query, key, value, scale)
+
+        with attending(attend):
+            yield mask

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +13,7 @@ from transformers import PreTrainedModel
 
 from rlhf_bench.modeling import decoding, packed
 from rlhf_bench.modeling.decoding import can_group
+from rlhf_bench.modeling.decoding_step import decoding_step
 from rlhf_bench.modeling.packed import packed_weights
 from rlhf_bench.modeling.sampling import SamplingConfig, sample, uniforms
 from rlhf_bench.modeling.sampling_cache import has_usual_cache
@@ -78,6 +83,34 @@ def test_a_large_models_way_draws_the_same(kind: str, monkeypatch: pytest.Monkey
             assert one.logps == pytest.approx(other.logps, abs=2e-4)
     assert not any("forward" in vars(module) for module in model.modules())  # the layers are as they were
     assert "_attn_implementation" not in str(model.config.to_dict())  # that is ours, and not the checkpoint's
+
+
+KNOWN = [("gpt2", {}), ("llama", {"attention_bias": True}), ("qwen2", {}), ("mistral", {"sliding_window": None})]
+
+
+@pytest.mark.parametrize(("kind", "changes"), KNOWN)
+def test_layers_that_are_called_directly_give_what_the_models_own_forward_gives(
+    kind: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model(kind, vocab_size=400, **changes)
+    assert can_group(model)
+    used = Mock(wraps=decoding_step(model))
+    drawn = []
+    for step in (used, None):
+        monkeypatch.setattr(decoding, "decoding_step", lambda _, step=step: step)
+        drawn.append(itertools.chain(*sample(model, make_tokenizer(), PROMPTS, CONFIG, samples=3, seed=0)))
+    for one, other in zip(*drawn, strict=True):
+        assert one.ids == other.ids
+        assert one.logps == pytest.approx(other.logps, abs=1e-5)
+    assert used.call_count == CONFIG.max_new_tokens - 1
+    model.train()
+    assert decoding_step(model) is None
+
+
+def test_a_class_of_ones_own_is_decoded_by_its_own_forward() -> None:
+    model = tiny_model("llama")
+    model.__class__ = type("LlamaForCausalLM", (type(model),), {})
+    assert decoding_step(model) is None
 
 
 def test_packed_layers_give_what_plain_ones_give(monkeypatch: pytest.MonkeyPatch) -> None:
