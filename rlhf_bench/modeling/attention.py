@@ -98,7 +98,13 @@ def can_replace_attention(model: PreTrainedModel) -> bool:
         if backbone not in _known:
             _known[backbone] = Context().run(_extend, backbone)
         known = _known[backbone] and _attention_of(backbone) in EXTENDED.values()  # it may be another since
-    return known and not (model.training and any(m.p for m in backbone.modules() if isinstance(m, nn.Dropout)))
+    return known and not (model.training and _has_dropout(backbone))
+
+
+def _has_dropout(backbone: Any) -> bool:
+    """Some attentions have it as a number in the configuration."""
+    in_modules = any(module.p for module in backbone.modules() if isinstance(module, nn.Dropout))
+    return in_modules or bool(getattr(backbone.config.get_text_config(), "attention_dropout", 0.0))
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -17,12 +18,18 @@ from rlhf_bench.modeling.decoding_step import decoding_step
 from rlhf_bench.modeling.heads import first_position
 from rlhf_bench.modeling.logprobs import hidden_states, logits_of, takes
 from rlhf_bench.modeling.packed import on_cpu
-from rlhf_bench.modeling.sampling_cache import cache_argument, has_usual_cache, preallocated_cache
+from rlhf_bench.modeling.sampling_cache import (
+    cache_argument,
+    grows_in_place,
+    has_usual_cache,
+    preallocated_cache,
+    take_rows,
+)
 from rlhf_bench.modeling.sampling_groups import GroupCache, attending_in_groups, taking_prompts
 from rlhf_bench.modeling.tokens import ROUND_WIDTH, Encoded, collate
 from rlhf_bench.modeling.trees import has_full_attention
 
-PREFILL_TOKENS = 2048  # of prompts that are read at once in groups
+PREFILL_TOKENS, PREFILL_PADDING = 2048, 1.1  # of prompts that are read at once on a CPU; padded tokens to real ones
 LEAVE = 8  # finished rows leave the batch once they are an eighth of it
 
 
@@ -106,8 +113,9 @@ def _in_groups(
     """
     layers = len(DynamicCache(config=model.config).layers)
     cache = GroupCache(layers, prefix.mask[:, : prefix.width], samples, steps)
-    found, first = [], 0
-    for some in _pieces(prompts):
+    found = []
+    for piece in _pieces([len(prompt) for prompt in prompts], most=PREFILL_TOKENS):
+        some = prompts[piece]
         lengths = [len(prompt) for prompt in some]
         padding = -sum(lengths) % ROUND_WIDTH
         ids, positions = (
@@ -115,31 +123,45 @@ def _in_groups(
             for rows in (some, map(range, lengths))
         )
         last = torch.tensor(lengths, device=model.device).cumsum(0) - 1
-        with taking_prompts(model, cache, first, lengths, ids.shape[1]) as mask:
+        with taking_prompts(model, cache, piece.start, lengths, ids.shape[1]) as mask:
             found.append(_logits(model, ids, positions, last, attention_mask=mask, use_cache=False)[0])
-        first += len(some)
     return torch.cat(found), cache
 
 
-def _pieces(prompts: list[list[int]]) -> Iterator[list[list[int]]]:
-    """The prompts in their order, some at a time: PREFILL_TOKENS between them, or one alone."""
-    some: list[list[int]] = []
-    for prompt in prompts:
-        if some and sum(map(len, some)) + len(prompt) > PREFILL_TOKENS:
-            yield some
-            some = []
-        some.append(prompt)
-    yield some
-
-
 def _in_rows(model: PreTrainedModel, prefix: _Prefix, samples: int, steps: int) -> tuple[Tensor, DynamicCache]:
-    """As `_in_groups`, with a cache of a row for each response."""
-    width = prefix.width
+    """As `_in_groups`, with a cache of a row for each response.
+
+    On a CPU prompts of about the same length are read together, since what is computed for padding is lost.
+    """
+    width, rows = prefix.width, len(prefix.ids)
     cache = preallocated_cache(model, room=width + steps)
-    logits = next_logits(model, prefix.ids, prefix.mask[:, :width], prefix.positions[:, :width], cache)
+    mask, positions = prefix.mask[:, :width], prefix.positions[:, :width]
+    if not (on_cpu(model) and grows_in_place(cache)):
+        logits = next_logits(model, prefix.ids, mask, positions, cache)
+    else:
+        found = []
+        lengths = mask.sum(1).tolist()
+        for piece in _pieces(lengths, most=PREFILL_TOKENS, padding=PREFILL_PADDING):
+            longest = max(lengths[piece])
+            part, own = preallocated_cache(model, room=longest), (piece, slice(width - longest, width))
+            found.append(next_logits(model, prefix.ids[own], mask[own], positions[own], part))
+            take_rows(cache, piece.start, part, rows=rows, used=width)
+        logits = torch.cat(found)
     if samples > 1:
         cache.batch_repeat_interleave(samples)
     return logits, cache
+
+
+def _pieces(lengths: Sequence[int], *, most: int, padding: float = math.inf) -> Iterator[slice]:
+    """Consecutive rows with at most so many tokens between them, or one alone. Where they are padded to the longest,
+    `padding` is how many times as many tokens that may make at most."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        part = lengths[start : end + 1]  # with the next row, if there is one
+        padded = sum(part) if padding == math.inf else max(part) * len(part)
+        if end == len(lengths) or padded > min(most, padding * sum(part)):
+            yield slice(start, end)
+            start = end
 
 
 def _recomputed_steps(

@@ -6,14 +6,15 @@ calls take as long as they do.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_bench.modeling.heads import backbone_of
 from rlhf_bench.modeling.sampling_groups import GroupCache
 
 # Model, ids and positions (N,) of one more token of each response, and the cache that its keys and values enter ->
@@ -22,13 +23,20 @@ Step = Callable[[Any, Tensor, Tensor, GroupCache], Tensor]
 
 
 def decoding_step(model: PreTrainedModel) -> Step | None:
-    """The step that does what the model's own forward does, for one of transformers' classes below with dropout off.
+    """The step that does what the model's own forward does, for one of transformers' classes below with dropout off and
+    no hooks that it would pass by.
 
     `can_group` compares the two when it tries a model.
     """
     kind = type(model)
     known = not model.training and kind.__module__.startswith("transformers.models.")
-    return _STEPS.get(kind.__name__) if known else None
+    step, layers, attention = _STEPS.get(kind.__name__, _NONE) if known else _NONE
+    if step is None:
+        return None
+    backbone = backbone_of(model)
+    blocks = getattr(backbone, layers)
+    passed_by = itertools.chain((model, backbone), blocks, (getattr(block, attention) for block in blocks))
+    return None if any(module._forward_hooks or module._forward_pre_hooks for module in passed_by) else step
 
 
 def _gpt2(model: Any, ids: Tensor, positions: Tensor, cache: GroupCache) -> Tensor:
@@ -56,29 +64,25 @@ def _llama(model: Any, ids: Tensor, positions: Tensor, cache: GroupCache) -> Ten
         return torch.addcmul(heads * cos, changed_over, sin)
 
     for block, layer in zip(backbone.layers, cache.layers, strict=True):
-        attention, feed_forward = block.self_attn, block.mlp
-        normed = _rms_norm(block.input_layernorm, x)
+        attention = block.self_attn
+        normed = block.input_layernorm(x)
         query, key, value = (
             product(normed).view(len(x), -1, attention.head_dim)
             for product in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
         layer.add(rotated(key), value)
         x = x + attention.o_proj(layer.attend(rotated(query), attention.scaling))
-        normed = _rms_norm(block.post_attention_layernorm, x)
-        gate = feed_forward.act_fn(feed_forward.gate_proj(normed))
-        x = x + feed_forward.down_proj(gate.mul_(feed_forward.up_proj(normed)))
-    logits: Tensor = model.lm_head(_rms_norm(backbone.norm, x))
+        x = x + block.mlp(block.post_attention_layernorm(x))
+    logits: Tensor = model.lm_head(backbone.norm(x))
     return logits
 
 
-def _rms_norm(module: Any, x: Tensor) -> Tensor:
-    return F.rms_norm(x, module.weight.shape, module.weight, module.variance_epsilon)
-
-
-# By name: most commands need no class of them loaded.
-_STEPS: dict[str, Step] = {
-    "GPT2LMHeadModel": _gpt2,
-    "LlamaForCausalLM": _llama,
-    "MistralForCausalLM": _llama,
-    "Qwen2ForCausalLM": _llama,
+# By name: most commands need no class of them loaded. The step, and what the backbone calls its layers and these their
+# attention.
+_NONE: tuple[Step | None, str, str] = (None, "", "")
+_STEPS: dict[str, tuple[Step | None, str, str]] = {
+    "GPT2LMHeadModel": (_gpt2, "h", "attn"),
+    "LlamaForCausalLM": (_llama, "layers", "self_attn"),
+    "MistralForCausalLM": (_llama, "layers", "self_attn"),
+    "Qwen2ForCausalLM": (_llama, "layers", "self_attn"),
 }

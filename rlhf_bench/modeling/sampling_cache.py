@@ -18,8 +18,9 @@ def cache_argument(model: PreTrainedModel) -> str:
 
 def has_usual_cache(model: PreTrainedModel) -> bool:
     """True if all of the model's layers keep keys and values, whole or of a window: no recurrent state, which padding
-    on the left would enter."""
-    if not takes(model, cache_argument(model)):
+    on the left would enter. In training with transformers' own gradient checkpointing models keep nothing."""
+    checkpointing = model.training and any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+    if checkpointing or not takes(model, cache_argument(model)):
         return False
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
@@ -31,6 +32,17 @@ def preallocated_cache(model: PreTrainedModel, *, room: int) -> DynamicCache:
     if all(type(layer) is DynamicLayer for layer in cache.layers):
         cache.layers = [_RoomyLayer(room) for _ in cache.layers]
     return cache
+
+
+def take_rows(cache: DynamicCache, first: int, part: DynamicCache, *, rows: int, used: int) -> None:
+    """The keys and values of some rows, of `rows`, from a cache of their own; they end at column `used`."""
+    for layer, own in zip(cache.layers, part.layers, strict=True):
+        layer.take_rows(first, own, rows=rows, used=used)
+
+
+def grows_in_place(cache: DynamicCache) -> bool:
+    """True if every layer is one that `preallocated_cache` allocates."""
+    return all(isinstance(layer, _RoomyLayer) for layer in cache.layers)
 
 
 class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -54,6 +66,20 @@ class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.used = end
         self.keys, self.values = self._keys[:, :, :end], self._values[:, :, :end]
         return self.keys, self.values
+
+    def take_rows(self, first: int, part: _RoomyLayer, *, rows: int, used: int) -> None:
+        """Keys and values of `part` as those of the rows from `first` on, of `rows`, in the last of `used` columns."""
+        if not self.is_initialized:
+            self.dtype, self.device = part.dtype, part.device
+            shape = (rows, part.keys.shape[1], self.room)
+            self._keys = part.keys.new_zeros(*shape, part.keys.shape[-1])
+            self._values = part.values.new_zeros(*shape, part.values.shape[-1])
+            self.is_initialized = True
+        into = slice(first, first + len(part.keys))
+        self._keys[into, :, used - part.used : used] = part.keys
+        self._values[into, :, used - part.used : used] = part.values
+        self.used = used
+        self.keys, self.values = self._keys[:, :, :used], self._values[:, :, :used]
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         self._keys = self._keys.repeat_interleave(repeats, dim=0)

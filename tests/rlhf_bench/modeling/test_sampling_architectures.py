@@ -107,6 +107,42 @@ def test_layers_that_are_called_directly_give_what_the_models_own_forward_gives(
     assert decoding_step(model) is None
 
 
+def test_hooks_that_are_set_after_the_trial_are_called() -> None:
+    model = tiny_model("llama", vocab_size=400)
+    before = sample(model, make_tokenizer(), PROMPTS, CONFIG, seed=0)
+    handle = model.base_model.layers[0].register_forward_hook(lambda _, inputs, output: output * 1.5)
+    assert decoding_step(model) is None
+    steered = sample(model, make_tokenizer(), PROMPTS, CONFIG, seed=0)
+    handle.remove()
+    assert steered != before
+    assert sample(model, make_tokenizer(), PROMPTS, CONFIG, seed=0) == before
+
+
+def test_in_training_with_transformers_own_checkpointing_nothing_is_cached() -> None:
+    model = tiny_model("gpt2", vocab_size=400, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    expected = sample(model, make_tokenizer(), PROMPTS, CONFIG, seed=0)
+    model.base_model.gradient_checkpointing = True  # what transformers' trainers switch on
+    model.train()
+    for (one,), (other,) in zip(sample(model, make_tokenizer(), PROMPTS, CONFIG, seed=0), expected, strict=True):
+        assert one.ids == other.ids
+        assert one.logps == pytest.approx(other.logps, abs=2e-4)
+
+
+def test_prompts_of_any_architecture_are_read_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, also where they are padded: the scores of all prompts of a batch at once can be gigabytes."""
+    monkeypatch.setattr(decoding, "PREFILL_TOKENS", 40)
+    for kind in ("bloom", "llama"):
+        model = tiny_model(kind, vocab_size=400)
+        prompts = [Prompt(str(n), "a " * n) for n in (30, 14, 13, 12, 5, 4, 2)]
+        seen: list[int] = []
+        expected = sample(model, make_tokenizer(), prompts, CONFIG, seed=0)  # the model is tried
+        handle = model.get_input_embeddings().register_forward_hook(lambda _, ids, out: seen.append(ids[0].numel()))  # noqa: B023
+        assert sample(model, make_tokenizer(), prompts, CONFIG, seed=0) == expected
+        handle.remove()
+        lengths = [len(make_tokenizer()(prompt.text)["input_ids"]) for prompt in prompts]
+        assert max(seen) <= max(48, *lengths)
+
+
 def test_a_class_of_ones_own_is_decoded_by_its_own_forward() -> None:
     model = tiny_model("llama")
     model.__class__ = type("LlamaForCausalLM", (type(model),), {})
