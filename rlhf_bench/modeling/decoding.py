@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -114,7 +113,7 @@ def _in_groups(
     layers = len(DynamicCache(config=model.config).layers)
     cache = GroupCache(layers, prefix.mask[:, : prefix.width], samples, steps)
     found = []
-    for piece in _pieces([len(prompt) for prompt in prompts], most=PREFILL_TOKENS):
+    for piece in _pieces([len(prompt) for prompt in prompts], padded=False):
         some = prompts[piece]
         lengths = [len(prompt) for prompt in some]
         padding = -sum(lengths) % ROUND_WIDTH
@@ -123,7 +122,8 @@ def _in_groups(
             for rows in (some, map(range, lengths))
         )
         last = torch.tensor(lengths, device=model.device).cumsum(0) - 1
-        with taking_prompts(model, cache, piece.start, lengths, ids.shape[1]) as mask:
+        read = torch.zeros_like(ids, dtype=torch.bool).index_fill_(1, last, True)
+        with taking_prompts(model, cache, piece.start, lengths, read) as mask:
             found.append(_logits(model, ids, positions, last, attention_mask=mask, use_cache=False)[0])
     return torch.cat(found), cache
 
@@ -141,7 +141,7 @@ def _in_rows(model: PreTrainedModel, prefix: _Prefix, samples: int, steps: int) 
     else:
         found = []
         lengths = mask.sum(1).tolist()
-        for piece in _pieces(lengths, most=PREFILL_TOKENS, padding=PREFILL_PADDING):
+        for piece in _pieces(lengths, padded=True):
             longest = max(lengths[piece])
             part, own = preallocated_cache(model, room=longest), (piece, slice(width - longest, width))
             found.append(next_logits(model, prefix.ids[own], mask[own], positions[own], part))
@@ -152,14 +152,14 @@ def _in_rows(model: PreTrainedModel, prefix: _Prefix, samples: int, steps: int) 
     return logits, cache
 
 
-def _pieces(lengths: Sequence[int], *, most: int, padding: float = math.inf) -> Iterator[slice]:
-    """Consecutive rows with at most so many tokens between them, or one alone. Where they are padded to the longest,
-    `padding` is how many times as many tokens that may make at most."""
+def _pieces(lengths: Sequence[int], *, padded: bool) -> Iterator[slice]:
+    """Consecutive rows with few tokens between them, or one alone; where they are padded to the longest of them, with
+    little padding."""
     start = 0
     for end in range(1, len(lengths) + 1):
         part = lengths[start : end + 1]  # with the next row, if there is one
-        padded = sum(part) if padding == math.inf else max(part) * len(part)
-        if end == len(lengths) or padded > min(most, padding * sum(part)):
+        tokens = max(part) * len(part) if padded else sum(part)
+        if end == len(lengths) or tokens > min(PREFILL_TOKENS, PREFILL_PADDING * sum(part)):
             yield slice(start, end)
             start = end
 
@@ -183,11 +183,12 @@ def _recomputed_steps(
 
 def next_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Logits after the last column, (B, V); only that position goes through the output layer."""
-    if isinstance(cache, GroupCache) and ids.shape[1] == 1 and (step := decoding_step(model)) is not None:
-        return step(model, ids[:, 0], positions[:, 0], cache)
     cached = {cache_argument(model): cache, "use_cache": True}
     if not isinstance(cache, GroupCache):
         return _logits(model, ids, positions, 1, attention_mask=mask, **cached)[:, -1]
+    step = decoding_step(model)
+    if step is not None:
+        return step(model, ids[:, 0], positions[:, 0], cache)
     with attending_in_groups(cache):
         return _logits(model, ids, positions, 1, attention_mask=no_mask(model), **cached)[:, -1]
 

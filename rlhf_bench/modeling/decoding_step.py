@@ -29,10 +29,10 @@ def decoding_step(model: PreTrainedModel) -> Step | None:
     `can_group` compares the two when it tries a model.
     """
     kind = type(model)
-    known = not model.training and kind.__module__.startswith("transformers.models.")
-    step, layers, attention = _STEPS.get(kind.__name__, _NONE) if known else _NONE
-    if step is None:
+    known = _STEPS.get(kind.__name__)
+    if known is None or model.training or not kind.__module__.startswith("transformers.models."):
         return None
+    step, layers, attention = known
     backbone = backbone_of(model)
     blocks = getattr(backbone, layers)
     passed_by = itertools.chain((model, backbone), blocks, (getattr(block, attention) for block in blocks))
@@ -79,8 +79,7 @@ def _llama(model: Any, ids: Tensor, positions: Tensor, cache: GroupCache) -> Ten
 
 # By name: most commands need no class of them loaded. The step, and what the backbone calls its layers and these their
 # attention.
-_NONE: tuple[Step | None, str, str] = (None, "", "")
-_STEPS: dict[str, tuple[Step | None, str, str]] = {
+_STEPS: dict[str, tuple[Step, str, str]] = {
     "GPT2LMHeadModel": (_gpt2, "h", "attn"),
     "LlamaForCausalLM": (_llama, "layers", "self_attn"),
     "MistralForCausalLM": (_llama, "layers", "self_attn"),

@@ -191,15 +191,13 @@ def attending_in_groups(cache: GroupCache) -> Iterator[None]:
 
 @contextlib.contextmanager
 def taking_prompts(
-    model: PreTrainedModel, cache: GroupCache, first: int, lengths: list[int], tokens: int
+    model: PreTrainedModel, cache: GroupCache, first: int, lengths: list[int], read: Tensor
 ) -> Iterator[Tensor]:
-    """A pass over one row of `tokens` tokens, prompts of these lengths one after the other, puts their keys and values
-    into the cache while the block lasts; the first of them is number `first`. The last layer gives right hidden states
-    for the last token of each. Gives the mask that the model is called with.
+    """A pass over one row of prompts of these lengths, one after the other, puts their keys and values into the cache
+    while the block lasts; the first of them is number `first`. The last layer gives right hidden states where `read`,
+    (1, T) bool, is True. Gives the mask that the model is called with.
     """
-    read = torch.zeros(1, tokens, dtype=torch.bool)
-    read[0, torch.tensor(lengths).cumsum(0) - 1] = True
-    with reading(model, read), attending_by_tree(model, [Tree(n, ()) for n in lengths], tokens) as mask:
+    with reading(model, read), attending_by_tree(model, [Tree(n, ()) for n in lengths], read.numel()) as mask:
         by_tree = replacement()
         assert by_tree is not None
 
